@@ -1,0 +1,49 @@
+# Each target does the set-up that it needs and skips what is done. A bare checkout takes python3
+# (3.11 or newer), make, and a network that reaches a package index.
+.SILENT:
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt bench clean images engine
+
+BIN := .venv/bin
+# The base that `images` chose; and a home for what Airflow writes, never the user's own.
+ENV = AIRFLOW_TORCHX_BASE_IMAGE="$$(cat .cache/base-image)" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
+
+help: ## show this list
+	sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+demo: images ## train with PyTorch in two containers, from an Airflow DAG
+	$(ENV) container/demo.sh
+
+test: check images .venv-torchx/.installed ## check, then run all tests against a real engine
+	$(ENV) $(BIN)/pytest --cov
+
+check: .venv/.installed ## lint, formatting, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: .venv/.installed ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+bench: images .venv-torchx/.installed ## measure, side by side with TorchX
+	$(ENV) $(BIN)/python tests/benchmarks/run.py
+
+engine: .venv/.installed ## make sure that a Docker Engine answers; start one where we may
+	container/engine.sh
+
+images: engine ## make sure that the images of the tests and the demo are there
+	container/images.sh
+
+clean: ## remove what set-up made here, but never an engine
+	test ! -x $(BIN)/python || $(BIN)/python container/client.py remove \
+	  airflow-torchx/busybox:local airflow-torchx/pytorch:local || true
+	rm -rf .venv .venv-torchx .cache .*_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml
+	container/venv.sh .venv -e '.[dev]'
+
+.venv-torchx/.installed:
+	container/venv.sh .venv-torchx torchx-nightly
