@@ -1,0 +1,174 @@
+"""Command-line arguments for a component: TorchX's rules, and no exit and no printing.
+
+The options are the function's parameters and their types its annotations. Unlike TorchX, every
+mistake is found in one pass, and a bool must be True or False.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, NoReturn, TypeAlias, get_args, get_origin
+
+from airflow_torchx.components.literals import UnsupportedTypeError, describe, read_literal
+from airflow_torchx.errors import ComponentError
+from airflow_torchx.specs.suggest import nearest
+
+Parameters: TypeAlias = Mapping[str, inspect.Parameter]
+
+_VAR: Final = inspect.Parameter.VAR_POSITIONAL
+_NO_DEFAULT: Final = inspect.Parameter.empty
+
+
+class _RefusedError(Exception):
+    """Argparse does not understand the arguments."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _RefusedError(message)
+
+
+def bind(name: str, function: Callable[..., Any], args: Sequence[str]) -> inspect.BoundArguments:
+    """Return the arguments for ``function`` that a command line stands for.
+
+    ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. What
+    follows the last option goes to ``*args``; a ``--`` before it is dropped.
+
+    Args:
+        name: name of the component, for messages.
+        function: the component.
+        args: the command line, split into words.
+
+    Raises:
+        ComponentError: the component does not take these arguments, or no command line can give
+            the arguments that the function takes.
+    """
+    signature = _signature(name, function)
+    given, mistakes = _read(signature.parameters, args)
+    if mistakes:
+        what = "\n  - ".join([f"component {name!r} does not take these arguments:", *mistakes])
+        raise ComponentError(what, fix=_usage(name, signature.parameters))
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind is _VAR:
+            positional += given[parameter.name]
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            if parameter.name in given:
+                keywords[parameter.name] = given[parameter.name]
+        else:
+            positional.append(given.get(parameter.name, parameter.default))
+    return signature.bind(*positional, **keywords)
+
+
+def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature, checked: a command line can give everything in it."""
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError as error:
+        what = f"the annotations of component {name!r} cannot be read: {error}."
+        fix = "Import what they name at the top of its module, outside of TYPE_CHECKING."
+        raise ComponentError(what, fix=fix) from error
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            what = f"component {name!r} takes **{parameter.name}, which no command line can give."
+            raise ComponentError(what, fix="Declare each parameter, or take one dict[str, str].")
+        try:
+            describe(_annotation(parameter))
+        except UnsupportedTypeError as error:
+            what = f"parameter {parameter.name!r} of component {name!r} has an unreadable type"
+            fix = "Annotate it as str, int, float, bool, or a list or dict of these."
+            raise ComponentError(f"{what}: {error}.", fix=fix) from error
+    return signature
+
+
+def _annotation(parameter: inspect.Parameter) -> object:
+    untyped_rest = parameter.kind is _VAR and parameter.annotation is inspect.Parameter.empty
+    return str if untyped_rest else parameter.annotation
+
+
+def _options(parameter: inspect.Parameter) -> list[str]:
+    """Return how the option may be written; the last way always works."""
+    long = f"--{parameter.name}"
+    if get_origin(parameter.annotation) is Annotated:
+        extras = get_args(parameter.annotation)[1:]
+        return [*(e for e in extras if isinstance(e, str) and e.startswith("-")), long]
+    return [f"-{parameter.name}", long] if len(parameter.name) == 1 else [long]
+
+
+def _read(parameters: Parameters, args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values by parameter, and what is wrong with the arguments."""
+    not_strings = [f"{arg!r} is not a string" for arg in args if not isinstance(arg, str)]
+    if isinstance(args, str) or not_strings:
+        return {}, not_strings or ["they are one string, and not a list of strings"]
+    try:
+        written, unknown = _parser(parameters).parse_known_args(args)
+    except _RefusedError as refusal:
+        return {}, [str(refusal)]
+    mistakes = [_unknown(word, parameters) for word in unknown]
+    given: dict[str, Any] = {}
+    for parameter in parameters.values():
+        value = getattr(written, parameter.name, None)
+        if value is not None:
+            mistakes += _convert(parameter, value, given)
+        elif parameter.default is _NO_DEFAULT:
+            wanted = describe(_annotation(parameter))
+            mistakes.append(f"--{parameter.name} is missing: expected {wanted}")
+    return given, mistakes
+
+
+def _parser(parameters: Parameters) -> _Parser:
+    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    for parameter in parameters.values():
+        if parameter.kind is _VAR:
+            parser.add_argument(parameter.name, nargs=argparse.REMAINDER)
+        else:
+            parser.add_argument(*_options(parameter), dest=parameter.name)
+    return parser
+
+
+def _convert(
+    parameter: inspect.Parameter, written: str | list[str], given: dict[str, Any]
+) -> list[str]:
+    """Put the value into ``given``, or return what is wrong with it."""
+    annotation = _annotation(parameter)
+    try:
+        if isinstance(written, list):
+            words = written[1:] if written[:1] == ["--"] else written
+            given[parameter.name] = [read_literal(word, annotation) for word in words]
+        else:
+            given[parameter.name] = read_literal(written, annotation)
+    except ValueError:
+        return [f"--{parameter.name}: expected {describe(annotation)}, got {written!r}"]
+    return []
+
+
+def _unknown(word: str, parameters: Parameters) -> str:
+    if not word.startswith("-"):
+        return f"nothing takes {word!r}"
+    option = word.partition("=")[0]
+    near = nearest(option, [f"--{name}" for name in parameters])
+    rest = [name for name, parameter in parameters.items() if parameter.kind is _VAR]
+    message = f"there is no option {option}"
+    if near:
+        message += f"; did you mean {near}?"
+    if rest:
+        message += f" (options among {rest[0]} come after a --)"
+    return message
+
+
+def _usage(name: str, parameters: Parameters) -> str:
+    options, rest = [], []
+    for parameter in parameters.values():
+        word = f"{_options(parameter)[0]} {parameter.name.upper()}"
+        if parameter.kind is _VAR:
+            rest.append(f"[-- {parameter.name} ...]")
+        else:
+            options.append(word if parameter.default is _NO_DEFAULT else f"[{word}]")
+    # Lines break between the words and not inside of them.
+    words = [word.replace(" ", "\xa0") for word in ["usage: " + name, *options, *rest]]
+    text = textwrap.fill(" ".join(words), width=88, subsequent_indent="  ", break_on_hyphens=False)
+    return text.replace("\xa0", " ")

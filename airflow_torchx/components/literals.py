@@ -1,0 +1,123 @@
+"""Values as they are written on TorchX's command line, and what they stand for."""
+
+from __future__ import annotations
+
+import re
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+# Text in quotes. A quote behind a backslash ends it only if no other quote does.
+_QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.DOTALL)
+_SCALARS: Final[dict[type, str]] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+}
+#: Number of type arguments, and what is to be written.
+_CONTAINERS: Final[dict[object, tuple[int, str]]] = {
+    list: (1, "a list like a,b"),
+    dict: (2, "a dict like A=1,B=2"),
+}
+
+
+class UnsupportedTypeError(TypeError):
+    """A parameter has a type that no text can be read as."""
+
+
+def plain_type(annotation: object) -> Any:  # noqa: ANN401 - annotations are any object
+    """Return an annotation without ``Annotated`` and without ``| None``."""
+    if get_origin(annotation) is Annotated:
+        return plain_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        inner = [arg for arg in get_args(annotation) if arg is not NoneType]
+        if len(inner) == 1:
+            return plain_type(inner[0])
+    return annotation
+
+
+def describe(annotation: object) -> str:
+    """Return what must be written for a parameter with this annotation.
+
+    Raises:
+        UnsupportedTypeError: no text stands for such a value.
+    """
+    wanted = plain_type(annotation)
+    origin, items = get_origin(wanted), get_args(wanted)
+    if isinstance(wanted, type) and wanted in _SCALARS:
+        return _SCALARS[wanted]
+    count, words = _CONTAINERS.get(origin, (0, ""))
+    if words and len(items) == count and all(item in (str, int, float) for item in items):
+        return words
+    raise UnsupportedTypeError(str(annotation))
+
+
+def read_literal(text: str, annotation: object) -> Any:  # noqa: ANN401 - what it says there
+    """Return the value that ``text`` stands for.
+
+    An empty list or dict is None, as in TorchX.
+
+    Raises:
+        ValueError: the text stands for no such value.
+    """
+    wanted = plain_type(annotation)
+    origin, items = get_origin(wanted), get_args(wanted)
+    if wanted is bool:
+        return _read_bool(text)
+    if origin is list:
+        return [items[0](item) for item in split_list(text)] if text else None
+    if origin is dict:
+        pairs = split_dict(text).items()
+        return {items[0](key): items[1](value) for key, value in pairs} or None
+    return wanted(text)
+
+
+def _read_bool(text: str) -> bool:
+    # TorchX takes any other word for False, so `--debug yes` would be a silent no.
+    if text.lower() not in ("true", "false"):
+        what = f"neither True nor False: {text}"
+        raise ValueError(what)
+    return text.lower() == "true"
+
+
+def split_list(text: str) -> list[str]:
+    """Return the items of ``a, b``; none for blanks."""
+    return [item.strip() for item in text.split(",")] if text.strip() else []
+
+
+def split_dict(text: str) -> dict[str, str]:
+    """Return the pairs of ``A=1,B=2``.
+
+    Pairs are separated by comma or semicolon. A value may hold both: the last one before the next
+    ``key=`` is the separator, so ``A=1,2;3,B=4`` is ``{"A": "1,2;3", "B": "4"}``. Nothing inside
+    quotes separates, and quotes around a whole value are dropped.
+
+    Raises:
+        ValueError: a key has no value, or a value has no key.
+    """
+    if not text:
+        return {}
+    # As long as the text, so that what is found in one is at the same place in the other.
+    masked = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
+    parts = [
+        (text[part.start() : part.end()].strip(), part[0].strip())
+        for part in re.finditer("[^=]+", masked)
+        if not part[0].isspace()
+    ]
+    what = f"not key=value pairs: {text}"
+    if len(parts) == 1 or not parts:
+        raise ValueError(what)
+    pairs = {}
+    key = parts[0][0]
+    for part, mask in parts[1:-1]:
+        cut = max(mask.rfind(","), mask.rfind(";"))
+        if not 0 < cut < len(part) - 1:
+            raise ValueError(what)
+        pairs[key] = _unquote(part[:cut].strip())
+        key = part[cut + 1 :].strip()
+    pairs[key] = _unquote(parts[-1][0])
+    return pairs
+
+
+def _unquote(value: str) -> str:
+    return value[1:-1] if value[0] == value[-1] and value[0] in "'\"" else value

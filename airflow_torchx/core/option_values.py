@@ -1,0 +1,154 @@
+"""What a run option accepts: each function returns the value that was meant.
+
+All raise ValueError with what to write instead.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from airflow_torchx.core.containers import Ulimit
+from airflow_torchx.core.labels import RESERVED_PREFIXES
+
+
+def parse_ulimit(text: str) -> Ulimit:
+    """Return the limit that ``name=soft:hard`` or ``name=both`` means; -1 is unlimited.
+
+    Raises:
+        ValueError: the text has another form, or soft is above hard.
+    """
+    match = re.fullmatch(r"([a-z]+)=(-1|\d+)(?::(-1|\d+))?", text.strip())
+    if match is None:
+        msg = "expected name=soft:hard, like nofile=1024:4096 or memlock=-1"
+        raise ValueError(msg)
+    soft, hard = int(match[2]), int(match[3] or match[2])
+    if hard != -1 and (soft == -1 or soft > hard):
+        msg = f"its soft limit {soft} is above its hard limit {hard}"
+        raise ValueError(msg)
+    return Ulimit(name=match[1], soft=soft, hard=hard)
+
+
+def text(value: object) -> str:
+    """Return a text that is not empty."""
+    if isinstance(value, str) and value.strip():
+        return value
+    msg = "give a text that is not empty"
+    raise ValueError(msg)
+
+
+def network(value: object) -> str:
+    """Return a name that a network can have, or ``container:`` and a container's."""
+    name = text(value)
+    if re.fullmatch(r"(container:)?[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
+        return name
+    msg = "begin with a letter or digit, and use letters, digits, '_', '.' and '-'"
+    raise ValueError(msg)
+
+
+def flag(value: object) -> bool:
+    """Return a truth value, also from the words people write for one."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (word := value.strip().lower()) in _FLAGS:
+        return _FLAGS[word]
+    msg = "give True or False"
+    raise ValueError(msg)
+
+
+def seconds(value: object) -> float:
+    """Return a number of seconds, 0 or more."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(cast("str", value))
+    except (OverflowError, TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and number >= 0:
+        return number
+    msg = "give a number of seconds, 0 or more"
+    raise ValueError(msg)
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return texts; one text may hold several, separated by commas or semicolons."""
+    if isinstance(value, str):
+        value = [part.strip() for part in re.split("[,;]", value) if part.strip()]
+    if isinstance(value, Sequence) and all(isinstance(item, str) and item for item in value):
+        return tuple(cast("Sequence[str]", value))
+    msg = "give a list of texts, none of them empty"
+    raise ValueError(msg)
+
+
+def ulimits(value: object) -> tuple[str, ...]:
+    """Return limits in Docker's form, checked."""
+    limits = texts(value)
+    for limit in limits:
+        parse_ulimit(limit)
+    return limits
+
+
+def pairs(value: object) -> Mapping[str, str]:
+    """Return a mapping of texts to texts; numbers become texts."""
+    if isinstance(value, Mapping) and all(
+        isinstance(key, str) and key and isinstance(item, (str, int, float))
+        for key, item in value.items()
+    ):
+        return {key: str(item) for key, item in value.items()}
+    msg = "give a mapping of texts to texts"
+    raise ValueError(msg)
+
+
+def env(value: object) -> Mapping[str, str]:
+    """Return environment variables with names that a process can have."""
+    variables = pairs(value)
+    bad = [name for name in variables if not is_env_name(name)]
+    if bad:
+        msg = f"{bad[0]!r} cannot name an environment variable; it holds '='"
+        raise ValueError(msg)
+    return variables
+
+
+def is_env_name(name: str) -> bool:
+    """Tell whether an environment variable can have this name."""
+    return bool(name) and "=" not in name and "\0" not in name
+
+
+def labels(value: object) -> Mapping[str, str]:
+    """Return labels, none of them reserved."""
+    wanted = pairs(value)
+    reserved = [name for name in wanted if name.startswith(RESERVED_PREFIXES)]
+    if reserved:
+        msg = f"the label {reserved[0]!r} is reserved; rename it"
+        raise ValueError(msg)
+    return wanted
+
+
+def log_config(value: object) -> Mapping[str, Any]:
+    """Return a log driver with its options, or nothing."""
+    if isinstance(value, Mapping) and isinstance(value.get("type"), str):
+        options = value.get("config", {})
+        if set(value) <= {"type", "config"}:
+            return {"type": value["type"], "config": pairs(options)}
+    if value == {}:
+        return {}
+    msg = 'give {"type": driver, "config": {option: value}}'
+    raise ValueError(msg)
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    """Return a parser that takes one of these words."""
+
+    def parse(value: object) -> str:
+        if value in words:
+            return str(value)
+        msg = f"choose from {', '.join(words)}"
+        raise ValueError(msg)
+
+    return parse
+
+
+_FLAGS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}

@@ -1,0 +1,94 @@
+"""A plan as text: YAML, with the values of secrets masked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_torchx.core.plan import JobPlan
+
+MASK: Final = "***"
+# Shorter values would mask ordinary words; Airflow's own masker has the same floor.
+_MIN_SECRET: Final = 5
+_SENSITIVE: Final = re.compile(
+    r"passw(or)?d|passphrase|(^|_)(pass|secrets?|tokens?|apikey|(api|access|private|secret)_?key"
+    r"|credentials?|authorization)($|_)",
+    re.IGNORECASE,
+)
+
+
+def is_sensitive(name: str) -> bool:
+    """Tell whether an environment variable of this name is likely to hold a secret."""
+    return _SENSITIVE.search(name) is not None
+
+
+def secret_values(plan: JobPlan) -> frozenset[str]:
+    """Return the values that must not be shown."""
+    return frozenset(
+        value
+        for spec in plan.containers
+        for name, value in spec.env.items()
+        if name in plan.secret_env or is_sensitive(name)
+    )
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` with every one of these values masked, the longest first."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _MIN_SECRET:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def render(plan: JobPlan) -> str:
+    """Return the plan as YAML: one entry per container, only what differs from the defaults."""
+    import yaml
+
+    secrets = secret_values(plan)
+    data = {
+        "app_id": plan.app_id,
+        "handle": plan.handle,
+        "network": plan.network,
+        "pull_policy": plan.pull_policy,
+        **({"warnings": list(plan.warnings)} if plan.warnings else {}),
+        "containers": [_plain(spec) for spec in plan.containers],
+    }
+    for container in data["containers"]:
+        container["env"] = {
+            name: MASK if name in plan.secret_env or is_sensitive(name) else value
+            for name, value in container.get("env", {}).items()
+        }
+    return yaml.safe_dump(_masked(data, secrets), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold
+    """Return a value in YAML's own types; fields that hold their default are left out."""
+    if is_dataclass(value):
+        return {
+            option.name: _plain(current)
+            for option in fields(value)
+            if (current := getattr(value, option.name)) != _default(option)
+        }
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _default(option: Any) -> Any:  # noqa: ANN401 - dataclasses.Field of any type
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _masked(value: Any, secrets: frozenset[str]) -> Any:  # noqa: ANN401 - see _plain
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, dict):
+        return {key: _masked(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item, secrets) for item in value]
+    return value

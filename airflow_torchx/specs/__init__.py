@@ -1,0 +1,66 @@
+"""What to run and how it is doing, under TorchX's names; pure data without dependencies."""
+
+from airflow_torchx.specs.app import (
+    MISSING,
+    NONE,
+    NULL_RESOURCE,
+    AppDef,
+    BindMount,
+    DeviceMount,
+    Resource,
+    RetryPolicy,
+    Role,
+    VolumeMount,
+    Workspace,
+    resource,
+)
+from airflow_torchx.specs.frozen import FrozenDict
+from airflow_torchx.specs.handle import (
+    ParsedAppHandle,
+    app_id_of,
+    make_app_handle,
+    parse_app_handle,
+)
+from airflow_torchx.specs.mounts import parse_mounts
+from airflow_torchx.specs.serialize import from_dict, to_dict
+from airflow_torchx.specs.status import (
+    AppState,
+    DescribeAppResponse,
+    ListAppResponse,
+    ReplicaState,
+    ReplicaStatus,
+    RoleStatus,
+    is_terminal,
+)
+from airflow_torchx.specs.substitution import macros
+
+__all__ = [
+    "MISSING",
+    "NONE",
+    "NULL_RESOURCE",
+    "AppDef",
+    "AppState",
+    "BindMount",
+    "DescribeAppResponse",
+    "DeviceMount",
+    "FrozenDict",
+    "ListAppResponse",
+    "ParsedAppHandle",
+    "ReplicaState",
+    "ReplicaStatus",
+    "Resource",
+    "RetryPolicy",
+    "Role",
+    "RoleStatus",
+    "VolumeMount",
+    "Workspace",
+    "app_id_of",
+    "from_dict",
+    "is_terminal",
+    "macros",
+    "make_app_handle",
+    "parse_app_handle",
+    "parse_mounts",
+    "resource",
+    "to_dict",
+]

@@ -1,0 +1,47 @@
+"""App handles: ``scheduler://session/app_id``."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from airflow_torchx.errors import InvalidAppError, Problem
+
+# Greedy as in TorchX: a session may hold slashes, an app id may not.
+_HANDLE: Final = re.compile(r"(.+)://(.*)/(.+)")
+
+
+class ParsedAppHandle(NamedTuple):
+    """The parts of a handle; ``session_name`` may be empty."""
+
+    scheduler_backend: str
+    session_name: str
+    app_id: str
+
+
+def make_app_handle(scheduler_backend: str, session_name: str, app_id: str) -> str:
+    """Return the handle of an app."""
+    return f"{scheduler_backend}://{session_name}/{app_id}"
+
+
+def app_id_of(handle_or_id: str) -> str:
+    """Return the app id of a handle; an app id is returned as it is."""
+    match = _HANDLE.fullmatch(handle_or_id)
+    return match[3] if match else handle_or_id
+
+
+def parse_app_handle(app_handle: str) -> ParsedAppHandle:
+    """Return the parts of a handle.
+
+    Raises:
+        InvalidAppError: it has another form.
+    """
+    match = _HANDLE.fullmatch(app_handle)
+    if match is None:
+        problem = Problem(
+            "app handle",
+            f"expected scheduler://session/app_id, got {app_handle!r}",
+            "copy it from the log of the launch, like 'local_docker://torchx/trainer-x1'",
+        )
+        raise InvalidAppError([problem])
+    return ParsedAppHandle(*match.groups())

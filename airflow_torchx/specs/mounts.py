@@ -1,0 +1,110 @@
+"""Mounts in the form of `docker run --mount`, as TorchX takes them."""
+
+from __future__ import annotations
+
+import os.path
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.specs.app import BindMount, DeviceMount, VolumeMount
+from airflow_torchx.specs.suggest import suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    Mount = BindMount | VolumeMount | DeviceMount
+
+_KEYS: Final = {
+    "type": "type",
+    "destination": "dst",
+    "dst": "dst",
+    "target": "dst",
+    "read_only": "readonly",
+    "readonly": "readonly",
+    "source": "src",
+    "src": "src",
+    "perm": "perm",
+}
+#: What a mount of each type must have, with an example.
+_REQUIRED: Final = {
+    "bind": {"src": "src=/on/the/host", "dst": "dst=/in/the/container"},
+    "volume": {"src": "src=name-of-the-volume", "dst": "dst=/in/the/container"},
+    "device": {"src": "src=/dev/name"},
+}
+
+
+@dataclass
+class _Draft:
+    """One mount as far as it was read."""
+
+    options: dict[str, str] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+
+
+def parse_mounts(opts: Iterable[str]) -> list[Mount]:
+    """Return the mounts that ``opts`` describe.
+
+    Each mount begins with its type: ``type=bind,src=/host,dst=/job,readonly``,
+    ``type=volume,src=name,dst=/job,readonly`` or ``type=device,src=/dev/x,dst=/dev/y,perm=rw``.
+    A ``~`` at the start of a bind's source is the home folder of this process.
+
+    Args:
+        opts: the options, one ``key=value`` or ``key`` each, of any number of mounts.
+
+    Raises:
+        InvalidAppError: with one problem for every option that is wrong or missing.
+    """
+    drafts, problems = _split(opts)
+    problems += [problem for draft in drafts for problem in _check(draft)]
+    if problems:
+        raise InvalidAppError(problems)
+    return [_build(draft.options) for draft in drafts]
+
+
+def _split(opts: Iterable[str]) -> tuple[list[_Draft], list[Problem]]:
+    drafts: list[_Draft] = []
+    problems: list[Problem] = []
+    for opt in opts:
+        written, _, value = opt.partition("=")
+        key = _KEYS.get(written)
+        if key is None:
+            problems.append(Problem("mounts", f"unknown option {opt!r}", suggest(written, _KEYS)))
+        elif key != "type" and not drafts:
+            what = f"option {opt!r} belongs to no mount"
+            problems.append(Problem("mounts", what, "begin each mount with its type: type=bind"))
+        else:
+            if key == "type":
+                drafts.append(_Draft())
+            drafts[-1].options[key] = value
+            drafts[-1].written.append(opt)
+    return drafts, problems
+
+
+def _check(draft: _Draft) -> list[Problem]:
+    where, kind = f"mount {','.join(draft.written)!r}", draft.options["type"]
+    if kind not in _REQUIRED:
+        return [Problem(where, f"unknown type {kind!r}", suggest(kind, _REQUIRED))]
+    problems = [
+        Problem(where, f"{key} is missing", f"add {example}")
+        for key, example in _REQUIRED[kind].items()
+        if not draft.options.get(key)
+    ]
+    permissions = draft.options.get("perm", "rwm")
+    if kind == "device" and (not permissions or set(permissions) - set("rwm")):
+        what = f"perm={permissions} is no set of permissions"
+        problems.append(Problem(where, what, "use some of r (read), w (write) and m (mknod)"))
+    return problems
+
+
+def _build(options: Mapping[str, str]) -> Mount:
+    src = options["src"]
+    dst = options.get("dst") or src
+    read_only = "readonly" in options
+    if options["type"] == "bind":
+        # Path.expanduser() would raise for an unknown ~user and drop a slash at the end.
+        src = os.path.expanduser(src)  # noqa: PTH111 - see above
+        return BindMount(src_path=src, dst_path=dst, read_only=read_only)
+    if options["type"] == "volume":
+        return VolumeMount(src=src, dst_path=dst, read_only=read_only)
+    return DeviceMount(src_path=src, dst_path=dst, permissions=options.get("perm", "rwm"))

@@ -1,0 +1,222 @@
+"""Specs as plain JSON data, and back, without loss.
+
+States are written by name, times in ISO 8601, and a mount says which one it is under ``type``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, TypeVar, cast, overload
+
+from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.specs import readers as read
+from airflow_torchx.specs.app import (
+    AppDef,
+    BindMount,
+    DeviceMount,
+    Resource,
+    RetryPolicy,
+    Role,
+    VolumeMount,
+    Workspace,
+)
+from airflow_torchx.specs.status import (
+    AppState,
+    DescribeAppResponse,
+    ListAppResponse,
+    ReplicaStatus,
+    RoleStatus,
+)
+from airflow_torchx.specs.suggest import suggest
+
+T = TypeVar("T")
+
+_MOUNTS: Final = {"bind": BindMount, "volume": VolumeMount, "device": DeviceMount}
+_MOUNT_TYPES: Final = {cls: name for name, cls in _MOUNTS.items()}
+
+
+def to_dict(spec: object) -> dict[str, Any]:
+    """Return a spec, or a status, as data that ``json.dumps`` takes and ``from_dict`` reads.
+
+    Raises:
+        InvalidAppError: metadata, capabilities or tags hold something that JSON cannot express;
+            with one problem for each.
+    """
+    problems: read.Problems = []
+    data = _write("", spec, problems)
+    if problems:
+        raise InvalidAppError(problems)
+    return cast("dict[str, Any]", data)
+
+
+@overload
+def from_dict(data: object) -> AppDef: ...
+@overload
+def from_dict(data: object, kind: type[T]) -> T: ...
+def from_dict(data: object, kind: type[Any] = AppDef) -> Any:
+    """Return the spec that ``data`` describes, an app unless told otherwise.
+
+    Args:
+        data: what ``to_dict`` wrote, or a person; what has a default may be left out.
+        kind: class of the spec, like ``DescribeAppResponse``.
+
+    Raises:
+        InvalidAppError: with one problem for every field that is wrong, missing or unknown.
+    """
+    problems: read.Problems = []
+    spec = _record(kind)("", data, problems)
+    if problems:
+        name = data.get("name") if isinstance(data, Mapping) else None
+        raise InvalidAppError(problems, subject=f"app {name!r}" if isinstance(name, str) else "app")
+    return spec
+
+
+def _write(path: str, value: object, problems: read.Problems) -> Any:  # noqa: ANN401 - JSON data
+    if isinstance(value, AppState | RetryPolicy):
+        return value.name
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if type(value) in _FIELDS:
+        return _write_record(path, value, problems)
+    if isinstance(value, tuple):
+        return read.sequence(_write)(path, value, problems)
+    if isinstance(value, Mapping):
+        return read.mapping(_write)(path, value, problems)
+    return read.anything(path, value, problems)
+
+
+def _write_record(path: str, spec: object, problems: read.Problems) -> dict[str, Any]:
+    tag = {"type": _MOUNT_TYPES[type(spec)]} if type(spec) in _MOUNT_TYPES else {}
+    return tag | {
+        name: _write(_at(path, name), getattr(spec, name), problems) for name in _FIELDS[type(spec)]
+    }
+
+
+def _at(path: str, name: object) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _record(cls: type[Any]) -> read.Reader:
+    """Return a reader of one class of spec."""
+
+    def read_record(path: str, value: object, problems: read.Problems) -> object:
+        if not isinstance(value, Mapping):
+            problems.append(
+                read.wrong(path, "a dict", value, f"write the fields of {cls.__name__}")
+            )
+            return None
+        known, found = _FIELDS[cls], len(problems)
+        for key in value:
+            if key not in known:
+                what, fix = "no such field", suggest(str(key), known)
+                problems.append(Problem(_at(path, key), what, fix))
+        for name in _required(cls):
+            if name not in value:
+                problems.append(
+                    Problem(_at(path, name), "missing", "give it, as it has no default")
+                )
+        given = {
+            name: reader(_at(path, name), value[name], problems)
+            for name, reader in known.items()
+            if name in value
+        }
+        return cls(**given) if len(problems) == found else None
+
+    return read_record
+
+
+def _required(cls: type[Any]) -> list[str]:
+    unset = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is unset and field.default_factory is unset
+    ]
+
+
+def _mount(path: str, value: object, problems: read.Problems) -> object:
+    if not isinstance(value, Mapping):
+        problems.append(read.wrong(path, "a dict", value, "write the fields of a mount"))
+        return None
+    kind = value.get("type")
+    if not isinstance(kind, str) or kind not in _MOUNTS:
+        expected = "the type of a mount"
+        fix = suggest(str(kind), _MOUNTS)
+        problems.append(read.wrong(_at(path, "type"), expected, kind, fix))
+        return None
+    fields = {key: item for key, item in value.items() if key != "type"}
+    return _record(_MOUNTS[kind])(path, fields, problems)
+
+
+_STRINGS: Final = read.mapping(read.text)
+_NUMBERS: Final = read.mapping(read.whole())
+_ANYTHING: Final = read.mapping(read.anything)
+
+#: Every class, and how each of its fields is read.
+_FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
+    BindMount: {"src_path": read.text, "dst_path": read.text, "read_only": read.flag},
+    VolumeMount: {"src": read.text, "dst_path": read.text, "read_only": read.flag},
+    DeviceMount: {"src_path": read.text, "dst_path": read.text, "permissions": read.text},
+    Workspace: {"projects": _STRINGS},
+    Resource: {
+        "cpu": read.number("CPUs"),
+        "gpu": read.whole("GPUs"),
+        "memMB": read.whole("MB"),
+        "capabilities": _ANYTHING,
+        "devices": _NUMBERS,
+        "tags": _ANYTHING,
+    },
+    Role: {
+        "name": read.text,
+        "image": read.text,
+        "min_replicas": read.optional(read.whole("replicas")),
+        "entrypoint": read.text,
+        "args": read.sequence(read.text),
+        "env": _STRINGS,
+        "num_replicas": read.whole("replicas"),
+        "max_retries": read.whole("retries"),
+        "retry_policy": read.policy,
+        "resource": _record(Resource),
+        "port_map": _NUMBERS,
+        "metadata": _ANYTHING,
+        "mounts": read.sequence(_mount),
+        "workspace": read.optional(_record(Workspace)),
+    },
+    AppDef: {"name": read.text, "roles": read.sequence(_record(Role)), "metadata": _STRINGS},
+    ReplicaStatus: {
+        "id": read.whole(),
+        "state": read.state,
+        "role": read.text,
+        "hostname": read.text,
+        "structured_error_msg": read.text,
+        "hostaddr": read.optional(read.text),
+        "exit_code": read.optional(read.whole()),
+        "signal": read.optional(read.text),
+        "oom_killed": read.flag,
+        "error": read.text,
+        "num_restarts": read.optional(read.whole("restarts")),
+        "started_at": read.optional(read.moment),
+        "finished_at": read.optional(read.moment),
+        "container_id": read.text,
+    },
+    RoleStatus: {"role": read.text, "replicas": read.sequence(_record(ReplicaStatus))},
+    DescribeAppResponse: {
+        "app_id": read.text,
+        "state": read.state,
+        "num_restarts": read.whole("restarts"),
+        "msg": read.text,
+        "structured_error_msg": read.text,
+        "ui_url": read.optional(read.text),
+        "metadata": _STRINGS,
+        "roles_statuses": read.sequence(_record(RoleStatus)),
+        "roles": read.sequence(_record(Role)),
+    },
+    ListAppResponse: {
+        "app_id": read.text,
+        "state": read.state,
+        "app_handle": read.text,
+        "name": read.text,
+    },
+}

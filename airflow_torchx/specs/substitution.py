@@ -1,0 +1,65 @@
+"""Macros: what a role may say about itself before it is launched."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from string import Template
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_torchx.specs.frozen import FrozenDict
+
+if TYPE_CHECKING:
+    from airflow_torchx.specs.app import Role
+
+
+class macros:  # noqa: N801 - TorchX's name
+    """Placeholders for ``args``, the values of ``env``, and ``metadata`` of a role.
+
+    Attributes:
+        img_root: folder of the image's files; empty in a container.
+        app_id: id of the app.
+        replica_id: index of the replica in its role, from 0.
+        rank0_env: name of the environment variable that names the host of replica 0.
+    """
+
+    img_root: ClassVar = "${img_root}"
+    app_id: ClassVar = "${app_id}"
+    replica_id: ClassVar = "${replica_id}"
+    rank0_env: ClassVar = "${rank0_env}"
+
+    @dataclass(frozen=True, slots=True)
+    class Values:
+        """What the macros stand for in one replica."""
+
+        img_root: str
+        app_id: str
+        replica_id: str
+        rank0_env: str
+
+        def apply(self, role: Role) -> Role:
+            """Return a copy of ``role`` with the macros replaced in args, env and metadata.
+
+            Keys, and all other fields of the role, stay as they are.
+            """
+            return replace(
+                role,
+                args=self._nested(role.args),
+                env=self._nested(role.env),
+                metadata=self._nested(role.metadata),
+            )
+
+        def substitute(self, arg: str) -> str:
+            """Return ``arg`` with the macros replaced.
+
+            ``$$`` becomes ``$``; a ``${name}`` that is no macro stays.
+            """
+            return Template(arg).safe_substitute(asdict(self))
+
+        def _nested(self, value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
+            if isinstance(value, str):
+                return self.substitute(value)
+            if isinstance(value, FrozenDict):
+                return {key: self._nested(item) for key, item in value.items()}
+            if isinstance(value, tuple):
+                return tuple(self._nested(item) for item in value)
+            return value
