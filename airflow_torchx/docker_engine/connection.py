@@ -1,0 +1,210 @@
+"""From an endpoint to a client of Docker's SDK, the way the docker command line finds a daemon."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from airflow_torchx.core.endpoint import DEFAULT_URL, Endpoint, complete_url, url_problem
+from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Engine 20.10.
+MIN_API_VERSION: Final = "1.41"
+_LOOK_AT_ADDRESS: Final = "Check host and port, or set the host of the connection, or DOCKER_HOST."
+
+
+def resolve(endpoint: Endpoint, environ: Mapping[str, str]) -> Endpoint:
+    """Return the endpoint with its URL, from the environment or a docker context if it has none.
+
+    DOCKER_HOST wins, with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH; then the context that
+    DOCKER_CONTEXT or the docker configuration names; then the default socket.
+
+    Raises:
+        EngineUnreachableError: the URL is none, or the context does not exist.
+    """
+    if endpoint.url is None:
+        api_version = endpoint.api_version or environ.get("DOCKER_API_VERSION") or None
+        found = _from_environment(environ) or _from_context(environ) or {"url": DEFAULT_URL}
+        endpoint = replace(endpoint, api_version=api_version, **found)
+    if problem := url_problem(str(endpoint.url)):
+        raise EngineUnreachableError(
+            f"no Docker daemon: {problem[0]}.",
+            fix=f"In the host of the connection, DOCKER_HOST or the context: {problem[1]}.",
+        )
+    return replace(endpoint, url=complete_url(endpoint))
+
+
+def open_client(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has no types
+    """Return a `docker.APIClient` that has talked to its daemon and agreed on a version.
+
+    Args:
+        endpoint: a resolved one.
+
+    Raises:
+        EngineUnreachableError: the daemon does not answer.
+        EngineError: it is older than Engine 20.10.
+    """
+    try:
+        with asking("connect", str(endpoint.url)):
+            _check(endpoint)
+            answer = _ask_version(endpoint)
+    except EngineError as error:
+        if error.status is None:
+            raise
+        raise EngineUnreachableError(
+            f"no Docker daemon at {endpoint.url}: status {error.status}, {error.what}",
+            fix=_LOOK_AT_ADDRESS,
+        ) from error
+    spoken = _checked_version(answer, endpoint)
+    return _client(endpoint, endpoint.api_version or spoken)
+
+
+def _ask_version(endpoint: Endpoint) -> Any:  # noqa: ANN401 - any JSON at all
+    # Apart, because a client of the SDK that fails while it asks for the version by itself is
+    # out of reach and leaves its connection open.
+    probe = _client(endpoint, MIN_API_VERSION)
+    try:
+        return probe.version(api_version=False)
+    finally:
+        probe.close()
+
+
+def _client(endpoint: Endpoint, api_version: str) -> Any:  # noqa: ANN401 - see open_client
+    import docker
+    import requests
+    from docker.utils.config import load_general_config
+    from requests.adapters import HTTPAdapter
+
+    from airflow_torchx.docker_engine.unix import UnixAdapter
+
+    client = docker.APIClient(
+        base_url=endpoint.url,
+        version=api_version,
+        timeout=endpoint.request_timeout_s,
+        tls=_tls_config(endpoint),
+        max_pool_size=endpoint.max_connections,
+        use_ssh_client=True,  # as the docker command line: the user's own ssh settings count
+    )
+    client.headers.update(load_general_config().get("HttpHeaders") or {})
+    if endpoint.is_socket:
+        path = urlsplit(str(endpoint.url)).path
+        adapter = UnixAdapter(path, max_connections=endpoint.max_connections)
+        client.mount(client.base_url, adapter)
+    elif client.base_url.startswith(("http://", "https://")):
+        # The SDK leaves requests' ten connections here, and each one beyond is a warning.
+        client.mount(client.base_url, HTTPAdapter(pool_maxsize=endpoint.max_connections))
+        client.proxies.update(requests.utils.get_environ_proxies(client.base_url))
+    # Proxies apart, the environment must not decide: with REQUESTS_CA_BUNDLE set, requests would
+    # ignore tls_ca.
+    client.trust_env = False
+    return client
+
+
+def _tls_config(endpoint: Endpoint) -> Any:  # noqa: ANN401 - see open_client
+    from docker.tls import TLSConfig
+
+    if not endpoint.uses_tls:
+        return False
+    pair = (endpoint.tls_cert, endpoint.tls_key) if endpoint.tls_cert else None
+    return TLSConfig(client_cert=pair, ca_cert=endpoint.tls_ca, verify=endpoint.tls_verify)
+
+
+def _check(endpoint: Endpoint) -> None:
+    """Name what is missing on this side: the libraries below do not, or in their own words."""
+    if str(endpoint.url).startswith("ssh://") and find_spec("paramiko") is None:
+        raise EngineUnreachableError(
+            f"no Docker daemon at {endpoint.url}: Docker's SDK needs paramiko for ssh.",
+            fix="Install it: pip install 'docker[ssh]'.",
+        )
+    paths = (endpoint.tls_ca, endpoint.tls_cert, endpoint.tls_key) if endpoint.uses_tls else ()
+    for path in filter(None, paths):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise EngineUnreachableError(
+                f"no Docker daemon at {endpoint.url}: its TLS file {path} cannot be read: "
+                f"{error.strerror}.",
+                fix="Correct tls_ca, tls_cert or tls_key of the connection, or DOCKER_CERT_PATH.",
+            ) from error
+
+
+def _checked_version(answer: Any, endpoint: Endpoint) -> str:  # noqa: ANN401 - any JSON at all
+    version = answer.get("ApiVersion") if isinstance(answer, dict) else None
+    try:
+        numbers = [int(number) for number in str(version).split(".")]
+    except ValueError:
+        raise EngineUnreachableError(
+            f"cannot connect: what answers at {endpoint.url} is no Docker daemon.",
+            fix=_LOOK_AT_ADDRESS,
+        ) from None
+    if numbers < [int(number) for number in MIN_API_VERSION.split(".")]:
+        raise EngineError(
+            f"the Docker daemon at {endpoint.url} speaks API {version}, which is too old; "
+            f"{MIN_API_VERSION} is needed.",
+            fix="Upgrade it to Docker Engine 20.10 or newer.",
+        )
+    return str(version)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    url = environ.get("DOCKER_HOST", "").strip()
+    if not url:
+        return {}
+    verify, cert_path = bool(environ.get("DOCKER_TLS_VERIFY")), environ.get("DOCKER_CERT_PATH")
+    if not (verify or cert_path):
+        return {"url": url}
+    folder = Path(cert_path) if cert_path else _config_folder(environ)
+    files = _tls_files(folder)
+    if verify or not files:
+        files["tls_ca"] = str(folder / "ca.pem")  # missing, it is an error and not plain text
+    return {"url": url, "tls_verify": verify, **files}
+
+
+def _from_context(environ: Mapping[str, str]) -> dict[str, Any]:
+    folder = _config_folder(environ)
+    name = environ.get("DOCKER_CONTEXT") or _read_json(folder / "config.json").get("currentContext")
+    if not name or name == "default":
+        return {}
+    key = hashlib.sha256(str(name).encode()).hexdigest()
+    meta = folder / "contexts" / "meta" / key / "meta.json"
+    docker = (_read_json(meta).get("Endpoints") or {}).get("docker") or {}
+    if not docker.get("Host"):
+        raise EngineUnreachableError(
+            f"no Docker daemon: there is no docker context {name!r} with a host.",
+            fix="Choose one of `docker context ls` by DOCKER_CONTEXT or `docker context use`, or "
+            "set the host of the connection.",
+        )
+    files = _tls_files(folder / "contexts" / "tls" / key / "docker")
+    return {"url": docker["Host"], "tls_verify": not docker.get("SkipTLSVerify"), **files}
+
+
+def _tls_files(folder: Path) -> dict[str, str]:
+    """Return those of Docker's TLS files that are there."""
+    files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
+    return {key: str(folder / name) for key, name in files.items() if (folder / name).is_file()}
+
+
+def _config_folder(environ: Mapping[str, str]) -> Path:
+    if folder := environ.get("DOCKER_CONFIG"):
+        return Path(folder)
+    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path's one can raise
+    return Path(home, ".docker")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return a file of the docker command line; empty if it is not there or broken."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

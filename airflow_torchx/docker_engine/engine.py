@@ -1,0 +1,261 @@
+"""Every verb of `airflow_torchx.engine.Engine` on a real daemon, one request each."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import quote
+
+from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.labels import OWN_PREFIX
+from airflow_torchx.docker_engine import answers
+from airflow_torchx.docker_engine.archive import read_sole_file
+from airflow_torchx.docker_engine.connection import open_client, resolve
+from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.pull import PullProgress, cut_error, pull_error, pull_events
+from airflow_torchx.docker_engine.spec import container_json, log_params, whole_seconds
+from airflow_torchx.docker_engine.stream import LogStream
+from airflow_torchx.errors import (
+    EngineConflictError,
+    EngineError,
+    EngineNotFoundError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from airflow_torchx.core.containers import (
+        ContainerDetail,
+        ContainerRow,
+        ContainerSpec,
+        EngineInfo,
+        LogQuery,
+        NetworkRow,
+    )
+
+#: On networks that this package has created.
+NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
+
+_DIAGNOSIS_S: Final = 5.0
+_PROGRESS_S: Final = 1.0
+#: Newer daemons always check, and call the parameter deprecated.
+_CHECKS_DUPLICATES: Final = (1, 44)
+
+
+class DockerEngine:
+    """A Docker daemon, as `engine.Engine` promises it; make one with `connect`.
+
+    Args:
+        client: a `docker.APIClient`; closed with the engine.
+        url: how it reaches the daemon.
+    """
+
+    def __init__(self, client: Any, url: str) -> None:  # noqa: ANN401 - the SDK has no types
+        self._client = client
+        self._url = url
+
+    @classmethod
+    def connect(cls, endpoint: Endpoint | None = None) -> Self:
+        """Return an engine whose daemon has answered.
+
+        Args:
+            endpoint: how to reach it; None for the daemon that the docker command line would use.
+
+        Raises:
+            EngineUnreachableError: it does not answer, and why.
+            EngineError: it is older than Engine 20.10.
+        """
+        resolved = resolve(endpoint or Endpoint(), os.environ)
+        return cls(open_client(resolved), str(resolved.url))
+
+    def info(self) -> EngineInfo:
+        """Describe the daemon."""
+        with self._asking("describe the daemon"):
+            answer = self._client.info()
+        return answers.engine_info(answer, url=self._url, api_version=self._client.api_version)
+
+    def find_image(self, ref: str) -> str | None:
+        """Return the id of a local image by name, tag, digest or id; None if it is not there."""
+        try:
+            with self._asking(f"find image {ref!r}"):
+                return str(self._client.inspect_image(ref)["Id"])
+        except EngineNotFoundError:
+            return None
+
+    def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
+        """Pull an image, tag ``latest`` if it has none, with the logins of the docker client.
+
+        Raises:
+            ImagePullError: also for an error in the stream, and for one that ends early.
+        """
+        progress, told_s = PullProgress(), time.monotonic()
+        # Closed at once if the caller's function raises, which makes the daemon give up as well.
+        with closing(pull_events(self._client, self._url, ref)) as events:
+            for event in events:
+                progress.add(event)
+                if time.monotonic() >= told_s + _PROGRESS_S:
+                    told_s = time.monotonic()
+                    on_progress(str(progress))
+        if progress.error:
+            why, status = progress.error
+            raise pull_error(ref, f"cannot pull image {ref!r}: {why.rstrip('.')}.", status)
+        if progress.is_cut or self.find_image(ref) is None:
+            raise cut_error(ref)
+
+    def networks(self, name: str) -> tuple[NetworkRow, ...]:
+        """Return the networks of exactly this name."""
+        with self._asking(f"list networks {name!r}"):
+            found = self._client.networks(names=[name])
+        # Docker takes the name as a regular expression.
+        return tuple(answers.network_row(row) for row in found if row["Name"] == name)
+
+    def create_network(self, name: str) -> str:
+        """Create a bridge network and return its id."""
+        version = tuple(int(number) for number in self._client.api_version.split("."))
+        with self._asking(f"create network {name!r}"):
+            answer = self._client.create_network(
+                name,
+                driver="bridge",
+                labels={NETWORK_LABEL: "1"},
+                check_duplicate=True if version < _CHECKS_DUPLICATES else None,
+            )
+        return str(answer["Id"])
+
+    def remove_network(self, network_id: str) -> None:
+        """Remove a network by id; one that is gone already is no error."""
+        with suppress(EngineNotFoundError), self._asking(f"remove network {network_id!r}"):
+            self._client.remove_network(network_id)
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create a container without starting it, and return its id."""
+        with self._asking(f"create container {spec.name!r}"):
+            answer = self._client.create_container_from_config(container_json(spec), spec.name)
+        return str(answer["Id"])
+
+    def start(self, container_id: str) -> None:
+        """Start a created container."""
+        with self._asking(f"start container {_short(container_id)}"):
+            self._client.start(container_id)
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name."""
+        with self._asking(f"rename container {_short(container_id)} to {name!r}"):
+            self._client.rename(container_id, name)
+
+    def stop(self, container_id: str, grace_s: float) -> None:
+        """Stop a container; 0 seconds of grace kill it at once."""
+        # The SDK waits for an answer as much longer as the grace is long.
+        with suppress(EngineNotFoundError), self._asking(f"stop container {_short(container_id)}"):
+            self._client.stop(container_id, timeout=whole_seconds(grace_s))
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container with its anonymous volumes, killing it first if it runs."""
+        # With force, a daemon's only conflict is that somebody else removes it at this moment; the
+        # list may call it running until then.
+        gone = suppress(EngineNotFoundError, EngineConflictError)
+        with gone, self._asking(f"remove container {_short(container_id)}"):
+            self._client.remove_container(container_id, v=True, force=True)
+
+    def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
+        """Return all containers that carry all these labels, in one call."""
+        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
+        with self._asking("list containers"):
+            found = self._client.containers(all=True, filters={"label": wanted})
+        return tuple(answers.container_row(row) for row in found)
+
+    def inspect(self, container_id: str) -> ContainerDetail | None:
+        """Return what only an inspect tells; None when the container is gone."""
+        try:
+            with self._asking(f"inspect container {_short(container_id)}"):
+                return answers.container_detail(self._client.inspect_container(container_id))
+        except EngineNotFoundError:
+            return None
+
+    def logs(self, container_id: str, query: LogQuery) -> LogStream:
+        """Open a container's log; close it when it is not read to its end."""
+        what = f"read the log of container {_short(container_id)}"
+        with self._asking(what):
+            response = self._get(f"/containers/{quote(container_id)}/logs", log_params(query))
+        return LogStream(response.raw, what=what, url=self._url, follow=query.follow)
+
+    def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
+        """Read one regular file of a container; a symbolic link at the end is a ValueError."""
+        with self._asking(f"read {path} of container {_short(container_id)}"):
+            response = self._get(f"/containers/{quote(container_id)}/archive", {"path": path})
+            try:
+                return read_sole_file(response.raw, path, max_bytes)
+            finally:
+                response.raw.close()  # what is left of a large file is not waited for
+
+    def close(self) -> None:
+        """Give connections back. Idempotent."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _asking(self, what: str) -> AbstractContextManager[None]:
+        return asking(what, self._url)
+
+    def _get(self, path: str, params: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see __init__
+        """Send a GET whose answer is read by the caller; the SDK would read it its own way."""
+        response = self._client.get(
+            f"{self._client.base_url}/v{self._client.api_version}{path}",
+            params=params,
+            headers={"Accept-Encoding": "identity"},
+            stream=True,
+            timeout=self._client.timeout,
+        )
+        response.raise_for_status()
+        return response
+
+
+def _short(container_id: str) -> str:
+    """Return an id as `docker ps` shows it; a name stays whole."""
+    return container_id[:12] if re.fullmatch("[0-9a-f]{64}", container_id) else container_id
+
+
+def why_unreachable(endpoint: Endpoint | None = None) -> str | None:
+    """Return why a daemon does not answer and what to do about it; None when it answers.
+
+    Never raises, leaves no connection open, and takes five seconds at most.
+
+    Args:
+        endpoint: how to reach it; None for the daemon that the docker command line would use.
+    """
+    wanted = endpoint or Endpoint()
+    # Sooner than the thread is given up, so that the answer can say where it waited.
+    timeout_s = min(wanted.request_timeout_s, _DIAGNOSIS_S - 1)
+    found: list[str | None] = []
+
+    def look() -> None:
+        try:
+            DockerEngine.connect(replace(wanted, request_timeout_s=timeout_s)).close()
+        except EngineError as error:
+            found.append(" ".join(str(error).splitlines()))
+        else:
+            found.append(None)
+
+    # Looking up a name, and ssh, know no timeout.
+    thread = threading.Thread(target=look, name="docker-diagnosis", daemon=True)
+    thread.start()
+    thread.join(_DIAGNOSIS_S)
+    if found:
+        return found[0]
+    where = wanted.url or "the address that the environment gives"
+    return f"the Docker daemon at {where} gave no answer in {_DIAGNOSIS_S:g} s. Check the address."

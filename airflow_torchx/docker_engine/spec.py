@@ -1,0 +1,152 @@
+"""Our values as the Engine API wants them; pure.
+
+https://docs.docker.com/reference/api/engine/version/v1.41/
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.specs import BindMount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_torchx.core.containers import ContainerSpec, GpuRequest, HostOptions, LogQuery
+    from airflow_torchx.specs import DeviceMount, VolumeMount
+
+    Json = dict[str, Any]
+
+_MIB: Final = 1 << 20
+_SECOND_NS: Final = 1_000_000_000
+#: Networks on which Docker allows no aliases.
+_WITHOUT_ALIASES: Final = ("host", "none", "bridge", "default")
+
+
+def container_json(spec: ContainerSpec) -> Json:
+    """Return the body of ``POST /containers/create``; what the spec leaves open is left out."""
+    shares_network = spec.network.startswith("container:")
+    has_alias = not shares_network and spec.network not in _WITHOUT_ALIASES
+    endpoint = {"EndpointsConfig": {spec.network: {"Aliases": [spec.name]}}}
+    return _without_none(
+        {
+            "Image": spec.image,
+            "Entrypoint": [spec.entrypoint],
+            "Cmd": list(spec.args),
+            # A container in another one's network has its host name too.
+            "Hostname": None if shares_network else spec.name,
+            "Env": [f"{name}={value}" for name, value in spec.env.items()],
+            "Labels": dict(spec.labels),
+            "StopTimeout": whole_seconds(spec.stop_grace_s),
+            "ExposedPorts": {_port(bound.container_port): {} for bound in spec.ports} or None,
+            "User": spec.host.user,
+            "WorkingDir": spec.host.working_dir,
+            "HostConfig": _host_config(spec),
+            "NetworkingConfig": endpoint if has_alias else None,
+        }
+    )
+
+
+def log_params(query: LogQuery) -> dict[str, str | int]:
+    """Return the parameters of ``GET /containers/{id}/logs``."""
+    params: dict[str, str | int] = {
+        "stdout": int(query.streams != "stderr"),
+        "stderr": int(query.streams != "stdout"),
+        "follow": int(query.follow),
+        "timestamps": int(query.timestamps),
+        "tail": "all" if query.tail is None else query.tail,
+    }
+    for name, moment_ns in (("since", query.since_ns), ("until", query.until_ns)):
+        if moment_ns is not None:
+            seconds, rest_ns = divmod(moment_ns, _SECOND_NS)
+            params[name] = f"{seconds}.{rest_ns:09d}"
+    return params
+
+
+def whole_seconds(seconds: float) -> int:
+    """Return a duration as Docker counts it: parts of a second are rounded up."""
+    return math.ceil(seconds)
+
+
+def _host_config(spec: ContainerSpec) -> Json:
+    memory = None if spec.memory_mib is None else spec.memory_mib * _MIB
+    return _without_none(
+        {
+            "NetworkMode": spec.network,
+            "NanoCpus": spec.nano_cpus,
+            # 0 has TorchX's meaning: no limit, and Docker's own size of /dev/shm.
+            "Memory": memory,
+            "ShmSize": memory,
+            "RestartPolicy": _restart_policy(spec.max_restarts),
+            # As `Mounts`, a source that does not exist is an error; `Binds` would create it.
+            "Mounts": [_mount(mount) for mount in spec.mounts] or None,
+            "Devices": [_device(device) for device in spec.devices] or None,
+            "DeviceRequests": [_gpus(spec.gpus)] if spec.gpus else None,
+            "PortBindings": {
+                _port(bound.container_port): [{"HostPort": str(bound.host_port)}]
+                for bound in spec.ports
+            }
+            or None,
+            **_options(spec.host),
+        }
+    )
+
+
+def _options(host: HostOptions) -> Json:
+    return {
+        "Privileged": host.privileged or None,
+        "IpcMode": host.ipc_mode,
+        "Ulimits": [{"Name": u.name, "Soft": u.soft, "Hard": u.hard} for u in host.ulimits] or None,
+        "CapAdd": list(host.cap_add) or None,
+        "Init": host.init,
+        "ExtraHosts": [f"{name}:{address}" for name, address in host.extra_hosts.items()] or None,
+        "Dns": list(host.dns) or None,
+        "LogConfig": _log_config(host.log_driver, host.log_options),
+        "Runtime": host.runtime,
+        "SecurityOpt": list(host.security_opt) or None,
+        "Tmpfs": dict(host.tmpfs) or None,
+    }
+
+
+def _restart_policy(max_restarts: int) -> Json | None:
+    # A maximum of 0 would mean: for ever.
+    if not max_restarts:
+        return None
+    return {"Name": "on-failure", "MaximumRetryCount": max_restarts}
+
+
+def _mount(mount: BindMount | VolumeMount) -> Json:
+    kind, source = (
+        ("bind", mount.src_path) if isinstance(mount, BindMount) else ("volume", mount.src)
+    )
+    return {"Type": kind, "Source": source, "Target": mount.dst_path, "ReadOnly": mount.read_only}
+
+
+def _device(device: DeviceMount) -> Json:
+    return {
+        "PathOnHost": device.src_path,
+        "PathInContainer": device.dst_path,
+        "CgroupPermissions": device.permissions,
+    }
+
+
+def _gpus(request: GpuRequest) -> Json:
+    which = (
+        {"DeviceIDs": list(request.device_ids)} if request.device_ids else {"Count": request.count}
+    )
+    return {"Driver": "", "Capabilities": [["compute", "utility", "gpu"]], **which}
+
+
+def _log_config(driver: str | None, options: Mapping[str, str]) -> Json | None:
+    if not driver and not options:
+        return None
+    return {"Type": driver or "", "Config": dict(options)}
+
+
+def _port(number: int) -> str:
+    return f"{number}/tcp"
+
+
+def _without_none(body: Json) -> Json:
+    return {key: value for key, value in body.items() if value is not None}

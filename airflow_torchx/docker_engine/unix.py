@@ -1,0 +1,60 @@
+"""HTTP over the daemon's unix socket, with one pool of connections for all requests.
+
+The adapter of Docker's SDK (7.2) keeps a pool for each URL, so that almost every request opens a
+connection of its own, and it leaves a socket open that cannot connect.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, *args: Any, socket_path: str, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self._socket_path = socket_path
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(self._socket_path)
+        except OSError:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class UnixAdapter(HTTPAdapter):
+    """Sends every request to one unix socket.
+
+    Args:
+        socket_path: path of the socket.
+        max_connections: how many idle connections are kept.
+    """
+
+    def __init__(self, socket_path: str, *, max_connections: int) -> None:
+        super().__init__()
+        self._pool = _Pool("localhost", maxsize=max_connections, socket_path=socket_path)
+
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> _Pool:  # noqa: ANN401
+        """Return the one pool."""
+        return self._pool
+
+    def request_url(self, request: Any, _: Any) -> str:  # noqa: ANN401
+        """Return the path: the host in the URL means nothing."""
+        return str(request.path_url)
+
+    def close(self) -> None:
+        """Close idle connections; those in use are closed when they are given back."""
+        super().close()
+        self._pool.close()

@@ -1,0 +1,166 @@
+"""The Engine protocol: every verb this package asks of a Docker daemon.
+
+Two implementations keep it: ``docker_engine.DockerEngine`` and ``testing.FakeEngine``; one suite of
+contract tests runs on both. All verbs are blocking, and safe to call from several threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from airflow_torchx.core.containers import (
+        ContainerDetail,
+        ContainerRow,
+        ContainerSpec,
+        EngineInfo,
+        LogQuery,
+        NetworkRow,
+    )
+
+
+class ByteStream(Protocol):
+    """Bytes as they come from the daemon; iterate it once, close it from any thread."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield chunks of any size until the stream ends or is closed.
+
+        Raises:
+            EngineUnreachableError: the connection broke before the daemon ended the stream.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the stream, also while another thread waits for its next chunk. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A Docker daemon. Every verb may raise EngineError or EngineUnreachableError."""
+
+    def info(self) -> EngineInfo:
+        """Describe the daemon."""
+        ...
+
+    def find_image(self, ref: str) -> str | None:
+        """Return the id of a local image by name, tag, digest or id; None when it is not there."""
+        ...
+
+    def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
+        """Pull an image (tag ``latest`` if it has none) and wait until it is there.
+
+        Args:
+            ref: the image.
+            on_progress: called with a short line now and then, at most once a second.
+
+        Raises:
+            ImagePullError: for every error in the pull stream as well.
+        """
+        ...
+
+    def networks(self, name: str) -> tuple[NetworkRow, ...]:
+        """Return the networks of exactly this name; Docker allows several."""
+        ...
+
+    def create_network(self, name: str) -> str:
+        """Create a bridge network and return its id.
+
+        Raises:
+            EngineConflictError: one of that name is there, where the Engine checks it.
+        """
+        ...
+
+    def remove_network(self, network_id: str) -> None:
+        """Remove a network by id; one that is gone already is no error."""
+        ...
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create a container without starting it, and return its id.
+
+        Raises:
+            EngineConflictError: a container has that name.
+            EngineNotFoundError: the image or the network is not there.
+        """
+        ...
+
+    def start(self, container_id: str) -> None:
+        """Start a created container; one that runs already is no error."""
+        ...
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name, running or not.
+
+        Raises:
+            EngineConflictError: a container has that name.
+            EngineNotFoundError: the container is gone.
+        """
+        ...
+
+    def stop(self, container_id: str, grace_s: float) -> None:
+        """Send SIGTERM, wait up to ``grace_s`` seconds, send SIGKILL, and wait for the end.
+
+        A container that does not run, or is gone, is no error. Docker counts whole seconds: a part
+        of one is rounded up.
+        """
+        ...
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container with its anonymous volumes, killing it first if it runs.
+
+        One that is gone already, or being removed by somebody else, is no error.
+        """
+        ...
+
+    def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
+        """Return all containers, running or not, that carry all these labels, in one call.
+
+        Args:
+            labels: label to value; None for any value.
+        """
+        ...
+
+    def inspect(self, container_id: str) -> ContainerDetail | None:
+        """Return what only an inspect tells; None when the container is gone."""
+        ...
+
+    def logs(self, container_id: str, query: LogQuery) -> ByteStream:
+        """Open a container's log as Docker's multiplexed stream.
+
+        A message is one frame: a byte for the stream (1 stdout, 2 stderr), three zero bytes, the
+        length as a 4-byte big-endian number, then that many bytes.
+        https://docs.docker.com/reference/api/engine/ (attach, "Stream format")
+
+        Raises:
+            EngineNotFoundError: the container is gone.
+        """
+        ...
+
+    def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
+        """Read one regular file of a container, running or not.
+
+        Raises:
+            EngineNotFoundError: no container or no such file.
+            ValueError: it is not a regular file, or larger than ``max_bytes``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give connections back. Idempotent."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Close."""
+        ...

@@ -1,0 +1,207 @@
+"""The log of one replica as whole lines, from a finished container or from one that still runs."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from airflow_torchx.core import labels
+from airflow_torchx.core.containers import LogQuery
+from airflow_torchx.core.logs import LineReader
+from airflow_torchx.core.state import place_of
+from airflow_torchx.errors import AppNotFoundError, EngineNotFoundError
+from airflow_torchx.waiting import Patience, Pauses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from airflow_torchx.core.logs import LogLine
+    from airflow_torchx.engine import ByteStream, Engine
+
+_ENDED: Final = ("exited", "dead", "removing")
+
+
+class Stream(StrEnum):
+    """Which output of a replica; TorchX's names."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    COMBINED = "combined"
+
+
+_QUERY_WORD: Final[dict[Stream, Literal["stdout", "stderr", "both"]]] = {
+    Stream.STDOUT: "stdout",
+    Stream.STDERR: "stderr",
+    Stream.COMBINED: "both",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A part of a log in time, nanoseconds since 1970, both ends inclusive; None is open."""
+
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    @classmethod
+    def between(cls, since: datetime | None, until: datetime | None) -> Self:
+        """Return the span between two times; a naive one is local, as in TorchX."""
+        return cls(since_ns=_nanoseconds(since), until_ns=_nanoseconds(until))
+
+
+def container_ids(engine: Engine, app_id: str) -> dict[tuple[str, int], str]:
+    """Return the container of each replica, by role and index, in one call; the newest of each."""
+    rows = engine.rows({labels.APP_ID: app_id})
+    return {place_of(row): row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))}
+
+
+def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:
+    """Return the id of a replica's container.
+
+    Raises:
+        AppNotFoundError: it is not on the daemon; the message tells what is.
+    """
+    ids = container_ids(engine, app_id)
+    if (role, replica) in ids:
+        return ids[role, replica]
+    roles = sorted({name for name, _ in ids})
+    there = f"its roles here are {', '.join(roles)}" if roles else "nothing of that app is here"
+    raise AppNotFoundError(
+        f"no replica {role}/{replica} of app {app_id!r} on this daemon; {there}.",
+        fix="Check role and index; the container may have been removed.",
+    )
+
+
+class ReplicaLog:
+    """One pass over a replica's log. Iterate it once; close it from any thread.
+
+    Args:
+        engine: the daemon.
+        container_id: the replica's container.
+        span: the part of the log in time.
+        streams: stdout, stderr or both.
+        follow: stay until the replica has ended for good. Restarts of the container, and a daemon
+            that is away for less than a minute, lose no line and repeat none.
+        tail: only the last this many messages; None for all.
+        tail: begin with the last this many messages of what is there; None for all.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        container_id: str,
+        *,
+        span: Span | None = None,
+        streams: Stream = Stream.COMBINED,
+        follow: bool = False,
+        tail: int | None = None,
+    ) -> None:
+        self._engine = engine
+        self._id = container_id
+        self._span = span or Span()
+        self._streams = streams
+        self._follow = follow
+        self._tail = tail
+        # The first message read is not always the oldest; a tail knows nothing of what came before.
+        self._reader = LineReader(
+            timestamps=follow, start_ns=None if tail is not None else self._span.since_ns or 0
+        )
+        self._closed = threading.Event()
+        self._open: ByteStream | None = None
+
+    def __iter__(self) -> Iterator[LogLine]:
+        """Yield whole lines.
+
+        Raises:
+            EngineNotFoundError: the container is gone.
+            EngineUnreachableError: the log broke off, and did not come back within a minute.
+        """
+        if self._follow:
+            yield from self._followed()
+        else:
+            yield from self._once(follow=False)
+            yield from self._reader.flush()
+
+    def close(self) -> None:
+        """End the iteration, also while another thread waits for its next line. Idempotent."""
+        self._closed.set()
+        if (stream := self._open) is not None:
+            stream.close()
+
+    def _followed(self) -> Iterator[LogLine]:
+        patience, pauses = Patience(), Pauses()
+        ended = False
+        while not self._closed.is_set():
+            with patience:
+                # What was written between the end of the last pass and the container's end is
+                # read by one more pass that does not wait.
+                yield from self._once(follow=not ended)
+                yield from self._reader.flush()
+                if ended:
+                    return
+                ended = self._is_over()
+            if not ended:
+                self._closed.wait(pauses.next())
+
+    def _once(self, *, follow: bool) -> Iterator[LogLine]:
+        cursor = self._reader.cursor
+        self._reader.reopened()
+        query = LogQuery(
+            streams=_QUERY_WORD[self._streams],
+            since_ns=cursor.time_ns if cursor else self._span.since_ns,
+            until_ns=self._span.until_ns,
+            follow=follow,
+            timestamps=self._follow,
+            tail=None if cursor else self._tail,
+        )
+        self._open = self._engine.logs(self._id, query)
+        alarm = self._alarm(self._open)
+        try:
+            for chunk in self._open:
+                yield from self._reader.feed(chunk)
+                if self._closed.is_set():
+                    return
+        finally:
+            alarm.cancel()
+            self._open.close()
+
+    def _alarm(self, stream: ByteStream) -> threading.Timer:
+        """End a stream at the end of the span: the daemon looks at it only when a message comes."""
+        until_ns = self._span.until_ns
+        alarm = threading.Timer(((until_ns or 0) - time.time_ns()) / 1e9, stream.close)
+        alarm.daemon = True
+        if until_ns is not None and self._follow:
+            alarm.start()
+        return alarm
+
+    def _is_over(self) -> bool:
+        if self._span.until_ns is not None and time.time_ns() > self._span.until_ns:
+            return True
+        detail = self._engine.inspect(self._id)
+        if detail is None:
+            raise EngineNotFoundError(
+                f"container {self._id[:12]} is gone; its log ends here.",
+                fix="Somebody removed it while its log was read.",
+            )
+        return detail.state in _ENDED
+
+
+def lines(log: ReplicaLog, regex: str | None = None) -> Iterator[str]:
+    """Yield every line with its newline, or only those in which ``regex`` matches."""
+    pattern = re.compile(regex) if regex else None
+    for line in log:
+        if pattern is None or pattern.search(line.text):
+            yield f"{line.text}\n"
+
+
+def _nanoseconds(moment: datetime | None) -> int | None:
+    """Return exact nanoseconds since 1970; a float of seconds would lose some."""
+    if moment is None:
+        return None
+    seconds = int(moment.replace(microsecond=0).timestamp())
+    return seconds * 1_000_000_000 + moment.microsecond * 1_000

@@ -1,0 +1,1 @@
+"""The faces that TorchX users know, under TorchX's module paths."""

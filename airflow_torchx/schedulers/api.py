@@ -1,0 +1,31 @@
+"""What schedulers of this package share: the dry run, under TorchX's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_torchx.core.plan_text import render
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.options import Opts
+    from airflow_torchx.core.plan import JobPlan
+    from airflow_torchx.specs import AppDef
+
+
+@dataclass(frozen=True)
+class AppDryRunInfo:
+    """What a launch would do; ``print`` it to read it as YAML, with secret values masked.
+
+    Args:
+        request: every container, decided.
+        app: the app that was planned.
+        cfg: its run options, with defaults.
+    """
+
+    request: JobPlan
+    app: AppDef
+    cfg: Opts
+
+    def __repr__(self) -> str:
+        return render(self.request)

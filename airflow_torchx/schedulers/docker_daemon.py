@@ -1,0 +1,39 @@
+"""Questions about the daemon that the docker command line would use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_torchx import network
+from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.options import DEFAULT_NETWORK
+from airflow_torchx.docker_engine import DockerEngine, why_unreachable
+
+if TYPE_CHECKING:
+    from airflow_torchx.engine import Engine
+
+
+def why_no_docker() -> str | None:
+    """Return why no Docker Engine answers and what to do about it; None when one answers.
+
+    Takes five seconds at most, never raises, and leaves no connection open.
+    """
+    return why_unreachable(Endpoint())
+
+
+def has_docker() -> bool:
+    """Tell whether a Docker Engine answers where the docker command line would look for one."""
+    return why_no_docker() is None
+
+
+def ensure_network(client: Engine | None = None) -> None:
+    """Make sure that exactly one ``torchx`` bridge network is on the daemon.
+
+    Args:
+        client: the daemon; None for the one that the docker command line would use.
+    """
+    if client is not None:
+        network.ensure(client, DEFAULT_NETWORK)
+        return
+    with DockerEngine.connect() as engine:
+        network.ensure(engine, DEFAULT_NETWORK)

@@ -1,0 +1,293 @@
+"""TorchX's Docker scheduler, under TorchX's names, on our own engine room.
+
+https://pytorch.org/torchx/latest/schedulers/docker.html describes the original.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Final, Self
+
+from airflow_torchx import jobs, waiting
+from airflow_torchx.core import labels
+from airflow_torchx.core.identity import random_app_id
+from airflow_torchx.core.options import DEFAULT_NETWORK, Opts
+from airflow_torchx.core.plan import Launch, gpus_wanted, plan
+from airflow_torchx.core.preflight import checked_options
+from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.engine import Engine
+from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, Problem
+from airflow_torchx.replica_logs import ReplicaLog, Span, Stream, find_container, lines
+from airflow_torchx.schedulers.api import AppDryRunInfo
+from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
+from airflow_torchx.specs import app_id_of, make_app_handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+    from types import TracebackType
+
+    from airflow_torchx.specs import AppDef, DescribeAppResponse, ListAppResponse
+
+__all__ = [
+    "LABEL_APP_ID",
+    "LABEL_REPLICA_ID",
+    "LABEL_ROLE_NAME",
+    "LABEL_VERSION",
+    "NETWORK",
+    "AppDryRunInfo",
+    "DockerScheduler",
+    "Opts",
+    "Stream",
+    "create_scheduler",
+    "ensure_network",
+    "has_docker",
+    "why_no_docker",
+]
+
+#: The scheduler's name in app handles; `docker` is understood as well.
+SCHEDULER: Final = "local_docker"
+LABEL_VERSION: Final = labels.VERSION
+LABEL_APP_ID: Final = labels.APP_ID
+LABEL_ROLE_NAME: Final = labels.ROLE_NAME
+LABEL_REPLICA_ID: Final = labels.REPLICA_ID
+NETWORK: Final = DEFAULT_NETWORK
+
+
+class DockerScheduler:
+    """Runs apps as labeled containers on one Docker daemon.
+
+    Where an app id is taken, its handle is taken too. Safe to use from several threads. A context
+    manager: leaving it closes connections and stops nothing.
+
+    Args:
+        session_name: appears in app handles, ``local_docker://<session>/<app id>``.
+        engine: the daemon; None for the one that the docker command line would use, connected to
+            on first use.
+    """
+
+    def __init__(self, session_name: str, engine: Engine | None = None) -> None:
+        self.session_name = session_name
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        """The daemon, connected to on first use; EngineUnreachableError if none answers."""
+        if self._engine is None:
+            self._engine = DockerEngine.connect()
+        return self._engine
+
+    def close(self) -> None:
+        """Give connections back. Apps go on running. Idempotent."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def submit_dryrun(
+        self,
+        app: AppDef,
+        cfg: Mapping[str, object] | Opts | None = None,
+        *,
+        app_id: str | None = None,
+        private_env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> AppDryRunInfo:
+        """Decide what a launch would do; creates nothing and does not change ``app``.
+
+        The daemon is asked for its GPU ids, and for nothing else, when the app wants GPUs.
+
+        Args:
+            app: what to run.
+            cfg: run options.
+            app_id: id of the app; None for ``{name}-{random}``.
+            private_env: environment of every replica whose values are never shown.
+            labels: labels to add to every container.
+
+        Raises:
+            InvalidAppError: with everything that is wrong with the app and its options.
+        """
+        opts = checked_options(app, cfg, None)
+        return self._plan(app, opts, app_id, private_env or {}, labels or {})
+
+    def schedule(
+        self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
+    ) -> str:
+        """Launch what a dry run decided: all of it or nothing.
+
+        Args:
+            dryrun_info: from `submit_dryrun`.
+            should_stop: asked several times a second; True undoes the launch.
+
+        Returns:
+            The app id.
+
+        Raises:
+            InvalidAppError: the daemon cannot run the app as it is.
+            AppExistsError: an app of this id is there already.
+            ImagePullError: an image cannot be pulled.
+            LaunchError: a replica did not start.
+            LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
+        """
+        app, opts = dryrun_info.app, dryrun_info.cfg
+        checked_options(app, opts, jobs.survey(self.engine, app))
+        jobs.launch(self.engine, dryrun_info.request, should_stop=should_stop)
+        return dryrun_info.request.app_id
+
+    def submit(
+        self,
+        app: AppDef,
+        cfg: Mapping[str, object] | Opts | None = None,
+        workspace: str | None = None,
+    ) -> str:
+        """Plan and launch an app, and return its id.
+
+        Args:
+            app: what to run.
+            cfg: run options.
+            workspace: not built yet; anything but None or an empty text is refused.
+
+        Raises:
+            AirflowTorchXError: as `submit_dryrun` and `schedule` do, but everything that is wrong
+                with the app comes in one error, the daemon's side included.
+        """
+        if workspace:
+            what = "workspaces are not built yet"
+            fix = "bind-mount the folder, or put it into the image"
+            raise InvalidAppError([Problem("workspace", what, fix)], subject=f"app {app.name!r}")
+        opts = checked_options(app, cfg, jobs.survey(self.engine, app))
+        info = self._plan(app, opts, None, {}, {})
+        jobs.launch(self.engine, info.request)
+        return info.request.app_id
+
+    def describe(self, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse | None:
+        """Return the state of an app and of each replica; None if the daemon knows no such app.
+
+        Args:
+            app_id: the app.
+            inspect_all: one more call for every replica, not only for failed ones: tells when each
+                started and ended.
+        """
+        return jobs.observe(self.engine, app_id_of(app_id), inspect_all=inspect_all)
+
+    def list(self, cfg: Mapping[str, object] | None = None) -> list[ListAppResponse]:  # noqa: ARG002 - TorchX's signature
+        """Return every app on the daemon, one row each, whoever launched it; ``cfg`` is unused."""
+        return jobs.apps(self.engine)
+
+    def exists(self, app_id: str) -> bool:
+        """Tell whether anything of an app is on the daemon."""
+        return jobs.exists(self.engine, app_id_of(app_id))
+
+    def wait(self, app_id: str, timeout_s: float | None = None) -> DescribeAppResponse:
+        """Wait until every replica has ended, acting on the failure policy; return `describe`'s.
+
+        Args:
+            app_id: the app.
+            timeout_s: seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            AppNotFoundError: the daemon knows no such app, or no longer.
+            WaitTimeoutError: it has not ended in time; it goes on running.
+        """
+        return waiting.wait(self.engine, app_id_of(app_id), timeout_s)
+
+    def cancel(self, app_id: str) -> None:
+        """Stop all live replicas at once, under one grace period. Idempotent.
+
+        Raises:
+            AppNotFoundError: the daemon knows no such app.
+        """
+        jobs.cancel(self.engine, app_id_of(app_id))
+
+    def delete(self, app_id: str) -> None:
+        """Stop the app if it lives, then remove its containers and their anonymous volumes.
+
+        Raises:
+            AppNotFoundError: the daemon knows no such app.
+        """
+        jobs.delete(self.engine, app_id_of(app_id))
+
+    def abandon(self, dryrun_info: AppDryRunInfo, *, grace_s: float, keep: bool) -> None:
+        """Stop what this very launch left, after ``grace_s`` seconds; remove it unless ``keep``."""
+        jobs.abandon(self.engine, dryrun_info.request, grace_s=grace_s, keep=keep)
+
+    def log_iter(  # noqa: PLR0913, PLR0917 - TorchX's signature
+        self,
+        app_id: str,
+        role_name: str,
+        k: int = 0,
+        regex: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        should_tail: bool = False,
+        streams: Stream | None = None,
+    ) -> Iterator[str]:
+        """Yield whole lines of one replica's log, each with its newline.
+
+        Args:
+            app_id: the app.
+            role_name: the role.
+            k: index of the replica.
+            regex: only lines in which this matches somewhere.
+            since: only lines from this time on; a naive time is local.
+            until: only lines up to this time; a naive time is local.
+            should_tail: stay until the replica has ended for good, across restarts.
+            streams: stdout, stderr or both.
+
+        Raises:
+            AppNotFoundError: the daemon knows no such app, role or replica; at once, not on the
+                first line.
+            EngineUnreachableError: the log broke off.
+        """
+        log = ReplicaLog(
+            self.engine,
+            find_container(self.engine, app_id_of(app_id), role_name, k),
+            span=Span.between(since, until),
+            streams=streams or Stream.COMBINED,
+            follow=should_tail,
+        )
+        return lines(log, regex)
+
+    def _plan(
+        self,
+        app: AppDef,
+        opts: Opts,
+        app_id: str | None,
+        private_env: Mapping[str, str],
+        own_labels: Mapping[str, str],
+    ) -> AppDryRunInfo:
+        app_id = app_id or random_app_id(app.name, secrets.randbits(64))
+        launch = Launch(
+            app_id=app_id,
+            handle=make_app_handle(SCHEDULER, self.session_name, app_id),
+            launch_id=secrets.token_hex(8),
+            environ=os.environ,
+            gpu_ids=self._gpu_ids(app, opts),
+            private_env=private_env,
+            labels=own_labels,
+        )
+        return AppDryRunInfo(plan(app, opts, launch), app, opts)
+
+    def _gpu_ids(self, app: AppDef, opts: Opts) -> tuple[str, ...]:
+        if not gpus_wanted(app) or not opts.auto_set_gpus:
+            return ()
+        try:
+            return self.engine.info().gpu_ids
+        except EngineUnreachableError:
+            return ()
+
+
+def create_scheduler(session_name: str, **kwargs: object) -> DockerScheduler:
+    """Return a scheduler; of what TorchX hands over as ``kwargs``, only ``engine`` is used."""
+    engine = kwargs.get("engine")
+    return DockerScheduler(session_name, engine if isinstance(engine, Engine) else None)

@@ -1,0 +1,251 @@
+"""A container in memory: its runs, its state and Docker's words for it at any time."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.containers import ContainerDetail, ContainerRow
+from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.testing.output import NS_PER_S, Message, Output, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_torchx.core.containers import ContainerSpec
+    from airflow_torchx.testing.program import Program
+
+_KILLED: Final = 137
+_LIVE: Final = ("running", "restarting")
+#: Folders of every image.
+_FOLDERS: Final = ("/", "/etc")
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 60 * _MINUTE_S
+_DAY_S: Final = 24 * _HOUR_S
+_UNITS: Final = (
+    (_MINUTE_S, 1, "second"),
+    (_HOUR_S, _MINUTE_S, "minute"),
+    (2 * _DAY_S, _HOUR_S, "hour"),
+    (14 * _DAY_S, _DAY_S, "day"),
+    (60 * _DAY_S, 7 * _DAY_S, "week"),
+    (730 * _DAY_S, 30 * _DAY_S, "month"),
+    (math.inf, 365 * _DAY_S, "year"),
+)
+_ONE: Final = {"second": "1 second", "minute": "About a minute", "hour": "About an hour"}
+
+
+class Run:
+    """One run of a container's main process; ``ends_ns`` is None until something ends it."""
+
+    def __init__(self, program: Program, started_ns: int, floor_ns: int) -> None:
+        self.program = program
+        self.started_ns = started_ns
+        self.output = Output(program, started_ns, floor_ns)
+        self.exit_code = program.exit_code
+        self.oom_killed = program.oom_killed
+        self.ends_ns: int | None = None
+        if program.runs_for_s is not None:
+            planned_ns = started_ns + round(program.runs_for_s * NS_PER_S)
+            self.ends_ns = max(planned_ns, self.output.last_ns)
+
+    def goes_on(self, now_ns: int) -> bool:
+        """Tell whether it runs at this time."""
+        return self.ends_ns is None or self.ends_ns > now_ns
+
+    def end(self, at_ns: int, exit_code: int, *, oom_killed: bool = False) -> None:
+        """End it at a time, unless it ends before."""
+        if self.goes_on(at_ns):
+            self.ends_ns = at_ns
+            self.exit_code = exit_code
+            self.oom_killed = oom_killed
+
+
+class FakeContainer:
+    """One container. Every method takes the time; time never goes back."""
+
+    def __init__(
+        self, container_id: str, spec: ContainerSpec, programs: Sequence[Program], now_ns: int
+    ) -> None:
+        self.id = container_id
+        self.name = spec.name
+        self.spec = spec
+        self._error = ""
+        self._programs = programs
+        self._created_ns = now_ns
+        self._runs: list[Run] = []
+        #: Automatic restarts since somebody started it.
+        self._restarts = 0
+        self._stopped = False
+
+    @property
+    def runs(self) -> int:
+        """How often it was started, by hand or by the daemon."""
+        return len(self._runs)
+
+    @property
+    def place(self) -> str:
+        """Role and index, like ``trainer/1``."""
+        return f"{self.spec.role}/{self.spec.replica}"
+
+    def start(self, now_ns: int, attach: Callable[[str], None]) -> None:
+        """Run it, unless it runs; ``attach`` raises where its network is not there.
+
+        Raises:
+            EngineError: it cannot run; it stays as it is.
+        """
+        if self.state(now_ns) in _LIVE:
+            return
+        try:
+            attach(self.spec.network)
+            self._check_program()
+        except EngineError as why:
+            self._error = why.what
+            raise
+        self._restarts = 0
+        self._stopped = False
+        self._error = ""
+        self._run(now_ns)
+
+    def settle(self, now_ns: int) -> None:
+        """Do what the daemon did meanwhile: restart it as often as it failed and may."""
+        while (due_ns := self._due_ns()) is not None and due_ns <= now_ns:
+            self._restarts += 1
+            self._run(due_ns)
+
+    def state(self, now_ns: int) -> str:
+        """Return Docker's word for its state."""
+        if not self._runs:
+            return "created"
+        if self._runs[-1].goes_on(now_ns):
+            return "running"
+        return "exited" if self._due_ns() is None else "restarting"
+
+    def terminate(self, now_ns: int, grace_s: float) -> None:
+        """Send SIGTERM now, and SIGKILL after the grace period."""
+        if self.state(now_ns) in _LIVE:
+            self._stopped = True
+            last = self._runs[-1]
+            if last.program.on_term == "exit":
+                last.end(now_ns, last.program.term_exit_code)
+            else:
+                last.end(now_ns + math.ceil(grace_s) * NS_PER_S, _KILLED)
+
+    def kill(self, now_ns: int) -> None:
+        """End it for good."""
+        self._stopped = True
+        self.end(now_ns, _KILLED)
+
+    def end(self, now_ns: int, exit_code: int, *, oom_killed: bool = False) -> None:
+        """End its current run."""
+        if self._runs:
+            self._runs[-1].end(now_ns, exit_code, oom_killed=oom_killed)
+
+    def runs_on(self, run: int, now_ns: int) -> bool:
+        """Tell whether the run of this index, from 0, still goes on."""
+        return 0 <= run == len(self._runs) - 1 and self._runs[run].goes_on(now_ns)
+
+    def log(self, runs: int, now_ns: int) -> list[Message]:
+        """Return what its first ``runs`` runs have written by now."""
+        return [
+            message
+            for run in self._runs[:runs]
+            for message in run.output.until(now_ns, run.ends_ns)
+        ]
+
+    def read_file(self, path: str, max_bytes: int) -> bytes:
+        """Return a file that one of its programs left in it.
+
+        Raises:
+            EngineNotFoundError: there is none.
+            ValueError: it is a folder, or larger than ``max_bytes``.
+        """
+        files = {path: data for run in self._runs for path, data in run.program.files.items()}
+        path = posixpath.normpath(posixpath.join("/", path))
+        if path in _FOLDERS or any(name.startswith(f"{path}/") for name in files):
+            msg = f"{path} is a folder"
+            raise ValueError(msg)
+        if path not in files:
+            what = f"no file {path} in container {self.name}."
+            raise EngineNotFoundError(what, fix="Add it to its Program.files.", status=404)
+        if len(files[path]) > max_bytes:
+            msg = f"{path} has {len(files[path])} bytes, more than {max_bytes}"
+            raise ValueError(msg)
+        return files[path]
+
+    def row(self, now_ns: int) -> ContainerRow:
+        """Return its line of the container list, whose times are whole seconds."""
+        return ContainerRow(
+            id=self.id,
+            name=self.name,
+            image=self.spec.image,
+            state=self.state(now_ns),
+            status=self._status(now_ns),
+            labels=dict(self.spec.labels),
+            created_at=moment(self._created_ns // NS_PER_S * NS_PER_S),
+        )
+
+    def detail(self, now_ns: int) -> ContainerDetail:
+        """Return what an inspect tells."""
+        state = self.state(now_ns)
+        last = self._runs[-1] if self._runs else None
+        ended = last if state != "running" else None
+        return ContainerDetail(
+            id=self.id,
+            state=state,
+            exit_code=ended.exit_code if ended else None,
+            oom_killed=ended is not None and ended.oom_killed,
+            error=self._error,
+            restarts=self._restarts + (state == "restarting"),
+            started_at=moment(last.started_ns) if last else None,
+            finished_at=moment(ended.ends_ns) if ended and ended.ends_ns is not None else None,
+        )
+
+    def _run(self, now_ns: int) -> None:
+        floor_ns = 0
+        if self._runs:
+            last = self._runs[-1]
+            floor_ns = last.output.floor_after(last.ends_ns or now_ns)
+        self._runs.append(Run(self._program(), now_ns, floor_ns))
+
+    def _program(self) -> Program:
+        """Return what its next run does."""
+        return self._programs[min(len(self._runs), len(self._programs) - 1)]
+
+    def _check_program(self) -> None:
+        if why := self._program().start_error:
+            raise EngineError(why, fix="Mend its Program.", status=400)
+
+    def _due_ns(self) -> int | None:
+        """Return when the daemon starts it again, None if it does not."""
+        if not self._runs or self._stopped or self._restarts >= self.spec.max_restarts:
+            return None
+        last = self._runs[-1]
+        if last.ends_ns is None or last.exit_code == 0:
+            return None
+        return last.ends_ns + round(last.program.restart_delay_s * NS_PER_S)
+
+    def _status(self, now_ns: int) -> str:
+        state = self.state(now_ns)
+        if state == "created":
+            return "Created"
+        last = self._runs[-1]
+        if state == "running":
+            return f"Up {duration((now_ns - last.started_ns) / NS_PER_S)}"
+        ended_ns = now_ns if last.ends_ns is None else last.ends_ns
+        ago = duration((now_ns - ended_ns) / NS_PER_S)
+        return f"{state.capitalize()} ({last.exit_code}) {ago} ago"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in Docker's words.
+
+    https://github.com/docker/go-units/blob/v0.5.0/duration.go
+    """
+    if seconds < 1:
+        return "Less than a second"
+    if seconds >= _HOUR_S:
+        seconds = int(seconds / _HOUR_S + 0.5) * _HOUR_S
+    unit_s, noun = next((unit_s, noun) for below_s, unit_s, noun in _UNITS if seconds < below_s)
+    count = int(seconds // unit_s)
+    return _ONE[noun] if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,89 @@
+"""The containers of a fake daemon."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_torchx.testing.container import FakeContainer
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+class FakeContainers:
+    """Containers whose names differ, the newest first. Not safe to use without a lock."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, FakeContainer] = {}
+
+    def __iter__(self) -> Iterator[FakeContainer]:
+        return reversed(self._by_id.values())
+
+    def settle(self, now_ns: int) -> None:
+        """Do what the daemon did meanwhile."""
+        for container in self:
+            container.settle(now_ns)
+
+    def find(self, ref: str) -> FakeContainer | None:
+        """Return a container by id, name or ``role/replica``, the newest; None if it is gone."""
+        exact = self._by_id.get(ref)
+        found = (container for container in self if ref in (container.name, container.place))
+        return exact or next(found, None)
+
+    def get(self, ref: str) -> FakeContainer:
+        """Return a container.
+
+        Raises:
+            EngineNotFoundError: it is gone.
+        """
+        found = self.find(ref)
+        if found is None:
+            what = f"no such container: {ref[:12]}."
+            raise EngineNotFoundError(what, fix="It may have been removed.", status=404)
+        return found
+
+    def labelled(self, labels: Mapping[str, str | None]) -> Iterator[FakeContainer]:
+        """Yield those that carry all these labels; None stands for any value."""
+        for container in self:
+            own = container.spec.labels
+            if all(key in own and value in (None, own[key]) for key, value in labels.items()):
+                yield container
+
+    def add(self, container: FakeContainer) -> None:
+        """Add a new one.
+
+        Raises:
+            EngineError: its name is taken, or no name for Docker.
+        """
+        self._check_name(container.name)
+        self._by_id[container.id] = container
+
+    def rename(self, ref: str, name: str) -> None:
+        """Give a container another name.
+
+        Raises:
+            EngineError: it is gone, or the name is taken or no name for Docker.
+        """
+        container = self.get(ref)
+        if name == container.name:
+            what = f"container {name!r} has that name already."
+            raise EngineError(what, fix="Rename it to another name.", status=400)
+        self._check_name(name)
+        container.name = name
+
+    def remove(self, container: FakeContainer) -> None:
+        """Forget one."""
+        del self._by_id[container.id]
+
+    def _check_name(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            what = f"invalid container name {name!r}."
+            raise EngineError(what, fix=f"Names look like {_NAME.pattern}.", status=400)
+        if any(container.name == name for container in self):
+            what = f"the container name {name!r} is already in use."
+            raise EngineConflictError(what, fix="Remove the container that has it.", status=409)
