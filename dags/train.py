@@ -1,0 +1,90 @@
+"""Fit a small network to two spirals of points, on as many processes as torchrun starts."""
+# ruff: noqa: INP001, T201 -- a script, which prints
+# mypy: disable-error-code="import-not-found"
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+POINTS = 4096
+WIDTH = 64
+
+
+def spirals() -> TensorDataset:
+    """Return the points of two spirals that are wound into each other, and which is which."""
+    random = torch.Generator().manual_seed(0)
+    radius = torch.rand(POINTS, generator=random).sqrt()
+    spiral = torch.randint(2, (POINTS,), generator=random)
+    angle = 7 * radius + torch.pi * spiral
+    points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return TensorDataset(points, spiral.float())
+
+
+def train(epochs: int) -> list[float]:
+    """Return the loss of each epoch, the mean of all processes."""
+    data = spirals()
+    # Each process sees its own part of the points.
+    sampler = DistributedSampler(data)
+    batches = DataLoader(data, batch_size=128, sampler=sampler)
+    torch.manual_seed(0)
+    layers = [nn.Linear(2, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh()]
+    model = DistributedDataParallel(nn.Sequential(*layers, nn.Linear(WIDTH, 1)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for epoch in range(1, epochs + 1):
+        sampler.set_epoch(epoch)
+        loss = train_epoch(model, optimizer, batches)
+        print(f"rank {dist.get_rank()} epoch {epoch} loss {loss:.3f}")
+        dist.all_reduce(loss)
+        losses.append(loss.item() / dist.get_world_size())
+    return losses
+
+
+def train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader
+) -> torch.Tensor:
+    """Return the mean loss of one pass over this process's points."""
+    criterion = nn.BCEWithLogitsLoss()
+    total = torch.zeros(())
+    for points, spiral in batches:
+        optimizer.zero_grad()
+        loss = criterion(model(points).squeeze(1), spiral)
+        # Here the processes take the mean of their gradients.
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+    return total / len(batches)
+
+
+def main() -> None:
+    """Train, and write what came out of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--metrics", type=Path, help="JSON file that one process a node writes")
+    args = parser.parse_args()
+    dist.init_process_group("gloo")
+    losses = train(args.epochs)
+    metrics = {
+        "first_loss": losses[0],
+        "final_loss": losses[-1],
+        "epochs": args.epochs,
+        "world_size": dist.get_world_size(),
+    }
+    # Not only rank 0: torchrun gives out ranks as nodes arrive, so it may be on any of them.
+    if args.metrics and os.environ["LOCAL_RANK"] == "0":
+        args.metrics.write_text(json.dumps(metrics))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
