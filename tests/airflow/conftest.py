@@ -1,0 +1,110 @@
+"""A real Airflow with a database of its own, under which apps run on a real Docker Engine.
+
+Airflow reads its configuration when it is imported, so it is set here, before any test imports it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import tempfile
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.core import labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.one_task import OneTask
+    from tests.airflow.stack import Attempt, Stack
+
+HOME: Final = Path(tempfile.mkdtemp(prefix="airflow-torchx-tests-"))
+DAGS: Final = HOME / "dags"
+EMPTY_DATABASE: Final = HOME / "empty.db"
+
+
+def _set_up_home() -> None:
+    if "airflow" in sys.modules:
+        what = "Airflow was imported before tests/airflow/conftest.py could point it to a new home."
+        raise RuntimeError(what)
+    atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+    DAGS.mkdir()
+    # Neither the user's Airflow nor anything that is set for it.
+    for name in [name for name in os.environ if name.startswith("AIRFLOW__")]:
+        del os.environ[name]
+    os.environ |= {
+        "AIRFLOW_HOME": str(HOME),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+
+
+_set_up_home()
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """Return the home of an Airflow whose database is ready."""
+    with warnings.catch_warnings():
+        # What Airflow and its own dependencies say of each other is not ours to mend.
+        warnings.simplefilter("ignore")
+        from airflow.api_fastapi.execution_api import app
+        from airflow.utils.db import initdb
+
+        assert app
+        initdb()
+    # Not a copy of the file: what is new may be in the journal next to it.
+    with closing(sqlite3.connect(HOME / "airflow.db")) as database:
+        database.execute("VACUUM INTO ?", (str(EMPTY_DATABASE),))
+    return HOME
+
+
+@pytest.fixture
+def one_task(airflow_home: Path, docker_engine: DockerEngine, app_id: str) -> Iterator[OneTask]:
+    """Return a DAG of one task, to be run by `dag.test()` in this process."""
+    from tests.airflow.one_task import OneTask
+
+    assert airflow_home == HOME
+    on_term = signal.getsignal(signal.SIGTERM)
+    with OneTask(DAGS, docker_engine, app_id) as task:
+        yield task
+    # dag.test() leaves the handler of the task behind.
+    signal.signal(signal.SIGTERM, on_term)
+
+
+@pytest.fixture(scope="session")
+def stack(airflow_home: Path) -> Iterator[Stack]:
+    """Return a whole Airflow of separate processes: API server, scheduler, DAG processor."""
+    from tests.airflow.stack import Stack
+    from tests.conftest import require_docker
+
+    require_docker().close()
+    with Stack(airflow_home / "stack", EMPTY_DATABASE) as stack:
+        yield stack
+
+
+@pytest.fixture
+def states(docker_engine: DockerEngine, app_id: str) -> Callable[[], list[str]]:
+    """Return what tells the states of the containers that the launched DAG run has."""
+    return lambda: [row.state for row in docker_engine.rows({labels.RUN_ID: app_id})]
+
+
+@pytest.fixture
+def launch(
+    stack: Stack, docker_engine: DockerEngine, app_id: str
+) -> Iterator[Callable[[str], Attempt]]:
+    """Return what runs one of the DAGs in dags/ once in the whole Airflow."""
+    yield lambda dag_id: stack.trigger(dag_id, app_id)
+
+    for row in docker_engine.rows({labels.RUN_ID: app_id}):
+        docker_engine.remove(row.id)

@@ -1,0 +1,60 @@
+"""Gangs that the tests run in a whole Airflow: one DAG each, with one task called ``gang``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_torchx.operators import TorchXDockerOperator
+from airflow_torchx.specs import AppDef, Resource, Role
+
+FOREVER = "trap 'exit 143' TERM; sleep 600 & wait"
+DEAF = "trap '' TERM; while true; do sleep 1; done"
+
+# 5,000 lines, a long one, one that would fold the log in Airflow's UI, and one that is no UTF-8.
+CHATTY = r"""
+seq 5000 | sed 's/^/line /'
+head -c 20000 /dev/zero | tr '\0' x; echo
+echo '::group::folded'; echo '::endgroup::'
+printf 'not \377 UTF-8\n' >&2
+printf 'no newline'
+"""
+
+# The word comes out backwards: Airflow does not know it that way, so it does not mask it.
+WHISPER = """
+echo "the word is $MAGIC_WORD"
+echo "\\"$(echo "$MAGIC_WORD" | rev)\\"" > /word.json
+"""
+
+
+def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DAG:  # noqa: ANN401 - the operator's arguments
+    """Return a DAG of one task, whose replicas run a shell script."""
+    role = Role(
+        name="worker",
+        image="airflow-torchx/busybox:local",
+        entrypoint="sh",
+        args=["-c", script],
+        num_replicas=replicas,
+        resource=Resource(cpu=0, gpu=0, memMB=64),
+    )
+    with DAG(dag_id, schedule=None) as dag:
+        TorchXDockerOperator(task_id="gang", app=AppDef("app", [role]), **arguments)
+    return dag
+
+
+forever = gang("forever", FOREVER)
+many = gang("many", FOREVER, replicas=40)
+deaf = gang("deaf", DEAF)
+overtime = gang(
+    "overtime", DEAF, execution_timeout=timedelta(seconds=3), options={"stop_grace_s": 1}
+)
+chatty = gang("chatty", CHATTY)
+whisper = gang(
+    "whisper",
+    WHISPER,
+    private_env={"MAGIC_WORD": "{{ 'emases-nepo' | reverse }}"},
+    result_path="/word.json",
+    on_finish="keep",
+)

@@ -1,0 +1,121 @@
+"""How a task fails: what its error tells, and what is left on the daemon."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx import jobs
+from airflow_torchx.core import labels
+from airflow_torchx.errors import (
+    AppCancelledError,
+    AppFailedError,
+    AppNotFoundError,
+    ComponentError,
+    InvalidAppError,
+    ResultError,
+)
+from tests.airflow.apps import FOREVER, shell
+from tests.airflow.stack import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.engine import Engine
+    from tests.airflow.one_task import OneTask
+
+pytestmark = pytest.mark.docker
+
+
+def test_failure_card(one_task: OneTask) -> None:
+    """The error has all replicas, the first that failed and its last lines; its peers are gone."""
+    last_words = "for i in $(seq 30); do echo line $i; done; exit 3"
+    script = f'if [ "${{replica_id}}" = 1 ]; then {last_words}; fi; {FOREVER}'
+
+    ended = one_task.run(app=shell(script, replicas=3))
+
+    error = ended.error
+    assert "failed" == ended.state
+    assert isinstance(error, AppFailedError)
+    assert (3, "worker/1") == (error.exit_code, error.replica)
+    assert "worker/1 failed first: exit code 3" in error.card
+    assert 20 == error.card.count("  line ")
+    assert error.card.rstrip().endswith("line 30")
+    rows = [line.split() for line in error.card.splitlines() if line.startswith("worker/")]
+    assert ["CANCELLED", "FAILED", "CANCELLED"] == [row[1] for row in rows[-3:]]
+    assert [] == ended.rows
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "told"),
+    [
+        (jobs.cancel, AppCancelledError, "was CANCELLED by somebody else"),
+        (jobs.delete, AppNotFoundError, "no app"),
+    ],
+)
+def test_ended_by_somebody_else(
+    one_task: OneTask,
+    docker_engine: Engine,
+    end: Callable[[Engine, str], None],
+    error: type[Exception],
+    told: str,
+) -> None:
+    """A task whose app somebody else cancels or removes fails, tells so, and leaves nothing."""
+
+    def end_when_running() -> None:
+        until(lambda: ["running"] * 2 == [row.state for row in one_task.rows()], "two replicas")
+        end(docker_engine, one_task.rows()[0].labels[labels.APP_ID])
+
+    with ThreadPoolExecutor() as pool:
+        somebody = pool.submit(end_when_running)
+        ended = one_task.run(app=shell(FOREVER))
+        somebody.result()
+
+    assert isinstance(ended.error, error)
+    assert told in str(ended.error)
+    assert [] == ended.rows
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("true", "left no file /result.json"),
+        ("mkdir /result.json", "cannot be used"),
+        ("echo accuracy=0.9 > /result.json", "cannot be used"),
+        ("echo NaN > /result.json", "not JSON compliant"),
+        ("yes [ | head -c 200000 > /result.json", "cannot be used"),
+        ("yes 1 | head -c 2000000 > /result.json", "at most 1024 KiB"),
+    ],
+    ids=["missing", "folder", "not-json", "not-a-number", "too-deep", "too-large"],
+)
+def test_bad_result(one_task: OneTask, script: str, told: str) -> None:
+    """A result that cannot be used fails the task, names the file, and leaves nothing behind."""
+    ended = one_task.run(app=shell(script), result_path="/result.json")
+
+    assert isinstance(ended.error, ResultError)
+    assert told in str(ended.error)
+    assert "/result.json" in str(ended.error)
+    assert [] == ended.rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "needs exactly one of app= and component=, not neither"),
+        ({"app": shell("true"), "component": "dist.ddp"}, "not both"),
+        ({"component": "dist.dpp"}, "there is no component 'dist.dpp'.\nDid you mean 'dist.ddp'?"),
+        ({"component": "dist.ddp", "component_args": "--scrpt a.py"}, "did you mean --script?"),
+        ({"app": {"name": "app", "rolls": []}}, "rolls"),
+        ({"app": shell("true"), "options": {"netwrok": "n"}}, "did you mean 'network'?"),
+        ({"app": shell("true"), "options": {"network": ["n"]}}, "options.network"),
+    ],
+)
+def test_bad_arguments(one_task: OneTask, arguments: dict[str, Any], told: str) -> None:
+    """Wrong arguments fail the task with an error that tells what to mend; nothing is created."""
+    ended = one_task.run(**arguments)
+
+    assert isinstance(ended.error, (ComponentError, InvalidAppError))
+    assert told in str(ended.error)
+    assert [] == ended.rows

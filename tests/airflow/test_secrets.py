@@ -1,0 +1,64 @@
+"""Where the value of a private environment variable is, and where it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.core import labels
+from airflow_torchx.operators import TorchXDockerOperator
+from tests.airflow.apps import shell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.one_task import OneTask
+    from tests.airflow.stack import Attempt
+
+#: In the source of the DAG the secret is only there backwards.
+BACKWARDS: Final = "emases-nepo"
+SECRET: Final = "open-sesame"  # noqa: S105 - a test's
+PRIVATE_ENV: Final = {"MAGIC_WORD": f"{{{{ '{BACKWARDS}' | reverse }}}}"}
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(240)
+def test_whole_airflow(
+    launch: Callable[[str], Attempt], docker_engine: DockerEngine, app_id: str
+) -> None:
+    """The value reaches the container, and no log, rendered field, XCom, DAG or label has it."""
+    task = launch("whisper")
+    task.wait_for("success")
+
+    (row, *_) = docker_engine.rows({labels.RUN_ID: app_id})
+    assert BACKWARDS == task.xcom("return_value")
+    assert "the word is ***" in str(task.log())
+    assert SECRET not in task.text()
+    assert SECRET not in str(row)
+
+
+@pytest.mark.docker
+def test_exception(one_task: OneTask) -> None:
+    """An app that fails and wrote the value into its log does not tell it in its error."""
+    app = shell('echo "the word is $MAGIC_WORD"; exit 1')
+
+    ended = one_task.run(app=app, private_env=PRIVATE_ENV)
+
+    assert "the word is ***" in str(ended.error)
+    assert SECRET not in str(ended.error)
+
+
+def test_dry_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run prints the plan without the value, and needs no daemon."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    app = shell("true")
+
+    task = TorchXDockerOperator(task_id="gang", app=app, private_env={"MAGIC_WORD": SECRET})
+    task.dry_run()
+
+    printed = capsys.readouterr().out
+    assert "MAGIC_WORD: '***'" in printed
+    assert "image: airflow-torchx/busybox:local" in printed
+    assert SECRET not in printed

@@ -1,0 +1,38 @@
+"""What a whole Airflow shows as the log of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.airflow.stack import Attempt
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+
+
+def test_every_line_once(launch: Callable[[str], Attempt]) -> None:
+    """Every line of each replica is there once, in its order, under its name; bursts are few."""
+    task = launch("chatty")
+    task.wait_for("success")
+
+    events = [event for event in task.log() if event.get("logger", "").startswith("torchx.")]
+    for replica in range(2):
+        own = [event for event in events if event.get("replica") == replica]
+        lines = [line for event in own for line in event["event"].split("\n")]
+        texts = [line.removeprefix(f"worker/{replica} ") for line in lines]
+        numbers = [text for text in texts if text.startswith("line ")]
+
+        assert {"worker"} == {event["role"] for event in own}
+        assert {f"torchx.worker.{replica}"} == {event["logger"] for event in own}
+        assert all(line.startswith(f"worker/{replica} ") for line in lines)
+        assert [f"line {number}" for number in range(1, 5001)] == numbers
+        assert 200 > len(own)
+        assert 1 == texts.count("x" * 20_000)
+        # Without its marker, which would fold the log in Airflow's UI.
+        assert 1 == texts.count("folded")
+        assert 1 == texts.count("no newline")
+        assert 1 == texts.count("not \ufffd UTF-8")

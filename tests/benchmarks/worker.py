@@ -1,0 +1,54 @@
+"""One measurement with one scheduler; the same lines drive TorchX's and ours.
+
+Usage: worker.py PACKAGE launch REPLICAS IMAGE
+       worker.py PACKAGE describe APP_ID TIMES
+       worker.py PACKAGE list TIMES
+PACKAGE is torchx or airflow_torchx. Prints one JSON object.
+"""
+
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+
+def main(package: str, verb: str, *args: str) -> dict[str, object]:
+    """Measure one verb and return seconds, and the app id where one was launched."""
+    specs = importlib.import_module(f"{package}.specs")
+    module = importlib.import_module(f"{package}.schedulers.docker_scheduler")
+    scheduler = module.create_scheduler("bench")
+    if verb == "launch":
+        role = specs.Role(
+            "bench",
+            args[1],
+            entrypoint="sleep",
+            args=["600"],
+            num_replicas=int(args[0]),
+            resource=specs.Resource(cpu=1, gpu=0, memMB=64),
+        )
+        info = scheduler.submit_dryrun(specs.AppDef("bench", [role]), {})
+        began = time.perf_counter()
+        app_id = scheduler.schedule(info)
+        return {"seconds": time.perf_counter() - began, "app_id": app_id}
+    if verb == "describe":
+        return {"seconds": median(lambda: scheduler.describe(args[0]), int(args[1]))}
+    if verb == "list":
+        return {"seconds": median(scheduler.list, int(args[0]))}
+    raise SystemExit(__doc__)
+
+
+def median(call: Callable[[], object], times: int) -> float:
+    """Return the median seconds of a call, after one that is not counted."""
+    call()
+    spent = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))  # noqa: T201 - the answer

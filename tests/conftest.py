@@ -1,0 +1,97 @@
+"""Fixtures of all tests: engines, and a name that everything one test makes carries."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import pytest
+
+from airflow_torchx.core import labels
+from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.testing import FakeEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.core.containers import ContainerRow
+    from airflow_torchx.docker_engine import DockerEngine
+    from airflow_torchx.engine import Engine
+
+#: The image of the tests; `make images` makes it.
+BUSYBOX: Final = "airflow-torchx/busybox:local"
+
+
+def require_docker() -> DockerEngine:
+    """Return a connection to a real daemon that holds the image of the tests.
+
+    Where there is none the test is skipped, but in CI it fails: no test may vanish there.
+    """
+    from airflow_torchx.docker_engine import DockerEngine
+
+    try:
+        engine = DockerEngine.connect()
+        image = engine.find_image(BUSYBOX)
+    except EngineUnreachableError as why:
+        _do_without(str(why))
+    if image is None:
+        engine.close()
+        _do_without(f"no image {BUSYBOX}: run `make images`")
+    return engine
+
+
+def _rows_of(engine: Engine, app_id: str) -> list[ContainerRow]:
+    rows = engine.rows({labels.APP_ID: None})
+    return [row for row in rows if app_id in row.labels[labels.APP_ID]]
+
+
+def _do_without(why: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture
+def app_id() -> str:
+    """Return an app id that no other test has.
+
+    What a test makes on a real daemon carries it in its app-id label, whole or as a part; a network
+    that it makes is called `network_name`. All that is removed when the test ends.
+    """
+    return f"t{uuid.uuid4().hex[:11]}"
+
+
+@pytest.fixture
+def network_name(app_id: str) -> str:
+    """Return the name of a network that no other test has; it does not exist yet."""
+    return f"{app_id}-net"
+
+
+@pytest.fixture
+def fake_engine() -> FakeEngine:
+    """Return a fake daemon that holds the image of the tests."""
+    return FakeEngine(images=[BUSYBOX])
+
+
+@pytest.fixture
+def docker_engine(app_id: str, network_name: str) -> Iterator[DockerEngine]:
+    """Return a connection to a real daemon, on which nothing of the test is left at its end."""
+    with require_docker() as engine:
+        yield engine
+
+    with require_docker() as engine:
+        for row in _rows_of(engine, app_id):
+            engine.remove(row.id)
+        for network in engine.networks(network_name):
+            engine.remove_network(network.id)
+
+        assert [] == _rows_of(engine, app_id)
+        assert () == engine.networks(network_name)
+
+
+@pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Return a fake and then a real daemon."""
+    found: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return found

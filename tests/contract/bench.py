@@ -1,0 +1,120 @@
+"""What the contract tests do with an engine, fake or real."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from airflow_torchx.core import labels
+from airflow_torchx.core.containers import ContainerSpec, LogQuery
+from airflow_torchx.testing import FakeEngine, Program
+from tests.contract.script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow_torchx.core.containers import ContainerDetail, ContainerRow
+    from airflow_torchx.engine import Engine
+
+_PATIENCE_S = 20.0
+_TICK_S = 0.02
+
+
+class Bench:
+    """Runs scripts on an engine, under labels by which they are removed at the end of a test."""
+
+    def __init__(self, engine: Engine, app_id: str, image: str) -> None:
+        self.engine = engine
+        self.app_id = app_id
+        self.image = image
+        self._numbers = itertools.count()
+        self._programs: dict[str, Program] = {}
+        if isinstance(engine, FakeEngine):
+            engine.programs = lambda spec: self._programs[spec.name]
+
+    def spec(self, script: Script) -> ContainerSpec:
+        """Return a container that runs a script, off any network."""
+        number = next(self._numbers)
+        name = f"{self.app_id}-{number}"
+        self._programs[name] = script.program()
+        return ContainerSpec(
+            role="main",
+            replica=number,
+            name=name,
+            image=self.image,
+            entrypoint=script.entrypoint,
+            args=("-c", script.command()),
+            env={},
+            labels={labels.APP_ID: self.app_id, labels.REPLICA_ID: str(number)},
+            network="none",
+        )
+
+    def create(self, what: Script | ContainerSpec) -> str:
+        """Create a container."""
+        return self.engine.create(self.spec(what) if isinstance(what, Script) else what)
+
+    def run(self, what: Script | ContainerSpec) -> str:
+        """Create a container and start it."""
+        container_id = self.create(what)
+        self.engine.start(container_id)
+        return container_id
+
+    def run_until_it_writes(self, what: Script | ContainerSpec) -> str:
+        """Run a container and wait for its first line: from then on it acts on signals."""
+        container_id = self.run(what)
+        stream = self.engine.logs(container_id, LogQuery(follow=True))
+        next(iter(stream))
+        stream.close()
+        return container_id
+
+    def run_to_its_end(self, what: Script | ContainerSpec) -> str:
+        """Run a container and wait until it has exited."""
+        container_id = self.run(what)
+        self.ended(container_id)
+        return container_id
+
+    def row(self, container_id: str) -> ContainerRow:
+        """Return the row of a container."""
+        found = [row for row in self.rows() if row.id == container_id]
+        assert len(found) == 1
+        return found[0]
+
+    def rows(self) -> tuple[ContainerRow, ...]:
+        """Return all rows of this test."""
+        return self.engine.rows({labels.APP_ID: self.app_id})
+
+    def detail(self, container_id: str) -> ContainerDetail:
+        """Return the detail of a container that is there."""
+        found = self.engine.inspect(container_id)
+        assert found is not None
+        return found
+
+    def ended(self, container_id: str) -> ContainerDetail:
+        """Wait until a container has exited."""
+        wait_for(lambda: self.detail(container_id).state == "exited")
+        return self.detail(container_id)
+
+    def log(self, container_id: str, query: LogQuery | None = None) -> list[tuple[str, bytes]]:
+        """Return the log of a container, its messages as streams and bytes."""
+        return unframed(self.engine.logs(container_id, query or LogQuery()))
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something happened, but not for ever."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(_TICK_S)
+
+
+def unframed(chunks: Iterable[bytes]) -> list[tuple[str, bytes]]:
+    """Return the frames of a multiplexed stream; whatever is not whole is an error."""
+    data, found = b"".join(chunks), []
+    while data:
+        number, length = struct.unpack_from(">BxxxI", data)
+        message, data = data[8 : 8 + length], data[8 + length :]
+        assert length == len(message)
+        found.append(({1: "stdout", 2: "stderr"}[number], message))
+    return found

@@ -1,0 +1,19 @@
+"""The bench on which each promise of the Engine protocol is tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import BUSYBOX
+from tests.contract.bench import Bench
+
+if TYPE_CHECKING:
+    from airflow_torchx.engine import Engine
+
+
+@pytest.fixture
+def bench(engine: Engine, app_id: str) -> Bench:
+    """Return a bench on a fake and then on a real daemon."""
+    return Bench(engine, app_id, BUSYBOX)

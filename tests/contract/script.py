@@ -1,0 +1,98 @@
+"""Small programs that a fake and a real container run alike."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from airflow_torchx.testing import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+FOREVER_S: Final = 600
+# Of one byte: more are written by `head`, because an argument of a process has an end.
+_MANY: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """What a container does; the same, as near as they come, on both engines.
+
+    Args:
+        lines: what it writes; a str is a line of stdout, bytes are written as they are.
+        every_s: seconds between two of them.
+        then_s: seconds from the last of them to the end; None for until it is stopped.
+        ignores_term: SIGTERM does not end it; otherwise it ends with 143.
+        eats_memory: the kernel kills it, if it has a memory limit.
+        entrypoint: the program that runs it; only ``sh`` exists.
+        files: path to content; it writes them at its start.
+    """
+
+    lines: tuple[str | bytes | tuple[Literal["stdout", "stderr"], str | bytes], ...] = ()
+    every_s: float = 0.0
+    then_s: float | None = 0.0
+    exit_code: int = 0
+    ignores_term: bool = False
+    eats_memory: bool = False
+    entrypoint: str = "sh"
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def program(self) -> Program:
+        """Return it for the fake engine."""
+        writing_s = max(0, len(self.lines) - 1) * self.every_s
+        missing = f"exec {self.entrypoint}: no such file or directory"
+        return Program(
+            lines=self.lines,
+            line_every_s=self.every_s,
+            runs_for_s=None if self.then_s is None else writing_s + self.then_s,
+            exit_code=137 if self.eats_memory else self.exit_code,
+            on_term="ignore" if self.ignores_term else "exit",
+            oom_killed=self.eats_memory,
+            start_error="" if self.entrypoint == "sh" else missing,
+            files=self.files,
+            restart_delay_s=0.1,
+        )
+
+    def command(self) -> str:
+        """Return it for the shell of a real container."""
+        return "\n".join(self._commands())
+
+    def _commands(self) -> Iterator[str]:
+        # The first process of a container ignores SIGTERM unless it says what to do.
+        yield "trap '' TERM" if self.ignores_term else "trap 'exit 143' TERM"
+        for path, content in self.files.items():
+            yield f"{{ {_printing(content)}; }} >{shlex.quote(path)}"
+        for index, (stream, data) in enumerate(self.program().writes()):
+            if index and self.every_s:
+                yield _sleeping(self.every_s)
+            yield f"{{ {_printing(data)}; }} {'>&2' if stream == 'stderr' else ''}"
+        if self.eats_memory:
+            yield "exec tail /dev/zero"
+        if self.then_s != 0:
+            yield _sleeping(FOREVER_S if self.then_s is None else self.then_s)
+        yield f"exit {self.exit_code}"
+
+
+def _sleeping(seconds: float) -> str:
+    # A shell acts on a signal while it waits, but not while a command runs.
+    return f"sleep {seconds:g} & wait $!"
+
+
+def _printing(data: bytes) -> str:
+    """Return the command that writes these bytes."""
+    commands, rest = [], ""
+    for byte, same in itertools.groupby(data):
+        octal, count = f"\\{byte:03o}", len(list(same))
+        if count > _MANY:
+            commands += [_printing_octal(rest), f"head -c {count} /dev/zero | tr '\\0' '{octal}'"]
+            rest = ""
+        else:
+            rest += octal * count
+    return "; ".join([*commands, _printing_octal(rest)])
+
+
+def _printing_octal(text: str) -> str:
+    return f"printf '{text}'" if text else ":"

@@ -1,0 +1,262 @@
+"""Create, start, rename, list and inspect."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core import labels
+from airflow_torchx.core.containers import ContainerDetail
+from airflow_torchx.core.state import exit_code
+from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
+from tests.contract.bench import wait_for
+from tests.contract.script import Script
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.containers import ContainerSpec
+    from tests.contract.bench import Bench
+
+GONE = "f" * 64
+
+
+def test_created(bench: Bench) -> None:
+    """A created container is listed as what its spec says, and has not run."""
+    before = datetime.now(UTC)
+    spec = bench.spec(Script())
+
+    container_id = bench.create(spec)
+    row = bench.row(container_id)
+
+    assert ("created", "Created") == (row.state, row.status)
+    assert (spec.name, spec.image, spec.labels) == (row.name, row.image, row.labels)
+    # The list tells whole seconds.
+    assert before - timedelta(seconds=2) < row.created_at <= datetime.now(UTC)
+    never_ran = ContainerDetail(
+        id=container_id,
+        state="created",
+        exit_code=None,
+        oom_killed=False,
+        error="",
+        restarts=0,
+        started_at=None,
+        finished_at=None,
+    )
+    assert never_ran == bench.detail(container_id)
+
+
+def test_running(bench: Bench) -> None:
+    """A container that runs has a start, and neither an end nor an exit code."""
+    before = datetime.now(UTC)
+
+    container_id = bench.run(Script(then_s=None))
+    row, detail = bench.row(container_id), bench.detail(container_id)
+
+    assert "running" == row.state
+    assert row.status in ("Up Less than a second", "Up 1 second", "Up 2 seconds")
+    assert exit_code(row) is None
+    assert ("running", None, None) == (detail.state, detail.exit_code, detail.finished_at)
+    assert detail.started_at is not None
+    assert before <= detail.started_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_exited(bench: Bench, code: int) -> None:
+    """An exit code is in the row's status and in the detail, with the times of the run."""
+    container_id = bench.run(Script(exit_code=code, then_s=0.5))
+    detail = bench.ended(container_id)
+    row = bench.row(container_id)
+
+    assert ("exited", code) == (row.state, exit_code(row))
+    assert row.status.startswith(f"Exited ({code}) ")
+    assert row.status.endswith(" ago")
+    assert ("exited", code, False, "") == (
+        detail.state,
+        detail.exit_code,
+        detail.oom_killed,
+        detail.error,
+    )
+    assert detail.started_at is not None
+    assert detail.finished_at is not None
+    assert timedelta(seconds=0.1) < detail.finished_at - detail.started_at < timedelta(seconds=10)
+
+
+def test_start_twice(bench: Bench) -> None:
+    """Starting a container that runs changes nothing."""
+    container_id = bench.run(Script(then_s=None))
+    started_at = bench.detail(container_id).started_at
+
+    bench.engine.start(container_id)
+
+    assert started_at == bench.detail(container_id).started_at
+
+
+def test_start_error(bench: Bench) -> None:
+    """A container that cannot be started stays created, and its detail tells why."""
+    container_id = bench.create(Script(entrypoint="/no/such/program"))
+
+    with pytest.raises(EngineError, match="/no/such/program"):
+        bench.engine.start(container_id)
+
+    detail = bench.detail(container_id)
+    assert ("created", None, None) == (detail.state, detail.exit_code, detail.started_at)
+    assert "/no/such/program" in detail.error
+    assert "Created" == bench.row(container_id).status
+
+
+def test_start_gone(bench: Bench) -> None:
+    """A container that is gone cannot be started."""
+    with pytest.raises(EngineNotFoundError):
+        bench.engine.start(GONE)
+
+
+def test_name_conflict(bench: Bench) -> None:
+    """A name is given once: the second create fails and leaves the first container alone."""
+    spec = bench.spec(Script())
+    first = bench.create(spec)
+
+    with pytest.raises(EngineConflictError):
+        bench.create(spec)
+
+    assert [first] == [row.id for row in bench.rows()]
+
+
+def test_name_race(bench: Bench) -> None:
+    """Of several threads that ask for one name, exactly one gets it."""
+    spec = bench.spec(Script())
+
+    def create(_: int) -> str | None:
+        try:
+            return bench.create(spec)
+        except EngineConflictError:
+            return None
+
+    with ThreadPoolExecutor(4) as threads:
+        created = [found for found in threads.map(create, range(4)) if found]
+
+    assert created == [row.id for row in bench.rows()]
+    assert 1 == len(created)
+
+
+def test_missing_image(bench: Bench) -> None:
+    """A container cannot be created from an image that is not there."""
+    with pytest.raises(EngineNotFoundError):
+        bench.create(replace(bench.spec(Script()), image="airflow-torchx/no-such:image"))
+
+    assert () == bench.rows()
+
+
+def test_missing_network(bench: Bench, network_name: str) -> None:
+    """A container does not start on a network that is not there, and its detail tells why."""
+    container_id = bench.create(replace(bench.spec(Script()), network=network_name))
+
+    with pytest.raises(EngineNotFoundError, match=network_name):
+        bench.engine.start(container_id)
+
+    assert "Created" == bench.row(container_id).status
+    assert network_name in bench.detail(container_id).error
+
+
+@pytest.mark.parametrize("state", ["created", "running", "exited"])
+def test_rename(bench: Bench, state: str) -> None:
+    """A container can be renamed in any state, and its old name is free again."""
+    spec = bench.spec(Script(then_s=0.0 if state == "exited" else None))
+    make = {"created": bench.create, "running": bench.run, "exited": bench.run_to_its_end}
+    container_id = make[state](spec)
+
+    bench.engine.rename(container_id, f"{spec.name}.cancelled")
+
+    assert (f"{spec.name}.cancelled", state) == (
+        bench.row(container_id).name,
+        bench.row(container_id).state,
+    )
+    assert container_id != bench.create(spec)
+
+
+def test_rename_conflict(bench: Bench) -> None:
+    """A name that another container has cannot be taken."""
+    taken = bench.spec(Script())
+    bench.create(taken)
+    other = bench.spec(Script())
+    container_id = bench.create(other)
+
+    with pytest.raises(EngineConflictError):
+        bench.engine.rename(container_id, taken.name)
+
+    assert other.name == bench.row(container_id).name
+
+
+def test_rename_gone(bench: Bench) -> None:
+    """A container that is gone cannot be renamed."""
+    with pytest.raises(EngineNotFoundError):
+        bench.engine.rename(GONE, f"{bench.app_id}-new")
+
+
+def test_inspect_gone(bench: Bench) -> None:
+    """A container that is gone has no detail."""
+    assert bench.engine.inspect(GONE) is None
+
+
+def test_rows_by_labels(bench: Bench) -> None:
+    """Rows are filtered by all labels at once, by value or by presence."""
+
+    def labelled(**more: str) -> ContainerSpec:
+        spec = bench.spec(Script())
+        return replace(spec, labels={**spec.labels, **more})
+
+    plain, red, blue = (
+        bench.create(spec)
+        for spec in (labelled(), labelled(color="red"), labelled(color="blue", size="big"))
+    )
+
+    def found(**wanted: str | None) -> set[str]:
+        mine = {labels.APP_ID: bench.app_id, **wanted}
+        return {row.id for row in bench.engine.rows(mine)}
+
+    assert {plain, red, blue} == found()
+    assert {red, blue} == found(color=None)
+    assert {red} == found(color="red")
+    assert {blue} == found(color="blue", size=None)
+    assert set() == found(color="red", size=None)
+    assert set() == found(color="re")
+    assert {red} <= {row.id for row in bench.engine.rows({"color": "red"})}
+
+
+def test_restarts(bench: Bench) -> None:
+    """A container that fails is restarted as often as it may, and no more."""
+    script = Script(lines=("try",), exit_code=4)
+    container_id = bench.run(replace(bench.spec(script), max_restarts=2))
+    detail = bench.ended(container_id)
+
+    assert (4, 2) == (detail.exit_code, detail.restarts)
+    assert [("stdout", b"try\n")] * 3 == bench.log(container_id)
+
+
+def test_restarting(bench: Bench) -> None:
+    """Between two runs a container is restarting, and its status tells the last exit code."""
+    script = Script(exit_code=4)
+    container_id = bench.run(replace(bench.spec(script), max_restarts=50))
+
+    wait_for(lambda: bench.row(container_id).state == "restarting")
+
+    # By the next call it may run again; restarts are counted from the failure on.
+    assert bench.detail(container_id).restarts > 0
+    wait_for(lambda: bench.row(container_id).status.startswith("Restarting (4) "))
+
+
+def test_no_restart_after_success(bench: Bench) -> None:
+    """A container that ends with 0 is not restarted."""
+    container_id = bench.run(replace(bench.spec(Script()), max_restarts=2))
+
+    assert 0 == bench.ended(container_id).restarts
+
+
+def test_out_of_memory(bench: Bench) -> None:
+    """A container that eats more than its memory limit is killed, and its detail says so."""
+    spec = replace(bench.spec(Script(eats_memory=True)), memory_mib=8)
+    detail = bench.ended(bench.run(spec))
+
+    assert (137, True) == (detail.exit_code, detail.oom_killed)

@@ -1,0 +1,174 @@
+"""The daemon itself, its images and its networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.engine import Engine
+from airflow_torchx.errors import EngineConflictError, EngineError, ImagePullError
+from tests.conftest import BUSYBOX
+from tests.contract.bench import Bench
+from tests.contract.script import Script
+
+if TYPE_CHECKING:
+    from airflow_torchx.docker_engine import DockerEngine
+
+
+def test_protocol(engine: Engine) -> None:
+    """Both engines have all verbs of the protocol."""
+    assert isinstance(engine, Engine)
+
+
+def test_info(engine: Engine) -> None:
+    """A daemon tells who it is, and what it has."""
+    info = engine.info()
+
+    assert info.id
+    assert info.id == engine.info().id
+    assert info.url
+    assert info.is_local
+    assert info.os
+    assert info.version
+    assert info.cpus > 0
+    assert info.memory_bytes > 2**28
+
+
+def test_close(engine: Engine) -> None:
+    """Closing twice is no error."""
+    engine.close()
+    engine.close()
+
+
+def test_context(engine: Engine) -> None:
+    """An engine is its own context."""
+    with engine as entered:
+        assert engine is entered
+
+
+def test_find_image(bench: Bench) -> None:
+    """An image is found by name and tag, and by its id, whole or short."""
+    image_id = bench.engine.find_image(bench.image)
+
+    assert image_id is not None
+    assert image_id.startswith("sha256:")
+    assert image_id == bench.engine.find_image(image_id)
+    assert image_id == bench.engine.find_image(image_id.removeprefix("sha256:")[:12])
+    assert image_id == bench.engine.find_image(f"docker.io/{bench.image}")
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "airflow-torchx/busybox",
+        "airflow-torchx/busybox:other",
+        "airflow-torchx/no-such:local",
+        f"airflow-torchx/busybox@sha256:{'0' * 64}",
+        f"sha256:{'0' * 64}",
+    ],
+)
+def test_find_no_image(bench: Bench, ref: str) -> None:
+    """An image that is not there is None: no tag means the tag latest."""
+    assert bench.engine.find_image(ref) is None
+
+
+def test_image_by_id(bench: Bench) -> None:
+    """A container can be made from an image's id, and its row names the image like that."""
+    image_id = bench.engine.find_image(bench.image)
+    assert image_id is not None
+
+    container_id = bench.run_to_its_end(replace(bench.spec(Script()), image=image_id))
+
+    assert image_id == bench.row(container_id).image
+
+
+def test_pull_error(bench: Bench) -> None:
+    """An image that cannot be pulled is an error."""
+    with pytest.raises(ImagePullError, match=r"127\.0\.0\.1:9/none"):
+        bench.engine.pull("127.0.0.1:9/none", lambda _: None)
+
+
+def test_network(bench: Bench, network_name: str) -> None:
+    """A network is found by its name once it is created, and not before."""
+    engine, before = bench.engine, datetime.now(UTC)
+    assert () == engine.networks(network_name)
+
+    network_id = engine.create_network(network_name)
+    rows = engine.networks(network_name)
+
+    assert [(network_id, network_name)] == [(row.id, row.name) for row in rows]
+    assert before - timedelta(seconds=1) < rows[0].created_at <= datetime.now(UTC)
+    assert () == engine.networks(network_name[:-1])
+
+
+def test_network_twice(bench: Bench, network_name: str) -> None:
+    """A second network of one name is refused."""
+    network_id = bench.engine.create_network(network_name)
+
+    with pytest.raises(EngineConflictError):
+        bench.engine.create_network(network_name)
+
+    assert [network_id] == [row.id for row in bench.engine.networks(network_name)]
+
+
+def test_remove_network(bench: Bench, network_name: str) -> None:
+    """A network is gone once it is removed; removing it again is no error."""
+    network_id = bench.engine.create_network(network_name)
+
+    bench.engine.remove_network(network_id)
+    bench.engine.remove_network(network_id)
+
+    assert () == bench.engine.networks(network_name)
+
+
+def test_remove_network_in_use(bench: Bench, network_name: str) -> None:
+    """A network on which a container runs stays; one that has ended does not hold it."""
+    network_id = bench.engine.create_network(network_name)
+    container_id = bench.run(replace(bench.spec(Script(then_s=None)), network=network_name))
+
+    with pytest.raises(EngineError):
+        bench.engine.remove_network(network_id)
+    bench.engine.stop(container_id, 0)
+    bench.engine.remove_network(network_id)
+
+    assert () == bench.engine.networks(network_name)
+
+
+@pytest.mark.parametrize("network", ["bridge", "host", "none"])
+def test_built_in_networks(bench: Bench, network: str) -> None:
+    """Containers run on the networks that every daemon has."""
+    assert 1 == len(bench.engine.networks(network))
+
+    container_id = bench.run_to_its_end(replace(bench.spec(Script()), network=network))
+
+    assert 0 == bench.detail(container_id).exit_code
+
+
+def test_container_network(bench: Bench) -> None:
+    """A container can share the network of another one."""
+    other = bench.run(Script(then_s=None))
+
+    shared = replace(bench.spec(Script()), network=f"container:{other}")
+
+    assert 0 == bench.ended(bench.run(shared)).exit_code
+
+
+@pytest.mark.docker
+def test_names_resolve(docker_engine: DockerEngine, app_id: str, network_name: str) -> None:
+    """Peers resolve a container by the name of its spec, also after it was renamed."""
+    bench = Bench(docker_engine, app_id, BUSYBOX)
+    docker_engine.create_network(network_name)
+    target = replace(bench.spec(Script(then_s=None)), network=network_name)
+    target_id = bench.run(target)
+    asks = bench.spec(Script())
+    command = f"nslookup {target.name} && ping -c 1 {target.name}"
+    asks = replace(asks, network=network_name, args=("-c", command))
+
+    before = bench.ended(bench.run(asks))
+    docker_engine.rename(target_id, f"{target.name}.cancelled")
+    after = bench.ended(bench.run(replace(asks, name=f"{asks.name}-again")))
+
+    assert [0, 0] == [before.exit_code, after.exit_code]

@@ -1,0 +1,225 @@
+"""Logs: which messages, in which frames, and until when."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core.containers import LogQuery
+from airflow_torchx.errors import EngineNotFoundError
+from tests.contract.bench import unframed
+from tests.contract.script import Script
+
+if TYPE_CHECKING:
+    from tests.contract.bench import Bench
+
+# Apart in time: what two streams write at once has no order.
+MIXED = Script(lines=("a", ("stderr", "b"), "c", ("stderr", "d")), every_s=0.1)
+A, B, C, D = ("stdout", b"a\n"), ("stderr", b"b\n"), ("stdout", b"c\n"), ("stderr", b"d\n")
+STAMPED = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z) (.*)", re.DOTALL)
+
+
+def test_streams(bench: Bench) -> None:
+    """Both streams come in the order in which they were written, or one of them alone."""
+    container_id = bench.run_to_its_end(MIXED)
+
+    assert [A, B, C, D] == bench.log(container_id)
+    assert [A, C] == bench.log(container_id, LogQuery(streams="stdout"))
+    assert [B, D] == bench.log(container_id, LogQuery(streams="stderr"))
+
+
+def test_tail(bench: Bench) -> None:
+    """A tail counts messages of both streams, even when one is asked for."""
+    container_id = bench.run_to_its_end(MIXED)
+
+    assert [C, D] == bench.log(container_id, LogQuery(tail=2))
+    assert [D] == bench.log(container_id, LogQuery(tail=2, streams="stderr"))
+    assert [A, B, C, D] == bench.log(container_id, LogQuery(tail=9))
+    assert [] == bench.log(container_id, LogQuery(tail=0))
+
+
+def test_timestamps(bench: Bench) -> None:
+    """Every message begins with its time, in UTC down to nanoseconds, and a space."""
+    began = time.time()
+    container_id = bench.run_to_its_end(MIXED)
+
+    stamped = stamps(bench, container_id)
+
+    assert [A, B, C, D] == [(stream, data) for stream, _, data in stamped]
+    times = [time_ns / 1e9 for _, time_ns, _ in stamped]
+    assert began - 0.1 < times[0]
+    assert times[-1] < time.time() + 0.1
+    assert all(0.05 < after - before for before, after in pairwise(times))
+
+
+def test_since_and_until(bench: Bench) -> None:
+    """Since and until include their own nanosecond."""
+    container_id = bench.run_to_its_end(MIXED)
+    a, b, c, d = (time_ns for _, time_ns, _ in stamps(bench, container_id))
+
+    def span(since_ns: int | None, until_ns: int | None) -> list[tuple[str, bytes]]:
+        return bench.log(container_id, LogQuery(since_ns=since_ns, until_ns=until_ns))
+
+    assert [B, C, D] == span(b, None)
+    assert [C, D] == span(b + 1, None)
+    assert [A, B, C] == span(None, c)
+    assert [A, B] == span(None, c - 1)
+    assert [B, C] == span(b, c)
+    assert [A, B, C, D] == span(a, d)
+    assert [] == span(d + 1, None)
+
+
+def test_follow(bench: Bench) -> None:
+    """Following yields what is there and what comes, and ends with the run."""
+    script = Script(lines=("a", ("stderr", "b"), "c"), every_s=0.3, then_s=0.3)
+    container_id = bench.run_until_it_writes(script)
+
+    stream = bench.engine.logs(container_id, LogQuery(follow=True))
+    arrived = [(time.monotonic(), chunk) for chunk in stream]
+    ended = time.monotonic()
+
+    assert [A, B, C] == unframed(chunk for _, chunk in arrived)
+    assert ended - arrived[0][0] > 0.5
+    assert "exited" == bench.ended(container_id).state
+
+
+def test_follow_tail(bench: Bench) -> None:
+    """A tail cuts what is there when the follow begins, and nothing of what comes."""
+    script = Script(lines=("a", ("stderr", "b"), "c"), every_s=0.4, then_s=0.2)
+    container_id = bench.run_until_it_writes(script)
+
+    assert [B, C] == bench.log(container_id, LogQuery(follow=True, tail=0))
+
+
+def test_follow_one_run(bench: Bench) -> None:
+    """A follow ends with the run that goes on when it begins, though the container restarts."""
+    script = Script(lines=("a", ("stderr", "b")), every_s=0.3, then_s=0.3, exit_code=1)
+    container_id = bench.run_until_it_writes(replace(bench.spec(script), max_restarts=5))
+
+    assert [A, B] == bench.log(container_id, LogQuery(follow=True))
+    assert bench.detail(container_id).restarts < 5
+
+
+@pytest.mark.parametrize("state", ["created", "exited"])
+def test_follow_at_rest(bench: Bench, state: str) -> None:
+    """Following a container that does not run yields what is there and ends."""
+    script = Script(lines=("a",))
+    container_id = (bench.create if state == "created" else bench.run_to_its_end)(script)
+
+    assert [A] * (state == "exited") == bench.log(container_id, LogQuery(follow=True))
+
+
+def test_follow_until_stopped(bench: Bench) -> None:
+    """A follow ends when somebody stops the container."""
+    container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
+    stopper = threading.Timer(0.3, bench.engine.stop, (container_id, 1))
+    stopper.start()
+
+    assert [A] == bench.log(container_id, LogQuery(follow=True))
+    stopper.join()
+
+
+def test_close_from_another_thread(bench: Bench) -> None:
+    """Closing a stream ends a read that waits for more; closing it again is no error."""
+    container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
+    stream = bench.engine.logs(container_id, LogQuery(follow=True))
+    seen: list[tuple[str, bytes]] = []
+    reader = threading.Thread(target=lambda: seen.extend(unframed(stream)))
+    reader.start()
+    time.sleep(0.3)
+    assert reader.is_alive()
+
+    stream.close()
+    stream.close()
+    reader.join(5)
+
+    assert not reader.is_alive()
+    assert [A] == seen
+    assert "running" == bench.row(container_id).state
+
+
+def test_close_before_reading(bench: Bench) -> None:
+    """A stream that is closed before it is read yields nothing."""
+    container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
+    stream = bench.engine.logs(container_id, LogQuery(follow=True))
+
+    stream.close()
+
+    assert [] == unframed(stream)
+
+
+def test_long_lines(bench: Bench) -> None:
+    """A line is cut into messages of 16 KiB; only the last of them ends with a newline."""
+    container_id = bench.run_to_its_end(Script(lines=("x" * 40_000, "y" * 32_768, "z")))
+
+    lengths = [(len(data), data[:1], data[-1:]) for _, data in bench.log(container_id)]
+
+    assert [
+        (16_384, b"x", b"x"),
+        (16_384, b"x", b"x"),
+        (40_000 - 2 * 16_384 + 1, b"x", b"\n"),
+        (16_384, b"y", b"y"),
+        (16_384, b"y", b"y"),
+        (1, b"\n", b"\n"),
+        (2, b"z", b"\n"),
+    ] == lengths
+
+
+def test_odd_bytes(bench: Bench) -> None:
+    """A byte that is no UTF-8 becomes U+FFFD; others, and a missing last newline, stay."""
+    said = (b"\xff\xe2\x82 \x00 \r\n", b"half ", b"a line\nand", b" no end")
+    container_id = bench.run_to_its_end(Script(lines=said, every_s=0.05))
+
+    assert [
+        ("stdout", "\ufffd\ufffd\ufffd \0 \r\n".encode()),
+        ("stdout", b"half a line\n"),
+        ("stdout", b"and no end"),
+    ] == bench.log(container_id)
+
+
+def test_character_cut_in_two(bench: Bench) -> None:
+    """A character that does not fit whole into 16 KiB is lost: each of its bytes is no UTF-8."""
+    container_id = bench.run_to_its_end(Script(lines=("x" + "é" * 10_000,)))
+
+    first, second = bench.log(container_id)
+
+    assert ("stdout", ("x" + "é" * 8_191 + "\ufffd").encode()) == first
+    assert ("stdout", ("\ufffd" + "é" * 1_808 + "\n").encode()) == second
+
+
+def test_logs_gone(bench: Bench) -> None:
+    """A container that is gone has no log."""
+    container_id = bench.run_to_its_end(Script(lines=("a",)))
+    bench.engine.remove(container_id)
+
+    with pytest.raises(EngineNotFoundError):
+        bench.engine.logs(container_id, LogQuery())
+
+
+def test_remove_ends_follow(bench: Bench) -> None:
+    """A follow ends when somebody removes the container."""
+    container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
+    stream = bench.engine.logs(container_id, LogQuery(follow=True))
+
+    bench.engine.remove(container_id)
+
+    assert [A] == unframed(stream)
+
+
+def stamps(bench: Bench, container_id: str) -> list[tuple[str, int, bytes]]:
+    """Return stream, nanoseconds and text of every message."""
+    found = []
+    for stream, data in bench.log(container_id, LogQuery(timestamps=True)):
+        match = STAMPED.fullmatch(data)
+        assert match
+        whole, fraction = match[1].decode().removesuffix("Z").split(".")
+        seconds = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
+        found.append((stream, seconds * 10**9 + int(fraction.ljust(9, "0")), match[2]))
+    return found

@@ -1,0 +1,156 @@
+"""Stop and remove."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import docker
+import pytest
+
+from airflow_torchx.specs import VolumeMount
+from tests.conftest import BUSYBOX
+from tests.contract.bench import Bench, wait_for
+from tests.contract.script import Script
+
+if TYPE_CHECKING:
+    from airflow_torchx.docker_engine import DockerEngine
+
+GONE = "f" * 64
+OBEYS = Script(lines=("ready",), then_s=None)
+IGNORES = replace(OBEYS, ignores_term=True)
+
+
+def test_stop(bench: Bench) -> None:
+    """A container that obeys SIGTERM has ended when stop returns, long before its grace is over."""
+    container_id = bench.run_until_it_writes(OBEYS)
+    began = time.monotonic()
+
+    bench.engine.stop(container_id, 10)
+
+    assert time.monotonic() - began < 5
+    assert ("exited", 143) == (
+        bench.detail(container_id).state,
+        bench.detail(container_id).exit_code,
+    )
+
+
+def test_stop_after_grace(bench: Bench) -> None:
+    """A container that ignores SIGTERM is killed after its grace, rounded up to a second."""
+    container_id = bench.run_until_it_writes(IGNORES)
+    began = time.monotonic()
+
+    bench.engine.stop(container_id, 0.2)
+
+    assert 0.95 < time.monotonic() - began < 5
+    assert ("exited", 137) == (
+        bench.detail(container_id).state,
+        bench.detail(container_id).exit_code,
+    )
+
+
+def test_stop_without_grace(bench: Bench) -> None:
+    """No grace at all kills at once."""
+    container_id = bench.run_until_it_writes(IGNORES)
+    began = time.monotonic()
+
+    bench.engine.stop(container_id, 0)
+
+    assert time.monotonic() - began < 5
+    assert 137 == bench.detail(container_id).exit_code
+
+
+def test_stop_in_parallel(bench: Bench) -> None:
+    """Containers that are stopped from several threads share one grace period."""
+    ids = [bench.run_until_it_writes(IGNORES) for _ in range(4)]
+    began = time.monotonic()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda container_id: bench.engine.stop(container_id, 2), ids))
+
+    assert time.monotonic() - began < 7
+    assert {"exited"} == {row.state for row in bench.rows()}
+
+
+@pytest.mark.parametrize("state", ["created", "exited"])
+def test_stop_at_rest(bench: Bench, state: str) -> None:
+    """A container that does not run is left as it is."""
+    container_id = (bench.create if state == "created" else bench.run_to_its_end)(Script())
+    before = bench.detail(container_id)
+
+    bench.engine.stop(container_id, 1)
+
+    assert before == bench.detail(container_id)
+
+
+def test_stop_gone(bench: Bench) -> None:
+    """Stopping a container that is gone is no error."""
+    bench.engine.stop(GONE, 1)
+
+    assert () == bench.rows()
+
+
+def test_stop_ends_restarts(bench: Bench) -> None:
+    """A container that is stopped between two runs is not restarted."""
+    script = Script(lines=("try",), exit_code=1)
+    container_id = bench.run(replace(bench.spec(script), max_restarts=50))
+    wait_for(lambda: bench.detail(container_id).restarts > 0)
+
+    bench.engine.stop(container_id, 1)
+    restarts = bench.detail(container_id).restarts
+    time.sleep(0.5)
+
+    assert ("exited", restarts) == (
+        bench.detail(container_id).state,
+        bench.detail(container_id).restarts,
+    )
+
+
+@pytest.mark.parametrize("script", [Script(), IGNORES])
+def test_remove(bench: Bench, script: Script) -> None:
+    """A container is gone when remove returns, whether it ran or not."""
+    container_id = (bench.run_until_it_writes if script.lines else bench.create)(script)
+    began = time.monotonic()
+
+    bench.engine.remove(container_id)
+
+    assert time.monotonic() - began < 5
+    assert () == bench.rows()
+    assert bench.engine.inspect(container_id) is None
+
+
+def test_remove_gone(bench: Bench) -> None:
+    """Removing a container that is gone is no error."""
+    bench.engine.remove(GONE)
+
+    assert () == bench.rows()
+
+
+def test_remove_at_once(bench: Bench) -> None:
+    """Several may remove the same container at the same time."""
+    container_id = bench.run(Script(then_s=None))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(bench.engine.remove, [container_id] * 4))
+
+    wait_for(lambda: bench.rows() == ())
+    assert bench.engine.inspect(container_id) is None
+
+
+@pytest.mark.docker
+def test_remove_anonymous_volume(docker_engine: DockerEngine, app_id: str) -> None:
+    """A volume without a name goes with its container."""
+    bench = Bench(docker_engine, app_id, BUSYBOX)
+    spec = replace(bench.spec(Script()), mounts=(VolumeMount(src="", dst_path="/data"),))
+    container_id = bench.run_to_its_end(spec)
+    with closing(docker.APIClient()) as client:
+        volume = client.inspect_container(container_id)["Mounts"][0]["Name"]
+        assert client.inspect_volume(volume)
+
+        docker_engine.remove(container_id)
+
+        with pytest.raises(docker.errors.NotFound):
+            client.inspect_volume(volume)

@@ -1,0 +1,331 @@
+"""Daemons that are not there, not ours or not Docker, and what is said about them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.core.containers import LogQuery
+from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.docker_engine import DockerEngine, why_unreachable
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+from tests.integration.stub import Request, Stub, chunked, failure, json_answer, saying
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ELSEWHERE: Final = "set the host of the connection, or DOCKER_HOST."
+LOCAL: Final = ("127.0.0.1", 0)
+
+
+@pytest.fixture(autouse=True)
+def leak() -> Iterator[None]:
+    """Assert that a test leaves no socket open."""
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the folder that lists is in it
+    yield
+    gc.collect()
+    assert before == len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - see above
+
+
+@pytest.mark.docker
+def test_it_answers(docker_engine: DockerEngine) -> None:
+    """Nothing is said about a daemon that answers."""
+    assert docker_engine.info().url
+    assert why_unreachable() is None
+
+
+def test_no_socket(address: Path) -> None:
+    """A socket that is not there."""
+    expected = f"no Docker daemon at unix://{address}: its socket does not exist. Start Docker, or"
+
+    assert f"{expected} {ELSEWHERE}" == why_unreachable(Endpoint(url=f"unix://{address}"))
+
+
+def test_nobody_listens(address: Path) -> None:
+    """A socket that a dead daemon has left, and a port on which nobody listens."""
+    with socket.socket(socket.AF_UNIX) as dead, socket.create_server(LOCAL) as free:
+        dead.bind(str(address))
+        port = free.getsockname()[1]
+
+    for url in (f"unix://{address}", f"tcp://127.0.0.1:{port}"):
+        expected = f"no Docker daemon at {url}: connection refused. Start Docker there, check the"
+        assert f"{expected} port, or {ELSEWHERE}" == why_unreachable(Endpoint(url=url))
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Be the user nobody for a while, if we are root, who may do everything."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_permission_denied() -> None:
+    """A socket that we may not write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = Path(folder, "docker.sock")
+        address.parent.chmod(0o711)
+        with Stub(saying([]), address):
+            address.chmod(0)
+            with nobody():
+                why = why_unreachable(Endpoint(url=f"unix://{address}"))
+
+    expected = f"no Docker daemon at unix://{address}: permission denied. Add the user to group"
+    assert f"{expected} `docker` and log in again, or {ELSEWHERE}" == why
+
+
+def test_hung_daemon(address: Path) -> None:
+    """A daemon that takes the connection and does not answer."""
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(address))
+        hung.listen()
+        began = time.monotonic()
+        why = why_unreachable(Endpoint(url=f"unix://{address}"))
+        took_s = time.monotonic() - began
+
+    expected = f"cannot connect: the Docker daemon at unix://{address} gave no answer in time."
+    assert str(why).startswith(expected)
+    assert took_s < 5
+
+
+def test_slow_daemon(address: Path) -> None:
+    """A daemon that never comes to the end of its answer is not waited for either."""
+    leave = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not leave.wait(0.1):
+                connection.sendall(b" ")
+
+    with socket.socket(socket.AF_UNIX) as slow, ThreadPoolExecutor() as pool:
+        slow.bind(str(address))
+        slow.listen()
+        pool.submit(drip, slow)
+        began = time.monotonic()
+        why = why_unreachable(Endpoint(url=f"unix://{address}"))
+        took_s = time.monotonic() - began
+        leave.set()
+    for thread in threading.enumerate():
+        if thread.name == "docker-diagnosis":
+            thread.join()
+
+    assert f"the Docker daemon at unix://{address} gave no answer in 5 s. Check the address." == why
+    assert took_s < 5.5
+
+
+def test_unknown_host() -> None:
+    """A host name that does not exist."""
+    why = why_unreachable(Endpoint(url="tcp://no-such-host.invalid"))
+
+    expected = "no Docker daemon at tcp://no-such-host.invalid:2375: its host name is unknown."
+    assert str(why).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (json_answer(["1.41"]), "cannot connect: what answers at {} is no Docker daemon."),
+        (json_answer({"ApiVersion": "new"}), "cannot connect: what answers at {} is no Docker"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"], "cannot connect: what answers at {}"),
+        (failure(404, "page not found"), "no Docker daemon at {}: status 404, cannot connect: pa"),
+        ([b"SSH-2.0-OpenSSH_9.2\r\n"], "cannot connect: the connection to the Docker daemon at"),
+        (
+            json_answer({"ApiVersion": "1.40"}),
+            "the Docker daemon at {} speaks API 1.40, which is too old; 1.41 is needed. Upgrade",
+        ),
+    ],
+    ids=["a list", "no version", "no JSON", "a status", "no HTTP", "too old"],
+)
+def test_not_our_docker(address: Path, answer: list[bytes], expected: str) -> None:
+    """Something that answers and is no Docker, or none of ours."""
+    url = f"unix://{address}"
+    with Stub(saying(answer), address, api_version=None):
+        why = why_unreachable(Endpoint(url=url))
+
+    assert str(why).startswith(expected.format(url))
+
+
+@pytest.mark.parametrize("api_version", [None, "1.43"])
+def test_api_version(address: Path, api_version: str | None) -> None:
+    """The daemon's own version is spoken, or the one that is asked for."""
+    endpoint = Endpoint(url=f"unix://{address}", api_version=api_version)
+    with (
+        Stub(saying(json_answer([])), address, api_version="1.50") as stub,
+        DockerEngine.connect(endpoint) as engine,
+    ):
+        engine.rows({})
+
+    assert stub.requests[-1].target.startswith(f"/v{api_version or '1.50'}/containers")
+
+
+def test_ssh_without_paramiko(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ssh needs and the SDK does not bring is named."""
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+
+    why = why_unreachable(Endpoint(url="ssh://me@gpu-1"))
+
+    assert str(why).endswith("SDK needs paramiko for ssh. Install it: pip install 'docker[ssh]'.")
+
+
+# The environment.
+
+
+def test_environment(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an endpoint, the environment says where the daemon is."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{address}")
+    with (
+        Stub(saying(json_answer({"ServerVersion": "x"})), address),
+        DockerEngine.connect() as engine,
+    ):
+        assert f"unix://{address}" == engine.info().url
+
+
+def test_unknown_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that does not exist is no reason to take another daemon."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONTEXT", "gone")
+
+    expected = "no Docker daemon: there is no docker context 'gone' with a host. Choose one of"
+    assert str(why_unreachable()).startswith(expected)
+
+
+def test_context(tmp_path: Path, address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docker command line and we read a context in the same way."""
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    command = ["docker", "context", "create", "ours", "--docker", f"host=unix://{address}"]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "ours")
+
+    assert (tmp_path / "contexts" / "meta" / hashlib.sha256(b"ours").hexdigest()).is_dir()
+    with Stub(saying([]), address):
+        assert why_unreachable() is None
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a certificate for 127.0.0.1 that signs itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=stub", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-out", str(folder / "cert.pem"), "-keyout", str(folder / "key.pem")]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    """Return the daemon's side of TLS; it asks for our certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    context.load_verify_locations(certificate / "cert.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def endpoint(stub: Stub, folder: Path) -> Endpoint:
+    """Return how to reach a stub that speaks TLS."""
+    return Endpoint(
+        url=f"tcp://127.0.0.1:{stub.port}",
+        tls_ca=str(folder / "cert.pem"),
+        tls_cert=str(folder / "cert.pem"),
+        tls_key=str(folder / "key.pem"),
+    )
+
+
+def test_tls(tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides show their certificates; what requests reads of the environment is not asked."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
+    with Stub(saying(json_answer([])), LOCAL, tls=tls) as stub:
+        where = endpoint(stub, certificate)
+        with DockerEngine.connect(where) as engine:
+            assert () == engine.rows({})
+        assert why_unreachable(where) is None
+
+
+def test_close_over_tls(tls: ssl.SSLContext, certificate: Path) -> None:
+    """Closing a log ends a read that waits in another thread, over TLS as well."""
+    leave = threading.Event()
+
+    def answer(_: Request) -> Iterator[bytes]:
+        yield from chunked(b"a", end=False)
+        leave.wait(10)
+
+    with (
+        Stub(answer, LOCAL, tls=tls) as stub,
+        DockerEngine.connect(endpoint(stub, certificate)) as engine,
+        ThreadPoolExecutor() as pool,
+    ):
+        stream = engine.logs("c", LogQuery(follow=True))
+        chunks = iter(stream)
+        first = next(chunks)
+        reading = pool.submit(list, chunks)
+        time.sleep(0.1)
+        began = time.monotonic()
+        stream.close()
+        others = reading.result(timeout=5)
+        took_s = time.monotonic() - began
+        leave.set()
+
+    assert (b"a", []) == (first, others)
+    assert took_s < 0.5
+
+
+def test_unknown_authority(tls: ssl.SSLContext) -> None:
+    """A daemon whose certificate nobody knows is refused."""
+    with Stub(saying([]), LOCAL, tls=tls) as stub:
+        why = why_unreachable(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
+
+    assert "TLS failed (self-signed certificate). Check that the daemon speaks TLS" in str(why)
+
+
+def test_no_tls() -> None:
+    """A daemon that does not speak TLS is named as such."""
+    with Stub(saying([]), LOCAL) as stub:
+        why = why_unreachable(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
+
+    assert "TLS failed (" in str(why)
+
+
+def test_missing_certificate(tmp_path: Path) -> None:
+    """A file that cannot be read is named."""
+    absent = tmp_path / "ca.pem"
+    where = Endpoint(url="tcp://127.0.0.1:1", tls_ca=str(absent))
+
+    with pytest.raises(EngineUnreachableError, match=f"TLS file {absent} cannot be read: No such"):
+        DockerEngine.connect(where)
+
+
+def test_broken_certificate(tmp_path: Path) -> None:
+    """A file that holds something else is an error of TLS."""
+    (tmp_path / "ca.pem").write_text("no certificate")
+    where = Endpoint(url="tcp://127.0.0.1:1", tls_ca=str(tmp_path / "ca.pem"))
+
+    with pytest.raises(EngineError):
+        DockerEngine.connect(where)

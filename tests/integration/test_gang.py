@@ -1,0 +1,426 @@
+"""Gangs on a real daemon: what users of the scheduler see."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx import jobs
+from airflow_torchx.core.identity import container_name
+from airflow_torchx.core.state import replicas_of
+from airflow_torchx.errors import AppExistsError, AppNotFoundError, InvalidAppError, LaunchError
+from airflow_torchx.schedulers.docker_scheduler import (
+    DockerScheduler,
+    Stream,
+    has_docker,
+    why_no_docker,
+)
+from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role
+from tests.conftest import BUSYBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_torchx.docker_engine import DockerEngine
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def scheduler(docker_engine: DockerEngine) -> DockerScheduler:
+    """Return a scheduler on the real daemon."""
+    return DockerScheduler("test", docker_engine)
+
+
+@pytest.fixture
+def gang(app_id: str) -> Callable[..., AppDef]:
+    """Return a maker of apps that run a shell command in each replica."""
+
+    def make(command: str, replicas: int = 2, **role: Any) -> AppDef:  # noqa: ANN401 - Role's fields
+        fields = {"resource": Resource(cpu=-1, gpu=-1, memMB=-1), **role}
+        only = Role(
+            "worker",
+            BUSYBOX,
+            entrypoint="sh",
+            args=["-c", command],
+            num_replicas=replicas,
+            **fields,
+        )
+        return AppDef(app_id, [only])
+
+    return make
+
+
+def log(scheduler: DockerScheduler, app: str, replica: int = 0, **query: Any) -> list[str]:  # noqa: ANN401 - log_iter's arguments
+    """Return the lines of one replica."""
+    return [line.rstrip("\n") for line in scheduler.log_iter(app, "worker", replica, **query)]
+
+
+def test_an_app_runs_and_ends(scheduler: DockerScheduler, gang: Callable[..., AppDef]) -> None:
+    """Submit, wait, log, delete: and nothing is left."""
+    app = scheduler.submit(gang("echo I am $TORCHX_RANK0_HOST; hostname", 3))
+
+    ended = scheduler.wait(app, timeout_s=60)
+
+    assert ended.state is AppState.SUCCEEDED
+    assert [0, 0, 0] == [replica.exit_code for replica in replicas_of(ended)]
+    rank0 = container_name(app, "worker", 0)
+    assert [f"I am {rank0}", rank0] == log(scheduler, app)
+    scheduler.delete(app)
+    assert scheduler.describe(app) is None
+    assert not scheduler.exists(app)
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "ünïcode näme", "UPPER_and.dots", "x" * 80, "-._leading", "a/b c"]
+)
+def test_peers_resolve_rank_0_whatever_the_names(
+    scheduler: DockerScheduler, app_id: str, name: str
+) -> None:
+    """The host in TORCHX_RANK0_HOST answers on the network, for any app and role name."""
+    script = (
+        'if [ "$TORCHX_REPLICA" = 0 ]; then nc -l -p 7777 -e echo hello; '
+        "else for i in 1 2 3 4 5 6 7 8 9; do nc $TORCHX_RANK0_HOST 7777 && exit 0; sleep 0.3; done;"
+        " exit 1; fi"
+    )
+    roles = [
+        Role(
+            name.replace("/", "-"),
+            BUSYBOX,
+            entrypoint="sh",
+            args=["-c", script],
+            num_replicas=1,
+            env={"TORCHX_REPLICA": "0"},
+        ),
+        Role("peer", BUSYBOX, entrypoint="sh", args=["-c", script], env={"TORCHX_REPLICA": "1"}),
+    ]
+    app = scheduler.submit(AppDef(f"{name}-{app_id}", roles))
+
+    ended = scheduler.wait(app, timeout_s=60)
+
+    assert ended.state is AppState.SUCCEEDED
+
+
+def test_a_peer_resolves_rank_0_while_it_is_cancelled(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """The mark of a cancel is a rename, and the name still resolves for a graceful shutdown."""
+    script = (
+        "trap 'nslookup $TORCHX_RANK0_HOST >/dev/null 2>&1 && echo resolved; exit 0' TERM; "
+        "echo ready; while true; do sleep 0.1; done"
+    )
+    app = scheduler.submit(gang(script))
+    _wait_for(lambda: log(scheduler, app, 0) == ["ready"] == log(scheduler, app, 1))
+
+    scheduler.cancel(app)
+
+    assert [["ready", "resolved"]] * 2 == [log(scheduler, app, k) for k in (0, 1)]
+
+
+def test_the_entrypoint_of_the_role_wins_over_the_image(
+    scheduler: DockerScheduler, docker_engine: DockerEngine, gang: Callable[..., AppDef]
+) -> None:
+    """What a user names is what runs, also in an image with an entrypoint of its own."""
+    app = scheduler.submit(gang("exit 0", 1))
+
+    container = replicas_of(scheduler.wait(app, timeout_s=60))[0].container_id
+
+    inspected = _inspect(container)
+    assert ["sh"] == inspected["Config"]["Entrypoint"]
+    assert ["-c", "exit 0"] == inspected["Config"]["Cmd"]
+    del docker_engine
+
+
+def test_limits_and_options_reach_the_container(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef], tmp_path: Path
+) -> None:
+    """Cpu, memory, shared memory, mounts, ports and host options, as Docker tells them."""
+    app = scheduler.submit(
+        gang(
+            "sleep 600",
+            1,
+            resource=Resource(cpu=0.5, gpu=0, memMB=64),
+            mounts=[BindMount(str(tmp_path), "/data", read_only=True)],
+            port_map={"web": 8080},
+            max_retries=3,
+        ),
+        {
+            "stop_grace_s": 1,
+            "publish_ports": False,
+            "user": "nobody",
+            "ulimits": ["nofile=100:200"],
+            "cap_add": ["NET_ADMIN"],
+            "init": True,
+            "extra_hosts": {"db": "10.0.0.1"},
+            "tmpfs": {"/fast": "size=1m"},
+            "working_dir": "/tmp",  # noqa: S108 - in the container
+            "labels": {"team": "ml"},
+            "log_config": {"type": "json-file", "config": {"max-size": "10m"}},
+        },
+    )
+
+    found = _inspect(container_name(app, "worker", 0))
+    host, config = found["HostConfig"], found["Config"]
+    scheduler.delete(app)
+
+    assert (500_000_000, 64 << 20, 64 << 20) == (
+        host["NanoCpus"],
+        host["Memory"],
+        host["ShmSize"],
+    )
+    assert [("/data", False)] == [(m["Destination"], m["RW"]) for m in found["Mounts"]]
+    assert {"Name": "on-failure", "MaximumRetryCount": 3} == host["RestartPolicy"]
+    assert [{"Name": "nofile", "Soft": 100, "Hard": 200}] == host["Ulimits"]
+    assert (["db:10.0.0.1"], {"/fast": "size=1m"}, True) == (
+        host["ExtraHosts"],
+        host["Tmpfs"],
+        host["Init"],
+    )
+    assert ("nobody", "/tmp", "ml", 1) == (  # noqa: S108
+        config["User"],
+        config["WorkingDir"],
+        config["Labels"]["team"],
+        config["StopTimeout"],
+    )
+
+
+def test_half_a_gang_is_never_left(
+    scheduler: DockerScheduler,
+    gang: Callable[..., AppDef],
+    app_id: str,
+    docker_engine: DockerEngine,
+) -> None:
+    """A program that does not exist: the error names a replica, and no container stays."""
+    app = gang("", 4)
+    broken = AppDef(app.name, [replace(app.roles[0], entrypoint="/no/such/program")])
+
+    with pytest.raises(LaunchError, match=r"replica worker/\d did not start: .*no/such/program"):
+        scheduler.submit(broken)
+
+    assert [] == [row for row in docker_engine.rows({}) if app_id in row.name]
+
+
+def test_everything_wrong_is_told_at_once(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """The app's mistakes and the daemon's limits come in one error, before anything is created."""
+    app = gang(
+        "true",
+        1,
+        resource=Resource(cpu=100_000, gpu=0, memMB=5),
+        mounts=[BindMount("/no/such/folder", "/x")],
+    )
+
+    with pytest.raises(InvalidAppError) as caught:
+        scheduler.submit(app, {"pull_policy": "never"})
+
+    assert {
+        "roles[0].resource.cpu",
+        "roles[0].resource.memMB",
+        "roles[0].mounts[0].src_path",
+    } == {problem.where for problem in caught.value.problems}
+
+
+def test_two_submissions_of_one_app_id_make_no_twin(
+    scheduler: DockerScheduler,
+    gang: Callable[..., AppDef],
+    app_id: str,
+    docker_engine: DockerEngine,
+) -> None:
+    """Eight at once: one wins whole, seven are told."""
+    plans = [scheduler.submit_dryrun(gang("sleep 600", 3), app_id=app_id) for _ in range(8)]
+    outcomes: list[str] = []
+
+    def launch(index: int) -> None:
+        try:
+            scheduler.schedule(plans[index])
+        except AppExistsError:
+            outcomes.append("exists")
+        else:
+            outcomes.append("launched")
+
+    threads = [threading.Thread(target=launch, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert ["exists"] * 7 + ["launched"] == sorted(outcomes)
+    found = scheduler.describe(app_id)
+    assert found is not None
+    assert ["RUNNING"] * 3 == [replica.state.name for replica in replicas_of(found)]
+    jobs.cancel(docker_engine, app_id, grace_s=0)
+
+
+@pytest.mark.parametrize("on_term", ["exit 0", "exit 1", ""])
+def test_a_cancelled_app_is_cancelled_for_every_client(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef], on_term: str
+) -> None:
+    """Whatever its exit codes; another process, with a client of its own, sees the same."""
+    trap = f"trap '{on_term}' TERM; " if on_term else ""
+    app = scheduler.submit(gang(f"{trap}while true; do sleep 0.1; done"), {"stop_grace_s": 1})
+
+    scheduler.cancel(app)
+    scheduler.cancel(app)
+
+    code = (
+        "import sys; from airflow_torchx.schedulers.docker_scheduler import create_scheduler\n"
+        "with create_scheduler('other') as s: print(s.describe(sys.argv[1]).state)"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code, app], check=True, capture_output=True, text=True
+    )
+    assert "CANCELLED\n" == other.stdout
+
+
+def test_sixteen_deaf_replicas_take_one_grace_period(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """They are told at once; one after the other would take 32 s."""
+    app = scheduler.submit(gang("trap '' TERM; sleep 600", 16), {"stop_grace_s": 2})
+    began = time.monotonic()
+
+    scheduler.cancel(app)
+
+    assert time.monotonic() - began < 20
+    found = scheduler.describe(app)
+    assert found is not None
+    assert {"CANCELLED"} == {replica.state.name for replica in replicas_of(found)}
+
+
+def test_the_peers_of_a_lost_replica_are_stopped_soon(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """Policy fail_fast: within two seconds of its death, seen by Docker's own clock."""
+    script = 'case "$HOSTNAME" in *-1) sleep 1; exit 7;; esac; while true; do sleep 0.05; done'
+    app = scheduler.submit(gang(f"trap 'exit 0' TERM; {script}", 3))
+
+    scheduler.wait(app, timeout_s=60)
+
+    found = scheduler.describe(app, inspect_all=True)
+    assert found is not None
+    states = {replica.id: replica for replica in replicas_of(found)}
+    assert ["CANCELLED", "FAILED", "CANCELLED"] == [states[k].state.name for k in range(3)]
+    died, ended = states[1].finished_at, [states[k].finished_at for k in (0, 2)]
+    assert died is not None
+    assert max((at - died).total_seconds() for at in ended if at is not None) < 2
+
+
+def test_wait_all_lets_peers_end(scheduler: DockerScheduler, gang: Callable[..., AppDef]) -> None:
+    """The app fails, and every other replica succeeded."""
+    script = 'case "$HOSTNAME" in *-1) exit 7;; esac; sleep 2'
+    app = scheduler.submit(gang(script, 3), {"failure_policy": "wait_all"})
+
+    ended = scheduler.wait(app, timeout_s=60)
+
+    assert ["SUCCEEDED", "FAILED", "SUCCEEDED"] == [r.state.name for r in replicas_of(ended)]
+
+
+def test_running_out_of_memory_is_told(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """Exit code 137 alone would be a riddle."""
+    app = scheduler.submit(gang("tail /dev/zero", 1, resource=Resource(cpu=-1, gpu=-1, memMB=16)))
+
+    replica = replicas_of(scheduler.wait(app, timeout_s=60))[0]
+
+    assert (137, "SIGKILL", True) == (replica.exit_code, replica.signal, replica.oom_killed)
+
+
+def test_following_a_log_survives_restarts(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """Three runs of a container that fails: every line once, then the end."""
+    app = scheduler.submit(
+        gang("for i in 1 2 3; do echo $i; sleep 0.1; done; exit 1", 1, max_retries=2)
+    )
+
+    followed = log(scheduler, app, should_tail=True)
+
+    assert ["1", "2", "3"] * 3 == followed
+    described = scheduler.describe(app)
+    assert described is not None
+    assert 2 == replicas_of(described)[0].num_restarts
+
+
+def test_lines_are_whole_and_streams_apart(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """40,000 characters are one line; a progress bar is its last state; bad bytes are replaced."""
+    script = (
+        "head -c 40000 /dev/zero | tr '\\0' x; echo; printf '10%%\\r20%%\\r100%%\\n'; "
+        "printf 'bad \\377 byte\\n'; echo oops >&2"
+    )
+    app = scheduler.submit(gang(script, 1))
+    scheduler.wait(app, timeout_s=60)
+
+    out = log(scheduler, app, streams=Stream.STDOUT)
+
+    assert ["x" * 40_000, "100%", "bad \N{REPLACEMENT CHARACTER} byte"] == out
+    assert ["oops"] == log(scheduler, app, streams=Stream.STDERR)
+    assert ["100%"] == log(scheduler, app, regex=r"^\d+%$")
+
+
+def test_an_unknown_app_is_told(scheduler: DockerScheduler) -> None:
+    """Cancel, delete, wait and logs of an app that is not there are errors, not silence."""
+    for verb in (scheduler.cancel, scheduler.delete, scheduler.wait):
+        with pytest.raises(AppNotFoundError):
+            verb("nobody-here")
+    with pytest.raises(AppNotFoundError):
+        scheduler.log_iter("nobody-here", "worker")
+    assert scheduler.describe("nobody-here") is None
+
+
+def test_delete_removes_anonymous_volumes(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef], app_id: str
+) -> None:
+    """The disk does not fill up with what nobody can name."""
+    image = f"{app_id}:volume"
+    _docker("create", "--name", app_id, BUSYBOX, "true")
+    _docker("commit", "--change", "VOLUME /scratch", app_id, image)
+    _docker("rm", app_id)
+    try:
+        app = gang("sleep 600", 1)
+        of_image = AppDef(app.name, [replace(app.roles[0], image=image)])
+        launched = scheduler.submit(of_image, {"stop_grace_s": 0})
+        (volume,) = (m["Name"] for m in _inspect(container_name(launched, "worker", 0))["Mounts"])
+        scheduler.delete(launched)
+    finally:
+        _docker("rmi", image)
+
+    assert volume not in _docker("volume", "ls", "-q")
+
+
+def test_a_docker_engine_is_found_or_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """has_docker never raises; its companion says what is wrong and what to do."""
+    assert (True, None) == (has_docker(), why_no_docker())
+    monkeypatch.setenv("DOCKER_HOST", "unix:///no/such.sock")
+
+    assert not has_docker()
+    assert "/no/such.sock" in (why_no_docker() or "")
+
+
+def _wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _docker(*args: str) -> str:
+    """Return what the docker command line prints."""
+    return subprocess.run(["docker", *args], check=True, capture_output=True, text=True).stdout
+
+
+def _inspect(container: str) -> dict[str, Any]:
+    """Return what the docker command line says of a container."""
+    found: dict[str, Any] = json.loads(_docker("inspect", container))[0]
+    return found

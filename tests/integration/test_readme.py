@@ -1,0 +1,77 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from airflow_torchx.core.options import Opts
+from tests.conftest import BUSYBOX, require_docker
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = (ROOT / "README.md").read_text()
+BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SHELL: Final = [text.strip() for language, text in BLOCKS if language == "sh"]
+PYTHON: Final = [text for language, text in BLOCKS if language == "python"]
+#: The command that runs these tests cannot be run by them.
+TESTS: Final = "make test"
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """And nothing else."""
+    assert TESTS in SHELL
+    assert TESTS in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("block", [block for block in SHELL if block != TESTS])
+def test_shell_blocks_run(block: str) -> None:
+    """As they stand, from the root of a checkout."""
+    require_docker().close()
+
+    command = ["bash", "-euc", block]
+
+    ran = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_blocks_run(block: str, tmp_path: Path) -> None:
+    """Each in an interpreter of its own, with the image of the tests."""
+    require_docker().close()
+    script = tmp_path / "block.py"
+    script.write_text(block.replace('"busybox"', repr(BUSYBOX)))
+    command = [sys.executable, "-W", "ignore", str(script)]
+
+    ran = subprocess.run(
+        command,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "AIRFLOW_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_option_is_in_the_table() -> None:
+    """And none that does not exist."""
+    table = README.split("## Run options")[1].split("\n## ")[0]
+    named = {
+        name
+        for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert {option.name for option in fields(Opts)} == named

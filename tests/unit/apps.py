@@ -1,0 +1,24 @@
+"""Apps and plans that unit tests launch on the fake engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_torchx.core.options import Opts
+from airflow_torchx.core.plan import JobPlan, Launch, plan
+from airflow_torchx.specs import AppDef, Role
+
+
+def app(replicas: int = 3, **role: Any) -> AppDef:  # noqa: ANN401 - any field of a Role
+    """Return an app of one role."""
+    return AppDef(
+        "app", [Role("trainer", "busybox", entrypoint="run", num_replicas=replicas, **role)]
+    )
+
+
+def planned(of: AppDef | None = None, *, launch_id: str = "one", **options: object) -> JobPlan:
+    """Return the plan of an app whose id is ``app-1``."""
+    launch = Launch(
+        app_id="app-1", handle="local_docker://t/app-1", launch_id=launch_id, environ={}
+    )
+    return plan(of or app(), Opts.parse(options), launch)

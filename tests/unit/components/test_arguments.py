@@ -1,0 +1,233 @@
+"""Command lines for any function."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+import pytest
+
+from airflow_torchx.components.arguments import bind
+from airflow_torchx.errors import ComponentError
+
+
+def train(  # noqa: PLR0913 - one parameter of each kind
+    model: str,
+    *script_args: str,
+    lr: float,
+    epochs: int = 3,
+    j: str = "1x2",
+    h: str | None = None,
+    fast: bool = False,
+    tags: list[str] | None = None,
+    env: dict[str, str] | None = None,
+    out: Annotated[str, "where to", "-o"] = "",
+) -> None:
+    """Stand for a component."""
+
+
+def bound(*args: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what ``train`` is called with for a command line that has what it must have."""
+    arguments = bind("train", train, ["--model", "m", "--lr", "1", *args])
+    assert "m" == arguments.args[0]
+    assert 1.0 == arguments.kwargs.pop("lr", 1.0)
+    return arguments.args[1:], {k: v for k, v in arguments.kwargs.items() if k != "lr"}
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], {}),
+        (["--epochs", "5"], {"epochs": 5}),
+        (["--epochs=5"], {"epochs": 5}),
+        (["--epochs", "-5"], {"epochs": -5}),
+        (["--epo", "5"], {"epochs": 5}),
+        (["--epochs", "4", "--epochs", "5"], {"epochs": 5}),
+        (["-j", "2x1"], {"j": "2x1"}),
+        (["-j2x1"], {"j": "2x1"}),
+        (["-j=2x1"], {"j": "2x1"}),
+        (["--j", "2x1"], {"j": "2x1"}),
+        (["--j=2x1"], {"j": "2x1"}),
+        (["-h", "big"], {"h": "big"}),
+        (["--h=big"], {"h": "big"}),
+        (["--fast", "True"], {"fast": True}),
+        (["--fast=false"], {"fast": False}),
+        (["--tags", "a,b"], {"tags": ["a", "b"]}),
+        (["--env", "A=1,2,B=x=y"], None),
+        (["--env", "A=1,2,B='x=y'"], {"env": {"A": "1,2", "B": "x=y"}}),
+        (["--env", ""], {"env": None}),
+        (["-o", "x"], {"out": "x"}),
+        (["--out", "x"], {"out": "x"}),
+    ],
+)
+def test_options(args: list[str], expected: dict[str, Any] | None) -> None:
+    """Each spelling of an option sets its parameter, and what is left out has its default."""
+    if expected is None:
+        with pytest.raises(ComponentError, match="--env: expected a dict like A=1,B=2, got"):
+            bound(*args)
+    else:
+        assert ((), expected) == bound(*args)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["a", "b"], ("a", "b")),
+        (["--", "--lr", "2"], ("--lr", "2")),
+        (["a", "--lr", "2", "--", "x"], ("a", "--lr", "2", "--", "x")),
+        (["--", "--", "a"], ("--", "a")),
+        (["--"], ()),
+        ([""], ("",)),
+    ],
+)
+def test_rest(args: list[str], expected: tuple[str, ...]) -> None:
+    """What follows the last option is the rest, without one -- before it."""
+    assert (expected, {}) == bound(*args)
+
+
+def test_positional_defaults_are_filled() -> None:
+    """Parameters before the rest have their defaults, so that the rest stays the rest."""
+
+    def component(a: str = "x", *rest: int, b: int = 1) -> None: ...
+
+    arguments = bind("c", component, ["1", "2"])
+
+    assert (("x", 1, 2), {}) == (arguments.args, arguments.kwargs)
+
+
+def test_rest_may_be_untyped() -> None:
+    """A rest without annotation is strings."""
+
+    def component(*rest) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN002 - the point
+
+    assert ("a",) == bind("c", component, ["a"]).args
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--modle", "m"], ["there is no option --modle; did you mean --model?"]),
+        (["--EPOCHS=5"], ["there is no option --EPOCHS; did you mean --epochs?"]),
+        (["--zzz"], ["there is no option --zzz (options among script_args come after a --)"]),
+        (["--zzz", "-y"], ["there is no option --zzz", "there is no option -y"]),
+        (["--help"], ["there is no option --help"]),
+        (["--epochs"], ["argument --epochs: expected one argument"]),
+        (["-j"], ["argument -j/--j: expected one argument"]),
+        (["--epochs", "x"], ["--epochs: expected a whole number, got 'x'"]),
+        (["--fast", "yes"], ["--fast: expected True or False, got 'yes'"]),
+        (["--env", "A"], ["--env: expected a dict like A=1,B=2, got 'A'"]),
+        (
+            ["--epochs", "x", "--fast", "y", "--zz=1"],
+            ["there is no option --zz", "--epochs: expected", "--fast: expected"],
+        ),
+    ],
+)
+def test_mistakes(args: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every mistake is told with the option it is in, and nothing is printed."""
+    with pytest.raises(ComponentError) as caught:
+        bind("train", train, ["--model", "m", "--lr", "1", *args])
+
+    first, *mistakes = caught.value.what.splitlines()
+    assert "component 'train' does not take these arguments:" == first
+    assert len(expected) == len(mistakes)
+    assert all(text in line for text, line in zip(expected, mistakes, strict=True))
+    assert ("", "") == capsys.readouterr()
+
+
+def test_usage_is_shown() -> None:
+    """A mistake comes with the usage, which names all options and what must be given."""
+    with pytest.raises(ComponentError) as caught:
+        bind("train", train, [])
+
+    assert (
+        "component 'train' does not take these arguments:\n"
+        "  - --model is missing: expected a string\n"
+        "  - --lr is missing: expected a number"
+    ) == caught.value.what
+    assert (
+        "usage: train --model MODEL --lr LR [--epochs EPOCHS] [-j J] [-h H] [--fast FAST]\n"
+        "  [--tags TAGS] [--env ENV] [-o OUT] [-- script_args ...]"
+    ) == caught.value.fix
+
+
+def test_ambiguous_abbreviation() -> None:
+    """An abbreviation of two options is refused."""
+
+    def component(*, rate: int = 0, rank: int = 0) -> None: ...
+
+    with pytest.raises(ComponentError, match="ambiguous option: --ra could match --rate, --rank"):
+        bind("c", component, ["--ra", "1"])
+
+
+def test_nothing_takes_it() -> None:
+    """Without a rest, a word that belongs to no option is refused."""
+
+    def component(a: str = "") -> None: ...
+
+    with pytest.raises(ComponentError, match="nothing takes 'x'"):
+        bind("c", component, ["--a", "1", "x"])
+
+
+def test_no_such_option_without_rest() -> None:
+    """Without a rest, nothing is said about it."""
+
+    def component(a: str = "") -> None: ...
+
+    with pytest.raises(ComponentError) as caught:
+        bind("c", component, ["--zzz"])
+
+    assert caught.value.what.endswith("there is no option --zzz")
+
+
+def test_numbers_are_converted_in_the_rest() -> None:
+    """A word of the rest that does not fit is refused."""
+
+    def component(*rest: int) -> None: ...
+
+    with pytest.raises(ComponentError, match=r"--rest: expected a whole number, got \['1', 'x'\]"):
+        bind("c", component, ["1", "x"])
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("--lr 1", "they are one string, and not a list of strings"),
+        (["--lr", 1], "1 is not a string"),
+    ],
+)
+def test_words_are_strings(args: Any, expected: str) -> None:  # noqa: ANN401 - wrong on purpose
+    """A command line is a list of strings."""
+    with pytest.raises(ComponentError, match=expected):
+        bind("train", train, args)
+
+
+def test_keyword_dicts_are_refused() -> None:
+    """A function that takes any keyword is no component."""
+
+    def component(**options: str) -> None: ...
+
+    with pytest.raises(ComponentError, match=r"'c' takes \*\*options, which no command line can"):
+        bind("c", component, [])
+
+
+def test_untyped_parameters_are_refused() -> None:
+    """A parameter without a type, or of a type no text stands for, is told by name."""
+
+    def component(*, data: bytes = b"") -> None: ...
+
+    with pytest.raises(ComponentError, match="'data' of component 'c' has an unreadable type") as e:
+        bind("c", component, [])
+
+    assert "Annotate it as str, int, float, bool" in e.value.fix
+
+
+def test_annotations_must_be_importable() -> None:
+    """A name that only exists for type checkers is told, with where to import it."""
+
+    def component(*, data: str = "") -> None: ...
+
+    component.__annotations__["data"] = "Missing"
+
+    with pytest.raises(ComponentError, match="name 'Missing' is not defined") as caught:
+        bind("c", cast("Any", component), [])
+
+    assert "outside of TYPE_CHECKING" in caught.value.fix

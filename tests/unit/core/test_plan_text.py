@@ -1,0 +1,232 @@
+"""A plan as YAML, secrets masked."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx.core.containers import GpuRequest, HostOptions
+from airflow_torchx.core.options import Opts
+from airflow_torchx.core.plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan_text import is_sensitive, redact, render, secret_values
+from airflow_torchx.specs import AppDef, BindMount, Resource, Role
+
+MARK = "s3cr3t-value"
+
+
+def planned(
+    cfg: dict[str, Any] | None = None,
+    *,
+    environ: dict[str, str] | None = None,
+    private_env: dict[str, str] | None = None,
+    **role: object,
+) -> JobPlan:
+    """Return the plan of an app with one role."""
+    fields: dict[str, Any] = {"name": "trainer", "image": "img:1", "entrypoint": "python", **role}
+    launch = Launch(
+        app_id="train-x1",
+        handle="local_docker://torchx/train-x1",
+        launch_id="word",
+        environ=environ or {},
+        gpu_ids=["g0", "g1"],
+        private_env=private_env or {},
+    )
+    return plan(AppDef("train", [Role(**fields)]), Opts.parse(cfg), launch)
+
+
+def read(job: JobPlan) -> dict[str, Any]:
+    """Return what somebody reads who parses the text."""
+    return cast("dict[str, Any]", yaml.safe_load(render(job)))
+
+
+def container(job: JobPlan) -> dict[str, Any]:
+    """Return the first container, as text shows it."""
+    return cast("dict[str, Any]", read(job)["containers"][0])
+
+
+def test_a_plan_as_text() -> None:
+    """The text shows the app and each container, and leaves out what is a default."""
+    job = planned(
+        {"privileged": True, "ulimits": "nofile=1024:4096"},
+        args=["main.py"],
+        resource=Resource(cpu=0.5, gpu=1, memMB=512, devices={"acme.com/npu": 1}),
+        mounts=[BindMount("/data", "/data", read_only=True)],
+        port_map={"c10d": 29500},
+    )
+    expected = {
+        "app_id": "train-x1",
+        "handle": "local_docker://torchx/train-x1",
+        "network": "torchx",
+        "pull_policy": "missing",
+        "warnings": list(job.warnings),
+        "containers": [
+            {
+                "role": "trainer",
+                "replica": 0,
+                "name": "train-x1-trainer-0",
+                "image": "img:1",
+                "entrypoint": "python",
+                "args": ["main.py"],
+                "env": job.containers[0].env,
+                "labels": job.containers[0].labels,
+                "network": "torchx",
+                "mounts": [{"src_path": "/data", "dst_path": "/data", "read_only": True}],
+                "nano_cpus": 500_000_000,
+                "memory_mib": 512,
+                "gpus": {"count": 1, "device_ids": ["g0"]},
+                "host": {
+                    "privileged": True,
+                    "ulimits": [{"name": "nofile", "soft": 1024, "hard": 4096}],
+                },
+            }
+        ],
+    }
+
+    assert expected == read(job)
+    assert list(expected) == list(read(job))
+    assert GpuRequest(count=1, device_ids=("g0",)) == job.containers[0].gpus
+    assert HostOptions() != job.containers[0].host
+
+
+def test_no_warnings_are_not_shown() -> None:
+    """A plan without warnings says nothing of warnings."""
+    assert "warnings" not in read(planned())
+
+
+def test_a_dry_run_shows_no_secret_of_the_environment() -> None:
+    """A copied variable is masked whatever it is called: who copies it did not write it."""
+    job = planned({"copy_env": ["WANDB_*"]}, environ={"WANDB_X": MARK})
+
+    assert "***" == container(job)["env"]["WANDB_X"]
+    assert MARK not in render(job)
+
+
+def test_private_variables_are_masked() -> None:
+    """The value of a private variable is shown nowhere, whatever the variable is called."""
+    job = planned(private_env={"A": MARK, "B": "pw"}, args=[MARK])
+    shown = container(job)["env"]
+
+    assert ("***", "***") == (shown["A"], shown["B"])
+    assert MARK not in render(job)
+
+
+def test_variables_that_sound_secret_are_masked() -> None:
+    """A password in the env of a role or of the options is masked by its name."""
+    job = planned({"env": {"DB_PASSWORD": MARK}}, env={"HF_TOKEN": MARK, "LR": "0.1"})
+    shown = container(job)["env"]
+
+    assert ("***", "***", "0.1") == (shown["DB_PASSWORD"], shown["HF_TOKEN"], shown["LR"])
+    assert MARK not in render(job)
+
+
+def test_secrets_are_masked_wherever_they_occur() -> None:
+    """A secret in an argument, a label, another variable or an option is masked there too."""
+    job = planned(
+        {"labels": {"team": f"a-{MARK}"}, "log_config": {"type": "splunk", "config": {"t": MARK}}},
+        args=["--key", MARK, f"--url=https://me:{MARK}@host"],
+        env={"API_KEY": MARK, "URL": f"https://{MARK}@host"},
+    )
+    shown = container(job)
+
+    assert ["--key", "***", "--url=https://me:***@host"] == shown["args"]
+    assert "a-***" == shown["labels"]["team"]
+    assert "https://***@host" == shown["env"]["URL"]
+    assert {"t": "***"} == shown["host"]["log_options"]
+    assert MARK not in render(job)
+
+
+def test_a_secret_with_lines_and_quotes_is_masked() -> None:
+    """A secret is masked before it is quoted, so no quoting hides it from the mask."""
+    key = '-----BEGIN KEY-----\n"ab\\c"\n\té-----END KEY-----\n'
+    job = planned(args=[f"cat <<E\n{key}E"], env={"SSH_PRIVATE_KEY": key})
+
+    assert ["cat <<E\n***E"] == container(job)["args"]
+    assert "BEGIN" not in render(job)
+
+
+def test_short_values_are_masked_only_in_their_variable() -> None:
+    """A secret of four characters is masked where it stands, and words that hold it are left."""
+    shown = container(planned(args=["main.py"], env={"PASS": "main"}))
+
+    assert ("***", ["main.py"]) == (shown["env"]["PASS"], shown["args"])
+
+
+def test_every_replica_is_masked() -> None:
+    """A secret that differs per replica is masked in all of them."""
+    job = planned(env={"TOKEN": "word-${replica_id}-${app_id}"}, num_replicas=2)
+
+    assert {"word-0-train-x1", "word-1-train-x1"} == secret_values(job)
+    assert ["***", "***"] == [spec["env"]["TOKEN"] for spec in read(job)["containers"]]
+
+
+def test_the_longest_secret_is_masked_first() -> None:
+    """A secret that holds another leaves no rest."""
+    assert "*** ***" == redact("abcdef-suffix abcdef", ["abcdef", "abcdef-suffix"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF_TOKEN",
+        "token",
+        "TOKENS",
+        "API_KEY",
+        "OPENAI_API_KEY",
+        "APIKEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "SSH_PRIVATE_KEY",
+        "MYSQL_PASS",
+        "DB_PASSWORD",
+        "PGPASSWORD",
+        "KEY_PASSPHRASE",
+        "FTP_PASSWD",
+        "CLIENT_SECRET",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "HTTP_AUTHORIZATION",
+    ],
+)
+def test_names_of_secrets(name: str) -> None:
+    """Names that people give to secrets."""
+    assert is_sensitive(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TOKENIZERS_PARALLELISM",
+        "TOKENIZER",
+        "KEY",
+        "PRIMARY_KEY",
+        "PASSES",
+        "BYPASS",
+        "COMPASS_DIR",
+        "SECRETARY",
+        "AUTHOR",
+        "CUDA_VISIBLE_DEVICES",
+        "",
+    ],
+)
+def test_names_that_only_look_like_secrets(name: str) -> None:
+    """Ordinary settings are shown."""
+    assert not is_sensitive(name)
+
+
+def test_tokenizers_parallelism_is_shown() -> None:
+    """The switch that every user of tokenizers sets is no secret, nor is ``false`` elsewhere."""
+    shown = container(planned(args=["--x=false"], env={"TOKENIZERS_PARALLELISM": "false"}))
+
+    assert "false" == shown["env"]["TOKENIZERS_PARALLELISM"]
+    assert ["--x=false"] == shown["args"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text("ab:-#\"'\n{} é\x07\U0001f600", max_size=12), max_size=4))
+def test_text_parses_back(args: list[str]) -> None:
+    """Whatever the arguments are, YAML gives them back."""
+    assert args == container(planned(args=args)).get("args")

@@ -1,0 +1,229 @@
+"""What the specs keep, and that nothing changes them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from airflow_torchx import specs
+from airflow_torchx.errors import ComponentError, InvalidAppError
+from airflow_torchx.specs import (
+    NULL_RESOURCE,
+    AppDef,
+    BindMount,
+    DeviceMount,
+    FrozenDict,
+    Resource,
+    RetryPolicy,
+    Role,
+    VolumeMount,
+    Workspace,
+    resource,
+)
+
+
+def full_app() -> AppDef:
+    """Return an app that sets every field."""
+    trainer = Role(
+        name="trainer",
+        image="img",
+        min_replicas=1,
+        entrypoint="python",
+        args=["main.py"],
+        env={"A": "1"},
+        num_replicas=2,
+        max_retries=3,
+        retry_policy=RetryPolicy.REPLICA,
+        resource=Resource(0.5, 1, 512, {"arch": ["a", {"b": 1}]}, {"nic": 1}, {"t": None}),
+        port_map={"c10d": 29500},
+        metadata={"docker": {"x": ["${app_id}"]}},
+        mounts=[BindMount("/a", "/b"), VolumeMount("v", "/w", True), DeviceMount("/d", "/d", "r")],
+        workspace=Workspace({"~/project": ""}),
+    )
+    return AppDef("train", [trainer], {"owner": "me"})
+
+
+def test_public_names() -> None:
+    """The package exports these names, in order."""
+    expected = [
+        "MISSING",
+        "NONE",
+        "NULL_RESOURCE",
+        "AppDef",
+        "AppState",
+        "BindMount",
+        "DescribeAppResponse",
+        "DeviceMount",
+        "FrozenDict",
+        "ListAppResponse",
+        "ParsedAppHandle",
+        "ReplicaState",
+        "ReplicaStatus",
+        "Resource",
+        "RetryPolicy",
+        "Role",
+        "RoleStatus",
+        "VolumeMount",
+        "Workspace",
+        "app_id_of",
+        "from_dict",
+        "is_terminal",
+        "macros",
+        "make_app_handle",
+        "parse_app_handle",
+        "parse_mounts",
+        "resource",
+        "to_dict",
+    ]
+
+    assert expected == specs.__all__
+    assert all(hasattr(specs, name) for name in expected)
+
+
+def test_order_and_defaults_are_torchx() -> None:
+    """Positional arguments and defaults are those of TorchX."""
+    role = Role("r", "img")
+
+    assert [
+        ("name", "r"),
+        ("image", "img"),
+        ("min_replicas", None),
+        ("entrypoint", "<MISSING>"),
+        ("args", ()),
+        ("env", {}),
+        ("num_replicas", 1),
+        ("max_retries", 0),
+        ("retry_policy", "APPLICATION"),
+        ("resource", NULL_RESOURCE),
+        ("port_map", {}),
+        ("metadata", {}),
+        ("mounts", ()),
+        ("workspace", None),
+    ] == [(field.name, getattr(role, field.name)) for field in dataclasses.fields(role)]
+    assert ["name", "roles", "metadata"] == [f.name for f in dataclasses.fields(AppDef)]
+    assert Resource(cpu=-1, gpu=-1, memMB=-1) == NULL_RESOURCE
+    assert DeviceMount("/d", "/e") == DeviceMount("/d", "/e", "rwm")
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        pytest.param(lambda spec: pickle.loads(pickle.dumps(spec)), id="pickle"),  # noqa: S301 - our own bytes
+        pytest.param(copy.deepcopy, id="deepcopy"),
+        pytest.param(copy.copy, id="copy"),
+        pytest.param(dataclasses.replace, id="replace"),
+    ],
+)
+def test_copies_are_equal(duplicate: Any) -> None:  # noqa: ANN401 - one of four functions
+    """A spec equals its copies, however they are made, and they are read-only too."""
+    app = full_app()
+
+    assert app == duplicate(app)
+    assert isinstance(duplicate(app).metadata, FrozenDict)
+
+
+def test_lists_and_tuples_are_equal() -> None:
+    """It does not matter whether a list or a tuple was given."""
+    metadata = {"a": ["x"]}
+
+    assert Role("r", "i", args=["a"], metadata=metadata) == Role(
+        "r", "i", args=("a",), metadata={"a": ("x",)}
+    )
+
+
+def test_caller_keeps_its_lists() -> None:
+    """What the caller does to its own lists and dicts later changes no spec."""
+    args, env, nested = ["a"], {"A": "1"}, {"k": {"l": [1]}}
+    role = Role("r", "i", args=args, env=env, metadata=nested)
+    before = copy.deepcopy(role)
+    args.append("b")
+    env["B"] = "2"
+    nested["k"]["l"].append(2)
+
+    assert before == role
+    assert ("a",) == role.args
+
+
+def test_fields_are_frozen() -> None:
+    """No field can be set."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Role("r", "i").image = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [
+        ("__setitem__", ("A", "2")),
+        ("__delitem__", ("A",)),
+        ("__ior__", ({"B": "2"},)),
+        ("clear", ()),
+        ("pop", ("A",)),
+        ("popitem", ()),
+        ("setdefault", ("B", "2")),
+        ("update", ({"B": "2"},)),
+    ],
+)
+def test_dicts_are_read_only(method: str, args: tuple[object, ...]) -> None:
+    """Every way to change a dict of a spec is refused, and tells how to make a copy."""
+    role = Role("r", "i", env={"A": "1"}, metadata={"n": {"A": "1"}})
+
+    with pytest.raises(TypeError, match=r"\{\*\*frozen, key: value\}"):
+        getattr(role.env, method)(*args)
+    with pytest.raises(TypeError):
+        getattr(role.metadata["n"], method)(*args)
+    assert {"A": "1"} == role.env
+
+
+def test_dicts_are_dicts() -> None:
+    """A dict of a spec goes through JSON and can be extended into a new one."""
+    env = Role("r", "i", env={"A": "1"}).env
+
+    assert '{"A": "1"}' == json.dumps(env)
+    assert {"A": "1", "B": "2"} == {**env, "B": "2"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"args": "--lr 1"}, "Role.args: expected a list, got '--lr 1'"),
+        ({"args": None}, "Role.args: expected a list, got None"),
+        ({"mounts": {"a": "b"}}, "Role.mounts: expected a list, got {'a': 'b'}"),
+        ({"env": ["A=1"]}, r"Role.env: expected a dict, got \['A=1'\]"),
+    ],
+)
+def test_wrong_containers(fields: dict[str, Any], message: str) -> None:
+    """A string is no list of strings, and a list is no dict."""
+    with pytest.raises(InvalidAppError, match=message):
+        Role("r", "i", **fields)
+
+
+def test_whole_cpus_are_ints() -> None:
+    """2.0 CPUs read as 2, and half a CPU stays half a CPU."""
+    assert "2" == str(Resource(cpu=2.0, gpu=0, memMB=1).cpu)
+    assert 0.5 == Resource(cpu=0.5, gpu=0, memMB=1).cpu
+
+
+def test_resource_has_torchx_defaults() -> None:
+    """None and zero mean 2 CPUs and 1024 MB, as in TorchX."""
+    assert Resource(cpu=2, gpu=0, memMB=1024) == resource() == resource(cpu=0, memMB=0, h="")
+    assert Resource(cpu=1, gpu=3, memMB=9) == resource(1, 3, 9)
+
+
+def test_named_resources_are_refused() -> None:
+    """A named resource is an error that says what to give instead."""
+    with pytest.raises(ComponentError, match="Give cpu, gpu and memMB") as caught:
+        resource(h="gpu.small")
+
+    assert "'gpu.small'" in caught.value.what
+
+
+def test_empty_workspace_is_false() -> None:
+    """A workspace is true when it has a project, and can be a key."""
+    assert not Workspace({})
+    assert Workspace({"a": ""})
+    assert 1 == len({Workspace({"a": "", "b": "c"}), Workspace({"b": "c", "a": ""})})

@@ -1,0 +1,296 @@
+"""Specs as JSON, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx import specs
+from airflow_torchx.errors import InvalidAppError
+from airflow_torchx.specs import (
+    AppDef,
+    AppState,
+    BindMount,
+    DescribeAppResponse,
+    DeviceMount,
+    ListAppResponse,
+    ReplicaStatus,
+    Resource,
+    RetryPolicy,
+    Role,
+    RoleStatus,
+    VolumeMount,
+    Workspace,
+    from_dict,
+    to_dict,
+)
+from airflow_torchx.specs.serialize import _FIELDS
+
+# A few characters that are hard on JSON; all of Unicode takes seconds to set up.
+TEXT = st.text("aZ0_ é€\n\"'\\$\x00\U0001f600", max_size=8)
+WHOLE = st.integers()
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+STRINGS = st.dictionaries(TEXT, TEXT, max_size=3)
+NUMBERS = st.dictionaries(TEXT, WHOLE, max_size=3)
+ANYTHING = st.dictionaries(
+    TEXT,
+    st.recursive(
+        st.none() | st.booleans() | WHOLE | NUMBER | TEXT,
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+        max_leaves=4,
+    ),
+    max_size=2,
+)
+MOUNTS = (
+    st.builds(BindMount, TEXT, TEXT, st.booleans())
+    | st.builds(VolumeMount, TEXT, TEXT, st.booleans())
+    | st.builds(DeviceMount, TEXT, TEXT, TEXT)
+)
+RESOURCES = st.builds(Resource, WHOLE | NUMBER, WHOLE, WHOLE, ANYTHING, NUMBERS, ANYTHING)
+ROLES = st.builds(
+    Role,
+    TEXT,
+    TEXT,
+    st.none() | WHOLE,
+    TEXT,
+    st.lists(TEXT, max_size=3),
+    STRINGS,
+    WHOLE,
+    WHOLE,
+    st.sampled_from(RetryPolicy),
+    RESOURCES,
+    NUMBERS,
+    ANYTHING,
+    st.lists(MOUNTS, max_size=2),
+    st.none() | st.builds(Workspace, STRINGS),
+)
+APPS = st.builds(AppDef, TEXT, st.lists(ROLES, max_size=2), STRINGS)
+TIMES = st.none() | st.datetimes(
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3, minutes=30))])
+)
+REPLICAS = st.builds(
+    ReplicaStatus,
+    WHOLE,
+    st.sampled_from(AppState),
+    TEXT,
+    TEXT,
+    TEXT,
+    st.none() | TEXT,
+    exit_code=st.none() | WHOLE,
+    signal=st.none() | TEXT,
+    oom_killed=st.booleans(),
+    error=TEXT,
+    num_restarts=st.none() | WHOLE,
+    started_at=TIMES,
+    finished_at=TIMES,
+    container_id=TEXT,
+)
+DESCRIPTIONS = st.builds(
+    DescribeAppResponse,
+    TEXT,
+    st.sampled_from(AppState),
+    WHOLE,
+    TEXT,
+    TEXT,
+    st.none() | TEXT,
+    STRINGS,
+    st.lists(st.builds(RoleStatus, TEXT, st.lists(REPLICAS, max_size=2)), max_size=2),
+    st.lists(ROLES, max_size=1),
+)
+
+
+def through_json(spec: object) -> Any:  # noqa: ANN401 - JSON data
+    """Return what arrives after a spec went through strict JSON."""
+    return json.loads(json.dumps(to_dict(spec), allow_nan=False))
+
+
+@settings(max_examples=30)
+@given(APPS)
+def test_apps_survive_json(app: AppDef) -> None:
+    """Every app is the same after it went through JSON."""
+    assert app == from_dict(through_json(app))
+
+
+@settings(max_examples=30)
+@given(DESCRIPTIONS)
+def test_descriptions_survive_json(description: DescribeAppResponse) -> None:
+    """Every description is the same after it went through JSON."""
+    assert description == from_dict(through_json(description), DescribeAppResponse)
+
+
+def test_list_responses_survive_json() -> None:
+    """A line of a list goes through JSON too."""
+    line = ListAppResponse("a", AppState.FAILED, "docker:///a", "train")
+
+    assert line == from_dict(through_json(line), ListAppResponse)
+
+
+def test_every_field_is_known() -> None:
+    """The table of fields has every class and every field of it, in order."""
+    classes = {
+        cls
+        for name in specs.__all__
+        if isinstance(cls := getattr(specs, name), type) and dataclasses.is_dataclass(cls)
+    }
+
+    assert classes == set(_FIELDS)
+    for cls, known in _FIELDS.items():
+        assert [field.name for field in dataclasses.fields(cls)] == list(known)
+
+
+def test_what_is_written() -> None:
+    """States go by name, times by ISO 8601, and a mount says its type."""
+    time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    status = ReplicaStatus(0, AppState.FAILED, "r", "h", exit_code=1, finished_at=time)
+    role = Role("r", "i", mounts=[VolumeMount("v", "/b")])
+
+    assert {
+        "id": 0,
+        "state": "FAILED",
+        "role": "r",
+        "hostname": "h",
+        "structured_error_msg": "<NONE>",
+        "hostaddr": "h",
+        "exit_code": 1,
+        "signal": None,
+        "oom_killed": False,
+        "error": "",
+        "num_restarts": None,
+        "started_at": None,
+        "finished_at": "2026-01-02T03:04:05+00:00",
+        "container_id": "",
+    } == to_dict(status)
+    assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
+        "mounts"
+    ]
+
+
+def test_defaults_may_be_left_out() -> None:
+    """Only what has no default must be there."""
+    assert AppDef("a", [Role("r", "i", env={"A": "1"})]) == from_dict(
+        {"name": "a", "roles": ({"name": "r", "image": "i", "env": {"A": "1"}},)}
+    )
+
+
+def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
+    """Return the data of an app whose only role has these fields."""
+    return {"name": "a", "roles": [{"name": "r", "image": "i", **fields}]}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (3, "app: expected a dict, got 3; write the fields of AppDef"),
+        ({}, "name: missing; give it, as it has no default"),
+        ({"name": 3}, "name: expected a string, got 3; put it in quotes"),
+        ({"name": "a", "roles": {}}, "roles: expected a list, got {}; put it in a list, even if"),
+        ({"name": "a", "roles": ["r"]}, "roles[0]: expected a dict, got 'r'; write the fields of"),
+        ({"name": "a", 1: 2}, "1: no such field; use one of name, roles, metadata"),
+        ({"name": "a", "rolse": []}, "rolse: no such field; did you mean 'roles'?"),
+        (
+            role_with(resource={"cpu": 1, "gpu": 0, "memMB": "lots"}),
+            "roles[0].resource.memMB: expected a whole number of MB, got 'lots'; write digits",
+        ),
+        (
+            role_with(resource={"cpu": 1, "gpu": 0, "memMB": 1, "MEMMB": 2}),
+            "roles[0].resource.MEMMB: no such field; did you mean 'memMB'?",
+        ),
+        (
+            role_with(resource={"cpu": True, "gpu": 0, "memMB": 1}),
+            "roles[0].resource.cpu: expected a number of CPUs, got True; write it like 2 or 0.5",
+        ),
+        (
+            role_with(resource={"cpu": "1", "gpu": 0, "memMB": 1}),
+            "roles[0].resource.cpu: expected a number of CPUs, got '1'",
+        ),
+        (
+            role_with(resource={"cpu": float("inf"), "gpu": 0, "memMB": 1}),
+            "roles[0].resource.cpu: expected a number of CPUs, got inf",
+        ),
+        (role_with(max_retries=True), "roles[0].max_retries: expected a whole number of retries"),
+        (role_with(min_replicas=1.5), "roles[0].min_replicas: expected a whole number of replicas"),
+        (role_with(args=["a", 1]), "roles[0].args[1]: expected a string, got 1"),
+        (role_with(env={"LR": 1}), "roles[0].env['LR']: expected a string, got 1"),
+        (role_with(env=["LR=1"]), "roles[0].env: expected a dict, got ['LR=1']; write a dict"),
+        (role_with(env={1: "a"}), "roles[0].env: expected strings as keys, got 1"),
+        (role_with(port_map={"p": "1"}), "roles[0].port_map['p']: expected a whole number, got"),
+        (role_with(retry_policy="ROL"), "expected a retry policy, got 'ROL'; did you mean 'ROLE'?"),
+        (role_with(metadata={"a": [object]}), "roles[0].metadata['a'][0]: expected something that"),
+        (role_with(workspace="~/x"), "roles[0].workspace: expected a dict, got '~/x'; write the"),
+        (role_with(mounts=["/a:/b"]), "roles[0].mounts[0]: expected a dict, got '/a:/b'; write"),
+        (role_with(mounts=[{}]), "roles[0].mounts[0].type: expected the type of a mount, got None"),
+        (role_with(mounts=[{"type": ["bind"]}]), "expected the type of a mount, got ['bind']"),
+        (role_with(mounts=[{"type": "bnd"}]), "type of a mount, got 'bnd'; did you mean 'bind'?"),
+        (
+            role_with(mounts=[{"type": "device", "src_path": "a", "dst_path": "b", "src_pth": ""}]),
+            "roles[0].mounts[0].src_pth: no such field; did you mean 'src_path'?",
+        ),
+        (
+            role_with(mounts=[{"type": "bind", "src_path": "a", "dst_path": "b", "read_only": 1}]),
+            "roles[0].mounts[0].read_only: expected true or false, got 1; write true or false",
+        ),
+    ],
+)
+def test_one_mistake(data: object, expected: str) -> None:
+    """A mistake is told with the path of the field, what was expected, and what to do."""
+    with pytest.raises(InvalidAppError) as caught:
+        from_dict(data)
+
+    assert 1 == len(caught.value.problems)
+    assert expected in str(caught.value.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"state": "RUNING"}, "state: expected the name of a state, got 'RUNING'; did you mean 'R"),
+        ({"state": 3}, "state: expected the name of a state, got 3; use one of UNSUBMITTED,"),
+        ({"started_at": "now"}, "started_at: expected a time in ISO 8601, got 'now'; write it li"),
+        ({"started_at": 0}, "started_at: expected a time in ISO 8601, got 0"),
+    ],
+)
+def test_one_mistake_in_a_status(fields: dict[str, Any], expected: str) -> None:
+    """States and times are checked too."""
+    data = {"id": 0, "state": "RUNNING", "role": "r", "hostname": "h", **fields}
+
+    with pytest.raises(InvalidAppError) as caught:
+        from_dict(data, ReplicaStatus)
+
+    assert expected in str(caught.value.problems[0])
+
+
+def test_all_mistakes_are_told() -> None:
+    """One error holds every problem, and names the app."""
+    with pytest.raises(InvalidAppError) as caught:
+        from_dict({"name": "train", "roles": [{"name": 1, "imag": "i"}, {"args": "x"}]})
+
+    assert "app 'train' cannot be run: 6 problems" == caught.value.what.splitlines()[0]
+    assert [
+        "roles[0].imag",
+        "roles[0].image",
+        "roles[0].name",
+        "roles[1].name",
+        "roles[1].image",
+        "roles[1].args",
+    ] == [problem.where for problem in caught.value.problems]
+
+
+def test_what_json_cannot_express() -> None:
+    """Values that JSON would lose are refused when a spec is written."""
+    metadata = {"a": {1: 2}, "b": [float("nan"), object], "c": {"d": {1, 2}}}
+
+    with pytest.raises(InvalidAppError) as caught:
+        to_dict(AppDef("a", [Role("r", "i", metadata=metadata)]))
+
+    assert [
+        "roles[0].metadata['a']",
+        "roles[0].metadata['b'][0]",
+        "roles[0].metadata['b'][1]",
+        "roles[0].metadata['c']['d']",
+    ] == [problem.where for problem in caught.value.problems]

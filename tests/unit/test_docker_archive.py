@@ -1,0 +1,57 @@
+"""One file of a container."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from airflow_torchx.docker_engine.archive import read_sole_file
+
+
+def archive(kind: bytes = tarfile.REGTYPE, content: bytes = b"hello") -> bytes:
+    """Return the archive of one path."""
+    packed = io.BytesIO()
+    member = tarfile.TarInfo("file")
+    member.type, member.size = kind, len(content) if kind == tarfile.REGTYPE else 0
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def test_file() -> None:
+    """A file of exactly the size that is allowed is read."""
+    assert b"hello" == read_sole_file(io.BytesIO(archive()), "/file", 5)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (archive(), "/file has 5 bytes, more than the 4 that may be read"),
+        (archive(tarfile.SYMTYPE), "/file is no regular file but a symbolic link; name the file"),
+        (archive(tarfile.DIRTYPE), "/file is no regular file but a folder or a device; name the"),
+        (bytes(10240), "/file is no regular file but a folder or a device; name the file itself"),
+    ],
+)
+def test_no_file(data: bytes, expected: str) -> None:
+    """Anything else is refused."""
+    with pytest.raises(ValueError, match=expected):
+        read_sole_file(io.BytesIO(data), "/file", 4)
+
+
+def test_large_file_is_not_read() -> None:
+    """Of a file that is too large only the beginning is taken off the connection."""
+    taken = io.BytesIO(archive(content=bytes(10 << 20)))
+
+    with pytest.raises(ValueError, match="10,485,760 bytes"):
+        read_sole_file(taken, "/file", 1000)
+
+    assert taken.tell() <= 10240
+
+
+@pytest.mark.parametrize("size", [0, 100, 512, 514])
+def test_cut_file(size: int) -> None:
+    """A file that ends in the middle is an error, never a shorter file."""
+    with pytest.raises(ConnectionResetError):
+        read_sole_file(io.BytesIO(archive()[:size]), "/file", 5)

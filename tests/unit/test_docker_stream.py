@@ -1,0 +1,51 @@
+"""HTTP chunks, many at a time."""
+
+from __future__ import annotations
+
+import http.client
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_torchx.docker_engine.stream import ChunkDecoder
+
+
+def encoded(chunks: list[bytes], extension: bytes = b"") -> bytes:
+    """Return content as HTTP chunks, with the end."""
+    parts = [b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks if chunk]
+    return b"".join([*parts, b"0\r\n\r\n"])
+
+
+@given(
+    st.lists(st.binary(max_size=30) | st.just(b"\r\n" * 5), max_size=8),
+    st.lists(st.integers(0, 200), max_size=8),
+    st.sampled_from([b"", b";name=value"]),
+)
+def test_any_chunks(chunks: list[bytes], cuts: list[int], extension: bytes) -> None:
+    """However a chunked stream is cut into blocks, its content is the same."""
+    data = encoded(chunks, extension)
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    decoder = ChunkDecoder()
+
+    blocks = (data[start:stop] for start, stop in pairwise(places))
+    content = b"".join([decoder.feed(block) for block in blocks if not decoder.is_done])
+
+    assert b"".join(chunks) == content
+    assert decoder.is_done
+
+
+def test_chunk_is_not_waited_for() -> None:
+    """What there is of a chunk is handed out at once."""
+    decoder = ChunkDecoder()
+
+    assert [b"ab", b"cd", b""] == [decoder.feed(block) for block in (b"5\r\nab", b"cd", b"")]
+    assert not decoder.is_done
+
+
+@pytest.mark.parametrize("block", [b"<html>\r\n", b"-5\r\n", b"\r\n", b"f" * 2000])
+def test_no_chunks(block: bytes) -> None:
+    """A stream that is not chunked is an error."""
+    with pytest.raises(http.client.HTTPException, match="is no size of a chunk"):
+        ChunkDecoder().feed(block)

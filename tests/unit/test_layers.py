@@ -1,0 +1,43 @@
+"""The rules about imports are really kept: each breaks when it is broken."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+LINT: Final = Path(sys.executable).with_name("lint-imports")
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "rule"),
+    [
+        ("core/plan.py", "import airflow_torchx.jobs", "imports point down"),
+        ("jobs.py", "import docker", "only the door imports docker"),
+        ("testing/clock.py", "import requests", "only the door imports docker"),
+        ("task_run.py", "import airflow.sdk", "only the Airflow face imports airflow"),
+        ("operators.py", "import torchx.specs", "nobody imports torchx"),
+        ("core/state.py", "import threading", "decisions and data are pure"),
+        ("newcomer.py", "", "imports point down"),
+    ],
+)
+def test_a_planted_import_breaks_its_rule(
+    tmp_path: Path, module: str, line: str, rule: str
+) -> None:
+    """Only that rule, and by name; a new module has to choose its layer."""
+    shutil.copytree(ROOT / "airflow_torchx", tmp_path / "airflow_torchx")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "airflow_torchx" / module).open("a") as planted:
+        planted.write(f"\n{line}\n")
+
+    linted = subprocess.run(
+        [LINT, "--no-cache"], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert linted.returncode == 1
+    assert f"{rule} BROKEN" in linted.stdout or f"'{module[:-3]}'" in linted.stdout + linted.stderr

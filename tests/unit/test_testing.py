@@ -1,0 +1,455 @@
+"""What tests can do with a fake engine that nobody can do with a real one."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from airflow_torchx.core.containers import ContainerSpec, LogQuery
+from airflow_torchx.errors import (
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    ImagePullError,
+)
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
+from airflow_torchx.testing.container import duration
+
+FOREVER = Program(runs_for_s=None)
+SPEC = ContainerSpec(
+    role="trainer",
+    replica=0,
+    name="app-trainer-0",
+    image="busybox",
+    entrypoint="sh",
+    args=(),
+    env={},
+    labels={"app": "app"},
+    network="bridge",
+)
+PEER = replace(SPEC, replica=1, name="app-trainer-1")
+LOADER = replace(SPEC, role="loader", name="app-loader-0")
+
+
+def run(engine: FakeEngine, spec: ContainerSpec = SPEC) -> str:
+    """Create and start a container."""
+    container_id = engine.create(spec)
+    engine.start(container_id)
+    return container_id
+
+
+def status(engine: FakeEngine) -> str:
+    """Return the status of the newest container."""
+    return engine.rows({})[0].status
+
+
+def code(engine: FakeEngine, container_id: str) -> int | None:
+    """Return the exit code of a container."""
+    found = engine.inspect(container_id)
+    assert found is not None
+    return found.exit_code
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Return the clock of the engine."""
+    return ManualClock()
+
+
+@pytest.fixture
+def engine(clock: ManualClock) -> FakeEngine:
+    """Return an engine on a manual clock."""
+    return FakeEngine(images=["busybox"], clock=clock, sleep=clock.sleep)
+
+
+def test_programs_by_place(engine: FakeEngine) -> None:
+    """A replica's own program goes before its role's; others end with 0."""
+    engine.programs = {"trainer": Program(exit_code=1), "trainer/1": Program(exit_code=2)}
+
+    codes = [code(engine, run(engine, spec)) for spec in (SPEC, PEER, LOADER)]
+
+    assert [1, 2, 0] == codes
+
+
+def test_one_program_for_all(engine: FakeEngine) -> None:
+    """One program can be what all containers do."""
+    engine.programs = Program(exit_code=5)
+
+    assert [5, 5] == [code(engine, run(engine, spec)) for spec in (SPEC, LOADER)]
+
+
+def test_programs_by_spec(engine: FakeEngine) -> None:
+    """A function of the spec can decide what its container does."""
+    engine.programs = lambda spec: Program(exit_code=int(spec.env.get("CODE", 0)))
+
+    assert 7 == code(engine, run(engine, replace(SPEC, env={"CODE": "7"})))
+
+
+def test_programs_by_run(engine: FakeEngine) -> None:
+    """A container can do something else each time it is restarted."""
+    engine.programs = {"trainer": [Program(exit_code=1), Program(exit_code=2), Program()]}
+    container_id = run(engine, replace(SPEC, max_restarts=5))
+    detail = engine.inspect(container_id)
+
+    assert detail is not None
+    assert (0, 2, "exited") == (detail.exit_code, detail.restarts, detail.state)
+
+
+def test_manual_clock(engine: FakeEngine, clock: ManualClock) -> None:
+    """Time passes when the test says so, and the status tells how much."""
+    engine.programs = Program(runs_for_s=90, exit_code=3)
+    run(engine)
+
+    seen = [status(engine)]
+    for seconds in (1, 64, 24, 1, 3599):
+        clock.advance(seconds)
+        seen.append(status(engine))
+
+    assert [
+        "Up Less than a second",
+        "Up 1 second",
+        "Up About a minute",
+        "Up About a minute",
+        "Exited (3) Less than a second ago",
+        "Exited (3) 59 minutes ago",
+    ] == seen
+
+
+def test_restart_delay(engine: FakeEngine, clock: ManualClock) -> None:
+    """Between two runs a container waits, and an inspect counts the restart that comes."""
+    engine.programs = Program(exit_code=1, restart_delay_s=2)
+    container_id = run(engine, replace(SPEC, max_restarts=1))
+    detail = engine.inspect(container_id)
+    assert "Restarting (1) Less than a second ago" == status(engine)
+    assert detail is not None
+    assert ("restarting", 1) == (detail.state, detail.restarts)
+
+    clock.advance(2)
+
+    assert "Exited (1) Less than a second ago" == status(engine)
+
+
+def test_blocking_takes_no_real_time(engine: FakeEngine, clock: ManualClock) -> None:
+    """On a manual clock, the whole grace period of a stop passes at once."""
+    engine.programs = replace(FOREVER, on_term="ignore")
+    container_id, began = run(engine), clock()
+
+    engine.stop(container_id, 600)
+
+    assert 137 == code(engine, container_id)
+    assert 600 <= clock() - began < 601
+
+
+def test_term_exit_code(engine: FakeEngine) -> None:
+    """A program can end with a code of its own when it is told to stop."""
+    engine.programs = replace(FOREVER, term_exit_code=0)
+    container_id = run(engine)
+
+    engine.stop(container_id, 1)
+
+    assert 0 == code(engine, container_id)
+
+
+def test_end(engine: FakeEngine) -> None:
+    """A test can end a run when it wants, by the container's place as well as by its id."""
+    engine.programs = FOREVER
+    ids = [run(engine, SPEC), run(engine, PEER)]
+
+    engine.end("trainer/1", 137, oom_killed=True)
+    detail = engine.inspect(ids[1])
+
+    assert code(engine, ids[0]) is None
+    assert detail is not None
+    assert (137, True) == (detail.exit_code, detail.oom_killed)
+
+
+def test_started_again(engine: FakeEngine) -> None:
+    """A container that has ended can be started again, and keeps its log."""
+    engine.programs = {"trainer": [Program(lines=["one"]), Program(lines=["two"])]}
+    container_id = run(engine)
+
+    engine.start(container_id)
+
+    assert b"one\n" in b"".join(engine.logs(container_id, LogQuery()))
+    assert b"two\n" in b"".join(engine.logs(container_id, LogQuery()))
+
+
+def test_lines_in_time(engine: FakeEngine, clock: ManualClock) -> None:
+    """A line is not there before its time, and a run lasts until its last line."""
+    engine.programs = Program(lines=["a", "b", "c"], line_every_s=10)
+    container_id = run(engine)
+
+    clock.advance(10)
+
+    assert b"a\nb\n" == text(b"".join(engine.logs(container_id, LogQuery())))
+    assert status(engine).startswith("Up")
+    clock.advance(10)
+    assert status(engine).startswith("Exited")
+
+
+def test_stopped_before_its_last_line(engine: FakeEngine, clock: ManualClock) -> None:
+    """What a program would have written after it was stopped is never written."""
+    engine.programs = Program(lines=["a", b"half a", " line"], line_every_s=10)
+    container_id = run(engine)
+    clock.advance(15)
+
+    engine.stop(container_id, 1)
+    clock.advance(15)
+
+    assert b"a\n" == text(b"".join(engine.logs(container_id, LogQuery())))
+
+
+def test_log_times_differ(engine: FakeEngine) -> None:
+    """No two messages of a container have the same time, even at a standing clock."""
+    engine.programs = Program(lines=["a", "b"], exit_code=1)
+    container_id = run(engine, replace(SPEC, max_restarts=2))
+
+    log = text(b"".join(engine.logs(container_id, LogQuery(timestamps=True))))
+    times = [word for word in log.split() if word.endswith(b"Z")]
+
+    assert 6 == len(times)
+    assert sorted(set(times)) == times
+
+
+def test_follow_to_until(engine: FakeEngine, clock: ManualClock) -> None:
+    """A follow ends with the first message that is too young for it."""
+    engine.programs = Program(lines=["a", "b", "c"], line_every_s=10, runs_for_s=100)
+    container_id, began = run(engine), clock()
+
+    until_ns = round((began + 5) * 1e9)
+    log = b"".join(engine.logs(container_id, LogQuery(follow=True, until_ns=until_ns)))
+
+    assert b"a\n" == text(log)
+    assert 10 <= clock() - began < 11
+
+
+def test_chunks(engine: FakeEngine) -> None:
+    """Chunks have the size that the test wants, whatever the frames."""
+    engine.chunk_bytes = 3
+    engine.programs = Program(lines=["hello"])
+
+    chunks = list(engine.logs(run(engine), LogQuery()))
+
+    assert [3, 3, 3, 3, 2] == [len(chunk) for chunk in chunks]
+
+
+def test_close_between_chunks(engine: FakeEngine) -> None:
+    """A stream that is closed yields nothing more, not even what it has."""
+    engine.chunk_bytes = 3
+    engine.programs = Program(lines=["hello"])
+    stream = engine.logs(run(engine), LogQuery())
+
+    seen = []
+    for chunk in stream:
+        seen.append(chunk)
+        stream.close()
+
+    assert 1 == len(seen)
+
+
+def test_down(engine: FakeEngine) -> None:
+    """Nobody answers while the daemon is down; containers go on."""
+    engine.programs = FOREVER
+    container_id = run(engine)
+    engine.down = True
+
+    with pytest.raises(EngineUnreachableError):
+        engine.rows({})
+
+    assert engine.down
+    engine.down = False
+    assert engine.inspect(container_id) is not None
+    assert status(engine).startswith("Up")
+
+
+def test_down_breaks_logs(engine: FakeEngine, clock: ManualClock) -> None:
+    """A log that is followed breaks off when the daemon goes, even if it comes back at once."""
+    engine.programs = Program(lines=["a", "b"], line_every_s=60)
+    stream = iter(engine.logs(run(engine), LogQuery(follow=True)))
+    assert b"a\n" == text(next(stream))
+
+    engine.down = True
+    engine.down = False
+    clock.advance(60)
+
+    with pytest.raises(EngineUnreachableError):
+        next(stream)
+
+
+def test_down_breaks_stop(clock: ManualClock) -> None:
+    """A stop that waits is told when the daemon goes."""
+    engine = FakeEngine(
+        images=["busybox"], clock=clock, programs=replace(FOREVER, on_term="ignore")
+    )
+    container_id = run(engine)
+
+    def goes_down(_: float) -> None:
+        engine.down = True
+
+    engine.sleep = goes_down
+
+    with pytest.raises(EngineUnreachableError):
+        engine.stop(container_id, 10)
+
+
+@pytest.mark.parametrize("on", ["", "app-trainer-1", "trainer/1"])
+@pytest.mark.parametrize("verb", ["create", "start"])
+def test_fail_next(engine: FakeEngine, verb: str, on: str) -> None:
+    """A planned error happens once, to the container that was meant, and nothing else happens."""
+    error = EngineError("no space left on device.")
+    engine.fail_next("create" if verb == "create" else "start", error, on=on)
+    if on:
+        run(engine, SPEC)
+
+    with pytest.raises(EngineError) as caught:
+        run(engine, PEER)
+
+    assert error is caught.value
+    states = {row.name: row.state for row in engine.rows({})}
+    assert ("created" if verb == "start" else None) == states.get(PEER.name)
+    run(engine, LOADER)
+
+
+def test_fail_next_times(engine: FakeEngine) -> None:
+    """A planned error can happen several times, and may be no Exception."""
+    engine.fail_next("rows", KeyboardInterrupt(), times=2)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            engine.rows({})
+
+    assert () == engine.rows({})
+
+
+def test_fail_after(engine: FakeEngine) -> None:
+    """An answer can be lost although the daemon did what was asked."""
+    engine.fail_next("create", EngineUnreachableError("timed out."), after=True)
+
+    with pytest.raises(EngineUnreachableError):
+        engine.create(SPEC)
+
+    assert {SPEC.name: SPEC} == engine.specs()
+
+
+def test_before(engine: FakeEngine) -> None:
+    """Somebody else can act on the daemon at the moment of a call."""
+    container_id = engine.create(SPEC)
+    seen = []
+
+    def somebody_removes(verb: str, name: str) -> None:
+        seen.append((verb, name))
+        engine.before = None
+        engine.remove(container_id)
+
+    engine.before = somebody_removes
+
+    with pytest.raises(EngineNotFoundError):
+        engine.start(container_id)
+
+    assert [("start", SPEC.name)] == seen
+
+
+def test_before_may_block(engine: FakeEngine) -> None:
+    """While one call blocks, others go through."""
+    gate = threading.Event()
+    engine.before = lambda verb, _name: verb == "info" and gate.wait(5)
+    blocked = threading.Thread(target=engine.info)
+    blocked.start()
+
+    engine.create(SPEC)
+
+    assert blocked.is_alive()
+    gate.set()
+    blocked.join()
+
+
+def test_calls(engine: FakeEngine) -> None:
+    """Every call of a verb is written down."""
+    run(engine)
+    with engine:
+        engine.rows({})
+
+    assert ["create", "start", "rows"] == engine.calls
+    assert engine.closed
+
+
+def test_specs(engine: FakeEngine) -> None:
+    """What was launched can be looked at, under the names that it has now."""
+    container_id = engine.create(SPEC)
+    engine.rename(container_id, "other")
+
+    assert {"other": SPEC} == engine.specs()
+
+
+def test_pull(engine: FakeEngine) -> None:
+    """A pull makes an image available that the test said can be pulled."""
+    engine = FakeEngine(pullable=["docker.io/library/busybox:1"])
+    told: list[str] = []
+
+    engine.pull("busybox:1", told.append)
+
+    assert ["pulled busybox:1"] == told
+    assert engine.find_image("busybox:1") is not None
+    with pytest.raises(ImagePullError):
+        engine.pull("busybox", told.append)
+
+
+def test_two_networks_of_one_name(engine: FakeEngine) -> None:
+    """Older Engines take two networks of one name, and then start nothing on it."""
+    engine.unique_networks = False
+    ids = [engine.create_network("torchx") for _ in range(2)]
+    spec = replace(SPEC, network="torchx")
+
+    with pytest.raises(EngineError, match="ambiguous"):
+        run(engine, spec)
+
+    assert ids == [row.id for row in engine.networks("torchx")]
+    run(engine, replace(PEER, network=ids[0]))
+
+
+@pytest.mark.parametrize("name", ["-app", "a", "a b"])
+def test_illegal_names(engine: FakeEngine, name: str) -> None:
+    """Names that Docker does not take are refused."""
+    with pytest.raises(EngineError, match="invalid container name"):
+        engine.create(replace(SPEC, name=name))
+
+
+def test_rename_to_itself(engine: FakeEngine) -> None:
+    """A container cannot be renamed to the name that it has."""
+    container_id = engine.create(SPEC)
+
+    with pytest.raises(EngineError, match="has that name already"):
+        engine.rename(container_id, SPEC.name)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.9, "Less than a second"),
+        (1.9, "1 second"),
+        (59, "59 seconds"),
+        (119, "About a minute"),
+        (3599, "59 minutes"),
+        (5399, "About an hour"),
+        (5400, "2 hours"),
+        (47 * 3600, "47 hours"),
+        (48 * 3600, "2 days"),
+        (14 * 86400, "2 weeks"),
+        (60 * 86400, "2 months"),
+        (730 * 86400, "2 years"),
+    ],
+)
+def test_duration(seconds: float, words: str) -> None:
+    """Time spans are told in Docker's words."""
+    assert words == duration(seconds)
+
+
+def text(log: bytes) -> bytes:
+    """Return a log without the heads of its frames."""
+    found = b""
+    while log:
+        length = int.from_bytes(log[4:8], "big")
+        found, log = found + log[8 : 8 + length], log[8 + length :]
+    return found
