@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from airflow_torchx.core.containers import (
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         LogQuery,
         NetworkRow,
     )
+    from airflow_torchx.core.images import BuildSpec, ImageDetail, ImageRow
 
 
 class ByteStream(Protocol):
@@ -38,9 +39,124 @@ class ByteStream(Protocol):
         ...
 
 
+class Images(Protocol):
+    """What makes, names, moves and removes the images of a daemon.
+
+    Every verb may raise EngineError or EngineUnreachableError.
+    """
+
+    def rows(self, labels: Mapping[str, str | None]) -> tuple[ImageRow, ...]:
+        """Return the images that carry all these labels, in one call.
+
+        Args:
+            labels: label to value; None for any value.
+        """
+        ...
+
+    def inspect(self, ref: str) -> ImageDetail | None:
+        """Return what only an inspect tells of an image; None when it is not there."""
+        ...
+
+    def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
+        """Create a container that is never started, to put files onto an image; return its id.
+
+        Args:
+            ref: the image.
+            name: name of the container.
+            labels: labels of the image that `commit` will make.
+
+        Raises:
+            EngineConflictError: a container has that name.
+            EngineNotFoundError: the image is not there.
+        """
+        ...
+
+    def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
+        """Unpack an uncompressed tar at the root of a container.
+
+        Args:
+            container_id: the container, running or not.
+            files: the tar in pieces of any size; never held in memory as a whole. What the iterable
+                raises is raised as it is.
+
+        Raises:
+            EngineNotFoundError: the container is gone.
+        """
+        ...
+
+    def commit(self, container_id: str, tag: str, working_dir: str) -> str:
+        """Make an image of a container's files, and return its id.
+
+        Everything else in it is as in the image that `prepare` was given, with the labels added.
+
+        Args:
+            container_id: a container that `prepare` made.
+            tag: name of the new image, ``repo:tag``; an image that has it loses it.
+            working_dir: where containers of the new image start.
+        """
+        ...
+
+    def build(
+        self, spec: BuildSpec, context: Iterable[bytes], on_line: Callable[[str], None]
+    ) -> str:
+        """Build a Dockerfile, and return the id of the image; no container of it is left.
+
+        Args:
+            spec: what to build.
+            context: an uncompressed tar in pieces of any size, with the Dockerfile in it.
+            on_line: called with every line that the build prints.
+
+        Raises:
+            ImageBuildError: a step failed, and which; or BuildKit is needed and not to be had.
+        """
+        ...
+
+    def tag(self, ref: str, tag: str) -> None:
+        """Give an image one more name, ``repo:tag``; an image that has it loses it.
+
+        Raises:
+            EngineNotFoundError: the image is not there.
+        """
+        ...
+
+    def untag(self, tag: str) -> None:
+        """Take a name from an image, and remove the image if that was its last one.
+
+        An image that is gone already is no error.
+
+        Raises:
+            EngineConflictError: it was its last name, and a container uses the image; both stay.
+        """
+        ...
+
+    def push(self, tag: str, on_progress: Callable[[str], None]) -> None:
+        """Push an image to the registry in its name, and wait until it is there.
+
+        Args:
+            tag: name of a local image, ``registry/repo:tag``.
+            on_progress: called with a short line now and then, at most once a second.
+
+        Raises:
+            ImagePushError: for every error in the push stream as well.
+        """
+        ...
+
+    def is_published(self, tag: str) -> bool:
+        """Tell whether the registry in an image's name has it; False as well if it cannot be asked.
+
+        The daemon asks the registry, with the same login that a push would use.
+        """
+        ...
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A Docker daemon. Every verb may raise EngineError or EngineUnreachableError."""
+
+    @property
+    def images(self) -> Images:
+        """The verbs on images."""
+        ...
 
     def info(self) -> EngineInfo:
         """Describe the daemon."""

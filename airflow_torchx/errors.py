@@ -3,6 +3,7 @@
 * AirflowTorchXError
   + InvalidAppError          the app or its options cannot be run as they are
   + ComponentError           no such component, or arguments it does not take
+  + WorkspaceError           the workspace cannot be read, is empty, or is too large
   + AppExistsError           an app with this id is already on the daemon
   + AppNotFoundError         no app, role or replica of that name on the daemon
   + LaunchError              a replica could not be created or started; nothing was left behind
@@ -16,6 +17,8 @@
     - EngineNotFoundError    the Engine knows no such object (HTTP 404)
     - EngineConflictError    the name is taken, or the state forbids it (HTTP 409)
     - ImagePullError         an image could not be pulled
+    - ImageBuildError        a step of a Dockerfile failed
+    - ImagePushError         an image could not be pushed
 
 Every message says what happened, why, and what to do. All of them survive pickling, because
 Airflow moves exceptions between processes.
@@ -118,6 +121,10 @@ class AppNotFoundError(AirflowTorchXError, LookupError):
     """No app, role or replica of that name is on the daemon."""
 
 
+class WorkspaceError(AirflowTorchXError):
+    """The workspace cannot be read, is empty, is too large, or changed while it was read."""
+
+
 class LaunchError(AirflowTorchXError):
     """A replica could not be created or started; what had been created is removed again.
 
@@ -206,3 +213,11 @@ class EngineConflictError(EngineError):
 
 class ImagePullError(EngineError):
     """An image could not be pulled."""
+
+
+class ImageBuildError(EngineError):
+    """A Dockerfile could not be built; the message has the step, its command and its last lines."""
+
+
+class ImagePushError(EngineError):
+    """An image could not be pushed, or a registry could not be asked."""
