@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: Workspace images are named so on the daemon that built them; no registry knows the name.
+WORKSPACE_REPOSITORY: Final = "airflow-torchx/workspace"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,6 +30,13 @@ APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle, as the session that launched it knows it.
 HANDLE: Final = f"{OWN_PREFIX}handle"
 
+#: On workspace images: which workspace, the digest of all that is in it, the id of the image below,
+#: and how many layers its files take (0: it was made by a Dockerfile).
+WORKSPACE: Final = f"{OWN_PREFIX}workspace"
+WORKSPACE_KEY: Final = f"{OWN_PREFIX}workspace-key"
+WORKSPACE_BASE: Final = f"{OWN_PREFIX}workspace-base"
+WORKSPACE_DEPTH: Final = f"{OWN_PREFIX}workspace-depth"
+
 #: Where in Airflow the app was launched.
 DAG_ID: Final = f"{OWN_PREFIX}dag-id"
 RUN_ID: Final = f"{OWN_PREFIX}run-id"

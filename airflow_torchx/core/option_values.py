@@ -70,6 +70,34 @@ def seconds(value: object) -> float:
     raise ValueError(msg)
 
 
+def count(value: object) -> int:
+    """Return a whole number, 1 or more."""
+    try:
+        number = int(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else 0
+    except ValueError:
+        number = 0
+    if number >= 1:
+        return number
+    msg = "give a whole number, 1 or more"
+    raise ValueError(msg)
+
+
+def repository(value: object) -> str:
+    """Return the name of an image repository, with neither tag nor digest."""
+    name = text(value).strip()
+    last = name.rpartition("/")[2]
+    if "@" in name or (":" in last and not name.startswith(("http://", "https://"))):
+        msg = "name a repository without a tag or digest: the tag is made from what is in the image"
+        raise ValueError(msg)
+    if name != name.lower() and re.fullmatch(_REPOSITORY, name.lower()):
+        msg = f"Docker takes lower case only: {name.lower()!r}"
+        raise ValueError(msg)
+    if not re.fullmatch(_REPOSITORY, name):
+        msg = "name a repository like 'registry.example.com:5000/team/project'"
+        raise ValueError(msg)
+    return name
+
+
 def texts(value: object) -> tuple[str, ...]:
     """Return texts; one text may hold several, separated by commas or semicolons."""
     if isinstance(value, str):
@@ -86,6 +114,23 @@ def ulimits(value: object) -> tuple[str, ...]:
     for limit in limits:
         parse_ulimit(limit)
     return limits
+
+
+def build_secrets(value: object) -> tuple[str, ...]:
+    """Return secrets of a build, in the form of the docker command line; one text may hold several.
+
+    https://docs.docker.com/build/building/secrets/
+    """
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(";") if part.strip()]
+    secrets = texts(value)
+    for secret in secrets:
+        keys = dict(part.partition("=")[::2] for part in secret.split(","))
+        places = {"src", "source", "env"} & set(keys)
+        if not keys.get("id") or len(places) != 1 or set(keys) - places - {"id", "type"}:
+            msg = "give 'id=NAME,src=PATH' or 'id=NAME,env=VARIABLE'"
+            raise ValueError(msg)
+    return secrets
 
 
 def pairs(value: object) -> Mapping[str, str]:
@@ -148,6 +193,10 @@ def one_of(*words: str) -> Callable[[object], str]:
     return parse
 
 
+# https://docs.docker.com/reference/cli/docker/image/tag/ has the rules.
+_WORD: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST: Final = r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|[a-z0-9-]+(?=:)|\[[0-9a-f:]+\])(?::\d+)?"
+_REPOSITORY: Final = rf"(?:{_HOST}/)?{_WORD}(?:/{_WORD})*"
 _FLAGS: Final = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),

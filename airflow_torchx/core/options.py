@@ -18,7 +18,7 @@ from airflow_torchx.specs.suggest import suggest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PullPolicy = Literal["always", "missing", "never"]
+PullPolicy = Literal["always", "if_possible", "missing", "never"]
 FailurePolicy = Literal["fail_fast", "wait_all"]
 
 DEFAULT_NETWORK: Final = "torchx"
@@ -32,10 +32,20 @@ class Opts:
         copy_env: glob patterns of environment variables to copy from the launching process.
         env: environment variables of every replica; a role's own win over these.
         privileged: give the containers all privileges of the host (`docker run --privileged`).
-        image_repo: repository that workspace images are pushed to; without a workspace, unused.
-        quiet: less output while a workspace image is built; without a workspace, unused.
+        image_repo: repository that workspace images are pushed to, without a tag: the tag is made
+            of what is in the image. None pushes nothing.
+        quiet: one line each while a workspace image is built and pushed.
+        build_args: build arguments of a workspace's own ``Dockerfile.torchx``; they are no secrets,
+            Docker writes them into the image's history.
+        target: stage of that Dockerfile to build; None for the last.
+        build_secrets: what its ``RUN --mount=type=secret`` sees: ``id=NAME,src=PATH`` or
+            ``id=NAME,env=VARIABLE``, separated by ``;`` if it is one text.
+        max_context_mb: MiB that a workspace may have.
+        keep_images: images of a workspace that stay on the daemon, the newest; older ones are
+            removed when a new one is built, unless a container uses them.
         pull_policy: ``missing`` pulls an image that is not on the daemon, ``always`` pulls it
-            first, ``never`` takes what is there.
+            first, ``if_possible`` does that too and takes what is there when it fails, ``never``
+            takes what is there.
         network: network the replicas join; created as a bridge when it is missing.
         stop_grace_s: seconds between SIGTERM and SIGKILL; parts of a second are rounded up.
         failure_policy: ``fail_fast`` stops the other replicas once one is lost, ``wait_all``
@@ -66,6 +76,11 @@ class Opts:
     privileged: bool = False
     image_repo: str | None = None
     quiet: bool = False
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    build_secrets: Sequence[str] = ()
+    max_context_mb: int = 1024
+    keep_images: int = 5
     pull_policy: PullPolicy = "missing"
     network: str = DEFAULT_NETWORK
     stop_grace_s: float = 10.0
@@ -163,14 +178,19 @@ def _problem(name: str, value: object, expected: str) -> Problem:
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 
-_MAPPINGS: Final = frozenset({"env", "extra_hosts", "log_config", "tmpfs", "labels"})
+_MAPPINGS: Final = frozenset({"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels"})
 _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "copy_env": values.texts,
     "env": values.env,
     "privileged": values.flag,
-    "image_repo": values.text,
+    "image_repo": values.repository,
     "quiet": values.flag,
-    "pull_policy": values.one_of("always", "missing", "never"),
+    "build_args": values.env,
+    "target": values.text,
+    "build_secrets": values.build_secrets,
+    "max_context_mb": values.count,
+    "keep_images": values.count,
+    "pull_policy": values.one_of("always", "if_possible", "missing", "never"),
     "network": values.network,
     "stop_grace_s": values.seconds,
     "failure_policy": values.one_of("fail_fast", "wait_all"),

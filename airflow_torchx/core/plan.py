@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -68,6 +68,7 @@ class JobPlan:
         pull_policy: when images are pulled.
         secret_env: names of the environment variables whose values are not shown.
         warnings: what a user should know although it stops nothing.
+        workspaces: what will become of each workspace, for people.
     """
 
     app_id: str
@@ -78,6 +79,16 @@ class JobPlan:
     pull_policy: PullPolicy
     secret_env: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    workspaces: tuple[str, ...] = ()
+
+    def with_images(self, app: AppDef) -> JobPlan:
+        """Return the same plan with the images that the roles of an app have by now."""
+        images = {role.name: role.image for role in app.roles}
+        containers = tuple(
+            replace(spec, image=images[spec.role], env={**spec.env, IMAGE: images[spec.role]})
+            for spec in self.containers
+        )
+        return replace(self, containers=containers)
 
     @property
     def images(self) -> tuple[str, ...]:

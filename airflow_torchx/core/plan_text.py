@@ -55,6 +55,7 @@ def render(plan: JobPlan) -> str:
         "network": plan.network,
         "pull_policy": plan.pull_policy,
         **({"warnings": list(plan.warnings)} if plan.warnings else {}),
+        **({"workspaces": list(plan.workspaces)} if plan.workspaces else {}),
         "containers": [_plain(spec) for spec in plan.containers],
     }
     for container in data["containers"]:

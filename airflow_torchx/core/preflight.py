@@ -12,7 +12,8 @@ from airflow_torchx.core.identity import MAX_REPLICAS
 from airflow_torchx.core.option_values import is_env_name
 from airflow_torchx.core.options import Opts
 from airflow_torchx.core.plan import gpus_wanted
-from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.core.workspace_source import parse_workspace
+from airflow_torchx.errors import InvalidAppError, Problem, WorkspaceError
 from airflow_torchx.specs import (
     MISSING,
     BindMount,
@@ -68,6 +69,7 @@ def preflight(app: AppDef, opts: Opts, around: Surroundings | None) -> tuple[Pro
         problems.extend(_role_problems(where, role))
         problems.extend(_resource_problems(f"{where}.resource", role.resource))
         problems.extend(_target_problems(where, role))
+        problems.extend(_workspace_problems(where, role))
         for position, mount in enumerate(role.mounts):
             problems.extend(_mount_problems(f"{where}.mounts[{position}]", mount))
         if around is not None:
@@ -148,9 +150,6 @@ def _role_problems(where: str, role: Role) -> Iterator[Problem]:
         yield Problem(f"{where}.min_replicas", what, "choose from 1 to num_replicas")
     if role.max_retries < 0:
         yield Problem(f"{where}.max_retries", f"{role.max_retries} is negative", "use 0 or more")
-    if role.workspace:
-        what = "workspaces are not built yet"
-        yield Problem(f"{where}.workspace", what, "bind-mount the folder, or put it into the image")
     yield from _text_problems(where, role)
 
 
@@ -160,6 +159,13 @@ def _target_problems(where: str, role: Role) -> Iterator[Problem]:
         if count > 1:
             what = f"{count} mounts have the target {path!r}"
             yield Problem(f"{where}.mounts", what, "give each its own dst_path")
+
+
+def _workspace_problems(where: str, role: Role) -> Iterator[Problem]:
+    try:
+        parse_workspace(role.workspace)
+    except WorkspaceError as wrong:
+        yield Problem(f"{where}.workspace", wrong.what.rstrip("."), wrong.fix)
 
 
 def _text_problems(where: str, role: Role) -> Iterator[Problem]:

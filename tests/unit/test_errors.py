@@ -22,13 +22,16 @@ from airflow_torchx.errors import (
     EngineError,
     EngineNotFoundError,
     EngineUnreachableError,
+    ImageBuildError,
     ImagePullError,
+    ImagePushError,
     InvalidAppError,
     LaunchError,
     LaunchInterruptedError,
     Problem,
     ResultError,
     WaitTimeoutError,
+    WorkspaceError,
 )
 
 PROBLEMS = [
@@ -52,6 +55,9 @@ SAMPLES = [
     EngineNotFoundError("no such image.", fix="Pull it.", status=404),
     EngineConflictError("the name is taken.", fix="Remove it.", status=409),
     ImagePullError("pull of 'x': denied.", fix="Log in.", status=403),
+    ImageBuildError("step 2 of 3 failed.", fix="Mend it."),
+    ImagePushError("push of 'x': denied.", fix="Log in.", status=403),
+    WorkspaceError("workspace 'x' does not exist.", fix="Create it."),
 ]
 
 

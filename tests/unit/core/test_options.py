@@ -45,16 +45,51 @@ OFF = Option(
     [(True, True), ("True", True), (" yes ", True), ("off", False), ("0", False), (None, False)],
     ["maybe", "", 1, [True]],
 )
+COUNT = Option(1, [(1, 1), (" 12 ", 12)], [0, -1, "0", 1.5, "many", "", True, [1]])
 OPTIONS = {
     "copy_env": TEXTS,
     "env": PAIRS._replace(bad=[*PAIRS.bad, {"A=B": "c"}, {"A\0": "c"}]),
     "privileged": OFF,
-    "image_repo": TEXT,
+    "image_repo": Option(
+        None,
+        [
+            (name, name)
+            for name in (
+                "project",
+                "team/project",
+                "registry.example.com/team/my_project-x",
+                "127.0.0.1:5000/a",
+                "localhost/a",
+                "host:80/a",
+            )
+        ],
+        ["", 1, "a:tag", "host:80/a:tag", f"a@sha256:{'0' * 64}", "Team/x", "a//b", "https://a/b"],
+    ),
     "quiet": OFF,
+    "build_args": PAIRS._replace(bad=[*PAIRS.bad, {"A=B": "c"}]),
+    "target": TEXT,
+    "build_secrets": Option(
+        (),
+        [
+            (["id=a,src=/x", "id=b,env=B"], ("id=a,src=/x", "id=b,env=B")),
+            ("id=a,src=/x; id=b,env=B", ("id=a,src=/x", "id=b,env=B")),
+            ("", ()),
+            (None, ()),
+        ],
+        ["a", "src=/x", ["id=a"], ["id=a,src=/x,env=B"], ["id=a,src=/x,mode=1"], 1],
+    ),
+    "max_context_mb": COUNT._replace(default=1024, good=[*COUNT.good, (None, 1024)]),
+    "keep_images": COUNT._replace(default=5, good=[*COUNT.good, (None, 5)]),
     "pull_policy": Option(
         "missing",
-        [("always", "always"), ("missing", "missing"), ("never", "never"), (None, "missing")],
-        ["if_possible", "", 1, ["always"]],
+        [
+            ("always", "always"),
+            ("if_possible", "if_possible"),
+            ("missing", "missing"),
+            ("never", "never"),
+            (None, "missing"),
+        ],
+        ["sometimes", "", 1, ["always"]],
     ),
     "network": TEXT._replace(default="torchx", good=[("own", "own"), (None, "torchx")]),
     "stop_grace_s": Option(
@@ -156,8 +191,8 @@ def test_bad_values(name: str) -> None:
             "options.privileged: 'maybe' is not accepted; give True or False",
         ),
         (
-            {"pull_policy": "if_possible"},
-            "options.pull_policy: 'if_possible' is not accepted; choose from always, missing",
+            {"pull_policy": "sometimes"},
+            "options.pull_policy: 'sometimes' is not accepted; choose from always, if_possible",
         ),
         ({"user": ""}, "options.user: '' is not accepted; give a text that is not empty"),
         (

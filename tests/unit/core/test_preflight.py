@@ -148,12 +148,12 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         role(max_retries=-1),
         Problem("roles[0].max_retries", "-1 is negative", "use 0 or more"),
     ),
-    "a workspace": (
-        role(workspace=Workspace({".": ""})),
+    "a workspace beside the workspace": (
+        role(workspace=Workspace({".": "../up"})),
         Problem(
             "roles[0].workspace",
-            "workspaces are not built yet",
-            "bind-mount the folder, or put it into the image",
+            "target '../up' of '.' lies outside the workspace",
+            "Name a folder relative to the workspace, without '..'.",
         ),
     ),
     "an argument that ends early": (
