@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from airflow_torchx.core.images import WORKSPACE_REPOSITORY
+from airflow_torchx.errors import ImagePullError
 from airflow_torchx.parallel import each
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ def ensure(
 ) -> None:
     """Pull what the policy asks for, all images at once.
 
-    An image given by its id (``sha256:…``) is never pulled: no registry knows it.
+    What no registry knows is never pulled: an image given by its id (``sha256:…``), and a
+    workspace image under the name that it has on the daemon that built it.
 
     Raises:
-        ImagePullError: the first image that cannot be pulled.
+        ImagePullError: the first image that cannot be pulled; with ``if_possible``, only one that
+            is not on the daemon either.
         Stopped: ``should_stop`` returned True.
     """
-    wanted = [image for image in dict.fromkeys(images) if not image.startswith("sha256:")]
+    wanted = [image for image in dict.fromkeys(images) if not _is_local(image)]
     if policy == "never":
         return
     if policy == "missing":
@@ -45,6 +49,15 @@ def ensure(
 
     def pull(image: str) -> None:
         _log.info("pulling image %s", image)
-        engine.pull(image, lambda line: _log.info("pulling image %s: %s", image, line))
+        try:
+            engine.pull(image, lambda line: _log.info("pulling image %s: %s", image, line))
+        except ImagePullError as error:
+            if policy != "if_possible" or engine.find_image(image) is None:
+                raise
+            _log.warning("using image %s as it is on the daemon: %s", image, error.what)
 
     each(pull, wanted, should_stop=should_stop)
+
+
+def _is_local(image: str) -> bool:
+    return image.startswith(("sha256:", f"{WORKSPACE_REPOSITORY}:", f"{WORKSPACE_REPOSITORY}@"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.containers import ContainerDetail, ContainerRow, EngineInfo, NetworkRow
+from airflow_torchx.core.images import ImageDetail, ImageRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _LIVE: Final = ("running", "paused")
 #: Docker's way to write "never".
 _ZERO_TIME: Final = "0001-01-01T00:00:00Z"
+#: Docker's way to write "no name".
+_NO_TAG: Final = "<none>:<none>"
 _CDI_GPU: Final = "nvidia.com/gpu="
 _NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
 
@@ -51,6 +54,28 @@ def container_detail(answer: Json) -> ContainerDetail:
         restarts=answer.get("RestartCount") or 0,
         started_at=started_at,
         finished_at=parse_time(state.get("FinishedAt")) if has_ended else None,
+    )
+
+
+def image_row(answer: Json) -> ImageRow:
+    """Return one line of ``GET /images/json``."""
+    return ImageRow(
+        id=answer["Id"],
+        tags=tuple(tag for tag in answer.get("RepoTags") or () if tag != _NO_TAG),
+        labels=answer.get("Labels") or {},
+        created_s=float(answer.get("Created") or 0),
+    )
+
+
+def image_detail(answer: Json) -> ImageDetail:
+    """Return what ``GET /images/{name}/json`` tells."""
+    config = answer.get("Config") or {}
+    return ImageDetail(
+        id=answer["Id"],
+        user=config.get("User") or "",
+        working_dir=config.get("WorkingDir") or "",
+        volumes=tuple(sorted(config.get("Volumes") or ())),
+        on_build=tuple(config.get("OnBuild") or ()),
     )
 
 
@@ -108,6 +133,11 @@ def _driver_gpus(info: Json, local_gpus: Path | None) -> tuple[str, ...]:
         return ()
     count = sum(1 for _ in local_gpus.glob("*/information"))
     return tuple(str(index) for index in range(count))
+
+
+def short_id(container_id: str) -> str:
+    """Return an id as `docker ps` shows it; a name stays whole."""
+    return container_id[:12] if re.fullmatch("[0-9a-f]{64}", container_id) else container_id
 
 
 def parse_time(text: str | None) -> datetime | None:

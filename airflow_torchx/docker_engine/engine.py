@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
-import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
@@ -17,8 +15,14 @@ from airflow_torchx.docker_engine import answers
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.errors import asking
-from airflow_torchx.docker_engine.pull import PullProgress, cut_error, pull_error, pull_events
-from airflow_torchx.docker_engine.spec import container_json, log_params, whole_seconds
+from airflow_torchx.docker_engine.images import DockerImages
+from airflow_torchx.docker_engine.pull import pull
+from airflow_torchx.docker_engine.spec import (
+    container_json,
+    label_filters,
+    log_params,
+    whole_seconds,
+)
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.errors import (
     EngineConflictError,
@@ -27,7 +31,7 @@ from airflow_torchx.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -39,12 +43,12 @@ if TYPE_CHECKING:
         LogQuery,
         NetworkRow,
     )
+    from airflow_torchx.core.images import RegistryLogin
 
 #: On networks that this package has created.
 NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
 _DIAGNOSIS_S: Final = 5.0
-_PROGRESS_S: Final = 1.0
 #: Newer daemons always check, and call the parameter deprecated.
 _CHECKS_DUPLICATES: Final = (1, 44)
 
@@ -54,26 +58,43 @@ class DockerEngine:
 
     Args:
         client: a `docker.APIClient`; closed with the engine.
-        url: how it reaches the daemon.
+        endpoint: how it reaches the daemon; resolved.
+        logins: for pulls and pushes; they go before those of the docker client.
     """
 
-    def __init__(self, client: Any, url: str) -> None:  # noqa: ANN401 - the SDK has no types
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 - the SDK has no types
+        endpoint: Endpoint,
+        logins: Sequence[RegistryLogin] = (),
+    ) -> None:
         self._client = client
-        self._url = url
+        self._url = str(endpoint.url)
+        self._logins = tuple(logins)
+        self._images = DockerImages(client, endpoint, self._logins)
 
     @classmethod
-    def connect(cls, endpoint: Endpoint | None = None) -> Self:
+    def connect(
+        cls, endpoint: Endpoint | None = None, logins: Sequence[RegistryLogin] = ()
+    ) -> Self:
         """Return an engine whose daemon has answered.
 
         Args:
             endpoint: how to reach it; None for the daemon that the docker command line would use.
+            logins: for pulls and pushes; where none of them is for a registry, those of the docker
+                client are used.
 
         Raises:
             EngineUnreachableError: it does not answer, and why.
             EngineError: it is older than Engine 20.10.
         """
         resolved = resolve(endpoint or Endpoint(), os.environ)
-        return cls(open_client(resolved), str(resolved.url))
+        return cls(open_client(resolved), resolved, logins)
+
+    @property
+    def images(self) -> DockerImages:
+        """The verbs on images."""
+        return self._images
 
     def info(self) -> EngineInfo:
         """Describe the daemon."""
@@ -90,24 +111,12 @@ class DockerEngine:
             return None
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
-        """Pull an image, tag ``latest`` if it has none, with the logins of the docker client.
+        """Pull an image, tag ``latest`` if it has none, and wait until it is there.
 
         Raises:
             ImagePullError: also for an error in the stream, and for one that ends early.
         """
-        progress, told_s = PullProgress(), time.monotonic()
-        # Closed at once if the caller's function raises, which makes the daemon give up as well.
-        with closing(pull_events(self._client, self._url, ref)) as events:
-            for event in events:
-                progress.add(event)
-                if time.monotonic() >= told_s + _PROGRESS_S:
-                    told_s = time.monotonic()
-                    on_progress(str(progress))
-        if progress.error:
-            why, status = progress.error
-            raise pull_error(ref, f"cannot pull image {ref!r}: {why.rstrip('.')}.", status)
-        if progress.is_cut or self.find_image(ref) is None:
-            raise cut_error(ref)
+        pull(self._client, self._url, ref, self._logins, on_progress)
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks of exactly this name."""
@@ -141,18 +150,21 @@ class DockerEngine:
 
     def start(self, container_id: str) -> None:
         """Start a created container."""
-        with self._asking(f"start container {_short(container_id)}"):
+        with self._asking(f"start container {answers.short_id(container_id)}"):
             self._client.start(container_id)
 
     def rename(self, container_id: str, name: str) -> None:
         """Give a container another name."""
-        with self._asking(f"rename container {_short(container_id)} to {name!r}"):
+        with self._asking(f"rename container {answers.short_id(container_id)} to {name!r}"):
             self._client.rename(container_id, name)
 
     def stop(self, container_id: str, grace_s: float) -> None:
         """Stop a container; 0 seconds of grace kill it at once."""
         # The SDK waits for an answer as much longer as the grace is long.
-        with suppress(EngineNotFoundError), self._asking(f"stop container {_short(container_id)}"):
+        with (
+            suppress(EngineNotFoundError),
+            self._asking(f"stop container {answers.short_id(container_id)}"),
+        ):
             self._client.stop(container_id, timeout=whole_seconds(grace_s))
 
     def remove(self, container_id: str) -> None:
@@ -160,34 +172,33 @@ class DockerEngine:
         # With force, a daemon's only conflict is that somebody else removes it at this moment; the
         # list may call it running until then.
         gone = suppress(EngineNotFoundError, EngineConflictError)
-        with gone, self._asking(f"remove container {_short(container_id)}"):
+        with gone, self._asking(f"remove container {answers.short_id(container_id)}"):
             self._client.remove_container(container_id, v=True, force=True)
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return all containers that carry all these labels, in one call."""
-        wanted = [name if value is None else f"{name}={value}" for name, value in labels.items()]
         with self._asking("list containers"):
-            found = self._client.containers(all=True, filters={"label": wanted})
+            found = self._client.containers(all=True, filters=label_filters(labels))
         return tuple(answers.container_row(row) for row in found)
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
         """Return what only an inspect tells; None when the container is gone."""
         try:
-            with self._asking(f"inspect container {_short(container_id)}"):
+            with self._asking(f"inspect container {answers.short_id(container_id)}"):
                 return answers.container_detail(self._client.inspect_container(container_id))
         except EngineNotFoundError:
             return None
 
     def logs(self, container_id: str, query: LogQuery) -> LogStream:
         """Open a container's log; close it when it is not read to its end."""
-        what = f"read the log of container {_short(container_id)}"
+        what = f"read the log of container {answers.short_id(container_id)}"
         with self._asking(what):
             response = self._get(f"/containers/{quote(container_id)}/logs", log_params(query))
         return LogStream(response.raw, what=what, url=self._url, follow=query.follow)
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """Read one regular file of a container; a symbolic link at the end is a ValueError."""
-        with self._asking(f"read {path} of container {_short(container_id)}"):
+        with self._asking(f"read {path} of container {answers.short_id(container_id)}"):
             response = self._get(f"/containers/{quote(container_id)}/archive", {"path": path})
             try:
                 return read_sole_file(response.raw, path, max_bytes)
@@ -223,11 +234,6 @@ class DockerEngine:
         )
         response.raise_for_status()
         return response
-
-
-def _short(container_id: str) -> str:
-    """Return an id as `docker ps` shows it; a name stays whole."""
-    return container_id[:12] if re.fullmatch("[0-9a-f]{64}", container_id) else container_id
 
 
 def why_unreachable(endpoint: Endpoint | None = None) -> str | None:

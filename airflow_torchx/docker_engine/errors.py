@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import urllib3.exceptions
 
+from airflow_torchx.core import full_disk
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,
@@ -135,10 +136,9 @@ def translate(error: BaseException, what: str, url: str) -> EngineError:
     response = getattr(error, "response", None)
     if response is not None:
         status = int(response.status_code)
-        refusal = _REFUSALS.get(status, _REFUSED)
-        return refusal.error(
-            f"cannot {what}: {_explanation(response)}", fix=refusal.fix, status=status
-        )
+        refusal, why = _REFUSALS.get(status, _REFUSED), _explanation(response)
+        fix = full_disk.ADVICE if full_disk.is_told(why) else refusal.fix
+        return refusal.error(f"cannot {what}: {why}", fix=fix, status=status)
     chain = list(_chain(error))
     for cause in _CAUSES:
         found = [link for link in chain if isinstance(link, cause.of)]

@@ -2,125 +2,107 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.registries import registry_of
 from airflow_torchx.docker_engine.errors import asking
-from airflow_torchx.errors import EngineError, EngineUnreachableError, ImagePullError
+from airflow_torchx.docker_engine.logins import header
+from airflow_torchx.docker_engine.registry_errors import (
+    Cause,
+    advice,
+    cause_of,
+    login_advice,
+)
+from airflow_torchx.docker_engine.transfer import LayerProgress, follow, post, read_events
+from airflow_torchx.errors import (
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    ImagePullError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
-_MB: Final = 1_000_000
-_DONE: Final = ("Pull complete", "Already exists")
-#: From here on the numbers of a layer are about something else than its download.
-_DOWNLOADED: Final = ("Verifying Checksum", "Download complete", "Extracting", *_DONE)
+    from airflow_torchx.core.images import RegistryLogin
+
 _DENIED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
-@dataclass(slots=True)
-class _Layer:
-    done: bool = False
-    current_bytes: int = 0
-    total_bytes: int = 0
-
-
-class PullProgress:
-    """Adds up the events of one pull."""
-
-    def __init__(self) -> None:
-        self._layers: dict[str, _Layer] = {}
-        #: The first error in the stream: the Engine's words and its status, if it told one.
-        self.error: tuple[str, int | None] | None = None
-
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event."""
-        if "error" in event or "errorDetail" in event:
-            detail = event.get("errorDetail") or {}
-            words = detail.get("message") or event.get("error") or "no reason given"
-            self.error = self.error or (str(words), detail.get("code"))
-        elif event.get("id") and "progressDetail" in event:
-            self._add_layer(event)
-
-    @property
-    def is_cut(self) -> bool:
-        """Tell whether a layer is in the middle of its download."""
-        return any(layer.current_bytes < layer.total_bytes for layer in self._layers.values())
-
-    def __str__(self) -> str:
-        layers = self._layers.values()
-        done = sum(layer.done for layer in layers)
-        current = sum(layer.current_bytes for layer in layers) // _MB
-        total = sum(layer.total_bytes for layer in layers) // _MB
-        return f"{done} of {len(layers)} layers, {current:,} of {total:,} MB"
-
-    def _add_layer(self, event: Mapping[str, Any]) -> None:
-        layer = self._layers.setdefault(event["id"], _Layer())
-        status, progress = event.get("status"), event["progressDetail"] or {}
-        layer.done = status in _DONE
-        if status in _DOWNLOADED:
-            layer.current_bytes = layer.total_bytes
-        elif progress.get("total"):
-            layer.total_bytes = progress["total"]
-            layer.current_bytes = progress.get("current") or 0
-
-
-def pull_events(
+def pull(
     client: Any,  # noqa: ANN401 - Docker's SDK has no types
     url: str,
     ref: str,
-) -> Generator[Mapping[str, Any]]:
-    """Start a pull and yield its events; closing the iterator ends the pull.
+    logins: Sequence[RegistryLogin],
+    on_progress: Callable[[str], None],
+) -> None:
+    """Pull an image, tag ``latest`` if it has none, and wait until it is there.
+
+    The daemon itself tries again with a layer whose connection breaks.
 
     Args:
         client: a `docker.APIClient`.
         url: the daemon.
         ref: the image.
+        logins: who we are to registries; they win over the docker command line's configuration.
+        on_progress: called with a short line now and then, at most once a second.
 
     Raises:
-        ImagePullError: the daemon did not begin.
+        ImagePullError: also for an error in the stream, and for one that ends early.
+        EngineUnreachableError: the connection broke before the daemon ended the pull.
+    """
+    progress = LayerProgress()
+    follow(pull_events(client, url, ref, logins), progress, on_progress)
+    if progress.error:
+        why, status = progress.error
+        raise pull_error(ref, f"cannot pull image {ref!r}: {why.rstrip('.')}.", status)
+    if progress.is_cut or not _is_here(client, url, ref):
+        raise cut_error(ref)
+
+
+def pull_events(
+    client: Any,  # noqa: ANN401 - see pull
+    url: str,
+    ref: str,
+    logins: Sequence[RegistryLogin],
+) -> Generator[Mapping[str, Any]]:
+    """Start a pull and yield its events; closing the iterator ends the pull.
+
+    Raises:
+        ImagePullError: the daemon did not begin, or there is no way to find a login.
         EngineUnreachableError: the connection broke before the daemon ended the pull.
     """
     what = f"pull image {ref!r}"
     try:
+        login = header(registry_of(ref), logins)
+    except EngineError as error:
+        raise ImagePullError(f"cannot {what}: {error.what}", fix=error.fix) from error
+    try:
         with asking(what, url):
-            response = _start(client, ref)
+            response = post(client, "/images/create", _params(ref), login)
     except EngineUnreachableError:
         raise
     except EngineError as error:
         raise pull_error(ref, error.what, error.status) from error
-    try:
-        lines = response.iter_lines()
-        while True:
-            with asking(what, url):
-                line = next(lines, None)
-                event = json.loads(line) if line else {}
-            if line is None:
-                return
-            yield event
-    finally:
-        response.close()
+    yield from read_events(response, what, url)
 
 
-def _start(client: Any, ref: str) -> Any:  # noqa: ANN401 - see pull_events
-    from docker import auth
+def _params(ref: str) -> dict[str, str]:
     from docker.utils import parse_repository_tag
 
     repository, tag = parse_repository_tag(ref)
-    registry, _ = auth.resolve_repository_name(repository)
-    login = auth.get_config_header(client, registry)
-    response = client.post(
-        f"{client.base_url}/v{client.api_version}/images/create",
-        # Without a tag, the daemon would pull every tag there is.
-        params={"fromImage": repository, "tag": tag or "latest"},
-        headers={"X-Registry-Auth": login} if login else {},
-        stream=True,
-        timeout=(client.timeout, None),  # between two events any time may pass
-    )
-    response.raise_for_status()
-    return response
+    # Without a tag, the daemon would pull every tag there is.
+    return {"fromImage": repository, "tag": tag or "latest"}
+
+
+def _is_here(client: Any, url: str, ref: str) -> bool:  # noqa: ANN401 - see pull
+    try:
+        with asking(f"find image {ref!r}", url):
+            client.inspect_image(ref)
+    except EngineNotFoundError:
+        return False
+    return True
 
 
 def pull_error(ref: str, what: str, status: int | None) -> ImagePullError:
@@ -131,12 +113,14 @@ def pull_error(ref: str, what: str, status: int | None) -> ImagePullError:
         what: the whole sentence.
         status: the registry's or the Engine's HTTP status, None if it told none.
     """
-    login = f"`docker login {registry_of(ref)}".rstrip() + "`"
+    host, cause = registry_of(ref), cause_of(what)
     reach = "check that the daemon's host reaches the registry"
-    if status in _DENIED:
-        fix = f"Check its name and tag; if it is private, log in with {login} where this runs."
+    if status in _DENIED or cause is Cause.REFUSED:
+        fix = f"Check its name and tag; if it is private, {login_advice(host)}."
+    elif found := advice(cause, host):
+        fix = found
     elif status is None:
-        fix = f"Check its name and tag, log in with {login} if it is private, and {reach}."
+        fix = f"Check its name and tag; if it is private, {login_advice(host)}; and {reach}."
     else:
         fix = f"Try again, and {reach}: `docker pull {ref}` there."
     return ImagePullError(what, fix=fix, status=status)
@@ -148,10 +132,3 @@ def cut_error(ref: str) -> ImagePullError:
         f"cannot pull image {ref!r}: the daemon ended before the image was complete.",
         fix="Check whether the daemon was restarted (`docker version`), then try again.",
     )
-
-
-def registry_of(ref: str) -> str:
-    """Return the registry in an image name; empty for Docker Hub."""
-    first, slash, _ = ref.partition("/")
-    is_host = slash and ("." in first or ":" in first or first == "localhost")
-    return first if is_host else ""

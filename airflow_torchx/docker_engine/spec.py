@@ -64,6 +64,13 @@ def log_params(query: LogQuery) -> dict[str, str | int]:
     return params
 
 
+def label_filters(labels: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """Return what a list call takes to find what carries all these labels."""
+    return {
+        "label": [name if value is None else f"{name}={value}" for name, value in labels.items()]
+    }
+
+
 def whole_seconds(seconds: float) -> int:
     """Return a duration as Docker counts it: parts of a second are rounded up."""
     return math.ceil(seconds)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import posixpath
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.containers import ContainerDetail, ContainerRow
 from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.testing.files import absolute, laid_over, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.containers import ContainerSpec
+    from airflow_torchx.testing.images import FakeImage
     from airflow_torchx.testing.program import Program
 
 _KILLED: Final = 137
 _LIVE: Final = ("running", "restarting")
-#: Folders of every image.
-_FOLDERS: Final = ("/", "/etc")
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 60 * _MINUTE_S
 _DAY_S: Final = 24 * _HOUR_S
@@ -65,11 +64,19 @@ class FakeContainer:
     """One container. Every method takes the time; time never goes back."""
 
     def __init__(
-        self, container_id: str, spec: ContainerSpec, programs: Sequence[Program], now_ns: int
+        self,
+        container_id: str,
+        spec: ContainerSpec,
+        image: FakeImage,
+        programs: Sequence[Program],
+        now_ns: int,
     ) -> None:
         self.id = container_id
         self.name = spec.name
         self.spec = spec
+        self.image = image
+        #: Without those that its programs leave.
+        self.files = image.files
         self._error = ""
         self._programs = programs
         self._created_ns = now_ns
@@ -87,6 +94,11 @@ class FakeContainer:
     def place(self) -> str:
         """Role and index, like ``trainer/1``."""
         return f"{self.spec.role}/{self.spec.replica}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those of its image, and its own before them."""
+        return {**self.image.labels, **self.spec.labels}
 
     def start(self, now_ns: int, attach: Callable[[str], None]) -> None:
         """Run it, unless it runs; ``attach`` raises where its network is not there.
@@ -154,24 +166,21 @@ class FakeContainer:
         ]
 
     def read_file(self, path: str, max_bytes: int) -> bytes:
-        """Return a file that one of its programs left in it.
+        """Return a file of its image, or one that was put into it or left by a program.
 
         Raises:
             EngineNotFoundError: there is none.
-            ValueError: it is a folder, or larger than ``max_bytes``.
+            ValueError: it is no regular file, or larger than ``max_bytes``.
         """
-        files = {path: data for run in self._runs for path, data in run.program.files.items()}
-        path = posixpath.normpath(posixpath.join("/", path))
-        if path in _FOLDERS or any(name.startswith(f"{path}/") for name in files):
-            msg = f"{path} is a folder"
-            raise ValueError(msg)
-        if path not in files:
+        files = self.files
+        for run in self._runs:
+            left = {absolute(name): data for name, data in run.program.files.items()}
+            files = laid_over(files, left)
+        content = read(files, path, max_bytes)
+        if content is None:
             what = f"no file {path} in container {self.name}."
             raise EngineNotFoundError(what, fix="Add it to its Program.files.", status=404)
-        if len(files[path]) > max_bytes:
-            msg = f"{path} has {len(files[path])} bytes, more than {max_bytes}"
-            raise ValueError(msg)
-        return files[path]
+        return content
 
     def row(self, now_ns: int) -> ContainerRow:
         """Return its line of the container list, whose times are whole seconds."""
@@ -181,7 +190,7 @@ class FakeContainer:
             image=self.spec.image,
             state=self.state(now_ns),
             status=self._status(now_ns),
-            labels=dict(self.spec.labels),
+            labels=self.labels,
             created_at=moment(self._created_ns // NS_PER_S * NS_PER_S),
         )
 

@@ -50,7 +50,7 @@ class FakeContainers:
     def labelled(self, labels: Mapping[str, str | None]) -> Iterator[FakeContainer]:
         """Yield those that carry all these labels; None stands for any value."""
         for container in self:
-            own = container.spec.labels
+            own = container.labels
             if all(key in own and value in (None, own[key]) for key, value in labels.items()):
                 yield container
 

@@ -24,6 +24,16 @@ Verb: TypeAlias = Literal[
     "inspect",
     "logs",
     "read_file",
+    "image_rows",
+    "image_inspect",
+    "prepare",
+    "put_files",
+    "commit",
+    "build",
+    "tag",
+    "untag",
+    "push",
+    "is_published",
 ]
 
 

@@ -1,39 +1,146 @@
-"""Image names, as Docker understands them."""
+"""The images of a fake daemon, and those that registries have."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.errors import ImagePullError
+from airflow_torchx.core.images import ImageDetail, ImageRow
+from airflow_torchx.errors import (
+    EngineConflictError,
+    EngineNotFoundError,
+    ImagePullError,
+    ImagePushError,
+)
+from airflow_torchx.testing.files import FOLDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from airflow_torchx.testing.files import Content
 
 _SHORT_ID: Final = 12
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FakeImage:
+    """One image.
+
+    Args:
+        detail: what an inspect tells.
+        created_s: when it was made, in seconds since 1970.
+        labels: its labels.
+        files: all of its files.
+        parent: id of the image that it was made from; empty if there is none.
+    """
+
+    detail: ImageDetail
+    created_s: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Content] = field(default_factory=lambda: FOLDERS)
+    parent: str = ""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self.detail.id
+
+
 class FakeImages:
-    """The images of a daemon, and those that a registry has. Not safe to use without a lock."""
+    """Images by id, and their names. Not safe to use without a lock.
 
-    def __init__(self, local: Iterable[str], pullable: Iterable[str]) -> None:
-        self._ids = {full_name(ref): image_id(ref) for ref in local}
+    Args:
+        pullable: names of the images that registries have.
+        published: names of the images that were pushed; it grows.
+        created_s: when all images were made that nobody made here, in seconds since 1970.
+    """
+
+    def __init__(self, pullable: Iterable[str], published: set[str], created_s: float) -> None:
+        self._by_id: dict[str, FakeImage] = {}
+        #: From names to ids.
+        self._ids: dict[str, str] = {}
         self._pullable = {full_name(ref) for ref in pullable}
+        self._published = published
+        self._pushed: dict[str, FakeImage] = {}
+        self._created_s = created_s
 
-    def find(self, ref: str) -> str | None:
-        """Return the id of a local image by name, id, or short id."""
-        found = self._ids.get(full_name(ref))
-        if found is not None:
-            return found
+    def hold(self, ref: str, detail: ImageDetail | None = None) -> None:
+        """Have an image that nobody made here."""
+        detail = detail or ImageDetail(id="")
+        detail = replace(detail, id=detail.id or image_id(ref))
+        self.add(FakeImage(detail=detail, created_s=self._created_s), ref)
+
+    def add(self, image: FakeImage, tag: str) -> None:
+        """Have an image under a name, which another one may lose."""
+        self._by_id[image.id] = image
+        self._ids[full_name(tag)] = image.id
+
+    def find(self, ref: str) -> FakeImage | None:
+        """Return an image by name, id, or short id."""
         digits = ref.removeprefix("sha256:")
+        if name_id := self._ids.get(full_name(ref)):
+            return self._by_id[name_id]
         return next(
             (
-                id_
-                for id_ in self._ids.values()
+                image
+                for id_, image in self._by_id.items()
                 if len(digits) >= _SHORT_ID and id_.startswith(f"sha256:{digits}")
             ),
             None,
         )
+
+    def get(self, ref: str) -> FakeImage:
+        """Return an image.
+
+        Raises:
+            EngineNotFoundError: it is not there.
+        """
+        found = self.find(ref)
+        if found is None:
+            what = f"no such image: {ref}."
+            raise EngineNotFoundError(what, fix="Pull or build it first.", status=404)
+        return found
+
+    def labelled(self, labels: Mapping[str, str | None]) -> Iterator[ImageRow]:
+        """Yield those that carry all these labels, the newest first; None stands for any value.
+
+        Like Docker's own list, without the layers that have neither a name nor an end.
+        """
+        for image in sorted(self._by_id.values(), key=lambda image: -image.created_s):
+            own, tags = image.labels, self._names(image.id)
+            is_there = tags or not self._has_children(image.id)
+            if is_there and all(k in own and v in (None, own[k]) for k, v in labels.items()):
+                yield ImageRow(id=image.id, tags=tags, labels=own, created_s=image.created_s)
+
+    def untag(self, ref: str, used: Collection[str]) -> None:
+        """Forget a name, and an image without a name, and its parents without a name.
+
+        Args:
+            ref: the name; or the id of an image that has one name at most.
+            used: ids of the images that have containers.
+
+        Raises:
+            EngineConflictError: the last name of an image that has containers.
+        """
+        image, name = self.find(ref), full_name(ref)
+        if image is None:
+            return
+        names = self._names(image.id)
+        if image.id in used and len(names) <= 1:
+            what = f"cannot remove image {ref!r}: a container is using it."
+            raise EngineConflictError(what, fix="Remove the container first.", status=409)
+        if name not in names:
+            if len(names) > 1 or self._has_children(image.id):
+                what = f"cannot remove image {ref!r}: it has several names, or children."
+                raise EngineConflictError(what, fix="Remove those first.", status=409)
+            name = next(iter(names), name)
+        self._ids.pop(name, None)
+        while image and not self._names(image.id) and not self._has_children(image.id):
+            if image.id in used:
+                return
+            del self._by_id[image.id]
+            image = self._by_id.get(image.parent)
 
     def pull(self, ref: str) -> None:
         """Make an image local.
@@ -42,10 +149,36 @@ class FakeImages:
             ImagePullError: no registry has it.
         """
         name = full_name(ref)
-        if name not in self._pullable:
+        if name in self._pushed:
+            self.add(self._pushed[name], name)
+        elif name in self._pullable or self.is_published(name):
+            self.hold(ref)
+        else:
             what = f"cannot pull image {ref}: manifest for {name} not found."
             raise ImagePullError(what, fix="Name it in FakeEngine(pullable=...).", status=404)
-        self._ids[name] = image_id(ref)
+
+    def push(self, tag: str) -> None:
+        """Let the registry have an image.
+
+        Raises:
+            ImagePushError: it is not there.
+        """
+        image = self.find(tag)
+        if image is None:
+            what = f"cannot push image {tag}: an image does not exist locally with the tag."
+            raise ImagePushError(what, fix="Build or tag it first.", status=404)
+        self._pushed[full_name(tag)] = image
+        self._published.add(full_name(tag))
+
+    def is_published(self, tag: str) -> bool:
+        """Tell whether the registry has an image."""
+        return full_name(tag) in {full_name(name) for name in self._published}
+
+    def _names(self, id_: str) -> tuple[str, ...]:
+        return tuple(sorted(name for name, named in self._ids.items() if named == id_))
+
+    def _has_children(self, id_: str) -> bool:
+        return any(image.parent == id_ for image in self._by_id.values())
 
 
 def full_name(ref: str) -> str:
@@ -56,5 +189,5 @@ def full_name(ref: str) -> str:
 
 
 def image_id(ref: str) -> str:
-    """Return the id that the fake daemon gives to an image."""
+    """Return the id that the fake daemon gives to an image that nobody made here."""
     return f"sha256:{hashlib.sha256(full_name(ref).encode()).hexdigest()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
 
@@ -63,7 +63,8 @@ def test_pull(address: Path, ref: str, expected: str) -> None:
     ("answer", "expected"),
     [
         (registry(failure(404, "pull access denied")), "pull access denied.\nCheck its name"),
-        (registry(failure(500, "no such host")), "no such host.\nTry again"),
+        (registry(failure(500, "no such host")), "no such host.\nCheck that a registry"),
+        (registry(failure(500, "no idea")), "no idea.\nTry again"),
         (
             registry(events(HALF, {"error": "no space", "errorDetail": {"message": "no space"}})),
             "no space.\nCheck its name",
@@ -71,7 +72,7 @@ def test_pull(address: Path, ref: str, expected: str) -> None:
         (registry(events(HALF)), "ended before the image was complete"),
         (registry(events(), failure(404)), "ended before the image was complete"),
     ],
-    ids=["denied", "no registry", "in the stream", "in a layer", "no image"],
+    ids=["denied", "no registry", "odd", "in the stream", "in a layer", "no image"],
 )
 def test_failed_pull(
     address: Path, answer: Callable[[Request], list[bytes]], expected: str
@@ -94,6 +95,16 @@ def test_cut_pull(address: Path, last: bytes) -> None:
 
     with pytest.raises(EngineUnreachableError, match="cannot pull image 'app'"):
         pull(address, cut)
+
+
+def test_pull_that_does_not_begin(address: Path) -> None:
+    """A connection that breaks before the first event is the same error."""
+
+    def refuse(_: Request) -> NoReturn:
+        raise ConnectionError
+
+    with pytest.raises(EngineUnreachableError, match="cannot pull image 'app'"):
+        pull(address, refuse)
 
 
 def test_progress_of_pull(address: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.core.containers import ContainerDetail, ContainerRow, NetworkRow
+from airflow_torchx.core.images import ImageDetail, ImageRow
 from airflow_torchx.docker_engine import answers
 
 if TYPE_CHECKING:
@@ -123,6 +124,24 @@ def test_detail_of_failure() -> None:
 def test_time(text: str | None, expected: datetime | None) -> None:
     """Nanoseconds are cut to microseconds, and Docker's zero time is none."""
     assert expected == answers.parse_time(text)
+
+
+@pytest.mark.parametrize("tags", [None, [], ["<none>:<none>"]])
+def test_image_without_a_name(tags: list[str] | None) -> None:
+    """Docker has several ways to say that an image has no name, or no labels."""
+    answer = {"Id": "sha256:1", "RepoTags": tags, "Labels": None, "Created": 5}
+
+    assert ImageRow(id="sha256:1", tags=(), labels={}, created_s=5.0) == answers.image_row(answer)
+
+
+@pytest.mark.parametrize(
+    "config", [None, {}, {"User": "", "WorkingDir": "", "Volumes": None, "OnBuild": None}]
+)
+def test_image_without_a_configuration(config: dict[str, Any] | None) -> None:
+    """An image need not say anything."""
+    answer = {"Id": "sha256:1", "Config": config}
+
+    assert ImageDetail(id="sha256:1") == answers.image_detail(answer)
 
 
 def test_network() -> None:

@@ -75,6 +75,13 @@ def test_words(body: bytes, expected: str) -> None:
     assert expected == translate(api_error(500, body), "x", URL).what
 
 
+def test_full_disk() -> None:
+    """The Engine has no status for it, and for this one its own log is no help."""
+    body = b'{"message": "write /workspace/a: no space left on device"}'
+
+    assert "docker system df" in translate(api_error(500, body), "x", URL).fix
+
+
 def wrapped(error: BaseException) -> requests.ConnectionError:
     """Return an error as urllib3 and requests wrap it."""
     return requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", error))

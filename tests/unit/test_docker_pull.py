@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from airflow_torchx.docker_engine.pull import PullProgress, pull_error, registry_of
+from airflow_torchx.docker_engine.pull import pull_error
+from airflow_torchx.docker_engine.transfer import LayerProgress
 
 
 def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
@@ -15,9 +16,9 @@ def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str,
     return {"id": name, "status": status, "progressDetail": detail}
 
 
-def progress(*events: dict[str, Any]) -> PullProgress:
+def progress(*events: dict[str, Any]) -> LayerProgress:
     """Return what some events add up to."""
-    pull = PullProgress()
+    pull = LayerProgress()
     for event in events:
         pull.add(event)
     return pull
@@ -39,11 +40,11 @@ def test_progress() -> None:
         layer("e", "Pulling fs layer"),
     )
 
-    assert "1 of 5 layers, 414 of 1,402 MB" == str(pull)
+    assert "1 of 5 layers (1 already there), 414 of 1,402 MB" == str(pull)
     assert pull.is_cut
 
     pull.add(layer("b", "Pull complete"))
-    assert "2 of 5 layers, 1,402 of 1,402 MB" == str(pull)
+    assert "2 of 5 layers (1 already there), 1,402 of 1,402 MB" == str(pull)
     assert not pull.is_cut
 
 
@@ -62,10 +63,18 @@ def test_error_in_stream() -> None:
 @pytest.mark.parametrize(
     ("ref", "status", "expected"),
     [
-        ("ghcr.io/me/app:1", 401, "if it is private, log in with `docker login ghcr.io` where"),
-        ("me/app", 403, "if it is private, log in with `docker login` where"),
-        ("localhost/app", 404, "log in with `docker login localhost` where"),
-        ("host:5000/app", None, "log in with `docker login host:5000` if it is private, and check"),
+        (
+            "ghcr.io/me/app:1",
+            401,
+            "host ghcr.io in docker_conn_ids, or run `docker login ghcr.io`",
+        ),
+        ("me/app", 403, "with host docker.io in docker_conn_ids, or run `docker login` where"),
+        (
+            "localhost/app",
+            404,
+            "localhost in docker_conn_ids, or run `docker login localhost`",
+        ),
+        ("host:5000/app", None, "or run `docker login host:5000` where this runs; and check that"),
         ("app", 500, "check that the daemon's host reaches the registry: `docker pull app` there"),
     ],
 )
@@ -74,8 +83,18 @@ def test_pull_error(ref: str, status: int | None, expected: str) -> None:
     assert expected in pull_error(ref, "cannot pull", status).fix
 
 
-def test_registry() -> None:
-    """A registry is told from a user of Docker Hub as Docker tells it."""
-    assert ["", "", "a.b", "h:1", "localhost"] == [
-        registry_of(ref) for ref in ("app", "me/app", "a.b/app", "h:1/app", "localhost/app")
-    ]
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("Head https://h:1/v2/app: no basic auth credentials", "if it is private, name an Airflow"),
+        ("denied: not yours", "if it is private, name an Airflow"),
+        ("http: server gave HTTP response to HTTPS client", "insecure-registries"),
+        ("x509: certificate signed by unknown authority", "/etc/docker/certs.d/h:1/ca.crt"),
+        ("dial tcp: lookup h: no such host", "that a registry runs at h:1"),
+        ("unexpected EOF", "Check the network between the daemon and h:1"),
+        ("failed to register layer: write /x: no space left on device", "docker system df"),
+    ],
+)
+def test_cause_of_a_pull_that_failed(words: str, expected: str) -> None:
+    """What the daemon says with status 500, as for most errors of a registry, is understood."""
+    assert expected in pull_error("h:1/app", f"cannot pull image 'h:1/app': {words}.", 500).fix

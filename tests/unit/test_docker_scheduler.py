@@ -6,6 +6,7 @@ import copy
 import inspect
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +15,12 @@ from airflow_torchx.core.options import Opts
 from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.schedulers import docker_scheduler as module
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, create_scheduler
-from airflow_torchx.specs import AppState, Resource, Workspace
+from airflow_torchx.specs import AppDef, AppState, Resource, Role, Workspace
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GPUS = ("0", "1", "2")
 
@@ -117,13 +121,63 @@ def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:
     assert {} == engine.specs()
 
 
-@pytest.mark.parametrize("workspace", ["file:///code", "/code"])
-def test_a_workspace_is_refused_and_not_ignored(scheduler: DockerScheduler, workspace: str) -> None:
-    """Running other code than the user meant would be worse."""
-    with pytest.raises(InvalidAppError, match="workspaces are not built yet"):
-        scheduler.submit(app(1), {}, workspace)
-    with pytest.raises(InvalidAppError, match="workspaces are not built yet"):
-        scheduler.submit(app(1, workspace=Workspace({workspace: ""})))
+def test_a_workspace_becomes_the_image_of_every_role_without_one(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    """A role that has a workspace of its own keeps it, and the plan named the images before."""
+    own, given = tmp_path / "own", tmp_path / "given"
+    for folder in (own, given):
+        folder.mkdir()
+        folder.joinpath("train.py").write_text(folder.name)
+    roles = [
+        Role("first", "busybox", entrypoint="run"),
+        Role("second", "busybox", entrypoint="run", workspace=Workspace({str(own): ""})),
+    ]
+    scheduler = DockerScheduler("mine", engine)
+
+    scheduler.submit(AppDef("app", roles), {}, str(given))
+
+    images = {spec.role: spec.image for spec in engine.specs().values()}
+    for role, folder in (("first", given), ("second", own)):
+        held = engine.images.prepare(images[role], role, {})
+        assert folder.name.encode() == engine.read_file(held, "/workspace/train.py", 99)
+
+
+def test_a_dry_run_foresees_the_image_and_builds_nothing(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    """It says what would be built; afterwards, that nothing has changed."""
+    tmp_path.joinpath("train.py").write_text("1")
+    scheduler = DockerScheduler("mine", engine)
+    wanted = app(1, workspace=Workspace({str(tmp_path): ""}))
+
+    before = scheduler.submit_dryrun(wanted)
+    assert () == engine.images.rows({labels.WORKSPACE: None})
+    scheduler.schedule(before)
+    after = scheduler.submit_dryrun(wanted)
+
+    assert "to be built over busybox (1 file, 1 bytes)" in str(before)
+    assert "nothing changed, nothing to build" in str(after)
+    (launched,) = engine.specs().values()
+    assert before.request.images == after.request.images == (launched.image,)
+    assert launched.image == launched.env["TORCHX_IMAGE"]
+
+
+def test_a_dry_run_without_the_base_says_that_the_image_is_not_known(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    """Nor without a daemon; neither is an error."""
+    tmp_path.joinpath("train.py").write_text("1")
+    scheduler = DockerScheduler("mine", engine)
+    role = Role("a", "pullable", entrypoint="run", workspace=Workspace({str(tmp_path): ""}))
+    wanted = AppDef("app", [role])
+
+    unpulled = str(scheduler.submit_dryrun(wanted))
+    engine.down = True
+    unreachable = str(scheduler.submit_dryrun(wanted))
+
+    assert "not known before pullable is pulled" in unpulled
+    assert "not known: no daemon answers" in unreachable
 
 
 def test_the_mistakes_of_app_and_daemon_come_in_one_error(scheduler: DockerScheduler) -> None:

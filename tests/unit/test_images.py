@@ -37,13 +37,14 @@ def test_never_pulls_nothing() -> None:
     assert [] == engine.calls
 
 
-def test_an_image_id_is_not_pulled() -> None:
-    """No registry knows it."""
-    engine = FakeEngine(images=["sha256:abc"])
+@pytest.mark.parametrize("image", ["sha256:abc", "airflow-torchx/workspace:0123"])
+def test_what_no_registry_knows_is_not_pulled(image: str) -> None:
+    """Neither an image id, nor a workspace image under the name that it has on its daemon."""
+    engine = FakeEngine(images=[image], pullable=["airflow-torchx/workspaces"])
 
-    images.ensure(engine, ["sha256:abc"], "always")
+    images.ensure(engine, [image, "airflow-torchx/workspaces"], "always")
 
-    assert [] == engine.calls
+    assert ["pull"] == engine.calls
 
 
 def test_a_pull_that_fails_is_an_error_and_no_fallback() -> None:
@@ -52,3 +53,21 @@ def test_a_pull_that_fails_is_an_error_and_no_fallback() -> None:
 
     with pytest.raises(ImagePullError, match="stale"):
         images.ensure(engine, ["stale"], "always")
+
+
+def test_if_possible_takes_what_is_here(caplog: pytest.LogCaptureFixture) -> None:
+    """It pulls what it can; for what it cannot, a warning says why."""
+    engine = FakeEngine(images=["stale", "fresh"], pullable=["fresh"])
+
+    images.ensure(engine, ["stale", "fresh"], "if_possible")
+
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert 2 == engine.calls.count("pull")
+    assert 1 == len(warned)
+    assert warned[0].startswith("using image stale as it is on the daemon: cannot pull image stale")
+
+
+def test_if_possible_needs_an_image() -> None:
+    """One that is neither to be had nor here is an error."""
+    with pytest.raises(ImagePullError, match="nowhere"):
+        images.ensure(FakeEngine(), ["nowhere"], "if_possible")

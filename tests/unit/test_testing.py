@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_torchx.core.containers import ContainerSpec, LogQuery
+from airflow_torchx.core.images import BuildSpec, ImageDetail
 from airflow_torchx.errors import (
+    EngineConflictError,
     EngineError,
     EngineNotFoundError,
     EngineUnreachableError,
+    ImageBuildError,
     ImagePullError,
+    ImagePushError,
 )
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from airflow_torchx.testing.container import duration
+from tests.contract.image_bench import tar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOREVER = Program(runs_for_s=None)
 SPEC = ContainerSpec(
@@ -394,6 +403,214 @@ def test_pull(engine: FakeEngine) -> None:
     assert engine.find_image("busybox:1") is not None
     with pytest.raises(ImagePullError):
         engine.pull("busybox", told.append)
+
+
+def test_image_details(engine: FakeEngine) -> None:
+    """A test can say what an inspect tells; an image without an id gets one."""
+    details = {
+        "python:3": ImageDetail(id="", user="me", working_dir="/app", volumes=("/data",)),
+        "own": ImageDetail(id="sha256:own"),
+    }
+    engine = FakeEngine(images=["busybox"], image_details=details)
+    detail = engine.images.inspect("python:3")
+
+    assert detail is not None
+    assert ("me", "/app", ("/data",)) == (detail.user, detail.working_dir, detail.volumes)
+    assert engine.find_image("python:3") == detail.id
+    assert "sha256:own" == engine.find_image("own:latest")
+    container_id = engine.images.prepare("python:3", "c1", {})
+    above = engine.images.commit(container_id, "python:4", "/w")
+    assert replace(detail, id=above, working_dir="/w") == engine.images.inspect(above)
+
+
+BUILD = BuildSpec(tag="app:1", dockerfile="Dockerfile", labels={"k": "1"})
+
+
+def test_build(engine: FakeEngine, clock: ManualClock) -> None:
+    """A build hands the files of its context to the test; the image has them and the labels."""
+    seen: list[object] = []
+    told: list[str] = []
+    engine.builds = lambda spec, files: seen.extend([spec, files])
+
+    image_id = engine.images.build(
+        BUILD, [tar({"Dockerfile": b"FROM x", "d/a": b"1"})], told.append
+    )
+
+    assert [BUILD, {"Dockerfile": b"FROM x", "d/a": b"1"}] == seen
+    assert ["built app:1"] == told
+    row = engine.images.rows({"k": "1"})[0]
+    assert (image_id, ("app:1",), clock()) == (row.id, row.tags, row.created_s)
+    assert b"1" == engine.read_file(engine.create(replace(SPEC, image="app:1")), "/d/a", 10)
+
+
+def test_no_build(engine: FakeEngine) -> None:
+    """Without that, a build fails and says why."""
+    with pytest.raises(ImageBuildError, match=r"runs no Dockerfile.*\n.*FakeEngine\(builds=...\)"):
+        engine.images.build(BUILD, [tar({})], print)
+
+    assert engine.find_image("app:1") is None
+
+
+def test_build_fails(engine: FakeEngine) -> None:
+    """What a build of the test raises comes out of the call, and there is no image."""
+    error = ImageBuildError("step 2 of 3 failed.")
+
+    def builds(_: BuildSpec, __: dict[str, bytes]) -> None:
+        raise error
+
+    engine.builds = builds
+
+    with pytest.raises(ImageBuildError) as caught:
+        engine.images.build(BUILD, [], print)
+
+    assert error is caught.value
+    assert engine.find_image("app:1") is None
+
+
+def test_push(engine: FakeEngine) -> None:
+    """What is pushed is published, and can be pulled as it was."""
+    told: list[str] = []
+    engine.images.tag("busybox", "reg:5000/app:1")
+    assert not engine.images.is_published("reg:5000/app:1")
+
+    engine.images.push("reg:5000/app:1", told.append)
+    engine.images.untag("reg:5000/app:1")
+    engine.pull("reg:5000/app:1", told.append)
+
+    assert ["pushed reg:5000/app:1", "pulled reg:5000/app:1"] == told
+    assert {"reg:5000/app:1"} == engine.published
+    assert engine.images.is_published("reg:5000/app:1")
+    assert engine.find_image("busybox") == engine.find_image("reg:5000/app:1")
+
+
+def test_push_nothing(engine: FakeEngine) -> None:
+    """An image that is not there cannot be pushed."""
+    with pytest.raises(ImagePushError, match="does not exist locally"):
+        engine.images.push("app:1", print)
+
+    assert set() == engine.published
+
+
+def test_published(engine: FakeEngine) -> None:
+    """A test can say what is published already, whoever pushed it."""
+    engine.published.add("reg/app:latest")
+
+    engine.pull("reg/app", print)
+
+    assert engine.images.is_published("docker.io/reg/app")
+    assert engine.find_image("reg/app") is not None
+
+
+@pytest.mark.parametrize("on", ["", "c2"])
+def test_fail_next_of_images(engine: FakeEngine, on: str) -> None:
+    """The verbs on images fail as planned, those on containers by the container's name."""
+    error = EngineError("no space left on device.")
+    first, second = (engine.images.prepare("busybox", name, {}) for name in ("c1", "c2"))
+    engine.fail_next("put_files", error, on=on)
+    if on:
+        engine.images.put_files(first, [tar({"x": b"1"})])
+
+    with pytest.raises(EngineError) as caught:
+        engine.images.put_files(second, [tar({"x": b"1"})])
+
+    assert error is caught.value
+    with pytest.raises(EngineNotFoundError):
+        engine.read_file(second, "/x", 10)
+
+
+def test_calls_of_images(engine: FakeEngine) -> None:
+    """Every verb on images is written down, and none answers while the daemon is down."""
+    images = engine.images
+    container_id = images.prepare("busybox", "c1", {})
+    images.put_files(container_id, [])
+    images.commit(container_id, "app:1", "/")
+    images.tag("app:1", "app:2")
+    images.push("app:2", print)
+    images.is_published("app:2")
+    images.untag("app:2")
+    images.inspect("app:1")
+    engine.down = True
+
+    with pytest.raises(EngineUnreachableError):
+        images.rows({})
+
+    assert [
+        *("prepare", "put_files", "commit", "tag", "push", "is_published", "untag"),
+        *("image_inspect", "image_rows"),
+    ] == engine.calls
+
+
+def test_others_while_files_come(engine: FakeEngine) -> None:
+    """While the files of one call come, other threads can ask the daemon."""
+    container_id = engine.images.prepare("busybox", "c1", {})
+    seen: list[str | None] = []
+
+    def files() -> Iterator[bytes]:
+        other = threading.Thread(target=lambda: seen.append(engine.find_image("busybox")))
+        other.start()
+        other.join(5)
+        yield tar({"x": b"1"})
+
+    engine.images.put_files(container_id, files())
+
+    assert [engine.find_image("busybox")] == seen
+    assert b"1" == engine.read_file(container_id, "/x", 10)
+
+
+def test_container_removed_while_files_come(engine: FakeEngine) -> None:
+    """A container that is removed meanwhile is gone."""
+    container_id = engine.images.prepare("busybox", "c1", {})
+
+    def files() -> Iterator[bytes]:
+        engine.remove(container_id)
+        yield tar({"x": b"1"})
+
+    with pytest.raises(EngineNotFoundError):
+        engine.images.put_files(container_id, files())
+
+
+def test_program_files_go_before_those_of_the_image(engine: FakeEngine) -> None:
+    """What a program leaves takes the place of what its image has."""
+    engine.programs = Program(files={"/x": b"2"})
+    prepared = engine.images.prepare("busybox", "c1", {})
+    engine.images.put_files(prepared, [tar({"x": b"1", "y": b"1"})])
+    engine.images.commit(prepared, "app:1", "/")
+    container_id = engine.create(replace(SPEC, image="app:1"))
+    assert b"1" == engine.read_file(container_id, "/x", 10)
+
+    engine.start(container_id)
+
+    assert [b"2", b"1"] == [engine.read_file(container_id, path, 10) for path in ("/x", "y")]
+
+
+def test_rows_of_images(engine: FakeEngine, clock: ManualClock) -> None:
+    """The newest image comes first."""
+    for number in range(3):
+        container_id = engine.images.prepare("busybox", f"c{number}", {"k": "1"})
+        engine.images.commit(container_id, f"app:{number}", "/")
+        clock.advance(1)
+
+    assert [("app:2",), ("app:1",), ("app:0",)] == [
+        row.tags for row in engine.images.rows({"k": None})
+    ]
+
+
+def test_untag_of_a_used_layer(engine: FakeEngine) -> None:
+    """An image without a name stays while a container uses it, whatever was made of it."""
+    engine.create(SPEC)
+    prepared = engine.images.prepare("busybox", "c1", {})
+    engine.images.commit(prepared, "app:1", "/")
+    busybox = engine.find_image("busybox")
+    engine.images.tag("app:1", "busybox")
+    engine.remove(prepared)
+
+    for tag in ("app:1", "busybox"):
+        engine.images.untag(tag)
+
+    assert busybox is not None
+    assert busybox == engine.find_image(busybox)
+    with pytest.raises(EngineConflictError):
+        engine.images.untag(busybox)
 
 
 def test_two_networks_of_one_name(engine: FakeEngine) -> None:

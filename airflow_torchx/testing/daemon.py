@@ -1,0 +1,80 @@
+"""What a fake daemon is told, and what it holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.containers import EngineInfo
+from airflow_torchx.testing.calls import Calls
+from airflow_torchx.testing.containers import FakeContainers
+from airflow_torchx.testing.image_verbs import FakeImageVerbs
+from airflow_torchx.testing.images import FakeImages
+from airflow_torchx.testing.networks import FakeNetworks
+from airflow_torchx.testing.output import NS_PER_S, moment
+from airflow_torchx.testing.program import Program, Programs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from airflow_torchx.core.images import ImageDetail
+    from airflow_torchx.testing.faults import Verb
+    from airflow_torchx.testing.image_verbs import Builder
+
+_INFO: Final = EngineInfo(
+    id="FAKE:ENGINE",
+    url="fake://engine",
+    is_local=True,
+    version="20.10.24",
+    api_version="1.41",
+    os="Debian GNU/Linux 12 (bookworm)",
+    cpus=64,
+    memory_bytes=256 * 1024**3,
+)
+
+
+@dataclass(kw_only=True, eq=False)
+class FakeDaemon:
+    """What a `FakeEngine` is told, and what it holds; its arguments are explained there."""
+
+    images: InitVar[Iterable[str]] = ()
+    image_details: InitVar[Mapping[str, ImageDetail] | None] = None
+    pullable: Iterable[str] = ()
+    published: set[str] = field(default_factory=set)
+    builds: Builder | None = None
+    programs: Programs = field(default_factory=Program)
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    engine_info: EngineInfo = _INFO
+    unique_networks: bool = True
+    chunk_bytes: int = 4096
+    before: Callable[[Verb, str], object] | None = None
+    #: The verbs that were called, in their order: what would have been Engine API calls.
+    calls: list[Verb] = field(default_factory=list, init=False)
+    closed: bool = field(default=False, init=False)
+
+    def __post_init__(
+        self, images: Iterable[str], image_details: Mapping[str, ImageDetail] | None
+    ) -> None:
+        self._containers = FakeContainers()
+        self._calls = Calls(self._containers, self.calls, self._on_call, self._now_ns)
+        self._networks = FakeNetworks.built_in(moment(self._now_ns()))
+        self._images = FakeImages(self.pullable, self.published, self.clock() // 1)
+        for ref in images:
+            self._images.hold(ref)
+        for ref, detail in (image_details or {}).items():
+            self._images.hold(ref, detail)
+        self._image_verbs = FakeImageVerbs(
+            calls=self._calls,
+            held=self._images,
+            containers=self._containers,
+            builder=lambda: self.builds,
+        )
+
+    def _on_call(self, verb: Verb, name: str) -> None:
+        if self.before is not None:
+            self.before(verb, name)
+
+    def _now_ns(self) -> int:
+        return round(self.clock() * NS_PER_S)
