@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook
 
 from airflow_torchx.core.endpoint import Endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
 #: Session in app handles when no connection is named; TorchX's own default.
 DEFAULT_SESSION: Final = "torchx"
+
+
+def object_storage(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path on it; ``s3://conn_id@bucket/…`` has a login."""
+    from airflow.sdk import ObjectStoragePath
+
+    place = ObjectStoragePath(url)
+    return place.fs, place.path
 
 
 class TorchXDockerHook(BaseHook):
@@ -22,6 +32,8 @@ class TorchXDockerHook(BaseHook):
         torchx_conn_id: connection whose host is the daemon's URL (``unix://``, ``tcp://`` or
             ``ssh://``) and whose extra takes the fields of `core.endpoint.Endpoint`; None for the
             daemon that the docker command line would use.
+        docker_conn_ids: connections of type ``docker``, one for each registry that needs a login;
+            without one for a registry, the docker command line's own logins count.
     """
 
     conn_name_attr = "torchx_conn_id"
@@ -29,9 +41,12 @@ class TorchXDockerHook(BaseHook):
     conn_type = "torchx_docker"
     hook_name = "TorchX Docker"
 
-    def __init__(self, torchx_conn_id: str | None = None) -> None:
+    def __init__(
+        self, torchx_conn_id: str | None = None, docker_conn_ids: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.torchx_conn_id = torchx_conn_id
+        self.docker_conn_ids = docker_conn_ids
 
     def endpoint(self) -> Endpoint:
         """Return how to reach the daemon.
@@ -50,12 +65,15 @@ class TorchXDockerHook(BaseHook):
 
         Raises:
             EngineUnreachableError: no daemon answers.
+            InvalidAppError: a connection is wrong, and which field of it.
         """
         from airflow_torchx.docker_engine import DockerEngine
+        from airflow_torchx.registries import logins_from
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
-        engine = DockerEngine.connect(self.endpoint())
-        return DockerScheduler(self.torchx_conn_id or DEFAULT_SESSION, engine)
+        engine = DockerEngine.connect(self.endpoint(), logins_from(self.docker_conn_ids))
+        session = self.torchx_conn_id or DEFAULT_SESSION
+        return DockerScheduler(session, engine, filesystem=object_storage, terminal=False)
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell whether the daemon answers, and what it is."""

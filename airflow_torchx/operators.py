@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
+import posixpath
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -11,10 +10,11 @@ from airflow.sdk import BaseOperator
 
 from airflow_torchx.core import labels
 from airflow_torchx.core.identity import TaskAttempt
-from airflow_torchx.errors import AirflowTorchXError, AppCancelledError, ComponentError
+from airflow_torchx.core.workspace import anchored, with_workspace
+from airflow_torchx.errors import AirflowTorchXError, AppCancelledError
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.parallel import Stopped
-from airflow_torchx.specs import AppDef, from_dict
+from airflow_torchx.task_app import app_of, laid_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
+    from airflow_torchx.specs import AppDef
 
 #: XCom key of the app handle.
 HANDLE_KEY: Final = "app_handle"
@@ -52,8 +53,13 @@ class TorchXDockerOperator(BaseOperator):
         private_env: environment variables of every role whose values are secret: rendered, but
             never stored, logged or shown. They are visible to whoever may inspect the container.
         options: run options, see `core.options.Opts`.
+        workspace: code laid over the image of every role that has no workspace of its own: a folder
+            (relative to the DAG file's), a URL of Airflow's object storage, or a mapping of such
+            sources to folders. The image is built if anything changed, and pushed if the options
+            name an ``image_repo``.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
             would use.
+        docker_conn_ids: connections of type ``docker``, one for each registry that needs a login.
         wait_for_completion: False ends the task as soon as the app runs; the app goes on and its
             containers stay.
         on_finish: ``delete`` removes the containers, ``keep`` leaves all, ``keep_failed`` leaves
@@ -66,7 +72,8 @@ class TorchXDockerOperator(BaseOperator):
         ``app_handle``.
 
     Raises:
-        InvalidAppError, ComponentError: before anything is created.
+        InvalidAppError, ComponentError, WorkspaceError: before anything is created.
+        ImageBuildError, ImagePushError: before a container is created.
         ImagePullError, LaunchError: nothing was left behind.
         AppFailedError: with all replicas, the first failure and its last lines.
         AppCancelledError: somebody else cancelled the app, or the task was killed.
@@ -79,13 +86,16 @@ class TorchXDockerOperator(BaseOperator):
         "image",
         "env",
         "options",
+        "workspace",
         "torchx_conn_id",
+        "docker_conn_ids",
         "result_path",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "component_args": "json",
         "env": "json",
         "options": "json",
+        "workspace": "json",
     }
     ui_color = "#fbe3dc"
 
@@ -101,7 +111,9 @@ class TorchXDockerOperator(BaseOperator):
         env: Mapping[str, str] | None = None,
         private_env: Mapping[str, str] | None = None,
         options: Mapping[str, Any] | None = None,
+        workspace: str | Mapping[str, str] | None = None,
         torchx_conn_id: str | None = None,
+        docker_conn_ids: Sequence[str] = (),
         wait_for_completion: bool = True,
         on_finish: OnFinish | str = OnFinish.DELETE,
         result_path: str | None = None,
@@ -121,7 +133,9 @@ class TorchXDockerOperator(BaseOperator):
         self.image = image
         self.env = env
         self.options = options
+        self.workspace = workspace
         self.torchx_conn_id = torchx_conn_id
+        self.docker_conn_ids = docker_conn_ids
         self.result_path = result_path
         self.private_env = private_env
         self.wait_for_completion = wait_for_completion
@@ -130,7 +144,7 @@ class TorchXDockerOperator(BaseOperator):
     @property
     def hook(self) -> TorchXDockerHook:
         """The way to the daemon."""
-        return TorchXDockerHook(self.torchx_conn_id)
+        return TorchXDockerHook(self.torchx_conn_id, self.docker_conn_ids)
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Launch the app and see it through."""
@@ -175,35 +189,15 @@ class TorchXDockerOperator(BaseOperator):
             ComponentError: not exactly one of ``app`` and ``component`` is given, there is no such
                 component, or it does not take these arguments.
             InvalidAppError: ``app`` is a mapping with wrong fields.
+            WorkspaceError: ``workspace`` names no sources.
         """
-        if (self.app is None) == (self.component is None):
-            given = "neither" if self.app is None else "both"
-            what = f"task {self.task_id!r} needs exactly one of app= and component=, not {given}."
-            raise ComponentError(what, fix='For example component="dist.ddp".')
-        app = self._from_component() if self.app is None else self.app
-        if self.app is not None and self.component_args:
-            what = f"task {self.task_id!r} has component_args=, but no component."
-            raise ComponentError(what, fix="Put the arguments into app=, or name a component.")
-        if not isinstance(app, AppDef):
-            app = from_dict(app)
-        # As in options: a template renders to a text, a number in Python code means its digits.
-        own_env = {name: str(value) for name, value in (self.env or {}).items()}
-        roles = [
-            replace(role, image=self.image or role.image, env={**role.env, **own_env})
-            for role in app.roles
-        ]
-        return replace(app, roles=roles)
-
-    def _from_component(self) -> AppDef:
-        from airflow_torchx import components
-
-        args = self.component_args
-        try:
-            words = shlex.split(args) if isinstance(args, str) else [*args]
-        except ValueError as why:
-            what = f"component_args={args!r} cannot be split into words: {why}."
-            raise ComponentError(what, fix="Close the quotation, or give a list.") from None
-        return components.parse(self.component or "", words)
+        app = app_of(
+            self.task_id, app=self.app, component=self.component, words=self.component_args
+        )
+        app = with_workspace(laid_over(app, image=self.image, env=self.env or {}), self.workspace)
+        if not self.has_dag():  # type: ignore[no-untyped-call]
+            return app
+        return anchored(app, posixpath.dirname(self.dag.fileloc))
 
     def _plan(self, context: Context, scheduler: DockerScheduler) -> AppDryRunInfo:
         ti = context["ti"]
@@ -216,7 +210,7 @@ class TorchXDockerOperator(BaseOperator):
             try_number=ti.try_number,
         )
         info = scheduler.submit_dryrun(
-            self.app_def(),
+            self._built(scheduler),
             self.options,
             app_id=attempt.app_id,
             private_env=self._secrets(context),
@@ -228,6 +222,20 @@ class TorchXDockerOperator(BaseOperator):
         for warning in info.request.warnings:
             self.log.warning("%s", warning)
         return info
+
+    def _built(self, scheduler: DockerScheduler) -> AppDef:
+        """Return the app with its workspaces as images."""
+        app = self.app_def()
+        if not any(role.workspace for role in app.roles):
+            return app
+        self.log.info("::group::Workspace image")
+        try:
+            return scheduler.build(app, self.options, should_stop=lambda: self._killed)
+        except Stopped:
+            what = "the task was killed while its workspace image was built: nothing was launched."
+            raise AppCancelledError(what) from None
+        finally:
+            self.log.info("::endgroup::")
 
     def _secrets(self, context: Context) -> dict[str, str]:
         from airflow.sdk.log import mask_secret

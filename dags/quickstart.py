@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from airflow.sdk import DAG
 
 from airflow_torchx.operators import TorchXDockerOperator
 
 IMAGE = os.environ.get("AIRFLOW_TORCHX_BASE_IMAGE", "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime")
-SCRIPT = Path(__file__).with_name("train.py")
 
 with DAG("quickstart", schedule=None, doc_md=__doc__, tags=["torchx"]) as dag:
     TorchXDockerOperator(
@@ -24,14 +22,14 @@ with DAG("quickstart", schedule=None, doc_md=__doc__, tags=["torchx"]) as dag:
         # Two nodes with one process each; what follows the -- goes to the script.
         component_args=[
             *("-j", "2x1", "--cpu", "1", "--script", "train.py"),
-            *("--mounts", f"type=bind,src={SCRIPT},dst=/job/train.py,readonly"),
             *("--", "--metrics", "/tmp/metrics.json"),
         ],
         image=IMAGE,
+        # This folder is laid over the image: edit train.py, and the next run trains with it.
+        workspace="workspace",
         # torchrun passes on what its workers print, line by line if it is unbuffered; and more
         # threads than CPUs would make each step ten times as slow.
         env={"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
-        options={"working_dir": "/job"},
         result_path="/tmp/metrics.json",
     )
 

@@ -34,10 +34,10 @@ def require_docker() -> DockerEngine:
         engine = DockerEngine.connect()
         image = engine.find_image(BUSYBOX)
     except EngineUnreachableError as why:
-        _do_without(str(why))
+        do_without(str(why))
     if image is None:
         engine.close()
-        _do_without(f"no image {BUSYBOX}: run `make images`")
+        do_without(f"no image {BUSYBOX}: run `make images`")
     return engine
 
 
@@ -46,7 +46,8 @@ def _rows_of(engine: Engine, app_id: str) -> list[ContainerRow]:
     return [row for row in rows if app_id in row.labels[labels.APP_ID]]
 
 
-def _do_without(why: str) -> NoReturn:
+def do_without(why: str) -> NoReturn:
+    """Skip a test for want of something; in CI it fails."""
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
@@ -88,6 +89,18 @@ def docker_engine(app_id: str, network_name: str) -> Iterator[DockerEngine]:
 
         assert [] == _rows_of(engine, app_id)
         assert () == engine.networks(network_name)
+
+
+@pytest.fixture
+def no_images_left(docker_engine: DockerEngine) -> Iterator[None]:
+    """Take the workspace images that a test makes from the real daemon at its end."""
+    before = {row.id for row in docker_engine.images.rows({labels.WORKSPACE: None})}
+
+    yield
+
+    for row in docker_engine.images.rows({labels.WORKSPACE: None}):
+        for tag in () if row.id in before else row.tags:
+            docker_engine.images.untag(tag)
 
 
 @pytest.fixture(params=["fake", pytest.param("docker", marks=pytest.mark.docker)])

@@ -5,30 +5,31 @@ https://pytorch.org/torchx/latest/schedulers/docker.html describes the original.
 
 from __future__ import annotations
 
-import os
-import secrets
-from typing import TYPE_CHECKING, Final, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import jobs, waiting
 from airflow_torchx.core import labels
-from airflow_torchx.core.identity import random_app_id
 from airflow_torchx.core.options import DEFAULT_NETWORK, Opts
-from airflow_torchx.core.plan import Launch, gpus_wanted, plan
+from airflow_torchx.core.plan import plan
 from airflow_torchx.core.preflight import checked_options
-from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.core.workspace import with_workspace
 from airflow_torchx.engine import Engine
-from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, Problem
+from airflow_torchx.errors import LaunchInterruptedError
+from airflow_torchx.parallel import Stopped
 from airflow_torchx.replica_logs import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
-from airflow_torchx.specs import app_id_of, make_app_handle
+from airflow_torchx.schedulers.launches import new_launch
+from airflow_torchx.specs import app_id_of
+from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
-    from types import TracebackType
 
     from airflow_torchx.specs import AppDef, DescribeAppResponse, ListAppResponse
+    from airflow_torchx.workspace.docker_workspace import Filesystem
 
 __all__ = [
     "LABEL_APP_ID",
@@ -46,8 +47,6 @@ __all__ = [
     "why_no_docker",
 ]
 
-#: The scheduler's name in app handles; `docker` is understood as well.
-SCHEDULER: Final = "local_docker"
 LABEL_VERSION: Final = labels.VERSION
 LABEL_APP_ID: Final = labels.APP_ID
 LABEL_ROLE_NAME: Final = labels.ROLE_NAME
@@ -55,7 +54,7 @@ LABEL_REPLICA_ID: Final = labels.REPLICA_ID
 NETWORK: Final = DEFAULT_NETWORK
 
 
-class DockerScheduler:
+class DockerScheduler(DockerWorkspaceMixin):
     """Runs apps as labeled containers on one Docker daemon.
 
     Where an app id is taken, its handle is taken too. Safe to use from several threads. A context
@@ -65,34 +64,21 @@ class DockerScheduler:
         session_name: appears in app handles, ``local_docker://<session>/<app id>``.
         engine: the daemon; None for the one that the docker command line would use, connected to
             on first use.
+        filesystem: opens the storage behind a workspace's URL; None for fsspec's.
+        terminal: show images being built on the terminal; None to do so where there is one, else in
+            the log.
     """
 
-    def __init__(self, session_name: str, engine: Engine | None = None) -> None:
-        self.session_name = session_name
-        self._engine = engine
-
-    @property
-    def engine(self) -> Engine:
-        """The daemon, connected to on first use; EngineUnreachableError if none answers."""
-        if self._engine is None:
-            self._engine = DockerEngine.connect()
-        return self._engine
-
-    def close(self) -> None:
-        """Give connections back. Apps go on running. Idempotent."""
-        if self._engine is not None:
-            self._engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
+    def __init__(
         self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
+        session_name: str,
+        engine: Engine | None = None,
+        *,
+        filesystem: Filesystem | None = None,
+        terminal: bool | None = None,
     ) -> None:
-        self.close()
+        super().__init__(engine, filesystem=filesystem, terminal=terminal)
+        self.session_name = session_name
 
     def submit_dryrun(
         self,
@@ -105,7 +91,8 @@ class DockerScheduler:
     ) -> AppDryRunInfo:
         """Decide what a launch would do; creates nothing and does not change ``app``.
 
-        The daemon is asked for its GPU ids, and for nothing else, when the app wants GPUs.
+        The daemon is asked for its GPU ids when the app wants GPUs, and for the images of its
+        workspaces, which are read, but not built.
 
         Args:
             app: what to run.
@@ -116,9 +103,38 @@ class DockerScheduler:
 
         Raises:
             InvalidAppError: with everything that is wrong with the app and its options.
+            WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
         opts = checked_options(app, cfg, None)
-        return self._plan(app, opts, app_id, private_env or {}, labels or {})
+        roles, notes = self._preview(app.roles, opts)
+        seen = replace(app, roles=roles)
+        launch = new_launch(self, seen, opts, app_id=app_id, private_env=private_env, labels=labels)
+        return AppDryRunInfo(replace(plan(seen, opts, launch), workspaces=notes), app, opts)
+
+    def build(
+        self,
+        app: AppDef,
+        cfg: Mapping[str, object] | Opts | None = None,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> AppDef:
+        """Return an app whose workspaces have become images, and were pushed to ``image_repo``.
+
+        Args:
+            app: the app.
+            cfg: run options.
+            should_stop: asked several times a second.
+
+        Raises:
+            InvalidAppError: the daemon cannot run the app as it is; nothing was built.
+            WorkspaceError: a workspace cannot be read, is empty, or is too large.
+            ImageBuildError: a step of a workspace's Dockerfile failed.
+            ImagePullError: an image below a workspace cannot be pulled.
+            ImagePushError: a workspace image cannot be pushed.
+            Stopped: ``should_stop`` returned True.
+        """
+        opts = checked_options(app, cfg, jobs.survey(self.engine, app))
+        return replace(app, roles=self._built(app.roles, opts, should_stop))
 
     def schedule(
         self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
@@ -139,36 +155,39 @@ class DockerScheduler:
             LaunchError: a replica did not start.
             LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
         """
-        app, opts = dryrun_info.app, dryrun_info.cfg
-        checked_options(app, opts, jobs.survey(self.engine, app))
-        jobs.launch(self.engine, dryrun_info.request, should_stop=should_stop)
-        return dryrun_info.request.app_id
+        try:
+            app = self.build(dryrun_info.app, dryrun_info.cfg, should_stop=should_stop)
+        except Stopped as why:
+            what = f"app {dryrun_info.request.app_id!r} was told to stop before it was launched."
+            raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
+        wanted = dryrun_info.request.with_images(app)
+        jobs.launch(self.engine, wanted, should_stop=should_stop)
+        return wanted.app_id
 
     def submit(
         self,
         app: AppDef,
         cfg: Mapping[str, object] | Opts | None = None,
-        workspace: str | None = None,
+        workspace: str | Mapping[str, str] | None = None,
     ) -> str:
         """Plan and launch an app, and return its id.
 
         Args:
             app: what to run.
             cfg: run options.
-            workspace: not built yet; anything but None or an empty text is refused.
+            workspace: a local folder, a URL, or a mapping of such sources to folders, for every
+                role that has none of its own; None or an empty text for none.
 
         Raises:
             AirflowTorchXError: as `submit_dryrun` and `schedule` do, but everything that is wrong
                 with the app comes in one error, the daemon's side included.
         """
-        if workspace:
-            what = "workspaces are not built yet"
-            fix = "bind-mount the folder, or put it into the image"
-            raise InvalidAppError([Problem("workspace", what, fix)], subject=f"app {app.name!r}")
-        opts = checked_options(app, cfg, jobs.survey(self.engine, app))
-        info = self._plan(app, opts, None, {}, {})
-        jobs.launch(self.engine, info.request)
-        return info.request.app_id
+        app = with_workspace(app, workspace)
+        built = self.build(app, cfg)
+        opts = Opts.parse(cfg)
+        request = plan(built, opts, new_launch(self, built, opts))
+        jobs.launch(self.engine, request)
+        return request.app_id
 
     def describe(self, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse | None:
         """Return the state of an app and of each replica; None if the daemon knows no such app.
@@ -257,34 +276,6 @@ class DockerScheduler:
             follow=should_tail,
         )
         return lines(log, regex)
-
-    def _plan(
-        self,
-        app: AppDef,
-        opts: Opts,
-        app_id: str | None,
-        private_env: Mapping[str, str],
-        own_labels: Mapping[str, str],
-    ) -> AppDryRunInfo:
-        app_id = app_id or random_app_id(app.name, secrets.randbits(64))
-        launch = Launch(
-            app_id=app_id,
-            handle=make_app_handle(SCHEDULER, self.session_name, app_id),
-            launch_id=secrets.token_hex(8),
-            environ=os.environ,
-            gpu_ids=self._gpu_ids(app, opts),
-            private_env=private_env,
-            labels=own_labels,
-        )
-        return AppDryRunInfo(plan(app, opts, launch), app, opts)
-
-    def _gpu_ids(self, app: AppDef, opts: Opts) -> tuple[str, ...]:
-        if not gpus_wanted(app) or not opts.auto_set_gpus:
-            return ()
-        try:
-            return self.engine.info().gpu_ids
-        except EngineUnreachableError:
-            return ()
 
 
 def create_scheduler(session_name: str, **kwargs: object) -> DockerScheduler:

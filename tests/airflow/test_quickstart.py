@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 QUICKSTART: Final = Path(__file__).parents[2] / "dags" / "quickstart.py"
 
 
-def quickstart(home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def quickstart(home: Path, file: Path = QUICKSTART, **env: str) -> subprocess.CompletedProcess[str]:
     """Return what the demo printed, in an Airflow whose database is ready."""
-    settings = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__DAGS_FOLDER": str(QUICKSTART.parent)}
+    settings = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__DAGS_FOLDER": str(file.parent)}
     return subprocess.run(
-        [sys.executable, str(QUICKSTART)],
+        [sys.executable, str(file)],
         env=os.environ | settings | env,
         capture_output=True,
         text=True,
@@ -51,6 +52,31 @@ def test_quickstart(airflow_home: Path, docker_engine: DockerEngine) -> None:
     app_id = handle.removeprefix("handle  local_docker://torchx/")
     assert app_id.startswith("quickstart-train-")
     assert () == docker_engine.rows({labels.APP_ID: app_id})
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("no_images_left")
+@pytest.mark.timeout(300)
+def test_the_training_that_runs_is_the_one_in_the_folder(
+    airflow_home: Path, tmp_path: Path
+) -> None:
+    """The second run builds nothing; after an edit, the edited script trains."""
+    dags = tmp_path / "dags"
+    shutil.copytree(QUICKSTART.parent, dags)
+    script = dags / "workspace" / "train.py"
+
+    script.write_text(script.read_text().replace("default=10", "default=1"))
+    first = quickstart(airflow_home, dags / "quickstart.py").stdout
+    second = quickstart(airflow_home, dags / "quickstart.py").stdout
+    script.write_text(script.read_text().replace("default=1", "default=2"))
+    edited = quickstart(airflow_home, dags / "quickstart.py").stdout
+
+    assert "built workspace image airflow-torchx/workspace:" in first
+    assert "nothing changed, nothing to build" in second
+    assert "built workspace image airflow-torchx/workspace:" in edited
+    assert ["in 1 epochs", "in 1 epochs", "in 2 epochs"] == [
+        re.findall(r"in \d+ epochs", screen)[0] for screen in (first, second, edited)
+    ]
 
 
 def test_quickstart_fails(airflow_home: Path) -> None:

@@ -1,12 +1,12 @@
 """Side by side with TorchX, in one run on one daemon: ratios, not seconds.
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
+                                      [workspace] [push] [memory]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import statistics
 import subprocess
@@ -15,18 +15,17 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import docker
-from rich.console import Console
-from rich.table import Table
 
 from airflow_torchx import jobs
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.replica_logs import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import LABEL_APP_ID, create_scheduler
 from airflow_torchx.specs import AppDef, Resource, Role
+from tests.benchmarks import workspaces
+from tests.benchmarks.comparison import Comparison, console, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,22 +33,11 @@ if TYPE_CHECKING:
 ROUNDS: Final = 5
 REPLICAS: Final = 64
 LOG_BYTES: Final = 64 << 20
+WORKER: Final = "worker.py"
 TAG: Final = "airflow-torchx/busybox:local"
-HERE: Final = Path(__file__).parent
-PYTHONS: Final = {
-    "torchx": str(HERE.parents[1] / ".venv-torchx/bin/python"),
-    "airflow_torchx": sys.executable,
-}
 
-console = Console()
-results = Table("what", "ours", "theirs", "ratio", "to reach", title="medians")
-
-
-def measure(package: str, *args: object) -> dict[str, Any]:
-    """Run one measurement in a process of its own."""
-    command = [PYTHONS[package], str(HERE / "worker.py"), package, *map(str, args)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(answer))
+results = Comparison("medians")
+row = results.row
 
 
 def remove(client: docker.APIClient, **labels: str) -> None:
@@ -60,22 +48,13 @@ def remove(client: docker.APIClient, **labels: str) -> None:
         list(pool.map(lambda one: client.remove_container(one, force=True, v=True), ids))
 
 
-def row(what: str, ours: float, theirs: float, bound: str, limit: float) -> None:
-    """Add one comparison to the table and show it at once."""
-    ratio = ours / theirs
-    verdict = "ok" if (ratio <= limit if bound == "at most" else ratio >= limit) else "MISSED"
-    cells = (what, f"{ours:.3f}", f"{theirs:.3f}", f"{ratio:.3f}", f"{bound} {limit}: {verdict}")
-    results.add_row(*cells)
-    console.print("  ".join(cells))
-
-
 def launches(client: docker.APIClient) -> None:
     """Launch 64 replicas: TorchX, ours, and the bare SDK with the same number of threads."""
     image = client.inspect_image(TAG)["Id"]  # TorchX pulls a tag each time, but not an id
     spent: dict[str, list[float]] = {"torchx": [], "airflow_torchx": [], "floor": []}
     for _ in range(ROUNDS):
         for package in ("torchx", "airflow_torchx"):
-            answer = measure(package, "launch", REPLICAS, image)
+            answer = measure(WORKER, package, "launch", REPLICAS, image)
             spent[package].append(answer["seconds"])
             remove(client, **{LABEL_APP_ID: answer["app_id"]})
         spent["floor"].append(floor(client, image))
@@ -120,7 +99,7 @@ def statuses(client: docker.APIClient) -> None:
         app = sleeper(REPLICAS, "600")
         app_id = scheduler.submit(app)
         ours, theirs = (
-            measure(package, "describe", app_id, 11)["seconds"]
+            measure(WORKER, package, "describe", app_id, 11)["seconds"]
             for package in ("airflow_torchx", "torchx")
         )
         row(f"describe {REPLICAS} replicas, s", ours, theirs, "at most", 0.15)
@@ -129,7 +108,8 @@ def statuses(client: docker.APIClient) -> None:
         for one in finished:
             scheduler.wait(one)
         ours, theirs = (
-            measure(package, "list", 5)["seconds"] for package in ("airflow_torchx", "torchx")
+            measure(WORKER, package, "list", 5)["seconds"]
+            for package in ("airflow_torchx", "torchx")
         )
         row("list 100 finished apps of 2 replicas, s", ours, theirs, "at most", 0.10)
         for one in finished:
@@ -243,12 +223,16 @@ def main() -> None:
         "cancel": cancels,
         "logs": logs,
         "imports": imports,
+        "workspace": workspaces.builds,
+        "push": workspaces.pushes,
+        "memory": workspaces.memory,
     }
-    client = docker.APIClient(version="auto", timeout=120)
+    client = docker.from_env(timeout=120).api  # the same daemon as everybody else here
     for name in sys.argv[1:] or parts:
         console.print(f"[bold]{name}[/bold]")
         parts[name](client)
-    console.print(results)
+    results.show()
+    workspaces.results.show()
 
 
 if __name__ == "__main__":

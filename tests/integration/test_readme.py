@@ -22,6 +22,8 @@ SHELL: Final = [text.strip() for language, text in BLOCKS if language == "sh"]
 PYTHON: Final = [text for language, text in BLOCKS if language == "python"]
 #: The command that runs these tests cannot be run by them.
 TESTS: Final = "make test"
+#: Needs a project and a registry: `test_container_image` has both, and runs that block.
+ELSEWHERE: Final = "container/build.sh"
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
@@ -32,7 +34,9 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 @pytest.mark.docker
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("block", [block for block in SHELL if block != TESTS])
+@pytest.mark.parametrize(
+    "block", [block for block in SHELL if block != TESTS and ELSEWHERE not in block]
+)
 def test_shell_blocks_run(block: str) -> None:
     """As they stand, from the root of a checkout."""
     require_docker().close()
@@ -45,6 +49,7 @@ def test_shell_blocks_run(block: str) -> None:
 
 
 @pytest.mark.docker
+@pytest.mark.usefixtures("no_images_left")
 @pytest.mark.parametrize("block", PYTHON)
 def test_python_blocks_run(block: str, tmp_path: Path) -> None:
     """Each in an interpreter of its own, with the image of the tests."""

@@ -1,0 +1,181 @@
+"""What long work says while it goes on: lines in a log, or a bar on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+_log = logging.getLogger(__name__)
+
+#: A line every so often is what a log of hours can take.
+EVERY_S: Final = 2.0
+_KB: Final = 1_000
+_MB: Final = 1_000_000
+_WHOLE: Final = 100
+
+
+class Report(Protocol):
+    """Takes what there is to say. A context manager: leaving it ends a bar."""
+
+    def tell(self, text: str) -> None:
+        """Say a result, which is always shown."""
+        ...
+
+    def step(self, text: str) -> None:
+        """Say what begins."""
+        ...
+
+    def move(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Say how far it is; shown now and then.
+
+        Args:
+            text: what goes on.
+            done: bytes that are done.
+            total: bytes in all; 0 if they are not known.
+        """
+        ...
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """End a bar."""
+        ...
+
+
+class LogReport:
+    """Lines in a log, one every two seconds at most while something moves.
+
+    Args:
+        quiet: results only.
+        write: takes a line; None for the log of this module.
+        clock: returns seconds.
+        every_s: seconds between two lines of one step.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        write: Callable[[str], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._quiet = quiet
+        self._write = write or (lambda text: _log.info("%s", text))
+        self._clock = clock
+        self._every_s = every_s
+        self._written_s = clock()
+
+    def tell(self, text: str) -> None:
+        """See `Report.tell`."""
+        self._written_s = self._clock()
+        self._write(text)
+
+    def step(self, text: str) -> None:
+        """See `Report.step`."""
+        if not self._quiet:
+            self.tell(text)
+
+    def move(self, text: str, done: int = 0, total: int = 0) -> None:
+        """See `Report.move`."""
+        if not self._quiet and self._clock() >= self._written_s + self._every_s:
+            self.tell(f"{text}{amount(done, total)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Do nothing: a log has no end."""
+
+
+class TerminalReport:
+    """A bar for what moves, and a line for each result.
+
+    Args:
+        quiet: results only.
+        console: a `rich.console.Console`; None for one on standard error.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Any = None) -> None:  # noqa: ANN401 - rich is imported late
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._quiet = quiet
+        self._console = console or Console(stderr=True)
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), TaskProgressColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=quiet)
+        self._task = self._bar.add_task("", total=None)
+
+    def tell(self, text: str) -> None:
+        """See `Report.tell`."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, text: str) -> None:
+        """See `Report.step`."""
+        self._bar.reset(self._task, description=text, total=None)
+
+    def move(self, text: str, done: int = 0, total: int = 0) -> None:
+        """See `Report.move`."""
+        self._bar.update(self._task, description=text, completed=done, total=total or None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+def reporter(*, quiet: bool = False, terminal: bool | None = None) -> Report:
+    """Return a report on the terminal where there is one, else in the log.
+
+    Args:
+        quiet: results only.
+        terminal: whether there is a terminal; None to look.
+    """
+    if sys.stderr.isatty() if terminal is None else terminal:
+        return TerminalReport(quiet=quiet)
+    return LogReport(quiet=quiet)
+
+
+def amount(done: int, total: int) -> str:
+    """Return how much is done, like ``: 12 of 50 MB (24%)``; empty if nothing is known."""
+    if not total:
+        return f": {size(done)}" if done else ""
+    return f": {size(min(done, total))} of {size(total)} ({min(_WHOLE, _WHOLE * done // total)}%)"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people."""
+    if count < _MB:
+        return f"{count / _KB:,.1f} kB" if count >= _KB else f"{count} bytes"
+    return f"{count / _MB:,.1f} MB" if count < 10 * _MB else f"{count / _MB:,.0f} MB"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things for people, like ``1 file`` or ``2,000 files``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"

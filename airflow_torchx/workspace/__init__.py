@@ -1,0 +1,1 @@
+"""Workspaces: folders of code that are laid over a base image."""

@@ -1,0 +1,231 @@
+"""Workspace images: found if nothing changed, else one small layer, else built; then pushed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import platform
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx import host_lock
+from airflow_torchx.core import labels, tree
+from airflow_torchx.core import workspace as core
+from airflow_torchx.core.dockerfile import why_buildkit
+from airflow_torchx.core.images import BuildSpec, ImageDetail
+from airflow_torchx.core.workspace_source import shown
+from airflow_torchx.errors import EngineConflictError, EngineError, WorkspaceError
+from airflow_torchx.parallel import Stopped
+from airflow_torchx.progress import counted, size
+from airflow_torchx.workspace.context import tar_stream
+from airflow_torchx.workspace.layers import Layers
+from airflow_torchx.workspace.tree import hash_tree, list_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_torchx.core.options import Opts
+    from airflow_torchx.engine import Engine
+    from airflow_torchx.progress import Report
+    from airflow_torchx.workspace.tree import Project
+
+_log = logging.getLogger(__name__)
+
+_MIB: Final = 1 << 20
+#: A Dockerfile of ours, for a base that cannot be layered.
+_COPY_DOCKERFILE: Final = ".airflow-torchx.Dockerfile"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBuilder:
+    """Makes the workspace images of one daemon.
+
+    Args:
+        engine: the daemon.
+        opts: the run options; those on images count.
+        report: takes what there is to say.
+        should_stop: asked several times a second; True raises `Stopped`, and nothing is left.
+    """
+
+    engine: Engine
+    opts: Opts
+    report: Report
+    should_stop: Callable[[], bool] = lambda: False
+
+    def recipe(
+        self, base: str, base_id: str, parts: Sequence[tuple[str, str]], folders: Sequence[Project]
+    ) -> core.Recipe:
+        """Read a workspace, and return what its image will be made of; changes nothing.
+
+        Args:
+            base: name of the base image.
+            base_id: its id.
+            parts: source and target of each part, as the user gave them.
+            folders: where they lie on this host.
+
+        Raises:
+            WorkspaceError: it cannot be read, is empty, or is too large.
+        """
+        listed = list_tree(folders)
+        for warning in listed.warnings:
+            _log.warning("%s", warning)
+        if problem := tree.guard(listed.entries, self.opts.max_context_mb * _MIB):
+            raise WorkspaceError(problem)
+        if hint := tree.hint(listed.entries):
+            _log.warning("%s", hint)
+        hashed = hash_tree(listed, should_stop=self.should_stop)
+        args = dict(self.opts.build_args)
+        if hashed.dockerfile is not None and b"WORKSPACE" in hashed.dockerfile:
+            args = {"WORKSPACE": shown(parts[0][0]), **args}
+        return core.Recipe(
+            base_id=base_id,
+            base=base,
+            directory=core.directory(self._detail(base_id)),
+            entries=hashed.entries,
+            workspace_id=core.workspace_id(parts, base),
+            dockerfile=hashed.dockerfile,
+            build_args=args,
+            target=self.opts.target,
+        )
+
+    def find(self, recipe: core.Recipe) -> str | None:
+        """Return the name of an image that is made of exactly this; None if there is none."""
+        names = [core.local_tag(recipe.key), *self._published_names(recipe)]
+        return next((name for name in names if self.engine.find_image(name)), None)
+
+    def ensure(self, recipe: core.Recipe) -> str:
+        """Return the name of an image that is made of exactly this, after making it if need be.
+
+        With ``image_repo`` it is in that repository, and the name is the one it has there.
+
+        Raises:
+            ImageBuildError: a step of the workspace's Dockerfile failed.
+            ImagePushError: it cannot be pushed; it stays on this daemon.
+            WorkspaceError: a file changed meanwhile.
+            Stopped: ``should_stop`` returned True.
+        """
+        name = self.find(recipe)
+        published = self._published_names(recipe)
+        if name is not None:
+            self.report.tell(f"workspace image {name}: nothing changed, nothing to build")
+        elif self.opts.pull_policy != "never" and self._any_published(published):
+            self.report.tell(f"workspace image {published[0]} is in its registry: nothing to build")
+            return published[0]
+        else:
+            name = self._make_once(recipe)
+        return self.push(name, published[0]) if published else name
+
+    def push(self, local: str, name: str) -> str:
+        """Push an image under a name, unless the registry has that name; return the name.
+
+        Raises:
+            ImagePushError: it cannot be pushed; the image keeps the names it had.
+        """
+        images = self.engine.images
+        if images.is_published(name):
+            self.report.tell(f"image {name} is in its registry: nothing to push")
+            return name
+        self.report.step(f"pushing image {name}")
+        is_new = self.engine.find_image(name) is None
+        images.tag(local, name)
+        try:
+            images.push(name, self._moved(f"pushing image {name}"))
+        except BaseException:
+            if is_new:
+                with contextlib.suppress(EngineError):
+                    images.untag(name)
+            raise
+        self.report.tell(f"pushed image {name}")
+        return name
+
+    def _published_names(self, recipe: core.Recipe) -> tuple[str, ...]:
+        return (f"{self.opts.image_repo}:{recipe.key}",) if self.opts.image_repo else ()
+
+    def _any_published(self, names: Sequence[str]) -> bool:
+        return any(self.engine.images.is_published(name) for name in names)
+
+    def _make_once(self, recipe: core.Recipe) -> str:
+        """Make an image unless somebody else does; this host makes one of a workspace at a time."""
+        key = f"{self.engine.info().id}\0{recipe.workspace_id}"
+        tag = core.local_tag(recipe.key)
+        with host_lock.held("workspace", key, should_stop=self.should_stop) as locked:
+            if self.find(recipe):
+                self.report.tell(f"workspace image {tag}: somebody else has just built it")
+                return tag
+            host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+            name = f"torchx-build-{host}-{recipe.workspace_id}"
+            self._make(recipe, name if locked else f"{name}-{secrets.token_hex(4)}")
+            self._prune(recipe)
+        held = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
+        self.report.tell(f"built workspace image {tag}: {held}")
+        return tag
+
+    def _make(self, recipe: core.Recipe, name: str) -> None:
+        base = self._detail(recipe.base_id)
+        layers = Layers(
+            engine=self.engine, name=name, report=self.report, should_stop=self.should_stop
+        )
+        if recipe.dockerfile is not None:
+            self._build(recipe, recipe.dockerfile, core.DOCKERFILE)
+        elif core.can_be_layered(base, recipe.directory):
+            layers.make(recipe, base)
+        else:
+            text = core.copy_dockerfile(recipe.directory, *layers.owner(base))
+            self._build(recipe, text, _COPY_DOCKERFILE)
+
+    def _build(self, recipe: core.Recipe, dockerfile: bytes, path: str) -> None:
+        """Build a Dockerfile, the workspace's own or ours."""
+        is_own = path == core.DOCKERFILE
+        secrets_ = tuple(self.opts.build_secrets) if is_own else ()
+        self.report.step(f"building {path}, {size(recipe.size_bytes)} of context")
+        done = 0
+
+        def moved(count: int) -> None:
+            nonlocal done
+            done += count
+            if self.should_stop():
+                raise Stopped
+            self.report.move("sending the context", done, recipe.size_bytes)
+
+        self.engine.images.build(
+            BuildSpec(
+                tag=core.local_tag(recipe.key),
+                dockerfile=path,
+                args={"IMAGE": recipe.base, **(recipe.build_args if is_own else {})},
+                labels=recipe.labels(0),
+                target=recipe.target if is_own else None,
+                secrets=secrets_,
+                buildkit=why_buildkit(dockerfile.decode("utf-8", "replace"), secrets_),
+            ),
+            tar_stream(recipe.entries, extra={path: dockerfile}, on_bytes=moved),
+            self._moved("building"),
+        )
+
+    def _prune(self, recipe: core.Recipe) -> None:
+        """Remove old images of the workspace; one that a container uses stays."""
+        rows = self.engine.images.rows({labels.WORKSPACE: recipe.workspace_id})
+        for row in core.surplus(rows, self.opts.keep_images, recipe.key):
+            for tag in core.own_tags(row):
+                try:
+                    self.engine.images.untag(tag)
+                except EngineConflictError:
+                    _log.debug("image %s is in use and stays", tag)
+                except EngineError as why:
+                    _log.warning("cannot remove old workspace image %s: %s", tag, why)
+                else:
+                    self.report.step(f"removed old workspace image {tag}")
+
+    def _moved(self, what: str) -> Callable[[str], None]:
+        """Return what takes a line of the daemon's progress."""
+
+        def moved(line: str) -> None:
+            if self.should_stop():
+                raise Stopped
+            self.report.move(f"{what}: {line}")
+
+        return moved
+
+    def _detail(self, image_id: str) -> ImageDetail:
+        return self.engine.images.inspect(image_id) or ImageDetail(id=image_id)

@@ -1,0 +1,142 @@
+"""Files put onto an image without a build: all of them onto the base, or few onto the last one."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core import labels
+from airflow_torchx.core import workspace as core
+from airflow_torchx.core.tree import Entry
+from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
+from airflow_torchx.parallel import Stopped
+from airflow_torchx.progress import counted, size
+from airflow_torchx.workspace.context import tar_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from airflow_torchx.core.images import ImageDetail
+    from airflow_torchx.engine import Engine
+    from airflow_torchx.progress import Report
+
+# 100,000 files take about 12 MB; beyond this the image is made anew.
+_MAX_MANIFEST_BYTES: Final = 64 << 20
+_MAX_ACCOUNTS_BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """Puts the files of one workspace onto an image.
+
+    Args:
+        engine: the daemon.
+        name: name of the container that holds the files meanwhile; one that has it is removed.
+        report: takes what there is to say.
+        should_stop: asked for every piece that is sent.
+    """
+
+    engine: Engine
+    name: str
+    report: Report
+    should_stop: Callable[[], bool]
+
+    def make(self, recipe: core.Recipe, base: ImageDetail) -> None:
+        """Make the image of a recipe: a small layer on the last one where that will do.
+
+        Raises:
+            WorkspaceError: a file changed since it was read.
+            Stopped: ``should_stop`` returned True.
+        """
+        if self._made_on_last(recipe, base):
+            return
+        held = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
+        self.report.step(f"putting {held}, onto {recipe.base}")
+        with self._prepared(recipe.base_id, recipe.labels(1)) as container_id:
+            self._fill(container_id, recipe, base, recipe.entries)
+
+    def owner(self, base: ImageDetail) -> tuple[int, int]:
+        """Return the numbers of the user and group that containers of an image run as."""
+        with self._prepared(base.id, {}) as container_id:
+            return self._owner(container_id, base)
+
+    def _made_on_last(self, recipe: core.Recipe, base: ImageDetail) -> bool:
+        rows = self.engine.images.rows({labels.WORKSPACE: recipe.workspace_id})
+        last = core.parent_of(rows, recipe)
+        if last is None:
+            return False
+        depth = core.depth_of(last) + 1
+        with self._prepared(last.id, recipe.labels(depth)) as container_id:
+            try:
+                before = self.engine.read_file(
+                    container_id, f"/{core.MANIFEST}", _MAX_MANIFEST_BYTES
+                )
+            except (EngineNotFoundError, ValueError):
+                return False
+            changed = core.changes(before, recipe.entries)
+            if changed is None or not core.is_small(changed, recipe):
+                return False
+            what = counted(len(changed), "changed file")
+            self.report.step(f"adding {what} to the last workspace image")
+            self._fill(container_id, recipe, base, changed)
+        return True
+
+    def _fill(
+        self,
+        container_id: str,
+        recipe: core.Recipe,
+        base: ImageDetail,
+        entries: Sequence[Entry],
+    ) -> None:
+        """Put files into a container, and make the image of it."""
+        uid, gid = self._owner(container_id, base)
+        total, done = sum(entry.size_bytes for entry in entries), 0
+
+        def moved(count: int) -> None:
+            nonlocal done
+            done += count
+            if self.should_stop():
+                raise Stopped
+            self.report.move("sending files", done, total)
+
+        root = () if base.working_dir.strip("/") else (Entry(path="", kind="dir", mode=0o755),)
+        files = tar_stream(
+            (*root, *entries),
+            prefix=recipe.directory.strip("/"),
+            uid=uid,
+            gid=gid,
+            extra={core.MANIFEST: core.manifest(recipe.entries)},
+            on_bytes=moved,
+        )
+        self.engine.images.put_files(container_id, files)
+        self.engine.images.commit(container_id, core.local_tag(recipe.key), recipe.directory)
+
+    def _owner(self, container_id: str, base: ImageDetail) -> tuple[int, int]:
+        if not base.user:
+            return 0, 0
+        texts = []
+        for path in ("/etc/passwd", "/etc/group"):
+            try:
+                content = self.engine.read_file(container_id, path, _MAX_ACCOUNTS_BYTES)
+            except (EngineNotFoundError, ValueError):
+                content = b""
+            texts.append(content.decode("utf-8", "replace"))
+        return core.owner(base.user, *texts) or (0, 0)
+
+    @contextlib.contextmanager
+    def _prepared(self, ref: str, image_labels: Mapping[str, str]) -> Iterator[str]:
+        """Hold a container of an image, which is gone afterwards."""
+        try:
+            container_id = self.engine.images.prepare(ref, self.name, image_labels)
+        except EngineConflictError:
+            # Left by somebody who was killed: whoever is here holds the lock.
+            self.engine.remove(self.name)
+            container_id = self.engine.images.prepare(ref, self.name, image_labels)
+        try:
+            yield container_id
+        except BaseException:
+            with contextlib.suppress(EngineError):
+                self.engine.remove(container_id)
+            raise
+        self.engine.remove(container_id)

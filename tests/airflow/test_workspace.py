@@ -1,0 +1,126 @@
+"""Workspaces of tasks: code on a worker's disk that runs in containers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.errors import ImageBuildError, ImagePushError, WorkspaceError
+from airflow_torchx.specs import AppDef, Role, to_dict
+from tests.conftest import BUSYBOX
+from tests.integration.registry import PASSWORD, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.airflow.one_task import OneTask
+
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("no_images_left")]
+
+APP = to_dict(AppDef("app", [Role("sh", BUSYBOX, entrypoint="sh", args=["train.sh"])]))
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    """Return a workspace whose script writes a result."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    folder.joinpath("train.sh").write_text("echo 1 >/result")
+    return folder
+
+
+def test_a_task_runs_the_code_of_its_workspace(
+    one_task: OneTask, code: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What changed is run the next time; what did not change is not built again."""
+    caplog.set_level(logging.INFO, "airflow_torchx")
+
+    first = one_task.run(app=APP, workspace=str(code), result_path="/result")
+    again = one_task.run(app=APP, workspace=str(code), result_path="/result")
+    code.joinpath("train.sh").write_text("echo 2 >/result")
+    edited = one_task.run(app=APP, workspace=str(code), result_path="/result")
+
+    assert [1, 1, 2] == [run.xcom() for run in (first, again, edited)]
+    told = [text for text in caplog.messages if "workspace image" in text]
+    assert ["built", "nothing changed, nothing to build", "built"] == [
+        "built" if text.startswith("built workspace image") else text.partition(": ")[2]
+        for text in told
+        if not text.startswith("adding")
+    ]
+
+
+def test_a_workspace_is_a_template(one_task: OneTask, code: Path) -> None:
+    """A retraining may take its code from anywhere; a mapping with such sources is a text."""
+    code.joinpath("config.json").write_text('{"lr": 0.1}')
+
+    ended = one_task.run(
+        app=APP,
+        workspace="{'{{ params.code }}': '', '{{ params.code }}/config.json': sub/copy.json}",
+        params={"code": str(code)},
+        result_path="/workspace/sub/copy.json",
+    )
+
+    assert {"lr": 0.1} == ended.xcom()
+
+
+def test_a_dockerfile_that_fails_fails_the_task(one_task: OneTask, code: Path) -> None:
+    """With the step, its command and its last lines; nothing was launched."""
+    code.joinpath("Dockerfile.torchx").write_text(
+        "ARG IMAGE\nFROM $IMAGE\nRUN echo the reason; exit 3\n"
+    )
+
+    ended = one_task.run(app=APP, workspace=str(code))
+
+    assert isinstance(ended.error, ImageBuildError)
+    assert "the reason" in str(ended.error)
+    assert "RUN echo the reason; exit 3" in str(ended.error)
+    assert [] == ended.rows
+
+
+def test_a_workspace_that_is_not_there_fails_the_task(one_task: OneTask, tmp_path: Path) -> None:
+    """Before anything is created."""
+    ended = one_task.run(app=APP, workspace=str(tmp_path / "nothing"))
+
+    assert isinstance(ended.error, WorkspaceError)
+    assert "does not exist" in str(ended.error)
+    assert [] == ended.rows
+
+
+def test_a_workspace_comes_from_object_storage(one_task: OneTask, code: Path) -> None:
+    """Whatever Airflow's object storage reads."""
+    ended = one_task.run(app=APP, workspace=code.as_uri(), result_path="/result")
+
+    assert 1 == ended.xcom()
+
+
+def test_a_task_pushes_with_the_login_of_a_connection(
+    one_task: OneTask,
+    code: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The password is in no log, XCom or rendered field; without the connection, it says so."""
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with serving(folder) as registry:
+        connection = {"conn_type": "docker", "host": registry.host}
+        connection |= {"login": registry.login.username, "password": registry.login.password}
+        monkeypatch.setenv("AIRFLOW_CONN_REGISTRY", json.dumps(connection))
+        options = {"image_repo": f"{registry.host}/team/code"}
+        wanted: dict[str, Any] = {"app": APP, "workspace": str(code), "options": options}
+
+        refused = one_task.run(**wanted)
+        pushed = one_task.run(**wanted, docker_conn_ids=["registry"], result_path="/result")
+
+    assert "docker_conn_ids" in str(refused.error)
+    assert isinstance(refused.error, ImagePushError)
+    assert 1 == pushed.xcom()
+    logged = "".join([*capfd.readouterr(), *caplog.messages])
+    assert f"pushed image {registry.host}/team/code:" in logged
+    assert PASSWORD not in logged + str(pushed.xcom("app_handle"))

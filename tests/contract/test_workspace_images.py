@@ -1,0 +1,273 @@
+"""Workspace images, on the fake and on a real daemon: what is in them, and what they cost."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from airflow_torchx import parallel
+from airflow_torchx.core import labels
+from airflow_torchx.core.workspace import own_tags
+from airflow_torchx.errors import EngineNotFoundError, InvalidAppError, WorkspaceError
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Role, Workspace
+from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
+from tests.conftest import BUSYBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_torchx.core.images import ImageRow
+    from airflow_torchx.engine import Engine
+
+BIG: Final = 100_000
+
+
+class Workspaces(DockerWorkspaceMixin):
+    """Builds the workspaces of one test, and knows their images."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        super().__init__(engine, terminal=False)
+        self.folder = folder
+        self.known = {row.id for row in self._rows()}
+
+    def build(self, **options: Any) -> str:  # noqa: ANN401 - any option
+        """Return the image of the folder over the image of the tests."""
+        role = Role("a", BUSYBOX, entrypoint="true")
+        return self.build_workspace_and_update_role(role, str(self.folder), options).image
+
+    def images(self) -> list[ImageRow]:
+        """Return the images that this test made."""
+        return sorted(
+            (r for r in self._rows() if r.id not in self.known), key=lambda r: r.created_s
+        )
+
+    def read(self, image: str, path: str) -> str:
+        """Return a file of an image."""
+        held = self.engine.images.prepare(image, f"torchx-read-{os.urandom(4).hex()}", {})
+        try:
+            return self.engine.read_file(held, path, 1 << 20).decode()
+        finally:
+            self.engine.remove(held)
+
+    def depth(self, image: str) -> int:
+        """Return how many layers the files of an image take."""
+        (row,) = [row for row in self.images() if image in row.tags]
+        return int(row.labels[labels.WORKSPACE_DEPTH])
+
+    def _rows(self) -> tuple[ImageRow, ...]:
+        return self.engine.images.rows({labels.WORKSPACE: None})
+
+
+@pytest.fixture
+def workspaces(engine: Engine, tmp_path: Path) -> Iterator[Workspaces]:
+    """Return a workspace of a small and a large file; its images are gone at the end."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    folder.joinpath("train.py").write_text("print(1)")
+    folder.joinpath("data.bin").write_bytes(bytes(BIG))
+    found = Workspaces(engine, folder)
+
+    yield found
+
+    for row in found.images():
+        for tag in own_tags(row):
+            engine.images.untag(tag)
+
+
+def test_the_files_lie_in_the_image(workspaces: Workspaces) -> None:
+    """In its working directory, or in ours where it has none; the base is there as well."""
+    image = workspaces.build()
+
+    assert "print(1)" == workspaces.read(image, "/workspace/train.py")
+    assert image.startswith("airflow-torchx/workspace:")
+
+
+def test_nothing_changed_nothing_built(workspaces: Workspaces) -> None:
+    """Whatever the clock says of the files."""
+    first = workspaces.build()
+    os.utime(workspaces.folder / "train.py", (1, 1))
+
+    second = workspaces.build()
+
+    assert first == second
+    assert 1 == len(workspaces.images())
+
+
+def test_one_changed_file_is_one_small_layer(workspaces: Workspaces) -> None:
+    """On the last image, which stays as it is."""
+    first = workspaces.build()
+    workspaces.folder.joinpath("train.py").write_text("print(2)")
+    workspaces.folder.joinpath("new.py").write_text("new")
+
+    second = workspaces.build()
+
+    assert "print(1)" == workspaces.read(first, "/workspace/train.py")
+    assert "print(2)" == workspaces.read(second, "/workspace/train.py")
+    assert "new" == workspaces.read(second, "/workspace/new.py")
+    assert (1, 2) == (workspaces.depth(first), workspaces.depth(second))
+
+
+def test_back_to_what_it_was_is_the_image_it_was(workspaces: Workspaces) -> None:
+    """The content decides."""
+    first = workspaces.build()
+    workspaces.folder.joinpath("train.py").write_text("print(2)")
+    workspaces.build()
+    workspaces.folder.joinpath("train.py").write_text("print(1)")
+
+    assert first == workspaces.build()
+
+
+def test_a_deleted_file_is_gone(workspaces: Workspaces) -> None:
+    """All files are put onto the base again."""
+    workspaces.folder.joinpath("old.py").write_text("old")
+    workspaces.build()
+    workspaces.folder.joinpath("old.py").unlink()
+
+    second = workspaces.build()
+
+    assert "print(1)" == workspaces.read(second, "/workspace/train.py")
+    with pytest.raises(EngineNotFoundError):
+        workspaces.read(second, "/workspace/old.py")
+    assert 1 == workspaces.depth(second)
+
+
+def test_a_changed_mode_is_another_image(workspaces: Workspaces) -> None:
+    """And a small layer."""
+    first = workspaces.build()
+    workspaces.folder.joinpath("train.py").chmod(0o755)
+
+    second = workspaces.build()
+
+    assert first != second
+    assert 2 == workspaces.depth(second)
+
+
+def test_a_large_change_is_no_layer_on_top(workspaces: Workspaces) -> None:
+    """Files that are replaced take room in the layers below."""
+    workspaces.build()
+    workspaces.folder.joinpath("data.bin").write_bytes(bytes(BIG + 1))
+
+    assert 1 == workspaces.depth(workspaces.build())
+
+
+def test_layers_do_not_pile_up(workspaces: Workspaces) -> None:
+    """After 16 of them, all files are put into one again."""
+    depths = []
+    for number in range(18):
+        workspaces.folder.joinpath("train.py").write_text(f"print({number})")
+        depths.append(workspaces.depth(workspaces.build(keep_images=2)))
+
+    # Of images made within one second, the deeper one is taken for the newer: 17 may be followed by
+    # another first layer.
+    assert [*range(1, 17), 1] == depths[:17]
+    assert depths[17] in {1, 2}
+
+
+def test_old_images_are_removed(workspaces: Workspaces) -> None:
+    """The newest stay, and so does one that a container uses."""
+    first = workspaces.build()
+    held = workspaces.engine.images.prepare(first, f"torchx-{os.urandom(4).hex()}", {})
+    try:
+        made = []
+        for number in range(3):
+            workspaces.folder.joinpath("train.py").write_text(f"a change: {number}")
+            made.append(workspaces.build(keep_images=2))
+
+        left = {tag for row in workspaces.images() for tag in row.tags}
+    finally:
+        workspaces.engine.remove(held)
+
+    assert {first, *made[1:]} == left
+
+
+def test_eight_at_once_build_once(workspaces: Workspaces) -> None:
+    """They wait for the first, and look again."""
+    start = threading.Barrier(8)
+
+    def build(_: int) -> str:
+        start.wait()
+        return workspaces.build()
+
+    images = parallel.each(build, range(8), threads=8)
+
+    assert 1 == len(set(images))
+    assert 1 == len(workspaces.images())
+
+
+def test_roles_with_one_base_and_workspace_share_an_image(workspaces: Workspaces) -> None:
+    """One that has no workspace keeps its own."""
+    source = {str(workspaces.folder): ""}
+    roles = [
+        Role("a", BUSYBOX, entrypoint="true", workspace=Workspace(source)),
+        Role("b", BUSYBOX, entrypoint="true", workspace=Workspace(source)),
+        Role("c", BUSYBOX, entrypoint="true"),
+    ]
+
+    first, second, third = workspaces.build_workspaces(roles)
+
+    assert first.image == second.image != BUSYBOX
+    assert first.workspace is None
+    assert roles[2] == third
+
+
+def test_a_bad_workspace_is_told_and_leaves_nothing(workspaces: Workspaces) -> None:
+    """One that is not there, is a file, or has no files that are kept."""
+    folder = workspaces.folder
+    places = {folder / "none": "does not exist", folder / "train.py": "is a file and no folder"}
+    empty = folder / "empty"
+    empty.mkdir()
+    places[empty] = "has no files"
+
+    for place, why in places.items():
+        workspaces.folder = place
+        with pytest.raises(WorkspaceError, match=why):
+            workspaces.build()
+
+    assert [] == workspaces.images()
+
+
+def test_a_workspace_that_is_too_large_is_not_sent(workspaces: Workspaces) -> None:
+    """The largest paths are named."""
+    workspaces.folder.joinpath("huge.bin").write_bytes(bytes(2 << 20))
+
+    with pytest.raises(WorkspaceError, match=r"huge\.bin"):
+        workspaces.build(max_context_mb=1)
+
+    assert [] == workspaces.images()
+
+
+def test_pushing_names_what_other_daemons_lack(workspaces: Workspaces) -> None:
+    """TorchX's mapping, and the app with the names to be."""
+    local = workspaces.build()
+    key = local.rpartition(":")[2]
+    app = AppDef("app", [Role("a", local), Role("b", "public/image:1")])
+
+    images = workspaces.dryrun_push_images(app, {"image_repo": "reg.io/team/x"})
+
+    assert {local: ("reg.io/team/x", key)} == dict(images)
+    assert [f"reg.io/team/x:{key}", "public/image:1"] == [role.image for role in images.app.roles]
+    with pytest.raises(InvalidAppError, match="image_repo is not set"):
+        workspaces.dryrun_push_images(app, {})
+
+
+def test_an_app_runs_what_is_in_its_workspace(
+    workspaces: Workspaces, app_id: str, network_name: str
+) -> None:
+    """From submit to its end."""
+    role = Role("a", BUSYBOX, entrypoint="sh", args=["-c", "exit 0"])
+    scheduler = DockerScheduler("t", workspaces.engine, terminal=False)
+    app = AppDef(app_id, [role])
+    labelled = {"network": network_name}
+
+    launched = scheduler.submit(app, labelled, str(workspaces.folder))
+    ended = scheduler.wait(launched, 60)
+
+    assert "SUCCEEDED" == ended.state.name
+    (row,) = workspaces.engine.rows({labels.APP_ID: launched})
+    assert row.labels[labels.WORKSPACE_KEY]
+    scheduler.delete(launched)

@@ -1,0 +1,288 @@
+"""The image that container/build.sh makes of a uv project, and container/push.sh pushes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.conftest import require_docker
+from tests.integration.uv_project import (
+    BASE,
+    OFFLINE,
+    ROOT,
+    Index,
+    Project,
+    buildkit_path,
+    docker,
+    make_uv_image,
+    remove_images,
+    script,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.integration.registry import Registry
+
+README: Final = ROOT / "README.md"
+TORCHRUN: Final = ("torchrun", "--standalone", "-m", "trainer")
+PYTHON: Final = ("python", "-m", "trainer")
+
+
+@pytest.fixture(scope="module")
+def uv_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return an image that holds uv."""
+    require_docker().close()
+    name = f"airflow-torchx/uv:{uuid.uuid4().hex}"
+    make_uv_image(tmp_path_factory.mktemp("uv"), name)
+
+    yield name
+
+    remove_images(name)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """Return an index with `tiny`, and with a PyTorch that must not be installed."""
+    require_docker().close()
+    folder = tmp_path / "index"
+    folder.mkdir()
+    index = Index(folder)
+    ask = "from importlib.metadata import version; print(version('torch').partition('+')[0])"
+    torch = docker("run", "--rm", *OFFLINE, BASE, "python3", "-c", ask)
+    for version in (torch, "99.0"):
+        index.add("torch", version, "raise ImportError('this is not the base image')", "cudart")
+    index.add("cudart", "1.0", "")
+    index.add("tiny", "1.0", "VERSION = '1.0'")
+    index.add("tiny", "1.1", "VERSION = '1.1'")
+
+    yield index
+
+    index.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path, app_id: str, uv_image: str, index: Index) -> Iterator[Project]:
+    """Return a project without a lock; what is built of it is removed at the end."""
+    variables = {
+        "AIRFLOW_TORCHX_BASE_IMAGE": BASE,
+        "AIRFLOW_TORCHX_UV_IMAGE": uv_image,
+        "AIRFLOW_TORCHX_NETWORK": "host",
+        "UV_DEFAULT_INDEX": index.url,
+        # A build that fails leaves nothing behind with BuildKit.
+        "DOCKER_BUILDKIT": "1",
+        "PATH": buildkit_path(),
+    }
+    project = Project(tmp_path / "my project", f"{app_id}:local", variables)
+
+    yield project
+
+    project.remove()
+
+
+@pytest.fixture
+def others_base(app_id: str) -> Iterator[str]:
+    """Return a base whose user is not root; what is built on it is to be removed before it."""
+    name = f"{app_id}-base:local"
+    require_docker().close()
+    container = docker("create", BASE)
+    docker("commit", "--change", "USER nobody", container, name)
+    docker("rm", container)
+
+    yield name
+
+    remove_images(name)
+
+
+@pytest.fixture(params=["0", "1"], ids=["classic", "buildkit"])
+def builder(request: pytest.FixtureRequest, project: Project) -> None:
+    """Let a project be built without, and then with BuildKit."""
+    project.variables["DOCKER_BUILDKIT"] = request.param
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("builder")
+def test_dependencies_come_from_the_cache_until_they_change(project: Project, index: Index) -> None:
+    """An edit of the code runs and installs nothing; an edit of a dependency installs it."""
+    first = project.layers()
+    said_first = project.run(*TORCHRUN)
+    after_first = index.downloads.copy()
+
+    project.edit("src/trainer/__main__.py", "epoch 1", "epoch 2")
+    second = project.layers()
+    said_second = project.run(*PYTHON)
+    after_second = index.downloads.copy()
+
+    project.edit("pyproject.toml", "tiny==1.0", "tiny==1.1")
+    (project.folder / "uv.lock").unlink()
+    third = project.layers()
+
+    assert "epoch 1 1.0 2.0 1" == said_first
+    assert "epoch 2 1.0 2.0 None" == said_second
+    assert "epoch 2 1.1 2.0 None" == project.run(*PYTHON)
+    # The last two layers are the code and the project, the one before them the dependencies.
+    assert first[:-2] == second[:-2]
+    assert second[-3] != third[-3]
+    assert first[-2] != second[-2]
+    assert ["tiny-1.0-py3-none-any.whl"] == after_first == after_second
+    assert ["tiny-1.0-py3-none-any.whl", "tiny-1.1-py3-none-any.whl"] == index.downloads
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("builder")
+def test_the_user_of_the_base_is_kept(others_base: str, project: Project) -> None:
+    """It can write where it starts, and the project is installed nevertheless."""
+    project.variables["AIRFLOW_TORCHX_BASE_IMAGE"] = others_base
+
+    project.layers()
+
+    said = project.run("sh", "-ec", "touch here src/here; id -un; python -m trainer")
+    assert "nobody\nepoch 1 1.0 2.0 None" == said
+
+
+@pytest.mark.docker
+def test_what_no_image_needs_is_left_out(project: Project) -> None:
+    """And where the project has a .dockerignore, what that says."""
+    (project.folder / ".venv").mkdir()
+    (project.folder / ".venv/pyvenv.cfg").touch()
+    (project.folder / "data").mkdir()
+    (project.folder / "data/big").touch()
+
+    project.layers()
+    without = project.run("ls", "-A")
+    (project.folder / ".dockerignore").write_text("data\n.dockerignore\n")
+    project.layers()
+
+    assert ["data", "pyproject.toml", "src", "uv.lock"] == without.split()
+    assert [".venv", "pyproject.toml", "src", "uv.lock"] == project.run("ls", "-A").split()
+
+
+@pytest.mark.docker
+def test_a_lock_is_made_once_and_named(project: Project) -> None:
+    """The user is told, as it is new to their version control."""
+    lock = project.folder / "uv.lock"
+
+    first = project.build()
+    locked = lock.read_bytes()
+    second = project.build()
+
+    assert f"Made {lock}: commit it" in first.stdout
+    assert "Made" not in second.stdout
+    assert locked == lock.read_bytes()
+
+
+@pytest.mark.docker
+def test_a_lock_that_is_out_of_date_is_refused(project: Project) -> None:
+    """With what to do about it."""
+    project.layers()
+    project.edit("pyproject.toml", "tiny==1.0", "tiny==1.1")
+
+    ran = project.build()
+
+    assert ran.returncode == 1
+    assert "run `uv lock`" in ran.stderr
+
+
+@pytest.mark.docker
+def test_a_lock_with_another_pytorch_than_the_bases_is_refused(project: Project) -> None:
+    """It is not what would run."""
+    project.layers()
+    lock = project.folder / "uv.lock"
+    text = lock.read_text()
+    (version,) = re.findall(r'name = "torch"\nversion = "(.*)"', text)
+    lock.write_text(text.replace(version, "99.0"))
+
+    ran = project.build()
+
+    assert ran.returncode == 1
+    assert "uv.lock has torch==99.0 but the base has torch==" in ran.stderr
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_readme_build_and_push(
+    project: Project, registry: Registry, app_id: str, tmp_path: Path
+) -> None:
+    """To a registry that asks for a login; without one, nothing is pushed, and why is said."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = (block for block in blocks if "container/build.sh" in block)
+    repo = f"{registry.host}/{app_id}"
+    block = block.replace("~/my-project", f"'{project.folder}'")
+    block = block.replace("registry.example.com/me/trainer", repo)
+    assert repo in block
+    env = project.variables | {"DOCKER_CONFIG": str(tmp_path / "config")}
+    command = ["bash", "-euc", block]
+    login = ["docker", "login", "--username", registry.login.username, "--password-stdin"]
+    password = registry.login.password.encode()
+
+    stranger = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True)
+    subprocess.run(
+        [*login, registry.host], check=True, env=env, input=password, capture_output=True
+    )
+    user = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True)
+    project.build()
+
+    try:
+        assert (1, 0) == (stranger.returncode, user.returncode), user.stderr
+        assert f"`docker login {registry.host}`".encode() in stranger.stderr
+        assert f"Pushed {repo}:1.0.".encode() in user.stdout
+    finally:
+        remove_images(f"{repo}:1.0")
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (["me/Trainer", "1.0"], "'me/Trainer' is no repository"),
+        (["me/trainer:1.0", "1.0"], "'me/trainer:1.0' is no repository"),
+        (["https://example.com/me", "1.0"], "'https://example.com/me' is no repository"),
+        (["", "1.0"], "'' is no repository"),
+        (["me/trainer", ""], "'' is no version"),
+        (["me/trainer", "-1"], "'-1' is no version"),
+        (["me/trainer"], "usage: container/push.sh REPO VERSION; it got 1 arguments"),
+    ],
+)
+def test_push_refuses_names_that_docker_would_refuse(args: list[str], why: str) -> None:
+    """Before it asks for an Engine."""
+    ran = script("push.sh", *args, env=dict(os.environ))
+
+    assert (1, why) == (ran.returncode, ran.stderr[: len(why)])
+
+
+@pytest.mark.docker
+def test_push_refuses_an_image_that_was_not_built(app_id: str) -> None:
+    """It says what builds it."""
+    require_docker().close()
+    env = {**os.environ, "AIRFLOW_TORCHX_IMAGE": app_id}
+
+    ran = script("push.sh", "localhost:5000/me/trainer", "1.0", env=env)
+
+    assert ran.returncode == 1
+    assert f"no image {app_id} here to push: build it first, with container/build.sh" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "variables", "why"),
+    [
+        (["/nowhere"], {}, "no such folder: /nowhere"),
+        (["/"], {}, "/ has no pyproject.toml: it has to be a uv project"),
+        (["a", "b"], {}, "usage: container/build.sh [CONTEXT]; it got 2 arguments"),
+        ([], {"UV_DEFAULT_INDEX": "https://me:secret@host/"}, "UV_DEFAULT_INDEX holds a password"),
+    ],
+)
+def test_build_refuses_what_it_cannot_build(
+    args: list[str], variables: dict[str, str], why: str
+) -> None:
+    """Before it asks for an Engine, and without showing a secret."""
+    ran = script("build.sh", *args, env={**os.environ, **variables})
+
+    assert (1, why) == (ran.returncode, ran.stderr[: len(why)])
+    assert "secret" not in ran.stdout + ran.stderr
