@@ -104,7 +104,8 @@ class Images(Protocol):
         Args:
             spec: what to build.
             context: an uncompressed tar in pieces of any size, with the Dockerfile in it.
-            on_line: called with every line that the build prints.
+            on_line: called with every line that the build prints, and with an empty one several
+                times a second while it prints none. What it raises ends the build.
 
         Raises:
             ImageBuildError: a step failed, and which; or BuildKit is needed and not to be had.

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_torchx.core import labels
 from airflow_torchx.core.identity import TaskAttempt
-from airflow_torchx.core.workspace import anchored, with_workspace
+from airflow_torchx.core.workspace import Place, with_workspace
 from airflow_torchx.errors import AirflowTorchXError, AppCancelledError
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.parallel import Stopped
@@ -178,7 +178,7 @@ class TorchXDockerOperator(BaseOperator):
 
         with DockerScheduler(self.torchx_conn_id or "torchx") as scheduler:
             info = scheduler.submit_dryrun(
-                self.app_def(), self.options, private_env=self.private_env
+                self.app_def(), self.options, private_env=self.private_env, place=self._place()
             )
         print(info)  # noqa: T201 - a dry run prints
 
@@ -194,10 +194,14 @@ class TorchXDockerOperator(BaseOperator):
         app = app_of(
             self.task_id, app=self.app, component=self.component, words=self.component_args
         )
-        app = with_workspace(laid_over(app, image=self.image, env=self.env or {}), self.workspace)
+        return with_workspace(laid_over(app, image=self.image, env=self.env or {}), self.workspace)
+
+    def _place(self) -> Place | None:
+        """Return the folder of the DAG file; its path may be another one after each commit."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
-            return app
-        return anchored(app, posixpath.dirname(self.dag.fileloc))
+            return None
+        file = self.dag.fileloc
+        return Place(posixpath.dirname(file), posixpath.dirname(self.dag.relative_fileloc or file))
 
     def _plan(self, context: Context, scheduler: DockerScheduler) -> AppDryRunInfo:
         ti = context["ti"]
@@ -230,7 +234,9 @@ class TorchXDockerOperator(BaseOperator):
             return app
         self.log.info("::group::Workspace image")
         try:
-            return scheduler.build(app, self.options, should_stop=lambda: self._killed)
+            return scheduler.build(
+                app, self.options, place=self._place(), should_stop=lambda: self._killed
+            )
         except Stopped:
             what = "the task was killed while its workspace image was built: nothing was launched."
             raise AppCancelledError(what) from None

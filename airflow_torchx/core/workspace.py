@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx import __version__
 from airflow_torchx.core import labels
 from airflow_torchx.core.images import WORKSPACE_REPOSITORY
-from airflow_torchx.core.workspace_source import parse_workspace
+from airflow_torchx.core.workspace_source import is_relative, parse_workspace
 from airflow_torchx.specs import Workspace
 
 if TYPE_CHECKING:
@@ -98,6 +98,19 @@ class Recipe:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the relative sources of workspaces lie.
+
+    Args:
+        folder: the folder on this host.
+        name: what it is called wherever it lies, be it another host or a checkout of the day.
+    """
+
+    folder: str
+    name: str
+
+
 def with_workspace(app: AppDef, workspace: str | Mapping[str, str] | None) -> AppDef:
     """Return an app whose roles have this workspace, but for those that have one of their own.
 
@@ -114,40 +127,24 @@ def with_workspace(app: AppDef, workspace: str | Mapping[str, str] | None) -> Ap
     return replace(app, roles=roles)
 
 
-def anchored(app: AppDef, folder: str) -> AppDef:
-    """Return an app whose workspaces' relative folders are taken from a folder of this host."""
-
-    def place(source: str) -> str:
-        is_relative = "://" not in source and not source.startswith(("/", "~"))
-        return posixpath.join(folder, source) if is_relative else source
-
-    roles = [
-        replace(
-            role,
-            workspace=Workspace(
-                {place(source): target for source, target in role.workspace.projects.items()}
-            ),
-        )
-        if role.workspace
-        else role
-        for role in app.roles
-    ]
-    return replace(app, roles=roles)
-
-
 def local_tag(key: str) -> str:
     """Return the name of a workspace image on the daemon that built it."""
     return f"{WORKSPACE_REPOSITORY}:{key}"
 
 
-def workspace_id(projects: Sequence[tuple[str, str]], base: str) -> str:
+def workspace_id(parts: Sequence[tuple[str, str]], base: str, place: Place) -> str:
     """Return the same word for the same sources over the same base, whatever is in them.
 
     Args:
-        projects: source and target of each part of the workspace, as they will be read.
+        parts: source and target of each part of the workspace, as the user gave them.
         base: name of the base image.
+        place: where relative sources lie.
     """
-    text = json.dumps([base, *projects])
+    named = [
+        (posixpath.join(place.name, source) if is_relative(source) else source, target)
+        for source, target in parts
+    ]
+    text = json.dumps([base, *named])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

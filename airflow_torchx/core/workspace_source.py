@@ -37,6 +37,11 @@ def is_url(source: str) -> bool:
     return "://" in source
 
 
+def is_relative(source: str) -> bool:
+    """Tell whether a source is a path that says not where it starts."""
+    return not is_url(source) and not source.startswith(("/", "~"))
+
+
 def shown(source: str) -> str:
     """Return a source without what may be secret in it: user, password and query of a URL."""
     return "::".join(_shown_url(url) for url in source.split("::")) if is_url(source) else source

@@ -35,7 +35,8 @@ def build(
         spec: what to build.
         context: an uncompressed tar in pieces of any size, with the Dockerfile in it; what it
             raises comes out as it is, and the daemon gives up.
-        on_line: called with every line that the build prints; if it raises, the daemon gives up.
+        on_line: called with every line that the build prints, and with an empty one several times a
+            second while it prints none; if it raises, the daemon gives up.
 
     Raises:
         ImageBuildError: a step failed, and which; or the daemon did not begin.
@@ -54,6 +55,8 @@ def build(
                 tell(lines.flush())
                 raise _failed(spec, log, event)
             text = _text(event)
+            if not event:
+                on_line("")
             if text.startswith(CLASSIC_NOISE):  # also where a command has not ended its line
                 tell(lines.flush())
             tell(lines.feed(text))

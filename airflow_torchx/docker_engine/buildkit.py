@@ -72,7 +72,8 @@ def build(
         spec: what to build. A secret that a step prints is masked.
         context: an uncompressed tar in pieces of any size, with the Dockerfile in it; what it
             raises comes out as it is, and the daemon gives up.
-        on_line: called with every line that the build prints; if it raises, the daemon gives up.
+        on_line: called with every line that the build prints, and with an empty one several times a
+            second while it prints none; if it raises, the daemon gives up.
         path: folders to look for a docker command line, like PATH; None for PATH itself.
 
     Raises:
@@ -100,7 +101,9 @@ def build(
                 fix="Check that program, and that build arguments and labels are not very long.",
             ) from error
         with child.ending(process):
-            child.converse(process, _packed(context), lambda text: tell(lines.feed(text)))
+            child.converse(
+                process, _packed(context), lambda text: tell(lines.feed(text) if text else [""])
+            )
         tell(lines.flush())
         image_id = id_file.read_text().strip() if id_file.exists() else ""
     if process.returncode or not image_id:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _BLOCK_BYTES: Final = 65_536
+#: Between two looks at whether to go on.
+_TICK_S: Final = 0.2
 
 
 def start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -57,7 +59,8 @@ def converse(
     Args:
         process: made by `start`.
         pieces: its input; none of them empty. Dropped where the process stops reading.
-        on_text: called with what it prints, in pieces of any size.
+        on_text: called with what it prints, in pieces of any size, and with nothing several times a
+            second while it prints none.
     """
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None  # noqa: S101 - both are pipes
@@ -69,7 +72,9 @@ def converse(
         selector.register(stdin, selectors.EVENT_WRITE)
         selector.register(stdout, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select():
+            if not (ready := selector.select(_TICK_S)):
+                on_text("")
+            for key, _ in ready:
                 if key.fileobj is stdout:
                     if not (block := os.read(stdout.fileno(), _BLOCK_BYTES)):
                         stdin.close()

@@ -97,13 +97,7 @@ class LogStream:
     def close(self) -> None:
         """End the log, also while another thread waits for its next chunk. Idempotent."""
         self._is_closed = True
-        try:
-            self._raw.shutdown()
-        except (OSError, RuntimeError, ValueError):
-            # Over ssh:// the socket is a pipe to a process, which ends when it is closed.
-            # Otherwise the daemon was first, and nobody waits.
-            if (sock := getattr(self._raw.connection, "sock", None)) is not None:
-                sock.close()
+        shut(self._raw)
         self._raw.close()
 
     def _next(self, blocks: Iterator[bytes]) -> bytes:
@@ -132,6 +126,17 @@ class LogStream:
     def _plain(self) -> Iterator[bytes]:
         while block := self._raw.read1(_BLOCK_BYTES):
             yield block
+
+
+def shut(raw: HTTPResponse) -> None:
+    """End a response for the thread that reads it; it is not closed yet."""
+    try:
+        raw.shutdown()
+    except (OSError, RuntimeError, ValueError):
+        # Over ssh:// the socket is a pipe to a process, which ends when it is closed. Otherwise the
+        # daemon was first, and nobody waits.
+        if (sock := getattr(raw.connection, "sock", None)) is not None:
+            sock.close()
 
 
 def _size(line: bytes) -> int:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.stream import shut
+from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
 _MB: Final = 1_000_000
 _PROGRESS_S: Final = 1.0
+#: Between two looks at whether to go on.
+_TICK_S: Final = 0.2
+_MOST_WAITING: Final = 1000
 _PRESENT: Final = ("Already exists", "Layer already exists", "Mounted from")
 _DONE: Final = ("Pull complete", "Pushed", *_PRESENT)
 #: From here on the numbers of a layer are about something else than its transfer.
@@ -98,7 +105,8 @@ def follow(
     told_s = time.monotonic()
     with closing(events):
         for event in events:
-            progress.add(event)
+            if event:
+                progress.add(event)
             if time.monotonic() >= told_s + _PROGRESS_S:
                 told_s = time.monotonic()
                 on_progress(str(progress))
@@ -134,7 +142,9 @@ def read_events(
     what: str,
     url: str,
 ) -> Generator[Mapping[str, Any]]:
-    """Yield the events of a transfer; closing the iterator ends it.
+    """Yield the events of a transfer, and an empty one now and then while there is none.
+
+    So whoever reads them can leave several times a second, which ends the transfer.
 
     Args:
         response: of `post`.
@@ -144,14 +154,46 @@ def read_events(
     Raises:
         EngineUnreachableError: the connection broke before the daemon ended the transfer.
     """
-    try:
-        lines = response.iter_lines()
-        while True:
-            with asking(what, url):
-                line = next(lines, None)
-                event = json.loads(line) if line else {}
-            if line is None:
+    # A read that times out in the middle of a line cannot be taken up again, so a thread waits.
+    found: Queue[Mapping[str, Any] | EngineError | None] = Queue(_MOST_WAITING)
+    left = threading.Event()
+
+    def hand(event: Mapping[str, Any] | EngineError | None) -> None:
+        while not left.is_set():
+            with suppress(Full):
+                found.put(event, timeout=_TICK_S)
                 return
-            yield event
+
+    def read() -> None:
+        try:
+            with asking(what, url):
+                for line in response.iter_lines():
+                    hand(json.loads(line) if line else {})
+            hand(None)
+        except EngineError as error:
+            hand(error)
+
+    reader = threading.Thread(target=read, name="docker-events", daemon=True)
+    reader.start()
+    try:
+        yield from _taken(found)
     finally:
+        left.set()
+        shut(response.raw)
+        reader.join()
         response.close()
+
+
+def _taken(
+    found: Queue[Mapping[str, Any] | EngineError | None],
+) -> Generator[Mapping[str, Any]]:
+    while True:
+        try:
+            event = found.get(timeout=_TICK_S)
+        except Empty:
+            event = {}
+        if event is None:
+            return
+        if isinstance(event, EngineError):
+            raise event
+        yield event

@@ -10,6 +10,7 @@ from airflow_torchx.core.plan_text import render
 if TYPE_CHECKING:
     from airflow_torchx.core.options import Opts
     from airflow_torchx.core.plan import JobPlan
+    from airflow_torchx.core.workspace import Place
     from airflow_torchx.specs import AppDef
 
 
@@ -21,11 +22,13 @@ class AppDryRunInfo:
         request: every container, decided.
         app: the app that was planned.
         cfg: its run options, with defaults.
+        place: where relative sources of its workspaces lie; None for the current folder.
     """
 
     request: JobPlan
     app: AppDef
     cfg: Opts
+    place: Place | None = None
 
     def __repr__(self) -> str:
         return render(self.request)

@@ -13,7 +13,7 @@ from airflow_torchx.core import labels
 from airflow_torchx.core.options import DEFAULT_NETWORK, Opts
 from airflow_torchx.core.plan import plan
 from airflow_torchx.core.preflight import checked_options
-from airflow_torchx.core.workspace import with_workspace
+from airflow_torchx.core.workspace import Place, with_workspace
 from airflow_torchx.engine import Engine
 from airflow_torchx.errors import LaunchInterruptedError
 from airflow_torchx.parallel import Stopped
@@ -88,6 +88,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         app_id: str | None = None,
         private_env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        place: Place | None = None,
     ) -> AppDryRunInfo:
         """Decide what a launch would do; creates nothing and does not change ``app``.
 
@@ -100,22 +101,25 @@ class DockerScheduler(DockerWorkspaceMixin):
             app_id: id of the app; None for ``{name}-{random}``.
             private_env: environment of every replica whose values are never shown.
             labels: labels to add to every container.
+            place: where relative sources of workspaces lie; None for the current folder.
 
         Raises:
             InvalidAppError: with everything that is wrong with the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
         opts = checked_options(app, cfg, None)
-        roles, notes = self._preview(app.roles, opts)
+        roles, notes = self._preview(app.roles, opts, place)
         seen = replace(app, roles=roles)
         launch = new_launch(self, seen, opts, app_id=app_id, private_env=private_env, labels=labels)
-        return AppDryRunInfo(replace(plan(seen, opts, launch), workspaces=notes), app, opts)
+        request = replace(plan(seen, opts, launch), workspaces=notes)
+        return AppDryRunInfo(request, app, opts, place)
 
     def build(
         self,
         app: AppDef,
         cfg: Mapping[str, object] | Opts | None = None,
         *,
+        place: Place | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> AppDef:
         """Return an app whose workspaces have become images, and were pushed to ``image_repo``.
@@ -123,6 +127,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         Args:
             app: the app.
             cfg: run options.
+            place: where relative sources lie; None for the current folder.
             should_stop: asked several times a second.
 
         Raises:
@@ -134,7 +139,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             Stopped: ``should_stop`` returned True.
         """
         opts = checked_options(app, cfg, jobs.survey(self.engine, app))
-        return replace(app, roles=self._built(app.roles, opts, should_stop))
+        return replace(app, roles=self._built(app.roles, opts, place, should_stop))
 
     def schedule(
         self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
@@ -156,7 +161,12 @@ class DockerScheduler(DockerWorkspaceMixin):
             LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
         """
         try:
-            app = self.build(dryrun_info.app, dryrun_info.cfg, should_stop=should_stop)
+            app = self.build(
+                dryrun_info.app,
+                dryrun_info.cfg,
+                place=dryrun_info.place,
+                should_stop=should_stop,
+            )
         except Stopped as why:
             what = f"app {dryrun_info.request.app_id!r} was told to stop before it was launched."
             raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why

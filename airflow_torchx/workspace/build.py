@@ -55,7 +55,12 @@ class ImageBuilder:
     should_stop: Callable[[], bool] = lambda: False
 
     def recipe(
-        self, base: str, base_id: str, parts: Sequence[tuple[str, str]], folders: Sequence[Project]
+        self,
+        base: str,
+        base_id: str,
+        parts: Sequence[tuple[str, str]],
+        folders: Sequence[Project],
+        place: core.Place,
     ) -> core.Recipe:
         """Read a workspace, and return what its image will be made of; changes nothing.
 
@@ -64,6 +69,7 @@ class ImageBuilder:
             base_id: its id.
             parts: source and target of each part, as the user gave them.
             folders: where they lie on this host.
+            place: where relative sources lie.
 
         Raises:
             WorkspaceError: it cannot be read, is empty, or is too large.
@@ -84,7 +90,7 @@ class ImageBuilder:
             base=base,
             directory=core.directory(self._detail(base_id)),
             entries=hashed.entries,
-            workspace_id=core.workspace_id(parts, base),
+            workspace_id=core.workspace_id(parts, base, place),
             dockerfile=hashed.dockerfile,
             build_args=args,
             target=self.opts.target,
@@ -124,11 +130,13 @@ class ImageBuilder:
             ImagePushError: it cannot be pushed; the image keeps the names it had.
         """
         images = self.engine.images
+        is_new = self.engine.find_image(name) is None
         if images.is_published(name):
+            if is_new:
+                images.tag(local, name)
             self.report.tell(f"image {name} is in its registry: nothing to push")
             return name
         self.report.step(f"pushing image {name}")
-        is_new = self.engine.find_image(name) is None
         images.tag(local, name)
         try:
             images.push(name, self._moved(f"pushing image {name}"))
@@ -148,9 +156,14 @@ class ImageBuilder:
 
     def _make_once(self, recipe: core.Recipe) -> str:
         """Make an image unless somebody else does; this host makes one of a workspace at a time."""
-        key = f"{self.engine.info().id}\0{recipe.workspace_id}"
+        daemon = self.engine.info().id
+        key = f"{daemon}\0{recipe.workspace_id}"
         tag = core.local_tag(recipe.key)
-        with host_lock.held("workspace", key, should_stop=self.should_stop) as locked:
+        with (
+            host_lock.held("workspace", key, should_stop=self.should_stop) as locked,
+            # Another workspace may have the same content: two images of one name, one of them lost.
+            host_lock.held("image", f"{daemon}\0{recipe.key}", should_stop=self.should_stop),
+        ):
             if self.find(recipe):
                 self.report.tell(f"workspace image {tag}: somebody else has just built it")
                 return tag
@@ -223,7 +236,8 @@ class ImageBuilder:
         def moved(line: str) -> None:
             if self.should_stop():
                 raise Stopped
-            self.report.move(f"{what}: {line}")
+            if line:
+                self.report.move(f"{what}: {line}")
 
         return moved
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from airflow_torchx import images
 from airflow_torchx.core.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.options import Opts
+from airflow_torchx.core.workspace import Place
 from airflow_torchx.core.workspace_source import parse_workspace
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, Problem
-from airflow_torchx.progress import counted, reporter, size
+from airflow_torchx.progress import LogReport, counted, reporter, size
 from airflow_torchx.workspace.build import ImageBuilder
 from airflow_torchx.workspace.source import find_filesystem, opened
 
@@ -126,7 +127,7 @@ class DockerWorkspaceMixin:
             InvalidAppError: an option is wrong.
         """
         opts = replace(Opts.parse(cfg), image_repo=None)
-        return _updated(role, self._image(role.image, workspace, opts, _never))
+        return _updated(role, self._image(role.image, workspace, opts, _here(), _never))
 
     def build_workspaces(
         self, roles: Sequence[Role], cfg: Mapping[str, object] | Opts | None = None
@@ -138,7 +139,7 @@ class DockerWorkspaceMixin:
         Raises:
             AirflowTorchXError: as `build_workspace_and_update_role` does.
         """
-        return self._built(roles, replace(Opts.parse(cfg), image_repo=None), _never)
+        return self._built(roles, replace(Opts.parse(cfg), image_repo=None), _here(), _never)
 
     def dryrun_push_images(
         self, app: AppDef, cfg: Mapping[str, object] | Opts | None = None
@@ -180,7 +181,11 @@ class DockerWorkspaceMixin:
                 builder.push(local, f"{repo}:{tag}")
 
     def _built(
-        self, roles: Iterable[Role], opts: Opts, should_stop: Callable[[], bool]
+        self,
+        roles: Iterable[Role],
+        opts: Opts,
+        place: Place | None,
+        should_stop: Callable[[], bool],
     ) -> list[Role]:
         """Return roles with the images of their workspaces, built and pushed as options say."""
         made: dict[tuple[str, frozenset[tuple[str, str]]], str] = {}
@@ -191,7 +196,9 @@ class DockerWorkspaceMixin:
                 continue
             same = (role.image, frozenset(role.workspace.projects.items()))
             if same not in made:
-                made[same] = self._image(role.image, role.workspace, opts, should_stop)
+                made[same] = self._image(
+                    role.image, role.workspace, opts, place or _here(), should_stop
+                )
             built.append(_updated(role, made[same]))
         return built
 
@@ -200,6 +207,7 @@ class DockerWorkspaceMixin:
         base: str,
         workspace: str | Mapping[str, str] | Workspace,
         opts: Opts,
+        place: Place,
         should_stop: Callable[[], bool],
     ) -> str:
         parts = parse_workspace(workspace)
@@ -210,23 +218,27 @@ class DockerWorkspaceMixin:
             builder = ImageBuilder(
                 engine=self.engine, opts=opts, report=report, should_stop=should_stop
             )
-            with self._opened(parts, opts) as folders:
+            with self._opened(parts, opts, place) as folders:
                 base_id = self.engine.find_image(base) or base
-                return builder.ensure(builder.recipe(base, base_id, parts, folders))
+                return builder.ensure(builder.recipe(base, base_id, parts, folders, place))
 
-    def _preview(self, roles: Sequence[Role], opts: Opts) -> tuple[list[Role], tuple[str, ...]]:
+    def _preview(
+        self, roles: Sequence[Role], opts: Opts, place: Place | None
+    ) -> tuple[list[Role], tuple[str, ...]]:
         """Return the roles with the images that their workspaces would get, and what that takes."""
         seen, notes = [], []
         for role in roles:
             if not role.workspace:
                 seen.append(role)
                 continue
-            image, note = self._foreseen(role, role.workspace, opts)
+            image, note = self._foreseen(role, role.workspace, opts, place or _here())
             seen.append(replace(role, image=image, workspace=None))
             notes.append(f"role {role.name}: {note}")
         return seen, tuple(notes)
 
-    def _foreseen(self, role: Role, workspace: Workspace, opts: Opts) -> tuple[str, str]:
+    def _foreseen(
+        self, role: Role, workspace: Workspace, opts: Opts, place: Place
+    ) -> tuple[str, str]:
         parts = parse_workspace(workspace)
         try:
             base_id = self.engine.find_image(role.image)
@@ -234,9 +246,10 @@ class DockerWorkspaceMixin:
             return role.image, "the workspace image is not known: no daemon answers"
         if base_id is None:
             return role.image, f"the workspace image is not known before {role.image} is pulled"
-        with reporter(quiet=True, terminal=False) as report, self._opened(parts, opts) as folders:
+        report = LogReport(quiet=True)
+        with self._opened(parts, opts, place) as folders:
             builder = ImageBuilder(engine=self.engine, opts=opts, report=report)
-            recipe = builder.recipe(role.image, base_id, parts, folders)
+            recipe = builder.recipe(role.image, base_id, parts, folders, place)
             files = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
             is_there = builder.find(recipe) is not None
         image = f"{opts.image_repo or WORKSPACE_REPOSITORY}:{recipe.key}"
@@ -245,14 +258,18 @@ class DockerWorkspaceMixin:
         return image, f"to be built over {role.image} ({files})"
 
     def _opened(
-        self, parts: Sequence[tuple[str, str]], opts: Opts
+        self, parts: Sequence[tuple[str, str]], opts: Opts, place: Place
     ) -> AbstractContextManager[tuple[Project, ...]]:
         return opened(
             parts,
-            relative_to=Path.cwd(),
+            relative_to=Path(place.folder),
             filesystem=self._filesystem,
             max_bytes=opts.max_context_mb * _MIB,
         )
+
+
+def _here() -> Place:
+    return Place(str(Path.cwd()), str(Path.cwd()))
 
 
 def _never() -> bool:

@@ -133,10 +133,10 @@ def _end(process: subprocess.Popen[bytes], folder: str) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    wait_until(lambda: not _processes(folder))
+    wait_until(lambda: not processes(folder))
 
 
-def _processes(word: str) -> list[int]:
+def processes(word: str) -> list[int]:
     """Return the processes of this host that have a word in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):

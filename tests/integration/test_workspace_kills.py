@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.core import labels
-from airflow_torchx.core.workspace import workspace_id
+from airflow_torchx.core.workspace import Place, workspace_id
 from airflow_torchx.core.workspace_source import parse_workspace
 from airflow_torchx.parallel import Stopped
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
 from tests.conftest import BUSYBOX
-from tests.integration.second_daemon import wait_until
+from tests.integration.second_daemon import processes, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +72,8 @@ class Bench:
         self.folder = folder
         self.base = f"{word}:base"
         self._word = word
-        self._id = workspace_id(parse_workspace(str(folder)), BUSYBOX)
+        self._step = f"{word}-step"
+        self._id = workspace_id(parse_workspace(str(folder)), BUSYBOX, Place("", ""))
 
     @contextlib.contextmanager
     def started(self, asks: int) -> Iterator[subprocess.Popen[str]]:
@@ -106,15 +107,19 @@ class Bench:
         rows = self.engine.images.rows({labels.WORKSPACE: self._id})
         return [tag for row in rows for tag in row.tags or [row.id]]
 
-    def write_dockerfile(self, command: str) -> None:
-        """Have the image built by a Dockerfile, with this command as its first step."""
+    def write_dockerfile(self, command: str, flags: str = "") -> None:
+        """Have the image of one file built by a Dockerfile, with this command as its first step."""
         held = self.engine.images.prepare(BUSYBOX, self._word, {labels.APP_ID: self._word})
         slow = tarfile.TarInfo("slow").tobuf() + bytes(2 * tarfile.BLOCKSIZE)
         self.engine.images.put_files(held, [slow])
         self.engine.images.commit(held, self.base, "/")
         self.engine.images.tag(self.base, f"{self._word}:slow")
         self.engine.remove(held)
-        text = f"FROM {self.base}\nRUN [ ! -e /slow ] || {command}\nCOPY . .\n"
+        for path in list(self.folder.iterdir())[1:]:
+            path.unlink()
+        # The shell, whose command line has the word, stays: the command is not its last one.
+        step = f"RUN {flags} [ ! -e /slow ] || {{ : {self._step}; {command}; :; }}"
+        text = f"FROM {self.base}\n{step}\nCOPY . .\n"
         self.folder.joinpath("Dockerfile.torchx").write_text(text)
 
     def hurry(self) -> None:
@@ -123,7 +128,7 @@ class Bench:
 
     def is_running(self) -> bool:
         """Tell whether the command of the Dockerfile runs."""
-        return any(row.state == "running" for row in self.containers())
+        return bool(processes(self._step))
 
     def clean(self) -> None:
         """Remove what was made."""
@@ -206,7 +211,7 @@ def test_two_processes(bench: Bench) -> None:
 
     (image,) = bench.images()
     assert all(text.endswith(f"\n{image}\n") for text in said)
-    assert "\nbuilt workspace image" in said[0]
+    assert f"built workspace image {image}" in said[0]
     assert "somebody else has just built it" in said[1]
     assert [] == bench.containers()
 
@@ -220,13 +225,14 @@ def test_stopped_while_sending(bench: Bench) -> None:
     assert [] == bench.images()
 
 
+@pytest.mark.parametrize("flags", ["", "--mount=type=tmpfs,target=/x"], ids=["classic", "buildkit"])
 @pytest.mark.parametrize("command", ["sleep 600", "while echo; do sleep 0.1; done"])
-def test_stopped_in_a_step(bench: Bench, command: str) -> None:
+def test_stopped_in_a_step(bench: Bench, command: str, flags: str) -> None:
     """Whether the step prints something or not; the daemon ends it."""
-    bench.write_dockerfile(command)
+    bench.write_dockerfile(command, flags)
 
     with pytest.raises(Stopped):
         bench.build(bench.is_running)
 
-    wait_until(lambda: not bench.containers())
+    wait_until(lambda: not bench.is_running() and not bench.containers())
     assert [] == bench.images()

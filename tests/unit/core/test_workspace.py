@@ -271,15 +271,25 @@ def test_a_workspace_is_for_roles_without_one() -> None:
     assert app == workspace.with_workspace(app, None) == workspace.with_workspace(app, "")
 
 
-def test_relative_folders_are_taken_from_one_folder() -> None:
-    """Not those that are absolute, a home, or a URL."""
-    sources = ["code", "./x", "/abs", "~/home", "s3://bucket/x"]
-    projects = {source: str(index) for index, source in enumerate(sources)}
-    app = AppDef("app", [Role("a", "x", workspace=Workspace(projects)), Role("b", "x")])
+def test_a_workspace_is_the_same_wherever_its_folder_lies() -> None:
+    """Airflow checks each version of a bundle out into a folder of its own."""
+    parts = [("code", ""), ("./x", "y")]
+    here, there = workspace.Place("/v1/dags", "dags"), workspace.Place("/v2/dags", "dags")
 
-    first, second = workspace.anchored(app, "/dags").roles
+    known = workspace.workspace_id(parts, "base", here)
 
-    expected = ["/dags/code", "/dags/./x", "/abs", "~/home", "s3://bucket/x"]
-    assert first.workspace is not None
-    assert expected == [*first.workspace.projects]
-    assert second.workspace is None
+    assert known == workspace.workspace_id(parts, "base", there)
+    assert known != workspace.workspace_id(parts, "base", workspace.Place("/v1/dags", "other"))
+    assert known != workspace.workspace_id(parts, "other", here)
+    assert known != workspace.workspace_id(parts[:1], "base", here)
+
+
+@pytest.mark.parametrize("source", ["/abs", "~/home", "s3://bucket/x"])
+def test_a_source_that_says_where_it_is_needs_no_place(source: str) -> None:
+    """An absolute path, a home, a URL."""
+    known = {
+        workspace.workspace_id([(source, "")], "base", workspace.Place("/x", name))
+        for name in ("a", "b")
+    }
+
+    assert 1 == len(known)
