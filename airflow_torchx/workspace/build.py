@@ -16,6 +16,7 @@ from airflow_torchx.core import workspace as core
 from airflow_torchx.core.dockerfile import why_buildkit
 from airflow_torchx.core.images import BuildSpec, ImageDetail
 from airflow_torchx.core.workspace_source import shown
+from airflow_torchx.docker_engine.ignore import IGNORE_FILE
 from airflow_torchx.errors import EngineConflictError, EngineError, WorkspaceError
 from airflow_torchx.parallel import Stopped
 from airflow_torchx.progress import counted, size
@@ -212,7 +213,7 @@ class ImageBuilder:
                 secrets=secrets_,
                 buildkit=why_buildkit(dockerfile.decode("utf-8", "replace"), secrets_),
             ),
-            tar_stream(recipe.entries, extra={path: dockerfile}, on_bytes=moved),
+            tar_stream(recipe.entries, extra=_extra(recipe, path, dockerfile), on_bytes=moved),
             self._moved("building"),
         )
 
@@ -243,3 +244,16 @@ class ImageBuilder:
 
     def _detail(self, image_id: str) -> ImageDetail:
         return self.engine.images.inspect(image_id) or ImageDetail(id=image_id)
+
+
+def _extra(recipe: core.Recipe, path: str, dockerfile: bytes) -> dict[str, bytes]:
+    """Return what the context has besides the files: a Dockerfile that is none of them.
+
+    The Engine takes it out of the context again if ``.dockerignore`` says so, as it does for files
+    that the docker command line sends although they are ignored.
+    """
+    paths = {entry.path for entry in recipe.entries}
+    if path in paths:
+        return {path: dockerfile}
+    ignore = {} if IGNORE_FILE in paths else {IGNORE_FILE: f"{IGNORE_FILE}\n{path}\n".encode()}
+    return {path: dockerfile, **ignore}
