@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_torchx.errors import WorkspaceError
-from airflow_torchx.specs import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_torchx.specs import Workspace
 
 
 def parse_workspace(
@@ -25,9 +26,9 @@ def parse_workspace(
     Raises:
         WorkspaceError: it is none of these, or a target lies outside the workspace.
     """
-    if isinstance(value, Workspace):
-        value = value.projects
-    elif isinstance(value, str):
+    # TorchX's own Workspace has them as well.
+    value = getattr(value, "projects", value)
+    if isinstance(value, str):
         value = _mapping(value)
     return tuple(_parts({} if value is None else value))
 
