@@ -3,13 +3,18 @@
 * AirflowTorchXError
   + InvalidAppError          the app or its options cannot be run as they are
   + ComponentError           no such component, or arguments it does not take
+  + FunctionError            a function cannot run in a container, or an argument cannot get there
+  + ConditionError           what is waited for can never be, or contradicts itself
   + WorkspaceError           the workspace cannot be read, is empty, or is too large
   + AppExistsError           an app with this id is already on the daemon
   + AppNotFoundError         no app, role or replica of that name on the daemon
   + LaunchError              a replica could not be created or started; nothing was left behind
   + LaunchInterruptedError   the launch was told to stop; nothing was left behind
   + AppFailedError           the app ran and failed
+    - OutOfMemoryError       the replica that failed first was killed for want of memory
+    - ReplicaLostError       the container of the replica that failed first is gone
   + AppCancelledError        the app was cancelled before it ended
+  + WorkerShutdownError      the worker of the task ends; the app goes on
   + ResultError              the app succeeded, but its result cannot be read
   + WaitTimeoutError         the app is still running, and the caller's patience is over
   + EngineError              the Docker Engine refused a request
@@ -106,6 +111,14 @@ class ComponentError(AirflowTorchXError, ValueError):
     """No component has that name, or it does not take these arguments."""
 
 
+class FunctionError(AirflowTorchXError, ValueError):
+    """A function cannot run in a container, or an argument of it cannot get there."""
+
+
+class ConditionError(AirflowTorchXError, ValueError):
+    """What is waited for can never be, or contradicts itself."""
+
+
 class AppExistsError(AirflowTorchXError):
     """An app with this id is already on the daemon; nothing was created."""
 
@@ -173,8 +186,20 @@ class AppFailedError(AirflowTorchXError):
         super().__init__(card)
 
 
+class OutOfMemoryError(AppFailedError):
+    """The app failed: the replica that failed first was killed because it needed more memory."""
+
+
+class ReplicaLostError(AppFailedError):
+    """The app failed, and nobody knows why: the container of a replica is gone from the daemon."""
+
+
 class AppCancelledError(AirflowTorchXError):
     """The app was cancelled before it ended."""
+
+
+class WorkerShutdownError(AirflowTorchXError):
+    """The worker of the task is shut down, and the app goes on: the next try takes it over."""
 
 
 class ResultError(AirflowTorchXError):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
+import os
+import platform
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -33,7 +37,8 @@ def held(
     """Hold this host's lock for a thing, as far as that can be had, and tell whether it was.
 
     The folder is open to all users and not sticky: where ``fs.protected_regular`` is on, a file of
-    somebody else in a sticky folder such as /tmp cannot be opened for locking.
+    somebody else in a sticky folder such as /tmp cannot be opened for locking. A link in its place
+    is not followed: whoever put it there would choose which folder of ours is opened to all.
 
     Args:
         kind: what kind of thing it is, for people who look at the folder.
@@ -44,13 +49,11 @@ def held(
     Raises:
         Stopped: ``should_stop`` returned True.
     """
-    folder = Path(tempfile.gettempdir()) / "airflow-torchx"
+    folder = _folder()
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     lock = filelock.FileLock(folder / f"{kind}-{digest}.lock", mode=0o666)
     try:
-        folder.mkdir(exist_ok=True)
-        with contextlib.suppress(PermissionError):
-            folder.chmod(0o777)
+        _open_to_all(folder)
         _acquire(lock, timeout_s, should_stop)
     except (OSError, filelock.Timeout) as why:
         _log.debug("no lock on %s (%s): going on without it", folder, why)
@@ -60,6 +63,34 @@ def held(
         yield True
     finally:
         lock.release()
+
+
+def scope() -> str:
+    """Return a word that all processes have in common which these locks hold apart, and no others.
+
+    Not all of a host do: with TMPDIR, or with PrivateTmp of systemd, some have a folder of their
+    own. And two hosts may have one name.
+    """
+    try:
+        status = _folder().stat()
+        place = f"{status.st_dev}\0{status.st_ino}"
+    except OSError:
+        place = ""
+    return hashlib.sha256(f"{platform.node()}\0{place}".encode()).hexdigest()[:8]
+
+
+def _folder() -> Path:
+    return Path(tempfile.gettempdir()) / "airflow-torchx"
+
+
+def _open_to_all(folder: Path) -> None:
+    """Make the folder of the locks; it is opened to all by whoever owns it."""
+    folder.mkdir(exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if status.st_uid == os.geteuid():
+        folder.chmod(0o777)
 
 
 def _acquire(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import images, network
 from airflow_torchx.core import labels
 from airflow_torchx.core.identity import cancelled_name, is_cancelled_name
+from airflow_torchx.core.option_values import seconds
 from airflow_torchx.core.plan_text import redact, secret_values
-from airflow_torchx.core.preflight import Surroundings
 from airflow_torchx.core.state import (
     describe,
     exit_code,
@@ -31,15 +30,15 @@ from airflow_torchx.errors import (
     LaunchInterruptedError,
 )
 from airflow_torchx.parallel import Stopped, each
-from airflow_torchx.specs import BindMount, is_terminal
+from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from airflow_torchx.core.containers import ContainerRow, ContainerSpec, EngineInfo
+    from airflow_torchx.core.containers import ContainerRow, ContainerSpec
     from airflow_torchx.core.plan import JobPlan
     from airflow_torchx.engine import Engine
-    from airflow_torchx.specs import AppDef, DescribeAppResponse, ListAppResponse
+    from airflow_torchx.specs import DescribeAppResponse, ListAppResponse
 
 _log = logging.getLogger(__name__)
 
@@ -48,24 +47,6 @@ DEFAULT_GRACE_S: Final = 10.0
 _REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
 # A launch that runs at the same time may start a container after it was told to stop.
 _CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
-
-
-def survey(engine: Engine, app: AppDef, *, info: EngineInfo | None = None) -> Surroundings:
-    """Look up what preflight needs to know of the daemon and its host; changes nothing."""
-    info = info or engine.info()
-    sources = {
-        mount.src_path
-        for role in app.roles
-        for mount in role.mounts
-        if isinstance(mount, BindMount)
-    }
-    return Surroundings(
-        engine=info,
-        absent_images=images.absent(engine, {role.image for role in app.roles if role.image}),
-        absent_paths=frozenset(
-            source for source in sources if info.is_local and not Path(source).exists()
-        ),
-    )
 
 
 def launch(
@@ -101,7 +82,7 @@ def launch(
     except _ReplicaError as failed:
         unanswered = isinstance(failed.why, EngineUnreachableError)
         left = _undo(engine, plan, ids, unanswered=unanswered)
-        raise _explained(engine, plan, failed, left) from failed.why
+        raise _explained(engine, plan, failed, left) from _shown(failed.why, plan)
     except BaseException:
         _undo(engine, plan, ids)
         raise
@@ -152,7 +133,7 @@ def _undo(
     try:
         each(engine.remove, list(ids.values()))
         if ids or unanswered:
-            each(lambda row: engine.remove(row.id), _of_launch(engine, plan))
+            each(lambda row: engine.remove(row.id), _of_launch(engine, plan.app_id, plan.launch_id))
     except EngineError as why:
         _log.warning("cannot undo the launch of app %s: %s", plan.app_id, why)
         return tuple(spec.name for spec in plan.containers)
@@ -171,6 +152,11 @@ def _explained(
     replica = f"{failed.spec.role}/{failed.spec.replica}"
     text = redact(str(failed.why), secret_values(plan))
     return LaunchError(plan.app_id, replica, text, left=left)
+
+
+def _shown(why: EngineError, plan: JobPlan) -> EngineError | None:
+    """Return what a traceback may show as the cause: None if the Engine's words hold a secret."""
+    return why if redact(str(why), secret_values(plan)) == str(why) else None
 
 
 def observe(
@@ -245,24 +231,25 @@ def delete(engine: Engine, app_id: str) -> None:
     each(lambda row: engine.remove(row.id), _rows(engine, app_id))
 
 
-def abandon(engine: Engine, plan: JobPlan, *, grace_s: float, keep: bool) -> None:
-    """Stop what one launch left running, and remove it unless it is to be kept.
-
-    Safe at any time: it touches only containers of this launch, and there may be none.
+def abandon(
+    engine: Engine, app_id: str, launch_id: str, *, grace_s: float, keep: bool = False
+) -> None:
+    """Stop what this launch left running, and remove it unless it is kept; safe at any time.
 
     Args:
         engine: the daemon.
-        plan: what was launched.
+        app_id: the app.
+        launch_id: the word on the containers of the launch.
         grace_s: seconds between SIGTERM and SIGKILL.
-        keep: leave the stopped containers for a look.
+        keep: leave the stopped containers.
     """
-    if not _of_launch(engine, plan):
+    if not _of_launch(engine, app_id, launch_id):
         return
-    _log.info("stopping app %s, which may take %g s", plan.app_id, grace_s)
-    cancel(engine, plan.app_id, grace_s=grace_s)
+    _log.info("stopping app %s, which may take %g s", app_id, grace_s)
+    cancel(engine, app_id, grace_s=grace_s)
     if not keep:
-        delete(engine, plan.app_id)
-    _log.info("app %s is stopped, its containers are %s", plan.app_id, "kept" if keep else "gone")
+        delete(engine, app_id)
+    _log.info("app %s is stopped, its containers are %s", app_id, "kept" if keep else "gone")
 
 
 def not_found(app_id: str) -> AppNotFoundError:
@@ -277,8 +264,8 @@ def _rows(engine: Engine, app_id: str) -> tuple[ContainerRow, ...]:
     return engine.rows({labels.APP_ID: app_id})
 
 
-def _of_launch(engine: Engine, plan: JobPlan) -> tuple[ContainerRow, ...]:
-    return engine.rows({labels.APP_ID: plan.app_id, labels.LAUNCH: plan.launch_id})
+def _of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[ContainerRow, ...]:
+    return engine.rows({labels.APP_ID: app_id, labels.LAUNCH: launch_id})
 
 
 def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
@@ -286,8 +273,10 @@ def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
 
 
 def _grace(rows: Iterable[ContainerRow]) -> float:
-    written = [row.labels[labels.STOP_GRACE] for row in rows if labels.STOP_GRACE in row.labels]
-    return float(written[0]) if written else DEFAULT_GRACE_S
+    for row in rows:
+        with contextlib.suppress(KeyError, ValueError):  # anybody can write a label
+            return seconds(row.labels[labels.STOP_GRACE])
+    return DEFAULT_GRACE_S
 
 
 def _mark(engine: Engine, row: ContainerRow) -> None:

@@ -13,14 +13,19 @@ from airflow_torchx.core import labels
 from airflow_torchx.core.containers import LogQuery
 from airflow_torchx.core.logs import LineReader
 from airflow_torchx.core.state import place_of
-from airflow_torchx.errors import AppNotFoundError, EngineNotFoundError
+from airflow_torchx.errors import (
+    AppNotFoundError,
+    EngineNotFoundError,
+    InvalidAppError,
+    Problem,
+)
 from airflow_torchx.waiting import Patience, Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from airflow_torchx.core.logs import LogLine
+    from airflow_torchx.core.logs import Cursor, LogLine
     from airflow_torchx.engine import ByteStream, Engine
 
 _ENDED: Final = ("exited", "dead", "removing")
@@ -87,11 +92,12 @@ class ReplicaLog:
         streams: stdout, stderr or both.
         follow: stay until the replica has ended for good. Restarts of the container, and a daemon
             that is away for less than a minute, lose no line and repeat none.
-        tail: only the last this many messages; None for all.
         tail: begin with the last this many messages of what is there; None for all.
+        after: where an earlier reader was; what it had read does not come again.
+        resumable: keep a `cursor`; one that follows always does, and it costs some time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what docker logs can be told, by name
         self,
         engine: Engine,
         container_id: str,
@@ -100,6 +106,8 @@ class ReplicaLog:
         streams: Stream = Stream.COMBINED,
         follow: bool = False,
         tail: int | None = None,
+        after: Cursor | None = None,
+        resumable: bool = False,
     ) -> None:
         self._engine = engine
         self._id = container_id
@@ -107,9 +115,12 @@ class ReplicaLog:
         self._streams = streams
         self._follow = follow
         self._tail = tail
+        self._timestamps = follow or resumable or after is not None
         # The first message read is not always the oldest; a tail knows nothing of what came before.
         self._reader = LineReader(
-            timestamps=follow, start_ns=None if tail is not None else self._span.since_ns or 0
+            timestamps=self._timestamps,
+            after=after,
+            start_ns=None if tail is not None else self._span.since_ns or 0,
         )
         self._closed = threading.Event()
         self._open: ByteStream | None = None
@@ -127,6 +138,11 @@ class ReplicaLog:
             yield from self._once(follow=False)
             yield from self._reader.flush()
 
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where a later reader goes on once this iteration has ended; None for the beginning."""
+        return self._reader.cursor
+
     def close(self) -> None:
         """End the iteration, also while another thread waits for its next line. Idempotent."""
         self._closed.set()
@@ -142,7 +158,7 @@ class ReplicaLog:
                 # read by one more pass that does not wait.
                 yield from self._once(follow=not ended)
                 yield from self._reader.flush()
-                if ended:
+                if ended or self._closed.is_set():
                     return
                 ended = self._is_over()
             if not ended:
@@ -156,7 +172,7 @@ class ReplicaLog:
             since_ns=cursor.time_ns if cursor else self._span.since_ns,
             until_ns=self._span.until_ns,
             follow=follow,
-            timestamps=self._follow,
+            timestamps=self._timestamps,
             tail=None if cursor else self._tail,
         )
         self._open = self._engine.logs(self._id, query)
@@ -173,7 +189,8 @@ class ReplicaLog:
     def _alarm(self, stream: ByteStream) -> threading.Timer:
         """End a stream at the end of the span: the daemon looks at it only when a message comes."""
         until_ns = self._span.until_ns
-        alarm = threading.Timer(((until_ns or 0) - time.time_ns()) / 1e9, stream.close)
+        left_s = min(((until_ns or 0) - time.time_ns()) / 1e9, threading.TIMEOUT_MAX)
+        alarm = threading.Timer(left_s, stream.close)
         alarm.daemon = True
         if until_ns is not None and self._follow:
             alarm.start()
@@ -192,11 +209,17 @@ class ReplicaLog:
 
 
 def lines(log: ReplicaLog, regex: str | None = None) -> Iterator[str]:
-    """Yield every line with its newline, or only those in which ``regex`` matches."""
-    pattern = re.compile(regex) if regex else None
-    for line in log:
-        if pattern is None or pattern.search(line.text):
-            yield f"{line.text}\n"
+    """Return every line with its newline, or only those in which ``regex`` matches.
+
+    Raises:
+        InvalidAppError: ``regex`` is none; at once, not on the first line.
+    """
+    try:
+        pattern = re.compile(regex or "")
+    except re.error as why:
+        problem = Problem("regex", f"{regex!r} is no regular expression: {why}", "mend it")
+        raise InvalidAppError([problem], subject="this log") from None
+    return (f"{line.text}\n" for line in log if pattern.search(line.text))
 
 
 def _nanoseconds(moment: datetime | None) -> int | None:

@@ -59,14 +59,14 @@ def flag(value: object) -> bool:
 
 
 def seconds(value: object) -> float:
-    """Return a number of seconds, 0 or more."""
+    """Return a number of seconds, from 0 to a year: beyond 292 years, Docker takes it for none."""
     try:
         number = math.nan if isinstance(value, bool) else float(cast("str", value))
     except (OverflowError, TypeError, ValueError):
         number = math.nan
-    if math.isfinite(number) and number >= 0:
+    if 0 <= number <= _YEAR_S:
         return number
-    msg = "give a number of seconds, 0 or more"
+    msg = "give a number of seconds, 0 or more, and a year at most"
     raise ValueError(msg)
 
 
@@ -149,7 +149,7 @@ def env(value: object) -> Mapping[str, str]:
     variables = pairs(value)
     bad = [name for name in variables if not is_env_name(name)]
     if bad:
-        msg = f"{bad[0]!r} cannot name an environment variable; it holds '='"
+        msg = f"{shown_env_name(bad[0])!r} cannot name an environment variable; it holds '='"
         raise ValueError(msg)
     return variables
 
@@ -157,6 +157,11 @@ def env(value: object) -> Mapping[str, str]:
 def is_env_name(name: str) -> bool:
     """Tell whether an environment variable can have this name."""
     return bool(name) and "=" not in name and "\0" not in name
+
+
+def shown_env_name(name: str) -> str:
+    """Return the name of a variable for people, without the value that somebody put into it."""
+    return f"{name.partition('=')[0]}=…" if "=" in name else name
 
 
 def labels(value: object) -> Mapping[str, str]:
@@ -193,6 +198,7 @@ def one_of(*words: str) -> Callable[[object], str]:
     return parse
 
 
+_YEAR_S: Final = 366 * 24 * 3600
 # https://docs.docker.com/reference/cli/docker/image/tag/ has the rules.
 _WORD: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST: Final = r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|[a-z0-9-]+(?=:)|\[[0-9a-f:]+\])(?::\d+)?"

@@ -7,6 +7,7 @@ ours. Values may be strings, because a template renders to one.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
@@ -16,7 +17,7 @@ from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 PullPolicy = Literal["always", "if_possible", "missing", "never"]
 FailurePolicy = Literal["fail_fast", "wait_all"]
@@ -115,8 +116,17 @@ class Opts:
             raise InvalidAppError(problems, subject="app with these options")
 
     @classmethod
-    def parse(cls, cfg: Mapping[str, object] | Opts | None) -> Self:
+    def parse(
+        cls,
+        cfg: Mapping[str, object] | Opts | None,
+        defaults: Mapping[str, object] | None = None,
+    ) -> Self:
         """Return the options that a plain mapping means; TorchX's camelCase names are accepted.
+
+        Args:
+            cfg: the options; an `Opts` is returned as it is.
+            defaults: what counts where ``cfg`` says nothing; of mappings, like ``env`` and
+                ``labels``, each key counts by itself.
 
         Raises:
             InvalidAppError: for unknown names, with the nearest known one, and for wrong values.
@@ -126,8 +136,9 @@ class Opts:
         names = {option.name for option in fields(cls)}
         given: dict[str, object] = {}
         problems = []
-        for key, value in cast("Mapping[str, object]", cfg or {}).items():
-            name = re.sub(r"(?<=[a-z])([A-Z])", lambda upper: f"_{upper[1].lower()}", str(key))
+        written = _over(_mapping(cfg), defaults or {})
+        for key, value in written.items():
+            name = _snake_case(key)
             if name in given:
                 what, fix = "it is given twice, in two spellings", f"write {name!r} only"
                 problems.append(Problem(f"options.{name}", what, fix))
@@ -165,6 +176,31 @@ class Opts:
         )
 
 
+def _mapping(cfg: object) -> Mapping[str, object]:
+    if cfg is None or isinstance(cfg, Mapping):
+        return cfg or {}
+    what = f"a {type(cfg).__name__} is not accepted"
+    problem = Problem("options", what, "give a mapping of options to values")
+    raise InvalidAppError([problem], subject="app with these options")
+
+
+def _over(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[str, object]:
+    """Return options over those that count where they say nothing."""
+    named = {_snake_case(key): value for key, value in defaults.items() if value is not None}
+    both = {k: v for k, v in cfg.items() if v is not None or _snake_case(k) not in named}
+    spelled = {_snake_case(key): key for key in both}
+    for name, default in named.items():
+        key = spelled.get(name, name)
+        own = both.setdefault(key, default)
+        if name in _MERGED and isinstance(own, Mapping) and isinstance(default, Mapping):
+            both[key] = {**default, **own}
+    return both
+
+
+def _snake_case(name: object) -> str:
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda upper: f"_{upper[1].lower()}", str(name))
+
+
 def _default(option: Field[Any]) -> object:
     if option.default_factory is not MISSING:
         return option.default_factory()
@@ -172,13 +208,18 @@ def _default(option: Field[Any]) -> object:
 
 
 def _problem(name: str, value: object, expected: str) -> Problem:
-    # A mapping, or what should have been one, may hold a secret: say its type, not its text.
-    plain = isinstance(value, (str, int, float, list, tuple)) and name not in _MAPPINGS
+    # A mapping, or what should have been one, may hold a secret: say its type, not its text. So may
+    # a secret of a build that was written in another form.
+    plain = isinstance(value, (str, int, float, list, tuple)) and name not in _UNSHOWN
+    if name == "image_repo" and "@" in str(value):  # a login in front of the host
+        plain = False
     shown = repr(value) if plain else f"a {type(value).__name__}"
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 
 _MAPPINGS: Final = frozenset({"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels"})
+_UNSHOWN: Final = _MAPPINGS | {"build_secrets"}
+_MERGED: Final = _MAPPINGS - {"log_config"}
 _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "copy_env": values.texts,
     "env": values.env,

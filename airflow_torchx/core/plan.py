@@ -44,6 +44,8 @@ class Launch:
         private_env: environment variables of every replica whose values are secret; only those
             that TorchX itself sets win over them.
         labels: labels to add to every container.
+        ambient_env: environment variables of every replica that tell where it was launched; all
+            others win over them.
     """
 
     app_id: str
@@ -53,6 +55,25 @@ class Launch:
     gpu_ids: Sequence[str] = ()
     private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
+    ambient_env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Who launches an app, and what comes with it.
+
+    Args:
+        app_id: id of the app; None for ``{name}-{random}``.
+        private_env: environment variables of every replica whose values are never shown.
+        labels: labels to add to every container.
+        ambient_env: environment variables that tell where the app was launched; all others win
+            over them.
+    """
+
+    app_id: str | None = None
+    private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ambient_env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +131,11 @@ class _Shared:
 
 def plan(app: AppDef, opts: Opts, launch: Launch) -> JobPlan:
     """Decide every container of an app. Takes a valid app: `preflight` comes first."""
-    copied = _copied(opts.copy_env, launch.environ)
+    copied = copied_env(opts.copy_env, launch.environ)
     shared = _Shared(
         opts=opts,
         launch=launch,
-        env={**copied, **opts.env},
+        env={**launch.ambient_env, **copied, **opts.env},
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         rank0=container_name(launch.app_id, app.roles[0].name, 0),
         gpus=_gpus(app, launch.gpu_ids if opts.auto_set_gpus else ()),
@@ -187,7 +208,8 @@ def _app_labels(app: AppDef, opts: Opts, launch: Launch) -> dict[str, str]:
     }
 
 
-def _copied(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment whose names match one of these glob patterns."""
     return {
         name: value
         for name, value in sorted(environ.items())

@@ -14,31 +14,45 @@ if TYPE_CHECKING:
 MASK: Final = "***"
 # Shorter values would mask ordinary words; Airflow's own masker has the same floor.
 _MIN_SECRET: Final = 5
+# A task's log has the plan in it; of a longer value only the beginning is shown.
+_MAX_VALUE: Final = 1000
 _SENSITIVE: Final = re.compile(
-    r"passw(or)?d|passphrase|(^|_)(pass|secrets?|tokens?|apikey|(api|access|private|secret)_?key"
+    r"passw(or)?d|passphrase|^airflow_conn_"
+    r"|(^|_)(pass|pwd|secrets?|tokens?|apikey|(api|access|private|secret|fernet)_?key"
     r"|credentials?|authorization)($|_)",
     re.IGNORECASE,
 )
+#: ``PWD`` and ``OLDPWD`` are folders.
+_PLAIN: Final = frozenset({"PWD"})
+#: A password in a URL, which may stand in any variable, like DATABASE_URL. The scheme is not asked
+#: for: with it, a value of 100 KB without a URL took hours.
+_IN_URL: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 
 
 def is_sensitive(name: str) -> bool:
-    """Tell whether an environment variable of this name is likely to hold a secret."""
-    return _SENSITIVE.search(name) is not None
+    """Tell whether a variable, an option or a label of this name is likely to hold a secret."""
+    return name not in _PLAIN and _SENSITIVE.search(re.sub(r"[.\-/]", "_", name)) is not None
 
 
 def secret_values(plan: JobPlan) -> frozenset[str]:
     """Return the values that must not be shown."""
     return frozenset(
-        value
+        secret
         for spec in plan.containers
-        for name, value in spec.env.items()
-        if name in plan.secret_env or is_sensitive(name)
+        for named in (spec.env, spec.labels, spec.host.log_options)
+        for name, value in named.items()
+        for secret in (
+            [value]
+            if is_sensitive(name) or (named is spec.env and name in plan.secret_env)
+            else _IN_URL.findall(value)
+        )
     )
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with every one of these values masked, the longest first."""
-    for secret in sorted(secrets, key=len, reverse=True):
+    """Return ``text`` with every one of these values, and each of their lines, masked."""
+    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
+    for secret in sorted(parts, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET:
             text = text.replace(secret, MASK)
     return text
@@ -63,7 +77,8 @@ def render(plan: JobPlan) -> str:
             name: MASK if name in plan.secret_env or is_sensitive(name) else value
             for name, value in container.get("env", {}).items()
         }
-    return yaml.safe_dump(_masked(data, secrets), sort_keys=False, allow_unicode=True, width=100)
+    shown = _shortened(_masked(data, secrets))
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold
@@ -83,6 +98,18 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold
 
 def _default(option: Any) -> Any:  # noqa: ANN401 - dataclasses.Field of any type
     return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _shortened(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan with the beginning of long environment variables."""
+    for container in data["containers"]:
+        container["env"] = {
+            name: value
+            if len(value) <= _MAX_VALUE
+            else f"{value[:_MAX_VALUE]}… ({len(value)} characters)"
+            for name, value in container["env"].items()
+        }
+    return data
 
 
 def _masked(value: Any, secrets: frozenset[str]) -> Any:  # noqa: ANN401 - see _plain

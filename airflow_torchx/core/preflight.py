@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.identity import MAX_REPLICAS
-from airflow_torchx.core.option_values import is_env_name
+from airflow_torchx.core.option_values import is_env_name, shown_env_name
 from airflow_torchx.core.options import Opts
 from airflow_torchx.core.plan import gpus_wanted
+from airflow_torchx.core.registries import is_image
 from airflow_torchx.core.workspace_source import parse_workspace
 from airflow_torchx.errors import InvalidAppError, Problem, WorkspaceError
 from airflow_torchx.specs import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 #: Docker's floor: https://docs.docker.com/engine/containers/resource_constraints/
 MIN_MEMORY_MIB: Final = 6
 _MIN_CPUS: Final = 0.01
+_MAX_CPUS: Final = 1_000_000
 _MAX_PORT: Final = 65_535
 
 
@@ -80,7 +82,10 @@ def preflight(app: AppDef, opts: Opts, around: Surroundings | None) -> tuple[Pro
 
 
 def checked_options(
-    app: AppDef, cfg: Mapping[str, object] | Opts | None, around: Surroundings | None
+    app: AppDef,
+    cfg: Mapping[str, object] | Opts | None,
+    around: Surroundings | None,
+    defaults: Mapping[str, object] | None = None,
 ) -> Opts:
     """Return the options that ``cfg`` means, once nothing is wrong with them or with the app.
 
@@ -89,7 +94,7 @@ def checked_options(
     """
     wrong_options: tuple[Problem, ...] = ()
     try:
-        opts = Opts.parse(cfg)
+        opts = Opts.parse(cfg, defaults)
     except InvalidAppError as wrong:
         wrong_options, opts = wrong.problems, Opts()
     problems = (*wrong_options, *preflight(app, opts, around))
@@ -139,6 +144,10 @@ def _role_problems(where: str, role: Role) -> Iterator[Problem]:
         yield Problem(f"{where}.name", what, "use a printable text without a slash")
     if role.image in ("", MISSING):
         yield Problem(f"{where}.image", "no image is given", "name the image the role runs in")
+    elif not is_image(role.image):
+        what = f"{_without_login(role.image)!r} cannot name an image"
+        fix = "write it like 'registry.example.com:5000/team/image:tag', in lower case"
+        yield Problem(f"{where}.image", what, fix)
     if role.entrypoint in ("", MISSING):
         what = "no entrypoint is given"
         yield Problem(f"{where}.entrypoint", what, "name the program that the role runs")
@@ -170,14 +179,14 @@ def _workspace_problems(where: str, role: Role) -> Iterator[Problem]:
 
 def _text_problems(where: str, role: Role) -> Iterator[Problem]:
     """Find what no process can be started with: zero bytes, and odd names of variables."""
-    texts = {"image": role.image, "entrypoint": role.entrypoint}
+    texts = {"entrypoint": role.entrypoint}
     texts |= {f"args[{index}]": arg for index, arg in enumerate(role.args)}
     for name, text in texts.items():
         if "\0" in text:
             yield Problem(f"{where}.{name}", "it holds a zero byte", "remove it")
     for name, value in role.env.items():
         if not is_env_name(name) or "\0" in value:
-            what = f"{name!r} cannot be an environment variable"
+            what = f"{shown_env_name(name)!r} cannot be an environment variable"
             yield Problem(f"{where}.env", what, "no '=' in its name, a text without zero bytes")
     for name, port in role.port_map.items():
         if not 1 <= port <= _MAX_PORT:
@@ -189,6 +198,9 @@ def _resource_problems(where: str, resource: Resource) -> Iterator[Problem]:
     if 0 < resource.memMB < MIN_MEMORY_MIB:
         what = f"{resource.memMB} MB is below Docker's minimum"
         yield Problem(f"{where}.memMB", what, f"give {MIN_MEMORY_MIB} MB or more, 0 for no limit")
+    if resource.cpu > _MAX_CPUS:
+        what = f"{resource.cpu:g} cpus are more than any host has"
+        yield Problem(f"{where}.cpu", what, f"give {_MAX_CPUS} at most, 0 for no limit")
     if 0 < resource.cpu < _MIN_CPUS:
         what = f"{resource.cpu} cpus is below Docker's minimum"
         yield Problem(f"{where}.cpu", what, f"give {_MIN_CPUS} or more, 0 for no limit")
@@ -229,6 +241,11 @@ def _gpu_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Probl
         what = f"all replicas together want {wanted} GPUs, and {engine.url} has {known}"
         fix = "ask for fewer, or share them between replicas with auto_set_gpus=False"
         yield Problem("roles", what, fix)
+
+
+def _without_login(image: str) -> str:
+    """Return an image without the user and password that somebody wrote in front of its host."""
+    return re.sub(r"^.*:[^/@]*@(?=[^/]*/)", "…@", image, flags=re.DOTALL)
 
 
 def _is_name(text: str) -> bool:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core import labels
-from airflow_torchx.core.identity import CANCELLED_SUFFIX, container_name, is_cancelled_name
+from airflow_torchx.core.identity import (
+    CANCELLED_SUFFIX,
+    MAX_REPLICAS,
+    container_name,
+    is_cancelled_name,
+)
 from airflow_torchx.specs import (
     NONE,
     AppState,
@@ -224,9 +229,18 @@ def _promised(rows: Sequence[ContainerRow]) -> dict[str, int]:
     """
     seen = {role: index + 1 for role, index in sorted(place_of(row) for row in rows)}
     written = [row.labels[labels.ROLES] for row in rows if labels.ROLES in row.labels]
-    roles = json.loads(written[-1]) if written else {}
-    promised = {str(role): int(count) for role, count in roles.items()}
+    promised = _counts(written[-1] if written else "{}")
     return promised | {role: count for role, count in seen.items() if role not in promised}
+
+
+def _counts(text: str) -> dict[str, int]:
+    """Return role to number of replicas; nothing of a label that no launch of ours wrote."""
+    # Anybody can write one, and the list of all apps must not fail for it.
+    try:
+        roles = json.loads(text).items()
+    except (AttributeError, ValueError):
+        return {}
+    return {role: n for role, n in roles if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
 
 
 def _status(

@@ -22,12 +22,14 @@ from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
 from airflow_torchx.schedulers.launches import new_launch
 from airflow_torchx.specs import app_id_of
+from airflow_torchx.surroundings import survey
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
+    from airflow_torchx.core.plan import Origin
     from airflow_torchx.specs import AppDef, DescribeAppResponse, ListAppResponse
     from airflow_torchx.workspace.docker_workspace import Filesystem
 
@@ -67,6 +69,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         filesystem: opens the storage behind a workspace's URL; None for fsspec's.
         terminal: show images being built on the terminal; None to do so where there is one, else in
             the log.
+        defaults: run options that count where ``cfg`` says nothing.
     """
 
     def __init__(
@@ -76,18 +79,25 @@ class DockerScheduler(DockerWorkspaceMixin):
         *,
         filesystem: Filesystem | None = None,
         terminal: bool | None = None,
+        defaults: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(engine, filesystem=filesystem, terminal=terminal)
+        super().__init__(engine, filesystem=filesystem, terminal=terminal, defaults=defaults)
         self.session_name = session_name
+
+    def options(self, cfg: Mapping[str, object] | Opts | None = None) -> Opts:
+        """Return the run options that count for an app with these.
+
+        Raises:
+            InvalidAppError: with one problem for every option that is wrong.
+        """
+        return Opts.parse(cfg, self._defaults)
 
     def submit_dryrun(
         self,
         app: AppDef,
         cfg: Mapping[str, object] | Opts | None = None,
         *,
-        app_id: str | None = None,
-        private_env: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
+        origin: Origin | None = None,
         place: Place | None = None,
     ) -> AppDryRunInfo:
         """Decide what a launch would do; creates nothing and does not change ``app``.
@@ -98,19 +108,17 @@ class DockerScheduler(DockerWorkspaceMixin):
         Args:
             app: what to run.
             cfg: run options.
-            app_id: id of the app; None for ``{name}-{random}``.
-            private_env: environment of every replica whose values are never shown.
-            labels: labels to add to every container.
+            origin: id, labels and more that whoever launches gives it; None for an id by chance.
             place: where relative sources of workspaces lie; None for the current folder.
 
         Raises:
             InvalidAppError: with everything that is wrong with the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
-        opts = checked_options(app, cfg, None)
+        opts = checked_options(app, cfg, None, self._defaults)
         roles, notes = self._preview(app.roles, opts, place)
         seen = replace(app, roles=roles)
-        launch = new_launch(self, seen, opts, app_id=app_id, private_env=private_env, labels=labels)
+        launch = new_launch(self, seen, opts, origin)
         request = replace(plan(seen, opts, launch), workspaces=notes)
         return AppDryRunInfo(request, app, opts, place)
 
@@ -138,7 +146,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             ImagePushError: a workspace image cannot be pushed.
             Stopped: ``should_stop`` returned True.
         """
-        opts = checked_options(app, cfg, jobs.survey(self.engine, app))
+        opts = checked_options(app, cfg, survey(self.engine, app), self._defaults)
         return replace(app, roles=self._built(app.roles, opts, place, should_stop))
 
     def schedule(
@@ -194,7 +202,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         """
         app = with_workspace(app, workspace)
         built = self.build(app, cfg)
-        opts = Opts.parse(cfg)
+        opts = self.options(cfg)
         request = plan(built, opts, new_launch(self, built, opts))
         jobs.launch(self.engine, request)
         return request.app_id
@@ -245,10 +253,6 @@ class DockerScheduler(DockerWorkspaceMixin):
             AppNotFoundError: the daemon knows no such app.
         """
         jobs.delete(self.engine, app_id_of(app_id))
-
-    def abandon(self, dryrun_info: AppDryRunInfo, *, grace_s: float, keep: bool) -> None:
-        """Stop what this very launch left, after ``grace_s`` seconds; remove it unless ``keep``."""
-        jobs.abandon(self.engine, dryrun_info.request, grace_s=grace_s, keep=keep)
 
     def log_iter(  # noqa: PLR0913, PLR0917 - TorchX's signature
         self,

@@ -7,13 +7,11 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.identity import random_app_id
-from airflow_torchx.core.plan import Launch, gpus_wanted
+from airflow_torchx.core.plan import Launch, Origin, gpus_wanted
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.specs import make_app_handle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow_torchx.core.options import Opts
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AppDef
@@ -23,27 +21,23 @@ SCHEDULER: Final = "local_docker"
 
 
 def new_launch(
-    scheduler: DockerScheduler,
-    app: AppDef,
-    opts: Opts,
-    *,
-    app_id: str | None = None,
-    private_env: Mapping[str, str] | None = None,
-    labels: Mapping[str, str] | None = None,
+    scheduler: DockerScheduler, app: AppDef, opts: Opts, origin: Origin | None = None
 ) -> Launch:
     """Return a launch of an app that no other is mistaken for.
 
     The daemon is asked for its GPU ids when the app wants GPUs.
     """
-    app_id = app_id or random_app_id(app.name, secrets.randbits(64))
+    origin = origin or Origin()
+    app_id = origin.app_id or random_app_id(app.name, secrets.randbits(64))
     return Launch(
         app_id=app_id,
         handle=make_app_handle(SCHEDULER, scheduler.session_name, app_id),
         launch_id=secrets.token_hex(8),
         environ=os.environ,
         gpu_ids=_gpu_ids(scheduler, app, opts),
-        private_env=private_env or {},
-        labels=labels or {},
+        private_env=origin.private_env,
+        labels=origin.labels,
+        ambient_env=origin.ambient_env,
     )
 
 

@@ -76,4 +76,6 @@ def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[st
 
 def _wrong(spec: object, name: str, value: object, kind: str) -> InvalidAppError:
     where = f"{type(spec).__name__}.{name}"
-    return InvalidAppError([Problem(where, f"expected a {kind}, got {value!r}", f"give a {kind}")])
+    # What should have been an environment, or a command line, may hold a secret.
+    shown = "None" if value is None else type(value).__name__
+    return InvalidAppError([Problem(where, f"expected a {kind}, got {shown}", f"give a {kind}")])

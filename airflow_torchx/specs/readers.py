@@ -6,6 +6,7 @@ A reader that finds something wrong notes it and returns None; so one pass finds
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -22,8 +23,13 @@ Reader: TypeAlias = Callable[[str, object, Problems], Any]
 
 
 def wrong(path: str, expected: str, value: object, fix: str) -> Problem:
-    """Return the problem of a value that is not what was expected."""
-    return Problem(path or "app", f"expected {expected}, got {reprlib.repr(value)}", fix)
+    """Return the problem of a value that is not what was expected.
+
+    What should have been an environment, or a part of one, may be a secret: only its type is told.
+    """
+    is_secret = value is not None and re.search(r"\.env(\[|$)", path)
+    shown = type(value).__name__ if is_secret else reprlib.repr(value)
+    return Problem(path or "app", f"expected {expected}, got {shown}", fix)
 
 
 def text(path: str, value: object, problems: Problems) -> str | None:

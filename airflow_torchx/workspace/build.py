@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import platform
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -168,8 +166,7 @@ class ImageBuilder:
             if self.find(recipe):
                 self.report.tell(f"workspace image {tag}: somebody else has just built it")
                 return tag
-            host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-            name = f"torchx-build-{host}-{recipe.workspace_id}"
+            name = f"torchx-build-{host_lock.scope()}-{recipe.workspace_id}"
             self._make(recipe, name if locked else f"{name}-{secrets.token_hex(4)}")
             self._prune(recipe)
         held = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A link or a FIFO may have taken the place of the file: it is neither followed nor waited for.
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+# Of a .dockerignore or a Dockerfile; it is held in memory, several times over.
+_SMALL_BYTES: Final = 16 << 20
 _PIECE_BYTES: Final = 256 << 10
 # 2,000 files of 25 KB on 2 cores: 128 files a call and 2 threads take 0.8 of the time of a plain
 # loop, 32 files a call as long as that, a call per file twice as long; 8 threads are slower than 2.
@@ -45,13 +47,17 @@ def whole(path: str) -> bytes:
     """Return the content of a small file.
 
     Raises:
-        WorkspaceError: it cannot be read.
+        WorkspaceError: it cannot be read, or is so large that it cannot be what was meant.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - paths are texts here
-            return file.read()
+            content = file.read(_SMALL_BYTES + 1)
     except OSError as why:
         raise unreadable(path, why) from why
+    if len(content) > _SMALL_BYTES:
+        what = f"{path!r} in the workspace is larger than {_SMALL_BYTES >> 20} MiB."
+        raise WorkspaceError(what, fix="It is read as a text: look what was written into it.")
+    return content
 
 
 def pieces(path: str, size_bytes: int) -> Iterator[bytes]:

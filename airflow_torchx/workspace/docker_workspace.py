@@ -69,6 +69,7 @@ class DockerWorkspaceMixin:
             on first use.
         filesystem: opens the storage behind a URL; None for fsspec's.
         terminal: show a bar on the terminal; None to do so where there is one, else in the log.
+        defaults: run options that count where ``cfg`` says nothing.
     """
 
     def __init__(
@@ -77,7 +78,9 @@ class DockerWorkspaceMixin:
         *,
         filesystem: Filesystem | None = None,
         terminal: bool | None = None,
+        defaults: Mapping[str, object] | None = None,
     ) -> None:
+        self._defaults = defaults or {}
         self._engine = engine
         self._filesystem = filesystem or find_filesystem
         self._terminal = terminal
@@ -126,7 +129,7 @@ class DockerWorkspaceMixin:
             ImagePullError: the role's own image cannot be pulled.
             InvalidAppError: an option is wrong.
         """
-        opts = replace(Opts.parse(cfg), image_repo=None)
+        opts = replace(Opts.parse(cfg, self._defaults), image_repo=None)
         return _updated(role, self._image(role.image, workspace, opts, _here(), _never))
 
     def build_workspaces(
@@ -139,7 +142,8 @@ class DockerWorkspaceMixin:
         Raises:
             AirflowTorchXError: as `build_workspace_and_update_role` does.
         """
-        return self._built(roles, replace(Opts.parse(cfg), image_repo=None), _here(), _never)
+        opts = replace(Opts.parse(cfg, self._defaults), image_repo=None)
+        return self._built(roles, opts, _here(), _never)
 
     def dryrun_push_images(
         self, app: AppDef, cfg: Mapping[str, object] | Opts | None = None
@@ -151,7 +155,7 @@ class DockerWorkspaceMixin:
         Raises:
             InvalidAppError: there is one, and ``image_repo`` is not set.
         """
-        repo = Opts.parse(cfg).image_repo
+        repo = Opts.parse(cfg, self._defaults).image_repo
         names: dict[str, tuple[str, str]] = {}
         for index, role in enumerate(app.roles):
             if tag := _local_digest(role.image):

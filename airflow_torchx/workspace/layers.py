@@ -110,7 +110,10 @@ class Layers:
             on_bytes=moved,
         )
         self.engine.images.put_files(container_id, files)
-        self.engine.images.commit(container_id, core.local_tag(recipe.key), recipe.directory)
+        tag = core.local_tag(recipe.key)
+        # Somebody who does not share our locks may have been faster, and would lose the name.
+        if self.engine.find_image(tag) is None:
+            self.engine.images.commit(container_id, tag, recipe.directory)
 
     def _owner(self, container_id: str, base: ImageDetail) -> tuple[int, int]:
         if not base.user:

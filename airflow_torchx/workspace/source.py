@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.tree import Entry, guard
-from airflow_torchx.core.workspace_source import is_url, shown
+from airflow_torchx.core.workspace_source import inline_text, is_inline, is_url, shown
 from airflow_torchx.docker_engine.ignore import IGNORE_FILE, Ignore
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.tree import DOCKERFILE, Project
@@ -64,7 +64,10 @@ def opened(
     with contextlib.ExitStack() as stack:
         projects = []
         for source, target in parts:
-            if is_url(source) and not source.startswith(_LOCAL):
+            if is_inline(source):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchx-"))
+                root = _written(source, Path(folder))
+            elif is_url(source) and not source.startswith(_LOCAL):
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchx-"))
                 with _told(source):
                     storage, path = filesystem(source)
@@ -76,10 +79,22 @@ def opened(
         yield tuple(projects)
 
 
+def _written(source: str, folder: Path) -> Path:
+    """Write the text that a source is into a file, and return its path."""
+    file = folder / "text"
+    file.write_bytes(inline_text(source))
+    file.chmod(_FILE_MODE)
+    return file
+
+
 def _local_path(source: str) -> Path:
     for scheme in _LOCAL:
         source = source.removeprefix(scheme)
-    return Path(source).expanduser()
+    try:
+        return Path(source).expanduser()
+    except RuntimeError as why:
+        what = f"workspace {source!r} does not exist: there is no such home folder."
+        raise WorkspaceError(what, fix="Correct the path.") from why
 
 
 @contextlib.contextmanager
