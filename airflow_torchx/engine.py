@@ -6,7 +6,7 @@ contract tests runs on both. All verbs are blocking, and safe to call from sever
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.containers import (
         ContainerDetail,
+        ContainerEvent,
         ContainerRow,
         ContainerSpec,
         EngineInfo,
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from airflow_torchx.core.images import BuildSpec, ImageDetail, ImageRow
 
 
-class ByteStream(Protocol):
-    """Bytes as they come from the daemon; iterate it once, close it from any thread."""
+_Item = TypeVar("_Item", covariant=True)  # noqa: PLC0105 - private
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield chunks of any size until the stream ends or is closed.
+
+class Stream(Protocol[_Item]):
+    """What comes from the daemon bit by bit; iterate it once, close it from any thread."""
+
+    def __iter__(self) -> Iterator[_Item]:
+        """Yield until the stream ends or is closed.
 
         Raises:
             EngineUnreachableError: the connection broke before the daemon ended the stream.
@@ -35,8 +39,12 @@ class ByteStream(Protocol):
         ...
 
     def close(self) -> None:
-        """End the stream, also while another thread waits for its next chunk. Idempotent."""
+        """End the stream, also while another thread waits for its next item. Idempotent."""
         ...
+
+
+#: Chunks of any size.
+ByteStream: TypeAlias = Stream[bytes]
 
 
 class Images(Protocol):
@@ -253,6 +261,15 @@ class Engine(Protocol):
 
         Raises:
             EngineNotFoundError: the container is gone.
+        """
+        ...
+
+    def events(self) -> Stream[ContainerEvent]:
+        """Follow what happens to the containers of all apps, from now on, until it is closed.
+
+        Every action of `EVENT_ACTIONS` comes once. The container list may lag behind a ``die`` by
+        some time: Docker tells it before it has put the container away. Nothing is told again after
+        the connection broke; that the daemon ends it is an EngineUnreachableError as well.
         """
         ...
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
+from airflow.sdk import BaseHook, conf
+from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.log import mask_secret
 
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.errors import AirflowTorchXError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_torchx.core.endpoint import Endpoint
+    from airflow_torchx.core.images import RegistryLogin
+    from airflow_torchx.core.settings import Settings
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
-#: Session in app handles when no connection is named; TorchX's own default.
-DEFAULT_SESSION: Final = "torchx"
+
+def default_conn_id() -> str | None:
+    """Return the connection that counts where none is named; None for none."""
+    return conf.get("torchx", "default_conn_id", fallback="").strip() or None
 
 
 def object_storage(url: str) -> tuple[Any, str]:
@@ -29,11 +36,12 @@ class TorchXDockerHook(BaseHook):
     """Reaches one Docker daemon.
 
     Args:
-        torchx_conn_id: connection whose host is the daemon's URL (``unix://``, ``tcp://`` or
-            ``ssh://``) and whose extra takes the fields of `core.endpoint.Endpoint`; None for the
-            daemon that the docker command line would use.
+        torchx_conn_id: connection of type ``torchx_docker``, see `core.settings.Settings`; None for
+            the one that ``[torchx] default_conn_id`` of Airflow's configuration names, and without
+            that for the daemon that the docker command line would use.
         docker_conn_ids: connections of type ``docker``, one for each registry that needs a login;
-            without one for a registry, the docker command line's own logins count.
+            they go before those that the connection names. Without one for a registry, the docker
+            command line's own logins count.
     """
 
     conn_name_attr = "torchx_conn_id"
@@ -45,8 +53,17 @@ class TorchXDockerHook(BaseHook):
         self, torchx_conn_id: str | None = None, docker_conn_ids: Sequence[str] = ()
     ) -> None:
         super().__init__()
-        self.torchx_conn_id = torchx_conn_id
+        self.torchx_conn_id = torchx_conn_id or default_conn_id()
         self.docker_conn_ids = docker_conn_ids
+
+    def settings(self) -> Settings:
+        """Return what the connection says; its key is masked in logs from now on.
+
+        Raises:
+            AirflowNotFoundException: there is no such connection.
+            InvalidAppError: with one problem for every field of it that is wrong.
+        """
+        return self._settings(f"connection {self.torchx_conn_id!r}")
 
     def endpoint(self) -> Endpoint:
         """Return how to reach the daemon.
@@ -55,33 +72,67 @@ class TorchXDockerHook(BaseHook):
             AirflowNotFoundException: there is no such connection.
             InvalidAppError: a field of the connection is wrong, and which.
         """
-        if self.torchx_conn_id is None:
-            return Endpoint()
-        connection = self.get_connection(self.torchx_conn_id)
-        return Endpoint.parse(connection.host, connection.extra_dejson)
+        return self.settings().endpoint
 
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon; close it, or use it as a context manager.
+
+        The connection's options count where an app's own say nothing.
 
         Raises:
             EngineUnreachableError: no daemon answers.
             InvalidAppError: a connection is wrong, and which field of it.
         """
+        from airflow_torchx.core.whereabouts import DEFAULT_SESSION
         from airflow_torchx.docker_engine import DockerEngine
-        from airflow_torchx.registries import logins_from
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
-        engine = DockerEngine.connect(self.endpoint(), logins_from(self.docker_conn_ids))
-        session = self.torchx_conn_id or DEFAULT_SESSION
-        return DockerScheduler(session, engine, filesystem=object_storage, terminal=False)
+        settings = self.settings()
+        engine = DockerEngine.connect(settings.endpoint, self._logins(settings))
+        return DockerScheduler(
+            self.torchx_conn_id or DEFAULT_SESSION,
+            engine,
+            filesystem=object_storage,
+            terminal=False,
+            defaults=settings.options,
+        )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell whether the daemon answers, and what it is."""
-        from airflow_torchx.docker_engine import DockerEngine, why_unreachable
+        """Tell what the daemon is and has, and whether each registry's login works.
 
-        why = why_unreachable(self.endpoint())
-        if why is not None:
-            return False, why
-        with DockerEngine.connect(self.endpoint()) as engine:
-            info = engine.info()
-        return True, f"Docker {info.version} on {info.os} at {info.url}, {info.cpus} cpus"
+        Takes ten seconds at most, and changes nothing, not even on the daemon.
+        """
+        from airflow_torchx.docker_engine import look
+
+        try:
+            # One that is being tested in a form has an id by chance.
+            settings = self._settings("this connection")
+            logins = self._logins(settings)
+        except (AirflowTorchXError, AirflowException) as why:
+            return False, str(why)
+        found = look(settings.endpoint, settings.network, logins)
+        return (False, found) if isinstance(found, str) else (found.is_fine, str(found))
+
+    def _settings(self, subject: str) -> Settings:
+        from airflow_torchx.core.pem import Pem
+        from airflow_torchx.core.settings import Settings, daemon_url
+
+        if self.torchx_conn_id is None:
+            return Settings()
+        connection = self.get_connection(self.torchx_conn_id)
+        url = daemon_url(
+            connection.host,
+            port=connection.port,
+            login=connection.login,
+            schema=connection.schema,
+        )
+        settings = Settings.parse(url, connection.extra, subject=subject)
+        if isinstance(key := settings.endpoint.tls_private_key, Pem):
+            mask_secret(key.text.strip())
+        return settings
+
+    def _logins(self, settings: Settings) -> tuple[RegistryLogin, ...]:
+        from airflow_torchx.registries import logins_from
+
+        # Each once: a dict keeps their order.
+        return logins_from(list(dict.fromkeys([*self.docker_conn_ids, *settings.registries])))

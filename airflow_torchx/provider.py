@@ -2,12 +2,101 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from airflow_torchx import __version__
+
+_INTEGRATION: Final = "TorchX Docker"
+
+#: The extra of a connection, as `core.settings.Settings` reads it.
+_CONNECTION_FIELDS: Final = {
+    "tls_ca": {
+        "label": "TLS authority",
+        "description": "Certificate of the authority that signed the daemon's, as PEM text or as "
+        "an absolute path where tasks run",
+        "schema": {"type": ["string", "null"], "format": "multiline"},
+    },
+    "tls_cert": {
+        "label": "TLS certificate",
+        "description": "Our certificate, as PEM text or as an absolute path",
+        "schema": {"type": ["string", "null"], "format": "multiline"},
+    },
+    # Airflow masks what is called so in its API, its forms and its logs.
+    "tls_private_key": {
+        "label": "TLS private key",
+        "description": "Its key, without a passphrase, as PEM text or as an absolute path",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "tls_verify": {
+        "label": "Verify TLS",
+        "description": "Refuse a daemon whose certificate does not check",
+        "schema": {"type": ["boolean", "null"], "default": True},
+    },
+    "api_version": {
+        "label": "API version",
+        "description": "Engine API to speak, like 1.43; empty for the daemon's own",
+        "schema": {"type": ["string", "null"]},
+    },
+    "request_timeout_s": {
+        "label": "Request timeout (s)",
+        "description": "How long the daemon may take to answer a request; 60 if empty",
+        "schema": {"type": ["number", "null"], "minimum": 0},
+    },
+    "max_connections": {
+        "label": "Kept connections",
+        "description": "How many connections to the daemon are kept for the next request; 128 if "
+        "empty",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "network": {
+        "label": "Network",
+        "description": "Network that apps join; torchx if empty",
+        "schema": {"type": ["string", "null"]},
+    },
+    "options": {
+        "label": "Run options",
+        "description": "Run options of every app on this daemon, under its own",
+        "schema": {"type": ["object", "null"]},
+    },
+    "registries": {
+        "label": "Registries",
+        "description": "Ids of connections of type docker, one for each registry that needs a "
+        "login, one a line",
+        "schema": {"type": ["array", "null"], "items": {"type": "string"}},
+    },
+}
+
+_CONNECTION_TYPE: Final = {
+    "connection-type": "torchx_docker",
+    "hook-class-name": "airflow_torchx.hooks.TorchXDockerHook",
+    "hook-name": _INTEGRATION,
+    "conn-fields": _CONNECTION_FIELDS,
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port", "login", "password"],
+        "relabeling": {"host": "Docker daemon"},
+        "placeholders": {
+            "host": "unix:///var/run/docker.sock, tcp://host:2376 or ssh://user@host",
+            "network": "torchx",
+            "api_version": "1.43",
+            "request_timeout_s": "60",
+        },
+    },
+}
+
+_OPTIONS: Final = {
+    "default_conn_id": {
+        "description": "Connection of type torchx_docker for tasks that name none. Empty: the "
+        "daemon that the docker command line would use where the task runs.",
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "torchx_docker_default",
+        "default": "",
+    }
+}
 
 
 def get_provider_info() -> dict[str, object]:
     """Return this provider's metadata, as ``airflow providers get airflow-torchx`` shows it."""
-    integration = "TorchX Docker"
     return {
         "package-name": "airflow-torchx",
         "name": "TorchX",
@@ -15,20 +104,27 @@ def get_provider_info() -> dict[str, object]:
         "versions": [__version__],
         "integrations": [
             {
-                "integration-name": integration,
+                "integration-name": _INTEGRATION,
                 "external-doc-url": "https://pytorch.org/torchx/",
                 "tags": ["software"],
             }
         ],
-        "operators": [
-            {"integration-name": integration, "python-modules": ["airflow_torchx.operators"]}
+        "operators": _modules("operators"),
+        "sensors": _modules("sensors"),
+        "hooks": _modules("hooks"),
+        "triggers": _modules("triggers"),
+        "connection-types": [_CONNECTION_TYPE],
+        "task-decorators": [
+            {"name": "torchx", "class-name": "airflow_torchx.decorators.torchx_task"}
         ],
-        "hooks": [{"integration-name": integration, "python-modules": ["airflow_torchx.hooks"]}],
-        "connection-types": [
-            {
-                "connection-type": "torchx_docker",
-                "hook-class-name": "airflow_torchx.hooks.TorchXDockerHook",
-                "hook-name": "TorchX Docker",
+        "config": {
+            "torchx": {
+                "description": "How tasks of TorchX find their Docker daemon.",
+                "options": _OPTIONS,
             }
-        ],
+        },
     }
+
+
+def _modules(role: str) -> list[dict[str, object]]:
+    return [{"integration-name": _INTEGRATION, "python-modules": [f"airflow_torchx.{role}"]}]

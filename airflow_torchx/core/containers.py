@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from airflow_torchx.specs import BindMount, DeviceMount, VolumeMount
+
+#: The events after which a container's row is another one; health checks make many others.
+EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +137,27 @@ class ContainerDetail:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerEvent:
+    """Something that happened to a container of an app.
+
+    Args:
+        app_id: the app.
+        app_name: the app's name as its launch wrote it; empty where it wrote none.
+        container_id: the container.
+        action: Docker's word: one of `EVENT_ACTIONS`.
+        time_ns: when, by the daemon's clock, in nanoseconds since 1970.
+        exit_code: of the run that a ``die`` ended, else None.
+    """
+
+    app_id: str
+    app_name: str
+    container_id: str
+    action: str
+    time_ns: int
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkRow:
     """One network of the daemon."""
 
@@ -153,6 +177,7 @@ class EngineInfo:
         cpus: number of cpus containers can use.
         memory_bytes: memory of the host.
         gpu_ids: GPU ids that ``device_ids`` takes; empty when the daemon does not tell.
+        runtimes: OCI runtimes that it knows, like ``runc`` and ``nvidia``.
     """
 
     id: str
@@ -164,6 +189,7 @@ class EngineInfo:
     cpus: int
     memory_bytes: int
     gpu_ids: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

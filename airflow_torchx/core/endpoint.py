@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_torchx.core import option_values as values
+from airflow_torchx.core import pem
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from airflow_torchx.core.pem import Pem
 
 #: Where the docker command line looks when nothing says otherwise.
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
@@ -21,6 +24,10 @@ DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 _SOCKET_SCHEMES: Final = ("unix", "http+unix")
 _TCP_SCHEMES: Final = ("tcp", "http", "https")
 _SCHEMES: Final = (*_SOCKET_SCHEMES, *_TCP_SCHEMES, "ssh")
+#: What holds certificates and the key, each a path or a text.
+TLS_FIELDS: Final = ("tls_ca", "tls_cert", "tls_private_key")
+#: Longer values of other fields are not repeated in an error.
+_SHOWN_CHARS: Final = 60
 _PORT: Final = 2375
 _TLS_PORT: Final = 2376
 
@@ -32,10 +39,10 @@ class Endpoint:
     Args:
         url: ``unix://``, ``tcp://``, ``ssh://``, ``http://``, ``https://`` or ``http+unix://``;
             None for what the docker command line would use, TLS included.
-        tls_ca: path of the certificate authority that signed the daemon's certificate; with
-            neither this nor a certificate of our own, ``tcp://`` is plain text.
-        tls_cert: path of our certificate.
-        tls_key: path of its key.
+        tls_ca: the certificate authority that signed the daemon's certificate, a path or its text;
+            with neither this nor a certificate of our own, ``tcp://`` is plain text.
+        tls_cert: our certificate, a path or its text.
+        tls_private_key: its private key, a path or its text.
         tls_verify: refuse a daemon whose certificate does not check.
         api_version: Engine API version to speak, like ``1.43``; None for the daemon's own.
         request_timeout_s: how long the daemon may take to answer a request, in seconds; waiting
@@ -44,9 +51,9 @@ class Endpoint:
     """
 
     url: str | None = None
-    tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
+    tls_ca: str | Pem | None = None
+    tls_cert: str | Pem | None = None
+    tls_private_key: str | Pem | None = None
     tls_verify: bool = True
     api_version: str | None = None
     request_timeout_s: float = 60.0
@@ -85,8 +92,8 @@ class Endpoint:
                 try:
                     given[key] = _READERS[key](value)
                 except ValueError as error:
-                    problems.append(Problem(f"extra.{key}", f"cannot be {value!r}", str(error)))
-        problems += _tls_problems(url, given)
+                    problems.append(Problem(f"extra.{key}", _refusal(key, value), str(error)))
+        problems += _tls_problems(url, extra)
         if problems:
             raise InvalidAppError(problems, subject="this connection")
         return cls(url=url, **given)
@@ -145,17 +152,23 @@ def _host_problems(url: str | None) -> list[Problem]:
     return [Problem("host", *found)] if found else []
 
 
-def _tls_problems(url: str | None, given: Mapping[str, object]) -> list[Problem]:
-    problems = []
-    for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+def _refusal(key: str, value: object) -> str:
+    """Return what is wrong with a value; a key that was put into the wrong field is not told."""
+    shown = repr(value)
+    is_telling = key not in TLS_FIELDS and len(shown) <= _SHOWN_CHARS
+    return f"cannot be {shown}" if is_telling else "cannot be this"
+
+
+def _tls_problems(url: str | None, extra: Mapping[str, object]) -> Iterator[Problem]:
+    given = [key for key in TLS_FIELDS if extra.get(key) not in (None, "")]
+    for one, other in (("tls_cert", "tls_private_key"), ("tls_private_key", "tls_cert")):
         if one in given and other not in given:
-            problems.append(Problem(f"extra.{other}", f"is missing beside {one}", "give both"))
-    tls = [key for key in ("tls_ca", "tls_cert", "tls_key") if key in given]
-    if tls and not (url or "").startswith(("tcp://", "https://")):
-        what = f"has no use for {url or 'a connection without a host'}"
-        fix = "leave it out, or give a tcp:// host"
-        problems += [Problem(f"extra.{key}", what, fix) for key in tls]
-    return problems
+            yield Problem(f"extra.{other}", f"is missing beside {one}", "give both")
+    scheme = (url or "").partition("://")[0]
+    if scheme not in ("tcp", "https"):
+        what = f"has no use for {f'{scheme}://' if scheme else 'a connection without a host'}"
+        for key in given:
+            yield Problem(f"extra.{key}", what, "leave it out, or give a tcp:// host")
 
 
 def _api_version(value: object) -> str:
@@ -184,11 +197,13 @@ def _count(value: object) -> int:
 
 
 _READERS: Final[Mapping[str, Callable[[object], object]]] = {
-    "tls_ca": values.text,
-    "tls_cert": values.text,
-    "tls_key": values.text,
+    "tls_ca": pem.certificate,
+    "tls_cert": pem.certificate,
+    "tls_private_key": pem.private_key,
     "tls_verify": values.flag,
     "api_version": _api_version,
     "request_timeout_s": _timeout_s,
     "max_connections": _count,
 }
+#: The fields of a connection's extra that `Endpoint.parse` reads.
+ENDPOINT_FIELDS: Final = tuple(_READERS)

@@ -98,6 +98,7 @@ def engine_info(answer: Json, *, url: str, api_version: str) -> EngineInfo:
         cpus=answer.get("NCPU") or 0,
         memory_bytes=answer.get("MemTotal") or 0,
         gpu_ids=gpu_ids(answer, local_gpus=_NVIDIA_GPUS if is_local else None),
+        runtimes=tuple(sorted(answer.get("Runtimes") or ())),
     )
 
 

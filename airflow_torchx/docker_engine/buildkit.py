@@ -200,7 +200,7 @@ def _tls_flags(endpoint: Endpoint) -> list[str]:
     # Docker 20.10 wants some authority, and panics where it is given an empty one.
     flags += [f"--tlscacert={endpoint.tls_ca or DEFAULT_CA_BUNDLE_PATH}"]
     flags += [f"--tlscert={endpoint.tls_cert}"] if endpoint.tls_cert else []
-    return [*flags, f"--tlskey={endpoint.tls_key}"] if endpoint.tls_key else flags
+    return [*flags, f"--tlskey={endpoint.tls_private_key}"] if endpoint.tls_private_key else flags
 
 
 def _fields(secret: str) -> dict[str, str]:

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from airflow_torchx.core.endpoint import DEFAULT_URL, Endpoint, complete_url, url_problem
+from airflow_torchx.core.endpoint import (
+    DEFAULT_URL,
+    TLS_FIELDS,
+    Endpoint,
+    complete_url,
+    url_problem,
+)
 from airflow_torchx.docker_engine.errors import asking
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 
@@ -48,7 +54,7 @@ def open_client(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has n
     """Return a `docker.APIClient` that has talked to its daemon and agreed on a version.
 
     Args:
-        endpoint: a resolved one.
+        endpoint: a resolved one, with its TLS material in files.
 
     Raises:
         EngineUnreachableError: the daemon does not answer.
@@ -115,7 +121,7 @@ def _tls_config(endpoint: Endpoint) -> Any:  # noqa: ANN401 - see open_client
 
     if not endpoint.uses_tls:
         return False
-    pair = (endpoint.tls_cert, endpoint.tls_key) if endpoint.tls_cert else None
+    pair = (endpoint.tls_cert, endpoint.tls_private_key) if endpoint.tls_cert else None
     return TLSConfig(client_cert=pair, ca_cert=endpoint.tls_ca, verify=endpoint.tls_verify)
 
 
@@ -126,15 +132,16 @@ def _check(endpoint: Endpoint) -> None:
             f"no Docker daemon at {endpoint.url}: Docker's SDK needs paramiko for ssh.",
             fix="Install it: pip install 'docker[ssh]'.",
         )
-    paths = (endpoint.tls_ca, endpoint.tls_cert, endpoint.tls_key) if endpoint.uses_tls else ()
-    for path in filter(None, paths):
+    files = (getattr(endpoint, name) for name in TLS_FIELDS if endpoint.uses_tls)
+    for path in filter(None, files):
         try:
             Path(path).read_bytes()
         except OSError as error:
             raise EngineUnreachableError(
                 f"no Docker daemon at {endpoint.url}: its TLS file {path} cannot be read: "
                 f"{error.strerror}.",
-                fix="Correct tls_ca, tls_cert or tls_key of the connection, or DOCKER_CERT_PATH.",
+                fix="Correct tls_ca, tls_cert or tls_private_key of the connection, or "
+                "DOCKER_CERT_PATH.",
             ) from error
 
 
@@ -190,7 +197,7 @@ def _from_context(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _tls_files(folder: Path) -> dict[str, str]:
     """Return those of Docker's TLS files that are there."""
-    files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
+    files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_private_key": "key.pem"}
     return {key: str(folder / name) for key, name in files.items() if (folder / name).is_file()}
 
 

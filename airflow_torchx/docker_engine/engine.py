@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
@@ -15,7 +13,9 @@ from airflow_torchx.docker_engine import answers
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.events import PARAMS, WHAT, EventStream
 from airflow_torchx.docker_engine.images import DockerImages
+from airflow_torchx.docker_engine.logins import entry
 from airflow_torchx.docker_engine.pull import pull
 from airflow_torchx.docker_engine.spec import (
     container_json,
@@ -24,11 +24,8 @@ from airflow_torchx.docker_engine.spec import (
     whole_seconds,
 )
 from airflow_torchx.docker_engine.stream import LogStream
-from airflow_torchx.errors import (
-    EngineConflictError,
-    EngineError,
-    EngineNotFoundError,
-)
+from airflow_torchx.docker_engine.tls_files import on_disk
+from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
 #: On networks that this package has created.
 NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
-_DIAGNOSIS_S: Final = 5.0
 #: Newer daemons always check, and call the parameter deprecated.
 _CHECKS_DUPLICATES: Final = (1, 44)
 
@@ -58,8 +54,9 @@ class DockerEngine:
 
     Args:
         client: a `docker.APIClient`; closed with the engine.
-        endpoint: how it reaches the daemon; resolved.
+        endpoint: how it reaches the daemon; resolved, with its TLS material in files.
         logins: for pulls and pushes; they go before those of the docker client.
+        on_close: called once the client is closed, each time.
     """
 
     def __init__(
@@ -67,8 +64,10 @@ class DockerEngine:
         client: Any,  # noqa: ANN401 - the SDK has no types
         endpoint: Endpoint,
         logins: Sequence[RegistryLogin] = (),
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
+        self._on_close = on_close
         self._url = str(endpoint.url)
         self._logins = tuple(logins)
         self._images = DockerImages(client, endpoint, self._logins)
@@ -88,8 +87,9 @@ class DockerEngine:
             EngineUnreachableError: it does not answer, and why.
             EngineError: it is older than Engine 20.10.
         """
-        resolved = resolve(endpoint or Endpoint(), os.environ)
-        return cls(open_client(resolved), resolved, logins)
+        with ExitStack() as files:
+            reached = files.enter_context(on_disk(resolve(endpoint or Endpoint(), os.environ)))
+            return cls(open_client(reached), reached, logins, files.pop_all().close)
 
     @property
     def images(self) -> DockerImages:
@@ -117,6 +117,19 @@ class DockerEngine:
             ImagePullError: also for an error in the stream, and for one that ends early.
         """
         pull(self._client, self._url, ref, self._logins, on_progress)
+
+    def check_login(self, login: RegistryLogin) -> None:
+        """Ask a registry, through the daemon, whether it takes a login; nothing is kept of it.
+
+        Raises:
+            EngineError: it does not, or cannot be asked.
+        """
+        with self._asking(f"log in to {login.registry}"):
+            self._client.post(
+                f"{self._client.base_url}/v{self._client.api_version}/auth",
+                json=entry(login),
+                timeout=self._client.timeout,
+            ).raise_for_status()
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks of exactly this name."""
@@ -196,6 +209,13 @@ class DockerEngine:
             response = self._get(f"/containers/{quote(container_id)}/logs", log_params(query))
         return LogStream(response.raw, what=what, url=self._url, follow=query.follow)
 
+    def events(self) -> EventStream:
+        """Follow what happens to the containers of all apps, from now on."""
+        with self._asking(WHAT):
+            response = self._get("/events", PARAMS)
+        lines = LogStream(response.raw, what=WHAT, url=self._url, follow=True)
+        return EventStream(lines, self._url)
+
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """Read one regular file of a container; a symbolic link at the end is a ValueError."""
         with self._asking(f"read {path} of container {answers.short_id(container_id)}"):
@@ -208,6 +228,7 @@ class DockerEngine:
     def close(self) -> None:
         """Give connections back. Idempotent."""
         self._client.close()
+        self._on_close()
 
     def __enter__(self) -> Self:
         return self
@@ -234,34 +255,3 @@ class DockerEngine:
         )
         response.raise_for_status()
         return response
-
-
-def why_unreachable(endpoint: Endpoint | None = None) -> str | None:
-    """Return why a daemon does not answer and what to do about it; None when it answers.
-
-    Never raises, leaves no connection open, and takes five seconds at most.
-
-    Args:
-        endpoint: how to reach it; None for the daemon that the docker command line would use.
-    """
-    wanted = endpoint or Endpoint()
-    # Sooner than the thread is given up, so that the answer can say where it waited.
-    timeout_s = min(wanted.request_timeout_s, _DIAGNOSIS_S - 1)
-    found: list[str | None] = []
-
-    def look() -> None:
-        try:
-            DockerEngine.connect(replace(wanted, request_timeout_s=timeout_s)).close()
-        except EngineError as error:
-            found.append(" ".join(str(error).splitlines()))
-        else:
-            found.append(None)
-
-    # Looking up a name, and ssh, know no timeout.
-    thread = threading.Thread(target=look, name="docker-diagnosis", daemon=True)
-    thread.start()
-    thread.join(_DIAGNOSIS_S)
-    if found:
-        return found[0]
-    where = wanted.url or "the address that the environment gives"
-    return f"the Docker daemon at {where} gave no answer in {_DIAGNOSIS_S:g} s. Check the address."

@@ -61,7 +61,7 @@ _CAUSES: Final = (
         (ssl.SSLError, urllib3.exceptions.SSLError),
         "no Docker daemon at {url}: TLS failed ({detail}).",
         "Check that the daemon speaks TLS there, and the certificates: tls_ca, tls_cert and "
-        "tls_key of the connection, or DOCKER_CERT_PATH.",
+        "tls_private_key of the connection, or DOCKER_CERT_PATH.",
     ),
     _Cause(
         (socket.gaierror, urllib3.exceptions.NameResolutionError),

@@ -25,6 +25,16 @@ def login_command(host: str) -> str:
     return "`docker login`" if host == HUB else f"`docker login {host}`"
 
 
+def entry(login: RegistryLogin) -> dict[str, str]:
+    """Return a login as the Engine API takes it."""
+    host = host_of(login.registry)
+    return {
+        "username": login.username,
+        "password": login.password,
+        "serveraddress": _HUB_URL if host == HUB else host,
+    }
+
+
 def header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
     """Return the ``X-Registry-Auth`` of a request about a registry; None without any login.
 
@@ -43,16 +53,14 @@ def header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
 
     for login in logins:
         if host_of(login.registry) == host:
-            server = _HUB_URL if host == HUB else host
-            found = {"username": login.username, "password": login.password}
-            return _encoded(found | {"serveraddress": server})
+            return _encoded(entry(login))
     config = _configuration()
     helper = config.get_credential_store(host)
     if helper:
         _check_installed(helper, host)
     try:
-        entry = auth.resolve_authconfig(config, host)
-        return _encoded(entry) if entry else None
+        found = auth.resolve_authconfig(config, host)
+        return _encoded(found) if found else None
     except (_docker_exception(), *_MISSHAPEN):
         pass
     # Not in the handler: the error would carry the helper's output as its context.
@@ -94,7 +102,7 @@ def _check_installed(helper: str, host: str) -> None:
         )
 
 
-def _encoded(entry: dict[str, str]) -> str:
+def _encoded(found: dict[str, str]) -> str:
     from docker import auth
 
-    return str(auth.encode_header(entry), "ascii")
+    return str(auth.encode_header(found), "ascii")

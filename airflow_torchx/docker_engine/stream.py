@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,6 +81,7 @@ class LogStream:
         self._socket_file: Any = getattr(raw._fp, "fp", None)  # noqa: SLF001
         if follow and (sock := getattr(raw.connection, "sock", None)) is not None:
             sock.settimeout(None)
+            _keep_alive(sock)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield chunks until the daemon ends the log, or until `close` is called.
@@ -137,6 +139,15 @@ def shut(raw: HTTPResponse) -> None:
         # daemon was first, and nobody waits.
         if (sock := getattr(raw.connection, "sock", None)) is not None:
             sock.close()
+
+
+def _keep_alive(sock: Any) -> None:  # noqa: ANN401 - over ssh:// it is a pipe to a process
+    """Let the system notice within a minute that a quiet peer is gone, and keep routers awake."""
+    if getattr(sock, "family", None) in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if option := getattr(socket, name, None):
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _size(line: bytes) -> int:

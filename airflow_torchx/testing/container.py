@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.containers import ContainerDetail, ContainerRow
+from airflow_torchx.core import labels
+from airflow_torchx.core.containers import ContainerDetail, ContainerEvent, ContainerRow
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.testing.files import absolute, laid_over, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_torchx.core.containers import ContainerSpec
     from airflow_torchx.testing.images import FakeImage
@@ -84,6 +85,8 @@ class FakeContainer:
         #: Automatic restarts since somebody started it.
         self._restarts = 0
         self._stopped = False
+        #: How many starts and ends of its runs `news` has told.
+        self._told = 0
 
     @property
     def runs(self) -> int:
@@ -156,6 +159,27 @@ class FakeContainer:
     def runs_on(self, run: int, now_ns: int) -> bool:
         """Tell whether the run of this index, from 0, still goes on."""
         return 0 <= run == len(self._runs) - 1 and self._runs[run].goes_on(now_ns)
+
+    def news(self, now_ns: int) -> Iterator[ContainerEvent]:
+        """Yield the starts and ends of its runs that happened since the last call."""
+        happened = []
+        for run in self._runs:
+            happened.append(self.event("start", run.started_ns))
+            if run.ends_ns is not None and not run.goes_on(now_ns):
+                happened.append(self.event("die", run.ends_ns, run.exit_code))
+        yield from happened[self._told :]
+        self._told = len(happened)
+
+    def event(self, action: str, time_ns: int, exit_code: int | None = None) -> ContainerEvent:
+        """Return something that happened to it."""
+        return ContainerEvent(
+            app_id=self.labels.get(labels.APP_ID, ""),
+            app_name=self.labels.get(labels.APP_NAME, ""),
+            container_id=self.id,
+            action=action,
+            time_ns=time_ns,
+            exit_code=exit_code,
+        )
 
     def log(self, runs: int, now_ns: int) -> list[Message]:
         """Return what its first ``runs`` runs have written by now."""

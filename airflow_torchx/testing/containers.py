@@ -10,6 +10,7 @@ from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFou
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from airflow_torchx.core.containers import ContainerEvent
     from airflow_torchx.testing.container import FakeContainer
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -20,14 +21,19 @@ class FakeContainers:
 
     def __init__(self) -> None:
         self._by_id: dict[str, FakeContainer] = {}
+        #: What has happened to them, in its order; those of no app included.
+        self.journal: list[ContainerEvent] = []
 
     def __iter__(self) -> Iterator[FakeContainer]:
         return reversed(self._by_id.values())
 
     def settle(self, now_ns: int) -> None:
-        """Do what the daemon did meanwhile."""
+        """Do what the daemon did meanwhile, and write it down."""
+        news: list[ContainerEvent] = []
         for container in self:
             container.settle(now_ns)
+            news.extend(container.news(now_ns))
+        self.journal += sorted(news, key=lambda event: event.time_ns)
 
     def find(self, ref: str) -> FakeContainer | None:
         """Return a container by id, name or ``role/replica``, the newest; None if it is gone."""
@@ -63,8 +69,8 @@ class FakeContainers:
         self._check_name(container.name)
         self._by_id[container.id] = container
 
-    def rename(self, ref: str, name: str) -> None:
-        """Give a container another name.
+    def rename(self, ref: str, name: str) -> FakeContainer:
+        """Give a container another name, and return it.
 
         Raises:
             EngineError: it is gone, or the name is taken or no name for Docker.
@@ -75,6 +81,7 @@ class FakeContainers:
             raise EngineError(what, fix="Rename it to another name.", status=400)
         self._check_name(name)
         container.name = name
+        return container
 
     def remove(self, container: FakeContainer) -> None:
         """Forget one."""

@@ -31,6 +31,7 @@ _INFO: Final = EngineInfo(
     os="Debian GNU/Linux 12 (bookworm)",
     cpus=64,
     memory_bytes=256 * 1024**3,
+    runtimes=("runc",),
 )
 
 

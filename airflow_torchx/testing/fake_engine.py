@@ -11,7 +11,7 @@ from airflow_torchx.testing.daemon import FakeDaemon
 from airflow_torchx.testing.faults import Fault, Verb
 from airflow_torchx.testing.output import moment
 from airflow_torchx.testing.program import choose
-from airflow_torchx.testing.stream import FakeStream, Look
+from airflow_torchx.testing.stream import FakeEvents, FakeStream, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.containers import (
         ContainerDetail,
+        ContainerEvent,
         ContainerRow,
         ContainerSpec,
         EngineInfo,
@@ -32,8 +33,8 @@ _TICK_S: Final = 0.01
 class FakeEngine(FakeDaemon):
     """A Docker daemon in memory, which keeps the promises of `airflow_torchx.engine.Engine`.
 
-    It has no threads: what would have happened meanwhile is worked out at every call. Only ``stop``
-    and followed logs wait.
+    It has no threads: what would have happened meanwhile is worked out at every call. Only
+    ``stop``, followed logs and events wait.
 
     Args:
         images: names of the images that it holds.
@@ -58,7 +59,7 @@ class FakeEngine(FakeDaemon):
 
     @property
     def down(self) -> bool:
-        """Whether nobody answers; set it. Logs that are being read break off."""
+        """Whether nobody answers; set it. Logs and events that are being read break off."""
         return self._calls.down
 
     @down.setter
@@ -141,6 +142,7 @@ class FakeEngine(FakeDaemon):
             container_id = self._calls.new_id("container")
             created = FakeContainer(container_id, spec, image, programs, self._calls.now_ns())
             self._containers.add(created)
+            self._containers.journal.append(created.event("create", self._calls.now_ns()))
             return created.id
 
     def start(self, container_id: str) -> None:
@@ -152,7 +154,8 @@ class FakeEngine(FakeDaemon):
     def rename(self, container_id: str, name: str) -> None:
         """See `Engine.rename`."""
         with self._calls.on("rename", container_id):
-            self._containers.rename(container_id, name)
+            renamed = self._containers.rename(container_id, name)
+            self._containers.journal.append(renamed.event("rename", self._calls.now_ns()))
 
     def stop(self, container_id: str, grace_s: float) -> None:
         """See `Engine.stop`."""
@@ -170,8 +173,11 @@ class FakeEngine(FakeDaemon):
         """See `Engine.remove`."""
         with self._calls.on("remove", container_id) as container:
             if container is not None:
-                container.kill(self._calls.now_ns())
+                now_ns = self._calls.now_ns()
+                container.kill(now_ns)
+                self._containers.settle(now_ns)
                 self._containers.remove(container)
+                self._containers.journal.append(container.event("destroy", now_ns))
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """See `Engine.rows`."""
@@ -201,6 +207,20 @@ class FakeEngine(FakeDaemon):
                 return Look(container.log(runs, now_ns), live)
 
         return FakeStream(query, look, lambda: self.sleep(_TICK_S), self.chunk_bytes)
+
+    def events(self) -> FakeEvents:
+        """See `Engine.events`."""
+        with self._calls.verb("events"):
+            outages = self._calls.outages
+
+        def look() -> list[ContainerEvent]:
+            with self._calls.lock:
+                if self._calls.outages != outages:
+                    raise no_answer()
+                self._containers.settle(self._calls.now_ns())
+                return self._containers.journal
+
+        return FakeEvents(look, lambda: self.sleep(_TICK_S))
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """See `Engine.read_file`: files are those of images, and those that programs left."""

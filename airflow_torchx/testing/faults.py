@@ -23,6 +23,7 @@ Verb: TypeAlias = Literal[
     "rows",
     "inspect",
     "logs",
+    "events",
     "read_file",
     "image_rows",
     "image_inspect",

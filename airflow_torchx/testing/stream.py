@@ -1,4 +1,4 @@
-"""The log of a fake container, on its way to a reader."""
+"""The log of a fake container, and the events of all, on their way to a reader."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_torchx.testing.output import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_torchx.core.containers import LogQuery
+    from airflow_torchx.core.containers import ContainerEvent, LogQuery
     from airflow_torchx.testing.output import Message
 
 
@@ -72,3 +72,34 @@ class FakeStream:
     def _is_past(self, messages: list[Message]) -> bool:
         until_ns = self._query.until_ns
         return until_ns is not None and any(entry.stamp_ns > until_ns for entry in messages)
+
+
+class FakeEvents:
+    """What happens to the containers of apps from now on, as a `Stream`.
+
+    Args:
+        look: returns all that has happened on the daemon, or raises when it is down.
+        pause: waits a little for more.
+    """
+
+    def __init__(
+        self, look: Callable[[], Sequence[ContainerEvent]], pause: Callable[[], None]
+    ) -> None:
+        self._look = look
+        self._pause = pause
+        self._closed = threading.Event()
+        self._seen = len(look())
+
+    def __iter__(self) -> Iterator[ContainerEvent]:
+        """Yield events until the stream is closed."""
+        while not self._closed.is_set():
+            new = self._look()[self._seen :]
+            self._seen += len(new)
+            for event in new:
+                if event.app_id and not self._closed.is_set():
+                    yield event
+            self._pause()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed.set()

@@ -1,0 +1,75 @@
+"""What happens to the containers of apps, as the daemon tells it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core import labels
+from airflow_torchx.core.containers import EVENT_ACTIONS, ContainerEvent
+from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.errors import EngineUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.docker_engine.stream import LogStream
+
+_FILTERS: Final = {"type": ["container"], "label": [labels.APP_ID], "event": list(EVENT_ACTIONS)}
+#: Parameters of ``GET /events``.
+PARAMS: Final = {"filters": json.dumps(_FILTERS)}
+#: What cannot be done when it fails.
+WHAT: Final = "follow the events of containers"
+
+
+class EventStream:
+    """The events of the containers of apps, one JSON object a line.
+
+    Args:
+        lines: the answer of ``GET /events``.
+        url: the daemon.
+    """
+
+    def __init__(self, lines: LogStream, url: str) -> None:
+        self._lines = lines
+        self._url = url
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[ContainerEvent]:
+        """Yield events until `close` is called.
+
+        Raises:
+            EngineUnreachableError: the connection broke, or the daemon ended it.
+        """
+        rest = b""
+        for chunk in self._lines:
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in filter(bytes.strip, whole):
+                with asking(WHAT, self._url):
+                    answer = json.loads(line)
+                yield container_event(answer)
+        if not self._is_closed:
+            raise EngineUnreachableError(
+                f"the Docker daemon at {self._url} has ended its stream of events.",
+                fix="Check whether it was restarted (`docker version`), then try again.",
+            )
+
+    def close(self) -> None:
+        """End the stream, also while another thread waits for its next event. Idempotent."""
+        self._is_closed = True
+        self._lines.close()
+
+
+def container_event(answer: dict[str, Any]) -> ContainerEvent:
+    """Return one object of ``GET /events``, filtered by `PARAMS`."""
+    actor = answer.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    code = attributes.get("exitCode")
+    return ContainerEvent(
+        app_id=attributes.get(labels.APP_ID, ""),
+        app_name=attributes.get(labels.APP_NAME, ""),
+        container_id=actor.get("ID") or "",
+        action=answer.get("Action") or "",
+        time_ns=answer.get("timeNano") or 0,
+        exit_code=None if code is None else int(code),
+    )

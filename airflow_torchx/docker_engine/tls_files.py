@@ -1,0 +1,56 @@
+"""Certificates and keys that are text become files, for as long as a client needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_torchx.core.endpoint import TLS_FIELDS
+from airflow_torchx.core.pem import Pem
+from airflow_torchx.errors import EngineUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.core.endpoint import Endpoint
+
+
+@contextlib.contextmanager
+def on_disk(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """Give an endpoint whose TLS material is in files, which are gone when this is left.
+
+    Docker's SDK reads them again for every new connection, and its command line by itself. Only
+    this user can read them. A process that is killed with SIGKILL leaves them.
+
+    Raises:
+        EngineUnreachableError: they cannot be written.
+    """
+    texts = {
+        name: value.text for name in TLS_FIELDS if isinstance(value := getattr(endpoint, name), Pem)
+    }
+    if not texts:
+        yield endpoint
+        return
+    with contextlib.ExitStack() as files:
+        try:
+            # Its mode is 0700.
+            folder = files.enter_context(tempfile.TemporaryDirectory(prefix="airflow-torchx-tls-"))
+            paths: dict[str, Any] = {
+                name: _written(Path(folder, f"{name}.pem"), texts[name]) for name in texts
+            }
+        except OSError as error:
+            raise EngineUnreachableError(
+                f"no Docker daemon at {endpoint.url}: its TLS files cannot be written: "
+                f"{error.strerror}.",
+                fix=f"Make room in {tempfile.gettempdir()}, or give paths in place of the texts.",
+            ) from error
+        yield replace(endpoint, **paths)
+
+
+def _written(path: Path, text: str) -> str:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return str(path)
