@@ -1,0 +1,231 @@
+"""`TorchXDockerTrigger`: waits for an app in Airflow's triggerer, without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from airflow_torchx import jobs
+from airflow_torchx.app_endings import Endings
+from airflow_torchx.app_wait import PATIENCE_S, Alarms, AppWait
+from airflow_torchx.core.gate import Condition
+from airflow_torchx.core.kill import may_stop
+from airflow_torchx.core.verdict import Wish
+from airflow_torchx.core.whereabouts import whereabouts
+from airflow_torchx.errors import AppNotFoundError
+from airflow_torchx.hooks import TorchXDockerHook
+from airflow_torchx.watch import Watches
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from airflow_torchx.core.endpoint import Endpoint
+    from airflow_torchx.watch import Watch
+
+_Answer = TypeVar("_Answer")
+
+#: States in which an app has ended.
+ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
+#: XCom key under which every try of a task names its app.
+APP_ID_KEY: Final = "app_id"
+
+#: All triggers of this process share them.
+_WATCHES: Final = Watches()
+# Airflow's own look-ups block; the default threads of the loop belong to other triggers too.
+_LOOKUPS: Final = ThreadPoolExecutor(4, "torchx-airflow")
+#: Set when a trigger of this process has asked for its task. A triggerer's first such question may
+#: take half a minute (37 s were seen under load), and a trigger that is killed has that once.
+_ASKED: Final = threading.Event()
+#: What goes on although Airflow has given its trigger up.
+_STOPPING: Final[set[asyncio.Task[None]]] = set()
+
+
+class TorchXDockerTrigger(BaseEventTrigger):
+    """Fires when an app has come as far as somebody waits for.
+
+    All triggers of a triggerer share one stream of events for each daemon, and none of them polls.
+    The event is a mapping with ``app_id``, ``reason`` (see `core.verdict.Reason`), ``state`` and
+    ``message``.
+
+    Args:
+        app_id: the app to wait for, or its handle; fires once.
+        app_name: instead, every app of this name: fires for each one that ends in a state of
+            ``targets``, and never finishes. That is for an ``AssetWatcher``.
+        torchx_conn_id: connection to the daemon; None for the one that the docker command line
+            would use.
+        targets: names of the states to wait for.
+        role: only this role's replicas count.
+        min_replicas: so many replicas in a target state are enough.
+        failed: names of the states that end the wait as a failure.
+        owns: the app is the task's own: wait until every replica has ended, stop the others when
+            the failure policy says so, and stop the app when a user kills the task. Without it
+            nothing is ever stopped.
+        removes: and remove its containers then, since nobody comes back for them.
+        deadline: at this time, in seconds since 1970, it fires ``timeout``.
+        flush_at: at this time it fires ``flush``.
+        appears: an app that is not there is waited for; otherwise it is ``gone``.
+    """
+
+    supports_triggerer_queue = True
+
+    def __init__(  # noqa: PLR0913 - the interface of three users
+        self,
+        *,
+        app_id: str | None = None,
+        app_name: str | None = None,
+        torchx_conn_id: str | None = None,
+        targets: Sequence[str] = ENDED,
+        role: str | None = None,
+        min_replicas: int | None = None,
+        failed: Sequence[str] = (),
+        owns: bool = False,
+        removes: bool = False,
+        deadline: float | None = None,
+        flush_at: float | None = None,
+        appears: bool = False,
+    ) -> None:
+        if (app_id is None) == (app_name is None):
+            raise ValueError("give exactly one of app_id and app_name")
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.app_id = app_id
+        self.app_name = app_name
+        self.torchx_conn_id = torchx_conn_id
+        self.targets = list(targets)
+        self.role = role
+        self.min_replicas = min_replicas
+        self.failed = list(failed)
+        self.owns = owns
+        self.removes = removes
+        self.deadline = deadline
+        self.flush_at = flush_at
+        self.appears = appears
+        #: How long a daemon may be away, in seconds.
+        self.patience_s = PATIENCE_S
+        #: The watches to share.
+        self.watches = _WATCHES
+        #: Returns state and app id of the task instance, as Airflow knows them; it may block.
+        self.evidence: Callable[[], tuple[str | None, str | None]] = self._ask_airflow
+        self._held = contextlib.ExitStack()
+        self._fired = False
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger again elsewhere."""
+        return (
+            "airflow_torchx.triggers.TorchXDockerTrigger",
+            {
+                "app_id": self.app_id,
+                "app_name": self.app_name,
+                "torchx_conn_id": self.torchx_conn_id,
+                "targets": list(self.targets),
+                "role": self.role,
+                "min_replicas": self.min_replicas,
+                "failed": list(self.failed),
+                "owns": self.owns,
+                "removes": self.removes,
+                "deadline": self.deadline,
+                "flush_at": self.flush_at,
+                "appears": self.appears,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield the event of the app, or one for each app of the name that ends."""
+        if self.app_id is not None:
+            # Not before: what `start_from_trigger` hands over is rendered after `__init__`.
+            self.app_id, self.torchx_conn_id = whereabouts(self.app_id, self.torchx_conn_id)
+        if self.owns and self.task_instance is not None and not _ASKED.is_set():
+            _ASKED.set()
+            _LOOKUPS.submit(contextvars.copy_context().run, self.evidence)
+        with self._held:
+            watch = await self._watch(self._held)
+            if self.app_name is not None:
+                endings = Endings(self.app_name, self.targets, self.asset_state_store)
+                async for event in endings.events(watch):
+                    yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+            elif self.app_id is not None:
+                event = await self._wait(self.app_id).event(watch)
+                self._fired = True
+                yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def cleanup(self) -> None:
+        """Give the share in the watch back."""
+        self._held.close()
+
+    async def on_kill(self) -> None:
+        """Stop the app because a user marked or cleared the task.
+
+        Airflow calls this also when another triggerer has taken the trigger over; then, and when
+        Airflow does not tell the state of the task, the app is left alone.
+        """
+        if self.app_id is None or not self.owns or self._fired:
+            return
+        # Airflow cancels this after 30 s, and calls `cleanup` at once.
+        stopping = asyncio.create_task(self._stop(self.app_id))
+        _STOPPING.add(stopping)
+        stopping.add_done_callback(_STOPPING.discard)
+        await asyncio.shield(stopping)
+
+    async def _stop(self, app_id: str) -> None:
+        state, current = await _in_thread(self.evidence)
+        if not may_stop(app_id, state=state, current_app_id=current):
+            self.log.info("app %s is left alone: its task is %s", app_id, state)
+            return
+        self.log.info("stopping app %s: its task is %s", app_id, state)
+        end = jobs.delete if self.removes else jobs.cancel
+        with contextlib.ExitStack() as held, contextlib.suppress(AppNotFoundError):
+            watch = await self._watch(held)
+            await watch.ask(partial(end, app_id=app_id))
+
+    async def _watch(self, held: contextlib.ExitStack) -> Watch:
+        """Return the watch on the daemon, until ``held`` is closed."""
+        from airflow_torchx.docker_engine import DockerEngine
+
+        endpoint = await _in_thread(self._endpoint)
+        return held.enter_context(
+            self.watches.on(endpoint, partial(DockerEngine.connect, endpoint))
+        )
+
+    def _endpoint(self) -> Endpoint:
+        # Blocking, in a thread: aget_connection() does not work under dag.test().
+        return TorchXDockerHook(self.torchx_conn_id).endpoint()
+
+    def _wait(self, app_id: str) -> AppWait:
+        condition = None
+        if not self.owns:
+            condition = Condition.parse(self.targets, self.failed, self.role, self.min_replicas)
+        alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, patience_s=self.patience_s)
+        return AppWait(app_id, Wish(condition=condition, appears=self.appears), alarms)
+
+    def _ask_airflow(self) -> tuple[str | None, str | None]:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from airflow.sdk.execution_time.xcom import XCom
+
+        ti = self.task_instance
+        if ti is None:
+            raise RuntimeError("this trigger belongs to no task instance")
+        found = RuntimeTaskInstance.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        mapped = ti.map_index is not None and ti.map_index >= 0
+        state = found[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
+        current = XCom.get_one(
+            key=APP_ID_KEY,
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            run_id=ti.run_id,
+            map_index=ti.map_index,
+        )
+        return state, current
+
+
+async def _in_thread(call: Callable[[], _Answer]) -> _Answer:
+    """Make a call of Airflow's that blocks, with the context that routes its log lines."""
+    context = contextvars.copy_context()
+    return await asyncio.wrap_future(_LOOKUPS.submit(context.run, call))
