@@ -2,81 +2,80 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, conf
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.identity import TaskAttempt
-from airflow_torchx.core.workspace import Place, with_workspace
-from airflow_torchx.errors import AirflowTorchXError, AppCancelledError
-from airflow_torchx.hooks import TorchXDockerHook
-from airflow_torchx.parallel import Stopped
-from airflow_torchx.task_app import app_of, laid_over
+from airflow_torchx.core.task_arguments import (
+    OnFinish,
+    OnWorkerShutdown,
+    exit_codes,
+    ids_of,
+    positive,
+)
+from airflow_torchx.lineage import LineageMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.sdk import Context
 
-    from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
+    from airflow_torchx.app_task import AppTask
+    from airflow_torchx.core.workspace import Place
+    from airflow_torchx.hooks import TorchXDockerHook
+    from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AppDef
-
-#: XCom key of the app handle.
-HANDLE_KEY: Final = "app_handle"
-# Airflow kills a process 5 s after it asked its task to end, and then nobody removes anything.
-_KILL_GRACE_S: Final = 3.0
+    from airflow_torchx.task_context import TaskContext
 
 
-class OnFinish(StrEnum):
-    """What becomes of an app's containers when the task is over."""
-
-    DELETE = "delete"
-    KEEP = "keep"
-    KEEP_FAILED = "keep_failed"
-
-
-class TorchXDockerOperator(BaseOperator):
+class TorchXDockerOperator(LineageMixin, BaseOperator):
     """Runs a TorchX app on a Docker daemon, and succeeds if every replica does.
 
-    All replicas are launched or none. Their logs are written live into the task log. When the task
-    is killed, fails or runs out of time, the app is stopped. It holds its worker slot meanwhile.
+    All replicas are launched or none. When a user ends the task, or its ``execution_timeout`` is
+    over, the app is stopped. Whatever process of Airflow dies, the next try takes over the app.
 
     Args:
         app: what to run: an `AppDef`, or a mapping in the form of `specs.to_dict`.
-        component: instead of ``app``, the name of a component, like ``dist.ddp``.
-        component_args: its command line, as a list or as one text.
+        component, component_args: instead, a component's name and its command line.
         image: image of every role, instead of its own.
         env: environment variables of every role, over its own.
-        private_env: environment variables of every role whose values are secret: rendered, but
-            never stored, logged or shown. They are visible to whoever may inspect the container.
+        private_env: the same for secrets: rendered, but never stored, logged or shown.
+        env_conn_ids: connections that every role gets, each as a secret ``AIRFLOW_CONN_<ID>``.
         options: run options, see `core.options.Opts`.
-        workspace: code laid over the image of every role that has no workspace of its own: a folder
-            (relative to the DAG file's), a URL of Airflow's object storage, or a mapping of such
-            sources to folders. The image is built if anything changed, and pushed if the options
-            name an ``image_repo``.
+        workspace: code laid over every role's image: a folder (relative to the DAG file's), a URL
+            of Airflow's object storage, or a mapping of such sources to folders.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
             would use.
         docker_conn_ids: connections of type ``docker``, one for each registry that needs a login.
-        wait_for_completion: False ends the task as soon as the app runs; the app goes on and its
-            containers stay.
+        wait_for_completion: False ends the task once the app runs; the app and its containers stay.
+        deferrable: wait in the triggerer, not in a worker slot; the logs come at the end.
+        durable: take over what an earlier try left, and write down what a later one must know.
         on_finish: ``delete`` removes the containers, ``keep`` leaves all, ``keep_failed`` leaves
             those of an app that did not succeed.
-        result_path: file in the container of replica 0 of the first role; the JSON in it, 1 MiB at
-            most, becomes the task's return value.
+        on_worker_shutdown: then, ``defer`` moves to the triggerer, ``keep`` leaves the app to the
+            next try, if there is one, and ``stop`` stops it.
+        result_path: file of replica 0 of the first role; the JSON in it, 1 MiB at most, becomes the
+            task's return value.
+        skip_on_exit_code, fail_on_exit_code: exit codes (of the replica that failed first) that
+            skip the task, and after which there is no retry.
+        log_max_mb: megabytes of what a replica wrote while nobody watched that are logged: its end.
+        logging_interval: seconds, or a timedelta, between two looks at the logs while deferred.
 
     Returns:
-        The JSON at ``result_path``, else the app handle. The handle is always in XCom under
-        ``app_handle``.
+        The JSON at ``result_path``, else the app handle. XComs besides: ``app_handle``, ``app_id``,
+        ``container_ids``, ``image_digests``, and at the end ``replicas``.
 
     Raises:
-        InvalidAppError, ComponentError, WorkspaceError: before anything is created.
-        ImageBuildError, ImagePushError: before a container is created.
-        ImagePullError, LaunchError: nothing was left behind.
-        AppFailedError: with all replicas, the first failure and its last lines.
-        AppCancelledError: somebody else cancelled the app, or the task was killed.
+        InvalidAppError, ComponentError, WorkspaceError, ImageBuildError, ImagePushError,
+            ImagePullError, LaunchError: nothing was left behind.
+        AppFailedError, or its kinds: with all replicas, the first failure and its last lines.
+        AppCancelledError: somebody cancelled the app, or the task was ended.
     """
 
     template_fields: Sequence[str] = (
@@ -85,6 +84,7 @@ class TorchXDockerOperator(BaseOperator):
         "component_args",
         "image",
         "env",
+        "env_conn_ids",
         "options",
         "workspace",
         "torchx_conn_id",
@@ -92,6 +92,7 @@ class TorchXDockerOperator(BaseOperator):
         "result_path",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {
+        "app": "json",
         "component_args": "json",
         "env": "json",
         "options": "json",
@@ -99,7 +100,7 @@ class TorchXDockerOperator(BaseOperator):
     }
     ui_color = "#fbe3dc"
 
-    _killed = False
+    _killed_at: float | None = None
 
     def __init__(  # noqa: PLR0913 - Airflow's way to configure a task
         self,
@@ -110,18 +111,23 @@ class TorchXDockerOperator(BaseOperator):
         image: str | None = None,
         env: Mapping[str, str] | None = None,
         private_env: Mapping[str, str] | None = None,
+        env_conn_ids: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
         workspace: str | Mapping[str, str] | None = None,
         torchx_conn_id: str | None = None,
         docker_conn_ids: Sequence[str] = (),
         wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        durable: bool = True,
         on_finish: OnFinish | str = OnFinish.DELETE,
+        on_worker_shutdown: OnWorkerShutdown | str = OnWorkerShutdown.DEFER,
         result_path: str | None = None,
+        skip_on_exit_code: int | Sequence[int] = (),
+        fail_on_exit_code: int | Sequence[int] = (),
+        log_max_mb: float = 64,
+        logging_interval: float | timedelta | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
-        if on_finish not in list(OnFinish):
-            choices = ", ".join(OnFinish)
-            raise ValueError(f"on_finish={on_finish!r} does not exist; choose from {choices}")
         if result_path is not None and not wait_for_completion:
             raise ValueError(
                 "result_path needs wait_for_completion=True: nobody waits for the file"
@@ -132,6 +138,7 @@ class TorchXDockerOperator(BaseOperator):
         self.component_args = component_args
         self.image = image
         self.env = env
+        self.env_conn_ids = env_conn_ids
         self.options = options
         self.workspace = workspace
         self.torchx_conn_id = torchx_conn_id
@@ -139,46 +146,82 @@ class TorchXDockerOperator(BaseOperator):
         self.result_path = result_path
         self.private_env = private_env
         self.wait_for_completion = wait_for_completion
-        self.on_finish = OnFinish(on_finish)
+        self.deferrable = deferrable
+        self.durable = durable
+        self.on_finish = OnFinish.parse(on_finish)
+        self.on_worker_shutdown = OnWorkerShutdown.parse(on_worker_shutdown)
+        self.skip_on_exit_code = exit_codes("skip_on_exit_code", skip_on_exit_code)
+        self.fail_on_exit_code = exit_codes("fail_on_exit_code", fail_on_exit_code)
+        self.log_max_mb = positive("log_max_mb", log_max_mb)
+        self.logging_interval = (
+            None if logging_interval is None else positive("logging_interval", logging_interval)
+        )
 
     @property
     def hook(self) -> TorchXDockerHook:
         """The way to the daemon."""
-        return TorchXDockerHook(self.torchx_conn_id, self.docker_conn_ids)
+        from airflow_torchx.hooks import TorchXDockerHook
+
+        return TorchXDockerHook(self.torchx_conn_id, ids_of(self.docker_conn_ids))
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
-        """Launch the app and see it through."""
-        self._killed = False
-        with self.hook.get_conn() as scheduler:
-            info = self._plan(context, scheduler)
-            try:
-                result = self._run(context, scheduler, info)
-            except Stopped:
-                self._abandon(scheduler, info)
-                what = f"the task was killed: app {info.request.app_id!r} was stopped."
-                raise AppCancelledError(what) from None
-            except BaseException:
-                self._abandon(scheduler, info)
-                raise
-            if self.wait_for_completion and self.on_finish is not OnFinish.KEEP:
-                self._clean_up(scheduler, info)
-            return result
+        """Launch the app, or take over the one that is there, and see it through."""
+        from airflow_torchx.task_plan import Wanted, planned
+
+        with self._task_of(context) as (task, scheduler, secrets):
+            wanted = Wanted(self.app_def(), self.options or {}, secrets, self._place())
+            info = planned(task, scheduler, wanted, lambda: self._killed_at is not None)
+            return self._app_task(task, scheduler, secrets).run(info)
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any],
+        app: Mapping[str, Any] | None = None,
+        cursors: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """Go on with the app after the trigger has fired; look again, whatever it told."""
+        from airflow_torchx.core.adoption import TaskApp
+        from airflow_torchx.parting import cursors_from
+
+        with self._task_of(context) as (task, scheduler, secrets):
+            app_task = self._app_task(task, scheduler, secrets)
+            own = TaskApp(**app) if app else None
+            return app_task.resume(event, own, cursors_from(cursors or {}))
+
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """Stop the app when its trigger ran out of time, or is lost and no try is left."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralTimeout, TaskDeferralError) as lost:
+            from airflow_torchx import takeover
+
+            with self._task_of(context) as (task, scheduler, _):
+                if isinstance(lost, TaskDeferralTimeout) or not task.retry_left:
+                    keep = self.on_finish is not OnFinish.DELETE
+                    takeover.stop_all(scheduler.engine, task.attempt, keep=keep)
+            raise
 
     def on_kill(self) -> None:
-        """Ask the task to stop its app.
+        """Ask the task to part from its app.
 
         Runs inside a signal handler: it takes no lock and makes no call, because the thread it
         interrupts may hold any lock.
         """
-        self._killed = True
+        self._killed_at = time.monotonic()
 
     def dry_run(self) -> None:
         """Print what a launch would do, as YAML with secrets masked; creates nothing."""
+        from airflow_torchx.core.plan import Origin
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
-        with DockerScheduler(self.torchx_conn_id or "torchx") as scheduler:
+        origin = Origin(private_env=self.private_env or {})
+        defaults = self.hook.settings().options
+        with DockerScheduler(self.torchx_conn_id or "torchx", defaults=defaults) as scheduler:
             info = scheduler.submit_dryrun(
-                self.app_def(), self.options, private_env=self.private_env, place=self._place()
+                self.app_def(), self.options, origin=origin, place=self._place()
             )
         print(info)  # noqa: T201 - a dry run prints
 
@@ -186,113 +229,72 @@ class TorchXDockerOperator(BaseOperator):
         """Return the app that the arguments mean.
 
         Raises:
-            ComponentError: not exactly one of ``app`` and ``component`` is given, there is no such
-                component, or it does not take these arguments.
-            InvalidAppError: ``app`` is a mapping with wrong fields.
-            WorkspaceError: ``workspace`` names no sources.
+            AirflowTorchXError: they mean none; as `task_app.app_of` and `task_app.laid_over` do.
         """
+        from airflow_torchx.task_app import app_of, laid_over
+
         app = app_of(
             self.task_id, app=self.app, component=self.component, words=self.component_args
         )
-        return with_workspace(laid_over(app, image=self.image, env=self.env or {}), self.workspace)
+        return laid_over(app, image=self.image, env=self.env or {}, workspace=self.workspace)
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature
+        """Render every text of an `AppDef` too; it becomes the mapping that it stands for."""
+        from airflow_torchx.task_app import unfolded
+
+        return super().render_template(unfolded(content), *args, **kwargs)
+
+    @contextmanager
+    def _task_of(
+        self, context: Context
+    ) -> Iterator[tuple[TaskContext, DockerScheduler, dict[str, str]]]:
+        from airflow_torchx.task_context import TaskContext
+
+        self._killed_at = None
+        task = TaskContext(context)
+        self._told = task.told
+        secrets = self._secrets(context)
+        with self.hook.get_conn() as scheduler:
+            yield task, scheduler, secrets
+
+    def _app_task(
+        self, task: TaskContext, scheduler: DockerScheduler, secrets: Mapping[str, str]
+    ) -> AppTask:
+        from airflow_torchx.app_task import AppTask
+        from airflow_torchx.core.plan import copied_env
+        from airflow_torchx.parting import Terms
+
+        copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
+        terms = Terms(
+            torchx_conn_id=self.hook.torchx_conn_id,
+            wait_for_completion=self.wait_for_completion,
+            deferrable=self.deferrable,
+            durable=self.durable,
+            on_finish=self.on_finish,
+            on_worker_shutdown=self.on_worker_shutdown,
+            result_path=self.result_path,
+            skip_on_exit_code=self.skip_on_exit_code,
+            fail_on_exit_code=self.fail_on_exit_code,
+            log_max_bytes=int(self.log_max_mb * 1e6),
+            logging_interval_s=self.logging_interval,
+            execution_timeout=self.execution_timeout,
+            secrets=frozenset({*secrets.values(), *copied.values()}),
+        )
+        return AppTask(task, scheduler, terms, lambda: self._killed_at)
 
     def _place(self) -> Place | None:
         """Return the folder of the DAG file; its path may be another one after each commit."""
+        from airflow_torchx.core.workspace import Place
+
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return None
         file = self.dag.fileloc
         return Place(posixpath.dirname(file), posixpath.dirname(self.dag.relative_fileloc or file))
 
-    def _plan(self, context: Context, scheduler: DockerScheduler) -> AppDryRunInfo:
-        ti = context["ti"]
-        attempt = TaskAttempt(
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
-            epoch=ti.max_tries,
-            try_number=ti.try_number,
-        )
-        info = scheduler.submit_dryrun(
-            self._built(scheduler),
-            self.options,
-            app_id=attempt.app_id,
-            private_env=self._secrets(context),
-            labels=attempt.labels,
-        )
-        self.log.info("::group::Plan of app %s", info.request.app_id)
-        self.log.info("%s", info)
-        self.log.info("::endgroup::")
-        for warning in info.request.warnings:
-            self.log.warning("%s", warning)
-        return info
-
-    def _built(self, scheduler: DockerScheduler) -> AppDef:
-        """Return the app with its workspaces as images."""
-        app = self.app_def()
-        if not any(role.workspace for role in app.roles):
-            return app
-        self.log.info("::group::Workspace image")
-        try:
-            return scheduler.build(
-                app, self.options, place=self._place(), should_stop=lambda: self._killed
-            )
-        except Stopped:
-            what = "the task was killed while its workspace image was built: nothing was launched."
-            raise AppCancelledError(what) from None
-        finally:
-            self.log.info("::endgroup::")
-
     def _secrets(self, context: Context) -> dict[str, str]:
-        from airflow.sdk.log import mask_secret
+        """Return the secret environment; its values are masked in logs from now on."""
+        from airflow_torchx.task_context import secret_env
 
-        secrets = {
-            name: str(self.render_template(value, context))
-            for name, value in (self.private_env or {}).items()
-        }
-        for value in secrets.values():
-            mask_secret(value)
-        return secrets
-
-    def _run(self, context: Context, scheduler: DockerScheduler, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
-        from airflow_torchx import task_run
-
-        plan = info.request
-        count = len(plan.containers)
-        self.log.info("launching app %s: %d replica%s", plan.app_id, count, "s" * (count > 1))
-        scheduler.schedule(info, should_stop=lambda: self._killed)
-        self.log.info("app %s runs, its handle is %s", plan.app_id, plan.handle)
-        context["ti"].xcom_push(HANDLE_KEY, plan.handle)
-        if not self.wait_for_completion:
-            return plan.handle
-        app = task_run.watch(scheduler.engine, plan, should_stop=lambda: self._killed)
-        result = task_run.outcome(scheduler.engine, plan, app, self.result_path)
-        return plan.handle if self.result_path is None else result
-
-    def _abandon(self, scheduler: DockerScheduler, info: AppDryRunInfo) -> None:
-        """Stop what this task launched, whatever state that is in; never hides the first error."""
-        grace = info.cfg.stop_grace_s
-        if self._killed:
-            grace = min(grace, _KILL_GRACE_S)
-        try:
-            scheduler.abandon(info, grace_s=grace, keep=self.on_finish is not OnFinish.DELETE)
-        except AirflowTorchXError as why:
-            self._tell_left(info, why)
-
-    def _clean_up(self, scheduler: DockerScheduler, info: AppDryRunInfo) -> None:
-        """Remove the containers of an app that succeeded; that they stay is no failure of it."""
-        try:
-            scheduler.delete(info.request.app_id)
-        except AirflowTorchXError as why:
-            self._tell_left(info, why)
-
-    def _tell_left(self, info: AppDryRunInfo, why: AirflowTorchXError) -> None:
-        app_id = info.request.app_id
-        self.log.warning(
-            "containers of app %s may be left: %s\nRemove them with:\n"
-            "  docker rm -f $(docker ps -aq --filter label=%s=%s)",
-            app_id,
-            why,
-            labels.APP_ID,
-            app_id,
-        )
+        private = self.private_env or {}
+        rendered = {name: str(self.render_template(private[name], context)) for name in private}
+        return secret_env(rendered, ids_of(self.env_conn_ids))

@@ -6,8 +6,10 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.errors import ComponentError
-from airflow_torchx.specs import AppDef, from_dict
+from airflow_torchx.core import option_values
+from airflow_torchx.core.workspace import with_workspace
+from airflow_torchx.errors import ComponentError, InvalidAppError, Problem
+from airflow_torchx.specs import AppDef, from_dict, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,14 +47,33 @@ def app_of(
     return app if isinstance(app, AppDef) else from_dict(app)
 
 
-def laid_over(app: AppDef, *, image: str | None, env: Mapping[str, Any]) -> AppDef:
-    """Return an app with this image and these variables in every role, over the role's own."""
+def laid_over(
+    app: AppDef,
+    *,
+    image: str | None,
+    env: Mapping[str, Any],
+    workspace: str | Mapping[str, str] | None = None,
+) -> AppDef:
+    """Return an app with this image and these variables in every role, over the role's own.
+
+    Raises:
+        InvalidAppError: ``env`` is none.
+        WorkspaceError: ``workspace``, for every role that has none of its own, names no sources.
+    """
     # As in options: a template renders to a text, a number in Python code means its digits.
-    own_env = {name: str(value) for name, value in env.items()}
+    try:
+        own_env = option_values.env(env)
+    except ValueError as why:
+        raise InvalidAppError([Problem("env", "it is not accepted", str(why))]) from None
     roles = [
         replace(role, image=image or role.image, env={**role.env, **own_env}) for role in app.roles
     ]
-    return replace(app, roles=roles)
+    return with_workspace(replace(app, roles=roles), workspace)
+
+
+def unfolded(content: object) -> object:
+    """Return the mapping that an app stands for, whose texts can be rendered; else the content."""
+    return to_dict(content) if isinstance(content, AppDef) else content
 
 
 def _from_component(component: str, args: Sequence[str] | str) -> AppDef:

@@ -9,28 +9,36 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx import waiting
-from airflow_torchx.core.plan_text import redact, secret_values
-from airflow_torchx.core.report import READ_LINES, failure_card, replica_table, telling_lines
+from airflow_torchx.core.plan_text import redact
+from airflow_torchx.core.report import (
+    READ_LINES,
+    failure_card,
+    replica_name,
+    replica_table,
+    telling_lines,
+)
 from airflow_torchx.core.state import first_failure, replicas_of
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
     EngineError,
     EngineNotFoundError,
+    OutOfMemoryError,
+    ReplicaLostError,
     ResultError,
 )
 from airflow_torchx.jobs import not_found, observe
 from airflow_torchx.parallel import Stopped
 from airflow_torchx.replica_logs import ReplicaLog
 from airflow_torchx.specs import AppState
-from airflow_torchx.task_log import TaskLog
+from airflow_torchx.task_log import Left, TaskLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from airflow_torchx.core.plan import JobPlan
     from airflow_torchx.engine import Engine
     from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.task_log import Cursors
 
 _log = logging.getLogger(__name__)
 
@@ -40,42 +48,70 @@ MAX_RESULT_BYTES: Final = 1 << 20
 _TICK_S: Final = 0.2
 # Reading what an ended container has left to say; 64 MB take about 10 s on 2 cores.
 _LOG_TIMEOUT_S: Final = 120.0
+# Of the 5 s that a killed task has.
+_HAND_OVER_S: Final = 1.0
 
 
-def watch(engine: Engine, plan: JobPlan, should_stop: Callable[[], bool]) -> DescribeAppResponse:
+def watch(
+    engine: Engine, app_id: str, after: Cursors, should_stop: Callable[[], bool]
+) -> DescribeAppResponse:
     """Write all logs of an app into the task log until it ends, and return how it ended.
 
     The app's failure policy is acted on meanwhile.
 
+    Args:
+        engine: the daemon.
+        app_id: the app.
+        after: how far its logs were written before.
+        should_stop: asked several times a second.
+
     Raises:
-        Stopped: ``should_stop`` returned True; the app goes on running.
+        Left: ``should_stop`` returned True; the app goes on running.
         AppNotFoundError: somebody removed the app.
         EngineUnreachableError: the daemon is away for more than a minute.
     """
     left = threading.Event()
-    pool = ThreadPoolExecutor(1, f"wait-{plan.app_id}")
-    ended = pool.submit(waiting.wait, engine, plan.app_id, should_stop=left.is_set)
+    pool = ThreadPoolExecutor(1, f"wait-{app_id}")
+    ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set)
     try:
-        with TaskLog(engine, plan) as log:
-            while not ended.done():
-                log.write(_TICK_S)
-                if should_stop():
-                    raise Stopped
-            log.finish(_LOG_TIMEOUT_S, should_stop)
+        with TaskLog(engine, look(engine, app_id), after) as log:
+            try:
+                while not ended.done():
+                    log.write(_TICK_S)
+                    if should_stop():
+                        raise Stopped  # noqa: TRY301 - the other way here is log.finish()
+                log.finish(_LOG_TIMEOUT_S, should_stop)
+            except Stopped:
+                raise Left(log.hand_over(_HAND_OVER_S)) from None
     finally:
         left.set()
         pool.shutdown(wait=False)
     ended.result()
-    app = observe(engine, plan.app_id, inspect_all=True)
+    return look(engine, app_id, inspect_all=True)
+
+
+def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse:
+    """Return what is known of an app.
+
+    Raises:
+        AppNotFoundError: nothing of it is on the daemon.
+    """
+    app = observe(engine, app_id, inspect_all=inspect_all)
     if app is None:
-        raise not_found(plan.app_id)
+        raise not_found(app_id)
     return app
 
 
 def outcome(
-    engine: Engine, plan: JobPlan, app: DescribeAppResponse, result_path: str | None
+    engine: Engine, app: DescribeAppResponse, result_path: str | None, secrets: frozenset[str]
 ) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON that replica 0 of the first role wrote; None without a ``result_path``.
+
+    Args:
+        engine: the daemon.
+        app: the app, which has ended, described with ``inspect_all``.
+        result_path: where the result is.
+        secrets: values that no error shows.
 
     Raises:
         AppFailedError: the app failed; the message is the whole story, with secrets masked.
@@ -83,13 +119,7 @@ def outcome(
         ResultError: there is no such file, it is too large, or it is no JSON.
     """
     if app.state is AppState.FAILED:
-        blamed = first_failure(app)
-        raise AppFailedError(
-            app.app_id,
-            failure_card(app, _last_lines(engine, plan, app)),
-            exit_code=blamed.exit_code if blamed else None,
-            replica=f"{blamed.role}/{blamed.id}" if blamed else "",
-        )
+        raise _failure(app, _last_lines(engine, app, secrets))
     if app.state is not AppState.SUCCEEDED:
         raise AppCancelledError(
             f"app {app.app_id!r} was {app.state.name} by somebody else.\n{replica_table(app)}",
@@ -99,14 +129,28 @@ def outcome(
     return _result(engine, app, result_path) if result_path else None
 
 
-def _last_lines(engine: Engine, plan: JobPlan, app: DescribeAppResponse) -> list[str]:
+def _failure(app: DescribeAppResponse, last_lines: Sequence[str]) -> AppFailedError:
+    blamed = first_failure(app)
+    kind = AppFailedError
+    if blamed is not None and blamed.oom_killed:
+        kind = OutOfMemoryError
+    elif blamed is not None and not blamed.container_id:
+        kind = ReplicaLostError
+    return kind(
+        app.app_id,
+        failure_card(app, last_lines),
+        exit_code=blamed.exit_code if blamed else None,
+        replica=replica_name(blamed) if blamed else "",
+    )
+
+
+def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
     blamed = first_failure(app)
     if blamed is None or not blamed.container_id:
         return []
     try:
         log = ReplicaLog(engine, blamed.container_id, tail=READ_LINES)
         # Airflow masks the task log, but whoever is told of the failure gets the error as it is.
-        secrets = secret_values(plan)
         return [redact(line, secrets) for line in telling_lines([line.text for line in log])]
     except EngineError as why:
         return [f"(its log cannot be read: {why})"]
