@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx import __version__
 from airflow_torchx.core import labels
 from airflow_torchx.core.images import WORKSPACE_REPOSITORY
-from airflow_torchx.core.workspace_source import is_relative, parse_workspace
+from airflow_torchx.core.workspace_source import is_inline, is_relative, parse_workspace
 from airflow_torchx.specs import Workspace
 
 if TYPE_CHECKING:
@@ -140,12 +140,16 @@ def workspace_id(parts: Sequence[tuple[str, str]], base: str, place: Place) -> s
         base: name of the base image.
         place: where relative sources lie.
     """
-    named = [
-        (posixpath.join(place.name, source) if is_relative(source) else source, target)
-        for source, target in parts
-    ]
+    named = [(_lasting_name(source, place), target) for source, target in parts]
     text = json.dumps([base, *named])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _lasting_name(source: str, place: Place) -> str:
+    """Return what a source is called whatever is in it."""
+    if is_inline(source):
+        return ""
+    return posixpath.join(place.name, source) if is_relative(source) else source
 
 
 def directory(base: ImageDetail) -> str:

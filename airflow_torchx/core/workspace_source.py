@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from airflow_torchx.errors import WorkspaceError
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_torchx.specs import Workspace
+
+# https://www.rfc-editor.org/rfc/rfc2397, its shortest form.
+_INLINE: Final = "data:,"
 
 
 def parse_workspace(
@@ -34,17 +37,29 @@ def parse_workspace(
 
 
 def is_url(source: str) -> bool:
-    """Tell whether a source is a URL and no path."""
-    return "://" in source
+    """Tell whether a source is a URL of a storage, and neither a path nor a text."""
+    return "://" in source and not is_inline(source)
+
+
+def is_inline(source: str) -> bool:
+    """Tell whether a source is itself the text of one file: ``data:,`` and the text, quoted."""
+    return source.startswith(_INLINE)
+
+
+def inline_text(source: str) -> bytes:
+    """Return the text of a source that `is_inline`."""
+    return unquote_to_bytes(source.removeprefix(_INLINE))
 
 
 def is_relative(source: str) -> bool:
     """Tell whether a source is a path that says not where it starts."""
-    return not is_url(source) and not source.startswith(("/", "~"))
+    return not is_url(source) and not source.startswith(("/", "~", _INLINE))
 
 
 def shown(source: str) -> str:
     """Return a source without what may be secret in it: user, password and query of a URL."""
+    if is_inline(source):
+        return f"{_INLINE}…"
     return "::".join(_shown_url(url) for url in source.split("::")) if is_url(source) else source
 
 
@@ -74,8 +89,9 @@ def _parts(value: object) -> Iterator[tuple[str, str]]:
         what = f"a workspace cannot be a {type(value).__name__}."
         raise WorkspaceError(what, fix="Give a path, a URL, or a mapping of sources to targets.")
     for source, target in value.items():
-        if not isinstance(source, str) or not source.strip():
-            what = f"{source!r} is no source of a workspace."
+        if not isinstance(source, str) or not source.strip() or "\0" in source:
+            named = shown(source) if isinstance(source, str) else source
+            what = f"{named!r} is no source of a workspace."
             raise WorkspaceError(what, fix="Name a folder, a file or a URL.")
         yield source, _target(source, target)
 

@@ -31,7 +31,7 @@ def spirals() -> TensorDataset:
     return TensorDataset(points, spiral.float())
 
 
-def train(epochs: int) -> list[float]:
+def train(epochs: int, lr: float) -> list[float]:
     """Return the loss of each epoch, the mean of all processes."""
     data = spirals()
     # Each process sees its own part of the points.
@@ -40,7 +40,7 @@ def train(epochs: int) -> list[float]:
     torch.manual_seed(0)
     layers = [nn.Linear(2, WIDTH), nn.Tanh(), nn.Linear(WIDTH, WIDTH), nn.Tanh()]
     model = DistributedDataParallel(nn.Sequential(*layers, nn.Linear(WIDTH, 1)))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     losses = []
     for epoch in range(1, epochs + 1):
         sampler.set_epoch(epoch)
@@ -71,14 +71,16 @@ def main() -> None:
     """Train, and write what came out of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--metrics", type=Path, help="JSON file that one process a node writes")
     args = parser.parse_args()
     dist.init_process_group("gloo")
-    losses = train(args.epochs)
+    losses = train(args.epochs, args.lr)
     metrics = {
         "first_loss": losses[0],
         "final_loss": losses[-1],
         "epochs": args.epochs,
+        "lr": args.lr,
         "world_size": dist.get_world_size(),
     }
     # Not only rank 0: torchrun gives out ranks as nodes arrive, so it may be on any of them.

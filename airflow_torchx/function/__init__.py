@@ -1,0 +1,1 @@
+"""A Python function as what the replicas of an app run."""

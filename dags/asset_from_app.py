@@ -1,0 +1,25 @@
+"""Run a DAG whenever an app of a name has succeeded, whoever launched it and wherever.
+
+The triggerer watches the daemon, and the asset is updated with the app's id and state.
+"""
+# ruff: noqa: INP001 -- a script
+
+from __future__ import annotations
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, AssetWatcher
+
+from airflow_torchx.triggers import TorchXDockerTrigger
+
+MODEL = Asset(
+    "nightly-model",
+    watchers=[
+        AssetWatcher(
+            name="nightly-training",
+            trigger=TorchXDockerTrigger(app_name="nightly", targets=["SUCCEEDED"]),
+        )
+    ],
+)
+
+with DAG("asset_from_app", schedule=[MODEL], doc_md=__doc__, tags=["torchx"]):
+    EmptyOperator(task_id="publish")
