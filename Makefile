@@ -2,7 +2,7 @@
 # (3.11 or newer), make, and a network that reaches a package index.
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench clean images engine
+.PHONY: help demo test check fmt bench clean images engine postgres
 
 BIN := .venv/bin
 # The base that `images` chose; and a home for what Airflow writes, never the user's own.
@@ -14,7 +14,7 @@ help: ## show this list
 demo: images ## train with PyTorch in two containers, from an Airflow DAG
 	$(ENV) container/demo.sh
 
-test: check images .venv-torchx/.installed ## check, then run all tests against a real engine
+test: check images postgres .venv-torchx/.installed ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest --cov
 
 check: .venv/.installed ## lint, formatting, types, layers
@@ -35,6 +35,9 @@ engine: .venv/.installed ## make sure that a Docker Engine answers; start one wh
 
 images: engine ## make sure that the images of the tests and the demo are there
 	container/images.sh
+
+postgres: ## make sure that the tests can start a PostgreSQL
+	container/postgres.sh
 
 clean: ## remove what set-up made here, but never an engine
 	test ! -x $(BIN)/python || $(BIN)/python container/client.py remove \

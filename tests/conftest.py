@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
+import sys
 import uuid
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 
+import airflow_torchx
 from airflow_torchx.core import labels
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.testing import FakeEngine
@@ -21,6 +25,27 @@ if TYPE_CHECKING:
 
 #: The image of the tests; `make images` makes it.
 BUSYBOX: Final = "airflow-torchx/busybox:local"
+
+
+def pytest_collection_finish() -> None:
+    """Import what tests would import on their way.
+
+    Hypothesis draws from the constants of all modules that are there, and calls a test flaky whose
+    data changes because one more was imported between two runs of it.
+    """
+    for module in pkgutil.walk_packages(airflow_torchx.__path__, "airflow_torchx."):
+        if "airflow" in sys.modules or not module.name.startswith(_FACE):
+            importlib.import_module(module.name)
+
+
+#: What imports Airflow, which reads its configuration then.
+_FACE: Final = tuple(
+    f"airflow_torchx.{name}"
+    for name in (
+        *("app_task", "decorators", "hooks", "lineage", "operators", "parting", "registries"),
+        *("sensors", "sighting", "task_context", "task_plan", "triggers"),
+    )
+)
 
 
 def require_docker() -> DockerEngine:

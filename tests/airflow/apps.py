@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.specs import AppDef, Resource, Role
+import pytest
+
+from airflow_torchx.specs import AppDef, BindMount, Resource, Role
 from tests.conftest import BUSYBOX
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Until somebody stops it: a shell ends at SIGTERM only if it is told to.
 FOREVER: Final = "trap 'exit 143' TERM; sleep 600 & wait"
+#: The same, and then it has succeeded.
+OBEDIENT: Final = "trap 'exit 0' TERM; sleep 600 & wait"
 #: Until somebody kills it.
 DEAF: Final = "trap '' TERM; while true; do sleep 1; done"
 
+#: Runs a test with a task that waits in its worker, and with one that waits in the triggerer.
+both_modes = pytest.mark.parametrize(
+    "one_task", [False, True], ids=["waits", "defers"], indirect=True
+)
 
-def shell(script: str, *, replicas: int = 2, env: dict[str, str] | None = None) -> AppDef:
-    """Return an app whose replicas run a shell script; ``${replica_id}`` in it is the replica."""
+
+def shell(
+    script: str,
+    *,
+    replicas: int = 2,
+    env: dict[str, str] | None = None,
+    mount: Path | None = None,
+) -> AppDef:
+    """Return an app whose replicas run a shell script; ``${replica_id}`` in it is the replica.
+
+    ``mount`` is a folder that they see under its own path.
+    """
+    mounts = [BindMount(str(mount), str(mount))] if mount else []
     role = Role(
         name="worker",
         image=BUSYBOX,
@@ -22,6 +44,7 @@ def shell(script: str, *, replicas: int = 2, env: dict[str, str] | None = None) 
         args=["-c", script],
         env=env or {},
         num_replicas=replicas,
+        mounts=mounts,
         resource=Resource(cpu=0, gpu=0, memMB=64),
     )
     return AppDef(name="app", roles=[role])

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
-    from tests.airflow.stack import Attempt, Stack
+    from tests.airflow.remains import Remains
+    from tests.airflow.stack import Stack, Task
 
 HOME: Final = Path(tempfile.mkdtemp(prefix="airflow-torchx-tests-"))
 DAGS: Final = HOME / "dags"
@@ -46,6 +47,7 @@ def _set_up_home() -> None:
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
     }
 
 
@@ -70,27 +72,48 @@ def airflow_home() -> Path:
 
 
 @pytest.fixture
-def one_task(airflow_home: Path, docker_engine: DockerEngine, app_id: str) -> Iterator[OneTask]:
-    """Return a DAG of one task, to be run by `dag.test()` in this process."""
+def one_task(
+    request: pytest.FixtureRequest, airflow_home: Path, docker_engine: DockerEngine, app_id: str
+) -> Iterator[OneTask]:
+    """Return a DAG of one task, to be run by `dag.test()` in this process.
+
+    With ``@both_modes`` of tests.airflow.apps, once for each way to wait.
+    """
     from tests.airflow.one_task import OneTask
 
     assert airflow_home == HOME
     on_term = signal.getsignal(signal.SIGTERM)
-    with OneTask(DAGS, docker_engine, app_id) as task:
+    deferrable = getattr(request, "param", False)
+    with OneTask(DAGS, docker_engine, app_id, deferrable=deferrable) as task:
         yield task
     # dag.test() leaves the handler of the task behind.
     signal.signal(signal.SIGTERM, on_term)
 
 
 @pytest.fixture(scope="session")
-def stack(airflow_home: Path) -> Iterator[Stack]:
-    """Return a whole Airflow of separate processes: API server, scheduler, DAG processor."""
-    from tests.airflow.stack import Stack
+def remains() -> Iterator[Remains]:
+    """Return what sees the logs of what the whole Airflow removes."""
+    from tests.airflow.remains import Remains
     from tests.conftest import require_docker
 
-    require_docker().close()
-    with Stack(airflow_home / "stack", EMPTY_DATABASE) as stack:
-        yield stack
+    with require_docker() as engine:
+        yield Remains(engine)
+
+
+@pytest.fixture(scope="session")
+def stack(airflow_home: Path, remains: Remains) -> Iterator[Stack]:
+    """Return a whole Airflow of separate processes on a database file."""
+    from tests.airflow.gate import Gate, daemon_socket
+    from tests.airflow.stack import Stack
+    from tests.integration.uv_project import BASE
+
+    home = airflow_home / "stack"
+    home.mkdir()
+    shutil.copy(EMPTY_DATABASE, home / "airflow.db")
+    with Gate(home / "gate", daemon_socket(), remains.look) as gate:
+        settings = {"DOCKER_HOST": f"unix://{gate.path}", "AIRFLOW_TORCHX_BASE_IMAGE": BASE}
+        with Stack(home, f"sqlite:///{home}/airflow.db", settings=settings) as stack:
+            yield stack
 
 
 @pytest.fixture
@@ -102,7 +125,7 @@ def states(docker_engine: DockerEngine, app_id: str) -> Callable[[], list[str]]:
 @pytest.fixture
 def launch(
     stack: Stack, docker_engine: DockerEngine, app_id: str
-) -> Iterator[Callable[[str], Attempt]]:
+) -> Iterator[Callable[[str], Task]]:
     """Return what runs one of the DAGs in dags/ once in the whole Airflow."""
     yield lambda dag_id: stack.trigger(dag_id, app_id)
 

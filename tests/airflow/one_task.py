@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from airflow.models.dagrun import DagRun
-    from airflow.sdk import Context
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.sdk import BaseOperator, Context
 
     from airflow_torchx.core.containers import ContainerRow
     from airflow_torchx.engine import Engine
@@ -49,6 +50,18 @@ class Ended:
         self.rows = rows
 
     @property
+    def task_state(self) -> str:
+        """The state of the task, which is not mapped."""
+        return str(self.ti.state)
+
+    @property
+    def ti(self) -> TaskInstance:
+        """The task instance, which is not mapped."""
+        ti = self._run.get_task_instance(TASK_ID)
+        assert ti is not None
+        return ti
+
+    @property
     def error(self) -> BaseException:
         """The only error."""
         (error,) = self.errors
@@ -62,17 +75,21 @@ class Ended:
 
 
 class OneTask:
-    """Runs a TorchXDockerOperator as the only task of a DAG.
+    """Runs a TorchXDockerOperator, or another operator, as the only task of a DAG.
 
     Args:
         dags: the DAGs folder.
         engine: the daemon on which its apps run.
         dag_id: id of the DAG.
+        deferrable: how its task waits, unless an argument of `run` says otherwise.
     """
 
-    def __init__(self, dags: Path, engine: Engine, dag_id: str) -> None:
+    def __init__(
+        self, dags: Path, engine: Engine, dag_id: str, *, deferrable: bool = False
+    ) -> None:
         self._engine = engine
         self._file = dags / f"{dag_id}.py"
+        self._deferrable = deferrable
 
     def __enter__(self) -> Self:
         return self
@@ -90,9 +107,17 @@ class OneTask:
     def _pickle(self) -> Path:
         return self._file.with_suffix(".pickle")
 
-    def run(self, *, expand: Mapping[str, Any] | None = None, **arguments: Any) -> Ended:  # noqa: ANN401 - the operator's arguments
+    def run(
+        self,
+        operator: type[BaseOperator] = TorchXDockerOperator,
+        *,
+        expand: Mapping[str, Any] | None = None,
+        **arguments: Any,  # noqa: ANN401 - the operator's arguments
+    ) -> Ended:
         """Run the task with these arguments, mapped over those in ``expand``."""
-        self._pickle.write_bytes(pickle.dumps((arguments, dict(expand or {}))))
+        if issubclass(operator, TorchXDockerOperator):
+            arguments.setdefault("deferrable", self._deferrable)
+        self._pickle.write_bytes(pickle.dumps((operator, arguments, dict(expand or {}))))
         self._file.write_text(_DAG_FILE)
         errors: list[BaseException] = []
 
@@ -112,11 +137,12 @@ class OneTask:
 
 def read_dag(file: Path | str, **callbacks: Any) -> DAG:  # noqa: ANN401 - BaseOperator's arguments
     """Return the DAG that belongs to a file of the DAGs folder."""
-    arguments, expand = pickle.loads(Path(file).with_suffix(".pickle").read_bytes())  # noqa: S301 - our own
+    written = Path(file).with_suffix(".pickle").read_bytes()
+    operator, arguments, expand = pickle.loads(written)  # noqa: S301 - our own
     arguments |= callbacks
     with DAG(Path(file).stem, schedule=None) as dag:
         if expand:
-            TorchXDockerOperator.partial(task_id=TASK_ID, **arguments).expand(**expand)
+            operator.partial(task_id=TASK_ID, **arguments).expand(**expand)
         else:
-            TorchXDockerOperator(task_id=TASK_ID, **arguments)
+            operator(task_id=TASK_ID, **arguments)
     return dag

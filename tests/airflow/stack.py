@@ -1,131 +1,167 @@
-"""A whole Airflow: API server, scheduler with its workers, DAG processor, each a real process."""
+"""A whole Airflow: API server, scheduler with its workers, DAG processor, triggerers.
+
+Each is a real process, which a test may stop, kill and start again.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
+from cryptography.fernet import Fernet
+
+from tests.airflow.processes import Component, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
     from types import TracebackType
 
-_T = TypeVar("_T")
-
-_DAGS: Final = Path(__file__).with_name("dags")
-_COMPONENTS: Final = (("api-server",), ("scheduler", "--skip-serve-logs"), ("dag-processor",))
-_BOOT_S: Final = 90.0
-_TASK_S: Final = 60.0
-_TICK_S: Final = 0.1
+DAGS: Final = Path(__file__).with_name("dags")
+EXAMPLES: Final = Path(__file__).parents[2] / "dags"
+_PARTS: Final = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """The first attempt of the task ``gang`` of one DAG run.
+class Task:
+    """A task instance of a DAG run, with all its tries.
 
     Args:
         stack: where it runs.
         dag_id: the DAG.
         run_id: the run.
+        task_id: the task.
+        map_index: which one, of a mapped task.
     """
 
     stack: Stack
     dag_id: str
     run_id: str
+    task_id: str = "gang"
+    map_index: int = -1
 
     def state(self) -> str | None:
         """Return the task's state, None while it has none."""
-        state: str | None = self.stack.get(self._path())["state"]
+        state: str | None = self.details()["state"]
         return state
+
+    def details(self) -> dict[str, Any]:
+        """Return all that Airflow knows of it now."""
+        details: dict[str, Any] = self.stack.get(self._own_path)
+        return details
 
     def wait_for(self, *states: str) -> str:
         """Wait until the task is in one of these states, and return it."""
         return until(
             lambda: state if (state := self.state()) in states else None,
-            f"{self.dag_id} {' or '.join(states)}",
+            f"{self.dag_id} {self.run_id} {' or '.join(states)}",
         )
 
     def mark(self, state: str) -> None:
         """Set the task's state as a user does in Airflow's UI."""
-        self.stack.patch(self._path(), {"new_state": state})
+        self.stack.patch(self._own_path, {"new_state": state})
 
-    def log(self) -> list[dict[str, Any]]:
-        """Return the events of the task log, with their fields."""
+    def clear(self) -> None:
+        """Have the task run again, as a user does in Airflow's UI."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": self.run_id,
+            "task_ids": [self.task_id],
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
+        self.stack.post(f"dags/{self.dag_id}/clearTaskInstances", body)
+
+    def tries(self) -> list[dict[str, Any]]:
+        """Return all its tries in their order, with their states."""
+        tries: list[dict[str, Any]] = self.stack.get(f"{self._own_path}/tries")["task_instances"]
+        return sorted(tries, key=lambda one: int(one["try_number"]))
+
+    def log(self, try_number: int = 1) -> list[dict[str, Any]]:
+        """Return the events of the log of one try, with their fields."""
         events: list[dict[str, Any]] = []
-        path, token = f"{self._path()}/logs/1", None
+        path, token = f"{self._path}/logs/{try_number}", None
         while True:
-            page = self.stack.get(path, **({"token": token} if token else {}))
+            query = {"map_index": str(self.map_index)} | ({"token": token} if token else {})
+            page = self.stack.get(path, **query)
             events += page["content"]
             token = page["continuation_token"]
             if token is None or not page["content"]:
                 return events
 
-    def xcom(self, key: str) -> Any:  # noqa: ANN401 - any JSON
+    def lines(self, role: str, replica: int, *, try_number: int = 1) -> list[str]:
+        """Return what the log of one try has of a replica, without its name before each line."""
+        events = (
+            event["event"]
+            for event in self.log(try_number)
+            if event.get("role") == role and event.get("replica") == replica
+        )
+        lines = [line for event in events for line in event.split("\n")]
+        return [line.removeprefix(f"{role}/{replica} ") for line in lines]
+
+    def xcom(self, key: str = "return_value") -> Any:  # noqa: ANN401 - any JSON
         """Return what the task pushed."""
-        return self.stack.get(f"{self._path()}/xcomEntries/{key}")["value"]
+        query = {"map_index": str(self.map_index)}
+        return self.stack.get(f"{self._path}/xcomEntries/{key}", **query)["value"]
 
     def text(self) -> str:
         """Return all that Airflow shows of the task: instance, rendered fields, XComs, log."""
-        paths = [self._path(), f"{self._path()}/xcomEntries", f"dags/{self.dag_id}/details"]
+        paths = [self._path, f"{self._path}/xcomEntries", f"dags/{self.dag_id}/details"]
         return "\n".join([*(str(self.stack.get(path)) for path in paths), str(self.log())])
 
+    @property
     def _path(self) -> str:
-        return f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/gang"
+        return f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
+
+    @property
+    def _own_path(self) -> str:
+        return self._path if self.map_index < 0 else f"{self._path}/{self.map_index}"
 
 
 class Stack:
     """Boots on entry, and is gone with all its processes on exit.
 
     Args:
-        home: the AIRFLOW_HOME to make.
-        database: an initialised SQLite database, to be copied.
+        home: the AIRFLOW_HOME, a folder.
+        database: URL of an initialised database.
+        settings: more environment variables.
     """
 
-    def __init__(self, home: Path, database: Path) -> None:
+    def __init__(
+        self,
+        home: Path,
+        database: str,
+        *,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
-        self._database = database
-        self._processes: list[subprocess.Popen[bytes]] = []
-        port = _free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        self._http = httpx.Client(base_url=self._url, trust_env=False, timeout=30)
-        self._env = {
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__API__HOST": "127.0.0.1",
-            "AIRFLOW__API__PORT": str(port),
-            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
-            "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(_DAGS),
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url}/execution/",
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__PARALLELISM": "2",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
-            # How often a running task asks whether somebody ended it.
-            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        }
+        url = f"http://127.0.0.1:{_free_port()}"
+        self._env = _environment(home, database, url) | dict(settings or {})
+        self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
+        self._known: set[str] = set()
+        # Each reads the log files of the others.
+        self.api_server = self._component("api-server", "api-server")
+        self.scheduler = self._component("scheduler", "scheduler", "--skip-serve-logs")
+        self.dag_processor = self._component("dag-processor", "dag-processor")
+        self.triggerers = [self._triggerer(0)]
+
+    @property
+    def components(self) -> list[Component]:
+        """All of its processes."""
+        return [self.api_server, self.scheduler, self.dag_processor, *self.triggerers]
 
     def __enter__(self) -> Self:
-        self.home.mkdir()
-        shutil.copy(self._database, self.home / "airflow.db")
         try:
-            for component in _COMPONENTS:
-                self._start(component)
-            until(self._is_healthy, "Airflow", patience_s=_BOOT_S)
-            until(self._knows_dags, "the DAGs", patience_s=_BOOT_S)
+            for component in self.components:
+                component.start()
+            until(self._is_healthy, "Airflow")
         except BaseException:
             self._stop()
             raise
@@ -139,11 +175,34 @@ class Stack:
     ) -> None:
         self._stop()
 
-    def trigger(self, dag_id: str, run_id: str) -> Attempt:
-        """Start a run of a DAG."""
-        body = {"dag_run_id": run_id, "logical_date": None}
-        self._answer(self._http.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body))
-        return Attempt(self, dag_id, run_id)
+    def start_triggerer(self) -> Component:
+        """Start another triggerer."""
+        triggerer = self._triggerer(len(self.triggerers))
+        triggerer.start()
+        self.triggerers.append(triggerer)
+        return triggerer
+
+    def run(self, *words: str) -> None:
+        """Run an ``airflow`` command of this Airflow to its end."""
+        command = [sys.executable, "-m", "airflow", *words]
+        done = subprocess.run(
+            command, env=os.environ | self._env, capture_output=True, text=True, check=False
+        )
+        assert not done.returncode, done.stdout + done.stderr
+
+    def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any] | None = None) -> Task:
+        """Start a run of a DAG, as soon as its file is read."""
+        if dag_id not in self._known:
+            until(lambda: self._knows(dag_id), f"DAG {dag_id}")
+            self._known.add(dag_id)
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        self.post(f"dags/{dag_id}/dagRuns", body)
+        return Task(self, dag_id, run_id)
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a DAG run."""
+        state: str = self.get(f"dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return state
 
     def get(self, path: str, **params: str) -> Any:  # noqa: ANN401 - any JSON
         """Return what the REST API answers."""
@@ -154,42 +213,36 @@ class Stack:
         """Change something through the REST API."""
         self._answer(self._http.patch(f"/api/v2/{path}", json=body))
 
-    def _start(self, component: tuple[str, ...]) -> None:
-        command = [sys.executable, "-m", "airflow", *component]
-        with (self.home / f"{component[0]}.log").open("wb") as log:
-            # A session of its own: its workers are ended with it.
-            process = subprocess.Popen(
-                command,
-                env=os.environ | self._env,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._processes.append(process)
+    def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Make something through the REST API."""
+        return self._answer(self._http.post(f"/api/v2/{path}", json=body))
+
+    def _component(self, name: str, *words: str) -> Component:
+        return Component(name, words, self._env, self.home / f"{name}.log")
+
+    def _triggerer(self, number: int) -> Component:
+        return self._component(f"triggerer-{number}", "triggerer", "--skip-serve-logs")
 
     def _stop(self) -> None:
         self._http.close()
-        for process in self._processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for component in self.components:
+            component.end()
 
     def _is_healthy(self) -> bool:
-        for (component, *_), process in zip(_COMPONENTS, self._processes, strict=True):
-            log = self.home / f"{component}.log"
-            assert process.poll() is None, f"{component} ended:\n{log.read_text()[-5000:]}"
+        for component in self.components:
+            component.assert_runs()
         try:
             health = self._http.get("/api/v2/monitor/health").raise_for_status().json()
             token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
         except httpx.HTTPError:
             return False
         self._http.headers["Authorization"] = f"Bearer {token}"
-        parts = ("metadatabase", "scheduler", "dag_processor")
-        return all(health[part]["status"] == "healthy" for part in parts)
+        return all(health[part]["status"] == "healthy" for part in _PARTS)
 
-    def _knows_dags(self) -> bool:
-        assert not self.get("importErrors")["import_errors"]
-        return bool(self.get("dags")["total_entries"])
+    def _knows(self, dag_id: str) -> bool:
+        errors = self.get("importErrors")["import_errors"]
+        assert not errors, errors
+        return self._http.get(f"/api/v2/dags/{dag_id}").is_success
 
     @staticmethod
     def _answer(response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
@@ -197,14 +250,38 @@ class Stack:
         return response.json()
 
 
-def until(look: Callable[[], _T | None], what: str, *, patience_s: float = _TASK_S) -> _T:
-    """Return what ``look`` returns as soon as that is true."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        if seen := look():
-            return seen
-        assert time.monotonic() < deadline, f"{what}: not within {patience_s:g} s"
-        time.sleep(_TICK_S)
+def _environment(home: Path, database: str, url: str) -> dict[str, str]:
+    bundles = [
+        {
+            "name": name,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(folder)},
+        }
+        for name, folder in (("tests", DAGS), ("examples", EXAMPLES))
+    ]
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": url.rpartition(":")[2],
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        # All processes need the same one: the triggers of assets are stored encrypted.
+        "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # What runs is what a test triggers.
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+        # How often a running task asks whether somebody ended it.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    }
 
 
 def _free_port() -> int:

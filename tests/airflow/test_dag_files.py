@@ -33,7 +33,10 @@ def airflow_imports() -> set[str]:
     return costly_imports("import airflow.sdk; airflow.sdk.DAG, airflow.sdk.BaseOperator")
 
 
-@pytest.mark.parametrize("module", ["airflow_torchx.operators", "airflow_torchx.hooks"])
+@pytest.mark.parametrize(
+    "module",
+    [f"airflow_torchx.{name}" for name in ("operators", "decorators", "sensors", "hooks")],
+)
 def test_import_is_cheap(module: str, airflow_imports: set[str]) -> None:
     """Importing an operator imports no costly package beyond those of Airflow."""
     assert airflow_imports == costly_imports(f"import {module}")
@@ -54,7 +57,7 @@ def test_dag_file_is_cheap(file: Path, airflow_imports: set[str]) -> None:
 def test_provider_is_discovered() -> None:
     """Airflow lists this provider, with its operators, its hook and its connection type."""
     listed = ran("-m", "airflow", "providers", "list", "--output", "plain")
-    shown = ran("-m", "airflow", "providers", "get", "airflow-torchx", "--full")
+    shown = ran("-m", "airflow", "providers", "get", "airflow-torchx", "--full", "-o", "json")
 
     assert "airflow-torchx" in listed
     assert "airflow_torchx.operators" in shown

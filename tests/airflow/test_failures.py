@@ -17,8 +17,8 @@ from airflow_torchx.errors import (
     InvalidAppError,
     ResultError,
 )
-from tests.airflow.apps import FOREVER, shell
-from tests.airflow.stack import until
+from tests.airflow.apps import FOREVER, both_modes, shell
+from tests.airflow.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 
+@both_modes
 def test_failure_card(one_task: OneTask) -> None:
     """The error has all replicas, the first that failed and its last lines; its peers are gone."""
     last_words = "for i in $(seq 30); do echo line $i; done; exit 3"
@@ -48,6 +49,7 @@ def test_failure_card(one_task: OneTask) -> None:
     assert [] == ended.rows
 
 
+@both_modes
 @pytest.mark.parametrize(
     ("end", "error", "told"),
     [

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.airflow.stack import until
+from airflow_torchx.core import labels
+from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.docker_engine.connection import open_client, resolve
+from tests.airflow.processes import parent_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.airflow.stack import Attempt
+    from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.stack import Task
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
-def end(task: Attempt, states: Callable[[], list[str]]) -> None:
+def end(task: Task, states: Callable[[], list[str]]) -> None:
     """Mark a task failed, and wait until its last container is gone.
 
     Airflow kills the process 5 s after it asked the task to end. A reason that the task writes into
@@ -28,7 +35,7 @@ def end(task: Attempt, states: Callable[[], list[str]]) -> None:
 
 @pytest.mark.parametrize("dag_id", ["forever", "deaf"])
 def test_while_running(
-    launch: Callable[[str], Attempt], states: Callable[[], list[str]], dag_id: str
+    launch: Callable[[str], Task], states: Callable[[], list[str]], dag_id: str
 ) -> None:
     """An app is stopped and removed when its task is marked failed, whether it listens or not."""
     task = launch(dag_id)
@@ -39,7 +46,7 @@ def test_while_running(
     until(lambda: "AppCancelledError" in task.text(), "the reason in the log")
 
 
-def test_while_launching(launch: Callable[[str], Attempt], states: Callable[[], list[str]]) -> None:
+def test_while_launching(launch: Callable[[str], Task], states: Callable[[], list[str]]) -> None:
     """A launch is undone when its task is marked failed, and nothing of it comes later."""
     task = launch("many")
     until(states, "the first of many replicas")
@@ -50,7 +57,34 @@ def test_while_launching(launch: Callable[[str], Attempt], states: Callable[[], 
     assert [] == states()
 
 
-def test_out_of_time(launch: Callable[[str], Attempt], states: Callable[[], list[str]]) -> None:
+def test_worker_shutdown(
+    launch: Callable[[str], Task],
+    states: Callable[[], list[str]],
+    docker_engine: DockerEngine,
+    app_id: str,
+) -> None:
+    """The app lives on, its task moves to the triggerer, and no line is lost or twice."""
+    task = launch("patient")
+    until(lambda: states() == ["running", "running"], "two replicas")
+    until(lambda: task.lines("worker", 1)[499:], "what it says first")
+    before = [row.id for row in docker_engine.rows({labels.RUN_ID: app_id})]
+
+    # As a worker does that is told to end: what it supervises gets the same signal.
+    os.kill(parent_of(task.details()["pid"]), signal.SIGTERM)
+    task.wait_for("deferred")
+
+    assert ["running", "running"] == states()
+    assert before == [row.id for row in docker_engine.rows({labels.RUN_ID: app_id})]
+    with closing(open_client(resolve(Endpoint(), os.environ))) as client:
+        for container in before:
+            client.kill(container, "USR1")
+    assert "success" == task.wait_for("success", "failed", "up_for_retry")
+    assert [1] == [one["try_number"] for one in task.tries()]
+    for replica in range(2):
+        assert [f"line {number}" for number in range(1, 1001)] == task.lines("worker", replica)
+
+
+def test_out_of_time(launch: Callable[[str], Task], states: Callable[[], list[str]]) -> None:
     """An app is stopped and removed when its task runs into its execution_timeout."""
     task = launch("overtime")
     task.wait_for("failed")

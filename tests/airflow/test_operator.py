@@ -10,7 +10,7 @@ import pytest
 
 from airflow_torchx.errors import AppFailedError
 from airflow_torchx.specs import to_dict
-from tests.airflow.apps import FOREVER, shell
+from tests.airflow.apps import FOREVER, both_modes, shell
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def test_returns_handle(one_task: OneTask) -> None:
     assert [] == ended.rows
 
 
+@both_modes
 def test_returns_result(one_task: OneTask) -> None:
     """The JSON that replica 0 wrote is the return value, also when the app came as a mapping."""
     script = """echo '{"rank": ${replica_id}}' > /result.json"""
@@ -64,6 +65,7 @@ def test_connection(
     assert ended.xcom().startswith("local_docker://gpu_host/")
 
 
+@both_modes
 @pytest.mark.parametrize(
     ("on_finish", "script", "left"),
     [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
-    from tests.airflow.stack import Attempt
+    from tests.airflow.stack import Task
 
 #: In the source of the DAG the secret is only there backwards.
 BACKWARDS: Final = "emases-nepo"
@@ -26,7 +26,7 @@ PRIVATE_ENV: Final = {"MAGIC_WORD": f"{{{{ '{BACKWARDS}' | reverse }}}}"}
 @pytest.mark.docker
 @pytest.mark.timeout(240)
 def test_whole_airflow(
-    launch: Callable[[str], Attempt], docker_engine: DockerEngine, app_id: str
+    launch: Callable[[str], Task], docker_engine: DockerEngine, app_id: str
 ) -> None:
     """The value reaches the container, and no log, rendered field, XCom, DAG or label has it."""
     task = launch("whisper")

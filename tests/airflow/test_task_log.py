@@ -9,12 +9,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.airflow.stack import Attempt
+    from tests.airflow.stack import Task
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
-def test_every_line_once(launch: Callable[[str], Attempt]) -> None:
+def test_every_line_once(launch: Callable[[str], Task]) -> None:
     """Every line of each replica is there once, in its order, under its name; bursts are few."""
     task = launch("chatty")
     task.wait_for("success")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +13,14 @@ import pytest
 
 from airflow_torchx.core.labels import APP_ID
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppState
+from airflow_torchx.sensors import TorchXDockerSensor
+from airflow_torchx.specs import AppState, app_id_of
 from tests.airflow.apps import shell
+from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
 
@@ -33,6 +38,53 @@ def torchx() -> str:
             pytest.fail(why)
         pytest.skip(why)
     return str(TORCHX)
+
+
+@pytest.fixture
+def launched(torchx: str, docker_engine: DockerEngine) -> Iterator[str]:
+    """Return the handle that `torchx run` tells of an app that runs for ten minutes."""
+    # Without a workspace: it would make an image of the current folder.
+    launch = [torchx, "run", "-s", "local_docker", "--workspace", "", "utils.sh"]
+    command = [*launch, "--image", BUSYBOX, "--num_replicas", "2", "sleep", "600"]
+    env = os.environ | {"PYTHONUNBUFFERED": "1"}
+    # It stays until the app has ended.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as run:
+        assert run.stdout is not None
+        handle = run.stdout.readline().strip()
+        assert handle.startswith("local_docker://torchx/sh-")
+
+        yield handle
+
+        DockerScheduler("torchx", docker_engine).delete(handle)
+        run.kill()
+
+
+def test_the_sensor_waits_for_what_it_launches(
+    one_task: OneTask, launched: str, docker_engine: DockerEngine
+) -> None:
+    """A handle is all that the sensor needs."""
+
+    def kill() -> None:
+        for row in docker_engine.rows({APP_ID: app_id_of(launched)}):
+            docker_engine.stop(row.id, 0)
+
+    running = one_task.run(
+        TorchXDockerSensor, app_handle=launched, target_states=["RUNNING"], min_replicas=2
+    )
+    killer = threading.Timer(3, kill)
+    killer.start()
+    ended = one_task.run(
+        TorchXDockerSensor,
+        app_handle=launched,
+        target_states=["FAILED"],
+        failed_states=(),
+        deferrable=True,
+    )
+    killer.join()
+
+    for task, state, code in ((running, "RUNNING", None), (ended, "FAILED", 137)):
+        told = [{"role": "sh", "id": i, "state": state, "exit_code": code} for i in (0, 1)]
+        assert told == task.xcom()["replicas"]
 
 
 def test_it_lists_shows_follows_and_cancels(

@@ -1,7 +1,7 @@
 """Side by side with TorchX, in one run on one daemon: ratios, not seconds.
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
-                                      [workspace] [push] [memory]
+                                      [workspace] [push] [memory] [waits]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -24,7 +24,7 @@ from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.replica_logs import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import LABEL_APP_ID, create_scheduler
 from airflow_torchx.specs import AppDef, Resource, Role
-from tests.benchmarks import workspaces
+from tests.benchmarks import waits, workspaces
 from tests.benchmarks.comparison import Comparison, console, measure
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ def main() -> None:
         "workspace": workspaces.builds,
         "push": workspaces.pushes,
         "memory": workspaces.memory,
+        "waits": waits.waits,
     }
     client = docker.from_env(timeout=120).api  # the same daemon as everybody else here
     for name in sys.argv[1:] or parts:
@@ -233,6 +234,7 @@ def main() -> None:
         parts[name](client)
     results.show()
     workspaces.results.show()
+    waits.results.show()
 
 
 if __name__ == "__main__":

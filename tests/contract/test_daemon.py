@@ -35,6 +35,7 @@ def test_info(engine: Engine) -> None:
     assert info.version
     assert info.cpus > 0
     assert info.memory_bytes > 2**28
+    assert "runc" in info.runtimes
 
 
 def test_close(engine: Engine) -> None:

@@ -466,7 +466,7 @@ def run(path: str, endpoint: Endpoint, spec: BuildSpec = SPEC) -> tuple[str, lis
             "tcp://h:1",
         ),
         (
-            Endpoint(url="https://h:1", tls_cert="/c", tls_key="/k", tls_verify=False),
+            Endpoint(url="https://h:1", tls_cert="/c", tls_private_key="/k", tls_verify=False),
             ["--tls", f"--tlscacert={DEFAULT_CA_BUNDLE_PATH}", "--tlscert=/c", "--tlskey=/k"],
             "tcp://h:1",
         ),

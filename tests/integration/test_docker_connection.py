@@ -7,12 +7,12 @@ import gc
 import hashlib
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,12 +24,13 @@ from airflow_torchx.core.endpoint import Endpoint
 from airflow_torchx.docker_engine import DockerEngine, why_unreachable
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from tests.integration.stub import Request, Stub, chunked, failure, json_answer, saying
+from tests.integration.tls import LOCAL, Certificate, Front
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 ELSEWHERE: Final = "set the host of the connection, or DOCKER_HOST."
-LOCAL: Final = ("127.0.0.1", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,9 @@ def nobody() -> Iterator[None]:
 
 def test_permission_denied() -> None:
     """A socket that we may not write to."""
+    import docker
+
+    assert docker  # imported before we are nobody, who may not read it
     with tempfile.TemporaryDirectory() as folder:
         address = Path(folder, "docker.sock")
         address.parent.chmod(0o711)
@@ -229,37 +233,25 @@ def test_context(tmp_path: Path, address: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=stub", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-out", str(folder / "cert.pem"), "-keyout", str(folder / "key.pem")]
-    subprocess.run([*command, *files], check=True, capture_output=True)
-    return folder
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Return a certificate for 127.0.0.1 that signs itself, and its key."""
+    return Certificate.make(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def tls(certificate: Path) -> ssl.SSLContext:
+def tls(certificate: Certificate) -> ssl.SSLContext:
     """Return the daemon's side of TLS; it asks for our certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    context.load_verify_locations(certificate / "cert.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
+    return certificate.context()
 
 
-def endpoint(stub: Stub, folder: Path) -> Endpoint:
+def endpoint(stub: Stub, certificate: Certificate) -> Endpoint:
     """Return how to reach a stub that speaks TLS."""
-    return Endpoint(
-        url=f"tcp://127.0.0.1:{stub.port}",
-        tls_ca=str(folder / "cert.pem"),
-        tls_cert=str(folder / "cert.pem"),
-        tls_key=str(folder / "key.pem"),
-    )
+    return Endpoint.parse(f"tcp://127.0.0.1:{stub.port}", certificate.paths())
 
 
-def test_tls(tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls(
+    tls: ssl.SSLContext, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both sides show their certificates; what requests reads of the environment is not asked."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
     with Stub(saying(json_answer([])), LOCAL, tls=tls) as stub:
@@ -269,7 +261,53 @@ def test_tls(tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyP
         assert why_unreachable(where) is None
 
 
-def test_close_over_tls(tls: ssl.SSLContext, certificate: Path) -> None:
+@pytest.mark.docker
+def test_tls_as_text(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are made of it for as long as the connection is open, for every new one of its own."""
+    with tempfile.TemporaryDirectory() as folder, Front(certificate) as front:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        where = Endpoint.parse(front.url, certificate.texts())
+        with DockerEngine.connect(where) as engine:
+            assert ["tls_ca.pem", "tls_cert.pem", "tls_private_key.pem"] == sorted(
+                path.name for path in Path(folder).glob("*/*")
+            )
+            with ThreadPoolExecutor(4) as pool:
+                urls = {info.url for info in pool.map(lambda _: engine.info(), range(8))}
+        left = os.listdir(folder)  # noqa: PTH208 - names are enough
+
+    assert ({front.url}, []) == (urls, left)
+
+
+def test_no_tls_files_after_a_failure(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that does not answer leaves none, and the error tells nothing of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        with Stub(saying([]), LOCAL) as stub:  # it speaks no TLS
+            url = f"tcp://127.0.0.1:{stub.port}"
+            with pytest.raises(EngineUnreachableError, match="TLS failed") as raised:
+                DockerEngine.connect(Endpoint.parse(url, certificate.texts()))
+        left = os.listdir(folder)  # noqa: PTH208 - names are enough
+
+    assert [] == left
+    told = "".join(traceback.format_exception(raised.value))
+    assert not [line for line in certificate.key.read_text().splitlines() if line in told]
+
+
+def test_key_of_another_certificate(
+    tls: ssl.SSLContext, certificate: Certificate, tmp_path: Path
+) -> None:
+    """It is an error of TLS, and says so."""
+    other = Certificate.make(tmp_path).key.read_text()
+    with Stub(saying([]), LOCAL, tls=tls) as stub:
+        url = f"tcp://127.0.0.1:{stub.port}"
+        where = Endpoint.parse(url, {**certificate.texts(), "tls_private_key": other})
+        with pytest.raises(EngineUnreachableError, match=r"TLS failed \(key values mismatch\)"):
+            DockerEngine.connect(where)
+
+
+def test_close_over_tls(tls: ssl.SSLContext, certificate: Certificate) -> None:
     """Closing a log ends a read that waits in another thread, over TLS as well."""
     leave = threading.Event()
 

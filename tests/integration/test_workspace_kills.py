@@ -216,6 +216,25 @@ def test_two_processes(bench: Bench) -> None:
     assert [] == bench.containers()
 
 
+def test_two_processes_without_a_common_lock(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TMPDIR, they have one each: both build, and neither takes away what the other needs."""
+    images: list[str] = []
+
+    def meanwhile() -> bool:
+        if not images and bench.containers():
+            with monkeypatch.context() as patch:
+                patch.setattr("tempfile.tempdir", str(tmp_path))
+                images.append(bench.build())
+        return False
+
+    images.append(bench.build(meanwhile))
+
+    assert bench.images() * 2 == images
+    assert [] == bench.containers()
+
+
 def test_stopped_while_sending(bench: Bench) -> None:
     """Nothing is left."""
     with pytest.raises(Stopped):

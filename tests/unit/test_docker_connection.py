@@ -58,7 +58,8 @@ def test_environment(tmp_path: Path) -> None:
 def test_environment_with_tls(tmp_path: Path) -> None:
     """DOCKER_CERT_PATH and DOCKER_TLS_VERIFY mean what they mean to docker."""
     certificates(tmp_path)
-    files = {f"tls_{name}": str(tmp_path / f"{name}.pem") for name in ("ca", "cert", "key")}
+    files = {f"tls_{name}": str(tmp_path / f"{name}.pem") for name in ("ca", "cert")}
+    files["tls_private_key"] = str(tmp_path / "key.pem")
     host = {"DOCKER_HOST": "tcp://gpu-1"}
     verifying = {**host, "DOCKER_TLS_VERIFY": "1"}
 
@@ -91,7 +92,7 @@ def test_context(tmp_path: Path) -> None:
     assert Endpoint(url=URL) == resolve(Endpoint(), {**environ, "DOCKER_CONTEXT": "default"})
     b = resolve(Endpoint(), {**environ, "DOCKER_CONTEXT": "b"})
     assert ("tcp://b:2376", False, True) == (b.url, b.tls_verify, b.uses_tls)
-    assert str(b.tls_key).startswith(str(tmp_path / "contexts" / "tls"))
+    assert str(b.tls_private_key).startswith(str(tmp_path / "contexts" / "tls"))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"currentContext": 1}', None])

@@ -256,3 +256,24 @@ def test_a_log_can_be_cut_in_time(scheduler: DockerScheduler) -> None:
     app_id = scheduler.submit(app(1))
 
     assert [] == list(scheduler.log_iter(app_id, "trainer", until=datetime(1999, 1, 1)))  # noqa: DTZ001 - naive is local, as in TorchX
+
+
+def test_defaults_of_the_daemon(engine: FakeEngine, tmp_path: Path) -> None:
+    """They count where an app's options say nothing, in every verb that takes options."""
+    (tmp_path / "train.sh").write_text("true")
+    defaults = {"network": "lan", "env": {"A": "1", "B": "1"}, "image_repo": "h:1/team"}
+    scheduler = DockerScheduler("mine", engine, defaults=defaults)
+    own = {"env": {"B": "2"}}
+
+    dry = scheduler.submit_dryrun(app(1), own)
+    scheduler.submit(app(1), own)
+    with_code = replace(app(1).roles[0], workspace=Workspace({str(tmp_path): ""}))
+    (built,) = scheduler.build_workspaces([with_code], {"keep_images": 1})
+    push = scheduler.dryrun_push_images(AppDef("app", [built]), own)
+    (pushed,) = scheduler.build(AppDef("app", [with_code]), own).roles
+
+    (submitted,) = [spec for spec in engine.specs().values() if spec.role == "trainer"]
+    for spec in (dry.request.containers[0], submitted):
+        assert ("1", "2", "lan") == (spec.env["A"], spec.env["B"], spec.network)
+    assert ["h:1/team"] == [repo for repo, _ in push.values()]
+    assert pushed.image.startswith("h:1/team:")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 import threading
@@ -62,3 +63,22 @@ def test_waiting_can_be_stopped() -> None:
         assert locked
         with pytest.raises(Stopped), host_lock.held("test", "key", should_stop=stop):
             pass
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    """Another user may have put it there, to have a private folder opened to all."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (tmp_path / "airflow-torchx").symlink_to(private)
+
+    with host_lock.held("test", "key", timeout_s=0.3) as locked:
+        assert not locked
+
+    assert 0o700 == stat.S_IMODE(private.stat().st_mode)
+    assert [] == list(private.iterdir())
+
+
+def test_the_folder_is_open_to_all_users(tmp_path: Path) -> None:
+    """Whatever the umask of its maker is."""
+    with host_lock.held("test", "key"):
+        assert 0o777 == stat.S_IMODE((tmp_path / "airflow-torchx").stat().st_mode)

@@ -21,13 +21,11 @@ from airflow_torchx.errors import (
     LaunchError,
     LaunchInterruptedError,
 )
-from airflow_torchx.specs import AppState, BindMount
+from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_torchx.testing import Verb
 
 FOREVER = Program(runs_for_s=None)
@@ -207,6 +205,20 @@ def test_the_error_of_a_launch_shows_no_secret() -> None:
 
     assert "hunter22" not in str(caught.value)
     assert "hunter22" not in repr(caught.value)
+    assert caught.value.__suppress_context__  # a traceback would tell what the Engine said
+    assert caught.value.__cause__ is None
+
+
+def test_the_error_of_a_launch_has_the_engine_s_as_its_cause() -> None:
+    """Where that holds no secret."""
+    engine = FakeEngine(images=["busybox"])
+    why = EngineError("no space left")
+    engine.fail_next("create", why, on="trainer/0")
+
+    with pytest.raises(LaunchError) as caught:
+        jobs.launch(engine, planned(app(env={"API_TOKEN": "hunter22"})))
+
+    assert why is caught.value.__cause__
 
 
 @pytest.mark.parametrize("replicas", [1, 64])
@@ -322,6 +334,19 @@ def test_replicas_that_ended_keep_their_state_when_the_rest_is_cancelled() -> No
     assert ["SUCCEEDED", "CANCELLED", "CANCELLED"] == states(engine)
 
 
+@pytest.mark.parametrize("text", ["", "soon", "nan", "-1", "1e300"])
+def test_a_grace_that_no_launch_of_ours_wrote(text: str) -> None:
+    """Anybody can write a label; the default counts then, and the app is stopped."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    plan = planned()
+    strange = [replace(s, labels={**s.labels, labels.STOP_GRACE: text}) for s in plan.containers]
+    jobs.launch(engine, replace(plan, containers=tuple(strange)))
+
+    jobs.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] == list(dict.fromkeys(states(engine)))
+
+
 def test_cancelling_twice_is_cancelling_once() -> None:
     """The second cancel finds nothing alive and stops nothing."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
@@ -421,7 +446,7 @@ def test_abandoning_touches_only_its_own_launch() -> None:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     jobs.launch(engine, planned(launch_id="theirs"))
 
-    jobs.abandon(engine, planned(launch_id="mine"), grace_s=0, keep=False)
+    jobs.abandon(engine, "app-1", "mine", grace_s=0)
 
     assert ["RUNNING"] * 3 == states(engine)
 
@@ -432,20 +457,7 @@ def test_an_abandoned_app_is_stopped_and_kept_only_if_wanted(left: int, *, keep:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     jobs.launch(engine, planned())
 
-    jobs.abandon(engine, planned(), grace_s=0, keep=keep)
+    jobs.abandon(engine, "app-1", planned().launch_id, grace_s=0, keep=keep)
 
     assert left == len(engine.specs())
     assert {"exited"} >= {row.state for row in engine.rows({})}
-
-
-def test_a_survey_finds_what_is_missing(tmp_path: Path) -> None:
-    """Absent images and bind sources are found; of a remote daemon's host nothing is claimed."""
-    wanted = app(mounts=[BindMount(str(tmp_path / "no"), "/x"), BindMount(str(tmp_path), "/y")])
-    engine = FakeEngine()
-
-    here = jobs.survey(engine, wanted)
-    there = jobs.survey(FakeEngine(engine_info=replace(engine.info(), is_local=False)), wanted)
-
-    assert frozenset({"busybox"}) == here.absent_images
-    assert frozenset({str(tmp_path / "no")}) == here.absent_paths
-    assert frozenset() == there.absent_paths

@@ -13,6 +13,7 @@ from airflow_torchx.errors import (
     AppNotFoundError,
     EngineNotFoundError,
     EngineUnreachableError,
+    InvalidAppError,
 )
 from airflow_torchx.replica_logs import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.testing import FakeEngine, Program
@@ -47,6 +48,14 @@ def test_a_regex_matches_lines_and_not_pieces_of_them() -> None:
     engine, container = launched(Program(lines=["hay", long]))
 
     assert [f"{long}\n"] == list(lines(ReplicaLog(engine, container), "^x.* needle$"))
+
+
+def test_a_broken_regex_is_told_at_once() -> None:
+    """Before the log is opened."""
+    engine = FakeEngine(images=["busybox"])
+
+    with pytest.raises(InvalidAppError, match=r"'\(' is no regular expression: missing \)"):
+        lines(ReplicaLog(engine, "x"), "(")
 
 
 def test_a_span_cuts_within_a_second() -> None:
@@ -118,6 +127,21 @@ def test_following_ends_when_it_is_closed() -> None:
     threading.Timer(0.1, log.close).start()
 
     assert ["hello"] == [line.text for line in log]
+
+
+def test_following_until_a_day_that_never_comes() -> None:
+    """People write the last day of the calendar for no end; no timer waits that long."""
+    engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
+    span = Span.between(None, datetime(9999, 12, 30, tzinfo=UTC))
+    log = ReplicaLog(engine, container, span=span, follow=True)
+    threading.Timer(0.1, log.close).start()
+    broken: list[object] = []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", broken.append)
+        assert ["hello"] == [line.text for line in log]
+
+    assert [] == broken
 
 
 def test_following_ends_after_until() -> None:

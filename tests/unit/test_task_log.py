@@ -53,7 +53,7 @@ def test_every_line_is_written_once_and_bursts_are_one_event() -> None:
     lines = [f"line {i}" for i in range(3_000)]
     engine = launched(Program(lines=lines))
 
-    with capture_logs() as events, TaskLog(engine, planned(app(2))) as log:
+    with capture_logs() as events, TaskLog(engine, task_run.look(engine, "app-1")) as log:
         join_readers()
         log.finish(30, never)
 
@@ -67,7 +67,7 @@ def test_what_is_queued_when_the_readers_have_ended_is_written() -> None:
     """The readers are done long before the first write."""
     engine = launched(Program(lines=["hello"]))
 
-    with capture_logs() as events, TaskLog(engine, planned(app(2))) as log:
+    with capture_logs() as events, TaskLog(engine, task_run.look(engine, "app-1")) as log:
         join_readers()
         log.finish(30, never)
 
@@ -78,7 +78,7 @@ def test_a_container_cannot_fold_the_task_log() -> None:
     """Markers of Airflow's log groups are taken out."""
     engine = launched(Program(lines=["::group::mine", "in it", "::endgroup::"]), 1)
 
-    with capture_logs() as events, TaskLog(engine, planned(app(1))) as log:
+    with capture_logs() as events, TaskLog(engine, task_run.look(engine, "app-1")) as log:
         log.finish(30, never)
 
     assert ["mine", "in it", ""] == written(events, 0)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_a_log_that_cannot_be_read_is_told_and_no_failure() -> None:
     engine = launched(Program(), 1)
     engine.fail_next("logs", EngineError("driver 'none' does not support reading"))
 
-    with capture_logs() as events, TaskLog(engine, planned(app(1))) as log:
+    with capture_logs() as events, TaskLog(engine, task_run.look(engine, "app-1")) as log:
         log.finish(30, never)
 
     assert "(its log cannot be read: driver 'none'" in str(events[0]["event"])
@@ -99,7 +99,7 @@ def test_a_log_that_does_not_end_is_given_up() -> None:
     """With the command that shows the rest."""
     engine = launched(FOREVER, 1)
 
-    with capture_logs() as events, TaskLog(engine, planned(app(1))) as log:
+    with capture_logs() as events, TaskLog(engine, task_run.look(engine, "app-1")) as log:
         log.finish(0.2, never)
 
     assert "docker logs app-1-trainer-0" in str(events[-1]["event"])
@@ -109,7 +109,7 @@ def test_finishing_can_be_stopped() -> None:
     """A task that is killed does not wait for the rest of its logs."""
     engine = launched(FOREVER, 1)
 
-    with TaskLog(engine, planned(app(1))) as log, pytest.raises(Stopped):
+    with TaskLog(engine, task_run.look(engine, "app-1")) as log, pytest.raises(Stopped):
         log.finish(30, lambda: True)
 
 
@@ -118,7 +118,7 @@ def test_leaving_ends_every_reader() -> None:
     engine = launched(FOREVER, 4)
     before = threading.active_count()
 
-    with TaskLog(engine, planned(app(4))):
+    with TaskLog(engine, task_run.look(engine, "app-1")):
         pass
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
@@ -132,7 +132,7 @@ def test_a_watch_ends_with_the_app() -> None:
     engine = launched(Program(lines=["hello"], runs_for_s=0.3))
 
     with capture_logs() as events:
-        ended = task_run.watch(engine, planned(app(2)), never)
+        ended = task_run.watch(engine, "app-1", {}, never)
 
     assert ended.state is AppState.SUCCEEDED
     assert all(r.duration_s is not None for role in ended.roles_statuses for r in role.replicas)
@@ -144,7 +144,7 @@ def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
     engine = launched(FOREVER)
 
     with pytest.raises(Stopped):
-        task_run.watch(engine, planned(app(2)), lambda: True)
+        task_run.watch(engine, "app-1", {}, lambda: True)
 
     assert "stop" not in engine.calls
 
@@ -155,4 +155,4 @@ def test_an_app_that_is_removed_while_it_is_watched_is_an_error() -> None:
     threading.Timer(0.3, jobs.delete, (engine, "app-1")).start()
 
     with pytest.raises(AppNotFoundError):
-        task_run.watch(engine, planned(app(2)), never)
+        task_run.watch(engine, "app-1", {}, never)

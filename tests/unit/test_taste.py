@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE: Final = Path(airflow_torchx.__file__).parent
-FACE: Final = {"operators.py", "hooks.py"}
+FACE: Final = {"operators.py", "sensors.py", "decorators.py", "triggers.py", "hooks.py"}
 MODULES: Final = sorted(PACKAGE.rglob("*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -103,7 +103,7 @@ def test_importing_the_operators_imports_no_docker() -> None:
     code = (
         "import sys, airflow.sdk; from airflow.sdk import BaseOperator, BaseHook\n"
         "before = set(sys.modules)\n"
-        "import airflow_torchx.operators\n"
+        "import airflow_torchx.operators, airflow_torchx.sensors\n"
         "late = {'docker', 'torchx', 'torch', 'rich', 'yaml', 'requests', 'filelock'}\n"
         "print(sorted(late & (set(sys.modules) - before)))"
     )

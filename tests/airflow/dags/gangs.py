@@ -58,3 +58,15 @@ whisper = gang(
     result_path="/word.json",
     on_finish="keep",
 )
+numbered_sync = gang("numbered_sync", "seq 2000 | sed 's/^/line /'", replicas=4)
+numbered_deferrable = gang(
+    "numbered_deferrable", "seq 2000 | sed 's/^/line /'", replicas=4, deferrable=True
+)
+# Ends when it is told to, and says something before and after.
+TALKS = """
+trap 'ending=1' USR1
+seq 500 | sed 's/^/line /'
+while [ -z "$ending" ]; do sleep 0.1; done
+seq 501 1000 | sed 's/^/line /'
+"""
+patient = gang("patient", TALKS, deferrable=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from airflow_torchx.core.endpoint import Endpoint, complete_url, url_problem
+from airflow_torchx.core.pem import Pem
 from airflow_torchx.errors import InvalidAppError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n"
+KEY: Final = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\nAAA=\n-----END PRIVATE KEY-----\n"
 
 
 def test_empty() -> None:
@@ -27,7 +31,7 @@ def test_full() -> None:
     extra = {
         "tls_ca": "/ca.pem",
         "tls_cert": "/cert.pem",
-        "tls_key": "/key.pem",
+        "tls_private_key": "/key.pem",
         "tls_verify": "false",
         "api_version": "1.43",
         "request_timeout_s": "2.5",
@@ -37,7 +41,7 @@ def test_full() -> None:
         url="tcp://gpu-1:2376",
         tls_ca="/ca.pem",
         tls_cert="/cert.pem",
-        tls_key="/key.pem",
+        tls_private_key="/key.pem",
         tls_verify=False,
         api_version="1.43",
         request_timeout_s=2.5,
@@ -58,11 +62,13 @@ def test_full() -> None:
         ("", {"max_connections": True}, "extra.max_connections: cannot be True; give a whole"),
         ("", {"api_version": "latest"}, "extra.api_version: cannot be 'latest'; give a version"),
         ("", {"tls_verify": "perhaps"}, "extra.tls_verify: cannot be 'perhaps'; give True or"),
-        ("tcp://h", {"tls_ca": 5}, "extra.tls_ca: cannot be 5; give a text"),
-        ("tcp://h", {"tls_cert": "/c"}, "extra.tls_key: is missing beside tls_cert; give both"),
-        ("tcp://h", {"tls_key": "/k"}, "extra.tls_cert: is missing beside tls_key; give both"),
+        ("tcp://h", {"tls_ca": 5}, "extra.tls_ca: cannot be this; give an absolute path, or all"),
+        ("tcp://h", {"tls_ca": "ca.pem"}, "extra.tls_ca: cannot be this; give an absolute path,"),
+        ("tcp://h", {"tls_cert": "/c"}, "extra.tls_private_key: is missing beside tls_cert; give"),
+        ("tcp://h", {"tls_private_key": "/k"}, "extra.tls_cert: is missing beside tls_private_"),
         ("", {"tls_ca": "/c"}, "extra.tls_ca: has no use for a connection without a host; leave"),
-        ("unix:///s", {"tls_ca": "/c"}, "extra.tls_ca: has no use for unix:///s; leave it out"),
+        ("unix:///s", {"tls_ca": "/c"}, "extra.tls_ca: has no use for unix://; leave it out"),
+        ("", {"api_version": "x" * 60}, "extra.api_version: cannot be this; give a version"),
         ("gpu-1:2376", {}, "host: 'gpu-1:2376' has none of the schemes unix,"),
     ],
 )
@@ -72,6 +78,38 @@ def test_wrong_field(host: str, extra: Mapping[str, object], expected: str) -> N
         Endpoint.parse(host, extra)
 
     assert [True] == [str(problem).startswith(expected) for problem in raised.value.problems]
+
+
+def test_text_in_place_of_paths() -> None:
+    """Certificates and the key may be given as text, and are not shown by anything."""
+    extra = {"tls_ca": CERTIFICATE, "tls_cert": CERTIFICATE, "tls_private_key": KEY}
+
+    endpoint = Endpoint.parse("tcp://h", extra)
+
+    assert (Pem(CERTIFICATE), Pem(KEY)) == (endpoint.tls_ca, endpoint.tls_private_key)
+    assert endpoint.uses_tls
+    assert "AAAA" not in f"{endpoint} {endpoint!r} {endpoint.tls_private_key}"
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"),
+    [
+        ("tcp://h", {"tls_private_key": KEY}),
+        ("tcp://h", {"tls_private_key": KEY.replace("KEY", "KAY")}),
+        ("tcp://h", {"tls_private_key": KEY.replace("A=", "A?")}),
+        ("tcp://h", {"tls_private_key": KEY.replace("-----BEGIN PRIVATE KEY-----", "")}),
+        ("tcp://h", {"tls_private_key": [KEY]}),
+        ("tcp://h", {"tls_cert": KEY, "tls_ca": KEY}),
+        ("tcp://h", {"api_version": KEY, "tls_verify": KEY, "max_connections": KEY}),
+        ("unix:///s", {"tls_private_key": KEY, "request_timeout_s": KEY}),
+    ],
+)
+def test_no_key_in_problems(url: str, extra: Mapping[str, object]) -> None:
+    """Wherever a key was put, it is not repeated."""
+    with pytest.raises(InvalidAppError) as raised:
+        Endpoint.parse(url, extra)
+
+    assert "AAAA" not in f"{raised.value} {raised.value.problems!r} {raised.value.__context__}"
 
 
 def test_all_problems_at_once() -> None:
@@ -156,7 +194,7 @@ def test_port(endpoint: Endpoint, expected: str) -> None:
         (Endpoint(), False),
         (Endpoint(url="tcp://h"), False),
         (Endpoint(url="tcp://h", tls_ca="/ca"), True),
-        (Endpoint(url="tcp://h", tls_cert="/c", tls_key="/k"), True),
+        (Endpoint(url="tcp://h", tls_cert="/c", tls_private_key="/k"), True),
         (Endpoint(url="https://h"), True),
         (Endpoint(url="http://h", tls_ca="/ca"), False),
         (Endpoint(url="unix:///s", tls_ca="/ca"), False),

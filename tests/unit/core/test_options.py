@@ -95,7 +95,7 @@ OPTIONS = {
     "stop_grace_s": Option(
         10.0,
         [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, 10.0)],
-        [-1, "-0.1", "soon", "", True, float("nan"), "inf", 10**400, [1]],
+        [-1, "-0.1", "soon", "", True, float("nan"), "inf", 10**10, 10**400, [1]],
     ),
     "failure_policy": Option(
         "fail_fast",
@@ -213,7 +213,7 @@ def test_bad_values(name: str) -> None:
         ),
         (
             {"env": {"A=B": "c"}},
-            "options.env: a dict is not accepted; 'A=B' cannot name an environment",
+            "options.env: a dict is not accepted; 'A=…' cannot name an environment",
         ),
     ],
 )
@@ -223,11 +223,26 @@ def test_problems_say_what_to_write(cfg: dict[str, Any], line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "env", ["HF_TOKEN=s3cr3t", {"HF_TOKEN=x": "s3cr3t"}, {"HF_TOKEN": ["s3cr3t"]}, ["s3cr3t"]]
+    "env",
+    [
+        "HF_TOKEN=s3cr3t",
+        {"HF_TOKEN=x": "s3cr3t"},
+        {"HF_TOKEN=s3cr3t": ""},
+        {"HF_TOKEN": ["s3cr3t"]},
+        ["s3cr3t"],
+    ],
 )
 def test_the_value_of_a_variable_is_in_no_error(env: object) -> None:
     """A secret that was written in the wrong form is not printed."""
     assert "s3cr3t" not in str(refusal({"env": env, "envs": env}))
+
+
+@pytest.mark.parametrize(
+    "cfg", [{"build_secrets": "id=hf,value=s3cr3t"}, {"image_repo": "me:s3cr3t@h:5000/img"}]
+)
+def test_a_secret_in_another_form_is_not_shown(cfg: dict[str, Any]) -> None:
+    """Somebody wrote the secret itself where its place, or nothing, should be."""
+    assert "s3cr3t" not in str(refusal(cfg))
 
 
 @pytest.mark.parametrize(
@@ -275,6 +290,15 @@ def test_all_problems_come_in_one_error() -> None:
 def test_an_unknown_name_beside_good_values_is_refused() -> None:
     """A good value does not hide an unknown name."""
     assert ["options.quite"] == [p.where for p in refusal({"quite": True, "quiet": True}).problems]
+
+
+@pytest.mark.parametrize("cfg", ["image_repo=s3cr3t", ["s3cr3t"], 5])
+def test_options_are_a_mapping(cfg: Any) -> None:  # noqa: ANN401 - the point of the test
+    """Whatever else it is, it is told, and not shown."""
+    kind = type(cfg).__name__
+
+    assert f"options: a {kind} is not accepted; give a mapping of" in str(refusal(cfg))
+    assert "s3cr3t" not in str(refusal(cfg))
 
 
 def test_no_options_are_the_defaults() -> None:
@@ -389,3 +413,50 @@ def test_an_option_in_two_spellings_is_refused() -> None:
 def test_a_mapping_is_not_shown(cfg: dict[str, Any]) -> None:
     """It may hold a secret."""
     assert "s3cr3t" not in str(refusal(cfg))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        (None, {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}}),
+        ({"user": "you"}, {"user": "you", "network": "lan", "env": {"A": "1", "B": "2"}}),
+        (
+            {"user": None, "env": None},
+            {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}},
+        ),
+        ({"env": {"B": 3}}, {"user": "me", "network": "lan", "env": {"A": "1", "B": "3"}}),
+        ({"env": {}}, {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}}),
+    ],
+)
+def test_defaults(cfg: dict[str, object] | None, expected: dict[str, object]) -> None:
+    """They count where the options say nothing; of a mapping, each key does by itself."""
+    defaults = {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}, "init": None}
+
+    assert Opts(**cast("dict[str, Any]", expected)) == Opts.parse(cfg, defaults)
+
+
+def test_defaults_in_other_spellings() -> None:
+    """TorchX's spelling and ours are one option."""
+    assert ("a",) == Opts.parse({"copyEnv": ["a"]}, {"copy_env": ["b"]}).copy_env
+    assert ("b",) == Opts.parse({"copyEnv": None}, {"copy_env": ["b"]}).copy_env
+    assert ("a",) == Opts.parse({"copy_env": ["a"]}, {"copyEnv": ["b"]}).copy_env
+
+
+def test_a_log_driver_is_not_merged() -> None:
+    """Its options mean nothing to another driver."""
+    own, other = {"type": "journald"}, {"type": "local", "config": {"max-size": "1m"}}
+
+    assert "local" == Opts.parse({}, {"log_config": other}).log_config["type"]
+    assert {"type": "journald", "config": {}} == Opts.parse(
+        {"log_config": own}, {"log_config": other}
+    ).log_config
+
+
+def test_defaults_hide_no_mistake() -> None:
+    """What is wrong with the options themselves is told, and whole options take no defaults."""
+    with pytest.raises(InvalidAppError, match=r"options\.netwrok: there is no such option"):
+        Opts.parse({"netwrok": None}, {"network": "lan"})
+    with pytest.raises(InvalidAppError, match=r"options\.env: a str is not accepted"):
+        Opts.parse({"env": "A=1"}, {"env": {"A": "1"}})
+
+    assert "torchx" == Opts.parse(Opts(), {"network": "lan"}).network

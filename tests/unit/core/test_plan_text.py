@@ -105,6 +105,19 @@ def test_a_dry_run_shows_no_secret_of_the_environment() -> None:
     assert MARK not in render(job)
 
 
+def test_of_a_long_variable_the_beginning_is_shown() -> None:
+    """A plan is written into a task's log; masking comes first."""
+    env = {"SHORT": "x" * 1000, "LONG": "y" * 995 + MARK, "MY_TOKEN": MARK}
+    shown = container(planned(env=env))["env"]
+
+    assert "x" * 1000 == shown["SHORT"]
+    assert "y" * 995 + "***" == shown["LONG"]
+    assert (
+        "z" * 1000 + "… (1001 characters)"
+        == (container(planned(env={"LONG": "z" * 1001}))["env"]["LONG"])
+    )
+
+
 def test_private_variables_are_masked() -> None:
     """The value of a private variable is shown nowhere, whatever the variable is called."""
     job = planned(private_env={"A": MARK, "B": "pw"}, args=[MARK])
@@ -137,6 +150,38 @@ def test_secrets_are_masked_wherever_they_occur() -> None:
     assert "https://***@host" == shown["env"]["URL"]
     assert {"t": "***"} == shown["host"]["log_options"]
     assert MARK not in render(job)
+
+
+def test_options_that_sound_secret_are_masked() -> None:
+    """A log driver has its token in an option, and somebody may put one into a label."""
+    job = planned(
+        {
+            "labels": {"acme.com/api-key": MARK},
+            "log_config": {"type": "splunk", "config": {"splunk-token": MARK, "splunk-url": "u"}},
+        }
+    )
+    shown = container(job)
+
+    assert "***" == shown["labels"]["acme.com/api-key"]
+    assert {"splunk-token": "***", "splunk-url": "u"} == shown["host"]["log_options"]
+    assert MARK not in render(job)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (f"postgresql+psycopg2://me:{MARK}@h:5432/db", "postgresql+psycopg2://me:***@h:5432/db"),
+        (f"redis://:{MARK}@h/0", "redis://:***@h/0"),
+        (f"a=http://u:{MARK}@p:1 b", "a=http://u:***@p:1 b"),
+        ("http://h:5000/a@b:c", "http://h:5000/a@b:c"),
+        ("git@h:me/repo", "git@h:me/repo"),
+    ],
+)
+def test_the_password_of_a_url_is_masked(value: str, expected: str) -> None:
+    """Whatever the variable is called, and in an argument that repeats it too."""
+    shown = container(planned(env={"DATABASE": value}, args=[value]))
+
+    assert (expected, [expected]) == (shown["env"]["DATABASE"], shown["args"])
 
 
 def test_a_secret_with_lines_and_quotes_is_masked() -> None:
@@ -189,6 +234,11 @@ def test_the_longest_secret_is_masked_first() -> None:
         "CLIENT_SECRET",
         "GOOGLE_APPLICATION_CREDENTIALS",
         "HTTP_AUTHORIZATION",
+        "DB_PWD",
+        "AIRFLOW_CONN_WAREHOUSE",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "splunk-token",
+        "acme.com/api-key",
     ],
 )
 def test_names_of_secrets(name: str) -> None:
@@ -208,6 +258,8 @@ def test_names_of_secrets(name: str) -> None:
         "COMPASS_DIR",
         "SECRETARY",
         "AUTHOR",
+        "PWD",
+        "OLDPWD",
         "CUDA_VISIBLE_DEVICES",
         "",
     ],
@@ -230,3 +282,16 @@ def test_tokenizers_parallelism_is_shown() -> None:
 def test_text_parses_back(args: list[str]) -> None:
     """Whatever the arguments are, YAML gives them back."""
     assert args == container(planned(args=args)).get("args")
+
+
+def test_each_line_of_a_secret_is_masked() -> None:
+    """A key is shown line by line, and no line of it may be read."""
+    assert "*** and ***" == redact("first-half and second-half", ["first-half\nsecond-half"])
+
+
+@pytest.mark.parametrize("text", ["x", "x:", "a://", "://a:"])
+def test_a_large_value_is_looked_through_at_once(text: str) -> None:
+    """A megabyte in an environment variable, whatever it looks like; it is no matter of hours."""
+    job = planned(env={"DATA": text * (1_000_000 // len(text))})
+
+    assert frozenset() == secret_values(job)

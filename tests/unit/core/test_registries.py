@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.core.registries import host_of, registry_of
+from airflow_torchx.core.registries import host_of, is_image, registry_of
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,50 @@ def test_host(registry: str, expected: str) -> None:
 def test_registry_of_an_image(ref: str, expected: str) -> None:
     """It is told from a user of Docker Hub as Docker tells it."""
     assert expected == registry_of(ref)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "app",
+        "2297d2fea9e1",
+        f"sha256:{'0' * 64}",
+        "me/app:1",
+        "me/my_app__x.y--z:V1.0-rc_1",
+        "localhost/app",
+        "Registry.example.com:5000/team/app:latest",
+        "[::1]:5000/app",
+        f"h:1/me/app:2@sha256:{'aF' * 32}",
+        "a" * 255,
+    ],
+)
+def test_what_names_an_image(ref: str) -> None:
+    """A name, with tag or digest or without, or an id."""
+    assert is_image(ref)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "",
+        "App",
+        "my app",
+        "app\n",
+        "../containers",
+        "a/../b",
+        "app?all=1",
+        "app#1",
+        "büsy",
+        "\udcff",
+        "app:",
+        "app:-1",
+        f"app:{'1' * 129}",
+        "app@sha256:0",
+        "https://h/app",
+        "me:word@h/app",
+        "a" * 256,
+    ],
+)
+def test_what_names_no_image(ref: str) -> None:
+    """Docker refuses it too, or would take it for another part of its API."""
+    assert not is_image(ref)

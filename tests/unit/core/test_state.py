@@ -77,6 +77,17 @@ def row(
     return ContainerRow(state=state, status=status, **fields)
 
 
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", "7", '{"trainer": "1"}', '{"trainer": 1000000000}']
+)
+def test_a_label_that_no_launch_of_ours_wrote(text: str) -> None:
+    """Anybody can write one: it says nothing, and the list of all apps does not fail."""
+    stray = row("running")
+    stray = replace(stray, labels={**stray.labels, labels.ROLES: text})
+
+    assert [AppState.RUNNING] == [app.state for app in summaries([stray])]
+
+
 def own(row: ContainerRow, roles: dict[str, int], policy: str = "fail_fast") -> ContainerRow:
     """Return the container as we would have launched it, in an app of these roles."""
     written = {

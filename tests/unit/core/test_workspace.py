@@ -293,3 +293,12 @@ def test_a_source_that_says_where_it_is_needs_no_place(source: str) -> None:
     }
 
     assert 1 == len(known)
+
+
+def test_a_text_is_the_same_source_whatever_it_says() -> None:
+    """Its file is what it is known by, so that an edited text gives a small layer."""
+    place = workspace.Place("/dags", "dags")
+    known = workspace.workspace_id([("data:,a", "x.py")], "base", place)
+
+    assert known == workspace.workspace_id([("data:,b", "x.py")], "base", place)
+    assert known != workspace.workspace_id([("data:,a", "y.py")], "base", place)

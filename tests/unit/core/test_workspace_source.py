@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from airflow_torchx.core.workspace_source import is_url, parse_workspace, shown
+from airflow_torchx.core.workspace_source import (
+    inline_text,
+    is_inline,
+    is_relative,
+    is_url,
+    parse_workspace,
+    shown,
+)
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.specs import Workspace
 
@@ -46,6 +53,8 @@ def test_workspaces(value: Any, expected: tuple[tuple[str, str], ...]) -> None: 
         ({"a": "x\0"}, "is no target"),
         ({"": "x"}, "'' is no source"),
         ({7: "x"}, "7 is no source"),
+        ({"a\0b": ""}, "is no source"),
+        ({"s3://me:secret@b/\0": ""}, "is no source"),
         (7, "cannot be a int"),
     ],
 )
@@ -76,3 +85,15 @@ def test_secrets_are_not_shown(source: str, expected: str) -> None:
 def test_urls() -> None:
     """What has a scheme is one."""
     assert [True, False, False] == [is_url("s3://a"), is_url("/a:b"), is_url("a::b")]
+
+
+def test_a_text_is_a_source_too() -> None:
+    """It is no path and no URL of a storage, and messages do not repeat it."""
+    source = "data:,%C3%BC%20://,%0A"
+
+    assert ((source, "a.txt"),) == parse_workspace({source: "a.txt"})
+    assert is_inline(source)
+    assert not is_url(source)
+    assert not is_relative(source)
+    assert "ü ://,\n".encode() == inline_text(source)
+    assert "data:,…" == shown(source)

@@ -216,9 +216,9 @@ def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
         (role_with(max_retries=True), "roles[0].max_retries: expected a whole number of retries"),
         (role_with(min_replicas=1.5), "roles[0].min_replicas: expected a whole number of replicas"),
         (role_with(args=["a", 1]), "roles[0].args[1]: expected a string, got 1"),
-        (role_with(env={"LR": 1}), "roles[0].env['LR']: expected a string, got 1"),
-        (role_with(env=["LR=1"]), "roles[0].env: expected a dict, got ['LR=1']; write a dict"),
-        (role_with(env={1: "a"}), "roles[0].env: expected strings as keys, got 1"),
+        (role_with(env={"LR": 1}), "roles[0].env['LR']: expected a string, got int"),
+        (role_with(env=["LR=1"]), "roles[0].env: expected a dict, got list; write a dict"),
+        (role_with(env={1: "a"}), "roles[0].env: expected strings as keys, got int"),
         (role_with(port_map={"p": "1"}), "roles[0].port_map['p']: expected a whole number, got"),
         (role_with(retry_policy="ROL"), "expected a retry policy, got 'ROL'; did you mean 'ROLE'?"),
         (role_with(metadata={"a": [object]}), "roles[0].metadata['a'][0]: expected something that"),
@@ -244,6 +244,17 @@ def test_one_mistake(data: object, expected: str) -> None:
 
     assert 1 == len(caught.value.problems)
     assert expected in str(caught.value.problems[0])
+
+
+@pytest.mark.parametrize("env", [["A=s3cr3t"], "A=s3cr3t", {"A": ["s3cr3t"]}, {"A": {"s3cr3t": 1}}])
+def test_of_an_environment_no_value_is_told(env: object) -> None:
+    """It may be a secret."""
+    with pytest.raises(
+        InvalidAppError, match=r"roles\[0\]\.env.*: expected a .*, got (list|str|dict)"
+    ) as caught:
+        from_dict(role_with(env=env))
+
+    assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

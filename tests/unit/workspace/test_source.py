@@ -64,6 +64,16 @@ def test_local_paths(source: str, expected: str) -> None:
         assert (Project(Path(expected), "x"),) == projects
 
 
+def test_a_home_that_nobody_has(tmp_path: Path) -> None:
+    """A user name that this host does not know."""
+    source = "~nobody-has-this-name/src"
+    with (
+        pytest.raises(WorkspaceError, match="does not exist: there is no such home folder"),
+        opened([(source, "")], relative_to=tmp_path, max_bytes=1),
+    ):
+        pass
+
+
 def test_fetched_folder(memory: MemoryFileSystem, tmp_path: Path) -> None:
     """Files and folders, with modes that no umask changes, gone afterwards."""
     memory.pipe({"/ws/a.py": b"a", "/ws/sub/deep/b.py": b"b", "/other": b""})
@@ -81,6 +91,23 @@ def test_fetched_folder(memory: MemoryFileSystem, tmp_path: Path) -> None:
         "sub/deep/b.py": (0o644, b"b"),
         "empty": (0o755, None),
     } == found
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_text_is_a_file(tmp_path: Path, memory: MemoryFileSystem) -> None:
+    """Of the name that it is mapped to, with a mode that no umask changes, gone afterwards."""
+    assert not memory.store
+    parts = [("data:,a%20%C3%BC", "in/a.txt"), ("data:,b", "in/b.txt")]
+    before = os.umask(0o077)
+    try:
+        with opened(parts, relative_to=Path("/"), max_bytes=0) as projects:
+            tree = read_tree(projects, should_stop=lambda: False)
+    finally:
+        os.umask(before)
+
+    assert [("in", 0, 0o755), ("in/a.txt", 4, 0o644), ("in/b.txt", 1, 0o644)] == [
+        (entry.path, entry.size_bytes, entry.mode) for entry in tree.entries
+    ]
     assert [] == list(tmp_path.iterdir())
 
 

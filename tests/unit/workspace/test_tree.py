@@ -90,6 +90,16 @@ def test_many_and_large_files_are_hashed(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.torchx"])
+def test_a_text_that_is_none(tmp_path: Path, name: str) -> None:
+    """It is told before it fills the memory."""
+    with (tmp_path / name).open("wb") as file:
+        file.truncate((16 << 20) + 1)
+
+    with pytest.raises(WorkspaceError, match=f"{name}' in the workspace is larger than 16 MiB"):
+        list_tree([Project(tmp_path)])
+
+
 def test_links_are_not_followed(tmp_path: Path) -> None:
     """Neither out of the workspace, nor in circles, nor into nothing."""
     make(tmp_path / "outside", {"secret": "x"})

@@ -1,0 +1,69 @@
+"""A gang that a campaign of kills meets in a whole Airflow, in both modes of the operator.
+
+A run is told by its conf through which gate it reaches the daemon, and the folder in which its
+replicas note that they started, and look whether they may end.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_torchx.operators import TorchXDockerOperator
+
+REPLICAS = 3
+
+# A shell that is the first process of a container takes a signal only if it is told to; USR1 wakes
+# it for a look.
+SCRIPT = r"""
+trap 'exit 143' TERM
+trap : USR1
+echo "${app_id} ${replica_id}" >> /ran/starts
+seq 200 | sed 's/^/line /'
+until [ -e /ran/finish ]; do sleep 2 & wait $!; done
+seq 201 300 | sed 's/^/line /'
+echo "\"${app_id}\"" > /result.json
+"""
+
+APP = {
+    "name": "app",
+    "roles": [
+        {
+            "name": "worker",
+            "image": "airflow-torchx/busybox:local",
+            "entrypoint": "sh",
+            "args": ["-c", SCRIPT],
+            "num_replicas": REPLICAS,
+            "resource": {"cpu": 0, "gpu": 0, "memMB": 64},
+            "mounts": [
+                {
+                    "type": "bind",
+                    "src_path": "{{ dag_run.conf['folder'] }}",
+                    "dst_path": "/ran",
+                    "read_only": False,
+                }
+            ],
+        }
+    ],
+}
+
+
+def gang(dag_id: str, *, deferrable: bool) -> DAG:
+    """Return the DAG of one mode."""
+    with DAG(dag_id, schedule=None, max_active_runs=100) as dag:
+        TorchXDockerOperator(
+            task_id="gang",
+            app=APP,
+            torchx_conn_id="{{ dag_run.conf['gate'] }}",
+            result_path="/result.json",
+            options={"stop_grace_s": 2},
+            retries=2,
+            retry_delay=timedelta(seconds=1),
+            deferrable=deferrable,
+        )
+    return dag
+
+
+chaos_sync = gang("chaos_sync", deferrable=False)
+chaos_deferrable = gang("chaos_deferrable", deferrable=True)

@@ -1,0 +1,282 @@
+"""What a connection says, from Airflow to the daemon and its registries."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.settings import Settings
+from airflow_torchx.errors import InvalidAppError
+from airflow_torchx.hooks import TorchXDockerHook
+from tests.airflow.apps import shell
+from tests.airflow.command import Answer, airflow
+from tests.conftest import BUSYBOX, require_docker
+from tests.integration.registry import PASSWORD, Registry, serving
+from tests.integration.tls import Certificate, Front
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.one_task import OneTask
+    from tests.airflow.stack import Stack
+
+#: Airflow's command line takes its time.
+pytestmark = pytest.mark.timeout(240)
+
+README: Final = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Return a certificate that signs itself."""
+    return Certificate.make(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def front(certificate: Certificate) -> Iterator[Front]:
+    """Return TLS in front of the daemon of the tests."""
+    require_docker().close()
+    with Front(certificate) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Return a registry that asks for a login."""
+    require_docker().close()
+    with serving(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture
+def connection(
+    airflow_home: Path,
+    front: Front,
+    certificate: Certificate,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, Any]:
+    """Return a connection that says everything; the registries that it names are there."""
+    assert airflow_home.is_dir()
+    login = {"conn_type": "docker", "host": registry.host, "login": registry.login.username}
+    monkeypatch.setenv("AIRFLOW_CONN_RIGHT", json.dumps({**login, "password": PASSWORD}))
+    monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps({**login, "password": "hidden-word"}))
+    extra = {**certificate.texts(), "network": "bridge", "registries": ["right"]}
+    return {"conn_type": "torchx_docker", "host": front.url, "extra": extra}
+
+
+def hook_on(monkeypatch: pytest.MonkeyPatch, connection: object) -> TorchXDockerHook:
+    """Return a hook whose connection is this one."""
+    text = connection if isinstance(connection, str) else json.dumps(connection)
+    monkeypatch.setenv("AIRFLOW_CONN_GPUS", text)
+    return TorchXDockerHook("gpus")
+
+
+@pytest.mark.usefixtures("airflow_home")
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("torchx-docker://tcp://gpu-1:2376", Endpoint(url="tcp://gpu-1:2376")),
+        ("torchx-docker://ssh://me@gpu-1:22", Endpoint(url="ssh://me@gpu-1:22")),
+        ("torchx-docker://unix:///run/d.sock", Endpoint(url="unix:///run/d.sock")),
+        ("torchx-docker://unix%3A%2F%2F%2Frun%2Fd.sock", Endpoint(url="unix:///run/d.sock")),
+        ("torchx-docker:///?api_version=1.43", Endpoint(api_version="1.43")),
+        (
+            "torchx-docker://tcp://h/?tls_ca=%2Fca.pem&tls_verify=false",
+            Endpoint(url="tcp://h", tls_ca="/ca.pem", tls_verify=False),
+        ),
+    ],
+)
+def test_uri(monkeypatch: pytest.MonkeyPatch, uri: str, expected: Endpoint) -> None:
+    """A connection may be written as a URI."""
+    assert expected == hook_on(monkeypatch, uri).endpoint()
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no connection is named, Airflow's configuration may name one."""
+    hook_on(monkeypatch, {"conn_type": "torchx_docker", "host": "tcp://gpu-1"})
+
+    assert Endpoint() == TorchXDockerHook().endpoint()
+    monkeypatch.setenv("AIRFLOW__TORCHX__DEFAULT_CONN_ID", "gpus")
+    assert Endpoint(url="tcp://gpu-1") == TorchXDockerHook().endpoint()
+
+
+def test_wrong_fields(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> None:
+    """All of them in one error, and no key in it."""
+    key = connection["extra"]["tls_private_key"]
+    connection["extra"] |= {"tls_private_key": key[40:], "options": {"usr": 1}, "network": "-"}
+    hook = hook_on(monkeypatch, connection)
+
+    with pytest.raises(InvalidAppError) as raised:
+        hook.get_conn()
+
+    assert ["extra.tls_private_key", "extra.network", "extra.options.usr"] == [
+        problem.where for problem in raised.value.problems
+    ]
+    is_fine, message = hook.test_connection()
+    assert (False, "this connection cannot be run: 3 problems") == (
+        is_fine,
+        message.splitlines()[0],
+    )
+    assert "connection 'gpus' cannot be run: 3 problems" in str(raised.value)
+    assert not [line for line in key.splitlines()[1:-1] if line in str(raised.value)]
+
+
+def test_the_key_is_masked(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> None:
+    """Wherever a log would show it, as a text, as a file has it, and inside the extra."""
+    from airflow.sdk._shared.secrets_masker import redact
+
+    key = connection["extra"]["tls_private_key"]
+    connection["extra"]["tls_private_key"] = key.replace("\n", "")
+    hook_on(monkeypatch, connection).settings()
+
+    assert ["***", "***\n"] == [redact(key.replace("\n", "")), redact(key)]
+    assert key.splitlines()[1] not in str(redact(json.dumps(connection)))
+
+
+@pytest.mark.docker
+def test_test(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> None:
+    """It is told what the daemon is, and that network and login are right."""
+    is_fine, message = hook_on(monkeypatch, connection).test_connection()
+
+    assert is_fine, message
+    daemon, network, login = message.splitlines()
+    pattern = r"Docker \S+ \(API [\d.]+\) on .+ at tcp://127.0.0.1:\d+: \d+ cpus, [\d.]+ GiB of "
+    assert re.match(pattern, daemon)
+    assert "Network 'bridge' is there." == network
+    assert re.fullmatch(r"Registry 127.0.0.1:\d+ takes the login of 'tester'\.", login)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("registries", "expected"),
+    [
+        (["right", "wrong"], r"does not take the login of 'tester': .*nauthorized"),
+        (["nowhere"], r"The conn_id `nowhere` isn't defined"),
+        (["gpus"], r"connection 'gpus': its type is 'torchx_docker'; choose a connection of type"),
+    ],
+)
+def test_test_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    connection: dict[str, Any],
+    registries: list[str],
+    expected: str,
+) -> None:
+    """A registry's connection that does not work, is missing or is another's."""
+    connection["extra"]["registries"] = registries
+
+    is_fine, message = hook_on(monkeypatch, connection).test_connection()
+
+    assert not is_fine
+    assert re.search(expected, message), message
+    assert "hidden-word" not in message
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an answer, not an error; as is a connection that is not there."""
+    hook = hook_on(monkeypatch, {"conn_type": "torchx_docker", "host": "unix:///nonexistent"})
+
+    assert (False, "no Docker daemon at unix:///nonexistent: its socket does not exist. ") == (
+        hook.test_connection()[0],
+        hook.test_connection()[1].partition("Start")[0],
+    )
+    assert (False, "The conn_id `nowhere` isn't defined") == (
+        TorchXDockerHook("nowhere").test_connection()
+    )
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_the_command_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It adds a connection whose fields are all right."""
+    (block,) = re.findall(
+        r"^```sh\n(airflow connections add .*?)^```", README, re.DOTALL | re.MULTILINE
+    )
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+
+    subprocess.run(["bash", "-euc", block], check=True, capture_output=True)
+    got = airflow("connections", "get", "gpu_host", "--output=json")
+    airflow("connections", "delete", "gpu_host")
+
+    (found,) = json.loads(got.output)
+    settings = Settings.parse(found["host"], found["extra_dejson"])
+    assert "tcp://gpu-1.example.com:2376" == settings.endpoint.url
+    assert ("training", ("ghcr",)) == (settings.network, settings.registries)
+
+
+@pytest.mark.docker
+def test_command_line(connection: dict[str, Any]) -> None:
+    """`airflow connections test` says that it is fine, or what is not."""
+
+    def test(registry: str) -> Answer:
+        text = json.dumps(
+            {**connection, "extra": {**connection["extra"], "registries": [registry]}}
+        )
+        return airflow("connections", "test", "gpus", AIRFLOW_CONN_GPUS=text)
+
+    fine, faulty = (test(registry) for registry in ("right", "wrong"))
+
+    assert (0, True) == (fine.code, "Connection success!" in fine.output), fine
+    assert (1, True) == (faulty.code, "does not take the login" in faulty.output), faulty
+
+
+@pytest.mark.docker
+def test_api_server(stack: Stack, connection: dict[str, Any]) -> None:
+    """The API server tests a connection of its database with a registry's, and hides the key."""
+    key = connection["extra"]["tls_private_key"]
+    right = json.loads(os.environ["AIRFLOW_CONN_RIGHT"])
+    stack.post("connections", {"connection_id": "stored", **right})
+    connection["extra"]["registries"] = ["stored"]
+    body = {**connection, "connection_id": "gpus", "extra": json.dumps(connection["extra"])}
+
+    shown = stack.post("connections", body)
+    tested = stack.post("connections/test", body)
+    broken = stack.post("connections/test", {**body, "connection_id": "x", "host": "gpu-1"})
+
+    assert tested["status"], tested
+    assert "takes the login of 'tester'" in tested["message"]
+    assert (False, True) == (broken["status"], "host: 'gpu-1' has none" in broken["message"])
+    assert "***" == json.loads(shown["extra"])["tls_private_key"]
+    assert key.splitlines()[1] not in f"{shown} {tested} {broken} {stack.get('connections')}"
+
+
+@pytest.mark.docker
+def test_task(
+    one_task: OneTask,
+    docker_engine: DockerEngine,
+    registry: Registry,
+    connection: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task goes to that daemon, with its logins and options under its own."""
+    image = f"{registry.host}/team/busybox:1"
+    docker_engine.images.tag(BUSYBOX, image)
+    connection["extra"]["options"] = {"env": {"A": "1", "B": "1"}, "pull_policy": "always"}
+    with hook_on(monkeypatch, connection).get_conn() as scheduler:
+        scheduler.engine.images.push(image, lambda _: None)
+    docker_engine.images.untag(image)
+
+    ended = one_task.run(
+        app=shell("""echo "{\\"A\\": $A, \\"B\\": $B}" > /result""", replicas=1),
+        image=image,
+        options={"env": {"B": "2"}},
+        torchx_conn_id="gpus",
+        result_path="/result",
+        on_finish="keep",
+    )
+    docker_engine.remove(ended.rows[0].id)
+    docker_engine.images.untag(image)
+
+    assert "success" == ended.state
+    assert {"A": 1, "B": 2} == ended.xcom()
+    assert ended.xcom("app_handle").startswith("local_docker://gpus/")

@@ -1,0 +1,262 @@
+"""``@task.torchx`` under `dag.test()`, on a real Docker Engine with a real PyTorch image."""
+
+from __future__ import annotations
+
+import logging
+import runpy
+import signal
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_torchx.core import labels
+from airflow_torchx.decorators import torchx_task
+from airflow_torchx.errors import FunctionError
+from tests.airflow.conftest import DAGS
+from tests.integration.uv_project import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow.models.dagrun import DagRun
+
+    from airflow_torchx.docker_engine import DockerEngine
+
+HEAD: Final = f"""\
+from __future__ import annotations
+
+from airflow.sdk import dag, task
+
+IMAGE = {BASE!r}
+SMALL = {{"image": IMAGE, "cpu": 1, "memMB": 512}}
+
+"""
+MIB: Final = 1 << 20
+
+
+@pytest.fixture
+def run(
+    airflow_home: Path, docker_engine: DockerEngine, no_images_left: None, app_id: str
+) -> Iterator[Callable[[str], DagRun]]:
+    """Return what runs a DAG file, given as text, whose DAG function is called ``flow``."""
+    assert airflow_home == DAGS.parent
+    assert no_images_left is None
+    file = DAGS / f"{app_id}.py"
+    on_term = signal.getsignal(signal.SIGTERM)
+
+    def _run(text: str) -> DagRun:
+        file.write_text(
+            f"{HEAD}{dedent(text)}\nmade = dag(schedule=None, dag_id={app_id!r})(flow)()"
+        )
+        made = runpy.run_path(str(file))["made"]
+        assert isinstance(made, DAG)
+        ended: DagRun = made.test()
+        return ended
+
+    yield _run
+    assert () == docker_engine.rows({labels.DAG_ID: app_id})
+    file.unlink()
+    signal.signal(signal.SIGTERM, on_term)
+
+
+def result(run: DagRun, task_id: str, key: str = "return_value") -> Any:  # noqa: ANN401 - any JSON
+    """Return what the tasks of this id pushed: one value, or the list of a mapped task's."""
+    pushed = [
+        ti.xcom_pull(task_ids=task_id, key=key, map_indexes=ti.map_index)
+        for ti in sorted(run.get_task_instances(), key=lambda ti: ti.map_index)
+        if ti.task_id == task_id
+    ]
+    return pushed[0] if len(pushed) == 1 else pushed
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(300)
+def test_function_runs_in_replicas(
+    run: Callable[[str], DagRun], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With arguments, workspace and XComs; mapped too, from one image; deferred or not."""
+    caplog.set_level(logging.INFO, "airflow_torchx")
+    tmp_path.joinpath("mine.py").write_text("FACTOR = 10")
+
+    ended = run(
+        f"""
+        def flow():
+            @task
+            def numbers():
+                return [1, 2]
+
+            @task.torchx(**SMALL, num_replicas=2, workspace={str(tmp_path)!r})
+            def scale(number: int, ds=None, *, plus: int = 0) -> dict:
+                import os
+                import mine
+
+                print("replica", os.environ["TORCHX_REPLICA_IDX"])
+                return {{"scaled": mine.FACTOR * number + plus, "params": ds}}
+
+            @task.torchx(image=IMAGE, multiple_outputs=True, deferrable=True)
+            def add(every, large):
+                return {{"total": sum(each["scaled"] for each in every), "size": len(large)}}
+
+            @task
+            def large():
+                return "$$" + "x" * {MIB // 2}
+
+            add(scale.partial(plus=1).expand(number=numbers()), large())
+        """
+    )
+
+    assert "success" == ended.state
+    day = ended.logical_date or ended.run_after
+    expected = [{"scaled": 11, "params": f"{day:%Y-%m-%d}"}]
+    assert [*expected, {**expected[0], "scaled": 21}] == result(ended, "scale")
+    assert (32, MIB // 2 + 2) == (result(ended, "add", "total"), result(ended, "add", "size"))
+    built = [line for line in caplog.messages if line.startswith("built workspace image")]
+    assert 2 == len(built)
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(300)
+def test_function_runs_under_torchrun(run: Callable[[str], DagRun]) -> None:
+    """The processes of all replicas meet, and what rank 0 returns is the result."""
+    ended = run(
+        """
+        def flow():
+            @task.torchx(**SMALL, num_replicas=2, nproc_per_node=2)
+            def meet():
+                import os
+
+                import torch
+                import torch.distributed as dist
+
+                dist.init_process_group("gloo")
+                rank = torch.tensor([float(dist.get_rank())])
+                dist.all_reduce(rank)
+                dist.barrier()
+                dist.destroy_process_group()
+                if os.environ["RANK"] == "0":
+                    return {"sum": rank.item(), "world_size": int(os.environ["WORLD_SIZE"])}
+
+            meet()
+        """
+    )
+
+    assert {"sum": 6.0, "world_size": 4} == result(ended, "meet")
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(300)
+def test_function_that_raises(
+    run: Callable[[str], DagRun], capsys: pytest.CaptureFixture[str], app_id: str
+) -> None:
+    """The traceback shows the user's file and line, and the task fails."""
+    ended = run(
+        """
+        def flow():
+            @task.torchx(**SMALL)
+            def go(loss):
+                raise ValueError(f"loss is {loss}")
+
+            go("nan")
+        """
+    )
+
+    line = HEAD.count("\n") + 5
+    log = capsys.readouterr().out
+    assert "failed" == ended.state
+    assert f'File "{app_id}.py", line {line}, in go' in log
+    assert 'raise ValueError(f"loss is {loss}")' in log
+    assert "ValueError: loss is nan" in log
+
+
+@pytest.mark.docker
+def test_argument_that_is_no_json(
+    run: Callable[[str], DagRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The task says which, and launches nothing."""
+    ended = run(
+        """
+        def flow():
+            @task.torchx(**SMALL)
+            def go(data_interval_start=None):
+                return 1
+
+            go("{{ ti }}")
+
+            @task.torchx(**SMALL)
+            def wrong(run_after, ti=None):
+                return 1
+
+            wrong(1)
+        """
+    )
+
+    assert "failed" == ended.state
+    assert "argument ti of wrong() is a airflow." in capsys.readouterr().out
+    assert 1 == result(ended, "go")
+
+
+def train(epochs: int = 1) -> int:
+    """Return the number of epochs."""
+    return epochs
+
+
+def operator(**arguments: Any) -> Any:  # noqa: ANN401 - any argument
+    """Return the task that a decorated function becomes."""
+    with DAG("made", schedule=None):
+        decorated: Any = torchx_task(train, task_id="train", **arguments)
+        return decorated().operator
+
+
+def test_decorator_is_known_to_airflow() -> None:
+    """As any other provider's."""
+    assert task.torchx is torchx_task
+
+
+def test_arguments_become_the_app() -> None:
+    """Texts that templates render to are numbers again."""
+    made = operator(image="img", num_replicas="2", cpu="0.5", gpu="1", memMB="64", env={"A": 1})
+    (role,) = made.app_def().roles
+
+    assert ("img", 2, "1") == (role.image, role.num_replicas, role.env["A"])
+    assert (0.5, 1, 64) == (role.resource.cpu, role.resource.gpu, role.resource.memMB)
+    assert '"file": "test_decorator.py"' in role.env["AIRFLOW_TORCHX_CALL_0"]
+
+
+def test_result_needs_somebody_who_waits() -> None:
+    """Without one the handle is the result, as with the operator."""
+    assert operator(image="img", wait_for_completion=False).result_path is None
+
+
+def test_file_elsewhere_is_shown_whole() -> None:
+    """Only what lies among the DAGs is told by its place there."""
+    made = operator(image="img")
+    made.dag.fileloc = "/dags/other.py"
+
+    assert f'"file": "{Path(__file__)}"' in made.app_def().roles[0].env["AIRFLOW_TORCHX_CALL_0"]
+
+
+@pytest.mark.parametrize("name", ["app", "component", "component_args"])
+def test_another_program_is_refused(name: str) -> None:
+    """The function is the program."""
+    with pytest.raises(FunctionError, match=f"takes no {name}="):
+        operator(image="img", **{name: "x"})
+
+
+def test_number_that_is_none() -> None:
+    """It is named."""
+    with pytest.raises(FunctionError, match=r"memMB='1 GB' is no number"):
+        operator(image="img", memMB="1 GB").app_def()
+
+
+def test_closure_is_an_error_of_the_dag_file() -> None:
+    """Known when the file is parsed, and not first when the task runs."""
+    around = 1
+
+    def inner() -> int:
+        return around
+
+    with pytest.raises(FunctionError, match="uses around of the function around it"):
+        torchx_task(inner)()

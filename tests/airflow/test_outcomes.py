@@ -1,0 +1,179 @@
+"""What a task makes of the end of its app, and what its app is given."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+
+from airflow_torchx.errors import OutOfMemoryError
+from tests.airflow.apps import DEAF, FOREVER, both_modes, shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.airflow.one_task import OneTask
+
+pytestmark = pytest.mark.docker
+
+
+@both_modes
+def test_identity(one_task: OneTask) -> None:
+    """XComs name the app, its containers and images, and tell how each replica ended."""
+    ended = one_task.run(
+        app=shell("exit ${replica_id}"),
+        on_finish="keep",
+        options={"failure_policy": "wait_all"},  # else replica 0 may be stopped first
+    )
+
+    ids = {"worker/0": ended.rows[1].id, "worker/1": ended.rows[0].id}
+    assert ended.xcom("app_handle").endswith(f"/{ended.xcom('app_id')}")
+    assert ids == ended.xcom("container_ids")
+    assert ended.xcom("image_digests")["worker"].startswith("sha256:")
+    assert [("SUCCEEDED", 0), ("FAILED", 1)] == [
+        (replica["state"], replica["exit_code"]) for replica in ended.xcom("replicas")
+    ]
+
+
+@both_modes
+def test_skip_on_exit_code(one_task: OneTask) -> None:
+    """An exit code that means "nothing to do" skips the task, and its containers are removed."""
+    ended = one_task.run(app=shell("exit 99"), skip_on_exit_code=[98, 99])
+
+    assert "skipped" == ended.task_state
+    assert [] == ended.rows
+
+
+@both_modes
+def test_fail_on_exit_code(one_task: OneTask) -> None:
+    """An exit code after which a retry is pointless brings none."""
+    ended = one_task.run(
+        app=shell("exit 42"), fail_on_exit_code=42, retries=3, retry_delay=timedelta(0)
+    )
+
+    assert isinstance(ended.error, AirflowFailException)
+    assert "exit code 42" in str(ended.error)
+
+
+def test_out_of_memory(one_task: OneTask) -> None:
+    """It is an error of its own, so that a retry policy can tell it from others."""
+    ended = one_task.run(app=shell("tail /dev/zero", replicas=1))
+
+    assert isinstance(ended.error, OutOfMemoryError)
+    assert "raise resource.memMB" in str(ended.error)
+
+
+@both_modes
+def test_execution_timeout(one_task: OneTask) -> None:
+    """Counts from the start of the try, stops the app, and leaves nothing."""
+    ended = one_task.run(app=shell(FOREVER), execution_timeout=timedelta(seconds=5))
+
+    assert isinstance(ended.error, AirflowTaskTimeout)
+    assert [] == ended.rows
+
+
+def test_a_timeout_that_is_shorter_than_the_stop(one_task: OneTask) -> None:
+    """Airflow's clock begins anew after a deferral, and rings while the app is stopped."""
+    ended = one_task.run(app=shell(DEAF), deferrable=True, execution_timeout=timedelta(seconds=4))
+
+    assert "has not ended within execution_timeout (0:00:04)" in str(ended.error)
+    assert [] == ended.rows
+
+
+@both_modes
+def test_a_result_that_was_not_reported_is_found_again(one_task: OneTask, tmp_path: Path) -> None:
+    """What fails after the app has succeeded brings a retry, but no second run of the app."""
+    app = shell(f"echo ran >> {tmp_path}/runs; echo '[1]' > /result.json", mount=tmp_path)
+
+    ended = one_task.run(
+        app=app,
+        result_path="/result.json",
+        retries=1,
+        retry_delay=timedelta(0),
+        post_execute=fail_in_the_first_try,
+    )
+
+    assert "success" == ended.state
+    assert [1] == ended.xcom()
+    assert ended.xcom("app_handle").endswith("-t1")
+    assert ["ran", "ran"] == (tmp_path / "runs").read_text().split()
+    assert [] == ended.rows
+
+
+def fail_in_the_first_try(context: Any, result: object) -> None:  # noqa: ANN401 - Airflow's hook
+    """Raise, once."""
+    if context["ti"].try_number == 1:
+        msg = f"cannot report {result}"
+        raise RuntimeError(msg)
+
+
+def test_a_refused_result_brings_a_new_run(one_task: OneTask, tmp_path: Path) -> None:
+    """A retry would otherwise find the same app without a result."""
+    script = f"test -e {tmp_path}/again && echo 7 > /result.json; touch {tmp_path}/again"
+
+    ended = one_task.run(
+        app=shell(script, replicas=1, mount=tmp_path),
+        result_path="/result.json",
+        retries=1,
+        retry_delay=timedelta(0),
+    )
+
+    assert "success" == ended.state
+    assert 7 == ended.xcom()
+    assert ended.xcom("app_handle").endswith("-t2")
+
+
+def test_where_it_was_launched(one_task: OneTask) -> None:
+    """A program learns its DAG, run and task from Airflow's own variables."""
+    script = 'echo "[\\"$AIRFLOW_CTX_TASK_ID\\", \\"$AIRFLOW_CTX_TRY_NUMBER\\"]" > /result.json'
+
+    ended = one_task.run(app=shell(script), result_path="/result.json")
+
+    assert ["gang", "1"] == ended.xcom()
+
+
+def test_connections_in_the_environment(one_task: OneTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection arrives in Airflow's own form, and its password is in no log or error."""
+    connection = {"conn_type": "http", "host": "hub", "login": "me", "password": "open-sesame"}
+    monkeypatch.setenv("AIRFLOW_CONN_HUB", json.dumps(connection))
+
+    ended = one_task.run(app=shell('echo "$AIRFLOW_CONN_HUB"; exit 1'), env_conn_ids=["hub"])
+
+    assert "open-sesame" not in str(ended.error)
+    assert "***" in str(ended.error)
+
+
+def test_an_app_is_a_template(one_task: OneTask) -> None:
+    """In every text of an `AppDef`."""
+    app = shell(
+        "echo '[\"'$WHO'\", \"{{ ti.task_id }}\"]' > /{{ 'result' }}.json",
+        env={"WHO": "{{ dag.dag_id }}"},
+    )
+
+    ended = one_task.run(app=app, result_path="/result.json")
+
+    dag_id, task_id = ended.xcom()
+    assert "gang" == task_id
+    assert dag_id in ended.xcom("app_handle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"on_finish": "burn"}, "choose from delete, keep, keep_failed"),
+        ({"on_worker_shutdown": "burn"}, "choose from defer, keep, stop"),
+        ({"skip_on_exit_code": 0}, "exit codes from 1 to 255"),
+        ({"fail_on_exit_code": ["1"]}, "exit codes from 1 to 255"),
+        ({"log_max_mb": "1"}, "log_max_mb='1': give a number above 0"),
+        ({"result_path": "/r", "wait_for_completion": False}, "nobody waits for the file"),
+    ],
+)
+def test_wrong_arguments_are_told_when_the_dag_is_parsed(
+    one_task: OneTask, arguments: dict[str, Any], told: str
+) -> None:
+    """Where they cannot be templates."""
+    with pytest.raises(ValueError, match=told):
+        one_task.run(app=shell("true"), **arguments)

@@ -1,0 +1,455 @@
+"""The trigger and the real daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk import Asset, AssetWatcher
+from airflow.triggers.base import BaseEventTrigger
+
+from airflow_torchx.core import labels
+from airflow_torchx.core.plan import Origin
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.triggers import TorchXDockerTrigger
+from airflow_torchx.watch import Watches
+from tests.airflow.apps import FOREVER, shell
+from tests.airflow.deferring import Waits
+from tests.airflow.processes import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from airflow.models.taskinstance import TaskInstance
+
+    from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.one_task import Ended, OneTask
+
+pytestmark = pytest.mark.docker
+
+ONE_FAILS = f'[ "${{replica_id}}" = 1 ] && exit 3; {FOREVER}'
+
+
+@pytest.fixture
+def scheduler(docker_engine: DockerEngine) -> DockerScheduler:
+    """Return a scheduler on the real daemon."""
+    return DockerScheduler("torchx", docker_engine)
+
+
+@pytest.fixture
+def launch(scheduler: DockerScheduler, app_id: str) -> Callable[..., str]:
+    """Return what launches an app, and returns its id."""
+
+    def launch(script: str, *, suffix: str = "", replicas: int = 2) -> str:
+        app = replace(shell(script, replicas=replicas), name=app_id)
+        info = scheduler.submit_dryrun(
+            app, {"stop_grace_s": 2}, origin=Origin(app_id=app_id + suffix)
+        )
+        scheduler.schedule(info)
+        return app_id + suffix
+
+    return launch
+
+
+@pytest.fixture
+def states(scheduler: DockerScheduler) -> Callable[[str], list[str]]:
+    """Return what tells the states of an app's replicas."""
+
+    def states(app_id: str) -> list[str]:
+        app = scheduler.describe(app_id)
+        assert app is not None
+        return [replica.state.name for role in app.roles_statuses for replica in role.replicas]
+
+    return states
+
+
+def trigger(**arguments: Any) -> TorchXDockerTrigger:  # noqa: ANN401 - the trigger's arguments
+    """Return a trigger as the triggerer makes it, with watches that end with it."""
+    classpath, kwargs = TorchXDockerTrigger(**arguments).serialize()
+    assert "airflow_torchx.triggers.TorchXDockerTrigger" == classpath
+    made = TorchXDockerTrigger(**json.loads(json.dumps(kwargs)))
+    made.watches = Watches(linger_s=0)
+    return made
+
+
+def fired(waiting: TorchXDockerTrigger) -> tuple[str, str | None]:
+    """Run a trigger to its end; return reason and state of its only event."""
+
+    async def events() -> list[dict[str, Any]]:
+        found = [event.payload async for event in waiting.run()]
+        await waiting.cleanup()
+        return found
+
+    (event,) = asyncio.run(asyncio.wait_for(events(), 60))
+    assert {"app_id", "reason", "state", "message"} == event.keys()
+    return event["reason"], event["state"]
+
+
+def test_end(launch: Callable[..., str]) -> None:
+    """The task's own app has ended when all its replicas have."""
+    app_id = launch('[ "${replica_id}" = 1 ] && sleep 1; true')
+
+    assert ("reached", "SUCCEEDED") == fired(trigger(app_id=app_id, owns=True))
+
+
+def test_fail_fast(launch: Callable[..., str], states: Callable[[str], list[str]]) -> None:
+    """A lost replica ends its peers, if the app is the task's own."""
+    app_id = launch(ONE_FAILS)
+
+    observed = trigger(app_id=app_id, targets=["SUCCEEDED"], failed=["FAILED"])
+    assert ("failed", "FAILED") == fired(observed)
+    assert ["RUNNING", "FAILED"] == states(app_id)
+    assert ("reached", "FAILED") == fired(trigger(app_id=app_id, owns=True))
+    assert ["CANCELLED", "FAILED"] == states(app_id)
+
+
+@pytest.mark.parametrize(("field", "reason"), [("deadline", "timeout"), ("flush_at", "flush")])
+def test_a_time_that_comes(
+    launch: Callable[..., str], states: Callable[[str], list[str]], field: str, reason: str
+) -> None:
+    """It is told, and the app goes on."""
+    app_id = launch(FOREVER)
+
+    waiting = trigger(app_id=app_id, owns=True, **{field: time.time() + 0.5})
+
+    assert (reason, "RUNNING") == fired(waiting)
+    assert ["RUNNING", "RUNNING"] == states(app_id)
+
+
+def test_an_app_that_is_not_there(app_id: str, docker_engine: DockerEngine) -> None:
+    """It is gone, unless it may still appear."""
+    assert docker_engine
+    assert ("gone", None) == fired(trigger(app_id=app_id, owns=True))
+    assert ("gone", None) == fired(trigger(app_id=app_id))
+    later = trigger(app_id=app_id, appears=True, deadline=time.time() + 0.5)
+    assert ("timeout", None) == fired(later)
+
+
+def connection(monkeypatch: pytest.MonkeyPatch, host: str, **extra: object) -> str:
+    """Return the id of a connection to a daemon at this address."""
+    value = {"conn_type": "torchx_docker", "host": host, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_TRIGGER_DAEMON", json.dumps(value))
+    return "trigger_daemon"
+
+
+def test_no_daemon(app_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for with patience, of which nothing is left here."""
+    waiting = trigger(app_id=app_id, torchx_conn_id=connection(monkeypatch, "unix:///nonexistent"))
+    waiting.patience_s = 0.2
+
+    assert ("unreachable", None) == fired(waiting)
+
+
+def test_a_daemon_that_does_not_answer(
+    app_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It holds up neither the event loop nor the deadline."""
+    beats: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            beats.append(time.monotonic())
+            await asyncio.sleep(0.05)
+
+    async def scenario() -> str:
+        async with asyncio.timeout(30):
+            beating = asyncio.create_task(beat())
+            event = await anext(waiting.run())
+            beating.cancel()
+            await waiting.cleanup()
+            return str(event.payload["reason"])
+
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "sock"))
+        mute.listen(10)
+        conn_id = connection(monkeypatch, f"unix://{tmp_path}/sock", request_timeout_s=2)
+        waiting = trigger(app_id=app_id, torchx_conn_id=conn_id, deadline=time.time() + 1)
+        assert "timeout" == asyncio.run(scenario())
+
+    assert len(beats) > 20
+
+
+def test_cleanup(launch: Callable[..., str]) -> None:
+    """A trigger that is cancelled gives its share in the watch back: the threads end."""
+    app_id = launch(FOREVER)
+    waiting = trigger(app_id=app_id, owns=True)
+
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if "watch" in thread.name]
+
+    async def scenario() -> None:
+        running = asyncio.ensure_future(anext(waiting.run()))
+        await asyncio.sleep(1)
+        assert threads()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await waiting.cleanup()
+
+    asyncio.run(scenario())
+
+    give_up_s = time.monotonic() + 10
+    while threads() and time.monotonic() < give_up_s:
+        time.sleep(0.05)
+    assert [] == threads()
+
+
+def test_under_dag_test(
+    one_task: OneTask, launch: Callable[..., str], docker_engine: DockerEngine
+) -> None:
+    """A deferred task gets the event; its connection comes from the database."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    conn_id = f"conn_{launch('sleep 1')}"
+    app_id = conn_id.removeprefix("conn_")
+    url = docker_engine.info().url
+    with create_session() as session:
+        session.add(Connection(conn_id=conn_id, conn_type="torchx_docker", host=url))
+
+    ended = one_task.run(Waits, trigger={"app_id": app_id, "torchx_conn_id": conn_id, "owns": True})
+
+    assert "success" == ended.state
+    assert (app_id, "reached") == (ended.xcom()["app_id"], ended.xcom()["reason"])
+
+
+@pytest.fixture
+def killed(one_task: OneTask) -> Callable[..., None]:
+    """Return what takes a trigger away as Airflow does when a task instance was acted upon."""
+
+    def killed(waiting: TorchXDockerTrigger, state: str | None, names: str | None) -> None:
+        ti = task_instance(one_task.run(Waits, names=names), state)
+        waiting.task_instance = ti
+        with airflow_answers(ti):
+            asyncio.run(waiting.on_kill())
+
+    return killed
+
+
+def task_instance(ended: Ended, state: str | None) -> TaskInstance:
+    """Return the only task instance of a run, put into a state."""
+    from airflow.utils.session import create_session
+
+    ti = ended.ti
+    with create_session() as session:
+        ti.state = state
+        session.merge(ti)
+    return ti
+
+
+@contextlib.contextmanager
+def airflow_answers(ti: TaskInstance) -> Iterator[None]:
+    """Let Airflow's look-ups find the real database, as in a triggerer."""
+    import psutil  # type: ignore[import-untyped]
+    import structlog
+    from airflow.sdk.execution_time.supervisor import (
+        InProcessSupervisorComms,
+        InProcessTestSupervisor,
+        set_supervisor_comms,
+    )
+
+    # As dag.test() makes it.
+    supervisor = InProcessTestSupervisor(
+        id=ti.id,
+        pid=os.getpid(),
+        process=psutil.Process(),
+        process_log=structlog.get_logger("task"),
+        client=InProcessTestSupervisor._api_client(),  # type: ignore[no-untyped-call]  # noqa: SLF001
+    )
+    supervisor.comms = InProcessSupervisorComms(supervisor=supervisor)
+    with set_supervisor_comms(supervisor.comms):
+        yield
+
+
+RUNS, STOPPED = ["RUNNING", "RUNNING"], ["CANCELLED", "CANCELLED"]
+
+
+@pytest.mark.parametrize(
+    ("state", "names", "left"),
+    [
+        ("failed", "mine", STOPPED),
+        ("success", "mine", STOPPED),
+        (None, "mine", STOPPED),
+        ("deferred", "mine", RUNS),
+        ("running", "mine", RUNS),
+        ("deferred", None, RUNS),
+        ("deferred", "another", STOPPED),
+    ],
+)
+def test_on_kill(
+    launch: Callable[..., str],
+    killed: Callable[..., None],
+    states: Callable[[str], list[str]],
+    state: str | None,
+    names: str | None,
+    left: list[str],
+) -> None:
+    """Only an app for which nobody will come back is stopped, by what the database says."""
+    app_id = launch(FOREVER)
+
+    killed(trigger(app_id=app_id, owns=True), state, app_id if names == "mine" else names)
+
+    assert left == states(app_id)
+
+
+def test_on_kill_removes(
+    launch: Callable[..., str], killed: Callable[..., None], docker_engine: DockerEngine
+) -> None:
+    """Nobody comes back for the containers of a task that a user has marked."""
+    app_id = launch(FOREVER)
+
+    killed(trigger(app_id=app_id, owns=True, removes=True), "success", app_id)
+
+    assert () == docker_engine.rows({labels.APP_ID: app_id})
+
+
+def test_on_kill_goes_on_when_airflow_gives_it_up(
+    launch: Callable[..., str], states: Callable[[str], list[str]]
+) -> None:
+    """The look-up may take longer than Airflow waits, and the app is stopped all the same."""
+    app_id = launch(FOREVER)
+    waiting = trigger(app_id=app_id, owns=True)
+    answer = threading.Event()
+
+    def slowly() -> tuple[str | None, str | None]:
+        answer.wait(30)
+        return "failed", app_id
+
+    async def give_up() -> None:
+        waiting.evidence = slowly
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiting.on_kill(), 0.1)
+        await waiting.cleanup()
+        answer.set()
+        await asyncio.to_thread(until, lambda: states(app_id) == STOPPED, "the app is stopped")
+
+    asyncio.run(give_up())
+
+
+def test_on_kill_of_an_observer(
+    launch: Callable[..., str],
+    killed: Callable[..., None],
+    states: Callable[[str], list[str]],
+) -> None:
+    """It stops nothing."""
+    app_id = launch(FOREVER)
+
+    killed(trigger(app_id=app_id), "failed", app_id)
+
+    assert RUNS == states(app_id)
+
+
+def test_on_kill_without_an_answer(
+    launch: Callable[..., str], states: Callable[[str], list[str]]
+) -> None:
+    """When Airflow does not tell the state of the task, the app is left alone."""
+    app_id = launch(FOREVER)
+    waiting = trigger(app_id=app_id, owns=True)
+
+    def fail() -> tuple[str | None, str | None]:
+        raise ConnectionError
+
+    waiting.evidence = fail
+    with pytest.raises(ConnectionError):
+        asyncio.run(waiting.on_kill())
+
+    assert RUNS == states(app_id)
+
+
+def test_on_kill_after_the_event(
+    launch: Callable[..., str], states: Callable[[str], list[str]]
+) -> None:
+    """The task goes on with the event; the app is its own again."""
+    app_id = launch(FOREVER)
+    waiting = trigger(app_id=app_id, owns=True, flush_at=1.0)
+    waiting.evidence = lambda: ("failed", app_id)
+
+    assert "flush" == fired(waiting)[0]
+    asyncio.run(waiting.on_kill())
+
+    assert RUNS == states(app_id)
+
+
+def test_on_kill_of_an_app_that_is_gone(app_id: str, killed: Callable[..., None]) -> None:
+    """Then there is nothing to do."""
+    killed(trigger(app_id=app_id, owns=True), "failed", app_id)
+
+
+class Store:
+    """Remembers what Airflow keeps in the database for the watcher of an asset."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    async def aget(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON
+        """Return what was kept."""
+        return self.kept.get(key, default)
+
+    async def aset(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+        """Keep it."""
+        self.kept[key] = value
+
+
+def test_watcher_of_an_asset(
+    launch: Callable[..., str], scheduler: DockerScheduler, app_id: str
+) -> None:
+    """It fires for each app of the name that ends, for ever, and a restart repeats none."""
+    store = Store()
+
+    async def scenario(*launches: str, count: int) -> list[tuple[str, str]]:
+        waiting = trigger(app_name=app_id)
+        waiting.asset_state_store = store  # type: ignore[assignment]
+        found: list[dict[str, Any]] = []
+        came = asyncio.Event()
+
+        async def listen() -> None:
+            async for event in waiting.run():
+                found.append(event.payload)
+                if len(found) == count:
+                    came.set()
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(1)
+        for suffix in launches:
+            await asyncio.to_thread(launch, "sleep 1", suffix=suffix, replicas=1)
+        await asyncio.wait_for(came.wait(), 30)
+        await asyncio.sleep(0.2)
+        assert not listening.done()
+        listening.cancel()
+        await asyncio.wait([listening])
+        await waiting.cleanup()
+        return sorted((event["app_id"], event["state"]) for event in found)
+
+    scheduler.wait(launch("true", suffix="-old", replicas=1))
+    expected = [(f"{app_id}-a", "SUCCEEDED"), (f"{app_id}-b", "SUCCEEDED")]
+    assert expected == asyncio.run(scenario("-a", "-b", count=2))
+    launch("true", suffix="-c", replicas=1)
+    assert [(f"{app_id}-c", "SUCCEEDED")] == asyncio.run(scenario(count=1))
+
+
+def test_airflow_takes_it_for_an_asset() -> None:
+    """It is a trigger of events with a hash that depends on its arguments alone."""
+    made = [TorchXDockerTrigger(app_name=name) for name in ("a", "a", "b")]
+    watcher = AssetWatcher(name="apps", trigger=made[0])
+    asset = Asset("model", watchers=[watcher])
+
+    assert [watcher] == asset.watchers
+    one, same, other = (BaseEventTrigger.hash(*each.serialize()) for each in made)
+    assert one == same != other
+    assert made[0].supports_triggerer_queue
+
+
+@pytest.mark.parametrize("names", [{}, {"app_id": "a", "app_name": "a"}])
+def test_arguments(names: dict[str, Any]) -> None:
+    """One app is named, or the name of many."""
+    with pytest.raises(ValueError, match="exactly one of app_id and app_name"):
+        TorchXDockerTrigger(**names)

@@ -1,0 +1,155 @@
+"""How it stands with a daemon and the registries it can log in to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.core.daemon_report import Findings, LoginCheck
+from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.images import RegistryLogin
+from airflow_torchx.docker_engine import DockerEngine, look
+from tests.integration.stub import Request, Stub, failure, json_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tests.integration.registry import Registry
+
+WRONG: Final = "hidden-word"  # nobody's
+
+
+def login(host: str) -> RegistryLogin:
+    """Return a login that no registry takes."""
+    return RegistryLogin(registry=host, username="me", password=WRONG)
+
+
+def checks(*logins: RegistryLogin) -> tuple[LoginCheck, ...]:
+    """Return what the daemon of the tests finds of logins."""
+    found = look(Endpoint(), "bridge", logins)
+    assert isinstance(found, Findings), found
+    return found.logins
+
+
+@pytest.mark.docker
+def test_daemon(docker_engine: DockerEngine, network_name: str) -> None:
+    """It is told what the daemon is, and whether a network is there; none is made."""
+    found = [look(Endpoint(), name, ()) for name in (network_name, "bridge")]
+
+    assert found == [
+        Findings(info=docker_engine.info(), network=name, has_network=name == "bridge")
+        for name in (network_name, "bridge")
+    ]
+    assert () == docker_engine.networks(network_name)
+
+
+@pytest.mark.docker
+def test_logins(registry: Registry) -> None:
+    """A right one and a wrong one, each told by itself, and without the password."""
+    right, wrong = checks(registry.login, login(registry.host))
+
+    assert LoginCheck(registry=registry.host, username=registry.login.username) == right
+    assert "me" == wrong.username
+    assert "401 Unauthorized" in str(wrong.why) or "unauthorized" in str(wrong.why)
+    assert str(wrong.why).endswith(" Check login and password of its connection.")
+    assert WRONG not in str(wrong)
+
+
+@pytest.mark.docker
+def test_nothing_is_kept(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The docker configuration stays as it is, and its logins make no wrong one right."""
+    config = json.dumps({"auths": {registry.host: {"username": "tester", "password": "x"}}})
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    right, wrong = checks(registry.login, replace(registry.login, password=WRONG))
+
+    assert (None, True) == (right.why, wrong.why is not None)
+    assert [config] == [path.read_text() for path in tmp_path.iterdir()]
+
+
+@pytest.mark.docker
+def test_no_registry() -> None:
+    """One that is not there is told apart from one that refuses."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+
+    (found,) = checks(login(host))
+
+    assert "connection refused" in str(found.why)
+    assert str(found.why).endswith(
+        f"Check that a registry runs at {host}, and that the daemon can reach it."
+    )
+
+
+@pytest.mark.docker
+def test_hung_registry() -> None:
+    """One that takes the connection and does not answer is not waited for, nor do others wait."""
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        host = f"127.0.0.1:{hung.getsockname()[1]}"
+        began = time.monotonic()
+        found = checks(*[login(host)] * 3)
+        took_s = time.monotonic() - began
+
+    assert {f"no answer in 4 s. Check that a registry runs at {host}, and that the"} == {
+        str(check.why).partition(" daemon")[0] for check in found
+    }
+    assert took_s < 10
+
+
+def test_what_is_asked(address: Path) -> None:
+    """One look, and the login as Docker's own command line sends it."""
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.target.endswith("/auth"):
+            return failure(500, "login attempt failed: x509: certificate signed by nobody")
+        return json_answer([] if "networks" in request.target else {"Runtimes": {"nvidia": {}}})
+
+    with Stub(answer, address) as stub:
+        found = look(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
+
+    assert ["GET /info", "GET /networks", "POST /auth"] == [
+        asked.partition("?")[0] for asked in stub.asked
+    ]
+    assert stub.requests[-1].json == {
+        "username": "me",
+        "password": WRONG,
+        "serveraddress": "https://index.docker.io/v1/",
+    }
+    assert isinstance(found, Findings)
+    assert ("nvidia",) == found.info.runtimes
+    assert "put its authority into /etc/docker/certs.d/docker.io/ca.crt" in str(found)
+
+
+def test_no_daemon(address: Path) -> None:
+    """Why not, on one line."""
+    found = look(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
+
+    assert isinstance(found, str)
+    assert found.startswith(f"no Docker daemon at unix://{address}: its socket does not exist.")
+    assert 1 == len(found.splitlines())
+
+
+def test_a_daemon_that_says_no_more(address: Path) -> None:
+    """One that hangs after its version is not waited for."""
+    leave = threading.Event()
+
+    def hang(_: Request) -> list[bytes]:
+        leave.wait(20)
+        return []
+
+    with Stub(hang, address):
+        found = look(Endpoint(url=f"unix://{address}"), "lan", ())
+        leave.set()
+
+    assert isinstance(found, str)
+    assert "gave no answer in time" in found

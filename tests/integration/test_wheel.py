@@ -1,0 +1,179 @@
+"""The wheel, in an environment of its own with the lowest versions that it admits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import pytest
+from filelock import FileLock
+from packaging.requirements import Requirement
+
+from tests.conftest import BUSYBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.engine import Engine
+
+#: The first time, a whole Airflow is downloaded.
+pytestmark = pytest.mark.timeout(900)
+
+ROOT: Final = Path(__file__).parents[2]
+#: One environment, kept until a floor or the Python changes.
+CACHE: Final = ROOT / ".cache" / "lowest"
+PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+#: Imported only where the library is installed that it is about.
+_OPTIONAL: Final = "airflow_torchx.lineage_facets"
+_IMPORT_ALL: Final = f"""\
+import importlib, pkgutil
+import airflow_torchx
+
+for module in pkgutil.walk_packages(airflow_torchx.__path__, "airflow_torchx."):
+    if module.name != "{_OPTIONAL}":
+        importlib.import_module(module.name)
+print(airflow_torchx.__file__)
+"""
+_RUN_AN_APP: Final = """\
+import sys
+from airflow_torchx.schedulers.docker_scheduler import create_scheduler
+from airflow_torchx.specs import AppDef, Resource, Role
+
+name, image = sys.argv[1:]
+args = ["-c", "echo hello from $TORCHX_RANK0_HOST; sleep 1"]
+resource = Resource(cpu=0, gpu=0, memMB=64)
+role = Role("sh", image, entrypoint="sh", args=args, num_replicas=2, resource=resource)
+with create_scheduler("lowest") as scheduler:
+    app_id = scheduler.submit(AppDef(name, [role]), {"pull_policy": "never"})
+    lines = list(scheduler.log_iter(app_id, "sh", 1, should_tail=True))
+    print(scheduler.wait(app_id).state, *lines)
+    scheduler.delete(app_id)
+"""
+
+
+class Lowest(NamedTuple):
+    """An environment with the lowest versions, and the wheel in it.
+
+    Args:
+        wheel: the wheel.
+        bin: folder of its programs.
+        home: an empty folder to work in.
+    """
+
+    wheel: Path
+    bin: Path
+    home: Path
+
+    def run(self, program: str, *words: str) -> str:
+        """Run a program of the environment, away from the checkout, and return its output."""
+        home = {"AIRFLOW_HOME": str(self.home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        ran = subprocess.run(
+            [self.bin / program, *words],
+            check=False,
+            cwd=self.home,
+            env={**os.environ, **home},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+
+def floors() -> list[str]:
+    """Return the lowest version of each dependency, pinned."""
+    pins = []
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        (floor,) = [part.version for part in requirement.specifier if part.operator == ">="]
+        pins.append(f"{requirement.name}=={floor}")
+    return pins
+
+
+@pytest.fixture(scope="module")
+def lowest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lowest]:
+    """Return an environment that nobody else uses meanwhile."""
+    key = hashlib.sha256("\n".join([sys.version, *floors()]).encode()).hexdigest()[:12]
+    folder = CACHE / key
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with FileLock(CACHE / "lock"):
+        if not (folder / "done").exists():
+            for other in CACHE.glob("*/"):
+                shutil.rmtree(other)
+            _run(sys.executable, "-m", "venv", folder)
+            _run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", *floors())
+            (folder / "done").touch()
+        built = tmp_path_factory.mktemp("wheel")
+        _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", built, ROOT)
+        (wheel,) = built.glob("*.whl")
+        install = ["-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
+        _run(folder / "bin" / "python", *install, wheel)
+        yield Lowest(wheel, folder / "bin", tmp_path_factory.mktemp("home"))
+
+
+def _run(*command: str | Path) -> None:
+    ran = subprocess.run(
+        command,
+        check=False,
+        env={**os.environ, "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, f"{[*map(str, command)]}\n{ran.stdout[-5000:]}{ran.stderr[-5000:]}"
+
+
+def test_the_wheel_has_the_package_and_nothing_else(lowest: Lowest) -> None:
+    """With its types, licence and entry point, and without tests."""
+    info = f"airflow_torchx-{lowest.wheel.name.split('-')[1]}.dist-info"
+    with zipfile.ZipFile(lowest.wheel) as wheel:
+        names = set(wheel.namelist())
+        entry_points = wheel.read(f"{info}/entry_points.txt").decode()
+
+    assert {"airflow_torchx", info} == {name.partition("/")[0] for name in names}
+    assert names >= {"airflow_torchx/py.typed", f"{info}/licenses/LICENSE"}
+    assert "provider_info = airflow_torchx.provider:get_provider_info" in entry_points
+
+
+def test_the_lowest_versions_go_together(lowest: Lowest) -> None:
+    """Every floor is one that Airflow's own lowest version can live with."""
+    lowest.run("pip", "check")
+    names = {row["name"].lower(): row["version"] for row in json.loads(_listed(lowest))}
+
+    assert f"{names['apache-airflow']}.".startswith(f"{floors()[0].partition('==')[2]}.")
+
+
+def _listed(lowest: Lowest) -> str:
+    return lowest.run("pip", "list", "--format=json")
+
+
+def test_airflow_lists_it(lowest: Lowest) -> None:
+    """Airflow's discovery finds the provider by its entry point, and its connection type."""
+    providers = json.loads(lowest.run("airflow", "providers", "list", "--output=json"))
+    hooks = json.loads(lowest.run("airflow", "providers", "hooks", "--output=json"))
+
+    assert "airflow-torchx" in {row["package_name"] for row in providers}
+    assert "airflow_torchx.hooks.TorchXDockerHook" in {row["class"] for row in hooks}
+
+
+def test_every_module_imports(lowest: Lowest) -> None:
+    """From the wheel, not from the checkout."""
+    place = lowest.run("python", "-c", _IMPORT_ALL).splitlines()[-1]
+
+    assert Path(place).is_relative_to(lowest.bin.parent)
+
+
+@pytest.mark.docker
+def test_it_runs_an_app(lowest: Lowest, docker_engine: Engine, app_id: str) -> None:
+    """Launch, log, wait and delete."""
+    assert docker_engine.find_image(BUSYBOX)
+
+    output = lowest.run("python", "-c", _RUN_AN_APP, app_id, BUSYBOX)
+
+    assert output.startswith(f"SUCCEEDED hello from {app_id}")

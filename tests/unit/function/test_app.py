@@ -1,0 +1,73 @@
+"""The app that runs a function."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from airflow_torchx.core.workspace_source import inline_text
+from airflow_torchx.function.app import Replicas, app_of_function
+from airflow_torchx.function.source import FunctionSource
+from airflow_torchx.specs import BindMount, Resource, Role, macros
+
+TEXT: Final = "def train():\n    return '%20 é'\n"
+SOURCE: Final = FunctionSource(name="train", text=TEXT, file="x.py", line=1, lazy_annotations=False)
+
+
+def role_of(replicas: Replicas, *, workspace: str | None = None, python: str = "python3") -> Role:
+    """Return the only role of the app."""
+    app = app_of_function(SOURCE, {"CALL": "x"}, replicas, workspace=workspace, python=python)
+    assert "train" == app.name
+    (role,) = app.roles
+    return role
+
+
+def test_each_replica_calls_the_function() -> None:
+    """It knows which one of how many it is."""
+    role = role_of(Replicas(count=3, cpu=4, gpu=1, memMB=512), python="/opt/python")
+
+    assert "train" == role.name
+    assert ("/opt/python", (".airflow-torchx/run.py",)) == (role.entrypoint, role.args)
+    assert 3 == role.num_replicas
+    assert Resource(cpu=4, gpu=1, memMB=512) == role.resource
+    assert {
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "4",
+        "TORCHX_REPLICA_IDX": macros.replica_id,
+        "TORCHX_NUM_REPLICAS": "3",
+        "CALL": "x",
+    } == role.env
+
+
+def test_function_and_runner_come_on_top_of_the_users_workspace() -> None:
+    """The files are sources themselves, so nothing has to lie anywhere."""
+    workspace = role_of(Replicas(), workspace="code").workspace
+    assert workspace
+    user, runner, function = workspace.projects.items()
+
+    assert ("code", "") == user
+    assert ".airflow-torchx/run.py" == runner[1]
+    assert inline_text(runner[0]).startswith(b'"""Runs one function in a container')
+    assert ".airflow-torchx/function-train.py" == function[1]
+    assert TEXT.encode() == inline_text(function[0])
+
+
+def test_under_torchrun_rank_0_is_in_replica_0() -> None:
+    """The command line is that of dist.ddp, with ranks given out by replica."""
+    mounts = ["type=bind", "src=/data", "dst=/data"]
+    role = role_of(Replicas(count=2, cpu=4, nproc_per_node=2, mounts=mounts))
+
+    assert ("train", "bash", 2) == (role.name, role.entrypoint, role.num_replicas)
+    assert "torchrun --rdzv_backend static " in role.args[1]
+    assert f"--node_rank '{macros.replica_id}' .airflow-torchx/run.py" in role.args[1]
+    assert "--nproc_per_node 2" in role.args[1]
+    assert (BindMount("/data", "/data"),) == role.mounts
+    assert ("2", "1") == (role.env["OMP_NUM_THREADS"], role.env["PYTHONUNBUFFERED"])
+    assert "TORCHX_TRACKING_RUN_NAME" in role.env
+
+
+def test_torchrun_in_one_replica_meets_itself() -> None:
+    """At a free port, which only c10d can choose."""
+    role = role_of(Replicas(cpu=1, nproc_per_node=2))
+
+    assert "--rdzv_backend c10d --rdzv_endpoint localhost:0" in role.args[1]
+    assert "1" == role.env["OMP_NUM_THREADS"]
