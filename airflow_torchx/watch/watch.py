@@ -42,7 +42,8 @@ class Watch:
     def __init__(self, connect: Callable[[], Engine], is_wanted: Callable[[], bool]) -> None:
         self._is_wanted = is_wanted
         self._board = Board()
-        self._follower = Follower(self._board, connect, random.random)
+        # Not random.random: its state is the whole process's, which others may have seeded.
+        self._follower = Follower(self._board, connect, random.SystemRandom().random)
         self._looker = Looker(self._board, lambda: self._follower.engine, self._follower.renew)
         self._actors = ThreadPoolExecutor(_ACTORS, "torchx-watch-act")
         self._asked: set[Future[Any]] = set()

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,11 +90,20 @@ def test_many_share_one_stream_and_few_looks(watches: Watches) -> None:
         launch(engine, f"app-{index}")
     engine.calls.clear()
 
+    joined, everybody = count(1), threading.Event()
+
+    def connect() -> FakeEngine:
+        # What comes due before the first answer is looked at together.
+        everybody.wait(30)
+        return engine
+
     async def wait(index: int) -> None:
         with (
-            watches.on("d", lambda: engine) as watch,
+            watches.on("d", connect) as watch,
             watch.waiter(app_id=f"app-{index}") as waiter,
         ):
+            if next(joined) == 100:
+                everybody.set()
             await until(waiter, RUNS)
             await asyncio.sleep(0.4)
 
