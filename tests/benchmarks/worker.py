@@ -3,19 +3,24 @@
 Usage: worker.py PACKAGE launch REPLICAS IMAGE
        worker.py PACKAGE describe APP_ID TIMES
        worker.py PACKAGE list TIMES
+       worker.py airflow_torchx log CONTAINER
 PACKAGE is torchx or airflow_torchx. Prints one JSON object.
 """
 
 import importlib
 import json
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def main(package: str, verb: str, *args: str) -> dict[str, object]:
-    """Measure one verb and return seconds, and the app id where one was launched."""
+    """Measure one verb and return seconds, and what else it is asked for."""
+    if verb == "log":
+        return log(args[0])
     specs = importlib.import_module(f"{package}.specs")
     module = importlib.import_module(f"{package}.schedulers.docker_scheduler")
     scheduler = module.create_scheduler("bench")
@@ -37,6 +42,20 @@ def main(package: str, verb: str, *args: str) -> dict[str, object]:
     if verb == "list":
         return {"seconds": median(scheduler.list, int(args[0]))}
     raise SystemExit(__doc__)
+
+
+def log(container: str) -> dict[str, object]:
+    """Read a log to its end; return its lines too, and the peak of this process's memory in MB."""
+    from airflow_torchx.docker_engine import DockerEngine
+    from airflow_torchx.replica_logs import ReplicaLog
+
+    with DockerEngine.connect() as engine:
+        began = time.perf_counter()
+        lines = sum(1 for _ in ReplicaLog(engine, container))
+        seconds = time.perf_counter() - began
+    # Not `ru_maxrss`: a process begins with that of the one that started it, which may be larger.
+    (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return {"seconds": seconds, "lines": lines, "peak_mb": int(peak_kb) / 1024}
 
 
 def median(call: Callable[[], object], times: int) -> float:
