@@ -112,7 +112,9 @@ def stack(airflow_home: Path, remains: Remains) -> Iterator[Stack]:
     shutil.copy(EMPTY_DATABASE, home / "airflow.db")
     with Gate(home / "gate", daemon_socket(), remains.look) as gate:
         settings = {"DOCKER_HOST": f"unix://{gate.path}", "AIRFLOW_TORCHX_BASE_IMAGE": BASE}
-        with Stack(home, f"sqlite:///{home}/airflow.db", settings=settings) as stack:
+        # SQLite knows one writer. Python gives up its turn after 5 s, and Airflow answers 500 then.
+        database = f"sqlite:///{home}/airflow.db?timeout=60"
+        with Stack(home, database, settings=settings) as stack:
             yield stack
 
 
