@@ -8,6 +8,9 @@ BIN := .venv/bin
 # The base that `images` chose; and a home for what Airflow writes, never the user's own.
 ENV = AIRFLOW_TORCHX_BASE_IMAGE="$$(cat .cache/base-image)" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
 
+# Two long lanes, see tests/conftest.py, and one for all that may run beside them.
+LANES = --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+
 help: ## show this list
 	sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
@@ -15,7 +18,7 @@ demo: images ## train with PyTorch in two containers, from an Airflow DAG
 	$(ENV) container/demo.sh
 
 test: check images postgres .venv-torchx/.installed ## check, then run all tests against a real engine
-	$(ENV) $(BIN)/pytest --cov
+	$(ENV) $(BIN)/pytest --cov $(LANES)
 
 check: .venv/.installed ## lint, formatting, types, layers
 	$(BIN)/ruff check

@@ -27,6 +27,29 @@ if TYPE_CHECKING:
 BUSYBOX: Final = "airflow-torchx/busybox:local"
 
 
+#: Lanes, where several workers run the tests; all tests of one are run by one worker, and first, as
+#: they take longest. One kills an Airflow of its own. The other makes workspace images, and a test
+#: knows its own by what was not there before; or needs the other whole Airflow.
+_LANES: Final = ("kills", "images")
+_IMAGE_MAKERS: Final = {"no_images_left", "stack", "workspaces"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Tell what belongs to one worker: a lane, or else a module."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    yield
+    items.sort(key=lambda item: _group(item) not in _LANES)
+
+
+def _group(item: pytest.Item) -> str:
+    if mark := item.get_closest_marker("xdist_group"):
+        return str(mark.args[0])
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
+    return "images" if _IMAGE_MAKERS.intersection(fixtures) else item.nodeid.partition("::")[0]
+
+
 def pytest_collection_finish() -> None:
     """Import what tests would import on their way.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Seen = Callable[[Case], Outcome]
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800), pytest.mark.xdist_group("kills")]
 
 LAUNCHING: Final = (
     Point.NOTHING,

@@ -17,6 +17,8 @@ from airflow_torchx.core import labels
 if TYPE_CHECKING:
     from airflow_torchx.docker_engine import DockerEngine
 
+pytestmark = pytest.mark.xdist_group("images")
+
 QUICKSTART: Final = Path(__file__).parents[2] / "dags" / "quickstart.py"
 
 

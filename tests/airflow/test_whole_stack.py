@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
+from airflow_torchx.core import labels
 from airflow_torchx.core.endpoint import Endpoint
 from airflow_torchx.core.plan import Origin
 from airflow_torchx.docker_engine.connection import open_client, resolve
@@ -20,7 +21,7 @@ from tests.airflow.processes import until
 from tests.airflow.stack import EXAMPLES, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.remains import Remains
@@ -31,29 +32,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 # Training on two cores, several tasks one after the other.
 _PATIENCE_S: Final = 500.0
 _ASKING_S: Final = 0.5
-
-
-class Example(NamedTuple):
-    """How a file of dags/ is run.
-
-    Args:
-        conf: what its run is told; ``{}`` in a text stands for a name that is the test's own.
-        first: the DAG to trigger, where that is not named like the file.
-        hands_over: the task of it does not wait for its app, so that its log has none of its lines.
-    """
-
-    conf: Mapping[str, Any] = {}
-    first: str | None = None
-    hands_over: bool = False
-
-
-HOW: Final = {
-    "quickstart": Example(),
-    "hyperparameter_sweep": Example({"epochs": 1}),
-    "scheduled_retraining": Example({"epochs": 5, "volume": "{}"}),
-    "sensor_gated_pipeline": Example({"epochs": 2}, "sensor_gated_launch", hands_over=True),
-    "torchx_decorator": Example(),
-}
 
 
 @pytest.mark.parametrize("dag_id", ["numbered_sync", "numbered_deferrable"])
@@ -101,35 +79,139 @@ def volume(app_id: str) -> Iterator[str]:
 
 
 def test_every_example_is_run() -> None:
-    """The one that an asset runs has a test of its own."""
+    """The one that an asset runs has a test of its own, and each other one its own below."""
     files = {file.stem for file in EXAMPLES.glob("*.py") if "airflow" in file.read_text()}
 
-    assert {*HOW, "asset_from_app"} == files
+    tested = {name.removeprefix("test_") for name in globals()}
+    assert files <= tested | {"asset_from_app"}
 
 
-@pytest.mark.parametrize("name", HOW)
-@pytest.mark.usefixtures("no_images_left")
-def test_example(stack: Stack, remains: Remains, volume: str, name: str) -> None:
-    """It succeeds, and the task logs have what its replicas wrote, each line once."""
-    how = HOW[name]
-    conf = {
-        key: value.format(volume) if isinstance(value, str) else value
-        for key, value in how.conf.items()
-    }
-    first = how.first or name
-    stack.trigger(first, volume, conf)
+class Example(NamedTuple):
+    """Runs of a DAG of dags/, in a whole Airflow.
 
-    ended = until(
-        lambda: _ended(stack, {first, name}), name, patience_s=_PATIENCE_S, tick_s=_ASKING_S
-    )
-    assert {"success"} == ended
-    written = remains.of(volume)
-    assert any(written.values())
-    for replica, lines in written.items():
-        if not how.hands_over:
-            task = Task(stack, *replica[:4])
+    Args:
+        stack: where it runs.
+        remains: the logs of its containers.
+        volume: a word of the test's own.
+    """
+
+    stack: Stack
+    remains: Remains
+    volume: str
+
+    def run(self, dag_id: str, number: int = 0, /, first: str = "", **how: Any) -> str:  # noqa: ANN401 - as `Stack.trigger` takes it
+        """Run a DAG to its success, and return the id of the run.
+
+        The task logs have what its replicas wrote then, each line once.
+
+        Args:
+            dag_id: the DAG.
+            number: which run of the test it is.
+            first: the DAG that triggers it; empty for none.
+            how: see `Stack.trigger`.
+        """
+        run_id = f"{self.volume}-{number}"
+        self.stack.trigger(first or dag_id, run_id, **how)
+        ended = until(
+            lambda: _ended(self.stack, {first or dag_id, dag_id}),
+            dag_id,
+            patience_s=_PATIENCE_S,
+            tick_s=_ASKING_S,
+        )
+        assert {"success"} == ended
+        written = self.remains.of(run_id)
+        assert any(written.values())
+        # A task that does not wait for its app has no lines of it in its log.
+        for replica, lines in () if first else written.items():
+            task = Task(self.stack, *replica[:4])
             shown = task.lines(replica.role, replica.replica, try_number=replica.try_number)
             assert Counter(lines) == Counter(shown)
+        return run_id
+
+    def task(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Task:
+        """Return a task of a run."""
+        return Task(self.stack, dag_id, run_id, task_id, map_index)
+
+
+@pytest.fixture
+def example(stack: Stack, remains: Remains, volume: str, no_images_left: None) -> Example:
+    """Return what runs the files of dags/."""
+    assert no_images_left is None
+    return Example(stack, remains, volume)
+
+
+def test_quickstart(example: Example) -> None:
+    """Both replicas train."""
+    run_id = example.run("quickstart")
+
+    lines = [*example.remains.of(run_id).values()]
+    assert 2 == len(lines)
+    assert all(any("loss" in line for line in of_replica) for of_replica in lines)
+
+
+def test_scheduled_retraining(example: Example) -> None:
+    """The first model is promoted, a worse one is not, a better one is; so the asset follows.
+
+    The last run is one by hand: it has no date, so no interval, and trains on the last day.
+    """
+    seen = []
+    for number, (date, epochs) in enumerate(
+        (("2026-03-02T00:00:00Z", 20), ("2026-03-03T00:00:00Z", 1), (None, 60))
+    ):
+        conf = {"volume": example.volume, "epochs": epochs}
+        run_id = example.run("scheduled_retraining", number, conf=conf, logical_date=date)
+        promoted = example.task("scheduled_retraining", run_id, "promote").state()
+        events = example.stack.get("assets/events", source_run_id=run_id)["asset_events"]
+        losses = example.task("scheduled_retraining", run_id, "evaluate").xcom()
+        seen.append((promoted, len(events), losses))
+    first, worse, better = seen
+
+    assert ("success", 1) == first[:2]
+    assert first[2]["promoted"] is None
+    assert ("skipped", 0) == worse[:2]
+    assert worse[2]["promoted"] < worse[2]["candidate"]
+    assert ("success", 1) == better[:2]
+    assert better[2]["candidate"] < better[2]["promoted"]
+
+
+def test_sensor_gated_pipeline(example: Example, docker_engine: DockerEngine) -> None:
+    """The second DAG works with the app while it runs, sees it end, and takes it away."""
+    first = "sensor_gated_launch"
+    run_id = example.run("sensor_gated_pipeline", first=first, conf={"epochs": 2})
+    (gated,) = example.stack.get("dags/sensor_gated_pipeline/dagRuns")["dag_runs"]
+
+    handle = example.task(first, run_id, "launch").xcom()
+    runs, line, done = (
+        example.task("sensor_gated_pipeline", gated["dag_run_id"], task_id).xcom()
+        for task_id in ("runs", "first_line", "done")
+    )
+    assert (handle, handle) == (runs["app_handle"], done["app_handle"])
+    assert line
+    assert "SUCCEEDED" == done["state"]
+    assert () == docker_engine.rows({labels.DAG_ID: first})
+
+
+def test_hyperparameter_sweep(example: Example) -> None:
+    """Every rate is tried, and the best one is picked."""
+    dag_id = "hyperparameter_sweep"
+    run_id = example.run(dag_id, conf={"epochs": 1})
+
+    names = [
+        example.task(dag_id, run_id, "train", number).details()["rendered_map_index"]
+        for number in range(3)
+    ]
+    assert ["lr=0.03", "lr=0.01", "lr=0.001"] == names
+    best = example.task(dag_id, run_id, "pick_best").xcom()
+    assert 0.001 < best["lr"]
+    assert 1 == best["epochs"]
+
+
+def test_torchx_decorator(example: Example) -> None:
+    """Each slope is fitted, by all replicas together."""
+    run_id = example.run("torchx_decorator")
+
+    assert 4 == len(example.remains.of(run_id))
+    assert 0.1 > example.task("torchx_decorator", run_id, "report").xcom()
 
 
 def _ended(stack: Stack, dag_ids: set[str]) -> set[str]:

@@ -15,6 +15,9 @@ import pytest
 from airflow_torchx.core.options import Opts
 from tests.conftest import BUSYBOX, require_docker
 
+# The demo makes workspace images.
+pytestmark = pytest.mark.xdist_group("images")
+
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text()
 BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)

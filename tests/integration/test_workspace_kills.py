@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.containers import ContainerRow
     from airflow_torchx.docker_engine import DockerEngine
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("images")]
 
 FILES: Final = 400
 FILE_BYTES: Final = 256 << 10

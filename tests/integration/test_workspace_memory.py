@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
 
+pytestmark = pytest.mark.xdist_group("images")
+
 BOUND_KB: Final = 150 << 10
 #: Prints the image, and the KiB by which the most memory of this process grew while it was built.
 #: Not `ru_maxrss`: a process begins with that of the one that started it, which may be larger.
