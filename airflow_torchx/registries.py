@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_torchx.core.images import RegistryLogin
@@ -33,14 +34,21 @@ def logins_from(conn_ids: Sequence[str]) -> tuple[RegistryLogin, ...]:
         conn_ids: Airflow connections of type ``docker``: host (and port), login, password.
 
     Raises:
-        AirflowNotFoundException: there is no such connection.
-        InvalidAppError: with one problem for every field that is missing or wrong.
+        InvalidAppError: with one problem for every connection that is missing, and every field that
+            is missing or wrong.
     """
-    connections = [(conn_id, BaseHook.get_connection(conn_id)) for conn_id in conn_ids]
-    for _, connection in connections:
+    connections, problems = [], []
+    for conn_id in conn_ids:
+        try:
+            connection = BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            fix = f"add one of type {CONN_TYPE!r}, or take it out of the registries"
+            problems.append(Problem(f"connection {conn_id!r}", "there is none of this id", fix))
+            continue
         if connection.password:
             mask_secret(connection.password)
-    problems = [found for pair in connections for found in _problems(*pair)]
+        connections.append((conn_id, connection))
+        problems += _problems(conn_id, connection)
     if problems:
         raise InvalidAppError(problems, subject="app with these registries")
     return tuple(_login(connection) for _, connection in connections)

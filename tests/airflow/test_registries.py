@@ -48,12 +48,16 @@ def test_logins() -> None:
 def test_wrong_connections() -> None:
     """Everything that is wrong is told at once: connection, field, what to do, no password."""
     with pytest.raises(InvalidAppError) as raised:
-        logins_from(["empty", "ghcr", "other"])
+        logins_from(["empty", "ghcr", "nobodys", "other"])
 
     assert [str(problem) for problem in raised.value.problems] == [
         "connection 'empty'.host: it is missing; give the registry, like docker.io",
         "connection 'empty'.login: it is missing; give the user that logs in to the registry",
         "connection 'empty'.password: it is missing; give the user's password, or an access token",
+        (
+            "connection 'nobodys': there is none of this id; "
+            "add one of type 'docker', or take it out of the registries"
+        ),
         "connection 'other': its type is 'http'; choose a connection of type 'docker'",
     ]
     assert PASSWORD not in str(raised.value)
