@@ -17,7 +17,7 @@ help: ## show this list
 demo: images ## train with PyTorch in two containers, from an Airflow DAG
 	$(ENV) container/demo.sh
 
-test: check images postgres .venv-torchx/.installed ## check, then run all tests against a real engine
+test: check images postgres .venv-torchx/.installed .venv-torchx-0.7/.installed ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest --cov $(LANES)
 
 check: .venv/.installed ## lint, formatting, types, layers
@@ -45,7 +45,7 @@ postgres: ## make sure that the tests can start a PostgreSQL
 clean: ## remove what set-up made here, but never an engine
 	test ! -x $(BIN)/python || $(BIN)/python container/client.py remove \
 	  airflow-torchx/busybox:local airflow-torchx/pytorch:local || true
-	rm -rf .venv .venv-torchx .cache .*_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-torchx .venv-torchx-0.7 .cache .*_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml
@@ -53,3 +53,6 @@ clean: ## remove what set-up made here, but never an engine
 
 .venv-torchx/.installed:
 	container/venv.sh .venv-torchx torchx-nightly
+
+.venv-torchx-0.7/.installed:
+	container/venv.sh .venv-torchx-0.7 torchx==0.7.0

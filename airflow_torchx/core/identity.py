@@ -21,8 +21,10 @@ MAX_REPLICAS: Final = 10_000
 #: A container renamed to its name plus this was told to stop by somebody.
 CANCELLED_SUFFIX: Final = ".cancelled"
 
-_APP_PART: Final = 30
-_ROLE_PART: Final = MAX_NAME - _APP_PART - len("--9999")
+#: TorchX cuts both parts of a name here.
+_PART: Final = 30
+#: What is left for the role, next to the longest app and the last replica.
+_LEAST_ROLE_PART: Final = MAX_NAME - _PART - len("--9999")
 _DIGEST: Final = 8
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_.-]+")
 _ILLEGAL_START: Final = re.compile(r"^[^a-zA-Z0-9]+")
@@ -95,8 +97,9 @@ def container_name(app_id: str, role: str, replica: int) -> str:
     It is the host name and the network alias too, so peers resolve it. Names of different apps
     differ as long as the last 30 characters of their ids do, which holds for the ids made here.
     """
-    app_part = legal(app_id[-_APP_PART:]) or _digest(app_id, length=_DIGEST)
-    return f"{app_part}-{_role_part(role)}-{replica}"
+    app_part = legal(app_id[-_PART:]) or _digest(app_id, length=_DIGEST)
+    room = min(MAX_NAME - len(f"{app_part}--{MAX_REPLICAS - 1}"), _PART)
+    return f"{app_part}-{_role_part(role, room)}-{replica}"
 
 
 def cancelled_name(name: str) -> str:
@@ -114,12 +117,12 @@ def legal(text: str) -> str:
     return _ILLEGAL_START.sub("", _ILLEGAL.sub("-", text))
 
 
-def _role_part(role: str) -> str:
+def _role_part(role: str, room: int) -> str:
     """Return the role, unchanged where that is legal, else shortened and told apart by a digest."""
-    unchanged = len(role) <= _ROLE_PART and role and not _ILLEGAL.search(role)
+    unchanged = len(role) <= room and role and not _ILLEGAL.search(role)
     if unchanged and not _LOOKS_DIGESTED.search(role):
         return role
-    kept = _ILLEGAL.sub("-", role)[: _ROLE_PART - _DIGEST - 1]
+    kept = _ILLEGAL.sub("-", role)[: _LEAST_ROLE_PART - _DIGEST - 1]
     return f"{kept}-{_digest(role, length=_DIGEST)}"
 
 

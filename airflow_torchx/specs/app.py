@@ -139,7 +139,7 @@ class Role:
         name: name of the role, unique in its app.
         image: image of the container.
         min_replicas: replicas an elastic app can do with; None means all of them.
-        entrypoint: command to run; not the image's ENTRYPOINT, which stays what it is.
+        entrypoint: program to run, instead of the image's ENTRYPOINT.
         args: arguments of the command.
         env: environment variables.
         num_replicas: number of containers.

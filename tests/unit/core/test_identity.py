@@ -39,6 +39,11 @@ ENTROPY = st.integers(0, 2**64 - 1)
 quick = settings(max_examples=40, deadline=None)
 
 
+def torchx_name(app_id: str, role: str, replica: int) -> str:
+    """Return the name that TorchX gives a container."""
+    return re.sub("^[^a-zA-Z0-9]+", "", f"{app_id[-30:]}-{role[:30]}-{replica}")
+
+
 def attempt(**changes: object) -> TaskAttempt:
     """Return a first attempt of an unmapped task."""
     fields: dict[str, Any] = {
@@ -194,9 +199,19 @@ def test_ten_thousand_replicas_have_names() -> None:
 def test_normal_container_names_are_torchx(app: str, entropy: int, role: str, replica: int) -> None:
     """A legal role of at most 27 characters gets the name that TorchX gives it."""
     app_id = random_app_id(app, entropy)
-    torchx = re.sub("^[^a-zA-Z0-9]+", "", f"{app_id[-30:]}-{role[:30]}-{replica}")
 
-    assert torchx == container_name(app_id, role, replica)
+    assert torchx_name(app_id, role, replica) == container_name(app_id, role, replica)
+
+
+@pytest.mark.parametrize(("app_length", "role_length"), [(1, 30), (27, 30), (28, 29), (30, 27)])
+def test_a_role_with_room_for_every_replica_keeps_its_name(
+    app_length: int, role_length: int
+) -> None:
+    """Next to a short app id as many characters of a role are kept as TorchX keeps, which is 30."""
+    app_id, role = "a" * app_length, "r" * role_length
+
+    assert torchx_name(app_id, role, 9999) == container_name(app_id, role, 9999)
+    assert torchx_name(app_id, f"{role}r", 0) != container_name(app_id, f"{role}r", 0)
 
 
 def test_roles_that_begin_alike_get_their_own_containers() -> None:

@@ -1,0 +1,161 @@
+"""What we launch is what TorchX launches: container by container, field by field."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from airflow_torchx.core import labels
+from airflow_torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount
+from tests.conftest import do_without, require_docker
+from tests.parity.comparison import Difference, Pair, matches
+from tests.parity.corpus import ENVIRON, Given, corpus
+from tests.parity.intended import INTENDED, OF_EACH_CONTAINER, REFUSED
+from tests.parity.two_sides import TwoSides, launch_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+PYTHON: Final = Path(__file__).parents[2] / ".venv-torchx/bin/python"
+CASES: Final = corpus(Given())
+#: Fields of TorchX's types that are not ours: values that Python code computes when they are read.
+NOT_OURS: Final = {"overrides"}
+#: What an inspect tells of a container that was only created.
+AS_PLANNED: Final = ("Name", "Path", "Args", "Image", "Config.*", "HostConfig.*", "Mounts.*")
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> TwoSides:
+    """Return what became of the corpus on both sides."""
+    require_docker().close()
+    if not PYTHON.exists():
+        do_without("no .venv-torchx: run `make .venv-torchx/.installed`")
+    with pytest.MonkeyPatch.context() as environ:
+        for name, value in ENVIRON.items():
+            environ.setenv(name, value)
+        return launch_all(PYTHON, tmp_path_factory.mktemp("parity"))
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - REFUSED.keys()))
+def test_containers_are_equal(sides: TwoSides, name: str) -> None:
+    """But for the differences that we want, of which there is a list."""
+    pairs = sides.pairs[name]
+
+    assert ("", "") == (sides.theirs[name].refused, sides.ours[name].refused)
+    assert [] == [difference for pair in pairs for difference in unintended(pair)]
+    assert sum(role.num_replicas for role in CASES[name].app.roles) == len(pairs)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_cannot_run_is_refused(sides: TwoSides, name: str) -> None:
+    """By both; or by one, for the reason that is on the list."""
+    expected, theirs, ours = REFUSED[name], sides.theirs[name], sides.ours[name]
+
+    for pattern, side in ((expected.torchx, theirs), (expected.ours, ours)):
+        assert (pattern is None) == bool(side.containers)
+        assert re.search(pattern or "^$", side.refused)
+    assert bool(expected.why) == bool(theirs.containers or ours.containers)
+
+
+@pytest.mark.parametrize("name", INTENDED)
+def test_every_intended_difference_is_met(sides: TwoSides, name: str) -> None:
+    """What differs no longer is taken from the list."""
+    pairs = (pair for case in CASES for pair in sides.pairs[case])
+
+    assert any(INTENDED[name].covers(pair, each) for pair in pairs for each in pair.differences())
+
+
+@pytest.mark.parametrize("pattern", OF_EACH_CONTAINER)
+def test_what_is_not_compared_is_there(sides: TwoSides, pattern: str) -> None:
+    """What Docker tells no longer is taken from the list."""
+    pairs = (pair for case in CASES for pair in sides.pairs[case])
+
+    assert any(matches(path, [pattern]) for pair in pairs for path in pair.ours)
+
+
+def test_whatever_changes_is_seen(sides: TwoSides) -> None:
+    """No fact of ours can become another one and pass for an intended difference."""
+    pair = sides.pairs["everything"][0]
+    paths = {path for path in pair.ours if not matches(path, OF_EACH_CONTAINER)}
+
+    unseen = {path for path in paths if path not in seen(pair, path)}
+
+    assert {
+        path for path in paths if path.startswith(f"Config.Labels.{labels.OWN_PREFIX}")
+    } == unseen
+    assert {"HostConfig.ShmSize", "Config.Env.TORCHX_RANK0_HOST", "Config.Cmd"} <= paths
+
+
+def seen(pair: Pair, path: str) -> set[str]:
+    """Return the paths at which a pair differs, and should not, with one fact of ours changed."""
+    value = pair.ours[path]
+    changed = [*value, "x"] if isinstance(value, list) else value + type(value)(1)
+    return {found for found, _, _ in unintended(replace(pair, ours={**pair.ours, path: changed}))}
+
+
+@pytest.mark.parametrize("kind", [AppDef, Role, Resource])
+def test_the_corpus_says_all_that_can_be_said(sides: TwoSides, kind: type[Any]) -> None:
+    """Some case gives each field of TorchX's types a value of its own."""
+    specs = [spec for case in CASES.values() for spec in parts(case.app) if isinstance(spec, kind)]
+    values = {
+        field.name: {repr(getattr(spec, field.name)) for spec in specs} for field in fields(kind)
+    }
+
+    assert set(sides.vocabulary[kind.__name__]) - NOT_OURS == values.keys()
+    assert [] == [name for name, said in values.items() if len(said) < 2]
+
+
+def test_the_corpus_gives_every_option_and_mount(sides: TwoSides) -> None:
+    """Each run option of TorchX's Docker scheduler, and each kind of mount."""
+    options = {name for case in CASES.values() for name in case.options}
+    mounts = {type(spec) for case in CASES.values() for spec in parts(case.app)}
+
+    assert set(sides.vocabulary["options"]) == options
+    assert {BindMount, VolumeMount, DeviceMount} <= mounts
+    assert len(CASES) >= 60
+
+
+def parts(app: AppDef) -> Iterator[object]:
+    """Yield an app and all that it is made of."""
+    yield app
+    for role in app.roles:
+        yield from (role, role.resource, *role.mounts)
+
+
+@pytest.mark.parametrize("side", ["theirs", "ours"])
+def test_a_start_changes_nothing_that_was_planned(sides: TwoSides, side: str) -> None:
+    """So containers that were only created may stand for those that run."""
+    outcomes = getattr(sides, side)
+    created = outcomes["nearly everything"].containers
+    started = outcomes["nearly everything, started"].containers
+
+    assert {"created"} == {one["State.Status"] for one in created.values()}
+    assert {"running"} == {one["State.Status"] for one in started.values()}
+    assert {replica: planned(one) for replica, one in created.items()} == {
+        replica: planned(one) for replica, one in started.items()
+    }
+
+
+def planned(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that were there before a start, but for the word of the launch."""
+    launch = f"Config.Labels.{labels.LAUNCH}"
+    return {
+        path: value
+        for path, value in container.items()
+        if matches(path, AS_PLANNED) and path != launch
+    }
+
+
+def unintended(pair: Pair) -> Iterator[Difference]:
+    """Yield the differences of a pair that nobody wants."""
+    for difference in pair.differences():
+        if not matches(difference.path, OF_EACH_CONTAINER) and not any(
+            intended.covers(pair, difference) for intended in INTENDED.values()
+        ):
+            yield difference
