@@ -1,4 +1,8 @@
-"""The real `torchx` command line on what the operator launched."""
+"""The real `torchx` command line on what we launched, and we on what it launched.
+
+Each test runs with the nightly of TorchX and with its last release. Asked for an app that is gone,
+the release answers SUCCEEDED: so nothing here is asked for once it is removed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppState, app_id_of
 from tests.airflow.apps import shell
-from tests.conftest import BUSYBOX
+from tests.conftest import BUSYBOX, do_without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,26 +30,30 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
-TORCHX: Final = Path(__file__).parents[2] / ".venv-torchx/bin/torchx"
+ROOT: Final = Path(__file__).parents[2]
+#: Version of TorchX, and where the set-up installs it, apart from us.
+VERSIONS: Final = {"nightly": ".venv-torchx", "0.7.0": ".venv-torchx-0.7"}
+#: Says who it is, and runs until somebody stops it.
+SCRIPT: Final = "trap 'exit 3' TERM; echo hello from ${replica_id}; sleep 600 & wait"
 
 
-@pytest.fixture
-def torchx() -> str:
-    """Return the path of the command, which the set-up installs apart from ours."""
-    if not TORCHX.exists():
-        why = "no .venv-torchx: run `make .venv-torchx/.installed`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
-    return str(TORCHX)
+@pytest.fixture(params=VERSIONS)
+def torchx(request: pytest.FixtureRequest) -> str:
+    """Return the path of the command, of each version."""
+    folder = VERSIONS[request.param]
+    command = ROOT / folder / "bin/torchx"
+    if not command.exists():
+        do_without(f"no {folder}: run `make {folder}/.installed`")
+    return str(command)
 
 
 @pytest.fixture
 def launched(torchx: str, docker_engine: DockerEngine) -> Iterator[str]:
-    """Return the handle that `torchx run` tells of an app that runs for ten minutes."""
+    """Return the handle that `torchx run` tells of an app of two replicas of `SCRIPT`."""
     # Without a workspace: it would make an image of the current folder.
     launch = [torchx, "run", "-s", "local_docker", "--workspace", "", "utils.sh"]
-    command = [*launch, "--image", BUSYBOX, "--num_replicas", "2", "sleep", "600"]
+    replicas = ["--image", BUSYBOX, "--num_replicas", "2"]
+    command = [*launch, *replicas, "exec", "sh", "-c", SCRIPT]
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
     # It stays until the app has ended.
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as run:
@@ -64,15 +72,15 @@ def test_the_sensor_waits_for_what_it_launches(
 ) -> None:
     """A handle is all that the sensor needs."""
 
-    def kill() -> None:
+    def stop() -> None:
         for row in docker_engine.rows({APP_ID: app_id_of(launched)}):
-            docker_engine.stop(row.id, 0)
+            docker_engine.stop(row.id, 10)
 
     running = one_task.run(
         TorchXDockerSensor, app_handle=launched, target_states=["RUNNING"], min_replicas=2
     )
-    killer = threading.Timer(3, kill)
-    killer.start()
+    stopper = threading.Timer(3, stop)
+    stopper.start()
     ended = one_task.run(
         TorchXDockerSensor,
         app_handle=launched,
@@ -80,11 +88,40 @@ def test_the_sensor_waits_for_what_it_launches(
         failed_states=(),
         deferrable=True,
     )
-    killer.join()
+    stopper.join()
 
-    for task, state, code in ((running, "RUNNING", None), (ended, "FAILED", 137)):
+    for task, state, code in ((running, "RUNNING", None), (ended, "FAILED", 3)):
         told = [{"role": "sh", "id": i, "state": state, "exit_code": code} for i in (0, 1)]
         assert told == task.xcom()["replicas"]
+
+
+def test_our_verbs_are_for_what_it_launches_too(
+    torchx: str, launched: str, docker_engine: DockerEngine
+) -> None:
+    """They are told its handle, and see, follow and cancel it as one of ours."""
+    scheduler, app_id = DockerScheduler("torchx", docker_engine), app_id_of(launched)
+
+    seen = scheduler.describe(app_id)
+    follow = scheduler.log_iter(app_id, "sh", 1, should_tail=True)
+    first = next(iter(follow))
+    scheduler.cancel(app_id)
+    ended = scheduler.describe(app_id)
+
+    assert seen is not None
+    assert (AppState.RUNNING, 2) == (seen.state, len(seen.roles_statuses[0].replicas))
+    assert app_id in {app.app_id for app in scheduler.list()}
+    assert ["hello from 1\n"] == [first, *follow]
+    assert ended is not None
+    assert AppState.CANCELLED is ended.state
+    # It knows no such state, and tells how the processes ended.
+    assert "FAILED" in run(torchx, "status", launched)
+
+
+def run(torchx: str, *words: str) -> str:
+    """Return what a `torchx` command that succeeds prints."""
+    ran = subprocess.run([torchx, *words], check=False, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 def test_it_lists_shows_follows_and_cancels(
@@ -96,26 +133,20 @@ def test_it_lists_shows_follows_and_cancels(
     app_id = ended.rows[0].labels[APP_ID]
     handle = f"local_docker://torchx/{app_id}"
 
-    def run(*args: str) -> str:
-        ran = subprocess.run(
-            [torchx, *args], check=False, capture_output=True, text=True, timeout=60
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
-
     role = ended.rows[0].labels["torchx.pytorch.org/role-name"]
     assert ended.xcom() == handle
-    assert re.search(rf"^{handle} +RUNNING$", run("list", "-s", "local_docker"), re.MULTILINE)
-    assert "RUNNING" in run("status", handle)
+    listed = run(torchx, "list", "-s", "local_docker")
+    assert re.search(rf"^{handle} +RUNNING$", listed, re.MULTILINE)
+    assert "RUNNING" in run(torchx, "status", handle)
     with subprocess.Popen(
         [torchx, "log", "--tail", f"{handle}/{role}/1"], stdout=subprocess.PIPE, text=True
     ) as following:
         assert following.stdout is not None
         assert "hello from 1" in following.stdout.readline()
-        run("cancel", handle)
+        run(torchx, "cancel", handle)
         assert following.wait(timeout=30) == 0
 
     # TorchX stops containers and leaves no mark on them: both see how their processes ended.
     seen = DockerScheduler("torchx", docker_engine).wait(app_id, timeout_s=60)
     assert seen.state is AppState.SUCCEEDED
-    assert "SUCCEEDED" in run("status", handle)
+    assert "SUCCEEDED" in run(torchx, "status", handle)
