@@ -214,7 +214,7 @@ def _resources() -> dict[str, Case]:
     sizes = {
         "any resource": Resource(cpu=-1, gpu=-1, memMB=-1),
         "a part of a cpu": Resource(cpu=0.5, gpu=0, memMB=-1),
-        "a cpu that is no whole number of nanoseconds": Resource(cpu=1.1, gpu=0, memMB=-1),
+        "a cpu whose billionfold is a little too large": Resource(cpu=1.1, gpu=0, memMB=-1),
         "a cpu whose billionfold is a little too small": Resource(cpu=1.001, gpu=0, memMB=-1),
         "a whole cpu as a fraction": Resource(cpu=1.0, gpu=0, memMB=-1),
         "no limit": Resource(cpu=0, gpu=0, memMB=0),

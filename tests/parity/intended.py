@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from airflow_torchx import __version__
 from airflow_torchx.core import labels
 from airflow_torchx.core.identity import MAX_NAME, legal
 from tests.parity.comparison import Difference, Intended, Pair
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: What Docker makes anew for each container, whoever asks for it.
 OF_EACH_CONTAINER: Final = (
@@ -67,14 +64,10 @@ def _host_is_rank0(pair: Pair, difference: Difference) -> bool:
 
 
 def _alias_is_the_name(pair: Pair, difference: Difference) -> bool:
-    theirs, ours = (set(_listed(side)) for side in difference[1:])
-    return ours == _aliases(pair.ours) and theirs in (set(), _aliases(pair.theirs))
-
-
-def _aliases(container: Mapping[str, Any]) -> set[str]:
-    # Docker adds the id when it starts a container.
-    short_id = {container["Id"][:12]} if container["State.Running"] else set()
-    return {container["Config.Hostname"], *short_id}
+    sides = zip((pair.theirs, pair.ours), difference[1:], strict=True)
+    # Docker adds the id of a container when it starts.
+    theirs, ours = ({*_listed(found)} - {side["Id"][:12]} for side, found in sides)
+    return ours == {pair.ours["Config.Hostname"]} and theirs <= {pair.theirs["Config.Hostname"]}
 
 
 def _gpu_is_asked_for(_pair: Pair, difference: Difference) -> bool:
@@ -161,7 +154,8 @@ INTENDED: Final = {
         paths=("HostConfig.DeviceRequests",),
         holds=_gpu_is_asked_for,
         why="Docker finds a driver by the capability gpu on any host, and by the others on some"
-        " (https://github.com/meta-pytorch/torchx/issues/825).",
+        " (https://github.com/meta-pytorch/torchx/issues/825). Where a daemon tells the ids of its"
+        " GPUs each replica is given its own, besides: auto_set_gpus, which is off here.",
     ),
     "cpus are rounded": Intended(
         paths=("HostConfig.NanoCpus",),

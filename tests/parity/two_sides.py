@@ -139,6 +139,9 @@ def _launch(python: Path, client: Any, cases: Mapping[str, Case]) -> TwoSides:  
             name: _launched_by_us(starting if case.start else creating, client, case, entropy)
             for name, case in cases.items()
         }
+        ids = {row.labels[labels.APP_ID] for row in creating.rows({labels.APP_ID: None})}
+    word = random_app_id("app", entropy).removeprefix("app")
+    assert [] == [app_id for app_id in ids if app_id.endswith(word)]
     pairs = {name: _pairs(case, theirs[name], ours[name]) for name, case in cases.items()}
     return TwoSides(theirs=theirs, ours=ours, pairs=pairs, vocabulary=answer["vocabulary"])
 
@@ -161,7 +164,8 @@ def _launched_by_torchx(python: Path, cases: Mapping[str, Case], entropy: int) -
 
 
 def _launched_by_us(engine: DockerEngine, client: Any, case: Case, entropy: int) -> Outcome:  # noqa: ANN401 - the SDK has no types
-    scheduler = DockerScheduler("torchx", engine)
+    # Which GPUs there are is the host's own matter; TorchX asks for a number of them.
+    scheduler = DockerScheduler("torchx", engine, defaults={"auto_set_gpus": False})
     origin = Origin(app_id=random_app_id(case.app.name, entropy))
     try:
         scheduler.schedule(scheduler.submit_dryrun(case.app, case.options, origin=origin))
