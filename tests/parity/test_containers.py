@@ -20,7 +20,8 @@ from tests.parity.two_sides import TwoSides, launch_all
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+# One of the cases makes a workspace image.
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300), pytest.mark.xdist_group("images")]
 
 PYTHON: Final = Path(__file__).parents[2] / ".venv-torchx/bin/python"
 CASES: Final = corpus(Given())
