@@ -21,7 +21,7 @@ from airflow_torchx.replica_logs import ReplicaLog, Span, Stream, find_container
 from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
 from airflow_torchx.schedulers.launches import new_launch
-from airflow_torchx.specs import app_id_of
+from airflow_torchx.specs import app_id_of, as_app
 from airflow_torchx.surroundings import survey
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_torchx.core.plan import Origin
-    from airflow_torchx.specs import AppDef, DescribeAppResponse, ListAppResponse
+    from airflow_torchx.specs import AnyApp, AppDef, DescribeAppResponse, ListAppResponse
     from airflow_torchx.workspace.docker_workspace import Filesystem
 
 __all__ = [
@@ -94,7 +94,7 @@ class DockerScheduler(DockerWorkspaceMixin):
 
     def submit_dryrun(
         self,
-        app: AppDef,
+        app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
         *,
         origin: Origin | None = None,
@@ -106,7 +106,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         workspaces, which are read, but not built.
 
         Args:
-            app: what to run.
+            app: what to run, ours or TorchX's.
             cfg: run options.
             origin: id, labels and more that whoever launches gives it; None for an id by chance.
             place: where relative sources of workspaces lie; None for the current folder.
@@ -115,6 +115,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             InvalidAppError: with everything that is wrong with the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
+        app = as_app(app)
         opts = checked_options(app, cfg, None, self._defaults)
         roles, notes = self._preview(app.roles, opts, place)
         seen = replace(app, roles=roles)
@@ -124,7 +125,7 @@ class DockerScheduler(DockerWorkspaceMixin):
 
     def build(
         self,
-        app: AppDef,
+        app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
         *,
         place: Place | None = None,
@@ -146,6 +147,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             ImagePushError: a workspace image cannot be pushed.
             Stopped: ``should_stop`` returned True.
         """
+        app = as_app(app)
         opts = checked_options(app, cfg, survey(self.engine, app), self._defaults)
         return replace(app, roles=self._built(app.roles, opts, place, should_stop))
 
@@ -184,7 +186,7 @@ class DockerScheduler(DockerWorkspaceMixin):
 
     def submit(
         self,
-        app: AppDef,
+        app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
         workspace: str | Mapping[str, str] | None = None,
     ) -> str:
@@ -200,8 +202,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             AirflowTorchXError: as `submit_dryrun` and `schedule` do, but everything that is wrong
                 with the app comes in one error, the daemon's side included.
         """
-        app = with_workspace(app, workspace)
-        built = self.build(app, cfg)
+        built = self.build(with_workspace(as_app(app), workspace), cfg)
         opts = self.options(cfg)
         request = plan(built, opts, new_launch(self, built, opts))
         jobs.launch(self.engine, request)

@@ -1,5 +1,6 @@
 """What to run and how it is doing, under TorchX's names; pure data without dependencies."""
 
+from airflow_torchx.specs.accept import AnyApp, as_app, is_app
 from airflow_torchx.specs.app import (
     MISSING,
     NONE,
@@ -38,6 +39,7 @@ __all__ = [
     "MISSING",
     "NONE",
     "NULL_RESOURCE",
+    "AnyApp",
     "AppDef",
     "AppState",
     "BindMount",
@@ -55,7 +57,9 @@ __all__ = [
     "VolumeMount",
     "Workspace",
     "app_id_of",
+    "as_app",
     "from_dict",
+    "is_app",
     "is_terminal",
     "macros",
     "make_app_handle",

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs.frozen import freeze_fields
 
 if TYPE_CHECKING:
@@ -65,14 +64,15 @@ def resource(
         cpu: CPUs; None and 0 mean the default.
         gpu: number of GPUs.
         memMB: memory in MB; None and 0 mean the default.
-        h: a named resource; not supported.
+        h: name of a resource, like ``gpu.small``, which is taken instead of all that.
 
     Raises:
-        ComponentError: ``h`` was given.
+        ComponentError: there is no resource of that name.
     """
     if h:
-        what = f"named resource {h!r} is not known: named resources (h) are not supported."
-        raise ComponentError(what, fix="Give cpu, gpu and memMB instead of h.")
+        from airflow_torchx.specs.named_resources import named_resource
+
+        return named_resource(h)
     return Resource(cpu=cpu or 2, gpu=gpu or 0, memMB=memMB or 1024)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_torchx import specs
-from airflow_torchx.errors import ComponentError, InvalidAppError
+from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.specs import (
     NULL_RESOURCE,
     AppDef,
@@ -54,6 +54,7 @@ def test_public_names() -> None:
         "MISSING",
         "NONE",
         "NULL_RESOURCE",
+        "AnyApp",
         "AppDef",
         "AppState",
         "BindMount",
@@ -71,7 +72,9 @@ def test_public_names() -> None:
         "VolumeMount",
         "Workspace",
         "app_id_of",
+        "as_app",
         "from_dict",
+        "is_app",
         "is_terminal",
         "macros",
         "make_app_handle",
@@ -212,14 +215,6 @@ def test_resource_has_torchx_defaults() -> None:
     """None and zero mean 2 CPUs and 1024 MB, as in TorchX."""
     assert Resource(cpu=2, gpu=0, memMB=1024) == resource() == resource(cpu=0, memMB=0, h="")
     assert Resource(cpu=1, gpu=3, memMB=9) == resource(1, 3, 9)
-
-
-def test_named_resources_are_refused() -> None:
-    """A named resource is an error that says what to give instead."""
-    with pytest.raises(ComponentError, match="Give cpu, gpu and memMB") as caught:
-        resource(h="gpu.small")
-
-    assert "'gpu.small'" in caught.value.what
 
 
 def test_empty_workspace_is_false() -> None:

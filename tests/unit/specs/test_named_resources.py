@@ -1,0 +1,70 @@
+"""Resources by name, without TorchX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.errors import ComponentError, InvalidAppError
+from airflow_torchx.specs import NULL_RESOURCE, Resource, resource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TAG = "torchx/named_resources.name"
+
+
+@pytest.mark.parametrize("name", ["gpu.medium", "GPU.Medium"])
+def test_name_wins(name: str) -> None:
+    """Over the numbers, whatever its case; what it was is among the tags, as in TorchX."""
+    expected = Resource(cpu=16, gpu=2, memMB=65536, tags={TAG: "gpu.medium"})
+
+    assert expected == resource(cpu=1, gpu=0, memMB=1, h=name)
+
+
+def test_nothing_in_particular() -> None:
+    """Has TorchX's two names."""
+    assert NULL_RESOURCE == resource(h="NULL") == resource(h="missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"), [("gpu.smal", "Did you mean 'gpu.small'?"), ("p5", "Known are: MISSING, NULL")]
+)
+def test_unknown_name(name: str, fix: str) -> None:
+    """Is told with the nearest one, or with all."""
+    with pytest.raises(ComponentError, match=f"there is no named resource '{name}'") as caught:
+        resource(h=name)
+
+    assert fix in caught.value.fix
+
+
+def test_users_add_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By entry points: functions or resources; they come before ours, and can be ambiguous."""
+    info = tmp_path / "more_resources-1.dist-info"
+    info.mkdir()
+    info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1\n")
+    info.joinpath("entry_points.txt").write_text(
+        "[airflow_torchx.named_resources]\n"
+        "team.big = more_named_resources:big\n"
+        "gpu.small = more_named_resources:SMALL\n"
+        "GPU.SMALL = more_named_resources:SMALL\n"
+        "wrong = more_named_resources:TAG\n"
+    )
+    tmp_path.joinpath("more_named_resources.py").write_text(
+        "from airflow_torchx.specs import Resource\n"
+        "def big(): return Resource(cpu=7, gpu=7, memMB=7, tags={'a': 'b'})\n"
+        "SMALL = Resource(cpu=3, gpu=0, memMB=3)\n"
+        "TAG = 'x'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert Resource(cpu=7, gpu=7, memMB=7, tags={TAG: "team.big", "a": "b"}) == resource(
+        h="Team.Big"
+    )
+    assert 3 == resource(h="gpu.small").cpu
+    assert 2 == resource(h="cpu.large").cpu
+    with pytest.raises(ComponentError, match=r"may be any of gpu.small, GPU.SMALL"):
+        resource(h="Gpu.Small")
+    with pytest.raises(InvalidAppError, match="expected a Resource, got str"):
+        resource(h="wrong")
