@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.workspace import Place
     from airflow_torchx.hooks import TorchXDockerHook
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-    from airflow_torchx.specs import AppDef
+    from airflow_torchx.specs import AnyApp, AppDef
     from airflow_torchx.task_context import TaskContext
 
 
@@ -41,8 +41,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     over, the app is stopped. Whatever process of Airflow dies, the next try takes over the app.
 
     Args:
-        app: what to run: an `AppDef`, or a mapping in the form of `specs.to_dict`.
-        component, component_args: instead, a component's name and its command line.
+        app: what to run: an `AppDef`, also TorchX's, or a mapping in the form of `specs.to_dict`.
+        component, component_args: instead, a component's name, or ``file.py:function`` (relative
+            to the DAG file's folder), and its command line.
         image: image of every role, instead of its own.
         env: environment variables of every role, over its own.
         private_env: the same for secrets: rendered, but never stored, logged or shown.
@@ -105,7 +106,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     def __init__(  # noqa: PLR0913 - Airflow's way to configure a task
         self,
         *,
-        app: AppDef | Mapping[str, Any] | None = None,
+        app: AnyApp | Mapping[str, Any] | None = None,
         component: str | None = None,
         component_args: Sequence[str] | str = (),
         image: str | None = None,
@@ -233,9 +234,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """
         from airflow_torchx.task_app import app_of, laid_over
 
-        app = app_of(
-            self.task_id, app=self.app, component=self.component, words=self.component_args
-        )
+        app = app_of(self.task_id, self.app, self.component, self.component_args, self._place())
         return laid_over(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature

@@ -9,42 +9,46 @@ from typing import TYPE_CHECKING, Any
 from airflow_torchx.core import option_values
 from airflow_torchx.core.workspace import with_workspace
 from airflow_torchx.errors import ComponentError, InvalidAppError, Problem
-from airflow_torchx.specs import AppDef, from_dict, to_dict
+from airflow_torchx.specs import as_app, is_app, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_torchx.core.workspace import Place
+    from airflow_torchx.specs import AnyApp, AppDef
+
 
 def app_of(
     task_id: str,
-    *,
-    app: AppDef | Mapping[str, Any] | None,
+    app: AnyApp | Mapping[str, Any] | None,
     component: str | None,
     words: Sequence[str] | str,
+    place: Place | None,
 ) -> AppDef:
     """Return the app that is given, or that a component makes.
 
     Args:
         task_id: the task, for errors.
-        app: an app, or a mapping in the form of `specs.to_dict`.
-        component: instead, the name of a component.
+        app: an app, ours or TorchX's, or a mapping in the form of `specs.to_dict`.
+        component: instead, a component, as for `components.get`.
         words: the component's command line, as a list or as one text.
+        place: where the relative path of a component's file starts; None for the current folder.
 
     Raises:
         ComponentError: not exactly one of ``app`` and ``component`` is given, there is no such
-            component, or it does not take these arguments.
-        InvalidAppError: ``app`` is a mapping with wrong fields.
+            component, it does not take these arguments, or it fails.
+        InvalidAppError: ``app`` has wrong fields, or what only TorchX could honour.
     """
     if (app is None) == (component is None):
         given = "neither" if app is None else "both"
         what = f"task {task_id!r} needs exactly one of app= and component=, not {given}."
         raise ComponentError(what, fix='For example component="dist.ddp".')
     if app is None:
-        return _from_component(component or "", words)
+        return _from_component(component or "", words, place)
     if words:
         what = f"task {task_id!r} has component_args=, but no component."
         raise ComponentError(what, fix="Put the arguments into app=, or name a component.")
-    return app if isinstance(app, AppDef) else from_dict(app)
+    return as_app(app)
 
 
 def laid_over(
@@ -73,10 +77,10 @@ def laid_over(
 
 def unfolded(content: object) -> object:
     """Return the mapping that an app stands for, whose texts can be rendered; else the content."""
-    return to_dict(content) if isinstance(content, AppDef) else content
+    return to_dict(as_app(content)) if is_app(content) else content
 
 
-def _from_component(component: str, args: Sequence[str] | str) -> AppDef:
+def _from_component(component: str, args: Sequence[str] | str, place: Place | None) -> AppDef:
     from airflow_torchx import components
 
     try:
@@ -84,4 +88,4 @@ def _from_component(component: str, args: Sequence[str] | str) -> AppDef:
     except ValueError as why:
         what = f"component_args={args!r} cannot be split into words: {why}."
         raise ComponentError(what, fix="Close the quotation, or give a list.") from None
-    return components.parse(component, words)
+    return components.parse(component, words, folder=place.folder if place else None)

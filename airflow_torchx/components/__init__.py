@@ -1,6 +1,17 @@
 """Components: functions that make an app, known by name as on TorchX's command line."""
 
-from airflow_torchx.components import dist
-from airflow_torchx.components.registry import COMPONENTS, Component, call, get, parse
+from airflow_torchx.components import dist, utils
+from airflow_torchx.components.registry import COMPONENTS, Component, call, get, names, parse
+from airflow_torchx.components.usage import usage
 
-__all__ = ["COMPONENTS", "Component", "call", "dist", "get", "parse"]
+__all__ = [
+    "COMPONENTS",
+    "Component",
+    "call",
+    "dist",
+    "get",
+    "names",
+    "parse",
+    "usage",
+    "utils",
+]

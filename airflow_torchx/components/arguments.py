@@ -1,7 +1,7 @@
 """Command-line arguments for a component: TorchX's rules, and no exit and no printing.
 
 The options are the function's parameters and their types its annotations. Unlike TorchX, every
-mistake is found in one pass, and a bool must be True or False.
+mistake is found in one pass, a bool must be True or False, and an option is given once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ class _Parser(argparse.ArgumentParser):
         raise _RefusedError(message)
 
 
-def bind(name: str, function: Callable[..., Any], args: Sequence[str]) -> inspect.BoundArguments:
+def bind(
+    name: str,
+    function: Callable[..., Any],
+    args: Sequence[str],
+    defaults: Mapping[str, str] | None = None,
+) -> inspect.BoundArguments:
     """Return the arguments for ``function`` that a command line stands for.
 
     ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. What
@@ -41,16 +46,18 @@ def bind(name: str, function: Callable[..., Any], args: Sequence[str]) -> inspec
         name: name of the component, for messages.
         function: the component.
         args: the command line, split into words.
+        defaults: what counts, in the words of a command line, for parameters that ``args`` leaves
+            out; those of other names are not looked at.
 
     Raises:
         ComponentError: the component does not take these arguments, or no command line can give
             the arguments that the function takes.
     """
-    signature = _signature(name, function)
-    given, mistakes = _read(signature.parameters, args)
+    signature = signature_of(name, function)
+    given, mistakes = _read(signature.parameters, args, defaults or {})
     if mistakes:
         what = "\n  - ".join([f"component {name!r} does not take these arguments:", *mistakes])
-        raise ComponentError(what, fix=_usage(name, signature.parameters))
+        raise ComponentError(what, fix=synopsis(name, signature.parameters))
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for parameter in signature.parameters.values():
@@ -64,8 +71,12 @@ def bind(name: str, function: Callable[..., Any], args: Sequence[str]) -> inspec
     return signature.bind(*positional, **keywords)
 
 
-def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature, checked: a command line can give everything in it."""
+def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a component: a command line can give all that has no default.
+
+    Raises:
+        ComponentError: it cannot, or a parameter has no type.
+    """
     try:
         signature = inspect.signature(function, eval_str=True)
     except NameError as error:
@@ -77,20 +88,24 @@ def _signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
             what = f"component {name!r} takes **{parameter.name}, which no command line can give."
             raise ComponentError(what, fix="Declare each parameter, or take one dict[str, str].")
         try:
-            describe(_annotation(parameter))
+            describe(annotation_of(parameter))
         except UnsupportedTypeError as error:
+            typed = parameter.annotation is not inspect.Parameter.empty
+            if typed and parameter.default is not _NO_DEFAULT:
+                continue
             what = f"parameter {parameter.name!r} of component {name!r} has an unreadable type"
             fix = "Annotate it as str, int, float, bool, or a list or dict of these."
             raise ComponentError(f"{what}: {error}.", fix=fix) from error
     return signature
 
 
-def _annotation(parameter: inspect.Parameter) -> object:
+def annotation_of(parameter: inspect.Parameter) -> object:
+    """Return the type of a parameter; ``*args`` without one are strings."""
     untyped_rest = parameter.kind is _VAR and parameter.annotation is inspect.Parameter.empty
     return str if untyped_rest else parameter.annotation
 
 
-def _options(parameter: inspect.Parameter) -> list[str]:
+def options_of(parameter: inspect.Parameter) -> list[str]:
     """Return how the option may be written; the last way always works."""
     long = f"--{parameter.name}"
     if get_origin(parameter.annotation) is Annotated:
@@ -99,7 +114,9 @@ def _options(parameter: inspect.Parameter) -> list[str]:
     return [f"-{parameter.name}", long] if len(parameter.name) == 1 else [long]
 
 
-def _read(parameters: Parameters, args: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _read(
+    parameters: Parameters, args: Sequence[str], defaults: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
     """Return the values by parameter, and what is wrong with the arguments."""
     not_strings = [f"{arg!r} is not a string" for arg in args if not isinstance(arg, str)]
     if isinstance(args, str) or not_strings:
@@ -111,13 +128,20 @@ def _read(parameters: Parameters, args: Sequence[str]) -> tuple[dict[str, Any], 
     mistakes = [_unknown(word, parameters) for word in unknown]
     given: dict[str, Any] = {}
     for parameter in parameters.values():
-        value = getattr(written, parameter.name, None)
-        if value is not None:
-            mistakes += _convert(parameter, value, given)
+        words = getattr(written, parameter.name, None) or _default_words(parameter, defaults)
+        if words is not None:
+            mistakes += _convert(parameter, words, given)
         elif parameter.default is _NO_DEFAULT:
-            wanted = describe(_annotation(parameter))
+            wanted = describe(annotation_of(parameter))
             mistakes.append(f"--{parameter.name} is missing: expected {wanted}")
     return given, mistakes
+
+
+def _default_words(parameter: inspect.Parameter, defaults: Mapping[str, str]) -> list[str] | None:
+    """Return what counts for a parameter that is left out; None for its own default."""
+    if parameter.kind is _VAR:
+        return defaults.get(parameter.name, "").split()
+    return [defaults[parameter.name]] if parameter.name in defaults else None
 
 
 def _parser(parameters: Parameters) -> _Parser:
@@ -126,23 +150,26 @@ def _parser(parameters: Parameters) -> _Parser:
         if parameter.kind is _VAR:
             parser.add_argument(parameter.name, nargs=argparse.REMAINDER)
         else:
-            parser.add_argument(*_options(parameter), dest=parameter.name)
+            parser.add_argument(*options_of(parameter), dest=parameter.name, action="append")
     return parser
 
 
-def _convert(
-    parameter: inspect.Parameter, written: str | list[str], given: dict[str, Any]
-) -> list[str]:
+def _convert(parameter: inspect.Parameter, words: list[str], given: dict[str, Any]) -> list[str]:
     """Put the value into ``given``, or return what is wrong with it."""
-    annotation = _annotation(parameter)
+    annotation = annotation_of(parameter)
     try:
-        if isinstance(written, list):
-            words = written[1:] if written[:1] == ["--"] else written
-            given[parameter.name] = [read_literal(word, annotation) for word in words]
+        if parameter.kind is _VAR:
+            rest = words[1:] if words[:1] == ["--"] else words
+            given[parameter.name] = [read_literal(word, annotation) for word in rest]
+        elif len(words) > 1:
+            return [f"--{parameter.name} is given {len(words)} times"]
         else:
-            given[parameter.name] = read_literal(written, annotation)
+            given[parameter.name] = read_literal(words[0], annotation)
+    except UnsupportedTypeError:
+        return [f"--{parameter.name} cannot be given here: no text stands for a {annotation}"]
     except ValueError:
-        return [f"--{parameter.name}: expected {describe(annotation)}, got {written!r}"]
+        shown = words if parameter.kind is _VAR else words[0]
+        return [f"--{parameter.name}: expected {describe(annotation)}, got {shown!r}"]
     return []
 
 
@@ -160,10 +187,11 @@ def _unknown(word: str, parameters: Parameters) -> str:
     return message
 
 
-def _usage(name: str, parameters: Parameters) -> str:
+def synopsis(name: str, parameters: Parameters) -> str:
+    """Return one sentence on how a component is called, in lines of 88 characters at most."""
     options, rest = [], []
     for parameter in parameters.values():
-        word = f"{_options(parameter)[0]} {parameter.name.upper()}"
+        word = f"{options_of(parameter)[0]} {parameter.name.upper()}"
         if parameter.kind is _VAR:
             rest.append(f"[-- {parameter.name} ...]")
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
+from airflow_torchx.components.topology import Topology, on_host, topology
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs import AppDef, Role, macros, parse_mounts, resource
 
@@ -18,17 +18,16 @@ _DEBUG_ENV: Final = {
     "TORCH_DISTRIBUTED_DEBUG": "DETAIL",
     "TORCH_SHOW_CPP_STACKTRACES": "1",
 }
-_TOPOLOGY: Final = re.compile(r"(?:(?:([0-9]+):)?([0-9]+)x)?([0-9]+)")
 
 
-def ddp(  # noqa: PLR0913 - TorchX's signature
+def torchrun(  # noqa: PLR0913 - TorchX's signature
     *script_args: str,
     script: str | None = None,
     m: str | None = None,
     image: str = "",
     name: str = "/",
     h: str | None = None,
-    cpu: float = 2,
+    cpu: int = 2,
     gpu: int = 0,
     memMB: int = 1024,  # noqa: N803 - TorchX's name
     j: str = "1x2",
@@ -50,32 +49,34 @@ def ddp(  # noqa: PLR0913 - TorchX's signature
         script_args: arguments of the script or module.
         script: script in the image to run; give it or ``m``.
         m: Python module to run, like ``my.module``.
-        image: image with PyTorch in it; has no default.
+        image: image with bash and PyTorch in it.
         name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run is also the app's
             name and is the script's or module's when it is left out.
-        h: named resource; not supported, so give ``cpu``, ``gpu`` and ``memMB``.
+        h: named resource of each node, like ``gpu.small``, instead of ``cpu``, ``gpu``, ``memMB``.
         cpu: CPUs of each node.
         gpu: GPUs of each node.
         memMB: memory of each node in MB.
         j: nodes and processes on each: ``nodes x processes`` without the blanks,
-            ``min:max x processes`` for an elastic app, or the processes of one node.
+            ``min:max x processes`` for an elastic app, or a number alone: with ``h`` the nodes,
+            each with a process for every GPU, else the processes of one node.
         env: environment variables of each node.
         metadata: metadata of the app.
         max_retries: how often the app is started again.
         rdzv_port: port on replica 0 where several nodes meet.
         rdzv_backend: how several nodes meet.
         rdzv_conf: settings of that, like ``join_timeout=600,close_timeout=600``.
-        mounts: mounts, in the form of ``parse_mounts``.
+        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
+            devices too.
         debug: set environment variables that make PyTorch explain itself.
         tee: what is copied to the console: 0 nothing, 1 stdout, 2 stderr, 3 both.
 
     Raises:
         ComponentError: neither or both of ``script`` and ``m`` are given, ``j`` has another form,
-            or ``h`` is given.
+            or there is no such named resource.
         InvalidAppError: a mount is wrong.
     """
     program = _program(script, m)
-    nodes = _topology(j)
+    nodes = topology(on_host(h, j) if h is not None and j.isdigit() else j)
     experiment, run = _names(name, program.name)
     tracking = {
         "TORCHX_TRACKING_EXPERIMENT_NAME": experiment,
@@ -108,6 +109,132 @@ def ddp(  # noqa: PLR0913 - TorchX's signature
     return AppDef(name=run, roles=[role], metadata=metadata or {})
 
 
+def ddp(  # noqa: PLR0913 - TorchX's signature
+    *script_args: str,
+    script: str | None = None,
+    m: str | None = None,
+    image: str = "",
+    name: str = "/",
+    h: str | None = None,
+    cpu: int = 2,
+    gpu: int = 0,
+    memMB: int = 1024,  # noqa: N803 - TorchX's name
+    j: str = "1x2",
+    env: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
+    max_retries: int = 0,
+    rdzv_port: int = 29500,
+    rdzv_backend: str = "c10d",
+    rdzv_conf: str | None = None,
+    mounts: list[str] | None = None,
+    debug: bool = False,
+    tee: int = 3,
+) -> AppDef:
+    """Return the app of `torchrun`; a number alone as ``j`` is always the processes of one node.
+
+    Args:
+        script_args: arguments of the script or module.
+        script: script in the image to run; give it or ``m``.
+        m: Python module to run, like ``my.module``.
+        image: image with bash and PyTorch in it.
+        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run is also the app's
+            name and is the script's or module's when it is left out.
+        h: named resource of each node, like ``gpu.small``, instead of ``cpu``, ``gpu``, ``memMB``.
+        cpu: CPUs of each node.
+        gpu: GPUs of each node.
+        memMB: memory of each node in MB.
+        j: nodes and processes on each: ``nodes x processes`` without the blanks,
+            ``min:max x processes`` for an elastic app, or the processes of one node.
+        env: environment variables of each node.
+        metadata: metadata of the app.
+        max_retries: how often the app is started again.
+        rdzv_port: port on replica 0 where several nodes meet.
+        rdzv_backend: how several nodes meet.
+        rdzv_conf: settings of that, like ``join_timeout=600,close_timeout=600``.
+        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
+            devices too.
+        debug: set environment variables that make PyTorch explain itself.
+        tee: what is copied to the console: 0 nothing, 1 stdout, 2 stderr, 3 both.
+
+    Raises:
+        ComponentError, InvalidAppError: as `torchrun` does.
+    """
+    return torchrun(
+        *script_args,
+        script=script,
+        m=m,
+        image=image,
+        name=name,
+        h=h,
+        cpu=cpu,
+        gpu=gpu,
+        memMB=memMB,
+        j=f"1x{j}" if j.isdigit() else j,
+        env=env,
+        metadata=metadata,
+        max_retries=max_retries,
+        rdzv_port=rdzv_port,
+        rdzv_backend=rdzv_backend,
+        rdzv_conf=rdzv_conf,
+        mounts=mounts,
+        debug=debug,
+        tee=tee,
+    )
+
+
+def spmd(  # noqa: PLR0913 - TorchX's signature
+    *args: str,
+    script: str | None = None,
+    m: str | None = None,
+    image: str = "",
+    name: str = "/",
+    h: str = "gpu.small",
+    j: str = "1x1",
+    env: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
+    max_retries: int = 0,
+    mounts: list[str] | None = None,
+    debug: bool = False,
+) -> AppDef:
+    """Return the app of `torchrun` on nodes that a named resource describes.
+
+    Args:
+        args: arguments of the script or module.
+        script: script in the image to run; give it or ``m``.
+        m: Python module to run, like ``my.module``.
+        image: image with bash and PyTorch in it.
+        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run is also the app's
+            name and is the script's or module's when it is left out.
+        h: named resource of each node.
+        j: nodes and processes on each, ``nodes x processes`` without the blanks, or the nodes,
+            each with a process for every GPU.
+        env: environment variables of each node.
+        metadata: metadata of the app.
+        max_retries: how often the app is started again.
+        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
+            devices too.
+        debug: set environment variables that make PyTorch explain itself.
+
+    Raises:
+        ComponentError: as `torchrun` does; or ``j`` has only nodes, and ``h`` no GPUs.
+        InvalidAppError: a mount is wrong.
+    """
+    return torchrun(
+        *args,
+        script=script,
+        m=m,
+        image=image,
+        name=name,
+        h=h,
+        j=on_host(h, j),
+        env=env,
+        metadata=metadata,
+        max_retries=max_retries,
+        mounts=mounts,
+        debug=debug,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Program:
     """What torchrun runs, in its words, and the short name of it."""
@@ -125,28 +252,7 @@ def _program(script: str | None, m: str | None) -> _Program:
     raise ComponentError(what, fix="Give exactly one of script and m.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Topology:
-    """Numbers of nodes and of processes on each; ``text`` is what torchrun calls the nodes."""
-
-    least: int
-    most: int
-    processes: int
-    text: str
-
-
-def _topology(j: str) -> _Topology:
-    match = _TOPOLOGY.fullmatch(j)
-    if match is None:
-        what = f"expected j like 2x4, 1:2x4 or 4, got {j!r}."
-        raise ComponentError(what, fix="Write it as nodes, x, and processes on each node.")
-    least, most, processes = match.groups()
-    most = most or "1"
-    text = f"{least}:{most}" if least else most
-    return _Topology(int(least or most), int(most), int(processes), text)
-
-
-def _endpoint(nodes: _Topology, port: int) -> str:
+def _endpoint(nodes: Topology, port: int) -> str:
     if nodes.most == 1:
         return "localhost:0"
     # The macro becomes the variable's name, and $$ the dollar in front of it.

@@ -59,7 +59,9 @@ def read_literal(text: str, annotation: object) -> Any:  # noqa: ANN401 - what i
 
     Raises:
         ValueError: the text stands for no such value.
+        UnsupportedTypeError: no text does.
     """
+    describe(annotation)
     wanted = plain_type(annotation)
     origin, items = get_origin(wanted), get_args(wanted)
     if wanted is bool:

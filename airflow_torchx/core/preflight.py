@@ -17,6 +17,7 @@ from airflow_torchx.core.workspace_source import parse_workspace
 from airflow_torchx.errors import InvalidAppError, Problem, WorkspaceError
 from airflow_torchx.specs import (
     MISSING,
+    NONE,
     BindMount,
     DeviceMount,
     VolumeMount,
@@ -142,7 +143,7 @@ def _role_problems(where: str, role: Role) -> Iterator[Problem]:
     if not _is_name(role.name) or "/" in role.name:
         what = f"{role.name!r} cannot name a role"
         yield Problem(f"{where}.name", what, "use a printable text without a slash")
-    if role.image in ("", MISSING):
+    if role.image in ("", MISSING, NONE):
         yield Problem(f"{where}.image", "no image is given", "name the image the role runs in")
     elif not is_image(role.image):
         what = f"{_without_login(role.image)!r} cannot name an image"

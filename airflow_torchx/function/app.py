@@ -9,7 +9,15 @@ from urllib.parse import quote
 
 from airflow_torchx.components import dist
 from airflow_torchx.core.workspace_source import parse_workspace
-from airflow_torchx.specs import AppDef, Role, Workspace, macros, parse_mounts, resource
+from airflow_torchx.specs import (
+    AppDef,
+    Resource,
+    Role,
+    Workspace,
+    macros,
+    parse_mounts,
+    resource,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +48,11 @@ class Replicas:
     memMB: int = 1024  # noqa: N815 - TorchX's name
     mounts: Sequence[str] = ()
     nproc_per_node: int | None = None
+
+    @property
+    def resource(self) -> Resource:
+        """What each replica has; a part of a CPU, too, which no component takes."""
+        return resource(cpu=self.cpu, gpu=self.gpu, memMB=self.memMB)
 
 
 def app_of_function(
@@ -90,7 +103,7 @@ def _plain(source: FunctionSource, replicas: Replicas, python: str) -> Role:
         entrypoint=python,
         args=[_RUNNER],
         num_replicas=replicas.count,
-        resource=resource(cpu=replicas.cpu, gpu=replicas.gpu, memMB=replicas.memMB),
+        resource=replicas.resource,
         mounts=parse_mounts([*replicas.mounts]),
     )
 
@@ -100,14 +113,11 @@ def _under_torchrun(source: FunctionSource, replicas: Replicas, processes: int) 
         script=_RUNNER,
         name=source.name,
         j=f"{replicas.count}x{processes}",
-        cpu=replicas.cpu,
-        gpu=replicas.gpu,
-        memMB=replicas.memMB,
         mounts=[*replicas.mounts],
         # c10d gives ranks out as nodes arrive; here rank 0 is in replica 0, whose result counts.
         rdzv_backend="static" if replicas.count > 1 else "c10d",
     )
-    return replace(app.roles[0], name=source.name)
+    return replace(app.roles[0], name=source.name, resource=replicas.resource)
 
 
 def _files(source: FunctionSource) -> dict[str, str]:

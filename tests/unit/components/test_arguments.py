@@ -41,7 +41,6 @@ def bound(*args: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         (["--epochs=5"], {"epochs": 5}),
         (["--epochs", "-5"], {"epochs": -5}),
         (["--epo", "5"], {"epochs": 5}),
-        (["--epochs", "4", "--epochs", "5"], {"epochs": 5}),
         (["-j", "2x1"], {"j": "2x1"}),
         (["-j2x1"], {"j": "2x1"}),
         (["-j=2x1"], {"j": "2x1"}),
@@ -115,6 +114,8 @@ def test_rest_may_be_untyped() -> None:
         (["--epochs", "x"], ["--epochs: expected a whole number, got 'x'"]),
         (["--fast", "yes"], ["--fast: expected True or False, got 'yes'"]),
         (["--env", "A"], ["--env: expected a dict like A=1,B=2, got 'A'"]),
+        (["--epochs", "4", "--epochs=5"], ["--epochs is given 2 times"]),
+        (["-j", "1", "--j", "1"], ["--j is given 2 times"]),
         (
             ["--epochs", "x", "--fast", "y", "--zz=1"],
             ["there is no option --zz", "--epochs: expected", "--fast: expected"],
@@ -209,15 +210,41 @@ def test_keyword_dicts_are_refused() -> None:
         bind("c", component, [])
 
 
-def test_untyped_parameters_are_refused() -> None:
-    """A parameter without a type, or of a type no text stands for, is told by name."""
+def _required(*, data: bytes) -> None: ...
+def _untyped(*, data="") -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN001 - the point
 
-    def component(*, data: bytes = b"") -> None: ...
 
+@pytest.mark.parametrize("component", [_required, _untyped])
+def test_unreadable_parameters_are_refused(component: Any) -> None:  # noqa: ANN401 - any function
+    """One without a type, or one of a type no text stands for that must be given."""
     with pytest.raises(ComponentError, match="'data' of component 'c' has an unreadable type") as e:
         bind("c", component, [])
 
     assert "Annotate it as str, int, float, bool" in e.value.fix
+
+
+def test_unreadable_parameter_with_a_default() -> None:
+    """Has its default, and cannot be given."""
+
+    def component(*, data: bytes = b"x") -> None: ...
+
+    assert {} == bind("c", component, []).kwargs
+    with pytest.raises(ComponentError, match="--data cannot be given here: no text stands for a"):
+        bind("c", component, ["--data", "x"])
+
+
+def test_defaults_count_for_what_is_left_out() -> None:
+    """They are read as words of a command line, and told like them; other names do not matter."""
+    defaults = {"model": "d", "lr": "2", "script_args": "a  b", "fast": "true", "zzz": "1"}
+
+    arguments = bind("train", train, ["--lr", "1"], defaults)
+    rest = bind("train", train, ["--lr", "1", "--", "c"], defaults)
+
+    assert ("d", "a", "b") == arguments.args
+    assert {"lr": 1.0, "fast": True} == arguments.kwargs
+    assert ("d", "c") == rest.args
+    with pytest.raises(ComponentError, match="--epochs: expected a whole number, got 'x'"):
+        bind("train", train, [], defaults | {"epochs": "x"})
 
 
 def test_annotations_must_be_importable() -> None:

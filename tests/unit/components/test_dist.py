@@ -205,7 +205,7 @@ def test_every_option_reaches_the_app() -> None:
     app = parse(
         "dist.ddp",
         [
-            *("--image", "img", "--cpu", "0.5", "--gpu", "2", "--memMB", "2048"),
+            *("--image", "img", "--cpu", "3", "--gpu", "2", "--memMB", "2048"),
             *("--max_retries", "3", "--rdzv_port", "1234", "--metadata", "k=v,l=w"),
             "--mounts=type=bind,src=/a,dst=/b,readonly,type=volume,src=v,dst=/w,type=device,src=/d",
             *("-m", "my.train"),
@@ -215,7 +215,7 @@ def test_every_option_reaches_the_app() -> None:
 
     assert {"k": "v", "l": "w"} == app.metadata
     assert ("img", 3, {"c10d": 1234}) == (role.image, role.max_retries, role.port_map)
-    assert Resource(cpu=0.5, gpu=2, memMB=2048) == role.resource
+    assert Resource(cpu=3, gpu=2, memMB=2048) == role.resource
     assert (
         BindMount("/a", "/b", read_only=True),
         VolumeMount("v", "/w"),
@@ -311,10 +311,45 @@ def test_topology_has_three_forms(j: str) -> None:
     assert repr(j) in str(caught.value)
 
 
-def test_named_resources_are_refused() -> None:
-    """A named resource is an error that says what to give instead."""
-    with pytest.raises(ComponentError, match="Give cpu, gpu and memMB instead of h"):
-        parse("dist.ddp", ["-h", "gpu.small", "--script", "a"])
+def test_named_resource_wins() -> None:
+    """Over the numbers; and its name is told."""
+    (role,) = parse("dist.ddp", ["-h", "gpu.small", "--cpu", "3", "--script", "a"]).roles
+
+    assert (8, 1, 32768) == (role.resource.cpu, role.resource.gpu, role.resource.memMB)
+    assert {"torchx/named_resources.name": "gpu.small"} == role.resource.tags
+
+
+@pytest.mark.parametrize(
+    ("component", "h", "j", "expected"),
+    [
+        ("ddp", "gpu.large", "2", "--nnodes 1 --nproc_per_node 2 "),
+        ("torchrun", "gpu.large", "2", "--nnodes 2 --nproc_per_node 4 "),
+        ("torchrun", "gpu.large", "2x3", "--nnodes 2 --nproc_per_node 3 "),
+        ("torchrun", None, "2", "--nnodes 1 --nproc_per_node 2 "),
+        ("spmd", "gpu.large", "2", "--nnodes 2 --nproc_per_node 4 "),
+        ("spmd", "cpu.small", "2x3", "--nnodes 2 --nproc_per_node 3 "),
+    ],
+)
+def test_number_alone(component: str, h: str | None, j: str, expected: str) -> None:
+    """Is processes to ddp; to the others it is nodes, if a named resource tells their GPUs."""
+    app = getattr(dist, component)(script="a", h=h, j=j)
+
+    assert expected in app.roles[0].args[1]
+
+
+@pytest.mark.parametrize(
+    ("h", "j", "expected"),
+    [
+        ("cpu.small", "2", "leaves the number of processes to the GPUs of 'cpu.small'"),
+        ("gpu.small", "1:2x2", "expected j like 2x4 or 2, got '1:2x2'"),
+        ("gpu.small", "1x2x3", "expected j like 2x4 or 2, got '1x2x3'"),
+        ("gpu.smal", "1x2", "there is no named resource 'gpu.smal'"),
+    ],
+)
+def test_spmd_needs_nodes_and_gpus(h: str, j: str, expected: str) -> None:
+    """It is not elastic, and cannot guess."""
+    with pytest.raises(ComponentError, match=expected):
+        dist.spmd(script="a", h=h, j=j)
 
 
 def test_wrong_mounts_are_refused() -> None:

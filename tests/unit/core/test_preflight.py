@@ -12,6 +12,7 @@ from airflow_torchx.core.preflight import Surroundings, checked_options, preflig
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs import (
     MISSING,
+    NONE,
     AppDef,
     BindMount,
     DeviceMount,
@@ -99,6 +100,10 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
             "'exp/run' cannot name a role",
             "use a printable text without a slash",
         ),
+    ),
+    "no image of a binary": (
+        role(image=NONE),
+        Problem("roles[0].image", "no image is given", "name the image the role runs in"),
     ),
     "no image": (
         role(image=""),

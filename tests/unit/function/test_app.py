@@ -54,12 +54,13 @@ def test_function_and_runner_come_on_top_of_the_users_workspace() -> None:
 def test_under_torchrun_rank_0_is_in_replica_0() -> None:
     """The command line is that of dist.ddp, with ranks given out by replica."""
     mounts = ["type=bind", "src=/data", "dst=/data"]
-    role = role_of(Replicas(count=2, cpu=4, nproc_per_node=2, mounts=mounts))
+    role = role_of(Replicas(count=2, cpu=4.5, nproc_per_node=2, mounts=mounts))
 
     assert ("train", "bash", 2) == (role.name, role.entrypoint, role.num_replicas)
     assert "torchrun --rdzv_backend static " in role.args[1]
     assert f"--node_rank '{macros.replica_id}' .airflow-torchx/run.py" in role.args[1]
     assert "--nproc_per_node 2" in role.args[1]
+    assert Resource(cpu=4.5, gpu=0, memMB=1024) == role.resource
     assert (BindMount("/data", "/data"),) == role.mounts
     assert ("2", "1") == (role.env["OMP_NUM_THREADS"], role.env["PYTHONUNBUFFERED"])
     assert "TORCHX_TRACKING_RUN_NAME" in role.env
