@@ -39,10 +39,10 @@ from airflow_torchx.task_log import write_rest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_torchx.gang_log import Cursors
     from airflow_torchx.parting import Terms
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
     from airflow_torchx.specs import DescribeAppResponse
-    from airflow_torchx.task_log import Cursors
 
 _log = structlog.get_logger("airflow_torchx.task")
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.adoption import TaskApp
     from airflow_torchx.engine import Engine
+    from airflow_torchx.gang_log import Cursors
     from airflow_torchx.task_context import TaskContext
-    from airflow_torchx.task_log import Cursors
 
 _log = structlog.get_logger("airflow_torchx.task")
 

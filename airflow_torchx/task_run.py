@@ -34,11 +34,11 @@ from airflow_torchx.specs import AppState
 from airflow_torchx.task_log import Left, TaskLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from airflow_torchx.engine import Engine
+    from airflow_torchx.gang_log import Cursors, GangLog
     from airflow_torchx.specs import DescribeAppResponse
-    from airflow_torchx.task_log import Cursors
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,11 @@ _HAND_OVER_S: Final = 1.0
 
 
 def watch(
-    engine: Engine, app_id: str, after: Cursors, should_stop: Callable[[], bool]
+    engine: Engine,
+    app_id: str,
+    after: Cursors,
+    should_stop: Callable[[], bool],
+    write_to: Callable[[Engine, DescribeAppResponse, Cursors], GangLog] = TaskLog,
 ) -> DescribeAppResponse:
     """Write all logs of an app into the task log until it ends, and return how it ended.
 
@@ -64,6 +68,7 @@ def watch(
         app_id: the app.
         after: how far its logs were written before.
         should_stop: asked several times a second.
+        write_to: makes what the logs are written to, instead of the task log.
 
     Raises:
         Left: ``should_stop`` returned True; the app goes on running.
@@ -74,7 +79,7 @@ def watch(
     pool = ThreadPoolExecutor(1, f"wait-{app_id}")
     ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set)
     try:
-        with TaskLog(engine, look(engine, app_id), after) as log:
+        with write_to(engine, look(engine, app_id), after) as log:
             try:
                 while not ended.done():
                     log.write(_TICK_S)
@@ -119,7 +124,7 @@ def outcome(
         ResultError: there is no such file, it is too large, or it is no JSON.
     """
     if app.state is AppState.FAILED:
-        raise _failure(app, _last_lines(engine, app, secrets))
+        raise failure(engine, app, secrets)
     if app.state is not AppState.SUCCEEDED:
         raise AppCancelledError(
             f"app {app.app_id!r} was {app.state.name} by somebody else.\n{replica_table(app)}",
@@ -129,7 +134,14 @@ def outcome(
     return _result(engine, app, result_path) if result_path else None
 
 
-def _failure(app: DescribeAppResponse, last_lines: Sequence[str]) -> AppFailedError:
+def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> AppFailedError:
+    """Return why an app failed: the whole story, with secrets masked.
+
+    Args:
+        engine: the daemon.
+        app: the app, which has failed, described with ``inspect_all``.
+        secrets: values that the error does not show.
+    """
     blamed = first_failure(app)
     kind = AppFailedError
     if blamed is not None and blamed.oom_killed:
@@ -138,7 +150,7 @@ def _failure(app: DescribeAppResponse, last_lines: Sequence[str]) -> AppFailedEr
         kind = ReplicaLostError
     return kind(
         app.app_id,
-        failure_card(app, last_lines),
+        failure_card(app, _last_lines(engine, app, secrets)),
         exit_code=blamed.exit_code if blamed else None,
         replica=replica_name(blamed) if blamed else "",
     )

@@ -64,7 +64,7 @@ def wait(
         engine: the daemon.
         app_id: the app.
         timeout_s: seconds to wait at most; None for as long as it takes.
-        should_stop: asked after every look, about once a second.
+        should_stop: asked after and before every look, about twice a second.
 
     Raises:
         Stopped: ``should_stop`` returned True; the app goes on.
@@ -90,6 +90,9 @@ def wait(
                     what, fix="Wait again with a longer timeout_s, or cancel it."
                 )
         time.sleep(pause)
+        # Whoever left meanwhile may have closed the connection.
+        if should_stop():
+            raise Stopped
 
 
 class Pauses:

@@ -127,6 +127,19 @@ def test_a_waiter_can_be_called_off() -> None:
     assert "stop" not in engine.calls
 
 
+def test_a_wait_that_is_left_in_a_pause_does_not_look_again() -> None:
+    """Whoever left may have closed the connection meanwhile."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    jobs.launch(engine, planned())
+    before = engine.calls.count("rows")
+    answers = iter([False, True])
+
+    with pytest.raises(Stopped):
+        waiting.wait(engine, "app-1", should_stop=lambda: next(answers))
+
+    assert 1 == engine.calls.count("rows") - before
+
+
 def test_pauses_grow_to_a_second() -> None:
     """Short apps are seen soon, long ones cost one call a second."""
     pauses = waiting.Pauses()
