@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import filelock
-
 from airflow_torchx.parallel import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import filelock
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,9 @@ def held(
     Raises:
         Stopped: ``should_stop`` returned True.
     """
+    # Late: it imports asyncio, and most processes never lock anything.
+    import filelock
+
     folder = _folder()
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     lock = filelock.FileLock(folder / f"{kind}-{digest}.lock", mode=0o666)
@@ -96,6 +99,8 @@ def _open_to_all(folder: Path) -> None:
 def _acquire(
     lock: filelock.BaseFileLock, timeout_s: float | None, should_stop: Callable[[], bool]
 ) -> None:
+    import filelock
+
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         try:
