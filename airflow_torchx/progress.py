@@ -124,6 +124,7 @@ class TerminalReport:
         columns = (text, BarColumn(), TaskProgressColumn())
         self._bar = Progress(*columns, console=self._console, transient=True, disable=quiet)
         self._task = self._bar.add_task("", total=None)
+        self._total = 0
 
     def tell(self, text: str) -> None:
         """See `Report.tell`."""
@@ -131,10 +132,15 @@ class TerminalReport:
 
     def step(self, text: str) -> None:
         """See `Report.step`."""
-        self._bar.reset(self._task, description=text, total=None)
+        self.move(text)
 
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
         """See `Report.move`."""
+        if self._total and not total:
+            # rich keeps a total that it has; without one, a bar only tells that something moves.
+            self._bar.remove_task(self._task)
+            self._task = self._bar.add_task("", total=None)
+        self._total = total
         self._bar.update(self._task, description=text, completed=done, total=total or None)
 
     def __enter__(self) -> Self:

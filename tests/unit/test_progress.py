@@ -83,6 +83,20 @@ def test_a_terminal_gets_a_bar_and_keeps_the_results(*, quiet: bool) -> None:
     assert quiet == ("sending" not in shown)
 
 
+def test_a_bar_forgets_how_much_there_was() -> None:
+    """What moves next may have no end that is known."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+
+    with TerminalReport(console=console) as report:
+        report.move("sending", 5, 5)
+        report.step("building")
+
+    shown = screen.getvalue()
+    assert "building" in shown
+    assert "%" not in shown.rpartition("building")[2]
+
+
 def test_what_is_told_is_no_markup() -> None:
     """A name like [bold] is a name."""
     screen = io.StringIO()
