@@ -2,6 +2,7 @@
 
 * AirflowTorchXError
   + InvalidAppError          the app or its options cannot be run as they are
+  + UsageError               a command line, or a .torchxconfig, says what cannot be
   + ComponentError           no such component, or arguments it does not take
   + FunctionError            a function cannot run in a container, or an argument cannot get there
   + ConditionError           what is waited for can never be, or contradicts itself
@@ -105,6 +106,10 @@ class InvalidAppError(AirflowTorchXError, ValueError):
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         lines = [f"{subject} cannot be run: {count}", *(f"  - {p}" for p in self.problems)]
         super().__init__("\n".join(lines))
+
+
+class UsageError(AirflowTorchXError, ValueError):
+    """A command line, or a ``.torchxconfig``, says what cannot be; nothing was done."""
 
 
 class ComponentError(AirflowTorchXError, ValueError):

@@ -138,7 +138,7 @@ class Opts:
         problems = []
         written = _over(_mapping(cfg), defaults or {})
         for key, value in written.items():
-            name = _snake_case(key)
+            name = snake_case(key)
             if name in given:
                 what, fix = "it is given twice, in two spellings", f"write {name!r} only"
                 problems.append(Problem(f"options.{name}", what, fix))
@@ -186,9 +186,9 @@ def _mapping(cfg: object) -> Mapping[str, object]:
 
 def _over(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[str, object]:
     """Return options over those that count where they say nothing."""
-    named = {_snake_case(key): value for key, value in defaults.items() if value is not None}
-    both = {k: v for k, v in cfg.items() if v is not None or _snake_case(k) not in named}
-    spelled = {_snake_case(key): key for key in both}
+    named = {snake_case(key): value for key, value in defaults.items() if value is not None}
+    both = {k: v for k, v in cfg.items() if v is not None or snake_case(k) not in named}
+    spelled = {snake_case(key): key for key in both}
     for name, default in named.items():
         key = spelled.get(name, name)
         own = both.setdefault(key, default)
@@ -197,7 +197,8 @@ def _over(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[
     return both
 
 
-def _snake_case(name: object) -> str:
+def snake_case(name: object) -> str:
+    """Return the name of an option that TorchX may have written in camelCase."""
     return re.sub(r"(?<=[a-z])([A-Z])", lambda upper: f"_{upper[1].lower()}", str(name))
 
 
@@ -217,9 +218,10 @@ def _problem(name: str, value: object, expected: str) -> Problem:
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 
-_MAPPINGS: Final = frozenset({"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels"})
-_UNSHOWN: Final = _MAPPINGS | {"build_secrets"}
-_MERGED: Final = _MAPPINGS - {"log_config"}
+#: Options that are mappings.
+MAPPINGS: Final = frozenset({"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels"})
+_UNSHOWN: Final = MAPPINGS | {"build_secrets"}
+_MERGED: Final = MAPPINGS - {"log_config"}
 _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "copy_env": values.texts,
     "env": values.env,

@@ -6,10 +6,15 @@ import re
 from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from airflow_torchx.core.options import MAPPINGS
+from airflow_torchx.specs import to_dict
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_torchx.core.options import Opts
     from airflow_torchx.core.plan import JobPlan
+    from airflow_torchx.specs import AppDef
 
 MASK: Final = "***"
 # Shorter values would mask ordinary words; Airflow's own masker has the same floor.
@@ -62,7 +67,11 @@ def render(plan: JobPlan) -> str:
     """Return the plan as YAML: one entry per container, only what differs from the defaults."""
     import yaml
 
-    secrets = secret_values(plan)
+    return yaml.safe_dump(shown(plan), sort_keys=False, allow_unicode=True, width=100)
+
+
+def shown(plan: JobPlan) -> dict[str, Any]:
+    """Return the plan as JSON data: see `render`."""
     data = {
         "app_id": plan.app_id,
         "handle": plan.handle,
@@ -77,8 +86,27 @@ def render(plan: JobPlan) -> str:
             name: MASK if name in plan.secret_env or is_sensitive(name) else value
             for name, value in container.get("env", {}).items()
         }
-    shown = _shortened(_masked(data, secrets))
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
+    return _shortened(_masked(data, secret_values(plan)))
+
+
+def shown_app(app: AppDef, plan: JobPlan) -> dict[str, Any]:
+    """Return an app as JSON data, without the secrets in its plan."""
+    data = to_dict(app)
+    for role in data["roles"]:
+        role["env"] = _without_secrets(role["env"])
+    return dict(_masked(data, secret_values(plan)))
+
+
+def shown_options(opts: Opts, plan: JobPlan) -> dict[str, Any]:
+    """Return all run options as JSON data, without the secrets in the plan they are for."""
+    data = {option.name: _plain(getattr(opts, option.name)) for option in fields(opts)}
+    for name in MAPPINGS:
+        data[name] = _without_secrets(data[name])
+    return dict(_masked(data, secret_values(plan)))
+
+
+def _without_secrets(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: MASK if is_sensitive(name) else value for name, value in named.items()}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold

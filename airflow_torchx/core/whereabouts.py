@@ -9,8 +9,10 @@ from airflow_torchx.specs import make_app_handle, parse_app_handle
 
 #: Session in handles of apps that no connection belongs to; TorchX's own default.
 DEFAULT_SESSION: Final = "torchx"
+#: The scheduler's name in app handles.
+SCHEDULER: Final = "local_docker"
 #: Schedulers in handles of apps that run on one Docker daemon.
-_BACKENDS: Final = ("local_docker", "docker")
+_BACKENDS: Final = (SCHEDULER, "docker")
 
 
 class Whereabouts(NamedTuple):
@@ -23,7 +25,7 @@ class Whereabouts(NamedTuple):
     def handle(self) -> str:
         """The app's handle."""
         session = self.torchx_conn_id or DEFAULT_SESSION
-        return make_app_handle(_BACKENDS[0], session, self.app_id)
+        return make_app_handle(SCHEDULER, session, self.app_id)
 
 
 def whereabouts(app: str, torchx_conn_id: str | None = None) -> Whereabouts:

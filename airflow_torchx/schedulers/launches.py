@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from airflow_torchx.core.identity import random_app_id
 from airflow_torchx.core.plan import Launch, Origin, gpus_wanted
+from airflow_torchx.core.whereabouts import SCHEDULER
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.specs import make_app_handle
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from airflow_torchx.core.options import Opts
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AppDef
-
-#: The scheduler's name in app handles; `docker` is understood as well.
-SCHEDULER: Final = "local_docker"
 
 
 def new_launch(

@@ -1,7 +1,7 @@
 """Side by side with TorchX, in one run on one daemon: ratios, not seconds.
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
-                                      [workspace] [push] [memory] [waits]
+                                      [commands] [workspace] [push] [memory] [waits]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -230,6 +230,17 @@ def imports(client: docker.APIClient) -> None:
     del client
 
 
+def commands(client: docker.APIClient) -> None:
+    """Start the command line, for its help and for what is on the daemon."""
+    for words, limit_s in (("--help", 0.5), ("run --help", 0.5), ("list", 1.0)):
+        command = [sys.executable, "-m", "airflow_torchx.cli", *words.split()]
+        run = partial(subprocess.run, command, check=True, capture_output=True)
+        spent = [clocked(run) for _ in range(ROUNDS)]
+        title = f"airflow-torchx {words}, s, against {limit_s} s"
+        row(title, statistics.median(spent), limit_s, "at most", 1.0)
+    del client
+
+
 def main() -> None:
     """Measure what the command line names, or everything."""
     parts = {
@@ -238,6 +249,7 @@ def main() -> None:
         "cancel": cancels,
         "logs": logs,
         "imports": imports,
+        "commands": commands,
         "workspace": workspaces.builds,
         "push": workspaces.pushes,
         "memory": workspaces.memory,

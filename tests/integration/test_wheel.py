@@ -130,7 +130,7 @@ def _run(*command: str | Path) -> None:
 
 
 def test_the_wheel_has_the_package_and_nothing_else(lowest: Lowest) -> None:
-    """With its types, licence and entry point, and without tests."""
+    """With its types, licence and entry points, and without tests."""
     info = f"airflow_torchx-{lowest.wheel.name.split('-')[1]}.dist-info"
     with zipfile.ZipFile(lowest.wheel) as wheel:
         names = set(wheel.namelist())
@@ -138,6 +138,7 @@ def test_the_wheel_has_the_package_and_nothing_else(lowest: Lowest) -> None:
 
     assert {"airflow_torchx", info} == {name.partition("/")[0] for name in names}
     assert names >= {"airflow_torchx/py.typed", f"{info}/licenses/LICENSE"}
+    assert "airflow-torchx = airflow_torchx.cli:main" in entry_points
     assert "provider_info = airflow_torchx.provider:get_provider_info" in entry_points
 
 
@@ -160,6 +161,12 @@ def test_airflow_lists_it(lowest: Lowest) -> None:
 
     assert "airflow-torchx" in {row["package_name"] for row in providers}
     assert "airflow_torchx.hooks.TorchXDockerHook" in {row["class"] for row in hooks}
+
+
+def test_its_command_answers(lowest: Lowest) -> None:
+    """By its own name, and among Airflow's commands."""
+    assert lowest.run("airflow-torchx", "--version").startswith("airflow-torchx ")
+    assert "dist.ddp" in lowest.run("airflow", "torchx", "builtins")
 
 
 def test_every_module_imports(lowest: Lowest) -> None:

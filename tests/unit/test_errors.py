@@ -34,6 +34,7 @@ from airflow_torchx.errors import (
     Problem,
     ReplicaLostError,
     ResultError,
+    UsageError,
     WaitTimeoutError,
     WorkerShutdownError,
     WorkspaceError,
@@ -46,6 +47,7 @@ PROBLEMS = [
 SAMPLES = [
     AirflowTorchXError("it broke: no disk.", fix="Buy one."),
     InvalidAppError(PROBLEMS, subject="app 'trainer'"),
+    UsageError("-cfg has no option 'nework'.", fix="Did you mean 'network'?"),
     ComponentError("no component 'dist.dpp'.", fix="Did you mean 'dist.ddp'?"),
     FunctionError("function train() uses np.", fix="Import it."),
     ConditionError("there is no target state.", fix='For example "SUCCEEDED".'),

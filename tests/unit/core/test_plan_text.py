@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from airflow_torchx.core.containers import GpuRequest, HostOptions
 from airflow_torchx.core.options import Opts
 from airflow_torchx.core.plan import JobPlan, Launch, plan
-from airflow_torchx.core.plan_text import is_sensitive, redact, render, secret_values
+from airflow_torchx.core.plan_text import (
+    is_sensitive,
+    redact,
+    render,
+    secret_values,
+    shown_app,
+    shown_options,
+)
 from airflow_torchx.specs import AppDef, BindMount, Resource, Role
 
 MARK = "s3cr3t-value"
@@ -295,3 +302,20 @@ def test_a_large_value_is_looked_through_at_once(text: str) -> None:
     job = planned(env={"DATA": text * (1_000_000 // len(text))})
 
     assert frozenset() == secret_values(job)
+
+
+def test_the_app_and_its_options_are_shown_without_secrets() -> None:
+    """Complete otherwise; a secret is masked wherever else it stands."""
+    app_env = {"API_TOKEN": "t0ken-1", "PLAIN": f"x {MARK}"}
+    cfg = {"env": {"DB_PASSWORD": "passw0rd", "LR": "0.1"}, "copy_env": ["MINE"], "init": True}
+    role = Role("trainer", "img:1", entrypoint="python", args=[f"--key={MARK}"], env=app_env)
+    job = planned(cfg, environ={"MINE": MARK}, env=app_env, args=[f"--key={MARK}"])
+
+    app = shown_app(AppDef("train", [role], {"about": MARK}), job)
+    options = shown_options(Opts.parse(cfg), job)
+
+    assert {"API_TOKEN": "***", "PLAIN": "x ***"} == app["roles"][0]["env"]
+    assert (["--key=***"], {"about": "***"}) == (app["roles"][0]["args"], app["metadata"])
+    assert {"DB_PASSWORD": "***", "LR": "0.1"} == options["env"]
+    assert (True, None, 1024) == (options["init"], options["user"], options["max_context_mb"])
+    assert ["MINE"] == options["copy_env"]

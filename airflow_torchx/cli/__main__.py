@@ -1,0 +1,8 @@
+"""``python -m airflow_torchx.cli``."""
+
+import sys
+
+from airflow_torchx.cli.dispatch import main
+
+if __name__ == "__main__":
+    sys.exit(main())

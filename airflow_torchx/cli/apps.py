@@ -1,0 +1,180 @@
+"""Commands on apps that are there: status, list, describe, cancel, delete."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx import jobs
+from airflow_torchx.cli.finding import find
+from airflow_torchx.cli.screen import answer, paint_states, say, table
+from airflow_torchx.core.state import STOP_GRACE
+from airflow_torchx.core.whereabouts import SCHEDULER, Whereabouts
+from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.errors import UsageError
+from airflow_torchx.specs import NONE, is_terminal, to_dict
+from airflow_torchx.specs.suggest import suggest
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from airflow_torchx.engine import Engine
+    from airflow_torchx.specs import DescribeAppResponse
+
+_NOTHING: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
+
+
+def list_apps(args: Namespace) -> int:
+    """Show all apps on the daemon."""
+    with DockerEngine.connect() as engine:
+        apps = [
+            {
+                "handle": _handle(app.app_id, app.app_handle),
+                "app_id": app.app_id,
+                "name": app.name,
+                "scheduler": SCHEDULER,
+                "state": app.state.name,
+            }
+            for app in jobs.apps(engine)
+        ]
+    if args.json:
+        answer(json.dumps(apps, indent=2))
+    elif apps:
+        rows = [(app["handle"], app["name"], app["state"]) for app in apps]
+        answer(table(rows, ("APP HANDLE", "APP NAME", "APP STATUS"), sys.stdout))
+    else:
+        say("no apps on this daemon")
+    return 0
+
+
+def status(args: Namespace) -> int:
+    """Show the state of an app and of each replica."""
+    from airflow_torchx.core.report import replica_table
+
+    with DockerEngine.connect() as engine:
+        app = _described(engine, args.app_handle)
+    if args.roles:
+        app = _only(app, [name for name in args.roles.split(",") if name])
+    if args.json:
+        answer(json.dumps(_status(app), indent=2))
+        return 0
+    answer(paint_states(f"{_handle(app.app_id)} is {app.state.name}\n", sys.stdout))
+    answer(paint_states(replica_table(app), sys.stdout))
+    return 0
+
+
+def describe(args: Namespace) -> int:
+    """Show all that is known of an app."""
+    with DockerEngine.connect() as engine:
+        app = _described(engine, args.app_handle)
+    data = _description(app)
+    if args.json:
+        answer(json.dumps(data, indent=2))
+    else:
+        import yaml
+
+        answer(yaml.safe_dump(_telling(data), sort_keys=False, allow_unicode=True).rstrip())
+    return 0
+
+
+def cancel(args: Namespace) -> int:
+    """Stop an app."""
+    with DockerEngine.connect() as engine:
+        app = _described(engine, args.app_handle)
+        if is_terminal(app.state):
+            say(paint_states(f"app {app.app_id} has ended before: {app.state.name}", sys.stderr))
+            return 0
+        stop(engine, app)
+        ended = _described(engine, app.app_id)
+    say(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
+    return 0
+
+
+def delete(args: Namespace) -> int:
+    """Stop an app if it runs, and remove its containers."""
+    with DockerEngine.connect() as engine:
+        app = _described(engine, args.app_handle)
+        if not is_terminal(app.state):
+            stop(engine, app)
+        jobs.delete(engine, app.app_id)
+    say(f"app {app.app_id} is removed")
+    return 0
+
+
+def stop(engine: Engine, app: DescribeAppResponse) -> None:
+    """Cancel an app, and say how long that may take."""
+    grace = app.metadata.get(STOP_GRACE, f"{jobs.DEFAULT_GRACE_S:g}")
+    say(f"stopping app {app.app_id}, which may take {grace} s")
+    jobs.cancel(engine, app.app_id)
+
+
+def _described(engine: Engine, word: str) -> DescribeAppResponse:
+    app_id = find(engine, word)
+    app = jobs.observe(engine, app_id, inspect_all=True)
+    if app is None:
+        raise jobs.not_found(app_id)
+    return app
+
+
+def _telling(data: Any) -> Any:  # noqa: ANN401 - JSON data
+    """Return data for people: without what tells nothing."""
+    if isinstance(data, list):
+        return [_telling(item) for item in data]
+    if isinstance(data, dict):
+        return {key: _telling(item) for key, item in data.items() if item not in _NOTHING}
+    return data
+
+
+def _handle(app_id: str, written: str = "") -> str:
+    """Return the handle that a launch wrote; TorchX's writes none."""
+    return written if "://" in written else Whereabouts(app_id, None).handle
+
+
+def _only(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResponse:
+    known = [role.role for role in app.roles_statuses]
+    for name in roles:
+        if name not in known:
+            raise UsageError(f"app {app.app_id!r} has no role {name!r}.", fix=suggest(name, known))
+    kept = [role for role in app.roles_statuses if role.role in roles]
+    return replace(app, roles_statuses=kept)
+
+
+def _status(app: DescribeAppResponse) -> dict[str, Any]:
+    """Return TorchX's ``status --json``; of a replica we know more. Keys are only ever added."""
+    data = to_dict(app)
+    return {
+        "state": data["state"],
+        "num_restarts": data["num_restarts"],
+        "roles": data["roles_statuses"],
+        "msg": data["msg"],
+        "structured_error_msg": data["structured_error_msg"],
+        "url": data["ui_url"],
+        "handle": _handle(app.app_id),
+        "app_id": app.app_id,
+        "scheduler": SCHEDULER,
+        "ui_url": data["ui_url"],
+    }
+
+
+def _description(app: DescribeAppResponse) -> dict[str, Any]:
+    """Return what ``describe --json`` writes. Keys are only ever added."""
+    data = to_dict(app)
+    replicas = {role["role"]: role["replicas"] for role in data["roles_statuses"]}
+    return {
+        "handle": _handle(app.app_id),
+        "app_id": app.app_id,
+        "scheduler": SCHEDULER,
+        "state": data["state"],
+        "metadata": data["metadata"],
+        "roles": [
+            {
+                "name": role.name,
+                "image": role.image,
+                "num_replicas": role.num_replicas,
+                "replicas": replicas.get(role.name, []),
+            }
+            for role in app.roles
+        ],
+    }

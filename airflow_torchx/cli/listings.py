@@ -1,0 +1,66 @@
+"""What can be written: run options and components."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import sys
+import textwrap
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.cli.screen import answer, paint
+from airflow_torchx.core.option_text import written_form
+from airflow_torchx.core.options import Opts
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+_INDENT: Final = "      "
+_NAMES: Final = "local_docker, docker"
+_EXAMPLE: Final = """\
+-cfg "stop_grace_s=5,cap_add=NET_ADMIN;SYS_NICE,env=A:1;B:2,ulimits='memlock=-1'"
+(a value that has a = in it needs quotes of its own)"""
+
+
+def runopts(args: Namespace) -> int:
+    """Show the run options: how each is written, its default, and what it means."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    answer(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
+    for option in fields(Opts):
+        answer(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
+        meaning = textwrap.fill(_MEANINGS[option.name], width - len(_INDENT))
+        answer(textwrap.indent(meaning, _INDENT))
+    answer(f"\n{_EXAMPLE}")
+    return 0
+
+
+def builtins(args: Namespace) -> int:
+    """Show the names of all components, or how one is called."""
+    from airflow_torchx import components
+
+    if args.print:
+        answer(components.usage(args.print, components.get(args.print)).rstrip())
+        return 0
+    for name in components.names():
+        summary = (inspect.getdoc(components.get(name)) or "").partition("\n")[0]
+        shown = summary.replace("``", "`")
+        answer(f"{paint(name.ljust(16), 'bold', sys.stdout)}{shown}")
+    return 0
+
+
+def _form(option: Field[Any]) -> str:
+    default = option.default if option.default_factory is MISSING else option.default_factory()
+    shown = str(default).lower() if isinstance(default, bool) else str(default)
+    return f"{written_form(option)}{f'  ({shown})' if default not in (None, (), {}) else ''}"
+
+
+def _meanings() -> dict[str, str]:
+    """Return what each option means, as the documentation of `Opts` says it."""
+    section = (inspect.getdoc(Opts) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).replace("``", "`") for name, text in found}
+
+
+_MEANINGS: Final = _meanings()

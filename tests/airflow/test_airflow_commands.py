@@ -1,0 +1,56 @@
+"""``airflow torchx``: Airflow's own command line has ours."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.airflow_commands import get_commands
+from airflow_torchx.cli.commands import COMMANDS
+from tests.airflow.command import airflow
+from tests.conftest import BUSYBOX
+
+if TYPE_CHECKING:
+    from airflow_torchx.docker_engine import DockerEngine
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240), pytest.mark.usefixtures("airflow_home")]
+
+
+def test_every_command_is_there_with_its_help() -> None:
+    """Found by Airflow among what the package says of itself."""
+    answer = airflow("torchx", "--help")
+
+    assert 0 == answer.code
+    told = [
+        line.split(maxsplit=1) for line in answer.output.splitlines() if line.startswith("    ")
+    ]
+    assert sorted([one.name, one.help] for one in COMMANDS) == sorted(told)
+
+
+def test_words_and_exit_codes_are_the_same(docker_engine: DockerEngine, app_id: str) -> None:
+    """What comes after the command is handed on as it is, arguments of the component too."""
+    cfg = f"labels=of-test:{app_id},env=A:1;B:2"
+    words = ["torchx", "run", "-s", "docker", "-cfg", cfg, "--workspace", "", "--json", "utils.sh"]
+
+    answer = airflow(*words, "--image", BUSYBOX, "--", "sh", "-c", "echo $A$B --help; exit 4")
+    for row in docker_engine.rows({"of-test": app_id}):
+        docker_engine.remove(row.id)
+
+    assert 1 == answer.code, answer
+    told = json.loads(answer.output)
+    assert "FAILED" == told["state"]
+    assert "sh/0 12 --help\n" in answer.errors
+
+
+def test_the_group_is_made_of_our_table() -> None:
+    """Each command with each of its arguments, as Airflow's parser takes them."""
+    from airflow.cli.cli_config import GroupCommand
+
+    (group,) = get_commands()
+
+    assert isinstance(group, GroupCommand)
+    assert "torchx" == group.name
+    made = {one.name: [arg.flags for arg in one.args] for one in group.subcommands}
+    assert {one.name: [arg.flags for arg in one.arguments] for one in COMMANDS} == made
