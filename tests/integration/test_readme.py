@@ -14,6 +14,7 @@ import pytest
 
 from airflow_torchx.core.options import Opts
 from tests.conftest import BUSYBOX, require_docker
+from tests.integration.uv_project import BASE
 
 # The demo makes workspace images.
 pytestmark = pytest.mark.xdist_group("images")
@@ -23,6 +24,7 @@ README: Final = (ROOT / "README.md").read_text()
 BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SHELL: Final = [text.strip() for language, text in BLOCKS if language == "sh"]
 PYTHON: Final = [text for language, text in BLOCKS if language == "python"]
+PYTORCH: Final = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
 #: The command that runs these tests cannot be run by them.
 TESTS: Final = "make test"
 #: Need a project and a registry, or a database: `test_container_image` and `test_connections` have
@@ -36,18 +38,23 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert TESTS in (ROOT / ".ci/run").read_text()
 
 
+#: Where `pip install` puts our command.
+BIN: Final = str(Path(sys.executable).parent)
+
+
 @pytest.mark.docker
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "block", [block for block in SHELL if block != TESTS and not block.startswith(ELSEWHERE)]
 )
 def test_shell_blocks_run(block: str) -> None:
-    """As they stand, from the root of a checkout."""
+    """From the root of a checkout, with the image of the tests."""
     require_docker().close()
 
-    command = ["bash", "-euc", block]
+    command = ["bash", "-euc", block.replace(PYTORCH, BASE)]
+    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
 
-    ran = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    ran = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
