@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +15,7 @@ from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow_torchx.core.torchxconfig import TorchXConfig
     from airflow_torchx.specs import AppDef
@@ -61,7 +60,6 @@ def requested(args: Namespace, config: TorchXConfig) -> Request:
     if not component:
         fix = "Name one, like dist.ddp, or set it in .torchxconfig: [cli:run] component = dist.ddp."
         raise UsageError("no component is given.", fix=fix)
-    _refuse_twice(words)
     scheduler = args.scheduler or defaults.get("scheduler") or SCHEDULERS[0]
     options, unknown = _options(args.scheduler_args or "", config.scheduler(_known(scheduler)))
     workspace = defaults.get("workspace") if args.workspace is None else args.workspace
@@ -97,17 +95,6 @@ def _known(scheduler: str) -> str:
         what = f"there is no scheduler {scheduler!r} here, which .torchxconfig names."
         raise UsageError(what, fix=f"{suggest(scheduler, SCHEDULERS).capitalize()}.")
     return scheduler
-
-
-def _refuse_twice(words: Sequence[str]) -> None:
-    """Refuse an option of the component that is given twice, as TorchX does."""
-    own = words[: words.index("--")] if "--" in words else words
-    counts = Counter(word for word in own if word.startswith("-") and word != "-")
-    twice = [word for word, count in counts.items() if count > 1]
-    if twice:
-        what = f"given more than once: {', '.join(twice)}."
-        fix = "Give each once. What is meant for your own program goes after a --."
-        raise UsageError(what, fix=fix)
 
 
 def _options(written: str, config: Mapping[str, str]) -> tuple[Opts, tuple[str, ...]]:

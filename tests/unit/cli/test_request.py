@@ -71,7 +71,6 @@ def test_the_command_line_wins_over_the_configuration() -> None:
     [
         ([], ["no component", "dist.ddp", ".torchxconfig"]),
         (["--", "--script", "x"], ["no component"]),
-        (["dist.ddp", "--script", "a", "--script", "b"], ["more than once: --script"]),
         (["-cfg", "x", "dist.ddp"], ["-cfg is no list of KEY=VALUE", "runopts"]),
         (["-cfg", "nework=x", "dist.ddp"], ["nework", "'network'", "runopts"]),
         (["-cfg", "env=A,init=maybe,nework=x", "dist.ddp"], ["env=KEY:VALUE", "init", "nework"]),
@@ -89,13 +88,6 @@ def test_an_unknown_scheduler_in_the_configuration_is_an_error() -> None:
     """`argparse` looks at the command line only."""
     with pytest.raises(UsageError, match=r"'kubernetes'.*\n.*docker"):
         asked("dist.ddp", cli__run={"scheduler": "kubernetes"})
-
-
-def test_a_program_may_take_an_option_twice() -> None:
-    """What comes after a separator is not the component's."""
-    words = ("--m", "x", "--", "-v", "-v")
-
-    assert words == asked("dist.ddp", *words).words
 
 
 def test_defaults_of_a_component() -> None:
