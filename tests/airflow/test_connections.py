@@ -163,7 +163,7 @@ def test_test(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> No
     ("registries", "expected"),
     [
         (["right", "wrong"], r"does not take the login of 'tester': .*nauthorized"),
-        (["nowhere"], r"The conn_id `nowhere` isn't defined"),
+        (["nowhere"], r"connection 'nowhere': there is none of this id"),
         (["gpus"], r"connection 'gpus': its type is 'torchx_docker'; choose a connection of type"),
     ],
 )
