@@ -40,7 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield
-    items.sort(key=lambda item: _group(item) not in _LANES)
+    # What is short comes last, so that the workers end together.
+    items.sort(key=lambda item: (_group(item) not in _LANES, "/unit/" in item.nodeid))
 
 
 def _group(item: pytest.Item) -> str:
