@@ -175,7 +175,10 @@ def test_scheduled_retraining(example: Example) -> None:
 
 
 def test_sensor_gated_pipeline(example: Example, docker_engine: DockerEngine) -> None:
-    """The second DAG works with the app while it runs, sees it end, and takes it away."""
+    """The second DAG works with the app while it runs, sees it end, and takes it away.
+
+    Without an app it fails, and is no success for want of a failure.
+    """
     first = "sensor_gated_launch"
     run_id = example.run("sensor_gated_pipeline", first=first, conf={"epochs": 2})
     (gated,) = example.stack.get("dags/sensor_gated_pipeline/dagRuns")["dag_runs"]
@@ -189,6 +192,12 @@ def test_sensor_gated_pipeline(example: Example, docker_engine: DockerEngine) ->
     assert line
     assert "SUCCEEDED" == done["state"]
     assert () == docker_engine.rows({labels.DAG_ID: first})
+
+    conf = {"app_handle": "local_docker://torchx/nothing-here"}
+    example.stack.trigger("sensor_gated_pipeline", "without", conf)
+    dag_ids = {"sensor_gated_pipeline"}
+    ended = until(lambda: _ended(example.stack, dag_ids), "no app", tick_s=_ASKING_S)
+    assert {"success", "failed"} == ended
 
 
 def test_hyperparameter_sweep(example: Example) -> None:
