@@ -12,12 +12,13 @@ from airflow_torchx.core.tree import Entry
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from airflow_torchx.parallel import Stopped
 from airflow_torchx.progress import counted, size
+from airflow_torchx.workspace import manifests
 from airflow_torchx.workspace.context import tar_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_torchx.core.images import ImageDetail
+    from airflow_torchx.core.images import ImageDetail, ImageRow
     from airflow_torchx.engine import Engine
     from airflow_torchx.progress import Report
 
@@ -68,19 +69,24 @@ class Layers:
             return False
         depth = core.depth_of(last) + 1
         with self._prepared(last.id, recipe.labels(depth)) as container_id:
-            try:
-                before = self.engine.read_file(
-                    container_id, f"/{core.MANIFEST}", _MAX_MANIFEST_BYTES
-                )
-            except (EngineNotFoundError, ValueError):
-                return False
-            changed = core.changes(before, recipe.entries)
+            before = self._manifest_of(last, recipe, container_id)
+            changed = None if before is None else core.changes(before, recipe.entries)
             if changed is None or not core.is_small(changed, recipe):
                 return False
             what = counted(len(changed), "changed file")
             self.report.step(f"adding {what} to the last workspace image")
             self._fill(container_id, recipe, base, changed)
         return True
+
+    def _manifest_of(self, image: ImageRow, recipe: core.Recipe, container_id: str) -> bytes | None:
+        """Return the manifest of the workspace's last image, of which this is a container."""
+        known = manifests.remembered(recipe.workspace_id)
+        if known and recipe.is_manifest_of(known, image.labels[labels.WORKSPACE_KEY]):
+            return known
+        try:
+            return self.engine.read_file(container_id, f"/{core.MANIFEST}", _MAX_MANIFEST_BYTES)
+        except (EngineNotFoundError, ValueError):
+            return None
 
     def _fill(
         self,
@@ -100,13 +106,14 @@ class Layers:
                 raise Stopped
             self.report.move("sending files", done, total)
 
+        manifest = core.manifest(recipe.entries)
         root = () if base.working_dir.strip("/") else (Entry(path="", kind="dir", mode=0o755),)
         files = tar_stream(
             (*root, *entries),
             prefix=recipe.directory.strip("/"),
             uid=uid,
             gid=gid,
-            extra={core.MANIFEST: core.manifest(recipe.entries)},
+            extra={core.MANIFEST: manifest},
             on_bytes=moved,
         )
         self.engine.images.put_files(container_id, files)
@@ -114,6 +121,7 @@ class Layers:
         # Somebody who does not share our locks may have been faster, and would lose the name.
         if self.engine.find_image(tag) is None:
             self.engine.images.commit(container_id, tag, recipe.directory)
+        manifests.remember(recipe.workspace_id, manifest)
 
     def _owner(self, container_id: str, base: ImageDetail) -> tuple[int, int]:
         if not base.user:

@@ -120,6 +120,17 @@ def test_labels_tell_which_workspace_which_files_and_how_deep() -> None:
     assert "3" == told[labels.WORKSPACE_DEPTH]
 
 
+def test_a_manifest_is_known_by_the_key_of_its_image() -> None:
+    """One of other files is not, nor what is none."""
+    recipe, other = replace(RECIPE, entries=(A, LINK)), replace(RECIPE, entries=(A, B))
+    manifest = workspace.manifest(recipe.entries)
+
+    assert other.is_manifest_of(manifest, recipe.key)
+    assert not other.is_manifest_of(manifest, other.key)
+    assert not replace(other, base_id="sha256:2").is_manifest_of(manifest, recipe.key)
+    assert not other.is_manifest_of(b"[]", recipe.key)
+
+
 def test_changes_are_what_is_new_or_different() -> None:
     """The manifest of the last image tells."""
     before = workspace.manifest((A, LINK, PKG))
