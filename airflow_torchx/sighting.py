@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_torchx.core.state import replicas_of
 from airflow_torchx.errors import AirflowTorchXError, EngineError
 from airflow_torchx.hooks import TorchXDockerHook
 
@@ -67,6 +66,8 @@ def missed(message: str) -> AppMissedError:
 
 def told(app: DescribeAppResponse, handle: str) -> dict[str, Any]:
     """Return what the task returns of an app that is there."""
+    from airflow_torchx.core.state import replicas_of
+
     replicas = [
         {"role": r.role, "id": r.id, "state": r.state.name, "exit_code": r.exit_code}
         for r in replicas_of(app)

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_torchx import jobs
 from airflow_torchx.app_endings import Endings
 from airflow_torchx.app_wait import PATIENCE_S, Alarms, AppWait
-from airflow_torchx.core.gate import Condition
+from airflow_torchx.core.condition import Condition
 from airflow_torchx.core.kill import may_stop
 from airflow_torchx.core.verdict import Wish
 from airflow_torchx.core.whereabouts import whereabouts

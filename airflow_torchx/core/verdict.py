@@ -10,7 +10,7 @@ from airflow_torchx.core.report import cause, replica_name
 from airflow_torchx.core.state import Fail, Finish, Wait, first_failure, next_step
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.gate import Condition
+    from airflow_torchx.core.condition import Condition
     from airflow_torchx.specs import DescribeAppResponse
 
 #: ``reached``: what was waited for holds. ``failed``: it cannot hold any more. ``gone``: nothing of

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_torchx import app_wait, jobs
 from airflow_torchx.app_wait import Alarms, AppWait
-from airflow_torchx.core.gate import Condition
+from airflow_torchx.core.condition import Condition
 from airflow_torchx.core.verdict import Wish
 from airflow_torchx.errors import EngineError
 from airflow_torchx.testing import FakeEngine, Program

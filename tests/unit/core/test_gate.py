@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_torchx.core.gate import Condition, Missed, NotYet, Reached, passed
+from airflow_torchx.core.condition import Condition
+from airflow_torchx.core.gate import Missed, NotYet, Reached, passed
 from airflow_torchx.core.state import FAILURE_POLICY, app_state
 from airflow_torchx.errors import ConditionError
 from airflow_torchx.specs import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_torchx.core.gate import Condition
+from airflow_torchx.core.condition import Condition
 from airflow_torchx.core.state import FAILURE_POLICY, Fail, app_state
 from airflow_torchx.core.verdict import Wish, told, verdict
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, Role, RoleStatus
