@@ -7,6 +7,7 @@ import errno
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 from http import HTTPStatus
@@ -45,6 +46,21 @@ _REFUSALS: Final[dict[int, _Refusal]] = {
     ),
 }
 _REFUSED: Final = _Refusal(EngineError, "See the daemon's own log, like `journalctl -u docker`.")
+
+
+#: What to do about words of the Engine, or of what it runs, that have no status of their own.
+_TOLD: Final = (
+    (full_disk.WORDS, full_disk.ADVICE),
+    (
+        "could not select device driver",
+        "Ask for no GPUs, or install a GPU runtime there, like NVIDIA's container toolkit.",
+    ),
+    (
+        "executable file not found|exec: .*no such file or directory",
+        "Give a program that is in the image as the entrypoint of the role.",
+    ),
+    ("port is already allocated", "Give another host port, or end what has it: `docker ps`."),
+)
 
 
 class _Cause(NamedTuple):
@@ -137,7 +153,8 @@ def translate(error: BaseException, what: str, url: str) -> EngineError:
     if response is not None:
         status = int(response.status_code)
         refusal, why = _REFUSALS.get(status, _REFUSED), _explanation(response)
-        fix = full_disk.ADVICE if full_disk.is_told(why) else refusal.fix
+        told = (advice for words, advice in _TOLD if re.search(words, why))
+        fix = next(told, refusal.fix)
         return refusal.error(f"cannot {what}: {why}", fix=fix, status=status)
     chain = list(_chain(error))
     for cause in _CAUSES:

@@ -75,6 +75,23 @@ def test_words(body: bytes, expected: str) -> None:
     assert expected == translate(api_error(500, body), "x", URL).what
 
 
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ('could not select device driver "" with capabilities: [[gpu]]', "no GPUs"),
+        ('exec: "nosuch": executable file not found in $PATH: unknown', "in the image"),
+        ('exec: "/no": stat /no: no such file or directory: unknown', "in the image"),
+        ("Bind for 0.0.0.0:80 failed: port is already allocated", "another host port"),
+    ],
+)
+def test_words_that_have_no_status(words: str, advice: str) -> None:
+    """Of programs that the Engine runs: the error says what to do about them."""
+    error = translate(api_error(500, json.dumps({"message": words}).encode()), "start", URL)
+
+    assert words in error.what
+    assert advice in error.fix
+
+
 def test_full_disk() -> None:
     """The Engine has no status for it, and for this one its own log is no help."""
     body = b'{"message": "write /workspace/a: no space left on device"}'
