@@ -191,7 +191,7 @@ class GangLog(ABC):
             for line in log:
                 self._put(_Line(replica, line.text))
         except AirflowTorchXError as why:
-            self._put(_Line(replica, f"(its log cannot be read: {why.args[0]})"))
+            self._put(_Line(replica, f"(its log cannot be read: {why.what})"))
 
     def _put(self, line: _Line) -> None:
         while not self._aborted.is_set():

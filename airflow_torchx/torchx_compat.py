@@ -126,7 +126,9 @@ def _ensure_installed(why: str) -> None:
 
 def _is_a(value: object, kind: str) -> bool:
     # Whoever holds such an object has imported its module.
-    return isinstance(value, getattr(sys.modules.get(_API), kind, ()))
+    wanted = getattr(sys.modules.get(_API), kind, None)
+    # By its type: what only pretends to be such an object has none of its fields.
+    return isinstance(wanted, type) and issubclass(type(value), wanted)
 
 
 def _role(path: str, role: object, problems: list[Problem]) -> object:
@@ -176,6 +178,11 @@ def _record(path: str, value: object, kind: str, problems: list[Problem]) -> dic
 
 
 def _is_default(field: dataclasses.Field[Any], item: object) -> bool:
+    default = field.default
     if field.default_factory is not dataclasses.MISSING:
-        return bool(item == field.default_factory())
-    return field.default is not dataclasses.MISSING and bool(item == field.default)
+        default = field.default_factory()
+    try:
+        return bool(item == default)
+    except (TypeError, ValueError):
+        # An array has no truth of its own, and is no default.
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 import uuid
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 #: The image of the tests; `make images` makes it.
 BUSYBOX: Final = "airflow-torchx/busybox:local"
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # In the background of a shell it is ignored, also by what the tests start to interrupt it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Lanes, where several workers run the tests; all tests of one are run by one worker, and first, as
 #: they take longest. One kills an Airflow of its own. The other makes workspace images, and a test

@@ -185,6 +185,9 @@ COMMANDS: Final = (
         "builtins",
         "show the components, or one of them",
         "listings:builtins",
-        (_argument("--print", metavar="COMPONENT", help="how this one is called"),),
+        (
+            _argument("component", nargs="?", metavar="COMPONENT", help="how this one is called"),
+            _argument("--print", metavar="COMPONENT", help="the same, as TorchX spells it"),
+        ),
     ),
 )

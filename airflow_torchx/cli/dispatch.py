@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import __version__
@@ -19,6 +21,8 @@ PROG: Final = "airflow-torchx"
 #: As shells have it for a process that a signal ended.
 _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
+#: What a stream says whose reader has gone, or whose disk is full.
+_UNWRITABLE: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _WRONG_COMMAND_LINE: Final = 2
 
 
@@ -32,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after a help text, or if `argparse` does not understand the words.
     """
     words = parser()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Whoever started us has closed it.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
     try:
         arguments = words.parse_args(argv)
     except SystemExit:
@@ -57,11 +65,13 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
     prepare(getattr(arguments, "log_level", None) or os.environ.get("LOGLEVEL") or "INFO")
     try:
         code = function_of(command)(arguments)
-    except BrokenPipeError:
-        _leave_quietly()
-        return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OSError as why:
+        if why.errno not in _UNWRITABLE:
+            raise
+        _leave_quietly()
+        return _BROKEN_PIPE
     except AirflowTorchXError as why:
         show_error(why)
         is_usage = isinstance(why, UsageError | ComponentError | ConditionError)
@@ -93,7 +103,12 @@ def parser() -> argparse.ArgumentParser:
     commands = words.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         one = commands.add_parser(
-            command.name, help=command.help, description=_sentence(command), epilog=command.epilog
+            command.name,
+            help=command.help,
+            description=_sentence(command),
+            epilog=command.epilog,
+            # Else an option of a component counts as ours, cut short.
+            allow_abbrev=False,
         )
         for argument in command.arguments:
             one.add_argument(*argument.flags, **argument.settings)
@@ -110,7 +125,7 @@ def _is_flushed() -> bool:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
+    except OSError:
         _leave_quietly()
         return False
     return True

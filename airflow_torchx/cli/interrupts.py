@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType, TracebackType
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: SIGHUP counts as long as there is half an app to undo; later the app goes on, as if detached.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
@@ -19,14 +23,34 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.noted: signal.Signals | None = None
+        self._answer: str | None = None
 
     def pending(self) -> bool:
         """Tell whether a signal came."""
         return self.noted is not None
 
+    def let_hang_up(self) -> None:
+        """Let SIGHUP end this process again."""
+        if signal.SIGHUP in self._before:
+            signal.signal(signal.SIGHUP, self._before.pop(signal.SIGHUP) or signal.SIG_DFL)
+
+    @property
+    def is_order(self) -> bool:
+        """Whether the last signal leaves no question: it was SIGTERM."""
+        return self.noted is signal.SIGTERM
+
     def forget(self) -> None:
         """Take the next signal for the first one."""
         self.noted = None
+
+    @contextlib.contextmanager
+    def answered(self, answer: str) -> Iterator[None]:
+        """Answer each signal with a line, and go on: what is done meanwhile is what it asks for."""
+        self._answer = answer
+        try:
+            yield
+        finally:
+            self._answer = None
 
     @property
     def exit_code(self) -> int:
@@ -49,6 +73,13 @@ class Interrupts:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - its signature
+        if self._answer is not None:
+            # Not by `sys.stderr`, in the middle of whose own work this may be.
+            os.write(2, f"\n{self._answer}\n".encode())
+            return
         if self.noted is not None:
+            # SIGTERM is no answer to the question that Ctrl-C brought: it asks for more.
+            if number == signal.SIGTERM:
+                self.noted = signal.SIGTERM
             raise KeyboardInterrupt
         self.noted = signal.Signals(number)

@@ -26,7 +26,7 @@ _EXAMPLE: Final = """\
 
 def runopts(args: Namespace) -> int:
     """Show the run options: how each is written, its default, and what it means."""
-    width = min(shutil.get_terminal_size().columns, 100)
+    width = max(40, min(shutil.get_terminal_size().columns, 100))
     answer(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
     for option in fields(Opts):
         answer(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
@@ -40,8 +40,8 @@ def builtins(args: Namespace) -> int:
     """Show the names of all components, or how one is called."""
     from airflow_torchx import components
 
-    if args.print:
-        answer(components.usage(args.print, components.get(args.print)).rstrip())
+    if name := args.component or args.print:
+        answer(components.usage(name, components.get(name)).rstrip())
         return 0
     for name in components.names():
         summary = (inspect.getdoc(components.get(name)) or "").partition("\n")[0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 _IDENTIFIER: Final = re.compile(
-    r"(?P<app>(?:\w+://[^/]*/)?[^/]+)(?:/(?P<role>[^/]+)(?:/(?P<ids>\d+(?:,\d+)*),?)?)?/?"
+    r"(?P<app>(?:\w+://[^/]*/)?[^/]+)(?:/(?P<role>[^/]+)(?:/(?P<ids>\d{1,9}(?:,\d{1,9})*),?)?)?/?"
 )
 #: A log that is followed ends with its app, whenever that is.
 _FOR_EVER_S: Final = float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ from airflow_torchx.components.literals import split_dict
 from airflow_torchx.core.option_text import read_options
 from airflow_torchx.core.options import Opts, snake_case
 from airflow_torchx.errors import InvalidAppError, UsageError
+from airflow_torchx.specs import MISSING, NONE
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -74,6 +76,21 @@ def app_of(request: Request, config: TorchXConfig) -> AppDef:
     """
     name = request.component
     return components.parse(name, request.words, defaults=config.component(name))
+
+
+def ensure_images(app: AppDef, component: str) -> None:
+    """Refuse an app without an image as long as somebody can say how to give one.
+
+    Raises:
+        UsageError: a role has none.
+    """
+    if all(role.image not in {"", MISSING, NONE} for role in app.roles):
+        return
+    if "image" in inspect.signature(components.get(component)).parameters:
+        fix = f"Give --image, or set image under [component:{component}] in .torchxconfig."
+    else:
+        fix = "It takes none here. In a DAG image= gives one; utils.sh runs a program of any image."
+    raise UsageError(f"component {component!r} has no image to run in.", fix=fix)
 
 
 def with_parent(app: AppDef, run_id: str | None) -> AppDef:

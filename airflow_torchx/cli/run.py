@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -9,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.interrupts import Interrupts
-from airflow_torchx.cli.request import PARENT_RUN_ID, app_of, requested, wants_help, with_parent
+from airflow_torchx.cli.request import (
+    PARENT_RUN_ID,
+    app_of,
+    ensure_images,
+    requested,
+    wants_help,
+    with_parent,
+)
 from airflow_torchx.cli.screen import answer, paint_states, say, show_error, warn
 from airflow_torchx.cli.watching import follow
 from airflow_torchx.core.plan_text import secret_values, shown, shown_app, shown_options
@@ -20,7 +28,7 @@ from airflow_torchx.core.workspace import with_workspace
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
 from airflow_torchx.parallel import Stopped
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppState
+from airflow_torchx.specs import AppState, is_terminal
 from airflow_torchx.task_run import failure
 
 if TYPE_CHECKING:
@@ -49,8 +57,13 @@ def run(args: Namespace) -> int:
         raise UsageError("--detach does not wait.", fix="Leave out --wait and --log, or --detach.")
     for name in request.unknown:
         warn(f"there is no run option {name!r}, which .torchxconfig sets: left out")
-    app = with_parent(app_of(request, config), args.parent_run_id or os.environ.get(PARENT_RUN_ID))
-    app = with_workspace(app, _workspace(request.workspace))
+    # Before the component's own code, which may go to another folder, or print.
+    workspace = _workspace(request.workspace)
+    with contextlib.redirect_stdout(sys.stderr):
+        app = app_of(request, config)
+    ensure_images(app, request.component)
+    app = with_parent(app, args.parent_run_id or os.environ.get(PARENT_RUN_ID))
+    app = with_workspace(app, workspace)
     try:
         with DockerScheduler(DEFAULT_SESSION) as scheduler:
             if args.dryrun:
@@ -70,12 +83,12 @@ def read_config() -> TorchXConfig:
         UsageError: one cannot be read, or TORCHXCONFIG names none.
     """
     files = []
-    for place in places(os.environ, str(Path("~").expanduser()), str(Path.cwd())):
+    for place in places(os.environ, os.path.expanduser("~"), os.curdir):  # noqa: PTH111 - no error without a home
         path = Path(place)
         if not path.is_file() and VARIABLE not in os.environ:
             continue
         try:
-            files.append((place, path.read_text()))
+            files.append((place, path.read_text("utf-8-sig")))
         except (OSError, UnicodeDecodeError) as why:
             what = f"{place} cannot be read: {getattr(why, 'strerror', None) or why}."
             raise UsageError(what, fix=f"Mend it, or let {VARIABLE} name another file.") from None
@@ -90,7 +103,10 @@ def _workspace(wanted: str | None) -> str:
     """
     if wanted is not None:
         return wanted
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder is gone.", fix="Go to another one.") from None
     if here == here.parent:
         raise UsageError(f"{here} is no workspace.", fix=_BY_DEFAULT)
     return str(here) if any(here.iterdir()) else ""
@@ -117,10 +133,13 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
         except LaunchInterruptedError as why:
             show_error(why)
             return interrupts.exit_code
+        except KeyboardInterrupt:
+            say("told to stop twice before all was launched: what there was is undone")
+            return interrupts.exit_code
+        interrupts.let_hang_up()
         app_id = info.request.app_id
         if not args.json:
-            answer(info.request.handle)
-            sys.stdout.flush()
+            _tell_handle(info)
         if args.detach:
             say(_left(app_id).lstrip())
             ended = scheduler.describe(app_id)
@@ -128,13 +147,24 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
             try:
                 ended = follow(scheduler.engine, app_id, interrupts)
             except KeyboardInterrupt:
-                say(_left(app_id))
+                now = scheduler.describe(app_id)
+                say(_left(app_id) if now and not is_terminal(now.state) else _over(app_id))
                 return interrupts.exit_code
     if args.json:
         answer(json.dumps(_result(info, ended)))
     if args.detach or ended is None:
         return 0
     return _shown_end(scheduler, ended, info)
+
+
+def _tell_handle(info: AppDryRunInfo) -> None:
+    """Write the handle; where nobody takes it, say that the app is there."""
+    try:
+        answer(info.request.handle)
+        sys.stdout.flush()
+    except OSError:
+        say(_left(info.request.app_id).lstrip())
+        raise
 
 
 def _launched(
@@ -182,3 +212,7 @@ def _left(app_id: str) -> str:
         f"  airflow-torchx log -t {app_id}    shows its logs\n"
         f"  airflow-torchx cancel {app_id}    stops it"
     )
+
+
+def _over(app_id: str) -> str:
+    return f"\napp {app_id} has ended:\n  airflow-torchx status {app_id}    tells how"

@@ -25,6 +25,14 @@ _CODES: Final = {
 }
 #: Of replicas, in turn; red stays for what went wrong.
 _PREFIXES: Final = ("\033[36m", "\033[32m", "\033[33m", "\033[35m", "\033[34m", "\033[96m")
+_COLOURED: Final = re.compile(r"\033\[[\d;:]*m")
+#: Sequences that move, hide or retitle, and single control characters; tabs and colours stay.
+_WILD: Final = re.compile(
+    r"\033\[(?![\d;:]*m)[0-?]*[ -/]*[@-~]?"
+    r"|\033\][^\a\033]*(?:\a|\033\\)?"
+    r"|\033(?!\[)[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]"
+)
 _STATES: Final = {
     "SUCCEEDED": "green",
     "RUNNING": "cyan",
@@ -81,8 +89,20 @@ def show_error(why: AirflowTorchXError) -> None:
     say(f"{paint('error:', 'red', sys.stderr)} {why}")
 
 
+def tame(text: str, stream: IO[str]) -> str:
+    """Return a line that does to a terminal no more than colour it.
+
+    Somebody else wrote it, on a container or in a log. What is no terminal gets it as it is.
+    """
+    if not stream.isatty():
+        return text
+    kept = _WILD.sub("", text)
+    return f"{kept}{_RESET}" if _COLOURED.search(kept) else kept
+
+
 def table(rows: Sequence[Sequence[str]], titles: Sequence[str], stream: TextIO) -> str:
     """Return columns under their titles, as wide as they must be."""
+    rows = [[tame(cell, stream) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
 
     def line(cells: Iterable[str]) -> str:
@@ -114,7 +134,7 @@ class ReplicaLines:
     def write(self, name: str, lines: Iterable[str]) -> None:
         """Write lines of one replica."""
         prefix = self._prefixes[name]
-        self._stream.write("".join(f"{prefix}{line}\n" for line in lines))
+        self._stream.write("".join(f"{prefix}{tame(line, self._stream)}\n" for line in lines))
 
     def flush(self) -> None:
         """See that what was written arrives."""

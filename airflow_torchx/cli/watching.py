@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import task_run
 from airflow_torchx.cli.apps import stop
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from airflow_torchx.engine import Engine
     from airflow_torchx.gang_log import Cursors
     from airflow_torchx.specs import DescribeAppResponse
+
+
+_ANSWERS: Final = {"": True, "y": True, "yes": True, "n": False, "no": False}
 
 
 def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppResponse:
@@ -48,7 +51,8 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
                 interrupts.forget()
                 say(f"app {app_id} goes on")
                 continue
-            stop(engine, app)
+            with interrupts.answered(f"app {app_id} is being stopped already"):
+                stop(engine, app)
         # Nothing stops this one but a second signal: the app has ended.
         return task_run.watch(engine, app_id, after, lambda: False, ScreenLog)
 
@@ -64,9 +68,16 @@ def _is_to_be_cancelled(app_id: str, interrupts: Interrupts) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     question = paint(f"cancel app {app_id}?", "bold", sys.stderr)
-    sys.stderr.write(f"\n{question} [Y/n]  (Ctrl-C again leaves it running) ")
-    sys.stderr.flush()
-    written = sys.stdin.readline()
-    if not written:
-        raise KeyboardInterrupt
-    return written.strip().lower() not in {"n", "no"}
+    while True:
+        sys.stderr.write(f"\n{question} [Y/n]  (Ctrl-C again leaves it running) ")
+        sys.stderr.flush()
+        try:
+            written = sys.stdin.readline()
+        except KeyboardInterrupt:
+            if interrupts.is_order:
+                return True
+            raise
+        if not written:
+            raise KeyboardInterrupt
+        if (answer := written.strip().lower()) in _ANSWERS:
+            return _ANSWERS[answer]

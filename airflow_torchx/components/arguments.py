@@ -12,7 +12,12 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, get_args, get_origin
 
-from airflow_torchx.components.literals import UnsupportedTypeError, describe, read_literal
+from airflow_torchx.components.literals import (
+    UnsupportedTypeError,
+    describe,
+    plain_type,
+    read_literal,
+)
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs.suggest import nearest
 
@@ -71,6 +76,12 @@ def bind(
     return signature.bind(*positional, **keywords)
 
 
+#: What comes of an annotation that is a text, and no type.
+_UNREADABLE: Final = (
+    *(NameError, AttributeError, SyntaxError, TypeError, ValueError, LookupError, ArithmeticError),
+)
+
+
 def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature of a component: a command line can give all that has no default.
 
@@ -79,7 +90,7 @@ def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
     """
     try:
         signature = inspect.signature(function, eval_str=True)
-    except NameError as error:
+    except _UNREADABLE as error:
         what = f"the annotations of component {name!r} cannot be read: {error}."
         fix = "Import what they name at the top of its module, outside of TYPE_CHECKING."
         raise ComponentError(what, fix=fix) from error
@@ -128,7 +139,7 @@ def _read(
     mistakes = [_unknown(word, parameters) for word in unknown]
     given: dict[str, Any] = {}
     for parameter in parameters.values():
-        words = getattr(written, parameter.name, None) or _default_words(parameter, defaults)
+        words = vars(written).get(parameter.name) or _default_words(parameter, defaults)
         if words is not None:
             mistakes += _convert(parameter, words, given)
         elif parameter.default is _NO_DEFAULT:
@@ -168,8 +179,12 @@ def _convert(parameter: inspect.Parameter, words: list[str], given: dict[str, An
     except UnsupportedTypeError:
         return [f"--{parameter.name} cannot be given here: no text stands for a {annotation}"]
     except ValueError:
+        wanted = describe(annotation)
+        if get_origin(plain_type(annotation)) is dict:
+            # What should have been an environment may hold a secret.
+            return [f"--{parameter.name}: expected {wanted}, got something else"]
         shown = words if parameter.kind is _VAR else words[0]
-        return [f"--{parameter.name}: expected {describe(annotation)}, got {shown!r}"]
+        return [f"--{parameter.name}: expected {wanted}, got {shown!r}"]
     return []
 
 

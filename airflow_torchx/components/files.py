@@ -49,7 +49,9 @@ class blaming:  # noqa: N801 - reads as a verb in a with statement
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, AirflowTorchXError):
+        if error is None or isinstance(
+            error, KeyboardInterrupt | GeneratorExit | AirflowTorchXError
+        ):
             return
         line = self._line(error)
         where = f" ({self._file}, line {line})" if line else ""
@@ -139,8 +141,14 @@ def _component(name: str, found: Any) -> Callable[..., AnyApp]:  # noqa: ANN401 
     returned = annotations.get("return")
     shown = returned if isinstance(returned, str) else getattr(returned, "__name__", "")
     if not callable(build) or shown.rpartition(".")[2] != "AppDef":
-        what = f"{name!r} is no component: it does not say that it returns an AppDef."
-        raise ComponentError(what, fix="Annotate it: def name(...) -> AppDef, types included.")
+        what, form = f"{name!r} is no component: it", "def name(...) -> AppDef"
+        if not callable(found):
+            what += f" is {found!r:.50} and no function."
+        else:
+            what += " does not say that it returns an AppDef."
+        if inspect.isclass(found):
+            form = "def build(self) -> AppDef"
+        raise ComponentError(what, fix=f"Write it as {form}, types included.")
     return _built_by(found) if inspect.isclass(found) else found
 
 

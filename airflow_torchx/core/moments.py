@@ -27,8 +27,10 @@ def moment(text: str, now: datetime) -> datetime:
         if _AGO.fullmatch(text):
             parts = re.findall(r"(\d+)([smhd])", text)
             return now - timedelta(**{_UNITS[unit]: int(count) for count, unit in parts})
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
+        found.timestamp()  # raises for days that no clock can tell
     except (ValueError, OverflowError):
         what = f"{text!r} is no moment."
         fix = "Write how long ago, like 10m or 1h30m, or a date and time, like 2026-01-31T12:00."
         raise UsageError(what, fix=fix) from None
+    return found

@@ -62,8 +62,14 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
         counted = "1 line" if len(last_lines) == 1 else f"{len(last_lines)} lines"
         title = f"last {counted} of {replica_name(blamed)}:" if last_lines else ""
         parts += ["", title or f"{replica_name(blamed)} wrote nothing."]
-        parts += [f"  {line}" for line in last_lines]
+        parts += [f"  {_cut(line)}" for line in last_lines]
     return "\n".join(parts)
+
+
+def _cut(line: str) -> str:
+    """Return a line as far as anybody reads it in an error."""
+    rest = len(line) - _LINE_CHARACTERS
+    return f"{line[:_LINE_CHARACTERS]}… ({rest:,} more characters)" if rest > 0 else line
 
 
 def telling_lines(lines: Sequence[str]) -> list[str]:
@@ -82,6 +88,7 @@ def telling_lines(lines: Sequence[str]) -> list[str]:
     ]
 
 
+_LINE_CHARACTERS: Final = 2_000
 _TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
 _TRACEBACK: Final = "Traceback (most recent call last):"
 

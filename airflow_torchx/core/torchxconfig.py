@@ -62,7 +62,7 @@ class TorchXConfig:
                 parser.read_string(text, path)
                 read = {name: dict(parser.items(name)) for name in parser.sections()}
             except configparser.Error as why:
-                what = f"{path} cannot be read: {' '.join(str(why).split())}."
+                what = f"{path} cannot be read: {_told(why)}."
                 fix = "Sections are [like this], values key = value, and a % is written as %%."
                 raise UsageError(what, fix=fix) from None
             for name, values in read.items():
@@ -81,3 +81,20 @@ class TorchXConfig:
     def component(self, name: str) -> Mapping[str, str]:
         """Return a component's arguments, by parameter: ``[component:dist.ddp]``."""
         return self.sections.get(f"component:{name}", {})
+
+
+def _told(why: configparser.Error) -> str:
+    """Return what is wrong and where; never a value, which may be a secret."""
+    match why:
+        case configparser.MissingSectionHeaderError():
+            return f"line {why.lineno} stands in no section"
+        case configparser.ParsingError():
+            return f"line {why.errors[0][0]} is neither a section nor a value"
+        case configparser.DuplicateSectionError():
+            return f"section [{why.section}] is there twice, again in line {why.lineno}"
+        case configparser.DuplicateOptionError():
+            return f"{why.option} is there twice in [{why.section}], again in line {why.lineno}"
+        case configparser.InterpolationError():
+            return f"{why.option} in [{why.section}] has a % that means nothing"
+        case _:
+            return type(why).__name__

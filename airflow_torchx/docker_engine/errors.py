@@ -59,6 +59,7 @@ _TOLD: Final = (
         "executable file not found|exec: .*no such file or directory",
         "Give a program that is in the image as the entrypoint of the role.",
     ),
+    ("marked for removal", "Somebody is removing it."),
     ("port is already allocated", "Give another host port, or end what has it: `docker ps`."),
 )
 

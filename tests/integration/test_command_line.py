@@ -17,6 +17,7 @@ import pytest
 
 from airflow_torchx.cli import main
 from airflow_torchx.specs import app_id_of
+from tests.airflow.processes import until
 from tests.conftest import BUSYBOX
 from tests.integration.terminal import CTRL_C, CTRL_D, Terminal
 from tests.integration.uv_project import BASE
@@ -211,6 +212,30 @@ def test_a_dry_run_creates_nothing_and_shows_no_secret(
     assert [] == states()
 
 
+def test_a_component_that_prints_and_goes_elsewhere(
+    cli: Callable[..., tuple[int, str, str]],
+) -> None:
+    """Standard output is for the answer, and the workspace is the folder of the command."""
+    Path("sub").mkdir()
+    Path("train.sh").write_text("true")
+    Path("mine.py").write_text(
+        "import os\nfrom airflow_torchx.specs import AppDef, Role\n"
+        "def fn() -> AppDef:\n    print('noise')\n    os.chdir('sub')\n"
+        f"    return AppDef('a', [Role('r', '{BUSYBOX}', entrypoint='true')])\n"
+    )
+    here = Path.cwd()
+
+    code, plan, told = cli("run", "--dryrun", "mine.py:fn")
+
+    assert 0 == code, told
+    assert "noise" in told
+    assert "noise" not in plan
+    files = re.search(r"\((\d+) files", plan)
+    assert files is not None, plan
+    assert 1 < int(files[1])
+    assert here / "sub" == Path.cwd()
+
+
 def test_errors_are_one_block_and_usage_has_its_own_code(
     cli: Callable[..., tuple[int, str, str]],
     run_words: list[str],
@@ -289,6 +314,8 @@ def test_ctrl_c_asks_once_and_cancels(run_words: list[str], docker_engine: Docke
         terminal.wait_for("goes on")
         terminal.type(CTRL_C)
         terminal.wait_for("[Y/n]", times=2)
+        terminal.type("nope\n")
+        terminal.wait_for("[Y/n]", times=3)
         terminal.type("\n")
         code = terminal.end()
 
@@ -352,6 +379,54 @@ def test_without_a_terminal_a_signal_cancels(
     assert "bye" in told
     assert "CANCELLED" in told
     assert "\033[" not in told
+    assert ["exited"] * 2 == states()
+
+
+def test_another_ctrl_c_does_not_break_a_cancel_off(
+    run_words: list[str], states: Callable[[], list[str]]
+) -> None:
+    """It is answered, and the end is shown."""
+    deaf = LOOP.replace("exit 0", "")
+    words = [*run_words[:1], "--workspace", "", *run_words[1:], deaf]
+    with on_terminal(*words) as terminal:
+        terminal.wait_for("ready")
+        terminal.type(CTRL_C)
+        terminal.wait_for("[Y/n]")
+        terminal.type("y\n")
+        terminal.wait_for("stopping app")
+        terminal.type(CTRL_C)
+        terminal.wait_for("is being stopped already")
+        code = terminal.end()
+
+    assert 1 == code
+    assert "CANCELLED" in terminal.text
+    assert ["exited"] * 2 == states()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_launch_that_is_ended_leaves_nothing(
+    run_words: list[str], states: Callable[[], list[str]], number: signal.Signals
+) -> None:
+    """Also where the terminal goes away in the middle."""
+    words = [*CLI, *run_words[:1], "--workspace", "", *run_words[1:], "sleep 600"]
+    words[words.index("2")] = "12"
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        until(states, "a container", tick_s=0.01)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+
+    assert 128 + number == process.returncode, told
+    assert [] == states()
+
+
+def test_no_output_to_write_to(run_words: list[str], states: Callable[[], list[str]]) -> None:
+    """The app runs to its end; a list is no traceback."""
+    words = [*run_words[:1], "--workspace", "", *run_words[1:]]
+    command = ["bash", "-c", '"$@" >&- 2>&-; echo "$?"', "bash", *CLI, *words, "true"]
+
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    assert ("0\n", "") == (ran.stdout, ran.stderr)
     assert ["exited"] * 2 == states()
 
 

@@ -33,7 +33,6 @@ FILES: Final = 400
 FILE_BYTES: Final = 256 << 10
 #: Builds the image of a folder. When it has been asked some times whether to stop since a container
 #: of that build is there, it says so and waits for a line. As in Airflow, SIGTERM is an exception.
-#: Where the tests run in the background of a shell, SIGINT is ignored unless a program minds it.
 BUILD: Final = """
 import logging, signal, sys
 from airflow_torchx.core import labels
@@ -42,7 +41,6 @@ from airflow_torchx.specs import AppDef, Role, Workspace
 
 folder, base, workspace, asks = *sys.argv[1:4], int(sys.argv[4])
 logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
-signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 def should_stop():

@@ -30,9 +30,12 @@ def test_every_run_option_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_component_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """With what it does, and one of them with how it is called."""
     assert 0 == builtins(parser().parse_args(["builtins"]))
-    assert 0 == builtins(parser().parse_args(["builtins", "--print", "dist.ddp"]))
-
     told = capsys.readouterr().out
+    assert 0 == builtins(parser().parse_args(["builtins", "--print", "dist.ddp"]))
+    one = capsys.readouterr().out
+    assert 0 == builtins(parser().parse_args(["builtins", "dist.ddp"]))
+
+    assert one == capsys.readouterr().out
     assert [] == [name for name in components.names() if f"{name} " not in told]
-    assert "usage: dist.ddp" in told
-    assert "--script" in told
+    assert "usage: dist.ddp" in one
+    assert "--script" in one

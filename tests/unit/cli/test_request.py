@@ -7,7 +7,14 @@ import argparse
 import pytest
 
 from airflow_torchx.cli.dispatch import parser
-from airflow_torchx.cli.request import Request, app_of, requested, wants_help, with_parent
+from airflow_torchx.cli.request import (
+    Request,
+    app_of,
+    ensure_images,
+    requested,
+    wants_help,
+    with_parent,
+)
 from airflow_torchx.core.torchxconfig import TorchXConfig
 from airflow_torchx.errors import ComponentError, UsageError
 
@@ -130,6 +137,29 @@ def test_a_wrong_argument_of_a_component_is_its_error() -> None:
 def test_help_of_a_component(words: list[str], expected: bool) -> None:
     """``-h`` is the named resource, and the program may have a help of its own."""
     assert expected is wants_help(asked("dist.ddp", *words))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["utils.echo"], ["--image", "[component:utils.echo]"]),
+        (["utils.binary", "--entrypoint", "ls"], ["takes none here", "utils.sh"]),
+    ],
+)
+def test_an_app_without_an_image(words: list[str], told: list[str]) -> None:
+    """How it gets one is told."""
+    request = asked(*words)
+
+    with pytest.raises(UsageError, match="has no image") as caught:
+        ensure_images(app_of(request, TorchXConfig()), request.component)
+
+    assert [] == [text for text in told if text not in str(caught.value)]
+
+
+@pytest.mark.parametrize("option", ["--w", "--d", "--s"])
+def test_options_of_a_component_are_not_ours_cut_short(option: str) -> None:
+    """They stand behind its name."""
+    assert (option, "3") == asked("train.py:train", option, "3").words
 
 
 def test_the_run_that_it_belongs_to() -> None:

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from airflow_torchx.cli.screen import ReplicaLines, paint_states, table, wants_colour
+from airflow_torchx.cli.screen import ReplicaLines, paint_states, table, tame, wants_colour
 
 
 class Terminal(io.StringIO):
@@ -71,3 +71,28 @@ def test_columns_are_as_wide_as_they_must_be() -> None:
     assert "A       B\napp     SUCCEEDED\nlonger  FAILED" == table(rows, ("A", "B"), io.StringIO())
     assert "\033[31mFAILED\033[0m" in table(rows, ("A", "B"), Terminal())
     assert "NOT_FAILED" == paint_states("NOT_FAILED", Terminal())
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\tb", "a\tb"),
+        ("\033[31mred", "\033[31mred\033[0m"),
+        ("\033[?1049hx\033[2J", "x"),
+        ("\033]0;title\ax", "x"),
+        ("\033cx\x00\x9b", "x"),
+        ("two\nlines", "twolines"),
+    ],
+)
+def test_a_line_does_no_more_than_colour_a_terminal(text: str, expected: str) -> None:
+    """A file gets it as it is."""
+    assert expected == tame(text, Screen())
+    assert text == tame(text, io.StringIO())

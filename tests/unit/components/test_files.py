@@ -108,8 +108,8 @@ def test_file_is_read_anew(folder: Path) -> None:
         ("mine.py:trian", "there is no function 'trian' in mine.py", "Did you mean 'train'?"),
         ("mine.py:zzzzz", "there is no function 'zzzzz' in mine.py", "Correct the name."),
         ("mine.py:helper", "it does not say that it returns an AppDef", "-> AppDef"),
-        ("mine.py:LIMIT", "it does not say that it returns an AppDef", "-> AppDef"),
-        ("mine.py:Words", "it does not say that it returns an AppDef", "-> AppDef"),
+        ("mine.py:LIMIT", "it is 3 and no function", "-> AppDef"),
+        ("mine.py:Words", "it does not say that it returns an AppDef", "build(self) -> AppDef"),
     ],
 )
 def test_what_is_no_component(folder: Path, name: str, what: str, fix: str) -> None:

@@ -79,6 +79,14 @@ def test_one_line_is_one_line() -> None:
     assert "\nlast 1 line of trainer/0:\n  died" in failure_card(app(replica()), ["died"])
 
 
+def test_a_long_line_is_cut() -> None:
+    """An error is to be read."""
+    card = failure_card(app(replica(exit_code=1)), ["x" * 5_000_000])
+
+    assert len(card) < 3_000
+    assert "(4,998,000 more characters)" in card
+
+
 def test_a_replica_that_wrote_nothing() -> None:
     """A card without lines says that there are none."""
     assert failure_card(app(replica(exit_code=1)), []).endswith("\n\ntrainer/0 wrote nothing.")

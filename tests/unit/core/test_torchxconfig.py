@@ -70,10 +70,22 @@ def test_the_section_of_the_name_that_is_used_wins() -> None:
     assert ("a", "b") == tuple(config.scheduler(n)["user"] for n in ("docker", "local_docker"))
 
 
-@pytest.mark.parametrize("text", ["no section = 1", "[a]\nx", "[a]\nx = 100%"])
-def test_a_broken_file_is_told_by_its_path(text: str) -> None:
-    """With what the form is."""
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("TOKEN = sesame", "line 1 stands in no section"),
+        ("[a]\nTOKEN sesame", "line 2 is neither a section nor a value"),
+        ("[a]\nx = sesame%", "x in [a] has a %"),
+        ("[a]\nx = sesame%(y)s", "x in [a] has a %"),
+        ("[a]\nx = sesame\nx = sesame", "x is there twice in [a], again in line 3"),
+        ("[a]\nx = sesame\n[a]", "section [a] is there twice, again in line 3"),
+    ],
+)
+def test_a_broken_file_is_told_by_its_path(text: str, told: str) -> None:
+    """And where in it, with what the form is; no value is told, which may be a secret."""
     with pytest.raises(UsageError, match=r"/x/\.torchxconfig cannot be read") as caught:
         TorchXConfig.parse([("/x/.torchxconfig", text)])
 
+    assert told in str(caught.value)
     assert "key = value" in str(caught.value)
+    assert "sesame" not in str(caught.value)
