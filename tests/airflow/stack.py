@@ -11,6 +11,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 DAGS: Final = Path(__file__).with_name("dags")
 EXAMPLES: Final = Path(__file__).parents[2] / "dags"
 _LOCAL_SETTINGS: Final = Path(__file__).with_name("local_settings")
+#: Of a request that changes something.
+_TRIES: Final = 5
 _PARTS: Final = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
@@ -218,11 +221,24 @@ class Stack:
 
     def patch(self, path: str, body: dict[str, Any]) -> None:
         """Change something through the REST API."""
-        self._answer(self._http.patch(f"/api/v2/{path}", json=body))
+        self._write("PATCH", path, body)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Make something through the REST API."""
-        return self._answer(self._http.post(f"/api/v2/{path}", json=body))
+        return self._write("POST", path, body)
+
+    def _write(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Send a request; again, where the database was somebody else's just then.
+
+        SQLite refuses a transaction at once that has read before another one wrote, and Airflow
+        answers 500, as it does to a user, who tries again.
+        """
+        for _ in range(_TRIES - 1):
+            response = self._http.request(method, f"/api/v2/{path}", json=body)
+            if not (response.is_server_error and "Database error" in response.text):
+                return self._answer(response)
+            time.sleep(1)
+        return self._answer(self._http.request(method, f"/api/v2/{path}", json=body))
 
     def _component(self, name: str, *words: str) -> Component:
         return Component(name, words, self._env, self.home / f"{name}.log")
@@ -251,9 +267,11 @@ class Stack:
         assert not errors, errors
         return self._http.get(f"/api/v2/dags/{dag_id}").is_success
 
-    @staticmethod
-    def _answer(response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
-        assert response.is_success, f"{response.request.url}: {response.text}"
+    def _answer(self, response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
+        if not response.is_success:
+            # Of what fails in it, it says why only in its log.
+            log = self.api_server.text()[-8000:] if response.is_server_error else ""
+            raise AssertionError(f"{response.request.url}: {response.text}\n{log}")
         return response.json()
 
 
