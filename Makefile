@@ -2,7 +2,7 @@
 # (3.11 or newer), make, and a network that reaches a package index.
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench clean images engine postgres
+.PHONY: help demo test coverage check fmt bench clean images engine postgres
 
 BIN := .venv/bin
 # The base that `images` chose; and a home for what Airflow writes, never the user's own.
@@ -18,7 +18,10 @@ demo: images ## train with PyTorch in two containers, from an Airflow DAG
 	$(ENV) container/demo.sh
 
 test: check images postgres .venv-torchx/.installed .venv-torchx-0.7/.installed ## check, then run all tests against a real engine
-	$(ENV) $(BIN)/pytest --cov $(LANES)
+	$(ENV) $(BIN)/pytest $(LANES)
+
+coverage: images ## show which lines the tests run that need no server
+	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract
 
 check: .venv/.installed ## lint, formatting, types, layers
 	$(BIN)/ruff check

@@ -30,7 +30,7 @@ LINES: Final = 300
 # What should be gone is looked for this long before it counts as left.
 _PATIENCE_S: Final = 60.0
 # Between two questions to the API server, of each of many runs.
-_ASKING_S: Final = 0.5
+_ASKING_S: Final = 1.0
 
 
 class Stage:
