@@ -36,6 +36,5 @@ if ! new_enough "$FOLDER/bin/python" || ! "$FOLDER/bin/python" -m pip --version 
   echo '*' >"$FOLDER/.gitignore"
 fi
 export PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
-# Python compiles what it imports, a small part of all that an Airflow brings.
-step "Installing $* into $FOLDER" "$FOLDER/bin/python" -m pip install --no-compile "$@"
+step "Installing $* into $FOLDER" "$FOLDER/bin/python" -m pip install "$@"
 touch "$FOLDER/.installed"
