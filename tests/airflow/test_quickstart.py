@@ -37,7 +37,9 @@ def quickstart(home: Path, file: Path = QUICKSTART, **env: str) -> subprocess.Co
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_images_left")
 @pytest.mark.timeout(300)
-def test_quickstart(airflow_home: Path, tmp_path: Path, docker_engine: DockerEngine) -> None:
+def test_quickstart(
+    airflow_home: Path, tmp_path: Path, docker_engine: DockerEngine, app_id: str
+) -> None:
     """The demo trains, shows both replicas, the loss and the handle, and leaves nothing behind.
 
     The second run builds nothing; after an edit, the edited script trains.
@@ -45,6 +47,8 @@ def test_quickstart(airflow_home: Path, tmp_path: Path, docker_engine: DockerEng
     dags = tmp_path / "dags"
     shutil.copytree(QUICKSTART.parent, dags)
     script = dags / "workspace" / "train.py"
+    # Of the folder as it is, another test may have left the image.
+    script.write_text(f"{script.read_text()}# {app_id}\n")
 
     done = quickstart(airflow_home, dags / "quickstart.py")
     script.write_text(script.read_text().replace("default=10", "default=1"))
@@ -62,9 +66,9 @@ def test_quickstart(airflow_home: Path, tmp_path: Path, docker_engine: DockerEng
     told = re.fullmatch(r"loss +([\d.]+) -> ([\d.]+) in 10 epochs on 2 processes", loss)
     assert told
     assert float(told[1]) / 2 > float(told[2])
-    app_id = handle.removeprefix("handle  local_docker://torchx/")
-    assert app_id.startswith("quickstart-train-")
-    assert () == docker_engine.rows({labels.APP_ID: app_id})
+    ended = handle.removeprefix("handle  local_docker://torchx/")
+    assert ended.startswith("quickstart-train-")
+    assert () == docker_engine.rows({labels.APP_ID: ended})
 
     assert "built workspace image airflow-torchx/workspace:" in screen
     assert "built workspace image airflow-torchx/workspace:" in edited
