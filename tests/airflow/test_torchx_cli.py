@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -115,6 +116,21 @@ def test_our_verbs_are_for_what_it_launches_too(
     assert AppState.CANCELLED is ended.state
     # It knows no such state, and tells how the processes ended.
     assert "FAILED" in run(torchx, "status", launched)
+
+
+def test_our_command_line_is_for_what_it_launches_too(launched: str) -> None:
+    """With its words."""
+
+    def ours(*words: str) -> str:
+        command = [sys.executable, "-W", "ignore", "-m", "airflow_torchx.cli", *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert launched in ours("list")
+    assert "RUNNING" in ours("status", launched)
+    assert "sh/1 hello from 1" in ours("log", f"{launched}/sh/1")
+    assert "CANCELLED" in ours("cancel", launched)
+    assert "CANCELLED" in ours("describe", launched)
 
 
 def run(torchx: str, *words: str) -> str:
