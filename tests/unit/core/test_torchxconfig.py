@@ -31,14 +31,14 @@ memMB = 512
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({}, ("/home/me/.torchxconfig", "/work/.torchxconfig")),
+        ({}, ("/home/me/.torchxconfig", "/code/.torchxconfig")),
         ({"TORCHXCONFIG": "/etc/mine"}, ("/etc/mine",)),
         ({"TORCHXCONFIG": ""}, ()),
     ],
 )
 def test_places(environ: dict[str, str], expected: tuple[str, ...]) -> None:
     """The user's own goes before the folder's, and TORCHXCONFIG takes the place of both."""
-    assert expected == places(environ, "/home/me", "/work")
+    assert expected == places(environ, "/home/me", "/code")
 
 
 def test_a_file_counts_once_at_home() -> None:
