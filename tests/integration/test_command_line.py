@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -403,16 +404,37 @@ def test_another_ctrl_c_does_not_break_a_cancel_off(
     assert ["exited"] * 2 == states()
 
 
+def test_sigterm_is_no_answer_to_the_question(
+    run_words: list[str], states: Callable[[], list[str]]
+) -> None:
+    """It cancels the app, as it does where nothing was asked."""
+    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
+    with on_terminal(*words) as terminal:
+        terminal.wait_for("ready")
+        terminal.type(CTRL_C)
+        terminal.wait_for("leaves it running) ")
+        terminal.process.send_signal(signal.SIGTERM)
+        code = terminal.end()
+
+    assert 1 == code
+    assert "CANCELLED" in terminal.text
+    assert ["exited"] * 2 == states()
+
+
+@pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_launch_that_is_ended_leaves_nothing(
-    run_words: list[str], states: Callable[[], list[str]], number: signal.Signals
+    run_words: list[str], states: Callable[[], list[str]], number: signal.Signals, times: int
 ) -> None:
-    """Also where the terminal goes away in the middle."""
+    """Also where the terminal goes away in the middle, and by somebody who is in a hurry."""
     words = [*CLI, *run_words[:1], "--workspace", "", *run_words[1:], "sleep 600"]
     words[words.index("2")] = "12"
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         until(states, "a container", tick_s=0.01)
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            # Two at once are one.
+            time.sleep(0.05)
         _, told = process.communicate(timeout=60)
 
     assert 128 + number == process.returncode, told
