@@ -18,12 +18,15 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """Notes the first signal, for who works to look at; the second one is a KeyboardInterrupt.
 
+    But a SIGTERM that is the second one is noted too: it is an order, after what may be a slip.
+
     A context manager: leaving it restores what handled the signals before.
     """
 
     def __init__(self) -> None:
         self.noted: signal.Signals | None = None
         self._answer: str | None = None
+        self._asks = False
 
     def pending(self) -> bool:
         """Tell whether a signal came."""
@@ -40,8 +43,24 @@ class Interrupts:
         return self.noted is signal.SIGTERM
 
     def forget(self) -> None:
-        """Take the next signal for the first one."""
-        self.noted = None
+        """Take the next signal for the first one, unless the last one was an order."""
+        if not self.is_order:
+            self.noted = None
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Have SIGTERM, too, end the wait for an answer, by a KeyboardInterrupt.
+
+        Raises:
+            KeyboardInterrupt: SIGTERM came before there was a question.
+        """
+        self._asks = True
+        try:
+            if self.is_order:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._asks = False
 
     @contextlib.contextmanager
     def answered(self, answer: str) -> Iterator[None]:
@@ -77,9 +96,11 @@ class Interrupts:
             # Not by `sys.stderr`, in the middle of whose own work this may be.
             os.write(2, f"\n{self._answer}\n".encode())
             return
-        if self.noted is not None:
-            # SIGTERM is no answer to the question that Ctrl-C brought: it asks for more.
-            if number == signal.SIGTERM:
-                self.noted = signal.SIGTERM
+        if self.noted is None:
+            self.noted = signal.Signals(number)
+            return
+        asks_for_more = number == signal.SIGTERM and not self.is_order
+        if asks_for_more:
+            self.noted = signal.SIGTERM
+        if self._asks or not asks_for_more:
             raise KeyboardInterrupt
-        self.noted = signal.Signals(number)

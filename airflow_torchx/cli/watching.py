@@ -67,16 +67,26 @@ def _is_to_be_cancelled(app_id: str, interrupts: Interrupts) -> bool:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
-    question = paint(f"cancel app {app_id}?", "bold", sys.stderr)
+    try:
+        with interrupts.asking():
+            return _answer(f"cancel app {app_id}?")
+    except KeyboardInterrupt:
+        if interrupts.is_order:
+            return True
+        raise
+
+
+def _answer(question: str) -> bool:
+    """Ask until there is an answer.
+
+    Raises:
+        KeyboardInterrupt: the input has ended.
+    """
+    painted = paint(question, "bold", sys.stderr)
     while True:
-        sys.stderr.write(f"\n{question} [Y/n]  (Ctrl-C again leaves it running) ")
+        sys.stderr.write(f"\n{painted} [Y/n]  (Ctrl-C again leaves it running) ")
         sys.stderr.flush()
-        try:
-            written = sys.stdin.readline()
-        except KeyboardInterrupt:
-            if interrupts.is_order:
-                return True
-            raise
+        written = sys.stdin.readline()
         if not written:
             raise KeyboardInterrupt
         if (answer := written.strip().lower()) in _ANSWERS:

@@ -99,7 +99,11 @@ def cause(replica: ReplicaStatus) -> str:
         return f"killed, out of memory (exit code {replica.exit_code}); raise resource.memMB"
     if replica.exit_code is None:
         return replica.error or "it has no exit code"
-    signalled = f" ({replica.signal})" if replica.signal else ""
+    signal = replica.signal
+    if signal == "SIGKILL":
+        # A daemon may miss the kernel's notice about a container that is gone at once.
+        signal += "; if nobody killed it, it was out of memory"
+    signalled = f" ({signal})" if signal else ""
     told = f": {replica.error}" if replica.error else ""
     return f"exit code {replica.exit_code}{signalled}{told}"
 

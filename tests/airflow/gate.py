@@ -239,8 +239,9 @@ class _Passage:
         hold = self._gate.arrives(kind, target, self._pid)
         if hold and hold.side is Side.BEFORE:
             hold.catch()
-            if self._client_has_left():
-                raise ConnectionResetError
+        # A kill must not depend on which of the client's last requests were carried before it.
+        if self._client_has_left():
+            raise ConnectionResetError
         self._unanswered = kind, hold if hold and hold.side is Side.AFTER else None
         self._daemon.sendall(head)
         for piece in _body(head, incoming):

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from airflow_torchx.errors import OutOfMemoryError
 from tests.airflow.apps import DEAF, FOREVER, both_modes, shell
+from tests.contract.script import EATS_MEMORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ def test_fail_on_exit_code(one_task: OneTask) -> None:
 
 def test_out_of_memory(one_task: OneTask) -> None:
     """It is an error of its own, so that a retry policy can tell it from others."""
-    ended = one_task.run(app=shell("tail /dev/zero", replicas=1))
+    ended = one_task.run(app=shell(EATS_MEMORY, replicas=1))
 
     assert isinstance(ended.error, OutOfMemoryError)
     assert "raise resource.memMB" in str(ended.error)

@@ -25,6 +25,7 @@ from airflow_torchx.schedulers.docker_scheduler import (
 )
 from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role
 from tests.conftest import BUSYBOX
+from tests.contract.script import EATS_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,7 +334,7 @@ def test_running_out_of_memory_is_told(
     scheduler: DockerScheduler, gang: Callable[..., AppDef]
 ) -> None:
     """Exit code 137 alone would be a riddle."""
-    app = scheduler.submit(gang("tail /dev/zero", 1, resource=Resource(cpu=-1, gpu=-1, memMB=16)))
+    app = scheduler.submit(gang(EATS_MEMORY, 1, resource=Resource(cpu=-1, gpu=-1, memMB=16)))
 
     replica = replicas_of(scheduler.wait(app, timeout_s=60))[0]
 
