@@ -122,12 +122,13 @@ class Run:
             until(lambda: self._gate.answered(hold.kind) >= hold.nth - 1, f"{self.name}: {hold}")
         elif point is Point.SUCCEEDED:
             # The run too: a clear in between is lost on Airflow.
-            until(self._has_succeeded, f"{self.name}: success", tick_s=_ASKING_S)
+            until(self._has_succeeded, f"{self.name}: success")
         return hold
 
     def strike(self, blow: Blow, hold: Hold | None) -> None:
         """Do to this run what a blow does that does not hit all runs."""
-        pid = hold.wait() if hold else self.task.details()["pid"]
+        pid = hold.wait() if hold else self.task.now().pid
+        assert pid is not None
         if blow is Blow.TASK:
             kill(pid)
         elif blow is Blow.SUPERVISOR:
@@ -148,11 +149,10 @@ class Run:
         """Wait until the task tries again, and has gone as far as it goes by itself."""
 
         def goes_on() -> bool:
-            details = self.task.details()
-            is_on = details["state"] in {"running", "deferred", "success", "failed"}
-            return is_on and int(details["try_number"]) > 1
+            now = self.task.now()
+            return now.try_number > 1 and now.state in {"running", "deferred", "success", "failed"}
 
-        until(goes_on, f"{self.name}: second try", tick_s=_ASKING_S)
+        until(goes_on, f"{self.name}: second try")
 
     def await_end_of_first(self) -> None:
         """Wait until the first app does not run any more."""
@@ -179,7 +179,7 @@ class Run:
     def outcome(self, case: Case) -> Outcome:
         """Return what is left to see when all is over."""
         state = case.blow.value if case.blow in MARKS else "success"
-        until(lambda: self._has_come_to(state, case), f"{self.name}: {state}", tick_s=_ASKING_S)
+        until(lambda: self._has_come_to(state, case), f"{self.name}: {state}")
         tries = self.task.tries()
         started = Counter(self._starts())
         apps = Counter(line.split()[0] for line in self._starts())
@@ -229,12 +229,11 @@ class Run:
             until(lambda: self._gate.answered(Kind.LOGS) >= REPLICAS, f"{self.name}: all logs")
 
     def _has_come_to(self, state: str, case: Case) -> bool:
-        details = self.task.details()
-        first = 2 if case.blow is Blow.CLEAR else 1
-        return details["state"] == state and int(details["try_number"]) >= first
+        now = self.task.now()
+        return now.state == state and now.try_number >= (2 if case.blow is Blow.CLEAR else 1)
 
     def _has_succeeded(self) -> bool:
-        return self._stage.stack.run_state(self._mode.value, self.name) == "success"
+        return self._stage.stack.run_states(self._mode.value)[self.name] == "success"
 
     def _starts(self) -> list[str]:
         """Return what replicas have noted when they started: app and replica."""

@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 
 # Debian keeps the programs of each version in a folder that is on no PATH.
 _DEBIAN: Final = Path("/usr/lib/postgresql")
-#: Nothing of it has to outlive the machine.
-_SETTINGS: Final = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=200")
+_SETTINGS: Final = (
+    "listen_addresses=",
+    "max_connections=200",
+    # Nothing of it has to outlive the machine.
+    "fsync=off",
+    "full_page_writes=off",
+    # A scheduler that is killed in a transaction leaves its connection to the tasks that live on,
+    # and with it the lock without which the next scheduler starts no task.
+    "idle_in_transaction_session_timeout=20s",
+)
 
 
 @contextlib.contextmanager

@@ -70,7 +70,9 @@ def test_worker_shutdown(
     before = [row.id for row in docker_engine.rows({labels.RUN_ID: app_id})]
 
     # As a worker does that is told to end: what it supervises gets the same signal.
-    os.kill(parent_of(task.details()["pid"]), signal.SIGTERM)
+    pid = task.now().pid
+    assert pid
+    os.kill(parent_of(pid), signal.SIGTERM)
     task.wait_for("deferred")
 
     assert ["running", "running"] == states()

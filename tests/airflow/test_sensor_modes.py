@@ -78,7 +78,7 @@ def test_waits(mode: str, wait: Callable[..., Task], handle: str, end: Callable[
 
     assert "success" == task.wait_for("success", "failed")
     assert description(handle, "SUCCEEDED", 0) == task.xcom()
-    assert 1 == task.details()["try_number"]
+    assert 1 == task.now().try_number
 
 
 @each_mode
@@ -94,7 +94,7 @@ def test_misses(
 
     ends = ("failed", "skipped", "up_for_retry", "success")
     assert ["failed", "skipped", "skipped"] == [task.wait_for(*ends) for task in tasks]
-    assert [1, 1, 1] == [task.details()["try_number"] for task in tasks]
+    assert [1, 1, 1] == [task.now().try_number for task in tasks]
 
 
 @each_mode

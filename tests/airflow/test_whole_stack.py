@@ -31,7 +31,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 # Training on two cores, several tasks one after the other.
 _PATIENCE_S: Final = 500.0
-_ASKING_S: Final = 0.5
 
 
 @pytest.mark.parametrize("dag_id", ["numbered_sync", "numbered_deferrable"])
@@ -116,7 +115,6 @@ class Example(NamedTuple):
             lambda: _ended(self.stack, {first or dag_id, dag_id}),
             dag_id,
             patience_s=_PATIENCE_S,
-            tick_s=_ASKING_S,
         )
         assert {"success"} == ended
         written = self.remains.of(run_id)
@@ -196,7 +194,7 @@ def test_sensor_gated_pipeline(example: Example, docker_engine: DockerEngine) ->
     conf = {"app_handle": "local_docker://torchx/nothing-here"}
     example.stack.trigger("sensor_gated_pipeline", "without", conf)
     dag_ids = {"sensor_gated_pipeline"}
-    ended = until(lambda: _ended(example.stack, dag_ids), "no app", tick_s=_ASKING_S)
+    ended = until(lambda: _ended(example.stack, dag_ids), "no app")
     assert {"success", "failed"} == ended
 
 
@@ -225,6 +223,6 @@ def test_torchx_decorator(example: Example) -> None:
 
 def _ended(stack: Stack, dag_ids: set[str]) -> set[str]:
     """Return the states of all runs of these DAGs, nothing before each has a run that ended."""
-    runs = [stack.get(f"dags/{dag_id}/dagRuns")["dag_runs"] for dag_id in dag_ids]
-    states = {run["state"] for of_dag in runs for run in of_dag}
+    runs = [stack.run_states(dag_id) for dag_id in dag_ids]
+    states = {state for of_dag in runs for state in of_dag.values()}
     return states if all(runs) and states <= {"success", "failed"} else set()
