@@ -4,9 +4,16 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage check fmt bench clean images engine postgres
 
+# What is set up for `make test` waits for the network and unpacks, on one core each.
+MAKEFLAGS += --jobs=2
+
 BIN := .venv/bin
 # The base that `images` chose; and a home for what Airflow writes, never the user's own.
 ENV = AIRFLOW_TORCHX_BASE_IMAGE="$$(cat .cache/base-image)" AIRFLOW_HOME="$(CURDIR)/.cache/airflow"
+
+# The tests' other environments: TorchX's two, and ours with the lowest versions that it admits.
+VENVS := .venv-lowest .venv-torchx .venv-torchx-0.7
+LOWEST = sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml
 
 # Two long lanes, see tests/conftest.py, and one for all that may run beside them.
 LANES = --numprocesses 3 --dist loadgroup --no-loadscope-reorder
@@ -17,7 +24,7 @@ help: ## show this list
 demo: images ## train with PyTorch in two containers, from an Airflow DAG
 	$(ENV) container/demo.sh
 
-test: check images postgres .venv-torchx/.installed .venv-torchx-0.7/.installed ## check, then run all tests against a real engine
+test: check images postgres $(VENVS:=/.installed) ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest $(LANES)
 
 coverage: images ## show which lines the tests run that need no server
@@ -48,11 +55,14 @@ postgres: ## make sure that the tests can start a PostgreSQL
 clean: ## remove what set-up made here, but never an engine
 	test ! -x $(BIN)/python || $(BIN)/python container/client.py remove \
 	  airflow-torchx/busybox:local airflow-torchx/pytorch:local || true
-	rm -rf .venv .venv-torchx .venv-torchx-0.7 .cache .*_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv $(VENVS) .cache .*_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml
 	container/venv.sh .venv -e '.[dev]'
+
+.venv-lowest/.installed: pyproject.toml
+	container/venv.sh .venv-lowest $$($(LOWEST))
 
 .venv-torchx/.installed:
 	container/venv.sh .venv-torchx torchx-nightly

@@ -20,7 +20,7 @@ unpack_busybox() {
   cd "$scratch"
   apt-get download busybox-static || {
     may_install
-    apt-get update
+    apt update
     apt-get download busybox-static
   }
   dpkg-deb --extract busybox-static_*.deb package

@@ -48,7 +48,8 @@ tick() {
       pause_s=5
     else
       line=$(tail -n 1 "$2" | tr '\r' ' ')
-      echo "  ... $((SECONDS - started_s)) s ${line:0:80}"
+      # Another step may run beside this one.
+      echo "$1: $((SECONDS - started_s)) s, ${line:0:80}"
     fi
   done
 }
@@ -62,13 +63,17 @@ may_install() {
   )
 }
 
+# Two set-ups at once: apt fails where another one is at work, and does not wait for it. What a
+# package starts must not keep the lock.
+apt() { flock --close /run/airflow-torchx-apt.lock apt-get "$@"; }
+
 apt_update() {
   # A broken third-party list is not our concern: the installation says whether it matters.
-  step "Reading the package lists" apt-get update || true
+  step "Reading the package lists" apt update || true
 }
 
 apt_install() {
   apt_update
   DEBIAN_FRONTEND=noninteractive step "Installing $*" \
-    apt-get install --yes --no-install-recommends "$@"
+    apt install --yes --no-install-recommends "$@"
 }

@@ -36,5 +36,5 @@ if ! new_enough "$FOLDER/bin/python" || ! "$FOLDER/bin/python" -m pip --version 
   echo '*' >"$FOLDER/.gitignore"
 fi
 export PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
-step "Installing $* into $FOLDER" "$FOLDER/bin/python" -m pip install "$@"
+step "Installing into $FOLDER" "$FOLDER/bin/python" -m pip install "$@"
 touch "$FOLDER/.installed"

@@ -18,7 +18,7 @@ from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.testing import FakeEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_torchx.core.containers import ContainerRow
     from airflow_torchx.docker_engine import DockerEngine
@@ -45,15 +45,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield
-    # What is short comes last, so that the workers end together.
-    items.sort(key=lambda item: (_group(item) not in _LANES, "/unit/" in item.nodeid))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> tuple[bool, ...]:
+    """Return when a test's turn comes.
+
+    Those that share a whole Airflow are together. What is short comes last, so that the workers end
+    together.
+    """
+    return _group(item) not in _LANES, "/unit/" in item.nodeid, "stack" not in _fixtures(item)
 
 
 def _group(item: pytest.Item) -> str:
     if mark := item.get_closest_marker("xdist_group"):
         return str(mark.args[0])
-    fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
-    return "images" if _IMAGE_MAKERS.intersection(fixtures) else item.nodeid.partition("::")[0]
+    makes_images = _IMAGE_MAKERS.intersection(_fixtures(item))
+    return "images" if makes_images else item.nodeid.partition("::")[0]
+
+
+def _fixtures(item: pytest.Item) -> Sequence[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else ()
 
 
 def pytest_collection_finish() -> None:

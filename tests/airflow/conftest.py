@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import warnings
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -100,22 +100,59 @@ def remains() -> Iterator[Remains]:
         yield Remains(engine)
 
 
-@pytest.fixture(scope="session")
-def stack(airflow_home: Path, remains: Remains) -> Iterator[Stack]:
-    """Return a whole Airflow of separate processes on a database file."""
-    from tests.airflow.gate import Gate, daemon_socket
-    from tests.airflow.stack import Stack
-    from tests.integration.uv_project import BASE
+class _WholeAirflow:
+    """Is started when a test first needs it."""
 
-    home = airflow_home / "stack"
-    home.mkdir()
-    shutil.copy(EMPTY_DATABASE, home / "airflow.db")
-    with Gate(home / "gate", daemon_socket(), remains.look) as gate:
-        settings = {"DOCKER_HOST": f"unix://{gate.path}", "AIRFLOW_TORCHX_BASE_IMAGE": BASE}
-        # SQLite knows one writer. Python gives up its turn after 5 s, and Airflow answers 500 then.
-        database = f"sqlite:///{home}/airflow.db?timeout=60"
-        with Stack(home, database, settings=settings) as stack:
-            yield stack
+    def __init__(self, remains: Remains) -> None:
+        self._remains = remains
+        self._held = ExitStack()
+        self._stack: Stack | None = None
+
+    def started(self) -> Stack:
+        """Return it, and start it if it does not run."""
+        from tests.airflow.gate import Gate, daemon_socket
+        from tests.airflow.stack import Stack
+        from tests.integration.uv_project import BASE
+
+        if self._stack is None:
+            home = Path(tempfile.mkdtemp(prefix="stack-", dir=HOME))
+            shutil.copy(EMPTY_DATABASE, home / "airflow.db")
+            gate = Gate(home / "gate", daemon_socket(), self._remains.look)
+            self._held.enter_context(gate)
+            settings = {"DOCKER_HOST": f"unix://{gate.path}", "AIRFLOW_TORCHX_BASE_IMAGE": BASE}
+            # SQLite knows one writer. Python gives up its turn after 5 s, and Airflow answers 500
+            # then.
+            database = f"sqlite:///{home}/airflow.db?timeout=60"
+            self._stack = self._held.enter_context(Stack(home, database, settings=settings))
+        return self._stack
+
+    def end(self) -> None:
+        """End it; it may be started again."""
+        self._stack = None
+        self._held.close()
+
+
+@pytest.fixture(scope="session")
+def whole_airflow(airflow_home: Path, remains: Remains) -> Iterator[_WholeAirflow]:
+    """Return what starts a whole Airflow, and see it end."""
+    assert airflow_home == HOME
+    whole = _WholeAirflow(remains)
+    yield whole
+    whole.end()
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, whole_airflow: _WholeAirflow) -> Iterator[Stack]:
+    """Return a whole Airflow of separate processes on a database file, the same for all tests."""
+    yield whole_airflow.started()
+    # Idle, it takes a fifth of a core from the tests that need none.
+    *_, last = (item for item in request.session.items if _needs_stack(item))
+    if request.node is last:
+        whole_airflow.end()
+
+
+def _needs_stack(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "stack" in item.fixturenames
 
 
 @pytest.fixture

@@ -15,16 +15,34 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
+# One interpreter that becomes many when it has imported all.
 CODE = """
-import sys, tempfile, time
-tempfile.tempdir = sys.argv[2]
+import os, sys, tempfile
 from airflow_torchx import network
 from airflow_torchx.docker_engine import DockerEngine
-with DockerEngine.connect() as engine:
-    engine.info()
-    print("ready", flush=True)
-    sys.stdin.readline()
-    network.ensure(engine, sys.argv[1])
+
+DockerEngine.connect().close()
+name, *folders = sys.argv[1:]
+(all_ready, ready), (begun, begin) = os.pipe(), os.pipe()
+children = []
+for folder in folders:
+    if child := os.fork():
+        children.append(child)
+        continue
+    os.close(begin)
+    tempfile.tempdir = folder
+    with DockerEngine.connect() as engine:
+        engine.info()
+        os.write(ready, b".")
+        os.read(begun, 1)
+        network.ensure(engine, name)
+    os._exit(0)
+os.close(ready)
+waiting = len(folders)
+while waiting and (came := os.read(all_ready, waiting)):
+    waiting -= len(came)
+os.close(begin)
+print(sum(not os.waitpid(child, 0)[1] for child in children))
 """
 
 
@@ -36,20 +54,11 @@ def test_32_processes_make_one_network(
     folders = [tmp_path / str(index) for index in range(hosts)]
     for folder in folders:
         folder.mkdir()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CODE, network_name, str(folders[index % hosts])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(32)
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert "ready\n" == process.stdout.readline()
-    for process in processes:
-        process.communicate("go\n", timeout=60)
+    words = [network_name, *(str(folders[index % hosts]) for index in range(32))]
 
-    assert [0] * 32 == [process.returncode for process in processes]
+    ran = subprocess.run(
+        [sys.executable, "-c", CODE, *words], check=True, capture_output=True, text=True
+    )
+
+    assert ("32\n", "") == (ran.stdout, ran.stderr)
     assert 1 == len(docker_engine.networks(network_name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from airflow_torchx.core.options import Opts
 from tests.conftest import BUSYBOX, require_docker
 from tests.integration.uv_project import BASE
 
-# The demo makes workspace images.
+# The command line makes workspace images.
 pytestmark = pytest.mark.xdist_group("images")
 
 ROOT: Final = Path(__file__).parents[2]
@@ -25,11 +26,13 @@ BLOCKS: Final = re.findall(r"^```(\w+)\n(.*?)^```", README, re.DOTALL | re.MULTI
 SHELL: Final = [text.strip() for language, text in BLOCKS if language == "sh"]
 PYTHON: Final = [text for language, text in BLOCKS if language == "python"]
 PYTORCH: Final = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
+#: The block of the command line begins so; it has a test of its own.
+TRAINS: Final = "cd dags/workspace"
 #: The command that runs these tests cannot be run by them.
 TESTS: Final = "make test"
-#: Need a project and a registry, or a database: `test_container_image` and `test_connections` have
-#: them, and run these blocks.
-ELSEWHERE: Final = ("container/build.sh", "airflow connections")
+#: `test_quickstart`, `test_container_image` and `test_connections` run these blocks: they look at
+#: the demo's screen, and have a project and a registry, or a database.
+ELSEWHERE: Final = ("make demo", "container/build.sh", "airflow connections")
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
@@ -45,18 +48,41 @@ BIN: Final = str(Path(sys.executable).parent)
 @pytest.mark.docker
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "block", [block for block in SHELL if block != TESTS and not block.startswith(ELSEWHERE)]
+    "block",
+    [block for block in SHELL if block != TESTS and not block.startswith((*ELSEWHERE, TRAINS))],
 )
 def test_shell_blocks_run(block: str) -> None:
     """From the root of a checkout, with the image of the tests."""
+    _run(block)
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("no_images_left")
+def test_the_block_that_trains() -> None:
+    """On two nodes, of which the log of one is shown, and then the end of both."""
+    (block,) = (block for block in SHELL if block.startswith(TRAINS))
+
+    log, _, status = _run(block).partition("{")
+
+    losses = re.findall(r"rank 1 epoch (\d) loss (\d\.\d+)$", log, re.MULTILINE)
+    assert ["1", "2"] == [epoch for epoch, _ in losses]
+    assert float(losses[1][1]) < float(losses[0][1])
+    assert ["SUCCEEDED"] * 2 == [
+        replica["state"]
+        for role in json.loads(f"{{{status}")["roles"]
+        for replica in role["replicas"]
+    ]
+
+
+def _run(block: str) -> str:
     require_docker().close()
 
     command = ["bash", "-euc", block.replace(PYTORCH, BASE)]
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-
     ran = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True)
-
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
 
 
 @pytest.mark.docker
