@@ -134,7 +134,7 @@ class AppTask:
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         if self._terms.durable:
             self._task.write_down(Record.of(app, self._task.attempt))
-        self._scheduler.schedule(info, should_stop=self._parting.is_due)
+        self._scheduler.schedule(info, should_stop=lambda: self._parting.undoes(app))
         _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
 
     def _go_on(self, app: TaskApp) -> Any:  # noqa: ANN401 - any JSON

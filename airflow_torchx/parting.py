@@ -17,7 +17,9 @@ from airflow_torchx.core import labels
 from airflow_torchx.core.leaving import Leave, leave
 from airflow_torchx.core.log_cursor import Cursor
 from airflow_torchx.core.task_arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError, AppCancelledError, WorkerShutdownError
+from airflow_torchx.reaper import Reaper
 from airflow_torchx.task_log import Left
 
 if TYPE_CHECKING:
@@ -84,10 +86,17 @@ class Parting:
         self._engine = engine
         self._terms = terms
         self._killed_at = killed_at
+        self._reaper: Reaper | None = None
 
     def is_due(self) -> bool:
         """Tell whether this process has to part from its app."""
         return self._killed_at() is not None or self._task.is_orphaned
+
+    def undoes(self, app: TaskApp) -> bool:
+        """Tell whether this process has to part from an app whose launch is not done."""
+        if is_due := self.is_due():
+            self._have_reaper(app, keep=False)
+        return is_due
 
     @contextmanager
     def owned(self, app: TaskApp) -> Iterator[None]:
@@ -129,6 +138,7 @@ class Parting:
     def _abandon(self, app: TaskApp) -> None:
         """Stop the app, whatever state that is in; never hides the first error."""
         grace, killed_at = app.grace_s, self._killed_at()
+        self._have_reaper(app, keep=self._terms.keep)
         if killed_at is not None:
             left = killed_at + _KILL_S - time.monotonic()
             grace = max(0.0, min(grace, _KILL_GRACE_S, left))
@@ -140,6 +150,16 @@ class Parting:
                 self._stop(app, 0.0)
         except AirflowTorchXError as why:
             tell_left(app, why)
+        else:
+            if self._reaper is not None:
+                self._reaper.dismiss()
+
+    def _have_reaper(self, app: TaskApp, *, keep: bool) -> None:
+        """Have a process that finishes what this one is killed at."""
+        if self._killed_at() is None or self._reaper is not None:
+            return
+        if isinstance(self._engine, DockerEngine):
+            self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
 
     def _stop(self, app: TaskApp, grace_s: float) -> None:
         keep = self._terms.keep

@@ -68,6 +68,7 @@ class DockerEngine:
     ) -> None:
         self._client = client
         self._on_close = on_close
+        self._endpoint = endpoint
         self._url = str(endpoint.url)
         self._logins = tuple(logins)
         self._images = DockerImages(client, endpoint, self._logins)
@@ -90,6 +91,11 @@ class DockerEngine:
         with ExitStack() as files:
             reached = files.enter_context(on_disk(resolve(endpoint or Endpoint(), os.environ)))
             return cls(open_client(reached), reached, logins, files.pop_all().close)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """How it reaches the daemon; until it is closed, its TLS material is in files."""
+        return self._endpoint
 
     @property
     def images(self) -> DockerImages:

@@ -14,6 +14,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.cases import MARKS, Blow, Case, Mode, Outcome, Point
 from tests.airflow.gate import Gate, Hold, Kind, Side, daemon_socket
 from tests.airflow.processes import is_alive, kill, parent_of, until
+from tests.airflow.stack import lines_of
 from tests.airflow.witness import Witness, twins
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.airflow.processes import Component
     from tests.airflow.stack import Stack, Task
-    from tests.airflow.witness import Life
+from tests.airflow.witness import Life
 
 REPLICAS: Final = 3
 #: Of each replica.
@@ -265,10 +266,11 @@ class Run:
     def _wrong_lines(self, tries: list[int], *, are_all: bool) -> list[str]:
         """Return what is wrong with the logs: no try shows a line twice, all show every line."""
         wrong = []
+        logs = {number: self.task.log(number) for number in tries}
         for replica in range(REPLICAS):
             seen: set[str] = set()
-            for number in tries:
-                lines = self.task.lines("worker", replica, try_number=number)
+            for number, log in logs.items():
+                lines = lines_of(log, "worker", replica)
                 counts = Counter(line for line in lines if line.startswith("line "))
                 seen |= set(counts)
                 if len(counts) < counts.total():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.gate import Gate
     from tests.airflow.one_task import OneTask
     from tests.airflow.remains import Remains
     from tests.airflow.stack import Stack, Task
@@ -101,7 +102,9 @@ def remains() -> Iterator[Remains]:
 
 
 class _WholeAirflow:
-    """Is started when a test first needs it."""
+    """Is started when a test first needs it; ``gate`` is before its daemon then."""
+
+    gate: Gate
 
     def __init__(self, remains: Remains) -> None:
         self._remains = remains
@@ -118,7 +121,7 @@ class _WholeAirflow:
             home = Path(tempfile.mkdtemp(prefix="stack-", dir=HOME))
             shutil.copy(EMPTY_DATABASE, home / "airflow.db")
             gate = Gate(home / "gate", daemon_socket(), self._remains.look)
-            self._held.enter_context(gate)
+            self.gate = self._held.enter_context(gate)
             settings = {"DOCKER_HOST": f"unix://{gate.path}", "AIRFLOW_TORCHX_BASE_IMAGE": BASE}
             # SQLite knows one writer. Python gives up its turn after 5 s, and Airflow answers 500
             # then.
@@ -149,6 +152,14 @@ def stack(request: pytest.FixtureRequest, whole_airflow: _WholeAirflow) -> Itera
     *_, last = (item for item in request.session.items if _needs_stack(item))
     if request.node is last:
         whole_airflow.end()
+
+
+@pytest.fixture
+def gate(stack: Stack, whole_airflow: _WholeAirflow) -> Iterator[Gate]:
+    """Return what is between the whole Airflow and its daemon; it lets all pass in the end."""
+    assert stack is whole_airflow.started()
+    yield whole_airflow.gate
+    whole_airflow.gate.release_all()
 
 
 def _needs_stack(item: pytest.Item) -> bool:

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, text
 from tests.airflow.processes import Component, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from sqlalchemy import TextClause
@@ -132,13 +132,7 @@ class Task:
 
     def lines(self, role: str, replica: int, *, try_number: int = 1) -> list[str]:
         """Return what the log of one try has of a replica, without its name before each line."""
-        events = (
-            event["event"]
-            for event in self.log(try_number)
-            if event.get("role") == role and event.get("replica") == replica
-        )
-        lines = [line for event in events for line in event.split("\n")]
-        return [line.removeprefix(f"{role}/{replica} ") for line in lines]
+        return lines_of(self.log(try_number), role, replica)
 
     def xcom(self, key: str = "return_value") -> Any:  # noqa: ANN401 - any JSON
         """Return what the task pushed."""
@@ -157,6 +151,17 @@ class Task:
     @property
     def _own_path(self) -> str:
         return self._path if self.map_index < 0 else f"{self._path}/{self.map_index}"
+
+
+def lines_of(log: Sequence[Mapping[str, Any]], role: str, replica: int) -> list[str]:
+    """Return what the events of a log have of a replica, without its name before each line."""
+    events = (
+        event["event"]
+        for event in log
+        if event.get("role") == role and event.get("replica") == replica
+    )
+    lines = [line for event in events for line in event.split("\n")]
+    return [line.removeprefix(f"{role}/{replica} ") for line in lines]
 
 
 class Stack:

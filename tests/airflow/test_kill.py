@@ -12,12 +12,14 @@ import pytest
 from airflow_torchx.core import labels
 from airflow_torchx.core.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
-from tests.airflow.processes import parent_of, until
+from tests.airflow.gate import Hold, Kind
+from tests.airflow.processes import is_alive, parent_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.gate import Gate
     from tests.airflow.stack import Task
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -46,15 +48,37 @@ def test_while_running(
     until(lambda: "AppCancelledError" in task.text(), "the reason in the log")
 
 
-def test_while_launching(launch: Callable[[str], Task], states: Callable[[], list[str]]) -> None:
+def test_while_launching(
+    launch: Callable[[str], Task], states: Callable[[], list[str]], gate: Gate
+) -> None:
     """A launch is undone when its task is marked failed, and nothing of it comes later."""
-    task = launch("many")
-    until(states, "the first of many replicas")
+    hold = gate.hold(Hold(Kind.CREATE, nth=2))
+    task = launch("forever")
+    hold.wait()
+    assert ["created"] == states()
 
-    end(task, states)
+    task.mark("failed")
 
+    until(lambda: "Terminating process" in task.text(), "Airflow's word to the task")
+    hold.release()
+    until(lambda: not states(), "no containers")
     until(lambda: "LaunchInterruptedError" in task.text(), "the reason in the log")
     assert [] == states()
+
+
+def test_what_takes_longer_than_airflow_waits(
+    launch: Callable[[str], Task], states: Callable[[], list[str]], gate: Gate
+) -> None:
+    """Airflow kills the process that is to remove the app, and the app is gone all the same."""
+    hold = gate.hold(Hold(Kind.REMOVE))
+    task = launch("forever")
+    until(lambda: states() == ["running", "running"], "two replicas")
+
+    task.mark("failed")
+
+    removing = hold.wait()
+    until(lambda: not is_alive(removing), "the end of the task's process")
+    until(lambda: not states(), "no containers")
 
 
 def test_worker_shutdown(

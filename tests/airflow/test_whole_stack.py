@@ -18,7 +18,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from tests.airflow.apps import shell
 from tests.airflow.processes import until
-from tests.airflow.stack import EXAMPLES, Task
+from tests.airflow.stack import EXAMPLES, Task, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +39,9 @@ def test_every_line_of_four_replicas(launch: Callable[[str], Task], dag_id: str)
     task = launch(dag_id)
 
     assert "success" == task.wait_for("success", "failed")
+    log = task.log()
     for replica in range(4):
-        assert [f"line {number}" for number in range(1, 2001)] == task.lines("worker", replica)
+        assert [f"line {number}" for number in range(1, 2001)] == lines_of(log, "worker", replica)
 
 
 def test_an_app_that_ends_updates_an_asset(

@@ -45,7 +45,6 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
 
 
 forever = gang("forever", FOREVER)
-many = gang("many", FOREVER, replicas=40)
 deaf = gang("deaf", DEAF)
 overtime = gang(
     "overtime", DEAF, execution_timeout=timedelta(seconds=3), options={"stop_grace_s": 1}
