@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -158,8 +158,10 @@ class Parting:
         """Have a process that finishes what this one is killed at."""
         if self._killed_at() is None or self._reaper is not None:
             return
-        if isinstance(self._engine, DockerEngine):
-            self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
+        # Without one, this process does what it can in its time.
+        with suppress(OSError):
+            if isinstance(self._engine, DockerEngine):
+                self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
 
     def _stop(self, app: TaskApp, grace_s: float) -> None:
         keep = self._terms.keep

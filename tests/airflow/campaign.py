@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Played: TypeAlias = dict[Case, Future[Any]]
 
 #: Runs at a time, where each can be played by itself.
-AT_ONCE: Final = 6
+AT_ONCE: Final = 4
 
 
 def play(stage: Stage, case: Case) -> Outcome:

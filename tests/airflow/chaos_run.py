@@ -27,7 +27,7 @@ from tests.airflow.witness import Life
 
 REPLICAS: Final = 3
 #: Of each replica.
-LINES: Final = 300
+LINES: Final = 60
 # What should be gone is looked for this long before it counts as left.
 _PATIENCE_S: Final = 60.0
 # Between two questions to the API server, of each of many runs.

@@ -20,9 +20,9 @@ SCRIPT = r"""
 trap 'exit 143' TERM
 trap : USR1
 echo "${app_id} ${replica_id}" >> /ran/starts
-seq 200 | sed 's/^/line /'
+seq 40 | sed 's/^/line /'
 until [ -e /ran/finish ]; do sleep 2 & wait $!; done
-seq 201 300 | sed 's/^/line /'
+seq 41 60 | sed 's/^/line /'
 echo "\"${app_id}\"" > /result.json
 """
 
