@@ -124,8 +124,8 @@ class _WholeAirflow:
             self.gate = self._held.enter_context(gate)
             settings = {"DOCKER_HOST": f"unix://{gate.path}", "AIRFLOW_TORCHX_BASE_IMAGE": BASE}
             # SQLite knows one writer. Python gives up its turn after 5 s, and Airflow answers 500
-            # then.
-            database = f"sqlite:///{home}/airflow.db?timeout=60"
+            # then; but its API server can wait for itself, and a task gives up after 30 s.
+            database = f"sqlite:///{home}/airflow.db?timeout=15"
             self._stack = self._held.enter_context(Stack(home, database, settings=settings))
         return self._stack
 
