@@ -45,15 +45,11 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 BIN: Final = str(Path(sys.executable).parent)
 
 
-@pytest.mark.docker
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "block",
-    [block for block in SHELL if block != TESTS and not block.startswith((*ELSEWHERE, TRAINS))],
-)
-def test_shell_blocks_run(block: str) -> None:
-    """From the root of a checkout, with the image of the tests."""
-    _run(block)
+def test_every_shell_block_is_run() -> None:
+    """By a test that looks at what comes of it: here, or where there is what it needs."""
+    assert [] == [
+        block for block in SHELL if block != TESTS and not block.startswith((*ELSEWHERE, TRAINS))
+    ]
 
 
 @pytest.mark.docker
