@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("airflow_torchx.task")
 
-# Airflow kills a process 5 s after it asked its task to end, and then nobody stops anything.
+# Airflow kills a process 5 s after it asked its task to end; what is left then is the reaper's, and
+# the log does not tell of it.
 _KILL_S: Final = 4.6
 _KILL_GRACE_S: Final = 3.0
 # Of those, for one question to a server that may be slow.

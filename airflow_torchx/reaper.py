@@ -1,7 +1,7 @@
 """A process that removes an app when the one that was at it is killed.
 
-Airflow kills a task five to ten seconds after it asked it to end, and a busy daemon takes longer to
-remove many containers.
+Airflow kills a task five seconds after it asked it to end, and a busy daemon may take longer to
+remove its containers.
 """
 
 from __future__ import annotations

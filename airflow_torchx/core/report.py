@@ -102,7 +102,7 @@ def cause(replica: ReplicaStatus) -> str:
     signal = replica.signal
     if signal == "SIGKILL":
         # A daemon may miss the kernel's notice about a container that is gone at once.
-        signal += "; if nobody killed it, it was out of memory"
+        signal += "; if nobody killed it, perhaps out of memory"
     signalled = f" ({signal})" if signal else ""
     told = f": {replica.error}" if replica.error else ""
     return f"exit code {replica.exit_code}{signalled}{told}"

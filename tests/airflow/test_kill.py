@@ -59,7 +59,10 @@ def test_while_launching(
 
     task.mark("failed")
 
-    until(lambda: "Terminating process" in task.text(), "Airflow's word to the task")
+    until(
+        lambda: any("Terminating process" in event["event"] for event in task.log()),
+        "Airflow's word to the task",
+    )
     hold.release()
     until(lambda: not states(), "no containers")
     until(lambda: "LaunchInterruptedError" in task.text(), "the reason in the log")

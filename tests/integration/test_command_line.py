@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -331,6 +332,17 @@ def test_ctrl_c_asks_once_and_cancels(run_words: list[str], docker_engine: Docke
     assert ["exited"] * 2 == [row.state for row in rows]
 
 
+@contextlib.contextmanager
+def asked(run_words: list[str]) -> Iterator[Terminal]:
+    """Run an app on a terminal, and press Ctrl-C there."""
+    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
+    with on_terminal(*words) as terminal:
+        terminal.wait_for("ready")
+        terminal.type(CTRL_C)
+        terminal.wait_for("leaves it running) ")
+        yield terminal
+
+
 def _launched(terminal: Terminal) -> str:
     match = re.search(r"launched app (\S+):", terminal.text)
     assert match is not None
@@ -342,11 +354,7 @@ def test_a_second_ctrl_c_leaves_the_app(
     run_words: list[str], states: Callable[[], list[str]], keys: str
 ) -> None:
     """It goes on, and the way to it is told."""
-    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
-    with on_terminal(*words) as terminal:
-        terminal.wait_for("ready")
-        terminal.type(CTRL_C)
-        terminal.wait_for("leaves it running) ")
+    with asked(run_words) as terminal:
         terminal.type(keys)
         code = terminal.end()
 
@@ -408,11 +416,7 @@ def test_sigterm_is_no_answer_to_the_question(
     run_words: list[str], states: Callable[[], list[str]]
 ) -> None:
     """It cancels the app, as it does where nothing was asked."""
-    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
-    with on_terminal(*words) as terminal:
-        terminal.wait_for("ready")
-        terminal.type(CTRL_C)
-        terminal.wait_for("leaves it running) ")
+    with asked(run_words) as terminal:
         terminal.process.send_signal(signal.SIGTERM)
         code = terminal.end()
 

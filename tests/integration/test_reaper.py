@@ -23,7 +23,6 @@ pytestmark = pytest.mark.docker
 
 CODE = """
 import sys
-from airflow_torchx.core import labels
 from airflow_torchx.core.plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.reaper import Reaper
@@ -52,9 +51,7 @@ def states(docker_engine: DockerEngine, app_id: str) -> Callable[[], list[str]]:
 
 
 @pytest.fixture
-def start(
-    app_id: str, states: Callable[[], list[str]]
-) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def start(app_id: str, states: Callable[[], list[str]]) -> Iterator[Start]:
     """Return what starts a process that has launched an app and made a reaper for it."""
     assert [] == states()
     processes = []

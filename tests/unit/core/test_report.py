@@ -164,7 +164,7 @@ def test_a_table_fits_the_log() -> None:
         ({"exit_code": 139, "signal": "SIGSEGV"}, "exit code 139 (SIGSEGV)"),
         (
             {"exit_code": 137, "signal": "SIGKILL"},
-            "exit code 137 (SIGKILL; if nobody killed it, it was out of memory)",
+            "exit code 137 (SIGKILL; if nobody killed it, perhaps out of memory)",
         ),
         ({"exit_code": 127, "error": "no such file"}, "exit code 127: no such file"),
         (
