@@ -11,7 +11,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow_torchx.errors import FunctionError
 from airflow_torchx.function.source import FunctionSource, ensure_portable
 from airflow_torchx.operators import TorchXDockerOperator
-from airflow_torchx.task_app import laid_over
+from airflow_torchx.task.app import laid_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

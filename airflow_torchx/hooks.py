@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook, conf
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_torchx.errors import AirflowTorchXError
+from airflow_torchx.core.engine.image_refs import host_of
+from airflow_torchx.core.engine.images import RegistryLogin
+from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from airflow_torchx.core.endpoint import Endpoint
-    from airflow_torchx.core.images import RegistryLogin
-    from airflow_torchx.core.settings import Settings
+    from airflow.sdk import Connection
+
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.connection.settings import Settings
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+
+#: The connection type of Airflow's own Docker provider, which need not be installed.
+REGISTRY_CONN_TYPE: Final = "docker"
 
 
 def default_conn_id() -> str | None:
@@ -83,7 +89,7 @@ class TorchXDockerHook(BaseHook):
             EngineUnreachableError: no daemon answers.
             InvalidAppError: a connection is wrong, and which field of it.
         """
-        from airflow_torchx.core.whereabouts import DEFAULT_SESSION
+        from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
         from airflow_torchx.docker_engine import DockerEngine
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
@@ -114,8 +120,8 @@ class TorchXDockerHook(BaseHook):
         return (False, found) if isinstance(found, str) else (found.is_fine, str(found))
 
     def _settings(self, subject: str) -> Settings:
-        from airflow_torchx.core.pem import Pem
-        from airflow_torchx.core.settings import Settings, daemon_url
+        from airflow_torchx.core.connection.pem import Pem
+        from airflow_torchx.core.connection.settings import Settings, daemon_url
 
         if self.torchx_conn_id is None:
             return Settings()
@@ -132,7 +138,59 @@ class TorchXDockerHook(BaseHook):
         return settings
 
     def _logins(self, settings: Settings) -> tuple[RegistryLogin, ...]:
-        from airflow_torchx.registries import logins_from
-
         # Each once: a dict keeps their order.
         return logins_from(list(dict.fromkeys([*self.docker_conn_ids, *settings.registries])))
+
+
+_MISSING: Final = {
+    "host": "give the registry, like docker.io",
+    "login": "give the user that logs in to the registry",
+    "password": "give the user's password, or an access token",
+}
+
+
+def logins_from(conn_ids: Sequence[str]) -> tuple[RegistryLogin, ...]:
+    """Return the logins that these connections hold, one each; their passwords are masked in logs.
+
+    Args:
+        conn_ids: Airflow connections of type ``docker``: host (and port), login, password.
+
+    Raises:
+        InvalidAppError: with one problem for every connection that is missing, and every field that
+            is missing or wrong.
+    """
+    connections, problems = [], []
+    for conn_id in conn_ids:
+        try:
+            connection = BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            fix = f"add one of type {REGISTRY_CONN_TYPE!r}, or take it out of the registries"
+            problems.append(Problem(f"connection {conn_id!r}", "there is none of this id", fix))
+            continue
+        if connection.password:
+            mask_secret(connection.password)
+        connections.append((conn_id, connection))
+        problems += _problems(conn_id, connection)
+    if problems:
+        raise InvalidAppError(problems, subject="app with these registries")
+    return tuple(_login(connection) for _, connection in connections)
+
+
+def _problems(conn_id: str, connection: Connection) -> Iterator[Problem]:
+    where = f"connection {conn_id!r}"
+    if connection.conn_type != REGISTRY_CONN_TYPE:
+        what = f"its type is {connection.conn_type!r}"
+        yield Problem(where, what, f"choose a connection of type {REGISTRY_CONN_TYPE!r}")
+        return
+    for field, fix in _MISSING.items():
+        if not (getattr(connection, field) or "").strip():
+            yield Problem(f"{where}.{field}", "it is missing", fix)
+
+
+def _login(connection: Connection) -> RegistryLogin:
+    host = host_of(str(connection.host))
+    return RegistryLogin(
+        registry=f"{host}:{connection.port}" if connection.port and ":" not in host else host,
+        username=str(connection.login),
+        password=str(connection.password),
+    )

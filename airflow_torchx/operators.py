@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
-from airflow_torchx.core.task_arguments import (
+from airflow_torchx.core.task.arguments import (
     OnFinish,
     OnWorkerShutdown,
     exit_codes,
     ids_of,
     positive,
 )
-from airflow_torchx.lineage import LineageMixin
+from airflow_torchx.task.lineage import LineageMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_torchx.app_task import AppTask
-    from airflow_torchx.core.workspace import Place
+    from airflow_torchx.core.workspace.recipe import Place
     from airflow_torchx.hooks import TorchXDockerHook
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AnyApp, AppDef
-    from airflow_torchx.task_context import TaskContext
+    from airflow_torchx.task.context import TaskContext
+    from airflow_torchx.task.runner import AppTask
 
 
 class TorchXDockerOperator(LineageMixin, BaseOperator):
@@ -167,7 +167,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Launch the app, or take over the one that is there, and see it through."""
-        from airflow_torchx.task_plan import Wanted, planned
+        from airflow_torchx.task.plan import Wanted, planned
 
         with self._task_of(context) as (task, scheduler, secrets):
             wanted = Wanted(self.app_def(), self.options or {}, secrets, self._place())
@@ -182,8 +182,8 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         cursors: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - any JSON
         """Go on with the app after the trigger has fired; look again, whatever it told."""
-        from airflow_torchx.core.adoption import TaskApp
-        from airflow_torchx.parting import cursors_from
+        from airflow_torchx.core.task.reconcile import TaskApp
+        from airflow_torchx.task.shutdown import cursors_from
 
         with self._task_of(context) as (task, scheduler, secrets):
             app_task = self._app_task(task, scheduler, secrets)
@@ -197,12 +197,12 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralTimeout, TaskDeferralError) as lost:
-            from airflow_torchx import takeover
+            from airflow_torchx.task import reattach
 
             with self._task_of(context) as (task, scheduler, _):
                 if isinstance(lost, TaskDeferralTimeout) or not task.retry_left:
                     keep = self.on_finish is not OnFinish.DELETE
-                    takeover.stop_all(scheduler.engine, task.attempt, keep=keep)
+                    reattach.stop_all(scheduler.engine, task.attempt, keep=keep)
             raise
 
     def on_kill(self) -> None:
@@ -215,7 +215,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def dry_run(self) -> None:
         """Print what a launch would do, as YAML with secrets masked; creates nothing."""
-        from airflow_torchx.core.plan import Origin
+        from airflow_torchx.core.plan.job_plan import Origin
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
         origin = Origin(private_env=self.private_env or {})
@@ -232,14 +232,14 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         Raises:
             AirflowTorchXError: they mean none; as `task_app.app_of` and `task_app.laid_over` do.
         """
-        from airflow_torchx.task_app import app_of, laid_over
+        from airflow_torchx.task.app import app_of, laid_over
 
         app = app_of(self.task_id, self.app, self.component, self.component_args, self._place())
         return laid_over(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature
         """Render every text of an `AppDef` too; it becomes the mapping that it stands for."""
-        from airflow_torchx.task_app import unfolded
+        from airflow_torchx.task.app import unfolded
 
         return super().render_template(unfolded(content), *args, **kwargs)
 
@@ -247,7 +247,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     def _task_of(
         self, context: Context
     ) -> Iterator[tuple[TaskContext, DockerScheduler, dict[str, str]]]:
-        from airflow_torchx.task_context import TaskContext
+        from airflow_torchx.task.context import TaskContext
 
         self._killed_at = None
         task = TaskContext(context)
@@ -259,9 +259,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     def _app_task(
         self, task: TaskContext, scheduler: DockerScheduler, secrets: Mapping[str, str]
     ) -> AppTask:
-        from airflow_torchx.app_task import AppTask
-        from airflow_torchx.core.plan import copied_env
-        from airflow_torchx.parting import Terms
+        from airflow_torchx.core.plan.job_plan import copied_env
+        from airflow_torchx.task.runner import AppTask
+        from airflow_torchx.task.shutdown import Terms
 
         copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
         terms = Terms(
@@ -283,7 +283,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def _place(self) -> Place | None:
         """Return the folder of the DAG file; its path may be another one after each commit."""
-        from airflow_torchx.core.workspace import Place
+        from airflow_torchx.core.workspace.recipe import Place
 
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return None
@@ -292,7 +292,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def _secrets(self, context: Context) -> dict[str, str]:
         """Return the secret environment; its values are masked in logs from now on."""
-        from airflow_torchx.task_context import secret_env
+        from airflow_torchx.task.context import secret_env
 
         private = self.private_env or {}
         rendered = {name: str(self.render_template(private[name], context)) for name in private}

@@ -117,7 +117,7 @@ def get_provider_info() -> dict[str, object]:
         "task-decorators": [
             {"name": "torchx", "class-name": "airflow_torchx.decorators.torchx_task"}
         ],
-        "cli": ["airflow_torchx.airflow_commands.get_commands"],
+        "cli": ["airflow_torchx.cli.airflow_commands.get_commands"],
         "config": {
             "torchx": {
                 "description": "How tasks of TorchX find their Docker daemon.",

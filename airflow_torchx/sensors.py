@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
-from airflow_torchx.core.condition import Condition
-from airflow_torchx.core.whereabouts import Whereabouts, whereabouts
+from airflow_torchx.core.state.app_ref import Whereabouts, whereabouts
+from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.hooks import default_conn_id
-from airflow_torchx.sighting import (
+from airflow_torchx.task.poke import (
     AppUnseenError,
     description,
     gone,
@@ -143,7 +143,7 @@ class TorchXDockerSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Look once; the value is the description that the task returns."""
-        from airflow_torchx.core.gate import Missed, NotYet, Reached, passed
+        from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
 
         where, condition = self._where(), self._condition()
         app = look(where)

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_torchx import jobs
-from airflow_torchx.app_endings import Endings
-from airflow_torchx.app_wait import PATIENCE_S, Alarms, AppWait
-from airflow_torchx.core.condition import Condition
-from airflow_torchx.core.kill import may_stop
-from airflow_torchx.core.verdict import Wish
-from airflow_torchx.core.whereabouts import whereabouts
+from airflow_torchx.core.state.app_ref import whereabouts
+from airflow_torchx.core.state.condition import Condition
+from airflow_torchx.core.state.trigger_event import Wish
+from airflow_torchx.core.task.shutdown import may_stop
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.hooks import TorchXDockerHook
-from airflow_torchx.watch import Watches
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.watch import Watches
+from airflow_torchx.runtime.watch.app_endings import Endings
+from airflow_torchx.runtime.watch.app_wait import PATIENCE_S, Alarms, AppWait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from airflow_torchx.core.endpoint import Endpoint
-    from airflow_torchx.watch import Watch
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.runtime.watch import Watch
 
 _Answer = TypeVar("_Answer")
 
@@ -178,7 +178,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             self.log.info("app %s is left alone: its task is %s", app_id, state)
             return
         self.log.info("stopping app %s: its task is %s", app_id, state)
-        end = jobs.delete if self.removes else jobs.cancel
+        end = lifecycle.delete if self.removes else lifecycle.cancel
         with contextlib.ExitStack() as held, contextlib.suppress(AppNotFoundError):
             watch = await self._watch(held)
             await watch.ask(partial(end, app_id=app_id))

@@ -7,20 +7,20 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx import jobs
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import answer, paint_states, say, table
-from airflow_torchx.core.state import STOP_GRACE
-from airflow_torchx.core.whereabouts import SCHEDULER, Whereabouts
+from airflow_torchx.core.state.app_ref import SCHEDULER, Whereabouts
+from airflow_torchx.core.state.describe import STOP_GRACE
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import UsageError
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.specs import NONE, is_terminal, to_dict
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import DescribeAppResponse
 
 _NOTHING: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
@@ -37,7 +37,7 @@ def list_apps(args: Namespace) -> int:
                 "scheduler": SCHEDULER,
                 "state": app.state.name,
             }
-            for app in jobs.apps(engine)
+            for app in lifecycle.apps(engine)
         ]
     if args.json:
         answer(json.dumps(apps, indent=2))
@@ -51,7 +51,7 @@ def list_apps(args: Namespace) -> int:
 
 def status(args: Namespace) -> int:
     """Show the state of an app and of each replica."""
-    from airflow_torchx.core.report import replica_table
+    from airflow_torchx.core.state.report import replica_table
 
     with DockerEngine.connect() as engine:
         app = _described(engine, args.app_handle)
@@ -98,23 +98,23 @@ def delete(args: Namespace) -> int:
         app = _described(engine, args.app_handle)
         if not is_terminal(app.state):
             stop(engine, app)
-        jobs.delete(engine, app.app_id)
+        lifecycle.delete(engine, app.app_id)
     say(f"app {app.app_id} is removed")
     return 0
 
 
 def stop(engine: Engine, app: DescribeAppResponse) -> None:
     """Cancel an app, and say how long that may take."""
-    grace = app.metadata.get(STOP_GRACE, f"{jobs.DEFAULT_GRACE_S:g}")
+    grace = app.metadata.get(STOP_GRACE, f"{lifecycle.DEFAULT_GRACE_S:g}")
     say(f"stopping app {app.app_id}, which may take {grace} s")
-    jobs.cancel(engine, app.app_id)
+    lifecycle.cancel(engine, app.app_id)
 
 
 def _described(engine: Engine, word: str) -> DescribeAppResponse:
     app_id = find(engine, word)
-    app = jobs.observe(engine, app_id, inspect_all=True)
+    app = lifecycle.observe(engine, app_id, inspect_all=True)
     if app is None:
-        raise jobs.not_found(app_id)
+        raise lifecycle.not_found(app_id)
     return app
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_torchx import jobs
-from airflow_torchx.core.whereabouts import DEFAULT_SESSION, whereabouts
+from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, whereabouts
 from airflow_torchx.errors import AppNotFoundError
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
 
 
 def find(engine: Engine, word: str) -> str:
@@ -27,9 +27,9 @@ def find(engine: Engine, word: str) -> str:
         AppNotFoundError: there is no such app, with the nearest one, or there are several.
     """
     app_id = whereabouts(word).app_id
-    if jobs.exists(engine, app_id):
+    if lifecycle.exists(engine, app_id):
         return app_id
-    return choose(word, [app.app_id for app in jobs.apps(engine)])
+    return choose(word, [app.app_id for app in lifecycle.apps(engine)])
 
 
 def choose(word: str, app_ids: Collection[str]) -> str:

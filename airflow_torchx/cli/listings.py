@@ -11,8 +11,8 @@ from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.screen import answer, paint
-from airflow_torchx.core.option_text import written_form
-from airflow_torchx.core.options import Opts
+from airflow_torchx.core.plan.option_text import written_form
+from airflow_torchx.core.plan.options import Opts
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx import jobs
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import ReplicaLines, say
-from airflow_torchx.core.moments import moment
-from airflow_torchx.core.report import replica_name
-from airflow_torchx.core.state import replicas_of
+from airflow_torchx.cli.timespec import moment
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AppNotFoundError, UsageError
-from airflow_torchx.gang_log import GangLog, container_of
-from airflow_torchx.replica_logs import ReplicaLog, Span, Stream
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.gang_log import GangLog, container_of
+from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
-    from airflow_torchx.engine import Engine
-    from airflow_torchx.gang_log import Cursors
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 _IDENTIFIER: Final = re.compile(
@@ -72,9 +72,9 @@ def log(args: Namespace) -> int:
     lines = Lines(_pattern(args.regex), _span(args), Stream(args.streams or "combined"))
     with DockerEngine.connect() as engine:
         app_id = find(engine, asked.app)
-        app = jobs.observe(engine, app_id)
+        app = lifecycle.observe(engine, app_id)
         if app is None:
-            raise jobs.not_found(app_id)
+            raise lifecycle.not_found(app_id)
         app = chosen(app, asked)
         (_follow if args.tail else _read)(engine, app, lines)
     return 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx import components
 from airflow_torchx.cli.commands import SCHEDULERS
 from airflow_torchx.components.literals import split_dict
-from airflow_torchx.core.option_text import read_options
-from airflow_torchx.core.options import Opts, snake_case
+from airflow_torchx.core.plan.option_text import read_options
+from airflow_torchx.core.plan.options import Opts, snake_case
 from airflow_torchx.errors import InvalidAppError, UsageError
 from airflow_torchx.specs import MISSING, NONE
 from airflow_torchx.specs.suggest import suggest
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from airflow_torchx.core.torchxconfig import TorchXConfig
+    from airflow_torchx.cli.torchxconfig import TorchXConfig
     from airflow_torchx.specs import AppDef
 
 #: TorchX's, for experiment tracking.

@@ -19,22 +19,22 @@ from airflow_torchx.cli.request import (
     with_parent,
 )
 from airflow_torchx.cli.screen import answer, paint_states, say, show_error, warn
+from airflow_torchx.cli.torchxconfig import VARIABLE, TorchXConfig, places
 from airflow_torchx.cli.watching import follow
-from airflow_torchx.core.plan_text import secret_values, shown, shown_app, shown_options
-from airflow_torchx.core.report import replica_table
-from airflow_torchx.core.torchxconfig import VARIABLE, TorchXConfig, places
-from airflow_torchx.core.whereabouts import DEFAULT_SESSION, SCHEDULER
-from airflow_torchx.core.workspace import with_workspace
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.plan.plan_text import secret_values, shown, shown_app, shown_options
+from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, SCHEDULER
+from airflow_torchx.core.state.report import replica_table
+from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
-from airflow_torchx.parallel import Stopped
+from airflow_torchx.runtime.attach import failure
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState, is_terminal
-from airflow_torchx.task_run import failure
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from airflow_torchx.core.options import Opts
+    from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo
     from airflow_torchx.specs import AppDef, DescribeAppResponse
 

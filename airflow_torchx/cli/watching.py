@@ -6,17 +6,17 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx import task_run
 from airflow_torchx.cli.apps import stop
 from airflow_torchx.cli.log import ScreenLog
 from airflow_torchx.cli.screen import paint, say
+from airflow_torchx.runtime import attach
+from airflow_torchx.runtime.gang_log import Left
 from airflow_torchx.specs import is_terminal
-from airflow_torchx.task_log import Left
 
 if TYPE_CHECKING:
     from airflow_torchx.cli.interrupts import Interrupts
-    from airflow_torchx.engine import Engine
-    from airflow_torchx.gang_log import Cursors
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.specs import DescribeAppResponse
 
 
@@ -42,10 +42,10 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
     after: Cursors = {}
     while True:
         try:
-            return task_run.watch(engine, app_id, after, interrupts.pending, ScreenLog)
+            return attach.watch(engine, app_id, after, interrupts.pending, ScreenLog)
         except Left as left:
             after = left.cursors
-        app = task_run.look(engine, app_id)
+        app = attach.look(engine, app_id)
         if not is_terminal(app.state):
             if not _is_to_be_cancelled(app_id, interrupts):
                 interrupts.forget()
@@ -54,7 +54,7 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
             with interrupts.answered(f"app {app_id} is being stopped already"):
                 stop(engine, app)
         # Nothing stops this one but a second signal: the app has ended.
-        return task_run.watch(engine, app_id, after, lambda: False, ScreenLog)
+        return attach.watch(engine, app_id, after, lambda: False, ScreenLog)
 
 
 def _is_to_be_cancelled(app_id: str, interrupts: Interrupts) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from airflow_torchx import torchx_compat
 from airflow_torchx.components import dist, utils
 from airflow_torchx.components.arguments import bind, synopsis
 from airflow_torchx.components.files import blaming, load
 from airflow_torchx.errors import ComponentError
-from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app
+from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:

@@ -8,8 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.containers import ContainerDetail, ContainerRow, EngineInfo, NetworkRow
-from airflow_torchx.core.images import ImageDetail, ImageRow
+from airflow_torchx.core.engine.containers import (
+    ContainerDetail,
+    ContainerRow,
+    EngineInfo,
+    NetworkRow,
+)
+from airflow_torchx.core.engine.images import ImageDetail, ImageRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

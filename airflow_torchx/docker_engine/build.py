@@ -6,7 +6,13 @@ import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.core.build_report import CLASSIC_NOISE, ClassicLog, Failure, TextLines, explain
+from airflow_torchx.core.workspace.build_report import (
+    CLASSIC_NOISE,
+    ClassicLog,
+    Failure,
+    TextLines,
+    explain,
+)
 from airflow_torchx.docker_engine.errors import asking
 from airflow_torchx.docker_engine.transfer import read_events
 from airflow_torchx.docker_engine.upload import upload
@@ -15,7 +21,7 @@ from airflow_torchx.errors import EngineError, EngineUnreachableError, ImageBuil
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
-    from airflow_torchx.core.images import BuildSpec
+    from airflow_torchx.core.engine.images import BuildSpec
 
 
 def build(

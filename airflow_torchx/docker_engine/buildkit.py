@@ -13,15 +13,15 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from airflow_torchx.core.build_report import BuildKitLog, TextLines, explain
+from airflow_torchx.core.workspace.build_report import BuildKitLog, TextLines, explain
 from airflow_torchx.docker_engine import child
 from airflow_torchx.errors import ImageBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from airflow_torchx.core.endpoint import Endpoint
-    from airflow_torchx.core.images import BuildSpec
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.engine.images import BuildSpec
 
 _BLOCK_BYTES: Final = 65_536
 _QUESTION_S: Final = 30.0

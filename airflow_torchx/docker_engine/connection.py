@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from airflow_torchx.core.endpoint import (
+from airflow_torchx.core.connection.endpoint import (
     DEFAULT_URL,
     TLS_FIELDS,
     Endpoint,

@@ -7,10 +7,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from airflow_torchx import parallel
-from airflow_torchx.core.daemon_report import Findings, LoginCheck
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.registries import host_of
+from airflow_torchx.concurrency import parallel
+from airflow_torchx.core.connection.daemon_report import Findings, LoginCheck
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine.image_refs import host_of
 from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.docker_engine.registry_errors import Cause, advice, cause_of
 from airflow_torchx.errors import EngineError, EngineUnreachableError
@@ -18,7 +18,7 @@ from airflow_torchx.errors import EngineError, EngineUnreachableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_torchx.core.images import RegistryLogin
+    from airflow_torchx.core.engine.images import RegistryLogin
 
 _Found = TypeVar("_Found")
 

@@ -1,4 +1,4 @@
-"""Every verb of `airflow_torchx.engine.Engine` on a real daemon, one request each."""
+"""Every verb of `airflow_torchx.core.engine.protocol.Engine` on a real daemon, one request each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.labels import OWN_PREFIX
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine.labels import OWN_PREFIX
 from airflow_torchx.docker_engine import answers
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from airflow_torchx.core.containers import (
+    from airflow_torchx.core.engine.containers import (
         ContainerDetail,
         ContainerRow,
         ContainerSpec,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         LogQuery,
         NetworkRow,
     )
-    from airflow_torchx.core.images import RegistryLogin
+    from airflow_torchx.core.engine.images import RegistryLogin
 
 #: On networks that this package has created.
 NETWORK_LABEL: Final = f"{OWN_PREFIX}network"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import urllib3.exceptions
 
-from airflow_torchx.core import full_disk
+from airflow_torchx.core.engine import full_disk
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,

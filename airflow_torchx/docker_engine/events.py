@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.containers import EVENT_ACTIONS, ContainerEvent
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import EVENT_ACTIONS, ContainerEvent
 from airflow_torchx.docker_engine.errors import asking
 from airflow_torchx.errors import EngineUnreachableError
 

@@ -1,4 +1,4 @@
-"""Every verb of `airflow_torchx.engine.Images` on a real daemon."""
+"""Every verb of `airflow_torchx.core.engine.protocol.Images` on a real daemon."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from airflow_torchx.core.endpoint import Endpoint
-    from airflow_torchx.core.images import BuildSpec, ImageDetail, ImageRow, RegistryLogin
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow, RegistryLogin
 
 #: Docker creates no container that would start nothing, and some images, like those of `docker
 #: import`, name nothing to start.

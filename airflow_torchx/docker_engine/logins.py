@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.registries import HUB, host_of
+from airflow_torchx.core.engine.image_refs import HUB, host_of
 from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from airflow_torchx.core.images import RegistryLogin
+    from airflow_torchx.core.engine.images import RegistryLogin
 
 #: What Docker Hub calls itself to those who log in; also its key in the docker configuration.
 _HUB_URL: Final = "https://index.docker.io/v1/"

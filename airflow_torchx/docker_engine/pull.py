@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.registries import registry_of
+from airflow_torchx.core.engine.image_refs import registry_of
 from airflow_torchx.docker_engine.errors import asking
 from airflow_torchx.docker_engine.logins import header
 from airflow_torchx.docker_engine.registry_errors import (
@@ -25,7 +25,7 @@ from airflow_torchx.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from airflow_torchx.core.images import RegistryLogin
+    from airflow_torchx.core.engine.images import RegistryLogin
 
 _DENIED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from airflow_torchx.core.registries import registry_of
+from airflow_torchx.core.engine.image_refs import registry_of
 from airflow_torchx.docker_engine.errors import asking
 from airflow_torchx.docker_engine.logins import header
 from airflow_torchx.docker_engine.registry_errors import (
@@ -23,7 +23,7 @@ from airflow_torchx.errors import EngineError, EngineUnreachableError, ImagePush
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_torchx.core.images import RegistryLogin
+    from airflow_torchx.core.engine.images import RegistryLogin
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import re
 from enum import Enum, auto
 from typing import Final
 
-from airflow_torchx.core import full_disk
+from airflow_torchx.core.engine import full_disk
 from airflow_torchx.docker_engine.logins import login_command
 
 

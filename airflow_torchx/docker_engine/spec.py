@@ -13,7 +13,12 @@ from airflow_torchx.specs import BindMount
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_torchx.core.containers import ContainerSpec, GpuRequest, HostOptions, LogQuery
+    from airflow_torchx.core.engine.containers import (
+        ContainerSpec,
+        GpuRequest,
+        HostOptions,
+        LogQuery,
+    )
     from airflow_torchx.specs import DeviceMount, VolumeMount
 
     Json = dict[str, Any]

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.core.endpoint import TLS_FIELDS
-from airflow_torchx.core.pem import Pem
+from airflow_torchx.core.connection.endpoint import TLS_FIELDS
+from airflow_torchx.core.connection.pem import Pem
 from airflow_torchx.errors import EngineUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_torchx.core.endpoint import Endpoint
+    from airflow_torchx.core.connection.endpoint import Endpoint
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from airflow_torchx.components import dist
-from airflow_torchx.core.workspace_source import parse_workspace
+from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.specs import (
     AppDef,
     Resource,

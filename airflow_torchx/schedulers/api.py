@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_torchx.core.plan_text import render
+from airflow_torchx.core.plan.plan_text import render
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.options import Opts
-    from airflow_torchx.core.plan import JobPlan
-    from airflow_torchx.core.workspace import Place
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.core.workspace.recipe import Place
     from airflow_torchx.specs import AppDef
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_torchx import network
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.options import DEFAULT_NETWORK
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.plan.options import DEFAULT_NETWORK
 from airflow_torchx.docker_engine import DockerEngine, why_unreachable
+from airflow_torchx.runtime import network
 
 if TYPE_CHECKING:
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
 
 
 def why_no_docker() -> str | None:

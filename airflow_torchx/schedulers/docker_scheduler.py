@@ -8,28 +8,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx import jobs, waiting
-from airflow_torchx.core import labels
-from airflow_torchx.core.options import DEFAULT_NETWORK, Opts
-from airflow_torchx.core.plan import plan
-from airflow_torchx.core.preflight import checked_options
-from airflow_torchx.core.workspace import Place, with_workspace
-from airflow_torchx.engine import Engine
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.protocol import Engine
+from airflow_torchx.core.plan.job_plan import plan
+from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
+from airflow_torchx.core.plan.preflight import checked_options
+from airflow_torchx.core.workspace.recipe import Place, with_workspace
 from airflow_torchx.errors import LaunchInterruptedError
-from airflow_torchx.parallel import Stopped
-from airflow_torchx.replica_logs import ReplicaLog, Span, Stream, find_container, lines
+from airflow_torchx.runtime import lifecycle, waiting
+from airflow_torchx.runtime.daemon_facts import survey
+from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
 from airflow_torchx.schedulers.launches import new_launch
 from airflow_torchx.specs import app_id_of, as_app
-from airflow_torchx.surroundings import survey
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from airflow_torchx.core.plan import Origin
+    from airflow_torchx.core.plan.job_plan import Origin
     from airflow_torchx.specs import AnyApp, AppDef, DescribeAppResponse, ListAppResponse
     from airflow_torchx.workspace.docker_workspace import Filesystem
 
@@ -119,7 +119,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         opts = checked_options(app, cfg, None, self._defaults)
         roles, notes = self._preview(app.roles, opts, place)
         seen = replace(app, roles=roles)
-        launch = new_launch(self, seen, opts, origin)
+        launch = new_launch(self.engine, self.session_name, seen, opts, origin)
         request = replace(plan(seen, opts, launch), workspaces=notes)
         return AppDryRunInfo(request, app, opts, place)
 
@@ -181,7 +181,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             what = f"app {dryrun_info.request.app_id!r} was told to stop before it was launched."
             raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
         wanted = dryrun_info.request.with_images(app)
-        jobs.launch(self.engine, wanted, should_stop=should_stop)
+        lifecycle.launch(self.engine, wanted, should_stop=should_stop)
         return wanted.app_id
 
     def submit(
@@ -204,8 +204,8 @@ class DockerScheduler(DockerWorkspaceMixin):
         """
         built = self.build(with_workspace(as_app(app), workspace), cfg)
         opts = self.options(cfg)
-        request = plan(built, opts, new_launch(self, built, opts))
-        jobs.launch(self.engine, request)
+        request = plan(built, opts, new_launch(self.engine, self.session_name, built, opts))
+        lifecycle.launch(self.engine, request)
         return request.app_id
 
     def describe(self, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse | None:
@@ -216,15 +216,15 @@ class DockerScheduler(DockerWorkspaceMixin):
             inspect_all: one more call for every replica, not only for failed ones: tells when each
                 started and ended.
         """
-        return jobs.observe(self.engine, app_id_of(app_id), inspect_all=inspect_all)
+        return lifecycle.observe(self.engine, app_id_of(app_id), inspect_all=inspect_all)
 
     def list(self, cfg: Mapping[str, object] | None = None) -> list[ListAppResponse]:  # noqa: ARG002 - TorchX's signature
         """Return every app on the daemon, one row each, whoever launched it; ``cfg`` is unused."""
-        return jobs.apps(self.engine)
+        return lifecycle.apps(self.engine)
 
     def exists(self, app_id: str) -> bool:
         """Tell whether anything of an app is on the daemon."""
-        return jobs.exists(self.engine, app_id_of(app_id))
+        return lifecycle.exists(self.engine, app_id_of(app_id))
 
     def wait(self, app_id: str, timeout_s: float | None = None) -> DescribeAppResponse:
         """Wait until every replica has ended, acting on the failure policy; return `describe`'s.
@@ -245,7 +245,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         Raises:
             AppNotFoundError: the daemon knows no such app.
         """
-        jobs.cancel(self.engine, app_id_of(app_id))
+        lifecycle.cancel(self.engine, app_id_of(app_id))
 
     def delete(self, app_id: str) -> None:
         """Stop the app if it lives, then remove its containers and their anonymous volumes.
@@ -253,7 +253,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         Raises:
             AppNotFoundError: the daemon knows no such app.
         """
-        jobs.delete(self.engine, app_id_of(app_id))
+        lifecycle.delete(self.engine, app_id_of(app_id))
 
     def log_iter(  # noqa: PLR0913, PLR0917 - TorchX's signature
         self,

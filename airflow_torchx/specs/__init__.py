@@ -13,7 +13,6 @@ from airflow_torchx.specs.app import (
     Role,
     VolumeMount,
     Workspace,
-    resource,
 )
 from airflow_torchx.specs.frozen import FrozenDict
 from airflow_torchx.specs.handle import (
@@ -23,6 +22,7 @@ from airflow_torchx.specs.handle import (
     parse_app_handle,
 )
 from airflow_torchx.specs.mounts import parse_mounts
+from airflow_torchx.specs.named_resources import resource
 from airflow_torchx.specs.serialize import from_dict, to_dict
 from airflow_torchx.specs.status import (
     AppState,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from airflow_torchx import torchx_compat
 from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.specs import torchx_compat
 from airflow_torchx.specs.app import AppDef, Resource
 from airflow_torchx.specs.serialize import from_dict
 

@@ -52,30 +52,6 @@ class Resource:
 NULL_RESOURCE: Final = Resource(cpu=-1, gpu=-1, memMB=-1)
 
 
-def resource(
-    cpu: float | None = None,
-    gpu: int | None = None,
-    memMB: int | None = None,  # noqa: N803 - TorchX's name
-    h: str | None = None,
-) -> Resource:
-    """Return a resource with TorchX's defaults: 2 CPUs, no GPU, 1024 MB.
-
-    Args:
-        cpu: CPUs; None and 0 mean the default.
-        gpu: number of GPUs.
-        memMB: memory in MB; None and 0 mean the default.
-        h: name of a resource, like ``gpu.small``, which is taken instead of all that.
-
-    Raises:
-        ComponentError: there is no resource of that name.
-    """
-    if h:
-        from airflow_torchx.specs.named_resources import named_resource
-
-        return named_resource(h)
-    return Resource(cpu=cpu or 2, gpu=gpu or 0, memMB=memMB or 1024)
-
-
 class RetryPolicy(StrEnum):
     """What is started again when a replica fails: that replica, its role, or the whole app."""
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx import torchx_compat
 from airflow_torchx.errors import ComponentError
+from airflow_torchx.specs import torchx_compat
 from airflow_torchx.specs.accept import as_resource
 from airflow_torchx.specs.app import NULL_RESOURCE, Resource
 from airflow_torchx.specs.suggest import nearest
@@ -38,6 +38,28 @@ _OURS: Final = {
     "NULL": NULL_RESOURCE,
     "MISSING": NULL_RESOURCE,
 }
+
+
+def resource(
+    cpu: float | None = None,
+    gpu: int | None = None,
+    memMB: int | None = None,  # noqa: N803 - TorchX's name
+    h: str | None = None,
+) -> Resource:
+    """Return a resource with TorchX's defaults: 2 CPUs, no GPU, 1024 MB.
+
+    Args:
+        cpu: CPUs; None and 0 mean the default.
+        gpu: number of GPUs.
+        memMB: memory in MB; None and 0 mean the default.
+        h: name of a resource, like ``gpu.small``, which is taken instead of all that.
+
+    Raises:
+        ComponentError: there is no resource of that name.
+    """
+    if h:
+        return named_resource(h)
+    return Resource(cpu=cpu or 2, gpu=gpu or 0, memMB=memMB or 1024)
 
 
 def named_resource(name: str) -> Resource:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.containers import ContainerDetail, ContainerEvent, ContainerRow
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.testing.files import absolute, laid_over, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, moment
@@ -14,7 +14,7 @@ from airflow_torchx.testing.output import NS_PER_S, Message, Output, moment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_torchx.core.containers import ContainerSpec
+    from airflow_torchx.core.engine.containers import ContainerSpec
     from airflow_torchx.testing.images import FakeImage
     from airflow_torchx.testing.program import Program
 

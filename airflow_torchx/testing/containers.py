@@ -10,7 +10,7 @@ from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFou
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from airflow_torchx.core.containers import ContainerEvent
+    from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.testing.container import FakeContainer
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")

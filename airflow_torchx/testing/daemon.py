@@ -6,7 +6,7 @@ import time
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.containers import EngineInfo
+from airflow_torchx.core.engine.containers import EngineInfo
 from airflow_torchx.testing.calls import Calls
 from airflow_torchx.testing.containers import FakeContainers
 from airflow_torchx.testing.image_verbs import FakeImageVerbs
@@ -18,7 +18,7 @@ from airflow_torchx.testing.program import Program, Programs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from airflow_torchx.core.images import ImageDetail
+    from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.testing.faults import Verb
     from airflow_torchx.testing.image_verbs import Builder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self
 
-from airflow_torchx.core.containers import NetworkRow
+from airflow_torchx.core.engine.containers import NetworkRow
 from airflow_torchx.testing.calls import no_answer
 from airflow_torchx.testing.container import FakeContainer
 from airflow_torchx.testing.daemon import FakeDaemon
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from airflow_torchx.core.containers import (
+    from airflow_torchx.core.engine.containers import (
         ContainerDetail,
         ContainerEvent,
         ContainerRow,
@@ -31,7 +31,7 @@ _TICK_S: Final = 0.01
 
 
 class FakeEngine(FakeDaemon):
-    """A Docker daemon in memory, which keeps the promises of `airflow_torchx.engine.Engine`.
+    """A Docker daemon in memory, which keeps the promises of `core.engine.protocol.Engine`.
 
     It has no threads: what would have happened meanwhile is worked out at every call. Only
     ``stop``, followed logs and events wait.

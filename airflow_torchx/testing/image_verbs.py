@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from airflow_torchx.core.containers import ContainerSpec
-from airflow_torchx.core.images import BuildSpec, ImageDetail
+from airflow_torchx.core.engine.containers import ContainerSpec
+from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
 from airflow_torchx.errors import ImageBuildError
 from airflow_torchx.testing.container import FakeContainer
 from airflow_torchx.testing.files import Content, laid_over, unpack
@@ -17,7 +17,7 @@ from airflow_torchx.testing.program import Program
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from airflow_torchx.core.images import ImageRow
+    from airflow_torchx.core.engine.images import ImageRow
     from airflow_torchx.testing.calls import Calls
     from airflow_torchx.testing.containers import FakeContainers
     from airflow_torchx.testing.images import FakeImages
@@ -28,7 +28,7 @@ Builder: TypeAlias = "Callable[[BuildSpec, dict[str, bytes]], object]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FakeImageVerbs:
-    """The images of a fake daemon, which keep the promises of `airflow_torchx.engine.Images`.
+    """The images of a fake daemon, which keep the promises of `core.engine.protocol.Images`.
 
     Args:
         calls: the door to all that follows.

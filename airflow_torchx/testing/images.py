@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.images import ImageDetail, ImageRow
+from airflow_torchx.core.engine.images import ImageDetail, ImageRow
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineNotFoundError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.containers import NetworkRow
+from airflow_torchx.core.engine.containers import NetworkRow
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 
 if TYPE_CHECKING:

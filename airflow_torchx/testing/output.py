@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from airflow_torchx.core.containers import LogQuery
+    from airflow_torchx.core.engine.containers import LogQuery
     from airflow_torchx.testing.program import Program, Stream
 
 NS_PER_S: Final = 1_000_000_000

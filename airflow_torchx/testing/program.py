@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.containers import ContainerSpec
+    from airflow_torchx.core.engine.containers import ContainerSpec
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 

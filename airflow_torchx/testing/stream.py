@@ -10,7 +10,7 @@ from airflow_torchx.testing.output import frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_torchx.core.containers import ContainerEvent, LogQuery
+    from airflow_torchx.core.engine.containers import ContainerEvent, LogQuery
     from airflow_torchx.testing.output import Message
 
 

@@ -8,26 +8,27 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx import host_lock
-from airflow_torchx.core import labels, tree
-from airflow_torchx.core import workspace as core
-from airflow_torchx.core.dockerfile import why_buildkit
-from airflow_torchx.core.images import BuildSpec, ImageDetail
-from airflow_torchx.core.workspace_source import shown
-from airflow_torchx.docker_engine.ignore import IGNORE_FILE
+from airflow_torchx.concurrency import host_lock
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
+from airflow_torchx.core.workspace import recipe as core
+from airflow_torchx.core.workspace import tree
+from airflow_torchx.core.workspace.dockerfile import why_buildkit
+from airflow_torchx.core.workspace.source import shown
 from airflow_torchx.errors import EngineConflictError, EngineError, WorkspaceError
-from airflow_torchx.parallel import Stopped
-from airflow_torchx.progress import counted, size
 from airflow_torchx.workspace.context import tar_stream
+from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.layers import Layers
+from airflow_torchx.workspace.progress import counted, size
 from airflow_torchx.workspace.tree import hash_tree, list_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_torchx.core.options import Opts
-    from airflow_torchx.engine import Engine
-    from airflow_torchx.progress import Report
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.workspace.progress import Report
     from airflow_torchx.workspace.tree import Project
 
 _log = logging.getLogger(__name__)

@@ -7,13 +7,13 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.concurrency.parallel import Stopped, each
 from airflow_torchx.errors import WorkspaceError
-from airflow_torchx.parallel import Stopped, each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_torchx.core.tree import Entry
+    from airflow_torchx.core.workspace.tree import Entry
 
 # A link or a FIFO may have taken the place of the file: it is neither followed nor waited for.
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

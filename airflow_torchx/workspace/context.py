@@ -12,7 +12,7 @@ from airflow_torchx.workspace.content import changed, pieces
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from airflow_torchx.core.tree import Entry
+    from airflow_torchx.core.workspace.tree import Entry
 
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
 # Small files travel together: a piece is a write on the connection to the daemon.

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from airflow_torchx import images
-from airflow_torchx.core.images import WORKSPACE_REPOSITORY
-from airflow_torchx.core.options import Opts
-from airflow_torchx.core.workspace import Place
-from airflow_torchx.core.workspace_source import parse_workspace
+from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.workspace.recipe import Place
+from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, Problem
-from airflow_torchx.progress import LogReport, counted, reporter, size
+from airflow_torchx.runtime import images
 from airflow_torchx.workspace.build import ImageBuilder
+from airflow_torchx.workspace.progress import LogReport, counted, reporter, size
 from airflow_torchx.workspace.source import find_filesystem, opened
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import AppDef, Role, Workspace
     from airflow_torchx.workspace.tree import Project
 

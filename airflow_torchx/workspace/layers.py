@@ -6,21 +6,21 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core import labels
-from airflow_torchx.core import workspace as core
-from airflow_torchx.core.tree import Entry
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.workspace import recipe as core
+from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
-from airflow_torchx.parallel import Stopped
-from airflow_torchx.progress import counted, size
 from airflow_torchx.workspace import manifests
 from airflow_torchx.workspace.context import tar_stream
+from airflow_torchx.workspace.progress import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_torchx.core.images import ImageDetail, ImageRow
-    from airflow_torchx.engine import Engine
-    from airflow_torchx.progress import Report
+    from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.workspace.progress import Report
 
 # 100,000 files take about 12 MB; beyond this the image is made anew.
 _MAX_MANIFEST_BYTES: Final = 64 << 20

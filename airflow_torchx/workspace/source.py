@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.tree import Entry, guard
-from airflow_torchx.core.workspace_source import inline_text, is_inline, is_url, shown
-from airflow_torchx.docker_engine.ignore import IGNORE_FILE, Ignore
+from airflow_torchx.core.workspace.source import inline_text, is_inline, is_url, shown
+from airflow_torchx.core.workspace.tree import Entry, guard
 from airflow_torchx.errors import WorkspaceError
+from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
 from airflow_torchx.workspace.tree import DOCKERFILE, Project
 
 if TYPE_CHECKING:

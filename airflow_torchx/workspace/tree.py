@@ -8,10 +8,10 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.tree import Entry
-from airflow_torchx.docker_engine.ignore import IGNORE_FILE, Ignore
+from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.content import digests, unreadable, whole
+from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

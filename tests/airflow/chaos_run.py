@@ -7,8 +7,8 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.cases import MARKS, Blow, Case, Mode, Outcome, Point

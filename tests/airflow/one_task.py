@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow.sdk import DAG
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.operators import TorchXDockerOperator
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
     from airflow.sdk import BaseOperator, Context
 
-    from airflow_torchx.core.containers import ContainerRow
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.engine.protocol import Engine
 
 TASK_ID: Final = "gang"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_torchx.core import labels
-from airflow_torchx.replica_logs import ReplicaLog
+from airflow_torchx.core.engine import labels
+from airflow_torchx.runtime.replica_log import ReplicaLog
 from tests.airflow.gate import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
 
 
 class Replica(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.airflow_commands import get_commands
+from airflow_torchx.cli.airflow_commands import get_commands
 from airflow_torchx.cli.commands import COMMANDS
 from tests.airflow.command import airflow
 from tests.conftest import BUSYBOX

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from tests.airflow.apps import both_modes
 from tests.airflow.conftest import DAGS
 from tests.conftest import BUSYBOX

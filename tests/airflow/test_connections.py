@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.settings import Settings
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.connection.settings import Settings
 from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.hooks import TorchXDockerHook
 from tests.airflow.apps import shell

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.decorators import torchx_task
 from airflow_torchx.errors import FunctionError
 from tests.airflow.conftest import DAGS

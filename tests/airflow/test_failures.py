@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_torchx import jobs
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
@@ -17,13 +16,14 @@ from airflow_torchx.errors import (
     InvalidAppError,
     ResultError,
 )
+from airflow_torchx.runtime import lifecycle
 from tests.airflow.apps import FOREVER, both_modes, shell
 from tests.airflow.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
     from tests.airflow.one_task import OneTask
 
 pytestmark = pytest.mark.docker
@@ -53,8 +53,8 @@ def test_failure_card(one_task: OneTask) -> None:
 @pytest.mark.parametrize(
     ("end", "error", "told"),
     [
-        (jobs.cancel, AppCancelledError, "was CANCELLED by somebody else"),
-        (jobs.delete, AppNotFoundError, "no app"),
+        (lifecycle.cancel, AppCancelledError, "was CANCELLED by somebody else"),
+        (lifecycle.delete, AppNotFoundError, "no app"),
     ],
 )
 def test_ended_by_somebody_else(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.containers import LogQuery
+from airflow_torchx.core.engine.containers import LogQuery
 from tests.airflow.gate import Gate, Hold, Kind, Side
 from tests.integration.stub import Stub, chunked, connect, json_answer
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.gate import Hold, Kind
 from tests.airflow.processes import is_alive, parent_of, until

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_torchx.lineage import LineageMixin
+from airflow_torchx.task.lineage import LineageMixin
 from tests.airflow.apps import both_modes, shell
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tests.conftest import BUSYBOX
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
     from tests.airflow.one_task import OneTask
 
 pytestmark = pytest.mark.docker

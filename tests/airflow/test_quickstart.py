@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 
 if TYPE_CHECKING:
     from airflow_torchx.docker_engine import DockerEngine

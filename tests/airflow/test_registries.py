@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core.images import RegistryLogin
+from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.errors import InvalidAppError
-from airflow_torchx.registries import logins_from
+from airflow_torchx.hooks import logins_from
 
 if TYPE_CHECKING:
     from pathlib import Path

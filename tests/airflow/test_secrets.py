@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.operators import TorchXDockerOperator
 from tests.airflow.apps import shell
 

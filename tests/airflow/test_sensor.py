@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from airflow_torchx import waiting
-from airflow_torchx.core import labels
-from airflow_torchx.core.plan import Origin
-from airflow_torchx.core.state import place_of, replicas_of
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.job_plan import Origin
+from airflow_torchx.core.state.describe import place_of, replicas_of
+from airflow_torchx.runtime import waiting
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.sighting import AppGoneError, AppMissedError, AppUnseenError
 from airflow_torchx.specs import AppState
+from airflow_torchx.task.poke import AppGoneError, AppMissedError, AppUnseenError
 from tests.airflow.apps import FOREVER, OBEDIENT, shell
 
 if TYPE_CHECKING:

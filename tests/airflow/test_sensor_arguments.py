@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_torchx.errors import AirflowTorchXError, ConditionError
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.sighting import AppGoneError, AppMissedError, AppUnseenError
+from airflow_torchx.task.poke import AppGoneError, AppMissedError, AppUnseenError
 
 
 def sensor(**arguments: Any) -> TorchXDockerSensor:  # noqa: ANN401 - the sensor's arguments

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx import jobs
-from airflow_torchx.core import labels
-from airflow_torchx.core.plan import Origin
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.job_plan import Origin
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from tests.airflow.apps import OBEDIENT, shell
 from tests.airflow.processes import until
@@ -90,7 +90,7 @@ def test_misses(
     for task in tasks:
         task.wait_for(WAITS_AS[mode])
 
-    jobs.cancel(docker_engine, app_id)
+    lifecycle.cancel(docker_engine, app_id)
 
     ends = ("failed", "skipped", "up_for_retry", "success")
     assert ["failed", "skipped", "skipped"] == [task.wait_for(*ends) for task in tasks]

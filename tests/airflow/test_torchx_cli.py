@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.labels import APP_ID
+from airflow_torchx.core.engine.labels import APP_ID
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppState, app_id_of

@@ -16,11 +16,11 @@ import pytest
 from airflow.sdk import Asset, AssetWatcher
 from airflow.triggers.base import BaseEventTrigger
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.plan import Origin
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.job_plan import Origin
+from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.triggers import TorchXDockerTrigger
-from airflow_torchx.watch import Watches
 from tests.airflow.apps import FOREVER, shell
 from tests.airflow.deferring import Waits
 from tests.airflow.processes import until

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.plan import Origin
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from tests.airflow.apps import shell

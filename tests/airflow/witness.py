@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Self
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine.connection import open_client, resolve
 
 

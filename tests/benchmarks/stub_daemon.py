@@ -15,7 +15,7 @@ import time
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 
 # What fills a real list: about 1.5 KB for each container.
 _FILLER: Final = {

@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.plan import Origin
+from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.parallel import each
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
 from tests.benchmarks.comparison import HERE, Comparison, console

@@ -47,7 +47,7 @@ def main(package: str, verb: str, *args: str) -> dict[str, object]:
 def log(container: str) -> dict[str, object]:
     """Read a log to its end; return its lines too, and the peak of this process's memory in MB."""
     from airflow_torchx.docker_engine import DockerEngine
-    from airflow_torchx.replica_logs import ReplicaLog
+    from airflow_torchx.runtime.replica_log import ReplicaLog
 
     with DockerEngine.connect() as engine:
         began = time.perf_counter()

@@ -7,16 +7,16 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.containers import ContainerSpec, LogQuery
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerSpec, LogQuery
 from airflow_torchx.testing import FakeEngine, Program
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from airflow_torchx.core.containers import ContainerDetail, ContainerRow
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
+    from airflow_torchx.core.engine.protocol import Engine
 
 _PATIENCE_S = 20.0
 _TICK_S = 0.02

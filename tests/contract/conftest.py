@@ -10,7 +10,7 @@ from tests.conftest import BUSYBOX
 from tests.contract.bench import Bench
 
 if TYPE_CHECKING:
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
 
 
 @pytest.fixture

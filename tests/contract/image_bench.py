@@ -8,13 +8,13 @@ import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from airflow_torchx.core.images import ImageDetail, ImageRow
+    from airflow_torchx.core.engine.images import ImageDetail, ImageRow
     from tests.contract.bench import Bench
 
 

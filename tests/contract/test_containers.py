@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.containers import ContainerDetail
-from airflow_torchx.core.state import exit_code
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerDetail
+from airflow_torchx.core.state.describe import exit_code
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from tests.contract.bench import wait_for
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.containers import ContainerSpec
+    from airflow_torchx.core.engine.containers import ContainerSpec
     from tests.contract.bench import Bench
 
 GONE = "f" * 64

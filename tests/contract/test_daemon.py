@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.engine import Engine
+from airflow_torchx.core.engine.protocol import Engine
 from airflow_torchx.errors import EngineConflictError, EngineError, ImagePullError
 from tests.conftest import BUSYBOX
 from tests.contract.bench import Bench

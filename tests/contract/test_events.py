@@ -8,12 +8,12 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from tests.contract.bench import wait_for
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.containers import ContainerEvent
+    from airflow_torchx.core.engine.containers import ContainerEvent
     from tests.contract.bench import Bench
 
 FOREVER = Script(then_s=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core.containers import LogQuery
+from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.errors import EngineNotFoundError
 from tests.contract.bench import unframed
 from tests.contract.script import Script

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx import parallel
-from airflow_torchx.core import labels
-from airflow_torchx.core.workspace import own_tags
+from airflow_torchx.concurrency import parallel
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.workspace.recipe import own_tags
 from airflow_torchx.errors import EngineNotFoundError, InvalidAppError, WorkspaceError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_torchx.core.images import ImageRow
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.images import ImageRow
+    from airflow_torchx.core.engine.protocol import Engine
 
 BIG: Final = 100_000
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from airflow_torchx.core.images import RegistryLogin
+from airflow_torchx.core.engine.images import RegistryLogin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineUnreachableError
 from tests.conftest import BUSYBOX, do_without, require_docker

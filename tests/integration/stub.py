@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine import DockerEngine
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pytest
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.images import BuildSpec
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.docker_engine import build, buildkit
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineUnreachableError, ImageBuildError
@@ -268,7 +268,7 @@ def test_context_of_200_mb(daemon: Daemon, why: str | None) -> None:
     """A large context passes through little memory."""
     code = f"""
 import os, resource, sys
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.integration.test_builds import Daemon, tar
 endpoint = resolve(Endpoint(), os.environ)
@@ -339,7 +339,7 @@ def test_builder_killed(daemon: Daemon, why: str | None) -> None:
     """If this process dies while it sends the context, nothing is built of its beginning."""
     code = f"""
 import itertools, os, signal
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.integration.test_builds import Daemon, tar, wait_until
 endpoint = resolve(Endpoint(), os.environ)

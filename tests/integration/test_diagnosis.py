@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.daemon_report import Findings, LoginCheck
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.images import RegistryLogin
+from airflow_torchx.core.connection.daemon_report import Findings, LoginCheck
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.docker_engine import DockerEngine, look
 from tests.integration.stub import Request, Stub, failure, json_answer
 

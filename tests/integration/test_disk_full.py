@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.workspace import own_tags, with_workspace
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.workspace.recipe import own_tags, with_workspace
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineError, ImageBuildError, ImagePullError

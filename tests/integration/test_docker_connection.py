@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.containers import LogQuery
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.docker_engine import DockerEngine, why_unreachable
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from tests.integration.stub import Request, Stub, chunked, failure, json_answer, saying

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.containers import (
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import (
     ContainerSpec,
     HostOptions,
     LogQuery,
     PortBinding,
     Ulimit,
 )
-from airflow_torchx.core.logs import LineReader
+from airflow_torchx.core.logs.lines import LineReader
 from airflow_torchx.errors import (
     EngineError,
     EngineUnreachableError,

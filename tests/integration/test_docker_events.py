@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.containers import ContainerEvent
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerEvent
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from tests.integration.stub import Request, Stub, chunked, connect, failure, saying

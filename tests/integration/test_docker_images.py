@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.images import BuildSpec
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import (
     EngineConflictError,

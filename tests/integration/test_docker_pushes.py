@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
 
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.push import is_published, push
 from airflow_torchx.errors import EngineUnreachableError, ImagePushError

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.containers import LogQuery
+from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.errors import EngineUnreachableError
 from tests.integration.stub import Request, Stub, chunked, connect, saying
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_torchx import jobs
-from airflow_torchx.core.identity import container_name
-from airflow_torchx.core.plan import Origin
-from airflow_torchx.core.state import replicas_of
+from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.core.plan.job_plan import Origin
+from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppExistsError, AppNotFoundError, InvalidAppError, LaunchError
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import (
     DockerScheduler,
     Stream,
@@ -262,7 +262,7 @@ def test_two_submissions_of_one_app_id_make_no_twin(
     found = scheduler.describe(app_id)
     assert found is not None
     assert ["RUNNING"] * 3 == [replica.state.name for replica in replicas_of(found)]
-    jobs.cancel(docker_engine, app_id, grace_s=0)
+    lifecycle.cancel(docker_engine, app_id, grace_s=0)
 
 
 @pytest.mark.parametrize("on_term", ["exit 0", "exit 1", ""])

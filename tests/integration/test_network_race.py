@@ -18,7 +18,7 @@ pytestmark = pytest.mark.docker
 # One interpreter that becomes many when it has imported all.
 CODE = """
 import os, sys, tempfile
-from airflow_torchx import network
+from airflow_torchx.runtime import network
 from airflow_torchx.docker_engine import DockerEngine
 
 DockerEngine.connect().close()

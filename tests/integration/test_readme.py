@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from airflow_torchx.core.options import Opts
+from airflow_torchx.core.plan.options import Opts
 from tests.conftest import BUSYBOX, require_docker
 from tests.integration.uv_project import BASE
 

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.docker
 
 CODE = """
 import sys
-from airflow_torchx.core.plan import Origin
+from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.reaper import Reaper
+from airflow_torchx.task.reaper import Reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx import images
-from airflow_torchx.core.endpoint import Endpoint
-from airflow_torchx.core.images import RegistryLogin
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.pull import pull
 from airflow_torchx.docker_engine.push import is_published, push
 from airflow_torchx.errors import EngineError, ImagePullError, ImagePushError
+from airflow_torchx.runtime import images
 from tests.conftest import require_docker
 from tests.integration.registry import PASSWORD, USER, Wire, serving
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from airflow_torchx.core.options import PullPolicy
+    from airflow_torchx.core.plan.options import PullPolicy
     from tests.integration.registry import Registry
 
 pytestmark = pytest.mark.docker

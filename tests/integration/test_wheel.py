@@ -21,7 +21,7 @@ from tests.conftest import BUSYBOX, do_without
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_torchx.engine import Engine
+    from airflow_torchx.core.engine.protocol import Engine
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,7 +31,7 @@ ENVIRONMENT: Final = ROOT / ".venv-lowest"
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 #: Imported only where the library is installed that it is about.
-_OPTIONAL: Final = "airflow_torchx.lineage_facets"
+_OPTIONAL: Final = "airflow_torchx.task.lineage_facets"
 _IMPORT_ALL: Final = f"""\
 import importlib, pkgutil
 import airflow_torchx

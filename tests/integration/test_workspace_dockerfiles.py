@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_torchx.core.endpoint import Endpoint
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.specs import Role
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.workspace import Place, workspace_id
-from airflow_torchx.core.workspace_source import parse_workspace
-from airflow_torchx.parallel import Stopped
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.workspace.recipe import Place, workspace_id
+from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
 from tests.conftest import BUSYBOX
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from airflow_torchx.core.containers import ContainerRow
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.docker_engine import DockerEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("images")]
@@ -35,7 +35,7 @@ FILE_BYTES: Final = 256 << 10
 #: of that build is there, it says so and waits for a line. As in Airflow, SIGTERM is an exception.
 BUILD: Final = """
 import logging, signal, sys
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
 

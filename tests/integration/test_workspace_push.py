@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import ImagePushError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -19,7 +19,7 @@ from tests.integration.registry import PASSWORD, Wire
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_torchx.core.images import ImageRow, RegistryLogin
+    from airflow_torchx.core.engine.images import ImageRow, RegistryLogin
     from tests.integration.registry import Registry
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("no_images_left")]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_torchx import __version__
-from airflow_torchx.core import labels
-from airflow_torchx.core.identity import MAX_NAME, legal
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import MAX_NAME, legal
 from tests.parity.comparison import Difference, Intended, Pair
 
 #: What Docker makes anew for each container, whoever asks for it.

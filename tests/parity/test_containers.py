@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from airflow_torchx.core import labels
+from airflow_torchx.core.engine import labels
 from airflow_torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount
 from tests.conftest import do_without, require_docker
 from tests.parity.comparison import Difference, Pair, matches

@@ -14,12 +14,12 @@ from zlib import crc32
 
 import docker
 
-from airflow_torchx.core import labels
-from airflow_torchx.core.identity import random_app_id
-from airflow_torchx.core.plan import Origin
+from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import random_app_id
+from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError
-from airflow_torchx.parallel import each
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import to_dict
 from tests.conftest import BUSYBOX

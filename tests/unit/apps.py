@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_torchx.core.options import Opts
-from airflow_torchx.core.plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.specs import AppDef, Role
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_torchx.core.settings import FIELDS
+from airflow_torchx.core.connection.settings import FIELDS
 from airflow_torchx.provider import get_provider_info
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core.containers import ContainerSpec, LogQuery
-from airflow_torchx.core.images import BuildSpec, ImageDetail
+from airflow_torchx.core.engine.containers import ContainerSpec, LogQuery
+from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,

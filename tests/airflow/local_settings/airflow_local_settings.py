@@ -12,8 +12,10 @@ if "scheduler" in sys.argv:
     import docker
     from airflow.sdk.execution_time import task_runner
 
-    from airflow_torchx import app_task, docker_engine, hooks, parting, task_run, triggers
+    from airflow_torchx import docker_engine, hooks, triggers
+    from airflow_torchx.runtime import attach
     from airflow_torchx.schedulers import docker_scheduler
+    from airflow_torchx.task import runner, shutdown
 
-    assert all((docker, task_runner, app_task, docker_engine, hooks, parting, task_run, triggers))
-    assert docker_scheduler
+    assert all((docker, task_runner, docker_engine, hooks, triggers))
+    assert all((attach, docker_scheduler, runner, shutdown))

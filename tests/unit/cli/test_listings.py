@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_torchx import components
 from airflow_torchx.cli.dispatch import parser
 from airflow_torchx.cli.listings import builtins, runopts
-from airflow_torchx.core.options import Opts
+from airflow_torchx.core.plan.options import Opts
 
 if TYPE_CHECKING:
     import pytest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_torchx.cli.log import Wanted, chosen, wanted
-from airflow_torchx.core.state import replicas_of
+from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 

@@ -15,7 +15,7 @@ from airflow_torchx.cli.request import (
     wants_help,
     with_parent,
 )
-from airflow_torchx.core.torchxconfig import TorchXConfig
+from airflow_torchx.cli.torchxconfig import TorchXConfig
 from airflow_torchx.errors import ComponentError, UsageError
 
 NOTHING = TorchXConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from airflow_torchx.core.workspace_source import inline_text
+from airflow_torchx.core.workspace.source import inline_text
 from airflow_torchx.function.app import Replicas, app_of_function
 from airflow_torchx.function.source import FunctionSource
 from airflow_torchx.specs import BindMount, Resource, Role, macros

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.core.tree import Entry
+from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.context import header, mtime_s, tar_stream
 from airflow_torchx.workspace.tree import Project, Tree, read_tree

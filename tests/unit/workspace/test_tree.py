@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from airflow_torchx.concurrency.parallel import Stopped
 from airflow_torchx.errors import WorkspaceError
-from airflow_torchx.parallel import Stopped
 from airflow_torchx.workspace.tree import Project, Tree, hash_tree, list_tree, read_tree
 
 if TYPE_CHECKING:

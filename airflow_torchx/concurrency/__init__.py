@@ -1,0 +1,1 @@
+"""Threads of one process, and processes of one host."""

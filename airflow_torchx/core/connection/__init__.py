@@ -1,0 +1,1 @@
+"""Where a daemon is and how it is reached: pure."""

@@ -1,0 +1,1 @@
+"""What the container engine is asked for, as data: pure."""

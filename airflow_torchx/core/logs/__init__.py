@@ -1,0 +1,1 @@
+"""Log lines and how far they have been written: pure."""

@@ -1,0 +1,1 @@
+"""From an app and its options to every container of it: pure."""

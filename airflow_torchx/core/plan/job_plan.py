@@ -1,0 +1,263 @@
+"""From an app and its options to the containers that run it: pure, printable, diffable."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx import __version__
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, PortBinding
+from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from airflow_torchx.core.plan.options import Opts, PullPolicy
+    from airflow_torchx.specs import AppDef, Role
+
+RANK0_HOST: Final = "TORCHX_RANK0_HOST"
+IMAGE: Final = "TORCHX_IMAGE"
+JOB_ID: Final = "TORCHX_JOB_ID"
+
+#: Named devices of a Resource, and the host devices they stand for, as TorchX has them.
+DEVICE_PATHS: Final = {
+    "vpc.amazonaws.com/efa": "/dev/infiniband/uverbs",
+    "aws.amazon.com/neurondevice": "/dev/neuron",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What a plan takes from outside: the names it was given, chance, and the machine's facts.
+
+    Args:
+        app_id: id of the app on the daemon.
+        handle: handle of the app for users.
+        launch_id: a random word that tells this launch from any other.
+        environ: environment of the launching process, for ``copy_env``.
+        gpu_ids: GPU ids of the daemon; empty when it does not tell.
+        private_env: environment variables of every replica whose values are secret; only those
+            that TorchX itself sets win over them.
+        labels: labels to add to every container.
+        ambient_env: environment variables of every replica that tell where it was launched; all
+            others win over them.
+    """
+
+    app_id: str
+    handle: str
+    launch_id: str
+    environ: Mapping[str, str] = field(repr=False)
+    gpu_ids: Sequence[str] = ()
+    private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ambient_env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Who launches an app, and what comes with it.
+
+    Args:
+        app_id: id of the app; None for ``{name}-{random}``.
+        private_env: environment variables of every replica whose values are never shown.
+        labels: labels to add to every container.
+        ambient_env: environment variables that tell where the app was launched; all others win
+            over them.
+    """
+
+    app_id: str | None = None
+    private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ambient_env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """Everything a launch does, decided.
+
+    Args:
+        app_id: id of the app on the daemon.
+        handle: handle of the app for users.
+        launch_id: the word on the containers of this launch.
+        containers: one per replica, in the order of roles and indices.
+        network: network that is ensured before the first container.
+        pull_policy: when images are pulled.
+        secret_env: names of the environment variables whose values are not shown.
+        warnings: what a user should know although it stops nothing.
+        workspaces: what will become of each workspace, for people.
+    """
+
+    app_id: str
+    handle: str
+    launch_id: str
+    containers: tuple[ContainerSpec, ...]
+    network: str
+    pull_policy: PullPolicy
+    secret_env: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+    workspaces: tuple[str, ...] = ()
+
+    def with_images(self, app: AppDef) -> JobPlan:
+        """Return the same plan with the images that the roles of an app have by now."""
+        images = {role.name: role.image for role in app.roles}
+        containers = tuple(
+            replace(spec, image=images[spec.role], env={**spec.env, IMAGE: images[spec.role]})
+            for spec in self.containers
+        )
+        return replace(self, containers=containers)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The distinct images, in the order of their first use."""
+        return tuple(dict.fromkeys(spec.image for spec in self.containers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What all replicas of an app have in common."""
+
+    opts: Opts
+    launch: Launch
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    rank0: str
+    gpus: Mapping[tuple[str, int], GpuRequest]
+
+
+def plan(app: AppDef, opts: Opts, launch: Launch) -> JobPlan:
+    """Decide every container of an app. Takes a valid app: `preflight` comes first."""
+    copied = copied_env(opts.copy_env, launch.environ)
+    shared = _Shared(
+        opts=opts,
+        launch=launch,
+        env={**launch.ambient_env, **copied, **opts.env},
+        labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
+        rank0=container_name(launch.app_id, app.roles[0].name, 0),
+        gpus=_gpus(app, launch.gpu_ids if opts.auto_set_gpus else ()),
+    )
+    return JobPlan(
+        app_id=launch.app_id,
+        handle=launch.handle,
+        launch_id=launch.launch_id,
+        containers=tuple(
+            _container(role, replica, shared)
+            for role in app.roles
+            for replica in range(role.num_replicas)
+        ),
+        network=opts.network,
+        pull_policy=opts.pull_policy,
+        secret_env=frozenset({*copied, *launch.private_env}),
+        warnings=tuple(_warnings(app)),
+    )
+
+
+def gpus_wanted(app: AppDef) -> int:
+    """Return how many GPUs all replicas of an app want together."""
+    return sum(max(role.resource.gpu, 0) * role.num_replicas for role in app.roles)
+
+
+def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
+    launch, opts, resource = shared.launch, shared.opts, role.resource
+    values = macros.Values(
+        img_root="", app_id=launch.app_id, replica_id=str(replica), rank0_env=RANK0_HOST
+    )
+    filled = values.apply(role)
+    forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
+    mounts = [*role.mounts, *_named_devices(resource.devices)]
+    return ContainerSpec(
+        role=role.name,
+        replica=replica,
+        name=container_name(launch.app_id, role.name, replica),
+        image=role.image,
+        entrypoint=role.entrypoint,
+        args=tuple(filled.args),
+        env={**shared.env, **filled.env, **launch.private_env, **forced},
+        labels={
+            **shared.labels,
+            labels.ROLE_NAME: role.name,
+            labels.REPLICA_ID: str(replica),
+        },
+        network=opts.network,
+        mounts=tuple(mount for mount in mounts if isinstance(mount, (BindMount, VolumeMount))),
+        devices=tuple(mount for mount in mounts if isinstance(mount, DeviceMount)),
+        nano_cpus=round(resource.cpu * 1e9) if resource.cpu >= 0 else None,
+        memory_mib=resource.memMB if resource.memMB >= 0 else None,
+        gpus=shared.gpus.get((role.name, replica)),
+        max_restarts=role.max_retries,
+        ports=_ports(role, replica) if opts.publish_ports else (),
+        stop_grace_s=opts.stop_grace_s,
+        host=opts.host_options(),
+    )
+
+
+def _app_labels(app: AppDef, opts: Opts, launch: Launch) -> dict[str, str]:
+    return {
+        labels.VERSION: __version__,
+        labels.APP_ID: launch.app_id,
+        labels.APP_NAME: app.name,
+        labels.HANDLE: launch.handle,
+        labels.LAUNCH: launch.launch_id,
+        labels.ROLES: json.dumps({role.name: role.num_replicas for role in app.roles}),
+        labels.FAILURE_POLICY: opts.failure_policy,
+        labels.STOP_GRACE: f"{opts.stop_grace_s:g}",
+    }
+
+
+def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment whose names match one of these glob patterns."""
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:
+    """Return disjoint GPUs per replica; counts when the ids are not known.
+
+    A count alone gives every container the same first GPUs of the host, which is all TorchX asks
+    for; `preflight` refuses more GPUs than there are ids.
+    """
+    left = iter(ids if len(ids) >= gpus_wanted(app) else ())
+    requests = {}
+    for role in app.roles:
+        count = role.resource.gpu
+        for replica in range(role.num_replicas if count > 0 else 0):
+            own = tuple(islice(left, count))
+            requests[role.name, replica] = GpuRequest(count=count, device_ids=own)
+    return requests
+
+
+def _ports(role: Role, replica: int) -> tuple[PortBinding, ...]:
+    """Publish replica 0 under the role's own numbers; its peers share the host, so any port."""
+    return tuple(
+        PortBinding(container_port=port, host_port=port if replica == 0 else 0)
+        for port in role.port_map.values()
+    )
+
+
+def _named_devices(devices: Mapping[str, int]) -> Iterator[DeviceMount]:
+    for name, count in devices.items():
+        path = DEVICE_PATHS.get(name)
+        for index in range(count if path else 0):
+            yield DeviceMount(src_path=f"{path}{index}", dst_path=f"{path}{index}")
+
+
+def _warnings(app: AppDef) -> Iterator[str]:
+    for i, role in enumerate(app.roles):
+        for name in role.resource.devices:
+            if name not in DEVICE_PATHS:
+                known = ", ".join(DEVICE_PATHS)
+                yield f"roles[{i}].resource.devices: {name!r} is ignored; known are {known}"
+        if role.max_retries > 0 and role.retry_policy is not RetryPolicy.REPLICA:
+            yield (
+                f"roles[{i}].retry_policy: {role.retry_policy.value} is not done yet; Docker "
+                f"restarts a failed replica alone, up to {role.max_retries} times"
+            )
+        if role.min_replicas is not None and role.min_replicas < role.num_replicas:
+            yield f"roles[{i}].min_replicas: ignored; all {role.num_replicas} replicas are launched"

@@ -1,0 +1,150 @@
+"""A plan as text: YAML, with the values of secrets masked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core.plan.options import MAPPINGS
+from airflow_torchx.specs import to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.specs import AppDef
+
+MASK: Final = "***"
+# Shorter values would mask ordinary words; Airflow's own masker has the same floor.
+_MIN_SECRET: Final = 5
+# A task's log has the plan in it; of a longer value only the beginning is shown.
+_MAX_VALUE: Final = 1000
+_SENSITIVE: Final = re.compile(
+    r"passw(or)?d|passphrase|^airflow_conn_"
+    r"|(^|_)(pass|pwd|secrets?|tokens?|apikey|(api|access|private|secret|fernet)_?key"
+    r"|credentials?|authorization)($|_)",
+    re.IGNORECASE,
+)
+#: ``PWD`` and ``OLDPWD`` are folders.
+_PLAIN: Final = frozenset({"PWD"})
+#: A password in a URL, which may stand in any variable, like DATABASE_URL. The scheme is not asked
+#: for: with it, a value of 100 KB without a URL took hours.
+_IN_URL: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
+
+
+def is_sensitive(name: str) -> bool:
+    """Tell whether a variable, an option or a label of this name is likely to hold a secret."""
+    return name not in _PLAIN and _SENSITIVE.search(re.sub(r"[.\-/]", "_", name)) is not None
+
+
+def secret_values(plan: JobPlan) -> frozenset[str]:
+    """Return the values that must not be shown."""
+    return frozenset(
+        secret
+        for spec in plan.containers
+        for named in (spec.env, spec.labels, spec.host.log_options)
+        for name, value in named.items()
+        for secret in (
+            [value]
+            if is_sensitive(name) or (named is spec.env and name in plan.secret_env)
+            else _IN_URL.findall(value)
+        )
+    )
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` with every one of these values, and each of their lines, masked."""
+    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
+    for secret in sorted(parts, key=len, reverse=True):
+        if len(secret) >= _MIN_SECRET:
+            text = text.replace(secret, MASK)
+    return text
+
+
+def render(plan: JobPlan) -> str:
+    """Return the plan as YAML: one entry per container, only what differs from the defaults."""
+    import yaml
+
+    return yaml.safe_dump(shown(plan), sort_keys=False, allow_unicode=True, width=100)
+
+
+def shown(plan: JobPlan) -> dict[str, Any]:
+    """Return the plan as JSON data: see `render`."""
+    data = {
+        "app_id": plan.app_id,
+        "handle": plan.handle,
+        "network": plan.network,
+        "pull_policy": plan.pull_policy,
+        **({"warnings": list(plan.warnings)} if plan.warnings else {}),
+        **({"workspaces": list(plan.workspaces)} if plan.workspaces else {}),
+        "containers": [_plain(spec) for spec in plan.containers],
+    }
+    for container in data["containers"]:
+        container["env"] = {
+            name: MASK if name in plan.secret_env or is_sensitive(name) else value
+            for name, value in container.get("env", {}).items()
+        }
+    return _shortened(_masked(data, secret_values(plan)))
+
+
+def shown_app(app: AppDef, plan: JobPlan) -> dict[str, Any]:
+    """Return an app as JSON data, without the secrets in its plan."""
+    data = to_dict(app)
+    for role in data["roles"]:
+        role["env"] = _without_secrets(role["env"])
+    return dict(_masked(data, secret_values(plan)))
+
+
+def shown_options(opts: Opts, plan: JobPlan) -> dict[str, Any]:
+    """Return all run options as JSON data, without the secrets in the plan they are for."""
+    data = {option.name: _plain(getattr(opts, option.name)) for option in fields(opts)}
+    for name in MAPPINGS:
+        data[name] = _without_secrets(data[name])
+    return dict(_masked(data, secret_values(plan)))
+
+
+def _without_secrets(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: MASK if is_sensitive(name) else value for name, value in named.items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold
+    """Return a value in YAML's own types; fields that hold their default are left out."""
+    if is_dataclass(value):
+        return {
+            option.name: _plain(current)
+            for option in fields(value)
+            if (current := getattr(value, option.name)) != _default(option)
+        }
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _default(option: Any) -> Any:  # noqa: ANN401 - dataclasses.Field of any type
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _shortened(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan with the beginning of long environment variables."""
+    for container in data["containers"]:
+        container["env"] = {
+            name: value
+            if len(value) <= _MAX_VALUE
+            else f"{value[:_MAX_VALUE]}… ({len(value)} characters)"
+            for name, value in container["env"].items()
+        }
+    return data
+
+
+def _masked(value: Any, secrets: frozenset[str]) -> Any:  # noqa: ANN401 - see _plain
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, dict):
+        return {key: _masked(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item, secrets) for item in value]
+    return value

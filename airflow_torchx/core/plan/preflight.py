@@ -1,0 +1,253 @@
+"""Everything that can be known to go wrong, before anything is created."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.engine.image_refs import is_image
+from airflow_torchx.core.plan.identity import MAX_REPLICAS
+from airflow_torchx.core.plan.job_plan import gpus_wanted
+from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.workspace.source import parse_workspace
+from airflow_torchx.errors import InvalidAppError, Problem, WorkspaceError
+from airflow_torchx.specs import (
+    MISSING,
+    NONE,
+    BindMount,
+    DeviceMount,
+    VolumeMount,
+    from_dict,
+    to_dict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from airflow_torchx.core.engine.containers import EngineInfo
+    from airflow_torchx.specs import AppDef, Resource, Role
+
+#: Docker's floor: https://docs.docker.com/engine/containers/resource_constraints/
+MIN_MEMORY_MIB: Final = 6
+_MIN_CPUS: Final = 0.01
+_MAX_CPUS: Final = 1_000_000
+_MAX_PORT: Final = 65_535
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What was looked up of the daemon and its host for one app.
+
+    Args:
+        engine: the daemon.
+        absent_images: images of the app that are not on the daemon.
+        absent_paths: bind sources that do not exist; empty for a daemon on another host.
+    """
+
+    engine: EngineInfo
+    absent_images: frozenset[str] = frozenset()
+    absent_paths: frozenset[str] = field(default_factory=frozenset)
+
+
+def preflight(app: AppDef, opts: Opts, around: Surroundings | None) -> tuple[Problem, ...]:
+    """Return everything that is wrong with an app; empty when it can be launched.
+
+    Args:
+        app: the app.
+        opts: its run options.
+        around: the daemon's side; None leaves out what only the daemon can tell.
+    """
+    mistyped = _type_problems(app)
+    if mistyped:
+        return mistyped
+    problems = [*_app_problems(app)]
+    if opts.publish_ports:
+        problems.extend(_port_problems(app))
+    for index, role in enumerate(app.roles):
+        where = f"roles[{index}]"
+        problems.extend(_role_problems(where, role))
+        problems.extend(_resource_problems(f"{where}.resource", role.resource))
+        problems.extend(_target_problems(where, role))
+        problems.extend(_workspace_problems(where, role))
+        for position, mount in enumerate(role.mounts):
+            problems.extend(_mount_problems(f"{where}.mounts[{position}]", mount))
+        if around is not None:
+            problems.extend(_daemon_problems(where, role, opts, around))
+    if around is not None:
+        problems.extend(_gpu_problems(app, opts, around.engine))
+    return tuple(problems)
+
+
+def checked_options(
+    app: AppDef,
+    cfg: Mapping[str, object] | Opts | None,
+    around: Surroundings | None,
+    defaults: Mapping[str, object] | None = None,
+) -> Opts:
+    """Return the options that ``cfg`` means, once nothing is wrong with them or with the app.
+
+    Raises:
+        InvalidAppError: with everything that is wrong, the app's problems and the options'.
+    """
+    wrong_options: tuple[Problem, ...] = ()
+    try:
+        opts = Opts.parse(cfg, defaults)
+    except InvalidAppError as wrong:
+        wrong_options, opts = wrong.problems, Opts()
+    problems = (*wrong_options, *preflight(app, opts, around))
+    if problems:
+        raise InvalidAppError(problems, subject=f"app {app.name!r}")
+    return opts
+
+
+def _app_problems(app: AppDef) -> Iterator[Problem]:
+    if not _is_name(app.name):
+        yield Problem("name", f"{app.name!r} cannot name an app", "use a printable text")
+    if not app.roles:
+        yield Problem("roles", "the app has no roles", "give it at least one role")
+    # Docker's name server does not tell upper from lower case.
+    for name, count in Counter(role.name.casefold() for role in app.roles).items():
+        if count > 1:
+            what = f"{count} roles are named {name!r}, upper and lower case being the same"
+            yield Problem("roles", what, "give each its own name")
+
+
+def _type_problems(app: AppDef) -> tuple[Problem, ...]:
+    """Find values of wrong types: an AppDef made by hand was never checked."""
+    try:
+        from_dict(to_dict(app))
+    except InvalidAppError as wrong:
+        return tuple(
+            # The value of an environment variable may be a secret.
+            Problem(problem.where, "this is no text", "give a text")
+            if ".env[" in problem.where
+            else problem
+            for problem in wrong.problems
+        )
+    return ()
+
+
+def _port_problems(app: AppDef) -> Iterator[Problem]:
+    ports = Counter(port for role in app.roles for port in role.port_map.values())
+    for port, count in ports.items():
+        if count > 1:
+            what = f"port {port} is published {count} times"
+            yield Problem("roles", what, "give each its own port, or set publish_ports=False")
+
+
+def _role_problems(where: str, role: Role) -> Iterator[Problem]:
+    if not _is_name(role.name) or "/" in role.name:
+        what = f"{role.name!r} cannot name a role"
+        yield Problem(f"{where}.name", what, "use a printable text without a slash")
+    if role.image in ("", MISSING, NONE):
+        yield Problem(f"{where}.image", "no image is given", "name the image the role runs in")
+    elif not is_image(role.image):
+        what = f"{_without_login(role.image)!r} cannot name an image"
+        fix = "write it like 'registry.example.com:5000/team/image:tag', in lower case"
+        yield Problem(f"{where}.image", what, fix)
+    if role.entrypoint in ("", MISSING):
+        what = "no entrypoint is given"
+        yield Problem(f"{where}.entrypoint", what, "name the program that the role runs")
+    if not 1 <= role.num_replicas <= MAX_REPLICAS:
+        what = f"{role.num_replicas} replicas cannot be launched"
+        yield Problem(f"{where}.num_replicas", what, f"choose from 1 to {MAX_REPLICAS}")
+    if role.min_replicas is not None and not 1 <= role.min_replicas <= role.num_replicas:
+        what = f"{role.min_replicas} does not go with num_replicas={role.num_replicas}"
+        yield Problem(f"{where}.min_replicas", what, "choose from 1 to num_replicas")
+    if role.max_retries < 0:
+        yield Problem(f"{where}.max_retries", f"{role.max_retries} is negative", "use 0 or more")
+    yield from _text_problems(where, role)
+
+
+def _target_problems(where: str, role: Role) -> Iterator[Problem]:
+    targets = Counter(mount.dst_path for mount in role.mounts)
+    for path, count in targets.items():
+        if count > 1:
+            what = f"{count} mounts have the target {path!r}"
+            yield Problem(f"{where}.mounts", what, "give each its own dst_path")
+
+
+def _workspace_problems(where: str, role: Role) -> Iterator[Problem]:
+    try:
+        parse_workspace(role.workspace)
+    except WorkspaceError as wrong:
+        yield Problem(f"{where}.workspace", wrong.what.rstrip("."), wrong.fix)
+
+
+def _text_problems(where: str, role: Role) -> Iterator[Problem]:
+    """Find what no process can be started with: zero bytes, and odd names of variables."""
+    texts = {"entrypoint": role.entrypoint}
+    texts |= {f"args[{index}]": arg for index, arg in enumerate(role.args)}
+    for name, text in texts.items():
+        if "\0" in text:
+            yield Problem(f"{where}.{name}", "it holds a zero byte", "remove it")
+    for name, value in role.env.items():
+        if not is_env_name(name) or "\0" in value:
+            what = f"{shown_env_name(name)!r} cannot be an environment variable"
+            yield Problem(f"{where}.env", what, "no '=' in its name, a text without zero bytes")
+    for name, port in role.port_map.items():
+        if not 1 <= port <= _MAX_PORT:
+            what = f"{port} is no port"
+            yield Problem(f"{where}.port_map.{name}", what, f"choose from 1 to {_MAX_PORT}")
+
+
+def _resource_problems(where: str, resource: Resource) -> Iterator[Problem]:
+    if 0 < resource.memMB < MIN_MEMORY_MIB:
+        what = f"{resource.memMB} MB is below Docker's minimum"
+        yield Problem(f"{where}.memMB", what, f"give {MIN_MEMORY_MIB} MB or more, 0 for no limit")
+    if resource.cpu > _MAX_CPUS:
+        what = f"{resource.cpu:g} cpus are more than any host has"
+        yield Problem(f"{where}.cpu", what, f"give {_MAX_CPUS} at most, 0 for no limit")
+    if 0 < resource.cpu < _MIN_CPUS:
+        what = f"{resource.cpu} cpus is below Docker's minimum"
+        yield Problem(f"{where}.cpu", what, f"give {_MIN_CPUS} or more, 0 for no limit")
+
+
+def _mount_problems(where: str, mount: BindMount | VolumeMount | DeviceMount) -> Iterator[Problem]:
+    if not posixpath.isabs(mount.dst_path):
+        what = f"{mount.dst_path!r} is not an absolute path"
+        yield Problem(f"{where}.dst_path", what, "begin it with a slash")
+    if isinstance(mount, DeviceMount) and not re.fullmatch("[rwm]+", mount.permissions):
+        what = f"{mount.permissions!r} are no permissions"
+        yield Problem(f"{where}.permissions", what, "use letters of 'rwm'")
+    if isinstance(mount, VolumeMount):
+        if not mount.src:
+            yield Problem(f"{where}.src", "no volume is named", "name a volume of the daemon")
+    elif not posixpath.isabs(mount.src_path):
+        what = f"{mount.src_path!r} is not an absolute path"
+        yield Problem(f"{where}.src_path", what, "begin it with a slash")
+
+
+def _daemon_problems(where: str, role: Role, opts: Opts, around: Surroundings) -> Iterator[Problem]:
+    engine = around.engine
+    if role.resource.cpu > engine.cpus:
+        what = f"{role.resource.cpu} cpus are more than the {engine.cpus} of {engine.url}"
+        yield Problem(f"{where}.resource.cpu", what, f"ask for {engine.cpus} at most")
+    if opts.pull_policy == "never" and role.image in around.absent_images:
+        what = f"{role.image!r} is not on {engine.url}, and pull_policy is 'never'"
+        yield Problem(f"{where}.image", what, "load the image, or set pull_policy='missing'")
+    for position, mount in enumerate(role.mounts):
+        if isinstance(mount, BindMount) and mount.src_path in around.absent_paths:
+            what = f"{mount.src_path!r} does not exist on this host"
+            yield Problem(f"{where}.mounts[{position}].src_path", what, "create it first")
+
+
+def _gpu_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
+    wanted, known = gpus_wanted(app), len(engine.gpu_ids)
+    if opts.auto_set_gpus and 0 < known < wanted:
+        what = f"all replicas together want {wanted} GPUs, and {engine.url} has {known}"
+        fix = "ask for fewer, or share them between replicas with auto_set_gpus=False"
+        yield Problem("roles", what, fix)
+
+
+def _without_login(image: str) -> str:
+    """Return an image without the user and password that somebody wrote in front of its host."""
+    return re.sub(r"^.*:[^/@]*@(?=[^/]*/)", "…@", image, flags=re.DOTALL)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text.strip()) and text.isprintable()

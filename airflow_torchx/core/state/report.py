@@ -1,0 +1,154 @@
+"""What happened to an app, as text for people."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.state.describe import first_failure, replicas_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+#: Lines of the replica that failed first, shown with the failure.
+TAIL_LINES: Final = 20
+#: Lines to read for them: more, because the end of a log may be long and tell nothing.
+READ_LINES: Final = 200
+_WIDTH: Final = 120
+_COLUMNS: Final = ("replica", "state", "exit code", "signal", "out of memory", "duration", "note")
+
+
+def replica_name(replica: ReplicaStatus) -> str:
+    """Return role and index, the way TorchX's command line writes them."""
+    return f"{replica.role}/{replica.id}"
+
+
+def replica_table(app: DescribeAppResponse) -> str:
+    """Return one line per replica: state, exit code, signal, memory, duration.
+
+    Needs an app described with ``inspect_all`` to know durations.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    blamed = first_failure(app)
+    columns = _used(app)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for replica in replicas_of(app):
+        cells = _cells(replica, failed_first=replica is blamed)
+        table.add_row(*(cells[column] for column in columns))
+    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, emoji=False)
+    with console.capture() as captured:
+        console.print(table, markup=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
+    """Return why an app failed: who failed first and how, all replicas, the last lines.
+
+    Args:
+        app: the app, described with ``inspect_all``.
+        last_lines: the end of the log of the replica that failed first.
+    """
+    blamed = first_failure(app)
+    why = f"{replica_name(blamed)} failed first: {cause(blamed)}" if blamed else "it was cancelled"
+    parts = [f"app {app.app_id!r} {app.state.name}: {why}", "", replica_table(app)]
+    if blamed is not None:
+        counted = "1 line" if len(last_lines) == 1 else f"{len(last_lines)} lines"
+        title = f"last {counted} of {replica_name(blamed)}:" if last_lines else ""
+        parts += ["", title or f"{replica_name(blamed)} wrote nothing."]
+        parts += [f"  {_cut(line)}" for line in last_lines]
+    return "\n".join(parts)
+
+
+def _cut(line: str) -> str:
+    """Return a line as far as anybody reads it in an error."""
+    rest = len(line) - _LINE_CHARACTERS
+    return f"{line[:_LINE_CHARACTERS]}… ({rest:,} more characters)" if rest > 0 else line
+
+
+def telling_lines(lines: Sequence[str]) -> list[str]:
+    """Return the last lines that tell why a program failed, `TAIL_LINES` at most.
+
+    torchrun ends with a traceback of its own and a banner, 40 lines that do not hold the cause:
+    what its workers wrote comes before.
+    """
+    own = [i for i, line in enumerate(lines) if line.startswith(_TORCHRUN_ERROR)]
+    starts = [i for i, line in enumerate(lines[: own[-1]]) if line == _TRACEBACK] if own else []
+    if not starts:
+        return list(lines[-TAIL_LINES:])
+    return [
+        *lines[: starts[-1]][1 - TAIL_LINES :],
+        "(the traceback of torchrun itself is left out)",
+    ]
+
+
+_LINE_CHARACTERS: Final = 2_000
+_TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
+_TRACEBACK: Final = "Traceback (most recent call last):"
+
+
+def cause(replica: ReplicaStatus) -> str:
+    """Return in a few words why a replica failed."""
+    if replica.oom_killed:
+        return f"killed, out of memory (exit code {replica.exit_code}); raise resource.memMB"
+    if replica.exit_code is None:
+        return replica.error or "it has no exit code"
+    signal = replica.signal
+    if signal == "SIGKILL":
+        # A daemon may miss the kernel's notice about a container that is gone at once.
+        signal += "; if nobody killed it, perhaps out of memory"
+    signalled = f" ({signal})" if signal else ""
+    told = f": {replica.error}" if replica.error else ""
+    return f"exit code {replica.exit_code}{signalled}{told}"
+
+
+def seconds(duration_s: float | None) -> str:
+    """Return a duration as people write it: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if duration_s is None:
+        return "-"
+    if round(duration_s, 1) < _MINUTE:
+        return f"{duration_s:.1f} s"
+    minutes, rest = divmod(round(duration_s), _MINUTE)
+    if minutes < _MINUTE:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // _MINUTE} h {minutes % _MINUTE} min"
+
+
+_MINUTE: Final = 60
+
+
+def _used(app: DescribeAppResponse) -> list[str]:
+    """Leave out the columns that have nothing to tell about any replica."""
+    replicas = replicas_of(app)
+    idle = {
+        "signal": not any(replica.signal for replica in replicas),
+        "out of memory": not any(replica.oom_killed for replica in replicas),
+        "note": first_failure(app) is None and not any(r.num_restarts for r in replicas),
+    }
+    return [column for column in _COLUMNS if not idle.get(column, False)]
+
+
+def _cells(replica: ReplicaStatus, *, failed_first: bool) -> dict[str, str]:
+    notes = []
+    if failed_first:
+        notes.append("failed first")
+    if replica.num_restarts:
+        times = "once" if replica.num_restarts == 1 else f"{replica.num_restarts} times"
+        notes.append(f"restarted {times}")
+    if replica.error:
+        notes.append(replica.error)
+    return {
+        "replica": replica_name(replica),
+        "state": replica.state.name,
+        "exit code": "-" if replica.exit_code is None else str(replica.exit_code),
+        "signal": replica.signal or "-",
+        "out of memory": "yes" if replica.oom_killed else "no",
+        "duration": seconds(replica.duration_s),
+        "note": ", ".join(notes),
+    }

@@ -1,0 +1,95 @@
+"""What a trigger makes of what it sees of its app, and the event that it fires; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+
+from airflow_torchx.core.state.describe import Fail, Finish, Wait, first_failure, next_step
+from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
+from airflow_torchx.core.state.report import cause, replica_name
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.state.condition import Condition
+    from airflow_torchx.specs import DescribeAppResponse
+
+#: ``reached``: what was waited for holds. ``failed``: it cannot hold any more. ``gone``: nothing of
+#: the app is on the daemon. ``timeout`` and ``flush``: a time has come. ``unreachable``: the daemon
+#: was away for too long.
+Reason: TypeAlias = Literal["reached", "failed", "timeout", "flush", "gone", "unreachable"]
+
+
+class AppEvent(TypedDict):
+    """What a trigger fires.
+
+    Args:
+        state: name of the app's state, None where it is not known.
+        message: one or two sentences for people.
+    """
+
+    app_id: str
+    reason: Reason
+    state: str | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What a trigger waits for.
+
+    Args:
+        condition: what a sensor waits for; None for the end of every replica.
+        appears: an app that is not there is waited for.
+    """
+
+    condition: Condition | None = None
+    appears: bool = False
+
+
+def verdict(app_id: str, app: DescribeAppResponse | None, wish: Wish) -> AppEvent | Fail | None:
+    """Return what is to be fired; Fail where peers are to be stopped first; None to go on waiting.
+
+    Args:
+        app_id: the app.
+        app: what was seen of it; None when nothing of it is on the daemon.
+        wish: what is waited for.
+    """
+    if app is None:
+        return None if wish.appears else gone(app_id)
+    if wish.condition is not None:
+        return _gated(app, wish.condition)
+    match next_step(app):
+        case Finish():
+            return ending(app)
+        case Fail() as step:
+            return step
+        case Wait():
+            return None
+
+
+def _gated(app: DescribeAppResponse, condition: Condition) -> AppEvent | None:
+    match passed(app, condition):
+        case Reached(state, message):
+            return told(app.app_id, "reached", state.name, message)
+        case Missed(state, message):
+            return told(app.app_id, "failed", state.name, message)
+        case NotYet():
+            return None
+
+
+def ending(app: DescribeAppResponse) -> AppEvent:
+    """Return the event of an app whose replicas have all ended."""
+    blamed = first_failure(app)
+    why = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
+    message = f"app {app.app_id!r} is {app.state.name}{why}."
+    return told(app.app_id, "reached", app.state.name, message)
+
+
+def gone(app_id: str) -> AppEvent:
+    """Return the event of an app that is not there."""
+    return told(app_id, "gone", None, f"nothing of app {app_id!r} is on the daemon.")
+
+
+def told(app_id: str, reason: Reason, state: str | None, message: str) -> AppEvent:
+    """Return an event."""
+    return AppEvent(app_id=app_id, reason=reason, state=state, message=message)

@@ -1,0 +1,1 @@
+"""What a task decides about its app: pure."""

@@ -1,0 +1,249 @@
+"""What a task does about apps that earlier processes of the same task left: pure.
+
+A worker can die at any moment between the first container and the result. Whoever comes next for
+the same task finds by label what is there, and this module decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.state.describe import STOP_GRACE, describe, replicas_of
+from airflow_torchx.specs import AppState, is_terminal, to_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.plan.identity import TaskAttempt
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.specs import AppDef, DescribeAppResponse
+
+#: Phases of a `Record`, in their order.
+LAUNCHING: Final = "launching"
+COLLECTED: Final = "collected"
+SPENT: Final = "spent"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskApp:
+    """The app that a task sees through; small enough to go along when the task defers.
+
+    Args:
+        app_id: the app.
+        handle: its handle.
+        launch_id: the word on the containers of its launch.
+        spec: digest of what was launched.
+        grace_s: seconds between SIGTERM and SIGKILL when it is stopped.
+    """
+
+    app_id: str
+    handle: str
+    launch_id: str
+    spec: str
+    grace_s: float
+
+    @classmethod
+    def of(cls, plan: JobPlan, opts: Opts, spec: str) -> Self:
+        """Return the app that a plan launches."""
+        return cls(
+            app_id=plan.app_id,
+            handle=plan.handle,
+            launch_id=plan.launch_id,
+            spec=spec,
+            grace_s=opts.stop_grace_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What a task has written down about its app, outside the daemon.
+
+    Args:
+        app_id: the app.
+        handle: its handle.
+        epoch: of the task when it was launched.
+        spec: digest of what was launched, see `spec_digest`.
+        phase: ``launching`` from before the first container on; ``collected`` once its outcome was
+            a success and is in ``result``; ``spent`` once its outcome was refused (no result, say).
+        result: what the task returns, if it was collected.
+    """
+
+    app_id: str
+    handle: str
+    epoch: int
+    spec: str
+    phase: str = LAUNCHING
+    result: Any = None
+
+    @classmethod
+    def of(cls, app: TaskApp, attempt: TaskAttempt) -> Self:
+        """Return the record of an app that is about to be launched."""
+        return cls(app_id=app.app_id, handle=app.handle, epoch=attempt.epoch, spec=app.spec)
+
+    @classmethod
+    def parse(cls, value: object) -> Self | None:
+        """Return the record that ``to_json`` gave; None for anything else."""
+        try:
+            return cls(**value) if isinstance(value, dict) else None
+        except TypeError:
+            return None
+
+    def at(self, phase: str, result: Any = None) -> Self:  # noqa: ANN401 - any JSON
+        """Return the record in a later phase."""
+        return replace(self, phase=phase, result=result)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON's own types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """An app of this task on the daemon.
+
+    Args:
+        app: how it is doing.
+        launch_id: the word on the containers of its launch.
+        handle: its handle.
+        epoch: of the task when it was launched.
+        spec: digest of what was launched.
+        try_number: the attempt that launched it.
+    """
+
+    app: DescribeAppResponse
+    launch_id: str
+    handle: str
+    epoch: int
+    spec: str
+    try_number: int
+
+    @property
+    def task_app(self) -> TaskApp:
+        """The app, for the task that takes it."""
+        grace = self.app.metadata.get(STOP_GRACE)
+        return TaskApp(
+            app_id=self.app.app_id,
+            handle=self.handle,
+            launch_id=self.launch_id,
+            spec=self.spec,
+            grace_s=float(grace) if grace else Opts().stop_grace_s,
+        )
+
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether its launch broke off: a replica is missing, or was never started.
+
+        A replica that is gone although it was started counts as failed, not as missing.
+        """
+        replicas = replicas_of(self.app)
+        promised = sum(role.num_replicas for role in self.app.roles)
+        waiting = any(replica.state is AppState.SUBMITTED for replica in replicas)
+        return waiting or len(replicas) < promised
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether it runs and no replica is lost, or all of it ended well."""
+        state = self.app.state
+        return not self.is_partial and (not is_terminal(state) or state is AppState.SUCCEEDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What the task does next.
+
+    Args:
+        take: the app to go on with, which runs or has ended well; None to launch one.
+        recorded: the record whose result is the task's: nothing has to run.
+        partial: ids of apps whose launch broke off; they are removed.
+        stale: ids of other apps of this task, which no longer count; they are stopped.
+    """
+
+    take: Found | None = None
+    recorded: Record | None = None
+    partial: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+def decide(
+    attempt: TaskAttempt, spec: str, apps: Sequence[Found], record: Record | None
+) -> Decision:
+    """Return what an attempt of a task does about the apps that are there.
+
+    An app counts only if it was launched since the user last cleared the task (same epoch), from
+    the same spec, and completely. Of those, one that runs is adopted and one that succeeded is
+    collected, unless its outcome was refused before. One that failed is not taken again: a retry is
+    there to run it anew.
+
+    Args:
+        attempt: this attempt.
+        spec: digest of what it would launch.
+        apps: all apps of this task in this run, of whatever attempt.
+        record: what earlier attempts wrote down.
+    """
+    valid = record if record and (record.epoch, record.spec) == (attempt.epoch, spec) else None
+    refused = valid.app_id if valid and valid.phase == SPENT else None
+    recorded = valid if valid and valid.phase == COLLECTED else None
+    counting = [
+        one
+        for one in apps
+        if (one.epoch, one.spec) == (attempt.epoch, spec)
+        and one.is_usable
+        and one.app.app_id != refused
+    ]
+    newest = max(counting, key=lambda one: one.try_number, default=None)
+    take = None if recorded else newest
+    partial = tuple(one.app.app_id for one in apps if one.is_partial)
+    return Decision(
+        take=take,
+        recorded=recorded,
+        partial=partial,
+        stale=tuple(one.app.app_id for one in apps if one is not take and not one.is_partial),
+    )
+
+
+def found(rows: Iterable[ContainerRow]) -> list[Found]:
+    """Return the apps that these containers make, by the app's id."""
+    by_app: dict[str, list[ContainerRow]] = {}
+    for row in rows:
+        by_app.setdefault(row.labels[labels.APP_ID], []).append(row)
+    apps = []
+    for app_id, of_app in sorted(by_app.items()):
+        app, written = describe(app_id, of_app, {}), of_app[0].labels
+        if app is not None:
+            apps.append(
+                Found(
+                    app=app,
+                    launch_id=written.get(labels.LAUNCH, ""),
+                    handle=written.get(labels.HANDLE, ""),
+                    epoch=_number(written, labels.EPOCH),
+                    spec=written.get(labels.SPEC, ""),
+                    try_number=_number(written, labels.TRY_NUMBER),
+                )
+            )
+    return apps
+
+
+def spec_digest(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
+    """Return a digest of what a task launches, equal as long as adopting it would be right.
+
+    Values of secrets are left out: they may be renewed from one attempt to the next.
+
+    Args:
+        app: the app, with workspaces as images.
+        opts: its run options.
+        secret_names: names of its secret environment variables.
+    """
+    spec = {"app": to_dict(app), "options": vars(opts), "secrets": sorted(secret_names)}
+    text = json.dumps(spec, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _number(written: Mapping[str, str], label: str) -> int:
+    text = written.get(label, "")
+    return int(text) if text.isdecimal() else -1

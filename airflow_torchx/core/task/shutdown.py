@@ -1,0 +1,66 @@
+"""What happens to an app when its task is told to end, or its trigger is taken away: pure.
+
+Airflow sends the same SIGTERM when a user ends a task and when a worker is shut down. The state of
+the task instance tells them apart: only in the second case it is still ``running`` (seen on Airflow
+3.3.2). Airflow also calls a trigger's ``on_kill`` when another triggerer has taken the trigger
+over, against its own promise (apache/airflow PR #73454). There, too, the state decides.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from airflow_torchx.core.task.arguments import OnWorkerShutdown
+
+
+class Leave(StrEnum):
+    """What the task does with its app before it ends."""
+
+    HAND_OVER = "hand over"
+    KEEP = "keep"
+    STOP = "stop"
+
+
+#: The state of a task instance when it could not be looked up in time.
+UNKNOWN = "unknown"
+_RUNNING = "running"
+#: Another process has the task instance by now, or will have it soon: the app is its business.
+_TAKEN = frozenset({"queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
+
+
+def leave(state: str | None, wish: OnWorkerShutdown, *, retry_left: bool) -> Leave:
+    """Return what a task that got SIGTERM does with its app.
+
+    Args:
+        state: of the task instance, `UNKNOWN` if nobody could say; None when it has none.
+        wish: what the user wants when a worker is shut down.
+        retry_left: another try of the task would come.
+    """
+    if state in _TAKEN:
+        return Leave.KEEP
+    if state == UNKNOWN:
+        return Leave.KEEP if retry_left else Leave.STOP
+    if state != _RUNNING or wish is OnWorkerShutdown.STOP:
+        return Leave.STOP
+    if wish is OnWorkerShutdown.KEEP:
+        return Leave.KEEP if retry_left else Leave.STOP
+    return Leave.HAND_OVER
+
+
+# In these nobody will come back for the app of the try that waited on it.
+_OVER: Final = frozenset(
+    {"failed", "success", "skipped", "removed", "upstream_failed", "restarting", None}
+)
+
+
+def may_stop(app_id: str, *, state: str | None, current_app_id: str | None) -> bool:
+    """Tell whether nobody needs an app any more.
+
+    Args:
+        app_id: the app that the trigger waits for.
+        state: state of its task instance; None after a clear.
+        current_app_id: the app that the task instance itself names, in XCom: every try does so,
+            also one that adopts an app; None where it names none.
+    """
+    return state in _OVER or current_app_id not in (None, app_id)

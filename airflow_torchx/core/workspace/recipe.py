@@ -1,0 +1,300 @@
+"""Decisions on workspace images: their names, what is in them, and what a change takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx import __version__
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
+from airflow_torchx.core.workspace.source import is_inline, is_relative, parse_workspace
+from airflow_torchx.specs import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+    from airflow_torchx.core.workspace.tree import Entry
+    from airflow_torchx.specs import AppDef
+
+#: The Dockerfile that TorchX looks for in a workspace.
+DOCKERFILE: Final = "Dockerfile.torchx"
+#: Where the files go in an image that starts in no folder of its own: over the root of a system, a
+#: workspace with a folder `lib` would replace the system's.
+DEFAULT_DIRECTORY: Final = "/workspace"
+#: What every workspace image knows of its files, as a path of a tar.
+MANIFEST: Final = "var/lib/airflow-torchx/workspace.json"
+#: Small layers on top of each other; the next change puts all files into one again.
+MAX_DEPTH: Final = 16
+#: Raised when images that older versions built must not be taken for the same.
+_FORMAT: Final = 1
+_KEY_DIGITS: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """All that decides what is in a workspace image.
+
+    Args:
+        base_id: id of the image below.
+        base: its name, as the role gives it.
+        directory: where the files go in the image.
+        entries: the files.
+        dockerfile: content of the workspace's own Dockerfile; None if it has none.
+        build_args: build arguments of that Dockerfile.
+        target: stage of that Dockerfile; None for the last.
+        workspace_id: which workspace it is, whatever its files; see `workspace_id`.
+        key: the digest of everything that decides what is in the image; modification times do not.
+    """
+
+    base_id: str
+    base: str
+    directory: str
+    entries: tuple[Entry, ...]
+    workspace_id: str
+    dockerfile: bytes | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        lines = ((entry.path, _signature(entry)) for entry in self.entries)
+        object.__setattr__(self, "key", self._digest(lines))
+
+    def is_manifest_of(self, manifest: bytes, key: str) -> bool:
+        """Tell whether a recipe like this, but of the files in a manifest, would have this key."""
+        files = _files_of(manifest)
+        return files is not None and key == self._digest(files.items())
+
+    def _digest(self, lines: Iterable[tuple[str, str]]) -> str:
+        digest = hashlib.sha256()
+        own = self.dockerfile is not None
+        recipe = hashlib.sha256(self.dockerfile or b"").hexdigest()
+        head = {
+            "format": _FORMAT,
+            "base": self.base_id,
+            "directory": self.directory,
+            "dockerfile": recipe if own else None,
+            "build_args": dict(sorted(self.build_args.items())) if own else None,
+            "target": self.target if own else None,
+        }
+        digest.update(json.dumps(head, sort_keys=True).encode())
+        for path, signature in lines:
+            # As JSON, so that a line break in a name cannot make two files look like another one.
+            line = f"\n[{json.dumps(path)}, {json.dumps(signature)}]"
+            digest.update(line.encode())
+        return digest.hexdigest()[:_KEY_DIGITS]
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of all files together."""
+        return sum(entry.size_bytes for entry in self.entries)
+
+    def labels(self, depth: int) -> dict[str, str]:
+        """Return the labels of the image.
+
+        Args:
+            depth: how many layers its files take.
+        """
+        return {
+            labels.VERSION: __version__,
+            labels.WORKSPACE: self.workspace_id,
+            labels.WORKSPACE_KEY: self.key,
+            labels.WORKSPACE_BASE: self.base_id,
+            labels.WORKSPACE_DEPTH: str(depth),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the relative sources of workspaces lie.
+
+    Args:
+        folder: the folder on this host.
+        name: what it is called wherever it lies, be it another host or a checkout of the day.
+    """
+
+    folder: str
+    name: str
+
+
+def with_workspace(app: AppDef, workspace: str | Mapping[str, str] | None) -> AppDef:
+    """Return an app whose roles have this workspace, but for those that have one of their own.
+
+    Raises:
+        WorkspaceError: it names no sources.
+    """
+    projects = dict(parse_workspace(workspace))
+    if not projects:
+        return app
+    roles = [
+        role if role.workspace else replace(role, workspace=Workspace(projects))
+        for role in app.roles
+    ]
+    return replace(app, roles=roles)
+
+
+def local_tag(key: str) -> str:
+    """Return the name of a workspace image on the daemon that built it."""
+    return f"{WORKSPACE_REPOSITORY}:{key}"
+
+
+def workspace_id(parts: Sequence[tuple[str, str]], base: str, place: Place) -> str:
+    """Return the same word for the same sources over the same base, whatever is in them.
+
+    Args:
+        parts: source and target of each part of the workspace, as the user gave them.
+        base: name of the base image.
+        place: where relative sources lie.
+    """
+    named = [(_lasting_name(source, place), target) for source, target in parts]
+    text = json.dumps([base, *named])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _lasting_name(source: str, place: Place) -> str:
+    """Return what a source is called whatever is in it."""
+    if is_inline(source):
+        return ""
+    return posixpath.join(place.name, source) if is_relative(source) else source
+
+
+def directory(base: ImageDetail) -> str:
+    """Return where the files go: the image's working directory, or ours if it has none."""
+    path = posixpath.normpath(base.working_dir or "/")
+    return DEFAULT_DIRECTORY if path in ("/", "//", ".") else path
+
+
+def can_be_layered(base: ImageDetail, where: str) -> bool:
+    """Tell whether files put onto this image are what ``COPY`` would make of it.
+
+    Not where a build would run the base's ``ONBUILD`` instructions, and not in a volume, whose
+    files are no part of an image.
+    """
+    inside = any(where == path or where.startswith(f"{path.rstrip('/')}/") for path in base.volumes)
+    return not base.on_build and not inside
+
+
+def copy_dockerfile(where: str, uid: int, gid: int) -> bytes:
+    """Return the Dockerfile that puts a workspace onto a base which cannot be layered."""
+    text = f"ARG IMAGE\nFROM $IMAGE\nWORKDIR {where}\nCOPY --chown={uid}:{gid} . .\n"
+    return text.encode()
+
+
+def owner(user: str, passwd: str, group: str) -> tuple[int, int] | None:
+    """Return the numbers of the user and group that an image's containers run as.
+
+    Args:
+        user: the image's user, like ``jovyan``, ``1000`` or ``jovyan:users``; empty for root.
+        passwd: text of the image's ``/etc/passwd``.
+        group: text of its ``/etc/group``.
+
+    Returns:
+        None when it names somebody whom those files do not know.
+    """
+    name, _, group_name = user.partition(":")
+    rows = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 3]  # noqa: PLR2004 - name, x, uid, gid
+    known = {row[0]: (row[2], row[3]) for row in rows}
+    by_number = {row[2]: row[3] for row in rows}
+    groups = {row[0]: row[2] for row in (line.split(":") for line in group.splitlines()) if row[2:]}
+    uid, own_gid = known.get(name, (name or "0", by_number.get(name, "0")))
+    gid = groups.get(group_name, group_name) if group_name else own_gid
+    return (int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None
+
+
+def manifest(entries: Iterable[Entry]) -> bytes:
+    """Return what an image remembers of its files: their names, modes and digests."""
+    lines = {entry.path: _signature(entry) for entry in entries}
+    # Not `indent`, with which Python takes four times as long.
+    return json.dumps({"format": _FORMAT, "files": lines}, separators=(",\n", ": ")).encode("ascii")
+
+
+def changes(before: bytes, entries: Sequence[Entry]) -> tuple[Entry, ...] | None:
+    """Return what must be put onto an image to have these files.
+
+    Args:
+        before: the manifest of that image.
+        entries: all files that it shall have.
+
+    Returns:
+        None when putting files on top does not do: something is gone or has become something else,
+        or the manifest is none.
+    """
+    known = _files_of(before)
+    if known is None:
+        return None
+    now = {entry.path: entry for entry in entries}
+    for path, signature in known.items():
+        entry = now.get(path)
+        if entry is None or signature[0] != entry.kind[0]:
+            return None
+    return tuple(entry for entry in entries if known.get(entry.path) != _signature(entry))
+
+
+def _files_of(manifest: bytes) -> dict[str, str] | None:
+    """Return the signature of each file in a manifest, in its order; None if it is none."""
+    try:
+        content = json.loads(manifest)
+        return dict(content["files"]) if content["format"] == _FORMAT else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def is_small(changed: Iterable[Entry], recipe: Recipe) -> bool:
+    """Tell whether a layer of these files is worth it, or all files go into one layer again."""
+    return 2 * sum(entry.size_bytes for entry in changed) <= recipe.size_bytes
+
+
+def parent_of(rows: Iterable[ImageRow], recipe: Recipe) -> ImageRow | None:
+    """Return the newest image of a workspace; None where no small layer may go onto that."""
+    fitting = [
+        row
+        for row in rows
+        if row.labels.get(labels.WORKSPACE_BASE) == recipe.base_id
+        and depth_of(row)
+        and own_tags(row)
+    ]
+    newest = max(fitting, key=_age, default=None)
+    return newest if newest and depth_of(newest) < MAX_DEPTH else None
+
+
+def depth_of(row: ImageRow) -> int:
+    """Return how many layers the files of a workspace image take; 0 if no layer may follow."""
+    text = row.labels.get(labels.WORKSPACE_DEPTH, "")
+    return int(text) if text.isdecimal() else 0
+
+
+def own_tags(row: ImageRow) -> tuple[str, ...]:
+    """Return the names that we gave to a workspace image, that of this daemon last.
+
+    An image that somebody built on top of it carries its labels too, but not such a name.
+    """
+    key = row.labels.get(labels.WORKSPACE_KEY)
+    ours = [tag for tag in row.tags if key and tag.rpartition(":")[2] == key]
+    return tuple(sorted(ours, key=lambda tag: tag.startswith(f"{WORKSPACE_REPOSITORY}:")))
+
+
+def surplus(rows: Iterable[ImageRow], keep: int, newest: str) -> tuple[ImageRow, ...]:
+    """Return the images of one workspace beyond the newest ``keep``, oldest first.
+
+    Args:
+        rows: the images.
+        keep: how many stay.
+        newest: key of the one that was built last, whatever a clock says.
+    """
+    ours = [row for row in rows if own_tags(row) and row.labels[labels.WORKSPACE_KEY] != newest]
+    ours.sort(key=_age)
+    return tuple(ours[: max(len(ours) + 1 - keep, 0)])
+
+
+def _age(row: ImageRow) -> tuple[float, int, str]:
+    # A list of images tells whole seconds; within one, each change adds a layer.
+    return row.created_s, depth_of(row), row.id
+
+
+def _signature(entry: Entry) -> str:
+    return f"{entry.kind[0]}{entry.mode:o} {entry.digest}"

@@ -1,0 +1,1 @@
+"""One app on one daemon: launch, observe, wait, logs."""

@@ -1,0 +1,184 @@
+"""Watching one app from one task: its logs in the task log, its end as a value or an error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.plan.plan_text import redact
+from airflow_torchx.core.state.describe import first_failure, replicas_of
+from airflow_torchx.core.state.report import (
+    READ_LINES,
+    failure_card,
+    replica_name,
+    replica_table,
+    telling_lines,
+)
+from airflow_torchx.errors import (
+    AppCancelledError,
+    AppFailedError,
+    EngineError,
+    EngineNotFoundError,
+    OutOfMemoryError,
+    ReplicaLostError,
+    ResultError,
+)
+from airflow_torchx.runtime import waiting
+from airflow_torchx.runtime.gang_log import Left
+from airflow_torchx.runtime.lifecycle import not_found, observe
+from airflow_torchx.runtime.replica_log import ReplicaLog
+from airflow_torchx.specs import AppState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.gang_log import Cursors, GangLog
+    from airflow_torchx.specs import DescribeAppResponse
+
+_log = logging.getLogger(__name__)
+
+#: A result is for XCom, which is a database row; data belongs into storage.
+MAX_RESULT_BYTES: Final = 1 << 20
+# Between two looks at should_stop; Airflow gives a killed task 5 s.
+_TICK_S: Final = 0.2
+# Reading what an ended container has left to say; 64 MB take about 10 s on 2 cores.
+_LOG_TIMEOUT_S: Final = 120.0
+# Of the 5 s that a killed task has.
+_HAND_OVER_S: Final = 1.0
+
+
+def watch(
+    engine: Engine,
+    app_id: str,
+    after: Cursors,
+    should_stop: Callable[[], bool],
+    write_to: Callable[[Engine, DescribeAppResponse, Cursors], GangLog],
+) -> DescribeAppResponse:
+    """Write all logs of an app until it ends, and return how it ended.
+
+    The app's failure policy is acted on meanwhile.
+
+    Args:
+        engine: the daemon.
+        app_id: the app.
+        after: how far its logs were written before.
+        should_stop: asked several times a second.
+        write_to: makes what the logs are written to.
+
+    Raises:
+        Left: ``should_stop`` returned True; the app goes on running.
+        AppNotFoundError: somebody removed the app.
+        EngineUnreachableError: the daemon is away for more than a minute.
+    """
+    left = threading.Event()
+    pool = ThreadPoolExecutor(1, f"wait-{app_id}")
+    ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set)
+    try:
+        with write_to(engine, look(engine, app_id), after) as log:
+            try:
+                while not ended.done():
+                    log.write(_TICK_S)
+                    if should_stop():
+                        raise Stopped  # noqa: TRY301 - the other way here is log.finish()
+                log.finish(_LOG_TIMEOUT_S, should_stop)
+            except Stopped:
+                raise Left(log.hand_over(_HAND_OVER_S)) from None
+    finally:
+        left.set()
+        pool.shutdown(wait=False)
+    ended.result()
+    return look(engine, app_id, inspect_all=True)
+
+
+def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse:
+    """Return what is known of an app.
+
+    Raises:
+        AppNotFoundError: nothing of it is on the daemon.
+    """
+    app = observe(engine, app_id, inspect_all=inspect_all)
+    if app is None:
+        raise not_found(app_id)
+    return app
+
+
+def outcome(
+    engine: Engine, app: DescribeAppResponse, result_path: str | None, secrets: frozenset[str]
+) -> Any:  # noqa: ANN401 - any JSON
+    """Return the JSON that replica 0 of the first role wrote; None without a ``result_path``.
+
+    Args:
+        engine: the daemon.
+        app: the app, which has ended, described with ``inspect_all``.
+        result_path: where the result is.
+        secrets: values that no error shows.
+
+    Raises:
+        AppFailedError: the app failed; the message is the whole story, with secrets masked.
+        AppCancelledError: somebody cancelled it.
+        ResultError: there is no such file, it is too large, or it is no JSON.
+    """
+    if app.state is AppState.FAILED:
+        raise failure(engine, app, secrets)
+    if app.state is not AppState.SUCCEEDED:
+        raise AppCancelledError(
+            f"app {app.app_id!r} was {app.state.name} by somebody else.\n{replica_table(app)}",
+            fix="Clear the task to run it again.",
+        )
+    _log.info("app %s succeeded\n%s", app.app_id, replica_table(app))
+    return _result(engine, app, result_path) if result_path else None
+
+
+def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> AppFailedError:
+    """Return why an app failed: the whole story, with secrets masked.
+
+    Args:
+        engine: the daemon.
+        app: the app, which has failed, described with ``inspect_all``.
+        secrets: values that the error does not show.
+    """
+    blamed = first_failure(app)
+    kind = AppFailedError
+    if blamed is not None and blamed.oom_killed:
+        kind = OutOfMemoryError
+    elif blamed is not None and not blamed.container_id:
+        kind = ReplicaLostError
+    return kind(
+        app.app_id,
+        failure_card(app, _last_lines(engine, app, secrets)),
+        exit_code=blamed.exit_code if blamed else None,
+        replica=replica_name(blamed) if blamed else "",
+    )
+
+
+def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
+    blamed = first_failure(app)
+    if blamed is None or not blamed.container_id:
+        return []
+    try:
+        log = ReplicaLog(engine, blamed.container_id, tail=READ_LINES)
+        # Airflow masks the task log, but whoever is told of the failure gets the error as it is.
+        return [redact(line, secrets) for line in telling_lines([line.text for line in log])]
+    except EngineError as why:
+        return [f"(its log cannot be read: {why})"]
+
+
+def _result(engine: Engine, app: DescribeAppResponse, path: str) -> Any:  # noqa: ANN401 - any JSON
+    writer = replicas_of(app)[0]
+    who = f"replica {writer.role}/{writer.id} of app {app.app_id!r}"
+    try:
+        result = json.loads(engine.read_file(writer.container_id, path, MAX_RESULT_BYTES))
+        # Python reads and writes NaN and lone surrogates, which JSON and Airflow's API refuse.
+        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
+    except EngineNotFoundError:
+        fix = f"Write it to {path} before the program ends, or leave result_path out."
+        raise ResultError(f"{who} left no file {path}.", fix=fix) from None
+    except (ValueError, RecursionError) as why:
+        fix = f"Write one JSON value of at most {MAX_RESULT_BYTES >> 10} KiB there."
+        raise ResultError(f"{who} left {path}, which cannot be used: {why}.", fix=fix) from None
+    return result

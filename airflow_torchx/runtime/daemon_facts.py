@@ -1,0 +1,40 @@
+"""What a daemon and its host are like, as far as it counts for one app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_torchx.core.engine.image_refs import is_image
+from airflow_torchx.core.plan.preflight import Surroundings
+from airflow_torchx.runtime import images
+from airflow_torchx.specs import BindMount
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.specs import AppDef
+
+
+def survey(engine: Engine, app: AppDef) -> Surroundings:
+    """Look up what preflight needs to know of the daemon and its host; changes nothing."""
+    info = engine.info()
+    sources = {
+        mount.src_path
+        for role in app.roles
+        for mount in role.mounts
+        if isinstance(mount, BindMount)
+    }
+    return Surroundings(
+        engine=info,
+        absent_images=images.absent(engine, filter(is_image, {role.image for role in app.roles})),
+        absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),
+    )
+
+
+def _is_absent(path: str) -> bool:
+    try:
+        return not Path(path).exists()
+    except PermissionError:
+        return False  # the daemon may see what this user may not
+    except OSError:
+        return True

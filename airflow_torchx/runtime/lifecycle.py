@@ -1,0 +1,287 @@
+"""Apps on a daemon: launch, observe, wait, cancel, delete. Decides nothing; see `core`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.concurrency.parallel import Stopped, each
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
+from airflow_torchx.core.plan.option_values import seconds
+from airflow_torchx.core.plan.plan_text import redact, secret_values
+from airflow_torchx.core.state.describe import (
+    describe,
+    exit_code,
+    needs_detail,
+    replica_state,
+    summaries,
+)
+from airflow_torchx.errors import (
+    AppExistsError,
+    AppNotFoundError,
+    EngineConflictError,
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    LaunchError,
+    LaunchInterruptedError,
+)
+from airflow_torchx.runtime import images, network
+from airflow_torchx.specs import is_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerRow, ContainerSpec
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.specs import DescribeAppResponse, ListAppResponse
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_GRACE_S: Final = 10.0
+# The daemon reserves a name some time before it lists the container of that name.
+_REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
+# A launch that runs at the same time may start a container after it was told to stop.
+_CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
+
+
+def launch(
+    engine: Engine, plan: JobPlan, *, should_stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Run every container of a plan, or none.
+
+    Images are pulled, the network is ensured, all containers are created, then all are started.
+    Whatever goes wrong, an interrupt by the user included, all that this launch created is removed.
+
+    Args:
+        engine: the daemon.
+        plan: what to run.
+        should_stop: asked several times a second; True undoes the launch.
+
+    Raises:
+        AppExistsError: an app of this id is there already; it is left alone.
+        ImagePullError: an image cannot be pulled; nothing was created.
+        LaunchError: a container could not be created or started, and which.
+        LaunchInterruptedError: ``should_stop`` returned True, or somebody cancelled the app.
+    """
+    if _rows(engine, plan.app_id):
+        raise AppExistsError(plan.app_id)
+    ids: dict[str, str] = {}
+    try:
+        images.ensure(engine, plan.images, plan.pull_policy, should_stop=should_stop)
+        network.ensure(engine, plan.network)
+        _create_and_start(engine, plan, ids, should_stop)
+    except Stopped as why:
+        _undo(engine, plan, ids)
+        what = f"app {plan.app_id!r} was told to stop while it was launched."
+        raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
+    except _ReplicaError as failed:
+        unanswered = isinstance(failed.why, EngineUnreachableError)
+        left = _undo(engine, plan, ids, unanswered=unanswered)
+        raise _explained(engine, plan, failed, left) from _shown(failed.why, plan)
+    except BaseException:
+        _undo(engine, plan, ids)
+        raise
+
+
+class _ReplicaError(Exception):
+    """The Engine refused to create or start the container of one replica."""
+
+    def __init__(self, spec: ContainerSpec, why: EngineError) -> None:
+        super().__init__(spec.name)
+        self.spec = spec
+        self.why = why
+
+
+def _create_and_start(
+    engine: Engine, plan: JobPlan, ids: dict[str, str], should_stop: Callable[[], bool]
+) -> None:
+    """Fill ``ids``, container name to id, with what was created."""
+
+    def create(spec: ContainerSpec) -> None:
+        try:
+            ids[spec.name] = engine.create(spec)
+        except EngineError as why:
+            raise _ReplicaError(spec, why) from why
+
+    def start(spec: ContainerSpec) -> None:
+        try:
+            engine.start(ids[spec.name])
+        except EngineError as why:
+            raise _ReplicaError(spec, why) from why
+
+    # Two launches of one app race for the first name; the daemon gives it to one of them.
+    each(create, plan.containers[:1], should_stop=should_stop)
+    each(create, plan.containers[1:], should_stop=should_stop)
+    each(start, plan.containers, should_stop=should_stop)
+    if any(is_cancelled_name(row.name) for row in _rows(engine, plan.app_id)):
+        raise Stopped
+
+
+def _undo(
+    engine: Engine, plan: JobPlan, ids: Mapping[str, str], *, unanswered: bool = False
+) -> tuple[str, ...]:
+    """Remove what this launch created; return the names of containers that may be left.
+
+    A container whose creation got no answer has no id here, so labels find it. But a launch that
+    lost the race for the first name owns nothing: the winner may carry the same labels.
+    """
+    try:
+        each(engine.remove, list(ids.values()))
+        if ids or unanswered:
+            each(lambda row: engine.remove(row.id), _of_launch(engine, plan.app_id, plan.launch_id))
+    except EngineError as why:
+        _log.warning("cannot undo the launch of app %s: %s", plan.app_id, why)
+        return tuple(spec.name for spec in plan.containers)
+    return ()
+
+
+def _explained(
+    engine: Engine, plan: JobPlan, failed: _ReplicaError, left: Sequence[str]
+) -> AppExistsError | LaunchError:
+    """Return the error that tells which replica failed and why."""
+    if isinstance(failed.why, EngineConflictError) and not left:
+        for pause_s in _REGISTRATION_PAUSES_S:
+            if _rows(engine, plan.app_id):
+                return AppExistsError(plan.app_id)
+            time.sleep(pause_s)
+    replica = f"{failed.spec.role}/{failed.spec.replica}"
+    text = redact(str(failed.why), secret_values(plan))
+    return LaunchError(plan.app_id, replica, text, left=left)
+
+
+def _shown(why: EngineError, plan: JobPlan) -> EngineError | None:
+    """Return what a traceback may show as the cause: None if the Engine's words hold a secret."""
+    return why if redact(str(why), secret_values(plan)) == str(why) else None
+
+
+def observe(
+    engine: Engine, app_id: str, *, inspect_all: bool = False
+) -> DescribeAppResponse | None:
+    """Return what is known of an app, None if nothing of it is on the daemon.
+
+    One call for any number of replicas, and one more for each that failed.
+
+    Args:
+        engine: the daemon.
+        app_id: the app.
+        inspect_all: one more call for every replica, which tells when it started and ended.
+    """
+    rows = _rows(engine, app_id)
+    wanted = [row.id for row in rows if inspect_all or needs_detail(row)]
+    found = each(engine.inspect, wanted)
+    details = {detail.id: detail for detail in found if detail is not None}
+    return describe(app_id, rows, details)
+
+
+def exists(engine: Engine, app_id: str) -> bool:
+    """Tell whether anything of an app is on the daemon, in one call."""
+    return bool(_rows(engine, app_id))
+
+
+def apps(engine: Engine) -> list[ListAppResponse]:
+    """Return all apps of the daemon, TorchX's own included, in one call."""
+    return summaries(engine.rows({labels.APP_ID: None}))
+
+
+def cancel(engine: Engine, app_id: str, *, grace_s: float | None = None) -> None:
+    """Stop all live replicas of an app at once, under one grace period.
+
+    The intent is written first, as a container's name, so that it outlives this process and every
+    client of the daemon reads CANCELLED whatever the exit codes. Replicas that have ended keep
+    their state. An app that has ended is left as it is.
+
+    Args:
+        engine: the daemon.
+        app_id: the app.
+        grace_s: seconds between SIGTERM and SIGKILL; None for what the launch was given.
+
+    Raises:
+        AppNotFoundError: nothing of the app is on the daemon.
+    """
+    rows = _rows(engine, app_id)
+    if not rows:
+        raise not_found(app_id)
+    grace = grace_s if grace_s is not None else _grace(rows)
+    live = _live(rows)
+    for pause_s in _CANCEL_PAUSES_S:
+        if not live:
+            return
+        each(lambda row: _mark(engine, row), live)
+        each(lambda row: engine.stop(row.id, grace), live, threads=len(live))
+        time.sleep(pause_s)
+        live = _live(_rows(engine, app_id))
+    if live:
+        what = f"app {app_id!r} does not end: {', '.join(row.name for row in live)}"
+        fix = "Look at the daemon's log; `docker rm -f` removes the containers."
+        raise EngineError(what, fix=fix)
+
+
+def delete(engine: Engine, app_id: str) -> None:
+    """Remove all containers of an app with their anonymous volumes; stop it first if it lives.
+
+    Raises:
+        AppNotFoundError: nothing of the app is on the daemon.
+    """
+    cancel(engine, app_id)
+    each(lambda row: engine.remove(row.id), _rows(engine, app_id))
+
+
+def abandon(
+    engine: Engine, app_id: str, launch_id: str, *, grace_s: float, keep: bool = False
+) -> None:
+    """Stop what this launch left running, and remove it unless it is kept; safe at any time.
+
+    Args:
+        engine: the daemon.
+        app_id: the app.
+        launch_id: the word on the containers of the launch.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        keep: leave the stopped containers.
+    """
+    if not _of_launch(engine, app_id, launch_id):
+        return
+    _log.info("stopping app %s, which may take %g s", app_id, grace_s)
+    cancel(engine, app_id, grace_s=grace_s)
+    if not keep:
+        delete(engine, app_id)
+    _log.info("app %s is stopped, its containers are %s", app_id, "kept" if keep else "gone")
+
+
+def not_found(app_id: str) -> AppNotFoundError:
+    """Return the error for an app that is not on the daemon."""
+    return AppNotFoundError(
+        f"no app {app_id!r} on this daemon.",
+        fix="Its containers may have been removed, or it runs on another daemon.",
+    )
+
+
+def _rows(engine: Engine, app_id: str) -> tuple[ContainerRow, ...]:
+    return engine.rows({labels.APP_ID: app_id})
+
+
+def _of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[ContainerRow, ...]:
+    return engine.rows({labels.APP_ID: app_id, labels.LAUNCH: launch_id})
+
+
+def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
+    return [row for row in rows if not is_terminal(replica_state(row, exit_code(row) or 0))]
+
+
+def _grace(rows: Iterable[ContainerRow]) -> float:
+    for row in rows:
+        with contextlib.suppress(KeyError, ValueError):  # anybody can write a label
+            return seconds(row.labels[labels.STOP_GRACE])
+    return DEFAULT_GRACE_S
+
+
+def _mark(engine: Engine, row: ContainerRow) -> None:
+    """Write onto a container that it was told to stop."""
+    if is_cancelled_name(row.name):
+        return
+    with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+        engine.rename(row.id, cancelled_name(row.name))

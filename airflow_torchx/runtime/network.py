@@ -1,0 +1,48 @@
+"""One bridge network per daemon, however many processes and hosts ask for it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.concurrency import host_lock
+from airflow_torchx.errors import EngineConflictError
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.engine.containers import NetworkRow
+    from airflow_torchx.core.engine.protocol import Engine
+
+_log = logging.getLogger(__name__)
+
+#: Networks that every daemon has, and those that belong to another container.
+_BUILT_IN: Final = frozenset({"bridge", "host", "none", "default"})
+_LOCK_TIMEOUT_S: Final = 10.0
+
+
+def ensure(engine: Engine, name: str) -> None:
+    """Make sure that exactly one network of this name is on the daemon.
+
+    A file lock keeps the processes of this host in line. It cannot speak for other hosts that use
+    the same daemon, and older Engines take two networks of one name: so whoever creates one looks
+    again, and all keep the same one, the oldest.
+
+    Args:
+        engine: the daemon.
+        name: name of a bridge network; built-in networks and ``container:…`` are left alone.
+    """
+    if name in _BUILT_IN or name.startswith("container:") or engine.networks(name):
+        return
+    # Without the lock, the look afterwards has to do.
+    with host_lock.held("network", f"{engine.info().id}\0{name}", timeout_s=_LOCK_TIMEOUT_S):
+        if engine.networks(name):
+            return
+        with contextlib.suppress(EngineConflictError):
+            engine.create_network(name)
+        _keep_oldest(engine, engine.networks(name))
+
+
+def _keep_oldest(engine: Engine, networks: tuple[NetworkRow, ...]) -> None:
+    for surplus in sorted(networks, key=lambda row: (row.created_at, row.id))[1:]:
+        _log.info("removing network %s: %s was made twice at once", surplus.id[:12], surplus.name)
+        engine.remove_network(surplus.id)

@@ -1,0 +1,128 @@
+"""Waiting on an app, and acting on its failure policy meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.core.state.describe import Fail, Finish, Wait, next_step
+from airflow_torchx.errors import EngineUnreachableError, WaitTimeoutError
+from airflow_torchx.runtime.lifecycle import cancel, not_found, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.specs import DescribeAppResponse
+
+_log = logging.getLogger(__name__)
+
+# A look is one call of a few milliseconds, so a failure is seen within a second.
+_FIRST_LOOK_S: Final = 0.1
+_LAST_LOOK_S: Final = 1.0
+# A daemon that restarts is back within this time, or something is really wrong.
+_PATIENCE_S: Final = 60.0
+
+
+def settle(engine: Engine, app_id: str) -> DescribeAppResponse | None:
+    """Look once at an app and do what its failure policy asks for.
+
+    Returns:
+        The app when every replica has ended, None while it goes on.
+
+    Raises:
+        AppNotFoundError: nothing of the app is on the daemon.
+    """
+    app = observe(engine, app_id)
+    if app is None:
+        raise not_found(app_id)
+    match next_step(app):
+        case Fail(lost):
+            _log.info("replica %s/%d is lost: stopping the others", lost.role, lost.id)
+            cancel(engine, app_id)
+            return None
+        case Finish():
+            return app
+        case Wait():
+            return None
+
+
+def wait(
+    engine: Engine,
+    app_id: str,
+    timeout_s: float | None = None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> DescribeAppResponse:
+    """Wait until every replica of an app has ended, acting on its failure policy.
+
+    A daemon that does not answer for a minute (a restart) is waited for.
+
+    Args:
+        engine: the daemon.
+        app_id: the app.
+        timeout_s: seconds to wait at most; None for as long as it takes.
+        should_stop: asked after and before every look, about twice a second.
+
+    Raises:
+        Stopped: ``should_stop`` returned True; the app goes on.
+        AppNotFoundError: nothing of the app is on the daemon, or no longer.
+        WaitTimeoutError: it has not ended in time; it goes on running.
+    """
+    patience = Patience()
+    pauses = Pauses()
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        with patience:
+            app = settle(engine, app_id)
+            if app is not None:
+                return app
+        if should_stop():
+            raise Stopped
+        pause = pauses.next()
+        if deadline is not None:
+            pause = min(pause, deadline - time.monotonic())
+            if pause <= 0:
+                what = f"app {app_id!r} has not ended within {timeout_s:g} s; it goes on running."
+                raise WaitTimeoutError(
+                    what, fix="Wait again with a longer timeout_s, or cancel it."
+                )
+        time.sleep(pause)
+        # Whoever left meanwhile may have closed the connection.
+        if should_stop():
+            raise Stopped
+
+
+class Pauses:
+    """Seconds between two looks: short at first, because short apps are common."""
+
+    def __init__(self) -> None:
+        self._next = _FIRST_LOOK_S
+
+    def next(self) -> float:
+        """Return the next pause, each longer than the one before, up to a second."""
+        pause, self._next = self._next, min(self._next * 1.5, _LAST_LOOK_S)
+        return pause
+
+
+class Patience:
+    """Swallows EngineUnreachableError for a minute: a daemon that restarts comes back."""
+
+    def __init__(self) -> None:
+        self._lost_at: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object
+    ) -> bool:
+        if not isinstance(exc, EngineUnreachableError):
+            self._lost_at = None
+            return False
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            _log.warning("the Docker Engine does not answer, trying again: %s", exc.what)
+        return time.monotonic() - self._lost_at < _PATIENCE_S

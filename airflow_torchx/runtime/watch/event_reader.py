@@ -1,0 +1,114 @@
+"""The thread that follows the daemon's events, and comes back to it whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.core.engine.containers import ContainerEvent
+    from airflow_torchx.core.engine.protocol import Engine, Stream
+    from airflow_torchx.runtime.watch.subscriptions import Board
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S: Final = 0.2
+_LAST_PAUSE_S: Final = 5.0
+
+
+class Follower:
+    """Brings events to the board, and an engine to those who ask; reconnects for ever.
+
+    Args:
+        board: told of events, and of the daemon's being away.
+        connect: returns a new connection to the daemon.
+        chance: returns a number from 0 to 1: many processes must not come back at once.
+    """
+
+    def __init__(
+        self, board: Board, connect: Callable[[], Engine], chance: Callable[[], float]
+    ) -> None:
+        self._board = board
+        self._connect = connect
+        self._chance = chance
+        self._lock = threading.Condition()
+        self._engine: Engine | None = None
+        self._stream: Stream[ContainerEvent] | None = None
+        self._closed = threading.Event()
+        self._pause_s = _FIRST_PAUSE_S
+
+    @property
+    def engine(self) -> Engine | None:
+        """The daemon; None before it has answered for the first time."""
+        return self._engine
+
+    def engine_within(self, timeout_s: float) -> Engine | None:
+        """Return the daemon, waiting until it has answered for the first time."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._engine or self._closed.is_set(), timeout_s)
+            return self._engine
+
+    def run(self) -> None:
+        """Follow events until it is closed, over as many connections as that takes."""
+        while not self._closed.is_set():
+            began_s = time.monotonic()
+            try:
+                with contextlib.closing(self._open()) as stream:
+                    self._read(stream)
+            except EngineUnreachableError as why:
+                self._board.failed(why)
+            except EngineError as why:
+                if self._engine is None:
+                    self._board.failed(why)
+                _log.warning("the Docker Engine tells no events, so it is asked often: %s", why)
+            if time.monotonic() - began_s > _LAST_PAUSE_S:
+                self._pause_s = _FIRST_PAUSE_S
+            self._closed.wait(self._pause_s * (0.5 + self._chance() / 2))
+            self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
+
+    def renew(self) -> None:
+        """Break the connection of the events, if there is one: it may be dead."""
+        with self._lock:
+            stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self._closed.set()
+        self.renew()
+        with self._lock:
+            self._lock.notify_all()
+
+    def _open(self) -> Stream[ContainerEvent]:
+        if self._engine is None:
+            engine = self._connect()
+            with self._lock:
+                self._engine = engine
+                self._lock.notify_all()
+        else:
+            engine = self._engine
+        stream = engine.events()
+        with self._lock:
+            self._stream = stream
+        if self._closed.is_set():
+            stream.close()
+        return stream
+
+    def _read(self, stream: Stream[ContainerEvent]) -> None:
+        self._board.streaming(on=True)
+        try:
+            with contextlib.suppress(EngineUnreachableError):
+                for event in stream:
+                    self._board.note(event)
+        finally:
+            with self._lock:
+                self._stream = None
+            self._board.streaming(on=False)

@@ -1,0 +1,173 @@
+"""The watch on one daemon: its threads, and how one waits and asks through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.runtime.watch.event_reader import Follower
+from airflow_torchx.runtime.watch.mailbox import Waiter
+from airflow_torchx.runtime.watch.poller import Looker
+from airflow_torchx.runtime.watch.subscriptions import Board
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from airflow_torchx.core.engine.protocol import Engine
+
+_Answer = TypeVar("_Answer")
+
+# Stopping an app mostly waits for its grace period to pass.
+_ACTORS: Final = 16
+_FIRST_ANSWER_S: Final = 20.0
+# Between two looks at whether anybody needs the watch.
+_TICK_S: Final = 1.0
+
+
+class Watch:
+    """One stream of events and one thread that looks, for all who wait on a daemon.
+
+    Args:
+        connect: returns a connection to the daemon; called in a thread of the watch.
+        is_wanted: asked about once a second; False closes the watch.
+    """
+
+    def __init__(self, connect: Callable[[], Engine], is_wanted: Callable[[], bool]) -> None:
+        self._is_wanted = is_wanted
+        self._board = Board()
+        # Not random.random: its state is the whole process's, which others may have seeded.
+        self._follower = Follower(self._board, connect, random.SystemRandom().random)
+        self._looker = Looker(self._board, lambda: self._follower.engine, self._follower.renew)
+        self._actors = ThreadPoolExecutor(_ACTORS, "torchx-watch-act")
+        self._asked: set[Future[Any]] = set()
+        self._closed = threading.Event()
+        for run, name in ((self._follower.run, "events"), (self._look, "looks")):
+            threading.Thread(
+                target=self._guard, args=(run,), name=f"torchx-watch-{name}", daemon=True
+            ).start()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self._closed.is_set()
+
+    @contextlib.contextmanager
+    def waiter(self, *, app_id: str = "", app_name: str = "") -> Iterator[Waiter]:
+        """Wait for an app, or for all apps of a name, on the running event loop.
+
+        The first sight of an app comes when it was looked at, another one whenever it has changed.
+        """
+        waiter = Waiter(asyncio.get_running_loop(), follows_name=bool(app_name))
+        self._board.add(waiter, app_id=app_id, app_name=app_name)
+        try:
+            yield waiter
+        finally:
+            self._board.drop(waiter)
+
+    async def ask(self, call: Callable[[Engine], _Answer]) -> _Answer:
+        """Make a call that blocks, in a thread that holds up nobody's look.
+
+        It is made to its end also when its caller is cancelled.
+
+        Raises:
+            EngineUnreachableError: the daemon has not answered yet.
+        """
+
+        def make() -> _Answer:
+            engine = self._follower.engine_within(_FIRST_ANSWER_S)
+            if engine is None:
+                raise EngineUnreachableError(
+                    f"the Docker daemon has not answered within {_FIRST_ANSWER_S:g} s.",
+                    fix="Check that it runs and is not stuck (`docker version`).",
+                )
+            return call(engine)
+
+        asked = self._actors.submit(make)
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
+        # A cancelled caller would cancel a call that has not begun.
+        return await asyncio.shield(asyncio.wrap_future(asked))
+
+    def _look(self) -> None:
+        while self._asked or self._is_wanted():
+            self._looker.look(_TICK_S)
+        self._close(None)
+
+    def _close(self, why: BaseException | None) -> None:
+        self._closed.set()
+        self._board.close(why)
+        self._follower.close()
+        self._actors.shutdown(wait=False)
+        if self._follower.engine is not None:
+            self._follower.engine.close()
+
+    def _guard(self, run: Callable[[], None]) -> None:
+        """Let an error of one thread end the other one and everybody's waiting, and be seen."""
+        try:
+            run()
+        except BaseException as why:
+            self._close(why)
+            raise
+
+
+@dataclass(eq=False)
+class _Kept:
+    """A watch, how many use it, and when the last of them left."""
+
+    users: int = 0
+    left_s: float = 0.0
+    watch: Watch | None = None
+
+
+class Watches:
+    """The watches of a process: one for each daemon, while somebody needs it and a little longer.
+
+    Args:
+        linger_s: how much longer: the next app often comes soon.
+    """
+
+    def __init__(self, linger_s: float = 5.0) -> None:
+        self._linger_s = linger_s
+        self._lock = threading.Lock()
+        self._kept: dict[Hashable, _Kept] = {}
+
+    @contextlib.contextmanager
+    def on(self, key: Hashable, connect: Callable[[], Engine]) -> Iterator[Watch]:
+        """Use the watch on a daemon.
+
+        Args:
+            key: the daemon, as every user of it names it.
+            connect: returns a connection to it.
+        """
+        kept, watch = self._enter(key, connect)
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                kept.users -= 1
+                kept.left_s = time.monotonic()
+
+    def _enter(self, key: Hashable, connect: Callable[[], Engine]) -> tuple[_Kept, Watch]:
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or kept.watch is None or kept.watch.is_closed:
+                kept = self._kept[key] = _Kept()
+                mine = kept
+                kept.watch = Watch(connect, lambda: self._is_wanted(key, mine))
+            kept.users += 1
+            return kept, kept.watch
+
+    def _is_wanted(self, key: Hashable, kept: _Kept) -> bool:
+        with self._lock:
+            if kept.users or time.monotonic() < kept.left_s + self._linger_s:
+                return True
+            if self._kept.get(key) is kept:
+                del self._kept[key]
+            return False

@@ -1,0 +1,1 @@
+"""One Airflow task's life with its app."""

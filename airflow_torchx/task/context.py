@@ -1,0 +1,185 @@
+"""What a running task asks of Airflow, and tells it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+
+from airflow_torchx.core.plan.identity import TaskAttempt
+from airflow_torchx.core.task.reconcile import Record
+from airflow_torchx.core.task.shutdown import UNKNOWN
+from airflow_torchx.task.lineage import parent_env
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+
+    from airflow.sdk import Context
+
+#: XCom keys.
+HANDLE_KEY: Final = "app_handle"
+APP_ID_KEY: Final = "app_id"
+CONTAINERS_KEY: Final = "container_ids"
+IMAGES_KEY: Final = "image_digests"
+REPLICAS_KEY: Final = "replicas"
+
+# A server that is away, or knows no such task.
+_NO_ANSWER: Final = (AirflowRuntimeError, AirflowException, OSError, EOFError, KeyError)
+#: Key in the task's state store, which outlives a try.
+_RECORD: Final = "torchx_app"
+
+
+class TaskContext:
+    """One running task instance.
+
+    Args:
+        context: what Airflow gives to `execute`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ti: Any = context["ti"]
+        #: What was pushed, by its key.
+        self.told: dict[str, object] = {}
+        self._parent = os.getppid() if _has_supervisor() else None
+
+    @property
+    def attempt(self) -> TaskAttempt:
+        """The attempt that runs."""
+        ti = self._ti
+        return TaskAttempt(
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            epoch=ti.max_tries,
+            try_number=ti.try_number,
+        )
+
+    @property
+    def retry_left(self) -> bool:
+        """Whether another try comes if this one fails."""
+        return bool(self._ti.try_number <= self._ti.max_tries)
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether Airflow's supervisor of this process has died.
+
+        Nobody hears this process any more then, and sooner or later another one has the task.
+        """
+        return self._parent is not None and os.getppid() != self._parent
+
+    def deadline_s(self, execution_timeout: timedelta | None) -> float | None:
+        """Return when the task must have ended, seconds since 1970; None for never.
+
+        Airflow counts the timeout of a task anew after each deferral, so the start of the try
+        counts here, which it keeps.
+        """
+        if execution_timeout is None:
+            return None
+        started = self._ti.start_date
+        start_s = started.timestamp() if started else time.time()
+        return float(start_s + execution_timeout.total_seconds())
+
+    def state(self, timeout_s: float) -> str | None:
+        """Return the state that the server has of the task instance, None if it has none.
+
+        Returns:
+            `UNKNOWN` too, if no answer came within ``timeout_s`` seconds, or an error.
+        """
+        found: list[str | None] = []
+
+        def look_up() -> None:
+            with contextlib.suppress(*_NO_ANSWER):
+                found.append(self._look_up())
+
+        # In a thread, because the server may take longer than a killed task has left to live.
+        thread = threading.Thread(target=look_up, name="task-state", daemon=True)
+        thread.start()
+        thread.join(timeout_s)
+        return found[0] if found else UNKNOWN
+
+    def _look_up(self) -> str | None:
+        attempt = self.attempt
+        mapped = attempt.map_index >= 0
+        states = self._ti.get_task_states(
+            dag_id=attempt.dag_id,
+            map_index=attempt.map_index if mapped else None,
+            task_ids=[attempt.task_id],
+            run_ids=[attempt.run_id],
+        )
+        key = f"{attempt.task_id}_{attempt.map_index}" if mapped else attempt.task_id
+        state = states[attempt.run_id][key]
+        return None if state is None else str(state)
+
+    def push(self, key: str, value: object) -> None:
+        """Push an XCom."""
+        self.told[key] = value
+        self._ti.xcom_push(key, value)
+
+    def record(self) -> Record | None:
+        """Return what this task wrote down in an earlier try."""
+        store = self._store()
+        return Record.parse(store.get(_RECORD)) if store is not None else None
+
+    def write_down(self, record: Record) -> None:
+        """Write a record for later tries."""
+        store = self._store()
+        if store is not None:
+            store.set(_RECORD, record.to_json())
+
+    def ambient_env(self) -> dict[str, str]:
+        """Return the variables that tell a program its task, its trace and its parent run."""
+        from airflow.sdk.execution_time.context import context_to_airflow_vars
+
+        values: Mapping[str, object] = context_to_airflow_vars(
+            cast("Any", self._context), in_env_var_format=True
+        )
+        return (
+            {name: str(value) for name, value in values.items()} | _trace() | parent_env(self._ti)
+        )
+
+    def _store(self) -> Any:  # noqa: ANN401 - Airflow's accessor
+        return self._context.get("task_state_store")
+
+
+def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str, str]:
+    """Return secret variables, with these connections in Airflow's own form among them.
+
+    Their values, and each line of them, are masked in logs from now on.
+    """
+    from airflow.sdk import BaseHook
+    from airflow.sdk.log import mask_secret
+
+    secrets = dict(private)
+    for conn_id in conn_ids:
+        secrets[f"AIRFLOW_CONN_{conn_id.upper()}"] = BaseHook.get_connection(conn_id).get_uri()
+    for value in secrets.values():
+        for text in {value, *value.splitlines()}:
+            mask_secret(text)
+    return secrets
+
+
+def _has_supervisor() -> bool:
+    """Tell whether this process is a worker's child, and not one in which `dag.test()` runs."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import CommsDecoder
+
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)
+
+
+def _trace() -> dict[str, str]:
+    """Return the trace that this task is a part of, the way processes hand it on."""
+    from opentelemetry.propagate import inject
+
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return {key.upper(): value for key, value in carrier.items() if key in _TRACE}
+
+
+_TRACE: Final = ("traceparent", "tracestate")

@@ -1,0 +1,218 @@
+"""One task and its app: from what is there, or a launch, to a result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import structlog
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
+from airflow_torchx.core.task.arguments import OnFinish
+from airflow_torchx.core.task.reconcile import COLLECTED, SPENT, Record, TaskApp
+from airflow_torchx.core.task.shutdown import UNKNOWN
+from airflow_torchx.errors import (
+    AirflowTorchXError,
+    AppCancelledError,
+    AppFailedError,
+    EngineUnreachableError,
+    ResultError,
+)
+from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.specs import to_dict
+from airflow_torchx.task import reattach
+from airflow_torchx.task.context import (
+    APP_ID_KEY,
+    CONTAINERS_KEY,
+    HANDLE_KEY,
+    IMAGES_KEY,
+    REPLICAS_KEY,
+    TaskContext,
+)
+from airflow_torchx.task.log import TaskLog, write_rest
+from airflow_torchx.task.shutdown import Parting, tell_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_torchx.runtime.gang_log import Cursors
+    from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
+    from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.task.shutdown import Terms
+
+_log = structlog.get_logger("airflow_torchx.task")
+
+# To be sure of a state at leisure.
+_STATE_S: Final = 10.0
+
+
+class AppTask:
+    """Sees one app through for one running task.
+
+    Args:
+        task: the task.
+        scheduler: the daemon's.
+        terms: what the task's author wants.
+        killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
+    """
+
+    def __init__(
+        self,
+        task: TaskContext,
+        scheduler: DockerScheduler,
+        terms: Terms,
+        killed_at: Callable[[], float | None],
+    ) -> None:
+        self._task = task
+        self._scheduler = scheduler
+        self._engine = scheduler.engine
+        self._terms = terms
+        self._parting = Parting(task, scheduler.engine, terms, killed_at)
+
+    def run(self, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
+        """Take over the app of an earlier try, or launch what was planned; return the result."""
+        plan, attempt = info.request, self._task.attempt
+        spec = plan.containers[0].labels[labels.SPEC]
+        record = self._task.record() if self._terms.durable else None
+        decision = reattach.reconcile(
+            self._engine, attempt, spec, record, durable=self._terms.durable
+        )
+        reattach.put_away(self._engine, decision, keep=self._terms.keep)
+        if decision.recorded is not None:
+            _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
+            return self._known(decision.recorded)
+        if decision.take is not None:
+            app = decision.take.task_app
+            _log.info("taking over app %s of an earlier try", app.app_id)
+            with self._parting.owned(app):
+                return self._go_on(app)
+        app = TaskApp.of(plan, info.cfg, spec)
+        with self._parting.owned(app):
+            self._launch(info, app)
+            return self._go_on(app)
+
+    def resume(self, event: Mapping[str, Any], app: TaskApp | None, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
+        """Go on after a deferral.
+
+        Args:
+            event: what the trigger told.
+            app: what went along with the deferral; None, as under ``dag.test()``, looks it up.
+            cursors: how far logs were written.
+        """
+        reason, message = event.get("reason"), event.get("message") or ""
+        if reason == "unreachable" and self._task.retry_left:
+            raise EngineUnreachableError(message, fix="The next try takes the app over.")
+        app = app or reattach.newest(self._engine, self._task.attempt)
+        with self._parting.owned(app):
+            seen = attach.look(self._engine, app.app_id)
+            if isinstance(next_step(seen), Finish):
+                self._publish(app, seen)
+                return self._collect(app, cursors)
+            cursors = self._write_rest(seen, cursors)
+            if reason == "timeout":
+                what = f"app {app.app_id!r} has not ended within execution_timeout"
+                raise AirflowTaskTimeout(
+                    f"{what} ({self._terms.execution_timeout}); it is stopped."
+                )
+            if reason == "unreachable":
+                raise EngineUnreachableError(message)
+            return self._defer(app, cursors)
+
+    def _known(self, record: Record) -> Any:  # noqa: ANN401 - any JSON
+        self._task.push(HANDLE_KEY, record.handle)
+        self._task.push(APP_ID_KEY, record.app_id)
+        if self._terms.on_finish is not OnFinish.KEEP and lifecycle.exists(
+            self._engine, record.app_id
+        ):
+            lifecycle.delete(self._engine, record.app_id)
+        return record.result
+
+    def _launch(self, info: AppDryRunInfo, app: TaskApp) -> None:
+        count = len(info.request.containers)
+        _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
+        if self._terms.durable:
+            self._task.write_down(Record.of(app, self._task.attempt))
+        self._scheduler.schedule(info, should_stop=lambda: self._parting.undoes(app))
+        _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
+
+    def _go_on(self, app: TaskApp) -> Any:  # noqa: ANN401 - any JSON
+        seen = attach.look(self._engine, app.app_id)
+        self._publish(app, seen)
+        if not self._terms.wait_for_completion:
+            return app.handle
+        if not self._terms.deferrable:
+            ended = attach.watch(self._engine, app.app_id, {}, self._parting.is_due, TaskLog)
+            return self._conclude(app, ended)
+        if isinstance(next_step(seen), Finish):
+            return self._collect(app, {})
+        return self._defer(app, {})
+
+    def _publish(self, app: TaskApp, seen: DescribeAppResponse) -> None:
+        """Tell Airflow which app this task has; so does every process of it, whoever launched."""
+        self._task.push(HANDLE_KEY, app.handle)
+        self._task.push(APP_ID_KEY, app.app_id)
+        ids = {f"{one.role}/{one.id}": one.container_id for one in replicas_of(seen)}
+        self._task.push(CONTAINERS_KEY, ids)
+        found = {role.name: self._engine.find_image(role.image) for role in seen.roles}
+        images = {role.name: found[role.name] or role.image for role in seen.roles}
+        self._task.push(IMAGES_KEY, images)
+
+    def _defer(self, app: TaskApp, cursors: Cursors) -> NoReturn:
+        """Free the worker slot; a task that a user has ended meanwhile does not get that far."""
+        state = self._task.state(_STATE_S)
+        if state not in {"running", UNKNOWN}:
+            what = f"the task is {state} by now: app {app.app_id!r} is stopped."
+            raise AppCancelledError(what)
+        self._parting.hand_over(app, cursors)
+
+    def _collect(self, app: TaskApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
+        """Write what is left of the logs of an app that has ended, and return its result."""
+        ended = attach.look(self._engine, app.app_id, inspect_all=True)
+        self._write_rest(ended, cursors)
+        return self._conclude(app, ended)
+
+    def _write_rest(self, seen: DescribeAppResponse, cursors: Cursors) -> Cursors:
+        return write_rest(
+            self._engine,
+            seen,
+            cursors,
+            max_bytes=self._terms.log_max_bytes,
+            should_stop=self._parting.is_due,
+        )
+
+    def _conclude(self, app: TaskApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
+        """Turn the end of the app into the end of the task; report first, remove last."""
+        terms = self._terms
+        self._task.push(REPLICAS_KEY, [to_dict(replica) for replica in replicas_of(ended)])
+        record = Record.of(app, self._task.attempt)
+        try:
+            found = attach.outcome(self._engine, ended, terms.result_path, terms.secrets)
+        except AppFailedError as failed:
+            if failed.exit_code in terms.skip_on_exit_code:
+                raise AirflowSkipException(failed.card) from failed
+            if failed.exit_code in terms.fail_on_exit_code:
+                raise AirflowFailException(failed.card) from failed
+            raise
+        except ResultError:
+            if terms.durable:
+                self._task.write_down(record.at(SPENT))
+            raise
+        result = app.handle if terms.result_path is None else found
+        if terms.durable:
+            # A process that dies from here on has reported nothing yet, but leaves this.
+            self._task.write_down(record.at(COLLECTED, result))
+        if terms.on_finish is not OnFinish.KEEP:
+            self._remove(app)
+        return result
+
+    def _remove(self, app: TaskApp) -> None:
+        """Remove the containers of an app that succeeded; that they stay is no failure of it."""
+        try:
+            lifecycle.delete(self._engine, app.app_id)
+        except AirflowTorchXError as why:
+            tell_left(app, why)

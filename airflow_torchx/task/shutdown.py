@@ -1,0 +1,209 @@
+"""How a task parts from its app before the app has ended."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import structlog
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.logs.cursor import Cursor
+from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.core.task.shutdown import Leave, leave
+from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.errors import AirflowTorchXError, AppCancelledError, WorkerShutdownError
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.gang_log import Left
+from airflow_torchx.task.reaper import Reaper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.task.reconcile import TaskApp
+    from airflow_torchx.runtime.gang_log import Cursors
+    from airflow_torchx.task.context import TaskContext
+
+_log = structlog.get_logger("airflow_torchx.task")
+
+# Airflow kills a process 5 s after it asked its task to end; what is left then is the reaper's, and
+# the log does not tell of it.
+_KILL_S: Final = 4.6
+_KILL_GRACE_S: Final = 3.0
+# Of those, for one question to a server that may be slow.
+_STATE_S: Final = 1.2
+# Airflow's own timeout of a deferral comes after the trigger's: it is for a trigger that is lost.
+_PAD_S: Final = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """How a task sees its app through; the operator's arguments of the same names tell."""
+
+    torchx_conn_id: str | None
+    wait_for_completion: bool
+    deferrable: bool
+    durable: bool
+    on_finish: OnFinish
+    on_worker_shutdown: OnWorkerShutdown
+    result_path: str | None
+    skip_on_exit_code: frozenset[int]
+    fail_on_exit_code: frozenset[int]
+    log_max_bytes: int
+    logging_interval_s: float | None
+    execution_timeout: timedelta | None
+    secrets: frozenset[str]
+
+    @property
+    def keep(self) -> bool:
+        """Whether the containers of an app that did not succeed stay."""
+        return self.on_finish is not OnFinish.DELETE
+
+
+class Parting:
+    """What happens to the app of a task when the task ends otherwise than by the app's own end.
+
+    Args:
+        task: the task.
+        engine: the daemon.
+        terms: what the task's author wants.
+        killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
+    """
+
+    def __init__(
+        self,
+        task: TaskContext,
+        engine: Engine,
+        terms: Terms,
+        killed_at: Callable[[], float | None],
+    ) -> None:
+        self._task = task
+        self._engine = engine
+        self._terms = terms
+        self._killed_at = killed_at
+        self._reaper: Reaper | None = None
+
+    def is_due(self) -> bool:
+        """Tell whether this process has to part from its app."""
+        return self._killed_at() is not None or self._task.is_orphaned
+
+    def undoes(self, app: TaskApp) -> bool:
+        """Tell whether this process has to part from an app whose launch is not done."""
+        if is_due := self.is_due():
+            self._have_reaper(app, keep=False)
+        return is_due
+
+    @contextmanager
+    def owned(self, app: TaskApp) -> Iterator[None]:
+        """Stop the app when the task ends otherwise than by the app's own end."""
+        try:
+            yield
+        except TaskDeferred:
+            raise
+        except Left as left:
+            self._leave(app, left.cursors)
+        except BaseException:
+            self._vanish_if_orphaned(app)
+            self._abandon(app)
+            raise
+
+    def _leave(self, app: TaskApp, cursors: Cursors) -> NoReturn:
+        self._vanish_if_orphaned(app)
+        state = self._task.state(_STATE_S)
+        wish, retry_left = self._terms.on_worker_shutdown, self._task.retry_left
+        match leave(state, wish, retry_left=retry_left):
+            case Leave.HAND_OVER:
+                _log.info("this worker is shut down: app %s goes on, the task defers", app.app_id)
+                self.hand_over(app, cursors)
+            case Leave.KEEP:
+                what = f"this worker is shut down (the task is {state}): app {app.app_id!r} goes on"
+                raise WorkerShutdownError(what, fix="The next try takes it over.") from None
+            case Leave.STOP:
+                self._abandon(app)
+                what = f"the task is {state} by now: app {app.app_id!r} was stopped."
+                raise AppCancelledError(what) from None
+
+    def _vanish_if_orphaned(self, app: TaskApp) -> None:
+        if not self._task.is_orphaned:
+            return
+        _log.error("Airflow's supervisor of this task died: leaving app %s alone", app.app_id)
+        # Not by an exception: Airflow would run callbacks for an end that nobody has recorded.
+        os._exit(1)
+
+    def _abandon(self, app: TaskApp) -> None:
+        """Stop the app, whatever state that is in; never hides the first error."""
+        grace, killed_at = app.grace_s, self._killed_at()
+        self._have_reaper(app, keep=self._terms.keep)
+        if killed_at is not None:
+            left = killed_at + _KILL_S - time.monotonic()
+            grace = max(0.0, min(grace, _KILL_GRACE_S, left))
+        try:
+            try:
+                self._stop(app, grace)
+            except AirflowTaskTimeout:
+                # After a deferral Airflow's clock begins anew, and may ring in the middle; once.
+                self._stop(app, 0.0)
+        except AirflowTorchXError as why:
+            tell_left(app, why)
+        else:
+            if self._reaper is not None:
+                self._reaper.dismiss()
+
+    def _have_reaper(self, app: TaskApp, *, keep: bool) -> None:
+        """Have a process that finishes what this one is killed at."""
+        if self._killed_at() is None or self._reaper is not None:
+            return
+        # Without one, this process does what it can in its time.
+        with suppress(OSError):
+            if isinstance(self._engine, DockerEngine):
+                self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
+
+    def _stop(self, app: TaskApp, grace_s: float) -> None:
+        keep = self._terms.keep
+        lifecycle.abandon(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
+
+    def hand_over(self, app: TaskApp, cursors: Cursors) -> NoReturn:
+        """Defer the task: the triggerer waits, and the worker slot is free."""
+        from airflow_torchx.triggers import TorchXDockerTrigger
+
+        now, interval = time.time(), self._terms.logging_interval_s
+        deadline = self._task.deadline_s(self._terms.execution_timeout)
+        raise TaskDeferred(
+            trigger=TorchXDockerTrigger(
+                app_id=app.app_id,
+                torchx_conn_id=self._terms.torchx_conn_id,
+                owns=True,
+                removes=self._terms.on_finish is OnFinish.DELETE,
+                deadline=deadline,
+                flush_at=now + interval if interval else None,
+            ),
+            method_name="execute_complete",
+            kwargs={
+                "app": asdict(app),
+                "cursors": {name: list(cursor.as_tuple()) for name, cursor in cursors.items()},
+            },
+            timeout=None if deadline is None else timedelta(seconds=deadline - now + _PAD_S),
+        )
+
+
+def tell_left(app: TaskApp, why: AirflowTorchXError) -> None:
+    """Tell whoever reads the log what may be left, and how to remove it."""
+    _log.warning(
+        "containers of app %s may be left: %s\nRemove them with:\n"
+        "  docker rm -f $(docker ps -aq --filter label=%s=%s)",
+        app.app_id,
+        why,
+        labels.APP_ID,
+        app.app_id,
+    )
+
+
+def cursors_from(given: Mapping[str, Any]) -> Cursors:
+    """Return the cursors that went along with a deferral."""
+    return {name: Cursor(*values) for name, values in given.items()}

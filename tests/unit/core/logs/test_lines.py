@@ -1,0 +1,479 @@
+"""Lines of a log, and where its reader is."""
+
+from __future__ import annotations
+
+import struct
+import time
+import tracemalloc
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_torchx.core.logs.cursor import WINDOW_NS
+from airflow_torchx.core.logs.lines import PARTIAL_BYTES, Cursor, LineReader, LogLine
+from airflow_torchx.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SECOND: Final = "2026-11-24T00:17:05"
+SECOND_NS: Final = 1_795_479_425_000_000_000
+PART: Final = b"x" * PARTIAL_BYTES
+
+
+def frame(payload: bytes, stream: int = 1) -> bytes:
+    """Return a message as the daemon sends it."""
+    return struct.pack(">BxxxI", stream, len(payload)) + payload
+
+
+def stamped(time_ns: int, text: bytes, stream: int = 1) -> bytes:
+    """Return a message with its time."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return frame(f"{stamp}.{rest_ns:09d}Z ".encode() + text, stream)
+
+
+def texts(lines: Iterable[LogLine]) -> list[str]:
+    """Return what the lines say."""
+    return [line.text for line in lines]
+
+
+def read(*payloads: bytes, stream: int = 1) -> list[str]:
+    """Return the lines of messages on one stream."""
+    reader = LineReader()
+    lines = reader.feed(b"".join(frame(payload, stream) for payload in payloads))
+    return texts([*lines, *reader.flush()])
+
+
+def test_line() -> None:
+    """A line has its stream, its text without the newline, and no time that was not asked for."""
+    lines = LineReader().feed(frame(b"a\n") + frame(b"b\n", 2))
+
+    assert [LogLine("stdout", "a", None), LogLine("stderr", "b", None)] == lines
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b"\n", [""]),
+        (b"", [""]),
+        (b"a\r\n", ["a"]),
+        (b"10%\r20%\r30%\n", ["30%"]),
+        (b"10%\r20%\r\n", ["20%"]),
+        (b"a\r\r\n", [""]),
+        (b"\r\n", [""]),
+        (b"a\nb\n", ["a", "b"]),
+        (b"a\nb", ["a", "b"]),
+        (b"a\n\n", ["a", ""]),
+        ("grün\n".encode(), ["grün"]),
+        (b"\xff\xfe\n", ["��"]),
+    ],
+)
+def test_message(payload: bytes, expected: list[str]) -> None:
+    """One message is one line; carriage returns do to it what a terminal does."""
+    assert expected == read(payload)
+
+
+def test_long_line() -> None:
+    """A line that the daemon has cut comes whole, also when it was cut in a character."""
+    line = "x" * (PARTIAL_BYTES - 1) + "ü" + "y" * 100
+    encoded = line.encode()
+
+    assert [line] == read(encoded[:PARTIAL_BYTES], encoded[PARTIAL_BYTES:] + b"\n")
+
+
+def test_line_of_exactly_one_part() -> None:
+    """A line that fills its part ends with an empty one."""
+    assert [PART.decode()] == read(PART, b"\n")
+    assert [PART.decode()] == read(PART, b"")
+
+
+def test_end_of_run() -> None:
+    """A short message without a newline is the last of a run: the next run begins a line."""
+    assert ["begin-", "begin-"] == read(b"begin-", b"begin-")
+    assert [PART.decode() + "tail", "begin-"] == read(PART, b"tail", b"begin-")
+
+
+def test_streams_apart() -> None:
+    """Parts of stdout and stderr that alternate make one line each."""
+    data = frame(PART) + frame(PART, 2) + frame(b"out\n") + frame(b"err\n", 2)
+
+    lines = LineReader().feed(data)
+
+    x = PART.decode()
+    assert [LogLine("stdout", x + "out"), LogLine("stderr", x + "err")] == lines
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ((b"old\r".rjust(PARTIAL_BYTES), b"new\n"), "new"),
+        ((b"old\rnew".rjust(PARTIAL_BYTES), b"er\n"), "newer"),
+        ((b"old\r".rjust(PARTIAL_BYTES, b"-"), b"\n"), "-" * (PARTIAL_BYTES - 4) + "old"),
+        ((PART, b"\rnew\n"), "new"),
+        ((b"\r".rjust(PARTIAL_BYTES), b"\r\n"), ""),
+    ],
+)
+def test_carriage_return_over_parts(parts: Sequence[bytes], expected: str) -> None:
+    """A carriage return reaches over the parts of a line."""
+    assert [expected] == read(*parts)
+
+
+def test_progress_bar_stays_small() -> None:
+    """A progress bar without an end is kept as it is shown, and no more of it."""
+    bar = frame(b"99%|#####|\r".ljust(PARTIAL_BYTES, b"-"))
+    reader = LineReader()
+
+    tracemalloc.start()
+    for _ in range(200):
+        reader.feed(bar)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 10 * PARTIAL_BYTES
+    assert ["-" * (PARTIAL_BYTES - 11)] == texts(reader.flush())
+
+
+def test_size_counts_once() -> None:
+    """A line of twice the size takes twice the time, not four times, however it is cut."""
+
+    def seconds(parts: int) -> float:
+        data = frame(PART) * parts + frame(b"\n")
+        reader, began = LineReader(), time.process_time()
+        lines = [
+            line
+            for start in range(0, len(data), 4096)
+            for line in reader.feed(data[start : start + 4096])
+        ]
+        assert [parts * PARTIAL_BYTES] == [len(line.text) for line in lines]
+        return time.process_time() - began
+
+    small, large = min(seconds(128) for _ in range(3)), seconds(4096)  # 2 MB and 64 MB
+
+    assert large < 32 * 5 * small  # 32 times if linear, 1024 times if quadratic
+
+
+def test_huge_frame_in_small_chunks() -> None:
+    """A message of 16 MB in chunks of 4 KB is not copied for every chunk."""
+    data = frame(b"x" * (16 << 20) + b"\n")
+    reader, began = LineReader(), time.process_time()
+
+    lines = [
+        line
+        for start in range(0, len(data), 4096)
+        for line in reader.feed(data[start : start + 4096])
+    ]
+
+    assert [16 << 20] == [len(line.text) for line in lines]
+    assert time.process_time() - began < 2  # 0.05 s; copying for every chunk would take 10 s
+
+
+def test_flush() -> None:
+    """What is unfinished comes out once."""
+    reader = LineReader()
+    reader.feed(frame(PART))
+
+    assert [PART.decode()] == texts(reader.flush())
+    assert [] == reader.flush()
+
+
+def test_terminal() -> None:
+    """The log of a container with a terminal has no frames, and that is said."""
+    with pytest.raises(EngineError, match="its container has a terminal"):
+        LineReader().feed(b"total 48\r\ndrwxr-xr-x 2 root root")
+
+
+def test_words_of_the_daemon() -> None:
+    """What the daemon itself says about a log is a line of stderr, without a time."""
+    data = stamped(SECOND_NS, b"a\n") + frame(b"Error grabbing logs: EOF\n", 3)
+
+    lines = LineReader(timestamps=True).feed(data)
+
+    assert LogLine("stderr", "Error grabbing logs: EOF", None) == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [
+        (f"{SECOND}.561219099Z", SECOND_NS + 561_219_099),
+        (f"{SECOND}.000000001Z", SECOND_NS + 1),
+        (f"{SECOND}.5Z", SECOND_NS + 500_000_000),
+        (f"{SECOND}Z", SECOND_NS),
+        ("2026-11-24T02:47:05.561219099+02:30", SECOND_NS + 561_219_099),
+        ("2026-11-23T19:17:05.561219099-05:00", SECOND_NS + 561_219_099),
+    ],
+)
+def test_time(stamp: str, expected: int) -> None:
+    """The time is exact to the nanosecond, in whatever zone the daemon writes it."""
+    reader = LineReader(timestamps=True)
+    data = frame(f"{stamp} a b\n".encode())
+
+    lines = reader.feed(data * 2)  # the second is read with what is known of the first
+
+    assert [LogLine("stdout", "a b", expected)] * 2 == lines
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"no time\n",
+        f"{SECOND}.56121909xZ a\n".encode(),
+        b"2026-13-24T00:17:05.561219099Z a\n",
+        f"{SECOND}.561219099Z".encode(),
+        SECOND.encode(),
+    ],
+)
+def test_no_time(payload: bytes) -> None:
+    """A message without a proper time is a line all the same."""
+    reader = LineReader(timestamps=True)
+    reader.feed(stamped(SECOND_NS, b"a\n"))
+
+    lines = reader.feed(frame(payload) + stamped(SECOND_NS, b"b\n"))
+
+    assert [payload.decode().rstrip("\n"), "b"] == texts(lines)
+    assert [None, SECOND_NS] == [line.time_ns for line in lines]
+
+
+def test_time_of_long_line() -> None:
+    """A line that was cut has the time of its first part."""
+    data = stamped(SECOND_NS, PART) + stamped(SECOND_NS, b"end\n")
+
+    lines = LineReader(timestamps=True).feed(data)
+
+    assert [LogLine("stdout", PART.decode() + "end", SECOND_NS)] == lines
+
+
+def test_no_cursor() -> None:
+    """There is no cursor before the first message, nor without timestamps."""
+    reader = LineReader()
+    reader.feed(frame(b"a\n"))
+
+    assert reader.cursor is None
+    assert LineReader(timestamps=True).cursor is None
+
+
+def test_cursor() -> None:
+    """A cursor is not later than any message still to come, and counts from there."""
+    reader = LineReader(timestamps=True)
+
+    reader.feed(stamped(SECOND_NS + 5, b"a\n") * 2)
+    assert Cursor(SECOND_NS + 5, 2, SECOND_NS + 5) == reader.cursor
+
+    reader.feed(stamped(SECOND_NS + 9, b"b\n") + stamped(SECOND_NS + 7, b"c\n", 2))
+    assert Cursor(SECOND_NS + 5, 4, SECOND_NS + 9) == reader.cursor
+
+    later = SECOND_NS + 5 + WINDOW_NS
+    reader.feed(stamped(later, b"d\n"))
+    assert Cursor(SECOND_NS + 5, 5, later) == reader.cursor
+
+    reader.feed(stamped(later + WINDOW_NS, b"e\n"))
+    assert Cursor(later, 2, later + WINDOW_NS) == reader.cursor
+
+
+def test_cursor_near_start() -> None:
+    """A cursor lies before the first message, where one that is older may follow it."""
+    for start_ns, expected_ns in ((0, SECOND_NS - WINDOW_NS), (SECOND_NS - 5, SECOND_NS - 5)):
+        reader = LineReader(timestamps=True, start_ns=start_ns)
+        reader.feed(stamped(SECOND_NS, b"a\n") + stamped(SECOND_NS - 4, b"b\n", 2))
+
+        assert Cursor(expected_ns, 2, SECOND_NS) == reader.cursor
+
+
+def test_cursor_waits_for_long_line() -> None:
+    """While a line is unfinished the cursor stays before it: its other parts are as old."""
+    reader = LineReader(timestamps=True)
+    reader.feed(stamped(SECOND_NS, PART))
+    for step in range(1, 5):
+        reader.feed(stamped(SECOND_NS + step * WINDOW_NS, b"a\n", 2))
+
+    assert Cursor(SECOND_NS, 5, SECOND_NS + 4 * WINDOW_NS) == reader.cursor
+
+
+def test_another_reader() -> None:
+    """Another reader goes on after a cursor."""
+    log = [stamped(SECOND_NS + step, b"%d\n" % step) for step in range(4)]
+    first = LineReader(timestamps=True)
+    first.feed(b"".join(log[:2]))
+
+    second = LineReader(timestamps=True, after=first.cursor)
+
+    assert first.cursor == second.cursor
+    assert ["2", "3"] == texts(second.feed(b"".join(log)))
+
+
+def test_cut_while_catching_up() -> None:
+    """A stream that is cut before it is back where it was loses and repeats nothing."""
+    log = [stamped(SECOND_NS + step, b"%d\n" % step) for step in range(4)]
+    reader = LineReader(timestamps=True)
+    reader.feed(b"".join(log[:3]))
+    cursor = reader.cursor
+    reader.reopened()
+    reader.feed(log[0])
+
+    assert cursor == reader.cursor
+    reader.reopened()
+    assert ["3"] == texts(reader.feed(b"".join(log)))
+
+
+def test_rotated_log() -> None:
+    """What the daemon has deleted meanwhile is not waited for."""
+    log = [stamped(SECOND_NS + step, b"%d\n" % step) for step in range(6)]
+    reader = LineReader(timestamps=True)
+    reader.feed(b"".join(log[:3]))
+    reader.reopened()
+
+    assert ["3", "4"] == texts(reader.feed(b"".join(log[2:5])))
+    reader.reopened()
+    assert ["5"] == texts(reader.feed(b"".join(log[2:])))
+
+
+def test_cursor_by_hand() -> None:
+    """A cursor without its latest time is one whose messages have the same time."""
+    log = stamped(SECOND_NS, b"a\n") * 3 + stamped(SECOND_NS + 1, b"b\n") * 2
+
+    reader = LineReader(timestamps=True, after=Cursor(SECOND_NS, 2))
+
+    assert ["a", "b", "b"] == texts(reader.feed(log))
+
+
+# What follows compares with the obvious way to do it.
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a log."""
+
+    stream: int
+    payload: bytes
+    time_ns: int = SECOND_NS
+
+
+PIECES = st.sampled_from([b"", b"a", b"bc", b"\r", b"\n", "ü".encode(), b"\xc3", b"x" * 40])
+PAYLOADS = st.builds(
+    lambda pieces, is_part: b"".join(pieces).ljust(PARTIAL_BYTES * is_part, b"-"),
+    st.lists(PIECES, max_size=6),
+    st.sampled_from([False, False, True]),
+)
+MESSAGES = st.lists(st.builds(Message, st.sampled_from([1, 2]), PAYLOADS), max_size=8)
+CUTS = st.lists(st.integers(0, 70_000), max_size=12)
+
+
+def obvious_lines(messages: Iterable[Message]) -> list[tuple[int, str]]:
+    """Return the lines of messages, joined and split without any haste."""
+    unfinished = {1: b"", 2: b""}
+    lines = []
+    for message in messages:
+        *whole, last = (unfinished[message.stream] + message.payload).split(b"\n")
+        is_part = len(message.payload) >= PARTIAL_BYTES and not message.payload.endswith(b"\n")
+        if not is_part and (last or not message.payload.endswith(b"\n")):
+            whole, last = [*whole, last], b""
+        unfinished[message.stream] = last
+        lines += [(message.stream, shown(line)) for line in whole]
+    return lines + [(stream, shown(line)) for stream, line in unfinished.items() if line]
+
+
+def shown(line: bytes) -> str:
+    """Return what a terminal shows of a line."""
+    return line.removesuffix(b"\r").split(b"\r")[-1].decode(errors="replace")
+
+
+def in_chunks(data: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """Return data cut at some places."""
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [data[start:stop] for start, stop in pairwise(places)]
+
+
+def as_pairs(lines: Iterable[LogLine]) -> list[tuple[int, str]]:
+    """Return lines as the obvious way returns them."""
+    return [({"stdout": 1, "stderr": 2}[line.stream], line.text) for line in lines]
+
+
+@given(MESSAGES, CUTS)
+def test_any_chunks(messages: list[Message], cuts: list[int]) -> None:
+    """However a log is cut into chunks, its lines are the same."""
+    data = b"".join(frame(message.payload, message.stream) for message in messages)
+    reader = LineReader()
+
+    lines = [line for chunk in in_chunks(data, cuts) for line in reader.feed(chunk)]
+
+    expected = obvious_lines(messages)
+    found = as_pairs([*lines, *reader.flush()])
+    assert sorted(expected) == sorted(found)
+    for stream in (1, 2):
+        of_stream = [line for line in expected if line[0] == stream]
+        assert of_stream == [line for line in found if line[0] == stream]
+
+
+# Steps in time as they are: mostly none or small, sometimes long, and back by less than a window.
+STEPS = st.sampled_from([0, 0, 1, 999, WINDOW_NS // 3, -WINDOW_NS // 3, WINDOW_NS, 5 * WINDOW_NS])
+
+
+def with_times(messages: Iterable[Message], steps: Sequence[int]) -> list[Message]:
+    """Return messages with times as the daemon gives them: a line has that of its first part."""
+    newest_ns, begun_ns, timed = SECOND_NS, dict[int, int](), []
+    for message, step in zip(messages, steps, strict=False):
+        time_ns = begun_ns.pop(message.stream, newest_ns + step)
+        if len(message.payload) >= PARTIAL_BYTES and not message.payload.endswith(b"\n"):
+            begun_ns[message.stream] = time_ns
+        newest_ns = max(newest_ns, time_ns)
+        timed.append(Message(message.stream, message.payload, time_ns))
+    return timed
+
+
+def served(log: Iterable[Message], since_ns: int) -> bytes:
+    """Return what the daemon sends of a log."""
+    return b"".join(
+        stamped(message.time_ns, message.payload, message.stream)
+        for message in log
+        if message.time_ns >= since_ns
+    )
+
+
+@given(
+    st.lists(st.builds(Message, st.sampled_from([1, 2]), PAYLOADS), max_size=12),
+    st.lists(STEPS, min_size=12, max_size=12),
+    st.lists(st.integers(0, 70_000), max_size=4),
+    CUTS,
+)
+def test_any_reconnects(
+    messages: list[Message], steps: list[int], breaks: list[int], cuts: list[int]
+) -> None:
+    """Wherever the connection breaks, also in a frame, no line is lost and none is repeated."""
+    log = with_times(messages, steps)
+    reader = LineReader(timestamps=True, start_ns=0)
+
+    lines = []
+    for place in [*breaks, None]:
+        since_ns = reader.cursor.time_ns if reader.cursor else 0
+        for chunk in in_chunks(served(log, since_ns)[:place], cuts):
+            lines += reader.feed(chunk)
+        if place is not None:
+            reader.reopened()
+
+    # The log of a reader that saw no break is the measure: the lines come in the same order.
+    calm = LineReader(timestamps=True)
+    expected = [*calm.feed(served(log, 0)), *calm.flush()]
+    assert expected == [*lines, *reader.flush()]
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=20),
+    st.lists(STEPS, min_size=20, max_size=20),
+    st.lists(st.integers(0, 20), max_size=4),
+)
+def test_any_other_readers(numbers: list[int], steps: list[int], handovers: list[int]) -> None:
+    """Readers that go on after each other's cursors read every line once."""
+    payloads = [b"%d\n" % number for number in numbers]
+    log = with_times([Message(1 + len(p) % 2, p) for p in payloads], steps)
+
+    cursor, found = None, list[LogLine]()
+    for consumed in [*sorted(handovers), len(log)]:
+        reader = LineReader(timestamps=True, after=cursor, start_ns=0)
+        found += reader.feed(served(log[:consumed], cursor.time_ns if cursor else 0))
+        cursor = reader.cursor
+
+    assert [str(number) for number in numbers] == texts(found)

@@ -1,0 +1,277 @@
+"""App ids and container names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import (
+    MAX_REPLICAS,
+    TaskAttempt,
+    cancelled_name,
+    container_name,
+    is_cancelled_name,
+    legal,
+    random_app_id,
+)
+
+# What the Engine accepts, what a host name may be, and the alphabet of TorchX's ids.
+DOCKER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+MAX_HOST_NAME = 63
+TORCHX_WORD = re.compile(r"[bcdfghjklmnpqrstvwxz][bcdfghjklmnpqrstvwxz012345679]*")
+
+# Any code point, lone surrogates included; Hypothesis' own table of Unicode takes seconds to load.
+ANY_TEXT = st.lists(st.integers(0, 0x10FFFF).map(chr), max_size=70).map("".join)
+# Names that differ in little, which is where clashes come from.
+LIKELY_TEXT = st.text("ab-._/ 0é", max_size=70)
+NAMES = ANY_TEXT | LIKELY_TEXT
+NORMAL_NAMES = st.from_regex(r"\A[a-zA-Z0-9][a-zA-Z0-9_.-]{0,26}\Z").filter(
+    lambda name: not re.search(r"-[0-9a-f]{8}$", name)
+)
+REPLICAS = st.integers(0, MAX_REPLICAS - 1)
+ENTROPY = st.integers(0, 2**64 - 1)
+
+quick = settings(max_examples=40, deadline=None)
+
+
+def torchx_name(app_id: str, role: str, replica: int) -> str:
+    """Return the name that TorchX gives a container."""
+    return re.sub("^[^a-zA-Z0-9]+", "", f"{app_id[-30:]}-{role[:30]}-{replica}")
+
+
+def attempt(**changes: object) -> TaskAttempt:
+    """Return a first attempt of an unmapped task."""
+    fields: dict[str, Any] = {
+        "dag_id": "train_daily",
+        "run_id": "scheduled__2026-01-31T00:00:00+00:00",
+        "task_id": "fit.model",
+        "map_index": -1,
+        "epoch": 0,
+        "try_number": 1,
+        **changes,
+    }
+    return TaskAttempt(**fields)
+
+
+@pytest.mark.parametrize(
+    ("entropy", "app_id"),
+    [
+        (0x1, "trainer-c"),
+        (0x13, "trainer-z"),
+        (0x14, "trainer-bc"),
+        (0x0123456789ABCDEF, "trainer-t4rcs9x6sv1m"),
+        (2**63, "trainer-ljk1ssxp5ch3lc"),
+        (2**64 - 1, "trainer-tqsrbbl31fnwwd"),
+    ],
+)
+def test_random_ids_are_torchx(entropy: int, app_id: str) -> None:
+    """The same 64 bits give the id that TorchX makes of them."""
+    assert app_id == random_app_id("trainer", entropy)
+
+
+@quick
+@given(NAMES, ENTROPY)
+def test_random_ids_are_legal(name: str, entropy: int) -> None:
+    """Whatever the name, an id is legal in Docker's names and ends in TorchX's alphabet."""
+    app_id = random_app_id(name, entropy)
+
+    assert DOCKER_NAME.fullmatch(app_id)
+    assert TORCHX_WORD.fullmatch(app_id.rpartition("-")[2])
+
+
+def test_an_app_name_with_a_slash_and_a_space_makes_a_usable_id() -> None:
+    """Characters that Docker refuses become dashes, and a name of nothing else becomes ``app``."""
+    assert "my-exp-run-c" == random_app_id("/my exp/run", 1)
+    assert "app-c" == random_app_id("/", 1)
+    assert "app-b" == random_app_id("", 0)
+
+
+def test_an_attempt_has_one_id() -> None:
+    """The id depends on nothing but the attempt, so any worker of any version finds it."""
+    assert "train_daily-fit.model-c8642fafb26d-e0-t1" == attempt().app_id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dag_id": "train_hourly"},
+        {"run_id": "manual__2026-01-31T00:00:00+00:00"},
+        {"task_id": "fit.models"},
+        {"map_index": 0},
+        {"epoch": 1},
+        {"try_number": 2},
+    ],
+)
+def test_every_part_of_an_attempt_counts(other: dict[str, Any]) -> None:
+    """Another DAG, run, task, map index, epoch or try is another app, and other containers."""
+    first, second = attempt().app_id, attempt(**other).app_id
+
+    assert first != second
+    assert container_name(first, "trainer", 0) != container_name(second, "trainer", 0)
+
+
+def test_the_parts_of_an_attempt_do_not_run_into_each_other() -> None:
+    """``ab`` + ``c`` is another place than ``a`` + ``bc``, though both make the same name."""
+    assert attempt(dag_id="a-b", task_id="c").app_id != attempt(dag_id="a", task_id="b-c").app_id
+    assert attempt(run_id="r1", map_index=1).app_id != attempt(run_id="r", map_index=11).app_id
+
+
+@quick
+@given(NAMES, NAMES, NAMES, st.integers(-1, 2000), st.integers(0, 99), st.integers(1, 99))
+def test_ids_of_attempts_are_legal(
+    dag_id: str, run_id: str, task_id: str, map_index: int, epoch: int, try_number: int
+) -> None:
+    """Whatever Airflow calls them, the id is legal and its last 30 characters tell it apart."""
+    app_id = TaskAttempt(
+        dag_id=dag_id,
+        run_id=run_id,
+        task_id=task_id,
+        map_index=map_index,
+        epoch=epoch,
+        try_number=try_number,
+    ).app_id
+
+    assert DOCKER_NAME.fullmatch(app_id)
+    assert re.search(rf"-[0-9a-f]{{12}}-e{epoch}-t{try_number}$", app_id[-30:])
+
+
+def test_an_attempt_of_nameless_things_has_an_id() -> None:
+    """A DAG and a task of which no character is legal still make an id."""
+    assert attempt(dag_id="é", task_id="ß").app_id.startswith("app-")
+
+
+def test_an_attempt_writes_where_it_is() -> None:
+    """The labels hold the whole place in Airflow, not a shortened one."""
+    assert {
+        labels.DAG_ID: "train_daily",
+        labels.RUN_ID: "scheduled__2026-01-31T00:00:00+00:00",
+        labels.TASK_ID: "fit.model",
+        labels.MAP_INDEX: "-1",
+        labels.EPOCH: "0",
+        labels.TRY_NUMBER: "1",
+    } == attempt().labels
+
+
+@quick
+@given(NAMES, NAMES, REPLICAS)
+@example("", "", 0)
+@example("-" * 40, "." * 40, 9999)
+@example("\ud800" * 40, "\ud800", 0)
+def test_container_names_are_legal(app_id: str, role: str, replica: int) -> None:
+    """Whatever the app and the role are called, the name is a container's and a host's."""
+    name = container_name(app_id, role, replica)
+
+    assert DOCKER_NAME.fullmatch(name)
+    assert len(name) <= MAX_HOST_NAME
+    assert not is_cancelled_name(name)
+
+
+@quick
+@given(
+    NAMES,
+    st.lists(NAMES, min_size=1, max_size=6, unique=True),
+    st.sets(REPLICAS | st.sampled_from([0, 1, 9, 10, 99, 100, 999, 1000, 9999]), min_size=1),
+)
+@example("a", ["\ud800", "\ud801", "?"], {0})
+@example("a", ["b", "b-1"], {0, 1})
+def test_container_names_are_unique(app_id: str, roles: list[str], replicas: set[int]) -> None:
+    """No two replicas of an app share a name."""
+    names = {container_name(app_id, role, replica) for role in roles for replica in replicas}
+
+    assert len(roles) * len(replicas) == len(names)
+
+
+def test_ten_thousand_replicas_have_names() -> None:
+    """The largest role that may be launched has as many names."""
+    names = {container_name("trainer-x1y2", "t" * 40, index) for index in range(MAX_REPLICAS)}
+
+    assert MAX_REPLICAS == len(names)
+    assert max(map(len, names)) <= MAX_HOST_NAME
+
+
+@quick
+@given(NORMAL_NAMES, ENTROPY, NORMAL_NAMES, REPLICAS)
+def test_normal_container_names_are_torchx(app: str, entropy: int, role: str, replica: int) -> None:
+    """A legal role of at most 27 characters gets the name that TorchX gives it."""
+    app_id = random_app_id(app, entropy)
+
+    assert torchx_name(app_id, role, replica) == container_name(app_id, role, replica)
+
+
+@pytest.mark.parametrize(("app_length", "role_length"), [(1, 30), (27, 30), (28, 29), (30, 27)])
+def test_a_role_with_room_for_every_replica_keeps_its_name(
+    app_length: int, role_length: int
+) -> None:
+    """Next to a short app id as many characters of a role are kept as TorchX keeps, which is 30."""
+    app_id, role = "a" * app_length, "r" * role_length
+
+    assert torchx_name(app_id, role, 9999) == container_name(app_id, role, 9999)
+    assert torchx_name(app_id, f"{role}r", 0) != container_name(app_id, f"{role}r", 0)
+
+
+def test_roles_that_begin_alike_get_their_own_containers() -> None:
+    """Two roles that share their first 30 characters do not fight for one name."""
+    stem = "parameter-server-of-the-region-"
+    names = {container_name("app-x", f"{stem}{place}", 0) for place in ("east", "west")}
+
+    assert {
+        "app-x-parameter-server-o-73351dbd-0",
+        "app-x-parameter-server-o-d3bf166d-0",
+    } == names
+
+
+def test_a_role_named_like_a_shortened_one_gets_its_own_container() -> None:
+    """The shortened name of one role is not the name of another that is called just so."""
+    long = "parameter-server-of-the-region-east"
+    shortened = container_name("app-x", long, 0).removeprefix("app-x-").removesuffix("-0")
+
+    assert container_name("app-x", shortened, 0) != container_name("app-x", long, 0)
+
+
+@pytest.mark.parametrize("role", ["my role", "exp/run", "trainér", ""])
+def test_a_role_name_that_docker_refuses_makes_a_usable_name(role: str) -> None:
+    """A role with a space, a slash or no name at all is told apart by a digest."""
+    assert re.fullmatch(
+        r"app-x-(my-role|exp-run|train-r|)-[0-9a-f]{8}-3", container_name("app-x", role, 3)
+    )
+
+
+def test_replica_9999_of_a_long_name_has_a_host_name() -> None:
+    """The longest name of all is exactly as long as a host name may be."""
+    assert 63 == len(container_name("a" * 99, "r" * 99, 9999))
+    assert f"{'a' * 30}-{'r' * 27}-9999" == container_name("a" * 99, "r" * 27, 9999)
+
+
+def test_an_app_id_cut_in_the_middle_begins_with_a_letter() -> None:
+    """An id whose last 30 characters begin with punctuation loses it, as in TorchX."""
+    app_id = "123.-_application-t4rcs9x6sv1mbcdf"
+
+    assert "_application-t4rcs9x6sv1mbcdf" == app_id[-29:]
+    assert "application-t4rcs9x6sv1mbcdf-trainer-0" == container_name(app_id, "trainer", 0)
+
+
+def test_a_foreign_app_id_without_a_legal_character_has_names() -> None:
+    """Where nothing of an app id can be kept, a digest stands for it."""
+    assert re.fullmatch(r"[0-9a-f]{8}-trainer-0", container_name("---", "trainer", 0))
+    assert container_name("---", "trainer", 0) != container_name("--", "trainer", 0)
+
+
+def test_the_mark_of_a_cancel_is_written_once() -> None:
+    """A container that was told to stop twice is marked once."""
+    marked = cancelled_name("app-x-trainer-0")
+
+    assert "app-x-trainer-0.cancelled" == marked == cancelled_name(marked)
+    assert is_cancelled_name(marked)
+    assert not is_cancelled_name("app-x-trainer-0")
+
+
+def test_legal_keeps_what_is_legal() -> None:
+    """Legal text stays, a run of other characters is one dash, and names begin alphanumerically."""
+    assert "a_B.9-" == legal("a_B.9-")
+    assert "a-b" == legal(" /é a é /b")
+    assert "" == legal("._-")

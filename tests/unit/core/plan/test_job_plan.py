@@ -1,0 +1,471 @@
+"""From an app to its containers."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx import __version__
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import (
+    ContainerSpec,
+    GpuRequest,
+    HostOptions,
+    PortBinding,
+)
+from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.core.plan.job_plan import DEVICE_PATHS, JobPlan, Launch, gpus_wanted, plan
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.specs import (
+    NULL_RESOURCE,
+    AppDef,
+    BindMount,
+    DeviceMount,
+    Resource,
+    RetryPolicy,
+    Role,
+    VolumeMount,
+)
+
+APP_ID = "train-x1y2"
+HANDLE = f"local_docker://torchx/{APP_ID}"
+
+NAMES = st.text("ab-._/ 0é", min_size=1, max_size=40)
+WORDS = st.text("ab$ {}=", max_size=8)
+
+
+def role(name: str = "trainer", **fields: object) -> Role:
+    """Return a role that can run."""
+    given: dict[str, Any] = {"image": "img:1", "entrypoint": "python", **fields}
+    return Role(name, **given)
+
+
+def app(*roles: Role) -> AppDef:
+    """Return an app of these roles, of one ordinary role by default."""
+    return AppDef("train", roles or (role(),))
+
+
+def wants(
+    cpu: float = -1, gpu: int = -1, mem_mb: int = -1, devices: dict[str, int] | None = None
+) -> Resource:
+    """Return a resource that asks for nothing but these."""
+    return Resource(cpu, gpu, mem_mb, devices=devices or {})
+
+
+def planned(
+    what: AppDef | Role,
+    cfg: dict[str, Any] | None = None,
+    **launch: object,
+) -> JobPlan:
+    """Return the plan of an app, or of one role."""
+    facts: dict[str, Any] = {
+        "app_id": APP_ID,
+        "handle": HANDLE,
+        "launch_id": "word",
+        "environ": {},
+        **launch,
+    }
+    return plan(what if isinstance(what, AppDef) else app(what), Opts.parse(cfg), Launch(**facts))
+
+
+def only(
+    what: Role,
+    cfg: dict[str, Any] | None = None,
+    **launch: object,
+) -> ContainerSpec:
+    """Return the one container of a role with one replica."""
+    (container,) = planned(what, cfg, **launch).containers
+    return container
+
+
+def test_a_plan_is_everything_a_launch_does() -> None:
+    """The smallest app makes one container, and nothing in it is left to be decided."""
+    assert JobPlan(
+        app_id=APP_ID,
+        handle=HANDLE,
+        launch_id="word",
+        containers=(
+            ContainerSpec(
+                role="trainer",
+                replica=0,
+                name="train-x1y2-trainer-0",
+                image="img:1",
+                entrypoint="python",
+                args=(),
+                env={
+                    "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
+                    "TORCHX_IMAGE": "img:1",
+                    "TORCHX_JOB_ID": HANDLE,
+                },
+                labels={
+                    "torchx.pytorch.org/version": __version__,
+                    "torchx.pytorch.org/app-id": APP_ID,
+                    "torchx.pytorch.org/role-name": "trainer",
+                    "torchx.pytorch.org/replica-id": "0",
+                    "airflow-torchx/app-name": "train",
+                    "airflow-torchx/handle": HANDLE,
+                    "airflow-torchx/launch": "word",
+                    "airflow-torchx/roles": '{"trainer": 1}',
+                    "airflow-torchx/failure-policy": "fail_fast",
+                    "airflow-torchx/stop-grace-s": "10",
+                },
+                network="torchx",
+            ),
+        ),
+        network="torchx",
+        pull_policy="missing",
+    ) == planned(role())
+
+
+def test_replicas_come_in_order() -> None:
+    """One container per replica, in the order of roles and indices."""
+    job = planned(app(role("ps", num_replicas=2), role("trainer", image="img:2", num_replicas=3)))
+
+    assert [("ps", 0), ("ps", 1), ("trainer", 0), ("trainer", 1), ("trainer", 2)] == [
+        (spec.role, spec.replica) for spec in job.containers
+    ]
+    assert ["0", "1", "0", "1", "2"] == [s.labels[labels.REPLICA_ID] for s in job.containers]
+    assert ["ps", "ps", "trainer", "trainer", "trainer"] == [
+        spec.labels[labels.ROLE_NAME] for spec in job.containers
+    ]
+    assert {"ps": 2, "trainer": 3} == json.loads(job.containers[4].labels[labels.ROLES])
+
+
+def test_images_are_listed_once() -> None:
+    """A plan lists each image once, in the order of first use."""
+    roles = [role("a", image="z"), role("b", image="y"), role("c", image="z")]
+
+    assert ("z", "y") == planned(app(*roles)).images
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            role,
+            NAMES,
+            args=st.lists(WORDS, max_size=3),
+            env=st.dictionaries(WORDS, WORDS, max_size=3),
+            num_replicas=st.integers(1, 3),
+            resource=st.builds(
+                wants,
+                st.sampled_from([-1, 0, 0.5, 2]),
+                st.integers(-1, 2),
+                devices=st.dictionaries(
+                    st.sampled_from([*DEVICE_PATHS, "?"]), st.integers(0, 2), max_size=2
+                ),
+            ),
+            mounts=st.lists(st.just(DeviceMount("/dev/x", "/dev/x")), max_size=1),
+        ),
+        min_size=1,
+        max_size=3,
+        unique_by=lambda role: role.name,
+    )
+)
+def test_planning_twice_gives_the_same_and_leaves_the_app_alone(roles: list[Role]) -> None:
+    """A plan depends on its arguments only, and the app can be planned again."""
+    what = app(*roles)
+    before = copy.deepcopy(what)
+    first = planned(what, gpu_ids=["0", "1", "2", "3"])
+
+    assert first == planned(what, gpu_ids=["0", "1", "2", "3"])
+    assert before == what
+
+
+@settings(max_examples=40, deadline=None)
+@given(NAMES, st.lists(NAMES, min_size=1, max_size=3, unique=True))
+def test_every_replica_finds_rank_0_under_the_name_of_its_container(
+    app_id: str, names: list[str]
+) -> None:
+    """Whatever the names, the host to meet at is the first container, and it has that name."""
+    job = planned(app(*(role(name, num_replicas=2) for name in names)), app_id=app_id)
+    (rank0,) = {spec.env["TORCHX_RANK0_HOST"] for spec in job.containers}
+
+    assert rank0 == job.containers[0].name == container_name(app_id, names[0], 0)
+    assert len(job.containers) == len({spec.name for spec in job.containers})
+
+
+def test_rank_0_of_an_app_id_that_begins_with_punctuation_resolves() -> None:
+    """A long id, cut before a dash, names the container and the rendezvous host alike."""
+    spec = only(role(), app_id="123.-_application-t4rcs9x6sv1mbcdf")
+
+    assert "application-t4rcs9x6sv1mbcdf-trainer-0" == spec.name
+    assert spec.name == spec.env["TORCHX_RANK0_HOST"]
+
+
+def test_env_precedence() -> None:
+    """Copied < options < role < private < what TorchX itself sets; each wins over those before."""
+    forced = ["TORCHX_RANK0_HOST", "TORCHX_IMAGE", "TORCHX_JOB_ID"]
+    names = ["A", "B", "C", "D", *forced]
+    copied, option, own, private = (
+        dict.fromkeys(names[start:], layer)
+        for start, layer in enumerate(["copied", "option", "role", "private"])
+    )
+    spec = only(
+        role(env=own), {"copy_env": ["*"], "env": option}, environ=copied, private_env=private
+    )
+
+    assert {
+        "A": "copied",
+        "B": "option",
+        "C": "role",
+        "D": "private",
+        "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
+        "TORCHX_IMAGE": "img:1",
+        "TORCHX_JOB_ID": HANDLE,
+    } == spec.env
+
+
+def test_only_named_variables_are_copied() -> None:
+    """Patterns are globs, and case counts."""
+    environ = {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "nccl_x": "2", "HOME": "/root", "LANG": "C"}
+    spec = only(role(), {"copy_env": ["NCCL_*", "LAN?"]}, environ=environ)
+
+    assert {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "LANG": "C"}.items() <= spec.env.items()
+    assert 6 == len(spec.env)
+
+
+def test_copied_and_private_variables_are_secret() -> None:
+    """Values that the user did not write into the app are named as secrets."""
+    job = planned(
+        role(env={"LR": "0.1"}),
+        {"copy_env": ["HF_*"], "env": {"OPT": "1"}},
+        environ={"HF_HOME": "/hf", "HOME": "/root"},
+        private_env={"PG": "pw"},
+    )
+
+    assert {"HF_HOME", "PG"} == job.secret_env
+
+
+def test_macros_are_filled_in_per_replica() -> None:
+    """Args and the values of env know the app, the replica and where rank 0 is named."""
+    text = "${app_id} ${replica_id} ${rank0_env} <${img_root}>"
+    first, second = planned(role(args=[text], env={"X": text}, num_replicas=2)).containers
+
+    assert (f"{APP_ID} 0 TORCHX_RANK0_HOST <>",) == first.args
+    assert (f"{APP_ID} 1 TORCHX_RANK0_HOST <>",) == second.args
+    assert f"{APP_ID} 1 TORCHX_RANK0_HOST <>" == second.env["X"]
+
+
+@pytest.mark.parametrize(
+    ("written", "filled"),
+    [
+        ("$$HOME", "$HOME"),
+        ("$${app_id}", "${app_id}"),
+        ("${HOME} $HOME", "${HOME} $HOME"),
+        ("100$", "100$"),
+        ("${TORCHX_RANK0_HOST:=localhost}", "${TORCHX_RANK0_HOST:=localhost}"),
+        ("$${${rank0_env}:=localhost}", "${TORCHX_RANK0_HOST:=localhost}"),
+    ],
+)
+def test_dollars_are_for_the_shell(written: str, filled: str) -> None:
+    """``$$`` is one dollar, and what is no macro reaches the shell in the container."""
+    assert (filled,) == only(role(args=[written])).args
+
+
+def test_macros_stay_in_other_fields() -> None:
+    """Image, entrypoint and the env of options are taken literally, as in TorchX."""
+    spec = only(role(image="${app_id}", entrypoint="${app_id}"), {"env": {"X": "${app_id}"}})
+
+    assert ("${app_id}",) * 3 == (spec.image, spec.entrypoint, spec.env["X"])
+
+
+def test_the_entrypoint_replaces_that_of_the_image() -> None:
+    """Program and arguments are apart, so an image's ENTRYPOINT is not run around the program."""
+    spec = only(role(entrypoint="torchrun", args=["--nnodes", "2"]))
+
+    assert ("torchrun", ("--nnodes", "2")) == (spec.entrypoint, spec.args)
+
+
+def test_labels_of_users_come_along_and_never_win() -> None:
+    """Labels of options and of the launch are added; what the launch knows is written over them."""
+    spec = only(
+        role(), {"labels": {"team": "a", "cost": "1"}}, labels={"cost": "2", labels.APP_ID: "x"}
+    )
+
+    assert {"team": "a", "cost": "2", labels.APP_ID: APP_ID}.items() <= spec.labels.items()
+
+
+def test_whoever_stops_and_waits_reads_how_on_the_containers() -> None:
+    """Failure policy and grace are labels, and the grace is the container's own too."""
+    spec = only(role(), {"failure_policy": "wait_all", "stop_grace_s": 2.5})
+
+    assert "wait_all" == spec.labels[labels.FAILURE_POLICY]
+    assert "2.5" == spec.labels[labels.STOP_GRACE]
+    assert 2.5 == spec.stop_grace_s
+
+
+@pytest.mark.parametrize(
+    ("resource", "nano_cpus", "memory_mib"),
+    [
+        (NULL_RESOURCE, None, None),
+        (wants(cpu=0, mem_mb=0), 0, 0),
+        (wants(cpu=2, mem_mb=1024), 2_000_000_000, 1024),
+        (wants(cpu=0.5), 500_000_000, None),
+        (wants(mem_mb=6), None, 6),
+    ],
+)
+def test_resources(resource: Resource, nano_cpus: int | None, memory_mib: int | None) -> None:
+    """Cpus become billionths, memory stays in MiB, and what is negative is left to the daemon."""
+    spec = only(role(resource=resource))
+
+    assert (nano_cpus, memory_mib, None) == (spec.nano_cpus, spec.memory_mib, spec.gpus)
+
+
+def gpus(job: JobPlan) -> list[GpuRequest | None]:
+    """Return the GPUs of each container."""
+    return [spec.gpus for spec in job.containers]
+
+
+def test_replicas_do_not_share_gpus() -> None:
+    """Every replica of every role has GPUs of its own where the daemon tells their ids."""
+    trainer = role(num_replicas=2, resource=wants(gpu=2))
+    server = role("ps", num_replicas=2)
+    scorer = role("eval", resource=wants(gpu=1))
+    what = app(trainer, server, scorer)
+
+    assert [
+        GpuRequest(count=2, device_ids=("g0", "g1")),
+        GpuRequest(count=2, device_ids=("g2", "g3")),
+        None,
+        None,
+        GpuRequest(count=1, device_ids=("g4",)),
+    ] == gpus(planned(what, gpu_ids=["g0", "g1", "g2", "g3", "g4", "g5"]))
+    assert 5 == gpus_wanted(what)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "gpu_ids"),
+    [
+        ({}, ["g0", "g1", "g2"]),
+        ({}, []),
+        ({"auto_set_gpus": False}, ["g0", "g1", "g2", "g3"]),
+    ],
+)
+def test_gpus_are_counted_where_ids_do_not_help(cfg: dict[str, Any], gpu_ids: list[str]) -> None:
+    """With too few ids, with none, or when the user shares GPUs, replicas ask for a number."""
+    trainer = role(num_replicas=2, resource=wants(gpu=2))
+
+    assert [GpuRequest(count=2)] * 2 == gpus(planned(trainer, cfg, gpu_ids=gpu_ids))
+
+
+@pytest.mark.parametrize("count", [-1, 0])
+def test_no_gpus_are_no_request(count: int) -> None:
+    """A role that wants none, or does not care, gets none."""
+    what = role(resource=wants(gpu=count))
+
+    assert [None] == gpus(planned(what, gpu_ids=["g0"]))
+    assert 0 == gpus_wanted(app(what))
+
+
+def test_named_devices_are_torchx() -> None:
+    """EFA and Neuron devices of a resource become devices of the host, numbered from 0."""
+    named = {"vpc.amazonaws.com/efa": 2, "aws.amazon.com/neurondevice": 1}
+    job = planned(role(resource=wants(devices=named), num_replicas=2))
+
+    assert (
+        (
+            DeviceMount("/dev/infiniband/uverbs0", "/dev/infiniband/uverbs0", "rwm"),
+            DeviceMount("/dev/infiniband/uverbs1", "/dev/infiniband/uverbs1", "rwm"),
+            DeviceMount("/dev/neuron0", "/dev/neuron0", "rwm"),
+        )
+        == job.containers[0].devices
+        == job.containers[1].devices
+    )
+    assert () == job.warnings
+
+
+def test_an_unknown_device_is_a_warning() -> None:
+    """A device nobody knows is left out, and the plan says so and which are known."""
+    job = planned(app(role("ps"), role(resource=wants(devices={"acme.com/npu": 4}))))
+
+    expected = (
+        "roles[1].resource.devices: 'acme.com/npu' is ignored; "
+        "known are vpc.amazonaws.com/efa, aws.amazon.com/neurondevice"
+    )
+
+    assert () == job.containers[1].devices
+    assert (expected,) == job.warnings
+
+
+def test_mounts_are_split() -> None:
+    """Binds and volumes are mounts, devices are devices, and order is kept."""
+    volume, device, bind = (
+        VolumeMount("v", "/v"),
+        DeviceMount("/dev/x", "/dev/y", "r"),
+        BindMount("/a", "/b"),
+    )
+    named = wants(devices={"aws.amazon.com/neurondevice": 1})
+    spec = only(role(mounts=[volume, device, bind], resource=named))
+
+    assert (volume, bind) == spec.mounts
+    assert (device, DeviceMount("/dev/neuron0", "/dev/neuron0")) == spec.devices
+
+
+def test_ports_are_published_on_request() -> None:
+    """Replica 0 is under the role's own number; its peers on the same host are under any."""
+    what = role(port_map={"c10d": 29500, "http": 80}, num_replicas=2)
+    first, second = planned(what, {"publish_ports": True}).containers
+
+    assert (
+        PortBinding(container_port=29500, host_port=29500),
+        PortBinding(container_port=80, host_port=80),
+    ) == first.ports
+    assert (
+        PortBinding(container_port=29500, host_port=0),
+        PortBinding(container_port=80, host_port=0),
+    ) == second.ports
+    assert {()} == {spec.ports for spec in planned(what).containers}
+
+
+def test_retries_are_restarts() -> None:
+    """The daemon restarts a failed replica as often as its role may be retried."""
+    assert 3 == only(role(max_retries=3)).max_restarts
+
+
+def test_options_reach_the_containers() -> None:
+    """Network, pull policy and the options of the host are those the user chose."""
+    cfg = {"network": "own", "pull_policy": "never", "privileged": True, "ipc_mode": "host"}
+    job = planned(role(), cfg)
+
+    assert ("own", "never", "own") == (job.network, job.pull_policy, job.containers[0].network)
+    assert HostOptions(privileged=True, ipc_mode="host") == job.containers[0].host
+
+
+def test_a_plan_shows_no_values_of_variables() -> None:
+    """Not even in a traceback that shows local variables: `plan_text.render` masks, repr omits."""
+    job = planned(role(env={"API_TOKEN": "hunter22"}), private_env={"PIN": "271828"})
+
+    assert "hunter22" not in repr(job)
+    assert "271828" not in repr(job)
+
+
+@pytest.mark.parametrize(
+    ("fields", "warning"),
+    [
+        (
+            {"max_retries": 2},
+            (
+                "roles[0].retry_policy: APPLICATION is not done yet; Docker restarts a failed "
+                "replica alone, up to 2 times"
+            ),
+        ),
+        (
+            {"num_replicas": 4, "min_replicas": 2},
+            "roles[0].min_replicas: ignored; all 4 replicas are launched",
+        ),
+    ],
+)
+def test_what_is_not_done_is_told(fields: dict[str, Any], warning: str) -> None:
+    """An engineer who knows TorchX must not wait for what does not come."""
+    assert (warning,) == planned(role(**fields)).warnings
+
+
+def test_a_retried_replica_is_what_docker_does() -> None:
+    """Nothing to warn of."""
+    assert () == planned(role(max_retries=2, retry_policy=RetryPolicy.REPLICA)).warnings

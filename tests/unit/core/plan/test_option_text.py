@@ -1,0 +1,68 @@
+"""Run options as TorchX's users write them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from airflow_torchx.core.plan.option_text import read_options, written_form
+from airflow_torchx.core.plan.options import Opts
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("env", "A:1;B:2", {"A": "1", "B": "2"}),
+        ("env", "A:1,B:2", {"A": "1", "B": "2"}),
+        ("env", "URL:http://host:80/x", {"URL": "http://host:80/x"}),
+        ("env", "EMPTY:", {"EMPTY": ""}),
+        ("env", "A:1;", {"A": "1"}),
+        ("extra_hosts", "db:10.0.0.1", {"db": "10.0.0.1"}),
+        ("extraHosts", "db:10.0.0.1", {"db": "10.0.0.1"}),
+        ("tmpfs", "/fast:", {"/fast": ""}),
+        ("log_config", "type:local;max-size:10m", {"type": "local", "config": {"max-size": "10m"}}),
+        ("copy_env", "A*;B", ("A*", "B")),
+        ("privileged", "Yes", True),
+        ("init", "off", False),
+        ("stop_grace_s", "2.5", 2.5),
+        ("keep_images", "3", 3),
+        ("user", "None", None),
+        ("copy_env", "None", ()),
+    ],
+)
+def test_a_text_is_the_value_that_torchx_reads_in_it(
+    name: str, text: str, expected: object
+) -> None:
+    """Lists and mappings take commas and semicolons, flags many words, and None is no value."""
+    options, problems = read_options({name: text})
+    known = {"extraHosts": "extra_hosts"}.get(name, name)
+
+    assert [] == problems
+    assert expected == getattr(Opts.parse(options), known)
+
+
+@pytest.mark.parametrize("text", ["s3cret", "A:1;s3cret", ":s3cret"])
+def test_a_mapping_in_another_form_is_told_without_its_value(text: str) -> None:
+    """It may be a secret."""
+    options, (problem,) = read_options({"env": text, "user": "me"})
+
+    assert {"user": "me"} == options
+    assert "options.env" == problem.where
+    assert "env=KEY:VALUE" in problem.fix
+    assert "s3cret" not in str(problem)
+
+
+def test_every_option_has_a_form_that_is_understood() -> None:
+    """What `runopts` shows can be written."""
+    examples = {"KEY:VALUE;KEY2:VALUE2": "a:b", "type:DRIVER;OPTION:VALUE": "type:local"}
+    special = {"ulimits": "nofile=1:2", "build_secrets": "id=a,env=B", "image_repo": "a/b"}
+    for option in fields(Opts):
+        form = written_form(option)
+        text: Any = special.get(option.name) or examples.get(form) or form.partition("|")[0]
+        text = {"NUMBER": "7", "A;B": "a", "TEXT": "text"}.get(text, text)
+        options, problems = read_options({option.name: text})
+
+        assert [] == problems
+        assert Opts.parse(options)

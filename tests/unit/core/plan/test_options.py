@@ -1,0 +1,462 @@
+"""Run options: what each takes, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import fields
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from airflow_torchx.core.engine.containers import HostOptions, Ulimit
+from airflow_torchx.core.plan import option_values
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.errors import InvalidAppError
+
+
+class Option(NamedTuple):
+    """One option: its default, values that do with what they mean, and values that do not."""
+
+    default: object
+    good: list[tuple[object, object]]
+    bad: list[object]
+
+
+TEXT = Option(None, [("x", "x"), (None, None)], ["", " ", 1, ["x"]])
+TEXTS = Option(
+    (),
+    [
+        (["a", "b"], ("a", "b")),
+        (("a",), ("a",)),
+        ("a, b;c;", ("a", "b", "c")),
+        ("", ()),
+        (None, ()),
+    ],
+    [[1], ["a", ""], {"a": "b"}, 3, b"ab"],
+)
+PAIRS = Option(
+    {},
+    [({"a": "b"}, {"a": "b"}), ({"a": 1, "b": 0.5}, {"a": "1", "b": "0.5"}), (None, {})],
+    ["a=b", {"a": None}, {1: "b"}, {"": "b"}, ["a"]],
+)
+OFF = Option(
+    False,
+    [(True, True), ("True", True), (" yes ", True), ("off", False), ("0", False), (None, False)],
+    ["maybe", "", 1, [True]],
+)
+COUNT = Option(1, [(1, 1), (" 12 ", 12)], [0, -1, "0", 1.5, "many", "", True, [1]])
+OPTIONS = {
+    "copy_env": TEXTS,
+    "env": PAIRS._replace(bad=[*PAIRS.bad, {"A=B": "c"}, {"A\0": "c"}]),
+    "privileged": OFF,
+    "image_repo": Option(
+        None,
+        [
+            (name, name)
+            for name in (
+                "project",
+                "team/project",
+                "registry.example.com/team/my_project-x",
+                "127.0.0.1:5000/a",
+                "localhost/a",
+                "host:80/a",
+            )
+        ],
+        ["", 1, "a:tag", "host:80/a:tag", f"a@sha256:{'0' * 64}", "Team/x", "a//b", "https://a/b"],
+    ),
+    "quiet": OFF,
+    "build_args": PAIRS._replace(bad=[*PAIRS.bad, {"A=B": "c"}]),
+    "target": TEXT,
+    "build_secrets": Option(
+        (),
+        [
+            (["id=a,src=/x", "id=b,env=B"], ("id=a,src=/x", "id=b,env=B")),
+            ("id=a,src=/x; id=b,env=B", ("id=a,src=/x", "id=b,env=B")),
+            ("", ()),
+            (None, ()),
+        ],
+        ["a", "src=/x", ["id=a"], ["id=a,src=/x,env=B"], ["id=a,src=/x,mode=1"], 1],
+    ),
+    "max_context_mb": COUNT._replace(default=1024, good=[*COUNT.good, (None, 1024)]),
+    "keep_images": COUNT._replace(default=5, good=[*COUNT.good, (None, 5)]),
+    "pull_policy": Option(
+        "missing",
+        [
+            ("always", "always"),
+            ("if_possible", "if_possible"),
+            ("missing", "missing"),
+            ("never", "never"),
+            (None, "missing"),
+        ],
+        ["sometimes", "", 1, ["always"]],
+    ),
+    "network": TEXT._replace(default="torchx", good=[("own", "own"), (None, "torchx")]),
+    "stop_grace_s": Option(
+        10.0,
+        [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, 10.0)],
+        [-1, "-0.1", "soon", "", True, float("nan"), "inf", 10**10, 10**400, [1]],
+    ),
+    "failure_policy": Option(
+        "fail_fast",
+        [("fail_fast", "fail_fast"), ("wait_all", "wait_all"), (None, "fail_fast")],
+        ["quorum", "", 1],
+    ),
+    "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
+    "publish_ports": OFF,
+    "user": TEXT,
+    "ipc_mode": TEXT,
+    "ulimits": Option(
+        (),
+        [
+            (["memlock=-1", "nofile=1024:4096"], ("memlock=-1", "nofile=1024:4096")),
+            ("memlock=-1;stack=1:-1", ("memlock=-1", "stack=1:-1")),
+            (None, ()),
+        ],
+        [["nofile"], ["nofile=a"], ["nofile=2:1"], ["nofile=-1:1"], "nofile:1", 1],
+    ),
+    "cap_add": TEXTS,
+    "init": Option(None, [(True, True), ("false", False), (None, None)], ["maybe", 1]),
+    "extra_hosts": PAIRS,
+    "dns": TEXTS,
+    "log_config": Option(
+        {},
+        [
+            ({"type": "local"}, {"type": "local", "config": {}}),
+            (
+                {"type": "json-file", "config": {"max-file": 3}},
+                {"type": "json-file", "config": {"max-file": "3"}},
+            ),
+            ({}, {}),
+            (None, {}),
+        ],
+        [
+            "local",
+            {"config": {}},
+            {"type": 1},
+            {"type": "local", "options": {}},
+            {"type": "local", "config": "max-file=3"},
+        ],
+    ),
+    "runtime": TEXT,
+    "security_opt": TEXTS,
+    "tmpfs": PAIRS._replace(good=[({"/tmp": ""}, {"/tmp": ""})]),  # noqa: S108 - a container's
+    "working_dir": TEXT,
+    "labels": PAIRS._replace(
+        bad=[*PAIRS.bad, {"torchx.pytorch.org/app-id": "x"}, {"airflow-torchx/launch": "x"}]
+    ),
+}
+
+
+def refusal(cfg: dict[str, Any]) -> InvalidAppError:
+    """Return the error that refuses these options."""
+    with pytest.raises(InvalidAppError) as caught:
+        Opts.parse(cfg)
+    return caught.value
+
+
+def test_every_option_is_looked_at() -> None:
+    """These tests know every option and its default."""
+    assert {name: option.default for name, option in OPTIONS.items()} == {
+        option.name: getattr(Opts(), option.name) for option in fields(Opts)
+    }
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_good_values(name: str) -> None:
+    """A value means the same whether it is given to the class or in a mapping."""
+    for written, meant in OPTIONS[name].good:
+        parsed = getattr(Opts.parse({name: written}), name)
+
+        assert (meant, type(meant)) == (parsed, type(parsed))
+        assert meant == getattr(Opts(**cast("dict[str, Any]", {name: written})), name)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_bad_values(name: str) -> None:
+    """A wrong value is one problem that names the option and says what to write."""
+    for written in OPTIONS[name].bad:
+        (problem,) = refusal({name: written}).problems
+
+        assert f"options.{name}" == problem.where
+        assert problem.what.endswith(" is not accepted")
+        assert problem.fix
+
+
+@pytest.mark.parametrize(
+    ("cfg", "line"),
+    [
+        (
+            {"privileged": "maybe"},
+            "options.privileged: 'maybe' is not accepted; give True or False",
+        ),
+        (
+            {"pull_policy": "sometimes"},
+            "options.pull_policy: 'sometimes' is not accepted; choose from always, if_possible",
+        ),
+        ({"user": ""}, "options.user: '' is not accepted; give a text that is not empty"),
+        (
+            {"stop_grace_s": -1},
+            "options.stop_grace_s: -1 is not accepted; give a number of seconds",
+        ),
+        ({"ulimits": "nofile=2:1"}, "is not accepted; its soft limit 2 is above its hard limit 1"),
+        ({"ulimits": "nofile"}, "is not accepted; expected name=soft:hard, like nofile=1024:4096"),
+        ({"dns": [""]}, "is not accepted; give a list of texts, none of them empty"),
+        ({"tmpfs": []}, "is not accepted; give a mapping of texts to texts"),
+        (
+            {"log_config": "local"},
+            'is not accepted; give {"type": driver, "config": {option: value}}',
+        ),
+        (
+            {"labels": {"torchx.pytorch.org/app-id": "x"}},
+            "is not accepted; the label 'torchx.pytorch.org/app-id' is reserved; rename it",
+        ),
+        (
+            {"env": {"A=B": "c"}},
+            "options.env: a dict is not accepted; 'A=…' cannot name an environment",
+        ),
+    ],
+)
+def test_problems_say_what_to_write(cfg: dict[str, Any], line: str) -> None:
+    """The text of an error is enough to mend it."""
+    assert line in str(refusal(cfg))
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "HF_TOKEN=s3cr3t",
+        {"HF_TOKEN=x": "s3cr3t"},
+        {"HF_TOKEN=s3cr3t": ""},
+        {"HF_TOKEN": ["s3cr3t"]},
+        ["s3cr3t"],
+    ],
+)
+def test_the_value_of_a_variable_is_in_no_error(env: object) -> None:
+    """A secret that was written in the wrong form is not printed."""
+    assert "s3cr3t" not in str(refusal({"env": env, "envs": env}))
+
+
+@pytest.mark.parametrize(
+    "cfg", [{"build_secrets": "id=hf,value=s3cr3t"}, {"image_repo": "me:s3cr3t@h:5000/img"}]
+)
+def test_a_secret_in_another_form_is_not_shown(cfg: dict[str, Any]) -> None:
+    """Somebody wrote the secret itself where its place, or nothing, should be."""
+    assert "s3cr3t" not in str(refusal(cfg))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("copyEnv", "copy_env"),
+        ("stopGraceS", "stop_grace_s"),
+        ("autoSetGpus", "auto_set_gpus"),
+        ("imageRepo", "image_repo"),
+    ],
+)
+def test_camel_case_is_understood(written: str, meant: str) -> None:
+    """TorchX's camelCase names mean the same options."""
+    value = OPTIONS[meant].good[0][0]
+
+    assert Opts.parse({meant: value}) == Opts.parse({written: value})
+
+
+def test_an_unknown_option_is_told_its_nearest() -> None:
+    """A misspelt option is an error, where TorchX only warns."""
+    error = refusal({"priviledged": True})
+
+    assert (
+        "app with these options cannot be run: 1 problem\n"
+        "  - options.priviledged: there is no such option; did you mean 'privileged'?"
+    ) == str(error)
+
+
+def test_an_option_like_no_other_is_told_all() -> None:
+    """Where nothing is near, all options are listed."""
+    (problem,) = refusal({"zzz": 1}).problems
+
+    assert problem.fix.endswith(", ".join(sorted(OPTIONS)))
+
+
+def test_all_problems_come_in_one_error() -> None:
+    """Unknown names and wrong values are told together, so one round of mending is enough."""
+    error = refusal({"quite": True, "privileged": "maybe", "dns": 3, "network": "own"})
+
+    assert ["options.quite", "options.privileged", "options.dns"] == [
+        problem.where for problem in error.problems
+    ]
+
+
+def test_an_unknown_name_beside_good_values_is_refused() -> None:
+    """A good value does not hide an unknown name."""
+    assert ["options.quite"] == [p.where for p in refusal({"quite": True, "quiet": True}).problems]
+
+
+@pytest.mark.parametrize("cfg", ["image_repo=s3cr3t", ["s3cr3t"], 5])
+def test_options_are_a_mapping(cfg: Any) -> None:  # noqa: ANN401 - the point of the test
+    """Whatever else it is, it is told, and not shown."""
+    kind = type(cfg).__name__
+
+    assert f"options: a {kind} is not accepted; give a mapping of" in str(refusal(cfg))
+    assert "s3cr3t" not in str(refusal(cfg))
+
+
+def test_no_options_are_the_defaults() -> None:
+    """None and an empty mapping mean the defaults."""
+    assert Opts() == Opts.parse(None) == Opts.parse({})
+
+
+def test_options_that_were_parsed_stay() -> None:
+    """Options go through unchanged."""
+    opts = Opts(privileged=True)
+
+    assert opts is Opts.parse(opts)
+
+
+def test_options_keep_copies() -> None:
+    """What the caller does to its mapping later changes no option."""
+    env = {"A": "1"}
+    opts = Opts(env=env)
+    env["B"] = "2"
+
+    assert {"A": "1"} == opts.env
+
+
+def test_options_travel() -> None:
+    """Options are the same in another process."""
+    opts = Opts.parse({"env": {"A": "1"}, "ulimits": "memlock=-1", "log_config": {"type": "local"}})
+
+    assert opts == copy.deepcopy(opts) == pickle.loads(pickle.dumps(opts))  # noqa: S301 - our own bytes
+
+
+def test_the_engine_gets_its_own_defaults() -> None:
+    """Options that were not given leave everything to the daemon."""
+    assert HostOptions() == Opts().host_options()
+
+
+def test_the_engine_gets_every_host_option() -> None:
+    """Each option of the host arrives under its name, limits and log driver parsed."""
+    opts = Opts.parse(
+        {
+            "privileged": True,
+            "user": "1000:1000",
+            "ipc_mode": "host",
+            "ulimits": "memlock=-1;nofile=1024:4096",
+            "cap_add": ["SYS_PTRACE"],
+            "init": True,
+            "extra_hosts": {"db": "10.0.0.1"},
+            "dns": "1.1.1.1",
+            "log_config": {"type": "json-file", "config": {"max-file": 3}},
+            "runtime": "nvidia",
+            "security_opt": ["seccomp=unconfined"],
+            "tmpfs": {"/scratch": "size=1g"},
+            "working_dir": "/job",
+        }
+    )
+
+    assert (
+        HostOptions(
+            privileged=True,
+            user="1000:1000",
+            ipc_mode="host",
+            ulimits=(
+                Ulimit(name="memlock", soft=-1, hard=-1),
+                Ulimit(name="nofile", soft=1024, hard=4096),
+            ),
+            cap_add=("SYS_PTRACE",),
+            init=True,
+            extra_hosts={"db": "10.0.0.1"},
+            dns=("1.1.1.1",),
+            log_driver="json-file",
+            log_options={"max-file": "3"},
+            runtime="nvidia",
+            security_opt=("seccomp=unconfined",),
+            tmpfs={"/scratch": "size=1g"},
+            working_dir="/job",
+        )
+        == opts.host_options()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "soft", "hard"),
+    [
+        ("nofile=1024:4096", 1024, 4096),
+        ("nofile=1024:1024", 1024, 1024),
+        ("nofile=1024:-1", 1024, -1),
+        ("nofile=-1:-1", -1, -1),
+        (" nofile=0 ", 0, 0),
+    ],
+)
+def test_limits(text: str, soft: int, hard: int) -> None:
+    """One number is both limits, and -1 is above every number."""
+    assert Ulimit(name="nofile", soft=soft, hard=hard) == option_values.parse_ulimit(text)
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A\0"])
+def test_names_that_no_variable_can_have(name: str) -> None:
+    """The system's own form is NAME=value, ended by a zero byte."""
+    assert not option_values.is_env_name(name)
+    assert option_values.is_env_name("a.b-c")
+
+
+def test_an_option_in_two_spellings_is_refused() -> None:
+    """Which of them is meant is anybody's guess."""
+    (problem,) = refusal({"copyEnv": ["A"], "copy_env": ["B"]}).problems
+
+    assert ("options.copy_env", "write 'copy_env' only") == (problem.where, problem.fix)
+
+
+@pytest.mark.parametrize(
+    "cfg", [{"copy_env": {"HF_TOKEN": "s3cr3t"}}, {"log_config": {"type": "x", "opt": "s3cr3t"}}]
+)
+def test_a_mapping_is_not_shown(cfg: dict[str, Any]) -> None:
+    """It may hold a secret."""
+    assert "s3cr3t" not in str(refusal(cfg))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        (None, {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}}),
+        ({"user": "you"}, {"user": "you", "network": "lan", "env": {"A": "1", "B": "2"}}),
+        (
+            {"user": None, "env": None},
+            {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}},
+        ),
+        ({"env": {"B": 3}}, {"user": "me", "network": "lan", "env": {"A": "1", "B": "3"}}),
+        ({"env": {}}, {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}}),
+    ],
+)
+def test_defaults(cfg: dict[str, object] | None, expected: dict[str, object]) -> None:
+    """They count where the options say nothing; of a mapping, each key does by itself."""
+    defaults = {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}, "init": None}
+
+    assert Opts(**cast("dict[str, Any]", expected)) == Opts.parse(cfg, defaults)
+
+
+def test_defaults_in_other_spellings() -> None:
+    """TorchX's spelling and ours are one option."""
+    assert ("a",) == Opts.parse({"copyEnv": ["a"]}, {"copy_env": ["b"]}).copy_env
+    assert ("b",) == Opts.parse({"copyEnv": None}, {"copy_env": ["b"]}).copy_env
+    assert ("a",) == Opts.parse({"copy_env": ["a"]}, {"copyEnv": ["b"]}).copy_env
+
+
+def test_a_log_driver_is_not_merged() -> None:
+    """Its options mean nothing to another driver."""
+    own, other = {"type": "journald"}, {"type": "local", "config": {"max-size": "1m"}}
+
+    assert "local" == Opts.parse({}, {"log_config": other}).log_config["type"]
+    assert {"type": "journald", "config": {}} == Opts.parse(
+        {"log_config": own}, {"log_config": other}
+    ).log_config
+
+
+def test_defaults_hide_no_mistake() -> None:
+    """What is wrong with the options themselves is told, and whole options take no defaults."""
+    with pytest.raises(InvalidAppError, match=r"options\.netwrok: there is no such option"):
+        Opts.parse({"netwrok": None}, {"network": "lan"})
+    with pytest.raises(InvalidAppError, match=r"options\.env: a str is not accepted"):
+        Opts.parse({"env": "A=1"}, {"env": {"A": "1"}})
+
+    assert "torchx" == Opts.parse(Opts(), {"network": "lan"}).network

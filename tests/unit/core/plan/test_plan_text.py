@@ -1,0 +1,321 @@
+"""A plan as YAML, secrets masked."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx.core.engine.containers import GpuRequest, HostOptions
+from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.plan_text import (
+    is_sensitive,
+    redact,
+    render,
+    secret_values,
+    shown_app,
+    shown_options,
+)
+from airflow_torchx.specs import AppDef, BindMount, Resource, Role
+
+MARK = "s3cr3t-value"
+
+
+def planned(
+    cfg: dict[str, Any] | None = None,
+    *,
+    environ: dict[str, str] | None = None,
+    private_env: dict[str, str] | None = None,
+    **role: object,
+) -> JobPlan:
+    """Return the plan of an app with one role."""
+    fields: dict[str, Any] = {"name": "trainer", "image": "img:1", "entrypoint": "python", **role}
+    launch = Launch(
+        app_id="train-x1",
+        handle="local_docker://torchx/train-x1",
+        launch_id="word",
+        environ=environ or {},
+        gpu_ids=["g0", "g1"],
+        private_env=private_env or {},
+    )
+    return plan(AppDef("train", [Role(**fields)]), Opts.parse(cfg), launch)
+
+
+def read(job: JobPlan) -> dict[str, Any]:
+    """Return what somebody reads who parses the text."""
+    return cast("dict[str, Any]", yaml.safe_load(render(job)))
+
+
+def container(job: JobPlan) -> dict[str, Any]:
+    """Return the first container, as text shows it."""
+    return cast("dict[str, Any]", read(job)["containers"][0])
+
+
+def test_a_plan_as_text() -> None:
+    """The text shows the app and each container, and leaves out what is a default."""
+    job = planned(
+        {"privileged": True, "ulimits": "nofile=1024:4096"},
+        args=["main.py"],
+        resource=Resource(cpu=0.5, gpu=1, memMB=512, devices={"acme.com/npu": 1}),
+        mounts=[BindMount("/data", "/data", read_only=True)],
+        port_map={"c10d": 29500},
+    )
+    expected = {
+        "app_id": "train-x1",
+        "handle": "local_docker://torchx/train-x1",
+        "network": "torchx",
+        "pull_policy": "missing",
+        "warnings": list(job.warnings),
+        "containers": [
+            {
+                "role": "trainer",
+                "replica": 0,
+                "name": "train-x1-trainer-0",
+                "image": "img:1",
+                "entrypoint": "python",
+                "args": ["main.py"],
+                "env": job.containers[0].env,
+                "labels": job.containers[0].labels,
+                "network": "torchx",
+                "mounts": [{"src_path": "/data", "dst_path": "/data", "read_only": True}],
+                "nano_cpus": 500_000_000,
+                "memory_mib": 512,
+                "gpus": {"count": 1, "device_ids": ["g0"]},
+                "host": {
+                    "privileged": True,
+                    "ulimits": [{"name": "nofile", "soft": 1024, "hard": 4096}],
+                },
+            }
+        ],
+    }
+
+    assert expected == read(job)
+    assert list(expected) == list(read(job))
+    assert GpuRequest(count=1, device_ids=("g0",)) == job.containers[0].gpus
+    assert HostOptions() != job.containers[0].host
+
+
+def test_no_warnings_are_not_shown() -> None:
+    """A plan without warnings says nothing of warnings."""
+    assert "warnings" not in read(planned())
+
+
+def test_a_dry_run_shows_no_secret_of_the_environment() -> None:
+    """A copied variable is masked whatever it is called: who copies it did not write it."""
+    job = planned({"copy_env": ["WANDB_*"]}, environ={"WANDB_X": MARK})
+
+    assert "***" == container(job)["env"]["WANDB_X"]
+    assert MARK not in render(job)
+
+
+def test_of_a_long_variable_the_beginning_is_shown() -> None:
+    """A plan is written into a task's log; masking comes first."""
+    env = {"SHORT": "x" * 1000, "LONG": "y" * 995 + MARK, "MY_TOKEN": MARK}
+    shown = container(planned(env=env))["env"]
+
+    assert "x" * 1000 == shown["SHORT"]
+    assert "y" * 995 + "***" == shown["LONG"]
+    assert (
+        "z" * 1000 + "… (1001 characters)"
+        == (container(planned(env={"LONG": "z" * 1001}))["env"]["LONG"])
+    )
+
+
+def test_private_variables_are_masked() -> None:
+    """The value of a private variable is shown nowhere, whatever the variable is called."""
+    job = planned(private_env={"A": MARK, "B": "pw"}, args=[MARK])
+    shown = container(job)["env"]
+
+    assert ("***", "***") == (shown["A"], shown["B"])
+    assert MARK not in render(job)
+
+
+def test_variables_that_sound_secret_are_masked() -> None:
+    """A password in the env of a role or of the options is masked by its name."""
+    job = planned({"env": {"DB_PASSWORD": MARK}}, env={"HF_TOKEN": MARK, "LR": "0.1"})
+    shown = container(job)["env"]
+
+    assert ("***", "***", "0.1") == (shown["DB_PASSWORD"], shown["HF_TOKEN"], shown["LR"])
+    assert MARK not in render(job)
+
+
+def test_secrets_are_masked_wherever_they_occur() -> None:
+    """A secret in an argument, a label, another variable or an option is masked there too."""
+    job = planned(
+        {"labels": {"team": f"a-{MARK}"}, "log_config": {"type": "splunk", "config": {"t": MARK}}},
+        args=["--key", MARK, f"--url=https://me:{MARK}@host"],
+        env={"API_KEY": MARK, "URL": f"https://{MARK}@host"},
+    )
+    shown = container(job)
+
+    assert ["--key", "***", "--url=https://me:***@host"] == shown["args"]
+    assert "a-***" == shown["labels"]["team"]
+    assert "https://***@host" == shown["env"]["URL"]
+    assert {"t": "***"} == shown["host"]["log_options"]
+    assert MARK not in render(job)
+
+
+def test_options_that_sound_secret_are_masked() -> None:
+    """A log driver has its token in an option, and somebody may put one into a label."""
+    job = planned(
+        {
+            "labels": {"acme.com/api-key": MARK},
+            "log_config": {"type": "splunk", "config": {"splunk-token": MARK, "splunk-url": "u"}},
+        }
+    )
+    shown = container(job)
+
+    assert "***" == shown["labels"]["acme.com/api-key"]
+    assert {"splunk-token": "***", "splunk-url": "u"} == shown["host"]["log_options"]
+    assert MARK not in render(job)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (f"postgresql+psycopg2://me:{MARK}@h:5432/db", "postgresql+psycopg2://me:***@h:5432/db"),
+        (f"redis://:{MARK}@h/0", "redis://:***@h/0"),
+        (f"a=http://u:{MARK}@p:1 b", "a=http://u:***@p:1 b"),
+        ("http://h:5000/a@b:c", "http://h:5000/a@b:c"),
+        ("git@h:me/repo", "git@h:me/repo"),
+    ],
+)
+def test_the_password_of_a_url_is_masked(value: str, expected: str) -> None:
+    """Whatever the variable is called, and in an argument that repeats it too."""
+    shown = container(planned(env={"DATABASE": value}, args=[value]))
+
+    assert (expected, [expected]) == (shown["env"]["DATABASE"], shown["args"])
+
+
+def test_a_secret_with_lines_and_quotes_is_masked() -> None:
+    """A secret is masked before it is quoted, so no quoting hides it from the mask."""
+    key = '-----BEGIN KEY-----\n"ab\\c"\n\té-----END KEY-----\n'
+    job = planned(args=[f"cat <<E\n{key}E"], env={"SSH_PRIVATE_KEY": key})
+
+    assert ["cat <<E\n***E"] == container(job)["args"]
+    assert "BEGIN" not in render(job)
+
+
+def test_short_values_are_masked_only_in_their_variable() -> None:
+    """A secret of four characters is masked where it stands, and words that hold it are left."""
+    shown = container(planned(args=["main.py"], env={"PASS": "main"}))
+
+    assert ("***", ["main.py"]) == (shown["env"]["PASS"], shown["args"])
+
+
+def test_every_replica_is_masked() -> None:
+    """A secret that differs per replica is masked in all of them."""
+    job = planned(env={"TOKEN": "word-${replica_id}-${app_id}"}, num_replicas=2)
+
+    assert {"word-0-train-x1", "word-1-train-x1"} == secret_values(job)
+    assert ["***", "***"] == [spec["env"]["TOKEN"] for spec in read(job)["containers"]]
+
+
+def test_the_longest_secret_is_masked_first() -> None:
+    """A secret that holds another leaves no rest."""
+    assert "*** ***" == redact("abcdef-suffix abcdef", ["abcdef", "abcdef-suffix"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF_TOKEN",
+        "token",
+        "TOKENS",
+        "API_KEY",
+        "OPENAI_API_KEY",
+        "APIKEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "SSH_PRIVATE_KEY",
+        "MYSQL_PASS",
+        "DB_PASSWORD",
+        "PGPASSWORD",
+        "KEY_PASSPHRASE",
+        "FTP_PASSWD",
+        "CLIENT_SECRET",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "HTTP_AUTHORIZATION",
+        "DB_PWD",
+        "AIRFLOW_CONN_WAREHOUSE",
+        "AIRFLOW__CORE__FERNET_KEY",
+        "splunk-token",
+        "acme.com/api-key",
+    ],
+)
+def test_names_of_secrets(name: str) -> None:
+    """Names that people give to secrets."""
+    assert is_sensitive(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TOKENIZERS_PARALLELISM",
+        "TOKENIZER",
+        "KEY",
+        "PRIMARY_KEY",
+        "PASSES",
+        "BYPASS",
+        "COMPASS_DIR",
+        "SECRETARY",
+        "AUTHOR",
+        "PWD",
+        "OLDPWD",
+        "CUDA_VISIBLE_DEVICES",
+        "",
+    ],
+)
+def test_names_that_only_look_like_secrets(name: str) -> None:
+    """Ordinary settings are shown."""
+    assert not is_sensitive(name)
+
+
+def test_tokenizers_parallelism_is_shown() -> None:
+    """The switch that every user of tokenizers sets is no secret, nor is ``false`` elsewhere."""
+    shown = container(planned(args=["--x=false"], env={"TOKENIZERS_PARALLELISM": "false"}))
+
+    assert "false" == shown["env"]["TOKENIZERS_PARALLELISM"]
+    assert ["--x=false"] == shown["args"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text("ab:-#\"'\n{} é\x07\U0001f600", max_size=12), max_size=4))
+def test_text_parses_back(args: list[str]) -> None:
+    """Whatever the arguments are, YAML gives them back."""
+    assert args == container(planned(args=args)).get("args")
+
+
+def test_each_line_of_a_secret_is_masked() -> None:
+    """A key is shown line by line, and no line of it may be read."""
+    assert "*** and ***" == redact("first-half and second-half", ["first-half\nsecond-half"])
+
+
+@pytest.mark.parametrize("text", ["x", "x:", "a://", "://a:"])
+def test_a_large_value_is_looked_through_at_once(text: str) -> None:
+    """A megabyte in an environment variable, whatever it looks like; it is no matter of hours."""
+    job = planned(env={"DATA": text * (1_000_000 // len(text))})
+
+    assert frozenset() == secret_values(job)
+
+
+def test_the_app_and_its_options_are_shown_without_secrets() -> None:
+    """Complete otherwise; a secret is masked wherever else it stands."""
+    app_env = {"API_TOKEN": "t0ken-1", "PLAIN": f"x {MARK}"}
+    cfg = {"env": {"DB_PASSWORD": "passw0rd", "LR": "0.1"}, "copy_env": ["MINE"], "init": True}
+    role = Role("trainer", "img:1", entrypoint="python", args=[f"--key={MARK}"], env=app_env)
+    job = planned(cfg, environ={"MINE": MARK}, env=app_env, args=[f"--key={MARK}"])
+
+    app = shown_app(AppDef("train", [role], {"about": MARK}), job)
+    options = shown_options(Opts.parse(cfg), job)
+
+    assert {"API_TOKEN": "***", "PLAIN": "x ***"} == app["roles"][0]["env"]
+    assert (["--key=***"], {"about": "***"}) == (app["roles"][0]["args"], app["metadata"])
+    assert {"DB_PASSWORD": "***", "LR": "0.1"} == options["env"]
+    assert (True, None, 1024) == (options["init"], options["user"], options["max_context_mb"])
+    assert ["MINE"] == options["copy_env"]

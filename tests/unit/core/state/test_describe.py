@@ -1,0 +1,748 @@
+"""From containers to the state of an app, and to what comes next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
+from airflow_torchx.core.plan.identity import cancelled_name, container_name
+from airflow_torchx.core.state.describe import (
+    FAILURE_POLICY,
+    STOP_GRACE,
+    Fail,
+    Finish,
+    Wait,
+    app_state,
+    describe,
+    exit_code,
+    first_failure,
+    needs_detail,
+    next_step,
+    place_of,
+    replica_state,
+    replicas_of,
+    signal_name,
+    summaries,
+)
+from airflow_torchx.specs import (
+    AppState,
+    DescribeAppResponse,
+    ListAppResponse,
+    ReplicaStatus,
+    RoleStatus,
+    is_terminal,
+    to_dict,
+)
+
+APP = "train-x1y2"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+WORDS = ["created", "restarting", "running", "paused", "removing", "dead", "exited", "stopped", ""]
+SENTENCES = ["Exited (0) 2 seconds ago", "Exited (137) 3 hours ago", "Up 2 hours", "Created", ""]
+
+quick = settings(max_examples=40, deadline=None)
+
+
+def row(
+    state: str = "running",
+    status: str = "",
+    *,
+    role: str = "trainer",
+    replica: int = 0,
+    cancelled: bool = False,
+    **changes: object,
+) -> ContainerRow:
+    """Return a container as TorchX's own command line would have launched it."""
+    name = container_name(APP, role, replica)
+    fields: dict[str, Any] = {
+        "id": f"{role}/{replica}",
+        "name": cancelled_name(name) if cancelled else name,
+        "image": "img:1",
+        "labels": {
+            labels.APP_ID: APP,
+            labels.ROLE_NAME: role,
+            labels.REPLICA_ID: str(replica),
+        },
+        "created_at": NOON,
+        **changes,
+    }
+    return ContainerRow(state=state, status=status, **fields)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", "7", '{"trainer": "1"}', '{"trainer": 1000000000}']
+)
+def test_a_label_that_no_launch_of_ours_wrote(text: str) -> None:
+    """Anybody can write one: it says nothing, and the list of all apps does not fail."""
+    stray = row("running")
+    stray = replace(stray, labels={**stray.labels, labels.ROLES: text})
+
+    assert [AppState.RUNNING] == [app.state for app in summaries([stray])]
+
+
+def own(row: ContainerRow, roles: dict[str, int], policy: str = "fail_fast") -> ContainerRow:
+    """Return the container as we would have launched it, in an app of these roles."""
+    written = {
+        labels.ROLES: json.dumps(roles),
+        labels.FAILURE_POLICY: policy,
+        labels.STOP_GRACE: "2.5",
+        labels.APP_NAME: "train",
+        labels.HANDLE: f"local_docker://torchx/{APP}",
+    }
+    return replace(row, labels={**row.labels, **written})
+
+
+def exited(code: int, *, replica: int = 0, cancelled: bool = False) -> ContainerRow:
+    """Return a trainer that has exited."""
+    sentence = f"Exited ({code}) 2 seconds ago"
+    return row("exited", sentence, replica=replica, cancelled=cancelled)
+
+
+def detail(container: ContainerRow, code: int | None = None, **changes: object) -> ContainerDetail:
+    """Return what an inspect of a container tells."""
+    fields: dict[str, Any] = {
+        "id": container.id,
+        "state": container.state,
+        "exit_code": code,
+        "oom_killed": False,
+        "error": "",
+        "restarts": 0,
+        "started_at": None,
+        "finished_at": None,
+        **changes,
+    }
+    return ContainerDetail(**fields)
+
+
+def described(
+    rows: list[ContainerRow], details: list[ContainerDetail] | None = None
+) -> DescribeAppResponse:
+    """Return what is known of an app that is on the daemon."""
+    app = describe(APP, rows, {found.id: found for found in details or []})
+    assert app is not None
+    return app
+
+
+def launched(rows: list[ContainerRow], policy: str = "fail_fast") -> DescribeAppResponse:
+    """Return an app of two trainers that we launched, as these containers show it."""
+    return described([own(row, {"trainer": 2}, policy) for row in rows])
+
+
+def places(app: DescribeAppResponse) -> dict[str, str]:
+    """Return the state of every replica."""
+    return {f"{r.role}/{r.id}": str(r.state) for r in replicas_of(app)}
+
+
+# What the list tells
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code"),
+    [
+        ("exited", "Exited (0) Less than a second ago", 0),
+        ("exited", "Exited (137) About a minute ago", 137),
+        ("exited", "Exited (255) 2 weeks ago", 255),
+        ("exited", "Exited (-1) 2 seconds ago", -1),
+        ("exited", "Exited (3)", 3),
+        ("exited", "Exited () 2 seconds ago", None),
+        ("exited", "Exited", None),
+        ("exited", "", None),
+        ("exited", "since (3) days", 3),
+        ("exited", "gone since (3) days", None),
+        ("running", "Up 3 hours (healthy)", None),
+        ("restarting", "Restarting (1) 5 seconds ago", None),
+        ("created", "Created", None),
+        ("dead", "Dead", None),
+    ],
+)
+def test_exit_codes_are_in_the_list(state: str, status: str, code: int | None) -> None:
+    """The sentence of an exited container begins with its exit code; no other sentence counts."""
+    assert code == exit_code(row(state, status))
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "expected"),
+    [
+        ("created", None, AppState.SUBMITTED),
+        ("restarting", None, AppState.PENDING),
+        ("paused", None, AppState.PENDING),
+        ("removing", None, AppState.PENDING),
+        ("running", None, AppState.RUNNING),
+        ("running", 0, AppState.RUNNING),
+        ("dead", None, AppState.FAILED),
+        ("dead", 0, AppState.FAILED),
+        ("exited", 0, AppState.SUCCEEDED),
+        ("exited", 1, AppState.FAILED),
+        ("exited", -1, AppState.FAILED),
+        ("exited", None, AppState.UNKNOWN),
+        ("stopped", 0, AppState.UNKNOWN),
+        ("", None, AppState.UNKNOWN),
+    ],
+)
+def test_the_state_table(state: str, code: int | None, expected: AppState) -> None:
+    """Docker's words and what they mean for a replica nobody stopped."""
+    assert expected is replica_state(row(state), code)
+
+
+@pytest.mark.parametrize("code", [0, 1, 137, 143, 255, None])
+def test_a_cancelled_replica_that_exits_zero_is_not_succeeded(code: int | None) -> None:
+    """A replica that was told to stop is CANCELLED, whatever its exit code."""
+    assert AppState.CANCELLED is replica_state(row("exited", cancelled=True), code)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("created", AppState.CANCELLED),
+        ("dead", AppState.CANCELLED),
+        ("running", AppState.RUNNING),
+        ("restarting", AppState.PENDING),
+        ("removing", AppState.PENDING),
+    ],
+)
+def test_a_replica_is_cancelled_once_it_is_at_rest(state: str, expected: AppState) -> None:
+    """One that is still stopping is not over, and one that never started is."""
+    assert expected is replica_state(row(state, cancelled=True), None)
+
+
+@quick
+@given(st.text("abc xE(1)-"), st.text("abc xE(1)-"), st.none() | st.integers(), st.booleans())
+def test_a_word_that_docker_adds_later_is_no_crash(
+    word: str, sentence: str, code: int | None, cancelled: bool
+) -> None:
+    """Whatever the daemon says, a replica has a state, and one of no known word is not over."""
+    seen = row(word, sentence, cancelled=cancelled)
+
+    assert AppState.UNKNOWN is replica_state(seen, code)
+    assert not is_terminal(described([seen]).state)
+    assert exit_code(seen) is None
+    assert not needs_detail(seen)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (row("running"), False),
+        (row("created"), False),
+        (exited(0), False),
+        (exited(1), True),
+        (exited(143, cancelled=True), False),
+        (row("exited", "Exited"), True),
+        (row("dead"), True),
+    ],
+    ids=["running", "created", "succeeded", "failed", "cancelled", "unread", "dead"],
+)
+def test_only_failures_are_inspected(seen: ContainerRow, expected: bool) -> None:
+    """One list call tells everything about the others, exit codes included."""
+    assert expected is needs_detail(seen)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (None, None),
+        (0, None),
+        (1, None),
+        (128, None),
+        (129, "SIGHUP"),
+        (134, "SIGABRT"),
+        (137, "SIGKILL"),
+        (139, "SIGSEGV"),
+        (143, "SIGTERM"),
+        (255, None),
+        (-9, None),
+    ],
+)
+def test_signals_have_names(code: int | None, name: str | None) -> None:
+    """An exit code above 128 stands for a signal, if there is one of that number."""
+    assert name == signal_name(code)
+
+
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ({labels.ROLE_NAME: "ps", labels.REPLICA_ID: "12"}, ("ps", 12)),
+        ({labels.ROLE_NAME: "ps", labels.REPLICA_ID: "-1"}, ("ps", 0)),
+        ({labels.ROLE_NAME: "ps", labels.REPLICA_ID: "first"}, ("ps", 0)),
+        ({labels.ROLE_NAME: "ps", labels.REPLICA_ID: "²"}, ("ps", 0)),
+        ({labels.ROLE_NAME: "ps", labels.REPLICA_ID: "9" * 5000}, ("ps", 0)),
+        ({}, ("", 0)),
+    ],
+    ids=["as written", "negative", "a word", "no decimal", "no index", "no labels"],
+)
+def test_places(written: dict[str, str], place: tuple[str, int]) -> None:
+    """Role and index come from labels, and strange labels are no crash."""
+    assert place == place_of(row(labels=written))
+
+
+# The fold
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("SUCCEEDED SUCCEEDED", "SUCCEEDED"),
+        ("SUCCEEDED RUNNING", "RUNNING"),
+        ("PENDING RUNNING", "PENDING"),
+        ("SUBMITTED RUNNING PENDING", "SUBMITTED"),
+        ("SUBMITTED RUNNING UNKNOWN", "UNKNOWN"),
+        ("SUCCEEDED UNKNOWN", "UNKNOWN"),
+        ("CANCELLED SUCCEEDED RUNNING", "CANCELLED"),
+        ("CANCELLED UNKNOWN", "CANCELLED"),
+        ("FAILED CANCELLED RUNNING SUCCEEDED UNKNOWN", "FAILED"),
+        ("SUCCEEDED UNSUBMITTED", "UNKNOWN"),
+        ("", "UNKNOWN"),
+    ],
+)
+def test_the_state_of_an_app(states: str, expected: str) -> None:
+    """FAILED wins, then CANCELLED; all must succeed; else it is as far as its slowest replica."""
+    assert AppState[expected] is app_state([AppState[state] for state in states.split()])
+
+
+@quick
+@given(
+    st.lists(st.sampled_from(AppState), max_size=6).flatmap(
+        lambda states: st.tuples(st.just(states), st.permutations(states))
+    )
+)
+def test_the_order_of_states_does_not_matter(orders: tuple[list[AppState], list[AppState]]) -> None:
+    """The same replicas in another order are the same app."""
+    assert app_state(orders[0]) is app_state(orders[1])
+
+
+def any_rows() -> st.SearchStrategy[list[ContainerRow]]:
+    """Return apps of every kind: halves of ours, of TorchX's, renamed, doubled, incomplete."""
+
+    def made(number: int, facts: tuple[Any, ...]) -> ContainerRow:
+        word, sentence, role, index, cancelled, age_s, roles, policy = facts
+        made_at = NOON + timedelta(seconds=age_s)
+        plain = row(word, sentence, role=role, replica=index, cancelled=cancelled)
+        plain = replace(plain, id=f"c{number}", image=f"img:{number}", created_at=made_at)
+        return plain if roles is None else own(plain, roles, policy)
+
+    facts = st.tuples(
+        st.sampled_from(WORDS),
+        st.sampled_from(SENTENCES),
+        st.sampled_from(["trainer", "ps"]),
+        st.integers(0, 3),
+        st.booleans(),
+        st.integers(0, 1),
+        st.sampled_from([None, {"trainer": 2}, {"trainer": 1, "ps": 3}]),
+        st.sampled_from(["fail_fast", "wait_all"]),
+    )
+    return st.lists(facts, min_size=1, max_size=6).map(
+        lambda drawn: [made(number, facts) for number, facts in enumerate(drawn)]
+    )
+
+
+@quick
+@given(any_rows().flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
+def test_the_order_of_the_list_decides_nothing(
+    orders: tuple[list[ContainerRow], list[ContainerRow]],
+) -> None:
+    """Description, next step, blame and summary are the same for any order of the containers."""
+    (rows, shuffled) = orders
+    details = [
+        detail(row, 1, finished_at=NOON + timedelta(seconds=number % 2))
+        for number, row in enumerate(rows)
+        if number % 3
+    ]
+    app = described(rows, details)
+
+    assert app == described(shuffled, details)
+    assert next_step(app) == next_step(described(shuffled, details))
+    assert summaries(rows) == summaries(shuffled)
+
+
+def any_subset() -> st.SearchStrategy[tuple[dict[str, int], set[tuple[str, int]]]]:
+    """Return what a launch promised, and which of its places still have a container."""
+    counts = st.fixed_dictionaries({"trainer": st.integers(1, 4), "ps": st.integers(1, 2)})
+    return counts.flatmap(
+        lambda roles: st.tuples(
+            st.just(roles),
+            st.sets(
+                st.sampled_from([(role, i) for role, n in roles.items() for i in range(n)]),
+                min_size=1,
+            ),
+        )
+    )
+
+
+@quick
+@given(any_subset())
+def test_missing_replicas_never_give_succeeded(
+    seen: tuple[dict[str, int], set[tuple[str, int]]],
+) -> None:
+    """An app has succeeded when every promised replica exited 0, and it failed when one is gone."""
+    roles, present = seen
+    complete = len(present) == sum(roles.values())
+    app = described(
+        [
+            own(row("exited", "Exited (0) 2 seconds ago", role=role, replica=i), roles)
+            for role, i in present
+        ]
+    )
+
+    assert (AppState.SUCCEEDED if complete else AppState.FAILED) is app.state
+    assert Finish(app.state) == next_step(app)
+    assert roles == {status.role: len(status.replicas) for status in app.roles_statuses}
+
+
+@quick
+@given(any_rows())
+def test_only_replicas_that_exited_0_succeed(rows: list[ContainerRow]) -> None:
+    """Whatever is on the daemon, SUCCEEDED says that all replicas have, and none is left out."""
+    app = described(rows)
+    replicas = replicas_of(app)
+    done = all(r.state is AppState.SUCCEEDED and r.exit_code == 0 for r in replicas)
+
+    assert done == (AppState.SUCCEEDED is app.state)
+    assert {place_of(row) for row in rows} <= {(r.role, r.id) for r in replicas}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("created", "running"), ("running", "created")], ids=["old", "new"]
+)
+def test_the_newest_container_does_not_decide_the_state(first: str, second: str) -> None:
+    """One replica that is not started yet is what the app waits for, whichever came last."""
+    rows = [row(first), row(second, replica=1, created_at=NOON + timedelta(seconds=1))]
+
+    assert AppState.SUBMITTED is described(rows).state
+
+
+def test_twelve_of_fifteen_containers_removed_is_not_succeeded() -> None:
+    """Replicas that the labels promise and that are gone are lost, by name."""
+    app = described([own(exited(0, replica=i), {"trainer": 15}) for i in (0, 7, 14)])
+    lost = replicas_of(app)[1]
+
+    assert AppState.FAILED is app.state
+    assert 15 == len(replicas_of(app))
+    assert (
+        ReplicaStatus(
+            id=1,
+            state=AppState.FAILED,
+            role="trainer",
+            hostname="train-x1y2-trainer-1",
+            error="its container is gone from the daemon",
+        )
+        == lost
+    )
+
+
+def test_a_role_that_is_gone_altogether_is_lost() -> None:
+    """The labels of one role tell that there was another."""
+    app = described([own(exited(0), {"ps": 1, "trainer": 1})])
+
+    assert {"ps/0": "FAILED", "trainer/0": "SUCCEEDED"} == places(app)
+    assert ["<NONE>", "img:1"] == [role.image for role in app.roles]
+
+
+def test_a_container_of_a_role_nobody_promised_counts() -> None:
+    """An app is not over while one of its containers runs, whatever the labels say."""
+    app = described([own(exited(0), {"trainer": 1}), row(role="extra")])
+
+    assert {"trainer/0": "SUCCEEDED", "extra/0": "RUNNING"} == places(app)
+    assert Wait() == next_step(app)
+
+
+def test_an_app_that_is_being_created_has_lost_nothing() -> None:
+    """A launch creates all containers before it starts any, so those to come are not missed."""
+    app = launched([row("created")])
+
+    assert AppState.SUBMITTED is app.state
+    assert {"trainer/0": "SUBMITTED"} == places(app)
+    assert Wait() == next_step(app)
+
+
+def test_an_app_that_was_cancelled_while_it_was_created_has_begun() -> None:
+    """Containers to come will not come any more: the app does not wait for them for ever."""
+    app = launched([row("created", cancelled=True)])
+
+    assert {"trainer/0": "CANCELLED", "trainer/1": "FAILED"} == places(app)
+    assert Finish(AppState.FAILED) == next_step(app)
+
+
+def test_an_unknown_app_is_no_app() -> None:
+    """An app of which nothing is on the daemon has no state, and has not succeeded."""
+    assert describe(APP, [], {}) is None
+
+
+# One replica
+
+
+def test_a_failed_replica_tells_how_it_died() -> None:
+    """Exit code, signal, memory, restarts and times come with the replica."""
+    seen = exited(137)
+    ended = NOON + timedelta(seconds=5)
+    found = detail(
+        seen, 137, oom_killed=True, error="oom", restarts=2, started_at=NOON, finished_at=ended
+    )
+    (replica,) = replicas_of(described([seen], [found]))
+
+    assert (
+        ReplicaStatus(
+            id=0,
+            state=AppState.FAILED,
+            role="trainer",
+            hostname="train-x1y2-trainer-0",
+            exit_code=137,
+            signal="SIGKILL",
+            oom_killed=True,
+            error="oom",
+            num_restarts=2,
+            started_at=NOON,
+            finished_at=ended,
+            container_id="trainer/0",
+        )
+        == replica
+    )
+
+
+def test_what_was_not_inspected_is_unknown() -> None:
+    """Without an inspect, restarts and times are None and not invented."""
+    (replica,) = replicas_of(described([exited(0)]))
+
+    assert (None, None, None) == (replica.num_restarts, replica.started_at, replica.finished_at)
+    assert (0, None, False, "") == (
+        replica.exit_code,
+        replica.signal,
+        replica.oom_killed,
+        replica.error,
+    )
+
+
+def test_an_exit_code_that_the_list_hides_is_inspected() -> None:
+    """Where the sentence has another form, the inspect decides."""
+    seen = row("exited", "Ended")
+
+    assert AppState.UNKNOWN is described([seen]).state
+    assert AppState.SUCCEEDED is described([seen], [detail(seen, 0)]).state
+    assert AppState.FAILED is described([seen], [detail(seen, 1)]).state
+
+
+def test_a_replica_that_runs_again_has_no_exit_code() -> None:
+    """The exit code of an earlier run is not that of a replica that was restarted."""
+    seen = row("running")
+    (replica,) = replicas_of(described([seen], [detail(seen, 1, restarts=1)]))
+
+    assert (AppState.RUNNING, None, 1) == (replica.state, replica.exit_code, replica.num_restarts)
+
+
+def test_a_cancelled_replica_keeps_its_host_name() -> None:
+    """The mark of a cancel is no part of the name that peers know."""
+    (replica,) = replicas_of(described([exited(143, cancelled=True)]))
+
+    assert ("train-x1y2-trainer-0", "SIGTERM") == (replica.hostname, replica.signal)
+
+
+def test_the_newest_container_of_a_replica_counts() -> None:
+    """Two containers of one place are one replica, as the newer one has it."""
+    later = NOON + timedelta(seconds=1)
+    old = replace(exited(1), id="old", image="img:old")
+    new = row("running", id="new", image="img:new", created_at=later)
+    app = described([new, old])
+
+    assert ["new"] == [replica.container_id for replica in replicas_of(app)]
+    assert ["img:new"] == [role.image for role in app.roles]
+
+
+# The whole app
+
+
+def test_replicas_are_in_order() -> None:
+    """Roles are in the order of the launch and replicas in that of their indices."""
+    roles = {"trainer": 11, "ps": 1}
+    rows = [own(row(role="ps"), roles), *(own(row(replica=i), roles) for i in (10, 9, 2))]
+    rows += [own(row(replica=i), roles) for i in (0, 1, 3, 4, 5, 6, 7, 8)]
+    app = described(rows)
+
+    assert [*(f"trainer/{i}" for i in range(11)), "ps/0"] == list(places(app))
+    assert [("trainer", 11), ("ps", 1)] == [(r.name, r.num_replicas) for r in app.roles]
+    assert ["trainer", "ps"] == [status.role for status in app.roles_statuses]
+
+
+def test_whoever_waits_learns_the_policy() -> None:
+    """Failure policy and grace are in the metadata of the description."""
+    app = launched([row(), row(replica=1)], "wait_all")
+
+    assert {FAILURE_POLICY: "wait_all", STOP_GRACE: "2.5"} == app.metadata
+
+
+def test_an_app_of_the_torchx_command_line_is_understood() -> None:
+    """Without our labels, roles are as seen, by name; what nobody promised is not missed."""
+    app = described([row(replica=1), row(role="ps"), exited(0, replica=0)])
+
+    assert {"ps/0": "RUNNING", "trainer/0": "SUCCEEDED", "trainer/1": "RUNNING"} == places(app)
+    assert [("ps", 1), ("trainer", 2)] == [(role.name, role.num_replicas) for role in app.roles]
+    assert {} == app.metadata
+    assert AppState.RUNNING is app.state
+
+
+def test_a_gap_in_an_app_of_the_torchx_command_line_is_a_loss() -> None:
+    """TorchX creates replicas in order, so one that is missing before the last is gone."""
+    app = described([exited(0, replica=0), exited(0, replica=3)])
+
+    assert ["SUCCEEDED", "FAILED", "FAILED", "SUCCEEDED"] == list(places(app).values())
+    assert [4] == [role.num_replicas for role in app.roles]
+    assert AppState.FAILED is app.state
+
+
+def test_a_description_is_data() -> None:
+    """Every description can be written as JSON, image names and lost replicas included."""
+    data = json.loads(json.dumps(to_dict(launched([exited(1)]))))
+
+    assert ("train-x1y2", "FAILED") == (data["app_id"], data["state"])
+    assert "img:1" == data["roles"][0]["image"]
+
+
+# What comes next
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fail_fast", "wait_all"),
+    [
+        (row("running"), row("running", replica=1), "wait", "wait"),
+        (exited(0), row("running", replica=1), "wait", "wait"),
+        (exited(0), exited(0, replica=1), "SUCCEEDED", "SUCCEEDED"),
+        (exited(1), row("running", replica=1), "trainer/0 lost", "wait"),
+        (exited(1), row("created", replica=1), "trainer/0 lost", "wait"),
+        (exited(1), row("restarting", replica=1), "trainer/0 lost", "wait"),
+        (exited(1), exited(0, replica=1), "FAILED", "FAILED"),
+        (exited(1), exited(137, replica=1, cancelled=True), "FAILED", "FAILED"),
+        (exited(0, cancelled=True), exited(0, replica=1), "CANCELLED", "CANCELLED"),
+        (exited(0, cancelled=True), row("running", replica=1), "wait", "wait"),
+        (row("stopped"), exited(0, replica=1), "wait", "wait"),
+        (row("running"), None, "trainer/1 lost", "wait"),
+        (exited(0), None, "FAILED", "FAILED"),
+    ],
+    ids=[
+        "both run",
+        "one is done",
+        "both are done",
+        "one failed",
+        "one failed before the other started",
+        "one failed while the other restarts",
+        "one failed and the other is done",
+        "one failed and the other was stopped",
+        "one was cancelled and the other is done",
+        "one was cancelled and the other runs",
+        "a word nobody knows",
+        "one vanished",
+        "one vanished and the other is done",
+    ],
+)
+def test_what_comes_next(
+    first: ContainerRow, second: ContainerRow | None, fail_fast: str, wait_all: str
+) -> None:
+    """Under fail_fast a lost replica ends the wait at once; under wait_all its peers end first."""
+    rows = [first] if second is None else [first, second]
+
+    assert fail_fast == told(next_step(launched(rows)))
+    assert wait_all == told(next_step(launched(rows, "wait_all")))
+
+
+def told(step: Wait | Finish | Fail) -> str:
+    """Return a step in a word or two."""
+    match step:
+        case Wait():
+            return "wait"
+        case Finish(state):
+            return str(state)
+        case Fail(lost):
+            return f"{lost.role}/{lost.id} lost"
+
+
+def test_one_failed_replica_of_eight_stops_the_app() -> None:
+    """Seven replicas that hang on a dead peer do not keep the app RUNNING."""
+    rows = [row(replica=i) for i in range(7)] + [exited(1, replica=7)]
+    app = described([own(row, {"trainer": 8}) for row in rows])
+    step = next_step(app)
+
+    assert AppState.FAILED is app.state
+    assert isinstance(step, Fail)
+    assert 7 == step.lost.id
+
+
+def test_an_app_of_the_torchx_command_line_is_only_watched() -> None:
+    """Who launched it without a policy did not ask for its replicas to be stopped."""
+    app = described([exited(1), row(replica=1)])
+
+    assert AppState.FAILED is app.state
+    assert Wait() == next_step(app)
+    assert Finish(AppState.FAILED) == next_step(described([exited(1), exited(0, replica=1)]))
+
+
+# Blame
+
+
+def failed_at(*times: float | None) -> DescribeAppResponse:
+    """Return an app whose replicas failed at these times, in seconds."""
+    replicas = [
+        ReplicaStatus(
+            index,
+            AppState.FAILED,
+            "trainer",
+            f"h{index}",
+            finished_at=None if time_s is None else NOON + timedelta(seconds=time_s),
+        )
+        for index, time_s in enumerate(times)
+    ]
+    return DescribeAppResponse(roles_statuses=[RoleStatus("trainer", replicas)])
+
+
+@pytest.mark.parametrize(
+    ("times", "blamed"),
+    [
+        ((3, 1, 2), 1),
+        ((3, None, 2), 2),
+        ((None, 1), 1),
+        ((2, 2, 3), 0),
+        ((0.2, 0.1), 1),
+        ((None, None), 0),
+    ],
+)
+def test_the_first_failure_by_time_is_blamed(times: tuple[float | None, ...], blamed: int) -> None:
+    """Not the first in the list; where no time is known, the first replica."""
+    first = first_failure(failed_at(*times))
+
+    assert first is not None
+    assert blamed == first.id
+
+
+def test_a_replica_that_was_stopped_is_not_blamed() -> None:
+    """Peers that were stopped after a failure ended, and one that ended well did, too."""
+    rows = [exited(0), exited(137, replica=1, cancelled=True), exited(1, replica=2)]
+    ends = [detail(row, finished_at=NOON + timedelta(seconds=i)) for i, row in enumerate(rows)]
+    first = first_failure(described(rows, ends))
+
+    assert first is not None
+    assert 2 == first.id
+    assert first_failure(described(rows[:2], ends)) is None
+
+
+# All apps
+
+
+def test_an_app_is_listed_once() -> None:
+    """An app is one line, whatever the states of its replicas; lines are sorted by id."""
+    other = {labels.APP_ID: "other-1", labels.ROLE_NAME: "r", labels.REPLICA_ID: "0"}
+    ours = [own(row, {"trainer": 2}) for row in (exited(1), row(replica=1))]
+    rows = [ours[0], row("dead", id="o", labels=other, cancelled=True), ours[1]]
+
+    assert [
+        ListAppResponse("other-1", AppState.CANCELLED),
+        ListAppResponse(APP, AppState.FAILED, f"local_docker://torchx/{APP}", "train"),
+    ] == summaries(rows)
+
+
+def test_no_containers_are_no_apps() -> None:
+    """An empty daemon has no apps."""
+    assert [] == summaries([])

@@ -1,0 +1,379 @@
+"""From an app and a condition to reached, missed or not yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_torchx.core.state.condition import Condition
+from airflow_torchx.core.state.describe import FAILURE_POLICY, app_state
+from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
+from airflow_torchx.errors import ConditionError
+from airflow_torchx.specs import (
+    AppState,
+    DescribeAppResponse,
+    ReplicaStatus,
+    Role,
+    RoleStatus,
+    is_terminal,
+)
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+APP: Final = "train-x1y2"
+LETTERS: Final = {
+    "s": AppState.SUBMITTED,
+    "p": AppState.PENDING,
+    "r": AppState.RUNNING,
+    "+": AppState.SUCCEEDED,
+    "-": AppState.FAILED,
+    "c": AppState.CANCELLED,
+    "?": AppState.UNKNOWN,
+}
+# What the sensor takes for a failure when nobody says otherwise.
+FAILED: Final = ("FAILED", "CANCELLED")
+
+quick = settings(max_examples=30, deadline=None)
+states = st.sampled_from(list(LETTERS.values()))
+ended_states = st.sampled_from([state for state in AppState if is_terminal(state)])
+sets = st.frozensets(st.sampled_from(AppState))
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> Condition:
+    """Draw any condition that makes sense."""
+    targets = draw(st.frozensets(st.sampled_from(AppState), min_size=1))
+    return Condition(
+        targets=targets,
+        failed=draw(sets) - targets,
+        role=draw(st.sampled_from([None, "a", "b"])),
+        min_replicas=draw(st.none() | st.integers(1, 4)),
+    )
+
+
+def app(
+    roles: Mapping[str, str], *, own: bool = True, sizes: Mapping[str, int] | None = None
+) -> DescribeAppResponse:
+    """Return an app with one letter for each replica.
+
+    Args:
+        roles: role to letters.
+        own: Airflow launched it, so it tells its roles; else TorchX's own command line did.
+        sizes: role to number of replicas, where it is not the number of letters.
+    """
+    statuses = [
+        RoleStatus(
+            name, [ReplicaStatus(i, LETTERS[x], name, f"h{i}") for i, x in enumerate(letters)]
+        )
+        for name, letters in roles.items()
+    ]
+    counts = {name: len(letters) for name, letters in roles.items()} | dict(sizes or {})
+    return DescribeAppResponse(
+        app_id=APP,
+        state=app_state(LETTERS[x] for letters in roles.values() for x in letters),
+        metadata={FAILURE_POLICY: "fail_fast"} if own else {},
+        roles_statuses=statuses,
+        roles=[Role(name, "img:1", num_replicas=count) for name, count in counts.items()],
+    )
+
+
+@st.composite
+def apps(draw: st.DrawFn, of: st.SearchStrategy[AppState] = states) -> DescribeAppResponse:
+    """Draw an app of one or two roles."""
+    words = {state: letter for letter, state in LETTERS.items()}
+    letters = st.lists(of.map(words.__getitem__), min_size=1, max_size=4).map("".join)
+    roles = draw(st.dictionaries(st.sampled_from(["a", "b"]), letters, min_size=1))
+    return app(roles, own=draw(st.booleans()))
+
+
+@pytest.mark.parametrize(
+    ("letters", "targets", "failed", "expected"),
+    [
+        # The usual wait: for the end of all.
+        ("rr", "SUCCEEDED", FAILED, NotYet),
+        ("+r", "SUCCEEDED", FAILED, NotYet),
+        ("++", "SUCCEEDED", FAILED, Reached),
+        ("-r", "SUCCEEDED", FAILED, Missed),
+        ("cr", "SUCCEEDED", FAILED, Missed),
+        ("+c", "SUCCEEDED", FAILED, Missed),
+        ("?r", "SUCCEEDED", FAILED, NotYet),
+        # A state of life: at least that far.
+        ("sr", "RUNNING", FAILED, NotYet),
+        ("pr", "RUNNING", FAILED, NotYet),
+        ("rr", "RUNNING", FAILED, Reached),
+        ("+r", "RUNNING", FAILED, Reached),
+        ("++", "RUNNING", FAILED, Reached),
+        ("?r", "RUNNING", FAILED, NotYet),
+        ("-r", "RUNNING", FAILED, Missed),
+        ("r", "PENDING", (), Reached),
+        ("s", "PENDING", (), NotYet),
+        ("+", "SUBMITTED", (), Reached),
+        ("s", "UNSUBMITTED", (), Reached),
+        # What is called a failure is one, though it lies beyond a target.
+        ("+", "RUNNING", "SUCCEEDED", Missed),
+        ("r", "SUBMITTED", "RUNNING", Missed),
+        # A final state: the end of all.
+        ("-r", "FAILED", (), NotYet),
+        ("-+", "FAILED", (), Reached),
+        ("-r", "FAILED,SUCCEEDED,CANCELLED", (), NotYet),
+        ("-c", "FAILED,SUCCEEDED,CANCELLED", (), Reached),
+        ("++", "FAILED,SUCCEEDED,CANCELLED", (), Reached),
+        ("++", "FAILED", (), Missed),
+        # No further, though nobody called it a failure.
+        ("-r", "SUCCEEDED", (), Missed),
+        ("cr", "SUCCEEDED", (), Missed),
+        ("cr", "FAILED", (), NotYet),
+        ("cr", "CANCELLED", (), NotYet),
+        ("cc", "FAILED", (), Missed),
+        ("--", "RUNNING", (), Missed),
+        # A word that Docker adds later.
+        ("?", "UNKNOWN", (), Reached),
+        ("?", "SUCCEEDED", "UNKNOWN", Missed),
+    ],
+)
+def test_the_whole_app(
+    letters: str, targets: str, failed: str | tuple[str, ...], expected: type
+) -> None:
+    """Its state is compared, and a final one counts at the end."""
+    condition = Condition.parse(targets, failed)
+
+    assert expected is type(passed(app({"a": letters}), condition))
+
+
+@pytest.mark.parametrize(
+    ("letters", "needed", "expected"),
+    [
+        ("sss", 1, NotYet),
+        ("rss", 1, Reached),
+        ("rss", 2, NotYet),
+        ("r+s", 2, Reached),
+        ("rr-", 2, Reached),
+        ("rs-", 2, NotYet),
+        ("r--", 2, Missed),
+        ("rrr", 4, Missed),
+        ("rcs", 3, Missed),
+    ],
+)
+def test_some_replicas(letters: str, needed: int, expected: type) -> None:
+    """So many are enough, as long as there can be so many."""
+    condition = Condition.parse("RUNNING", FAILED, min_replicas=needed)
+
+    assert expected is type(passed(app({"a": letters}), condition))
+
+
+@pytest.mark.parametrize(
+    ("letters", "targets", "failed"), [("+r", "RUNNING", "SUCCEEDED"), ("pr", "RUNNING", "PENDING")]
+)
+def test_a_replica_in_a_failed_state_is_out(letters: str, targets: str, failed: str) -> None:
+    """Though it has passed a target, and though it lives."""
+    condition = Condition.parse(targets, failed, min_replicas=2)
+
+    assert isinstance(passed(app({"a": letters}), condition), Missed)
+
+
+@pytest.mark.parametrize(
+    ("role", "needed", "expected"),
+    [
+        (None, None, Missed),
+        ("server", None, Reached),
+        ("client", None, Missed),
+        (None, 3, Reached),
+        ("server", 3, Missed),
+        ("client", 1, Reached),
+        ("sever", None, Missed),
+    ],
+)
+def test_one_role(role: str | None, needed: int | None, expected: type) -> None:
+    """Only its replicas count."""
+    gang = app({"server": "rr", "client": "-+"})
+    condition = Condition.parse("RUNNING", FAILED, role, needed)
+
+    assert expected is type(passed(gang, condition))
+
+
+def test_replicas_that_are_not_created_yet() -> None:
+    """They are missing where all are wanted, and may still come where some are."""
+    launching = app({"a": "ss", "b": ""}, sizes={"a": 3, "b": 1})
+
+    assert isinstance(passed(launching, Condition.parse("SUBMITTED")), NotYet)
+    assert isinstance(passed(launching, Condition.parse("SUBMITTED", role="b")), NotYet)
+    assert isinstance(passed(launching, Condition.parse("RUNNING", min_replicas=4)), NotYet)
+    assert isinstance(passed(launching, Condition.parse("RUNNING", min_replicas=5)), Missed)
+
+
+@pytest.mark.parametrize("condition", [{"role": "b"}, {"min_replicas": 3}])
+def test_an_app_that_does_not_tell_its_roles(condition: dict[str, str]) -> None:
+    """More may come while TorchX's own command line launches it, but not once it has ended."""
+    wanted = Condition.parse("RUNNING", FAILED, **condition)
+
+    assert isinstance(passed(app({"a": "rr"}, own=False), wanted), NotYet)
+    assert isinstance(passed(app({"a": "+-"}, own=False), wanted), Missed)
+
+
+@pytest.mark.parametrize(
+    ("letters", "condition", "expected"),
+    [
+        ("+", {}, "app 'train-x1y2' is SUCCEEDED."),
+        ("r", {}, "app 'train-x1y2' is RUNNING: SUCCEEDED was waited for."),
+        ("-r", {}, "app 'train-x1y2' is FAILED, and SUCCEEDED was waited for."),
+        (
+            "++",
+            {"targets": {"CANCELLED", "FAILED"}, "failed": ()},
+            (
+                "app 'train-x1y2' is SUCCEEDED and comes no further: FAILED or CANCELLED was waited"
+                " for."
+            ),
+        ),
+        (
+            "r+s",
+            {"targets": ["RUNNING"], "role": "a", "min_replicas": 2},
+            "2 of 3 replicas of role 'a' of app 'train-x1y2' are as far as RUNNING.",
+        ),
+        (
+            "r-s",
+            {"targets": ["RUNNING"], "min_replicas": 3},
+            (
+                "1 of 3 replicas of app 'train-x1y2' are as far as wanted, and 1 come no further:"
+                " 3 in RUNNING were waited for."
+            ),
+        ),
+        (
+            "rs",
+            {"targets": ["RUNNING"], "min_replicas": 2},
+            (
+                "1 of 2 replicas of app 'train-x1y2' are as far as wanted: 2 in RUNNING were waited"
+                " for."
+            ),
+        ),
+        ("rs", {"role": "A"}, "app 'train-x1y2' has no role 'A'; did you mean 'a'?"),
+    ],
+)
+def test_it_says_why(letters: str, condition: dict[str, object], expected: str) -> None:
+    """In one sentence."""
+    wanted = {"targets": "SUCCEEDED", "failed": FAILED} | condition
+
+    answer = passed(app({"a": letters}), Condition.parse(**wanted))  # type: ignore[arg-type]
+
+    assert expected == answer.message
+
+
+@quick
+@given(apps(ended_states), conditions())
+def test_an_ended_app_is_never_waited_for(gang: DescribeAppResponse, condition: Condition) -> None:
+    """Whatever the condition is."""
+    assert not isinstance(passed(gang, condition), NotYet)
+
+
+@quick
+@given(apps(), conditions(), st.randoms(use_true_random=False))
+def test_the_order_does_not_matter(
+    gang: DescribeAppResponse, condition: Condition, chance: random.Random
+) -> None:
+    """Of replicas and of roles."""
+    roles = [
+        replace(status, replicas=chance.sample(status.replicas, len(status.replicas)))
+        for status in chance.sample(gang.roles_statuses, len(gang.roles_statuses))
+    ]
+
+    shuffled = passed(replace(gang, roles_statuses=roles), condition)
+
+    assert passed(gang, condition) == shuffled
+
+
+@quick
+@given(apps(), conditions())
+def test_all_replicas_are_as_many_as_there_are(
+    gang: DescribeAppResponse, condition: Condition
+) -> None:
+    """Where all are as far as a target, the whole is, and their number is enough."""
+    replicas = [
+        r for s in gang.roles_statuses for r in s.replicas if condition.role in {None, s.role}
+    ]
+    if replicas and all(condition.met_by(replica.state) for replica in replicas):
+        count = replace(condition, min_replicas=len(replicas), failed=frozenset())
+        whole = replace(condition, min_replicas=None, failed=frozenset())
+
+        assert isinstance(passed(gang, count), Reached)
+        assert isinstance(passed(gang, whole), Reached) or any(
+            replica.state in {AppState.FAILED, AppState.CANCELLED} for replica in replicas
+        )
+
+
+@quick
+@given(apps(), conditions(), st.data())
+def test_what_is_missed_stays_missed(
+    gang: DescribeAppResponse, condition: Condition, data: st.DataObject
+) -> None:
+    """A live replica may become anything, but the whole app comes no further."""
+    condition = replace(condition, failed=frozenset())
+    if not isinstance(passed(gang, condition), Missed):
+        return
+    later = [
+        replace(
+            status,
+            replicas=[
+                r if is_terminal(r.state) else replace(r, state=data.draw(states))
+                for r in status.replicas
+            ],
+        )
+        for status in gang.roles_statuses
+    ]
+
+    assert isinstance(passed(replace(gang, roles_statuses=later), condition), Missed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"targets": []}, 'there is no target state.\nFor example "SUCCEEDED".'),
+        ({"targets": "RUNING"}, "there is no state 'RUNING'; did you mean 'RUNNING'?"),
+        ({"targets": "running"}, "there is no state 'running'; did you mean 'RUNNING'?"),
+        (
+            {"targets": ["SUCCEEDED"], "failed": ["FAILED", "LOST"]},
+            (
+                "there is no state 'LOST'; use one of UNSUBMITTED, SUBMITTED, PENDING, RUNNING,"
+                " SUCCEEDED, FAILED, CANCELLED, UNKNOWN"
+            ),
+        ),
+        (
+            {"targets": ["FAILED", "SUCCEEDED"], "failed": ["CANCELLED", "FAILED"]},
+            "FAILED cannot be both a target state and a failed state.\nTake it from one of them.",
+        ),
+        (
+            {"targets": "RUNNING", "min_replicas": 0},
+            (
+                "min_replicas=0 would hold before anything runs.\n"
+                "Give 1 or more, or None for all replicas."
+            ),
+        ),
+        (
+            {"targets": "RUNNING", "min_replicas": "two"},
+            "min_replicas='two' is no number.\nGive 1 or more, or None for all replicas.",
+        ),
+    ],
+)
+def test_a_bad_condition(arguments: dict[str, object], message: str) -> None:
+    """It is refused, with a way to mend it."""
+    with pytest.raises(ConditionError) as caught:
+        Condition.parse(**arguments)  # type: ignore[arg-type]
+
+    assert message == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "targets", ["RUNNING,SUCCEEDED", " RUNNING , SUCCEEDED ", {"SUCCEEDED", "RUNNING"}, "enum"]
+)
+def test_ways_to_write_states(targets: str | set[str]) -> None:
+    """One text, or several; a state itself does too."""
+    written = [AppState.RUNNING, AppState.SUCCEEDED] if targets == "enum" else targets
+
+    condition = Condition.parse(written, min_replicas="2")  # type: ignore[arg-type]
+
+    assert frozenset({AppState.RUNNING, AppState.SUCCEEDED}) == condition.targets
+    assert 2 == condition.min_replicas

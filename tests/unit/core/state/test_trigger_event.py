@@ -1,0 +1,99 @@
+"""What a trigger fires."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_torchx.core.state.condition import Condition
+from airflow_torchx.core.state.describe import FAILURE_POLICY, Fail, app_state
+from airflow_torchx.core.state.trigger_event import Wish, told, verdict
+from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, Role, RoleStatus
+
+END = Wish()
+SUCCESS = Wish(condition=Condition.parse("SUCCEEDED", "FAILED,CANCELLED"))
+
+
+def app(*names: str, policy: str = "fail_fast") -> DescribeAppResponse:
+    """Return an app of one role whose replicas have these states."""
+    replicas = [
+        ReplicaStatus(
+            id=index,
+            role="trainer",
+            state=AppState[name],
+            hostname=f"h{index}",
+            exit_code={"FAILED": 7, "SUCCEEDED": 0}.get(name),
+        )
+        for index, name in enumerate(names)
+    ]
+    return DescribeAppResponse(
+        app_id="a",
+        state=app_state(replica.state for replica in replicas),
+        metadata={FAILURE_POLICY: policy},
+        roles_statuses=[RoleStatus("trainer", replicas)],
+        roles=[Role("trainer", "i", num_replicas=len(replicas))],
+    )
+
+
+def reason(found: Any) -> tuple[str, str | None] | None:  # noqa: ANN401 - a verdict
+    """Return reason and state of an event."""
+    return None if found is None else (found["reason"], found["state"])
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (("SUCCEEDED", "SUCCEEDED"), ("reached", "SUCCEEDED")),
+        (("SUCCEEDED", "FAILED"), ("reached", "FAILED")),
+        (("CANCELLED", "FAILED"), ("reached", "FAILED")),
+        (("CANCELLED", "SUCCEEDED"), ("reached", "CANCELLED")),
+        (("RUNNING", "SUCCEEDED"), None),
+        (("SUBMITTED",), None),
+    ],
+)
+def test_the_end_of_every_replica(
+    states: tuple[str, ...], expected: tuple[str, str] | None
+) -> None:
+    """Whoever owns an app waits for that, whatever the end."""
+    assert expected == reason(verdict("a", app(*states), END))
+
+
+def test_a_lost_replica() -> None:
+    """Its peers are to be stopped first, if the failure policy says so."""
+    found = verdict("a", app("RUNNING", "FAILED"), END)
+
+    assert isinstance(found, Fail)
+    assert 1 == found.lost.id
+    assert verdict("a", app("RUNNING", "FAILED", policy="wait_all"), END) is None
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (("SUCCEEDED",), ("reached", "SUCCEEDED")),
+        (("RUNNING", "FAILED"), ("failed", "FAILED")),
+        (("RUNNING", "RUNNING"), None),
+    ],
+)
+def test_a_condition(states: tuple[str, ...], expected: tuple[str, str] | None) -> None:
+    """Whoever observes waits for it to hold or to be out of reach, and never has to stop anyone."""
+    assert expected == reason(verdict("a", app(*states), SUCCESS))
+
+
+def test_an_app_that_is_not_there() -> None:
+    """It is gone, unless it is to be waited for."""
+    assert ("gone", None) == reason(verdict("a", None, END))
+    assert ("gone", None) == reason(verdict("a", None, SUCCESS))
+    assert verdict("a", None, Wish(condition=SUCCESS.condition, appears=True)) is None
+
+
+def test_message() -> None:
+    """It says who failed first and why; the event is JSON."""
+    event = verdict("a", app("CANCELLED", "FAILED"), END)
+
+    assert event == told(
+        "a", "reached", "FAILED", "app 'a' is FAILED: trainer/1 failed first: exit code 7."
+    )
+    assert event == json.loads(json.dumps(event))

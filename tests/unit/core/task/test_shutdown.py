@@ -1,0 +1,108 @@
+"""What a task that is told to end does with its app."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown, ids_of, positive
+from airflow_torchx.core.task.shutdown import UNKNOWN, Leave, leave, may_stop
+
+DEFER, KEEP, STOP = OnWorkerShutdown.DEFER, OnWorkerShutdown.KEEP, OnWorkerShutdown.STOP
+
+
+@pytest.mark.parametrize("wish", OnWorkerShutdown)
+@pytest.mark.parametrize("retry_left", [True, False])
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "restarting", None])
+def test_what_a_user_ends_is_stopped(
+    state: str | None,
+    retry_left: bool,
+    wish: OnWorkerShutdown,
+) -> None:
+    """Whatever is wished for a worker's shutdown: this is none."""
+    assert Leave.STOP is leave(state, wish, retry_left=retry_left)
+
+
+@pytest.mark.parametrize(
+    ("wish", "retry_left", "expected"),
+    [
+        (DEFER, True, Leave.HAND_OVER),
+        (DEFER, False, Leave.HAND_OVER),
+        (KEEP, True, Leave.KEEP),
+        (KEEP, False, Leave.STOP),  # nobody would come back for it
+        (STOP, True, Leave.STOP),
+        (STOP, False, Leave.STOP),
+    ],
+)
+def test_a_worker_that_is_shut_down_does_what_is_wished(
+    wish: OnWorkerShutdown,
+    retry_left: bool,
+    expected: Leave,
+) -> None:
+    """The task is still running then."""
+    assert expected is leave("running", wish, retry_left=retry_left)
+
+
+@pytest.mark.parametrize("state", ["queued", "scheduled", "deferred", "up_for_retry"])
+def test_an_app_that_another_process_has_is_left_alone(state: str) -> None:
+    """It is that one's to stop, also if it is to be stopped on a shutdown."""
+    assert Leave.KEEP is leave(state, STOP, retry_left=False)
+
+
+def test_without_an_answer_the_next_try_decides() -> None:
+    """And where there is none, nothing may be left."""
+    assert Leave.KEEP is leave(UNKNOWN, DEFER, retry_left=True)
+    assert Leave.STOP is leave(UNKNOWN, DEFER, retry_left=False)
+
+
+@pytest.mark.parametrize("given", [0, -1, True, math.nan, math.inf, "1", None])
+def test_what_is_no_number_is_told(given: Any) -> None:  # noqa: ANN401 - that is the point
+    """With the argument's name."""
+    with pytest.raises(ValueError, match=r"^logging_interval=.*: give a number above 0$"):
+        positive("logging_interval", given)
+
+
+def test_an_interval_may_be_a_timedelta() -> None:
+    """As elsewhere in Airflow."""
+    assert 90 == positive("logging_interval", timedelta(minutes=1.5))
+    assert 0.5 == positive("logging_interval", 0.5)
+
+
+def test_a_text_is_one_id() -> None:
+    """And not its letters."""
+    assert ["hub"] == ids_of("hub")
+    assert ("hub", "lab") == ids_of(("hub", "lab"))
+
+
+def test_a_wrong_word_is_told_with_the_right_ones() -> None:
+    """And with the argument that it was given to."""
+    with pytest.raises(ValueError, match="on_finish='burn' does not exist; choose from delete"):
+        OnFinish.parse("burn")
+    with pytest.raises(ValueError, match=r"on_worker_shutdown='burn' .* choose from defer, keep"):
+        OnWorkerShutdown.parse("burn")
+
+
+OVER = ("failed", "success", "skipped", "removed", "upstream_failed", "restarting", None)
+GOES_ON = ("deferred", "running", "queued", "scheduled", "up_for_retry", "up_for_reschedule")
+
+
+@pytest.mark.parametrize(
+    ("state", "current", "expected"),
+    [
+        # A user marked the task, or cleared it and the next try has not begun.
+        *((state, "app", True) for state in OVER),
+        *((state, None, True) for state in OVER),
+        # Another triggerer has the trigger now.
+        *((state, "app", False) for state in GOES_ON),
+        # The next try is on its way and has named no app yet: it will stop what it finds.
+        *((state, None, False) for state in GOES_ON),
+        # A user cleared the task, and the next try runs an app of its own already.
+        *((state, "next", True) for state in (*GOES_ON, *OVER)),
+    ],
+)
+def test_may_stop(state: str | None, current: str | None, *, expected: bool) -> None:
+    """Only an app for which nobody will come back is stopped."""
+    assert expected is may_stop("app", state=state, current_app_id=current)

@@ -1,0 +1,211 @@
+"""What the Engine API answers, as our values."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, NetworkRow
+from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+from airflow_torchx.docker_engine import answers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+URL: Final = "unix:///var/run/docker.sock"
+
+
+def test_row() -> None:
+    """A row has the container's own name, not one that another container's link gave it."""
+    answer = {
+        "Id": "abc",
+        "Names": ["/other/alias", "/own"],
+        "Image": "img",
+        "State": "exited",
+        "Status": "Exited (0) 1 second ago",
+        "Labels": {"k": "v"},
+        "Created": 1_795_479_425,
+    }
+
+    assert ContainerRow(
+        id="abc",
+        name="own",
+        image="img",
+        state="exited",
+        status="Exited (0) 1 second ago",
+        labels={"k": "v"},
+        created_at=datetime(2026, 11, 24, 0, 17, 5, tzinfo=UTC),
+    ) == answers.container_row(answer)
+
+
+def test_row_of_dying_container() -> None:
+    """A container that vanishes while it is listed has gaps, and that is no error."""
+    row = answers.container_row({"Id": "abc", "Names": None, "Labels": None, "State": "removing"})
+
+    assert ("abc", "", {}, "removing") == (row.id, row.name, row.labels, row.state)
+
+
+STARTED: Final = "2026-11-24T00:17:05.123456789Z"
+STARTED_AT: Final = datetime(2026, 11, 24, 0, 17, 5, 123456, UTC)
+NEVER: Final = "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            {"Status": "created", "ExitCode": 127, "StartedAt": NEVER, "FinishedAt": NEVER},
+            (None, None, None),
+        ),
+        (
+            {"Status": "running", "ExitCode": 0, "StartedAt": STARTED, "FinishedAt": NEVER},
+            (None, STARTED_AT, None),
+        ),
+        (
+            {"Status": "running", "ExitCode": 0, "StartedAt": STARTED, "FinishedAt": STARTED},
+            (None, STARTED_AT, None),
+        ),
+        (
+            {"Status": "exited", "ExitCode": 137, "StartedAt": STARTED, "FinishedAt": STARTED},
+            (137, STARTED_AT, STARTED_AT),
+        ),
+        (
+            {"Status": "restarting", "ExitCode": 1, "StartedAt": STARTED, "FinishedAt": STARTED},
+            (1, STARTED_AT, STARTED_AT),
+        ),
+    ],
+)
+def test_detail(state: dict[str, Any], expected: tuple[object, ...]) -> None:
+    """Exit code and end are those of the last run, and none while it runs or before the first."""
+    detail = answers.container_detail({"Id": "abc", "State": state})
+
+    assert expected == (detail.exit_code, detail.started_at, detail.finished_at)
+
+
+def test_detail_of_failure() -> None:
+    """What the Engine says about a failure is kept."""
+    state = {
+        "Status": "exited",
+        "ExitCode": 137,
+        "OOMKilled": True,
+        "Error": "no such file",
+        "StartedAt": STARTED,
+        "FinishedAt": STARTED,
+    }
+
+    assert ContainerDetail(
+        id="abc",
+        state="exited",
+        exit_code=137,
+        oom_killed=True,
+        error="no such file",
+        restarts=2,
+        started_at=STARTED_AT,
+        finished_at=STARTED_AT,
+    ) == answers.container_detail({"Id": "abc", "State": state, "RestartCount": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("", None),
+        (NEVER, None),
+        ("2026-11-24T00:17:05Z", datetime(2026, 11, 24, 0, 17, 5, tzinfo=UTC)),
+        ("2026-11-24T00:17:05.5Z", datetime(2026, 11, 24, 0, 17, 5, 500_000, UTC)),
+        (STARTED, STARTED_AT),
+        ("2026-11-24T02:17:05.123456789+02:00", STARTED_AT),
+    ],
+)
+def test_time(text: str | None, expected: datetime | None) -> None:
+    """Nanoseconds are cut to microseconds, and Docker's zero time is none."""
+    assert expected == answers.parse_time(text)
+
+
+@pytest.mark.parametrize("tags", [None, [], ["<none>:<none>"]])
+def test_image_without_a_name(tags: list[str] | None) -> None:
+    """Docker has several ways to say that an image has no name, or no labels."""
+    answer = {"Id": "sha256:1", "RepoTags": tags, "Labels": None, "Created": 5}
+
+    assert ImageRow(id="sha256:1", tags=(), labels={}, created_s=5.0) == answers.image_row(answer)
+
+
+@pytest.mark.parametrize(
+    "config", [None, {}, {"User": "", "WorkingDir": "", "Volumes": None, "OnBuild": None}]
+)
+def test_image_without_a_configuration(config: dict[str, Any] | None) -> None:
+    """An image need not say anything."""
+    answer = {"Id": "sha256:1", "Config": config}
+
+    assert ImageDetail(id="sha256:1") == answers.image_detail(answer)
+
+
+def test_network() -> None:
+    """A network without a time of creation is older than all others."""
+    made = {"Id": "n", "Name": "torchx", "Created": STARTED}
+
+    assert NetworkRow(id="n", name="torchx", created_at=STARTED_AT) == answers.network_row(made)
+    assert 1970 == answers.network_row({**made, "Created": NEVER}).created_at.year
+
+
+def test_info() -> None:
+    """A daemon is local when its socket is, and its host name is this host's."""
+    answer = {
+        "ID": "id",
+        "Name": socket.gethostname(),
+        "ServerVersion": "28.2.2",
+        "OperatingSystem": "Debian GNU/Linux 12",
+        "NCPU": 2,
+        "MemTotal": 3,
+    }
+
+    def is_local(url: str, **changes: str) -> bool:
+        info = answers.engine_info({**answer, **changes}, url=url, api_version="1.50")
+        assert ("id", url, "28.2.2", "1.50") == (info.id, info.url, info.version, info.api_version)
+        assert ("Debian GNU/Linux 12", 2, 3, ()) == (
+            info.os,
+            info.cpus,
+            info.memory_bytes,
+            info.gpu_ids,
+        )
+        return info.is_local
+
+    assert [True, False, False] == [
+        is_local(URL),
+        is_local(URL, Name="another"),
+        is_local("tcp://localhost:2375"),
+    ]
+
+
+def test_gpus(tmp_path: Path) -> None:
+    """GPU ids come from what Docker found, else from its configuration, else from the driver."""
+    for bus in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / bus).mkdir()
+        (tmp_path / bus / "information").touch()
+    driver: dict[str, Any] = {"Runtimes": {"runc": {}, "nvidia": {}}}
+    listed = {
+        **driver,
+        "GenericResources": [
+            {"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": "GPU-45cbf7b"}},
+            {"NamedResourceSpec": {"Kind": "nic", "Value": "x"}},
+            {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 3}},
+        ],
+    }
+    names = ["nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=GPU-1", "nvidia.com/gpu=all"]
+    discovered = {
+        **listed,
+        "DiscoveredDevices": [
+            *({"Source": "cdi", "ID": name} for name in names),
+            {"Source": "cdi", "ID": "vendor.com/nic=0"},
+        ],
+    }
+
+    assert ("0", "1") == answers.gpu_ids(discovered, local_gpus=None)
+    assert ("GPU-45cbf7b",) == answers.gpu_ids(listed, local_gpus=tmp_path)
+    assert ("0", "1") == answers.gpu_ids(driver, local_gpus=tmp_path)
+    assert () == answers.gpu_ids(driver, local_gpus=None)
+    assert () == answers.gpu_ids({}, local_gpus=tmp_path)

@@ -1,0 +1,117 @@
+"""Where the daemon is: the environment and docker contexts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.docker_engine.connection import resolve
+from airflow_torchx.errors import EngineUnreachableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+URL: Final = "unix:///var/run/docker.sock"
+
+
+def context(folder: Path, name: str, *, tls: bool = False, **endpoint: object) -> None:
+    """Write a docker context."""
+    key = hashlib.sha256(name.encode()).hexdigest()
+    meta = folder / "contexts" / "meta" / key
+    meta.mkdir(parents=True)
+    (meta / "meta.json").write_text(json.dumps({"Name": name, "Endpoints": {"docker": endpoint}}))
+    if tls:
+        certificates(folder / "contexts" / "tls" / key / "docker")
+
+
+def certificates(folder: Path) -> None:
+    """Write the files that Docker expects for TLS, empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (folder / name).touch()
+
+
+def test_default(tmp_path: Path) -> None:
+    """Without anything said, it is the default socket."""
+    assert Endpoint(url=URL) == resolve(Endpoint(), {"HOME": str(tmp_path)})
+    assert Endpoint(url=URL) == resolve(Endpoint(), {"DOCKER_CONFIG": str(tmp_path)})
+
+
+def test_environment(tmp_path: Path) -> None:
+    """DOCKER_HOST wins over a context, and the endpoint's own URL over both."""
+    environ = {
+        "DOCKER_HOST": "tcp://gpu-1",
+        "DOCKER_CONTEXT": "absent",
+        "DOCKER_CONFIG": str(tmp_path),
+        "DOCKER_API_VERSION": "1.43",
+    }
+
+    assert Endpoint(url="tcp://gpu-1:2375", api_version="1.43") == resolve(Endpoint(), environ)
+    assert Endpoint(url="unix:///s") == resolve(Endpoint(url="unix:///s"), environ)
+
+
+def test_environment_with_tls(tmp_path: Path) -> None:
+    """DOCKER_CERT_PATH and DOCKER_TLS_VERIFY mean what they mean to docker."""
+    certificates(tmp_path)
+    files = {f"tls_{name}": str(tmp_path / f"{name}.pem") for name in ("ca", "cert")}
+    files["tls_private_key"] = str(tmp_path / "key.pem")
+    host = {"DOCKER_HOST": "tcp://gpu-1"}
+    verifying = {**host, "DOCKER_TLS_VERIFY": "1"}
+
+    assert Endpoint(url="tcp://gpu-1:2376", tls_verify=False, **files) == resolve(  # type: ignore[arg-type]
+        Endpoint(), {**host, "DOCKER_CERT_PATH": str(tmp_path)}
+    )
+    assert Endpoint(url="tcp://gpu-1:2376", **files) == resolve(  # type: ignore[arg-type]
+        Endpoint(), {**verifying, "DOCKER_CONFIG": str(tmp_path)}
+    )
+
+
+def test_environment_without_certificates(tmp_path: Path) -> None:
+    """Where TLS is wanted and its files are missing, nothing is sent in plain text."""
+    environ = {"DOCKER_HOST": "tcp://gpu-1", "DOCKER_TLS_VERIFY": "1", "HOME": str(tmp_path)}
+
+    endpoint = resolve(Endpoint(), environ)
+
+    assert endpoint.uses_tls
+    assert str(tmp_path / ".docker" / "ca.pem") == endpoint.tls_ca
+
+
+def test_context(tmp_path: Path) -> None:
+    """DOCKER_CONTEXT wins over the current context, and ``default`` is the default socket."""
+    context(tmp_path, "a", Host="unix:///a.sock")
+    context(tmp_path, "b", tls=True, Host="tcp://b:2376", SkipTLSVerify=True)
+    (tmp_path / "config.json").write_text('{"currentContext": "a"}')
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+
+    assert Endpoint(url="unix:///a.sock") == resolve(Endpoint(), environ)
+    assert Endpoint(url=URL) == resolve(Endpoint(), {**environ, "DOCKER_CONTEXT": "default"})
+    b = resolve(Endpoint(), {**environ, "DOCKER_CONTEXT": "b"})
+    assert ("tcp://b:2376", False, True) == (b.url, b.tls_verify, b.uses_tls)
+    assert str(b.tls_private_key).startswith(str(tmp_path / "contexts" / "tls"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"currentContext": 1}', None])
+def test_unknown_context(tmp_path: Path, content: str | None) -> None:
+    """A context that does not exist is an error; a broken configuration has none."""
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+    if content is None:
+        environ["DOCKER_CONTEXT"] = "gone"
+    else:
+        (tmp_path / "config.json").write_text(content)
+
+    if content in ("{", "[]"):
+        assert URL == resolve(Endpoint(), environ).url
+    else:
+        with pytest.raises(EngineUnreachableError, match=r"no docker context (1|'gone')"):
+            resolve(Endpoint(), environ)
+
+
+def test_wrong_url() -> None:
+    """A URL that is none is an error before anything is tried."""
+    with pytest.raises(EngineUnreachableError, match="'gpu-1' has none of the schemes"):
+        resolve(Endpoint(), {"DOCKER_HOST": "gpu-1"})

@@ -1,0 +1,463 @@
+"""Launch, observe, cancel and delete, on the fake engine."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.errors import (
+    AppExistsError,
+    AppNotFoundError,
+    EngineConflictError,
+    EngineError,
+    EngineUnreachableError,
+    ImagePullError,
+    LaunchError,
+    LaunchInterruptedError,
+)
+from airflow_torchx.runtime import lifecycle, waiting
+from airflow_torchx.specs import AppState
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app, planned
+
+if TYPE_CHECKING:
+    from airflow_torchx.testing import Verb
+
+FOREVER = Program(runs_for_s=None)
+DEAF = Program(runs_for_s=None, on_term="ignore")
+
+
+def states(engine: FakeEngine) -> list[str]:
+    """Return the states of all replicas."""
+    found = lifecycle.observe(engine, "app-1")
+    assert found is not None
+    return [replica.state.name for replica in replicas_of(found)]
+
+
+def test_all_replicas_run_after_a_launch() -> None:
+    """A launch creates all containers before it starts any."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+
+    lifecycle.launch(engine, planned())
+
+    assert ["RUNNING"] * 3 == states(engine)
+    work = [verb for verb in engine.calls if verb in ("create", "start")]
+    assert ["create"] * 3 + ["start"] * 3 == work
+
+
+@pytest.mark.parametrize("verb", ["create", "start"])
+@pytest.mark.parametrize("replica", [0, 1, 2])
+def test_half_a_gang_is_never_left_running(verb: Verb, replica: int) -> None:
+    """Whichever replica the Engine refuses, nothing is left and the error names it."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.fail_next(verb, EngineError("no space left on device"), on=f"trainer/{replica}")
+
+    with pytest.raises(LaunchError, match=rf"replica trainer/{replica} .*no space left") as caught:
+        lifecycle.launch(engine, planned())
+
+    assert (f"trainer/{replica}", ()) == (caught.value.replica, caught.value.left)
+    assert {} == engine.specs()
+
+
+@pytest.mark.parametrize("verb", ["create", "start"])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_leaves_nothing(verb: Verb, interrupt: type[BaseException]) -> None:
+    """An interrupt in the middle of a launch undoes it and goes on to the caller."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.fail_next(verb, interrupt(), on="trainer/1")
+
+    with pytest.raises(interrupt):
+        lifecycle.launch(engine, planned())
+
+    assert {} == engine.specs()
+
+
+def test_a_container_whose_creation_got_no_answer_is_removed() -> None:
+    """The Engine created the container but its answer was lost: the label finds it."""
+    engine = FakeEngine(images=["busybox"])
+    lost = EngineUnreachableError("timed out")
+    engine.fail_next("create", lost, on="trainer/0", after=True)
+
+    with pytest.raises(LaunchError):
+        lifecycle.launch(engine, planned())
+
+    assert {} == engine.specs()
+
+
+def test_an_undo_that_fails_says_what_is_left() -> None:
+    """When removing fails too, the error names the containers and the command."""
+    engine = FakeEngine(images=["busybox"])
+    engine.fail_next("start", EngineError("broken"), on="trainer/1")
+    engine.fail_next("remove", EngineError("busy"), times=99)
+
+    with pytest.raises(LaunchError, match="docker rm -f") as caught:
+        lifecycle.launch(engine, planned())
+
+    assert "app-1-trainer-1" in caught.value.left
+
+
+def test_a_second_launch_of_an_app_id_is_an_error_not_a_twin() -> None:
+    """The app that is there goes on untouched."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+
+    with pytest.raises(AppExistsError, match="app-1"):
+        lifecycle.launch(engine, planned(launch_id="two"))
+
+    assert ["RUNNING"] * 3 == states(engine)
+
+
+@pytest.mark.parametrize("second", ["one", "two"])
+def test_of_two_launches_at_once_one_wins_whole(second: str) -> None:
+    """The first name decides, and the loser removes nothing of the winner."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    gate = threading.Barrier(2)
+
+    def meet(verb: Verb, name: str) -> None:
+        if (verb, name) == ("create", "app-1-trainer-0"):
+            gate.wait(5)
+
+    engine.before = meet
+    errors: list[BaseException] = []
+
+    def run(launch_id: str) -> None:
+        try:
+            lifecycle.launch(engine, planned(launch_id=launch_id))
+        except AppExistsError as why:
+            errors.append(why)
+
+    threads = [threading.Thread(target=run, args=(name,)) for name in ("one", second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    assert [AppExistsError] == [type(why) for why in errors]
+    assert ["RUNNING"] * 3 == states(engine)
+
+
+def test_a_name_taken_by_a_stranger_is_a_launch_error() -> None:
+    """A container of that name which is not of this app is no reason to say the app exists."""
+    engine = FakeEngine(images=["busybox"])
+    engine.fail_next("create", EngineConflictError("name in use"), on="trainer/0")
+
+    with pytest.raises(LaunchError, match="name in use"):
+        lifecycle.launch(engine, planned())
+
+
+def test_a_launch_that_is_told_to_stop_leaves_nothing() -> None:
+    """should_stop is asked while the Engine is slow, and the launch is undone."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    never = threading.Event()
+
+    def be_slow(_: Verb, name: str) -> None:
+        if name.endswith("-2"):
+            never.wait(0.3)
+
+    engine.before = be_slow
+
+    with pytest.raises(LaunchInterruptedError, match="Nothing of it was left"):
+        lifecycle.launch(engine, planned(), should_stop=lambda: "create" in engine.calls)
+
+    assert {} == engine.specs()
+
+
+def test_cancelling_an_app_while_it_is_launched_ends_the_launch() -> None:
+    """A launch does not bring an app to life that somebody has cancelled meanwhile."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    cancelled = threading.Event()
+
+    def cancel(verb: Verb, _: str) -> None:
+        if verb == "start" and not cancelled.is_set():
+            cancelled.set()
+            lifecycle.cancel(engine, "app-1")
+
+    engine.before = cancel
+
+    with pytest.raises(LaunchInterruptedError):
+        lifecycle.launch(engine, planned())
+
+    assert {} == engine.specs()
+
+
+def test_an_image_that_cannot_be_pulled_creates_nothing() -> None:
+    """Images come first."""
+    engine = FakeEngine()
+
+    with pytest.raises(ImagePullError, match="busybox"):
+        lifecycle.launch(engine, planned())
+
+    assert "create" not in engine.calls
+
+
+def test_the_error_of_a_launch_shows_no_secret() -> None:
+    """What the Engine says is passed on without the values of private variables."""
+    engine = FakeEngine(images=["busybox"])
+    engine.fail_next("create", EngineError("bad env API_TOKEN=hunter22"), on="trainer/0")
+
+    with pytest.raises(LaunchError) as caught:
+        lifecycle.launch(engine, planned(app(env={"API_TOKEN": "hunter22"})))
+
+    assert "hunter22" not in str(caught.value)
+    assert "hunter22" not in repr(caught.value)
+    assert caught.value.__suppress_context__  # a traceback would tell what the Engine said
+    assert caught.value.__cause__ is None
+
+
+def test_the_error_of_a_launch_has_the_engine_s_as_its_cause() -> None:
+    """Where that holds no secret."""
+    engine = FakeEngine(images=["busybox"])
+    why = EngineError("no space left")
+    engine.fail_next("create", why, on="trainer/0")
+
+    with pytest.raises(LaunchError) as caught:
+        lifecycle.launch(engine, planned(app(env={"API_TOKEN": "hunter22"})))
+
+    assert why is caught.value.__cause__
+
+
+@pytest.mark.parametrize("replicas", [1, 64])
+def test_the_status_of_any_number_of_replicas_is_one_call(replicas: int) -> None:
+    """No call per replica as long as none failed."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned(app(replicas)))
+    engine.calls.clear()
+
+    found = lifecycle.observe(engine, "app-1")
+
+    assert ["rows"] == engine.calls
+    assert found is not None
+    assert replicas == len(replicas_of(found))
+
+
+def test_a_failed_replica_costs_one_more_call_and_tells_its_cause() -> None:
+    """Memory, time of death and exit code come from one inspect."""
+    programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=137, oom_killed=True)}
+    engine = FakeEngine(images=["busybox"], programs=programs)
+    lifecycle.launch(engine, planned())
+    engine.calls.clear()
+
+    found = lifecycle.observe(engine, "app-1")
+
+    assert ["rows", "inspect"] == engine.calls
+    assert found is not None
+    lost = replicas_of(found)[1]
+    assert (AppState.FAILED, 137, "SIGKILL", True) == (
+        lost.state,
+        lost.exit_code,
+        lost.signal,
+        lost.oom_killed,
+    )
+    assert lost.finished_at is not None
+
+
+def test_an_app_that_never_existed_is_none() -> None:
+    """It is no state."""
+    engine = FakeEngine()
+
+    assert lifecycle.observe(engine, "app-1") is None
+    assert not lifecycle.exists(engine, "app-1")
+
+
+def test_removed_replicas_are_lost_and_never_done() -> None:
+    """Two of three containers of a finished app are gone: it did not succeed."""
+    engine = FakeEngine(images=["busybox"])
+    lifecycle.launch(engine, planned())
+    gone = [row.id for row in engine.rows({labels.REPLICA_ID: None})][:2]
+    for container in gone:
+        engine.remove(container)
+
+    found = lifecycle.observe(engine, "app-1")
+
+    assert found is not None
+    assert AppState.FAILED is found.state
+    assert ["FAILED", "FAILED", "SUCCEEDED"] == sorted(states(engine))
+
+
+def test_every_app_is_listed_once_in_one_call() -> None:
+    """An app with one failed and one running replica is one row."""
+    engine = FakeEngine(
+        images=["busybox"], programs={"trainer": FOREVER, "trainer/0": Program(exit_code=1)}
+    )
+    lifecycle.launch(engine, planned())
+    engine.calls.clear()
+
+    listed = lifecycle.apps(engine)
+
+    assert ["rows"] == engine.calls
+    assert [("app-1", AppState.FAILED, "local_docker://t/app-1", "app")] == [
+        (row.app_id, row.state, row.app_handle, row.name) for row in listed
+    ]
+
+
+@pytest.mark.parametrize("exit_code", [0, 1, 143])
+def test_a_cancelled_app_is_cancelled_whatever_its_exit_codes(exit_code: int) -> None:
+    """A program that ends with 0 on SIGTERM did not succeed."""
+    program = Program(runs_for_s=None, term_exit_code=exit_code)
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned())
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
+def test_deaf_replicas_are_stopped_under_one_grace_period() -> None:
+    """Sixteen replicas that ignore SIGTERM are told at once, not one after the other."""
+    engine = FakeEngine(images=["busybox"], programs=DEAF)
+    lifecycle.launch(engine, planned(app(16), stop_grace_s=0.3))
+    told = threading.Barrier(16)
+
+    def meet(verb: Verb, _: str) -> None:
+        if verb == "stop":
+            told.wait(5)
+
+    engine.before = meet
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] * 16 == states(engine)
+
+
+def test_replicas_that_ended_keep_their_state_when_the_rest_is_cancelled() -> None:
+    """Only what is stopped is cancelled."""
+    engine = FakeEngine(images=["busybox"], programs={"trainer": FOREVER, "trainer/0": Program()})
+    lifecycle.launch(engine, planned())
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["SUCCEEDED", "CANCELLED", "CANCELLED"] == states(engine)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "-1", "1e300"])
+def test_a_grace_that_no_launch_of_ours_wrote(text: str) -> None:
+    """Anybody can write a label; the default counts then, and the app is stopped."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    plan = planned()
+    strange = [replace(s, labels={**s.labels, labels.STOP_GRACE: text}) for s in plan.containers]
+    lifecycle.launch(engine, replace(plan, containers=tuple(strange)))
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] == list(dict.fromkeys(states(engine)))
+
+
+def test_cancelling_twice_is_cancelling_once() -> None:
+    """The second cancel finds nothing alive and stops nothing."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+    lifecycle.cancel(engine, "app-1")
+    engine.calls.clear()
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["rows"] == engine.calls
+
+
+def test_an_app_that_ended_is_not_cancelled_afterwards() -> None:
+    """Its state stays what it was."""
+    engine = FakeEngine(images=["busybox"])
+    lifecycle.launch(engine, planned())
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["SUCCEEDED"] * 3 == states(engine)
+
+
+def test_a_cancel_that_dies_halfway_is_taken_up_again() -> None:
+    """The intent is on the containers before the first is stopped."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+    engine.fail_next("stop", EngineUnreachableError("gone"), times=3)
+    with pytest.raises(EngineUnreachableError):
+        lifecycle.cancel(engine, "app-1")
+    for name in engine.specs():
+        engine.end(name, 0)
+
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
+def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
+    """A restart policy does not outlive a cancel."""
+    program = Program(exit_code=1, runs_for_s=0.05, restart_delay_s=0.01)
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned(app(2, max_retries=1_000_000)))
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] * 2 == states(engine)
+
+
+class Stubborn(FakeEngine):
+    """A daemon that says yes to a stop and does nothing."""
+
+    def stop(self, container_id: str, grace_s: float) -> None:
+        """Do nothing."""
+
+
+def test_an_app_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancel does not claim what did not happen."""
+    monkeypatch.setattr(lifecycle, "_CANCEL_PAUSES_S", (0.0, 0.0))
+    engine = Stubborn(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+
+    with pytest.raises(EngineError, match="does not end"):
+        lifecycle.cancel(engine, "app-1")
+
+
+def test_a_cancel_that_succeeds_at_the_last_try_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One round that stops everything is enough."""
+    monkeypatch.setattr(lifecycle, "_CANCEL_PAUSES_S", (0.0,))
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
+@pytest.mark.parametrize("verb", [lifecycle.cancel, lifecycle.delete, waiting.wait])
+def test_an_unknown_app_is_an_error(verb: object) -> None:
+    """Silence would look like success."""
+    with pytest.raises(AppNotFoundError, match="no app 'nobody' on this daemon"):
+        verb(FakeEngine(), "nobody")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("program", [FOREVER, Program(), Program(exit_code=3)])
+def test_delete_leaves_nothing(program: Program) -> None:
+    """Running or not, all containers are removed."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned())
+
+    lifecycle.delete(engine, "app-1")
+
+    assert {} == engine.specs()
+
+
+def test_abandoning_touches_only_its_own_launch() -> None:
+    """What another launch made under the same id stays as it is."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned(launch_id="theirs"))
+
+    lifecycle.abandon(engine, "app-1", "mine", grace_s=0)
+
+    assert ["RUNNING"] * 3 == states(engine)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(True, 3), (False, 0)])
+def test_an_abandoned_app_is_stopped_and_kept_only_if_wanted(left: int, *, keep: bool) -> None:
+    """Containers that are kept do not run any more."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+
+    lifecycle.abandon(engine, "app-1", planned().launch_id, grace_s=0, keep=keep)
+
+    assert left == len(engine.specs())
+    assert {"exited"} >= {row.state for row in engine.rows({})}

@@ -1,0 +1,186 @@
+"""The log of one replica, on the fake engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_torchx.errors import (
+    AppNotFoundError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    InvalidAppError,
+)
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app, planned
+
+
+def launched(program: Program, **role: object) -> tuple[FakeEngine, str]:
+    """Return an engine with one replica of this program, and the replica's container."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned(app(1, **role)))
+    return engine, find_container(engine, "app-1", "trainer", 0)
+
+
+def test_a_finished_log_is_read_whole() -> None:
+    """Both streams, in order, each line with its newline."""
+    engine, container = launched(Program(lines=["one", ("stderr", "two"), "three"]))
+
+    assert ["one\n", "two\n", "three\n"] == list(lines(ReplicaLog(engine, container)))
+
+
+def test_streams_can_be_told_apart() -> None:
+    """TorchX's words for them."""
+    engine, container = launched(Program(lines=["out", ("stderr", "err")]))
+
+    assert ["out\n"] == list(lines(ReplicaLog(engine, container, streams=Stream.STDOUT)))
+    assert ["err\n"] == list(lines(ReplicaLog(engine, container, streams=Stream.STDERR)))
+
+
+def test_a_regex_matches_lines_and_not_pieces_of_them() -> None:
+    """A line over 16 KiB arrives in pieces, and is still one line."""
+    long = "x" * 20_000 + " needle"
+    engine, container = launched(Program(lines=["hay", long]))
+
+    assert [f"{long}\n"] == list(lines(ReplicaLog(engine, container), "^x.* needle$"))
+
+
+def test_a_broken_regex_is_told_at_once() -> None:
+    """Before the log is opened."""
+    engine = FakeEngine(images=["busybox"])
+
+    with pytest.raises(InvalidAppError, match=r"'\(' is no regular expression: missing \)"):
+        lines(ReplicaLog(engine, "x"), "(")
+
+
+def test_a_span_cuts_within_a_second() -> None:
+    """Since and until have more than whole seconds."""
+    engine, container = launched(Program(lines=["a", "b", "c"], line_every_s=0.1))
+    began = next(row.created_at for row in engine.rows({}))
+    time.sleep(0.35)
+    every = list(ReplicaLog(engine, container, follow=True))
+    second = every[1].time_ns
+
+    span = Span(since_ns=second, until_ns=second)
+
+    assert ["b"] == [line.text for line in ReplicaLog(engine, container, span=span)]
+    assert began.timestamp() < (second or 0) / 1e9
+
+
+def test_a_naive_time_is_local_and_exact() -> None:
+    """As in TorchX; a float of seconds would lose microseconds."""
+    moment = datetime(2026, 11, 24, 1, 2, 3, 456_789, tzinfo=UTC)
+    naive = moment.astimezone().replace(tzinfo=None)
+
+    assert Span.between(moment, None) == Span.between(naive, None)
+    assert 456_789_000 == (Span.between(moment, None).since_ns or 0) % 1_000_000_000
+
+
+def test_following_ends_with_the_replica() -> None:
+    """And loses nothing of what it wrote last."""
+    written = [f"line {i}" for i in range(20)]
+    engine, container = launched(Program(lines=written, line_every_s=0.02))
+
+    assert written == [line.text for line in ReplicaLog(engine, container, follow=True)]
+
+
+def test_following_survives_a_restart_of_the_container() -> None:
+    """The daemon restarts a failed replica: its log goes on, without loss or repeats."""
+    program = Program(lines=["a", "b"], line_every_s=0.05, exit_code=1, restart_delay_s=0.05)
+    engine, container = launched(program, max_retries=2)
+
+    assert ["a", "b"] * 3 == [line.text for line in ReplicaLog(engine, container, follow=True)]
+
+
+def test_following_survives_a_daemon_that_is_away() -> None:
+    """The stream breaks off, and is taken up where it was."""
+    written = [f"line {i}" for i in range(30)]
+    engine, container = launched(Program(lines=written, line_every_s=0.02))
+    seen: list[str] = []
+    for line in ReplicaLog(engine, container, follow=True):
+        seen.append(line.text)
+        if len(seen) == 5:
+            engine.down = True
+            threading.Timer(0.1, setattr, (engine, "down", False)).start()
+
+    assert written == seen
+
+
+def test_a_log_that_breaks_off_is_an_error_when_it_is_not_followed() -> None:
+    """Half a log is not taken for a whole one."""
+    engine, container = launched(Program(lines=["a"]))
+    engine.down = True
+
+    with pytest.raises(EngineUnreachableError):
+        list(ReplicaLog(engine, container))
+
+
+def test_following_ends_when_it_is_closed() -> None:
+    """From another thread, while the replica is silent."""
+    engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
+    log = ReplicaLog(engine, container, follow=True)
+    threading.Timer(0.1, log.close).start()
+
+    assert ["hello"] == [line.text for line in log]
+
+
+def test_following_until_a_day_that_never_comes() -> None:
+    """People write the last day of the calendar for no end; no timer waits that long."""
+    engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
+    span = Span.between(None, datetime(9999, 12, 30, tzinfo=UTC))
+    log = ReplicaLog(engine, container, span=span, follow=True)
+    threading.Timer(0.1, log.close).start()
+    broken: list[object] = []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", broken.append)
+        assert ["hello"] == [line.text for line in log]
+
+    assert [] == broken
+
+
+def test_following_ends_after_until() -> None:
+    """A time in the past ends it although the replica runs."""
+    engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
+    span = Span(until_ns=time.time_ns())
+    log = ReplicaLog(engine, container, span=span, follow=True)
+    threading.Timer(2, log.close).start()
+    began = time.monotonic()
+
+    list(log)
+
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_container_that_is_removed_ends_its_log_with_an_error() -> None:
+    """Nobody can say whether that was all."""
+    engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
+    log = ReplicaLog(engine, container, follow=True)
+    threading.Timer(0.1, engine.remove, (container,)).start()
+
+    with pytest.raises(EngineNotFoundError):
+        list(log)
+
+
+def test_the_tail_is_the_end() -> None:
+    """Only the last messages."""
+    engine, container = launched(Program(lines=["a", "b", "c"]))
+
+    assert ["b", "c"] == [line.text for line in ReplicaLog(engine, container, tail=2)]
+
+
+def test_a_replica_that_is_not_there_is_an_error_that_tells_what_is() -> None:
+    """Also for an app that is not there."""
+    engine, _ = launched(Program())
+
+    with pytest.raises(
+        AppNotFoundError, match=r"no replica trainer/7 .* its roles here are trainer"
+    ):
+        find_container(engine, "app-1", "trainer", 7)
+    with pytest.raises(AppNotFoundError, match="nothing of that app is here"):
+        find_container(engine, "app-2", "trainer", 0)

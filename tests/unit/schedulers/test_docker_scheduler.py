@@ -1,0 +1,279 @@
+"""TorchX's face, on the fake engine."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.errors import InvalidAppError
+from airflow_torchx.schedulers import docker_scheduler as module
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, create_scheduler
+from airflow_torchx.specs import AppDef, AppState, Resource, Role, Workspace
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GPUS = ("0", "1", "2")
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """Return a daemon with the image of the tests."""
+    return FakeEngine(images=["busybox"], programs=Program(lines=["hello"]))
+
+
+@pytest.fixture
+def scheduler(engine: FakeEngine) -> DockerScheduler:
+    """Return a scheduler on it."""
+    return create_scheduler("mine", engine=engine, unknown_setting="ignored")
+
+
+def test_an_app_goes_through_its_life(scheduler: DockerScheduler) -> None:
+    """TorchX's verbs, in the order in which its users call them."""
+    app_id = scheduler.submit(app(2), {"stop_grace_s": 1})
+
+    ended = scheduler.wait(app_id, timeout_s=10)
+
+    assert app_id.startswith("app-")
+    assert ended == scheduler.describe(app_id)
+    assert ended.state is AppState.SUCCEEDED
+    assert ["hello\n"] == list(scheduler.log_iter(app_id, "trainer", 1, should_tail=True))
+    assert [app_id] == [row.app_id for row in scheduler.list()]
+    assert scheduler.exists(app_id)
+    scheduler.cancel(app_id)
+    scheduler.delete(app_id)
+    assert not scheduler.exists(app_id)
+
+
+def test_handles_name_scheduler_session_and_app(
+    scheduler: DockerScheduler, engine: FakeEngine
+) -> None:
+    """The container knows its handle, as TorchX's runner tells it."""
+    app_id = scheduler.submit(app(1))
+
+    (spec,) = engine.specs().values()
+
+    handle = f"local_docker://mine/{app_id}"
+    assert handle == spec.env["TORCHX_JOB_ID"] == spec.labels[labels.HANDLE]
+
+
+def test_a_dry_run_asks_and_changes_nothing(scheduler: DockerScheduler, engine: FakeEngine) -> None:
+    """Neither the daemon nor the caller's app; printed, it is YAML."""
+    given = app(2)
+    before = copy.deepcopy(given)
+
+    info = scheduler.submit_dryrun(given, Opts(stop_grace_s=3))
+
+    assert [] == engine.calls
+    assert before == given
+    assert f"app_id: {info.request.app_id}" in str(info)
+    assert repr(info) == str(info)
+
+
+def test_what_a_dry_run_decided_can_be_scheduled(scheduler: DockerScheduler) -> None:
+    """The id is the dry run's."""
+    info = scheduler.submit_dryrun(app(1), {})
+
+    assert info.request.app_id == scheduler.schedule(info)
+
+
+def test_replicas_get_gpus_of_their_own(engine: FakeEngine) -> None:
+    """The daemon tells the ids; no GPU is given twice."""
+    engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
+    scheduler = DockerScheduler("mine", engine)
+
+    info = scheduler.submit_dryrun(app(3, resource=Resource(cpu=1, gpu=1, memMB=64)), {})
+
+    assert [("0",), ("1",), ("2",)] == [
+        spec.gpus.device_ids for spec in info.request.containers if spec.gpus
+    ]
+
+
+def test_gpus_are_counted_where_no_daemon_tells_their_ids(engine: FakeEngine) -> None:
+    """A dry run works without a daemon."""
+    engine.down = True
+    scheduler = DockerScheduler("mine", engine)
+
+    info = scheduler.submit_dryrun(app(1, resource=Resource(cpu=1, gpu=2, memMB=64)), {})
+
+    assert [(2, ())] == [
+        (spec.gpus.count, spec.gpus.device_ids) for spec in info.request.containers if spec.gpus
+    ]
+
+
+def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:
+    """Before anything is created."""
+    engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
+    greedy = app(2, resource=Resource(cpu=1, gpu=2, memMB=64))
+
+    with pytest.raises(InvalidAppError, match="want 4 GPUs, and fake://engine has 3"):
+        DockerScheduler("mine", engine).submit(greedy)
+
+    assert {} == engine.specs()
+
+
+def test_a_workspace_becomes_the_image_of_every_role_without_one(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    """A role that has a workspace of its own keeps it, and the plan named the images before."""
+    own, given = tmp_path / "own", tmp_path / "given"
+    for folder in (own, given):
+        folder.mkdir()
+        folder.joinpath("train.py").write_text(folder.name)
+    roles = [
+        Role("first", "busybox", entrypoint="run"),
+        Role("second", "busybox", entrypoint="run", workspace=Workspace({str(own): ""})),
+    ]
+    scheduler = DockerScheduler("mine", engine)
+
+    scheduler.submit(AppDef("app", roles), {}, str(given))
+
+    images = {spec.role: spec.image for spec in engine.specs().values()}
+    for role, folder in (("first", given), ("second", own)):
+        held = engine.images.prepare(images[role], role, {})
+        assert folder.name.encode() == engine.read_file(held, "/workspace/train.py", 99)
+
+
+def test_a_dry_run_foresees_the_image_and_builds_nothing(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    """It says what would be built; afterwards, that nothing has changed."""
+    tmp_path.joinpath("train.py").write_text("1")
+    scheduler = DockerScheduler("mine", engine)
+    wanted = app(1, workspace=Workspace({str(tmp_path): ""}))
+
+    before = scheduler.submit_dryrun(wanted)
+    assert () == engine.images.rows({labels.WORKSPACE: None})
+    scheduler.schedule(before)
+    after = scheduler.submit_dryrun(wanted)
+
+    assert "to be built over busybox (1 file, 1 bytes)" in str(before)
+    assert "nothing changed, nothing to build" in str(after)
+    (launched,) = engine.specs().values()
+    assert before.request.images == after.request.images == (launched.image,)
+    assert launched.image == launched.env["TORCHX_IMAGE"]
+
+
+def test_a_dry_run_without_the_base_says_that_the_image_is_not_known(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    """Nor without a daemon; neither is an error."""
+    tmp_path.joinpath("train.py").write_text("1")
+    scheduler = DockerScheduler("mine", engine)
+    role = Role("a", "pullable", entrypoint="run", workspace=Workspace({str(tmp_path): ""}))
+    wanted = AppDef("app", [role])
+
+    unpulled = str(scheduler.submit_dryrun(wanted))
+    engine.down = True
+    unreachable = str(scheduler.submit_dryrun(wanted))
+
+    assert "not known before pullable is pulled" in unpulled
+    assert "not known: no daemon answers" in unreachable
+
+
+def test_the_mistakes_of_app_and_daemon_come_in_one_error(scheduler: DockerScheduler) -> None:
+    """One round of mending is enough."""
+    wrong = app(0, resource=Resource(cpu=65, gpu=0, memMB=3))
+
+    with pytest.raises(InvalidAppError) as caught:
+        scheduler.submit(wrong)
+
+    assert [
+        "roles[0].num_replicas",
+        "roles[0].resource.memMB",
+        "roles[0].resource.cpu",
+    ] == [problem.where for problem in caught.value.problems]
+
+
+def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
+    """XCom and logs tell handles."""
+    app_id = scheduler.submit(app(1))
+    handle = f"local_docker://mine/{app_id}"
+
+    ended = scheduler.wait(handle, timeout_s=10)
+
+    assert app_id == ended.app_id
+    assert ended == scheduler.describe(handle)
+    assert ["hello\n"] == list(scheduler.log_iter(handle, "trainer"))
+    scheduler.cancel(handle)
+    scheduler.delete(handle)
+    assert not scheduler.exists(handle)
+
+
+def test_a_scheduler_is_a_context_manager(engine: FakeEngine) -> None:
+    """Leaving it closes the connection and stops no app."""
+    engine.programs = Program(runs_for_s=None)
+    with DockerScheduler("mine", engine) as scheduler:
+        app_id = scheduler.submit(app(1))
+
+    assert engine.closed
+    found = scheduler.describe(app_id)
+    assert found is not None
+    assert found.state is AppState.RUNNING
+
+
+def test_closing_a_scheduler_that_never_connected_does_nothing() -> None:
+    """No daemon is asked for."""
+    DockerScheduler("mine").close()
+
+
+def test_the_network_is_ensured_on_a_given_engine(engine: FakeEngine) -> None:
+    """TorchX's function takes a client."""
+    module.ensure_network(engine)
+
+    assert 1 == len(engine.networks(module.NETWORK))
+
+
+def test_log_iter_has_torchx_arguments_in_torchx_order() -> None:
+    """Positional calls written for TorchX work."""
+    names = list(inspect.signature(DockerScheduler.log_iter).parameters)
+
+    wanted = [
+        "self",
+        "app_id",
+        "role_name",
+        "k",
+        "regex",
+        "since",
+        "until",
+        "should_tail",
+        "streams",
+    ]
+    assert wanted == names
+
+
+def test_a_log_can_be_cut_in_time(scheduler: DockerScheduler) -> None:
+    """Nothing was written in the last century."""
+    app_id = scheduler.submit(app(1))
+
+    assert [] == list(scheduler.log_iter(app_id, "trainer", until=datetime(1999, 1, 1)))  # noqa: DTZ001 - naive is local, as in TorchX
+
+
+def test_defaults_of_the_daemon(engine: FakeEngine, tmp_path: Path) -> None:
+    """They count where an app's options say nothing, in every verb that takes options."""
+    (tmp_path / "train.sh").write_text("true")
+    defaults = {"network": "lan", "env": {"A": "1", "B": "1"}, "image_repo": "h:1/team"}
+    scheduler = DockerScheduler("mine", engine, defaults=defaults)
+    own = {"env": {"B": "2"}}
+
+    dry = scheduler.submit_dryrun(app(1), own)
+    scheduler.submit(app(1), own)
+    with_code = replace(app(1).roles[0], workspace=Workspace({str(tmp_path): ""}))
+    (built,) = scheduler.build_workspaces([with_code], {"keep_images": 1})
+    push = scheduler.dryrun_push_images(AppDef("app", [built]), own)
+    (pushed,) = scheduler.build(AppDef("app", [with_code]), own).roles
+
+    (submitted,) = [spec for spec in engine.specs().values() if spec.role == "trainer"]
+    for spec in (dry.request.containers[0], submitted):
+        assert ("1", "2", "lan") == (spec.env["A"], spec.env["B"], spec.network)
+    assert ["h:1/team"] == [repo for repo, _ in push.values()]
+    assert pushed.image.startswith("h:1/team:")

@@ -1,0 +1,158 @@
+"""All replicas' logs in one task log, on the fake engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.errors import AppNotFoundError, EngineError
+from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.specs import AppState
+from airflow_torchx.task.log import TaskLog
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app, planned
+
+FOREVER = Program(runs_for_s=None)
+
+
+def never() -> bool:
+    """Return False."""
+    return False
+
+
+def launched(program: Program, replicas: int = 2) -> FakeEngine:
+    """Return an engine on which an app of this program was launched."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned(app(replicas)))
+    return engine
+
+
+def written(events: list[dict[str, object]], replica: int) -> list[str]:
+    """Return the lines of one replica, without their prefix."""
+    return [
+        line.split(" ", 1)[1]
+        for event in events
+        if event.get("replica") == replica
+        for line in str(event["event"]).splitlines()
+    ]
+
+
+def join_readers() -> None:
+    """Return when every reader of a log has ended."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("app-1-"):
+            thread.join(30)
+
+
+def test_every_line_is_written_once_and_bursts_are_one_event() -> None:
+    """Up to 200 lines of a replica, though the lines of the other came between them."""
+    lines = [f"line {i}" for i in range(3_000)]
+    engine = launched(Program(lines=lines))
+
+    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
+        join_readers()
+        log.finish(30, never)
+
+    assert lines == written(events, 0)  # type: ignore[arg-type]
+    assert lines == written(events, 1)  # type: ignore[arg-type]
+    assert {"trainer"} == {event["role"] for event in events}
+    assert len(events) <= 2 * 6_000 / 200
+
+
+def test_what_is_queued_when_the_readers_have_ended_is_written() -> None:
+    """The readers are done long before the first write."""
+    engine = launched(Program(lines=["hello"]))
+
+    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
+        join_readers()
+        log.finish(30, never)
+
+    assert ["hello"] == written(events, 0) == written(events, 1)  # type: ignore[arg-type]
+
+
+def test_a_container_cannot_fold_the_task_log() -> None:
+    """Markers of Airflow's log groups are taken out."""
+    engine = launched(Program(lines=["::group::mine", "in it", "::endgroup::"]), 1)
+
+    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
+        log.finish(30, never)
+
+    assert ["mine", "in it", ""] == written(events, 0)  # type: ignore[arg-type]
+
+
+def test_a_log_that_cannot_be_read_is_told_and_no_failure() -> None:
+    """Some log drivers cannot be read."""
+    engine = launched(Program(), 1)
+    engine.fail_next("logs", EngineError("driver 'none' does not support reading"))
+
+    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
+        log.finish(30, never)
+
+    assert "(its log cannot be read: driver 'none'" in str(events[0]["event"])
+
+
+def test_a_log_that_does_not_end_is_given_up() -> None:
+    """With the command that shows the rest."""
+    engine = launched(FOREVER, 1)
+
+    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
+        log.finish(0.2, never)
+
+    assert "docker logs app-1-trainer-0" in str(events[-1]["event"])
+
+
+def test_finishing_can_be_stopped() -> None:
+    """A task that is killed does not wait for the rest of its logs."""
+    engine = launched(FOREVER, 1)
+
+    with TaskLog(engine, attach.look(engine, "app-1")) as log, pytest.raises(Stopped):
+        log.finish(30, lambda: True)
+
+
+def test_leaving_ends_every_reader() -> None:
+    """Threads do not outlive the task."""
+    engine = launched(FOREVER, 4)
+    before = threading.active_count()
+
+    with TaskLog(engine, attach.look(engine, "app-1")):
+        pass
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert before >= threading.active_count()
+
+
+def test_a_watch_ends_with_the_app() -> None:
+    """Its logs are written, and its times are known."""
+    engine = launched(Program(lines=["hello"], runs_for_s=0.3))
+
+    with capture_logs() as events:
+        ended = attach.watch(engine, "app-1", {}, never, TaskLog)
+
+    assert ended.state is AppState.SUCCEEDED
+    assert all(r.duration_s is not None for role in ended.roles_statuses for r in role.replicas)
+    assert ["hello"] == written(events, 1)  # type: ignore[arg-type]
+
+
+def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
+    """Stopping it is the caller's decision."""
+    engine = launched(FOREVER)
+
+    with pytest.raises(Stopped):
+        attach.watch(engine, "app-1", {}, lambda: True, TaskLog)
+
+    assert "stop" not in engine.calls
+
+
+def test_an_app_that_is_removed_while_it_is_watched_is_an_error() -> None:
+    """Nobody knows how it ended."""
+    engine = launched(FOREVER)
+    threading.Timer(0.3, lifecycle.delete, (engine, "app-1")).start()
+
+    with pytest.raises(AppNotFoundError):
+        attach.watch(engine, "app-1", {}, never, TaskLog)

@@ -1,0 +1,258 @@
+"""What an attempt of a task does about what earlier attempts left, on the fake engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import TaskAttempt
+from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.task.reconcile import (
+    COLLECTED,
+    LAUNCHING,
+    SPENT,
+    Decision,
+    Record,
+    TaskApp,
+    spec_digest,
+)
+from airflow_torchx.errors import EngineError, LaunchError
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.task import reattach
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app
+
+FIRST = TaskAttempt(dag_id="dag", run_id="run", task_id="task", map_index=-1, epoch=2, try_number=1)
+RETRY = replace(FIRST, try_number=2)
+CLEARED = replace(FIRST, epoch=5, try_number=4)
+SPEC = "spec-1"
+
+
+def planned(attempt: TaskAttempt = FIRST, spec: str = SPEC, **options: object) -> JobPlan:
+    """Return what an attempt launches: two replicas."""
+    launch = Launch(
+        app_id=attempt.app_id,
+        handle=f"local_docker://torchx/{attempt.app_id}",
+        launch_id=f"launch-{attempt.try_number}",
+        environ={},
+        labels={**attempt.labels, labels.SPEC: spec},
+    )
+    return plan(app(2), Opts.parse(options), launch)
+
+
+def engine_with(program: Program) -> FakeEngine:
+    """Return an engine on which the first attempt has launched its app."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned(stop_grace_s=3))
+    return engine
+
+
+def reconciled(
+    engine: FakeEngine,
+    attempt: TaskAttempt = RETRY,
+    spec: str = SPEC,
+    record: Record | None = None,
+    *,
+    durable: bool = True,
+) -> Decision:
+    """Return what an attempt decides."""
+    return reattach.reconcile(engine, attempt, spec, record, durable=durable)
+
+
+def record(phase: str, result: object = None) -> Record:
+    """Return what the first attempt wrote down."""
+    return Record(
+        app_id=FIRST.app_id,
+        handle="local_docker://torchx/x",
+        epoch=FIRST.epoch,
+        spec=SPEC,
+        phase=phase,
+        result=result,
+    )
+
+
+FOREVER = Program(runs_for_s=None)
+DONE = Program()
+BROKEN = Program(exit_code=1)
+
+
+def test_nothing_there_means_a_launch() -> None:
+    """Also if the intent was written down: the process died before the first container."""
+    engine = FakeEngine(images=["busybox"])
+
+    assert Decision() == reconciled(engine)
+    assert Decision() == reconciled(engine, record=record(LAUNCHING))
+
+
+def test_an_app_that_runs_is_adopted() -> None:
+    """With its launch's own word, handle and grace period."""
+    decision = reconciled(engine_with(FOREVER))
+
+    assert decision.take is not None
+    assert () == decision.stale == decision.partial
+    assert (
+        TaskApp(
+            app_id=FIRST.app_id,
+            handle=f"local_docker://torchx/{FIRST.app_id}",
+            launch_id="launch-1",
+            spec=SPEC,
+            grace_s=3,
+        )
+        == decision.take.task_app
+    )
+
+
+def test_an_app_that_has_succeeded_is_collected() -> None:
+    """Its try died before it could tell."""
+    decision = reconciled(engine_with(DONE), record=record(LAUNCHING))
+
+    assert decision.take is not None
+    assert FIRST.app_id == decision.take.app.app_id
+
+
+def test_an_app_whose_result_was_refused_is_launched_again() -> None:
+    """Or every retry would fail the same way."""
+    decision = reconciled(engine_with(DONE), record=record(SPENT))
+
+    assert Decision(stale=(FIRST.app_id,)) == decision
+
+
+def test_a_result_that_was_written_down_is_enough() -> None:
+    """Whether the containers are there or not."""
+    known = record(COLLECTED, {"loss": 0.1})
+
+    assert Decision(recorded=known) == reconciled(FakeEngine(), record=known)
+    assert Decision(recorded=known, stale=(FIRST.app_id,)) == reconciled(
+        engine_with(DONE), record=known
+    )
+
+
+@pytest.mark.parametrize("program", [FOREVER, DONE])
+@pytest.mark.parametrize(
+    ("attempt", "spec"), [(CLEARED, SPEC), (RETRY, "another spec")], ids=["cleared", "changed"]
+)
+def test_a_cleared_or_changed_task_starts_afresh(
+    program: Program, attempt: TaskAttempt, spec: str
+) -> None:
+    """What ran before is in the way, and what was written down does not count."""
+    decision = reconciled(engine_with(program), attempt, spec, record(COLLECTED, 1))
+
+    assert Decision(stale=(FIRST.app_id,)) == decision
+
+
+@pytest.mark.parametrize("program", [FOREVER, DONE, BROKEN])
+def test_without_durable_nothing_is_taken_over(program: Program) -> None:
+    """But nothing runs beside the new app either."""
+    decision = reconciled(engine_with(program), durable=False)
+
+    assert Decision(stale=(FIRST.app_id,)) == decision
+
+
+def test_an_app_that_has_failed_is_launched_again() -> None:
+    """That is what a retry is for; also while its other replicas still run."""
+    assert Decision(stale=(FIRST.app_id,)) == reconciled(engine_with(BROKEN))
+    half = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": FOREVER})
+    lifecycle.launch(half, planned())
+
+    assert Decision(stale=(FIRST.app_id,)) == reconciled(half)
+
+
+@pytest.mark.parametrize(("created", "started"), [(1, 0), (2, 0), (2, 1)])
+def test_a_launch_that_broke_off_is_no_app(created: int, started: int) -> None:
+    """Its process was killed between two requests."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.create_network("torchx")
+    ids = [engine.create(spec) for spec in planned().containers[:created]]
+    for container in ids[:started]:
+        engine.start(container)
+
+    assert Decision(partial=(FIRST.app_id,)) == reconciled(engine)
+
+
+def test_other_tasks_are_not_looked_at() -> None:
+    """Another map index, another run: not this task's."""
+    engine = engine_with(FOREVER)
+
+    assert [] == reattach.apps_of(engine, replace(RETRY, map_index=0))
+    assert [] == reattach.apps_of(engine, replace(RETRY, run_id="other"))
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_stale_apps_are_stopped_and_broken_launches_removed(keep: bool) -> None:
+    """What is kept is for a look at an app that ran."""
+    engine = engine_with(FOREVER)
+    left = replace(CLEARED, try_number=9)
+    engine.create(planned(left).containers[0])
+
+    reattach.put_away(engine, reconciled(engine, CLEARED), keep=keep)
+
+    states = [row.state for row in engine.rows({labels.DAG_ID: "dag"})]
+    assert (["exited", "exited"] if keep else []) == states
+
+
+def test_an_app_that_somebody_removed_meanwhile_is_put_away() -> None:
+    """The aim is reached."""
+    engine = engine_with(FOREVER)
+    decision = reconciled(engine, CLEARED)
+    lifecycle.delete(engine, FIRST.app_id)
+
+    reattach.put_away(engine, decision, keep=False)
+
+    assert () == engine.rows({labels.DAG_ID: "dag"})
+
+
+def test_all_apps_of_an_epoch_are_stopped() -> None:
+    """Those of before a clear are not this trigger's."""
+    engine = engine_with(FOREVER)
+    lifecycle.launch(engine, planned(CLEARED))
+
+    reattach.stop_all(engine, replace(CLEARED, try_number=5), keep=False)
+
+    assert {FIRST.app_id} == {
+        row.labels[labels.APP_ID] for row in engine.rows({labels.DAG_ID: "dag"})
+    }
+
+
+def test_an_adopted_app_can_be_abandoned() -> None:
+    """By the word of its own launch."""
+    engine = engine_with(FOREVER)
+    take = reconciled(engine).take
+    assert take is not None
+
+    lifecycle.abandon(engine, FIRST.app_id, take.task_app.launch_id, grace_s=0)
+
+    assert () == engine.rows({labels.DAG_ID: "dag"})
+
+
+def test_a_failed_launch_leaves_nothing_to_take_over() -> None:
+    """It was undone."""
+    engine = FakeEngine(images=["busybox"])
+    engine.fail_next("start", EngineError("no such device"))
+    with pytest.raises(LaunchError):
+        lifecycle.launch(engine, planned())
+
+    assert Decision() == reconciled(engine)
+
+
+def test_the_digest_tells_specs_apart_and_secrets_do_not_count() -> None:
+    """A token may be a new one in each try; its name may not."""
+    opts = Opts()
+    digest = spec_digest(app(2), opts, {"TOKEN": "a"})
+
+    assert digest == spec_digest(app(2), opts, {"TOKEN": "b"})
+    assert digest != spec_digest(app(3), opts, {"TOKEN": "a"})
+    assert digest != spec_digest(app(2), Opts(network="other"), {"TOKEN": "a"})
+    assert digest != spec_digest(app(2), opts, {})
+
+
+def test_a_record_survives_the_store() -> None:
+    """And what somebody else wrote there is no record."""
+    known = record(COLLECTED, {"loss": 0.1})
+
+    assert known == Record.parse(known.to_json())
+    assert None is Record.parse("spark-1")
+    assert None is Record.parse({"pod": "x"})
+    assert None is Record.parse(None)
