@@ -1,10 +1,18 @@
-"""What a campaign of kills does, where, and what is left to see."""
+"""The cases of the campaign of kills: what is done, where, and what is left to see.
+
+Every valid case is in `CASES`. The campaign plays all of them; `make test` plays `SELECTION`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Final
+from itertools import chain, combinations
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Mode(Enum):
@@ -44,10 +52,27 @@ class Blow(Enum):
     CLEAR = "clear"
 
 
+#: The points by phase. A kill meets the same code anywhere in a phase, at another request.
+PHASES: Final = {
+    "launching": (
+        Point.NOTHING,
+        Point.FIRST_CREATED,
+        Point.HALF_CREATED,
+        Point.ALL_CREATED,
+        Point.HALF_STARTED,
+    ),
+    "running": (Point.ALL_STARTED, Point.WATCHED, Point.ENDED),
+    "collecting": (Point.COLLECTING, Point.COLLECTED, Point.REMOVED),
+    "over": (Point.SUCCEEDED,),
+}
+LAUNCHING: Final = PHASES["launching"]
+LAUNCHED: Final = PHASES["running"] + PHASES["collecting"]
 #: These end a process that all runs share.
 SHARED: Final = (Blow.TRIGGERER, Blow.SCHEDULER)
 #: These say how the task ends.
 MARKS: Final = (Blow.FAIL, Blow.SUCCEED)
+#: Where a user acts.
+_ACTED: Final = (Point.ALL_CREATED, Point.ALL_STARTED, Point.WATCHED, Point.SUCCEEDED)
 
 
 @dataclass(frozen=True)
@@ -61,6 +86,77 @@ class Case:
     def __str__(self) -> str:
         return "-".join(part.name.lower() for part in (self.mode, self.point, self.blow))
 
+    @property
+    def is_valid(self) -> bool:
+        """Tell whether something exists at this point that the blow can hit."""
+        deferrable = self.mode is Mode.DEFERRABLE
+        match self.blow:
+            case Blow.TASK | Blow.SUPERVISOR:
+                # A deferred task has no process.
+                watched_by_trigger = deferrable and self.point is Point.WATCHED
+                return self.point is not Point.SUCCEEDED and not watched_by_trigger
+            case Blow.TRIGGERER:
+                return deferrable and self.point is not Point.SUCCEEDED
+            case Blow.SCHEDULER:
+                return self.point is not Point.SUCCEEDED
+            case Blow.PAUSE:
+                return deferrable and self.point is Point.WATCHED
+            case Blow.SUCCEED:
+                return self.point in _ACTED and self.point is not Point.SUCCEEDED
+            case Blow.FAIL | Blow.CLEAR:
+                return self.point in _ACTED
+
+
+def pairs(case: Case) -> frozenset[tuple[str, str]]:
+    """Return the pairs of values that a case covers.
+
+    The axes are the mode, the phase of the point, and the blow; the point itself is paired with
+    nothing but its phase. Pairs of the blow and the point would need 56 cases, more than half of
+    all: a kill meets the same code anywhere in a phase.
+    """
+    phase = next(name for name, points in PHASES.items() if case.point in points)
+    return frozenset(
+        {
+            (case.mode.name, phase),
+            (case.mode.name, case.blow.name),
+            (phase, case.blow.name),
+            (phase, case.point.name),
+        }
+    )
+
+
+def covering(cases: Sequence[Case]) -> Iterator[Case]:
+    """Yield some of the cases, the same ones each time, that cover all pairs of all of them.
+
+    Each is the first of those that cover most of what is not covered yet, where a pair counts for
+    more if fewer cases cover it.
+    """
+    frequency = Counter(pair for case in cases for pair in pairs(case))
+    missing = pairs_of(cases)
+    while missing:
+        best = max(
+            cases, key=lambda case: sum(1 / frequency[pair] for pair in missing & pairs(case))
+        )
+        missing -= pairs(best)
+        yield best
+
+
+def pairs_of(cases: Iterable[Case]) -> set[tuple[str, str]]:
+    """Return the pairs that cases cover together."""
+    return {pair for case in cases for pair in pairs(case)}
+
+
+#: Every valid case, in a fixed order.
+CASES: Final = tuple(
+    case
+    for blow in Blow
+    for mode in Mode
+    for point in Point
+    if (case := Case(mode, point, blow)).is_valid
+)
+#: What `make test` plays.
+SELECTION: Final = tuple(covering(CASES))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -71,8 +167,25 @@ class Outcome:
         starts: for each app that started, in that order, how many of its replicas did.
         wrong: what must never be: replicas started twice, two apps alive at once, anything left on
             the daemon or running, a result of another app, lines missing or twice.
+        raced: the numbers of the tries that Airflow failed by a race of its own.
+        record: the logs of the run, for the message of a failed test.
     """
 
     tries: tuple[str, ...]
     starts: tuple[int, ...]
     wrong: tuple[str, ...] = ()
+    raced: tuple[int, ...] = field(default=(), compare=False)
+    record: str = field(default="", compare=False, repr=False)
+
+    def without_race(self, tries: tuple[str, ...]) -> Outcome:
+        """Return this outcome with these tries, if it has them besides some that raced.
+
+        The next try of a try that raced must adopt its app, so the race changes no other part of an
+        outcome.
+        """
+        some = (combinations(self.raced, count) for count in range(len(self.raced) + 1))
+        numbered = list(enumerate(self.tries, 1))
+        for left_out in chain.from_iterable(some):
+            if tries == tuple(state for number, state in numbered if number not in left_out):
+                return replace(self, tries=tries)
+        return self

@@ -1,4 +1,8 @@
-"""One run of the gang in dags/chaos.py, at whatever point something is ended."""
+"""One run of the gang in dags/chaos.py, which a case kills at some point.
+
+Airflow 3.3.2 has a race of its own, see `Task.raced`, by which it fails a try. The outcome of a run
+names such tries.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import httpx
+
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine import DockerEngine
@@ -14,16 +20,17 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.cases import MARKS, Blow, Case, Mode, Outcome, Point
 from tests.airflow.gate import Gate, Hold, Kind, Side, daemon_socket
 from tests.airflow.processes import is_alive, kill, parent_of, until
-from tests.airflow.stack import lines_of
+from tests.airflow.stack import Task, lines_of
 from tests.airflow.witness import Witness, twins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from types import TracebackType
 
     from tests.airflow.processes import Component
-    from tests.airflow.stack import Stack, Task
-from tests.airflow.witness import Life
+    from tests.airflow.stack import Stack
+    from tests.airflow.witness import Life
 
 REPLICAS: Final = 3
 #: Of each replica.
@@ -103,6 +110,21 @@ class Run:
         self._folder = stage.folder / name
         self._gate = stage.gates.pop()
         self._orphans: list[int] = []
+        self.task = Task(stage.stack, mode.value, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        # What has failed may be what shows the logs.
+        with suppress(AssertionError, httpx.HTTPError):
+            if exc:
+                exc.add_note(self.task.record())
 
     def reach(self, case: Case) -> Hold | None:
         """Trigger the run, bring it to a point, and return what holds it there, if anything."""
@@ -112,7 +134,7 @@ class Run:
         hold = self._early(point)
         looked = self._gate.hold(Hold(Kind.LIST, of=self._stage.is_triggerer))
         conf = {"folder": str(self._folder), "gate": self._gate.path.name}
-        self.task: Task = self._stage.stack.trigger(self._mode.value, self.name, conf)
+        self._stage.stack.trigger(self._mode.value, self.name, conf)
         if hold is None:
             self._await_watched(looked)
             hold = self._late(case)
@@ -192,7 +214,9 @@ class Run:
         if has_returned:
             wrong += self._wrong_result(list(apps))
         states = tuple(str(one["state"]) for one in tries)
-        return Outcome(states, tuple(apps.values()), tuple(wrong))
+        return Outcome(
+            states, tuple(apps.values()), tuple(wrong), self.task.raced(), self.task.record()
+        )
 
     def _early(self, point: Point) -> Hold | None:
         """Return what holds a request that comes before the app is watched."""

@@ -55,6 +55,40 @@ def _set_up_home() -> None:
 _set_up_home()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what has all cases of the campaign of kills played."""
+    what = "play every case of tests/airflow/test_chaos.py, in the order that this seed draws"
+    parser.addoption("--campaign", metavar="SEED", help=what)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the kills that are not in the selection, unless all are to be played."""
+    from tests.airflow.cases import SELECTION, Case
+
+    def is_left_out(item: pytest.Item) -> bool:
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        return isinstance(case, Case) and case not in SELECTION
+
+    if not config.getoption("campaign", None):
+        left_out = [item for item in items if is_left_out(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what came of each case of a campaign, and its seed."""
+    seed = terminalreporter.config.getoption("campaign", None)
+    if not seed:
+        return
+    terminalreporter.section(f"campaign of kills, seed {seed}")
+    for state in ("passed", "failed", "error"):
+        for report in terminalreporter.getreports(state):
+            name = report.nodeid.partition("[")[2].removesuffix("]")
+            outcome = dict(report.user_properties).get("outcome", "no outcome")
+            if report.when == "call" or report.failed:
+                terminalreporter.write_line(f"{state:6} {name:40} {outcome}")
+
+
 @pytest.fixture(scope="session")
 def airflow_home() -> Path:
     """Return the home of an Airflow whose database is ready."""

@@ -42,6 +42,14 @@ _NOW: Final = text(
     "SELECT state, try_number, pid FROM task_instance WHERE dag_id = :dag_id"
     " AND run_id = :run_id AND task_id = :task_id AND map_index = :map_index"
 )
+#: Airflow's race. A task defers, its trigger fires, and the second process of the try runs already
+#: when the scheduler gets to the executor's event of the end of the first process. The scheduler
+#: fails the try then, and writes this line into its log and into the table of events.
+_RACED: Final = text(
+    "SELECT DISTINCT try_number FROM log WHERE dag_id = :dag_id AND run_id = :run_id"
+    " AND task_id = :task_id AND map_index = :map_index AND event = 'state mismatch' AND extra LIKE"
+    " '%finished with state success, but the task instance''s state%' ORDER BY try_number"
+)
 _RUN_STATES: Final = text("SELECT run_id, state FROM dag_run WHERE dag_id = :dag_id")
 
 
@@ -73,14 +81,23 @@ class Task:
 
     def now(self) -> Now:
         """Return where the task stands."""
-        row = self.stack.select(
-            _NOW,
-            dag_id=self.dag_id,
-            run_id=self.run_id,
-            task_id=self.task_id,
-            map_index=self.map_index,
-        )
-        return Now(*row[0])
+        (row,) = self._select(_NOW)
+        return Now(*row)
+
+    def raced(self) -> tuple[int, ...]:
+        """Return the tries that Airflow failed by a race of its own."""
+        return tuple(try_number for (try_number,) in self._select(_RACED))
+
+    def record(self) -> str:
+        """Return what the task, its triggers, the scheduler and the triggerers logged of it."""
+        lines = [
+            f"try {one['try_number']}: {one['state']}\n{_told(self.log(one['try_number']))}"
+            for one in self.tries()
+        ]
+        for component in (self.stack.scheduler, *self.stack.triggerers):
+            own = (line for line in component.text().splitlines() if self.run_id in line)
+            lines += [f"{component.name}:", *own]
+        return "\n".join(lines)
 
     def state(self) -> str | None:
         """Return the task's state, None while it has none."""
@@ -144,6 +161,15 @@ class Task:
         paths = [self._path, f"{self._path}/xcomEntries", f"dags/{self.dag_id}/details"]
         return "\n".join([*(str(self.stack.get(path)) for path in paths), str(self.log())])
 
+    def _select(self, query: TextClause) -> list[tuple[Any, ...]]:
+        return self.stack.select(
+            query,
+            dag_id=self.dag_id,
+            run_id=self.run_id,
+            task_id=self.task_id,
+            map_index=self.map_index,
+        )
+
     @property
     def _path(self) -> str:
         return f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}"
@@ -162,6 +188,16 @@ def lines_of(log: Sequence[Mapping[str, Any]], role: str, replica: int) -> list[
     )
     lines = [line for event in events for line in event.split("\n")]
     return [line.removeprefix(f"{role}/{replica} ") for line in lines]
+
+
+def _told(log: Sequence[Mapping[str, Any]]) -> str:
+    """Return a log as text, without the lines of replicas."""
+    lines = []
+    for event in log:
+        if event.get("replica") is None:
+            error = f" {event['error_detail']}" if event.get("error_detail") else ""
+            lines.append(f"{event.get('timestamp')} {event['event']}{error}")
+    return "\n".join(lines)
 
 
 class Stack:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.airflow.campaign import play_all
-from tests.airflow.cases import MARKS, Blow, Case, Mode, Outcome, Point
+from tests.airflow.campaign import Played, play_all
+from tests.airflow.cases import CASES, LAUNCHED, LAUNCHING, MARKS, Blow, Case, Outcome, Point
 from tests.airflow.chaos_run import REPLICAS, Stage
 from tests.airflow.postgres import postgres
 from tests.airflow.stack import Stack
@@ -19,38 +20,12 @@ from tests.conftest import require_docker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Seen = Callable[[Case], Outcome]
-
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800), pytest.mark.xdist_group("kills")]
 
-LAUNCHING: Final = (
-    Point.NOTHING,
-    Point.FIRST_CREATED,
-    Point.HALF_CREATED,
-    Point.ALL_CREATED,
-    Point.HALF_STARTED,
-)
-LAUNCHED: Final = (
-    Point.ALL_STARTED,
-    Point.WATCHED,
-    Point.ENDED,
-    Point.COLLECTING,
-    Point.COLLECTED,
-    Point.REMOVED,
-)
-ACTED: Final = (Point.ALL_CREATED, Point.ALL_STARTED, Point.WATCHED, Point.SUCCEEDED)
-#: Where a task has a process in this mode.
-HELD: Final = [
-    (mode, point)
-    for mode in Mode
-    for point in (*LAUNCHING, *LAUNCHED)
-    if (mode, point) != (Mode.DEFERRABLE, Point.WATCHED)
-]
 
-
-def at(blows: Sequence[Blow], places: Sequence[tuple[Mode, Point]]) -> pytest.MarkDecorator:
-    """Return what has a test see these blows at these places."""
-    cases = [Case(mode, point, blow) for blow in blows for mode, point in places]
+def of(*blows: Blow, at: Sequence[Point] = tuple(Point)) -> pytest.MarkDecorator:
+    """Return what has a test see the valid cases of these blows at these points."""
+    cases = [case for case in CASES if case.blow in blows and case.point in at]
     return pytest.mark.parametrize("case", cases, ids=str)
 
 
@@ -71,13 +46,15 @@ SETTINGS: Final = {
 
 
 @pytest.fixture(scope="module")
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """Play the cases of all tests that are to run, and return what tells how one came out."""
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """Play the cases of all tests that are to run, in the order of the tests or of a seed."""
     cases: list[Case] = [
         item.callspec.params["case"]  # type: ignore[misc]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module
     ]
+    if seed := request.config.getoption("campaign", None):
+        random.Random(seed).shuffle(cases)  # noqa: S311 - an order, no secret
     require_docker().close()
     home = tmp_path_factory.mktemp("chaos")
     # The path of a socket must be short.
@@ -97,79 +74,83 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         stack = Stack(home, database, settings=SETTINGS | connections)
         stack.run("db", "migrate")
         with stack, Stage(stack, sockets, home) as stage:
-            played = play_all(stage, cases)
-    return lambda case: played[case].result()
+            return play_all(stage, cases)
 
 
-@at([Blow.TASK], [(mode, point) for mode, point in HELD if point in LAUNCHING])
-def test_task_killed_while_it_launches(case: Case, seen: Seen) -> None:
-    """What was launched by half is removed, and the retry launches all of it."""
+@pytest.fixture
+def seen(case: Case, played: Played, record_property: Callable[[str, object], None]) -> Outcome:
+    """Return how the case of a test came out."""
+    outcome: Outcome = played[case].result()
+    record_property("outcome", outcome)
+    return outcome
+
+
+def check(seen: Outcome, tries: tuple[str, ...], starts: tuple[int, ...]) -> None:
+    """Assert that a case came out with these tries and starts, and nothing is wrong."""
+    assert Outcome(tries, starts) == seen.without_race(tries), seen.record
+
+
+@of(Blow.TASK, at=LAUNCHING)
+def test_task_killed_while_it_launches(case: Case, seen: Outcome) -> None:
+    """The retry removes a launch that was killed half-way, and launches the whole app."""
     half = (1,) if case.point is Point.HALF_STARTED else ()
 
-    assert Outcome(("failed", "success"), (*half, REPLICAS)) == seen(case)
+    check(seen, ("failed", "success"), (*half, REPLICAS))
 
 
-@at([Blow.TASK], [(mode, point) for mode, point in HELD if point in LAUNCHED])
-def test_task_killed_after_its_launch(case: Case, seen: Seen) -> None:
+@of(Blow.TASK, at=LAUNCHED)
+def test_task_killed_after_its_launch(seen: Outcome) -> None:
     """The retry goes on with what runs, has ended or was collected; nothing runs twice."""
-    assert Outcome(("failed", "success"), (REPLICAS,)) == seen(case)
+    check(seen, ("failed", "success"), (REPLICAS,))
 
 
-@at([Blow.SUPERVISOR], HELD)
-def test_supervisor_killed(case: Case, seen: Seen) -> None:
-    """The orphaned process leaves; the retry ends up with one whole app."""
-    outcome = seen(case)
+@of(Blow.SUPERVISOR)
+def test_supervisor_killed(case: Case, seen: Outcome) -> None:
+    """The orphaned process leaves, and the retry ends up with one whole app."""
+    before = seen.starts[:-1] if case.point in LAUNCHING else ()
 
-    assert () == outcome.wrong
-    assert ("failed", "success") == outcome.tries
-    assert REPLICAS == outcome.starts[-1]
-    assert case.point in LAUNCHING or (REPLICAS,) == outcome.starts
+    check(seen, ("failed", "success"), (*before, REPLICAS))
 
 
-@at([Blow.TRIGGERER], [(Mode.DEFERRABLE, point) for point in (*LAUNCHING, *LAUNCHED)])
-def test_triggerer_killed(case: Case, seen: Seen) -> None:
+@of(Blow.TRIGGERER)
+def test_triggerer_killed(seen: Outcome) -> None:
     """The task goes on as if nothing had been; an end that no triggerer saw is seen by the next."""
-    assert Outcome(("success",), (REPLICAS,)) == seen(case)
+    check(seen, ("success",), (REPLICAS,))
 
 
-@at([Blow.PAUSE], [(Mode.DEFERRABLE, Point.WATCHED)])
-def test_triggerer_paused(case: Case, seen: Seen) -> None:
+@of(Blow.PAUSE)
+def test_triggerer_paused(seen: Outcome) -> None:
     """An app whose trigger has moved on is left alone by the triggerer that comes back for it."""
-    assert Outcome(("success",), (REPLICAS,)) == seen(case)
+    check(seen, ("success",), (REPLICAS,))
 
 
-@at([Blow.SCHEDULER], [(mode, point) for mode in Mode for point in (*LAUNCHING, *LAUNCHED)])
-def test_scheduler_killed(case: Case, seen: Seen) -> None:
+@of(Blow.SCHEDULER)
+def test_scheduler_killed(seen: Outcome) -> None:
     """Whatever the next scheduler takes for lost, there is one whole app in the end."""
-    outcome = seen(case)
-
-    assert () == outcome.wrong
-    assert "success" == outcome.tries[-1]
-    assert REPLICAS == outcome.starts[-1]
+    check(seen, (*seen.tries[:-1], "success"), (*seen.starts[:-1], REPLICAS))
 
 
-@at(MARKS, [(mode, point) for mode in Mode for point in ACTED if point is not Point.SUCCEEDED])
-def test_marked(case: Case, seen: Seen) -> None:
+@of(*MARKS, at=(Point.ALL_CREATED,))
+def test_marked_while_it_launches(case: Case, seen: Outcome) -> None:
+    """A launch whose task a user marks is stopped and removed, whatever was started by then."""
+    check(seen, (case.blow.value,), seen.starts)
+
+
+@of(*MARKS, at=LAUNCHED)
+def test_marked(case: Case, seen: Outcome) -> None:
     """An app whose task a user marks is stopped and removed."""
-    outcome = seen(case)
-
-    assert () == outcome.wrong
-    assert (case.blow.value,) == outcome.tries
-    assert case.point is Point.ALL_CREATED or (REPLICAS,) == outcome.starts
+    check(seen, (case.blow.value,), (REPLICAS,))
 
 
-@at([Blow.FAIL], [(mode, Point.SUCCEEDED) for mode in Mode])
-def test_marked_failed_when_it_has_succeeded(case: Case, seen: Seen) -> None:
-    """Nothing happens any more."""
-    assert Outcome(("failed",), (REPLICAS,)) == seen(case)
+@of(Blow.FAIL, at=(Point.SUCCEEDED,))
+def test_marked_failed_when_it_has_succeeded(seen: Outcome) -> None:
+    """A mark changes nothing but the state of a task that has succeeded."""
+    check(seen, ("failed",), (REPLICAS,))
 
 
-@at([Blow.CLEAR], [(mode, point) for mode in Mode for point in ACTED])
-def test_cleared(case: Case, seen: Seen) -> None:
+@of(Blow.CLEAR)
+def test_cleared(case: Case, seen: Outcome) -> None:
     """An app whose task a user clears has ended before the next one starts."""
-    outcome = seen(case)
+    before = seen.starts[:-1] if case.point is Point.ALL_CREATED else (REPLICAS,)
 
-    assert () == outcome.wrong
-    assert "success" == outcome.tries[-1]
-    assert REPLICAS == outcome.starts[-1]
-    assert case.point is Point.ALL_CREATED or (REPLICAS, REPLICAS) == outcome.starts
+    check(seen, (*seen.tries[:-1], "success"), (*before, REPLICAS))

@@ -58,7 +58,8 @@ def gang(dag_id: str, *, deferrable: bool) -> DAG:
             torchx_conn_id="{{ dag_run.conf['gate'] }}",
             result_path="/result.json",
             options={"stop_grace_s": 2},
-            retries=2,
+            # More than the kills take: Airflow's race may take another one.
+            retries=5,
             retry_delay=timedelta(seconds=1),
             deferrable=deferrable,
         )
