@@ -2,7 +2,7 @@
 # (3.11 or newer), make, and a network that reaches a package index.
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fmt bench clean images engine postgres
+.PHONY: help demo unit test campaign coverage check fmt bench clean images engine postgres
 
 # What is set up for `make test` waits for the network and unpacks, on one core each.
 MAKEFLAGS += --jobs=2
@@ -15,6 +15,9 @@ ENV = AIRFLOW_TORCHX_BASE_IMAGE="$$(cat .cache/base-image)" AIRFLOW_HOME="$(CURD
 VENVS := .venv-lowest .venv-torchx .venv-torchx-0.7
 LOWEST = sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml
 
+# Of the order in which the campaign plays its cases; a report names it.
+SEED := $(or $(SEED),$(shell date +%s))
+
 # Two long lanes, see tests/conftest.py, and one for all that may run beside them.
 LANES = --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 
@@ -24,8 +27,14 @@ help: ## show this list
 demo: images ## train with PyTorch in two containers, from an Airflow DAG
 	$(ENV) container/demo.sh
 
+unit: .venv/.installed ## run the tests that need no engine and no server
+	AIRFLOW_HOME="$(CURDIR)/.cache/airflow" $(BIN)/pytest --numprocesses 2 tests/unit
+
 test: check images postgres $(VENVS:=/.installed) ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest $(LANES)
+
+campaign: images postgres ## kill each of Airflow's processes at every point; SEED=... draws the order
+	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py --campaign $(SEED)
 
 coverage: images ## show which lines the tests run that need no server
 	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract
