@@ -47,4 +47,4 @@ def test_a_planted_import_breaks_its_rule(
     )
 
     assert linted.returncode == 1
-    assert f"{rule} BROKEN" in linted.stdout or f"'{Path(module).stem}'" in said
+    assert f"{rule} BROKEN" in said or f"'{Path(module).stem}'" in said
