@@ -46,5 +46,6 @@ def test_a_planted_import_breaks_its_rule(
         [LINT, "--no-cache"], check=False, cwd=tmp_path, capture_output=True, text=True
     )
 
+    said = linted.stdout + linted.stderr
     assert linted.returncode == 1
     assert f"{rule} BROKEN" in said or f"'{Path(module).stem}'" in said
