@@ -64,13 +64,13 @@ class TorchXDockerTrigger(BaseEventTrigger):
         role: only this role's replicas count.
         min_replicas: so many replicas in a target state are enough.
         failed: names of the states that end the wait as a failure.
-        owns: the app is the task's own: wait until every replica has ended, stop the others when
+        owned: the app is the task's own: wait until every replica has ended, stop the others when
             the failure policy says so, and stop the app when a user kills the task. Without it
             nothing is ever stopped.
-        removes: and remove its containers then, since nobody comes back for them.
+        delete_on_finish: and remove its containers then, since nobody comes back for them.
         deadline: at this time, in seconds since 1970, it fires ``timeout``.
         flush_at: at this time it fires ``flush``.
-        appears: an app that is not there is waited for; otherwise it is ``gone``.
+        wait_for_launch: an app that is not there is waited for; otherwise it is ``gone``.
     """
 
     supports_triggerer_queue = True
@@ -85,11 +85,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
         role: str | None = None,
         min_replicas: int | None = None,
         failed: Sequence[str] = (),
-        owns: bool = False,
-        removes: bool = False,
+        owned: bool = False,
+        delete_on_finish: bool = False,
         deadline: float | None = None,
         flush_at: float | None = None,
-        appears: bool = False,
+        wait_for_launch: bool = False,
     ) -> None:
         if (app_id is None) == (app_name is None):
             raise ValueError("give exactly one of app_id and app_name")
@@ -101,11 +101,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.role = role
         self.min_replicas = min_replicas
         self.failed = list(failed)
-        self.owns = owns
-        self.removes = removes
+        self.owned = owned
+        self.delete_on_finish = delete_on_finish
         self.deadline = deadline
         self.flush_at = flush_at
-        self.appears = appears
+        self.wait_for_launch = wait_for_launch
         #: How long a daemon may be away, in seconds.
         self.patience_s = PATIENCE_S
         #: The watches to share.
@@ -127,11 +127,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 "role": self.role,
                 "min_replicas": self.min_replicas,
                 "failed": list(self.failed),
-                "owns": self.owns,
-                "removes": self.removes,
+                "owned": self.owned,
+                "delete_on_finish": self.delete_on_finish,
                 "deadline": self.deadline,
                 "flush_at": self.flush_at,
-                "appears": self.appears,
+                "wait_for_launch": self.wait_for_launch,
             },
         )
 
@@ -140,7 +140,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         if self.app_id is not None:
             # Not before: what `start_from_trigger` hands over is rendered after `__init__`.
             self.app_id, self.torchx_conn_id = whereabouts(self.app_id, self.torchx_conn_id)
-        if self.owns and self.task_instance is not None and not _ASKED.is_set():
+        if self.owned and self.task_instance is not None and not _ASKED.is_set():
             _ASKED.set()
             _LOOKUPS.submit(contextvars.copy_context().run, self.evidence)
         with self._held:
@@ -164,7 +164,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         Airflow calls this also when another triggerer has taken the trigger over; then, and when
         Airflow does not tell the state of the task, the app is left alone.
         """
-        if self.app_id is None or not self.owns or self._fired:
+        if self.app_id is None or not self.owned or self._fired:
             return
         # Airflow cancels this after 30 s, and calls `cleanup` at once.
         stopping = asyncio.create_task(self._stop(self.app_id))
@@ -178,7 +178,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             self.log.info("app %s is left alone: its task is %s", app_id, state)
             return
         self.log.info("stopping app %s: its task is %s", app_id, state)
-        end = lifecycle.delete if self.removes else lifecycle.cancel
+        end = lifecycle.delete if self.delete_on_finish else lifecycle.cancel
         with contextlib.ExitStack() as held, contextlib.suppress(AppNotFoundError):
             watch = await self._watch(held)
             await watch.ask(partial(end, app_id=app_id))
@@ -198,10 +198,12 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     def _wait(self, app_id: str) -> AppWait:
         condition = None
-        if not self.owns:
+        if not self.owned:
             condition = Condition.parse(self.targets, self.failed, self.role, self.min_replicas)
         alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, patience_s=self.patience_s)
-        return AppWait(app_id, Wish(condition=condition, appears=self.appears), alarms)
+        return AppWait(
+            app_id, Wish(condition=condition, wait_for_launch=self.wait_for_launch), alarms
+        )
 
     def _ask_airflow(self) -> tuple[str | None, str | None]:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance

@@ -178,8 +178,8 @@ class Parting:
             trigger=TorchXDockerTrigger(
                 app_id=app.app_id,
                 torchx_conn_id=self._terms.torchx_conn_id,
-                owns=True,
-                removes=self._terms.on_finish is OnFinish.DELETE,
+                owned=True,
+                delete_on_finish=self._terms.on_finish is OnFinish.DELETE,
                 deadline=deadline,
                 flush_at=now + interval if interval else None,
             ),

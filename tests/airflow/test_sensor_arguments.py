@@ -98,7 +98,7 @@ def test_start_from_trigger_hands_templates_over() -> None:
         "failed": ["FAILED"],
         "role": "{{ params.role }}",
         "min_replicas": None,
-        "appears": False,
+        "wait_for_launch": False,
     } == started.trigger_kwargs
 
 

@@ -98,7 +98,7 @@ def test_end(launch: Callable[..., str]) -> None:
     """The task's own app has ended when all its replicas have."""
     app_id = launch('[ "${replica_id}" = 1 ] && sleep 1; true')
 
-    assert ("reached", "SUCCEEDED") == fired(trigger(app_id=app_id, owns=True))
+    assert ("reached", "SUCCEEDED") == fired(trigger(app_id=app_id, owned=True))
 
 
 def test_fail_fast(launch: Callable[..., str], states: Callable[[str], list[str]]) -> None:
@@ -108,7 +108,7 @@ def test_fail_fast(launch: Callable[..., str], states: Callable[[str], list[str]
     observed = trigger(app_id=app_id, targets=["SUCCEEDED"], failed=["FAILED"])
     assert ("failed", "FAILED") == fired(observed)
     assert ["RUNNING", "FAILED"] == states(app_id)
-    assert ("reached", "FAILED") == fired(trigger(app_id=app_id, owns=True))
+    assert ("reached", "FAILED") == fired(trigger(app_id=app_id, owned=True))
     assert ["CANCELLED", "FAILED"] == states(app_id)
 
 
@@ -119,7 +119,7 @@ def test_a_time_that_comes(
     """It is told, and the app goes on."""
     app_id = launch(FOREVER)
 
-    waiting = trigger(app_id=app_id, owns=True, **{field: time.time() + 0.5})
+    waiting = trigger(app_id=app_id, owned=True, **{field: time.time() + 0.5})
 
     assert (reason, "RUNNING") == fired(waiting)
     assert ["RUNNING", "RUNNING"] == states(app_id)
@@ -128,9 +128,9 @@ def test_a_time_that_comes(
 def test_an_app_that_is_not_there(app_id: str, docker_engine: DockerEngine) -> None:
     """It is gone, unless it may still appear."""
     assert docker_engine
-    assert ("gone", None) == fired(trigger(app_id=app_id, owns=True))
+    assert ("gone", None) == fired(trigger(app_id=app_id, owned=True))
     assert ("gone", None) == fired(trigger(app_id=app_id))
-    later = trigger(app_id=app_id, appears=True, deadline=time.time() + 0.5)
+    later = trigger(app_id=app_id, wait_for_launch=True, deadline=time.time() + 0.5)
     assert ("timeout", None) == fired(later)
 
 
@@ -181,7 +181,7 @@ def test_a_daemon_that_does_not_answer(
 def test_cleanup(launch: Callable[..., str]) -> None:
     """A trigger that is cancelled gives its share in the watch back: the threads end."""
     app_id = launch(FOREVER)
-    waiting = trigger(app_id=app_id, owns=True)
+    waiting = trigger(app_id=app_id, owned=True)
 
     def threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if "watch" in thread.name]
@@ -216,7 +216,9 @@ def test_under_dag_test(
     with create_session() as session:
         session.add(Connection(conn_id=conn_id, conn_type="torchx_docker", host=url))
 
-    ended = one_task.run(Waits, trigger={"app_id": app_id, "torchx_conn_id": conn_id, "owns": True})
+    ended = one_task.run(
+        Waits, trigger={"app_id": app_id, "torchx_conn_id": conn_id, "owned": True}
+    )
 
     assert "success" == ended.state
     assert (app_id, "reached") == (ended.xcom()["app_id"], ended.xcom()["reason"])
@@ -296,7 +298,7 @@ def test_on_kill(
     """Only an app for which nobody will come back is stopped, by what the database says."""
     app_id = launch(FOREVER)
 
-    killed(trigger(app_id=app_id, owns=True), state, app_id if names == "mine" else names)
+    killed(trigger(app_id=app_id, owned=True), state, app_id if names == "mine" else names)
 
     assert left == states(app_id)
 
@@ -307,7 +309,7 @@ def test_on_kill_removes(
     """Nobody comes back for the containers of a task that a user has marked."""
     app_id = launch(FOREVER)
 
-    killed(trigger(app_id=app_id, owns=True, removes=True), "success", app_id)
+    killed(trigger(app_id=app_id, owned=True, delete_on_finish=True), "success", app_id)
 
     assert () == docker_engine.rows({labels.APP_ID: app_id})
 
@@ -317,7 +319,7 @@ def test_on_kill_goes_on_when_airflow_gives_it_up(
 ) -> None:
     """The look-up may take longer than Airflow waits, and the app is stopped all the same."""
     app_id = launch(FOREVER)
-    waiting = trigger(app_id=app_id, owns=True)
+    waiting = trigger(app_id=app_id, owned=True)
     answer = threading.Event()
 
     def slowly() -> tuple[str | None, str | None]:
@@ -353,7 +355,7 @@ def test_on_kill_without_an_answer(
 ) -> None:
     """When Airflow does not tell the state of the task, the app is left alone."""
     app_id = launch(FOREVER)
-    waiting = trigger(app_id=app_id, owns=True)
+    waiting = trigger(app_id=app_id, owned=True)
 
     def fail() -> tuple[str | None, str | None]:
         raise ConnectionError
@@ -370,7 +372,7 @@ def test_on_kill_after_the_event(
 ) -> None:
     """The task goes on with the event; the app is its own again."""
     app_id = launch(FOREVER)
-    waiting = trigger(app_id=app_id, owns=True, flush_at=1.0)
+    waiting = trigger(app_id=app_id, owned=True, flush_at=1.0)
     waiting.evidence = lambda: ("failed", app_id)
 
     assert "flush" == fired(waiting)[0]
@@ -381,7 +383,7 @@ def test_on_kill_after_the_event(
 
 def test_on_kill_of_an_app_that_is_gone(app_id: str, killed: Callable[..., None]) -> None:
     """Then there is nothing to do."""
-    killed(trigger(app_id=app_id, owns=True), "failed", app_id)
+    killed(trigger(app_id=app_id, owned=True), "failed", app_id)
 
 
 class Store:

@@ -31,7 +31,7 @@ def resident_kb() -> int:
 
 async def wait(app_id: str, fired: dict[str, float]) -> None:
     """Run one trigger to its event."""
-    trigger = TorchXDockerTrigger(app_id=app_id, owns=True)
+    trigger = TorchXDockerTrigger(app_id=app_id, owned=True)
     async for event in trigger.run():
         fired[event.payload["app_id"]] = time.monotonic()
     await trigger.cleanup()

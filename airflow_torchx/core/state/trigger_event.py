@@ -39,11 +39,11 @@ class Wish:
 
     Args:
         condition: what a sensor waits for; None for the end of every replica.
-        appears: an app that is not there is waited for.
+        wait_for_launch: an app that is not there is waited for.
     """
 
     condition: Condition | None = None
-    appears: bool = False
+    wait_for_launch: bool = False
 
 
 def verdict(app_id: str, app: DescribeAppResponse | None, wish: Wish) -> AppEvent | Fail | None:
@@ -55,7 +55,7 @@ def verdict(app_id: str, app: DescribeAppResponse | None, wish: Wish) -> AppEven
         wish: what is waited for.
     """
     if app is None:
-        return None if wish.appears else gone(app_id)
+        return None if wish.wait_for_launch else gone(app_id)
     if wish.condition is not None:
         return _gated(app, wish.condition)
     match next_step(app):

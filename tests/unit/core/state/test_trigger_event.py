@@ -86,7 +86,7 @@ def test_an_app_that_is_not_there() -> None:
     """It is gone, unless it is to be waited for."""
     assert ("gone", None) == reason(verdict("a", None, END))
     assert ("gone", None) == reason(verdict("a", None, SUCCESS))
-    assert verdict("a", None, Wish(condition=SUCCESS.condition, appears=True)) is None
+    assert verdict("a", None, Wish(condition=SUCCESS.condition, wait_for_launch=True)) is None
 
 
 def test_message() -> None:

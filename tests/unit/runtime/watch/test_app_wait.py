@@ -141,7 +141,7 @@ def test_gone(engine: FakeEngine) -> None:
 
 def test_an_app_that_appears(engine: FakeEngine) -> None:
     """It may be waited for."""
-    wish = Wish(condition=Condition.parse("RUNNING"), appears=True)
+    wish = Wish(condition=Condition.parse("RUNNING"), wait_for_launch=True)
 
     async def scenario() -> AppEvent:
         waiting = asyncio.create_task(wait(engine, wish))
