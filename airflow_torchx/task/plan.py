@@ -10,7 +10,7 @@ import structlog
 from airflow_torchx.concurrency.parallel import Stopped
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.job_plan import Origin
-from airflow_torchx.core.task.reconcile import spec_digest
+from airflow_torchx.core.task.reconcile import config_hash
 from airflow_torchx.errors import AppCancelledError
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ def planned(
         AirflowTorchXError: as `DockerScheduler.build` and `DockerScheduler.submit_dryrun` do.
     """
     app, attempt = _built(scheduler, wanted, should_stop), task.attempt
-    spec = spec_digest(app, scheduler.options(wanted.options), wanted.secrets)
+    spec = config_hash(app, scheduler.options(wanted.options), wanted.secrets)
     origin = Origin(
         app_id=attempt.app_id,
         private_env=wanted.secrets,
-        labels={**attempt.labels, labels.SPEC: spec},
+        labels={**attempt.labels, labels.CONFIG_HASH: spec},
         ambient_env=task.ambient_env(),
     )
     info = scheduler.submit_dryrun(app, wanted.options, origin=origin)

@@ -77,7 +77,7 @@ class AppTask:
     def run(self, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
         """Take over the app of an earlier try, or launch what was planned; return the result."""
         plan, attempt = info.request, self._task.attempt
-        spec = plan.containers[0].labels[labels.SPEC]
+        spec = plan.containers[0].labels[labels.CONFIG_HASH]
         record = self._task.record() if self._terms.durable else None
         decision = reattach.reconcile(
             self._engine, attempt, spec, record, durable=self._terms.durable

@@ -31,7 +31,7 @@ APP_NAME: Final = f"{OWN_PREFIX}app-name"
 HANDLE: Final = f"{OWN_PREFIX}handle"
 
 #: Digest of the app and its options, by which a later attempt of a task knows its own.
-SPEC: Final = f"{OWN_PREFIX}spec"
+CONFIG_HASH: Final = f"{OWN_PREFIX}config-hash"
 
 #: On workspace images: which workspace, the digest of all that is in it, the id of the image below,
 #: and how many layers its files take (0: it was made by a Dockerfile).

@@ -68,7 +68,7 @@ class Record:
         app_id: the app.
         handle: its handle.
         epoch: of the task when it was launched.
-        spec: digest of what was launched, see `spec_digest`.
+        spec: digest of what was launched, see `config_hash`.
         phase: ``launching`` from before the first container on; ``collected`` once its outcome was
             a success and is in ``result``; ``spent`` once its outcome was refused (no result, say).
         result: what the task returns, if it was collected.
@@ -222,14 +222,14 @@ def found(rows: Iterable[ContainerRow]) -> list[Found]:
                     launch_id=written.get(labels.LAUNCH, ""),
                     handle=written.get(labels.HANDLE, ""),
                     epoch=_number(written, labels.EPOCH),
-                    spec=written.get(labels.SPEC, ""),
+                    spec=written.get(labels.CONFIG_HASH, ""),
                     try_number=_number(written, labels.TRY_NUMBER),
                 )
             )
     return apps
 
 
-def spec_digest(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
+def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
     """Return a digest of what a task launches, equal as long as adopting it would be right.
 
     Values of secrets are left out: they may be renewed from one attempt to the next.

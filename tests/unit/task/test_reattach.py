@@ -17,7 +17,7 @@ from airflow_torchx.core.task.reconcile import (
     Decision,
     Record,
     TaskApp,
-    spec_digest,
+    config_hash,
 )
 from airflow_torchx.errors import EngineError, LaunchError
 from airflow_torchx.runtime import lifecycle
@@ -38,7 +38,7 @@ def planned(attempt: TaskAttempt = FIRST, spec: str = SPEC, **options: object) -
         handle=f"local_docker://torchx/{attempt.app_id}",
         launch_id=f"launch-{attempt.try_number}",
         environ={},
-        labels={**attempt.labels, labels.SPEC: spec},
+        labels={**attempt.labels, labels.CONFIG_HASH: spec},
     )
     return plan(app(2), Opts.parse(options), launch)
 
@@ -240,12 +240,12 @@ def test_a_failed_launch_leaves_nothing_to_take_over() -> None:
 def test_the_digest_tells_specs_apart_and_secrets_do_not_count() -> None:
     """A token may be a new one in each try; its name may not."""
     opts = Opts()
-    digest = spec_digest(app(2), opts, {"TOKEN": "a"})
+    digest = config_hash(app(2), opts, {"TOKEN": "a"})
 
-    assert digest == spec_digest(app(2), opts, {"TOKEN": "b"})
-    assert digest != spec_digest(app(3), opts, {"TOKEN": "a"})
-    assert digest != spec_digest(app(2), Opts(network="other"), {"TOKEN": "a"})
-    assert digest != spec_digest(app(2), opts, {})
+    assert digest == config_hash(app(2), opts, {"TOKEN": "b"})
+    assert digest != config_hash(app(3), opts, {"TOKEN": "a"})
+    assert digest != config_hash(app(2), Opts(network="other"), {"TOKEN": "a"})
+    assert digest != config_hash(app(2), opts, {})
 
 
 def test_a_record_survives_the_store() -> None:
