@@ -54,11 +54,11 @@ def planned(
         AirflowTorchXError: as `DockerScheduler.build` and `DockerScheduler.submit_dryrun` do.
     """
     app, attempt = _built(scheduler, wanted, should_stop), task.attempt
-    spec = config_hash(app, scheduler.options(wanted.options), wanted.secrets)
+    config_hash = config_hash(app, scheduler.options(wanted.options), wanted.secrets)
     origin = Origin(
         app_id=attempt.app_id,
         private_env=wanted.secrets,
-        labels={**attempt.labels, labels.CONFIG_HASH: spec},
+        labels={**attempt.labels, labels.CONFIG_HASH: config_hash},
         ambient_env=task.ambient_env(),
     )
     info = scheduler.submit_dryrun(app, wanted.options, origin=origin)

@@ -39,19 +39,19 @@ def newest(engine: Engine, attempt: TaskAttempt) -> TaskApp:
 
 
 def reconcile(
-    engine: Engine, attempt: TaskAttempt, spec: str, record: Record | None, *, durable: bool
+    engine: Engine, attempt: TaskAttempt, config_hash: str, record: Record | None, *, durable: bool
 ) -> Decision:
     """Decide about the apps that are there, see `core.adoption.decide`; changes nothing.
 
     Args:
         engine: the daemon.
         attempt: this attempt.
-        spec: digest of what it would launch.
+        config_hash: digest of what it would launch.
         record: what earlier attempts wrote down.
         durable: False takes none of them over.
     """
     # An empty digest is nobody's: whatever is there is in the way.
-    return decide(attempt, spec if durable else "", apps_of(engine, attempt), record)
+    return decide(attempt, config_hash if durable else "", apps_of(engine, attempt), record)
 
 
 def put_away(engine: Engine, decision: Decision, *, keep: bool) -> None:

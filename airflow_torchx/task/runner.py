@@ -77,10 +77,10 @@ class AppTask:
     def run(self, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
         """Take over the app of an earlier try, or launch what was planned; return the result."""
         plan, attempt = info.request, self._task.attempt
-        spec = plan.containers[0].labels[labels.CONFIG_HASH]
+        config_hash = plan.containers[0].labels[labels.CONFIG_HASH]
         record = self._task.record() if self._terms.durable else None
         decision = reattach.reconcile(
-            self._engine, attempt, spec, record, durable=self._terms.durable
+            self._engine, attempt, config_hash, record, durable=self._terms.durable
         )
         reattach.put_away(self._engine, decision, keep=self._terms.keep)
         if decision.recorded is not None:
@@ -91,7 +91,7 @@ class AppTask:
             _log.info("taking over app %s of an earlier try", app.app_id)
             with self._parting.owned(app):
                 return self._go_on(app)
-        app = TaskApp.of(plan, info.cfg, spec)
+        app = TaskApp.of(plan, info.cfg, config_hash)
         with self._parting.owned(app):
             self._launch(info, app)
             return self._go_on(app)

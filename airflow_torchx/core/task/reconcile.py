@@ -38,24 +38,24 @@ class TaskApp:
         app_id: the app.
         handle: its handle.
         launch_id: the word on the containers of its launch.
-        spec: digest of what was launched.
+        config_hash: digest of what was launched.
         grace_s: seconds between SIGTERM and SIGKILL when it is stopped.
     """
 
     app_id: str
     handle: str
     launch_id: str
-    spec: str
+    config_hash: str
     grace_s: float
 
     @classmethod
-    def of(cls, plan: JobPlan, opts: Opts, spec: str) -> Self:
+    def of(cls, plan: JobPlan, opts: Opts, config_hash: str) -> Self:
         """Return the app that a plan launches."""
         return cls(
             app_id=plan.app_id,
             handle=plan.handle,
             launch_id=plan.launch_id,
-            spec=spec,
+            config_hash=config_hash,
             grace_s=opts.stop_grace_s,
         )
 
@@ -68,7 +68,7 @@ class Record:
         app_id: the app.
         handle: its handle.
         epoch: of the task when it was launched.
-        spec: digest of what was launched, see `config_hash`.
+        config_hash: digest of what was launched, see `config_hash`.
         phase: ``launching`` from before the first container on; ``collected`` once its outcome was
             a success and is in ``result``; ``spent`` once its outcome was refused (no result, say).
         result: what the task returns, if it was collected.
@@ -77,14 +77,16 @@ class Record:
     app_id: str
     handle: str
     epoch: int
-    spec: str
+    config_hash: str
     phase: str = LAUNCHING
     result: Any = None
 
     @classmethod
     def of(cls, app: TaskApp, attempt: TaskAttempt) -> Self:
         """Return the record of an app that is about to be launched."""
-        return cls(app_id=app.app_id, handle=app.handle, epoch=attempt.epoch, spec=app.spec)
+        return cls(
+            app_id=app.app_id, handle=app.handle, epoch=attempt.epoch, config_hash=app.config_hash
+        )
 
     @classmethod
     def parse(cls, value: object) -> Self | None:
@@ -112,7 +114,7 @@ class Found:
         launch_id: the word on the containers of its launch.
         handle: its handle.
         epoch: of the task when it was launched.
-        spec: digest of what was launched.
+        config_hash: digest of what was launched.
         try_number: the attempt that launched it.
     """
 
@@ -120,7 +122,7 @@ class Found:
     launch_id: str
     handle: str
     epoch: int
-    spec: str
+    config_hash: str
     try_number: int
 
     @property
@@ -131,7 +133,7 @@ class Found:
             app_id=self.app.app_id,
             handle=self.handle,
             launch_id=self.launch_id,
-            spec=self.spec,
+            config_hash=self.config_hash,
             grace_s=float(grace) if grace else Opts().stop_grace_s,
         )
 
@@ -171,28 +173,32 @@ class Decision:
 
 
 def decide(
-    attempt: TaskAttempt, spec: str, apps: Sequence[Found], record: Record | None
+    attempt: TaskAttempt, config_hash: str, apps: Sequence[Found], record: Record | None
 ) -> Decision:
     """Return what an attempt of a task does about the apps that are there.
 
     An app counts only if it was launched since the user last cleared the task (same epoch), from
-    the same spec, and completely. Of those, one that runs is adopted and one that succeeded is
+    the same configuration, and completely. Of those, one that runs is adopted and one that succeeded is
     collected, unless its outcome was refused before. One that failed is not taken again: a retry is
     there to run it anew.
 
     Args:
         attempt: this attempt.
-        spec: digest of what it would launch.
+        config_hash: digest of what it would launch.
         apps: all apps of this task in this run, of whatever attempt.
         record: what earlier attempts wrote down.
     """
-    valid = record if record and (record.epoch, record.spec) == (attempt.epoch, spec) else None
+    valid = (
+        record
+        if record and (record.epoch, record.config_hash) == (attempt.epoch, config_hash)
+        else None
+    )
     refused = valid.app_id if valid and valid.phase == SPENT else None
     recorded = valid if valid and valid.phase == COLLECTED else None
     counting = [
         one
         for one in apps
-        if (one.epoch, one.spec) == (attempt.epoch, spec)
+        if (one.epoch, one.config_hash) == (attempt.epoch, config_hash)
         and one.is_usable
         and one.app.app_id != refused
     ]
@@ -222,7 +228,7 @@ def found(rows: Iterable[ContainerRow]) -> list[Found]:
                     launch_id=written.get(labels.LAUNCH, ""),
                     handle=written.get(labels.HANDLE, ""),
                     epoch=_number(written, labels.EPOCH),
-                    spec=written.get(labels.CONFIG_HASH, ""),
+                    config_hash=written.get(labels.CONFIG_HASH, ""),
                     try_number=_number(written, labels.TRY_NUMBER),
                 )
             )
@@ -239,8 +245,8 @@ def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
         opts: its run options.
         secret_names: names of its secret environment variables.
     """
-    spec = {"app": to_dict(app), "options": vars(opts), "secrets": sorted(secret_names)}
-    text = json.dumps(spec, sort_keys=True, default=list)
+    config_hash = {"app": to_dict(app), "options": vars(opts), "secrets": sorted(secret_names)}
+    text = json.dumps(config_hash, sort_keys=True, default=list)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 

@@ -31,14 +31,14 @@ CLEARED = replace(FIRST, epoch=5, try_number=4)
 SPEC = "spec-1"
 
 
-def planned(attempt: TaskAttempt = FIRST, spec: str = SPEC, **options: object) -> JobPlan:
+def planned(attempt: TaskAttempt = FIRST, config_hash: str = SPEC, **options: object) -> JobPlan:
     """Return what an attempt launches: two replicas."""
     launch = Launch(
         app_id=attempt.app_id,
         handle=f"local_docker://torchx/{attempt.app_id}",
         launch_id=f"launch-{attempt.try_number}",
         environ={},
-        labels={**attempt.labels, labels.CONFIG_HASH: spec},
+        labels={**attempt.labels, labels.CONFIG_HASH: config_hash},
     )
     return plan(app(2), Opts.parse(options), launch)
 
@@ -53,13 +53,13 @@ def engine_with(program: Program) -> FakeEngine:
 def reconciled(
     engine: FakeEngine,
     attempt: TaskAttempt = RETRY,
-    spec: str = SPEC,
+    config_hash: str = SPEC,
     record: Record | None = None,
     *,
     durable: bool = True,
 ) -> Decision:
     """Return what an attempt decides."""
-    return reattach.reconcile(engine, attempt, spec, record, durable=durable)
+    return reattach.reconcile(engine, attempt, config_hash, record, durable=durable)
 
 
 def record(phase: str, result: object = None) -> Record:
@@ -68,7 +68,7 @@ def record(phase: str, result: object = None) -> Record:
         app_id=FIRST.app_id,
         handle="local_docker://torchx/x",
         epoch=FIRST.epoch,
-        spec=SPEC,
+        config_hash=SPEC,
         phase=phase,
         result=result,
     )
@@ -98,7 +98,7 @@ def test_an_app_that_runs_is_adopted() -> None:
             app_id=FIRST.app_id,
             handle=f"local_docker://torchx/{FIRST.app_id}",
             launch_id="launch-1",
-            spec=SPEC,
+            config_hash=SPEC,
             grace_s=3,
         )
         == decision.take.task_app
@@ -132,13 +132,15 @@ def test_a_result_that_was_written_down_is_enough() -> None:
 
 @pytest.mark.parametrize("program", [FOREVER, DONE])
 @pytest.mark.parametrize(
-    ("attempt", "spec"), [(CLEARED, SPEC), (RETRY, "another spec")], ids=["cleared", "changed"]
+    ("attempt", "config_hash"),
+    [(CLEARED, SPEC), (RETRY, "another hash")],
+    ids=["cleared", "changed"],
 )
 def test_a_cleared_or_changed_task_starts_afresh(
-    program: Program, attempt: TaskAttempt, spec: str
+    program: Program, attempt: TaskAttempt, config_hash: str
 ) -> None:
     """What ran before is in the way, and what was written down does not count."""
-    decision = reconciled(engine_with(program), attempt, spec, record(COLLECTED, 1))
+    decision = reconciled(engine_with(program), attempt, config_hash, record(COLLECTED, 1))
 
     assert Decision(stale=(FIRST.app_id,)) == decision
 
