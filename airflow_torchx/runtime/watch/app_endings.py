@@ -46,7 +46,7 @@ class Endings:
         self._app_name = app_name
         self._targets = targets
         self._memory = memory
-        self._key = f"airflow-torchx/told/{app_name}"
+        self._key = f"airflow-torchx/reported-apps/{app_name}"
         #: Apps that were told, or need not be. Before the first list of all: those to be put there.
         self._told: set[str] = set()
 

@@ -121,7 +121,7 @@ def test_memory_is_bounded(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) 
     lifecycle.delete(engine, "one")
     run(heard(engine, store))
 
-    assert {"airflow-torchx/told/app": ["two"]} == store.kept
+    assert {"airflow-torchx/reported-apps/app": ["two"]} == store.kept
 
 
 def test_targets(engine: FakeEngine) -> None:
