@@ -182,12 +182,12 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         cursors: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - any JSON
         """Go on with the app after the trigger has fired; look again, whatever it told."""
-        from airflow_torchx.core.task.reconcile import TaskApp
+        from airflow_torchx.core.task.reconcile import LaunchedApp
         from airflow_torchx.task.shutdown import cursors_from
 
         with self._task_of(context) as (task, scheduler, secrets):
             app_task = self._app_task(task, scheduler, secrets)
-            own = TaskApp(**app) if app else None
+            own = LaunchedApp(**app) if app else None
             return app_task.resume(event, own, cursors_from(cursors or {}))
 
     def resume_execution(

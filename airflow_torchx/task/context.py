@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
 from airflow_torchx.core.plan.identity import TaskAttempt
-from airflow_torchx.core.task.reconcile import Record
+from airflow_torchx.core.task.reconcile import TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.task.lineage import parent_env
 
@@ -122,12 +122,12 @@ class TaskContext:
         self.told[key] = value
         self._ti.xcom_push(key, value)
 
-    def record(self) -> Record | None:
+    def record(self) -> TaskRecord | None:
         """Return what this task wrote down in an earlier try."""
         store = self._store()
-        return Record.parse(store.get(_RECORD)) if store is not None else None
+        return TaskRecord.parse(store.get(_RECORD)) if store is not None else None
 
-    def write_down(self, record: Record) -> None:
+    def write_down(self, record: TaskRecord) -> None:
         """Write a record for later tries."""
         store = self._store()
         if store is not None:

@@ -15,7 +15,7 @@ from airflow_torchx.runtime import lifecycle
 if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.identity import TaskAttempt
-    from airflow_torchx.core.task.reconcile import Record, TaskApp
+    from airflow_torchx.core.task.reconcile import LaunchedApp, TaskRecord
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def apps_of(engine: Engine, attempt: TaskAttempt) -> list[Found]:
     return found(engine.rows({label: attempt.labels[label] for label in wanted}))
 
 
-def newest(engine: Engine, attempt: TaskAttempt) -> TaskApp:
+def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
     """Return the app that this task launched last since a user cleared it.
 
     Raises:
@@ -35,11 +35,16 @@ def newest(engine: Engine, attempt: TaskAttempt) -> TaskApp:
     apps = [one for one in apps_of(engine, attempt) if one.epoch == attempt.epoch]
     if not apps:
         raise lifecycle.not_found(attempt.app_id)
-    return max(apps, key=lambda one: one.try_number).task_app
+    return max(apps, key=lambda one: one.try_number).launched_app
 
 
 def reconcile(
-    engine: Engine, attempt: TaskAttempt, config_hash: str, record: Record | None, *, durable: bool
+    engine: Engine,
+    attempt: TaskAttempt,
+    config_hash: str,
+    record: TaskRecord | None,
+    *,
+    durable: bool,
 ) -> Decision:
     """Decide about the apps that are there, see `core.adoption.decide`; changes nothing.
 

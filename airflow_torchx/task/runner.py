@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import (
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
-from airflow_torchx.core.task.reconcile import COLLECTED, SPENT, Record, TaskApp
+from airflow_torchx.core.task.reconcile import RESULT_REJECTED, SUCCEEDED, LaunchedApp, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import (
     AirflowTorchXError,
@@ -87,16 +87,16 @@ class AppTask:
             _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
             return self._known(decision.recorded)
         if decision.take is not None:
-            app = decision.take.task_app
+            app = decision.take.launched_app
             _log.info("taking over app %s of an earlier try", app.app_id)
             with self._parting.owned(app):
                 return self._go_on(app)
-        app = TaskApp.of(plan, info.cfg, config_hash)
+        app = LaunchedApp.of(plan, info.cfg, config_hash)
         with self._parting.owned(app):
             self._launch(info, app)
             return self._go_on(app)
 
-    def resume(self, event: Mapping[str, Any], app: TaskApp | None, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
+    def resume(self, event: Mapping[str, Any], app: LaunchedApp | None, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Go on after a deferral.
 
         Args:
@@ -123,7 +123,7 @@ class AppTask:
                 raise EngineUnreachableError(message)
             return self._defer(app, cursors)
 
-    def _known(self, record: Record) -> Any:  # noqa: ANN401 - any JSON
+    def _known(self, record: TaskRecord) -> Any:  # noqa: ANN401 - any JSON
         self._task.push(HANDLE_KEY, record.handle)
         self._task.push(APP_ID_KEY, record.app_id)
         if self._terms.on_finish is not OnFinish.KEEP and lifecycle.exists(
@@ -132,15 +132,15 @@ class AppTask:
             lifecycle.delete(self._engine, record.app_id)
         return record.result
 
-    def _launch(self, info: AppDryRunInfo, app: TaskApp) -> None:
+    def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> None:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         if self._terms.durable:
-            self._task.write_down(Record.of(app, self._task.attempt))
+            self._task.write_down(TaskRecord.of(app, self._task.attempt))
         self._scheduler.schedule(info, should_stop=lambda: self._parting.undoes(app))
         _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
 
-    def _go_on(self, app: TaskApp) -> Any:  # noqa: ANN401 - any JSON
+    def _go_on(self, app: LaunchedApp) -> Any:  # noqa: ANN401 - any JSON
         seen = attach.look(self._engine, app.app_id)
         self._publish(app, seen)
         if not self._terms.wait_for_completion:
@@ -152,7 +152,7 @@ class AppTask:
             return self._collect(app, {})
         return self._defer(app, {})
 
-    def _publish(self, app: TaskApp, seen: DescribeAppResponse) -> None:
+    def _publish(self, app: LaunchedApp, seen: DescribeAppResponse) -> None:
         """Tell Airflow which app this task has; so does every process of it, whoever launched."""
         self._task.push(HANDLE_KEY, app.handle)
         self._task.push(APP_ID_KEY, app.app_id)
@@ -162,7 +162,7 @@ class AppTask:
         images = {role.name: found[role.name] or role.image for role in seen.roles}
         self._task.push(IMAGES_KEY, images)
 
-    def _defer(self, app: TaskApp, cursors: Cursors) -> NoReturn:
+    def _defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Free the worker slot; a task that a user has ended meanwhile does not get that far."""
         state = self._task.state(_STATE_S)
         if state not in {"running", UNKNOWN}:
@@ -170,7 +170,7 @@ class AppTask:
             raise AppCancelledError(what)
         self._parting.hand_over(app, cursors)
 
-    def _collect(self, app: TaskApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
+    def _collect(self, app: LaunchedApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Write what is left of the logs of an app that has ended, and return its result."""
         ended = attach.look(self._engine, app.app_id, inspect_all=True)
         self._write_rest(ended, cursors)
@@ -185,11 +185,11 @@ class AppTask:
             should_stop=self._parting.is_due,
         )
 
-    def _conclude(self, app: TaskApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
+    def _conclude(self, app: LaunchedApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         """Turn the end of the app into the end of the task; report first, remove last."""
         terms = self._terms
         self._task.push(REPLICAS_KEY, [to_dict(replica) for replica in replicas_of(ended)])
-        record = Record.of(app, self._task.attempt)
+        record = TaskRecord.of(app, self._task.attempt)
         try:
             found = attach.outcome(self._engine, ended, terms.result_path, terms.secrets)
         except AppFailedError as failed:
@@ -200,17 +200,17 @@ class AppTask:
             raise
         except ResultError:
             if terms.durable:
-                self._task.write_down(record.at(SPENT))
+                self._task.write_down(record.at(RESULT_REJECTED))
             raise
         result = app.handle if terms.result_path is None else found
         if terms.durable:
             # A process that dies from here on has reported nothing yet, but leaves this.
-            self._task.write_down(record.at(COLLECTED, result))
+            self._task.write_down(record.at(SUCCEEDED, result))
         if terms.on_finish is not OnFinish.KEEP:
             self._remove(app)
         return result
 
-    def _remove(self, app: TaskApp) -> None:
+    def _remove(self, app: LaunchedApp) -> None:
         """Remove the containers of an app that succeeded; that they stay is no failure of it."""
         try:
             lifecycle.delete(self._engine, app.app_id)

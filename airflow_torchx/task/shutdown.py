@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.core.task.reconcile import TaskApp
+    from airflow_torchx.core.task.reconcile import LaunchedApp
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.task.context import TaskContext
 
@@ -93,14 +93,14 @@ class Parting:
         """Tell whether this process has to part from its app."""
         return self._killed_at() is not None or self._task.is_orphaned
 
-    def undoes(self, app: TaskApp) -> bool:
+    def undoes(self, app: LaunchedApp) -> bool:
         """Tell whether this process has to part from an app whose launch is not done."""
         if is_due := self.is_due():
             self._have_reaper(app, keep=False)
         return is_due
 
     @contextmanager
-    def owned(self, app: TaskApp) -> Iterator[None]:
+    def owned(self, app: LaunchedApp) -> Iterator[None]:
         """Stop the app when the task ends otherwise than by the app's own end."""
         try:
             yield
@@ -113,7 +113,7 @@ class Parting:
             self._abandon(app)
             raise
 
-    def _leave(self, app: TaskApp, cursors: Cursors) -> NoReturn:
+    def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         self._vanish_if_orphaned(app)
         state = self._task.state(_STATE_S)
         wish, retry_left = self._terms.on_worker_shutdown, self._task.retry_left
@@ -129,14 +129,14 @@ class Parting:
                 what = f"the task is {state} by now: app {app.app_id!r} was stopped."
                 raise AppCancelledError(what) from None
 
-    def _vanish_if_orphaned(self, app: TaskApp) -> None:
+    def _vanish_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:
             return
         _log.error("Airflow's supervisor of this task died: leaving app %s alone", app.app_id)
         # Not by an exception: Airflow would run callbacks for an end that nobody has recorded.
         os._exit(1)
 
-    def _abandon(self, app: TaskApp) -> None:
+    def _abandon(self, app: LaunchedApp) -> None:
         """Stop the app, whatever state that is in; never hides the first error."""
         grace, killed_at = app.grace_s, self._killed_at()
         self._have_reaper(app, keep=self._terms.keep)
@@ -155,7 +155,7 @@ class Parting:
             if self._reaper is not None:
                 self._reaper.dismiss()
 
-    def _have_reaper(self, app: TaskApp, *, keep: bool) -> None:
+    def _have_reaper(self, app: LaunchedApp, *, keep: bool) -> None:
         """Have a process that finishes what this one is killed at."""
         if self._killed_at() is None or self._reaper is not None:
             return
@@ -164,11 +164,11 @@ class Parting:
             if isinstance(self._engine, DockerEngine):
                 self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
 
-    def _stop(self, app: TaskApp, grace_s: float) -> None:
+    def _stop(self, app: LaunchedApp, grace_s: float) -> None:
         keep = self._terms.keep
         lifecycle.abandon(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
 
-    def hand_over(self, app: TaskApp, cursors: Cursors) -> NoReturn:
+    def hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task: the triggerer waits, and the worker slot is free."""
         from airflow_torchx.triggers import TorchXDockerTrigger
 
@@ -192,7 +192,7 @@ class Parting:
         )
 
 
-def tell_left(app: TaskApp, why: AirflowTorchXError) -> None:
+def tell_left(app: LaunchedApp, why: AirflowTorchXError) -> None:
     """Tell whoever reads the log what may be left, and how to remove it."""
     _log.warning(
         "containers of app %s may be left: %s\nRemove them with:\n"

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from airflow_torchx.core.plan.job_plan import JobPlan
     from airflow_torchx.specs import AppDef, DescribeAppResponse
 
-#: Phases of a `Record`, in their order.
+#: Phases of a `TaskRecord`, in their order.
 LAUNCHING: Final = "launching"
-COLLECTED: Final = "collected"
-SPENT: Final = "spent"
+SUCCEEDED: Final = "succeeded"
+RESULT_REJECTED: Final = "result_rejected"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TaskApp:
+class LaunchedApp:
     """The app that a task sees through; small enough to go along when the task defers.
 
     Args:
@@ -61,7 +61,7 @@ class TaskApp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class TaskRecord:
     """What a task has written down about its app, outside the daemon.
 
     Args:
@@ -69,8 +69,8 @@ class Record:
         handle: its handle.
         epoch: of the task when it was launched.
         config_hash: digest of what was launched, see `config_hash`.
-        phase: ``launching`` from before the first container on; ``collected`` once its outcome was
-            a success and is in ``result``; ``spent`` once its outcome was refused (no result, say).
+        phase: ``launching`` from before the first container on; ``succeeded`` once its outcome was
+            a success and is in ``result``; ``result_rejected`` once its outcome was refused (no result, say).
         result: what the task returns, if it was collected.
     """
 
@@ -82,7 +82,7 @@ class Record:
     result: Any = None
 
     @classmethod
-    def of(cls, app: TaskApp, attempt: TaskAttempt) -> Self:
+    def of(cls, app: LaunchedApp, attempt: TaskAttempt) -> Self:
         """Return the record of an app that is about to be launched."""
         return cls(
             app_id=app.app_id, handle=app.handle, epoch=attempt.epoch, config_hash=app.config_hash
@@ -126,10 +126,10 @@ class Found:
     try_number: int
 
     @property
-    def task_app(self) -> TaskApp:
+    def launched_app(self) -> LaunchedApp:
         """The app, for the task that takes it."""
         grace = self.app.metadata.get(STOP_GRACE)
-        return TaskApp(
+        return LaunchedApp(
             app_id=self.app.app_id,
             handle=self.handle,
             launch_id=self.launch_id,
@@ -167,13 +167,13 @@ class Decision:
     """
 
     take: Found | None = None
-    recorded: Record | None = None
+    recorded: TaskRecord | None = None
     partial: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
 
 
 def decide(
-    attempt: TaskAttempt, config_hash: str, apps: Sequence[Found], record: Record | None
+    attempt: TaskAttempt, config_hash: str, apps: Sequence[Found], record: TaskRecord | None
 ) -> Decision:
     """Return what an attempt of a task does about the apps that are there.
 
@@ -193,8 +193,8 @@ def decide(
         if record and (record.epoch, record.config_hash) == (attempt.epoch, config_hash)
         else None
     )
-    refused = valid.app_id if valid and valid.phase == SPENT else None
-    recorded = valid if valid and valid.phase == COLLECTED else None
+    refused = valid.app_id if valid and valid.phase == RESULT_REJECTED else None
+    recorded = valid if valid and valid.phase == SUCCEEDED else None
     counting = [
         one
         for one in apps

@@ -11,12 +11,12 @@ from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.task.reconcile import (
-    COLLECTED,
     LAUNCHING,
-    SPENT,
+    RESULT_REJECTED,
+    SUCCEEDED,
     Decision,
-    Record,
-    TaskApp,
+    LaunchedApp,
+    TaskRecord,
     config_hash,
 )
 from airflow_torchx.errors import EngineError, LaunchError
@@ -54,7 +54,7 @@ def reconciled(
     engine: FakeEngine,
     attempt: TaskAttempt = RETRY,
     config_hash: str = SPEC,
-    record: Record | None = None,
+    record: TaskRecord | None = None,
     *,
     durable: bool = True,
 ) -> Decision:
@@ -62,9 +62,9 @@ def reconciled(
     return reattach.reconcile(engine, attempt, config_hash, record, durable=durable)
 
 
-def record(phase: str, result: object = None) -> Record:
+def record(phase: str, result: object = None) -> TaskRecord:
     """Return what the first attempt wrote down."""
-    return Record(
+    return TaskRecord(
         app_id=FIRST.app_id,
         handle="local_docker://torchx/x",
         epoch=FIRST.epoch,
@@ -94,14 +94,14 @@ def test_an_app_that_runs_is_adopted() -> None:
     assert decision.take is not None
     assert () == decision.stale == decision.partial
     assert (
-        TaskApp(
+        LaunchedApp(
             app_id=FIRST.app_id,
             handle=f"local_docker://torchx/{FIRST.app_id}",
             launch_id="launch-1",
             config_hash=SPEC,
             grace_s=3,
         )
-        == decision.take.task_app
+        == decision.take.launched_app
     )
 
 
@@ -115,14 +115,14 @@ def test_an_app_that_has_succeeded_is_collected() -> None:
 
 def test_an_app_whose_result_was_refused_is_launched_again() -> None:
     """Or every retry would fail the same way."""
-    decision = reconciled(engine_with(DONE), record=record(SPENT))
+    decision = reconciled(engine_with(DONE), record=record(RESULT_REJECTED))
 
     assert Decision(stale=(FIRST.app_id,)) == decision
 
 
 def test_a_result_that_was_written_down_is_enough() -> None:
     """Whether the containers are there or not."""
-    known = record(COLLECTED, {"loss": 0.1})
+    known = record(SUCCEEDED, {"loss": 0.1})
 
     assert Decision(recorded=known) == reconciled(FakeEngine(), record=known)
     assert Decision(recorded=known, stale=(FIRST.app_id,)) == reconciled(
@@ -140,7 +140,7 @@ def test_a_cleared_or_changed_task_starts_afresh(
     program: Program, attempt: TaskAttempt, config_hash: str
 ) -> None:
     """What ran before is in the way, and what was written down does not count."""
-    decision = reconciled(engine_with(program), attempt, config_hash, record(COLLECTED, 1))
+    decision = reconciled(engine_with(program), attempt, config_hash, record(SUCCEEDED, 1))
 
     assert Decision(stale=(FIRST.app_id,)) == decision
 
@@ -224,7 +224,7 @@ def test_an_adopted_app_can_be_abandoned() -> None:
     take = reconciled(engine).take
     assert take is not None
 
-    lifecycle.abandon(engine, FIRST.app_id, take.task_app.launch_id, grace_s=0)
+    lifecycle.abandon(engine, FIRST.app_id, take.launched_app.launch_id, grace_s=0)
 
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
@@ -252,9 +252,9 @@ def test_the_digest_tells_specs_apart_and_secrets_do_not_count() -> None:
 
 def test_a_record_survives_the_store() -> None:
     """And what somebody else wrote there is no record."""
-    known = record(COLLECTED, {"loss": 0.1})
+    known = record(SUCCEEDED, {"loss": 0.1})
 
-    assert known == Record.parse(known.to_json())
-    assert None is Record.parse("spark-1")
-    assert None is Record.parse({"pod": "x"})
-    assert None is Record.parse(None)
+    assert known == TaskRecord.parse(known.to_json())
+    assert None is TaskRecord.parse("spark-1")
+    assert None is TaskRecord.parse({"pod": "x"})
+    assert None is TaskRecord.parse(None)
