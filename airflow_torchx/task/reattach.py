@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import each
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.task.reconcile import Decision, Found, decide, found
+from airflow_torchx.core.task.reconcile import Decision, ObservedApp, decide, observed_apps
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def apps_of(engine: Engine, attempt: TaskAttempt) -> list[Found]:
+def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
     """Return all apps that this task of this run has launched, in whatever try, in one call."""
     wanted = (labels.DAG_ID, labels.RUN_ID, labels.TASK_ID, labels.MAP_INDEX)
-    return found(engine.rows({label: attempt.labels[label] for label in wanted}))
+    return observed_apps(engine.rows({label: attempt.labels[label] for label in wanted}))
 
 
 def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
@@ -59,7 +59,7 @@ def reconcile(
     return decide(attempt, config_hash if durable else "", apps_of(engine, attempt), record)
 
 
-def put_away(engine: Engine, decision: Decision, *, keep: bool) -> None:
+def clean_up(engine: Engine, decision: Decision, *, keep: bool) -> None:
     """Stop the apps that no longer count, and remove them unless they are to be kept.
 
     Of a launch that broke off nothing is kept: it tells nobody anything.
@@ -75,11 +75,11 @@ def put_away(engine: Engine, decision: Decision, *, keep: bool) -> None:
         with contextlib.suppress(AppNotFoundError):
             (lifecycle.cancel if keep else lifecycle.delete)(engine, app_id)
 
-    each(remove, decision.partial)
-    each(stop, decision.stale)
+    each(remove, decision.incomplete)
+    each(stop, decision.superseded)
 
 
 def stop_all(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> None:
     """Stop every app of this task that was launched since a user last cleared it."""
     ids = tuple(one.app.app_id for one in apps_of(engine, attempt) if one.epoch == attempt.epoch)
-    put_away(engine, Decision(stale=ids), keep=keep)
+    clean_up(engine, Decision(superseded=ids), keep=keep)

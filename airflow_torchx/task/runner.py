@@ -82,12 +82,12 @@ class AppTask:
         decision = reattach.reconcile(
             self._engine, attempt, config_hash, record, durable=self._terms.durable
         )
-        reattach.put_away(self._engine, decision, keep=self._terms.keep)
+        reattach.clean_up(self._engine, decision, keep=self._terms.keep)
         if decision.recorded is not None:
             _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
             return self._known(decision.recorded)
-        if decision.take is not None:
-            app = decision.take.launched_app
+        if decision.reattach is not None:
+            app = decision.reattach.launched_app
             _log.info("taking over app %s of an earlier try", app.app_id)
             with self._parting.owned(app):
                 return self._go_on(app)

@@ -106,7 +106,7 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class ObservedApp:
     """An app of this task on the daemon.
 
     Args:
@@ -138,7 +138,7 @@ class Found:
         )
 
     @property
-    def is_partial(self) -> bool:
+    def is_incomplete(self) -> bool:
         """Tell whether its launch broke off: a replica is missing, or was never started.
 
         A replica that is gone although it was started counts as failed, not as missing.
@@ -152,7 +152,7 @@ class Found:
     def is_usable(self) -> bool:
         """Tell whether it runs and no replica is lost, or all of it ended well."""
         state = self.app.state
-        return not self.is_partial and (not is_terminal(state) or state is AppState.SUCCEEDED)
+        return not self.is_incomplete and (not is_terminal(state) or state is AppState.SUCCEEDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,20 +160,20 @@ class Decision:
     """What the task does next.
 
     Args:
-        take: the app to go on with, which runs or has ended well; None to launch one.
+        reattach: the app to go on with, which runs or has ended well; None to launch one.
         recorded: the record whose result is the task's: nothing has to run.
-        partial: ids of apps whose launch broke off; they are removed.
-        stale: ids of other apps of this task, which no longer count; they are stopped.
+        incomplete: ids of apps whose launch broke off; they are removed.
+        superseded: ids of other apps of this task, which no longer count; they are stopped.
     """
 
-    take: Found | None = None
+    reattach: ObservedApp | None = None
     recorded: TaskRecord | None = None
-    partial: tuple[str, ...] = ()
-    stale: tuple[str, ...] = ()
+    incomplete: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
 
 
 def decide(
-    attempt: TaskAttempt, config_hash: str, apps: Sequence[Found], record: TaskRecord | None
+    attempt: TaskAttempt, config_hash: str, apps: Sequence[ObservedApp], record: TaskRecord | None
 ) -> Decision:
     """Return what an attempt of a task does about the apps that are there.
 
@@ -203,17 +203,19 @@ def decide(
         and one.app.app_id != refused
     ]
     newest = max(counting, key=lambda one: one.try_number, default=None)
-    take = None if recorded else newest
-    partial = tuple(one.app.app_id for one in apps if one.is_partial)
+    reattach = None if recorded else newest
+    incomplete = tuple(one.app.app_id for one in apps if one.is_incomplete)
     return Decision(
-        take=take,
+        reattach=reattach,
         recorded=recorded,
-        partial=partial,
-        stale=tuple(one.app.app_id for one in apps if one is not take and not one.is_partial),
+        incomplete=incomplete,
+        superseded=tuple(
+            one.app.app_id for one in apps if one is not reattach and not one.is_incomplete
+        ),
     )
 
 
-def found(rows: Iterable[ContainerRow]) -> list[Found]:
+def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
     """Return the apps that these containers make, by the app's id."""
     by_app: dict[str, list[ContainerRow]] = {}
     for row in rows:
@@ -223,7 +225,7 @@ def found(rows: Iterable[ContainerRow]) -> list[Found]:
         app, written = describe(app_id, of_app, {}), of_app[0].labels
         if app is not None:
             apps.append(
-                Found(
+                ObservedApp(
                     app=app,
                     launch_id=written.get(labels.LAUNCH, ""),
                     handle=written.get(labels.HANDLE, ""),

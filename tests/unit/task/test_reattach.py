@@ -91,8 +91,8 @@ def test_an_app_that_runs_is_adopted() -> None:
     """With its launch's own word, handle and grace period."""
     decision = reconciled(engine_with(FOREVER))
 
-    assert decision.take is not None
-    assert () == decision.stale == decision.partial
+    assert decision.reattach is not None
+    assert () == decision.superseded == decision.incomplete
     assert (
         LaunchedApp(
             app_id=FIRST.app_id,
@@ -101,7 +101,7 @@ def test_an_app_that_runs_is_adopted() -> None:
             config_hash=SPEC,
             grace_s=3,
         )
-        == decision.take.launched_app
+        == decision.reattach.launched_app
     )
 
 
@@ -109,15 +109,15 @@ def test_an_app_that_has_succeeded_is_collected() -> None:
     """Its try died before it could tell."""
     decision = reconciled(engine_with(DONE), record=record(LAUNCHING))
 
-    assert decision.take is not None
-    assert FIRST.app_id == decision.take.app.app_id
+    assert decision.reattach is not None
+    assert FIRST.app_id == decision.reattach.app.app_id
 
 
 def test_an_app_whose_result_was_refused_is_launched_again() -> None:
     """Or every retry would fail the same way."""
     decision = reconciled(engine_with(DONE), record=record(RESULT_REJECTED))
 
-    assert Decision(stale=(FIRST.app_id,)) == decision
+    assert Decision(superseded=(FIRST.app_id,)) == decision
 
 
 def test_a_result_that_was_written_down_is_enough() -> None:
@@ -125,7 +125,7 @@ def test_a_result_that_was_written_down_is_enough() -> None:
     known = record(SUCCEEDED, {"loss": 0.1})
 
     assert Decision(recorded=known) == reconciled(FakeEngine(), record=known)
-    assert Decision(recorded=known, stale=(FIRST.app_id,)) == reconciled(
+    assert Decision(recorded=known, superseded=(FIRST.app_id,)) == reconciled(
         engine_with(DONE), record=known
     )
 
@@ -142,7 +142,7 @@ def test_a_cleared_or_changed_task_starts_afresh(
     """What ran before is in the way, and what was written down does not count."""
     decision = reconciled(engine_with(program), attempt, config_hash, record(SUCCEEDED, 1))
 
-    assert Decision(stale=(FIRST.app_id,)) == decision
+    assert Decision(superseded=(FIRST.app_id,)) == decision
 
 
 @pytest.mark.parametrize("program", [FOREVER, DONE, BROKEN])
@@ -150,16 +150,16 @@ def test_without_durable_nothing_is_taken_over(program: Program) -> None:
     """But nothing runs beside the new app either."""
     decision = reconciled(engine_with(program), durable=False)
 
-    assert Decision(stale=(FIRST.app_id,)) == decision
+    assert Decision(superseded=(FIRST.app_id,)) == decision
 
 
 def test_an_app_that_has_failed_is_launched_again() -> None:
     """That is what a retry is for; also while its other replicas still run."""
-    assert Decision(stale=(FIRST.app_id,)) == reconciled(engine_with(BROKEN))
+    assert Decision(superseded=(FIRST.app_id,)) == reconciled(engine_with(BROKEN))
     half = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": FOREVER})
     lifecycle.launch(half, planned())
 
-    assert Decision(stale=(FIRST.app_id,)) == reconciled(half)
+    assert Decision(superseded=(FIRST.app_id,)) == reconciled(half)
 
 
 @pytest.mark.parametrize(("created", "started"), [(1, 0), (2, 0), (2, 1)])
@@ -171,7 +171,7 @@ def test_a_launch_that_broke_off_is_no_app(created: int, started: int) -> None:
     for container in ids[:started]:
         engine.start(container)
 
-    assert Decision(partial=(FIRST.app_id,)) == reconciled(engine)
+    assert Decision(incomplete=(FIRST.app_id,)) == reconciled(engine)
 
 
 def test_other_tasks_are_not_looked_at() -> None:
@@ -189,7 +189,7 @@ def test_stale_apps_are_stopped_and_broken_launches_removed(keep: bool) -> None:
     left = replace(CLEARED, try_number=9)
     engine.create(planned(left).containers[0])
 
-    reattach.put_away(engine, reconciled(engine, CLEARED), keep=keep)
+    reattach.clean_up(engine, reconciled(engine, CLEARED), keep=keep)
 
     states = [row.state for row in engine.rows({labels.DAG_ID: "dag"})]
     assert (["exited", "exited"] if keep else []) == states
@@ -201,7 +201,7 @@ def test_an_app_that_somebody_removed_meanwhile_is_put_away() -> None:
     decision = reconciled(engine, CLEARED)
     lifecycle.delete(engine, FIRST.app_id)
 
-    reattach.put_away(engine, decision, keep=False)
+    reattach.clean_up(engine, decision, keep=False)
 
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
@@ -221,10 +221,10 @@ def test_all_apps_of_an_epoch_are_stopped() -> None:
 def test_an_adopted_app_can_be_abandoned() -> None:
     """By the word of its own launch."""
     engine = engine_with(FOREVER)
-    take = reconciled(engine).take
-    assert take is not None
+    reattach = reconciled(engine).reattach
+    assert reattach is not None
 
-    lifecycle.abandon(engine, FIRST.app_id, take.launched_app.launch_id, grace_s=0)
+    lifecycle.abandon(engine, FIRST.app_id, reattach.launched_app.launch_id, grace_s=0)
 
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
