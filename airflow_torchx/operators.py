@@ -261,10 +261,10 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     ) -> AppTask:
         from airflow_torchx.core.plan.job_plan import copied_env
         from airflow_torchx.task.runner import AppTask
-        from airflow_torchx.task.shutdown import Terms
+        from airflow_torchx.task.shutdown import TaskOptions
 
         copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
-        terms = Terms(
+        options = TaskOptions(
             torchx_conn_id=self.hook.torchx_conn_id,
             wait_for_completion=self.wait_for_completion,
             deferrable=self.deferrable,
@@ -279,7 +279,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             execution_timeout=self.execution_timeout,
             secrets=frozenset({*secrets.values(), *copied.values()}),
         )
-        return AppTask(task, scheduler, terms, lambda: self._killed_at)
+        return AppTask(task, scheduler, options, lambda: self._killed_at)
 
     def _place(self) -> Place | None:
         """Return the folder of the DAG file; its path may be another one after each commit."""

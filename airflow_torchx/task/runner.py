@@ -35,7 +35,7 @@ from airflow_torchx.task.context import (
     TaskContext,
 )
 from airflow_torchx.task.log import TaskLog, write_rest
-from airflow_torchx.task.shutdown import Parting, tell_left
+from airflow_torchx.task.shutdown import TaskShutdown, tell_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
     from airflow_torchx.specs import DescribeAppResponse
-    from airflow_torchx.task.shutdown import Terms
+    from airflow_torchx.task.shutdown import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
 
@@ -57,7 +57,7 @@ class AppTask:
     Args:
         task: the task.
         scheduler: the daemon's.
-        terms: what the task's author wants.
+        options: what the task's author wants.
         killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
     """
 
@@ -65,34 +65,34 @@ class AppTask:
         self,
         task: TaskContext,
         scheduler: DockerScheduler,
-        terms: Terms,
+        options: TaskOptions,
         killed_at: Callable[[], float | None],
     ) -> None:
         self._task = task
         self._scheduler = scheduler
         self._engine = scheduler.engine
-        self._terms = terms
-        self._parting = Parting(task, scheduler.engine, terms, killed_at)
+        self._options = options
+        self._shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
 
     def run(self, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
         """Take over the app of an earlier try, or launch what was planned; return the result."""
         plan, attempt = info.request, self._task.attempt
         config_hash = plan.containers[0].labels[labels.CONFIG_HASH]
-        record = self._task.record() if self._terms.durable else None
+        record = self._task.record() if self._options.durable else None
         decision = reattach.reconcile(
-            self._engine, attempt, config_hash, record, durable=self._terms.durable
+            self._engine, attempt, config_hash, record, durable=self._options.durable
         )
-        reattach.clean_up(self._engine, decision, keep=self._terms.keep)
+        reattach.clean_up(self._engine, decision, keep=self._options.keep)
         if decision.recorded is not None:
             _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
             return self._known(decision.recorded)
         if decision.reattach is not None:
             app = decision.reattach.launched_app
             _log.info("taking over app %s of an earlier try", app.app_id)
-            with self._parting.owned(app):
+            with self._shutdown.guard(app):
                 return self._go_on(app)
         app = LaunchedApp.of(plan, info.cfg, config_hash)
-        with self._parting.owned(app):
+        with self._shutdown.guard(app):
             self._launch(info, app)
             return self._go_on(app)
 
@@ -108,7 +108,7 @@ class AppTask:
         if reason == "unreachable" and self._task.retry_left:
             raise EngineUnreachableError(message, fix="The next try takes the app over.")
         app = app or reattach.newest(self._engine, self._task.attempt)
-        with self._parting.owned(app):
+        with self._shutdown.guard(app):
             seen = attach.look(self._engine, app.app_id)
             if isinstance(next_step(seen), Finish):
                 self._publish(app, seen)
@@ -117,7 +117,7 @@ class AppTask:
             if reason == "timeout":
                 what = f"app {app.app_id!r} has not ended within execution_timeout"
                 raise AirflowTaskTimeout(
-                    f"{what} ({self._terms.execution_timeout}); it is stopped."
+                    f"{what} ({self._options.execution_timeout}); it is stopped."
                 )
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
@@ -126,7 +126,7 @@ class AppTask:
     def _known(self, record: TaskRecord) -> Any:  # noqa: ANN401 - any JSON
         self._task.push(HANDLE_KEY, record.handle)
         self._task.push(APP_ID_KEY, record.app_id)
-        if self._terms.on_finish is not OnFinish.KEEP and lifecycle.exists(
+        if self._options.on_finish is not OnFinish.KEEP and lifecycle.exists(
             self._engine, record.app_id
         ):
             lifecycle.delete(self._engine, record.app_id)
@@ -135,18 +135,18 @@ class AppTask:
     def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> None:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
-        if self._terms.durable:
+        if self._options.durable:
             self._task.write_down(TaskRecord.of(app, self._task.attempt))
-        self._scheduler.schedule(info, should_stop=lambda: self._parting.undoes(app))
+        self._scheduler.schedule(info, should_stop=lambda: self._shutdown.should_stop_launch(app))
         _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
 
     def _go_on(self, app: LaunchedApp) -> Any:  # noqa: ANN401 - any JSON
         seen = attach.look(self._engine, app.app_id)
         self._publish(app, seen)
-        if not self._terms.wait_for_completion:
+        if not self._options.wait_for_completion:
             return app.handle
-        if not self._terms.deferrable:
-            ended = attach.watch(self._engine, app.app_id, {}, self._parting.is_due, TaskLog)
+        if not self._options.deferrable:
+            ended = attach.watch(self._engine, app.app_id, {}, self._shutdown.should_stop, TaskLog)
             return self._conclude(app, ended)
         if isinstance(next_step(seen), Finish):
             return self._collect(app, {})
@@ -168,7 +168,7 @@ class AppTask:
         if state not in {"running", UNKNOWN}:
             what = f"the task is {state} by now: app {app.app_id!r} is stopped."
             raise AppCancelledError(what)
-        self._parting.hand_over(app, cursors)
+        self._shutdown.hand_over(app, cursors)
 
     def _collect(self, app: LaunchedApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Write what is left of the logs of an app that has ended, and return its result."""
@@ -181,32 +181,32 @@ class AppTask:
             self._engine,
             seen,
             cursors,
-            max_bytes=self._terms.log_max_bytes,
-            should_stop=self._parting.is_due,
+            max_bytes=self._options.log_max_bytes,
+            should_stop=self._shutdown.should_stop,
         )
 
     def _conclude(self, app: LaunchedApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         """Turn the end of the app into the end of the task; report first, remove last."""
-        terms = self._terms
+        options = self._options
         self._task.push(REPLICAS_KEY, [to_dict(replica) for replica in replicas_of(ended)])
         record = TaskRecord.of(app, self._task.attempt)
         try:
-            found = attach.outcome(self._engine, ended, terms.result_path, terms.secrets)
+            found = attach.outcome(self._engine, ended, options.result_path, options.secrets)
         except AppFailedError as failed:
-            if failed.exit_code in terms.skip_on_exit_code:
+            if failed.exit_code in options.skip_on_exit_code:
                 raise AirflowSkipException(failed.card) from failed
-            if failed.exit_code in terms.fail_on_exit_code:
+            if failed.exit_code in options.fail_on_exit_code:
                 raise AirflowFailException(failed.card) from failed
             raise
         except ResultError:
-            if terms.durable:
+            if options.durable:
                 self._task.write_down(record.at(RESULT_REJECTED))
             raise
-        result = app.handle if terms.result_path is None else found
-        if terms.durable:
+        result = app.handle if options.result_path is None else found
+        if options.durable:
             # A process that dies from here on has reported nothing yet, but leaves this.
             self._task.write_down(record.at(SUCCEEDED, result))
-        if terms.on_finish is not OnFinish.KEEP:
+        if options.on_finish is not OnFinish.KEEP:
             self._remove(app)
         return result
 

@@ -43,7 +43,7 @@ _PAD_S: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
+class TaskOptions:
     """How a task sees its app through; the operator's arguments of the same names tell."""
 
     torchx_conn_id: str | None
@@ -66,13 +66,13 @@ class Terms:
         return self.on_finish is not OnFinish.DELETE
 
 
-class Parting:
+class TaskShutdown:
     """What happens to the app of a task when the task ends otherwise than by the app's own end.
 
     Args:
         task: the task.
         engine: the daemon.
-        terms: what the task's author wants.
+        options: what the task's author wants.
         killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
     """
 
@@ -80,27 +80,27 @@ class Parting:
         self,
         task: TaskContext,
         engine: Engine,
-        terms: Terms,
+        options: TaskOptions,
         killed_at: Callable[[], float | None],
     ) -> None:
         self._task = task
         self._engine = engine
-        self._terms = terms
+        self._options = options
         self._killed_at = killed_at
         self._reaper: Reaper | None = None
 
-    def is_due(self) -> bool:
+    def should_stop(self) -> bool:
         """Tell whether this process has to part from its app."""
         return self._killed_at() is not None or self._task.is_orphaned
 
-    def undoes(self, app: LaunchedApp) -> bool:
+    def should_stop_launch(self, app: LaunchedApp) -> bool:
         """Tell whether this process has to part from an app whose launch is not done."""
-        if is_due := self.is_due():
+        if should_stop := self.should_stop():
             self._have_reaper(app, keep=False)
-        return is_due
+        return should_stop
 
     @contextmanager
-    def owned(self, app: LaunchedApp) -> Iterator[None]:
+    def guard(self, app: LaunchedApp) -> Iterator[None]:
         """Stop the app when the task ends otherwise than by the app's own end."""
         try:
             yield
@@ -110,13 +110,13 @@ class Parting:
             self._leave(app, left.cursors)
         except BaseException:
             self._vanish_if_orphaned(app)
-            self._abandon(app)
+            self._stop_app(app)
             raise
 
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         self._vanish_if_orphaned(app)
         state = self._task.state(_STATE_S)
-        wish, retry_left = self._terms.on_worker_shutdown, self._task.retry_left
+        wish, retry_left = self._options.on_worker_shutdown, self._task.retry_left
         match leave(state, wish, retry_left=retry_left):
             case Leave.HAND_OVER:
                 _log.info("this worker is shut down: app %s goes on, the task defers", app.app_id)
@@ -125,7 +125,7 @@ class Parting:
                 what = f"this worker is shut down (the task is {state}): app {app.app_id!r} goes on"
                 raise WorkerShutdownError(what, fix="The next try takes it over.") from None
             case Leave.STOP:
-                self._abandon(app)
+                self._stop_app(app)
                 what = f"the task is {state} by now: app {app.app_id!r} was stopped."
                 raise AppCancelledError(what) from None
 
@@ -136,10 +136,10 @@ class Parting:
         # Not by an exception: Airflow would run callbacks for an end that nobody has recorded.
         os._exit(1)
 
-    def _abandon(self, app: LaunchedApp) -> None:
+    def _stop_app(self, app: LaunchedApp) -> None:
         """Stop the app, whatever state that is in; never hides the first error."""
         grace, killed_at = app.grace_s, self._killed_at()
-        self._have_reaper(app, keep=self._terms.keep)
+        self._have_reaper(app, keep=self._options.keep)
         if killed_at is not None:
             left = killed_at + _KILL_S - time.monotonic()
             grace = max(0.0, min(grace, _KILL_GRACE_S, left))
@@ -165,21 +165,21 @@ class Parting:
                 self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
 
     def _stop(self, app: LaunchedApp, grace_s: float) -> None:
-        keep = self._terms.keep
+        keep = self._options.keep
         lifecycle.abandon(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
 
     def hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task: the triggerer waits, and the worker slot is free."""
         from airflow_torchx.triggers import TorchXDockerTrigger
 
-        now, interval = time.time(), self._terms.logging_interval_s
-        deadline = self._task.deadline_s(self._terms.execution_timeout)
+        now, interval = time.time(), self._options.logging_interval_s
+        deadline = self._task.deadline_s(self._options.execution_timeout)
         raise TaskDeferred(
             trigger=TorchXDockerTrigger(
                 app_id=app.app_id,
-                torchx_conn_id=self._terms.torchx_conn_id,
+                torchx_conn_id=self._options.torchx_conn_id,
                 owned=True,
-                delete_on_finish=self._terms.on_finish is OnFinish.DELETE,
+                delete_on_finish=self._options.on_finish is OnFinish.DELETE,
                 deadline=deadline,
                 flush_at=now + interval if interval else None,
             ),
