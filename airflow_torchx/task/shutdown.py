@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
-from airflow_torchx.core.task.shutdown import Leave, leave
+from airflow_torchx.core.task.shutdown import ExitAction, exit_action
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError, AppCancelledError, WorkerShutdownError
 from airflow_torchx.runtime import lifecycle
@@ -117,14 +117,14 @@ class TaskShutdown:
         self._vanish_if_orphaned(app)
         state = self._task.state(_STATE_S)
         wish, retry_left = self._options.on_worker_shutdown, self._task.retry_left
-        match leave(state, wish, retry_left=retry_left):
-            case Leave.HAND_OVER:
+        match exit_action(state, wish, retry_left=retry_left):
+            case ExitAction.HAND_OVER:
                 _log.info("this worker is shut down: app %s goes on, the task defers", app.app_id)
                 self.hand_over(app, cursors)
-            case Leave.KEEP:
+            case ExitAction.KEEP:
                 what = f"this worker is shut down (the task is {state}): app {app.app_id!r} goes on"
                 raise WorkerShutdownError(what, fix="The next try takes it over.") from None
-            case Leave.STOP:
+            case ExitAction.STOP:
                 self._stop_app(app)
                 what = f"the task is {state} by now: app {app.app_id!r} was stopped."
                 raise AppCancelledError(what) from None

@@ -14,7 +14,7 @@ from typing import Final
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 
 
-class Leave(StrEnum):
+class ExitAction(StrEnum):
     """What the task does with its app before it ends."""
 
     HAND_OVER = "hand over"
@@ -29,7 +29,7 @@ _RUNNING = "running"
 _TAKEN = frozenset({"queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
 
 
-def leave(state: str | None, wish: OnWorkerShutdown, *, retry_left: bool) -> Leave:
+def exit_action(state: str | None, wish: OnWorkerShutdown, *, retry_left: bool) -> ExitAction:
     """Return what a task that got SIGTERM does with its app.
 
     Args:
@@ -38,14 +38,14 @@ def leave(state: str | None, wish: OnWorkerShutdown, *, retry_left: bool) -> Lea
         retry_left: another try of the task would come.
     """
     if state in _TAKEN:
-        return Leave.KEEP
+        return ExitAction.KEEP
     if state == UNKNOWN:
-        return Leave.KEEP if retry_left else Leave.STOP
+        return ExitAction.KEEP if retry_left else ExitAction.STOP
     if state != _RUNNING or wish is OnWorkerShutdown.STOP:
-        return Leave.STOP
+        return ExitAction.STOP
     if wish is OnWorkerShutdown.KEEP:
-        return Leave.KEEP if retry_left else Leave.STOP
-    return Leave.HAND_OVER
+        return ExitAction.KEEP if retry_left else ExitAction.STOP
+    return ExitAction.HAND_OVER
 
 
 # In these nobody will come back for the app of the try that waited on it.

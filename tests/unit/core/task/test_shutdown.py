@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown, ids_of, positive
-from airflow_torchx.core.task.shutdown import UNKNOWN, Leave, leave, may_stop
+from airflow_torchx.core.task.shutdown import UNKNOWN, ExitAction, exit_action, may_stop
 
 DEFER, KEEP, STOP = OnWorkerShutdown.DEFER, OnWorkerShutdown.KEEP, OnWorkerShutdown.STOP
 
@@ -23,39 +23,39 @@ def test_what_a_user_ends_is_stopped(
     wish: OnWorkerShutdown,
 ) -> None:
     """Whatever is wished for a worker's shutdown: this is none."""
-    assert Leave.STOP is leave(state, wish, retry_left=retry_left)
+    assert ExitAction.STOP is exit_action(state, wish, retry_left=retry_left)
 
 
 @pytest.mark.parametrize(
     ("wish", "retry_left", "expected"),
     [
-        (DEFER, True, Leave.HAND_OVER),
-        (DEFER, False, Leave.HAND_OVER),
-        (KEEP, True, Leave.KEEP),
-        (KEEP, False, Leave.STOP),  # nobody would come back for it
-        (STOP, True, Leave.STOP),
-        (STOP, False, Leave.STOP),
+        (DEFER, True, ExitAction.HAND_OVER),
+        (DEFER, False, ExitAction.HAND_OVER),
+        (KEEP, True, ExitAction.KEEP),
+        (KEEP, False, ExitAction.STOP),  # nobody would come back for it
+        (STOP, True, ExitAction.STOP),
+        (STOP, False, ExitAction.STOP),
     ],
 )
 def test_a_worker_that_is_shut_down_does_what_is_wished(
     wish: OnWorkerShutdown,
     retry_left: bool,
-    expected: Leave,
+    expected: ExitAction,
 ) -> None:
     """The task is still running then."""
-    assert expected is leave("running", wish, retry_left=retry_left)
+    assert expected is exit_action("running", wish, retry_left=retry_left)
 
 
 @pytest.mark.parametrize("state", ["queued", "scheduled", "deferred", "up_for_retry"])
 def test_an_app_that_another_process_has_is_left_alone(state: str) -> None:
     """It is that one's to stop, also if it is to be stopped on a shutdown."""
-    assert Leave.KEEP is leave(state, STOP, retry_left=False)
+    assert ExitAction.KEEP is exit_action(state, STOP, retry_left=False)
 
 
 def test_without_an_answer_the_next_try_decides() -> None:
     """And where there is none, nothing may be left."""
-    assert Leave.KEEP is leave(UNKNOWN, DEFER, retry_left=True)
-    assert Leave.STOP is leave(UNKNOWN, DEFER, retry_left=False)
+    assert ExitAction.KEEP is exit_action(UNKNOWN, DEFER, retry_left=True)
+    assert ExitAction.STOP is exit_action(UNKNOWN, DEFER, retry_left=False)
 
 
 @pytest.mark.parametrize("given", [0, -1, True, math.nan, math.inf, "1", None])
