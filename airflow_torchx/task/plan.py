@@ -25,7 +25,7 @@ _log = structlog.get_logger("airflow_torchx.task")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LaunchRequest:
     """What a task's arguments ask for.
 
     Args:
@@ -44,7 +44,7 @@ class Wanted:
 def planned(
     task: TaskContext,
     scheduler: DockerScheduler,
-    wanted: Wanted,
+    request: LaunchRequest,
     should_stop: Callable[[], bool],
 ) -> AppDryRunInfo:
     """Build what has to be built, and return and log the plan; creates no container of the app.
@@ -53,15 +53,15 @@ def planned(
         AppCancelledError: ``should_stop`` returned True while an image was built.
         AirflowTorchXError: as `DockerScheduler.build` and `DockerScheduler.submit_dryrun` do.
     """
-    app, attempt = _built(scheduler, wanted, should_stop), task.attempt
-    config_hash = config_hash(app, scheduler.options(wanted.options), wanted.secrets)
+    app, attempt = _built(scheduler, request, should_stop), task.attempt
+    config_hash = config_hash(app, scheduler.options(request.options), request.secrets)
     origin = Origin(
         app_id=attempt.app_id,
-        private_env=wanted.secrets,
+        private_env=request.secrets,
         labels={**attempt.labels, labels.CONFIG_HASH: config_hash},
         ambient_env=task.ambient_env(),
     )
-    info = scheduler.submit_dryrun(app, wanted.options, origin=origin)
+    info = scheduler.submit_dryrun(app, request.options, origin=origin)
     _log.info("::group::Plan of app %s", info.request.app_id)
     _log.info("%s", info)
     _log.info("::endgroup::")
@@ -70,14 +70,16 @@ def planned(
     return info
 
 
-def _built(scheduler: DockerScheduler, wanted: Wanted, should_stop: Callable[[], bool]) -> AppDef:
+def _built(
+    scheduler: DockerScheduler, request: LaunchRequest, should_stop: Callable[[], bool]
+) -> AppDef:
     """Return the app with its workspaces as images."""
-    if not any(role.workspace for role in wanted.app.roles):
-        return wanted.app
+    if not any(role.workspace for role in request.app.roles):
+        return request.app
     _log.info("::group::Workspace image")
     try:
         return scheduler.build(
-            wanted.app, wanted.options, place=wanted.place, should_stop=should_stop
+            request.app, request.options, place=request.place, should_stop=should_stop
         )
     except Stopped:
         what = "the task was killed while its workspace image was built: nothing was launched."
