@@ -167,11 +167,11 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Launch the app, or take over the one that is there, and see it through."""
-        from airflow_torchx.task.plan import Wanted, planned
+        from airflow_torchx.task.plan import LaunchRequest, planned
 
         with self._task_of(context) as (task, scheduler, secrets):
-            wanted = Wanted(self.app_def(), self.options or {}, secrets, self._place())
-            info = planned(task, scheduler, wanted, lambda: self._killed_at is not None)
+            request = LaunchRequest(self.app_def(), self.options or {}, secrets, self._place())
+            info = planned(task, scheduler, request, lambda: self._killed_at is not None)
             return self._app_task(task, scheduler, secrets).run(info)
 
     def execute_complete(
