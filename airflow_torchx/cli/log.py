@@ -38,7 +38,7 @@ _FOR_EVER_S: Final = float("inf")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LogSelection:
     """Whose logs: an app's, those of one role, or of some replicas of it.
 
     Args:
@@ -52,7 +52,7 @@ class Wanted:
     ids: tuple[int, ...]
 
 
-def wanted(identifier: str) -> Wanted:
+def selection(identifier: str) -> LogSelection:
     """Return what ``scheduler://session/app/role/0,1`` means; of its parts only the app must be.
 
     Raises:
@@ -63,12 +63,12 @@ def wanted(identifier: str) -> Wanted:
         fix = "Write local_docker://torchx/APP_ID, then /ROLE and /ID,ID2 for some replicas only."
         raise UsageError(f"{identifier!r} names no logs.", fix=fix)
     ids = tuple(int(one) for one in (match["ids"] or "").split(",") if one)
-    return Wanted(match["app"], match["role"], ids)
+    return LogSelection(match["app"], match["role"], ids)
 
 
 def log(args: Namespace) -> int:
     """Show the logs."""
-    asked = wanted(args.identifier)
+    asked = selection(args.identifier)
     lines = Lines(_pattern(args.regex), _span(args), Stream(args.streams or "combined"))
     with DockerEngine.connect() as engine:
         app_id = find(engine, asked.app)
@@ -95,7 +95,7 @@ class Lines:
     streams: Stream
 
 
-def chosen(app: DescribeAppResponse, asked: Wanted) -> DescribeAppResponse:
+def chosen(app: DescribeAppResponse, asked: LogSelection) -> DescribeAppResponse:
     """Return the app without the replicas that are not asked for.
 
     Raises:

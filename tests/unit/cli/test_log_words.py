@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.log import Wanted, chosen, wanted
+from airflow_torchx.cli.log import LogSelection, chosen, selection
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
@@ -22,27 +22,27 @@ APP = DescribeAppResponse(
 @pytest.mark.parametrize(
     ("identifier", "expected"),
     [
-        (HANDLE, Wanted(HANDLE, None, ())),
-        (f"{HANDLE}/", Wanted(HANDLE, None, ())),
-        (f"{HANDLE}/trainer", Wanted(HANDLE, "trainer", ())),
-        (f"{HANDLE}/trainer/0", Wanted(HANDLE, "trainer", (0,))),
-        (f"{HANDLE}/trainer/0,12", Wanted(HANDLE, "trainer", (0, 12))),
-        (f"{HANDLE}/trainer/0,1,", Wanted(HANDLE, "trainer", (0, 1))),
-        ("docker:///app-1/trainer", Wanted("docker:///app-1", "trainer", ())),
-        ("app-1", Wanted("app-1", None, ())),
-        ("app-1/trainer/1", Wanted("app-1", "trainer", (1,))),
+        (HANDLE, LogSelection(HANDLE, None, ())),
+        (f"{HANDLE}/", LogSelection(HANDLE, None, ())),
+        (f"{HANDLE}/trainer", LogSelection(HANDLE, "trainer", ())),
+        (f"{HANDLE}/trainer/0", LogSelection(HANDLE, "trainer", (0,))),
+        (f"{HANDLE}/trainer/0,12", LogSelection(HANDLE, "trainer", (0, 12))),
+        (f"{HANDLE}/trainer/0,1,", LogSelection(HANDLE, "trainer", (0, 1))),
+        ("docker:///app-1/trainer", LogSelection("docker:///app-1", "trainer", ())),
+        ("app-1", LogSelection("app-1", None, ())),
+        ("app-1/trainer/1", LogSelection("app-1", "trainer", (1,))),
     ],
 )
-def test_identifiers(identifier: str, expected: Wanted) -> None:
+def test_identifiers(identifier: str, expected: LogSelection) -> None:
     """TorchX's, and the same behind a plain id."""
-    assert expected == wanted(identifier)
+    assert expected == selection(identifier)
 
 
 @pytest.mark.parametrize("identifier", ["", "/", f"{HANDLE}/trainer/x", f"{HANDLE}/a/1/2"])
 def test_what_names_no_logs(identifier: str) -> None:
     """The error has the form."""
     with pytest.raises(UsageError, match=r"local_docker://torchx/APP_ID.*/ROLE.*/ID,ID2"):
-        wanted(identifier)
+        selection(identifier)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_replicas_that_are_meant(
     role: str | None, ids: tuple[int, ...], expected: list[tuple[str, int]]
 ) -> None:
     """All, those of a role, or some of them."""
-    seen = replicas_of(chosen(APP, Wanted("app-1", role, ids)))
+    seen = replicas_of(chosen(APP, LogSelection("app-1", role, ids)))
 
     assert sorted(expected) == sorted((one.role, one.id) for one in seen)
 
@@ -76,4 +76,4 @@ def test_the_replicas_that_are_meant(
 def test_replicas_that_are_not_there(role: str, ids: tuple[int, ...], told: str) -> None:
     """The error has those that are."""
     with pytest.raises(AppNotFoundError, match=told):
-        chosen(APP, Wanted("app-1", role, ids))
+        chosen(APP, LogSelection("app-1", role, ids))
