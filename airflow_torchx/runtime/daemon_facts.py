@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.engine.image_refs import is_image
-from airflow_torchx.core.plan.preflight import Surroundings
+from airflow_torchx.core.plan.preflight import DaemonFacts
 from airflow_torchx.runtime import images
 from airflow_torchx.specs import BindMount
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import AppDef
 
 
-def survey(engine: Engine, app: AppDef) -> Surroundings:
+def collect(engine: Engine, app: AppDef) -> DaemonFacts:
     """Look up what preflight needs to know of the daemon and its host; changes nothing."""
     info = engine.info()
     sources = {
@@ -24,7 +24,7 @@ def survey(engine: Engine, app: AppDef) -> Surroundings:
         for mount in role.mounts
         if isinstance(mount, BindMount)
     }
-    return Surroundings(
+    return DaemonFacts(
         engine=info,
         absent_images=images.absent(engine, filter(is_image, {role.image for role in app.roles})),
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),

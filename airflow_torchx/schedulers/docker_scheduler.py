@@ -17,7 +17,7 @@ from airflow_torchx.core.plan.preflight import checked_options
 from airflow_torchx.core.workspace.recipe import Place, with_workspace
 from airflow_torchx.errors import LaunchInterruptedError
 from airflow_torchx.runtime import lifecycle, waiting
-from airflow_torchx.runtime.daemon_facts import survey
+from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
@@ -148,7 +148,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             Stopped: ``should_stop`` returned True.
         """
         app = as_app(app)
-        opts = checked_options(app, cfg, survey(self.engine, app), self._defaults)
+        opts = checked_options(app, cfg, collect(self.engine, app), self._defaults)
         return replace(app, roles=self._built(app.roles, opts, place, should_stop))
 
     def schedule(

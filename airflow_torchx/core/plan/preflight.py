@@ -39,7 +39,7 @@ _MAX_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class DaemonFacts:
     """What was looked up of the daemon and its host for one app.
 
     Args:
@@ -53,13 +53,13 @@ class Surroundings:
     absent_paths: frozenset[str] = field(default_factory=frozenset)
 
 
-def preflight(app: AppDef, opts: Opts, around: Surroundings | None) -> tuple[Problem, ...]:
+def preflight(app: AppDef, opts: Opts, facts: DaemonFacts | None) -> tuple[Problem, ...]:
     """Return everything that is wrong with an app; empty when it can be launched.
 
     Args:
         app: the app.
         opts: its run options.
-        around: the daemon's side; None leaves out what only the daemon can tell.
+        facts: the daemon's side; None leaves out what only the daemon can tell.
     """
     mistyped = _type_problems(app)
     if mistyped:
@@ -75,17 +75,17 @@ def preflight(app: AppDef, opts: Opts, around: Surroundings | None) -> tuple[Pro
         problems.extend(_workspace_problems(where, role))
         for position, mount in enumerate(role.mounts):
             problems.extend(_mount_problems(f"{where}.mounts[{position}]", mount))
-        if around is not None:
-            problems.extend(_daemon_problems(where, role, opts, around))
-    if around is not None:
-        problems.extend(_gpu_problems(app, opts, around.engine))
+        if facts is not None:
+            problems.extend(_daemon_problems(where, role, opts, facts))
+    if facts is not None:
+        problems.extend(_gpu_problems(app, opts, facts.engine))
     return tuple(problems)
 
 
 def checked_options(
     app: AppDef,
     cfg: Mapping[str, object] | Opts | None,
-    around: Surroundings | None,
+    facts: DaemonFacts | None,
     defaults: Mapping[str, object] | None = None,
 ) -> Opts:
     """Return the options that ``cfg`` means, once nothing is wrong with them or with the app.
@@ -98,7 +98,7 @@ def checked_options(
         opts = Opts.parse(cfg, defaults)
     except InvalidAppError as wrong:
         wrong_options, opts = wrong.problems, Opts()
-    problems = (*wrong_options, *preflight(app, opts, around))
+    problems = (*wrong_options, *preflight(app, opts, facts))
     if problems:
         raise InvalidAppError(problems, subject=f"app {app.name!r}")
     return opts
@@ -222,16 +222,16 @@ def _mount_problems(where: str, mount: BindMount | VolumeMount | DeviceMount) ->
         yield Problem(f"{where}.src_path", what, "begin it with a slash")
 
 
-def _daemon_problems(where: str, role: Role, opts: Opts, around: Surroundings) -> Iterator[Problem]:
-    engine = around.engine
+def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
+    engine = facts.engine
     if role.resource.cpu > engine.cpus:
         what = f"{role.resource.cpu} cpus are more than the {engine.cpus} of {engine.url}"
         yield Problem(f"{where}.resource.cpu", what, f"ask for {engine.cpus} at most")
-    if opts.pull_policy == "never" and role.image in around.absent_images:
+    if opts.pull_policy == "never" and role.image in facts.absent_images:
         what = f"{role.image!r} is not on {engine.url}, and pull_policy is 'never'"
         yield Problem(f"{where}.image", what, "load the image, or set pull_policy='missing'")
     for position, mount in enumerate(role.mounts):
-        if isinstance(mount, BindMount) and mount.src_path in around.absent_paths:
+        if isinstance(mount, BindMount) and mount.src_path in facts.absent_paths:
             what = f"{mount.src_path!r} does not exist on this host"
             yield Problem(f"{where}.mounts[{position}].src_path", what, "create it first")
 

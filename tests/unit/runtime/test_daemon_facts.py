@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.runtime.daemon_facts import survey
+from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.specs import AppDef, BindMount, Role
 from airflow_torchx.testing import FakeEngine
 from tests.unit.apps import app
@@ -36,8 +36,8 @@ def test_a_survey_finds_what_is_missing(tmp_path: Path) -> None:
     wanted = app(mounts=[BindMount(str(tmp_path / "no"), "/x"), BindMount(str(tmp_path), "/y")])
     engine = FakeEngine()
 
-    here = survey(engine, wanted)
-    there = survey(FakeEngine(engine_info=replace(engine.info(), is_local=False)), wanted)
+    here = collect(engine, wanted)
+    there = collect(FakeEngine(engine_info=replace(engine.info(), is_local=False)), wanted)
 
     assert frozenset({"busybox"}) == here.absent_images
     assert frozenset({str(tmp_path / "no")}) == here.absent_paths
@@ -49,7 +49,7 @@ def test_a_survey_asks_for_no_image_that_cannot_be_one(image: str) -> None:
     """The daemon would answer something else; preflight tells what is wrong with it."""
     wanted = AppDef("app", [Role("trainer", image, entrypoint="run")])
 
-    assert frozenset() == survey(FakeEngine(), wanted).absent_images
+    assert frozenset() == collect(FakeEngine(), wanted).absent_images
 
 
 def test_a_path_that_no_file_can_have_is_absent() -> None:
@@ -57,7 +57,7 @@ def test_a_path_that_no_file_can_have_is_absent() -> None:
     path = f"/{'a' * 5000}"
 
     assert (
-        frozenset({path}) == survey(FakeEngine(), app(mounts=[BindMount(path, "/x")])).absent_paths
+        frozenset({path}) == collect(FakeEngine(), app(mounts=[BindMount(path, "/x")])).absent_paths
     )
 
 
@@ -68,6 +68,6 @@ def test_of_a_folder_that_is_closed_to_us_nothing_is_claimed(tmp_path: Path) -> 
     wanted = app(mounts=[BindMount(path, "/x")])
 
     with _as_nobody():
-        found = survey(FakeEngine(), wanted)
+        found = collect(FakeEngine(), wanted)
 
     assert frozenset() == found.absent_paths

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_torchx.core.engine.containers import EngineInfo
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.plan.preflight import Surroundings, checked_options, preflight
+from airflow_torchx.core.plan.preflight import DaemonFacts, checked_options, preflight
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs import (
     MISSING,
@@ -36,7 +36,7 @@ def app(*roles: Role, name: str = "train") -> AppDef:
     return AppDef(name, roles)
 
 
-def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: frozenset[str]) -> Surroundings:
+def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: frozenset[str]) -> DaemonFacts:
     """Return a daemon with 4 cpus."""
     engine = EngineInfo(
         id="d1",
@@ -49,14 +49,14 @@ def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: frozenset[str]) -> Sur
         memory_bytes=1 << 33,
         gpu_ids=gpu_ids,
     )
-    return Surroundings(engine=engine, **looked_up)
+    return DaemonFacts(engine=engine, **looked_up)
 
 
 def problems(
-    what: AppDef | Role, cfg: dict[str, Any] | None = None, around: Surroundings | None = None
+    what: AppDef | Role, cfg: dict[str, Any] | None = None, facts: DaemonFacts | None = None
 ) -> list[Problem]:
     """Return what is wrong with an app, or with an app of one role."""
-    return list(preflight(what if isinstance(what, AppDef) else app(what), Opts.parse(cfg), around))
+    return list(preflight(what if isinstance(what, AppDef) else app(what), Opts.parse(cfg), facts))
 
 
 #: Mistakes, and the one problem that each of them is.
@@ -307,7 +307,7 @@ def test_ports_are_published_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "cfg", "around", "problem"),
+    ("what", "cfg", "facts", "problem"),
     [
         pytest.param(
             role(resource=Resource(cpu=4.5, gpu=0, memMB=6)),
@@ -356,15 +356,15 @@ def test_ports_are_published_once() -> None:
     ],
 )
 def test_problems_with_a_daemon(
-    what: Role, cfg: dict[str, Any], around: Surroundings, problem: Problem
+    what: Role, cfg: dict[str, Any], facts: DaemonFacts, problem: Problem
 ) -> None:
     """What only the daemon can tell is a problem once it is asked, and not before."""
-    assert [problem] == problems(what, cfg, around)
+    assert [problem] == problems(what, cfg, facts)
     assert [] == problems(what, cfg, None)
 
 
 @pytest.mark.parametrize(
-    ("what", "cfg", "around"),
+    ("what", "cfg", "facts"),
     [
         pytest.param(
             role(),
@@ -404,9 +404,9 @@ def test_problems_with_a_daemon(
         ),
     ],
 )
-def test_apps_that_fit(what: Role, cfg: dict[str, Any], around: Surroundings) -> None:
+def test_apps_that_fit(what: Role, cfg: dict[str, Any], facts: DaemonFacts) -> None:
     """What can be launched has no problems."""
-    assert [] == problems(what, cfg, around)
+    assert [] == problems(what, cfg, facts)
 
 
 def test_the_limits_themselves_are_allowed() -> None:
