@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
-from airflow_torchx.core.state.app_ref import Whereabouts, whereabouts
+from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.hooks import default_conn_id
 from airflow_torchx.task.poke import (
@@ -145,17 +145,17 @@ class TorchXDockerSensor(BaseSensorOperator):
         """Look once; the value is the description that the task returns."""
         from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
 
-        where, condition = self._where(), self._condition()
-        app = look(where)
+        ref, condition = self._where(), self._condition()
+        app = look(ref)
         if app is None:
             if not self.wait_for_launch:
-                raise gone(where)
-            self.log.info("no app %r on this daemon yet", where.app_id)
+                raise gone(ref)
+            self.log.info("no app %r on this daemon yet", ref.app_id)
             return PokeReturnValue(is_done=False)
         match passed(app, condition):
             case Reached(message=message):
                 self.log.info("%s", message)
-                return PokeReturnValue(is_done=True, xcom_value=told(app, self._handle(where)))
+                return PokeReturnValue(is_done=True, xcom_value=told(app, self._handle(ref)))
             case Missed(message=message):
                 raise missed(message)
             case NotYet(message=message):
@@ -164,15 +164,15 @@ class TorchXDockerSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:  # noqa: ANN401, ARG002 - any JSON; Airflow's signature
         """End the task by what the trigger saw."""
-        where, message = self._where(), event["message"]
+        ref, message = self._where(), event["message"]
         match event["reason"]:
             case "reached":
                 self.log.info("%s", message)
-                return self._after(where, event)
+                return self._after(ref, event)
             case "failed":
                 raise missed(message)
             case "gone":
-                raise gone(where)
+                raise gone(ref)
             case "timeout":
                 raise AirflowSensorTimeout(message)
             case _:
@@ -181,36 +181,36 @@ class TorchXDockerSensor(BaseSensorOperator):
     def _condition(self) -> Condition:
         return Condition.parse(self.target_states, self.failed_states, self.role, self.min_replicas)
 
-    def _where(self) -> Whereabouts:
-        return whereabouts(str(self.app_handle or self.app_id or ""), self.torchx_conn_id)
+    def _where(self) -> AppRef:
+        return app_ref(str(self.app_handle or self.app_id or ""), self.torchx_conn_id)
 
-    def _handle(self, where: Whereabouts) -> str:
-        session = where.torchx_conn_id or default_conn_id()
-        return str(self.app_handle or Whereabouts(where.app_id, session).handle)
+    def _handle(self, ref: AppRef) -> str:
+        session = ref.torchx_conn_id or default_conn_id()
+        return str(self.app_handle or AppRef(ref.app_id, session).handle)
 
-    def _after(self, where: Whereabouts, event: Mapping[str, Any]) -> dict[str, Any]:
+    def _after(self, ref: AppRef, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return the description of an app that has reached its target a moment ago.
 
         Meanwhile it may be further, or its task has removed it: it has been there.
         """
-        handle = self._handle(where)
+        handle = self._handle(ref)
         try:
-            app = look(where)
+            app = look(ref)
         except AppUnseenError as why:
             self.log.warning("%s", why)
             app = None
         if app is not None:
             return told(app, handle)
-        return description(handle, where.app_id, event["state"])
+        return description(handle, ref.app_id, event["state"])
 
     def _defer(self) -> NoReturn:
         from airflow_torchx.triggers import TorchXDockerTrigger
 
-        where, condition = self._where(), self._condition()
+        ref, condition = self._where(), self._condition()
         self.defer(
             trigger=TorchXDockerTrigger(
-                app_id=where.app_id,
-                torchx_conn_id=where.torchx_conn_id,
+                app_id=ref.app_id,
+                torchx_conn_id=ref.torchx_conn_id,
                 targets=_names(condition.targets),
                 failed=_names(condition.failed),
                 role=condition.role,

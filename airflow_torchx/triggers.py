@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_torchx.core.state.app_ref import whereabouts
+from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.trigger_event import Wish
 from airflow_torchx.core.task.shutdown import may_stop
@@ -139,7 +139,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         """Yield the event of the app, or one for each app of the name that ends."""
         if self.app_id is not None:
             # Not before: what `start_from_trigger` hands over is rendered after `__init__`.
-            self.app_id, self.torchx_conn_id = whereabouts(self.app_id, self.torchx_conn_id)
+            self.app_id, self.torchx_conn_id = app_ref(self.app_id, self.torchx_conn_id)
         if self.owned and self.task_instance is not None and not _ASKED.is_set():
             _ASKED.set()
             _LOOKUPS.submit(contextvars.copy_context().run, self.evidence)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import answer, paint_states, say, table
-from airflow_torchx.core.state.app_ref import SCHEDULER, Whereabouts
+from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
 from airflow_torchx.core.state.describe import STOP_GRACE
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import UsageError
@@ -129,7 +129,7 @@ def _telling(data: Any) -> Any:  # noqa: ANN401 - JSON data
 
 def _handle(app_id: str, written: str = "") -> str:
     """Return the handle that a launch wrote; TorchX's writes none."""
-    return written if "://" in written else Whereabouts(app_id, None).handle
+    return written if "://" in written else AppRef(app_id, None).handle
 
 
 def _only(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResponse:

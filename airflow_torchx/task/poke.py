@@ -13,7 +13,7 @@ from airflow_torchx.hooks import TorchXDockerHook
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_torchx.core.state.app_ref import Whereabouts
+    from airflow_torchx.core.state.app_ref import AppRef
     from airflow_torchx.specs import DescribeAppResponse
 
 
@@ -29,7 +29,7 @@ class AppUnseenError(AirflowTorchXError, AirflowException):
     """The daemon does not answer, or refuses to: nobody knows how the app is doing."""
 
 
-def look(where: Whereabouts) -> DescribeAppResponse | None:
+def look(ref: AppRef) -> DescribeAppResponse | None:
     """Return how an app is doing, None if it is not there.
 
     Raises:
@@ -40,16 +40,16 @@ def look(where: Whereabouts) -> DescribeAppResponse | None:
     patience, pauses = Patience(), Pauses()
     try:
         while True:
-            with patience, TorchXDockerHook(where.torchx_conn_id).get_conn() as scheduler:
-                return scheduler.describe(where.app_id)
+            with patience, TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:
+                return scheduler.describe(ref.app_id)
             time.sleep(pauses.next())
     except EngineError as why:
         raise AppUnseenError(why.what, fix=why.fix) from why
 
 
-def gone(where: Whereabouts) -> AppGoneError:
+def gone(ref: AppRef) -> AppGoneError:
     """Return the error for an app of which nothing is on the daemon."""
-    what = f"no app {where.app_id!r} on this daemon."
+    what = f"no app {ref.app_id!r} on this daemon."
     fix = (
         "It runs on another daemon, or its containers have been removed: launch it with"
         ' wait_for_completion=False or on_finish="keep". wait_for_launch=True waits for an app'

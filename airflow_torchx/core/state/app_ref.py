@@ -15,7 +15,7 @@ SCHEDULER: Final = "local_docker"
 _BACKENDS: Final = (SCHEDULER, "docker")
 
 
-class Whereabouts(NamedTuple):
+class AppRef(NamedTuple):
     """An app, and the connection to its daemon; None for the daemon of the environment."""
 
     app_id: str
@@ -28,7 +28,7 @@ class Whereabouts(NamedTuple):
         return make_app_handle(SCHEDULER, session, self.app_id)
 
 
-def whereabouts(app: str, torchx_conn_id: str | None = None) -> Whereabouts:
+def app_ref(app: str, torchx_conn_id: str | None = None) -> AppRef:
     """Return where an app is.
 
     The session of a handle is the connection by which the app was launched, and TorchX's own,
@@ -45,7 +45,7 @@ def whereabouts(app: str, torchx_conn_id: str | None = None) -> Whereabouts:
         what = "the handle or the id of the app is empty."
         raise ConditionError(what, fix="Look at what the task that launched it returned.")
     if "://" not in app:
-        return Whereabouts(app, torchx_conn_id)
+        return AppRef(app, torchx_conn_id)
     try:
         backend, session, app_id = parse_app_handle(app)
     except InvalidAppError:
@@ -54,4 +54,4 @@ def whereabouts(app: str, torchx_conn_id: str | None = None) -> Whereabouts:
         what = f"{app!r} is no handle of an app on a Docker daemon."
         raise ConditionError(what, fix="It looks like 'local_docker://torchx/trainer-x1'.")
     by_session = session if session not in {"", DEFAULT_SESSION} else None
-    return Whereabouts(app_id, torchx_conn_id or by_session)
+    return AppRef(app_id, torchx_conn_id or by_session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.core.state.app_ref import Whereabouts, whereabouts
+from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.errors import ConditionError
 
 
@@ -25,14 +25,14 @@ def test_session_is_connection(
     app: str, conn_id: str | None, expected: tuple[str, str | None]
 ) -> None:
     """Unless it is TorchX's own, or a connection is given."""
-    assert expected == whereabouts(app, conn_id)
+    assert expected == app_ref(app, conn_id)
 
 
 @pytest.mark.parametrize("app", ["kubernetes://torchx/train-x1", "local_docker://train-x1", "://"])
 def test_what_is_no_handle_of_ours(app: str) -> None:
     """It is refused, and the message shows one that is."""
     with pytest.raises(ConditionError) as caught:
-        whereabouts(app)
+        app_ref(app)
 
     expected = (
         f"{app!r} is no handle of an app on a Docker daemon.\n"
@@ -44,12 +44,12 @@ def test_what_is_no_handle_of_ours(app: str) -> None:
 def test_no_app() -> None:
     """What another task should have told may be empty."""
     with pytest.raises(ConditionError, match="is empty"):
-        whereabouts("")
+        app_ref("")
 
 
 @pytest.mark.parametrize("conn_id", [None, "gpu"])
 def test_handle(conn_id: str | None) -> None:
     """It leads back to where it was made."""
-    where = Whereabouts("train-x1", conn_id)
+    where = AppRef("train-x1", conn_id)
 
-    assert where == whereabouts(where.handle)
+    assert where == app_ref(ref.handle)
