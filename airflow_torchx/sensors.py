@@ -143,7 +143,7 @@ class TorchXDockerSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Look once; the value is the description that the task returns."""
-        from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
+        from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 
         ref, condition = self._where(), self._condition()
         app = look(ref)
@@ -152,13 +152,13 @@ class TorchXDockerSensor(BaseSensorOperator):
                 raise gone(ref)
             self.log.info("no app %r on this daemon yet", ref.app_id)
             return PokeReturnValue(is_done=False)
-        match passed(app, condition):
-            case Reached(message=message):
+        match evaluate(app, condition):
+            case Met(message=message):
                 self.log.info("%s", message)
                 return PokeReturnValue(is_done=True, xcom_value=told(app, self._handle(ref)))
-            case Missed(message=message):
+            case Unreachable(message=message):
                 raise missed(message)
-            case NotYet(message=message):
+            case Pending(message=message):
                 self.log.info("%s", message)
                 return PokeReturnValue(is_done=False)
 

@@ -33,7 +33,7 @@ _ENDS_AS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Met:
     """The condition holds.
 
     Args:
@@ -46,22 +46,22 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
-    """The condition cannot hold any more, or a failed state came first; fields as `Reached`'s."""
+class Unreachable:
+    """The condition cannot hold any more, or a failed state came first; fields as `Met`'s."""
 
     state: AppState
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class NotYet:
-    """The condition may hold later; fields as `Reached`'s."""
+class Pending:
+    """The condition may hold later; fields as `Met`'s."""
 
     state: AppState
     message: str
 
 
-def passed(app: DescribeAppResponse, condition: Condition) -> Reached | Missed | NotYet:
+def evaluate(app: DescribeAppResponse, condition: Condition) -> Met | Unreachable | Pending:
     """Return whether a condition holds for an app; the order of its replicas does not matter.
 
     An app of TorchX's own command line does not tell how many replicas it will have, so while it is
@@ -102,37 +102,39 @@ class _Part:
         return app_state(replica.state for replica in self.replicas)
 
 
-def _whole(part: _Part, condition: Condition) -> Reached | Missed | NotYet:
+def _whole(part: _Part, condition: Condition) -> Met | Unreachable | Pending:
     state, ended = part.state, _ended(part.replicas)
     complete = len(part.replicas) >= part.size
     if state in condition.failed:
-        return Missed(state, f"{part.name} is {state}, and {condition_text(condition)}.")
+        return Unreachable(state, f"{part.name} is {state}, and {condition_text(condition)}.")
     if condition.met_by(state) and complete and (ended or not is_terminal(state)):
-        return Reached(state, f"{part.name} is {state}.")
+        return Met(state, f"{part.name} is {state}.")
     if ended or (state in _ENDS_AS and condition.targets.isdisjoint(_ENDS_AS[state])):
         what = f"{part.name} is {state} and comes no further: {condition_text(condition)}."
-        return Missed(state, what)
-    return NotYet(state, f"{part.name} is {state}: {condition_text(condition)}.")
+        return Unreachable(state, what)
+    return Pending(state, f"{part.name} is {state}: {condition_text(condition)}.")
 
 
-def _enough(part: _Part, condition: Condition, needed: int) -> Reached | Missed | NotYet:
+def _enough(part: _Part, condition: Condition, needed: int) -> Met | Unreachable | Pending:
     good = [r for r in part.replicas if condition.met_by(r.state)]
     others = [r for r in part.replicas if not condition.met_by(r.state)]
     out = [r for r in others if is_terminal(r.state) or r.state in condition.failed]
     told = f"{len(good)} of {part.size} replicas of {part.name}"
     if len(good) >= needed:
-        return Reached(part.state, f"{told} are as far as {names(condition.targets)}.")
+        return Met(part.state, f"{told} are as far as {names(condition.targets)}.")
     if part.settled and part.size - len(out) < needed:
         what = f"{told} are as far as wanted, and {len(out)} come no further"
-        return Missed(part.state, f"{what}: {condition_text(condition)}.")
-    return NotYet(part.state, f"{told} are as far as wanted: {condition_text(condition)}.")
+        return Unreachable(part.state, f"{what}: {condition_text(condition)}.")
+    return Pending(part.state, f"{told} are as far as wanted: {condition_text(condition)}.")
 
 
-def _without_role(app: DescribeAppResponse, part: _Part, condition: Condition) -> Missed | NotYet:
+def _without_role(
+    app: DescribeAppResponse, part: _Part, condition: Condition
+) -> Unreachable | Pending:
     what = f"app {app.app_id!r} has no role {condition.role!r}"
     if part.settled:
-        return Missed(app.state, f"{what}; {suggest(condition.role or '', _roles(app))}")
-    return NotYet(app.state, f"{what} yet.")
+        return Unreachable(app.state, f"{what}; {suggest(condition.role or '', _roles(app))}")
+    return Pending(app.state, f"{what} yet.")
 
 
 def condition_text(condition: Condition) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 from airflow_torchx.core.state.describe import Fail, Finish, Wait, first_failure, next_step
-from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
+from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 from airflow_torchx.core.state.report import cause, replica_name
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def verdict(app_id: str, app: DescribeAppResponse | None, wish: Wish) -> AppEven
 
 
 def _gated(app: DescribeAppResponse, condition: Condition) -> AppEvent | None:
-    match passed(app, condition):
-        case Reached(state, message):
+    match evaluate(app, condition):
+        case Met(state, message):
             return told(app.app_id, "reached", state.name, message)
-        case Missed(state, message):
+        case Unreachable(state, message):
             return told(app.app_id, "failed", state.name, message)
-        case NotYet():
+        case Pending():
             return None
 
 

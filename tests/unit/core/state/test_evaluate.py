@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.describe import FAILURE_POLICY, app_state
-from airflow_torchx.core.state.evaluate import Missed, NotYet, Reached, passed
+from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 from airflow_torchx.errors import ConditionError
 from airflow_torchx.specs import (
     AppState,
@@ -96,45 +96,45 @@ def apps(draw: st.DrawFn, of: st.SearchStrategy[AppState] = states) -> DescribeA
     ("letters", "targets", "failed", "expected"),
     [
         # The usual wait: for the end of all.
-        ("rr", "SUCCEEDED", FAILED, NotYet),
-        ("+r", "SUCCEEDED", FAILED, NotYet),
-        ("++", "SUCCEEDED", FAILED, Reached),
-        ("-r", "SUCCEEDED", FAILED, Missed),
-        ("cr", "SUCCEEDED", FAILED, Missed),
-        ("+c", "SUCCEEDED", FAILED, Missed),
-        ("?r", "SUCCEEDED", FAILED, NotYet),
+        ("rr", "SUCCEEDED", FAILED, Pending),
+        ("+r", "SUCCEEDED", FAILED, Pending),
+        ("++", "SUCCEEDED", FAILED, Met),
+        ("-r", "SUCCEEDED", FAILED, Unreachable),
+        ("cr", "SUCCEEDED", FAILED, Unreachable),
+        ("+c", "SUCCEEDED", FAILED, Unreachable),
+        ("?r", "SUCCEEDED", FAILED, Pending),
         # A state of life: at least that far.
-        ("sr", "RUNNING", FAILED, NotYet),
-        ("pr", "RUNNING", FAILED, NotYet),
-        ("rr", "RUNNING", FAILED, Reached),
-        ("+r", "RUNNING", FAILED, Reached),
-        ("++", "RUNNING", FAILED, Reached),
-        ("?r", "RUNNING", FAILED, NotYet),
-        ("-r", "RUNNING", FAILED, Missed),
-        ("r", "PENDING", (), Reached),
-        ("s", "PENDING", (), NotYet),
-        ("+", "SUBMITTED", (), Reached),
-        ("s", "UNSUBMITTED", (), Reached),
+        ("sr", "RUNNING", FAILED, Pending),
+        ("pr", "RUNNING", FAILED, Pending),
+        ("rr", "RUNNING", FAILED, Met),
+        ("+r", "RUNNING", FAILED, Met),
+        ("++", "RUNNING", FAILED, Met),
+        ("?r", "RUNNING", FAILED, Pending),
+        ("-r", "RUNNING", FAILED, Unreachable),
+        ("r", "PENDING", (), Met),
+        ("s", "PENDING", (), Pending),
+        ("+", "SUBMITTED", (), Met),
+        ("s", "UNSUBMITTED", (), Met),
         # What is called a failure is one, though it lies beyond a target.
-        ("+", "RUNNING", "SUCCEEDED", Missed),
-        ("r", "SUBMITTED", "RUNNING", Missed),
+        ("+", "RUNNING", "SUCCEEDED", Unreachable),
+        ("r", "SUBMITTED", "RUNNING", Unreachable),
         # A final state: the end of all.
-        ("-r", "FAILED", (), NotYet),
-        ("-+", "FAILED", (), Reached),
-        ("-r", "FAILED,SUCCEEDED,CANCELLED", (), NotYet),
-        ("-c", "FAILED,SUCCEEDED,CANCELLED", (), Reached),
-        ("++", "FAILED,SUCCEEDED,CANCELLED", (), Reached),
-        ("++", "FAILED", (), Missed),
+        ("-r", "FAILED", (), Pending),
+        ("-+", "FAILED", (), Met),
+        ("-r", "FAILED,SUCCEEDED,CANCELLED", (), Pending),
+        ("-c", "FAILED,SUCCEEDED,CANCELLED", (), Met),
+        ("++", "FAILED,SUCCEEDED,CANCELLED", (), Met),
+        ("++", "FAILED", (), Unreachable),
         # No further, though nobody called it a failure.
-        ("-r", "SUCCEEDED", (), Missed),
-        ("cr", "SUCCEEDED", (), Missed),
-        ("cr", "FAILED", (), NotYet),
-        ("cr", "CANCELLED", (), NotYet),
-        ("cc", "FAILED", (), Missed),
-        ("--", "RUNNING", (), Missed),
+        ("-r", "SUCCEEDED", (), Unreachable),
+        ("cr", "SUCCEEDED", (), Unreachable),
+        ("cr", "FAILED", (), Pending),
+        ("cr", "CANCELLED", (), Pending),
+        ("cc", "FAILED", (), Unreachable),
+        ("--", "RUNNING", (), Unreachable),
         # A word that Docker adds later.
-        ("?", "UNKNOWN", (), Reached),
-        ("?", "SUCCEEDED", "UNKNOWN", Missed),
+        ("?", "UNKNOWN", (), Met),
+        ("?", "SUCCEEDED", "UNKNOWN", Unreachable),
     ],
 )
 def test_the_whole_app(
@@ -143,28 +143,28 @@ def test_the_whole_app(
     """Its state is compared, and a final one counts at the end."""
     condition = Condition.parse(targets, failed)
 
-    assert expected is type(passed(app({"a": letters}), condition))
+    assert expected is type(evaluate(app({"a": letters}), condition))
 
 
 @pytest.mark.parametrize(
     ("letters", "needed", "expected"),
     [
-        ("sss", 1, NotYet),
-        ("rss", 1, Reached),
-        ("rss", 2, NotYet),
-        ("r+s", 2, Reached),
-        ("rr-", 2, Reached),
-        ("rs-", 2, NotYet),
-        ("r--", 2, Missed),
-        ("rrr", 4, Missed),
-        ("rcs", 3, Missed),
+        ("sss", 1, Pending),
+        ("rss", 1, Met),
+        ("rss", 2, Pending),
+        ("r+s", 2, Met),
+        ("rr-", 2, Met),
+        ("rs-", 2, Pending),
+        ("r--", 2, Unreachable),
+        ("rrr", 4, Unreachable),
+        ("rcs", 3, Unreachable),
     ],
 )
 def test_some_replicas(letters: str, needed: int, expected: type) -> None:
     """So many are enough, as long as there can be so many."""
     condition = Condition.parse("RUNNING", FAILED, min_replicas=needed)
 
-    assert expected is type(passed(app({"a": letters}), condition))
+    assert expected is type(evaluate(app({"a": letters}), condition))
 
 
 @pytest.mark.parametrize(
@@ -174,19 +174,19 @@ def test_a_replica_in_a_failed_state_is_out(letters: str, targets: str, failed: 
     """Though it has passed a target, and though it lives."""
     condition = Condition.parse(targets, failed, min_replicas=2)
 
-    assert isinstance(passed(app({"a": letters}), condition), Missed)
+    assert isinstance(evaluate(app({"a": letters}), condition), Unreachable)
 
 
 @pytest.mark.parametrize(
     ("role", "needed", "expected"),
     [
-        (None, None, Missed),
-        ("server", None, Reached),
-        ("client", None, Missed),
-        (None, 3, Reached),
-        ("server", 3, Missed),
-        ("client", 1, Reached),
-        ("sever", None, Missed),
+        (None, None, Unreachable),
+        ("server", None, Met),
+        ("client", None, Unreachable),
+        (None, 3, Met),
+        ("server", 3, Unreachable),
+        ("client", 1, Met),
+        ("sever", None, Unreachable),
     ],
 )
 def test_one_role(role: str | None, needed: int | None, expected: type) -> None:
@@ -194,17 +194,17 @@ def test_one_role(role: str | None, needed: int | None, expected: type) -> None:
     gang = app({"server": "rr", "client": "-+"})
     condition = Condition.parse("RUNNING", FAILED, role, needed)
 
-    assert expected is type(passed(gang, condition))
+    assert expected is type(evaluate(gang, condition))
 
 
 def test_replicas_that_are_not_created_yet() -> None:
     """They are missing where all are wanted, and may still come where some are."""
     launching = app({"a": "ss", "b": ""}, sizes={"a": 3, "b": 1})
 
-    assert isinstance(passed(launching, Condition.parse("SUBMITTED")), NotYet)
-    assert isinstance(passed(launching, Condition.parse("SUBMITTED", role="b")), NotYet)
-    assert isinstance(passed(launching, Condition.parse("RUNNING", min_replicas=4)), NotYet)
-    assert isinstance(passed(launching, Condition.parse("RUNNING", min_replicas=5)), Missed)
+    assert isinstance(evaluate(launching, Condition.parse("SUBMITTED")), Pending)
+    assert isinstance(evaluate(launching, Condition.parse("SUBMITTED", role="b")), Pending)
+    assert isinstance(evaluate(launching, Condition.parse("RUNNING", min_replicas=4)), Pending)
+    assert isinstance(evaluate(launching, Condition.parse("RUNNING", min_replicas=5)), Unreachable)
 
 
 @pytest.mark.parametrize("condition", [{"role": "b"}, {"min_replicas": 3}])
@@ -212,8 +212,8 @@ def test_an_app_that_does_not_tell_its_roles(condition: dict[str, str]) -> None:
     """More may come while TorchX's own command line launches it, but not once it has ended."""
     wanted = Condition.parse("RUNNING", FAILED, **condition)
 
-    assert isinstance(passed(app({"a": "rr"}, own=False), wanted), NotYet)
-    assert isinstance(passed(app({"a": "+-"}, own=False), wanted), Missed)
+    assert isinstance(evaluate(app({"a": "rr"}, own=False), wanted), Pending)
+    assert isinstance(evaluate(app({"a": "+-"}, own=False), wanted), Unreachable)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_it_says_why(letters: str, condition: dict[str, object], expected: str) 
     """In one sentence."""
     wanted = {"targets": "SUCCEEDED", "failed": FAILED} | condition
 
-    answer = passed(app({"a": letters}), Condition.parse(**wanted))  # type: ignore[arg-type]
+    answer = evaluate(app({"a": letters}), Condition.parse(**wanted))  # type: ignore[arg-type]
 
     assert expected == answer.message
 
@@ -267,7 +267,7 @@ def test_it_says_why(letters: str, condition: dict[str, object], expected: str) 
 @given(apps(ended_states), conditions())
 def test_an_ended_app_is_never_waited_for(gang: DescribeAppResponse, condition: Condition) -> None:
     """Whatever the condition is."""
-    assert not isinstance(passed(gang, condition), NotYet)
+    assert not isinstance(evaluate(gang, condition), Pending)
 
 
 @quick
@@ -281,9 +281,9 @@ def test_the_order_does_not_matter(
         for status in chance.sample(gang.roles_statuses, len(gang.roles_statuses))
     ]
 
-    shuffled = passed(replace(gang, roles_statuses=roles), condition)
+    shuffled = evaluate(replace(gang, roles_statuses=roles), condition)
 
-    assert passed(gang, condition) == shuffled
+    assert evaluate(gang, condition) == shuffled
 
 
 @quick
@@ -299,8 +299,8 @@ def test_all_replicas_are_as_many_as_there_are(
         count = replace(condition, min_replicas=len(replicas), failed=frozenset())
         whole = replace(condition, min_replicas=None, failed=frozenset())
 
-        assert isinstance(passed(gang, count), Reached)
-        assert isinstance(passed(gang, whole), Reached) or any(
+        assert isinstance(evaluate(gang, count), Met)
+        assert isinstance(evaluate(gang, whole), Met) or any(
             replica.state in {AppState.FAILED, AppState.CANCELLED} for replica in replicas
         )
 
@@ -312,7 +312,7 @@ def test_what_is_missed_stays_missed(
 ) -> None:
     """A live replica may become anything, but the whole app comes no further."""
     condition = replace(condition, failed=frozenset())
-    if not isinstance(passed(gang, condition), Missed):
+    if not isinstance(evaluate(gang, condition), Unreachable):
         return
     later = [
         replace(
@@ -325,7 +325,7 @@ def test_what_is_missed_stays_missed(
         for status in gang.roles_statuses
     ]
 
-    assert isinstance(passed(replace(gang, roles_statuses=later), condition), Missed)
+    assert isinstance(evaluate(replace(gang, roles_statuses=later), condition), Unreachable)
 
 
 @pytest.mark.parametrize(
