@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
-from airflow_torchx.core.state.trigger_event import Wish
+from airflow_torchx.core.state.trigger_event import WaitFor
 from airflow_torchx.core.task.shutdown import may_stop
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.hooks import TorchXDockerHook
@@ -51,7 +51,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
     """Fires when an app has come as far as somebody waits for.
 
     All triggers of a triggerer share one stream of events for each daemon, and none of them polls.
-    The event is a mapping with ``app_id``, ``reason`` (see `core.verdict.Reason`), ``state`` and
+    The event is a mapping with ``app_id``, ``reason`` (see `core.state.trigger_event.Reason`), ``state`` and
     ``message``.
 
     Args:
@@ -202,7 +202,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             condition = Condition.parse(self.targets, self.failed, self.role, self.min_replicas)
         alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, patience_s=self.patience_s)
         return AppWait(
-            app_id, Wish(condition=condition, wait_for_launch=self.wait_for_launch), alarms
+            app_id, WaitFor(condition=condition, wait_for_launch=self.wait_for_launch), alarms
         )
 
     def _ask_airflow(self) -> tuple[str | None, str | None]:

@@ -34,7 +34,7 @@ class AppEvent(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class WaitFor:
     """What a trigger waits for.
 
     Args:
@@ -46,21 +46,23 @@ class Wish:
     wait_for_launch: bool = False
 
 
-def verdict(app_id: str, app: DescribeAppResponse | None, wish: Wish) -> AppEvent | Fail | None:
+def trigger_event(
+    app_id: str, app: DescribeAppResponse | None, wait_for: WaitFor
+) -> AppEvent | Fail | None:
     """Return what is to be fired; Fail where peers are to be stopped first; None to go on waiting.
 
     Args:
         app_id: the app.
         app: what was seen of it; None when nothing of it is on the daemon.
-        wish: what is waited for.
+        wait_for: what is waited for.
     """
     if app is None:
-        return None if wish.wait_for_launch else gone(app_id)
-    if wish.condition is not None:
-        return _gated(app, wish.condition)
+        return None if wait_for.wait_for_launch else gone_event(app_id)
+    if wait_for.condition is not None:
+        return _gated(app, wait_for.condition)
     match next_step(app):
         case Finish():
-            return ending(app)
+            return end_event(app)
         case Fail() as step:
             return step
         case Wait():
@@ -70,26 +72,26 @@ def verdict(app_id: str, app: DescribeAppResponse | None, wish: Wish) -> AppEven
 def _gated(app: DescribeAppResponse, condition: Condition) -> AppEvent | None:
     match evaluate(app, condition):
         case Met(state, message):
-            return told(app.app_id, "reached", state.name, message)
+            return make_event(app.app_id, "reached", state.name, message)
         case Unreachable(state, message):
-            return told(app.app_id, "failed", state.name, message)
+            return make_event(app.app_id, "failed", state.name, message)
         case Pending():
             return None
 
 
-def ending(app: DescribeAppResponse) -> AppEvent:
+def end_event(app: DescribeAppResponse) -> AppEvent:
     """Return the event of an app whose replicas have all ended."""
     blamed = first_failure(app)
     why = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
     message = f"app {app.app_id!r} is {app.state.name}{why}."
-    return told(app.app_id, "reached", app.state.name, message)
+    return make_event(app.app_id, "reached", app.state.name, message)
 
 
-def gone(app_id: str) -> AppEvent:
+def gone_event(app_id: str) -> AppEvent:
     """Return the event of an app that is not there."""
-    return told(app_id, "gone", None, f"nothing of app {app_id!r} is on the daemon.")
+    return make_event(app_id, "gone", None, f"nothing of app {app_id!r} is on the daemon.")
 
 
-def told(app_id: str, reason: Reason, state: str | None, message: str) -> AppEvent:
+def make_event(app_id: str, reason: Reason, state: str | None, message: str) -> AppEvent:
     """Return an event."""
     return AppEvent(app_id=app_id, reason=reason, state=state, message=message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_torchx.core.state.describe import Finish, next_step
-from airflow_torchx.core.state.trigger_event import ending
+from airflow_torchx.core.state.trigger_event import end_event
 from airflow_torchx.runtime.watch import Listed, Seen
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Endings:
                         await self._keep(self._told & sight.app_ids)
                 elif isinstance(sight, Seen) and sight.app is not None and self._is_new(sight.app):
                     if not is_first and sight.app.state.name in self._targets:
-                        yield ending(sight.app)
+                        yield end_event(sight.app)
                     self._told.add(sight.app_id)
                     if not is_first:
                         await self._keep(self._told)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.state.describe import Fail
 from airflow_torchx.core.state.report import replica_name
-from airflow_torchx.core.state.trigger_event import told, verdict
+from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.watch import Away, Seen
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.state.trigger_event import AppEvent, Reason, Wish
+    from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
     from airflow_torchx.runtime.watch import Sight, Watch
     from airflow_torchx.specs import ReplicaStatus
 
@@ -51,13 +51,13 @@ class AppWait:
 
     Args:
         app_id: the app.
-        wish: what is waited for.
+        wait_for: what is waited for.
         alarms: when to wait no longer.
     """
 
-    def __init__(self, app_id: str, wish: Wish, alarms: Alarms) -> None:
+    def __init__(self, app_id: str, wait_for: WaitFor, alarms: Alarms) -> None:
         self._app_id = app_id
-        self._wish = wish
+        self._wish = wait_for
         self._alarms = alarms
         self._began_s = time.time()
         self._state: str | None = None
@@ -84,7 +84,7 @@ class AppWait:
         if isinstance(sight, Seen):
             self._away, self._looked = None, True
             self._state = None if sight.app is None else sight.app.state.name
-            return verdict(self._app_id, sight.app, self._wish)
+            return trigger_event(self._app_id, sight.app, self._wish)
         if isinstance(sight, Away):
             self._away, self._looked = sight, True
         return None
@@ -106,7 +106,7 @@ class AppWait:
             words["unreachable"] = str(self._away.why)
         for at_s, reason in self._times():
             if at_s <= now:
-                return told(self._app_id, reason, self._state, words[reason])
+                return make_event(self._app_id, reason, self._state, words[reason])
         return None
 
     def _times(self) -> list[tuple[float, Reason]]:

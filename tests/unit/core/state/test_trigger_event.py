@@ -9,11 +9,11 @@ import pytest
 
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.describe import FAILURE_POLICY, Fail, app_state
-from airflow_torchx.core.state.trigger_event import Wish, told, verdict
+from airflow_torchx.core.state.trigger_event import WaitFor, make_event, trigger_event
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, Role, RoleStatus
 
-END = Wish()
-SUCCESS = Wish(condition=Condition.parse("SUCCEEDED", "FAILED,CANCELLED"))
+END = WaitFor()
+SUCCESS = WaitFor(condition=Condition.parse("SUCCEEDED", "FAILED,CANCELLED"))
 
 
 def app(*names: str, policy: str = "fail_fast") -> DescribeAppResponse:
@@ -57,16 +57,16 @@ def test_the_end_of_every_replica(
     states: tuple[str, ...], expected: tuple[str, str] | None
 ) -> None:
     """Whoever owns an app waits for that, whatever the end."""
-    assert expected == reason(verdict("a", app(*states), END))
+    assert expected == reason(trigger_event("a", app(*states), END))
 
 
 def test_a_lost_replica() -> None:
     """Its peers are to be stopped first, if the failure policy says so."""
-    found = verdict("a", app("RUNNING", "FAILED"), END)
+    found = trigger_event("a", app("RUNNING", "FAILED"), END)
 
     assert isinstance(found, Fail)
     assert 1 == found.lost.id
-    assert verdict("a", app("RUNNING", "FAILED", policy="wait_all"), END) is None
+    assert trigger_event("a", app("RUNNING", "FAILED", policy="wait_all"), END) is None
 
 
 @pytest.mark.parametrize(
@@ -79,21 +79,23 @@ def test_a_lost_replica() -> None:
 )
 def test_a_condition(states: tuple[str, ...], expected: tuple[str, str] | None) -> None:
     """Whoever observes waits for it to hold or to be out of reach, and never has to stop anyone."""
-    assert expected == reason(verdict("a", app(*states), SUCCESS))
+    assert expected == reason(trigger_event("a", app(*states), SUCCESS))
 
 
 def test_an_app_that_is_not_there() -> None:
     """It is gone, unless it is to be waited for."""
-    assert ("gone", None) == reason(verdict("a", None, END))
-    assert ("gone", None) == reason(verdict("a", None, SUCCESS))
-    assert verdict("a", None, Wish(condition=SUCCESS.condition, wait_for_launch=True)) is None
+    assert ("gone", None) == reason(trigger_event("a", None, END))
+    assert ("gone", None) == reason(trigger_event("a", None, SUCCESS))
+    assert (
+        trigger_event("a", None, WaitFor(condition=SUCCESS.condition, wait_for_launch=True)) is None
+    )
 
 
 def test_message() -> None:
     """It says who failed first and why; the event is JSON."""
-    event = verdict("a", app("CANCELLED", "FAILED"), END)
+    event = trigger_event("a", app("CANCELLED", "FAILED"), END)
 
-    assert event == told(
+    assert event == make_event(
         "a", "reached", "FAILED", "app 'a' is FAILED: trainer/1 failed first: exit code 7."
     )
     assert event == json.loads(json.dumps(event))

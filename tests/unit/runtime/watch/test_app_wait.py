@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.core.state.condition import Condition
-from airflow_torchx.core.state.trigger_event import Wish
+from airflow_torchx.core.state.trigger_event import WaitFor
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.watch import Watches, app_wait
@@ -20,8 +20,8 @@ from tests.unit.runtime.watch.apps import FOREVER, eventually, launch, run, stat
 if TYPE_CHECKING:
     from airflow_torchx.core.state.trigger_event import AppEvent
 
-END = Wish()
-SUCCESS = Wish(condition=Condition.parse("SUCCEEDED", "FAILED,CANCELLED"))
+END = WaitFor()
+SUCCESS = WaitFor(condition=Condition.parse("SUCCEEDED", "FAILED,CANCELLED"))
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def engine() -> FakeEngine:
 
 
 async def wait(
-    engine: FakeEngine, wish: Wish = END, alarms: Alarms | None = None, app_id: str = "app-1"
+    engine: FakeEngine, wait_for: WaitFor = END, alarms: Alarms | None = None, app_id: str = "app-1"
 ) -> AppEvent:
     """Wait for an app, but not for ever."""
     with Watches(linger_s=0).on("d", lambda: engine) as watch:
         async with asyncio.timeout(20):
-            return await AppWait(app_id, wish, alarms or Alarms()).event(watch)
+            return await AppWait(app_id, wait_for, alarms or Alarms()).event(watch)
 
 
 def fired(event: AppEvent) -> tuple[str, str | None]:
@@ -120,9 +120,9 @@ def test_an_observer_stops_nobody(engine: FakeEngine) -> None:
 def test_a_state_of_life(engine: FakeEngine) -> None:
     """A wait may end at RUNNING."""
     launch(engine)
-    wish = Wish(condition=Condition.parse("RUNNING"))
+    wait_for = WaitFor(condition=Condition.parse("RUNNING"))
 
-    assert ("reached", "RUNNING") == fired(run(wait(engine, wish)))
+    assert ("reached", "RUNNING") == fired(run(wait(engine, wait_for)))
 
 
 def test_gone(engine: FakeEngine) -> None:
@@ -141,10 +141,10 @@ def test_gone(engine: FakeEngine) -> None:
 
 def test_an_app_that_appears(engine: FakeEngine) -> None:
     """It may be waited for."""
-    wish = Wish(condition=Condition.parse("RUNNING"), wait_for_launch=True)
+    wait_for = WaitFor(condition=Condition.parse("RUNNING"), wait_for_launch=True)
 
     async def scenario() -> AppEvent:
-        waiting = asyncio.create_task(wait(engine, wish))
+        waiting = asyncio.create_task(wait(engine, wait_for))
         await asyncio.sleep(0.2)
         launch(engine)
         return await waiting
