@@ -116,8 +116,8 @@ class TaskShutdown:
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         self._vanish_if_orphaned(app)
         state = self._task.state(_STATE_S)
-        wish, retry_left = self._options.on_worker_shutdown, self._task.retry_left
-        match exit_action(state, wish, retry_left=retry_left):
+        policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
+        match exit_action(state, policy, retry_left=retry_left):
             case ExitAction.HAND_OVER:
                 _log.info("this worker is shut down: app %s goes on, the task defers", app.app_id)
                 self.hand_over(app, cursors)

@@ -29,21 +29,21 @@ _RUNNING = "running"
 _TAKEN = frozenset({"queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
 
 
-def exit_action(state: str | None, wish: OnWorkerShutdown, *, retry_left: bool) -> ExitAction:
+def exit_action(state: str | None, policy: OnWorkerShutdown, *, retry_left: bool) -> ExitAction:
     """Return what a task that got SIGTERM does with its app.
 
     Args:
         state: of the task instance, `UNKNOWN` if nobody could say; None when it has none.
-        wish: what the user wants when a worker is shut down.
+        policy: what the user wants when a worker is shut down.
         retry_left: another try of the task would come.
     """
     if state in _TAKEN:
         return ExitAction.KEEP
     if state == UNKNOWN:
         return ExitAction.KEEP if retry_left else ExitAction.STOP
-    if state != _RUNNING or wish is OnWorkerShutdown.STOP:
+    if state != _RUNNING or policy is OnWorkerShutdown.STOP:
         return ExitAction.STOP
-    if wish is OnWorkerShutdown.KEEP:
+    if policy is OnWorkerShutdown.KEEP:
         return ExitAction.KEEP if retry_left else ExitAction.STOP
     return ExitAction.HAND_OVER
 

@@ -14,20 +14,20 @@ from airflow_torchx.core.task.shutdown import UNKNOWN, ExitAction, exit_action, 
 DEFER, KEEP, STOP = OnWorkerShutdown.DEFER, OnWorkerShutdown.KEEP, OnWorkerShutdown.STOP
 
 
-@pytest.mark.parametrize("wish", OnWorkerShutdown)
+@pytest.mark.parametrize("policy", OnWorkerShutdown)
 @pytest.mark.parametrize("retry_left", [True, False])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "restarting", None])
 def test_what_a_user_ends_is_stopped(
     state: str | None,
     retry_left: bool,
-    wish: OnWorkerShutdown,
+    policy: OnWorkerShutdown,
 ) -> None:
     """Whatever is wished for a worker's shutdown: this is none."""
-    assert ExitAction.STOP is exit_action(state, wish, retry_left=retry_left)
+    assert ExitAction.STOP is exit_action(state, policy, retry_left=retry_left)
 
 
 @pytest.mark.parametrize(
-    ("wish", "retry_left", "expected"),
+    ("policy", "retry_left", "expected"),
     [
         (DEFER, True, ExitAction.HAND_OVER),
         (DEFER, False, ExitAction.HAND_OVER),
@@ -38,12 +38,12 @@ def test_what_a_user_ends_is_stopped(
     ],
 )
 def test_a_worker_that_is_shut_down_does_what_is_wished(
-    wish: OnWorkerShutdown,
+    policy: OnWorkerShutdown,
     retry_left: bool,
     expected: ExitAction,
 ) -> None:
     """The task is still running then."""
-    assert expected is exit_action("running", wish, retry_left=retry_left)
+    assert expected is exit_action("running", policy, retry_left=retry_left)
 
 
 @pytest.mark.parametrize("state", ["queued", "scheduled", "deferred", "up_for_retry"])
