@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_torchx.core.workspace.recipe import Place
+    from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.hooks import TorchXDockerHook
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AnyApp, AppDef
@@ -170,7 +170,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         from airflow_torchx.task.plan import LaunchRequest, planned
 
         with self._task_of(context) as (task, scheduler, secrets):
-            request = LaunchRequest(self.app_def(), self.options or {}, secrets, self._place())
+            request = LaunchRequest(
+                self.app_def(), self.options or {}, secrets, self._source_root()
+            )
             info = planned(task, scheduler, request, lambda: self._killed_at is not None)
             return self._app_task(task, scheduler, secrets).run(info)
 
@@ -222,7 +224,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         defaults = self.hook.settings().options
         with DockerScheduler(self.torchx_conn_id or "torchx", defaults=defaults) as scheduler:
             info = scheduler.submit_dryrun(
-                self.app_def(), self.options, origin=origin, place=self._place()
+                self.app_def(), self.options, origin=origin, source_root=self._source_root()
             )
         print(info)  # noqa: T201 - a dry run prints
 
@@ -234,7 +236,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """
         from airflow_torchx.task.app import app_of, laid_over
 
-        app = app_of(self.task_id, self.app, self.component, self.component_args, self._place())
+        app = app_of(
+            self.task_id, self.app, self.component, self.component_args, self._source_root()
+        )
         return laid_over(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature
@@ -281,14 +285,16 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         )
         return AppTask(task, scheduler, options, lambda: self._killed_at)
 
-    def _place(self) -> Place | None:
+    def _source_root(self) -> SourceRoot | None:
         """Return the folder of the DAG file; its path may be another one after each commit."""
-        from airflow_torchx.core.workspace.recipe import Place
+        from airflow_torchx.core.workspace.recipe import SourceRoot
 
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return None
         file = self.dag.fileloc
-        return Place(posixpath.dirname(file), posixpath.dirname(self.dag.relative_fileloc or file))
+        return SourceRoot(
+            posixpath.dirname(file), posixpath.dirname(self.dag.relative_fileloc or file)
+        )
 
     def _secrets(self, context: Context) -> dict[str, str]:
         """Return the secret environment; its values are masked in logs from now on."""

@@ -10,7 +10,7 @@ from airflow_torchx.core.plan.plan_text import render
 if TYPE_CHECKING:
     from airflow_torchx.core.plan.job_plan import JobPlan
     from airflow_torchx.core.plan.options import Opts
-    from airflow_torchx.core.workspace.recipe import Place
+    from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.specs import AppDef
 
 
@@ -22,13 +22,13 @@ class AppDryRunInfo:
         request: every container, decided.
         app: the app that was planned.
         cfg: its run options, with defaults.
-        place: where relative sources of its workspaces lie; None for the current folder.
+        source_root: where relative sources of its workspaces lie; None for the current folder.
     """
 
     request: JobPlan
     app: AppDef
     cfg: Opts
-    place: Place | None = None
+    source_root: SourceRoot | None = None
 
     def __repr__(self) -> str:
         return render(self.request)

@@ -14,7 +14,7 @@ from airflow_torchx.core.engine.protocol import Engine
 from airflow_torchx.core.plan.job_plan import plan
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
 from airflow_torchx.core.plan.preflight import checked_options
-from airflow_torchx.core.workspace.recipe import Place, with_workspace
+from airflow_torchx.core.workspace.recipe import SourceRoot, with_workspace
 from airflow_torchx.errors import LaunchInterruptedError
 from airflow_torchx.runtime import lifecycle, waiting
 from airflow_torchx.runtime.daemon_facts import collect
@@ -98,7 +98,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         cfg: Mapping[str, object] | Opts | None = None,
         *,
         origin: Origin | None = None,
-        place: Place | None = None,
+        source_root: SourceRoot | None = None,
     ) -> AppDryRunInfo:
         """Decide what a launch would do; creates nothing and does not change ``app``.
 
@@ -109,7 +109,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             app: what to run, ours or TorchX's.
             cfg: run options.
             origin: id, labels and more that whoever launches gives it; None for an id by chance.
-            place: where relative sources of workspaces lie; None for the current folder.
+            source_root: where relative sources of workspaces lie; None for the current folder.
 
         Raises:
             InvalidAppError: with everything that is wrong with the app and its options.
@@ -117,18 +117,18 @@ class DockerScheduler(DockerWorkspaceMixin):
         """
         app = as_app(app)
         opts = checked_options(app, cfg, None, self._defaults)
-        roles, notes = self._preview(app.roles, opts, place)
+        roles, notes = self._preview(app.roles, opts, source_root)
         seen = replace(app, roles=roles)
         launch = new_launch(self.engine, self.session_name, seen, opts, origin)
         request = replace(plan(seen, opts, launch), workspaces=notes)
-        return AppDryRunInfo(request, app, opts, place)
+        return AppDryRunInfo(request, app, opts, source_root)
 
     def build(
         self,
         app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
         *,
-        place: Place | None = None,
+        source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> AppDef:
         """Return an app whose workspaces have become images, and were pushed to ``image_repo``.
@@ -136,7 +136,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         Args:
             app: the app.
             cfg: run options.
-            place: where relative sources lie; None for the current folder.
+            source_root: where relative sources lie; None for the current folder.
             should_stop: asked several times a second.
 
         Raises:
@@ -149,7 +149,7 @@ class DockerScheduler(DockerWorkspaceMixin):
         """
         app = as_app(app)
         opts = checked_options(app, cfg, collect(self.engine, app), self._defaults)
-        return replace(app, roles=self._built(app.roles, opts, place, should_stop))
+        return replace(app, roles=self._built(app.roles, opts, source_root, should_stop))
 
     def schedule(
         self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
@@ -174,7 +174,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             app = self.build(
                 dryrun_info.app,
                 dryrun_info.cfg,
-                place=dryrun_info.place,
+                source_root=dryrun_info.source_root,
                 should_stop=should_stop,
             )
         except Stopped as why:

@@ -14,7 +14,7 @@ from airflow_torchx.specs import as_app, is_app, to_dict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_torchx.core.workspace.recipe import Place
+    from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.specs import AnyApp, AppDef
 
 
@@ -23,7 +23,7 @@ def app_of(
     app: AnyApp | Mapping[str, Any] | None,
     component: str | None,
     words: Sequence[str] | str,
-    place: Place | None,
+    source_root: SourceRoot | None,
 ) -> AppDef:
     """Return the app that is given, or that a component makes.
 
@@ -32,7 +32,7 @@ def app_of(
         app: an app, ours or TorchX's, or a mapping in the form of `specs.to_dict`.
         component: instead, a component, as for `components.get`.
         words: the component's command line, as a list or as one text.
-        place: where the relative path of a component's file starts; None for the current folder.
+        source_root: where the relative path of a component's file starts; None for the current folder.
 
     Raises:
         ComponentError: not exactly one of ``app`` and ``component`` is given, there is no such
@@ -44,7 +44,7 @@ def app_of(
         what = f"task {task_id!r} needs exactly one of app= and component=, not {given}."
         raise ComponentError(what, fix='For example component="dist.ddp".')
     if app is None:
-        return _from_component(component or "", words, place)
+        return _from_component(component or "", words, source_root)
     if words:
         what = f"task {task_id!r} has component_args=, but no component."
         raise ComponentError(what, fix="Put the arguments into app=, or name a component.")
@@ -80,7 +80,9 @@ def unfolded(content: object) -> object:
     return to_dict(as_app(content)) if is_app(content) else content
 
 
-def _from_component(component: str, args: Sequence[str] | str, place: Place | None) -> AppDef:
+def _from_component(
+    component: str, args: Sequence[str] | str, source_root: SourceRoot | None
+) -> AppDef:
     from airflow_torchx import components
 
     try:
@@ -88,4 +90,4 @@ def _from_component(component: str, args: Sequence[str] | str, place: Place | No
     except ValueError as why:
         what = f"component_args={args!r} cannot be split into words: {why}."
         raise ComponentError(what, fix="Close the quotation, or give a list.") from None
-    return components.parse(component, words, folder=place.folder if place else None)
+    return components.parse(component, words, folder=source_root.folder if source_root else None)

@@ -16,7 +16,7 @@ from airflow_torchx.errors import AppCancelledError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from airflow_torchx.core.workspace.recipe import Place
+    from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
     from airflow_torchx.specs import AppDef
     from airflow_torchx.task.context import TaskContext
@@ -32,13 +32,13 @@ class LaunchRequest:
         app: the app.
         options: its run options.
         secrets: environment variables whose values are never shown.
-        place: where relative sources of workspaces lie.
+        source_root: where relative sources of workspaces lie.
     """
 
     app: AppDef
     options: Mapping[str, object]
     secrets: Mapping[str, str] = field(repr=False)
-    place: Place | None
+    source_root: SourceRoot | None
 
 
 def planned(
@@ -79,7 +79,7 @@ def _built(
     _log.info("::group::Workspace image")
     try:
         return scheduler.build(
-            request.app, request.options, place=request.place, should_stop=should_stop
+            request.app, request.options, source_root=request.source_root, should_stop=should_stop
         )
     except Stopped:
         what = "the task was killed while its workspace image was built: nothing was launched."

@@ -60,7 +60,7 @@ class ImageBuilder:
         base_id: str,
         parts: Sequence[tuple[str, str]],
         folders: Sequence[Project],
-        place: core.Place,
+        source_root: core.SourceRoot,
     ) -> core.Recipe:
         """Read a workspace, and return what its image will be made of; changes nothing.
 
@@ -69,7 +69,7 @@ class ImageBuilder:
             base_id: its id.
             parts: source and target of each part, as the user gave them.
             folders: where they lie on this host.
-            place: where relative sources lie.
+            source_root: where relative sources lie.
 
         Raises:
             WorkspaceError: it cannot be read, is empty, or is too large.
@@ -90,7 +90,7 @@ class ImageBuilder:
             base=base,
             directory=core.directory(self._detail(base_id)),
             entries=hashed.entries,
-            workspace_id=core.workspace_id(parts, base, place),
+            workspace_id=core.workspace_id(parts, base, source_root),
             dockerfile=hashed.dockerfile,
             build_args=args,
             target=self.opts.target,

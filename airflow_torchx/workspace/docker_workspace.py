@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.workspace.recipe import Place
+from airflow_torchx.core.workspace.recipe import SourceRoot
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, Problem
@@ -188,7 +188,7 @@ class DockerWorkspaceMixin:
         self,
         roles: Iterable[Role],
         opts: Opts,
-        place: Place | None,
+        source_root: SourceRoot | None,
         should_stop: Callable[[], bool],
     ) -> list[Role]:
         """Return roles with the images of their workspaces, built and pushed as options say."""
@@ -201,7 +201,7 @@ class DockerWorkspaceMixin:
             same = (role.image, frozenset(role.workspace.projects.items()))
             if same not in made:
                 made[same] = self._image(
-                    role.image, role.workspace, opts, place or _here(), should_stop
+                    role.image, role.workspace, opts, source_root or _here(), should_stop
                 )
             built.append(_updated(role, made[same]))
         return built
@@ -211,7 +211,7 @@ class DockerWorkspaceMixin:
         base: str,
         workspace: str | Mapping[str, str] | Workspace,
         opts: Opts,
-        place: Place,
+        source_root: SourceRoot,
         should_stop: Callable[[], bool],
     ) -> str:
         parts = parse_workspace(workspace)
@@ -222,12 +222,12 @@ class DockerWorkspaceMixin:
             builder = ImageBuilder(
                 engine=self.engine, opts=opts, report=report, should_stop=should_stop
             )
-            with self._opened(parts, opts, place) as folders:
+            with self._opened(parts, opts, source_root) as folders:
                 base_id = self.engine.find_image(base) or base
-                return builder.ensure(builder.recipe(base, base_id, parts, folders, place))
+                return builder.ensure(builder.recipe(base, base_id, parts, folders, source_root))
 
     def _preview(
-        self, roles: Sequence[Role], opts: Opts, place: Place | None
+        self, roles: Sequence[Role], opts: Opts, source_root: SourceRoot | None
     ) -> tuple[list[Role], tuple[str, ...]]:
         """Return the roles with the images that their workspaces would get, and what that takes."""
         seen, notes = [], []
@@ -235,13 +235,13 @@ class DockerWorkspaceMixin:
             if not role.workspace:
                 seen.append(role)
                 continue
-            image, note = self._foreseen(role, role.workspace, opts, place or _here())
+            image, note = self._foreseen(role, role.workspace, opts, source_root or _here())
             seen.append(replace(role, image=image, workspace=None))
             notes.append(f"role {role.name}: {note}")
         return seen, tuple(notes)
 
     def _foreseen(
-        self, role: Role, workspace: Workspace, opts: Opts, place: Place
+        self, role: Role, workspace: Workspace, opts: Opts, source_root: SourceRoot
     ) -> tuple[str, str]:
         parts = parse_workspace(workspace)
         try:
@@ -251,9 +251,9 @@ class DockerWorkspaceMixin:
         if base_id is None:
             return role.image, f"the workspace image is not known before {role.image} is pulled"
         report = LogReport(quiet=True)
-        with self._opened(parts, opts, place) as folders:
+        with self._opened(parts, opts, source_root) as folders:
             builder = ImageBuilder(engine=self.engine, opts=opts, report=report)
-            recipe = builder.recipe(role.image, base_id, parts, folders, place)
+            recipe = builder.recipe(role.image, base_id, parts, folders, source_root)
             files = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
             is_there = builder.find(recipe) is not None
         image = f"{opts.image_repo or WORKSPACE_REPOSITORY}:{recipe.key}"
@@ -262,18 +262,18 @@ class DockerWorkspaceMixin:
         return image, f"to be built over {role.image} ({files})"
 
     def _opened(
-        self, parts: Sequence[tuple[str, str]], opts: Opts, place: Place
+        self, parts: Sequence[tuple[str, str]], opts: Opts, source_root: SourceRoot
     ) -> AbstractContextManager[tuple[Project, ...]]:
         return opened(
             parts,
-            relative_to=Path(place.folder),
+            relative_to=Path(source_root.folder),
             filesystem=self._filesystem,
             max_bytes=opts.max_context_mb * _MIB,
         )
 
 
-def _here() -> Place:
-    return Place(str(Path.cwd()), str(Path.cwd()))
+def _here() -> SourceRoot:
+    return SourceRoot(str(Path.cwd()), str(Path.cwd()))
 
 
 def _never() -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_torchx.concurrency.parallel import Stopped
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.workspace.recipe import Place, workspace_id
+from airflow_torchx.core.workspace.recipe import SourceRoot, workspace_id
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
@@ -73,7 +73,7 @@ class Bench:
         self.base = f"{word}:base"
         self._word = word
         self._step = f"{word}-step"
-        self._id = workspace_id(parse_workspace(str(folder)), BUSYBOX, Place("", ""))
+        self._id = workspace_id(parse_workspace(str(folder)), BUSYBOX, SourceRoot("", ""))
 
     @contextlib.contextmanager
     def started(self, asks: int) -> Iterator[subprocess.Popen[str]]:

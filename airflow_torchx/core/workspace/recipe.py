@@ -110,7 +110,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceRoot:
     """Where the relative sources of workspaces lie.
 
     Args:
@@ -143,24 +143,24 @@ def local_tag(key: str) -> str:
     return f"{WORKSPACE_REPOSITORY}:{key}"
 
 
-def workspace_id(parts: Sequence[tuple[str, str]], base: str, place: Place) -> str:
+def workspace_id(parts: Sequence[tuple[str, str]], base: str, source_root: SourceRoot) -> str:
     """Return the same word for the same sources over the same base, whatever is in them.
 
     Args:
         parts: source and target of each part of the workspace, as the user gave them.
         base: name of the base image.
-        place: where relative sources lie.
+        source_root: where relative sources lie.
     """
-    named = [(_lasting_name(source, place), target) for source, target in parts]
+    named = [(_lasting_name(source, source_root), target) for source, target in parts]
     text = json.dumps([base, *named])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _lasting_name(source: str, place: Place) -> str:
+def _lasting_name(source: str, source_root: SourceRoot) -> str:
     """Return what a source is called whatever is in it."""
     if is_inline(source):
         return ""
-    return posixpath.join(place.name, source) if is_relative(source) else source
+    return posixpath.join(source_root.name, source) if is_relative(source) else source
 
 
 def directory(base: ImageDetail) -> str:

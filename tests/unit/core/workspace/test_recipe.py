@@ -286,12 +286,12 @@ def test_a_workspace_is_for_roles_without_one() -> None:
 def test_a_workspace_is_the_same_wherever_its_folder_lies() -> None:
     """Airflow checks each version of a bundle out into a folder of its own."""
     parts = [("code", ""), ("./x", "y")]
-    here, there = recipe.Place("/v1/dags", "dags"), recipe.Place("/v2/dags", "dags")
+    here, there = recipe.SourceRoot("/v1/dags", "dags"), recipe.SourceRoot("/v2/dags", "dags")
 
     known = recipe.workspace_id(parts, "base", here)
 
     assert known == recipe.workspace_id(parts, "base", there)
-    assert known != recipe.workspace_id(parts, "base", recipe.Place("/v1/dags", "other"))
+    assert known != recipe.workspace_id(parts, "base", recipe.SourceRoot("/v1/dags", "other"))
     assert known != recipe.workspace_id(parts, "other", here)
     assert known != recipe.workspace_id(parts[:1], "base", here)
 
@@ -300,7 +300,8 @@ def test_a_workspace_is_the_same_wherever_its_folder_lies() -> None:
 def test_a_source_that_says_where_it_is_needs_no_place(source: str) -> None:
     """An absolute path, a home, a URL."""
     known = {
-        recipe.workspace_id([(source, "")], "base", recipe.Place("/x", name)) for name in ("a", "b")
+        recipe.workspace_id([(source, "")], "base", recipe.SourceRoot("/x", name))
+        for name in ("a", "b")
     }
 
     assert 1 == len(known)
@@ -308,8 +309,8 @@ def test_a_source_that_says_where_it_is_needs_no_place(source: str) -> None:
 
 def test_a_text_is_the_same_source_whatever_it_says() -> None:
     """Its file is what it is known by, so that an edited text gives a small layer."""
-    place = recipe.Place("/dags", "dags")
-    known = recipe.workspace_id([("data:,a", "x.py")], "base", place)
+    source_root = recipe.SourceRoot("/dags", "dags")
+    known = recipe.workspace_id([("data:,a", "x.py")], "base", source_root)
 
-    assert known == recipe.workspace_id([("data:,b", "x.py")], "base", place)
-    assert known != recipe.workspace_id([("data:,a", "y.py")], "base", place)
+    assert known == recipe.workspace_id([("data:,b", "x.py")], "base", source_root)
+    assert known != recipe.workspace_id([("data:,a", "y.py")], "base", source_root)
