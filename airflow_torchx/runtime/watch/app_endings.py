@@ -55,9 +55,9 @@ class Endings:
         kept = None if self._memory is None else await self._memory.aget(self._key)
         is_first = not isinstance(kept, list)
         self._told = set(map(str, kept)) if isinstance(kept, list) else set()
-        with watch.waiter(app_name=self._app_name) as waiter:
+        with watch.mailbox(app_name=self._app_name) as mailbox:
             while True:
-                sight = await waiter.next()
+                sight = await mailbox.next()
                 if isinstance(sight, Listed):
                     if is_first or self._told - sight.app_ids:
                         is_first = False

@@ -67,10 +67,10 @@ class AppWait:
 
     async def event(self, watch: Watch) -> AppEvent:
         """Return what ended the wait."""
-        with watch.waiter(app_id=self._app_id) as waiter:
+        with watch.mailbox(app_id=self._app_id) as mailbox:
             try:
                 while True:
-                    sight = await waiter.next(self._pause_s())
+                    sight = await mailbox.next(self._pause_s())
                     step = self._alarm() if sight is None else self._step(sight)
                     if isinstance(step, Fail):
                         self._stop_others(watch, step.lost)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.core.engine.protocol import Engine, Stream
-    from airflow_torchx.runtime.watch.subscriptions import Board
+    from airflow_torchx.runtime.watch.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
 
@@ -23,19 +23,22 @@ _FIRST_PAUSE_S: Final = 0.2
 _LAST_PAUSE_S: Final = 5.0
 
 
-class Follower:
-    """Brings events to the board, and an engine to those who ask; reconnects for ever.
+class EventReader:
+    """Brings events to the subscriptions, and an engine to those who ask; reconnects for ever.
 
     Args:
-        board: told of events, and of the daemon's being away.
+        subscriptions: told of events, and of the daemon's being away.
         connect: returns a new connection to the daemon.
         chance: returns a number from 0 to 1: many processes must not come back at once.
     """
 
     def __init__(
-        self, board: Board, connect: Callable[[], Engine], chance: Callable[[], float]
+        self,
+        subscriptions: Subscriptions,
+        connect: Callable[[], Engine],
+        chance: Callable[[], float],
     ) -> None:
-        self._board = board
+        self._subscriptions = subscriptions
         self._connect = connect
         self._chance = chance
         self._lock = threading.Condition()
@@ -63,10 +66,10 @@ class Follower:
                 with contextlib.closing(self._open()) as stream:
                     self._read(stream)
             except EngineUnreachableError as why:
-                self._board.failed(why)
+                self._subscriptions.failed(why)
             except EngineError as why:
                 if self._engine is None:
-                    self._board.failed(why)
+                    self._subscriptions.failed(why)
                 _log.warning("the Docker Engine tells no events, so it is asked often: %s", why)
             if time.monotonic() - began_s > _LAST_PAUSE_S:
                 self._pause_s = _FIRST_PAUSE_S
@@ -103,12 +106,12 @@ class Follower:
         return stream
 
     def _read(self, stream: Stream[ContainerEvent]) -> None:
-        self._board.streaming(on=True)
+        self._subscriptions.streaming(on=True)
         try:
             with contextlib.suppress(EngineUnreachableError):
                 for event in stream:
-                    self._board.note(event)
+                    self._subscriptions.note(event)
         finally:
             with self._lock:
                 self._stream = None
-            self._board.streaming(on=False)
+            self._subscriptions.streaming(on=False)

@@ -45,7 +45,7 @@ class Away:
 Sight: TypeAlias = Seen | Listed | Away
 
 
-class Waiter:
+class Mailbox:
     """A mailbox on an event loop, filled by other threads.
 
     Of each app only the newest sight is kept: who reads seldom misses what has changed back.
@@ -57,7 +57,7 @@ class Waiter:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, follows_name: bool = False) -> None:
         self.follows_name = follows_name
-        #: The apps that it is told of; the board's.
+        #: The apps that it is told of; the subscriptions's.
         self.app_ids: set[str] = set()
         self._loop = loop
         self._unread: dict[object, Sight] = {}
@@ -95,7 +95,7 @@ class Waiter:
         self._soon(self._fail, why)
 
     def _soon(self, call: Callable[..., None], *args: object) -> None:
-        # The loop of a waiter that was left behind may be closed.
+        # The loop of a mailbox that was left behind may be closed.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
 

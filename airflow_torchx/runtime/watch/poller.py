@@ -15,27 +15,30 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.runtime.watch.subscriptions import Board
+    from airflow_torchx.runtime.watch.subscriptions import Subscriptions
 
 # One list of all containers costs about as much as this many containers' share of it does alone.
 _ROWS_PER_CALL: Final = 32
 
 
-class Looker:
-    """Takes what is due from the board, looks, and tells those who wait.
+class Poller:
+    """Takes what is due from the subscriptions, looks, and tells those who wait.
 
     What comes due during a look is looked at together after it.
 
     Args:
-        board: what is due.
+        subscriptions: what is due.
         engine: returns the daemon, None before it has answered for the first time.
         renew: called when the connection of the events may be dead.
     """
 
     def __init__(
-        self, board: Board, engine: Callable[[], Engine | None], renew: Callable[[], None]
+        self,
+        subscriptions: Subscriptions,
+        engine: Callable[[], Engine | None],
+        renew: Callable[[], None],
     ) -> None:
-        self._board = board
+        self._subscriptions = subscriptions
         self._engine = engine
         self._renew = renew
         #: How many rows the last list of all had.
@@ -45,23 +48,27 @@ class Looker:
 
     def look(self, timeout_s: float) -> None:
         """Wait until something is due, and look at it; None of it if the daemon is not there."""
-        due = self._board.take(timeout_s)
+        due = self._subscriptions.take(timeout_s)
         engine = self._engine()
         if engine is None or due == frozenset():
             return
         try:
             rows = self._listed(engine, due)
         except EngineError as why:
-            self._board.failed(why)
+            self._subscriptions.failed(why)
             self._renew()
             return
-        self._board.answered()
-        news = self._board.swept(rows) if due is None else self._board.changed(due, rows)
+        self._subscriptions.answered()
+        news = (
+            self._subscriptions.swept(rows)
+            if due is None
+            else self._subscriptions.changed(due, rows)
+        )
         for app_id in news:
-            self._board.tell(self._seen(engine, app_id, rows.get(app_id, ())))
+            self._subscriptions.tell(self._seen(engine, app_id, rows.get(app_id, ())))
         if due is None:
-            self._board.tell_listed(rows)
-            if self._board.is_deaf:
+            self._subscriptions.tell_listed(rows)
+            if self._subscriptions.missed_events:
                 self._renew()
 
     def _listed(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import exit_code
-from airflow_torchx.runtime.watch.mailbox import Away, Listed, Seen, Sight, Waiter
+from airflow_torchx.runtime.watch.mailbox import Away, Listed, Mailbox, Seen, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ _REMOVAL_S: Final = 0.5
 _RUNS: Final = ("running", "paused")
 
 #: Who waits, and the kind of what they were told last.
-_Waiters = dict[Waiter, type[Sight] | None]
+_Waiters = dict[Mailbox, type[Sight] | None]
 
 
 @dataclass(slots=True)
@@ -47,24 +47,24 @@ class _Entry:
     """One app that is waited for.
 
     Args:
-        waiters: who waits for it.
+        mailboxes: who waits for it.
         rows: digest of its rows when it was last looked at; None before the first look.
         looked_s: when that was.
         ending: containers whose run has ended, as an event told and no look has shown yet.
         lag_s: how long to wait for the list to show it.
     """
 
-    waiters: _Waiters = field(default_factory=dict)
+    mailboxes: _Waiters = field(default_factory=dict)
     rows: int | None = None
     looked_s: float = 0.0
     ending: set[str] = field(default_factory=set)
     lag_s: float = _FIRST_LAG_S
 
 
-class Board:
-    """What the threads of a watch and its waiters share; safe to use from all of them.
+class Subscriptions:
+    """What the threads of a watch and its mailboxes share; safe to use from all of them.
 
-    An event costs the same whatever the number of apps. `is_deaf` tells that the last look for
+    An event costs the same whatever the number of apps. `missed_events` tells that the last look for
     safety's sake found what no event had told.
 
     Args:
@@ -87,31 +87,31 @@ class Board:
         self._safety_s = clock() + BLIND_SWEEP_S
         #: Whether the last look at all was for safety, and whether it found what no event told.
         self._is_safety = False
-        self.is_deaf = False
+        self.missed_events = False
         self._away: Away | None = None
         self._closed = False
 
-    def add(self, waiter: Waiter, *, app_id: str = "", app_name: str = "") -> None:
+    def add(self, mailbox: Mailbox, *, app_id: str = "", app_name: str = "") -> None:
         """Let somebody wait for an app, or for all of a name."""
         with self._wake:
             if self._closed:
-                waiter.fail(RuntimeError("it was closed"))
+                mailbox.fail(RuntimeError("it was closed"))
             elif app_name:
-                self._names.setdefault(app_name, {})[waiter] = None
+                self._names.setdefault(app_name, {})[mailbox] = None
                 self._sweeps.append(self._clock())
             else:
-                self._join(app_id, (waiter,))
+                self._join(app_id, (mailbox,))
                 self._due[app_id] = self._clock()
             self._wake.notify_all()
 
-    def drop(self, waiter: Waiter) -> None:
+    def drop(self, mailbox: Mailbox) -> None:
         """Let somebody wait no longer."""
         with self._wake:
-            for waiters in self._names.values():
-                waiters.pop(waiter, None)
-            self._names = {name: waiters for name, waiters in self._names.items() if waiters}
-            for app_id in list(waiter.app_ids):
-                self._leave(app_id, waiter)
+            for mailboxes in self._names.values():
+                mailboxes.pop(mailbox, None)
+            self._names = {name: mailboxes for name, mailboxes in self._names.items() if mailboxes}
+            for app_id in list(mailbox.app_ids):
+                self._leave(app_id, mailbox)
 
     def note(self, event: ContainerEvent) -> None:
         """Plan a look at the app of an event, if anybody waits for it."""
@@ -140,7 +140,7 @@ class Board:
             self._every_s = SWEEP_S if on else BLIND_SWEEP_S
             self._safety_s = now + self._every_s
             self._sweeps = [now, now + _SECOND_SWEEP_S] if on else []
-            self.is_deaf = False
+            self.missed_events = False
             self._wake.notify_all()
 
     def take(self, timeout_s: float) -> frozenset[str] | None:
@@ -176,11 +176,11 @@ class Board:
             if self._away is None:
                 self._away = Away(self._clock(), why)
                 _log.warning("no answer, trying again until there is one: %s", why)
-            for waiters in (*self._names.values(), *(e.waiters for e in self._apps.values())):
-                for waiter, last in waiters.items():
+            for mailboxes in (*self._names.values(), *(e.mailboxes for e in self._apps.values())):
+                for mailbox, last in mailboxes.items():
                     if last is not Away:
-                        waiters[waiter] = Away
-                        waiter.put(self._away)
+                        mailboxes[mailbox] = Away
+                        mailbox.put(self._away)
 
     def answered(self) -> None:
         """Take note that the daemon answers; after an outage everybody is told."""
@@ -206,7 +206,7 @@ class Board:
                 if entry is None:
                     continue
                 digest = _digest(rows.get(app_id, ()))
-                if digest != entry.rows or any(k is not Seen for k in entry.waiters.values()):
+                if digest != entry.rows or any(k is not Seen for k in entry.mailboxes.values()):
                     news.append(app_id)
                 if entry.rows is None:
                     entry.ending |= {row.id for row in rows.get(app_id, ())} & self._ended.keys()
@@ -224,7 +224,7 @@ class Board:
             known = {app_id: entry.rows for app_id, entry in self._apps.items()}
             news = self.changed(list(self._apps), rows)
             late = (known[app_id] not in (None, self._apps[app_id].rows) for app_id in news)
-            self.is_deaf = self._is_safety and any(late)
+            self.missed_events = self._is_safety and any(late)
             return news
 
     def tell(self, seen: Seen) -> None:
@@ -233,42 +233,42 @@ class Board:
             entry = self._apps.get(seen.app_id)
             if entry is None:
                 return
-            for waiter in list(entry.waiters):
-                waiter.put(seen)
-                entry.waiters[waiter] = Seen
-                if seen.app is None and waiter.follows_name:
-                    self._leave(seen.app_id, waiter)
+            for mailbox in list(entry.mailboxes):
+                mailbox.put(seen)
+                entry.mailboxes[mailbox] = Seen
+                if seen.app is None and mailbox.follows_name:
+                    self._leave(seen.app_id, mailbox)
 
     def tell_listed(self, rows: Mapping[str, Sequence[ContainerRow]]) -> None:
         """Hand the ids of the apps of a name to those who wait for the name."""
         with self._wake:
-            for name, waiters in self._names.items():
+            for name, mailboxes in self._names.items():
                 ids = (i for i, own in rows.items() if own[0].labels.get(labels.APP_NAME) == name)
                 listed = Listed(frozenset(ids))
-                for waiter in waiters:
-                    waiter.put(listed)
-                    waiters[waiter] = Listed
+                for mailbox in mailboxes:
+                    mailbox.put(listed)
+                    mailboxes[mailbox] = Listed
 
     def close(self, why: BaseException | None = None) -> None:
         """Let everybody who takes or waits go; nothing more is told."""
         with self._wake:
             self._closed = True
-            for waiters in (*self._names.values(), *(e.waiters for e in self._apps.values())):
-                for waiter in waiters:
-                    waiter.fail(why or RuntimeError("it was closed"))
+            for mailboxes in (*self._names.values(), *(e.mailboxes for e in self._apps.values())):
+                for mailbox in mailboxes:
+                    mailbox.fail(why or RuntimeError("it was closed"))
             self._wake.notify_all()
 
-    def _join(self, app_id: str, waiters: Iterable[Waiter]) -> None:
+    def _join(self, app_id: str, mailboxes: Iterable[Mailbox]) -> None:
         entry = self._apps.setdefault(app_id, _Entry())
-        for waiter in waiters:
-            waiter.app_ids.add(app_id)
-            entry.waiters.setdefault(waiter, None)
+        for mailbox in mailboxes:
+            mailbox.app_ids.add(app_id)
+            entry.mailboxes.setdefault(mailbox, None)
 
-    def _leave(self, app_id: str, waiter: Waiter) -> None:
-        waiter.app_ids.discard(app_id)
+    def _leave(self, app_id: str, mailbox: Mailbox) -> None:
+        mailbox.app_ids.discard(app_id)
         entry = self._apps[app_id]
-        del entry.waiters[waiter]
-        if not entry.waiters:
+        del entry.mailboxes[mailbox]
+        if not entry.mailboxes:
             del self._apps[app_id]
             self._due.pop(app_id, None)
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_torchx.errors import EngineUnreachableError
-from airflow_torchx.runtime.watch.event_reader import Follower
-from airflow_torchx.runtime.watch.mailbox import Waiter
-from airflow_torchx.runtime.watch.poller import Looker
-from airflow_torchx.runtime.watch.subscriptions import Board
+from airflow_torchx.runtime.watch.event_reader import EventReader
+from airflow_torchx.runtime.watch.mailbox import Mailbox
+from airflow_torchx.runtime.watch.poller import Poller
+from airflow_torchx.runtime.watch.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -41,14 +41,14 @@ class Watch:
 
     def __init__(self, connect: Callable[[], Engine], is_wanted: Callable[[], bool]) -> None:
         self._is_wanted = is_wanted
-        self._board = Board()
+        self._subscriptions = Subscriptions()
         # Not random.random: its state is the whole process's, which others may have seeded.
-        self._follower = Follower(self._board, connect, random.SystemRandom().random)
-        self._looker = Looker(self._board, lambda: self._follower.engine, self._follower.renew)
+        self._reader = EventReader(self._subscriptions, connect, random.SystemRandom().random)
+        self._poller = Poller(self._subscriptions, lambda: self._reader.engine, self._reader.renew)
         self._actors = ThreadPoolExecutor(_ACTORS, "torchx-watch-act")
         self._asked: set[Future[Any]] = set()
         self._closed = threading.Event()
-        for run, name in ((self._follower.run, "events"), (self._look, "looks")):
+        for run, name in ((self._reader.run, "events"), (self._look, "looks")):
             threading.Thread(
                 target=self._guard, args=(run,), name=f"torchx-watch-{name}", daemon=True
             ).start()
@@ -59,17 +59,17 @@ class Watch:
         return self._closed.is_set()
 
     @contextlib.contextmanager
-    def waiter(self, *, app_id: str = "", app_name: str = "") -> Iterator[Waiter]:
+    def mailbox(self, *, app_id: str = "", app_name: str = "") -> Iterator[Mailbox]:
         """Wait for an app, or for all apps of a name, on the running event loop.
 
         The first sight of an app comes when it was looked at, another one whenever it has changed.
         """
-        waiter = Waiter(asyncio.get_running_loop(), follows_name=bool(app_name))
-        self._board.add(waiter, app_id=app_id, app_name=app_name)
+        mailbox = Mailbox(asyncio.get_running_loop(), follows_name=bool(app_name))
+        self._subscriptions.add(mailbox, app_id=app_id, app_name=app_name)
         try:
-            yield waiter
+            yield mailbox
         finally:
-            self._board.drop(waiter)
+            self._subscriptions.drop(mailbox)
 
     async def ask(self, call: Callable[[Engine], _Answer]) -> _Answer:
         """Make a call that blocks, in a thread that holds up nobody's look.
@@ -81,7 +81,7 @@ class Watch:
         """
 
         def make() -> _Answer:
-            engine = self._follower.engine_within(_FIRST_ANSWER_S)
+            engine = self._reader.engine_within(_FIRST_ANSWER_S)
             if engine is None:
                 raise EngineUnreachableError(
                     f"the Docker daemon has not answered within {_FIRST_ANSWER_S:g} s.",
@@ -97,16 +97,16 @@ class Watch:
 
     def _look(self) -> None:
         while self._asked or self._is_wanted():
-            self._looker.look(_TICK_S)
+            self._poller.look(_TICK_S)
         self._close(None)
 
     def _close(self, why: BaseException | None) -> None:
         self._closed.set()
-        self._board.close(why)
-        self._follower.close()
+        self._subscriptions.close(why)
+        self._reader.close()
         self._actors.shutdown(wait=False)
-        if self._follower.engine is not None:
-            self._follower.engine.close()
+        if self._reader.engine is not None:
+            self._reader.engine.close()
 
     def _guard(self, run: Callable[[], None]) -> None:
         """Let an error of one thread end the other one and everybody's waiting, and be seen."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.runtime.watch import Sight, Waiter
+    from airflow_torchx.runtime.watch import Mailbox, Sight
     from airflow_torchx.specs import AppState
 
 FOREVER = Program(runs_for_s=None)
@@ -42,11 +42,11 @@ def launch(
     return app_id
 
 
-async def until(waiter: Waiter, happened: Callable[[Sight], bool]) -> Sight:
+async def until(mailbox: Mailbox, happened: Callable[[Sight], bool]) -> Sight:
     """Read until something is seen, but not for ever."""
     give_up_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < give_up_s:
-        sight = await waiter.next(1.0)
+        sight = await mailbox.next(1.0)
         if sight is not None and happened(sight):
             return sight
     raise AssertionError("it was not seen")

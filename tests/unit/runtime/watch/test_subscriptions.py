@@ -13,8 +13,8 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerEvent, ContainerRow
 from airflow_torchx.errors import EngineUnreachableError
-from airflow_torchx.runtime.watch import Away, Listed, Seen, Waiter
-from airflow_torchx.runtime.watch.subscriptions import BLIND_SWEEP_S, SWEEP_S, Board
+from airflow_torchx.runtime.watch import Away, Listed, Mailbox, Seen
+from airflow_torchx.runtime.watch.subscriptions import BLIND_SWEEP_S, SWEEP_S, Subscriptions
 from airflow_torchx.specs import DescribeAppResponse
 from airflow_torchx.testing import ManualClock
 
@@ -35,12 +35,12 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def board(clock: ManualClock) -> Board:
-    """Return a board on which everything that is due at the start was taken."""
-    board = Board(clock)
-    board.streaming(on=True)
+def subscriptions(clock: ManualClock) -> Subscriptions:
+    """Return a subscriptions on which everything that is due at the start was taken."""
+    subscriptions = Subscriptions(clock)
+    subscriptions.streaming(on=True)
     clock.advance(2)
-    return board
+    return subscriptions
 
 
 @pytest.fixture
@@ -70,50 +70,50 @@ def row(state: str, container_id: str = "c", **own: str) -> ContainerRow:
     )
 
 
-def settled(board: Board, waiter: Waiter, *app_ids: str) -> None:
+def settled(subscriptions: Subscriptions, mailbox: Mailbox, *app_ids: str) -> None:
     """Let somebody wait for apps that are looked at once and run."""
     for app_id in app_ids:
-        board.add(waiter, app_id=app_id)
-    taken = board.take(0)
+        subscriptions.add(mailbox, app_id=app_id)
+    taken = subscriptions.take(0)
     assert taken is None or frozenset(app_ids) == taken
-    board.swept({app_id: [row("running")] for app_id in app_ids})
+    subscriptions.swept({app_id: [row("running")] for app_id in app_ids})
     for app_id in app_ids:
-        board.tell(Seen(app_id, None))
+        subscriptions.tell(Seen(app_id, None))
 
 
-def read(loop: asyncio.AbstractEventLoop, waiter: Waiter) -> list[Sight]:
-    """Return what a waiter was told."""
+def read(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> list[Sight]:
+    """Return what a mailbox was told."""
 
     async def sights() -> list[Sight]:
         found = []
-        while (sight := await waiter.next(0.01)) is not None:
+        while (sight := await mailbox.next(0.01)) is not None:
             found.append(sight)
         return found
 
     return loop.run_until_complete(sights())
 
 
-def test_a_new_app_is_due(board: Board, loop: asyncio.AbstractEventLoop) -> None:
+def test_a_new_app_is_due(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
     """Who begins to wait is served by the next look."""
-    board.add(Waiter(loop), app_id="a")
-    assert board.take(0) is None
-    assert NOTHING == board.take(0)
+    subscriptions.add(Mailbox(loop), app_id="a")
+    assert subscriptions.take(0) is None
+    assert NOTHING == subscriptions.take(0)
 
-    board.add(Waiter(loop), app_id="b")
-    assert B == board.take(0)
+    subscriptions.add(Mailbox(loop), app_id="b")
+    assert B == subscriptions.take(0)
 
 
 def test_an_event_makes_its_app_due(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """And no other one; of apps for which nobody waits nothing is known."""
-    settled(board, Waiter(loop), "a", "b")
+    settled(subscriptions, Mailbox(loop), "a", "b")
     clock.advance(1)
-    board.note(event("b"))
-    board.note(event("stranger"))
+    subscriptions.note(event("b"))
+    subscriptions.note(event("stranger"))
 
-    assert B == board.take(0)
-    assert NOTHING == board.take(0)
+    assert B == subscriptions.take(0)
+    assert NOTHING == subscriptions.take(0)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_event_makes_its_app_due(
     ids=["lately", "started-again", "long-ago"],
 )
 def test_an_end_that_was_told_before_anybody_waited(
-    board: Board,
+    subscriptions: Subscriptions,
     clock: ManualClock,
     loop: asyncio.AbstractEventLoop,
     since: list[ContainerEvent],
@@ -130,227 +130,235 @@ def test_an_end_that_was_told_before_anybody_waited(
     due: frozenset[str],
 ) -> None:
     """The first look may not show it yet, and no further event comes: so there is another look."""
-    board.note(event("a"))
+    subscriptions.note(event("a"))
     clock.advance(age_s)
     for later in since:
-        board.note(later)
-    settled(board, Waiter(loop), "a")
+        subscriptions.note(later)
+    settled(subscriptions, Mailbox(loop), "a")
     clock.advance(0.1)
 
-    assert due == board.take(0)
+    assert due == subscriptions.take(0)
 
 
 def test_events_come_together(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """The 64 replicas of an app that die within 0.1 s of a look bring one more look."""
-    settled(board, Waiter(loop), "a")
+    settled(subscriptions, Mailbox(loop), "a")
     for index in range(64):
-        board.note(event("a", container_id=str(index)))
+        subscriptions.note(event("a", container_id=str(index)))
 
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
     clock.advance(0.11)
-    assert A == board.take(0)
+    assert A == subscriptions.take(0)
     clock.advance(0.11)
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
 
 
 def test_a_list_that_lags_is_read_again(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """Docker tells an end before it lists it: looks follow until it does, ever later."""
-    settled(board, Waiter(loop), "a")
-    board.note(event("a"))
+    settled(subscriptions, Mailbox(loop), "a")
+    subscriptions.note(event("a"))
     clock.advance(0.11)
-    assert A == board.take(0)
-    board.changed({"a"}, {"a": [row("running")]})
-    assert NOTHING == board.take(0)
+    assert A == subscriptions.take(0)
+    subscriptions.changed({"a"}, {"a": [row("running")]})
+    assert NOTHING == subscriptions.take(0)
     clock.advance(0.021)
-    assert A == board.take(0)
-    board.changed({"a"}, {"a": [row("running")]})
+    assert A == subscriptions.take(0)
+    subscriptions.changed({"a"}, {"a": [row("running")]})
     clock.advance(0.021)
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
     clock.advance(0.006)
-    assert A == board.take(0)
-    board.changed({"a"}, {"a": [row("exited")]})
+    assert A == subscriptions.take(0)
+    subscriptions.changed({"a"}, {"a": [row("exited")]})
     clock.advance(10)
 
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
 
 
 def test_a_list_that_lags_for_ever_is_left_to_the_sweeps(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """A container that was started again unseen is not looked at for ever."""
-    settled(board, Waiter(loop), "a")
-    board.note(event("a"))
+    settled(subscriptions, Mailbox(loop), "a")
+    subscriptions.note(event("a"))
     looks = 0
     for _ in range(6000):
         clock.advance(0.01)
-        if board.take(0) == A:
+        if subscriptions.take(0) == A:
             looks += 1
-            board.changed({"a"}, {"a": [row("running")]})
+            subscriptions.changed({"a"}, {"a": [row("running")]})
 
     assert 20 < looks < 30
 
 
 def test_a_start_ends_the_waiting_for_an_end(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """A container that its daemon restarts runs, as the list says."""
-    settled(board, Waiter(loop), "a")
-    board.note(event("a", "die"))
-    board.note(event("a", "start"))
+    settled(subscriptions, Mailbox(loop), "a")
+    subscriptions.note(event("a", "die"))
+    subscriptions.note(event("a", "start"))
     clock.advance(0.11)
-    assert A == board.take(0)
-    board.changed({"a"}, {"a": [row("running")]})
+    assert A == subscriptions.take(0)
+    subscriptions.changed({"a"}, {"a": [row("running")]})
     clock.advance(10)
 
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
 
 
 def test_a_removal_is_looked_at_later(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """Half removed, an app that had succeeded would look like one that lost replicas."""
-    settled(board, Waiter(loop), "a")
+    settled(subscriptions, Mailbox(loop), "a")
     clock.advance(1)
-    board.note(event("a", "destroy"))
+    subscriptions.note(event("a", "destroy"))
 
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
     clock.advance(0.51)
-    assert A == board.take(0)
+    assert A == subscriptions.take(0)
 
 
 def test_sweeps(clock: ManualClock, loop: asyncio.AbstractEventLoop) -> None:
     """All are looked at when the stream opens, a second later, and then once a minute."""
-    board = Board(clock)
-    board.add(Waiter(loop), app_id="a")
-    assert A == board.take(0)
-    board.streaming(on=True)
+    subscriptions = Subscriptions(clock)
+    subscriptions.add(Mailbox(loop), app_id="a")
+    assert A == subscriptions.take(0)
+    subscriptions.streaming(on=True)
 
-    assert board.take(0) is None
-    assert NOTHING == board.take(0)
+    assert subscriptions.take(0) is None
+    assert NOTHING == subscriptions.take(0)
     clock.advance(1.1)
-    assert board.take(0) is None
+    assert subscriptions.take(0) is None
     clock.advance(SWEEP_S - 1)
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
     clock.advance(1.1)
-    assert board.take(0) is None
+    assert subscriptions.take(0) is None
 
 
 def test_sweeps_without_events(
-    board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
     """While no events come, all are looked at every few seconds."""
-    settled(board, Waiter(loop), "a")
-    board.streaming(on=False)
-    assert NOTHING == board.take(0)
+    settled(subscriptions, Mailbox(loop), "a")
+    subscriptions.streaming(on=False)
+    assert NOTHING == subscriptions.take(0)
     for _ in range(3):
         clock.advance(BLIND_SWEEP_S + 0.1)
-        assert board.take(0) is None
+        assert subscriptions.take(0) is None
 
 
-def test_nobody_waits(board: Board, clock: ManualClock) -> None:
+def test_nobody_waits(subscriptions: Subscriptions, clock: ManualClock) -> None:
     """Then nothing is due."""
     clock.advance(SWEEP_S + 1)
 
-    assert NOTHING == board.take(0)
+    assert NOTHING == subscriptions.take(0)
 
 
-def test_only_changes_are_told(board: Board, loop: asyncio.AbstractEventLoop) -> None:
+def test_only_changes_are_told(
+    subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop
+) -> None:
     """Of an app that is as before nobody is told, except who has just come."""
-    settled(board, Waiter(loop), "a", "b")
+    settled(subscriptions, Mailbox(loop), "a", "b")
     up = {"a": [row("running")], "b": [row("running")]}
 
-    assert [] == board.swept(up)
-    assert ["a"] == board.swept({**up, "a": [row("paused")]})
-    board.add(Waiter(loop), app_id="b")
-    assert ["b"] == board.changed({"b"}, up)
-    assert ["a"] == board.changed({"a"}, {})
+    assert [] == subscriptions.swept(up)
+    assert ["a"] == subscriptions.swept({**up, "a": [row("paused")]})
+    subscriptions.add(Mailbox(loop), app_id="b")
+    assert ["b"] == subscriptions.changed({"b"}, up)
+    assert ["a"] == subscriptions.changed({"a"}, {})
 
 
-def test_deaf_stream(board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop) -> None:
+def test_deaf_stream(
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
+) -> None:
     """A look for safety's sake that finds news means that the events do not come any more."""
-    settled(board, Waiter(loop), "a")
+    settled(subscriptions, Mailbox(loop), "a")
     deaf = []
     for state in ("running", "exited"):
         clock.advance(SWEEP_S + 1)
-        assert board.take(0) is None
-        board.swept({"a": [row(state)]})
-        deaf.append(board.is_deaf)
-    board.streaming(on=True)
-    deaf.append(board.is_deaf)
-    assert board.take(0) is None
-    board.swept({"a": []})
-    deaf.append(board.is_deaf)
+        assert subscriptions.take(0) is None
+        subscriptions.swept({"a": [row(state)]})
+        deaf.append(subscriptions.missed_events)
+    subscriptions.streaming(on=True)
+    deaf.append(subscriptions.missed_events)
+    assert subscriptions.take(0) is None
+    subscriptions.swept({"a": []})
+    deaf.append(subscriptions.missed_events)
 
     assert [False, True, False, False] == deaf
 
 
-def test_outage_is_told_once(board: Board, loop: asyncio.AbstractEventLoop) -> None:
+def test_outage_is_told_once(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
     """To all who wait, and after it everybody is told how things are."""
-    waiter, latecomer = Waiter(loop), Waiter(loop)
-    settled(board, waiter, "a")
-    read(loop, waiter)
+    mailbox, latecomer = Mailbox(loop), Mailbox(loop)
+    settled(subscriptions, mailbox, "a")
+    read(loop, mailbox)
     why = EngineUnreachableError("away")
-    board.failed(why)
-    told = read(loop, waiter)
-    board.add(latecomer, app_id="b")
-    board.failed(EngineUnreachableError("still away"))
+    subscriptions.failed(why)
+    told = read(loop, mailbox)
+    subscriptions.add(latecomer, app_id="b")
+    subscriptions.failed(EngineUnreachableError("still away"))
 
     assert [why] == [sight.why for sight in told if isinstance(sight, Away)]
     assert told == read(loop, latecomer)
-    assert [] == read(loop, waiter)
-    board.answered()
-    assert board.take(0) is None
-    assert ["a", "b"] == board.swept({"a": [row("running")]})
+    assert [] == read(loop, mailbox)
+    subscriptions.answered()
+    assert subscriptions.take(0) is None
+    assert ["a", "b"] == subscriptions.swept({"a": [row("running")]})
 
 
-def test_who_left_is_told_nothing(board: Board, loop: asyncio.AbstractEventLoop) -> None:
+def test_who_left_is_told_nothing(
+    subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop
+) -> None:
     """And costs nothing."""
-    waiter, other = Waiter(loop), Waiter(loop)
-    settled(board, waiter, "a")
-    read(loop, waiter)
-    board.add(other, app_id="a")
-    board.drop(waiter)
-    board.tell(Seen("a", None))
+    mailbox, other = Mailbox(loop), Mailbox(loop)
+    settled(subscriptions, mailbox, "a")
+    read(loop, mailbox)
+    subscriptions.add(other, app_id="a")
+    subscriptions.drop(mailbox)
+    subscriptions.tell(Seen("a", None))
 
-    assert [] == read(loop, waiter)
+    assert [] == read(loop, mailbox)
     assert [Seen("a", None)] == read(loop, other)
-    board.drop(other)
-    board.note(event("a"))
-    board.streaming(on=True)
-    assert NOTHING == board.take(0)
+    subscriptions.drop(other)
+    subscriptions.note(event("a"))
+    subscriptions.streaming(on=True)
+    assert NOTHING == subscriptions.take(0)
 
 
-def test_apps_of_a_name(board: Board, clock: ManualClock, loop: asyncio.AbstractEventLoop) -> None:
+def test_apps_of_a_name(
+    subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
+) -> None:
     """They are found by looks and by events, and forgotten when they are gone."""
-    waiter = Waiter(loop, follows_name=True)
-    board.add(waiter, app_name="trainer")
-    assert board.take(0) is None
+    mailbox = Mailbox(loop, follows_name=True)
+    subscriptions.add(mailbox, app_name="trainer")
+    assert subscriptions.take(0) is None
     mine, other = {labels.APP_NAME: "trainer"}, {labels.APP_NAME: "other"}
     rows = {"a": [row("running", **mine)], "x": [row("running", **other)]}
-    assert ["a"] == board.swept(rows)
-    board.tell(Seen("a", None))
-    board.tell_listed(rows)
-    assert [Seen("a", None), Listed(frozenset({"a"}))] == read(loop, waiter)
+    assert ["a"] == subscriptions.swept(rows)
+    subscriptions.tell(Seen("a", None))
+    subscriptions.tell_listed(rows)
+    assert [Seen("a", None), Listed(frozenset({"a"}))] == read(loop, mailbox)
 
-    board.note(event("b", "create", app_name="trainer"))
-    board.note(event("y", "create", app_name="other"))
+    subscriptions.note(event("b", "create", app_name="trainer"))
+    subscriptions.note(event("y", "create", app_name="other"))
     clock.advance(0.1)
-    assert B == board.take(0)
-    assert ["b"] == board.changed({"b"}, {"b": [row("created")]})
-    board.tell(Seen("b", None))
-    board.drop(waiter)
-    board.streaming(on=True)
-    assert NOTHING == board.take(0)
+    assert B == subscriptions.take(0)
+    assert ["b"] == subscriptions.changed({"b"}, {"b": [row("created")]})
+    subscriptions.tell(Seen("b", None))
+    subscriptions.drop(mailbox)
+    subscriptions.streaming(on=True)
+    assert NOTHING == subscriptions.take(0)
 
 
 def steps_of_an_event(apps: int, loop: asyncio.AbstractEventLoop) -> int:
     """Return how many steps of the interpreter an event takes while so many apps are waited for."""
-    board, waiter, steps = Board(ManualClock()), Waiter(loop), 0
-    settled(board, waiter, *(f"app-{index}" for index in range(apps)))
+    subscriptions, mailbox, steps = Subscriptions(ManualClock()), Mailbox(loop), 0
+    settled(subscriptions, mailbox, *(f"app-{index}" for index in range(apps)))
 
     def count(frame: FrameType, what: str, _: object) -> Any:  # noqa: ANN401 - itself
         nonlocal steps
@@ -363,7 +371,7 @@ def steps_of_an_event(apps: int, loop: asyncio.AbstractEventLoop) -> int:
     gc.disable()
     sys.settrace(count)
     try:
-        board.note(event("app-7"))
+        subscriptions.note(event("app-7"))
     finally:
         sys.settrace(before)
         gc.enable()
@@ -377,22 +385,22 @@ def test_cost_of_an_event(loop: asyncio.AbstractEventLoop) -> None:
 
 def test_newest_sights(loop: asyncio.AbstractEventLoop) -> None:
     """Of each app only the newest is read, and an outage that is over not at all."""
-    waiter, away = Waiter(loop), Away(1.0, EngineUnreachableError("away"))
+    mailbox, away = Mailbox(loop), Away(1.0, EngineUnreachableError("away"))
     app = DescribeAppResponse("b")
     for sight in (Seen("a", None), away, Seen("b", None), Seen("b", app), Seen("a", None), away):
-        waiter.put(sight)
+        mailbox.put(sight)
 
-    assert [Seen("a", None), Seen("b", app), away] == read(loop, waiter)
+    assert [Seen("a", None), Seen("b", app), away] == read(loop, mailbox)
 
 
-def test_closed(board: Board, loop: asyncio.AbstractEventLoop) -> None:
+def test_closed(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
     """Whoever waits, or comes later, gets an error and does not wait for ever."""
-    waiter, latecomer = Waiter(loop), Waiter(loop)
-    board.add(waiter, app_id="a")
-    board.close(ValueError("broken"))
-    board.add(latecomer, app_id="a")
+    mailbox, latecomer = Mailbox(loop), Mailbox(loop)
+    subscriptions.add(mailbox, app_id="a")
+    subscriptions.close(ValueError("broken"))
+    subscriptions.add(latecomer, app_id="a")
 
-    assert NOTHING == board.take(9)
-    for one in (waiter, latecomer):
+    assert NOTHING == subscriptions.take(9)
+    for one in (mailbox, latecomer):
         with pytest.raises(RuntimeError, match="the watch on the Docker daemon has failed"):
             read(loop, one)

@@ -64,17 +64,17 @@ def test_end_of_an_app(watches: Watches) -> None:
     launch(engine, replicas=2)
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
             engine.end("trainer/0")
             engine.end("trainer/1", 137, oom_killed=True)
-            seen = await until(waiter, shows(AppState.FAILED))
+            seen = await until(mailbox, shows(AppState.FAILED))
             assert isinstance(seen, Seen)
             assert seen.app is not None
             assert seen.app == lifecycle.observe(engine, "app-1")
             assert [False, True] == [r.oom_killed for r in replicas_of(seen.app)]
             lifecycle.delete(engine, "app-1")
-            await until(waiter, shows(None))
+            await until(mailbox, shows(None))
 
     run(scenario())
 
@@ -84,10 +84,10 @@ def test_an_app_that_is_not_there(watches: Watches) -> None:
     engine = daemon()
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, shows(None))
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, shows(None))
             launch(engine)
-            await until(waiter, RUNS)
+            await until(mailbox, RUNS)
 
     run(scenario())
 
@@ -109,11 +109,11 @@ def test_many_share_one_stream_and_few_looks(watches: Watches) -> None:
     async def wait(index: int) -> None:
         with (
             watches.on("d", connect) as watch,
-            watch.waiter(app_id=f"app-{index}") as waiter,
+            watch.mailbox(app_id=f"app-{index}") as mailbox,
         ):
             if next(joined) == 100:
                 everybody.set()
-            await until(waiter, RUNS)
+            await until(mailbox, RUNS)
             await asyncio.sleep(0.4)
 
     async def scenario() -> None:
@@ -133,8 +133,8 @@ def test_all_who_wait_for_an_app_are_told(watches: Watches) -> None:
     async def wait() -> None:
         with (
             watches.on("d", lambda: engine) as watch,
-            watch.waiter(app_id="app-1") as one,
-            watch.waiter(app_id="app-1") as other,
+            watch.mailbox(app_id="app-1") as one,
+            watch.mailbox(app_id="app-1") as other,
         ):
             await until(one, RUNS)
             all_see_it.wait(10)
@@ -157,14 +157,14 @@ def test_an_app_whose_replicas_all_die_takes_few_looks(watches: Watches) -> None
     launch(engine, replicas=64)
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
             await asyncio.sleep(0.4)
             engine.calls.clear()
             for index in range(64):
                 engine.end(f"trainer/{index}")
                 await asyncio.sleep(0.005)
-            await until(waiter, ENDED)
+            await until(mailbox, ENDED)
 
     run(scenario())
 
@@ -184,13 +184,13 @@ def test_a_daemon_that_hangs_holds_up_no_loop(watches: Watches) -> None:
     engine.before = hang
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
             for _ in range(20):
-                assert await waiter.next(0.01) is None
+                assert await mailbox.next(0.01) is None
             asked = asyncio.create_task(watch.ask(lambda daemon: daemon.info().cpus))
             assert 64 == await asked
             release.set()
-            await until(waiter, RUNS)
+            await until(mailbox, RUNS)
 
     run(scenario())
 
@@ -202,10 +202,10 @@ def test_an_inspect_that_fails_hides_no_end(watches: Watches) -> None:
     engine.fail_next("inspect", EngineUnreachableError("stuck"), times=9)
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
             engine.end("trainer/0", 3)
-            await until(waiter, shows(AppState.FAILED))
+            await until(mailbox, shows(AppState.FAILED))
 
     run(scenario())
 
@@ -221,12 +221,12 @@ def test_a_daemon_that_comes_later(watches: Watches) -> None:
         return engine
 
     async def scenario() -> None:
-        with watches.on("d", connect) as watch, watch.waiter(app_id="app-1") as waiter:
-            away = await until(waiter, lambda sight: isinstance(sight, Away))
+        with watches.on("d", connect) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            away = await until(mailbox, lambda sight: isinstance(sight, Away))
             assert isinstance(away, Away)
             assert "no Docker Engine answers: the fake one is down." == away.why.what
             engine.down = False
-            await until(waiter, RUNS)
+            await until(mailbox, RUNS)
 
     run(scenario())
 
@@ -238,13 +238,13 @@ def test_a_reconnect_misses_nothing(watches: Watches, outage_s: float) -> None:
     launch(engine)
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
             engine.down = True
             engine.end("trainer/0")
             await asyncio.sleep(outage_s)
             engine.down = False
-            await until(waiter, ENDED)
+            await until(mailbox, ENDED)
 
     run(scenario())
 
@@ -259,10 +259,10 @@ def test_a_daemon_that_tells_no_events(watches: Watches, monkeypatch: pytest.Mon
     engine.fail_next("events", EngineError("forbidden", status=403), times=999)
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
             engine.end("trainer/0")
-            await until(waiter, ENDED)
+            await until(mailbox, ENDED)
 
     run(scenario())
 
@@ -283,12 +283,12 @@ def test_a_stream_that_went_deaf(watches: Watches, monkeypatch: pytest.MonkeyPat
     launch(engine)
 
     async def scenario() -> None:
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
             await asyncio.sleep(0.3)
             assert 1 == engine.calls.count("events")
             engine.end("trainer/0")
-            await until(waiter, ENDED)
+            await until(mailbox, ENDED)
             await asyncio.sleep(0.5)
 
     run(scenario())
@@ -303,13 +303,13 @@ def test_a_watch_lingers() -> None:
 
     async def scenario() -> None:
         for _ in range(3):
-            with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-                await until(waiter, RUNS)
+            with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+                await until(mailbox, RUNS)
             await asyncio.sleep(0.05)
         assert 1 == engine.calls.count("events")
         await eventually(lambda: not threads() and engine.closed)
-        with watches.on("d", lambda: engine) as watch, watch.waiter(app_id="app-1") as waiter:
-            await until(waiter, RUNS)
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS)
 
     run(scenario())
 
@@ -327,8 +327,8 @@ def test_one_watch_for_each_daemon(watches: Watches) -> None:
         with (
             watches.on("one", lambda: one) as on_one,
             watches.on("other", lambda: other) as on_other,
-            on_one.waiter(app_id="app-1") as running,
-            on_other.waiter(app_id="app-1") as ended,
+            on_one.mailbox(app_id="app-1") as running,
+            on_other.mailbox(app_id="app-1") as ended,
         ):
             await until(running, RUNS)
             await until(ended, ENDED)
@@ -405,10 +405,10 @@ def test_an_error_of_ours_is_no_endless_wait(watches: Watches) -> None:
         return engine
 
     async def scenario() -> None:
-        with watches.on("d", connect) as watch, watch.waiter(app_id="app-1") as waiter:
+        with watches.on("d", connect) as watch, watch.mailbox(app_id="app-1") as mailbox:
             with pytest.raises(RuntimeError, match="the watch on the Docker daemon has failed"):
-                await until(waiter, RUNS)
-            with watches.on("d", connect) as again, again.waiter(app_id="app-1") as other:
+                await until(mailbox, RUNS)
+            with watches.on("d", connect) as again, again.mailbox(app_id="app-1") as other:
                 await until(other, RUNS)
 
     run(scenario())
