@@ -7,7 +7,13 @@ say when to look; what is seen is the state table's, as everywhere.
 
 from __future__ import annotations
 
-from airflow_torchx.runtime.watch.mailbox import Away, Listed, Mailbox, Seen, Sight
+from airflow_torchx.runtime.watch.mailbox import (
+    AppList,
+    AppSnapshot,
+    DaemonDown,
+    Mailbox,
+    Notification,
+)
 from airflow_torchx.runtime.watch.watch import Watch, Watches
 
-__all__ = ["Away", "Listed", "Seen", "Sight", "Mailbox", "Watch", "Watches"]
+__all__ = ["DaemonDown", "AppList", "AppSnapshot", "Notification", "Mailbox", "Watch", "Watches"]

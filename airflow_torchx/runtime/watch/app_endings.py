@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_torchx.core.state.describe import Finish, next_step
 from airflow_torchx.core.state.trigger_event import end_event
-from airflow_torchx.runtime.watch import Listed, Seen
+from airflow_torchx.runtime.watch import AppList, AppSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -57,15 +57,19 @@ class Endings:
         self._told = set(map(str, kept)) if isinstance(kept, list) else set()
         with watch.mailbox(app_name=self._app_name) as mailbox:
             while True:
-                sight = await mailbox.next()
-                if isinstance(sight, Listed):
-                    if is_first or self._told - sight.app_ids:
+                notification = await mailbox.next()
+                if isinstance(notification, AppList):
+                    if is_first or self._told - notification.app_ids:
                         is_first = False
-                        await self._keep(self._told & sight.app_ids)
-                elif isinstance(sight, Seen) and sight.app is not None and self._is_new(sight.app):
-                    if not is_first and sight.app.state.name in self._targets:
-                        yield end_event(sight.app)
-                    self._told.add(sight.app_id)
+                        await self._keep(self._told & notification.app_ids)
+                elif (
+                    isinstance(notification, AppSnapshot)
+                    and notification.app is not None
+                    and self._is_new(notification.app)
+                ):
+                    if not is_first and notification.app.state.name in self._targets:
+                        yield end_event(notification.app)
+                    self._told.add(notification.app_id)
                     if not is_first:
                         await self._keep(self._told)
 

@@ -14,11 +14,11 @@ from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.watch import Away, Seen
+from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 
 if TYPE_CHECKING:
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
-    from airflow_torchx.runtime.watch import Sight, Watch
+    from airflow_torchx.runtime.watch import Notification, Watch
     from airflow_torchx.specs import ReplicaStatus
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class AppWait:
         self._began_s = time.time()
         self._state: str | None = None
         self._looked = False
-        self._away: Away | None = None
+        self._away: DaemonDown | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
@@ -70,8 +70,8 @@ class AppWait:
         with watch.mailbox(app_id=self._app_id) as mailbox:
             try:
                 while True:
-                    sight = await mailbox.next(self._pause_s())
-                    step = self._alarm() if sight is None else self._step(sight)
+                    notification = await mailbox.next(self._pause_s())
+                    step = self._alarm() if notification is None else self._step(notification)
                     if isinstance(step, Fail):
                         self._stop_others(watch, step.lost)
                     elif step is not None:
@@ -80,13 +80,13 @@ class AppWait:
                 if self._stopping is not None:
                     self._stopping.cancel()
 
-    def _step(self, sight: Sight) -> AppEvent | Fail | None:
-        if isinstance(sight, Seen):
+    def _step(self, notification: Notification) -> AppEvent | Fail | None:
+        if isinstance(notification, AppSnapshot):
             self._away, self._looked = None, True
-            self._state = None if sight.app is None else sight.app.state.name
-            return trigger_event(self._app_id, sight.app, self._wish)
-        if isinstance(sight, Away):
-            self._away, self._looked = sight, True
+            self._state = None if notification.app is None else notification.app.state.name
+            return trigger_event(self._app_id, notification.app, self._wish)
+        if isinstance(notification, DaemonDown):
+            self._away, self._looked = notification, True
         return None
 
     def _pause_s(self) -> float | None:

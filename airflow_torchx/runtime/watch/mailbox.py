@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AppSnapshot:
     """What a look has found of an app; None when nothing of it is on the daemon."""
 
     app_id: str
@@ -23,14 +23,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class AppList:
     """All apps of a name that are on the daemon; what was seen of them has come before."""
 
     app_ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
+class DaemonDown:
     """The daemon gives no answer.
 
     Args:
@@ -42,13 +42,13 @@ class Away:
     why: EngineError
 
 
-Sight: TypeAlias = Seen | Listed | Away
+Notification: TypeAlias = AppSnapshot | AppList | DaemonDown
 
 
 class Mailbox:
     """A mailbox on an event loop, filled by other threads.
 
-    Of each app only the newest sight is kept: who reads seldom misses what has changed back.
+    Of each app only the newest notification is kept: who reads seldom misses what has changed back.
 
     Args:
         loop: where it is read.
@@ -60,12 +60,12 @@ class Mailbox:
         #: The apps that it is told of; the subscriptions's.
         self.app_ids: set[str] = set()
         self._loop = loop
-        self._unread: dict[object, Sight] = {}
+        self._unread: dict[object, Notification] = {}
         self._broken: BaseException | None = None
         self._came = asyncio.Event()
 
-    async def next(self, timeout_s: float | None = None) -> Sight | None:
-        """Return the oldest sight that was not read, waiting for one; None if none came in time.
+    async def next(self, timeout_s: float | None = None) -> Notification | None:
+        """Return the oldest notification that was not read, waiting for one; None if none came in time.
 
         Args:
             timeout_s: seconds to wait at most; None for as long as it takes.
@@ -78,17 +78,17 @@ class Mailbox:
                 async with asyncio.timeout(timeout_s):
                     await self._came.wait()
         if self._unread:
-            sight = self._unread.pop(next(iter(self._unread)))
+            notification = self._unread.pop(next(iter(self._unread)))
             if not self._unread:
                 self._came.clear()
-            return sight
+            return notification
         if self._broken is not None:
             raise RuntimeError("the watch on the Docker daemon has failed") from self._broken
         return None
 
-    def put(self, sight: Sight) -> None:
-        """Hand over a sight, from any thread."""
-        self._soon(self._put, sight)
+    def put(self, notification: Notification) -> None:
+        """Hand over a notification, from any thread."""
+        self._soon(self._put, notification)
 
     def fail(self, why: BaseException) -> None:
         """Let whoever waits know that nothing more will come, from any thread."""
@@ -99,11 +99,11 @@ class Mailbox:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
 
-    def _put(self, sight: Sight) -> None:
-        key = sight.app_id if isinstance(sight, Seen) else type(sight)
-        if key is not Away:
-            self._unread.pop(Away, None)
-        self._unread[key] = sight
+    def _put(self, notification: Notification) -> None:
+        key = notification.app_id if isinstance(notification, AppSnapshot) else type(notification)
+        if key is not DaemonDown:
+            self._unread.pop(DaemonDown, None)
+        self._unread[key] = notification
         self._came.set()
 
     def _fail(self, why: BaseException) -> None:

@@ -8,7 +8,7 @@ from airflow_torchx.concurrency.parallel import each
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import describe, needs_detail
 from airflow_torchx.errors import EngineError
-from airflow_torchx.runtime.watch.mailbox import Seen
+from airflow_torchx.runtime.watch.mailbox import AppSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,7 +82,7 @@ class Poller:
         self._dumb.intersection_update(row.id for row in found)
         return _grouped(found)
 
-    def _seen(self, engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> Seen:
+    def _seen(self, engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> AppSnapshot:
         wanted = [row.id for row in rows if needs_detail(row) and row.id not in self._dumb]
         details: dict[str, ContainerDetail] = {}
         try:
@@ -91,7 +91,7 @@ class Poller:
         except EngineError:
             # The list alone tells the states; cause and time are only for people.
             self._dumb.update(wanted)
-        return Seen(app_id, describe(app_id, rows, details))
+        return AppSnapshot(app_id, describe(app_id, rows, details))
 
 
 def _grouped(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import exit_code
-from airflow_torchx.runtime.watch.mailbox import Away, Listed, Mailbox, Seen, Sight
+from airflow_torchx.runtime.watch.mailbox import (
+    AppList,
+    AppSnapshot,
+    DaemonDown,
+    Mailbox,
+    Notification,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +45,7 @@ _REMOVAL_S: Final = 0.5
 _RUNS: Final = ("running", "paused")
 
 #: Who waits, and the kind of what they were told last.
-_Waiters = dict[Mailbox, type[Sight] | None]
+_Waiters = dict[Mailbox, type[Notification] | None]
 
 
 @dataclass(slots=True)
@@ -88,7 +94,7 @@ class Subscriptions:
         #: Whether the last look at all was for safety, and whether it found what no event told.
         self._is_safety = False
         self.missed_events = False
-        self._away: Away | None = None
+        self._away: DaemonDown | None = None
         self._closed = False
 
     def add(self, mailbox: Mailbox, *, app_id: str = "", app_name: str = "") -> None:
@@ -174,12 +180,12 @@ class Subscriptions:
         """Tell everybody who does not know it that the daemon gives no answer."""
         with self._wake:
             if self._away is None:
-                self._away = Away(self._clock(), why)
+                self._away = DaemonDown(self._clock(), why)
                 _log.warning("no answer, trying again until there is one: %s", why)
             for mailboxes in (*self._names.values(), *(e.mailboxes for e in self._apps.values())):
                 for mailbox, last in mailboxes.items():
-                    if last is not Away:
-                        mailboxes[mailbox] = Away
+                    if last is not DaemonDown:
+                        mailboxes[mailbox] = DaemonDown
                         mailbox.put(self._away)
 
     def answered(self) -> None:
@@ -206,7 +212,9 @@ class Subscriptions:
                 if entry is None:
                     continue
                 digest = _digest(rows.get(app_id, ()))
-                if digest != entry.rows or any(k is not Seen for k in entry.mailboxes.values()):
+                if digest != entry.rows or any(
+                    k is not AppSnapshot for k in entry.mailboxes.values()
+                ):
                     news.append(app_id)
                 if entry.rows is None:
                     entry.ending |= {row.id for row in rows.get(app_id, ())} & self._ended.keys()
@@ -227,7 +235,7 @@ class Subscriptions:
             self.missed_events = self._is_safety and any(late)
             return news
 
-    def tell(self, seen: Seen) -> None:
+    def tell(self, seen: AppSnapshot) -> None:
         """Hand what was seen of an app to all who wait for it."""
         with self._wake:
             entry = self._apps.get(seen.app_id)
@@ -235,7 +243,7 @@ class Subscriptions:
                 return
             for mailbox in list(entry.mailboxes):
                 mailbox.put(seen)
-                entry.mailboxes[mailbox] = Seen
+                entry.mailboxes[mailbox] = AppSnapshot
                 if seen.app is None and mailbox.follows_name:
                     self._leave(seen.app_id, mailbox)
 
@@ -244,10 +252,10 @@ class Subscriptions:
         with self._wake:
             for name, mailboxes in self._names.items():
                 ids = (i for i, own in rows.items() if own[0].labels.get(labels.APP_NAME) == name)
-                listed = Listed(frozenset(ids))
+                listed = AppList(frozenset(ids))
                 for mailbox in mailboxes:
                     mailbox.put(listed)
-                    mailboxes[mailbox] = Listed
+                    mailboxes[mailbox] = AppList
 
     def close(self, why: BaseException | None = None) -> None:
         """Let everybody who takes or waits go; nothing more is told."""

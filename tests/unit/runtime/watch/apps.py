@@ -12,7 +12,7 @@ from airflow_torchx.core.plan.job_plan import Launch, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.watch import Seen
+from airflow_torchx.runtime.watch import AppSnapshot
 from airflow_torchx.testing import Program
 from tests.unit.apps import app
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.runtime.watch import Mailbox, Sight
+    from airflow_torchx.runtime.watch import Mailbox, Notification
     from airflow_torchx.specs import AppState
 
 FOREVER = Program(runs_for_s=None)
@@ -42,23 +42,23 @@ def launch(
     return app_id
 
 
-async def until(mailbox: Mailbox, happened: Callable[[Sight], bool]) -> Sight:
+async def until(mailbox: Mailbox, happened: Callable[[Notification], bool]) -> Notification:
     """Read until something is seen, but not for ever."""
     give_up_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < give_up_s:
-        sight = await mailbox.next(1.0)
-        if sight is not None and happened(sight):
-            return sight
+        notification = await mailbox.next(1.0)
+        if notification is not None and happened(notification):
+            return notification
     raise AssertionError("it was not seen")
 
 
-def shows(state: AppState | None) -> Callable[[Sight], bool]:
+def shows(state: AppState | None) -> Callable[[Notification], bool]:
     """Return what tells whether an app is in this state, or gone."""
 
-    def told(sight: Sight) -> bool:
-        if not isinstance(sight, Seen):
+    def told(notification: Notification) -> bool:
+        if not isinstance(notification, AppSnapshot):
             return False
-        return state is (None if sight.app is None else sight.app.state)
+        return state is (None if notification.app is None else notification.app.state)
 
     return told
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerEvent, ContainerRow
 from airflow_torchx.errors import EngineUnreachableError
-from airflow_torchx.runtime.watch import Away, Listed, Mailbox, Seen
+from airflow_torchx.runtime.watch import AppList, AppSnapshot, DaemonDown, Mailbox
 from airflow_torchx.runtime.watch.subscriptions import BLIND_SWEEP_S, SWEEP_S, Subscriptions
 from airflow_torchx.specs import DescribeAppResponse
 from airflow_torchx.testing import ManualClock
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from airflow_torchx.runtime.watch import Sight
+    from airflow_torchx.runtime.watch import Notification
 
 NOTHING: frozenset[str] = frozenset()
 A, B = frozenset("a"), frozenset("b")
@@ -78,19 +78,19 @@ def settled(subscriptions: Subscriptions, mailbox: Mailbox, *app_ids: str) -> No
     assert taken is None or frozenset(app_ids) == taken
     subscriptions.swept({app_id: [row("running")] for app_id in app_ids})
     for app_id in app_ids:
-        subscriptions.tell(Seen(app_id, None))
+        subscriptions.tell(AppSnapshot(app_id, None))
 
 
-def read(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> list[Sight]:
+def read(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> list[Notification]:
     """Return what a mailbox was told."""
 
-    async def sights() -> list[Sight]:
+    async def notifications() -> list[Notification]:
         found = []
-        while (sight := await mailbox.next(0.01)) is not None:
-            found.append(sight)
+        while (notification := await mailbox.next(0.01)) is not None:
+            found.append(notification)
         return found
 
-    return loop.run_until_complete(sights())
+    return loop.run_until_complete(notifications())
 
 
 def test_a_new_app_is_due(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
@@ -303,7 +303,9 @@ def test_outage_is_told_once(subscriptions: Subscriptions, loop: asyncio.Abstrac
     subscriptions.add(latecomer, app_id="b")
     subscriptions.failed(EngineUnreachableError("still away"))
 
-    assert [why] == [sight.why for sight in told if isinstance(sight, Away)]
+    assert [why] == [
+        notification.why for notification in told if isinstance(notification, DaemonDown)
+    ]
     assert told == read(loop, latecomer)
     assert [] == read(loop, mailbox)
     subscriptions.answered()
@@ -320,10 +322,10 @@ def test_who_left_is_told_nothing(
     read(loop, mailbox)
     subscriptions.add(other, app_id="a")
     subscriptions.drop(mailbox)
-    subscriptions.tell(Seen("a", None))
+    subscriptions.tell(AppSnapshot("a", None))
 
     assert [] == read(loop, mailbox)
-    assert [Seen("a", None)] == read(loop, other)
+    assert [AppSnapshot("a", None)] == read(loop, other)
     subscriptions.drop(other)
     subscriptions.note(event("a"))
     subscriptions.streaming(on=True)
@@ -340,16 +342,16 @@ def test_apps_of_a_name(
     mine, other = {labels.APP_NAME: "trainer"}, {labels.APP_NAME: "other"}
     rows = {"a": [row("running", **mine)], "x": [row("running", **other)]}
     assert ["a"] == subscriptions.swept(rows)
-    subscriptions.tell(Seen("a", None))
+    subscriptions.tell(AppSnapshot("a", None))
     subscriptions.tell_listed(rows)
-    assert [Seen("a", None), Listed(frozenset({"a"}))] == read(loop, mailbox)
+    assert [AppSnapshot("a", None), AppList(frozenset({"a"}))] == read(loop, mailbox)
 
     subscriptions.note(event("b", "create", app_name="trainer"))
     subscriptions.note(event("y", "create", app_name="other"))
     clock.advance(0.1)
     assert B == subscriptions.take(0)
     assert ["b"] == subscriptions.changed({"b"}, {"b": [row("created")]})
-    subscriptions.tell(Seen("b", None))
+    subscriptions.tell(AppSnapshot("b", None))
     subscriptions.drop(mailbox)
     subscriptions.streaming(on=True)
     assert NOTHING == subscriptions.take(0)
@@ -385,12 +387,19 @@ def test_cost_of_an_event(loop: asyncio.AbstractEventLoop) -> None:
 
 def test_newest_sights(loop: asyncio.AbstractEventLoop) -> None:
     """Of each app only the newest is read, and an outage that is over not at all."""
-    mailbox, away = Mailbox(loop), Away(1.0, EngineUnreachableError("away"))
+    mailbox, away = Mailbox(loop), DaemonDown(1.0, EngineUnreachableError("away"))
     app = DescribeAppResponse("b")
-    for sight in (Seen("a", None), away, Seen("b", None), Seen("b", app), Seen("a", None), away):
-        mailbox.put(sight)
+    for notification in (
+        AppSnapshot("a", None),
+        away,
+        AppSnapshot("b", None),
+        AppSnapshot("b", app),
+        AppSnapshot("a", None),
+        away,
+    ):
+        mailbox.put(notification)
 
-    assert [Seen("a", None), Seen("b", app), away] == read(loop, mailbox)
+    assert [AppSnapshot("a", None), AppSnapshot("b", app), away] == read(loop, mailbox)
 
 
 def test_closed(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:

@@ -14,7 +14,7 @@ import pytest
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.watch import Away, Seen, Watches, subscriptions, watch
+from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown, Watches, subscriptions, watch
 from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, Program
 from airflow_torchx.testing.stream import FakeEvents
@@ -69,7 +69,7 @@ def test_end_of_an_app(watches: Watches) -> None:
             engine.end("trainer/0")
             engine.end("trainer/1", 137, oom_killed=True)
             seen = await until(mailbox, shows(AppState.FAILED))
-            assert isinstance(seen, Seen)
+            assert isinstance(seen, AppSnapshot)
             assert seen.app is not None
             assert seen.app == lifecycle.observe(engine, "app-1")
             assert [False, True] == [r.oom_killed for r in replicas_of(seen.app)]
@@ -222,8 +222,8 @@ def test_a_daemon_that_comes_later(watches: Watches) -> None:
 
     async def scenario() -> None:
         with watches.on("d", connect) as watch, watch.mailbox(app_id="app-1") as mailbox:
-            away = await until(mailbox, lambda sight: isinstance(sight, Away))
-            assert isinstance(away, Away)
+            away = await until(mailbox, lambda notification: isinstance(notification, DaemonDown))
+            assert isinstance(away, DaemonDown)
             assert "no Docker Engine answers: the fake one is down." == away.why.what
             engine.down = False
             await until(mailbox, RUNS)
