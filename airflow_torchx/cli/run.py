@@ -21,7 +21,7 @@ from airflow_torchx.cli.request import (
 from airflow_torchx.cli.screen import answer, paint_states, say, show_error, warn
 from airflow_torchx.cli.torchxconfig import VARIABLE, TorchXConfig, places
 from airflow_torchx.cli.watching import follow
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.plan_text import secret_values, shown, shown_app, shown_options
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, SCHEDULER
 from airflow_torchx.core.state.report import replica_table
@@ -173,7 +173,7 @@ def _launched(
     """Build, plan and launch, as a task does."""
     try:
         built = scheduler.build(app, options, should_stop=interrupts.pending)
-    except Stopped:
+    except StopRequested:
         what = "told to stop before anything was launched."
         raise LaunchInterruptedError(what) from None
     info = scheduler.submit_dryrun(built, options)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ def held(
         should_stop: asked several times a second while waiting.
 
     Raises:
-        Stopped: ``should_stop`` returned True.
+        StopRequested: ``should_stop`` returned True.
     """
     # Late: it imports asyncio, and most processes never lock anything.
     import filelock
@@ -107,7 +107,7 @@ def _acquire(
             lock.acquire(timeout=0)
         except filelock.Timeout:
             if should_stop():
-                raise Stopped from None
+                raise StopRequested from None
             if deadline is not None and time.monotonic() >= deadline:
                 raise
             time.sleep(_POLL_S)

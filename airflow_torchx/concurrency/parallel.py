@@ -17,11 +17,11 @@ DEFAULT_THREADS: Final = 8
 _TICK_S: Final = 0.1
 
 
-class Stopped(Exception):  # noqa: N818 - it stops the work, it is no error of it
+class StopRequested(Exception):  # noqa: N818 - it stops the work, it is no error of it
     """``should_stop`` said so before every call was made."""
 
 
-def each(
+def map_concurrently(
     call: Callable[[_Item], _Result],
     items: Collection[_Item],
     *,
@@ -35,7 +35,7 @@ def each(
 
     Raises:
         Exception: the first failure, as it is.
-        Stopped: ``should_stop`` returned True; it is asked ten times a second.
+        StopRequested: ``should_stop`` returned True; it is asked ten times a second.
     """
     if not items:
         return []
@@ -56,4 +56,4 @@ def _wait(futures: list[Future[_Result]], should_stop: Callable[[], bool]) -> No
         for future in done:
             future.result()
         if pending and should_stop():
-            raise Stopped
+            raise StopRequested

@@ -59,7 +59,9 @@ def look(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> F
                 info=engine.info(),
                 network=network,
                 has_network=bool(engine.networks(network)),
-                logins=tuple(parallel.each(lambda login: _checked(engine, login), logins)),
+                logins=tuple(
+                    parallel.map_concurrently(lambda login: _checked(engine, login), logins)
+                ),
             )
 
     return _within(_LOOK_S, hasty, find)

@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.plan_text import redact
 from airflow_torchx.core.state.describe import first_failure, replicas_of
 from airflow_torchx.core.state.report import (
@@ -84,9 +84,9 @@ def watch(
                 while not ended.done():
                     log.write(_TICK_S)
                     if should_stop():
-                        raise Stopped  # noqa: TRY301 - the other way here is log.finish()
+                        raise StopRequested  # noqa: TRY301 - the other way here is log.finish()
                 log.finish(_LOG_TIMEOUT_S, should_stop)
-            except Stopped:
+            except StopRequested:
                 raise Left(log.hand_over(_HAND_OVER_S)) from None
     finally:
         left.set()

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AirflowTorchXError
@@ -34,7 +34,7 @@ _QUEUED: Final = 10_000
 BURST: Final = 200
 
 
-class Left(Stopped):
+class Left(StopRequested):
     """Writing was told to stop; the cursors say how far each log was written.
 
     Args:
@@ -142,12 +142,12 @@ class GangLog(ABC):
             The containers whose logs were given up.
 
         Raises:
-            Stopped: ``should_stop`` returned True.
+            StopRequested: ``should_stop`` returned True.
         """
         deadline = time.monotonic() + timeout_s
         while self._living():
             if should_stop():
-                raise Stopped
+                raise StopRequested
             if time.monotonic() > deadline:
                 break
             self.write(0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.errors import ImagePullError
 
@@ -38,7 +38,7 @@ def ensure(
     Raises:
         ImagePullError: the first image that cannot be pulled; with ``if_possible``, only one that
             is not on the daemon either.
-        Stopped: ``should_stop`` returned True.
+        StopRequested: ``should_stop`` returned True.
     """
     wanted = [image for image in dict.fromkeys(images) if not _is_local(image)]
     if policy == "never":
@@ -56,7 +56,7 @@ def ensure(
                 raise
             _log.warning("using image %s as it is on the daemon: %s", image, error.what)
 
-    each(pull, wanted, should_stop=should_stop)
+    map_concurrently(pull, wanted, should_stop=should_stop)
 
 
 def _is_local(image: str) -> bool:

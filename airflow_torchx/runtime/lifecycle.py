@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import Stopped, each
+from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
 from airflow_torchx.core.plan.option_values import seconds
@@ -75,7 +75,7 @@ def launch(
         images.ensure(engine, plan.images, plan.pull_policy, should_stop=should_stop)
         network.ensure(engine, plan.network)
         _create_and_start(engine, plan, ids, should_stop)
-    except Stopped as why:
+    except StopRequested as why:
         _undo(engine, plan, ids)
         what = f"app {plan.app_id!r} was told to stop while it was launched."
         raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
@@ -115,11 +115,11 @@ def _create_and_start(
             raise _ReplicaError(spec, why) from why
 
     # Two launches of one app race for the first name; the daemon gives it to one of them.
-    each(create, plan.containers[:1], should_stop=should_stop)
-    each(create, plan.containers[1:], should_stop=should_stop)
-    each(start, plan.containers, should_stop=should_stop)
+    map_concurrently(create, plan.containers[:1], should_stop=should_stop)
+    map_concurrently(create, plan.containers[1:], should_stop=should_stop)
+    map_concurrently(start, plan.containers, should_stop=should_stop)
     if any(is_cancelled_name(row.name) for row in _rows(engine, plan.app_id)):
-        raise Stopped
+        raise StopRequested
 
 
 def _undo(
@@ -131,9 +131,11 @@ def _undo(
     lost the race for the first name owns nothing: the winner may carry the same labels.
     """
     try:
-        each(engine.remove, list(ids.values()))
+        map_concurrently(engine.remove, list(ids.values()))
         if ids or unanswered:
-            each(lambda row: engine.remove(row.id), _of_launch(engine, plan.app_id, plan.launch_id))
+            map_concurrently(
+                lambda row: engine.remove(row.id), _of_launch(engine, plan.app_id, plan.launch_id)
+            )
     except EngineError as why:
         _log.warning("cannot undo the launch of app %s: %s", plan.app_id, why)
         return tuple(spec.name for spec in plan.containers)
@@ -173,7 +175,7 @@ def observe(
     """
     rows = _rows(engine, app_id)
     wanted = [row.id for row in rows if inspect_all or needs_detail(row)]
-    found = each(engine.inspect, wanted)
+    found = map_concurrently(engine.inspect, wanted)
     details = {detail.id: detail for detail in found if detail is not None}
     return describe(app_id, rows, details)
 
@@ -211,8 +213,8 @@ def cancel(engine: Engine, app_id: str, *, grace_s: float | None = None) -> None
     for pause_s in _CANCEL_PAUSES_S:
         if not live:
             return
-        each(lambda row: _mark(engine, row), live)
-        each(lambda row: engine.stop(row.id, grace), live, threads=len(live))
+        map_concurrently(lambda row: _mark(engine, row), live)
+        map_concurrently(lambda row: engine.stop(row.id, grace), live, threads=len(live))
         time.sleep(pause_s)
         live = _live(_rows(engine, app_id))
     if live:
@@ -228,7 +230,7 @@ def delete(engine: Engine, app_id: str) -> None:
         AppNotFoundError: nothing of the app is on the daemon.
     """
     cancel(engine, app_id)
-    each(lambda row: engine.remove(row.id), _rows(engine, app_id))
+    map_concurrently(lambda row: engine.remove(row.id), _rows(engine, app_id))
 
 
 def abandon(

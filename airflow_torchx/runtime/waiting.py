@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import Fail, Finish, Wait, next_step
 from airflow_torchx.errors import EngineUnreachableError, WaitTimeoutError
 from airflow_torchx.runtime.lifecycle import cancel, not_found, observe
@@ -67,7 +67,7 @@ def wait(
         should_stop: asked after and before every look, about twice a second.
 
     Raises:
-        Stopped: ``should_stop`` returned True; the app goes on.
+        StopRequested: ``should_stop`` returned True; the app goes on.
         AppNotFoundError: nothing of the app is on the daemon, or no longer.
         WaitTimeoutError: it has not ended in time; it goes on running.
     """
@@ -80,7 +80,7 @@ def wait(
             if app is not None:
                 return app
         if should_stop():
-            raise Stopped
+            raise StopRequested
         pause = pauses.next()
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
@@ -92,7 +92,7 @@ def wait(
         time.sleep(pause)
         # Whoever left meanwhile may have closed the connection.
         if should_stop():
-            raise Stopped
+            raise StopRequested
 
 
 class Pauses:

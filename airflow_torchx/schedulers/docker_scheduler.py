@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.protocol import Engine
 from airflow_torchx.core.plan.job_plan import plan
@@ -145,7 +145,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             ImageBuildError: a step of a workspace's Dockerfile failed.
             ImagePullError: an image below a workspace cannot be pulled.
             ImagePushError: a workspace image cannot be pushed.
-            Stopped: ``should_stop`` returned True.
+            StopRequested: ``should_stop`` returned True.
         """
         app = as_app(app)
         opts = checked_options(app, cfg, collect(self.engine, app), self._defaults)
@@ -177,7 +177,7 @@ class DockerScheduler(DockerWorkspaceMixin):
                 source_root=dryrun_info.source_root,
                 should_stop=should_stop,
             )
-        except Stopped as why:
+        except StopRequested as why:
             what = f"app {dryrun_info.request.app_id!r} was told to stop before it was launched."
             raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
         wanted = dryrun_info.request.with_images(app)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.core.task.reconcile import config_hash
@@ -81,7 +81,7 @@ def _built(
         return scheduler.build(
             request.app, request.options, source_root=request.source_root, should_stop=should_stop
         )
-    except Stopped:
+    except StopRequested:
         what = "the task was killed while its workspace image was built: nothing was launched."
         raise AppCancelledError(what) from None
     finally:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.task.reconcile import Decision, ObservedApp, decide, observed_apps
 from airflow_torchx.errors import AppNotFoundError
@@ -75,8 +75,8 @@ def clean_up(engine: Engine, decision: Decision, *, keep: bool) -> None:
         with contextlib.suppress(AppNotFoundError):
             (lifecycle.cancel if keep else lifecycle.delete)(engine, app_id)
 
-    each(remove, decision.incomplete)
-    each(stop, decision.superseded)
+    map_concurrently(remove, decision.incomplete)
+    map_concurrently(stop, decision.superseded)
 
 
 def stop_all(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency import host_lock
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
 from airflow_torchx.core.workspace import recipe as core
@@ -46,7 +46,7 @@ class ImageBuilder:
         engine: the daemon.
         opts: the run options; those on images count.
         report: takes what there is to say.
-        should_stop: asked several times a second; True raises `Stopped`, and nothing is left.
+        should_stop: asked several times a second; True raises `StopRequested`, and nothing is left.
     """
 
     engine: Engine
@@ -110,7 +110,7 @@ class ImageBuilder:
             ImageBuildError: a step of the workspace's Dockerfile failed.
             ImagePushError: it cannot be pushed; it stays on this daemon.
             WorkspaceError: a file changed meanwhile.
-            Stopped: ``should_stop`` returned True.
+            StopRequested: ``should_stop`` returned True.
         """
         name = self.find(recipe)
         published = self._published_names(recipe)
@@ -198,7 +198,7 @@ class ImageBuilder:
             nonlocal done
             done += count
             if self.should_stop():
-                raise Stopped
+                raise StopRequested
             self.report.move("sending the context", done, recipe.size_bytes)
 
         self.engine.images.build(
@@ -234,7 +234,7 @@ class ImageBuilder:
 
         def moved(line: str) -> None:
             if self.should_stop():
-                raise Stopped
+                raise StopRequested
             if line:
                 self.report.move(f"{what}: {line}")
 

@@ -7,7 +7,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import Stopped, each
+from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 from airflow_torchx.errors import WorkspaceError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def digests(files: Sequence[Entry], *, should_stop: Callable[[], bool]) -> list[
 
     Raises:
         WorkspaceError: a file cannot be read, or its size is not that of its entry.
-        Stopped: ``should_stop`` returned True; it is asked ten times a second.
+        StopRequested: ``should_stop`` returned True; it is asked ten times a second.
     """
     groups = list(_groups(files))
 
@@ -103,7 +103,7 @@ def digests(files: Sequence[Entry], *, should_stop: Callable[[], bool]) -> list[
         return [_digest(file, should_stop) for file in group]
 
     threads = min(4, os.cpu_count() or 1)
-    found = each(of_group, groups, threads=threads, should_stop=should_stop)
+    found = map_concurrently(of_group, groups, threads=threads, should_stop=should_stop)
     return [digest for group in found for digest in group]
 
 
@@ -125,6 +125,6 @@ def _digest(file: Entry, should_stop: Callable[[], bool]) -> str:
     for position, piece in enumerate(pieces(file.source, file.size_bytes)):
         # A group has small files only, or ends with the one that is not.
         if position and should_stop():
-            raise Stopped
+            raise StopRequested
         digest.update(piece)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.workspace import recipe as core
 from airflow_torchx.core.workspace.tree import Entry
@@ -48,7 +48,7 @@ class Layers:
 
         Raises:
             WorkspaceError: a file changed since it was read.
-            Stopped: ``should_stop`` returned True.
+            StopRequested: ``should_stop`` returned True.
         """
         if self._made_on_last(recipe, base):
             return
@@ -103,7 +103,7 @@ class Layers:
             nonlocal done
             done += count
             if self.should_stop():
-                raise Stopped
+                raise StopRequested
             self.report.move("sending files", done, total)
 
         manifest = core.manifest(recipe.entries)

@@ -92,7 +92,7 @@ def hash_tree(tree: Tree, *, should_stop: Callable[[], bool]) -> Tree:
 
     Raises:
         WorkspaceError: a file cannot be read, or its size is no longer the listed one.
-        Stopped: ``should_stop`` returned True; it is asked ten times a second.
+        StopRequested: ``should_stop`` returned True; it is asked ten times a second.
     """
     files = [entry for entry in tree.entries if entry.kind == "file"]
     found = iter(digests(files, should_stop=should_stop))

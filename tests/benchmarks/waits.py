@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
@@ -77,7 +77,7 @@ def real(client: docker.APIClient) -> None:
     with DockerEngine.connect() as engine:
         scheduler = DockerScheduler("bench", engine)
         try:
-            each(partial(launch, scheduler), app_ids)
+            map_concurrently(partial(launch, scheduler), app_ids)
             with worker(app_ids, os.environ.get("DOCKER_HOST", "")) as running:
                 idle = json.loads(out(running).readline())
                 began_s = time.monotonic()
@@ -93,7 +93,7 @@ def real(client: docker.APIClient) -> None:
             row("real apps, median, ms, against Docker's list", took_ms, floor_ms, "at most", 2.0)
         finally:
             rows = [r for r in engine.rows({labels.APP_ID: None}) if run in r.labels[labels.APP_ID]]
-            each(lambda one: engine.remove(one.id), rows)
+            map_concurrently(lambda one: engine.remove(one.id), rows)
 
 
 def report_floor(client: docker.APIClient, scheduler: DockerScheduler, run: str) -> float:
@@ -102,7 +102,7 @@ def report_floor(client: docker.APIClient, scheduler: DockerScheduler, run: str)
     One app at a time ends, and nothing else is done than to ask for its row.
     """
     app_ids = [f"floor-{run}-{index}" for index in range(REAL_APPS // 5)]
-    each(
+    map_concurrently(
         lambda one: scheduler.schedule(scheduler.submit_dryrun(APP, origin=Origin(app_id=one))),
         app_ids,
     )

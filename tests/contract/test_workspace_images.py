@@ -193,7 +193,7 @@ def test_eight_at_once_build_once(workspaces: Workspaces) -> None:
         start.wait()
         return workspaces.build()
 
-    images = parallel.each(build, range(8), threads=8)
+    images = parallel.map_concurrently(build, range(8), threads=8)
 
     assert 1 == len(set(images))
     assert 1 == len(workspaces.images())

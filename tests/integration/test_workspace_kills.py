@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.workspace.recipe import SourceRoot, workspace_id
 from airflow_torchx.core.workspace.source import parse_workspace
@@ -237,7 +237,7 @@ def test_two_processes_without_a_common_lock(
 
 def test_stopped_while_sending(bench: Bench) -> None:
     """Nothing is left."""
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         bench.build(lambda: bool(bench.containers()))
 
     assert [] == bench.containers()
@@ -250,7 +250,7 @@ def test_stopped_in_a_step(bench: Bench, command: str, flags: str) -> None:
     """Whether the step prints something or not; the daemon ends it."""
     bench.write_dockerfile(command, flags)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         bench.build(bench.is_running)
 
     wait_until(lambda: not bench.is_running() and not bench.containers())

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import docker
 
-from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import random_app_id
 from airflow_torchx.core.plan.job_plan import Origin
@@ -120,7 +120,9 @@ def launch_all(python: Path, folder: Path) -> TwoSides:
         for name, case in corpus(given).items():
             # Cases of one app stay together: they are compared.
             shares[crc32(repr(case.app).encode()) % _SHARES][name] = case
-        parts = each(lambda share: _launch(python, client, share), shares, threads=_SHARES)
+        parts = map_concurrently(
+            lambda share: _launch(python, client, share), shares, threads=_SHARES
+        )
     return TwoSides(
         theirs={name: side for part in parts for name, side in part.theirs.items()},
         ours={name: side for part in parts for name, side in part.ours.items()},

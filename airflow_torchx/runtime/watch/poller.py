@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import each
+from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import describe, needs_detail
 from airflow_torchx.errors import EngineError
@@ -86,7 +86,7 @@ class Poller:
         wanted = [row.id for row in rows if needs_detail(row) and row.id not in self._dumb]
         details: dict[str, ContainerDetail] = {}
         try:
-            found = each(engine.inspect, wanted)
+            found = map_concurrently(engine.inspect, wanted)
             details = {detail.id: detail for detail in found if detail is not None}
         except EngineError:
             # The list alone tells the states; cause and time are only for people.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.concurrency import host_lock
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,7 @@ def test_waiting_can_be_stopped() -> None:
 
     with host_lock.held("test", "key") as locked:
         assert locked
-        with pytest.raises(Stopped), host_lock.held("test", "key", should_stop=stop):
+        with pytest.raises(StopRequested), host_lock.held("test", "key", should_stop=stop):
             pass
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from airflow_torchx.concurrency.parallel import Stopped, each
+from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -18,19 +18,19 @@ def test_results_come_in_the_order_of_the_items() -> None:
         time.sleep(pause)
         return pause
 
-    assert pauses == each(slowly, pauses)
+    assert pauses == map_concurrently(slowly, pauses)
 
 
 def test_nothing_is_called_for_nothing() -> None:
     """No items, no threads."""
-    assert [] == each(pytest.fail, [])
+    assert [] == map_concurrently(pytest.fail, [])
 
 
 def test_calls_overlap() -> None:
     """As many as there are threads."""
     together = threading.Barrier(4)
 
-    each(lambda _: together.wait(5), range(4), threads=4)
+    map_concurrently(lambda _: together.wait(5), range(4), threads=4)
 
 
 def test_after_a_failure_no_call_begins_and_none_goes_on() -> None:
@@ -46,7 +46,7 @@ def test_after_a_failure_no_call_begins_and_none_goes_on() -> None:
         ended.append(item)
 
     with pytest.raises(LookupError):
-        each(call, range(100), threads=2)
+        map_concurrently(call, range(100), threads=2)
 
     assert set(begun) - {0} == set(ended)
     assert len(begun) < 100
@@ -60,7 +60,7 @@ def test_a_stop_is_seen_while_calls_run() -> None:
         begun.append(item)
         time.sleep(0.15)
 
-    with pytest.raises(Stopped):
-        each(call, range(100), threads=2, should_stop=lambda: bool(begun))
+    with pytest.raises(StopRequested):
+        map_concurrently(call, range(100), threads=2, should_stop=lambda: bool(begun))
 
     assert len(begun) < 10

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppNotFoundError, EngineUnreachableError, WaitTimeoutError
 from airflow_torchx.runtime import lifecycle, waiting
@@ -121,7 +121,7 @@ def test_a_waiter_can_be_called_off() -> None:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         waiting.wait(engine, "app-1", should_stop=lambda: True)
 
     assert "stop" not in engine.calls
@@ -134,7 +134,7 @@ def test_a_wait_that_is_left_in_a_pause_does_not_look_again() -> None:
     before = engine.calls.count("rows")
     answers = iter([False, True])
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         waiting.wait(engine, "app-1", should_stop=lambda: next(answers))
 
     assert 1 == engine.calls.count("rows") - before

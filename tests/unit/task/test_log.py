@@ -8,7 +8,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.specs import AppState
@@ -109,7 +109,7 @@ def test_finishing_can_be_stopped() -> None:
     """A task that is killed does not wait for the rest of its logs."""
     engine = launched(FOREVER, 1)
 
-    with TaskLog(engine, attach.look(engine, "app-1")) as log, pytest.raises(Stopped):
+    with TaskLog(engine, attach.look(engine, "app-1")) as log, pytest.raises(StopRequested):
         log.finish(30, lambda: True)
 
 
@@ -143,7 +143,7 @@ def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
     """Stopping it is the caller's decision."""
     engine = launched(FOREVER)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         attach.watch(engine, "app-1", {}, lambda: True, TaskLog)
 
     assert "stop" not in engine.calls

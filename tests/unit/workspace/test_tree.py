@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.concurrency.parallel import Stopped
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.tree import Project, Tree, hash_tree, list_tree, read_tree
 
@@ -367,7 +367,7 @@ def test_stop_in_a_large_file(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     os.truncate(tmp_path / "f", 1 << 40)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopRequested):
         read_tree([Project(tmp_path)], should_stop=lambda: True)
 
 
