@@ -19,7 +19,7 @@ from airflow_torchx.errors import (
     InvalidAppError,
     Problem,
 )
-from airflow_torchx.runtime.waiting import Patience, Pauses
+from airflow_torchx.runtime.waiting import Backoff, OutageTolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,10 +150,10 @@ class ReplicaLog:
             stream.close()
 
     def _followed(self) -> Iterator[LogLine]:
-        patience, pauses = Patience(), Pauses()
+        tolerance, backoff = OutageTolerance(), Backoff()
         ended = False
         while not self._closed.is_set():
-            with patience:
+            with tolerance:
                 # What was written between the end of the last pass and the container's end is
                 # read by one more pass that does not wait.
                 yield from self._once(follow=not ended)
@@ -162,7 +162,7 @@ class ReplicaLog:
                     return
                 ended = self._is_over()
             if not ended:
-                self._closed.wait(pauses.next())
+                self._closed.wait(backoff.next())
 
     def _once(self, *, follow: bool) -> Iterator[LogLine]:
         cursor = self._reader.cursor

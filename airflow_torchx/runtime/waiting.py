@@ -26,7 +26,7 @@ _LAST_LOOK_S: Final = 1.0
 _PATIENCE_S: Final = 60.0
 
 
-def settle(engine: Engine, app_id: str) -> DescribeAppResponse | None:
+def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
     """Look once at an app and do what its failure policy asks for.
 
     Returns:
@@ -71,17 +71,17 @@ def wait(
         AppNotFoundError: nothing of the app is on the daemon, or no longer.
         WaitTimeoutError: it has not ended in time; it goes on running.
     """
-    patience = Patience()
-    pauses = Pauses()
+    tolerance = OutageTolerance()
+    backoff = Backoff()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        with patience:
-            app = settle(engine, app_id)
+        with tolerance:
+            app = poll_once(engine, app_id)
             if app is not None:
                 return app
         if should_stop():
             raise StopRequested
-        pause = pauses.next()
+        pause = backoff.next()
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
             if pause <= 0:
@@ -95,7 +95,7 @@ def wait(
             raise StopRequested
 
 
-class Pauses:
+class Backoff:
     """Seconds between two looks: short at first, because short apps are common."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Pauses:
         return pause
 
 
-class Patience:
+class OutageTolerance:
     """Swallows EngineUnreachableError for a minute: a daemon that restarts comes back."""
 
     def __init__(self) -> None:

@@ -35,14 +35,14 @@ def look(ref: AppRef) -> DescribeAppResponse | None:
     Raises:
         AppUnseenError: the daemon has not answered for a minute, or refuses to.
     """
-    from airflow_torchx.runtime.waiting import Patience, Pauses
+    from airflow_torchx.runtime.waiting import Backoff, OutageTolerance
 
-    patience, pauses = Patience(), Pauses()
+    tolerance, backoff = OutageTolerance(), Backoff()
     try:
         while True:
-            with patience, TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:
+            with tolerance, TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:
                 return scheduler.describe(ref.app_id)
-            time.sleep(pauses.next())
+            time.sleep(backoff.next())
     except EngineError as why:
         raise AppUnseenError(why.what, fix=why.fix) from why
 

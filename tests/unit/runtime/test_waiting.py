@@ -142,8 +142,8 @@ def test_a_wait_that_is_left_in_a_pause_does_not_look_again() -> None:
 
 def test_pauses_grow_to_a_second() -> None:
     """Short apps are seen soon, long ones cost one call a second."""
-    pauses = waiting.Pauses()
-    taken = [pauses.next() for _ in range(20)]
+    backoff = waiting.Backoff()
+    taken = [backoff.next() for _ in range(20)]
 
     assert sorted(taken) == taken
     assert (0.1, 1.0) == (taken[0], taken[-1])
