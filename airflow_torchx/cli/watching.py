@@ -10,7 +10,7 @@ from airflow_torchx.cli.apps import stop
 from airflow_torchx.cli.log import ScreenLog
 from airflow_torchx.cli.screen import paint, say
 from airflow_torchx.runtime import attach
-from airflow_torchx.runtime.gang_log import Left
+from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
     while True:
         try:
             return attach.watch(engine, app_id, after, interrupts.pending, ScreenLog)
-        except Left as left:
-            after = left.cursors
+        except Detached as detached:
+            after = detached.cursors
         app = attach.look(engine, app_id)
         if not is_terminal(app.state):
             if not _is_to_be_cancelled(app_id, interrupts):

@@ -28,7 +28,7 @@ from airflow_torchx.errors import (
     ResultError,
 )
 from airflow_torchx.runtime import waiting
-from airflow_torchx.runtime.gang_log import Left
+from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.runtime.lifecycle import not_found, observe
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.specs import AppState
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 MAX_RESULT_BYTES: Final = 1 << 20
 # Between two looks at should_stop; Airflow gives a killed task 5 s.
 _TICK_S: Final = 0.2
-# Reading what an ended container has left to say; 64 MB take about 10 s on 2 cores.
+# Reading what an ended container has detached to say; 64 MB take about 10 s on 2 cores.
 _LOG_TIMEOUT_S: Final = 120.0
 # Of the 5 s that a killed task has.
 _HAND_OVER_S: Final = 1.0
@@ -71,7 +71,7 @@ def watch(
         write_to: makes what the logs are written to.
 
     Raises:
-        Left: ``should_stop`` returned True; the app goes on running.
+        Detached: ``should_stop`` returned True; the app goes on running.
         AppNotFoundError: somebody removed the app.
         EngineUnreachableError: the daemon is away for more than a minute.
     """
@@ -87,7 +87,7 @@ def watch(
                         raise StopRequested  # noqa: TRY301 - the other way here is log.finish()
                 log.finish(_LOG_TIMEOUT_S, should_stop)
             except StopRequested:
-                raise Left(log.hand_over(_HAND_OVER_S)) from None
+                raise Detached(log.hand_over(_HAND_OVER_S)) from None
     finally:
         left.set()
         pool.shutdown(wait=False)

@@ -34,7 +34,7 @@ _QUEUED: Final = 10_000
 BURST: Final = 200
 
 
-class Left(StopRequested):
+class Detached(StopRequested):
     """Writing was told to stop; the cursors say how far each log was written.
 
     Args:

@@ -10,7 +10,7 @@ import structlog
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AirflowTorchXError
-from airflow_torchx.runtime.gang_log import BURST, GangLog, Left, container_of, prefix_width
+from airflow_torchx.runtime.gang_log import BURST, Detached, GangLog, container_of, prefix_width
 from airflow_torchx.runtime.replica_log import ReplicaLog
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def write_rest(
         app: the app, running or not.
         after: how far earlier writers came.
         max_bytes: of each replica, only so much of the end is written, with a line that tells how
-            much was left out.
+            much was detached out.
         should_stop: asked after every few thousand lines.
 
     Returns:
         Where the next writer goes on.
 
     Raises:
-        Left: ``should_stop`` returned True; the replica it was at is not counted as written.
+        Detached: ``should_stop`` returned True; the replica it was at is not counted as written.
     """
     cursors = dict(after)
     width = prefix_width(app)
@@ -74,7 +74,7 @@ def write_rest(
             for count, line in enumerate(log):
                 rest.add(line.text)
                 if count % _LOOK_EVERY == 0 and should_stop():
-                    raise Left(cursors)
+                    raise Detached(cursors)
             rest.emit(replica, width)
             if log.cursor is not None:
                 cursors[name] = log.cursor

@@ -19,7 +19,7 @@ from airflow_torchx.core.task.shutdown import ExitAction, exit_action
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError, AppCancelledError, WorkerShutdownError
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.gang_log import Left
+from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task.reaper import Reaper
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class TaskShutdown:
             yield
         except TaskDeferred:
             raise
-        except Left as left:
-            self._leave(app, left.cursors)
+        except Detached as detached:
+            self._leave(app, detached.cursors)
         except BaseException:
             self._vanish_if_orphaned(app)
             self._stop_app(app)

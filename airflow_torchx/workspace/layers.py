@@ -141,7 +141,7 @@ class Layers:
         try:
             container_id = self.engine.images.prepare(ref, self.name, image_labels)
         except EngineConflictError:
-            # Left by somebody who was killed: whoever is here holds the lock.
+            # Detached by somebody who was killed: whoever is here holds the lock.
             self.engine.remove(self.name)
             container_id = self.engine.images.prepare(ref, self.name, image_labels)
         try:
