@@ -11,7 +11,7 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from airflow_torchx.errors import FunctionError
 from airflow_torchx.function.source import FunctionSource, ensure_portable
 from airflow_torchx.operators import TorchXDockerOperator
-from airflow_torchx.task.app import laid_over
+from airflow_torchx.task.app import with_overrides
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,7 +124,7 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
             workspace=self.workspace,
             python=self.python,
         )
-        return laid_over(app, image=self.image, env=self.env or {})
+        return with_overrides(app, image=self.image, env=self.env or {})
 
     def _replicas(self) -> Replicas:
         from airflow_torchx.function.app import Replicas

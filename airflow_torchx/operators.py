@@ -232,20 +232,20 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """Return the app that the arguments mean.
 
         Raises:
-            AirflowTorchXError: they mean none; as `task_app.app_of` and `task_app.laid_over` do.
+            AirflowTorchXError: they mean none; as `task_app.app_of` and `task_app.with_overrides` do.
         """
-        from airflow_torchx.task.app import app_of, laid_over
+        from airflow_torchx.task.app import app_of, with_overrides
 
         app = app_of(
             self.task_id, self.app, self.component, self.component_args, self._source_root()
         )
-        return laid_over(app, image=self.image, env=self.env or {}, workspace=self.workspace)
+        return with_overrides(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature
         """Render every text of an `AppDef` too; it becomes the mapping that it stands for."""
-        from airflow_torchx.task.app import unfolded
+        from airflow_torchx.task.app import as_mapping
 
-        return super().render_template(unfolded(content), *args, **kwargs)
+        return super().render_template(as_mapping(content), *args, **kwargs)
 
     @contextmanager
     def _task_of(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import AnyApp
 
 
-class blaming:  # noqa: N801 - reads as a verb in a with statement
+class user_code_errors:  # noqa: N801 - reads as a verb in a with statement
     """Turns whatever a user's code raises into a `ComponentError` that says where.
 
     Errors of this package stay what they are; so does what tells a process to end, but for a
@@ -97,7 +97,7 @@ def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:
 
 def _imported(name: str, place: str) -> ModuleType:
     fix = "Correct the name, or install what has it where the task runs."
-    with blaming(f"component {name!r} cannot be imported", fix=fix):
+    with user_code_errors(f"component {name!r} cannot be imported", fix=fix):
         return importlib.import_module(place)
 
 
@@ -119,7 +119,7 @@ def _run(name: str, path: Path, place: str) -> ModuleType:
         sys.path.append(str(path.parent))
     # Dataclasses look their module up.
     sys.modules[module.__name__] = module
-    with blaming(f"component {name!r} cannot be loaded", path, "Correct it there."):
+    with user_code_errors(f"component {name!r} cannot be loaded", path, "Correct it there."):
         # No import: Python would keep a compiled copy, and believe it after a change in a second.
         code = compile(source, str(path), "exec", dont_inherit=True)
         exec(code, vars(module))  # noqa: S102 - the user's own file

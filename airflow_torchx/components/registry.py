@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from airflow_torchx.components import dist, utils
 from airflow_torchx.components.arguments import bind, synopsis
-from airflow_torchx.components.files import blaming, load
+from airflow_torchx.components.files import load, user_code_errors
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
 from airflow_torchx.specs.suggest import nearest
@@ -56,7 +56,7 @@ def get(name: str, *, folder: Path | str | None = None) -> Component:
     if theirs == name and ":" in name:
         return load(name, folder)
     if theirs != name or torchx_compat.is_installed():
-        with blaming(f"TorchX cannot load component {theirs!r}"):
+        with user_code_errors(f"TorchX cannot load component {theirs!r}"):
             found = torchx_compat.component(theirs)
         if found is not None:
             return found
@@ -104,7 +104,7 @@ def call(
     bound = bind(name, function, args, defaults)
     code = getattr(function, "__code__", None)
     try:
-        with blaming(f"component {name!r} failed", code and code.co_filename):
+        with user_code_errors(f"component {name!r} failed", code and code.co_filename):
             app: object = function(*bound.args, **bound.kwargs)
     except ComponentError as wrong:
         fix = f"{wrong.fix}\n{synopsis(name, bound.signature.parameters)}".lstrip()
@@ -118,7 +118,7 @@ def call(
 def _unknown(name: str) -> ComponentError:
     """Return the error of a name that nobody knows, with the nearest one."""
     ours = [] if name.startswith(_TORCHX) else names()
-    with blaming("TorchX cannot load its components"):
+    with user_code_errors("TorchX cannot load its components"):
         known = [*dict.fromkeys([*ours, *torchx_compat.component_names()])]
     near = nearest(name.removeprefix(_TORCHX), known)
     fix = f"Did you mean {near!r}? " if near else ""

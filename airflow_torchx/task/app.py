@@ -51,7 +51,7 @@ def app_of(
     return as_app(app)
 
 
-def laid_over(
+def with_overrides(
     app: AppDef,
     *,
     image: str | None,
@@ -75,7 +75,7 @@ def laid_over(
     return with_workspace(replace(app, roles=roles), workspace)
 
 
-def unfolded(content: object) -> object:
+def as_mapping(content: object) -> object:
     """Return the mapping that an app stands for, whose texts can be rendered; else the content."""
     return to_dict(as_app(content)) if is_app(content) else content
 
