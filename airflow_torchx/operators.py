@@ -255,7 +255,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
         self._killed_at = None
         task = TaskContext(context)
-        self._told = task.told
+        self._told = task.pushed
         secrets = self._secrets(context)
         with self.hook.get_conn() as scheduler:
             yield task, scheduler, secrets

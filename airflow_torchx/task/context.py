@@ -45,7 +45,7 @@ class TaskContext:
         self._context = context
         self._ti: Any = context["ti"]
         #: What was pushed, by its key.
-        self.told: dict[str, object] = {}
+        self.pushed: dict[str, object] = {}
         self._parent = os.getppid() if _has_supervisor() else None
 
     @property
@@ -119,15 +119,15 @@ class TaskContext:
 
     def push(self, key: str, value: object) -> None:
         """Push an XCom."""
-        self.told[key] = value
+        self.pushed[key] = value
         self._ti.xcom_push(key, value)
 
-    def record(self) -> TaskRecord | None:
+    def load_record(self) -> TaskRecord | None:
         """Return what this task wrote down in an earlier try."""
         store = self._store()
         return TaskRecord.parse(store.get(_RECORD)) if store is not None else None
 
-    def write_down(self, record: TaskRecord) -> None:
+    def save_record(self, record: TaskRecord) -> None:
         """Write a record for later tries."""
         store = self._store()
         if store is not None:

@@ -78,7 +78,7 @@ class AppTask:
         """Take over the app of an earlier try, or launch what was planned; return the result."""
         plan, attempt = info.request, self._task.attempt
         config_hash = plan.containers[0].labels[labels.CONFIG_HASH]
-        record = self._task.record() if self._options.durable else None
+        record = self._task.load_record() if self._options.durable else None
         decision = reattach.reconcile(
             self._engine, attempt, config_hash, record, durable=self._options.durable
         )
@@ -136,7 +136,7 @@ class AppTask:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         if self._options.durable:
-            self._task.write_down(TaskRecord.of(app, self._task.attempt))
+            self._task.save_record(TaskRecord.of(app, self._task.attempt))
         self._scheduler.schedule(info, should_stop=lambda: self._shutdown.should_stop_launch(app))
         _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
 
@@ -200,12 +200,12 @@ class AppTask:
             raise
         except ResultError:
             if options.durable:
-                self._task.write_down(record.at(RESULT_REJECTED))
+                self._task.save_record(record.at(RESULT_REJECTED))
             raise
         result = app.handle if options.result_path is None else found
         if options.durable:
             # A process that dies from here on has reported nothing yet, but leaves this.
-            self._task.write_down(record.at(SUCCEEDED, result))
+            self._task.save_record(record.at(SUCCEEDED, result))
         if options.on_finish is not OnFinish.KEEP:
             self._remove(app)
         return result
