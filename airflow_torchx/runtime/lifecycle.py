@@ -233,7 +233,7 @@ def delete(engine: Engine, app_id: str) -> None:
     map_concurrently(lambda row: engine.remove(row.id), _rows(engine, app_id))
 
 
-def abandon(
+def stop_launch(
     engine: Engine, app_id: str, launch_id: str, *, grace_s: float, keep: bool = False
 ) -> None:
     """Stop what this launch left running, and remove it unless it is kept; safe at any time.

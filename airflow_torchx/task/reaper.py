@@ -64,7 +64,7 @@ def _main(app_id: str, launch_id: str, what: str) -> None:
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             with suppress(AirflowTorchXError):
-                lifecycle.abandon(engine, app_id, launch_id, grace_s=0, keep=what == "keep")
+                lifecycle.stop_launch(engine, app_id, launch_id, grace_s=0, keep=what == "keep")
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class TaskShutdown:
 
     def _stop(self, app: LaunchedApp, grace_s: float) -> None:
         keep = self._options.keep
-        lifecycle.abandon(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
+        lifecycle.stop_launch(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
 
     def hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task: the triggerer waits, and the worker slot is free."""

@@ -446,7 +446,7 @@ def test_abandoning_touches_only_its_own_launch() -> None:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned(launch_id="theirs"))
 
-    lifecycle.abandon(engine, "app-1", "mine", grace_s=0)
+    lifecycle.stop_launch(engine, "app-1", "mine", grace_s=0)
 
     assert ["RUNNING"] * 3 == states(engine)
 
@@ -457,7 +457,7 @@ def test_an_abandoned_app_is_stopped_and_kept_only_if_wanted(left: int, *, keep:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
-    lifecycle.abandon(engine, "app-1", planned().launch_id, grace_s=0, keep=keep)
+    lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=0, keep=keep)
 
     assert left == len(engine.specs())
     assert {"exited"} >= {row.state for row in engine.rows({})}

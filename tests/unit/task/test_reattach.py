@@ -224,7 +224,7 @@ def test_an_adopted_app_can_be_abandoned() -> None:
     reattach = reconciled(engine).reattach
     assert reattach is not None
 
-    lifecycle.abandon(engine, FIRST.app_id, reattach.launched_app.launch_id, grace_s=0)
+    lifecycle.stop_launch(engine, FIRST.app_id, reattach.launched_app.launch_id, grace_s=0)
 
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
