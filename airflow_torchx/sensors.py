@@ -20,7 +20,7 @@ from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.hooks import default_conn_id
 from airflow_torchx.task.poke import (
-    AppUnseenError,
+    AppStateUnknownError,
     description,
     gone,
     look,
@@ -77,9 +77,9 @@ class TorchXDockerSensor(BaseSensorOperator):
 
     Raises:
         ConditionError: the states, the number or the handle make no sense.
-        AppMissedError: the app failed, or cannot reach a target state any more.
+        StateUnreachableError: the app failed, or cannot reach a target state any more.
         AppGoneError: nothing of the app is on the daemon.
-        AppUnseenError: the daemon has not answered for a minute, or ten in the triggerer.
+        AppStateUnknownError: the daemon has not answered for a minute, or ten in the triggerer.
         AirflowSensorTimeout: none of this has happened within ``timeout``.
     """
 
@@ -176,7 +176,7 @@ class TorchXDockerSensor(BaseSensorOperator):
             case "timeout":
                 raise AirflowSensorTimeout(message)
             case _:
-                raise AppUnseenError(message)
+                raise AppStateUnknownError(message)
 
     def _condition(self) -> Condition:
         return Condition.parse(self.target_states, self.failed_states, self.role, self.min_replicas)
@@ -196,7 +196,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         handle = self._handle(ref)
         try:
             app = look(ref)
-        except AppUnseenError as why:
+        except AppStateUnknownError as why:
             self.log.warning("%s", why)
             app = None
         if app is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
 
 
-class AppMissedError(AirflowTorchXError, AirflowFailException):
+class StateUnreachableError(AirflowTorchXError, AirflowFailException):
     """The app came into a failed state, or ended without a target state; not tried again."""
 
 
@@ -25,7 +25,7 @@ class AppGoneError(AirflowTorchXError, AirflowFailException):
     """Nothing of the app is on the daemon, or no longer; not tried again."""
 
 
-class AppUnseenError(AirflowTorchXError, AirflowException):
+class AppStateUnknownError(AirflowTorchXError, AirflowException):
     """The daemon does not answer, or refuses to: nobody knows how the app is doing."""
 
 
@@ -33,7 +33,7 @@ def look(ref: AppRef) -> DescribeAppResponse | None:
     """Return how an app is doing, None if it is not there.
 
     Raises:
-        AppUnseenError: the daemon has not answered for a minute, or refuses to.
+        AppStateUnknownError: the daemon has not answered for a minute, or refuses to.
     """
     from airflow_torchx.runtime.waiting import Backoff, OutageTolerance
 
@@ -44,7 +44,7 @@ def look(ref: AppRef) -> DescribeAppResponse | None:
                 return scheduler.describe(ref.app_id)
             time.sleep(backoff.next())
     except EngineError as why:
-        raise AppUnseenError(why.what, fix=why.fix) from why
+        raise AppStateUnknownError(why.what, fix=why.fix) from why
 
 
 def gone(ref: AppRef) -> AppGoneError:
@@ -58,10 +58,10 @@ def gone(ref: AppRef) -> AppGoneError:
     return AppGoneError(what, fix=fix)
 
 
-def missed(message: str) -> AppMissedError:
+def missed(message: str) -> StateUnreachableError:
     """Return the error for an app that will not come as far as it should."""
     fix = "The log of the task that launched it tells more, or `docker logs` of its containers."
-    return AppMissedError(message, fix=fix)
+    return StateUnreachableError(message, fix=fix)
 
 
 def told(app: DescribeAppResponse, handle: str) -> dict[str, Any]:

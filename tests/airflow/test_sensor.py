@@ -18,7 +18,7 @@ from airflow_torchx.runtime import waiting
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppState
-from airflow_torchx.task.poke import AppGoneError, AppMissedError, AppUnseenError
+from airflow_torchx.task.poke import AppGoneError, AppStateUnknownError, StateUnreachableError
 from tests.airflow.apps import FOREVER, OBEDIENT, shell
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_a_failure_is_not_acted_on(
     ended = wait(app_handle=handle, retries=2)
 
     assert "failed" == ended.task_state
-    assert isinstance(ended.error, AppMissedError)
+    assert isinstance(ended.error, StateUnreachableError)
     assert "is FAILED, and SUCCEEDED was waited for." in str(ended.error)
     assert [AppState.RUNNING, AppState.FAILED] == states()
 
@@ -208,7 +208,7 @@ def test_what_can_not_come_any_more(
 
     ended = wait(app_handle=handle, target_states="CANCELLED", failed_states=())
 
-    assert isinstance(ended.error, AppMissedError)
+    assert isinstance(ended.error, StateUnreachableError)
     assert "is SUCCEEDED and comes no further" in str(ended.error)
 
 
@@ -333,7 +333,7 @@ def test_an_outage(wait: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) 
 
     ended = wait(app_id="nobody", retries=1, retry_delay=0.1)
 
-    assert [AppUnseenError] * 2 == [type(error) for error in ended.errors]
+    assert [AppStateUnknownError] * 2 == [type(error) for error in ended.errors]
 
 
 def test_the_session_of_a_handle_is_a_connection(

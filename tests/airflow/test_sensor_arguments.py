@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_torchx.errors import AirflowTorchXError, ConditionError
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.task.poke import AppGoneError, AppMissedError, AppUnseenError
+from airflow_torchx.task.poke import AppGoneError, AppStateUnknownError, StateUnreachableError
 
 
 def sensor(**arguments: Any) -> TorchXDockerSensor:  # noqa: ANN401 - the sensor's arguments
@@ -129,12 +129,12 @@ def test_one_sensor_does_not_start_another_from_the_trigger() -> None:
     assert not sensor().start_from_trigger
 
 
-@pytest.mark.parametrize("kind", [AppMissedError, AppGoneError, AppUnseenError])
+@pytest.mark.parametrize("kind", [StateUnreachableError, AppGoneError, AppStateUnknownError])
 def test_errors(kind: type[AirflowTorchXError]) -> None:
     """They are of our tree and of Airflow's, survive pickling, and only an outage is retried."""
     error = kind("what.", fix="Fix.")
     read = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
 
     assert isinstance(error, AirflowException)
-    assert (kind is not AppUnseenError) == isinstance(error, AirflowFailException)
+    assert (kind is not AppStateUnknownError) == isinstance(error, AirflowFailException)
     assert ("what.\nFix.", kind) == (str(read), type(read))
