@@ -232,7 +232,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """Return the app that the arguments mean.
 
         Raises:
-            AirflowTorchXError: they mean none; as `task_app.app_of` and `task_app.with_overrides` do.
+            AirflowTorchXError: as `task.app.app_of` and `task.app.with_overrides` do.
         """
         from airflow_torchx.task.app import app_of, with_overrides
 

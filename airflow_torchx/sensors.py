@@ -21,11 +21,11 @@ from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.hooks import default_conn_id
 from airflow_torchx.task.poke import (
     AppStateUnknownError,
+    describe,
+    describe_for_xcom,
     description,
-    gone,
-    look,
-    missed,
-    told,
+    gone_error,
+    unreachable_error,
 )
 
 if TYPE_CHECKING:
@@ -145,34 +145,36 @@ class TorchXDockerSensor(BaseSensorOperator):
         """Look once; the value is the description that the task returns."""
         from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 
-        ref, condition = self._where(), self._condition()
-        app = look(ref)
+        ref, condition = self._app_ref(), self._condition()
+        app = describe(ref)
         if app is None:
             if not self.wait_for_launch:
-                raise gone(ref)
+                raise gone_error(ref)
             self.log.info("no app %r on this daemon yet", ref.app_id)
             return PokeReturnValue(is_done=False)
         match evaluate(app, condition):
             case Met(message=message):
                 self.log.info("%s", message)
-                return PokeReturnValue(is_done=True, xcom_value=told(app, self._handle(ref)))
+                return PokeReturnValue(
+                    is_done=True, xcom_value=describe_for_xcom(app, self._handle(ref))
+                )
             case Unreachable(message=message):
-                raise missed(message)
+                raise unreachable_error(message)
             case Pending(message=message):
                 self.log.info("%s", message)
                 return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:  # noqa: ANN401, ARG002 - any JSON; Airflow's signature
         """End the task by what the trigger saw."""
-        ref, message = self._where(), event["message"]
+        ref, message = self._app_ref(), event["message"]
         match event["reason"]:
             case "reached":
                 self.log.info("%s", message)
                 return self._after(ref, event)
             case "failed":
-                raise missed(message)
+                raise unreachable_error(message)
             case "gone":
-                raise gone(ref)
+                raise gone_error(ref)
             case "timeout":
                 raise AirflowSensorTimeout(message)
             case _:
@@ -181,7 +183,7 @@ class TorchXDockerSensor(BaseSensorOperator):
     def _condition(self) -> Condition:
         return Condition.parse(self.target_states, self.failed_states, self.role, self.min_replicas)
 
-    def _where(self) -> AppRef:
+    def _app_ref(self) -> AppRef:
         return app_ref(str(self.app_handle or self.app_id or ""), self.torchx_conn_id)
 
     def _handle(self, ref: AppRef) -> str:
@@ -195,18 +197,18 @@ class TorchXDockerSensor(BaseSensorOperator):
         """
         handle = self._handle(ref)
         try:
-            app = look(ref)
+            app = describe(ref)
         except AppStateUnknownError as why:
             self.log.warning("%s", why)
             app = None
         if app is not None:
-            return told(app, handle)
+            return describe_for_xcom(app, handle)
         return description(handle, ref.app_id, event["state"])
 
     def _defer(self) -> NoReturn:
         from airflow_torchx.triggers import TorchXDockerTrigger
 
-        ref, condition = self._where(), self._condition()
+        ref, condition = self._app_ref(), self._condition()
         self.defer(
             trigger=TorchXDockerTrigger(
                 app_id=ref.app_id,

@@ -51,8 +51,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
     """Fires when an app has come as far as somebody waits for.
 
     All triggers of a triggerer share one stream of events for each daemon, and none of them polls.
-    The event is a mapping with ``app_id``, ``reason`` (see `core.state.trigger_event.Reason`), ``state`` and
-    ``message``.
+    The event is a mapping with ``app_id``, ``reason`` (see `core.state.trigger_event.Reason`),
+    ``state`` and ``message``.
 
     Args:
         app_id: the app to wait for, or its handle; fires once.

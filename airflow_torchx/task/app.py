@@ -32,7 +32,8 @@ def app_of(
         app: an app, ours or TorchX's, or a mapping in the form of `specs.to_dict`.
         component: instead, a component, as for `components.get`.
         words: the component's command line, as a list or as one text.
-        source_root: where the relative path of a component's file starts; None for the current folder.
+        source_root: where the relative path of a component's file starts; None for the current
+            folder.
 
     Raises:
         ComponentError: not exactly one of ``app`` and ``component`` is given, there is no such

@@ -54,11 +54,11 @@ def planned(
         AirflowTorchXError: as `DockerScheduler.build` and `DockerScheduler.submit_dryrun` do.
     """
     app, attempt = _built(scheduler, request, should_stop), task.attempt
-    config_hash = config_hash(app, scheduler.options(request.options), request.secrets)
+    digest = config_hash(app, scheduler.options(request.options), request.secrets)
     origin = Origin(
         app_id=attempt.app_id,
         private_env=request.secrets,
-        labels={**attempt.labels, labels.CONFIG_HASH: config_hash},
+        labels={**attempt.labels, labels.CONFIG_HASH: digest},
         ambient_env=task.ambient_env(),
     )
     info = scheduler.submit_dryrun(app, request.options, origin=origin)

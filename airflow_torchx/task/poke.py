@@ -29,7 +29,7 @@ class AppStateUnknownError(AirflowTorchXError, AirflowException):
     """The daemon does not answer, or refuses to: nobody knows how the app is doing."""
 
 
-def look(ref: AppRef) -> DescribeAppResponse | None:
+def describe(ref: AppRef) -> DescribeAppResponse | None:
     """Return how an app is doing, None if it is not there.
 
     Raises:
@@ -47,7 +47,7 @@ def look(ref: AppRef) -> DescribeAppResponse | None:
         raise AppStateUnknownError(why.what, fix=why.fix) from why
 
 
-def gone(ref: AppRef) -> AppGoneError:
+def gone_error(ref: AppRef) -> AppGoneError:
     """Return the error for an app of which nothing is on the daemon."""
     what = f"no app {ref.app_id!r} on this daemon."
     fix = (
@@ -58,13 +58,13 @@ def gone(ref: AppRef) -> AppGoneError:
     return AppGoneError(what, fix=fix)
 
 
-def missed(message: str) -> StateUnreachableError:
+def unreachable_error(message: str) -> StateUnreachableError:
     """Return the error for an app that will not come as far as it should."""
     fix = "The log of the task that launched it tells more, or `docker logs` of its containers."
     return StateUnreachableError(message, fix=fix)
 
 
-def told(app: DescribeAppResponse, handle: str) -> dict[str, Any]:
+def describe_for_xcom(app: DescribeAppResponse, handle: str) -> dict[str, Any]:
     """Return what the task returns of an app that is there."""
     from airflow_torchx.core.state.describe import replicas_of
 

@@ -1,4 +1,4 @@
-"""Apps that earlier processes of a task left on the daemon: found, and put away."""
+"""Apps that earlier processes of a task left on the daemon: look them up, clean them up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.task.reconcile import Decision, ObservedApp, decide, observed_apps
+from airflow_torchx.core.task.reconcile import CleanUp, ObservedApp, observed_apps
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.identity import TaskAttempt
-    from airflow_torchx.core.task.reconcile import LaunchedApp, TaskRecord
+    from airflow_torchx.core.task.reconcile import LaunchedApp
 
 _log = logging.getLogger(__name__)
 
@@ -38,48 +40,30 @@ def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
     return max(apps, key=lambda one: one.try_number).launched_app
 
 
-def reconcile(
-    engine: Engine,
-    attempt: TaskAttempt,
-    config_hash: str,
-    record: TaskRecord | None,
-    *,
-    durable: bool,
-) -> Decision:
-    """Decide about the apps that are there, see `core.adoption.decide`; changes nothing.
+def clean_up(engine: Engine, apps: Sequence[CleanUp], *, keep: bool) -> None:
+    """Stop apps of earlier tries and remove them.
 
     Args:
         engine: the daemon.
-        attempt: this attempt.
-        config_hash: digest of what it would launch.
-        record: what earlier attempts wrote down.
-        durable: False takes none of them over.
-    """
-    # An empty digest is nobody's: whatever is there is in the way.
-    return decide(attempt, config_hash if durable else "", apps_of(engine, attempt), record)
-
-
-def clean_up(engine: Engine, decision: Decision, *, keep: bool) -> None:
-    """Stop the apps that no longer count, and remove them unless they are to be kept.
-
-    Of a launch that broke off nothing is kept: it tells nobody anything.
+        apps: the apps, each with its cause.
+        keep: keep the containers of superseded apps. Those of an incomplete launch are always
+            removed, because they show nothing.
     """
 
-    def remove(app_id: str) -> None:
-        _log.info("removing app %s, whose launch broke off", app_id)
+    def stop(one: CleanUp) -> None:
+        _log.info("cleaning up app %s of an earlier try: %s", one.app_id, one.cause)
+        is_kept = keep and one.cause == "superseded"
         with contextlib.suppress(AppNotFoundError):
-            lifecycle.delete(engine, app_id)
+            (lifecycle.cancel if is_kept else lifecycle.delete)(engine, one.app_id)
 
-    def stop(app_id: str) -> None:
-        _log.info("putting away app %s of an earlier try", app_id)
-        with contextlib.suppress(AppNotFoundError):
-            (lifecycle.cancel if keep else lifecycle.delete)(engine, app_id)
-
-    map_concurrently(remove, decision.incomplete)
-    map_concurrently(stop, decision.superseded)
+    map_concurrently(stop, apps)
 
 
 def stop_all(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> None:
     """Stop every app of this task that was launched since a user last cleared it."""
-    ids = tuple(one.app.app_id for one in apps_of(engine, attempt) if one.epoch == attempt.epoch)
-    clean_up(engine, Decision(superseded=ids), keep=keep)
+    apps = [
+        CleanUp(one.app.app_id, "superseded")
+        for one in apps_of(engine, attempt)
+        if one.epoch == attempt.epoch
+    ]
+    clean_up(engine, apps, keep=keep)

@@ -14,7 +14,13 @@ from airflow.sdk.exceptions import (
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
-from airflow_torchx.core.task.reconcile import RESULT_REJECTED, SUCCEEDED, LaunchedApp, TaskRecord
+from airflow_torchx.core.task.reconcile import (
+    RESULT_REJECTED,
+    SUCCEEDED,
+    LaunchedApp,
+    TaskRecord,
+    reconcile,
+)
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import (
     AirflowTorchXError,
@@ -77,18 +83,18 @@ class AppTask:
     def run(self, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
         """Take over the app of an earlier try, or launch what was planned; return the result."""
         plan, attempt = info.request, self._task.attempt
+        durable = self._options.durable
         config_hash = plan.containers[0].labels[labels.CONFIG_HASH]
-        record = self._task.load_record() if self._options.durable else None
-        decision = reattach.reconcile(
-            self._engine, attempt, config_hash, record, durable=self._options.durable
-        )
-        reattach.clean_up(self._engine, decision, keep=self._options.keep)
+        record = self._task.load_record() if durable else None
+        apps = reattach.apps_of(self._engine, attempt)
+        decision = reconcile(attempt, config_hash if durable else None, apps, record)
+        reattach.clean_up(self._engine, decision.clean_up, keep=self._options.keep)
         if decision.recorded is not None:
             _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
             return self._known(decision.recorded)
         if decision.reattach is not None:
             app = decision.reattach.launched_app
-            _log.info("taking over app %s of an earlier try", app.app_id)
+            _log.info("reattaching to app %s of an earlier try", app.app_id)
             with self._shutdown.guard(app):
                 return self._go_on(app)
         app = LaunchedApp.of(plan, info.cfg, config_hash)

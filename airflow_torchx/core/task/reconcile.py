@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
@@ -69,9 +69,9 @@ class TaskRecord:
         handle: its handle.
         epoch: of the task when it was launched.
         config_hash: digest of what was launched, see `config_hash`.
-        phase: ``launching`` from before the first container on; ``succeeded`` once its outcome was
-            a success and is in ``result``; ``result_rejected`` once its outcome was refused (no result, say).
-        result: what the task returns, if it was collected.
+        phase: ``launching`` before the first container exists; ``succeeded`` once ``result`` holds
+            what the task returns; ``result_rejected`` once the app's result could not be used.
+        result: what the task returns.
     """
 
     app_id: str
@@ -155,62 +155,71 @@ class ObservedApp:
         return not self.is_incomplete and (not is_terminal(state) or state is AppState.SUCCEEDED)
 
 
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """One app to stop and remove.
+
+    Args:
+        app_id: the app.
+        cause: ``incomplete`` for a launch that broke off, ``superseded`` for an app that no longer
+            counts.
+    """
+
+    app_id: str
+    cause: Literal["incomplete", "superseded"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """What the task does next.
 
     Args:
-        reattach: the app to go on with, which runs or has ended well; None to launch one.
-        recorded: the record whose result is the task's: nothing has to run.
-        incomplete: ids of apps whose launch broke off; they are removed.
-        superseded: ids of other apps of this task, which no longer count; they are stopped.
+        reattach: the app to go on with, which runs or has succeeded; None to launch one.
+        recorded: the record whose result is the task's; nothing has to run.
+        clean_up: every other app of this task.
     """
 
     reattach: ObservedApp | None = None
     recorded: TaskRecord | None = None
-    incomplete: tuple[str, ...] = ()
-    superseded: tuple[str, ...] = ()
+    clean_up: tuple[CleanUp, ...] = ()
 
 
-def decide(
-    attempt: TaskAttempt, config_hash: str, apps: Sequence[ObservedApp], record: TaskRecord | None
+def reconcile(
+    attempt: TaskAttempt,
+    config_hash: str | None,
+    apps: Sequence[ObservedApp],
+    record: TaskRecord | None,
 ) -> Decision:
-    """Return what an attempt of a task does about the apps that are there.
+    """Return what an attempt of a task does about the apps on the daemon.
 
-    An app counts only if it was launched since the user last cleared the task (same epoch), from
-    the same configuration, and completely. Of those, one that runs is adopted and one that succeeded is
-    collected, unless its outcome was refused before. One that failed is not taken again: a retry is
-    there to run it anew.
+    An app counts only if it is complete, and was launched since the user last cleared the task
+    (same epoch) from the same configuration. Of those, a running one is adopted and a succeeded one
+    is collected, unless its result was rejected before. A failed one is left: the retry runs anew.
 
     Args:
         attempt: this attempt.
-        config_hash: digest of what it would launch.
-        apps: all apps of this task in this run, of whatever attempt.
-        record: what earlier attempts wrote down.
+        config_hash: hash of what it would launch; None reattaches to nothing.
+        apps: all apps of this task in this run, of any attempt.
+        record: what earlier attempts recorded.
     """
-    valid = (
-        record
-        if record and (record.epoch, record.config_hash) == (attempt.epoch, config_hash)
-        else None
-    )
-    refused = valid.app_id if valid and valid.phase == RESULT_REJECTED else None
+    own = (attempt.epoch, config_hash)
+    valid = record if record and (record.epoch, record.config_hash) == own else None
+    rejected = valid.app_id if valid and valid.phase == RESULT_REJECTED else None
     recorded = valid if valid and valid.phase == SUCCEEDED else None
     counting = [
         one
         for one in apps
-        if (one.epoch, one.config_hash) == (attempt.epoch, config_hash)
-        and one.is_usable
-        and one.app.app_id != refused
+        if (one.epoch, one.config_hash) == own and one.is_usable and one.app.app_id != rejected
     ]
     newest = max(counting, key=lambda one: one.try_number, default=None)
     reattach = None if recorded else newest
-    incomplete = tuple(one.app.app_id for one in apps if one.is_incomplete)
     return Decision(
         reattach=reattach,
         recorded=recorded,
-        incomplete=incomplete,
-        superseded=tuple(
-            one.app.app_id for one in apps if one is not reattach and not one.is_incomplete
+        clean_up=tuple(
+            CleanUp(one.app.app_id, "incomplete" if one.is_incomplete else "superseded")
+            for one in apps
+            if one is not reattach
         ),
     )
 

@@ -16,4 +16,4 @@ from airflow_torchx.runtime.watch.mailbox import (
 )
 from airflow_torchx.runtime.watch.watch import Watch, Watches
 
-__all__ = ["DaemonDown", "AppList", "AppSnapshot", "Notification", "Mailbox", "Watch", "Watches"]
+__all__ = ["AppList", "AppSnapshot", "DaemonDown", "Mailbox", "Notification", "Watch", "Watches"]

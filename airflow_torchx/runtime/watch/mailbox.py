@@ -65,7 +65,7 @@ class Mailbox:
         self._came = asyncio.Event()
 
     async def next(self, timeout_s: float | None = None) -> Notification | None:
-        """Return the oldest notification that was not read, waiting for one; None if none came in time.
+        """Return the oldest unread notification, waiting for one; None if none came in time.
 
         Args:
             timeout_s: seconds to wait at most; None for as long as it takes.

@@ -70,8 +70,8 @@ class _Entry:
 class Subscriptions:
     """What the threads of a watch and its mailboxes share; safe to use from all of them.
 
-    An event costs the same whatever the number of apps. `missed_events` tells that the last look for
-    safety's sake found what no event had told.
+    An event costs the same whatever the number of apps. `missed_events` is True when the last
+    periodic look found a change that no event had announced.
 
     Args:
         clock: returns seconds; it never goes back.

@@ -62,7 +62,8 @@ class Watch:
     def mailbox(self, *, app_id: str = "", app_name: str = "") -> Iterator[Mailbox]:
         """Wait for an app, or for all apps of a name, on the running event loop.
 
-        The first notification of an app comes when it was looked at, another one whenever it has changed.
+        The first notification of an app comes after the first look, and another one after every
+        change.
         """
         mailbox = Mailbox(asyncio.get_running_loop(), follows_name=bool(app_name))
         self._subscriptions.add(mailbox, app_id=app_id, app_name=app_name)

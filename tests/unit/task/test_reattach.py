@@ -14,10 +14,12 @@ from airflow_torchx.core.task.reconcile import (
     LAUNCHING,
     RESULT_REJECTED,
     SUCCEEDED,
+    CleanUp,
     Decision,
     LaunchedApp,
     TaskRecord,
     config_hash,
+    reconcile,
 )
 from airflow_torchx.errors import EngineError, LaunchError
 from airflow_torchx.runtime import lifecycle
@@ -28,10 +30,11 @@ from tests.unit.apps import app
 FIRST = TaskAttempt(dag_id="dag", run_id="run", task_id="task", map_index=-1, epoch=2, try_number=1)
 RETRY = replace(FIRST, try_number=2)
 CLEARED = replace(FIRST, epoch=5, try_number=4)
-SPEC = "spec-1"
+HASH = "hash-1"
+SUPERSEDED = CleanUp(FIRST.app_id, "superseded")
 
 
-def planned(attempt: TaskAttempt = FIRST, config_hash: str = SPEC, **options: object) -> JobPlan:
+def planned(attempt: TaskAttempt = FIRST, config_hash: str = HASH, **options: object) -> JobPlan:
     """Return what an attempt launches: two replicas."""
     launch = Launch(
         app_id=attempt.app_id,
@@ -53,13 +56,14 @@ def engine_with(program: Program) -> FakeEngine:
 def reconciled(
     engine: FakeEngine,
     attempt: TaskAttempt = RETRY,
-    config_hash: str = SPEC,
+    config_hash: str = HASH,
     record: TaskRecord | None = None,
     *,
     durable: bool = True,
 ) -> Decision:
     """Return what an attempt decides."""
-    return reattach.reconcile(engine, attempt, config_hash, record, durable=durable)
+    apps = reattach.apps_of(engine, attempt)
+    return reconcile(attempt, config_hash if durable else None, apps, record)
 
 
 def record(phase: str, result: object = None) -> TaskRecord:
@@ -68,7 +72,7 @@ def record(phase: str, result: object = None) -> TaskRecord:
         app_id=FIRST.app_id,
         handle="local_docker://torchx/x",
         epoch=FIRST.epoch,
-        config_hash=SPEC,
+        config_hash=HASH,
         phase=phase,
         result=result,
     )
@@ -92,13 +96,13 @@ def test_an_app_that_runs_is_adopted() -> None:
     decision = reconciled(engine_with(FOREVER))
 
     assert decision.reattach is not None
-    assert () == decision.superseded == decision.incomplete
+    assert () == decision.clean_up
     assert (
         LaunchedApp(
             app_id=FIRST.app_id,
             handle=f"local_docker://torchx/{FIRST.app_id}",
             launch_id="launch-1",
-            config_hash=SPEC,
+            config_hash=HASH,
             grace_s=3,
         )
         == decision.reattach.launched_app
@@ -117,7 +121,7 @@ def test_an_app_whose_result_was_refused_is_launched_again() -> None:
     """Or every retry would fail the same way."""
     decision = reconciled(engine_with(DONE), record=record(RESULT_REJECTED))
 
-    assert Decision(superseded=(FIRST.app_id,)) == decision
+    assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
 def test_a_result_that_was_written_down_is_enough() -> None:
@@ -125,7 +129,7 @@ def test_a_result_that_was_written_down_is_enough() -> None:
     known = record(SUCCEEDED, {"loss": 0.1})
 
     assert Decision(recorded=known) == reconciled(FakeEngine(), record=known)
-    assert Decision(recorded=known, superseded=(FIRST.app_id,)) == reconciled(
+    assert Decision(recorded=known, clean_up=(SUPERSEDED,)) == reconciled(
         engine_with(DONE), record=known
     )
 
@@ -133,7 +137,7 @@ def test_a_result_that_was_written_down_is_enough() -> None:
 @pytest.mark.parametrize("program", [FOREVER, DONE])
 @pytest.mark.parametrize(
     ("attempt", "config_hash"),
-    [(CLEARED, SPEC), (RETRY, "another hash")],
+    [(CLEARED, HASH), (RETRY, "another hash")],
     ids=["cleared", "changed"],
 )
 def test_a_cleared_or_changed_task_starts_afresh(
@@ -142,7 +146,7 @@ def test_a_cleared_or_changed_task_starts_afresh(
     """What ran before is in the way, and what was written down does not count."""
     decision = reconciled(engine_with(program), attempt, config_hash, record(SUCCEEDED, 1))
 
-    assert Decision(superseded=(FIRST.app_id,)) == decision
+    assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
 @pytest.mark.parametrize("program", [FOREVER, DONE, BROKEN])
@@ -150,16 +154,16 @@ def test_without_durable_nothing_is_taken_over(program: Program) -> None:
     """But nothing runs beside the new app either."""
     decision = reconciled(engine_with(program), durable=False)
 
-    assert Decision(superseded=(FIRST.app_id,)) == decision
+    assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
 def test_an_app_that_has_failed_is_launched_again() -> None:
     """That is what a retry is for; also while its other replicas still run."""
-    assert Decision(superseded=(FIRST.app_id,)) == reconciled(engine_with(BROKEN))
+    assert Decision(clean_up=(SUPERSEDED,)) == reconciled(engine_with(BROKEN))
     half = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": FOREVER})
     lifecycle.launch(half, planned())
 
-    assert Decision(superseded=(FIRST.app_id,)) == reconciled(half)
+    assert Decision(clean_up=(SUPERSEDED,)) == reconciled(half)
 
 
 @pytest.mark.parametrize(("created", "started"), [(1, 0), (2, 0), (2, 1)])
@@ -171,7 +175,7 @@ def test_a_launch_that_broke_off_is_no_app(created: int, started: int) -> None:
     for container in ids[:started]:
         engine.start(container)
 
-    assert Decision(incomplete=(FIRST.app_id,)) == reconciled(engine)
+    assert Decision(clean_up=(CleanUp(FIRST.app_id, "incomplete"),)) == reconciled(engine)
 
 
 def test_other_tasks_are_not_looked_at() -> None:
@@ -189,7 +193,7 @@ def test_stale_apps_are_stopped_and_broken_launches_removed(keep: bool) -> None:
     left = replace(CLEARED, try_number=9)
     engine.create(planned(left).containers[0])
 
-    reattach.clean_up(engine, reconciled(engine, CLEARED), keep=keep)
+    reattach.clean_up(engine, reconciled(engine, CLEARED).clean_up, keep=keep)
 
     states = [row.state for row in engine.rows({labels.DAG_ID: "dag"})]
     assert (["exited", "exited"] if keep else []) == states
@@ -201,7 +205,7 @@ def test_an_app_that_somebody_removed_meanwhile_is_put_away() -> None:
     decision = reconciled(engine, CLEARED)
     lifecycle.delete(engine, FIRST.app_id)
 
-    reattach.clean_up(engine, decision, keep=False)
+    reattach.clean_up(engine, decision.clean_up, keep=False)
 
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
@@ -221,10 +225,10 @@ def test_all_apps_of_an_epoch_are_stopped() -> None:
 def test_an_adopted_app_can_be_abandoned() -> None:
     """By the word of its own launch."""
     engine = engine_with(FOREVER)
-    reattach = reconciled(engine).reattach
-    assert reattach is not None
+    found = reconciled(engine).reattach
+    assert found is not None
 
-    lifecycle.stop_launch(engine, FIRST.app_id, reattach.launched_app.launch_id, grace_s=0)
+    lifecycle.stop_launch(engine, FIRST.app_id, found.launched_app.launch_id, grace_s=0)
 
     assert () == engine.rows({labels.DAG_ID: "dag"})
 

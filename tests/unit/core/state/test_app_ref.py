@@ -50,6 +50,6 @@ def test_no_app() -> None:
 @pytest.mark.parametrize("conn_id", [None, "gpu"])
 def test_handle(conn_id: str | None) -> None:
     """It leads back to where it was made."""
-    where = AppRef("train-x1", conn_id)
+    ref = AppRef("train-x1", conn_id)
 
-    assert where == app_ref(ref.handle)
+    assert ref == app_ref(ref.handle)
