@@ -94,21 +94,23 @@ def follow(
     events: Generator[Mapping[str, Any]],
     progress: LayerProgress,
     on_progress: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Read events to their end, and tell how far they are once a second.
+    """Read events to their end, and call ``on_progress`` once a second.
 
     Args:
         events: closed at once if ``on_progress`` raises, which makes the daemon give up as well.
         progress: what they are added to.
         on_progress: called with a short line.
+        clock: returns seconds; it never goes back.
     """
-    told_s = time.monotonic()
+    told_s = clock()
     with closing(events):
         for event in events:
             if event:
                 progress.add(event)
-            if time.monotonic() >= told_s + _PROGRESS_S:
-                told_s = time.monotonic()
+            if clock() >= told_s + _PROGRESS_S:
+                told_s = clock()
                 on_progress(str(progress))
 
 

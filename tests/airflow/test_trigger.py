@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -153,11 +154,11 @@ def test_a_daemon_that_does_not_answer(
     app_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It holds up neither the event loop nor the deadline."""
-    beats: list[float] = []
+    beats = count()
 
     async def beat() -> None:
         while True:
-            beats.append(time.monotonic())
+            next(beats)
             await asyncio.sleep(0.05)
 
     async def scenario() -> str:
@@ -175,7 +176,8 @@ def test_a_daemon_that_does_not_answer(
         waiting = trigger(app_id=app_id, torchx_conn_id=conn_id, deadline=time.time() + 1)
         assert "timeout" == asyncio.run(scenario())
 
-    assert len(beats) > 20
+    # A loop that is held up has no more than one beat before the deadline, and one after it.
+    assert 2 < next(beats)
 
 
 def test_cleanup(launch: Callable[..., str]) -> None:

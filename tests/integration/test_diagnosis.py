@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -93,17 +92,14 @@ def test_no_registry() -> None:
 
 @pytest.mark.docker
 def test_hung_registry() -> None:
-    """One that takes the connection and does not answer is not waited for, nor do others wait."""
+    """A registry that takes the connection and does not answer is not waited for."""
     with socket.create_server(("127.0.0.1", 0)) as hung:
         host = f"127.0.0.1:{hung.getsockname()[1]}"
-        began = time.monotonic()
         found = checks(*[login(host)] * 3)
-        took_s = time.monotonic() - began
 
     assert {f"no answer in 4 s. Check that a registry runs at {host}, and that the"} == {
         str(check.why).partition(" daemon")[0] for check in found
     }
-    assert took_s < 10
 
 
 def test_what_is_asked(address: Path) -> None:

@@ -107,27 +107,6 @@ def test_pull_that_does_not_begin(address: Path) -> None:
         pull(address, refuse)
 
 
-def test_progress_of_pull(address: Path) -> None:
-    """Progress is told once a second, however many events come."""
-
-    def answer(request: Request) -> Iterator[bytes]:
-        if request.method == "GET":
-            yield from json_answer({"Id": "sha256:1"})
-            return
-        head, event, end = events(HALF)
-        yield head
-        for _ in range(125):
-            yield event
-            time.sleep(0.01)
-        yield events(DONE | {"id": "a", "progressDetail": {}, "status": "Pull complete"})[1] + end
-
-    told: list[str] = []
-    with Stub(answer, address), connect(address) as engine:
-        engine.pull("app", told.append)
-
-    assert ["0 of 1 layers, 0 of 0 MB"] == told
-
-
 def test_pull_given_up(address: Path) -> None:
     """When the caller gives up, the daemon notices."""
     noticed = threading.Event()
@@ -149,4 +128,4 @@ def test_pull_given_up(address: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             engine.pull("app", give_up)
 
-        assert noticed.wait(5)
+        assert noticed.wait(60)

@@ -64,22 +64,21 @@ def test_whole_log(address: Path, answer: list[bytes]) -> None:
 
 def test_quiet_log(address: Path) -> None:
     """A follow waits for a line longer than a request may take, and hands it out at once."""
-    sent_s = []
+    came = threading.Event()
 
     def answer(_: Request) -> Iterator[bytes]:
         head, line, end = chunked(LINE)
         yield head
         time.sleep(0.8)
-        sent_s.append(time.monotonic())
         yield line
-        time.sleep(0.8)
+        came.wait()
         yield end
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
-        came_s = [time.monotonic() for _ in engine.logs("c", LogQuery(follow=True))]
-
-    assert 1 == len(came_s)
-    assert came_s[0] - sent_s[0] < 0.2
+        lines = iter(engine.logs("c", LogQuery(follow=True)))
+        assert LINE == next(lines)
+        came.set()
+        assert [] == list(lines)
 
 
 def test_close_without_reading(address: Path) -> None:
@@ -98,22 +97,18 @@ def test_close_while_waiting(address: Path) -> None:
 
     def answer(_: Request) -> Iterator[bytes]:
         yield from chunked(LINE, end=False)
-        leave.wait(10)
+        leave.wait()
 
     with Stub(answer, address), connect(address) as engine, ThreadPoolExecutor() as pool:
         stream = engine.logs("c", LogQuery(follow=True))
         chunks_of = iter(stream)
         first = next(chunks_of)
         reading = pool.submit(list, chunks_of)
-        time.sleep(0.1)
-        began = time.monotonic()
         stream.close()
-        others = reading.result(timeout=5)
-        took_s = time.monotonic() - began
+        others = reading.result()
         leave.set()
 
     assert (LINE, []) == (first, others)
-    assert took_s < 0.5
 
 
 def test_cut_file(address: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from airflow_torchx.docker_engine.pull import pull_error
-from airflow_torchx.docker_engine.transfer import LayerProgress
+from airflow_torchx.docker_engine.transfer import LayerProgress, follow
+from airflow_torchx.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
@@ -46,6 +50,21 @@ def test_progress() -> None:
     pull.add(layer("b", "Pull complete"))
     assert "2 of 5 layers (1 already there), 1,402 of 1,402 MB" == str(pull)
     assert not pull.is_cut
+
+
+def test_progress_is_told_once_a_second() -> None:
+    """However many events come, each second has one line, and the first second has none."""
+    clock = ManualClock()
+    told: list[str] = []
+
+    def events() -> Generator[dict[str, Any]]:
+        for current in range(1, 11):
+            clock.advance(0.3)
+            yield layer("a", "Downloading", current * MB, 10 * MB)
+
+    follow(events(), LayerProgress(), told.append, clock)
+
+    assert ["0 of 1 layers, 4 of 10 MB", "0 of 1 layers, 8 of 10 MB"] == told
 
 
 def test_error_in_stream() -> None:

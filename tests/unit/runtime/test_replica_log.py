@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,13 +17,18 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
-from airflow_torchx.testing import FakeEngine, Program
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def launched(program: Program, **role: object) -> tuple[FakeEngine, str]:
+
+def launched(
+    program: Program, clock: Callable[[], float] = time.time, **role: object
+) -> tuple[FakeEngine, str]:
     """Return an engine with one replica of this program, and the replica's container."""
-    engine = FakeEngine(images=["busybox"], programs=program)
+    engine = FakeEngine(images=["busybox"], programs=program, clock=clock)
     lifecycle.launch(engine, planned(app(1, **role)))
     return engine, find_container(engine, "app-1", "trainer", 0)
 
@@ -60,9 +66,10 @@ def test_a_broken_regex_is_told_at_once() -> None:
 
 def test_a_span_cuts_within_a_second() -> None:
     """Since and until have more than whole seconds."""
-    engine, container = launched(Program(lines=["a", "b", "c"], line_every_s=0.1))
+    clock = ManualClock()
+    engine, container = launched(Program(lines=["a", "b", "c"], line_every_s=0.1), clock)
     began = next(row.created_at for row in engine.rows({}))
-    time.sleep(0.35)
+    clock.advance(0.35)
     every = list(ReplicaLog(engine, container, follow=True))
     second = every[1].time_ns
 
@@ -145,16 +152,13 @@ def test_following_until_a_day_that_never_comes() -> None:
 
 
 def test_following_ends_after_until() -> None:
-    """A time in the past ends it although the replica runs."""
+    """A time in the past ends a log that is followed, although the replica runs."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     span = Span(until_ns=time.time_ns())
-    log = ReplicaLog(engine, container, span=span, follow=True)
-    threading.Timer(2, log.close).start()
-    began = time.monotonic()
 
-    list(log)
+    list(ReplicaLog(engine, container, span=span, follow=True))
 
-    assert time.monotonic() - began < 1.5
+    assert ["running"] == [row.state for row in engine.rows({})]
 
 
 def test_a_container_that_is_removed_ends_its_log_with_an_error() -> None:
