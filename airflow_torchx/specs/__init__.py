@@ -1,4 +1,4 @@
-"""What to run and how it is doing, under TorchX's names; pure data without dependencies."""
+"""Defines apps and their status under TorchX's names, as pure data without dependencies."""
 
 from airflow_torchx.specs.accept import AnyApp, as_app, is_app
 from airflow_torchx.specs.app import (

@@ -1,4 +1,4 @@
-"""Apps and resources in whatever form users have them: ours, TorchX's own, or plain data."""
+"""Accepts apps and resources as our types, as TorchX's types, or as plain data."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ T = TypeVar("T")
 
 
 class AnyApp(Protocol):
-    """An ``AppDef``, be it ours or TorchX's."""
+    """Describes an ``AppDef``, ours or TorchX's."""
 
     @property
     def name(self) -> str:
-        """Name of the app."""
+        """Return the app's name."""
 
     @property
     def roles(self) -> Sequence[Any]:
-        """The roles."""
+        """Return the app's roles."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What only some scheduler understands."""
+        """Return settings that only some schedulers understand."""
 
 
 def is_app(value: object) -> bool:
-    """Tell whether a value is an ``AppDef``, ours or TorchX's."""
+    """Return whether a value is an ``AppDef``, ours or TorchX's."""
     return isinstance(value, AppDef) or torchx_compat.is_app(value)
 
 
 def as_app(value: object) -> AppDef:
-    """Return the app that a value is: ours as it is, TorchX's or a mapping as one of ours.
+    """Return a value as an ``AppDef``; one of ours is returned unchanged.
 
     Args:
-        value: an ``AppDef`` of ours or TorchX's, or a mapping in the form of `to_dict`.
+        value: an ``AppDef``, ours or TorchX's, or a mapping as `to_dict` returns it.
 
     Raises:
-        InvalidAppError: it is none; or with one problem for every field that is wrong, or that
-            only TorchX could honour, like a ``pre_proc``.
+        InvalidAppError: the value is not an app, or has fields that are invalid or that only
+            TorchX supports, like ``pre_proc``; one problem per field.
     """
     if isinstance(value, AppDef):
         return value
@@ -56,10 +56,10 @@ def as_app(value: object) -> AppDef:
 
 
 def as_resource(value: object) -> Resource:
-    """Return the resource that a value is, ours or TorchX's.
+    """Return a value as a ``Resource``; one of ours is returned unchanged.
 
     Raises:
-        InvalidAppError: it is none, or a field of it is wrong.
+        InvalidAppError: the value is not a resource, or has an invalid field.
     """
     if isinstance(value, Resource):
         return value
@@ -69,15 +69,15 @@ def as_resource(value: object) -> Resource:
     raise InvalidAppError([Problem("resource", what, "return a Resource")], subject="resource")
 
 
-def _read(data: dict[str, Any], lost: Problems, kind: type[T]) -> T:
-    """Return what plain data describes, once nothing of it is wrong or lost."""
-    problems: Problems = [*lost]
+def _read(data: dict[str, Any], unsupported: Problems, kind: type[T]) -> T:
+    """Return the spec that plain data describes, or raise with every problem."""
+    problems: Problems = [*unsupported]
     try:
         spec = from_dict(data, kind)
-    except InvalidAppError as wrong:
-        problems += wrong.problems
+    except InvalidAppError as error:
+        problems += error.problems
     else:
         if not problems:
             return spec
-    named = f"app {data.get('name')!r}" if kind is AppDef else "resource"
-    raise InvalidAppError(problems, subject=named)
+    subject = f"app {data.get('name')!r}" if kind is AppDef else "resource"
+    raise InvalidAppError(problems, subject=subject)

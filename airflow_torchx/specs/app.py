@@ -1,7 +1,7 @@
-"""What to run: an app, its roles, their resources and mounts.
+"""Defines an app, its roles, their resources and mounts.
 
-The names, the order and the defaults are TorchX's. Unlike there, everything is frozen: a spec keeps
-read-only copies of the lists and dicts it was given, and `dataclasses.replace` makes a changed one.
+Names, order and defaults are TorchX's. Unlike TorchX's, these types are frozen: a spec keeps
+read-only copies of its lists and dicts. Use `dataclasses.replace` to change a field.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from airflow_torchx.specs.frozen import freeze_fields
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Stands for a string that must be given and was not, like the entrypoint of a role.
+#: A required string that was not given, like the entrypoint of a role.
 MISSING: Final = "<MISSING>"
-#: Stands for an optional string that was not given.
+#: An optional string that was not given.
 NONE: Final = "<NONE>"
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What one replica needs of its host.
+    """Describes the hardware that one replica needs.
 
     Args:
-        cpu: CPUs; a fraction such as 0.5 is allowed, -1 means any.
+        cpu: CPUs; fractions such as 0.5 are allowed, -1 means any.
         gpu: number of GPUs; -1 means any.
         memMB: memory in MB; -1 means any.
-        capabilities: further properties of the hardware, for the scheduler.
-        devices: name of a kind of device, and how many of it.
+        capabilities: further hardware properties, for the scheduler.
+        devices: number of devices by kind.
         tags: notes that no scheduler reads.
     """
 
@@ -43,17 +43,17 @@ class Resource:
 
     def __post_init__(self) -> None:
         if isinstance(self.cpu, float) and self.cpu.is_integer():
-            # 2.0 and 2 are the same wish, so they shall read the same in a plan too.
+            # A plan must print 2.0 and 2 alike.
             object.__setattr__(self, "cpu", int(self.cpu))
         freeze_fields(self, dicts=("capabilities", "devices", "tags"))
 
 
-#: Asks for nothing in particular.
+#: Requests nothing in particular.
 NULL_RESOURCE: Final = Resource(cpu=-1, gpu=-1, memMB=-1)
 
 
 class RetryPolicy(StrEnum):
-    """What is started again when a replica fails: that replica, its role, or the whole app."""
+    """Selects what restarts when a replica fails: the replica, its role, or the whole app."""
 
     REPLICA = "REPLICA"
     APPLICATION = "APPLICATION"
@@ -62,7 +62,7 @@ class RetryPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """A path of the host, seen at a path in the container."""
+    """Mounts a host path at a path in the container."""
 
     src_path: str
     dst_path: str
@@ -71,7 +71,7 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True)
 class VolumeMount:
-    """A named volume, seen at a path in the container."""
+    """Mounts a named volume at a path in the container."""
 
     src: str
     dst_path: str
@@ -80,7 +80,7 @@ class VolumeMount:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMount:
-    """A device of the host; ``permissions`` are some of r (read), w (write) and m (mknod)."""
+    """Exposes a host device; ``permissions`` combines r (read), w (write) and m (mknod)."""
 
     src_path: str
     dst_path: str
@@ -89,10 +89,11 @@ class DeviceMount:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Local folders whose files the app shall see.
+    """Lists local folders to copy into the app's image.
 
     Args:
-        projects: local folder to the folder in the workspace; empty is the workspace itself.
+        projects: target folder in the workspace by local folder; an empty target is the
+            workspace itself.
     """
 
     projects: Mapping[str, str]
@@ -109,23 +110,23 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A number of equal containers: the replicas.
+    """Describes a group of identical containers, its replicas.
 
     Args:
         name: name of the role, unique in its app.
-        image: image of the container.
-        min_replicas: replicas an elastic app can do with; None means all of them.
-        entrypoint: program to run, instead of the image's ENTRYPOINT.
-        args: arguments of the command.
+        image: image of the containers.
+        min_replicas: replicas that an elastic app needs at least; None means all.
+        entrypoint: program to run instead of the image's ENTRYPOINT.
+        args: arguments of the program.
         env: environment variables.
         num_replicas: number of containers.
-        max_retries: how often a failed replica, role or app is started again.
-        retry_policy: which of them is started again.
-        resource: what each replica needs.
-        port_map: name of a port to its number in the container.
-        metadata: what only some scheduler understands, under ``scheduler.key``.
-        mounts: what each replica sees of its host.
-        workspace: local folders that each replica sees.
+        max_retries: how often ``retry_policy`` restarts after a failure.
+        retry_policy: what restarts: the replica, the role or the app.
+        resource: hardware that each replica needs.
+        port_map: port number in the container by name.
+        metadata: settings that only some schedulers understand, as ``scheduler.key``.
+        mounts: bind mounts, volumes and devices of each replica.
+        workspace: local folders to copy into the image.
     """
 
     name: str
@@ -149,12 +150,12 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class AppDef:
-    """One or more roles that run and end together.
+    """Describes an app: one or more roles that run and end together.
 
     Args:
-        name: name of the app; its id is made of it.
-        roles: the roles; replica 0 of the first is the host that the others meet at.
-        metadata: what only some scheduler understands.
+        name: name of the app, from which its id is derived.
+        roles: the roles; replica 0 of the first is the rendezvous host.
+        metadata: settings that only some schedulers understand.
     """
 
     name: str

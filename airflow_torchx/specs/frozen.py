@@ -1,8 +1,7 @@
-"""Read-only containers for specs.
+"""Makes the lists and dicts of a spec read-only.
 
-Specs take the lists and dicts that TorchX users write and keep copies: tuples and ``FrozenDict``.
-A subclass of dict, and not ``MappingProxyType``, because that one neither pickles, nor copies, nor
-goes through ``json.dumps``.
+A spec copies them to tuples and ``FrozenDict``. The latter subclasses dict because
+``MappingProxyType`` supports neither pickle, nor copy, nor ``json.dumps``.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ V = TypeVar("V")
 
 
 class FrozenDict(dict[K, V]):
-    """A dict that is complete once it is made; ``{**frozen, "more": 1}`` is an editable copy.
+    """Refuses changes after construction; ``{**frozen, "more": 1}`` is an editable copy.
 
     Raises:
-        TypeError: from every method that would change it.
+        TypeError: a method would change the dict.
     """
 
     __slots__ = ()
 
     def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
-        what = "this dict is read-only: change a copy, as in {**frozen, key: value}"
+        what = "this dict is read-only; change a copy instead: {**frozen, key: value}"
         raise TypeError(what)
 
     __setitem__ = _refuse
@@ -42,8 +41,8 @@ class FrozenDict(dict[K, V]):
         return (type(self), (dict(self),))
 
 
-def freeze(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value, whatever the user nested
-    """Return ``value`` with every dict and list in it replaced by a read-only copy."""
+def freeze(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
+    """Return ``value`` with read-only copies of all nested dicts and lists."""
     if isinstance(value, Mapping):
         return FrozenDict({key: freeze(item) for key, item in value.items()})
     if isinstance(value, list | tuple):
@@ -52,30 +51,30 @@ def freeze(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value, whatever t
 
 
 def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[str] = ()) -> None:
-    """Replace fields of a frozen dataclass by read-only copies; for its ``__post_init__``.
+    """Replace fields of a frozen dataclass with read-only copies, from its ``__post_init__``.
 
     Args:
-        spec: the dataclass instance, just made.
+        spec: the new dataclass instance.
         lists: names of the fields that hold a sequence.
         dicts: names of the fields that hold a mapping.
 
     Raises:
-        InvalidAppError: a field holds something else; a string is no list of strings.
+        InvalidAppError: a field has another type; a string is not a list of strings.
     """
     for name in lists:
         value = getattr(spec, name)
         if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-            raise _wrong(spec, name, value, "list")
+            raise _type_error(spec, name, value, "list")
         object.__setattr__(spec, name, tuple(freeze(item) for item in value))
     for name in dicts:
         value = getattr(spec, name)
         if not isinstance(value, Mapping):
-            raise _wrong(spec, name, value, "dict")
+            raise _type_error(spec, name, value, "dict")
         object.__setattr__(spec, name, freeze(value))
 
 
-def _wrong(spec: object, name: str, value: object, kind: str) -> InvalidAppError:
+def _type_error(spec: object, name: str, value: object, kind: str) -> InvalidAppError:
     where = f"{type(spec).__name__}.{name}"
-    # What should have been an environment, or a command line, may hold a secret.
+    # A malformed environment or command line may hold a secret, so print only its type.
     shown = "None" if value is None else type(value).__name__
-    return InvalidAppError([Problem(where, f"expected a {kind}, got {shown}", f"give a {kind}")])
+    return InvalidAppError([Problem(where, f"expected a {kind}, got {shown}", f"pass a {kind}")])

@@ -1,4 +1,4 @@
-"""App handles: ``scheduler://session/app_id``."""
+"""Builds and parses app handles: ``scheduler://session/app_id``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from airflow_torchx.errors import InvalidAppError, Problem
 
-# Greedy as in TorchX: a session may hold slashes, an app id may not.
+# Greedy as in TorchX: a session may contain slashes, an app id may not.
 _HANDLE: Final = re.compile(r"(.+)://(.*)/(.+)")
 
 
 class ParsedAppHandle(NamedTuple):
-    """The parts of a handle; ``session_name`` may be empty."""
+    """Holds the parts of a handle; ``session_name`` may be empty."""
 
     scheduler_backend: str
     session_name: str
@@ -25,7 +25,7 @@ def make_app_handle(scheduler_backend: str, session_name: str, app_id: str) -> s
 
 
 def app_id_of(handle_or_id: str) -> str:
-    """Return the app id of a handle; an app id is returned as it is."""
+    """Return the app id of a handle; an app id is returned unchanged."""
     match = _HANDLE.fullmatch(handle_or_id)
     return match[3] if match else handle_or_id
 
@@ -34,14 +34,14 @@ def parse_app_handle(app_handle: str) -> ParsedAppHandle:
     """Return the parts of a handle.
 
     Raises:
-        InvalidAppError: it has another form.
+        InvalidAppError: the text is not a handle.
     """
     match = _HANDLE.fullmatch(app_handle)
     if match is None:
         problem = Problem(
             "app handle",
             f"expected scheduler://session/app_id, got {app_handle!r}",
-            "copy it from the log of the launch, like 'local_docker://torchx/trainer-x1'",
+            "copy it from the launch log, like 'local_docker://torchx/trainer-x1'",
         )
         raise InvalidAppError([problem])
     return ParsedAppHandle(*match.groups())

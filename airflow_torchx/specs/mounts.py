@@ -1,4 +1,4 @@
-"""Mounts in the form of `docker run --mount`, as TorchX takes them."""
+"""Parses mounts in TorchX's notation, which resembles `docker run --mount`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KEYS: Final = {
     "src": "src",
     "perm": "perm",
 }
-#: What a mount of each type must have, with an example.
+#: Required keys of each mount type, with an example.
 _REQUIRED: Final = {
     "bind": {"src": "src=/on/the/host", "dst": "dst=/in/the/container"},
     "volume": {"src": "src=name-of-the-volume", "dst": "dst=/in/the/container"},
@@ -36,10 +36,10 @@ _REQUIRED: Final = {
 
 @dataclass
 class _Draft:
-    """One mount as far as it was read."""
+    """Collects the options of one mount."""
 
     options: dict[str, str] = field(default_factory=dict)
-    written: list[str] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
 
 
 def parse_mounts(opts: Iterable[str]) -> list[Mount]:
@@ -47,13 +47,13 @@ def parse_mounts(opts: Iterable[str]) -> list[Mount]:
 
     Each mount begins with its type: ``type=bind,src=/host,dst=/job,readonly``,
     ``type=volume,src=name,dst=/job,readonly`` or ``type=device,src=/dev/x,dst=/dev/y,perm=rw``.
-    A ``~`` at the start of a bind's source is the home folder of this process.
+    A leading ``~`` in a bind's source is this process's home folder.
 
     Args:
-        opts: the options, one ``key=value`` or ``key`` each, of any number of mounts.
+        opts: the options of all mounts, each a ``key=value`` or a ``key``.
 
     Raises:
-        InvalidAppError: with one problem for every option that is wrong or missing.
+        InvalidAppError: options are invalid or missing; one problem each.
     """
     drafts, problems = _split(opts)
     problems += [problem for draft in drafts for problem in _check(draft)]
@@ -66,23 +66,23 @@ def _split(opts: Iterable[str]) -> tuple[list[_Draft], list[Problem]]:
     drafts: list[_Draft] = []
     problems: list[Problem] = []
     for opt in opts:
-        written, _, value = opt.partition("=")
-        key = _KEYS.get(written)
+        name, _, value = opt.partition("=")
+        key = _KEYS.get(name)
         if key is None:
-            problems.append(Problem("mounts", f"unknown option {opt!r}", suggest(written, _KEYS)))
+            problems.append(Problem("mounts", f"unknown option {opt!r}", suggest(name, _KEYS)))
         elif key != "type" and not drafts:
-            what = f"option {opt!r} belongs to no mount"
+            what = f"option {opt!r} comes before any type"
             problems.append(Problem("mounts", what, "begin each mount with its type: type=bind"))
         else:
             if key == "type":
                 drafts.append(_Draft())
             drafts[-1].options[key] = value
-            drafts[-1].written.append(opt)
+            drafts[-1].raw.append(opt)
     return drafts, problems
 
 
 def _check(draft: _Draft) -> list[Problem]:
-    where, kind = f"mount {','.join(draft.written)!r}", draft.options["type"]
+    where, kind = f"mount {','.join(draft.raw)!r}", draft.options["type"]
     if kind not in _REQUIRED:
         return [Problem(where, f"unknown type {kind!r}", suggest(kind, _REQUIRED))]
     problems = [
@@ -92,8 +92,8 @@ def _check(draft: _Draft) -> list[Problem]:
     ]
     permissions = draft.options.get("perm", "rwm")
     if kind == "device" and (not permissions or set(permissions) - set("rwm")):
-        what = f"perm={permissions} is no set of permissions"
-        problems.append(Problem(where, what, "use some of r (read), w (write) and m (mknod)"))
+        what = f"invalid permissions perm={permissions}"
+        problems.append(Problem(where, what, "combine r (read), w (write) and m (mknod)"))
     return problems
 
 
@@ -102,7 +102,7 @@ def _build(options: Mapping[str, str]) -> Mount:
     dst = options.get("dst") or src
     read_only = "readonly" in options
     if options["type"] == "bind":
-        # Path.expanduser() would raise for an unknown ~user and drop a slash at the end.
+        # Path.expanduser() raises for an unknown ~user and drops a trailing slash.
         src = os.path.expanduser(src)  # noqa: PTH111 - see above
         return BindMount(src_path=src, dst_path=dst, read_only=read_only)
     if options["type"] == "volume":

@@ -1,4 +1,4 @@
-"""Resources by name, like ``gpu.small``: whoever has TorchX gets its names, else a few of ours."""
+"""Resolves named resources like ``gpu.small``: TorchX's if it is installed, else built-in ones."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from airflow_torchx.specs.app import NULL_RESOURCE, Resource
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from importlib.metadata import EntryPoint
 
-#: Entry points of this group add names: each is a function without parameters, or a resource.
+#: Entry points of this group add names; each loads a resource, or a function that returns one.
 GROUP: Final = "airflow_torchx.named_resources"
-#: The tag under which TorchX keeps the name of a resource.
+#: TorchX's tag for the name of a resource.
 NAME_TAG: Final = "torchx/named_resources.name"
 
 _GIB: Final = 1024
-# TorchX's generic names: https://github.com/meta-pytorch/torchx, specs/named_resources_generic.py;
-# the last two ask for nothing.
-_OURS: Final = {
+# TorchX's generic names: https://github.com/meta-pytorch/torchx, specs/named_resources_generic.py.
+_BUILT_IN: Final = {
     "gpu.small": Resource(cpu=8, gpu=1, memMB=32 * _GIB),
     "gpu.medium": Resource(cpu=16, gpu=2, memMB=64 * _GIB),
     "gpu.large": Resource(cpu=32, gpu=4, memMB=128 * _GIB),
@@ -52,10 +51,10 @@ def resource(
         cpu: CPUs; None and 0 mean the default.
         gpu: number of GPUs.
         memMB: memory in MB; None and 0 mean the default.
-        h: name of a resource, like ``gpu.small``, which is taken instead of all that.
+        h: name of a resource, like ``gpu.small``, which replaces all other arguments.
 
     Raises:
-        ComponentError: there is no resource of that name.
+        ComponentError: the name is unknown.
     """
     if h:
         return named_resource(h)
@@ -63,47 +62,46 @@ def resource(
 
 
 def named_resource(name: str) -> Resource:
-    """Return the resource of a name, whatever its case; the name is among its tags.
+    """Return a named resource with its name in the tags; the case of the name is ignored.
 
-    Names that entry points of the group ``airflow_torchx.named_resources`` add come first, then
-    TorchX's if it is installed, else its generic ones.
+    Entry points of the group ``airflow_torchx.named_resources`` come first, then TorchX's names if
+    it is installed, else its generic ones.
 
     Raises:
-        ComponentError: there is no such name, more than one, or what was added is no resource.
-        Exception: from the function that makes it.
+        ComponentError: the name is unknown or ambiguous.
+        InvalidAppError: an entry point did not provide a resource.
+        Exception: an entry point's function failed.
     """
-    added, theirs = _added(), torchx_compat.resource_names()
-    found = _written_as(name, [*added, *(theirs or _OURS)])
-    if found in added:
-        resource = _made(added[found])
+    plugins = {entry.name: entry for entry in entry_points(group=GROUP)}
+    theirs = torchx_compat.resource_names()
+    found = _resolve(name, [*plugins, *(theirs or _BUILT_IN)])
+    if found in plugins:
+        resource = _load(plugins[found])
     elif theirs:
         resource = as_resource(torchx_compat.named_resource(found))
     else:
-        resource = _OURS[found]
-    nothing = resource == NULL_RESOURCE
-    return resource if nothing else replace(resource, tags={NAME_TAG: found, **resource.tags})
+        resource = _BUILT_IN[found]
+    if resource == NULL_RESOURCE:
+        return resource
+    return replace(resource, tags={NAME_TAG: found, **resource.tags})
 
 
-def _added() -> Mapping[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+def _load(entry: EntryPoint) -> Resource:
+    loaded = entry.load()
+    return as_resource(loaded() if callable(loaded) else loaded)
 
 
-def _made(entry: EntryPoint) -> Resource:
-    made = entry.load()
-    return as_resource(made() if callable(made) else made)
-
-
-def _written_as(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is meant."""
-    exact = [*dict.fromkeys(known)]
-    if name in exact:
+def _resolve(name: str, known: Iterable[str]) -> str:
+    """Return the known name that equals ``name``, exactly or ignoring case."""
+    names = [*dict.fromkeys(known)]
+    if name in names:
         return name
-    alike = [one for one in exact if one.casefold() == name.casefold()]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        what = f"named resource {name!r} may be any of {', '.join(alike)}."
-        raise ComponentError(what, fix="Write it exactly as one of these.")
-    near = nearest(name, exact)
-    fix = f"Did you mean {near!r}?" if near else f"Known are: {', '.join(sorted(exact))}."
-    raise ComponentError(f"there is no named resource {name!r}.", fix=fix)
+    matches = [one for one in names if one.casefold() == name.casefold()]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        what = f"named resource {name!r} is ambiguous: {', '.join(matches)}"
+        raise ComponentError(what, fix="Match the case of one of these names.")
+    near = nearest(name, names)
+    fix = f"Did you mean {near!r}?" if near else f"Known resources: {', '.join(sorted(names))}."
+    raise ComponentError(f"unknown named resource {name!r}", fix=fix)

@@ -1,6 +1,6 @@
-"""Readers: each checks one JSON value and returns what a spec holds for it.
+"""Reads JSON values into the types of a spec.
 
-A reader that finds something wrong notes it and returns None; so one pass finds all problems.
+On an invalid value, a reader adds a problem and returns None, so one pass finds all problems.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from airflow_torchx.specs.status import AppState
 from airflow_torchx.specs.suggest import suggest
 
 Problems: TypeAlias = list[Problem]
-#: Takes the path of the value, the value, and the list of problems to add to.
+#: Arguments: path of the value, the value, the list of problems to append to.
 Reader: TypeAlias = Callable[[str, object, Problems], Any]
 
 
-def wrong(path: str, expected: str, value: object, fix: str) -> Problem:
-    """Return the problem of a value that is not what was expected.
+def unexpected(path: str, expected: str, value: object, fix: str) -> Problem:
+    """Return the problem of an unexpected value.
 
-    What should have been an environment, or a part of one, may be a secret: only its type is told.
+    Values of an environment may be secrets, so only their type is shown.
     """
     is_secret = value is not None and re.search(r"\.env(\[|$)", path)
     shown = type(value).__name__ if is_secret else reprlib.repr(value)
@@ -36,54 +36,54 @@ def text(path: str, value: object, problems: Problems) -> str | None:
     """Read a string."""
     if isinstance(value, str):
         return value
-    problems.append(wrong(path, "a string", value, "put it in quotes"))
+    problems.append(unexpected(path, "a string", value, "put it in quotes"))
     return None
 
 
 def flag(path: str, value: object, problems: Problems) -> bool | None:
-    """Read true or false."""
+    """Read a boolean."""
     if isinstance(value, bool):
         return value
-    problems.append(wrong(path, "true or false", value, "write true or false, without quotes"))
+    problems.append(unexpected(path, "true or false", value, "write true or false, without quotes"))
     return None
 
 
-def whole(of: str = "") -> Reader:
-    """Return a reader of whole numbers, ``of`` some unit."""
+def whole(unit: str = "") -> Reader:
+    """Return a reader of whole numbers; ``unit`` is for messages."""
 
     def read(path: str, value: object, problems: Problems) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        expected = f"a whole number of {of}" if of else "a whole number"
-        problems.append(wrong(path, expected, value, "write digits only, without quotes"))
+        expected = f"a whole number of {unit}" if unit else "a whole number"
+        problems.append(unexpected(path, expected, value, "write digits only, without quotes"))
         return None
 
     return read
 
 
-def number(of: str) -> Reader:
-    """Return a reader of numbers, ``of`` some unit; parts are allowed."""
+def number(unit: str) -> Reader:
+    """Return a reader of numbers, fractions included; ``unit`` is for messages."""
 
     def read(path: str, value: object, problems: Problems) -> float | None:
         if isinstance(value, bool):
-            pass  # True is an int to Python, and nobody means it as one
+            pass  # bool is a subclass of int
         elif isinstance(value, int | float) and math.isfinite(value):
             return value
-        problems.append(wrong(path, f"a number of {of}", value, "write it like 2 or 0.5"))
+        problems.append(unexpected(path, f"a number of {unit}", value, "write it like 2 or 0.5"))
         return None
 
     return read
 
 
-def moment(path: str, value: object, problems: Problems) -> datetime | None:
-    """Read a point in time in ISO 8601."""
+def timestamp(path: str, value: object, problems: Problems) -> datetime | None:
+    """Read a timestamp in ISO 8601."""
     try:
         if isinstance(value, str):
             return datetime.fromisoformat(value)
     except ValueError:
         pass
     fix = "write it like 2026-01-31T23:59:59+00:00"
-    problems.append(wrong(path, "a time in ISO 8601", value, fix))
+    problems.append(unexpected(path, "a time in ISO 8601", value, fix))
     return None
 
 
@@ -92,7 +92,7 @@ def state(path: str, value: object, problems: Problems) -> AppState | None:
     names = AppState.__members__
     if isinstance(value, str) and value in names:
         return names[value]
-    problems.append(wrong(path, "the name of a state", value, suggest(str(value), names)))
+    problems.append(unexpected(path, "the name of a state", value, suggest(str(value), names)))
     return None
 
 
@@ -101,12 +101,12 @@ def policy(path: str, value: object, problems: Problems) -> RetryPolicy | None:
     names = RetryPolicy.__members__
     if isinstance(value, str) and value in names:
         return names[value]
-    problems.append(wrong(path, "a retry policy", value, suggest(str(value), names)))
+    problems.append(unexpected(path, "a retry policy", value, suggest(str(value), names)))
     return None
 
 
 def anything(path: str, value: object, problems: Problems) -> object:
-    """Read any JSON value: null, booleans, finite numbers, strings, and lists and dicts of them."""
+    """Read any JSON value; NaN and infinity are rejected."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float) and math.isfinite(value):
@@ -116,12 +116,12 @@ def anything(path: str, value: object, problems: Problems) -> object:
     if isinstance(value, Mapping):
         return mapping(anything)(path, value, problems)
     fix = "use strings, numbers, booleans, lists and dicts"
-    problems.append(wrong(path, "something that JSON can express", value, fix))
+    problems.append(unexpected(path, "a JSON value", value, fix))
     return None
 
 
 def optional(item: Reader) -> Reader:
-    """Return a reader that takes null too."""
+    """Return a reader that also accepts null."""
 
     def read(path: str, value: object, problems: Problems) -> object:
         return None if value is None else item(path, value, problems)
@@ -135,22 +135,22 @@ def sequence(item: Reader) -> Reader:
     def read(path: str, value: object, problems: Problems) -> list[Any] | None:
         if isinstance(value, list | tuple):
             return [item(f"{path}[{i}]", entry, problems) for i, entry in enumerate(value)]
-        problems.append(wrong(path, "a list", value, "put it in a list, even if it is only one"))
+        problems.append(unexpected(path, "a list", value, "put a single value in a list, too"))
         return None
 
     return read
 
 
 def mapping(item: Reader) -> Reader:
-    """Return a reader of dicts, whose keys are strings."""
+    """Return a reader of dicts with string keys."""
 
     def read(path: str, value: object, problems: Problems) -> dict[str, Any] | None:
         if not isinstance(value, Mapping):
-            problems.append(wrong(path, "a dict", value, "write a dict"))
+            problems.append(unexpected(path, "a dict", value, "write a dict"))
             return None
         for key in value:
             if not isinstance(key, str):
-                problems.append(wrong(path, "strings as keys", key, "put the key in quotes"))
+                problems.append(unexpected(path, "strings as keys", key, "put the key in quotes"))
         return {key: item(f"{path}[{key!r}]", entry, problems) for key, entry in value.items()}
 
     return read

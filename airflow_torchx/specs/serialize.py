@@ -1,6 +1,6 @@
-"""Specs as plain JSON data, and back, without loss.
+"""Converts specs to JSON data and back without loss.
 
-States are written by name, times in ISO 8601, and a mount says which one it is under ``type``.
+States are written by name, times in ISO 8601, and the kind of a mount as ``type``.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _MOUNT_TYPES: Final = {cls: name for name, cls in _MOUNTS.items()}
 
 
 def to_dict(spec: object) -> dict[str, Any]:
-    """Return a spec, or a status, as data that ``json.dumps`` takes and ``from_dict`` reads.
+    """Return a spec or status as JSON data, which ``from_dict`` reads.
 
     Raises:
-        InvalidAppError: metadata, capabilities or tags hold something that JSON cannot express;
-            with one problem for each.
+        InvalidAppError: metadata, capabilities or tags hold values that are not JSON; one problem
+            each.
     """
     problems: read.Problems = []
     data = _write("", spec, problems)
@@ -56,14 +56,14 @@ def from_dict(data: object) -> AppDef: ...
 @overload
 def from_dict(data: object, kind: type[T]) -> T: ...
 def from_dict(data: object, kind: type[Any] = AppDef) -> Any:
-    """Return the spec that ``data`` describes, an app unless told otherwise.
+    """Return the spec that ``data`` describes.
 
     Args:
-        data: what ``to_dict`` wrote, or a person; what has a default may be left out.
+        data: a mapping as ``to_dict`` returns it; fields with a default may be omitted.
         kind: class of the spec, like ``DescribeAppResponse``.
 
     Raises:
-        InvalidAppError: with one problem for every field that is wrong, missing or unknown.
+        InvalidAppError: fields are invalid, missing or unknown; one problem each.
     """
     problems: read.Problems = []
     spec = _record(kind)("", data, problems)
@@ -90,39 +90,38 @@ def _write(path: str, value: object, problems: read.Problems) -> Any:  # noqa: A
 def _write_record(path: str, spec: object, problems: read.Problems) -> dict[str, Any]:
     tag = {"type": _MOUNT_TYPES[type(spec)]} if type(spec) in _MOUNT_TYPES else {}
     return tag | {
-        name: _write(_at(path, name), getattr(spec, name), problems) for name in _FIELDS[type(spec)]
+        name: _write(_join(path, name), getattr(spec, name), problems)
+        for name in _FIELDS[type(spec)]
     }
 
 
-def _at(path: str, name: object) -> str:
+def _join(path: str, name: object) -> str:
     return f"{path}.{name}" if path else str(name)
 
 
 def _record(cls: type[Any]) -> read.Reader:
-    """Return a reader of one class of spec."""
+    """Return a reader of the spec class ``cls``."""
 
     def read_record(path: str, value: object, problems: read.Problems) -> object:
         if not isinstance(value, Mapping):
             problems.append(
-                read.wrong(path, "a dict", value, f"write the fields of {cls.__name__}")
+                read.unexpected(path, "a dict", value, f"write the fields of {cls.__name__}")
             )
             return None
         known, found = _FIELDS[cls], len(problems)
         for key in value:
             if key not in known:
-                what, fix = "no such field", suggest(str(key), known)
-                problems.append(Problem(_at(path, key), what, fix))
+                what, fix = "unknown field", suggest(str(key), known)
+                problems.append(Problem(_join(path, key), what, fix))
         for name in _required(cls):
             if name not in value:
-                problems.append(
-                    Problem(_at(path, name), "missing", "give it, as it has no default")
-                )
-        given = {
-            name: reader(_at(path, name), value[name], problems)
+                problems.append(Problem(_join(path, name), "missing", "set it, it has no default"))
+        fields = {
+            name: reader(_join(path, name), value[name], problems)
             for name, reader in known.items()
             if name in value
         }
-        return cls(**given) if len(problems) == found else None
+        return cls(**fields) if len(problems) == found else None
 
     return read_record
 
@@ -138,13 +137,12 @@ def _required(cls: type[Any]) -> list[str]:
 
 def _mount(path: str, value: object, problems: read.Problems) -> object:
     if not isinstance(value, Mapping):
-        problems.append(read.wrong(path, "a dict", value, "write the fields of a mount"))
+        problems.append(read.unexpected(path, "a dict", value, "write the fields of a mount"))
         return None
     kind = value.get("type")
     if not isinstance(kind, str) or kind not in _MOUNTS:
-        expected = "the type of a mount"
         fix = suggest(str(kind), _MOUNTS)
-        problems.append(read.wrong(_at(path, "type"), expected, kind, fix))
+        problems.append(read.unexpected(_join(path, "type"), "a mount type", kind, fix))
         return None
     fields = {key: item for key, item in value.items() if key != "type"}
     return _record(_MOUNTS[kind])(path, fields, problems)
@@ -154,7 +152,7 @@ _STRINGS: Final = read.mapping(read.text)
 _NUMBERS: Final = read.mapping(read.whole())
 _ANYTHING: Final = read.mapping(read.anything)
 
-#: Every class, and how each of its fields is read.
+#: The reader of each field, by class.
 _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
     BindMount: {"src_path": read.text, "dst_path": read.text, "read_only": read.flag},
     VolumeMount: {"src": read.text, "dst_path": read.text, "read_only": read.flag},
@@ -197,8 +195,8 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "oom_killed": read.flag,
         "error": read.text,
         "num_restarts": read.optional(read.whole("restarts")),
-        "started_at": read.optional(read.moment),
-        "finished_at": read.optional(read.moment),
+        "started_at": read.optional(read.timestamp),
+        "finished_at": read.optional(read.timestamp),
         "container_id": read.text,
     },
     RoleStatus: {"role": read.text, "replicas": read.sequence(_record(ReplicaStatus))},

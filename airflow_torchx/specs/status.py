@@ -1,4 +1,4 @@
-"""How an app is doing: states, and what a scheduler says about an app and its replicas."""
+"""Defines the states of apps and replicas, and the responses that report them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AppState(int, Enum):
-    """State of an app or of a replica; ``str()`` gives the name."""
+    """Names the state of an app or a replica; ``str()`` returns the name."""
 
     UNSUBMITTED = 0
     SUBMITTED = 1
@@ -41,28 +41,28 @@ _TERMINAL: Final = frozenset({AppState.SUCCEEDED, AppState.FAILED, AppState.CANC
 
 
 def is_terminal(state: AppState) -> bool:
-    """Tell whether ``state`` is final; UNKNOWN is not."""
+    """Return whether ``state`` is final; UNKNOWN is not."""
     return state in _TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
-    """How one replica is doing.
+    """Describes the status of one replica.
 
     Args:
         id: index of the replica in its role, from 0.
         state: its state.
         role: name of its role.
         hostname: its host name on the app's network.
-        structured_error_msg: JSON the replica wrote about its error.
-        hostaddr: its address; the host name when None.
-        exit_code: exit code of the command; None while it runs, and when it never ran.
+        structured_error_msg: JSON error that the replica wrote.
+        hostaddr: its address; the host name if None.
+        exit_code: exit code of the command; None if it is running or never ran.
         signal: name of the signal that killed it, like ``SIGKILL``.
-        oom_killed: it was killed because it needed too much memory.
-        error: the Engine's own words on why it did not start.
-        num_restarts: how often it was started again; None when that is not known.
-        started_at: when it was started.
-        finished_at: when it ended.
+        oom_killed: whether it was killed for exceeding its memory.
+        error: the Engine's reason why it did not start.
+        num_restarts: number of restarts; None if unknown.
+        started_at: time of its start.
+        finished_at: time of its end.
         container_id: id of its container.
     """
 
@@ -88,7 +88,7 @@ class ReplicaStatus:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from start to end, never negative; None before the end."""
+        """Return the seconds from start to end, never negative; None before the end."""
         if self.started_at is None or self.finished_at is None:
             return None
         return max(0.0, (self.finished_at - self.started_at).total_seconds())
@@ -96,7 +96,7 @@ class ReplicaStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoleStatus:
-    """How the replicas of one role are doing."""
+    """Describes the status of one role's replicas."""
 
     role: str
     replicas: Sequence[ReplicaStatus]
@@ -107,18 +107,18 @@ class RoleStatus:
 
 @dataclass(frozen=True, slots=True)
 class DescribeAppResponse:
-    """What a scheduler knows of one app.
+    """Describes an app as a scheduler sees it.
 
     Args:
         app_id: id of the app.
         state: state of the app as a whole.
-        num_restarts: how often the app was started again; -1 when that is not known.
-        msg: one line for people.
+        num_restarts: number of restarts of the app; -1 if unknown.
+        msg: one line for humans.
         structured_error_msg: JSON about the first error.
-        ui_url: page that shows the app.
+        ui_url: URL of a page about the app.
         metadata: metadata of the app.
-        roles_statuses: how the replicas are doing, role by role.
-        roles: what the roles are, as far as the scheduler can tell.
+        roles_statuses: status of the replicas, by role.
+        roles: the roles, as far as the scheduler can reconstruct them.
     """
 
     app_id: str = "<NOT_SET>"
@@ -137,7 +137,7 @@ class DescribeAppResponse:
 
 @dataclass(frozen=True, slots=True)
 class ListAppResponse:
-    """One line of a scheduler's list of apps."""
+    """Describes one entry of a scheduler's list of apps."""
 
     app_id: str
     state: AppState

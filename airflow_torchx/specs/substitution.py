@@ -1,4 +1,4 @@
-"""Macros: what a role may say about itself before it is launched."""
+"""Substitutes TorchX's macros in the fields of a role."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class macros:  # noqa: N801 - TorchX's name
-    """Placeholders for ``args``, the values of ``env``, and ``metadata`` of a role.
+    """Names the placeholders for ``args``, the values of ``env``, and ``metadata`` of a role.
 
     Attributes:
-        img_root: folder of the image's files; empty in a container.
+        img_root: root folder of the image's files; empty in a container.
         app_id: id of the app.
         replica_id: index of the replica in its role, from 0.
-        rank0_env: name of the environment variable that names the host of replica 0.
+        rank0_env: name of the environment variable that holds the host of replica 0.
     """
 
     img_root: ClassVar = "${img_root}"
@@ -29,7 +29,7 @@ class macros:  # noqa: N801 - TorchX's name
 
     @dataclass(frozen=True, slots=True)
     class Values:
-        """What the macros stand for in one replica."""
+        """Holds the values of the macros for one replica."""
 
         img_root: str
         app_id: str
@@ -37,9 +37,9 @@ class macros:  # noqa: N801 - TorchX's name
         rank0_env: str
 
         def apply(self, role: Role) -> Role:
-            """Return a copy of ``role`` with the macros replaced in args, env and metadata.
+            """Return a copy of ``role`` with macros substituted in args, env values and metadata.
 
-            Keys, and all other fields of the role, stay as they are.
+            Keys and all other fields stay unchanged.
             """
             return replace(
                 role,
@@ -49,9 +49,9 @@ class macros:  # noqa: N801 - TorchX's name
             )
 
         def substitute(self, arg: str) -> str:
-            """Return ``arg`` with the macros replaced.
+            """Return ``arg`` with macros substituted.
 
-            ``$$`` becomes ``$``; a ``${name}`` that is no macro stays.
+            ``$$`` becomes ``$``; a ``${name}`` that is not a macro stays.
             """
             return Template(arg).safe_substitute(asdict(self))
 

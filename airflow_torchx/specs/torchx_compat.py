@@ -1,7 +1,6 @@
-"""TorchX's own objects and registries, where it is installed: nothing else here imports it.
+"""Reads TorchX's objects and registries if it is installed; no other module imports TorchX.
 
-What is read becomes plain data in the form of `specs.to_dict`; `specs` makes its own types of it.
-Works with TorchX 0.7.0 and with what came after it.
+The results are plain data as `specs.to_dict` returns it. Supports TorchX 0.7.0 and later.
 """
 
 from __future__ import annotations
@@ -16,45 +15,42 @@ from airflow_torchx.errors import ComponentError, Problem
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: How to get TorchX.
+#: The command that installs TorchX.
 INSTALL: Final = "pip install 'airflow-torchx[torchx]'"
 
 _API: Final = "torchx.specs.api"
 _MOUNTS: Final = {"BindMount": "bind", "VolumeMount": "volume", "DeviceMount": "device"}
-#: Fields of TorchX's own types that no Docker scheduler can keep, and what to do instead.
-_REFUSED: Final = {
+#: Fields of TorchX's types that a Docker scheduler cannot support, and what to do instead.
+_UNSUPPORTED: Final = {
     "base_image": "remove it, TorchX does not read it either",
-    "overrides": "set the fields themselves: nothing here waits for a value",
+    "overrides": "set the overridden fields directly",
 }
 
 
 def is_installed() -> bool:
-    """Tell whether TorchX can be imported; does not import it."""
+    """Return whether TorchX can be imported; does not import it."""
     if "torchx" in sys.modules:
         return True
-    # A folder that only has the name, like one for DAGs, has no origin.
+    # A folder of that name, like one for DAGs, is a namespace package and has no origin.
     spec = importlib.util.find_spec("torchx")
     return spec is not None and spec.origin is not None
 
 
 def is_app(value: object) -> bool:
-    """Tell whether a value is TorchX's ``AppDef``; does not import TorchX."""
+    """Return whether a value is TorchX's ``AppDef``; does not import TorchX."""
     return _is_a(value, "AppDef")
 
 
 def is_resource(value: object) -> bool:
-    """Tell whether a value is TorchX's ``Resource``; does not import TorchX."""
+    """Return whether a value is TorchX's ``Resource``; does not import TorchX."""
     return _is_a(value, "Resource")
 
 
 def app_data(app: Any) -> tuple[dict[str, Any], list[Problem]]:  # noqa: ANN401 - TorchX's AppDef
-    """Return an app of TorchX's as plain data, and what of it cannot be kept.
+    """Return a TorchX ``AppDef`` as plain data, and the problems of its unsupported fields.
 
-    Fields with TorchX's default are left out: ours has the same. The app is not changed, and no
-    code of it runs.
-
-    Args:
-        app: what `is_app`.
+    Fields with TorchX's default are omitted, since our defaults are the same. The app is not
+    changed, and none of its code runs.
     """
     problems: list[Problem] = []
     data = _record("", app, "AppDef", problems)
@@ -64,35 +60,37 @@ def app_data(app: Any) -> tuple[dict[str, Any], list[Problem]]:  # noqa: ANN401 
 
 
 def resource_data(resource: Any) -> tuple[dict[str, Any], list[Problem]]:  # noqa: ANN401 - TorchX's
-    """Return a resource of TorchX's as plain data, and what of it cannot be kept."""
+    """Return a TorchX ``Resource`` as plain data, and the problems of its unsupported fields."""
     problems: list[Problem] = []
     return _record("", resource, "Resource", problems), problems
 
 
 def component(name: str) -> Callable[..., Any] | None:
-    """Return the component that TorchX knows by this name; None if it knows none.
+    """Return TorchX's component of that name; None if there is none.
 
     Raises:
-        ComponentError: TorchX is not installed, or finds the component faulty.
-        Exception: from modules that are registered with TorchX.
+        ComponentError: TorchX is not installed, or the component does not pass its validation.
+        Exception: a module that is registered with TorchX failed.
     """
-    _ensure_installed(f"component {name!r} is one of TorchX's")
+    if not is_installed():
+        what = f"component {name!r} needs TorchX, which is not installed"
+        raise ComponentError(what, fix=f"Install it: {INSTALL}")
     from torchx.specs import finder
 
     try:
         found: Callable[..., Any] = finder.get_component(name).fn
     except finder.ComponentNotFoundException:
         return None
-    except finder.ComponentValidationException as why:
-        raise ComponentError(f"TorchX refuses component {name!r}: {why}") from why
+    except finder.ComponentValidationException as error:
+        raise ComponentError(f"TorchX rejected component {name!r}: {error}") from error
     return found
 
 
 def component_names() -> list[str]:
-    """Return the names of all components that TorchX knows; none if it is not installed.
+    """Return the names of TorchX's components; an empty list if it is not installed.
 
     Raises:
-        Exception: from modules that are registered with TorchX.
+        Exception: a module that is registered with TorchX failed.
     """
     if not is_installed():
         return []
@@ -102,42 +100,37 @@ def component_names() -> list[str]:
 
 
 def named_resource(name: str) -> Any:  # noqa: ANN401 - TorchX's Resource
-    """Return TorchX's resource of that name, one of `resource_names`, exactly as written."""
+    """Return TorchX's resource of that name, which must be one of `resource_names`."""
     from torchx import specs
 
     return specs.resource(h=name)
 
 
 def resource_names() -> list[str]:
-    """Return the names of all resources that TorchX knows; none if it is not installed."""
+    """Return the names of TorchX's resources; an empty list if it is not installed."""
     if not is_installed():
         return []
     from torchx import specs
 
-    # TorchX 0.7.0 lists them nowhere else.
+    # TorchX 0.7.0 has no public list of them.
     known: Mapping[str, object] | None = getattr(specs, "_named_resource_factories", None)
     return [*(specs.named_resources if known is None else known)]
 
 
-def _ensure_installed(why: str) -> None:
-    if not is_installed():
-        raise ComponentError(f"{why}, and TorchX is not installed.", fix=f"Install it: {INSTALL}")
-
-
 def _is_a(value: object, kind: str) -> bool:
-    # Whoever holds such an object has imported its module.
-    wanted = getattr(sys.modules.get(_API), kind, None)
-    # By its type: what only pretends to be such an object has none of its fields.
-    return isinstance(wanted, type) and issubclass(type(value), wanted)
+    # If such an object exists, its module has been imported.
+    cls = getattr(sys.modules.get(_API), kind, None)
+    # By type(), not isinstance(): a proxy that fakes __class__ has none of the fields.
+    return isinstance(cls, type) and issubclass(type(value), cls)
 
 
 def _role(path: str, role: object, problems: list[Problem]) -> object:
     if not _is_a(role, "Role"):
         return role
-    plain: Any = sys.modules[_API].Role
-    if getattr(type(role), "pre_proc", None) is not plain.pre_proc or "pre_proc" in vars(role):
-        what = "it would change TorchX's own request, and there is none"
-        fix = "change the role where it is made"
+    base: Any = sys.modules[_API].Role
+    if getattr(type(role), "pre_proc", None) is not base.pre_proc or "pre_proc" in vars(role):
+        what = "it changes TorchX's own launch request, which is not used here"
+        fix = "change the role where it is created"
         problems.append(Problem(f"{path}.pre_proc", what, fix))
     data = _record(path, role, "Role", problems)
     if "retry_policy" in data:
@@ -160,20 +153,20 @@ def _mount(path: str, mount: object, problems: list[Problem]) -> object:
 
 
 def _record(path: str, value: object, kind: str, problems: list[Problem]) -> dict[str, Any]:
-    """Return the fields of one of TorchX's objects that differ from the defaults of its type."""
-    own = {field.name: field for field in dataclasses.fields(getattr(sys.modules[_API], kind))}
+    """Return the fields of a TorchX object that differ from the defaults of its type."""
+    known = {field.name: field for field in dataclasses.fields(getattr(sys.modules[_API], kind))}
     data = {}
     for field in dataclasses.fields(value):  # type: ignore[arg-type] # the type is TorchX's
-        # Of a role, its overrides would be called by plain access.
+        # Plain access to a role's field calls its override.
         item = object.__getattribute__(value, field.name)
-        if _is_default(own.get(field.name, field), item):
+        if _is_default(known.get(field.name, field), item):
             continue
-        if field.name in own and field.name not in _REFUSED:
+        if field.name in known and field.name not in _UNSUPPORTED:
             data[field.name] = item
             continue
         where = f"{path}.{field.name}" if path else field.name
-        fix = _REFUSED.get(field.name, "use a field of TorchX's own, or metadata")
-        problems.append(Problem(where, "it has no meaning here", fix))
+        fix = _UNSUPPORTED.get(field.name, "use one of TorchX's own fields, or metadata")
+        problems.append(Problem(where, "not supported", fix))
     return data
 
 
@@ -184,5 +177,5 @@ def _is_default(field: dataclasses.Field[Any], item: object) -> bool:
     try:
         return bool(item == default)
     except (TypeError, ValueError):
-        # An array has no truth of its own, and is no default.
+        # An array cannot be compared to a bool, and is never a default.
         return False

@@ -176,8 +176,8 @@ def test_what_only_torchx_could_honour_is_refused(answers: Any) -> None:  # noqa
         "roles[1].env['TOKEN']",
     } == found.keys()
     if answers["newer"]:
-        assert "set the fields themselves" in found["roles[1].overrides"][1]
-    assert "it would change TorchX's own request" in found["roles[1].pre_proc"][0]
+        assert "set the overridden fields directly" == found["roles[1].overrides"][1]
+    assert "it changes TorchX's own launch request" in found["roles[1].pre_proc"][0]
     assert "12345" not in json.dumps(answers["refused"])
 
 
@@ -209,7 +209,7 @@ def test_named_resources_are_torchxs(answers: Any) -> None:  # noqa: ANN401 - JS
     assert 7 == named["cpu.micro"]["cpu"]
     assert (8, 1, 32768) == tuple(named["gpu.small"][key] for key in ("cpu", "gpu", "memMB"))
     assert -1 == named["NULL"]["cpu"]
-    assert "there is no named resource 'team.bit'." == answers["no_name"]["what"]
+    assert "unknown named resource 'team.bit'" == answers["no_name"]["what"]
     assert "Did you mean 'team.big'?" == answers["no_name"]["fix"]
 
 

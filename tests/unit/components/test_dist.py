@@ -343,7 +343,7 @@ def test_number_alone(component: str, h: str | None, j: str, expected: str) -> N
         ("cpu.small", "2", "leaves the number of processes to the GPUs of 'cpu.small'"),
         ("gpu.small", "1:2x2", "expected j like 2x4 or 2, got '1:2x2'"),
         ("gpu.small", "1x2x3", "expected j like 2x4 or 2, got '1x2x3'"),
-        ("gpu.smal", "1x2", "there is no named resource 'gpu.smal'"),
+        ("gpu.smal", "1x2", "unknown named resource 'gpu.smal'"),
     ],
 )
 def test_spmd_needs_nodes_and_gpus(h: str, j: str, expected: str) -> None:

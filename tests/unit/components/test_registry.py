@@ -60,7 +60,7 @@ def test_unknown_component(name: str, expected: str) -> None:
 
 def test_torchx_is_asked_for_its_own() -> None:
     """Without it, the error says how to get it, also for a name that we have."""
-    with pytest.raises(ComponentError, match=r"'utils.echo' is one of TorchX's") as caught:
+    with pytest.raises(ComponentError, match=r"'utils.echo' needs TorchX") as caught:
         components.parse("torchx:utils.echo", [])
 
     assert "Install it: pip install 'airflow-torchx[torchx]'" == caught.value.fix

@@ -1,4 +1,4 @@
-"""What the specs keep, and that nothing changes them."""
+"""Tests the fields of the specs, and that they cannot change."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_copies_are_equal(duplicate: Any) -> None:  # noqa: ANN401 - one of four
 
 
 def test_lists_and_tuples_are_equal() -> None:
-    """It does not matter whether a list or a tuple was given."""
+    """A list and a tuple give equal specs."""
     metadata = {"a": ["x"]}
 
     assert Role("r", "i", args=["a"], metadata=metadata) == Role(
@@ -140,7 +140,7 @@ def test_lists_and_tuples_are_equal() -> None:
 
 
 def test_caller_keeps_its_lists() -> None:
-    """What the caller does to its own lists and dicts later changes no spec."""
+    """A spec does not follow later changes of the caller's lists and dicts."""
     args, env, nested = ["a"], {"A": "1"}, {"k": {"l": [1]}}
     role = Role("r", "i", args=args, env=env, metadata=nested)
     before = copy.deepcopy(role)
@@ -172,7 +172,7 @@ def test_fields_are_frozen() -> None:
     ],
 )
 def test_dicts_are_read_only(method: str, args: tuple[object, ...]) -> None:
-    """Every way to change a dict of a spec is refused, and tells how to make a copy."""
+    """Every method that changes a spec's dict raises an error that says how to copy it."""
     role = Role("r", "i", env={"A": "1"}, metadata={"n": {"A": "1"}})
 
     with pytest.raises(TypeError, match=r"\{\*\*frozen, key: value\}"):
@@ -183,7 +183,7 @@ def test_dicts_are_read_only(method: str, args: tuple[object, ...]) -> None:
 
 
 def test_dicts_are_dicts() -> None:
-    """A dict of a spec goes through JSON and can be extended into a new one."""
+    """A spec's dict can be written as JSON and unpacked into a new dict."""
     env = Role("r", "i", env={"A": "1"}).env
 
     assert '{"A": "1"}' == json.dumps(env)
@@ -200,7 +200,7 @@ def test_dicts_are_dicts() -> None:
     ],
 )
 def test_wrong_containers(fields: dict[str, Any], message: str) -> None:
-    """A string is no list of strings, and a list is no dict; either may hold a secret."""
+    """A field of the wrong type is rejected by its type, without its value."""
     with pytest.raises(InvalidAppError, match=message):
         Role("r", "i", **fields)
 
@@ -218,7 +218,7 @@ def test_resource_has_torchx_defaults() -> None:
 
 
 def test_empty_workspace_is_false() -> None:
-    """A workspace is true when it has a project, and can be a key."""
+    """A workspace without projects is false, and equal workspaces have equal hashes."""
     assert not Workspace({})
     assert Workspace({"a": ""})
     assert 1 == len({Workspace({"a": "", "b": "c"}), Workspace({"b": "c", "a": ""})})

@@ -1,4 +1,4 @@
-"""App handles."""
+"""Tests app handles."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from airflow_torchx.specs import make_app_handle, parse_app_handle
     ],
 )
 def test_parts(handle: str, expected: tuple[str, str, str]) -> None:
-    """A handle has three parts, and the session may be empty or hold slashes."""
+    """A handle has three parts, and the session may be empty or contain slashes."""
     assert expected == parse_app_handle(handle)
     assert handle == make_app_handle(*expected)
 
 
 @pytest.mark.parametrize("handle", ["", "app-x", "docker://app-x", "://s/a", "docker://s/", "s/a"])
 def test_other_forms(handle: str) -> None:
-    """Anything else is refused, with the form that was expected."""
+    """Other text is rejected with the expected form."""
     with pytest.raises(InvalidAppError, match="expected scheduler://session/app_id, got"):
         parse_app_handle(handle)
 
@@ -38,7 +38,7 @@ NAMES = st.text("abcXYZ019-_.", min_size=1)
 @settings(max_examples=40)
 @given(NAMES, st.text("abc-_/", max_size=8), NAMES)
 def test_round_trip(scheduler: str, session: str, app_id: str) -> None:
-    """A handle that was made is read back."""
+    """Every handle is parsed into the parts it was made from."""
     assert (scheduler, session, app_id) == parse_app_handle(
         make_app_handle(scheduler, session, app_id)
     )

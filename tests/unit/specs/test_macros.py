@@ -1,4 +1,4 @@
-"""Macros and what replaces them."""
+"""Tests the substitution of macros."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ VALUES = macros.Values(img_root="/root", app_id="train-x", replica_id="3", rank0
     ],
 )
 def test_substitute(text: str, expected: str) -> None:
-    """Macros are replaced, $$ is a dollar, and everything else stays."""
+    """Macros are substituted, $$ becomes a dollar, and everything else stays."""
     assert expected == VALUES.substitute(text)
 
 
 @given(st.text("{}ap_id é\n\\"))
 def test_text_without_dollar_stays(text: str) -> None:
-    """A text without a dollar is not touched."""
+    """A text without a dollar stays unchanged."""
     assert text == VALUES.substitute(text)
 
 
 def test_apply_replaces_args_env_and_metadata() -> None:
-    """Macros are replaced in args, in the values of env, and at any depth of metadata."""
+    """Macros are substituted in args, in the values of env, and at any depth of metadata."""
     role = Role(
         name="${app_id}",
         image="${app_id}",

@@ -1,4 +1,4 @@
-"""Mounts as they are written on a command line."""
+"""Tests `parse_mounts`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ HOME = str(Path.home())
     ],
 )
 def test_one_mount(text: str, expected: object) -> None:
-    """Each spelling of an option is known, and the last one of its kind counts."""
+    """Each spelling of an option is accepted, and the last of equal options wins."""
     assert [expected] == parse_mounts(text.split(","))
 
 
 def test_several_mounts() -> None:
-    """A type begins the next mount; no options are no mounts."""
+    """Each type begins a mount, and no options give no mounts."""
     opts = "type=bind,src=/a,dst=/b,readonly,type=volume,src=v,dst=/c,type=device,src=/dev/a"
 
     assert [
@@ -50,19 +50,19 @@ def test_several_mounts() -> None:
     [
         ("type=bind,scr=/a,dst=/b", ["unknown option 'scr=/a'; did you mean 'src'?", "src is mis"]),
         ("type=bind,x=1,src=/a,dst=/b", ["unknown option 'x=1'; use one of type, destination,"]),
-        ("src=/a,dst=/b", ["'src=/a' belongs to no mount; begin", "'dst=/b' belongs to no mount"]),
+        ("src=/a,dst=/b", ["'src=/a' comes before any type; begin", "'dst=/b' comes before any"]),
         ("type=bnd,src=/a", ["mount 'type=bnd,src=/a': unknown type 'bnd'; did you mean 'bind'?"]),
         ("type=", ["unknown type ''; use one of bind, volume, device"]),
         ("type=bind", ["src is missing; add src=/on/the/host", "dst is missing; add dst=/in/the/"]),
         ("type=volume,src=,dst=/b", ["src is missing; add src=name-of-the-volume"]),
         ("type=device", ["src is missing; add src=/dev/name"]),
-        ("type=device,src=/dev/a,perm=rx", ["perm=rx is no set of permissions; use some of r"]),
-        ("type=device,src=/dev/a,perm=", ["perm= is no set of permissions"]),
+        ("type=device,src=/dev/a,perm=rx", ["invalid permissions perm=rx; combine r"]),
+        ("type=device,src=/dev/a,perm=", ["invalid permissions perm=;"]),
         ("type=bnd,type=device", ["unknown type 'bnd'", "src is missing"]),
     ],
 )
 def test_mistakes(text: str, expected: list[str]) -> None:
-    """Every mistake is told, with the option it is in and what to do."""
+    """Every mistake is reported with its option and a fix."""
     with pytest.raises(InvalidAppError) as caught:
         parse_mounts(text.split(","))
 

@@ -1,4 +1,4 @@
-"""Resources by name, without TorchX."""
+"""Tests named resources without TorchX."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ TAG = "torchx/named_resources.name"
 
 @pytest.mark.parametrize("name", ["gpu.medium", "GPU.Medium"])
 def test_name_wins(name: str) -> None:
-    """Over the numbers, whatever its case; what it was is among the tags, as in TorchX."""
+    """A name in any case overrides the numbers and is kept in the tags, as in TorchX."""
     expected = Resource(cpu=16, gpu=2, memMB=65536, tags={TAG: "gpu.medium"})
 
     assert expected == resource(cpu=1, gpu=0, memMB=1, h=name)
 
 
-def test_nothing_in_particular() -> None:
-    """Has TorchX's two names."""
+def test_null_resource() -> None:
+    """The null resource has both of TorchX's names."""
     assert NULL_RESOURCE == resource(h="NULL") == resource(h="missing")
 
 
 @pytest.mark.parametrize(
-    ("name", "fix"), [("gpu.smal", "Did you mean 'gpu.small'?"), ("p5", "Known are: MISSING, NULL")]
+    ("name", "fix"),
+    [("gpu.smal", "Did you mean 'gpu.small'?"), ("p5", "Known resources: MISSING, NULL")],
 )
 def test_unknown_name(name: str, fix: str) -> None:
-    """Is told with the nearest one, or with all."""
-    with pytest.raises(ComponentError, match=f"there is no named resource '{name}'") as caught:
+    """An unknown name is rejected with the closest name, or with all names."""
+    with pytest.raises(ComponentError, match=f"unknown named resource '{name}'") as caught:
         resource(h=name)
 
     assert fix in caught.value.fix
 
 
 def test_users_add_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By entry points: functions or resources; they come before ours, and can be ambiguous."""
+    """Entry points add resources, which take precedence and can be ambiguous."""
     info = tmp_path / "more_resources-1.dist-info"
     info.mkdir()
     info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1\n")
@@ -64,7 +65,7 @@ def test_users_add_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
     assert 3 == resource(h="gpu.small").cpu
     assert 2 == resource(h="cpu.large").cpu
-    with pytest.raises(ComponentError, match=r"may be any of gpu.small, GPU.SMALL"):
+    with pytest.raises(ComponentError, match=r"is ambiguous: gpu.small, GPU.SMALL"):
         resource(h="Gpu.Small")
     with pytest.raises(InvalidAppError, match="expected a Resource, got str"):
         resource(h="wrong")

@@ -1,4 +1,4 @@
-"""Specs as JSON, and back."""
+"""Tests the conversion of specs to JSON and back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from airflow_torchx.specs import (
 )
 from airflow_torchx.specs.serialize import _FIELDS
 
-# A few characters that are hard on JSON; all of Unicode takes seconds to set up.
+# Characters that JSON must escape; all of Unicode takes seconds to set up.
 TEXT = st.text("aZ0_ é€\n\"'\\$\x00\U0001f600", max_size=8)
 WHOLE = st.integers()
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
@@ -106,33 +106,33 @@ DESCRIPTIONS = st.builds(
 
 
 def through_json(spec: object) -> Any:  # noqa: ANN401 - JSON data
-    """Return what arrives after a spec went through strict JSON."""
+    """Return a spec after a round trip through strict JSON."""
     return json.loads(json.dumps(to_dict(spec), allow_nan=False))
 
 
 @settings(max_examples=30)
 @given(APPS)
 def test_apps_survive_json(app: AppDef) -> None:
-    """Every app is the same after it went through JSON."""
+    """Every app survives a round trip through JSON."""
     assert app == from_dict(through_json(app))
 
 
 @settings(max_examples=30)
 @given(DESCRIPTIONS)
 def test_descriptions_survive_json(description: DescribeAppResponse) -> None:
-    """Every description is the same after it went through JSON."""
+    """Every description survives a round trip through JSON."""
     assert description == from_dict(through_json(description), DescribeAppResponse)
 
 
 def test_list_responses_survive_json() -> None:
-    """A line of a list goes through JSON too."""
+    """An entry of a list survives a round trip through JSON."""
     line = ListAppResponse("a", AppState.FAILED, "docker:///a", "train")
 
     assert line == from_dict(through_json(line), ListAppResponse)
 
 
 def test_every_field_is_known() -> None:
-    """The table of fields has every class and every field of it, in order."""
+    """The table of fields lists every class with all its fields in order."""
     classes = {
         cls
         for name in specs.__all__
@@ -144,8 +144,8 @@ def test_every_field_is_known() -> None:
         assert [field.name for field in dataclasses.fields(cls)] == list(known)
 
 
-def test_what_is_written() -> None:
-    """States go by name, times by ISO 8601, and a mount says its type."""
+def test_written_form() -> None:
+    """States are written by name, times in ISO 8601, and mounts with their type."""
     time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     status = ReplicaStatus(0, AppState.FAILED, "r", "h", exit_code=1, finished_at=time)
     role = Role("r", "i", mounts=[VolumeMount("v", "/b")])
@@ -171,15 +171,15 @@ def test_what_is_written() -> None:
     ]
 
 
-def test_defaults_may_be_left_out() -> None:
-    """Only what has no default must be there."""
+def test_defaults_may_be_omitted() -> None:
+    """Fields with a default may be omitted."""
     assert AppDef("a", [Role("r", "i", env={"A": "1"})]) == from_dict(
         {"name": "a", "roles": ({"name": "r", "image": "i", "env": {"A": "1"}},)}
     )
 
 
 def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
-    """Return the data of an app whose only role has these fields."""
+    """Return the data of an app with one role that has these fields."""
     return {"name": "a", "roles": [{"name": "r", "image": "i", **fields}]}
 
 
@@ -187,19 +187,19 @@ def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
     ("data", "expected"),
     [
         (3, "app: expected a dict, got 3; write the fields of AppDef"),
-        ({}, "name: missing; give it, as it has no default"),
+        ({}, "name: missing; set it, it has no default"),
         ({"name": 3}, "name: expected a string, got 3; put it in quotes"),
-        ({"name": "a", "roles": {}}, "roles: expected a list, got {}; put it in a list, even if"),
+        ({"name": "a", "roles": {}}, "roles: expected a list, got {}; put a single value in a"),
         ({"name": "a", "roles": ["r"]}, "roles[0]: expected a dict, got 'r'; write the fields of"),
-        ({"name": "a", 1: 2}, "1: no such field; use one of name, roles, metadata"),
-        ({"name": "a", "rolse": []}, "rolse: no such field; did you mean 'roles'?"),
+        ({"name": "a", 1: 2}, "1: unknown field; use one of name, roles, metadata"),
+        ({"name": "a", "rolse": []}, "rolse: unknown field; did you mean 'roles'?"),
         (
             role_with(resource={"cpu": 1, "gpu": 0, "memMB": "lots"}),
             "roles[0].resource.memMB: expected a whole number of MB, got 'lots'; write digits",
         ),
         (
             role_with(resource={"cpu": 1, "gpu": 0, "memMB": 1, "MEMMB": 2}),
-            "roles[0].resource.MEMMB: no such field; did you mean 'memMB'?",
+            "roles[0].resource.MEMMB: unknown field; did you mean 'memMB'?",
         ),
         (
             role_with(resource={"cpu": True, "gpu": 0, "memMB": 1}),
@@ -221,15 +221,18 @@ def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
         (role_with(env={1: "a"}), "roles[0].env: expected strings as keys, got int"),
         (role_with(port_map={"p": "1"}), "roles[0].port_map['p']: expected a whole number, got"),
         (role_with(retry_policy="ROL"), "expected a retry policy, got 'ROL'; did you mean 'ROLE'?"),
-        (role_with(metadata={"a": [object]}), "roles[0].metadata['a'][0]: expected something that"),
+        (role_with(metadata={"a": [object]}), "roles[0].metadata['a'][0]: expected a JSON value"),
         (role_with(workspace="~/x"), "roles[0].workspace: expected a dict, got '~/x'; write the"),
         (role_with(mounts=["/a:/b"]), "roles[0].mounts[0]: expected a dict, got '/a:/b'; write"),
-        (role_with(mounts=[{}]), "roles[0].mounts[0].type: expected the type of a mount, got None"),
-        (role_with(mounts=[{"type": ["bind"]}]), "expected the type of a mount, got ['bind']"),
-        (role_with(mounts=[{"type": "bnd"}]), "type of a mount, got 'bnd'; did you mean 'bind'?"),
+        (role_with(mounts=[{}]), "roles[0].mounts[0].type: expected a mount type, got None"),
+        (role_with(mounts=[{"type": ["bind"]}]), "expected a mount type, got ['bind']"),
+        (
+            role_with(mounts=[{"type": "bnd"}]),
+            "expected a mount type, got 'bnd'; did you mean 'bind'?",
+        ),
         (
             role_with(mounts=[{"type": "device", "src_path": "a", "dst_path": "b", "src_pth": ""}]),
-            "roles[0].mounts[0].src_pth: no such field; did you mean 'src_path'?",
+            "roles[0].mounts[0].src_pth: unknown field; did you mean 'src_path'?",
         ),
         (
             role_with(mounts=[{"type": "bind", "src_path": "a", "dst_path": "b", "read_only": 1}]),
@@ -238,7 +241,7 @@ def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
     ],
 )
 def test_one_mistake(data: object, expected: str) -> None:
-    """A mistake is told with the path of the field, what was expected, and what to do."""
+    """A mistake is reported with the field's path, the expected value and a fix."""
     with pytest.raises(InvalidAppError) as caught:
         from_dict(data)
 
@@ -247,8 +250,8 @@ def test_one_mistake(data: object, expected: str) -> None:
 
 
 @pytest.mark.parametrize("env", [["A=s3cr3t"], "A=s3cr3t", {"A": ["s3cr3t"]}, {"A": {"s3cr3t": 1}}])
-def test_of_an_environment_no_value_is_told(env: object) -> None:
-    """It may be a secret."""
+def test_environment_values_are_not_shown(env: object) -> None:
+    """An error about an environment never shows a value, which may be a secret."""
     with pytest.raises(
         InvalidAppError, match=r"roles\[0\]\.env.*: expected a .*, got (list|str|dict)"
     ) as caught:
@@ -267,7 +270,7 @@ def test_of_an_environment_no_value_is_told(env: object) -> None:
     ],
 )
 def test_one_mistake_in_a_status(fields: dict[str, Any], expected: str) -> None:
-    """States and times are checked too."""
+    """Invalid states and times are reported with their field."""
     data = {"id": 0, "state": "RUNNING", "role": "r", "hostname": "h", **fields}
 
     with pytest.raises(InvalidAppError) as caught:
@@ -276,8 +279,8 @@ def test_one_mistake_in_a_status(fields: dict[str, Any], expected: str) -> None:
     assert expected in str(caught.value.problems[0])
 
 
-def test_all_mistakes_are_told() -> None:
-    """One error holds every problem, and names the app."""
+def test_all_mistakes_are_reported() -> None:
+    """One error lists every problem and names the app."""
     with pytest.raises(InvalidAppError) as caught:
         from_dict({"name": "train", "roles": [{"name": 1, "imag": "i"}, {"args": "x"}]})
 
@@ -292,8 +295,8 @@ def test_all_mistakes_are_told() -> None:
     ] == [problem.where for problem in caught.value.problems]
 
 
-def test_what_json_cannot_express() -> None:
-    """Values that JSON would lose are refused when a spec is written."""
+def test_values_that_are_not_json() -> None:
+    """Values that are not JSON are rejected when a spec is written."""
     metadata = {"a": {1: 2}, "b": [float("nan"), object], "c": {"d": {1, 2}}}
 
     with pytest.raises(InvalidAppError) as caught:

@@ -1,4 +1,4 @@
-"""States, and what is said about apps and replicas."""
+"""Tests states and responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_torchx.specs import (
 
 
 def test_states_are_torchx() -> None:
-    """Names and numbers are those of TorchX, and text shows the name."""
+    """States have TorchX's names and numbers, and print as their name."""
     names = [
         "UNSUBMITTED",
         "SUBMITTED",
@@ -54,7 +54,7 @@ def test_replica_address_is_its_host_name() -> None:
 
 
 def test_own_fields_are_keywords() -> None:
-    """TorchX's six fields come first, and ours can only be given by name."""
+    """TorchX's six fields come first, and ours are keyword-only."""
     fields = dataclasses.fields(ReplicaStatus)
 
     assert ["id", "state", "role", "hostname", "structured_error_msg", "hostaddr"] == [
@@ -68,7 +68,7 @@ def test_own_fields_are_keywords() -> None:
     [(None, None, None), (1, None, None), (None, 1, None), (1, 2, 1.0)],
 )
 def test_duration(started: int | None, finished: int | None, expected: float | None) -> None:
-    """The duration is in seconds, and is known when start and end are."""
+    """The duration is in seconds, and None until start and end are known."""
     times = [
         None if second is None else datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
         for second in (started, finished)
@@ -79,7 +79,7 @@ def test_duration(started: int | None, finished: int | None, expected: float | N
 
 
 def test_describe_defaults_are_torchx() -> None:
-    """An empty description is TorchX's."""
+    """An empty description has TorchX's defaults."""
     response = DescribeAppResponse()
 
     assert [
@@ -100,7 +100,7 @@ def test_describe_defaults_are_torchx() -> None:
 
 
 def test_responses_are_frozen_copies() -> None:
-    """A description copies and pickles, and does not follow the caller's lists."""
+    """A description can be copied and pickled, and does not follow the caller's lists."""
     replicas = [ReplicaStatus(0, AppState.RUNNING, "r", "h")]
     response = DescribeAppResponse(
         roles_statuses=[RoleStatus("r", replicas)], roles=[Role("r", "")]
