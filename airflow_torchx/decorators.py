@@ -158,8 +158,8 @@ def torchx_task(
     Args:
         python_callable: the function.
         multiple_outputs: push each item of a dict that the function returns under its own key too.
-        kwargs: arguments of the task; see ``TorchXDockerOperator`` and, for ``num_replicas``,
-            ``cpu``, ``gpu``, ``memMB`` and ``nproc_per_node``, the README.
+        kwargs: arguments of the task; see ``TorchXDockerOperator``, and for ``num_replicas``,
+            ``cpu``, ``gpu``, ``memMB`` and ``nproc_per_node`` docs/decorator.md.
     """
     return task_decorator_factory(
         python_callable=python_callable,

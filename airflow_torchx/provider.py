@@ -7,6 +7,7 @@ from typing import Final
 from airflow_torchx import __version__
 
 _INTEGRATION: Final = "TorchX Docker"
+_DOCUMENTATION: Final = "https://github.com/airflow-torchx/airflow-torchx/tree/main/docs"
 
 #: The extra of a connection, as `core.settings.Settings` reads it.
 _CONNECTION_FIELDS: Final = {
@@ -105,7 +106,7 @@ def get_provider_info() -> dict[str, object]:
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
-                "external-doc-url": "https://pytorch.org/torchx/",
+                "external-doc-url": _DOCUMENTATION,
                 "tags": ["software"],
             }
         ],

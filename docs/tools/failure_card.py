@@ -1,6 +1,6 @@
 """Draw the picture of the README: the end of a task log, with the card of an app that failed.
 
-python docs/tools/failure_card.py > docs/failure-card.svg
+python docs/tools/failure_card.py docs/failure-card.svg
 
 A fake engine runs the app, and the package itself writes the card.
 """
@@ -11,9 +11,10 @@ import io
 import re
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.report import failure_card, telling_lines
+from airflow_torchx.core.state.report import failure_card, telling_lines
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -102,4 +103,4 @@ def _card() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(picture())
+    Path(sys.argv[1]).write_text(picture())

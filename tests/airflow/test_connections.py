@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.settings import Settings
 from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.hooks import TorchXDockerHook
+from tests import pages
 from tests.airflow.apps import shell
 from tests.airflow.command import Answer, airflow
 from tests.conftest import BUSYBOX, require_docker
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 #: Airflow's command line takes its time.
 pytestmark = pytest.mark.timeout(240)
-
-README: Final = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -198,21 +197,25 @@ def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("airflow_home")
-def test_the_command_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It adds a connection whose fields are all right."""
-    (block,) = re.findall(
-        r"^```sh\n(airflow connections add .*?)^```", README, re.DOTALL | re.MULTILINE
-    )
+def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They add a connection whose fields are all right, and a pool that counts deferred tasks."""
+    from airflow.models.pool import Pool
+
+    block = pages.block_with("airflow connections add") + pages.block_with("airflow pools set")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
 
     subprocess.run(["bash", "-euc", block], check=True, capture_output=True)
     got = airflow("connections", "get", "gpu_host", "--output=json")
     airflow("connections", "delete", "gpu_host")
+    pool = Pool.get_pool("gpu_host")
+    Pool.delete_pool("gpu_host")
 
     (found,) = json.loads(got.output)
     settings = Settings.parse(found["host"], found["extra_dejson"])
     assert "tcp://gpu-1.example.com:2376" == settings.endpoint.url
     assert ("training", ("ghcr",)) == (settings.network, settings.registries)
+    assert pool is not None
+    assert pool.include_deferred
 
 
 @pytest.mark.docker

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests import pages
 from tests.conftest import require_docker
 from tests.integration.uv_project import (
     BASE,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from tests.integration.registry import Registry
 
-README: Final = ROOT / "README.md"
 TORCHRUN: Final = ("torchrun", "--standalone", "-m", "trainer")
 PYTHON: Final = ("python", "-m", "trainer")
 
@@ -208,12 +208,11 @@ def test_a_lock_with_another_pytorch_than_the_bases_is_refused(project: Project)
 
 @pytest.mark.docker
 @pytest.mark.timeout(600)
-def test_the_commands_of_the_readme_build_and_push(
+def test_the_commands_of_the_pages_build_and_push(
     project: Project, registry: Registry, app_id: str, tmp_path: Path
 ) -> None:
     """To a registry that asks for a login; without one, nothing is pushed, and why is said."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    (block,) = (block for block in blocks if "container/build.sh" in block)
+    block = pages.block_with("container/build.sh")
     repo = f"{registry.host}/{app_id}"
     block = block.replace("~/my-project", f"'{project.folder}'")
     block = block.replace("registry.example.com/me/trainer", repo)

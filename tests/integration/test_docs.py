@@ -1,0 +1,170 @@
+"""What the pages tell people to type works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Role
+from tests import pages
+from tests.conftest import BUSYBOX, require_docker
+from tests.integration.uv_project import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_torchx.docker_engine import DockerEngine
+
+# The command line makes workspace images.
+pytestmark = pytest.mark.xdist_group("images")
+
+SHELL: Final = [block.text.strip() for block in pages.blocks("sh")]
+PYTORCH: Final = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
+#: The block of the command line starts like this; it has a test of its own.
+TRAINS: Final = "cd dags/workspace"
+#: The block that finds leftovers, and the one that removes them.
+FINDS: Final = "docker ps -a --filter"
+REMOVES: Final = "app_id="
+#: This command runs these tests, so they cannot run it.
+TESTS: Final = "make test"
+#: Installing from an index is what `make` did to get here; `bash -n` reads the block.
+INSTALLS: Final = "AIRFLOW_VERSION="
+#: `test_quickstart`, `test_container_image` and `test_connections` run these blocks: they look at
+#: the screen of the demo, or have a project and a registry, or a database.
+ELSEWHERE: Final = ("make demo", "container/build.sh", "airflow connections", "airflow pools")
+HERE: Final = (TRAINS, "airflow-torchx list", REMOVES)
+
+#: Where `pip install` puts our command.
+BIN: Final = str(Path(sys.executable).parent)
+#: Runs each script that it gets, in this order, and tells which one failed.
+RUN_ALL: Final = """\
+import runpy, sys
+for path in sys.argv[1:]:
+    try:
+        runpy.run_path(path)
+    except BaseException:
+        print("failed:", path, file=sys.stderr)
+        raise
+"""
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    """CI runs the command that the README names."""
+    assert TESTS in SHELL
+    assert TESTS in (pages.ROOT / ".ci/run").read_text()
+
+
+def test_every_shell_block_is_run() -> None:
+    """A test runs each shell block, here or where there is what the block needs."""
+    assert [
+        block for block in SHELL if not block.startswith((TESTS, INSTALLS, *ELSEWHERE, *HERE))
+    ] == []
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("no_images_left")
+def test_the_block_that_trains() -> None:
+    """The block trains on two nodes, shows the log of one, and then the end of both."""
+    log, _, status = _run(pages.block_with(TRAINS).replace(PYTORCH, BASE)).partition("{")
+
+    losses = re.findall(r"rank 1 epoch (\d) loss (\d\.\d+)$", log, re.MULTILINE)
+    assert ["1", "2"] == [epoch for epoch, _ in losses]
+    assert float(losses[1][1]) < float(losses[0][1])
+    assert ["SUCCEEDED"] * 2 == [
+        replica["state"]
+        for role in json.loads(f"{{{status}")["roles"]
+        for replica in role["replicas"]
+    ]
+
+
+@pytest.mark.docker
+def test_the_blocks_that_find_and_remove_leftovers(
+    docker_engine: DockerEngine, app_id: str
+) -> None:
+    """The commands list an app that stayed, and remove it without this package."""
+    role = Role("echo", BUSYBOX, entrypoint="true")
+    left = DockerScheduler("test", docker_engine).submit(AppDef(app_id, [role]), {})
+
+    found = _run(pages.block_with(FINDS))
+    _run(re.sub("^app_id=.*", f"app_id={left}", pages.block_with(REMOVES), flags=re.MULTILINE))
+
+    assert f"/{left} " in found  # airflow-torchx list
+    assert container_name(left, "echo", 0) in found  # docker ps
+    assert () == docker_engine.rows({labels.APP_ID: left})
+
+
+def _run(block: str) -> str:
+    require_docker().close()
+
+    ran = subprocess.run(
+        ["bash", "-euc", block],
+        check=False,
+        cwd=pages.ROOT,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def _needs_docker(block: pages.Block) -> bool:
+    return "create_scheduler(" in block.text
+
+
+def test_python_blocks_run(tmp_path: Path) -> None:
+    """Every Python block runs; those that need no daemon have none."""
+    _run_python([b for b in pages.blocks("python") if not _needs_docker(b)], tmp_path)
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("no_images_left")
+def test_python_blocks_with_a_daemon_run(tmp_path: Path) -> None:
+    """Every Python block that launches an app runs, with the image of the tests."""
+    require_docker().close()
+
+    _run_python([block for block in pages.blocks("python") if _needs_docker(block)], tmp_path)
+
+
+def _run_python(blocks: Sequence[pages.Block], folder: Path) -> None:
+    """Run blocks in one interpreter, as importing Airflow takes most of the time."""
+    scripts = []
+    for block in blocks:
+        script = folder / f"{block.page}_{block.line}.py"
+        script.write_text(block.text.replace('"busybox"', repr(BUSYBOX)))
+        scripts.append(script)
+    assert len(scripts) > 1
+
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RUN_ALL, *scripts],
+        check=False,
+        cwd=folder,
+        env={**os.environ, "AIRFLOW_HOME": str(folder), "PYTHONPATH": str(pages.ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    """`make docs` finds nothing to warn of, and the site has every page and an index to search."""
+    build = [f"{BIN}/mkdocs", "build", "--quiet", "--strict", f"--site-dir={tmp_path}"]
+
+    subprocess.run(build, check=True, cwd=pages.ROOT)
+
+    index = json.loads((tmp_path / "search" / "search_index.json").read_text())
+    found = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    names = {page.stem for page in pages.PAGES} - {"README"} | {"index"}
+    assert {f"{name}.html" for name in names} == found

@@ -1,0 +1,201 @@
+"""The pages say what the code says, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import html
+import json
+import re
+import runpy
+import subprocess
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import airflow_torchx
+from airflow_torchx import errors
+from airflow_torchx.components.registry import COMPONENTS
+from airflow_torchx.core.connection.settings import FIELDS
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.provider import get_provider_info
+from airflow_torchx.testing import Program
+from tests import pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROJECT: Final = tomllib.loads((pages.ROOT / "pyproject.toml").read_text())["project"]
+PICTURE: Final = pages.ROOT / "docs" / "failure-card.svg"
+#: Messages of Docker or Airflow, which our code does not contain as they are.
+THEIRS: Final = frozenset({"no space left on device"})
+
+
+def test_the_readme_takes_a_minute() -> None:
+    """The README has 600 words at most."""
+    assert len((pages.ROOT / "README.md").read_text().split()) <= 600
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link names a file, and a heading of it if it has an anchor."""
+    broken = []
+    for page in pages.ALL:
+        for link in pages.links(page):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            if "://" not in link and not (
+                target.exists() and (not anchor or anchor in pages.anchors(target))
+            ):
+                broken.append(f"{page.relative_to(pages.ROOT)}: {link}")
+
+    assert broken == []
+
+
+def test_every_page_is_on_the_site_and_in_the_overview() -> None:
+    """The table of contents of the site and that of the overview name every page."""
+    names = {page.name for page in pages.PAGES[1:]}
+    site = (pages.ROOT / "mkdocs.yml").read_text()
+    overview = {link.partition("#")[0] for link in pages.links(pages.ROOT / "docs" / "README.md")}
+
+    assert names == set(re.findall(r"^ +- .*: (.*\.md)$", site, re.MULTILINE))
+    assert names - {"README.md"} <= overview
+
+
+def test_the_picture_is_what_the_command_draws() -> None:
+    """The picture of the README has the text that the package writes today."""
+
+    def texts(svg: str) -> list[str]:
+        return [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+
+    draw: Callable[[], str] = runpy.run_path(str(PICTURE.parent / "tools" / "failure_card.py"))[
+        "picture"
+    ]
+
+    assert texts(draw()) == texts(PICTURE.read_text()), "run: make docs"
+    assert "@font-face" not in PICTURE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("language", "parse"),
+    [
+        ("toml", tomllib.loads),
+        ("json", json.loads),
+        ("ini", lambda text: configparser.ConfigParser().read_string(text)),
+        ("python", ast.parse),
+        ("sh", lambda text: subprocess.run(["bash", "-n"], input=text.encode(), check=True)),
+    ],
+)
+def test_code_blocks_parse(language: str, parse: Callable[[str], Any]) -> None:
+    """Every block is correct in the language that it names."""
+    for block in pages.blocks(language):
+        parse(block.text)
+
+
+def test_every_block_names_a_language_that_is_checked() -> None:
+    """Only output is plain text, and no block is without a language."""
+    fences = [
+        fence
+        for page in pages.PAGES
+        for fence in re.findall(r"^```(\w*)$", page.read_text(), re.MULTILINE)
+    ]
+
+    assert set(fences[::2]) <= {"toml", "json", "ini", "python", "sh", "text"}
+    assert set(fences[1::2]) == {""}
+
+
+def parameters(module: str, name: str) -> set[str]:
+    """Return the parameters of a class, read from the source: importing Airflow takes seconds."""
+    source = Path(airflow_torchx.__file__).parent / f"{module}.py"
+    (found,) = [
+        node
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    (init,) = [n for n in found.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    return {argument.arg for argument in init.args.kwonlyargs}
+
+
+def test_every_argument_of_a_task_is_in_its_table() -> None:
+    """The tables name all arguments of the operator, the sensor and the decorator."""
+    operator = parameters("operators", "TorchXDockerOperator")
+    decorator = parameters("decorators", "_TorchXDecoratedOperator")
+
+    assert operator == pages.names("operator.md", "Arguments")
+    assert decorator - operator - {"python_callable"} == pages.names("decorator.md", "Arguments")
+    assert parameters("sensors", "TorchXDockerSensor") == pages.names(
+        "sensor-and-trigger.md", "Arguments"
+    )
+
+
+def test_every_option_and_field_is_in_its_table() -> None:
+    """The tables name all run options, fields of a connection and of a fake program."""
+    assert {option.name for option in fields(Opts)} == pages.names("connection.md", "Run options")
+    assert set(FIELDS) == pages.names("connection.md", "Create a connection")
+    assert {field.name for field in fields(Program)} == pages.names(
+        "testing.md", "What a fake container does"
+    )
+
+
+def test_every_component_is_in_its_table() -> None:
+    """The table of components names all that are built in."""
+    cells = pages.first_cells("components.md", "Built-in components")
+
+    assert set(COMPONENTS) == {name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+
+
+def test_errors_in_the_table_exist() -> None:
+    """Every error of the operator's table is one of ours."""
+    assert [
+        name for name in pages.names("operator.md", "Errors and retries") if name not in dir(errors)
+    ] == []
+
+
+def literals() -> Iterator[str]:
+    """Yield every text in the source of the package, with ``…`` for what is filled in."""
+    for module in Path(airflow_torchx.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "…"
+                    for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[sdg]|%\.\df|{\w+}", "…", node.value)
+
+
+def test_every_message_of_troubleshooting_is_one_of_ours() -> None:
+    """An error text that has changed is changed on the page of troubleshooting, too."""
+    text = (pages.ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = {
+        *re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE),
+        *re.findall(r"^- \*\*`(.*?)`\*\*", text, re.MULTILINE),
+    }
+    known = [*literals()]
+
+    unknown = [
+        message
+        for message in messages - THEIRS
+        if not any(message in literal for literal in known)
+        and not _in_pieces(message, "\n".join(known))
+    ]
+
+    assert len(messages) > 30
+    assert unknown == []
+
+
+def _in_pieces(message: str, source: str) -> bool:
+    """Tell whether a message is put together from texts of the source."""
+    pieces = [piece.strip(" .:(){},") for piece in message.split("…")]
+    return all(piece in source for piece in pieces if piece)
+
+
+def test_the_metadata_leads_to_the_pages() -> None:
+    """Airflow's list of providers links to the documentation that the package names."""
+    info: dict[str, Any] = get_provider_info()
+    urls = PROJECT["urls"]
+
+    assert urls["Documentation"] == info["integrations"][0]["external-doc-url"]
+    assert all(url.startswith(urls["Source"]) for url in urls.values())
