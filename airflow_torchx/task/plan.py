@@ -10,7 +10,7 @@ import structlog
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.job_plan import Origin
-from airflow_torchx.core.task.reconcile import config_hash
+from airflow_torchx.core.task.config_hash import config_hash
 from airflow_torchx.errors import AppCancelledError
 
 if TYPE_CHECKING:

@@ -6,15 +6,14 @@ the same task finds by label what is there, and this module decides what becomes
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import STOP_GRACE, describe, replicas_of
-from airflow_torchx.specs import AppState, is_terminal, to_dict
+from airflow_torchx.core.task.config_hash import is_same_config
+from airflow_torchx.specs import AppState, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.plan.identity import TaskAttempt
     from airflow_torchx.core.plan.job_plan import JobPlan
-    from airflow_torchx.specs import AppDef, DescribeAppResponse
+    from airflow_torchx.specs import DescribeAppResponse
 
 #: Phases of a `TaskRecord`, in their order.
 LAUNCHING: Final = "launching"
@@ -202,15 +201,18 @@ def reconcile(
         apps: all apps of this task in this run, of any attempt.
         record: what earlier attempts recorded.
     """
-    own = (attempt.epoch, config_hash)
-    valid = record if record and (record.epoch, record.config_hash) == own else None
+
+    def counts(one: ObservedApp | TaskRecord) -> bool:
+        return (
+            config_hash is not None
+            and one.epoch == attempt.epoch
+            and is_same_config(one.config_hash, config_hash)
+        )
+
+    valid = record if record and counts(record) else None
     rejected = valid.app_id if valid and valid.phase == RESULT_REJECTED else None
     recorded = valid if valid and valid.phase == SUCCEEDED else None
-    counting = [
-        one
-        for one in apps
-        if (one.epoch, one.config_hash) == own and one.is_usable and one.app.app_id != rejected
-    ]
+    counting = [one for one in apps if counts(one) and one.is_usable and one.app.app_id != rejected]
     newest = max(counting, key=lambda one: one.try_number, default=None)
     reattach = None if recorded else newest
     return Decision(
@@ -244,21 +246,6 @@ def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
                 )
             )
     return apps
-
-
-def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
-    """Return a digest of what a task launches, equal as long as adopting it would be right.
-
-    Values of secrets are left out: they may be renewed from one attempt to the next.
-
-    Args:
-        app: the app, with workspaces as images.
-        opts: its run options.
-        secret_names: names of its secret environment variables.
-    """
-    config_hash = {"app": to_dict(app), "options": vars(opts), "secrets": sorted(secret_names)}
-    text = json.dumps(config_hash, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _number(written: Mapping[str, str], label: str) -> int:

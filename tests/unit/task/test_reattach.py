@@ -18,7 +18,6 @@ from airflow_torchx.core.task.reconcile import (
     Decision,
     LaunchedApp,
     TaskRecord,
-    config_hash,
     reconcile,
 )
 from airflow_torchx.errors import EngineError, LaunchError
@@ -149,6 +148,15 @@ def test_a_cleared_or_changed_task_starts_afresh(
     assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
+def test_an_app_with_a_hash_of_another_version_is_adopted() -> None:
+    """An upgrade that hashes in another way does not stop an app that runs."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned(config_hash="v1-a"))
+
+    assert Decision(clean_up=(SUPERSEDED,)) == reconciled(engine, config_hash="v1-b")
+    assert reconciled(engine, config_hash="v2-b").reattach is not None
+
+
 @pytest.mark.parametrize("program", [FOREVER, DONE, BROKEN])
 def test_without_durable_nothing_is_taken_over(program: Program) -> None:
     """But nothing runs beside the new app either."""
@@ -241,17 +249,6 @@ def test_a_failed_launch_leaves_nothing_to_take_over() -> None:
         lifecycle.launch(engine, planned())
 
     assert Decision() == reconciled(engine)
-
-
-def test_the_digest_tells_specs_apart_and_secrets_do_not_count() -> None:
-    """A token may be a new one in each try; its name may not."""
-    opts = Opts()
-    digest = config_hash(app(2), opts, {"TOKEN": "a"})
-
-    assert digest == config_hash(app(2), opts, {"TOKEN": "b"})
-    assert digest != config_hash(app(3), opts, {"TOKEN": "a"})
-    assert digest != config_hash(app(2), Opts(network="other"), {"TOKEN": "a"})
-    assert digest != config_hash(app(2), opts, {})
 
 
 def test_a_record_survives_the_store() -> None:
