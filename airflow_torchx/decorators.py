@@ -1,4 +1,4 @@
-"""``@task.torchx``: a function whose body runs in the containers of a TorchX app."""
+"""``@task.torchx``: run the body of a function in the containers of a TorchX app."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
     from airflow_torchx.function.app import Replicas
     from airflow_torchx.specs import AppDef
 
-#: Where a container leaves what the function returns.
+#: The file in a container for the function's return value.
 RESULT_PATH: Final = "/tmp/airflow-torchx/result.json"  # noqa: S108 - the folder is the container's
 
-# The function is what runs.
-_INSTEAD: Final = frozenset({"app", "component", "component_args"})
+# The function takes their place.
+_REPLACED: Final = frozenset({"app", "component", "component_args"})
 
 
 class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
     """Runs a function in every replica of an app.
 
     Args:
-        python_callable: the function. Only its own text gets into the containers: it imports and
-            defines what it needs inside of it, or imports it from ``workspace``.
+        python_callable: the function. Only its source reaches the containers: it must import what
+            it needs in its body, possibly from ``workspace``.
         num_replicas: number of containers.
-        cpu: CPUs of each.
-        gpu: GPUs of each.
-        memMB: memory of each in MB.
-        mounts: what each sees of its host, like ``["type=bind", "src=/data", "dst=/data"]``.
-        nproc_per_node: processes that torchrun starts in each container, which meet at replica 0
-            and have rank 0 there; None for one process without torchrun.
-        python: command that starts Python, 3.8 or newer, in the image.
-        result_path: file in the container for what the function returns.
-        kwargs: what `TorchXDockerOperator` takes, but for an app or a component.
+        cpu: CPUs of each container.
+        gpu: GPUs of each container.
+        memMB: memory of each container in MB.
+        mounts: mounts of each container, like ``["type=bind", "src=/data", "dst=/data"]``.
+        nproc_per_node: processes per container, started by torchrun with its rendezvous at replica
+            0; None for one process without torchrun.
+        python: command that starts Python 3.8 or newer in the image.
+        result_path: file in the container for the function's return value.
+        kwargs: arguments of `TorchXDockerOperator`, except those for an app or a component.
 
     Returns:
-        What the function returns in replica 0 (under torchrun, with rank 0), as JSON.
+        The function's return value in replica 0 (rank 0 under torchrun), as JSON.
 
     Raises:
-        FunctionError: the function needs more than its own text, or an argument is no JSON.
+        FunctionError: the function needs names outside its body, or an argument is not JSON.
     """
 
     custom_operator_name = "@task.torchx"
     template_fields: Sequence[str] = (
-        *(name for name in TorchXDockerOperator.template_fields if name not in _INSTEAD),
+        *(name for name in TorchXDockerOperator.template_fields if name not in _REPLACED),
         *("op_args", "op_kwargs", "num_replicas", "cpu", "gpu", "memMB", "mounts"),
         *("nproc_per_node", "python"),
     )
@@ -79,8 +79,8 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         **kwargs: Any,  # noqa: ANN401 - TorchXDockerOperator's own arguments
     ) -> None:
         ensure_portable(python_callable)
-        for name in _INSTEAD & kwargs.keys():
-            what = f"@task.torchx takes no {name}=: it runs the function."
+        for name in _REPLACED & kwargs.keys():
+            what = f"@task.torchx does not accept {name}=: it runs the function."
             raise FunctionError(what, fix="Use TorchXDockerOperator for another program.")
         super().__init__(
             python_callable=python_callable,
@@ -97,7 +97,7 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         self.python = python
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
-        """Run the app, and return what the function returned."""
+        """Run the app, and return the function's return value."""
         signature = inspect.signature(self.python_callable)
         given = signature.bind_partial(*self.op_args, **self.op_kwargs).arguments
         asked = (signature.parameters.keys() & context.keys()) - given.keys()
@@ -109,8 +109,8 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         """Return the app that calls the function.
 
         Raises:
-            FunctionError: the function needs more than its own text, or an argument is no JSON.
-            WorkspaceError: ``workspace`` names no sources.
+            FunctionError: the function needs names outside its body, or an argument is not JSON.
+            WorkspaceError: ``workspace`` is empty.
         """
         from airflow_torchx.function.app import app_of_function
         from airflow_torchx.function.call import Call
@@ -140,7 +140,7 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         )
 
     def _shown_file(self, source: FunctionSource) -> str:
-        """Return the function's file as seen from the DAGs folder, which moves with each commit."""
+        """Return the function's file relative to the DAGs folder, whose path changes per commit."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return source.file
         file = self.dag.fileloc
@@ -153,13 +153,14 @@ def torchx_task(
     multiple_outputs: bool | None = None,
     **kwargs: Any,  # noqa: ANN401 - the operator's own arguments
 ) -> TaskDecorator:
-    """Make a task of a function: its body runs in the replicas of an app.
+    """Turn a function into a task that runs it in the replicas of an app.
 
     Args:
         python_callable: the function.
-        multiple_outputs: push each item of a dict that the function returns under its own key too.
-        kwargs: arguments of the task; see ``TorchXDockerOperator``, and for ``num_replicas``,
-            ``cpu``, ``gpu``, ``memMB`` and ``nproc_per_node`` docs/decorator.md.
+        multiple_outputs: also push each item of a returned dict under its own key.
+        kwargs: arguments of the task: those of `TorchXDockerOperator`, and ``num_replicas``,
+            ``cpu``, ``gpu``, ``memMB``, ``mounts``, ``nproc_per_node`` and ``python``; see
+            docs/decorator.md.
     """
     return task_decorator_factory(
         python_callable=python_callable,
@@ -173,5 +174,5 @@ def _number(name: str, value: float | str) -> float:
     try:
         return float(value)
     except ValueError:
-        what = f"{name}={value!r} is no number."
+        what = f"{name}={value!r} is not a number."
         raise FunctionError(what, fix="Give a number, or a template that renders to one.") from None

@@ -1,4 +1,4 @@
-"""The hook: from an Airflow connection to a scheduler on its daemon."""
+"""`TorchXDockerHook`: from an Airflow connection to a scheduler on its daemon."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ REGISTRY_CONN_TYPE: Final = "docker"
 
 
 def default_conn_id() -> str | None:
-    """Return the connection that counts where none is named; None for none."""
+    """Return the id of the default connection; None if none is configured."""
     return conf.get("torchx", "default_conn_id", fallback="").strip() or None
 
 
 def object_storage(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the path on it; ``s3://conn_id@bucket/…`` has a login."""
+    """Return the file system of a URL and the path on it; ``s3://conn_id@bucket`` has a login."""
     from airflow.sdk import ObjectStoragePath
 
-    place = ObjectStoragePath(url)
-    return place.fs, place.path
+    path = ObjectStoragePath(url)
+    return path.fs, path.path
 
 
 class TorchXDockerHook(BaseHook):
-    """Reaches one Docker daemon.
+    """Connects to one Docker daemon.
 
     Args:
-        torchx_conn_id: connection of type ``torchx_docker``, see `core.settings.Settings`; None for
-            the one that ``[torchx] default_conn_id`` of Airflow's configuration names, and without
-            that for the daemon that the docker command line would use.
+        torchx_conn_id: connection of type ``torchx_docker``, see `core.connection.settings`. None
+            uses ``[torchx] default_conn_id`` of Airflow's configuration, or else the daemon of the
+            docker command line.
         docker_conn_ids: connections of type ``docker``, one for each registry that needs a login;
-            they go before those that the connection names. Without one for a registry, the docker
-            command line's own logins count.
+            they take precedence over those of the connection. Registries without one use the docker
+            command line's logins.
     """
 
     conn_name_attr = "torchx_conn_id"
@@ -63,11 +63,11 @@ class TorchXDockerHook(BaseHook):
         self.docker_conn_ids = docker_conn_ids
 
     def settings(self) -> Settings:
-        """Return what the connection says; its key is masked in logs from now on.
+        """Return the connection's settings, and mask its private key in logs.
 
         Raises:
-            AirflowNotFoundException: there is no such connection.
-            InvalidAppError: with one problem for every field of it that is wrong.
+            AirflowNotFoundException: the connection does not exist.
+            InvalidAppError: one problem for each invalid field.
         """
         return self._settings(f"connection {self.torchx_conn_id!r}")
 
@@ -75,19 +75,19 @@ class TorchXDockerHook(BaseHook):
         """Return how to reach the daemon.
 
         Raises:
-            AirflowNotFoundException: there is no such connection.
-            InvalidAppError: a field of the connection is wrong, and which.
+            AirflowNotFoundException: the connection does not exist.
+            InvalidAppError: one problem for each invalid field.
         """
         return self.settings().endpoint
 
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon; close it, or use it as a context manager.
 
-        The connection's options count where an app's own say nothing.
+        The connection's options are the defaults of an app's run options.
 
         Raises:
             EngineUnreachableError: no daemon answers.
-            InvalidAppError: a connection is wrong, and which field of it.
+            InvalidAppError: one problem for each invalid field.
         """
         from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
         from airflow_torchx.docker_engine import DockerEngine
@@ -104,14 +104,14 @@ class TorchXDockerHook(BaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell what the daemon is and has, and whether each registry's login works.
+        """Report on the daemon and on each registry's login.
 
-        Takes ten seconds at most, and changes nothing, not even on the daemon.
+        Takes at most ten seconds and changes nothing.
         """
         from airflow_torchx.docker_engine import look
 
         try:
-            # One that is being tested in a form has an id by chance.
+            # The form gives a connection under test a random id.
             settings = self._settings("this connection")
             logins = self._logins(settings)
         except (AirflowTorchXError, AirflowException) as why:
@@ -138,7 +138,7 @@ class TorchXDockerHook(BaseHook):
         return settings
 
     def _logins(self, settings: Settings) -> tuple[RegistryLogin, ...]:
-        # Each once: a dict keeps their order.
+        # A dict removes duplicates and keeps the order.
         return logins_from(list(dict.fromkeys([*self.docker_conn_ids, *settings.registries])))
 
 
@@ -150,22 +150,21 @@ _MISSING: Final = {
 
 
 def logins_from(conn_ids: Sequence[str]) -> tuple[RegistryLogin, ...]:
-    """Return the logins that these connections hold, one each; their passwords are masked in logs.
+    """Return one login per connection, and mask the passwords in logs.
 
     Args:
         conn_ids: Airflow connections of type ``docker``: host (and port), login, password.
 
     Raises:
-        InvalidAppError: with one problem for every connection that is missing, and every field that
-            is missing or wrong.
+        InvalidAppError: one problem for each missing connection and each invalid field.
     """
     connections, problems = [], []
     for conn_id in conn_ids:
         try:
             connection = BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
-            fix = f"add one of type {REGISTRY_CONN_TYPE!r}, or take it out of the registries"
-            problems.append(Problem(f"connection {conn_id!r}", "there is none of this id", fix))
+            fix = f"add one of type {REGISTRY_CONN_TYPE!r}, or remove it from the registries"
+            problems.append(Problem(f"connection {conn_id!r}", "it does not exist", fix))
             continue
         if connection.password:
             mask_secret(connection.password)
@@ -180,7 +179,7 @@ def _problems(conn_id: str, connection: Connection) -> Iterator[Problem]:
     where = f"connection {conn_id!r}"
     if connection.conn_type != REGISTRY_CONN_TYPE:
         what = f"its type is {connection.conn_type!r}"
-        yield Problem(where, what, f"choose a connection of type {REGISTRY_CONN_TYPE!r}")
+        yield Problem(where, what, f"use a connection of type {REGISTRY_CONN_TYPE!r}")
         return
     for field, fix in _MISSING.items():
         if not (getattr(connection, field) or "").strip():

@@ -21,7 +21,7 @@ from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_endings import Endings
-from airflow_torchx.runtime.watch.app_wait import PATIENCE_S, Alarms, AppWait
+from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -106,8 +106,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.deadline = deadline
         self.flush_at = flush_at
         self.wait_for_launch = wait_for_launch
-        #: How long a daemon may be away, in seconds.
-        self.patience_s = PATIENCE_S
+        #: How long the daemon may be down, in seconds.
+        self.outage_s = OUTAGE_S
         #: The watches to share.
         self.watches = _WATCHES
         #: Returns state and app id of the task instance, as Airflow knows them; it may block.
@@ -200,7 +200,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         condition = None
         if not self.owned:
             condition = Condition.parse(self.targets, self.failed, self.role, self.min_replicas)
-        alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, patience_s=self.patience_s)
+        alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, outage_s=self.outage_s)
         return AppWait(
             app_id, WaitFor(condition=condition, wait_for_launch=self.wait_for_launch), alarms
         )

@@ -1,4 +1,4 @@
-"""Watching one app from one task: its logs in the task log, its end as a value or an error."""
+"""Attach to one app: write its logs, and turn its end into a value or an error."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: A result is for XCom, which is a database row; data belongs into storage.
+#: A result goes to XCom, a database row; larger data belongs in storage.
 MAX_RESULT_BYTES: Final = 1 << 20
-# Between two looks at should_stop; Airflow gives a killed task 5 s.
+# Between two calls of should_stop; Airflow gives a killed task 5 s.
 _TICK_S: Final = 0.2
 # Reading what an ended container has detached to say; 64 MB take about 10 s on 2 cores.
 _LOG_TIMEOUT_S: Final = 120.0
-# Of the 5 s that a killed task has.
+# Part of the 5 s of a killed task.
 _HAND_OVER_S: Final = 1.0
 
 
@@ -61,19 +61,19 @@ def watch(
 ) -> DescribeAppResponse:
     """Write all logs of an app until it ends, and return how it ended.
 
-    The app's failure policy is acted on meanwhile.
+    Carries out the app's failure policy meanwhile.
 
     Args:
         engine: the daemon.
         app_id: the app.
-        after: how far its logs were written before.
-        should_stop: asked several times a second.
-        write_to: makes what the logs are written to.
+        after: cursors of earlier writers.
+        should_stop: called several times a second.
+        write_to: returns the writer of the logs.
 
     Raises:
-        Detached: ``should_stop`` returned True; the app goes on running.
-        AppNotFoundError: somebody removed the app.
-        EngineUnreachableError: the daemon is away for more than a minute.
+        Detached: ``should_stop`` returned True; the app keeps running.
+        AppNotFoundError: the app was removed.
+        EngineUnreachableError: the daemon is down for more than a minute.
     """
     left = threading.Event()
     pool = ThreadPoolExecutor(1, f"wait-{app_id}")
@@ -165,7 +165,7 @@ def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str
         # Airflow masks the task log, but whoever is told of the failure gets the error as it is.
         return [redact(line, secrets) for line in telling_lines([line.text for line in log])]
     except EngineError as why:
-        return [f"(its log cannot be read: {why})"]
+        return [f"(cannot read its log: {why})"]
 
 
 def _result(engine: Engine, app: DescribeAppResponse, path: str) -> Any:  # noqa: ANN401 - any JSON

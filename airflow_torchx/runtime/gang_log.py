@@ -1,4 +1,4 @@
-"""The logs of all replicas of an app, read at once and written by one thread."""
+"""The logs of all replicas of an app, read concurrently and written by one thread."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     #: How far the log of each replica, like ``trainer/0``, has been written.
     Cursors = Mapping[str, Cursor]
 
-# Readers wait when this many lines are not written yet: memory stays bounded.
+# Bounds memory: readers wait when this many lines are unwritten.
 _QUEUED: Final = 10_000
-#: Lines of one replica that are written at once: one event of 200 lines costs Airflow's task log
-#: what one line costs: 600,000 lines a second instead of 8,000 (measured on Airflow 3.3.2).
+#: Lines of one replica in one log event. An event costs Airflow's task log the same whatever its
+#: size: 600,000 lines a second instead of 8,000 (measured on Airflow 3.3.2).
 BURST: Final = 200
 
 
 class Detached(StopRequested):
-    """Writing was told to stop; the cursors say how far each log was written.
+    """Writing was asked to stop; the app keeps running.
 
     Args:
-        cursors: for whoever goes on.
+        cursors: how far each log was written, for the next writer.
     """
 
     def __init__(self, cursors: Cursors) -> None:
@@ -53,13 +53,12 @@ class _Line:
 
 
 class GangLog(ABC):
-    """Follows every replica of an app in a thread of its own; the caller's thread writes.
+    """Follows each replica of an app in its own thread; the caller's thread writes.
 
     Args:
         engine: the daemon.
         app: the app.
-        after: how far earlier writers came; a replica without a cursor is written from its
-            beginning.
+        after: cursors of earlier writers; a replica without one is written from its beginning.
         span: the part of the logs in time.
         streams: stdout, stderr or both.
     """
@@ -105,14 +104,14 @@ class GangLog(ABC):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Stop reading, whatever is left; `finish` comes before where nothing may be lost."""
+        """Stop reading and drop the rest; call `finish` first to lose nothing."""
         self._aborted.set()
         self._close()
 
     def write(self, timeout_s: float) -> bool:
-        """Write what has arrived, waiting at most ``timeout_s`` seconds for the first line.
+        """Write the lines that have arrived; wait up to ``timeout_s`` seconds for the first.
 
-        Of the lines that came in one go, those of one replica become one event with a line each.
+        Lines of one replica that arrived together become one event.
 
         Returns:
             Whether anything was written.
@@ -132,14 +131,14 @@ class GangLog(ABC):
         return True
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
-        """Write the rest of every log; call it when the app has ended.
+        """Write the rest of every log, after the app has ended.
 
         Args:
-            timeout_s: seconds after which a log that does not end is given up.
-            should_stop: asked several times a second.
+            timeout_s: seconds to wait for logs that do not end.
+            should_stop: called several times a second.
 
         Returns:
-            The containers whose logs were given up.
+            The containers whose logs did not end in time.
 
         Raises:
             StopRequested: ``should_stop`` returned True.
@@ -156,10 +155,10 @@ class GangLog(ABC):
         return late
 
     def hand_over(self, timeout_s: float) -> Cursors:
-        """Stop reading, write what was read, and return where another writer goes on.
+        """Stop reading, write the lines read so far, and return cursors for the next writer.
 
-        A log that is not left within ``timeout_s`` seconds is written again by whoever goes on:
-        lines may come twice then, but none is lost.
+        A log that does not stop within ``timeout_s`` seconds gets no new cursor: lines may then be
+        repeated, but none is lost.
         """
         deadline = time.monotonic() + timeout_s
         self._close()
@@ -203,7 +202,7 @@ class GangLog(ABC):
             for line in log:
                 self._put(_Line(replica, line.text))
         except AirflowTorchXError as why:
-            self._put(_Line(replica, f"(its log cannot be read: {why.what})"))
+            self._put(_Line(replica, f"(cannot read its log: {why.what})"))
 
     def _put(self, line: _Line) -> None:
         while not self._aborted.is_set():
@@ -223,7 +222,7 @@ def container_of(replica: ReplicaStatus) -> str:
     """Return the id of a replica's container.
 
     Raises:
-        AirflowTorchXError: it is gone.
+        AirflowTorchXError: the container is gone.
     """
     if replica.container_id:
         return replica.container_id

@@ -1,4 +1,4 @@
-"""The images of a plan, brought to the daemon."""
+"""Pull the images of a plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def absent(engine: Engine, images: Iterable[str]) -> frozenset[str]:
-    """Return those of the images that are not on the daemon."""
+    """Return the images that are not on the daemon."""
     return frozenset(image for image in images if engine.find_image(image) is None)
 
 
@@ -30,14 +30,14 @@ def ensure(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Pull what the policy asks for, all images at once.
+    """Pull images as the policy says, all at once.
 
-    What no registry knows is never pulled: an image given by its id (``sha256:…``), and a
-    workspace image under the name that it has on the daemon that built it.
+    Images that no registry has are never pulled: one given by its id (``sha256:…``), and a local
+    workspace image.
 
     Raises:
-        ImagePullError: the first image that cannot be pulled; with ``if_possible``, only one that
-            is not on the daemon either.
+        ImagePullError: an image cannot be pulled; with ``if_possible``, only if it is not on the
+            daemon either.
         StopRequested: ``should_stop`` returned True.
     """
     wanted = [image for image in dict.fromkeys(images) if not _is_local(image)]

@@ -1,4 +1,4 @@
-"""One bridge network per daemon, however many processes and hosts ask for it at once."""
+"""One bridge network per daemon, even if many processes and hosts create it at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Networks that every daemon has, and those that belong to another container.
+#: Networks that every daemon has.
 _BUILT_IN: Final = frozenset({"bridge", "host", "none", "default"})
 _LOCK_TIMEOUT_S: Final = 10.0
 
@@ -23,9 +23,9 @@ _LOCK_TIMEOUT_S: Final = 10.0
 def ensure(engine: Engine, name: str) -> None:
     """Make sure that exactly one network of this name is on the daemon.
 
-    A file lock keeps the processes of this host in line. It cannot speak for other hosts that use
-    the same daemon, and older Engines take two networks of one name: so whoever creates one looks
-    again, and all keep the same one, the oldest.
+    A file lock serializes the processes of this host. Other hosts may use the same daemon, and
+    older Engines accept two networks of one name. So every creator lists again and keeps the oldest
+    one.
 
     Args:
         engine: the daemon.
@@ -33,7 +33,7 @@ def ensure(engine: Engine, name: str) -> None:
     """
     if name in _BUILT_IN or name.startswith("container:") or engine.networks(name):
         return
-    # Without the lock, the look afterwards has to do.
+    # If the lock times out, the list afterwards is enough.
     with host_lock.held("network", f"{engine.info().id}\0{name}", timeout_s=_LOCK_TIMEOUT_S):
         if engine.networks(name):
             return
@@ -44,5 +44,5 @@ def ensure(engine: Engine, name: str) -> None:
 
 def _keep_oldest(engine: Engine, networks: tuple[NetworkRow, ...]) -> None:
     for surplus in sorted(networks, key=lambda row: (row.created_at, row.id))[1:]:
-        _log.info("removing network %s: %s was made twice at once", surplus.id[:12], surplus.name)
+        _log.info("removing network %s: %s was created twice", surplus.id[:12], surplus.name)
         engine.remove_network(surplus.id)

@@ -1,4 +1,4 @@
-"""The log of one replica as whole lines, from a finished container or from one that still runs."""
+"""The log of one replica as whole lines, of a finished or a running container."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Span:
 
 
 def container_ids(engine: Engine, app_id: str) -> dict[tuple[str, int], str]:
-    """Return the container of each replica, by role and index, in one call; the newest of each."""
+    """Return the newest container of each replica, by role and index, in one call."""
     rows = engine.rows({labels.APP_ID: app_id})
     return {place_of(row): row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))}
 
@@ -69,13 +69,13 @@ def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:
     """Return the id of a replica's container.
 
     Raises:
-        AppNotFoundError: it is not on the daemon; the message tells what is.
+        AppNotFoundError: it is not on the daemon; the message lists the roles that are.
     """
     ids = container_ids(engine, app_id)
     if (role, replica) in ids:
         return ids[role, replica]
     roles = sorted({name for name, _ in ids})
-    there = f"its roles here are {', '.join(roles)}" if roles else "nothing of that app is here"
+    there = f"its roles are {', '.join(roles)}" if roles else "the daemon has no such app"
     raise AppNotFoundError(
         f"no replica {role}/{replica} of app {app_id!r} on this daemon; {there}.",
         fix="Check role and index; the container may have been removed.",
@@ -83,21 +83,21 @@ def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:
 
 
 class ReplicaLog:
-    """One pass over a replica's log. Iterate it once; close it from any thread.
+    """Reads a replica's log once; can be closed from any thread.
 
     Args:
         engine: the daemon.
         container_id: the replica's container.
         span: the part of the log in time.
         streams: stdout, stderr or both.
-        follow: stay until the replica has ended for good. Restarts of the container, and a daemon
-            that is away for less than a minute, lose no line and repeat none.
-        tail: begin with the last this many messages of what is there; None for all.
-        after: where an earlier reader was; what it had read does not come again.
-        resumable: keep a `cursor`; one that follows always does, and it costs some time.
+        follow: read until the replica has ended for good. Restarts of the container, and an outage
+            of the daemon of less than a minute, neither lose nor repeat a line.
+        tail: start with the last this many messages; None for all.
+        after: cursor of an earlier reader; its lines are not repeated.
+        resumable: keep a `cursor`, which costs some time; a following reader always does.
     """
 
-    def __init__(  # noqa: PLR0913 - what docker logs can be told, by name
+    def __init__(  # noqa: PLR0913 - the options of `docker logs`, by name
         self,
         engine: Engine,
         container_id: str,
@@ -116,7 +116,7 @@ class ReplicaLog:
         self._follow = follow
         self._tail = tail
         self._timestamps = follow or resumable or after is not None
-        # The first message read is not always the oldest; a tail knows nothing of what came before.
+        # The first message read is not always the oldest, and a tail does not know earlier ones.
         self._reader = LineReader(
             timestamps=self._timestamps,
             after=after,
@@ -130,7 +130,7 @@ class ReplicaLog:
 
         Raises:
             EngineNotFoundError: the container is gone.
-            EngineUnreachableError: the log broke off, and did not come back within a minute.
+            EngineUnreachableError: the log broke off for more than a minute.
         """
         if self._follow:
             yield from self._followed()
@@ -140,11 +140,11 @@ class ReplicaLog:
 
     @property
     def cursor(self) -> Cursor | None:
-        """Where a later reader goes on once this iteration has ended; None for the beginning."""
+        """Where a later reader continues after this iteration; None for the beginning."""
         return self._reader.cursor
 
     def close(self) -> None:
-        """End the iteration, also while another thread waits for its next line. Idempotent."""
+        """End the iteration, even while another thread waits for the next line. Idempotent."""
         self._closed.set()
         if (stream := self._open) is not None:
             stream.close()
@@ -154,8 +154,8 @@ class ReplicaLog:
         ended = False
         while not self._closed.is_set():
             with tolerance:
-                # What was written between the end of the last pass and the container's end is
-                # read by one more pass that does not wait.
+                # One more pass, which does not wait, reads what was written between the end of the
+                # last pass and the end of the container.
                 yield from self._once(follow=not ended)
                 yield from self._reader.flush()
                 if ended or self._closed.is_set():
@@ -187,7 +187,7 @@ class ReplicaLog:
             self._open.close()
 
     def _alarm(self, stream: ByteStream) -> threading.Timer:
-        """End a stream at the end of the span: the daemon looks at it only when a message comes."""
+        """Close a stream at the end of the span; the daemon checks it only when a message comes."""
         until_ns = self._span.until_ns
         left_s = min(((until_ns or 0) - time.time_ns()) / 1e9, threading.TIMEOUT_MAX)
         alarm = threading.Timer(left_s, stream.close)
@@ -203,7 +203,7 @@ class ReplicaLog:
         if detail is None:
             raise EngineNotFoundError(
                 f"container {self._id[:12]} is gone; its log ends here.",
-                fix="Somebody removed it while its log was read.",
+                fix="It was removed while its log was being read.",
             )
         return detail.state in _ENDED
 
@@ -212,18 +212,18 @@ def lines(log: ReplicaLog, regex: str | None = None) -> Iterator[str]:
     """Return every line with its newline, or only those in which ``regex`` matches.
 
     Raises:
-        InvalidAppError: ``regex`` is none; at once, not on the first line.
+        InvalidAppError: ``regex`` is invalid; raised at once, not on the first line.
     """
     try:
         pattern = re.compile(regex or "")
-    except re.error as why:
-        problem = Problem("regex", f"{regex!r} is no regular expression: {why}", "mend it")
+    except re.error as error:
+        problem = Problem("regex", f"{regex!r} is not a regular expression: {error}", "correct it")
         raise InvalidAppError([problem], subject="this log") from None
     return (f"{line.text}\n" for line in log if pattern.search(line.text))
 
 
 def _nanoseconds(moment: datetime | None) -> int | None:
-    """Return exact nanoseconds since 1970; a float of seconds would lose some."""
+    """Return exact nanoseconds since 1970, which a float of seconds cannot hold."""
     if moment is None:
         return None
     seconds = int(moment.replace(microsecond=0).timestamp())

@@ -1,4 +1,4 @@
-"""Waiting on an app, and acting on its failure policy meanwhile."""
+"""Wait for an app, and carry out its failure policy meanwhile."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _log = logging.getLogger(__name__)
 # A look is one call of a few milliseconds, so a failure is seen within a second.
 _FIRST_LOOK_S: Final = 0.1
 _LAST_LOOK_S: Final = 1.0
-# A daemon that restarts is back within this time, or something is really wrong.
-_PATIENCE_S: Final = 60.0
+# A daemon that restarts is back within this time.
+_OUTAGE_S: Final = 60.0
 
 
 def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
-    """Look once at an app and do what its failure policy asks for.
+    """Look at an app once and carry out its failure policy.
 
     Returns:
-        The app when every replica has ended, None while it goes on.
+        The app when every replica has ended, None while it runs.
 
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
@@ -40,7 +40,7 @@ def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
         raise not_found(app_id)
     match next_step(app):
         case Fail(lost):
-            _log.info("replica %s/%d is lost: stopping the others", lost.role, lost.id)
+            _log.info("replica %s/%d is lost; stopping the other replicas", lost.role, lost.id)
             cancel(engine, app_id)
             return None
         case Finish():
@@ -56,20 +56,20 @@ def wait(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> DescribeAppResponse:
-    """Wait until every replica of an app has ended, acting on its failure policy.
+    """Wait until every replica of an app has ended, and carry out its failure policy.
 
-    A daemon that does not answer for a minute (a restart) is waited for.
+    Waits through an outage of the daemon of up to a minute.
 
     Args:
         engine: the daemon.
         app_id: the app.
-        timeout_s: seconds to wait at most; None for as long as it takes.
-        should_stop: asked after and before every look, about twice a second.
+        timeout_s: longest wait in seconds; None for no limit.
+        should_stop: called before and after every look.
 
     Raises:
-        StopRequested: ``should_stop`` returned True; the app goes on.
+        StopRequested: ``should_stop`` returned True; the app keeps running.
         AppNotFoundError: nothing of the app is on the daemon, or no longer.
-        WaitTimeoutError: it has not ended in time; it goes on running.
+        WaitTimeoutError: the app has not ended in time; it keeps running.
     """
     tolerance = OutageTolerance()
     backoff = Backoff()
@@ -85,12 +85,12 @@ def wait(
         if deadline is not None:
             pause = min(pause, deadline - time.monotonic())
             if pause <= 0:
-                what = f"app {app_id!r} has not ended within {timeout_s:g} s; it goes on running."
+                what = f"app {app_id!r} has not ended within {timeout_s:g} s; it keeps running."
                 raise WaitTimeoutError(
                     what, fix="Wait again with a longer timeout_s, or cancel it."
                 )
         time.sleep(pause)
-        # Whoever left meanwhile may have closed the connection.
+        # The caller may have closed the connection meanwhile.
         if should_stop():
             raise StopRequested
 
@@ -108,7 +108,7 @@ class Backoff:
 
 
 class OutageTolerance:
-    """Swallows EngineUnreachableError for a minute: a daemon that restarts comes back."""
+    """Suppresses EngineUnreachableError for up to a minute, the time of a daemon's restart."""
 
     def __init__(self) -> None:
         self._lost_at: float | None = None
@@ -124,5 +124,5 @@ class OutageTolerance:
             return False
         if self._lost_at is None:
             self._lost_at = time.monotonic()
-            _log.warning("the Docker Engine does not answer, trying again: %s", exc.what)
-        return time.monotonic() - self._lost_at < _PATIENCE_S
+            _log.warning("the Docker Engine does not answer, retrying: %s", exc.what)
+        return time.monotonic() - self._lost_at < _OUTAGE_S

@@ -79,7 +79,7 @@ def write_rest(
             if log.cursor is not None:
                 cursors[name] = log.cursor
         except AirflowTorchXError as why:
-            _emit(replica, [f"(its log cannot be read: {why.args[0]})"], width)
+            _emit(replica, [f"(cannot read its log: {why.args[0]})"], width)
     return cursors
 
 

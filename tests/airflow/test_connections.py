@@ -162,8 +162,8 @@ def test_test(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> No
     ("registries", "expected"),
     [
         (["right", "wrong"], r"does not take the login of 'tester': .*nauthorized"),
-        (["nowhere"], r"connection 'nowhere': there is none of this id"),
-        (["gpus"], r"connection 'gpus': its type is 'torchx_docker'; choose a connection of type"),
+        (["nowhere"], r"connection 'nowhere': it does not exist"),
+        (["gpus"], r"connection 'gpus': its type is 'torchx_docker'; use a connection of type"),
     ],
 )
 def test_test_fails(

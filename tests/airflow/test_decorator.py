@@ -247,7 +247,7 @@ def test_another_program_is_refused(name: str) -> None:
 
 def test_number_that_is_none() -> None:
     """It is named."""
-    with pytest.raises(FunctionError, match=r"memMB='1 GB' is no number"):
+    with pytest.raises(FunctionError, match=r"memMB='1 GB' is not a number"):
         operator(image="img", memMB="1 GB").app_def()
 
 

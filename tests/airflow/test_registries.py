@@ -55,10 +55,10 @@ def test_wrong_connections() -> None:
         "connection 'empty'.login: it is missing; give the user that logs in to the registry",
         "connection 'empty'.password: it is missing; give the user's password, or an access token",
         (
-            "connection 'nobodys': there is none of this id; "
-            "add one of type 'docker', or take it out of the registries"
+            "connection 'nobodys': it does not exist; "
+            "add one of type 'docker', or remove it from the registries"
         ),
-        "connection 'other': its type is 'http'; choose a connection of type 'docker'",
+        "connection 'other': its type is 'http'; use a connection of type 'docker'",
     ]
     assert PASSWORD not in str(raised.value)
 

@@ -320,7 +320,7 @@ def test_skips_in_an_outage(
     wait: Callable[..., Ended], softly: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A daemon that is away is waited for a minute, here less."""
-    monkeypatch.setattr(waiting, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(waiting, "_OUTAGE_S", 0.2)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
 
     assert "skipped" == wait(app_id="nobody", **{softly: True}).task_state
@@ -328,7 +328,7 @@ def test_skips_in_an_outage(
 
 def test_an_outage(wait: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails a try, and the next may find the daemon."""
-    monkeypatch.setattr(waiting, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(waiting, "_OUTAGE_S", 0.2)
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
 
     ended = wait(app_id="nobody", retries=1, retry_delay=0.1)

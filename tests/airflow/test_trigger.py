@@ -145,7 +145,7 @@ def connection(monkeypatch: pytest.MonkeyPatch, host: str, **extra: object) -> s
 def test_no_daemon(app_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for with tolerance, of which nothing is left here."""
     waiting = trigger(app_id=app_id, torchx_conn_id=connection(monkeypatch, "unix:///nonexistent"))
-    waiting.patience_s = 0.2
+    waiting.outage_s = 0.2
 
     assert ("unreachable", None) == fired(waiting)
 

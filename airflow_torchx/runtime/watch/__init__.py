@@ -1,8 +1,8 @@
-"""One watch on each daemon for all triggers of a process: events, and looks that they ask for.
+"""Event-driven waiting: one watch per daemon, shared by all triggers of a process.
 
-A thread follows the daemon's events and routes each of them, by app id, to those who wait for that
-app. Another one looks: at first, after events, after every connect, and once a minute. Events only
-say when to look; what is seen is the state table's, as everywhere.
+One thread reads the daemon's events and routes each by app id. Another thread looks at apps: when a
+wait begins, after events, after every connect, and once a minute. Events only say when to look; the
+state comes from the same table as everywhere.
 """
 
 from __future__ import annotations

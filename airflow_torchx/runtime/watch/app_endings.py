@@ -1,4 +1,4 @@
-"""Waiting on an event loop for every app of a name that ends."""
+"""Wait on an event loop for the end of every app of a name."""
 
 from __future__ import annotations
 
@@ -16,52 +16,51 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
 
 
-class Memory(Protocol):
-    """Keeps JSON between two runs of a watcher, as Airflow's state store of an asset does."""
+class Store(Protocol):
+    """Stores JSON between two runs of a watcher, as Airflow's state store of an asset does."""
 
     async def aget(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON
-        """Return what was kept, or the default."""
+        """Return the stored value, or the default."""
         ...
 
     async def aset(self, key: str, value: Any) -> object:  # noqa: ANN401 - any JSON
-        """Keep something."""
+        """Store a value."""
         ...
 
 
 class Endings:
     """Yields the end of every app of a name once.
 
-    An app that had ended when the very first look was made is no news. What ends while nobody
-    watches is told later, if it is still on the daemon then. An app whose containers are removed
-    within a moment after its end may be missed: what it ended as is known from them alone.
+    Apps that ended before the first watcher started are ignored. Apps that end while no triggerer
+    is running are reported when one starts, if their containers still exist. An app whose
+    containers are removed right after its end can be missed, because only they hold its state.
 
     Args:
-        app_name: the name, as the launch wrote it on the containers.
-        targets: names of the states that count.
-        memory: where it is kept which apps were told; None for nowhere: then what had ended before
-            a look is no news after every start.
+        app_name: the value of the containers' app-name label.
+        targets: names of the states to report.
+        store: stores which apps were reported; with None every start ignores apps that have ended.
     """
 
-    def __init__(self, app_name: str, targets: Collection[str], memory: Memory | None) -> None:
+    def __init__(self, app_name: str, targets: Collection[str], store: Store | None) -> None:
         self._app_name = app_name
         self._targets = targets
-        self._memory = memory
+        self._store = store
         self._key = f"airflow-torchx/reported-apps/{app_name}"
-        #: Apps that were told, or need not be. Before the first list of all: those to be put there.
-        self._told: set[str] = set()
+        #: Apps that need no report (any more).
+        self._reported: set[str] = set()
 
     async def events(self, watch: Watch) -> AsyncIterator[AppEvent]:
-        """Yield for ever."""
-        kept = None if self._memory is None else await self._memory.aget(self._key)
-        is_first = not isinstance(kept, list)
-        self._told = set(map(str, kept)) if isinstance(kept, list) else set()
+        """Yield events until the caller stops."""
+        stored = None if self._store is None else await self._store.aget(self._key)
+        is_first = not isinstance(stored, list)
+        self._reported = set(map(str, stored)) if isinstance(stored, list) else set()
         with watch.mailbox(app_name=self._app_name) as mailbox:
             while True:
                 notification = await mailbox.next()
                 if isinstance(notification, AppList):
-                    if is_first or self._told - notification.app_ids:
+                    if is_first or self._reported - notification.app_ids:
                         is_first = False
-                        await self._keep(self._told & notification.app_ids)
+                        await self._save(self._reported & notification.app_ids)
                 elif (
                     isinstance(notification, AppSnapshot)
                     and notification.app is not None
@@ -69,14 +68,14 @@ class Endings:
                 ):
                     if not is_first and notification.app.state.name in self._targets:
                         yield end_event(notification.app)
-                    self._told.add(notification.app_id)
+                    self._reported.add(notification.app_id)
                     if not is_first:
-                        await self._keep(self._told)
+                        await self._save(self._reported)
 
     def _is_new(self, app: DescribeAppResponse) -> bool:
-        return app.app_id not in self._told and isinstance(next_step(app), Finish)
+        return app.app_id not in self._reported and isinstance(next_step(app), Finish)
 
-    async def _keep(self, told: set[str]) -> None:
-        self._told = told
-        if self._memory is not None:
-            await self._memory.aset(self._key, sorted(told))
+    async def _save(self, reported: set[str]) -> None:
+        self._reported = reported
+        if self._store is not None:
+            await self._store.aset(self._key, sorted(reported))

@@ -1,4 +1,4 @@
-"""Waiting for one app on an event loop."""
+"""Wait for one app on an event loop."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: A daemon that is upgraded, or a host that is started again, is back within this time.
-PATIENCE_S: Final = 600.0
-# A time that has come already waits so long for the first look.
+#: How long the daemon may be down: an upgrade or a reboot takes less.
+OUTAGE_S: Final = 600.0
+# A deadline in the past still waits this long for the first look.
 _FIRST_LOOK_S: Final = 5.0
-# After a failed attempt to stop the others.
+# Between two attempts to stop the other replicas.
 _RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alarms:
-    """When to wait no longer.
+    """When a wait ends without the app.
 
     Args:
-        deadline_s: in seconds since 1970; None for never.
-        flush_s: likewise, but only to say how it goes.
-        patience_s: how long the daemon may be away, in seconds.
+        deadline_s: time of ``timeout``, in seconds since 1970; None for never.
+        flush_s: time of ``flush``, likewise.
+        outage_s: how long the daemon may be down, in seconds.
     """
 
     deadline_s: float | None = None
     flush_s: float | None = None
-    patience_s: float = PATIENCE_S
+    outage_s: float = OUTAGE_S
 
 
 class AppWait:
-    """One wait for one app; an app whose launch asks for it is acted on meanwhile.
+    """One wait for one app, which carries out the app's failure policy meanwhile.
 
     Args:
         app_id: the app.
-        wait_for: what is waited for.
-        alarms: when to wait no longer.
+        wait_for: what to wait for.
+        alarms: when the wait ends without it.
     """
 
     def __init__(self, app_id: str, wait_for: WaitFor, alarms: Alarms) -> None:
         self._app_id = app_id
-        self._wish = wait_for
+        self._wait_for = wait_for
         self._alarms = alarms
         self._began_s = time.time()
         self._state: str | None = None
         self._looked = False
-        self._away: DaemonDown | None = None
+        self._down: DaemonDown | None = None
         self._stopping: asyncio.Task[None] | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
-        """Return what ended the wait."""
+        """Wait, and return the event that ends the wait."""
         with watch.mailbox(app_id=self._app_id) as mailbox:
             try:
                 while True:
@@ -82,62 +82,62 @@ class AppWait:
 
     def _step(self, notification: Notification) -> AppEvent | Fail | None:
         if isinstance(notification, AppSnapshot):
-            self._away, self._looked = None, True
+            self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
-            return trigger_event(self._app_id, notification.app, self._wish)
+            return trigger_event(self._app_id, notification.app, self._wait_for)
         if isinstance(notification, DaemonDown):
-            self._away, self._looked = notification, True
+            self._down, self._looked = notification, True
         return None
 
     def _pause_s(self) -> float | None:
-        """Return how long nothing needs to be done unless something is seen."""
+        """Return the seconds until the next alarm; None without one."""
         times = [at_s for at_s, _ in self._times()]
         return max(0.0, min(times) - time.time()) if times else None
 
     def _alarm(self) -> AppEvent | None:
-        """Return the event of the time that has come, if one has."""
+        """Return the event of the first alarm that is due."""
         now = time.time()
-        state = "not known" if self._state is None else self._state
-        words: dict[Reason, str] = {
-            "timeout": f"the time for app {self._app_id!r} is over; its state is {state}.",
-            "flush": f"the state of app {self._app_id!r} is {state}.",
+        state = self._state or "unknown"
+        messages: dict[Reason, str] = {
+            "timeout": f"app {self._app_id!r} timed out in state {state}.",
+            "flush": f"app {self._app_id!r} is in state {state}.",
         }
-        if self._away is not None:
-            words["unreachable"] = str(self._away.why)
+        if self._down is not None:
+            messages["unreachable"] = str(self._down.why)
         for at_s, reason in self._times():
             if at_s <= now:
-                return make_event(self._app_id, reason, self._state, words[reason])
+                return make_event(self._app_id, reason, self._state, messages[reason])
         return None
 
     def _times(self) -> list[tuple[float, Reason]]:
-        """Return when what is to be fired, in seconds since 1970; what goes first comes first."""
+        """Return the times of all alarms, in seconds since 1970, by precedence."""
         found: list[tuple[float, Reason]] = []
         least_s = 0.0 if self._looked else self._began_s + _FIRST_LOOK_S
         if self._alarms.deadline_s is not None:
             found.append((max(least_s, self._alarms.deadline_s), "timeout"))
-        if self._away is not None:
-            left_s = self._away.since_s + self._alarms.patience_s - time.monotonic()
+        if self._down is not None:
+            left_s = self._down.since_s + self._alarms.outage_s - time.monotonic()
             found.append((time.time() + left_s, "unreachable"))
         if self._alarms.flush_s is not None:
             found.append((max(least_s, self._alarms.flush_s), "flush"))
         return found
 
     def _stop_others(self, watch: Watch, lost: ReplicaStatus) -> None:
-        """Begin to stop the replicas that are left, unless that goes on already."""
+        """Start to stop the other replicas, unless that is in progress."""
         if self._stopping is None or self._stopping.done():
-            _log.info("replica %s is lost: stopping the others", replica_name(lost))
+            _log.info("replica %s is lost; stopping the other replicas", replica_name(lost))
             self._stopping = asyncio.create_task(stop(watch, self._app_id))
 
 
 async def stop(watch: Watch, app_id: str) -> None:
-    """Cancel an app, trying again until the daemon has done it."""
+    """Cancel an app; retry until the daemon has done it."""
     while True:
         try:
             await watch.ask(partial(lifecycle.cancel, app_id=app_id))
         except AppNotFoundError:
             return
-        except EngineError as why:
-            _log.warning("cannot stop app %s, trying again: %s", app_id, why)
+        except EngineError as error:
+            _log.warning("cannot stop app %s, retrying: %s", app_id, error)
             await asyncio.sleep(_RETRY_S)
         else:
             return

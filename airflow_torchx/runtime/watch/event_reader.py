@@ -1,4 +1,4 @@
-"""The thread that follows the daemon's events, and comes back to it whatever happens."""
+"""The thread that reads the daemon's events and reconnects."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _LAST_PAUSE_S: Final = 5.0
 
 
 class EventReader:
-    """Brings events to the subscriptions, and an engine to those who ask; reconnects for ever.
+    """Delivers events to the subscriptions, and reconnects until it is closed.
 
     Args:
-        subscriptions: told of events, and of the daemon's being away.
+        subscriptions: gets the events and the outages.
         connect: returns a new connection to the daemon.
-        chance: returns a number from 0 to 1: many processes must not come back at once.
+        jitter: returns a number from 0 to 1, so that many processes do not reconnect at once.
     """
 
     def __init__(
         self,
         subscriptions: Subscriptions,
         connect: Callable[[], Engine],
-        chance: Callable[[], float],
+        jitter: Callable[[], float],
     ) -> None:
         self._subscriptions = subscriptions
         self._connect = connect
-        self._chance = chance
+        self._jitter = jitter
         self._lock = threading.Condition()
         self._engine: Engine | None = None
         self._stream: Stream[ContainerEvent] | None = None
@@ -49,17 +49,17 @@ class EventReader:
 
     @property
     def engine(self) -> Engine | None:
-        """The daemon; None before it has answered for the first time."""
+        """The daemon; None before its first answer."""
         return self._engine
 
     def engine_within(self, timeout_s: float) -> Engine | None:
-        """Return the daemon, waiting until it has answered for the first time."""
+        """Return the daemon; wait up to ``timeout_s`` seconds for its first answer."""
         with self._lock:
             self._lock.wait_for(lambda: self._engine or self._closed.is_set(), timeout_s)
             return self._engine
 
     def run(self) -> None:
-        """Follow events until it is closed, over as many connections as that takes."""
+        """Read events until `close` is called."""
         while not self._closed.is_set():
             began_s = time.monotonic()
             try:
@@ -70,21 +70,21 @@ class EventReader:
             except EngineError as why:
                 if self._engine is None:
                     self._subscriptions.failed(why)
-                _log.warning("the Docker Engine tells no events, so it is asked often: %s", why)
+                _log.warning("the Docker Engine sends no events, so it is polled: %s", why)
             if time.monotonic() - began_s > _LAST_PAUSE_S:
                 self._pause_s = _FIRST_PAUSE_S
-            self._closed.wait(self._pause_s * (0.5 + self._chance() / 2))
+            self._closed.wait(self._pause_s * (0.5 + self._jitter() / 2))
             self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
 
     def renew(self) -> None:
-        """Break the connection of the events, if there is one: it may be dead."""
+        """Close the event stream, which may be dead; `run` opens a new one."""
         with self._lock:
             stream = self._stream
         if stream is not None:
             stream.close()
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Stop reading."""
         self._closed.set()
         self.renew()
         with self._lock:

@@ -1,4 +1,4 @@
-"""What is seen of an app, and who waits for it on an event loop."""
+"""What a watch reports about apps, and the mailbox that an event loop reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AppSnapshot:
-    """What a look has found of an app; None when nothing of it is on the daemon."""
+    """One look at an app; ``app`` is None when the daemon has no container of it."""
 
     app_id: str
     app: DescribeAppResponse | None
@@ -24,18 +24,18 @@ class AppSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class AppList:
-    """All apps of a name that are on the daemon; what was seen of them has come before."""
+    """The ids of all apps of a name; snapshots of new ones were delivered before."""
 
     app_ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonDown:
-    """The daemon gives no answer.
+    """The daemon does not answer.
 
     Args:
-        since_s: since when, on the monotonic clock.
-        why: what the first request without an answer raised.
+        since_s: start of the outage, on the monotonic clock.
+        why: the error of the first request without an answer.
     """
 
     since_s: float
@@ -46,18 +46,18 @@ Notification: TypeAlias = AppSnapshot | AppList | DaemonDown
 
 
 class Mailbox:
-    """A mailbox on an event loop, filled by other threads.
+    """Notifications for one reader on an event loop, put there by other threads.
 
-    Of each app only the newest notification is kept: who reads seldom misses what has changed back.
+    Only the newest snapshot of each app is kept.
 
     Args:
-        loop: where it is read.
-        follows_name: it waits for all apps of a name.
+        loop: the event loop of the reader.
+        follows_name: True for a reader that waits for all apps of a name.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, follows_name: bool = False) -> None:
         self.follows_name = follows_name
-        #: The apps that it is told of; the subscriptions's.
+        #: The apps it is subscribed to; owned by `Subscriptions`.
         self.app_ids: set[str] = set()
         self._loop = loop
         self._unread: dict[object, Notification] = {}
@@ -71,7 +71,7 @@ class Mailbox:
             timeout_s: seconds to wait at most; None for as long as it takes.
 
         Raises:
-            RuntimeError: the watch has failed, which is an error of this package.
+            RuntimeError: the watch has failed, which is a bug of this package.
         """
         if not self._unread and self._broken is None:
             with contextlib.suppress(TimeoutError):
@@ -87,15 +87,15 @@ class Mailbox:
         return None
 
     def put(self, notification: Notification) -> None:
-        """Hand over a notification, from any thread."""
+        """Deliver a notification, from any thread."""
         self._soon(self._put, notification)
 
     def fail(self, why: BaseException) -> None:
-        """Let whoever waits know that nothing more will come, from any thread."""
+        """Make `next` raise, from any thread."""
         self._soon(self._fail, why)
 
     def _soon(self, call: Callable[..., None], *args: object) -> None:
-        # The loop of a mailbox that was left behind may be closed.
+        # The loop of an abandoned mailbox may be closed.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *args)
 

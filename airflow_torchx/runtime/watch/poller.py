@@ -22,14 +22,14 @@ _ROWS_PER_CALL: Final = 32
 
 
 class Poller:
-    """Takes what is due from the subscriptions, looks, and tells those who wait.
+    """Looks at the apps that are due and delivers snapshots.
 
-    What comes due during a look is looked at together after it.
+    Apps that come due during a look share the next one.
 
     Args:
-        subscriptions: what is due.
-        engine: returns the daemon, None before it has answered for the first time.
-        renew: called when the connection of the events may be dead.
+        subscriptions: says which apps are due, and gets the results.
+        engine: returns the daemon, None before its first answer.
+        renew: called when the event stream may be dead.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Poller:
         self._subscriptions = subscriptions
         self._engine = engine
         self._renew = renew
-        #: How many rows the last list of all had.
+        #: Number of rows of the last full list.
         self._rows = 0
-        #: Containers of which an inspect failed: one that hangs must not hold up others again.
-        self._dumb: set[str] = set()
+        #: Containers whose inspect failed: one that hangs must not delay others again.
+        self._uninspectable: set[str] = set()
 
     def look(self, timeout_s: float) -> None:
-        """Wait until something is due, and look at it; None of it if the daemon is not there."""
+        """Wait up to ``timeout_s`` seconds until apps are due, and look at them."""
         due = self._subscriptions.take(timeout_s)
         engine = self._engine()
         if engine is None or due == frozenset():
@@ -65,32 +65,32 @@ class Poller:
             else self._subscriptions.changed(due, rows)
         )
         for app_id in news:
-            self._subscriptions.tell(self._seen(engine, app_id, rows.get(app_id, ())))
+            self._subscriptions.deliver(self._seen(engine, app_id, rows.get(app_id, ())))
         if due is None:
-            self._subscriptions.tell_listed(rows)
+            self._subscriptions.deliver_list(rows)
             if self._subscriptions.missed_events:
                 self._renew()
 
     def _listed(
         self, engine: Engine, due: frozenset[str] | None
     ) -> Mapping[str, Sequence[ContainerRow]]:
-        """Return the rows of these apps, and maybe others', by app."""
+        """Return the rows of these apps, and possibly of others, by app."""
         if due is not None and len(due) <= max(1, self._rows // _ROWS_PER_CALL):
             return {app_id: engine.rows({labels.APP_ID: app_id}) for app_id in due}
         found = engine.rows({labels.APP_ID: None})
         self._rows = len(found)
-        self._dumb.intersection_update(row.id for row in found)
+        self._uninspectable.intersection_update(row.id for row in found)
         return _grouped(found)
 
     def _seen(self, engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> AppSnapshot:
-        wanted = [row.id for row in rows if needs_detail(row) and row.id not in self._dumb]
+        wanted = [row.id for row in rows if needs_detail(row) and row.id not in self._uninspectable]
         details: dict[str, ContainerDetail] = {}
         try:
             found = map_concurrently(engine.inspect, wanted)
             details = {detail.id: detail for detail in found if detail is not None}
         except EngineError:
-            # The list alone tells the states; cause and time are only for people.
-            self._dumb.update(wanted)
+            # The list has the states; cause and times are only for people.
+            self._uninspectable.update(wanted)
         return AppSnapshot(app_id, describe(app_id, rows, details))
 
 

@@ -1,4 +1,4 @@
-"""Who waits for which apps, and which of them are to be looked at, and when; makes no call."""
+"""Which mailboxes wait for which apps, and when to look at an app; makes no call."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: The safety net while the stream of events is open, and while it is not.
+#: Seconds between periodic looks at all apps, with and without an open event stream.
 SWEEP_S: Final = 60.0
 BLIND_SWEEP_S: Final = 5.0
 # The daemon answers a request for events before it has subscribed to them.
 # https://github.com/moby/moby/blob/v20.10.24/api/server/router/system/system_routes.go (getEvents)
 _SECOND_SWEEP_S: Final = 1.0
-# Between two looks at one app: 64 replicas that die within a second bring about ten.
+# Between two looks at one app: 64 replicas that die within a second cause about ten looks.
 _GAP_S: Final = 0.1
-# The list shows a run as going on for some time after its end was told.
+# The list still shows a container as running for a while after its "die" event.
 # https://github.com/moby/moby/blob/v20.10.24/daemon/monitor.go (handleContainerExit)
-# It was 130 ms at the median, and 1 s at times, on two busy cores.
+# Measured: 130 ms at the median, at times 1 s, on two busy cores.
 _FIRST_LAG_S: Final = 0.02
 _LAG_GROWTH: Final = 1.3
 _LAST_LAG_S: Final = 10.0
-# An app whose containers are being removed looks like one that has lost some.
+# While its containers are being removed, an app looks as if it had lost replicas.
 _REMOVAL_S: Final = 0.5
 _RUNS: Final = ("running", "paused")
 
-#: Who waits, and the kind of what they were told last.
-_Waiters = dict[Mailbox, type[Notification] | None]
+#: Each mailbox, and the type of its last notification.
+_Mailboxes = dict[Mailbox, type[Notification] | None]
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One app that is waited for.
+    """One subscribed app.
 
     Args:
-        mailboxes: who waits for it.
-        rows: digest of its rows when it was last looked at; None before the first look.
-        looked_s: when that was.
-        ending: containers whose run has ended, as an event told and no look has shown yet.
+        mailboxes: its subscribers.
+        rows: digest of its rows at the last look; None before the first look.
+        looked_s: time of the last look.
+        ending: containers whose end an event reported and no look has shown yet.
         lag_s: how long to wait for the list to show it.
     """
 
-    mailboxes: _Waiters = field(default_factory=dict)
+    mailboxes: _Mailboxes = field(default_factory=dict)
     rows: int | None = None
     looked_s: float = 0.0
     ending: set[str] = field(default_factory=set)
@@ -68,7 +68,7 @@ class _Entry:
 
 
 class Subscriptions:
-    """What the threads of a watch and its mailboxes share; safe to use from all of them.
+    """State shared by the threads of a watch and its mailboxes; thread-safe.
 
     An event costs the same whatever the number of apps. `missed_events` is True when the last
     periodic look found a change that no event had announced.
@@ -81,27 +81,27 @@ class Subscriptions:
         self._clock = clock
         self._wake = threading.Condition()
         self._apps: dict[str, _Entry] = {}
-        self._names: dict[str, _Waiters] = {}
+        self._names: dict[str, _Mailboxes] = {}
         #: Apps to look at, and when.
         self._due: dict[str, float] = {}
-        #: When to look at all, for a reason, and for safety.
+        #: When to look at all apps: for a reason, and periodically.
         self._sweeps: list[float] = []
-        #: Containers of which an event told that their run has ended, and when, oldest first; also
-        #: of apps for which nobody waits yet.
+        #: Containers whose end an event reported, with its time, oldest first; also of apps without
+        #: subscribers.
         self._ended: dict[str, float] = {}
         self._every_s = BLIND_SWEEP_S
-        self._safety_s = clock() + BLIND_SWEEP_S
-        #: Whether the last look at all was for safety, and whether it found what no event told.
-        self._is_safety = False
+        self._periodic_s = clock() + BLIND_SWEEP_S
+        #: Whether the last look at all apps was periodic, and whether it found a missed event.
+        self._is_periodic = False
         self.missed_events = False
-        self._away: DaemonDown | None = None
+        self._down: DaemonDown | None = None
         self._closed = False
 
     def add(self, mailbox: Mailbox, *, app_id: str = "", app_name: str = "") -> None:
-        """Let somebody wait for an app, or for all of a name."""
+        """Subscribe a mailbox to an app, or to all apps of a name."""
         with self._wake:
             if self._closed:
-                mailbox.fail(RuntimeError("it was closed"))
+                mailbox.fail(RuntimeError("the watch is closed"))
             elif app_name:
                 self._names.setdefault(app_name, {})[mailbox] = None
                 self._sweeps.append(self._clock())
@@ -111,7 +111,7 @@ class Subscriptions:
             self._wake.notify_all()
 
     def drop(self, mailbox: Mailbox) -> None:
-        """Let somebody wait no longer."""
+        """Unsubscribe a mailbox."""
         with self._wake:
             for mailboxes in self._names.values():
                 mailboxes.pop(mailbox, None)
@@ -120,7 +120,7 @@ class Subscriptions:
                 self._leave(app_id, mailbox)
 
     def note(self, event: ContainerEvent) -> None:
-        """Plan a look at the app of an event, if anybody waits for it."""
+        """Schedule a look at the app of an event, if it has subscribers."""
         with self._wake:
             self._remember(event)
             if event.app_name in self._names:
@@ -140,11 +140,11 @@ class Subscriptions:
                 self._wake.notify_all()
 
     def streaming(self, *, on: bool) -> None:
-        """Plan sweeps, because the stream of events was opened or is broken."""
+        """Schedule looks at all apps, because the event stream was opened or broke."""
         with self._wake:
             now = self._clock()
             self._every_s = SWEEP_S if on else BLIND_SWEEP_S
-            self._safety_s = now + self._every_s
+            self._periodic_s = now + self._every_s
             self._sweeps = [now, now + _SECOND_SWEEP_S] if on else []
             self.missed_events = False
             self._wake.notify_all()
@@ -153,17 +153,17 @@ class Subscriptions:
         """Wait until looks are due, and return their apps.
 
         Returns:
-            None for a sweep of all apps; empty when nothing was due in time or it is closed.
+            None for a look at all apps; empty when nothing came due in time, or after `close`.
         """
         give_up_s = self._clock() + timeout_s
         with self._wake:
             while not self._closed:
                 now = self._clock()
-                wanted = [*self._sweeps, self._safety_s] if self._apps or self._names else []
+                wanted = [*self._sweeps, self._periodic_s] if self._apps or self._names else []
                 if wanted and min(wanted) <= now:
-                    self._is_safety = self._safety_s == min(wanted)
+                    self._is_periodic = self._periodic_s == min(wanted)
                     self._sweeps = [sweep_s for sweep_s in self._sweeps if sweep_s > now]
-                    self._safety_s = now + self._every_s
+                    self._periodic_s = now + self._every_s
                     self._due.clear()
                     return None
                 due = frozenset(app_id for app_id, due_s in self._due.items() if due_s <= now)
@@ -177,32 +177,32 @@ class Subscriptions:
         return frozenset()
 
     def failed(self, why: EngineError) -> None:
-        """Tell everybody who does not know it that the daemon gives no answer."""
+        """Notify every mailbox, once per outage, that the daemon does not answer."""
         with self._wake:
-            if self._away is None:
-                self._away = DaemonDown(self._clock(), why)
-                _log.warning("no answer, trying again until there is one: %s", why)
+            if self._down is None:
+                self._down = DaemonDown(self._clock(), why)
+                _log.warning("the Docker Engine does not answer, retrying: %s", why)
             for mailboxes in (*self._names.values(), *(e.mailboxes for e in self._apps.values())):
                 for mailbox, last in mailboxes.items():
                     if last is not DaemonDown:
                         mailboxes[mailbox] = DaemonDown
-                        mailbox.put(self._away)
+                        mailbox.put(self._down)
 
     def answered(self) -> None:
-        """Take note that the daemon answers; after an outage everybody is told."""
+        """Record that the daemon answers; after an outage, schedule a look at all apps."""
         with self._wake:
-            if self._away is not None:
-                self._away = None
+            if self._down is not None:
+                self._down = None
                 self._sweeps.append(self._clock())
 
     def changed(
         self, app_ids: Iterable[str], rows: Mapping[str, Sequence[ContainerRow]]
     ) -> list[str]:
-        """Take note of a look, and return the apps of which somebody has to be told.
+        """Record a look, and return the apps with news for a mailbox.
 
         Args:
-            app_ids: what was looked at.
-            rows: what was found, by app.
+            app_ids: the apps that were looked at.
+            rows: their containers, by app.
         """
         news = []
         with self._wake:
@@ -223,7 +223,7 @@ class Subscriptions:
         return news
 
     def swept(self, rows: Mapping[str, Sequence[ContainerRow]]) -> list[str]:
-        """Take note of a look at all apps; return those of which somebody has to be told."""
+        """Record a look at all apps; return those with news for a mailbox."""
         with self._wake:
             for app_id, own in rows.items():
                 for name in {row.labels.get(labels.APP_NAME, "") for row in own}:
@@ -232,23 +232,23 @@ class Subscriptions:
             known = {app_id: entry.rows for app_id, entry in self._apps.items()}
             news = self.changed(list(self._apps), rows)
             late = (known[app_id] not in (None, self._apps[app_id].rows) for app_id in news)
-            self.missed_events = self._is_safety and any(late)
+            self.missed_events = self._is_periodic and any(late)
             return news
 
-    def tell(self, seen: AppSnapshot) -> None:
-        """Hand what was seen of an app to all who wait for it."""
+    def deliver(self, snapshot: AppSnapshot) -> None:
+        """Put a snapshot into every mailbox of its app."""
         with self._wake:
-            entry = self._apps.get(seen.app_id)
+            entry = self._apps.get(snapshot.app_id)
             if entry is None:
                 return
             for mailbox in list(entry.mailboxes):
-                mailbox.put(seen)
+                mailbox.put(snapshot)
                 entry.mailboxes[mailbox] = AppSnapshot
-                if seen.app is None and mailbox.follows_name:
-                    self._leave(seen.app_id, mailbox)
+                if snapshot.app is None and mailbox.follows_name:
+                    self._leave(snapshot.app_id, mailbox)
 
-    def tell_listed(self, rows: Mapping[str, Sequence[ContainerRow]]) -> None:
-        """Hand the ids of the apps of a name to those who wait for the name."""
+    def deliver_list(self, rows: Mapping[str, Sequence[ContainerRow]]) -> None:
+        """Put the ids of all apps of a name into the mailboxes of the name."""
         with self._wake:
             for name, mailboxes in self._names.items():
                 ids = (i for i, own in rows.items() if own[0].labels.get(labels.APP_NAME) == name)
@@ -258,12 +258,12 @@ class Subscriptions:
                     mailboxes[mailbox] = AppList
 
     def close(self, why: BaseException | None = None) -> None:
-        """Let everybody who takes or waits go; nothing more is told."""
+        """End `take` and every wait; nothing is delivered any more."""
         with self._wake:
             self._closed = True
             for mailboxes in (*self._names.values(), *(e.mailboxes for e in self._apps.values())):
                 for mailbox in mailboxes:
-                    mailbox.fail(why or RuntimeError("it was closed"))
+                    mailbox.fail(why or RuntimeError("the watch is closed"))
             self._wake.notify_all()
 
     def _join(self, app_id: str, mailboxes: Iterable[Mailbox]) -> None:
@@ -281,7 +281,7 @@ class Subscriptions:
             self._due.pop(app_id, None)
 
     def _remember(self, event: ContainerEvent) -> None:
-        """Keep for who begins to wait in a moment that a run has ended."""
+        """Keep the end of a container for a wait that begins in a moment."""
         now = self._clock()
         self._ended.pop(event.container_id, None)
         if event.action == "die":
@@ -290,7 +290,7 @@ class Subscriptions:
             del self._ended[next(iter(self._ended))]
 
     def _follow_up(self, app_id: str, entry: _Entry, rows: Sequence[ContainerRow]) -> None:
-        """Look again soon at an app of which the list does not show yet what events told."""
+        """Schedule another look while the list does not show an end that an event reported."""
         entry.ending &= {row.id for row in rows if row.state in _RUNS}
         if entry.lag_s > _LAST_LAG_S:
             entry.ending.clear()

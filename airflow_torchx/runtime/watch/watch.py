@@ -1,4 +1,4 @@
-"""The watch on one daemon: its threads, and how one waits and asks through it."""
+"""The watch on one daemon: its threads, mailboxes and calls."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _Answer = TypeVar("_Answer")
 # Stopping an app mostly waits for its grace period to pass.
 _ACTORS: Final = 16
 _FIRST_ANSWER_S: Final = 20.0
-# Between two looks at whether anybody needs the watch.
+# Between two checks whether the watch is still wanted.
 _TICK_S: Final = 1.0
 
 
 class Watch:
-    """One stream of events and one thread that looks, for all who wait on a daemon.
+    """One event stream and one polling thread for all waits on a daemon.
 
     Args:
         connect: returns a connection to the daemon; called in a thread of the watch.
-        is_wanted: asked about once a second; False closes the watch.
+        is_wanted: called about once a second; False closes the watch.
     """
 
     def __init__(self, connect: Callable[[], Engine], is_wanted: Callable[[], bool]) -> None:
@@ -55,7 +55,7 @@ class Watch:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether the watch has ended."""
         return self._closed.is_set()
 
     @contextlib.contextmanager
@@ -73,9 +73,9 @@ class Watch:
             self._subscriptions.drop(mailbox)
 
     async def ask(self, call: Callable[[Engine], _Answer]) -> _Answer:
-        """Make a call that blocks, in a thread that holds up nobody's look.
+        """Make a blocking call in a thread of its own.
 
-        It is made to its end also when its caller is cancelled.
+        The call is finished even if the caller is cancelled.
 
         Raises:
             EngineUnreachableError: the daemon has not answered yet.
@@ -93,7 +93,7 @@ class Watch:
         asked = self._actors.submit(make)
         self._asked.add(asked)
         asked.add_done_callback(self._asked.discard)
-        # A cancelled caller would cancel a call that has not begun.
+        # Otherwise a cancelled caller cancels a call that has not begun.
         return await asyncio.shield(asyncio.wrap_future(asked))
 
     def _look(self) -> None:
@@ -110,7 +110,7 @@ class Watch:
             self._reader.engine.close()
 
     def _guard(self, run: Callable[[], None]) -> None:
-        """Let an error of one thread end the other one and everybody's waiting, and be seen."""
+        """Let an error of one thread close the watch, and raise it."""
         try:
             run()
         except BaseException as why:
@@ -119,8 +119,8 @@ class Watch:
 
 
 @dataclass(eq=False)
-class _Kept:
-    """A watch, how many use it, and when the last of them left."""
+class _Shared:
+    """A watch, its number of users, and when the last of them left."""
 
     users: int = 0
     left_s: float = 0.0
@@ -128,47 +128,47 @@ class _Kept:
 
 
 class Watches:
-    """The watches of a process: one for each daemon, while somebody needs it and a little longer.
+    """The watches of a process: one per daemon, while it has users and a little longer.
 
     Args:
-        linger_s: how much longer: the next app often comes soon.
+        linger_s: how much longer, in seconds, because the next app often comes soon.
     """
 
     def __init__(self, linger_s: float = 5.0) -> None:
         self._linger_s = linger_s
         self._lock = threading.Lock()
-        self._kept: dict[Hashable, _Kept] = {}
+        self._shared: dict[Hashable, _Shared] = {}
 
     @contextlib.contextmanager
     def on(self, key: Hashable, connect: Callable[[], Engine]) -> Iterator[Watch]:
         """Use the watch on a daemon.
 
         Args:
-            key: the daemon, as every user of it names it.
+            key: identifies the daemon.
             connect: returns a connection to it.
         """
-        kept, watch = self._enter(key, connect)
+        shared, watch = self._enter(key, connect)
         try:
             yield watch
         finally:
             with self._lock:
-                kept.users -= 1
-                kept.left_s = time.monotonic()
+                shared.users -= 1
+                shared.left_s = time.monotonic()
 
-    def _enter(self, key: Hashable, connect: Callable[[], Engine]) -> tuple[_Kept, Watch]:
+    def _enter(self, key: Hashable, connect: Callable[[], Engine]) -> tuple[_Shared, Watch]:
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is None or kept.watch is None or kept.watch.is_closed:
-                kept = self._kept[key] = _Kept()
-                mine = kept
-                kept.watch = Watch(connect, lambda: self._is_wanted(key, mine))
-            kept.users += 1
-            return kept, kept.watch
+            shared = self._shared.get(key)
+            if shared is None or shared.watch is None or shared.watch.is_closed:
+                shared = self._shared[key] = _Shared()
+                mine = shared
+                shared.watch = Watch(connect, lambda: self._is_wanted(key, mine))
+            shared.users += 1
+            return shared, shared.watch
 
-    def _is_wanted(self, key: Hashable, kept: _Kept) -> bool:
+    def _is_wanted(self, key: Hashable, shared: _Shared) -> bool:
         with self._lock:
-            if kept.users or time.monotonic() < kept.left_s + self._linger_s:
+            if shared.users or time.monotonic() < shared.left_s + self._linger_s:
                 return True
-            if self._kept.get(key) is kept:
-                del self._kept[key]
+            if self._shared.get(key) is shared:
+                del self._shared[key]
             return False

@@ -60,7 +60,7 @@ def test_a_broken_regex_is_told_at_once() -> None:
     """Before the log is opened."""
     engine = FakeEngine(images=["busybox"])
 
-    with pytest.raises(InvalidAppError, match=r"'\(' is no regular expression: missing \)"):
+    with pytest.raises(InvalidAppError, match=r"'\(' is not a regular expression: missing \)"):
         lines(ReplicaLog(engine, "x"), "(")
 
 
@@ -182,9 +182,7 @@ def test_a_replica_that_is_not_there_is_an_error_that_tells_what_is() -> None:
     """Also for an app that is not there."""
     engine, _ = launched(Program())
 
-    with pytest.raises(
-        AppNotFoundError, match=r"no replica trainer/7 .* its roles here are trainer"
-    ):
+    with pytest.raises(AppNotFoundError, match=r"no replica trainer/7 .* its roles are trainer"):
         find_container(engine, "app-1", "trainer", 7)
-    with pytest.raises(AppNotFoundError, match="nothing of that app is here"):
+    with pytest.raises(AppNotFoundError, match="the daemon has no such app"):
         find_container(engine, "app-2", "trainer", 0)

@@ -71,7 +71,7 @@ def test_patience_ends_and_the_app_goes_on() -> None:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
-    with pytest.raises(WaitTimeoutError, match="goes on running"):
+    with pytest.raises(WaitTimeoutError, match="keeps running"):
         waiting.wait(engine, "app-1", timeout_s=0.2)
 
     found = lifecycle.observe(engine, "app-1")
@@ -107,7 +107,7 @@ def test_a_daemon_that_restarts_is_waited_for() -> None:
 
 def test_a_daemon_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a minute; here sooner."""
-    monkeypatch.setattr(waiting, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(waiting, "_OUTAGE_S", 0.2)
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     engine.down = True

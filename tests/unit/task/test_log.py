@@ -92,7 +92,7 @@ def test_a_log_that_cannot_be_read_is_told_and_no_failure() -> None:
     with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
         log.finish(30, never)
 
-    assert "(its log cannot be read: driver 'none'" in str(events[0]["event"])
+    assert "(cannot read its log: driver 'none'" in str(events[0]["event"])
 
 
 def test_a_log_that_does_not_end_is_given_up() -> None:

@@ -187,7 +187,7 @@ def test_a_daemon_that_stays_away(engine: FakeEngine) -> None:
     launch(engine)
 
     async def scenario() -> AppEvent:
-        waiting = asyncio.create_task(wait(engine, END, Alarms(patience_s=0.5)))
+        waiting = asyncio.create_task(wait(engine, END, Alarms(outage_s=0.5)))
         await asyncio.sleep(0.2)
         engine.down = True
         return await waiting
@@ -203,7 +203,7 @@ def test_a_daemon_that_comes_back(engine: FakeEngine) -> None:
     launch(engine)
 
     async def scenario() -> AppEvent:
-        waiting = asyncio.create_task(wait(engine, END, Alarms(patience_s=1.2)))
+        waiting = asyncio.create_task(wait(engine, END, Alarms(outage_s=1.2)))
         for _ in range(2):
             await asyncio.sleep(1.0)
             engine.down = True

@@ -78,7 +78,7 @@ def settled(subscriptions: Subscriptions, mailbox: Mailbox, *app_ids: str) -> No
     assert taken is None or frozenset(app_ids) == taken
     subscriptions.swept({app_id: [row("running")] for app_id in app_ids})
     for app_id in app_ids:
-        subscriptions.tell(AppSnapshot(app_id, None))
+        subscriptions.deliver(AppSnapshot(app_id, None))
 
 
 def read(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> list[Notification]:
@@ -322,7 +322,7 @@ def test_who_left_is_told_nothing(
     read(loop, mailbox)
     subscriptions.add(other, app_id="a")
     subscriptions.drop(mailbox)
-    subscriptions.tell(AppSnapshot("a", None))
+    subscriptions.deliver(AppSnapshot("a", None))
 
     assert [] == read(loop, mailbox)
     assert [AppSnapshot("a", None)] == read(loop, other)
@@ -342,8 +342,8 @@ def test_apps_of_a_name(
     mine, other = {labels.APP_NAME: "trainer"}, {labels.APP_NAME: "other"}
     rows = {"a": [row("running", **mine)], "x": [row("running", **other)]}
     assert ["a"] == subscriptions.swept(rows)
-    subscriptions.tell(AppSnapshot("a", None))
-    subscriptions.tell_listed(rows)
+    subscriptions.deliver(AppSnapshot("a", None))
+    subscriptions.deliver_list(rows)
     assert [AppSnapshot("a", None), AppList(frozenset({"a"}))] == read(loop, mailbox)
 
     subscriptions.note(event("b", "create", app_name="trainer"))
@@ -351,7 +351,7 @@ def test_apps_of_a_name(
     clock.advance(0.1)
     assert B == subscriptions.take(0)
     assert ["b"] == subscriptions.changed({"b"}, {"b": [row("created")]})
-    subscriptions.tell(AppSnapshot("b", None))
+    subscriptions.deliver(AppSnapshot("b", None))
     subscriptions.drop(mailbox)
     subscriptions.streaming(on=True)
     assert NOTHING == subscriptions.take(0)
