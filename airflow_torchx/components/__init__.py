@@ -1,4 +1,4 @@
-"""Components: functions that make an app, known by name as on TorchX's command line."""
+"""Provides components: functions that build an app, addressed by name as in TorchX."""
 
 from airflow_torchx.components import dist, utils
 from airflow_torchx.components.registry import COMPONENTS, Component, call, get, names, parse

@@ -1,7 +1,7 @@
-"""Command-line arguments for a component: TorchX's rules, and no exit and no printing.
+"""Parses a component's command line by TorchX's rules, without exiting or printing.
 
-The options are the function's parameters and their types its annotations. Unlike TorchX, every
-mistake is found in one pass, a bool must be True or False, and an option is given once.
+Options are the function's parameters, typed by its annotations. Unlike TorchX, one pass finds every
+mistake, a bool must be True or False, and an option may not be repeated.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _VAR: Final = inspect.Parameter.VAR_POSITIONAL
 _NO_DEFAULT: Final = inspect.Parameter.empty
 
 
-class _RefusedError(Exception):
-    """Argparse does not understand the arguments."""
+class _ParserError(Exception):
+    """Argparse cannot parse the arguments."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise _RefusedError(message)
+        raise _ParserError(message)
 
 
 def bind(
@@ -42,61 +42,60 @@ def bind(
     args: Sequence[str],
     defaults: Mapping[str, str] | None = None,
 ) -> inspect.BoundArguments:
-    """Return the arguments for ``function`` that a command line stands for.
+    """Return the arguments of ``function`` that a command line describes.
 
-    ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. What
-    follows the last option goes to ``*args``; a ``--`` before it is dropped.
+    ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. Arguments
+    after the last option go to ``*args``, without a leading ``--``.
 
     Args:
         name: name of the component, for messages.
         function: the component.
-        args: the command line, split into words.
-        defaults: what counts, in the words of a command line, for parameters that ``args`` leaves
-            out; those of other names are not looked at.
+        args: the command line.
+        defaults: command-line values of parameters that ``args`` omits; unknown names are ignored.
 
     Raises:
-        ComponentError: the component does not take these arguments, or no command line can give
-            the arguments that the function takes.
+        ComponentError: the arguments are invalid, or a command line cannot set a required
+            parameter of the function.
     """
     signature = signature_of(name, function)
-    given, mistakes = _read(signature.parameters, args, defaults or {})
+    values, mistakes = _parse(signature.parameters, args, defaults or {})
     if mistakes:
-        what = "\n  - ".join([f"component {name!r} does not take these arguments:", *mistakes])
+        what = "\n  - ".join([f"invalid arguments for component {name!r}:", *mistakes])
         raise ComponentError(what, fix=synopsis(name, signature.parameters))
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for parameter in signature.parameters.values():
         if parameter.kind is _VAR:
-            positional += given[parameter.name]
+            positional += values[parameter.name]
         elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if parameter.name in given:
-                keywords[parameter.name] = given[parameter.name]
+            if parameter.name in values:
+                keywords[parameter.name] = values[parameter.name]
         else:
-            positional.append(given.get(parameter.name, parameter.default))
+            positional.append(values.get(parameter.name, parameter.default))
     return signature.bind(*positional, **keywords)
 
 
-#: What comes of an annotation that is a text, and no type.
-_UNREADABLE: Final = (
+#: Errors that evaluating a string annotation may raise.
+_ANNOTATION_ERRORS: Final = (
     *(NameError, AttributeError, SyntaxError, TypeError, ValueError, LookupError, ArithmeticError),
 )
 
 
 def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a component: a command line can give all that has no default.
+    """Return the signature of a component whose required parameters a command line can set.
 
     Raises:
-        ComponentError: it cannot, or a parameter has no type.
+        ComponentError: a required parameter has no type, or one that text cannot express.
     """
     try:
         signature = inspect.signature(function, eval_str=True)
-    except _UNREADABLE as error:
-        what = f"the annotations of component {name!r} cannot be read: {error}."
-        fix = "Import what they name at the top of its module, outside of TYPE_CHECKING."
+    except _ANNOTATION_ERRORS as error:
+        what = f"cannot evaluate the annotations of component {name!r}: {error}"
+        fix = "Import the annotated types at the top of its module, outside TYPE_CHECKING."
         raise ComponentError(what, fix=fix) from error
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            what = f"component {name!r} takes **{parameter.name}, which no command line can give."
+            what = f"component {name!r} takes **{parameter.name}, which a command line cannot set"
             raise ComponentError(what, fix="Declare each parameter, or take one dict[str, str].")
         try:
             describe(annotation_of(parameter))
@@ -104,20 +103,20 @@ def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
             typed = parameter.annotation is not inspect.Parameter.empty
             if typed and parameter.default is not _NO_DEFAULT:
                 continue
-            what = f"parameter {parameter.name!r} of component {name!r} has an unreadable type"
+            what = f"parameter {parameter.name!r} of component {name!r} has an unsupported type"
             fix = "Annotate it as str, int, float, bool, or a list or dict of these."
-            raise ComponentError(f"{what}: {error}.", fix=fix) from error
+            raise ComponentError(f"{what}: {error}", fix=fix) from error
     return signature
 
 
 def annotation_of(parameter: inspect.Parameter) -> object:
-    """Return the type of a parameter; ``*args`` without one are strings."""
-    untyped_rest = parameter.kind is _VAR and parameter.annotation is inspect.Parameter.empty
-    return str if untyped_rest else parameter.annotation
+    """Return the type of a parameter; untyped ``*args`` are strings."""
+    is_untyped_rest = parameter.kind is _VAR and parameter.annotation is inspect.Parameter.empty
+    return str if is_untyped_rest else parameter.annotation
 
 
 def options_of(parameter: inspect.Parameter) -> list[str]:
-    """Return how the option may be written; the last way always works."""
+    """Return the spellings of a parameter's option; ``--name`` comes last."""
     long = f"--{parameter.name}"
     if get_origin(parameter.annotation) is Annotated:
         extras = get_args(parameter.annotation)[1:]
@@ -125,31 +124,31 @@ def options_of(parameter: inspect.Parameter) -> list[str]:
     return [f"-{parameter.name}", long] if len(parameter.name) == 1 else [long]
 
 
-def _read(
+def _parse(
     parameters: Parameters, args: Sequence[str], defaults: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the values by parameter, and what is wrong with the arguments."""
+    """Return the value of each parameter, and the mistakes in the arguments."""
     not_strings = [f"{arg!r} is not a string" for arg in args if not isinstance(arg, str)]
     if isinstance(args, str) or not_strings:
-        return {}, not_strings or ["they are one string, and not a list of strings"]
+        return {}, not_strings or ["expected a list of strings, got one string"]
     try:
-        written, unknown = _parser(parameters).parse_known_args(args)
-    except _RefusedError as refusal:
-        return {}, [str(refusal)]
-    mistakes = [_unknown(word, parameters) for word in unknown]
-    given: dict[str, Any] = {}
+        parsed, unknown = _parser(parameters).parse_known_args(args)
+    except _ParserError as error:
+        return {}, [str(error)]
+    mistakes = [_unknown(arg, parameters) for arg in unknown]
+    values: dict[str, Any] = {}
     for parameter in parameters.values():
-        words = vars(written).get(parameter.name) or _default_words(parameter, defaults)
-        if words is not None:
-            mistakes += _convert(parameter, words, given)
+        texts = vars(parsed).get(parameter.name) or _default(parameter, defaults)
+        if texts is not None:
+            mistakes += _convert(parameter, texts, values)
         elif parameter.default is _NO_DEFAULT:
-            wanted = describe(annotation_of(parameter))
-            mistakes.append(f"--{parameter.name} is missing: expected {wanted}")
-    return given, mistakes
+            expected = describe(annotation_of(parameter))
+            mistakes.append(f"--{parameter.name} is missing: expected {expected}")
+    return values, mistakes
 
 
-def _default_words(parameter: inspect.Parameter, defaults: Mapping[str, str]) -> list[str] | None:
-    """Return what counts for a parameter that is left out; None for its own default."""
+def _default(parameter: inspect.Parameter, defaults: Mapping[str, str]) -> list[str] | None:
+    """Return the configured default of a parameter; None if it has none."""
     if parameter.kind is _VAR:
         return defaults.get(parameter.name, "").split()
     return [defaults[parameter.name]] if parameter.name in defaults else None
@@ -165,53 +164,53 @@ def _parser(parameters: Parameters) -> _Parser:
     return parser
 
 
-def _convert(parameter: inspect.Parameter, words: list[str], given: dict[str, Any]) -> list[str]:
-    """Put the value into ``given``, or return what is wrong with it."""
+def _convert(parameter: inspect.Parameter, texts: list[str], values: dict[str, Any]) -> list[str]:
+    """Add the parameter's value to ``values``, or return the mistakes in it."""
     annotation = annotation_of(parameter)
     try:
         if parameter.kind is _VAR:
-            rest = words[1:] if words[:1] == ["--"] else words
-            given[parameter.name] = [read_literal(word, annotation) for word in rest]
-        elif len(words) > 1:
-            return [f"--{parameter.name} is given {len(words)} times"]
+            rest = texts[1:] if texts[:1] == ["--"] else texts
+            values[parameter.name] = [read_literal(text, annotation) for text in rest]
+        elif len(texts) > 1:
+            return [f"--{parameter.name} is given {len(texts)} times"]
         else:
-            given[parameter.name] = read_literal(words[0], annotation)
+            values[parameter.name] = read_literal(texts[0], annotation)
     except UnsupportedTypeError:
-        return [f"--{parameter.name} cannot be given here: no text stands for a {annotation}"]
+        return [f"--{parameter.name} cannot be set on a command line: its type is {annotation}"]
     except ValueError:
-        wanted = describe(annotation)
+        expected = describe(annotation)
         if get_origin(plain_type(annotation)) is dict:
-            # What should have been an environment may hold a secret.
-            return [f"--{parameter.name}: expected {wanted}, got something else"]
-        shown = words if parameter.kind is _VAR else words[0]
-        return [f"--{parameter.name}: expected {wanted}, got {shown!r}"]
+            # A malformed environment may hold a secret, so it is not shown.
+            return [f"--{parameter.name}: expected {expected}, got something else"]
+        shown = texts if parameter.kind is _VAR else texts[0]
+        return [f"--{parameter.name}: expected {expected}, got {shown!r}"]
     return []
 
 
-def _unknown(word: str, parameters: Parameters) -> str:
-    if not word.startswith("-"):
-        return f"nothing takes {word!r}"
-    option = word.partition("=")[0]
+def _unknown(arg: str, parameters: Parameters) -> str:
+    if not arg.startswith("-"):
+        return f"unexpected argument {arg!r}"
+    option = arg.partition("=")[0]
     near = nearest(option, [f"--{name}" for name in parameters])
     rest = [name for name, parameter in parameters.items() if parameter.kind is _VAR]
-    message = f"there is no option {option}"
+    message = f"unknown option {option}"
     if near:
         message += f"; did you mean {near}?"
     if rest:
-        message += f" (options among {rest[0]} come after a --)"
+        message += f" (put options of {rest[0]} after --)"
     return message
 
 
 def synopsis(name: str, parameters: Parameters) -> str:
-    """Return one sentence on how a component is called, in lines of 88 characters at most."""
+    """Return the usage of a component, in lines of at most 88 characters."""
     options, rest = [], []
     for parameter in parameters.values():
-        word = f"{options_of(parameter)[0]} {parameter.name.upper()}"
+        option = f"{options_of(parameter)[0]} {parameter.name.upper()}"
         if parameter.kind is _VAR:
             rest.append(f"[-- {parameter.name} ...]")
         else:
-            options.append(word if parameter.default is _NO_DEFAULT else f"[{word}]")
-    # Lines break between the words and not inside of them.
-    words = [word.replace(" ", "\xa0") for word in ["usage: " + name, *options, *rest]]
-    text = textwrap.fill(" ".join(words), width=88, subsequent_indent="  ", break_on_hyphens=False)
+            options.append(option if parameter.default is _NO_DEFAULT else f"[{option}]")
+    # No-break spaces keep an option and its value on one line.
+    parts = [part.replace(" ", "\xa0") for part in ["usage: " + name, *options, *rest]]
+    text = textwrap.fill(" ".join(parts), width=88, subsequent_indent="  ", break_on_hyphens=False)
     return text.replace("\xa0", " ")

@@ -1,4 +1,4 @@
-"""Distributed training with PyTorch's own launcher, ``torchrun``."""
+"""Provides components for distributed training with PyTorch's launcher, ``torchrun``."""
 
 from __future__ import annotations
 
@@ -41,39 +41,39 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
     debug: bool = False,
     tee: int = 3,
 ) -> AppDef:
-    """Return an app of one role whose replicas are nodes, with ``torchrun`` on each.
+    """Run a script or module under ``torchrun``, with one node per replica.
 
-    The nodes meet at replica 0. A single node meets itself, at a free port.
+    Replica 0 is the rendezvous host. A single node uses a free port of its own.
 
     Args:
         script_args: arguments of the script or module.
-        script: script in the image to run; give it or ``m``.
+        script: script in the image to run; set this or ``m``.
         m: Python module to run, like ``my.module``.
-        image: image with bash and PyTorch in it.
-        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run is also the app's
-            name and is the script's or module's when it is left out.
+        image: image that contains bash and PyTorch.
+        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run names the app and
+            defaults to the name of the script or module.
         h: named resource of each node, like ``gpu.small``, instead of ``cpu``, ``gpu``, ``memMB``.
         cpu: CPUs of each node.
         gpu: GPUs of each node.
         memMB: memory of each node in MB.
-        j: nodes and processes on each: ``nodes x processes`` without the blanks,
-            ``min:max x processes`` for an elastic app, or a number alone: with ``h`` the nodes,
-            each with a process for every GPU, else the processes of one node.
+        j: ``<nodes>x<processes per node>``, ``<min>:<max>x<processes per node>`` for an elastic
+            app, or one number: with ``h`` the nodes, with one process per GPU, else the processes
+            of one node.
         env: environment variables of each node.
         metadata: metadata of the app.
-        max_retries: how often the app is started again.
-        rdzv_port: port on replica 0 where several nodes meet.
-        rdzv_backend: how several nodes meet.
-        rdzv_conf: settings of that, like ``join_timeout=600,close_timeout=600``.
-        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
-            devices too.
-        debug: set environment variables that make PyTorch explain itself.
-        tee: what is copied to the console: 0 nothing, 1 stdout, 2 stderr, 3 both.
+        max_retries: how often the app restarts after a failure.
+        rdzv_port: rendezvous port on replica 0, for several nodes.
+        rdzv_backend: rendezvous backend for several nodes.
+        rdzv_conf: settings of the backend, like ``join_timeout=600,close_timeout=600``.
+        mounts: bind mounts, volumes and devices, like
+            ``type=bind,src=/on/host,dst=/in/container,readonly``.
+        debug: set PyTorch's debug environment variables.
+        tee: output to copy to the console: 0 none, 1 stdout, 2 stderr, 3 both.
 
     Raises:
-        ComponentError: neither or both of ``script`` and ``m`` are given, ``j`` has another form,
-            or there is no such named resource.
-        InvalidAppError: a mount is wrong.
+        ComponentError: neither or both of ``script`` and ``m`` are set, ``j`` has another form, or
+            the named resource is unknown.
+        InvalidAppError: a mount is invalid.
     """
     program = _program(script, m)
     nodes = topology(on_host(h, j) if h is not None and j.isdigit() else j)
@@ -86,21 +86,21 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
     rendezvous = ["--rdzv_backend", rdzv_backend]
     if rdzv_conf is not None:
         rendezvous += ["--rdzv_conf", rdzv_conf]
-    launch = ["--rdzv_id", macros.app_id, "--nnodes", nodes.text]
+    launch = ["--rdzv_id", macros.app_id, "--nnodes", nodes.nnodes]
     launch += ["--nproc_per_node", str(nodes.processes), "--tee", str(tee), "--role", ""]
     if rdzv_backend == "static":
         launch += ["--node_rank", macros.replica_id]
-    words = [*launch, *program.words, *script_args]
-    # The endpoint stays out of the quotes: the shell in the container fills it in.
+    args = [*launch, *program.args, *script_args]
+    # The endpoint is not quoted, so that the container's shell expands it.
     endpoint = f"--rdzv_endpoint {_endpoint(nodes, rdzv_port)}"
     role = Role(
         name=program.name,
         image=image,
-        min_replicas=nodes.least,
+        min_replicas=nodes.min_nodes,
         entrypoint="bash",
-        num_replicas=nodes.most,
+        num_replicas=nodes.max_nodes,
         resource=resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
-        args=["-c", f"torchrun {shlex.join(rendezvous)} {endpoint} {shlex.join(words)}"],
+        args=["-c", f"torchrun {shlex.join(rendezvous)} {endpoint} {shlex.join(args)}"],
         env=log_level | (env or {}) | tracking | (_DEBUG_ENV if debug else {}),
         port_map={"c10d": rdzv_port},
         max_retries=max_retries,
@@ -130,34 +130,34 @@ def ddp(  # noqa: PLR0913 - TorchX's signature
     debug: bool = False,
     tee: int = 3,
 ) -> AppDef:
-    """Return the app of `torchrun`; a number alone as ``j`` is always the processes of one node.
+    """Run a script or module like `torchrun`, with ``j=4`` as 4 processes on one node.
 
     Args:
         script_args: arguments of the script or module.
-        script: script in the image to run; give it or ``m``.
+        script: script in the image to run; set this or ``m``.
         m: Python module to run, like ``my.module``.
-        image: image with bash and PyTorch in it.
-        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run is also the app's
-            name and is the script's or module's when it is left out.
+        image: image that contains bash and PyTorch.
+        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run names the app and
+            defaults to the name of the script or module.
         h: named resource of each node, like ``gpu.small``, instead of ``cpu``, ``gpu``, ``memMB``.
         cpu: CPUs of each node.
         gpu: GPUs of each node.
         memMB: memory of each node in MB.
-        j: nodes and processes on each: ``nodes x processes`` without the blanks,
-            ``min:max x processes`` for an elastic app, or the processes of one node.
+        j: ``<nodes>x<processes per node>``, ``<min>:<max>x<processes per node>`` for an elastic
+            app, or the processes of one node.
         env: environment variables of each node.
         metadata: metadata of the app.
-        max_retries: how often the app is started again.
-        rdzv_port: port on replica 0 where several nodes meet.
-        rdzv_backend: how several nodes meet.
-        rdzv_conf: settings of that, like ``join_timeout=600,close_timeout=600``.
-        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
-            devices too.
-        debug: set environment variables that make PyTorch explain itself.
-        tee: what is copied to the console: 0 nothing, 1 stdout, 2 stderr, 3 both.
+        max_retries: how often the app restarts after a failure.
+        rdzv_port: rendezvous port on replica 0, for several nodes.
+        rdzv_backend: rendezvous backend for several nodes.
+        rdzv_conf: settings of the backend, like ``join_timeout=600,close_timeout=600``.
+        mounts: bind mounts, volumes and devices, like
+            ``type=bind,src=/on/host,dst=/in/container,readonly``.
+        debug: set PyTorch's debug environment variables.
+        tee: output to copy to the console: 0 none, 1 stdout, 2 stderr, 3 both.
 
     Raises:
-        ComponentError, InvalidAppError: as `torchrun` does.
+        ComponentError, InvalidAppError: as for `torchrun`.
     """
     return torchrun(
         *script_args,
@@ -196,28 +196,27 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
     mounts: list[str] | None = None,
     debug: bool = False,
 ) -> AppDef:
-    """Return the app of `torchrun` on nodes that a named resource describes.
+    """Run a script or module like `torchrun`, on nodes of a named resource.
 
     Args:
         args: arguments of the script or module.
-        script: script in the image to run; give it or ``m``.
+        script: script in the image to run; set this or ``m``.
         m: Python module to run, like ``my.module``.
-        image: image with bash and PyTorch in it.
-        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run is also the app's
-            name and is the script's or module's when it is left out.
+        image: image that contains bash and PyTorch.
+        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run names the app and
+            defaults to the name of the script or module.
         h: named resource of each node.
-        j: nodes and processes on each, ``nodes x processes`` without the blanks, or the nodes,
-            each with a process for every GPU.
+        j: ``<nodes>x<processes per node>``, or the nodes, with one process per GPU.
         env: environment variables of each node.
         metadata: metadata of the app.
-        max_retries: how often the app is started again.
-        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
-            devices too.
-        debug: set environment variables that make PyTorch explain itself.
+        max_retries: how often the app restarts after a failure.
+        mounts: bind mounts, volumes and devices, like
+            ``type=bind,src=/on/host,dst=/in/container,readonly``.
+        debug: set PyTorch's debug environment variables.
 
     Raises:
-        ComponentError: as `torchrun` does; or ``j`` has only nodes, and ``h`` no GPUs.
-        InvalidAppError: a mount is wrong.
+        ComponentError: as for `torchrun`, or ``j`` has no processes and ``h`` no GPU.
+        InvalidAppError: a mount is invalid.
     """
     return torchrun(
         *args,
@@ -237,9 +236,9 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """What torchrun runs, in its words, and the short name of it."""
+    """Holds torchrun's arguments for the program, and the program's short name."""
 
-    words: tuple[str, ...]
+    args: tuple[str, ...]
     name: str
 
 
@@ -248,19 +247,19 @@ def _program(script: str | None, m: str | None) -> _Program:
         return _Program((script,), PurePath(script).stem)
     if m and script is None:
         return _Program(("-m", m), m.rpartition(".")[2])
-    what = f"expected a script or a module, got script={script!r} and m={m!r}."
+    what = f"expected a script or a module, got script={script!r} and m={m!r}"
     raise ComponentError(what, fix="Give exactly one of script and m.")
 
 
 def _endpoint(nodes: Topology, port: int) -> str:
-    if nodes.most == 1:
+    if nodes.max_nodes == 1:
         return "localhost:0"
-    # The macro becomes the variable's name, and $$ the dollar in front of it.
+    # After substitution: ${TORCHX_RANK0_HOST:=localhost}.
     return f"$${{{macros.rank0_env}:=localhost}}:{port}"
 
 
 def _names(name: str, program: str) -> tuple[str, str]:
-    """Return the names of the experiment and of the run."""
+    """Return the names of the experiment and the run."""
     experiment, slash, run = name.partition("/")
     if not slash:
         experiment, run = "", name

@@ -1,4 +1,4 @@
-"""Components of users' own: a function in a file, or in a module that can be imported."""
+"""Loads users' own components from a file or an importable module."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
 
 class user_code_errors:  # noqa: N801 - reads as a verb in a with statement
-    """Turns whatever a user's code raises into a `ComponentError` that says where.
+    """Turns any error of a user's code into a `ComponentError` that names the line.
 
-    Errors of this package stay what they are; so does what tells a process to end, but for a
-    ``sys.exit`` in that code.
+    Errors of this package, KeyboardInterrupt and GeneratorExit pass through; SystemExit does not.
 
     Args:
-        what: what could not be done, without a full stop.
-        file: file of the user's code, for the line; None leaves it out.
+        what: the failed step, without a period.
+        file: file of the user's code; None omits the line.
         fix: what to do about it.
     """
 
@@ -66,61 +65,61 @@ class user_code_errors:  # noqa: N801 - reads as a verb in a with statement
 
 
 def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:
-    """Return the component that ``path/to/file.py:function`` or ``a.module:function`` names.
+    """Return the component at ``path/to/file.py:function`` or ``a.module:function``.
 
-    The file is run, anew each time; it needs not be a part of a package, and finds the modules
-    beside it. A class counts as well: made of the arguments, its ``build()`` returns the app.
+    The file is run on every call. It need not be part of a package and can import modules next to
+    it. Instead of a function, a class may be named: its ``build()`` returns the app.
 
     Args:
-        name: the file, or the module, and what in it.
-        folder: where a relative path starts; None for the current folder.
+        name: the file or module, and the function or class in it.
+        folder: base folder of a relative path; None for the current folder.
 
     Raises:
-        ComponentError: there is no such file or function, the file cannot be run, or the function
-            does not say that it returns an ``AppDef``.
+        ComponentError: the file or function does not exist, the file fails to run, or the function
+            is not annotated to return an ``AppDef``.
     """
-    place, _, wanted = name.rpartition(":")
-    # Path.expanduser() would raise for an unknown ~user.
-    path = Path(folder or ".") / os.path.expanduser(place)  # noqa: PTH111 - see above
-    is_module = all(part.isidentifier() for part in place.split(".")) and not place.endswith(".py")
+    source, _, attribute = name.rpartition(":")
+    # Path.expanduser() raises for an unknown ~user.
+    path = Path(folder or ".") / os.path.expanduser(source)  # noqa: PTH111 - see above
+    is_module = all(map(str.isidentifier, source.split("."))) and not source.endswith(".py")
     if is_module and not path.is_file():
-        module = _imported(name, place)
+        module = _import(name, source)
     else:
-        module = _run(name, path.absolute(), place)
-    found = vars(module).get(wanted)
+        module = _run(name, path.absolute(), source)
+    found = vars(module).get(attribute)
     if found is None:
-        near = nearest(wanted, _functions(module))
-        what = f"there is no function {wanted!r} in {place}."
+        near = nearest(attribute, _functions(module))
+        what = f"no function {attribute!r} in {source}"
         raise ComponentError(what, fix=f"Did you mean {near!r}?" if near else "Correct the name.")
     return _component(name, found)
 
 
-def _imported(name: str, place: str) -> ModuleType:
-    fix = "Correct the name, or install what has it where the task runs."
-    with user_code_errors(f"component {name!r} cannot be imported", fix=fix):
-        return importlib.import_module(place)
+def _import(name: str, module: str) -> ModuleType:
+    fix = "Correct the name, or install the module where the task runs."
+    with user_code_errors(f"cannot import component {name!r}", fix=fix):
+        return importlib.import_module(module)
 
 
-def _run(name: str, path: Path, place: str) -> ModuleType:
-    """Return the module that a file becomes when it is run."""
+def _run(name: str, path: Path, given: str) -> ModuleType:
+    """Run a file and return it as a module; ``given`` is its path as the user wrote it."""
     try:
         source = path.read_bytes()
-    except OSError as why:
-        what = f"component {name!r}: {path} cannot be read: {why.strerror}."
+    except OSError as error:
+        what = f"component {name!r}: cannot read {path}: {error.strerror}"
         fix = "Correct the path."
-        if not Path(place).is_absolute():
-            fix += " A relative one starts at the folder of the DAG file, or at the current one."
-        raise ComponentError(what, fix=fix) from why
+        if not Path(given).is_absolute():
+            fix += " A relative path starts at the DAG file's folder, or at the current folder."
+        raise ComponentError(what, fix=fix) from error
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
     module = ModuleType(f"airflow_torchx_component_{digest}")
     module.__file__ = str(path)
-    # As TorchX does; last, so that nothing is hidden, and for good, as a function may import late.
+    # As in TorchX. Appended, so nothing is shadowed; never removed, since functions import late.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    # Dataclasses look their module up.
+    # Dataclasses look up their module.
     sys.modules[module.__name__] = module
-    with user_code_errors(f"component {name!r} cannot be loaded", path, "Correct it there."):
-        # No import: Python would keep a compiled copy, and believe it after a change in a second.
+    with user_code_errors(f"cannot load component {name!r}", path, "Fix the error in that file."):
+        # Not imported: Python's bytecode cache misses a change within one second.
         code = compile(source, str(path), "exec", dont_inherit=True)
         exec(code, vars(module))  # noqa: S102 - the user's own file
     return module
@@ -134,28 +133,24 @@ def _functions(module: ModuleType) -> list[str]:
     ]
 
 
-def _component(name: str, found: Any) -> Callable[..., AnyApp]:  # noqa: ANN401 - whatever is there
-    """Return what was found as a function, once it says what it returns."""
+def _component(name: str, found: Any) -> Callable[..., AnyApp]:  # noqa: ANN401 - any object
+    """Return a module's attribute as a component, or raise if it is not one."""
     build = getattr(found, "build", None) if inspect.isclass(found) else found
     annotations = getattr(build, "__annotations__", {})
     returned = annotations.get("return")
     shown = returned if isinstance(returned, str) else getattr(returned, "__name__", "")
     if not callable(build) or shown.rpartition(".")[2] != "AppDef":
-        what, form = f"{name!r} is no component: it", "def name(...) -> AppDef"
-        if not callable(found):
-            what += f" is {found!r:.50} and no function."
-        else:
-            what += " does not say that it returns an AppDef."
-        if inspect.isclass(found):
-            form = "def build(self) -> AppDef"
-        raise ComponentError(what, fix=f"Write it as {form}, types included.")
-    return _built_by(found) if inspect.isclass(found) else found
+        what = f"{name!r} is not a component: it is "
+        what += "not annotated to return an AppDef" if callable(found) else f"{found!r:.50}"
+        form = "def build(self) -> AppDef" if inspect.isclass(found) else "def name(...) -> AppDef"
+        raise ComponentError(what, fix=f"Declare it as {form}, and annotate all parameters.")
+    return _from_class(found) if inspect.isclass(found) else found
 
 
-def _built_by(made: Any) -> Callable[..., AnyApp]:  # noqa: ANN401 - any class
-    @functools.wraps(made, updated=())
+def _from_class(cls: Any) -> Callable[..., AnyApp]:  # noqa: ANN401 - any class
+    @functools.wraps(cls, updated=())
     def component(*args: object, **kwargs: object) -> AnyApp:
-        app: AnyApp = made(*args, **kwargs).build()
+        app: AnyApp = cls(*args, **kwargs).build()
         return app
 
     return component

@@ -1,4 +1,4 @@
-"""Values as they are written on TorchX's command line, and what they stand for."""
+"""Parses values of TorchX's command line by the annotation of their parameter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-# Text in quotes. A quote behind a backslash ends it only if no other quote does.
+# Quoted text. A quote after a backslash ends it only if no other quote does.
 _QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.DOTALL)
 _SCALARS: Final[dict[type, str]] = {
     str: "a string",
@@ -14,7 +14,7 @@ _SCALARS: Final[dict[type, str]] = {
     float: "a number",
     bool: "True or False",
 }
-#: Number of type arguments, and what is to be written.
+#: Number of type arguments, and the description.
 _CONTAINERS: Final[dict[object, tuple[int, str]]] = {
     list: (1, "a list like a,b"),
     dict: (2, "a dict like A=1,B=2"),
@@ -22,7 +22,7 @@ _CONTAINERS: Final[dict[object, tuple[int, str]]] = {
 
 
 class UnsupportedTypeError(TypeError):
-    """A parameter has a type that no text can be read as."""
+    """The type of a parameter cannot be expressed as text."""
 
 
 def plain_type(annotation: object) -> Any:  # noqa: ANN401 - annotations are any object
@@ -37,45 +37,45 @@ def plain_type(annotation: object) -> Any:  # noqa: ANN401 - annotations are any
 
 
 def describe(annotation: object) -> str:
-    """Return what must be written for a parameter with this annotation.
+    """Return a description of the text that a parameter accepts.
 
     Raises:
-        UnsupportedTypeError: no text stands for such a value.
+        UnsupportedTypeError: the type cannot be expressed as text.
     """
-    wanted = plain_type(annotation)
-    origin, items = get_origin(wanted), get_args(wanted)
-    if isinstance(wanted, type) and wanted in _SCALARS:
-        return _SCALARS[wanted]
-    count, words = _CONTAINERS.get(origin, (0, ""))
-    if words and len(items) == count and all(item in (str, int, float) for item in items):
-        return words
+    kind = plain_type(annotation)
+    origin, items = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and kind in _SCALARS:
+        return _SCALARS[kind]
+    count, description = _CONTAINERS.get(origin, (0, ""))
+    if description and len(items) == count and all(item in (str, int, float) for item in items):
+        return description
     raise UnsupportedTypeError(str(annotation))
 
 
-def read_literal(text: str, annotation: object) -> Any:  # noqa: ANN401 - what it says there
-    """Return the value that ``text`` stands for.
+def read_literal(text: str, annotation: object) -> Any:  # noqa: ANN401 - of the annotated type
+    """Return ``text`` as a value of the annotated type.
 
     An empty list or dict is None, as in TorchX.
 
     Raises:
-        ValueError: the text stands for no such value.
-        UnsupportedTypeError: no text does.
+        ValueError: the text is not a value of that type.
+        UnsupportedTypeError: the type cannot be expressed as text.
     """
     describe(annotation)
-    wanted = plain_type(annotation)
-    origin, items = get_origin(wanted), get_args(wanted)
-    if wanted is bool:
+    kind = plain_type(annotation)
+    origin, items = get_origin(kind), get_args(kind)
+    if kind is bool:
         return _read_bool(text)
     if origin is list:
         return [items[0](item) for item in split_list(text)] if text else None
     if origin is dict:
         pairs = split_dict(text).items()
         return {items[0](key): items[1](value) for key, value in pairs} or None
-    return wanted(text)
+    return kind(text)
 
 
 def _read_bool(text: str) -> bool:
-    # TorchX takes any other word for False, so `--debug yes` would be a silent no.
+    # TorchX reads any other text as False, even `--debug yes`.
     if text.lower() not in ("true", "false"):
         what = f"neither True nor False: {text}"
         raise ValueError(what)
@@ -83,23 +83,23 @@ def _read_bool(text: str) -> bool:
 
 
 def split_list(text: str) -> list[str]:
-    """Return the items of ``a, b``; none for blanks."""
+    """Return the items of ``a, b``; an empty list for blank text."""
     return [item.strip() for item in text.split(",")] if text.strip() else []
 
 
 def split_dict(text: str) -> dict[str, str]:
     """Return the pairs of ``A=1,B=2``.
 
-    Pairs are separated by comma or semicolon. A value may hold both: the last one before the next
-    ``key=`` is the separator, so ``A=1,2;3,B=4`` is ``{"A": "1,2;3", "B": "4"}``. Nothing inside
-    quotes separates, and quotes around a whole value are dropped.
+    Pairs are separated by a comma or semicolon. A value may contain both: the last one before the
+    next ``key=`` separates, so ``A=1,2;3,B=4`` is ``{"A": "1,2;3", "B": "4"}``. Separators inside
+    quotes do not count, and quotes around a whole value are dropped.
 
     Raises:
         ValueError: a key has no value, or a value has no key.
     """
     if not text:
         return {}
-    # As long as the text, so that what is found in one is at the same place in the other.
+    # The mask keeps the length, so its positions are valid in the text.
     masked = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
     parts = [
         (text[part.start() : part.end()].strip(), part[0].strip())

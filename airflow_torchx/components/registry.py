@@ -1,4 +1,4 @@
-"""The components by name, and apps made by them."""
+"""Finds components by name and builds apps with them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ COMPONENTS: Final[Mapping[str, Component]] = {
     "utils.sh": utils.sh,
     "utils.touch": utils.touch,
 }
-#: In front of a name, it asks TorchX even if we have a component of that name.
+#: Prefix that selects TorchX's component instead of a built-in one.
 _TORCHX: Final = "torchx:"
 
 
 def names() -> list[str]:
-    """Return the names of the components that are built in."""
+    """Return the names of the built-in components."""
     return [*COMPONENTS]
 
 
@@ -42,13 +42,13 @@ def get(name: str, *, folder: Path | str | None = None) -> Component:
     """Return the component of that name.
 
     Args:
-        name: a component that is built in, like ``dist.ddp``; a function in a file or a module,
-            ``path/to/file.py:fn`` or ``my.module:fn``; or a name that TorchX knows, if it is
-            installed, where ``torchx:dist.ddp`` is TorchX's own for sure.
-        folder: where a relative path starts; None for the current folder.
+        name: a built-in component like ``dist.ddp``; a function in a file or a module,
+            ``path/to/file.py:fn`` or ``my.module:fn``; or, if TorchX is installed, one of its
+            components. ``torchx:dist.ddp`` is always TorchX's.
+        folder: base folder of a relative path; None for the current folder.
 
     Raises:
-        ComponentError: there is none, or it cannot be loaded.
+        ComponentError: the component does not exist or fails to load.
     """
     if name in COMPONENTS:
         return COMPONENTS[name]
@@ -56,7 +56,7 @@ def get(name: str, *, folder: Path | str | None = None) -> Component:
     if theirs == name and ":" in name:
         return load(name, folder)
     if theirs != name or torchx_compat.is_installed():
-        with user_code_errors(f"TorchX cannot load component {theirs!r}"):
+        with user_code_errors(f"TorchX failed to load component {theirs!r}"):
             found = torchx_compat.component(theirs)
         if found is not None:
             return found
@@ -70,20 +70,20 @@ def parse(
     folder: Path | str | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> AppDef:
-    """Return the app that a component makes of command-line arguments.
+    """Return the app that a component builds from command-line arguments.
 
     ``torchx run dist.ddp -j 2x1 --script main.py`` is
     ``parse("dist.ddp", ["-j", "2x1", "--script", "main.py"])``.
 
     Args:
         name: the component, as for `get`.
-        args: the command line, split into words.
-        folder: where a relative path in ``name`` starts; None for the current folder.
-        defaults: what counts for parameters that ``args`` leaves out, as on a command line.
+        args: the command line.
+        folder: base folder of a relative path in ``name``; None for the current folder.
+        defaults: command-line values of parameters that ``args`` omits.
 
     Raises:
-        ComponentError: there is no such component, it does not take these arguments, or it fails.
-        InvalidAppError: the app is TorchX's, and has what only TorchX could honour.
+        ComponentError: the component does not exist, rejects the arguments, or fails.
+        InvalidAppError: the app is TorchX's and uses features that only TorchX supports.
     """
     return call(name, get(name, folder=folder), args, defaults=defaults)
 
@@ -95,34 +95,40 @@ def call(
     *,
     defaults: Mapping[str, str] | None = None,
 ) -> AppDef:
-    """Return the app that ``function`` makes of command-line arguments; ``name`` is for messages.
+    """Return the app that ``function`` builds from command-line arguments.
+
+    Args:
+        name: name of the component, for messages.
+        function: the component.
+        args: the command line.
+        defaults: command-line values of parameters that ``args`` omits.
 
     Raises:
-        ComponentError: the function does not take these arguments, fails, or returns no app.
-        InvalidAppError: it returns TorchX's app, with what only TorchX could honour.
+        ComponentError: the function rejects the arguments, fails, or does not return an app.
+        InvalidAppError: the app is TorchX's and uses features that only TorchX supports.
     """
     bound = bind(name, function, args, defaults)
     code = getattr(function, "__code__", None)
     try:
         with user_code_errors(f"component {name!r} failed", code and code.co_filename):
             app: object = function(*bound.args, **bound.kwargs)
-    except ComponentError as wrong:
-        fix = f"{wrong.fix}\n{synopsis(name, bound.signature.parameters)}".lstrip()
-        raise ComponentError(wrong.what, fix=fix) from (wrong.__cause__ or wrong)
+    except ComponentError as error:
+        fix = f"{error.fix}\n{synopsis(name, bound.signature.parameters)}".lstrip()
+        raise ComponentError(error.what, fix=fix) from (error.__cause__ or error)
     if not is_app(app):
-        what = f"component {name!r} returned {type(app).__name__} instead of an AppDef."
+        what = f"component {name!r} returned {type(app).__name__} instead of an AppDef"
         raise ComponentError(what, fix="Return airflow_torchx.specs.AppDef, or TorchX's.")
     return as_app(app)
 
 
 def _unknown(name: str) -> ComponentError:
-    """Return the error of a name that nobody knows, with the nearest one."""
+    """Return the error for an unknown name, with the closest known one."""
     ours = [] if name.startswith(_TORCHX) else names()
-    with user_code_errors("TorchX cannot load its components"):
+    with user_code_errors("TorchX failed to load its components"):
         known = [*dict.fromkeys([*ours, *torchx_compat.component_names()])]
     near = nearest(name.removeprefix(_TORCHX), known)
     fix = f"Did you mean {near!r}? " if near else ""
-    fix += f"Known are: {', '.join(sorted(known))}."
+    fix += f"Known components: {', '.join(sorted(known))}."
     if not torchx_compat.is_installed():
-        fix += f" For those that TorchX knows, install it: {torchx_compat.INSTALL}"
-    return ComponentError(f"there is no component {name!r}.", fix=fix)
+        fix += f" For TorchX's own components, install it: {torchx_compat.INSTALL}"
+    return ComponentError(f"unknown component {name!r}", fix=fix)

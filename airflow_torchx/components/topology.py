@@ -1,4 +1,4 @@
-"""How many nodes run an app and how many processes each, as ``-j`` says it."""
+"""Parses ``-j``: the number of nodes and of processes on each."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ _FORM: Final = re.compile(r"(?:(?:([0-9]+):)?([0-9]+)x)?([0-9]+)")
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Numbers of nodes and of processes on each; ``text`` is what torchrun calls the nodes."""
+    """Holds the number of nodes and of processes on each."""
 
-    least: int
-    most: int
+    min_nodes: int
+    max_nodes: int
     processes: int
-    text: str
+    #: The value of torchrun's ``--nnodes``.
+    nnodes: str
 
 
 def topology(j: str) -> Topology:
-    """Return what ``2x4``, ``1:2x4`` or ``4`` says; a number alone is the processes of one node.
+    """Return the topology of ``2x4``, ``1:2x4`` or ``4``, the latter being processes of one node.
 
     Raises:
-        ComponentError: it has another form.
+        ComponentError: ``j`` has another form.
     """
     match = _FORM.fullmatch(j)
     if match is None:
         raise _malformed(j, "2x4, 1:2x4 or 4")
     least, most, processes = match.groups()
     most = most or "1"
-    text = f"{least}:{most}" if least else most
-    return Topology(int(least or most), int(most), int(processes), text)
+    nnodes = f"{least}:{most}" if least else most
+    return Topology(int(least or most), int(most), int(processes), nnodes)
 
 
 def on_host(h: str, j: str) -> str:
-    """Return ``nodes x processes`` for a named resource; its GPUs count where ``j`` has only nodes.
+    """Return ``j`` as ``nodes x processes``; without processes, it is one per GPU of ``h``.
 
     Raises:
-        ComponentError: ``j`` has another form, or only nodes for a resource without GPUs; there is
-            no such resource.
+        ComponentError: ``j`` has another form or omits the processes for a resource without GPUs,
+            or the resource is unknown.
     """
     gpus = resource(h=h).gpu
     try:
@@ -54,11 +55,11 @@ def on_host(h: str, j: str) -> str:
     if processes:
         return f"{nodes}x{processes[0]}"
     if gpus < 1:
-        what = f"j={j!r} leaves the number of processes to the GPUs of {h!r}, which has none."
-        raise ComponentError(what, fix=f"Write it as nodes, x, and processes, like {nodes}x2.")
+        what = f"j={j!r} starts one process per GPU, but {h!r} has no GPU"
+        raise ComponentError(what, fix=f"Set the number of processes, like {nodes}x2.")
     return f"{nodes}x{gpus}"
 
 
 def _malformed(j: str, forms: str) -> ComponentError:
-    what = f"expected j like {forms}, got {j!r}."
-    return ComponentError(what, fix="Write it as nodes, x, and processes on each node.")
+    what = f"expected j like {forms}, got {j!r}"
+    return ComponentError(what, fix="Write <nodes>x<processes on each node>.")

@@ -1,4 +1,4 @@
-"""How a component is called, for people: from its signature and its docstring."""
+"""Renders the help of a component from its signature and docstring."""
 
 from __future__ import annotations
 
@@ -26,45 +26,45 @@ _INDENT: Final = 20
 
 
 def usage(name: str, function: Callable[..., Any]) -> str:
-    """Return the help of a component: its usage, what it does, and each option.
+    """Return the help of a component: its usage, its summary and its options.
 
-    Of each option: how it is written, what it takes, its default, and what the ``Args`` section of
-    the docstring says of it.
+    Each option shows its spellings, its type, its default, and its entry in the docstring's
+    ``Args`` section.
 
     Args:
-        name: what the component is called.
+        name: name of the component.
         function: the component.
 
     Raises:
-        ComponentError: no command line can give what the function needs.
+        ComponentError: a command line cannot set a required parameter.
     """
     parameters = signature_of(name, function).parameters
-    summary, told = _described(function)
+    summary, entries = _docstring(function)
     blocks = [synopsis(name, parameters), *([textwrap.fill(summary, _WIDTH)] if summary else [])]
     ordered = sorted(parameters.values(), key=lambda one: one.kind is _REST)
-    options = [_option(one, told.get(one.name, "")) for one in ordered]
+    options = [_option(one, entries.get(one.name, "")) for one in ordered]
     return "\n\n".join([*blocks, *(["\n".join(["options:", *options])] if options else [])])
 
 
-def _option(parameter: inspect.Parameter, told: str) -> str:
+def _option(parameter: inspect.Parameter, description: str) -> str:
     if parameter.kind is _REST:
-        written = f"-- {parameter.name} ..."
+        spelling = f"-- {parameter.name} ..."
     else:
-        written = f"{', '.join(options_of(parameter))} {parameter.name.upper()}"
-    text = "; ".join([*([told.rstrip(".")] if told else []), _kind(parameter)])
+        spelling = f"{', '.join(options_of(parameter))} {parameter.name.upper()}"
+    text = "; ".join([*([description.rstrip(".")] if description else []), _kind(parameter)])
     lines = textwrap.wrap(text, _WIDTH - _INDENT, break_on_hyphens=False)
-    head = f"  {written}"
+    head = f"  {spelling}"
     if len(head) < _INDENT - 1:
         head = f"{head:<{_INDENT}}{lines.pop(0)}"
     return "\n".join([head, *(f"{'':{_INDENT}}{line}" for line in lines)])
 
 
 def _kind(parameter: inspect.Parameter) -> str:
-    """Return what an option takes, and its default."""
+    """Return the type and the default of an option."""
     try:
         kind = describe(annotation_of(parameter))
     except UnsupportedTypeError:
-        return "cannot be given on a command line"
+        return "cannot be set on a command line"
     if parameter.kind is _REST:
         return f"each {kind}"
     if parameter.default is inspect.Parameter.empty:
@@ -74,17 +74,17 @@ def _kind(parameter: inspect.Parameter) -> str:
     return f"{kind}, default {parameter.default}"
 
 
-def _described(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return the first paragraph of a docstring, and what its ``Args`` say, on one line each."""
+def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Return the first paragraph of a docstring, and its ``Args`` by name, on one line each."""
     lines = (inspect.getdoc(function) or "").splitlines()
     start = next((i for i, line in enumerate(lines) if _ARGUMENTS.match(line)), len(lines))
     paragraphs = "\n".join(lines[:start]).strip().split("\n\n")
-    told = {name: text.replace("``", "`") for name, text in _entries(lines[start + 1 :])}
-    return " ".join(paragraphs[0].split()).replace("``", "`"), told
+    entries = {name: text.replace("``", "`") for name, text in _entries(lines[start + 1 :])}
+    return " ".join(paragraphs[0].split()).replace("``", "`"), entries
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each entry of a section, until the next section."""
+    """Yield the name and text of each entry of a section."""
     depth, name, text = 0, "", [""]
     for line in lines:
         indent = len(line) - len(line.lstrip())

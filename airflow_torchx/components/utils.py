@@ -1,4 +1,4 @@
-"""Small programs: to try a daemon out, and to glue the steps of a pipeline together."""
+"""Provides components that run small programs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SMALL: Final = Resource(cpu=1, gpu=0, memMB=1024)
 
 
 def echo(msg: str = "hello world", image: str = "", num_replicas: int = 1) -> AppDef:
-    """Return an app whose replicas print a message.
+    """Print a message in each replica.
 
     Args:
         msg: the message.
-        image: image with ``echo`` in it.
+        image: image that contains ``echo``.
         num_replicas: number of replicas.
     """
     role = Role(
@@ -35,11 +35,11 @@ def echo(msg: str = "hello world", image: str = "", num_replicas: int = 1) -> Ap
 
 
 def touch(file: str, image: str = "") -> AppDef:
-    """Return an app that makes an empty file, or gives the file that is there the time of now.
+    """Create an empty file, or update the modification time of an existing one.
 
     Args:
         file: path of the file in the container.
-        image: image with ``touch`` in it.
+        image: image that contains ``touch``.
     """
     return AppDef("touch", [Role("touch", image, entrypoint="touch", args=[file], resource=_SMALL)])
 
@@ -57,34 +57,34 @@ def sh(  # noqa: PLR0913 - TorchX's signature
     mounts: list[str] | None = None,
     entrypoint: str | None = None,
 ) -> AppDef:
-    """Return an app whose replicas run a command by ``sh``, each word of it quoted.
+    """Run a command with ``sh`` in each replica; its arguments are quoted.
 
-    So the shell replaces no variable and no pattern in them; TorchX's macros are replaced.
+    The shell therefore expands no variables or patterns. TorchX's macros are substituted.
 
     Args:
         args: the command and its arguments.
-        image: image with ``sh`` in it.
+        image: image that contains ``sh``.
         num_replicas: number of replicas.
         cpu: CPUs of each replica.
         gpu: GPUs of each replica.
         memMB: memory of each replica in MB.
         h: named resource of each replica, instead of ``cpu``, ``gpu`` and ``memMB``.
         env: environment variables of each replica.
-        max_retries: how often a failed app is started again.
-        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
-            devices too.
-        entrypoint: program instead of ``sh``, which gets the quoted words as its arguments.
+        max_retries: how often the app restarts after a failure.
+        mounts: bind mounts, volumes and devices, like
+            ``type=bind,src=/on/host,dst=/in/container,readonly``.
+        entrypoint: program to run instead of ``sh``; it gets the quoted arguments.
 
     Raises:
-        ComponentError: there is no such named resource.
-        InvalidAppError: a mount is wrong.
+        ComponentError: the named resource is unknown.
+        InvalidAppError: a mount is invalid.
     """
-    words = [shlex.quote(word) for word in args]
+    quoted = [shlex.quote(arg) for arg in args]
     role = Role(
         name="sh",
         image=image,
         entrypoint="sh" if entrypoint is None else entrypoint,
-        args=["-c", " ".join(words)] if entrypoint is None else words,
+        args=["-c", " ".join(quoted)] if entrypoint is None else quoted,
         num_replicas=num_replicas,
         resource=resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
         env={"LOGLEVEL": os.environ.get("LOGLEVEL", "WARNING")} | (env or {}),
@@ -108,27 +108,27 @@ def python(  # noqa: PLR0913 - TorchX's signature
     num_replicas: int = 1,
     mounts: list[str] | None = None,
 ) -> AppDef:
-    """Return an app whose replicas run Python.
+    """Run Python in each replica.
 
     Args:
         args: arguments of the program.
-        m: module to run, like ``my.module``; give exactly one of ``m``, ``c`` and ``script``.
-        c: text of the program.
+        m: module to run, like ``my.module``; set exactly one of ``m``, ``c`` and ``script``.
+        c: program text to run.
         script: script in the image to run.
-        image: image with ``python`` in it.
+        image: image that contains ``python``.
         name: name of the app.
         cpu: CPUs of each replica.
         gpu: GPUs of each replica.
         memMB: memory of each replica in MB.
         h: named resource of each replica, instead of ``cpu``, ``gpu`` and ``memMB``.
         num_replicas: number of replicas.
-        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
-            devices too.
+        mounts: bind mounts, volumes and devices, like
+            ``type=bind,src=/on/host,dst=/in/container,readonly``.
 
     Raises:
-        ComponentError: not exactly one of ``m``, ``c`` and ``script`` is given, or there is no such
-            named resource.
-        InvalidAppError: a mount is wrong.
+        ComponentError: not exactly one of ``m``, ``c`` and ``script`` is set, or the named resource
+            is unknown.
+        InvalidAppError: a mount is invalid.
     """
     role = Role(
         name="python",
@@ -137,7 +137,7 @@ def python(  # noqa: PLR0913 - TorchX's signature
         num_replicas=num_replicas,
         resource=resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
         args=[*_program(m, c, script), *args],
-        # TorchX sets it, for programs that use Hydra's decorator.
+        # As in TorchX, for programs that use Hydra's decorator.
         env={"HYDRA_MAIN_MODULE": m} if m else {},
         mounts=parse_mounts(mounts or []),
     )
@@ -154,7 +154,7 @@ def binary(  # noqa: PLR0913 - TorchX's signature
     memMB: int = 1024,  # noqa: N803 - TorchX's name
     h: str | None = None,
 ) -> AppDef:
-    """Return an app whose replicas run a program; its image has to be given to the task.
+    """Run a program in each replica; the task must set the image.
 
     Args:
         args: arguments of the program.
@@ -167,7 +167,7 @@ def binary(  # noqa: PLR0913 - TorchX's signature
         h: named resource of each replica, instead of ``cpu``, ``gpu`` and ``memMB``.
 
     Raises:
-        ComponentError: there is no such named resource.
+        ComponentError: the named resource is unknown.
     """
     role = Role(
         name="binary",
@@ -181,20 +181,20 @@ def binary(  # noqa: PLR0913 - TorchX's signature
 
 
 def copy(src: str, dst: str, image: str = "", mounts: list[str] | None = None) -> AppDef:
-    """Return an app that copies one file between storages that fsspec knows.
+    """Copy one file between storages that fsspec supports.
 
     Args:
         src: path or URL of the file.
         dst: path or URL of the copy.
-        image: image with TorchX in it, and fsspec's packages for the storages.
-        mounts: mounts, like ``type=bind,src=/on/host,dst=/in/container,readonly``; volumes and
-            devices too.
+        image: image that contains TorchX, and fsspec's packages for the two storages.
+        mounts: bind mounts, volumes and devices, like
+            ``type=bind,src=/on/host,dst=/in/container,readonly``.
 
     Raises:
-        InvalidAppError: a mount is wrong.
+        InvalidAppError: a mount is invalid.
     """
-    words = ["--src", src, "--dst", dst]
-    return _torchx_program("copy", words, image, mounts or [])
+    args = ["--src", src, "--dst", dst]
+    return _torchx_program("copy", args, image, mounts or [])
 
 
 def booth(
@@ -204,35 +204,35 @@ def booth(
     tracker_base: str = "/tmp/torchx-util-booth",  # noqa: S108 - TorchX's default, in a container
     image: str = "",
 ) -> AppDef:
-    """Return an app that evaluates Booth's function, an example for hyperparameter search.
+    """Evaluate Booth's function, an example for hyperparameter search.
 
     Args:
         x1: first coordinate.
         x2: second coordinate.
-        trial_idx: number of the trial, under which TorchX's tracker keeps the result.
-        tracker_base: path or URL of the folder where it keeps results.
-        image: image with TorchX in it.
+        trial_idx: number of the trial in TorchX's tracker.
+        tracker_base: path or URL of the tracker's folder.
+        image: image that contains TorchX.
     """
-    words = ["--x1", str(x1), "--x2", str(x2)]
-    words += ["--trial_idx", str(trial_idx), "--tracker_base", tracker_base]
-    return _torchx_program("booth", words, image, [])
+    args = ["--x1", str(x1), "--x2", str(x2)]
+    args += ["--trial_idx", str(trial_idx), "--tracker_base", tracker_base]
+    return _torchx_program("booth", args, image, [])
 
 
 def _program(m: str | None, c: str | None, script: str | None) -> list[str]:
-    ways: list[tuple[list[str], str | None]] = [([], script), (["-m"], m), (["-c"], c)]
-    given = [[*option, text] for option, text in ways if text is not None]
+    programs: list[tuple[list[str], str | None]] = [([], script), (["-m"], m), (["-c"], c)]
+    given = [[*option, text] for option, text in programs if text is not None]
     if len(given) == 1 and given[0][-1]:
         return given[0]
-    what = f"expected a module, a text or a script, got m={m!r}, c={c!r} and script={script!r}."
+    what = f"expected one program, got m={m!r}, c={c!r} and script={script!r}"
     raise ComponentError(what, fix="Give exactly one of m, c and script.")
 
 
-def _torchx_program(name: str, words: Sequence[str], image: str, mounts: list[str]) -> AppDef:
+def _torchx_program(name: str, args: Sequence[str], image: str, mounts: list[str]) -> AppDef:
     role = Role(
         name=f"torchx-utils-{name}",
         image=image,
         entrypoint="python",
-        args=["-m", f"torchx.apps.utils.{name}_main", *words],
+        args=["-m", f"torchx.apps.utils.{name}_main", *args],
         resource=_SMALL,
         mounts=parse_mounts(mounts),
     )

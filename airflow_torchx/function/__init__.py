@@ -1,1 +1,1 @@
-"""A Python function as what the replicas of an app run."""
+"""Runs a Python function in the replicas of an app."""

@@ -1,4 +1,4 @@
-"""The app that runs a function."""
+"""Builds the app that runs a function."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
     from airflow_torchx.function.source import FunctionSource
 
-#: Folder of a workspace that holds the function and what runs it.
+#: Workspace folder for the function and its runner.
 FOLDER: Final = ".airflow-torchx"
 _RUNNER: Final = f"{FOLDER}/run.py"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replicas:
-    """How many replicas run a function, and what each of them has.
+    """Describes the replicas that run a function.
 
     Args:
         count: number of replicas.
-        cpu: CPUs of each.
-        gpu: GPUs of each.
-        memMB: memory of each in MB.
-        mounts: what each sees of its host, in the form of `parse_mounts`.
-        nproc_per_node: processes that torchrun starts in each; None for one without torchrun.
+        cpu: CPUs per replica.
+        gpu: GPUs per replica.
+        memMB: memory per replica in MB.
+        mounts: mounts of each replica, as for `parse_mounts`.
+        nproc_per_node: torchrun processes per replica; None for one process without torchrun.
     """
 
     count: int = 1
@@ -51,7 +51,7 @@ class Replicas:
 
     @property
     def resource(self) -> Resource:
-        """What each replica has; a part of a CPU, too, which no component takes."""
+        """Return the resource of each replica; unlike in components, CPUs may be fractional."""
         return resource(cpu=self.cpu, gpu=self.gpu, memMB=self.memMB)
 
 
@@ -63,29 +63,29 @@ def app_of_function(
     workspace: str | Mapping[str, str] | None,
     python: str,
 ) -> AppDef:
-    """Return an app of one role without an image, all replicas of which call a function.
+    """Return an app with one role, without an image, whose replicas call a function.
 
-    Its text becomes a part of the workspace, and so of an image that is built once for the same
-    text; the arguments stay outside of it.
+    The function's source becomes part of the workspace, so its image is built once per source.
+    Arguments are passed in the environment and do not affect the image.
 
     Args:
         source: the function.
-        call_env: what it is called with, from `Call.env`.
-        replicas: how many call it, and what each has.
-        workspace: further code, which the function can import.
+        call_env: the call, from `Call.env`.
+        replicas: number and size of the replicas.
+        workspace: further code that the function can import.
         python: command that starts Python in the image.
 
     Raises:
-        WorkspaceError: the workspace names no sources.
-        InvalidAppError: a mount is wrong.
+        WorkspaceError: the workspace is invalid.
+        InvalidAppError: a mount is invalid.
     """
-    role = _plain(source, replicas, python)
+    role = _plain_role(source, replicas, python)
     if replicas.nproc_per_node is not None:
-        role = _under_torchrun(source, replicas, replicas.nproc_per_node)
+        role = _torchrun_role(source, replicas, replicas.nproc_per_node)
     threads = max(1, int(replicas.cpu // (replicas.nproc_per_node or 1)))
     env = {
         "PYTHONUNBUFFERED": "1",
-        # By default PyTorch starts as many threads as the host has CPUs, whatever it may use.
+        # By default PyTorch starts a thread per CPU of the host, whatever the container's limit.
         "OMP_NUM_THREADS": str(threads),
         **role.env,
         "TORCHX_REPLICA_IDX": macros.replica_id,
@@ -96,7 +96,7 @@ def app_of_function(
     return AppDef(source.name, [replace(role, env=env, workspace=Workspace(parts))])
 
 
-def _plain(source: FunctionSource, replicas: Replicas, python: str) -> Role:
+def _plain_role(source: FunctionSource, replicas: Replicas, python: str) -> Role:
     return Role(
         source.name,
         "",
@@ -108,13 +108,13 @@ def _plain(source: FunctionSource, replicas: Replicas, python: str) -> Role:
     )
 
 
-def _under_torchrun(source: FunctionSource, replicas: Replicas, processes: int) -> Role:
+def _torchrun_role(source: FunctionSource, replicas: Replicas, processes: int) -> Role:
     app = dist.ddp(
         script=_RUNNER,
         name=source.name,
         j=f"{replicas.count}x{processes}",
         mounts=[*replicas.mounts],
-        # c10d gives ranks out as nodes arrive; here rank 0 is in replica 0, whose result counts.
+        # c10d assigns ranks in order of arrival, but replica 0 must have rank 0, with the result.
         rdzv_backend="static" if replicas.count > 1 else "c10d",
     )
     return replace(app.roles[0], name=source.name, resource=replicas.resource)
@@ -122,7 +122,7 @@ def _under_torchrun(source: FunctionSource, replicas: Replicas, processes: int) 
 
 def _files(source: FunctionSource) -> dict[str, str]:
     runner = resources.files(__package__).joinpath("runner.py").read_text("utf-8")
-    # The name is in the path: images are kept by sources and targets, so each function has its own.
+    # The name in the path gives each function an image of its own.
     return {_inline(runner): _RUNNER, _inline(source.text): f"{FOLDER}/function-{source.name}.py"}
 
 

@@ -1,4 +1,4 @@
-"""A call of a function in a container: its arguments, as environment variables."""
+"""Passes a function's arguments to a container in environment variables."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from airflow_torchx.function.source import FunctionSource
 
-#: Start of the names of the environment variables that hold a call; a number follows, from 0.
+#: Prefix of the environment variables that hold a call; a number follows, from 0.
 CALL_ENV: Final = "AIRFLOW_TORCHX_CALL_"
-#: The most that a call may be, in characters of JSON: Linux takes 2 MiB of arguments and
-#: environment together (execve(2): a quarter of the stack, which has 8 MiB) ...
+#: Limit of a call, in characters of JSON. Linux allows 2 MiB for arguments and environment
+#: together (execve(2): a quarter of the 8 MiB stack).
 MAX_CALL_CHARS: Final = 1 << 20
-# ... and 128 KiB of each, its name included.
+# Linux allows 128 KiB per variable, including its name.
 _MAX_VALUE_CHARS: Final = 120_000
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a function is called with, in the types that JSON has.
+    """Holds the arguments of a function call as JSON values.
 
     Args:
-        arguments: parameter to argument.
-        args: what is given by position.
-        kwargs: what is given by name.
+        arguments: argument by parameter name.
+        args: positional arguments.
+        kwargs: keyword arguments.
     """
 
     arguments: Mapping[str, Any]
@@ -46,26 +46,26 @@ class Call:
         """Return the call of a function with these arguments; sequences become lists.
 
         Raises:
-            FunctionError: JSON cannot hold an argument, and which.
-            TypeError: the function does not take these arguments.
+            FunctionError: an argument is not JSON.
+            TypeError: the arguments do not match the function's signature.
         """
         bound = inspect.signature(function).bind(*args, **kwargs)
         try:
             for name, value in bound.arguments.items():
                 bound.arguments[name] = _plain(value, name)
-        except _NotJsonError as why:
-            what = f"argument {why.where} of {function.__name__}() is {why.what}, and no JSON."
-            fix = "Give numbers, texts, lists and dicts, like a date as its isoformat()."
+        except _NotJsonError as error:
+            what = f"argument {error.where} of {function.__name__}() is {error.what}, not JSON"
+            fix = "Pass numbers, strings, lists and dicts; for a date, its isoformat()."
             raise FunctionError(what, fix=fix) from None
         return cls(bound.arguments, bound.args, bound.kwargs)
 
     def env(self, source: FunctionSource, *, file: str, result_path: str | None) -> dict[str, str]:
-        """Return the environment variables that tell a container what to call.
+        """Return the call as environment variables for the container.
 
         Args:
             source: the function.
-            file: what tracebacks call its file.
-            result_path: file in the container for what it returns; None for nowhere.
+            file: file name that tracebacks show.
+            result_path: container file for the return value; None discards it.
 
         Raises:
             FunctionError: the arguments are too large.
@@ -79,7 +79,7 @@ class Call:
             "args": self.args,
             "kwargs": self.kwargs,
         }
-        # Only texts can hold a dollar, and in a role's environment it begins a macro.
+        # In a role's environment a dollar starts a macro. In JSON only strings can contain one.
         text = json.dumps(call).replace("$", "\\u0024")
         if len(text) > MAX_CALL_CHARS:
             raise self._too_large(source.name, len(text))
@@ -93,16 +93,15 @@ class Call:
         sizes = {name: len(json.dumps(value)) for name, value in self.arguments.items()}
         largest = max(sizes, key=lambda name: sizes[name])
         what = (
-            f"the arguments of {function}() are {chars >> 10} KiB as JSON, and can be "
-            f"{MAX_CALL_CHARS >> 10} KiB at most; the largest is {largest}, "
-            f"{sizes[largest] >> 10} KiB."
+            f"the arguments of {function}() are {chars >> 10} KiB as JSON, more than "
+            f"{MAX_CALL_CHARS >> 10} KiB; the largest is {largest}, {sizes[largest] >> 10} KiB"
         )
-        fix = "Put it into a storage that the container can read, and give the address."
+        fix = "Store it where the container can read it, and pass its path or URL."
         return FunctionError(what, fix=fix)
 
 
 class _NotJsonError(Exception):
-    """JSON has no such value; ``where`` is its path, and ``what`` is what it is."""
+    """A value is not JSON; ``where`` is its path, and ``what`` describes it."""
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(where, what)
@@ -111,7 +110,7 @@ class _NotJsonError(Exception):
 
 
 def _plain(value: object, where: str) -> Any:  # noqa: ANN401 - any JSON
-    """Return a value in the types that JSON has."""
+    """Return a value with sequences as lists and mappings as dicts."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float) and math.isfinite(value):

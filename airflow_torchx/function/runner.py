@@ -1,7 +1,7 @@
-"""Runs one function in a container; this file is copied there, and needs Python 3.8 only.
+"""Runs one function in a container; this file is copied there and supports Python 3.8.
 
-The function's text lies beside it, what to call comes in the environment, and what replica 0
-returns is written as JSON.
+The function's source is in the same folder, and the call is in the environment. The return value of
+replica 0 is written as JSON.
 """
 
 from __future__ import annotations
@@ -25,24 +25,23 @@ _CALL_ENV = "AIRFLOW_TORCHX_CALL_"
 
 
 def main() -> None:
-    """Call the function, and write what it returns."""
-    sys.excepthook = _show
+    """Call the function and write its return value."""
+    sys.excepthook = _print_error
     if os.getpid() == 1:
-        # Nothing but a handler ends the first process of a container before SIGKILL does.
-        signal.signal(signal.SIGTERM, _end)
-    # What lies in the workspace can be imported.
+        # Without a handler, the first process of a container ignores SIGTERM.
+        signal.signal(signal.SIGTERM, _exit)
+    # Modules of the workspace can be imported.
     sys.path[0] = str(Path.cwd())
-    call = _taken_from(os.environ)
+    call = _pop_call(os.environ)
     file = Path(__file__).with_name(f"function-{call['function']}.py")
-    text = file.read_text(encoding="utf-8")
-    function = _defined(text, call)
+    function = _load(file.read_text(encoding="utf-8"), call)
     result = function(*call["args"], **call["kwargs"])
     if call["result_path"] and _is_writer(os.environ):
         _write(result, call)
 
 
-def _taken_from(environ: MutableMapping[str, str]) -> dict[str, Any]:
-    """Return what to call, and take it out of the environment that subprocesses inherit."""
+def _pop_call(environ: MutableMapping[str, str]) -> dict[str, Any]:
+    """Return the call, and remove it from the environment that subprocesses inherit."""
     parts: list[str] = []
     while _CALL_ENV + str(len(parts)) in environ:
         parts.append(environ[_CALL_ENV + str(len(parts))])
@@ -52,8 +51,8 @@ def _taken_from(environ: MutableMapping[str, str]) -> dict[str, Any]:
     return call
 
 
-def _defined(text: str, call: dict[str, Any]) -> Callable[..., Any]:
-    """Return the function, whose tracebacks tell the lines of the user's own file."""
+def _load(text: str, call: dict[str, Any]) -> Callable[..., Any]:
+    """Return the function; its tracebacks show lines of the user's file."""
     file, before = call["file"], call["line"] - 1
     lines = ["\n"] * before + text.splitlines(True)
     linecache.cache[file] = (len(text), None, lines, file)
@@ -63,37 +62,37 @@ def _defined(text: str, call: dict[str, Any]) -> Callable[..., Any]:
     flags = __future__.annotations.compiler_flag if call["lazy_annotations"] else 0
     module = types.ModuleType("__torchx_function__")
     module.__file__ = file
-    # Dataclasses look up the module that they are defined in.
+    # Dataclasses look up their module.
     sys.modules[module.__name__] = module
-    exec(compile(tree, file, "exec", flags, True), module.__dict__)  # noqa: S102 - that is the job
+    exec(compile(tree, file, "exec", flags, True), module.__dict__)  # noqa: S102 - the user's code
     function: Callable[..., Any] = getattr(module, call["function"])
     return function
 
 
 def _drop_annotations(tree: ast.Module, name: str) -> None:
-    """Take the types off the function's parameters: they are names of the user's module."""
+    """Remove the function's annotations, since their names are in the user's module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == name:
             node.returns = None
-            some = [node.args.vararg, node.args.kwarg]
-            for arg in [*node.args.args, *node.args.posonlyargs, *node.args.kwonlyargs, *some]:
+            variadic = [node.args.vararg, node.args.kwarg]
+            for arg in [*node.args.args, *node.args.posonlyargs, *node.args.kwonlyargs, *variadic]:
                 if arg is not None:
                     arg.annotation = None
             return
 
 
 def _is_writer(environ: MutableMapping[str, str]) -> bool:
-    """Tell whether this is replica 0, and of torchrun's processes the first in it."""
+    """Return whether this is the first process of replica 0."""
     return environ["TORCHX_REPLICA_IDX"] == "0" and environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _write(result: object, call: dict[str, Any]) -> None:
     try:
         text = json.dumps(result, allow_nan=False)
-    except (TypeError, ValueError) as why:
+    except (TypeError, ValueError) as error:
         message = (
-            f"{call['function']}() returned a {type(result).__name__} that is no JSON: {why}.\n"
-            "Return numbers, texts, lists and dicts of them, like tensor.item()."
+            f"{call['function']}() returned a {type(result).__name__} that is not JSON: {error}\n"
+            "Return numbers, strings, lists or dicts; for a tensor, its item()."
         )
         raise TypeError(message) from None
     path = Path(call["result_path"])
@@ -101,16 +100,16 @@ def _write(result: object, call: dict[str, Any]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _show(
+def _print_error(
     kind: type[BaseException], error: BaseException, frames: types.TracebackType | None
 ) -> None:
-    """Print an error and where in the user's code it comes from."""
+    """Print an error with its traceback, without the frames of this file."""
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
     traceback.print_exception(kind, error, frames)
 
 
-def _end(number: int, _frame: types.FrameType | None) -> NoReturn:
+def _exit(number: int, _frame: types.FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""The text of a function, which is all of it that gets into a container."""
+"""Extracts the source of a function, the only part of it that is copied to a container."""
 
 from __future__ import annotations
 import __future__
@@ -17,7 +17,7 @@ from airflow_torchx.errors import FunctionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-# What Airflow itself lets stand on top of a decorated task.
+# Decorators that Airflow allows on top of a task.
 _TASK_DECORATORS: Final = frozenset({"torchx", "torchx_task", "setup", "teardown"})
 _TASK_DECORATORS_OF_TASK: Final = frozenset({"skip_if", "run_if"})
 _READS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
@@ -26,14 +26,14 @@ _WRITES: Final = frozenset({"STORE_GLOBAL", "STORE_NAME"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FunctionSource:
-    """A function as text.
+    """Holds the source of a function.
 
     Args:
         name: name of the function.
-        text: its definition without decorators; a module of its own.
-        file: the file that it stands in.
-        line: line of that file in which ``text`` begins.
-        lazy_annotations: that file has ``from __future__ import annotations``.
+        text: its definition without decorators, as a module.
+        file: the file that defines it.
+        line: line of that file where ``text`` begins.
+        lazy_annotations: whether that file has ``from __future__ import annotations``.
     """
 
     name: str
@@ -44,18 +44,18 @@ class FunctionSource:
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> FunctionSource:
-        """Read the text of a function.
+        """Read the source of a function.
 
         Raises:
-            FunctionError: it cannot run anywhere else, and why; see `ensure_portable`.
+            FunctionError: the function cannot run in a container; see `ensure_portable`.
         """
         plain = ensure_portable(function)
         lines, first = _lines(plain)
         is_inner = lines[0][:1].isspace()
         head = ["if True:\n"] if is_inner else []
         definition = _definition(plain, "".join([*head, *lines]))
-        _refuse_decorators(plain, definition.decorator_list)
-        _refuse_names(plain, _names_in(definition.args))
+        _check_decorators(plain, definition.decorator_list)
+        _check_names(plain, _names_in(definition.args))
         skipped = definition.lineno - 1 - len(head)
         return cls(
             name=plain.__name__,
@@ -66,36 +66,35 @@ class FunctionSource:
         )
 
     def file_below(self, folder: str | None) -> str:
-        """Return the file as seen from a folder, or its path where it lies somewhere else."""
+        """Return the file relative to ``folder`` if it is below it, else its whole path."""
         inside = os.path.join(folder, "") if folder else ""  # noqa: PTH118 - ends with a slash
         return self.file.removeprefix(inside)
 
 
 def ensure_portable(function: Callable[..., Any]) -> FunctionType:
-    """Return a function of which nothing is missing where only its text is; reads no file.
+    """Return the function if its source alone can run in a container; reads no file.
 
     Raises:
-        FunctionError: it is no plain function, or needs names from around it, and which.
+        FunctionError: the function is not a plain one, or uses names from outside it.
     """
     if not isinstance(function, FunctionType) or function.__name__ == "<lambda>":
-        what = f"{function!r} cannot run in a container: it is no function made with def."
-        raise FunctionError(what, fix="Define a function that does it.")
+        what = f"{function!r} cannot run in a container: it is not defined with def"
+        raise FunctionError(what, fix="Define a function with def.")
     if hasattr(function, "__wrapped__"):
-        what = f"{_told(function)} is wrapped by a decorator, which stays behind."
-        raise FunctionError(what, fix="Take the decorator off, or use it inside of the function.")
+        what = f"{_describe(function)} is wrapped by a decorator, which the container does not have"
+        raise FunctionError(what, fix="Remove the decorator, or use it inside the function.")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        what = f"{_told(function)} is async, and there is no event loop."
+        what = f"{_describe(function)} is async, but the container has no event loop"
         raise FunctionError(what, fix="Make it a plain function that calls asyncio.run().")
-    around = function.__code__.co_freevars
-    if around:
-        names = ", ".join(around)
-        what = f"{_told(function)} uses {names} of the function around it, which stays behind."
-        raise FunctionError(what, fix="Give it as an argument, or define it inside.")
-    _refuse_names(function, _global_names(function))
+    if free := ", ".join(function.__code__.co_freevars):
+        what = f"{_describe(function)} uses {free} of its enclosing function, "
+        what += "which the container does not have"
+        raise FunctionError(what, fix="Pass it as an argument, or define it inside the function.")
+    _check_names(function, _global_names(function))
     return function
 
 
-def _told(function: FunctionType) -> str:
+def _describe(function: FunctionType) -> str:
     code = function.__code__
     return f"function {function.__name__}() (line {code.co_firstlineno} of {code.co_filename})"
 
@@ -103,9 +102,9 @@ def _told(function: FunctionType) -> str:
 def _lines(function: FunctionType) -> tuple[list[str], int]:
     try:
         return inspect.getsourcelines(function)
-    except OSError as why:
-        what = f"the text of {_told(function)} cannot be read: {why}."
-        raise FunctionError(what, fix="Define it in a file that the worker has.") from why
+    except OSError as error:
+        what = f"cannot read the source of {_describe(function)}: {error}"
+        raise FunctionError(what, fix="Define it in a file that the worker has.") from error
 
 
 def _definition(function: FunctionType, text: str) -> ast.FunctionDef:
@@ -114,40 +113,41 @@ def _definition(function: FunctionType, text: str) -> ast.FunctionDef:
     except SyntaxError:
         found = []
     if not found or found[0].name != function.__name__:
-        what = f"the text of {_told(function)} is no definition of it: its file has changed."
-        raise FunctionError(what, fix="Run the task again, once the DAG is parsed anew.")
+        what = f"cannot read the source of {_describe(function)}: its file has changed"
+        raise FunctionError(what, fix="Run the task again after Airflow has parsed the DAG again.")
     return found[0]
 
 
-def _refuse_decorators(function: FunctionType, decorators: Sequence[ast.expr]) -> None:
-    others = [f"@{ast.unparse(each)}" for each in decorators if not _is_of_task(each)]
+def _check_decorators(function: FunctionType, decorators: Sequence[ast.expr]) -> None:
+    others = [f"@{ast.unparse(each)}" for each in decorators if not _is_task_decorator(each)]
     if others:
-        what = f"{_told(function)} has {', '.join(others)} on it, which stays behind."
-        fix = "Take it off, or use it inside of the function; @task.torchx is written like that."
+        what = f"{_describe(function)} has decorators that the container does not have: "
+        what += ", ".join(others)
+        fix = "Remove it, or use it inside the function; only @task.torchx may decorate it."
         raise FunctionError(what, fix=fix)
 
 
-def _is_of_task(decorator: ast.expr) -> bool:
+def _is_task_decorator(decorator: ast.expr) -> bool:
     if isinstance(decorator, ast.Call):
-        return _is_of_task(decorator.func)
+        return _is_task_decorator(decorator.func)
     if isinstance(decorator, ast.Attribute):
         return decorator.attr in _TASK_DECORATORS | _TASK_DECORATORS_OF_TASK
     return isinstance(decorator, ast.Name) and decorator.id in _TASK_DECORATORS
 
 
-def _refuse_names(function: FunctionType, names: set[str]) -> None:
-    missing = names - {function.__name__} - set(dir(builtins))
+def _check_names(function: FunctionType, used: set[str]) -> None:
+    missing = used - {function.__name__} - set(dir(builtins))
     if missing:
+        names = ", ".join(sorted(missing))
         what = (
-            f"{_told(function)} uses {', '.join(sorted(missing))} of the module around it, "
-            "which stays behind."
+            f"{_describe(function)} uses {names} of its module, which the container does not have"
         )
-        fix = "Import or define it inside of the function, or give it as an argument."
+        fix = "Import or define it inside the function, or pass it as an argument."
         raise FunctionError(what, fix=fix)
 
 
 def _global_names(function: FunctionType) -> set[str]:
-    """Return the names that a function and those in it read, and that none of them sets."""
+    """Return the global names that a function and its inner functions read but never set."""
     codes = list(_codes(function.__code__))
     steps = [step for code in codes for step in dis.get_instructions(code)]
     read = {str(step.argval) for step in steps if step.opname in _READS}
@@ -163,7 +163,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _names_in(arguments: ast.arguments) -> set[str]:
-    """Return the names in the defaults, which are looked up where the function is defined."""
+    """Return the names in the defaults, which the container evaluates at definition."""
     defaults = [each for each in (*arguments.defaults, *arguments.kw_defaults) if each is not None]
     nodes = [node for default in defaults for node in ast.walk(default)]
     return {node.id for node in nodes if isinstance(node, ast.Name)}

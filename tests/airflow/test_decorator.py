@@ -258,5 +258,5 @@ def test_closure_is_an_error_of_the_dag_file() -> None:
     def inner() -> int:
         return around
 
-    with pytest.raises(FunctionError, match="uses around of the function around it"):
+    with pytest.raises(FunctionError, match="uses around of its enclosing function"):
         torchx_task(inner)()

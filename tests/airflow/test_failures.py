@@ -107,7 +107,7 @@ def test_bad_result(one_task: OneTask, script: str, told: str) -> None:
     [
         ({}, "needs exactly one of app= and component=, not neither"),
         ({"app": shell("true"), "component": "dist.ddp"}, "not both"),
-        ({"component": "dist.dpp"}, "there is no component 'dist.dpp'.\nDid you mean 'dist.ddp'?"),
+        ({"component": "dist.dpp"}, "unknown component 'dist.dpp'\nDid you mean 'dist.ddp'?"),
         ({"component": "dist.ddp", "component_args": "--scrpt a.py"}, "did you mean --script?"),
         ({"app": {"name": "app", "rolls": []}}, "rolls"),
         ({"app": shell("true"), "options": {"netwrok": "n"}}, "did you mean 'network'?"),

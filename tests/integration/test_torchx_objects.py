@@ -159,13 +159,13 @@ def test_no_field_is_lost(answers: Any) -> None:  # noqa: ANN401 - JSON
 
 
 def test_defaults_are_the_same(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """What TorchX leaves at its default is at ours; a subclass's own default counts."""
+    """A field at TorchX's default has our default; a subclass's own default counts."""
     assert answers["least_ours"] == answers["least"]
     assert 4 == answers["subclass"]["roles"][0]["num_replicas"]
 
 
-def test_what_only_torchx_could_honour_is_refused(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """By its path, all at once, without calling it; and a value that may be secret is not shown."""
+def test_unsupported_fields_are_rejected(answers: Any) -> None:  # noqa: ANN401 - JSON
+    """One error lists the path of every unsupported field, calls none, and shows no secret."""
     found = {where: (what, fix) for where, what, fix in answers["refused"]["problems"]}
 
     assert "app 'n'" == answers["refused"]["subject"]
@@ -181,15 +181,15 @@ def test_what_only_torchx_could_honour_is_refused(answers: Any) -> None:  # noqa
     assert "12345" not in json.dumps(answers["refused"])
 
 
-def test_nonsense_is_told_by_its_path(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """TorchX checks no types; what it could not launch either is an error here."""
+def test_wrong_types_are_rejected(answers: Any) -> None:  # noqa: ANN401 - JSON
+    """A role or mount of the wrong type is an error here, though TorchX accepts it."""
     assert ["roles[0]", "roles[1].mounts[0]"] == [
         where for where, _, _ in answers["nonsense"]["problems"]
     ]
 
 
 def test_scheduler_takes_it(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """A dry run is that of our app; it can be built, and submitted, with a workspace too."""
+    """The scheduler accepts TorchX's app like our own, with and without a workspace."""
     theirs, ours = answers["plan"]
 
     assert ours == theirs
@@ -198,7 +198,7 @@ def test_scheduler_takes_it(answers: Any) -> None:  # noqa: ANN401 - JSON
 
 
 def test_named_resources_are_torchxs(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """Those of AWS and those that others registered, whatever the case; not those of our table."""
+    """TorchX's named resources, in any case, replace our built-in ones."""
     named = answers["named"]
 
     assert 8 == named["aws_p4d.24xlarge"]["gpu"]
@@ -214,19 +214,19 @@ def test_named_resources_are_torchxs(answers: Any) -> None:  # noqa: ANN401 - JS
 
 
 def test_registered_components(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """What TorchX's registry knows has a name here; ours come first, torchx: asks TorchX alone."""
+    """Registered components are found after ours; the prefix torchx: selects TorchX's."""
     expected = to_dict(AppDef("t", [Role("r", "i", entrypoint="e", args=["0.5", "x"])]))
 
     assert [expected, expected] == answers["registered"]
     assert answers["ours_wins"]
-    assert "there is no component 'my_team.trainers'." == answers["not_registered"]["what"]
+    assert "unknown component 'my_team.trainers'" == answers["not_registered"]["what"]
     assert "Did you mean 'my_team.trainer'?" in answers["not_registered"]["fix"]
-    # Once somebody registers components, TorchX's own have to be registered too.
-    assert "there is no component 'torchx:utils.echo'." == answers["not_there"]["what"]
+    # TorchX drops its own components once others are registered.
+    assert "unknown component 'torchx:utils.echo'" == answers["not_there"]["what"]
 
 
 def test_a_component_that_fails(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """Is told with what it raised and where, and with how it is called."""
+    """The error shows the component's exception, its line and its usage."""
     error = answers["fails"]
 
     assert "component 'my_team.fails' failed: ValueError: out of luck" in error["what"]
@@ -235,7 +235,7 @@ def test_a_component_that_fails(answers: Any) -> None:  # noqa: ANN401 - JSON
 
 
 def test_own_file_with_torchxs_types(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """Our parser and TorchX's call it with the same values."""
+    """Our parser and TorchX's call a user's component with the same values."""
     assert len(OWN_LINES) == len(answers["lines"])
     for ours, theirs in answers["lines"]:
         assert theirs == ours

@@ -1,4 +1,4 @@
-"""Command lines for any function."""
+"""Tests command-line arguments of components."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(  # noqa: PLR0913 - one parameter of each kind
 
 
 def bound(*args: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return what ``train`` is called with for a command line that has what it must have."""
+    """Return the arguments of ``train`` for a command line with its required options."""
     arguments = bind("train", train, ["--model", "m", "--lr", "1", *args])
     assert "m" == arguments.args[0]
     assert 1.0 == arguments.kwargs.pop("lr", 1.0)
@@ -59,7 +59,7 @@ def bound(*args: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     ],
 )
 def test_options(args: list[str], expected: dict[str, Any] | None) -> None:
-    """Each spelling of an option sets its parameter, and what is left out has its default."""
+    """Each spelling of an option sets its parameter, and omitted ones keep their default."""
     if expected is None:
         with pytest.raises(ComponentError, match="--env: expected a dict like A=1,B=2, got"):
             bound(*args)
@@ -79,12 +79,12 @@ def test_options(args: list[str], expected: dict[str, Any] | None) -> None:
     ],
 )
 def test_rest(args: list[str], expected: tuple[str, ...]) -> None:
-    """What follows the last option is the rest, without one -- before it."""
+    """Arguments after the last option go to the rest, without a leading --."""
     assert (expected, {}) == bound(*args)
 
 
 def test_positional_defaults_are_filled() -> None:
-    """Parameters before the rest have their defaults, so that the rest stays the rest."""
+    """A parameter before the rest keeps its default when only the rest is given."""
 
     def component(a: str = "x", *rest: int, b: int = 1) -> None: ...
 
@@ -94,7 +94,7 @@ def test_positional_defaults_are_filled() -> None:
 
 
 def test_rest_may_be_untyped() -> None:
-    """A rest without annotation is strings."""
+    """Arguments of an untyped rest are strings."""
 
     def component(*rest) -> None: ...  # type: ignore[no-untyped-def]  # noqa: ANN002 - the point
 
@@ -104,11 +104,11 @@ def test_rest_may_be_untyped() -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["--modle", "m"], ["there is no option --modle; did you mean --model?"]),
-        (["--EPOCHS=5"], ["there is no option --EPOCHS; did you mean --epochs?"]),
-        (["--zzz"], ["there is no option --zzz (options among script_args come after a --)"]),
-        (["--zzz", "-y"], ["there is no option --zzz", "there is no option -y"]),
-        (["--help"], ["there is no option --help"]),
+        (["--modle", "m"], ["unknown option --modle; did you mean --model?"]),
+        (["--EPOCHS=5"], ["unknown option --EPOCHS; did you mean --epochs?"]),
+        (["--zzz"], ["unknown option --zzz (put options of script_args after --)"]),
+        (["--zzz", "-y"], ["unknown option --zzz", "unknown option -y"]),
+        (["--help"], ["unknown option --help"]),
         (["--epochs"], ["argument --epochs: expected one argument"]),
         (["-j"], ["argument -j/--j: expected one argument"]),
         (["--epochs", "x"], ["--epochs: expected a whole number, got 'x'"]),
@@ -118,29 +118,29 @@ def test_rest_may_be_untyped() -> None:
         (["-j", "1", "--j", "1"], ["--j is given 2 times"]),
         (
             ["--epochs", "x", "--fast", "y", "--zz=1"],
-            ["there is no option --zz", "--epochs: expected", "--fast: expected"],
+            ["unknown option --zz", "--epochs: expected", "--fast: expected"],
         ),
     ],
 )
 def test_mistakes(args: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every mistake is told with the option it is in, and nothing is printed."""
+    """Every mistake is reported with its option, and nothing is printed."""
     with pytest.raises(ComponentError) as caught:
         bind("train", train, ["--model", "m", "--lr", "1", *args])
 
     first, *mistakes = caught.value.what.splitlines()
-    assert "component 'train' does not take these arguments:" == first
+    assert "invalid arguments for component 'train':" == first
     assert len(expected) == len(mistakes)
     assert all(text in line for text, line in zip(expected, mistakes, strict=True))
     assert ("", "") == capsys.readouterr()
 
 
 def test_usage_is_shown() -> None:
-    """A mistake comes with the usage, which names all options and what must be given."""
+    """An error shows the usage, which lists all options and marks optional ones."""
     with pytest.raises(ComponentError) as caught:
         bind("train", train, [])
 
     assert (
-        "component 'train' does not take these arguments:\n"
+        "invalid arguments for component 'train':\n"
         "  - --model is missing: expected a string\n"
         "  - --lr is missing: expected a number"
     ) == caught.value.what
@@ -151,7 +151,7 @@ def test_usage_is_shown() -> None:
 
 
 def test_ambiguous_abbreviation() -> None:
-    """An abbreviation of two options is refused."""
+    """An abbreviation of two options is rejected."""
 
     def component(*, rate: int = 0, rank: int = 0) -> None: ...
 
@@ -159,28 +159,28 @@ def test_ambiguous_abbreviation() -> None:
         bind("c", component, ["--ra", "1"])
 
 
-def test_nothing_takes_it() -> None:
-    """Without a rest, a word that belongs to no option is refused."""
+def test_unexpected_argument() -> None:
+    """Without a rest, an argument that belongs to no option is rejected."""
 
     def component(a: str = "") -> None: ...
 
-    with pytest.raises(ComponentError, match="nothing takes 'x'"):
+    with pytest.raises(ComponentError, match="unexpected argument 'x'"):
         bind("c", component, ["--a", "1", "x"])
 
 
-def test_no_such_option_without_rest() -> None:
-    """Without a rest, nothing is said about it."""
+def test_unknown_option_without_rest() -> None:
+    """Without a rest, the error of an unknown option does not mention --."""
 
     def component(a: str = "") -> None: ...
 
     with pytest.raises(ComponentError) as caught:
         bind("c", component, ["--zzz"])
 
-    assert caught.value.what.endswith("there is no option --zzz")
+    assert caught.value.what.endswith("unknown option --zzz")
 
 
 def test_numbers_are_converted_in_the_rest() -> None:
-    """A word of the rest that does not fit is refused."""
+    """Arguments of the rest are converted to its type, or rejected."""
 
     def component(*rest: int) -> None: ...
 
@@ -191,22 +191,22 @@ def test_numbers_are_converted_in_the_rest() -> None:
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ("--lr 1", "they are one string, and not a list of strings"),
+        ("--lr 1", "expected a list of strings, got one string"),
         (["--lr", 1], "1 is not a string"),
     ],
 )
-def test_words_are_strings(args: Any, expected: str) -> None:  # noqa: ANN401 - wrong on purpose
-    """A command line is a list of strings."""
+def test_arguments_are_strings(args: Any, expected: str) -> None:  # noqa: ANN401 - wrong on purpose
+    """A command line that is not a list of strings is rejected."""
     with pytest.raises(ComponentError, match=expected):
         bind("train", train, args)
 
 
-def test_keyword_dicts_are_refused() -> None:
-    """A function that takes any keyword is no component."""
+def test_keyword_dicts_are_rejected() -> None:
+    """A function that takes **kwargs is not a component."""
 
     def component(**options: str) -> None: ...
 
-    with pytest.raises(ComponentError, match=r"'c' takes \*\*options, which no command line can"):
+    with pytest.raises(ComponentError, match=r"'c' takes \*\*options, which a command line ca"):
         bind("c", component, [])
 
 
@@ -215,26 +215,26 @@ def _untyped(*, data="") -> None: ...  # type: ignore[no-untyped-def]  # noqa: A
 
 
 @pytest.mark.parametrize("component", [_required, _untyped])
-def test_unreadable_parameters_are_refused(component: Any) -> None:  # noqa: ANN401 - any function
-    """One without a type, or one of a type no text stands for that must be given."""
-    with pytest.raises(ComponentError, match="'data' of component 'c' has an unreadable type") as e:
+def test_unsupported_types_are_rejected(component: Any) -> None:  # noqa: ANN401 - any function
+    """A parameter without a type, or a required one of an unsupported type, is rejected."""
+    with pytest.raises(ComponentError, match="'data' of component 'c' has an unsupported typ") as e:
         bind("c", component, [])
 
     assert "Annotate it as str, int, float, bool" in e.value.fix
 
 
-def test_unreadable_parameter_with_a_default() -> None:
-    """Has its default, and cannot be given."""
+def test_unsupported_type_with_a_default() -> None:
+    """An optional parameter of an unsupported type keeps its default and cannot be set."""
 
     def component(*, data: bytes = b"x") -> None: ...
 
     assert {} == bind("c", component, []).kwargs
-    with pytest.raises(ComponentError, match="--data cannot be given here: no text stands for a"):
+    with pytest.raises(ComponentError, match="--data cannot be set on a command line: its type is"):
         bind("c", component, ["--data", "x"])
 
 
-def test_defaults_count_for_what_is_left_out() -> None:
-    """They are read as words of a command line, and told like them; other names do not matter."""
+def test_defaults_replace_omitted_arguments() -> None:
+    """Defaults are parsed like arguments, mistakes included; unknown names are ignored."""
     defaults = {"model": "d", "lr": "2", "script_args": "a  b", "fast": "true", "zzz": "1"}
 
     arguments = bind("train", train, ["--lr", "1"], defaults)
@@ -248,7 +248,7 @@ def test_defaults_count_for_what_is_left_out() -> None:
 
 
 def test_annotations_must_be_importable() -> None:
-    """A name that only exists for type checkers is told, with where to import it."""
+    """An annotation that cannot be evaluated is an error that says where to import it."""
 
     def component(*, data: str = "") -> None: ...
 
@@ -257,4 +257,4 @@ def test_annotations_must_be_importable() -> None:
     with pytest.raises(ComponentError, match="name 'Missing' is not defined") as caught:
         bind("c", cast("Any", component), [])
 
-    assert "outside of TYPE_CHECKING" in caught.value.fix
+    assert "outside TYPE_CHECKING" in caught.value.fix

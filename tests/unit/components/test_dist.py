@@ -1,4 +1,4 @@
-"""The app that dist.ddp makes; the expected values were written down from TorchX's own."""
+"""Tests the app that dist.ddp builds; the expected values were recorded from TorchX."""
 
 from __future__ import annotations
 
@@ -161,14 +161,14 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("args", "expected"), COMMANDS)
 def test_command(args: str, expected: str) -> None:
-    """The command line in the container is TorchX's."""
+    """The container's command line equals TorchX's."""
     (role,) = parse("dist.ddp", shlex.split(args)).roles
 
     assert ("bash", ("-c", expected)) == (role.entrypoint, role.args)
 
 
 def test_whole_app(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything else of the app is TorchX's too."""
+    """Every field of the app equals TorchX's."""
     monkeypatch.delenv("LOGLEVEL", raising=False)
     command = (
         "torchrun --rdzv_backend c10d --rdzv_endpoint $${${rank0_env}:=localhost}:29500 "
@@ -201,7 +201,7 @@ def test_whole_app(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_option_reaches_the_app() -> None:
-    """Resources, retries, port, mounts and metadata are those that were given."""
+    """Resources, retries, port, mounts and metadata arrive in the app."""
     app = parse(
         "dist.ddp",
         [
@@ -224,12 +224,12 @@ def test_every_option_reaches_the_app() -> None:
 
 
 def test_image_has_no_default() -> None:
-    """Without an image the role has none; which one to take is not guessed."""
+    """Without an image argument, the role's image is empty."""
     assert "" == dist.ddp(script="main.py").roles[0].image
 
 
 def test_zero_means_the_default_resource() -> None:
-    """0 CPUs and 0 MB are TorchX's 2 CPUs and 1024 MB."""
+    """Zero CPUs and MB mean 2 CPUs and 1024 MB, as in TorchX."""
     (role,) = dist.ddp(script="main.py", cpu=0, memMB=0).roles
 
     assert Resource(cpu=2, gpu=0, memMB=1024) == role.resource
@@ -251,7 +251,7 @@ def test_zero_means_the_default_resource() -> None:
     ],
 )
 def test_names(args: str, expected: tuple[str, str, str]) -> None:
-    """The run is the app's name; the role is called like the script or the module."""
+    """The app is named after the run, and the role after the script or module."""
     app = parse("dist.ddp", shlex.split(args))
     env = app.roles[0].env
 
@@ -259,8 +259,8 @@ def test_names(args: str, expected: tuple[str, str, str]) -> None:
     assert app.name == env["TORCHX_TRACKING_RUN_NAME"]
 
 
-def test_log_level_comes_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LOGLEVEL is this process's, unless env has one."""
+def test_log_level_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOGLEVEL is inherited from this process unless env sets it."""
     monkeypatch.setenv("LOGLEVEL", "ERROR")
 
     assert "ERROR" == dist.ddp(script="a").roles[0].env["LOGLEVEL"]
@@ -268,7 +268,7 @@ def test_log_level_comes_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_debug_wins_over_env() -> None:
-    """Debug sets four variables over the user's; the tracking names are set over them as well."""
+    """Debug and tracking variables override the user's."""
     env = {"NCCL_DESYNC_DEBUG": "0", "A": "1", "TORCHX_TRACKING_RUN_NAME": "mine"}
 
     assert {
@@ -284,7 +284,7 @@ def test_debug_wins_over_env() -> None:
 
 
 def test_caller_is_left_alone() -> None:
-    """The caller's dicts and lists are what they were."""
+    """The caller's dicts and lists stay unchanged."""
     env, metadata, mounts = {"A": "1"}, {"k": "v"}, ["type=device", "src=/d"]
     before = copy.deepcopy((env, metadata, mounts))
     app = dist.ddp(script="a", env=env, metadata=metadata, mounts=mounts, debug=True)
@@ -304,7 +304,7 @@ def test_script_or_module(script: str | None, m: str | None) -> None:
 
 @pytest.mark.parametrize("j", ["", "x2", "2x", "1x2x3", "1:x2", ":2x2", "a", "-1x2", "1:2", " 1x2"])
 def test_topology_has_three_forms(j: str) -> None:
-    """Any other j is refused, with the forms that there are."""
+    """Any other j is rejected with the valid forms."""
     with pytest.raises(ComponentError, match="expected j like 2x4, 1:2x4 or 4, got") as caught:
         dist.ddp(script="a", j=j)
 
@@ -312,7 +312,7 @@ def test_topology_has_three_forms(j: str) -> None:
 
 
 def test_named_resource_wins() -> None:
-    """Over the numbers; and its name is told."""
+    """A named resource overrides the numbers and keeps its name as a tag."""
     (role,) = parse("dist.ddp", ["-h", "gpu.small", "--cpu", "3", "--script", "a"]).roles
 
     assert (8, 1, 32768) == (role.resource.cpu, role.resource.gpu, role.resource.memMB)
@@ -331,7 +331,7 @@ def test_named_resource_wins() -> None:
     ],
 )
 def test_number_alone(component: str, h: str | None, j: str, expected: str) -> None:
-    """Is processes to ddp; to the others it is nodes, if a named resource tells their GPUs."""
+    """A single number means processes in ddp, and nodes in the others if h is set."""
     app = getattr(dist, component)(script="a", h=h, j=j)
 
     assert expected in app.roles[0].args[1]
@@ -340,19 +340,19 @@ def test_number_alone(component: str, h: str | None, j: str, expected: str) -> N
 @pytest.mark.parametrize(
     ("h", "j", "expected"),
     [
-        ("cpu.small", "2", "leaves the number of processes to the GPUs of 'cpu.small'"),
+        ("cpu.small", "2", "starts one process per GPU, but 'cpu.small' has no GPU"),
         ("gpu.small", "1:2x2", "expected j like 2x4 or 2, got '1:2x2'"),
         ("gpu.small", "1x2x3", "expected j like 2x4 or 2, got '1x2x3'"),
         ("gpu.smal", "1x2", "unknown named resource 'gpu.smal'"),
     ],
 )
 def test_spmd_needs_nodes_and_gpus(h: str, j: str, expected: str) -> None:
-    """It is not elastic, and cannot guess."""
+    """The component spmd rejects elastic nodes, and a resource without GPUs."""
     with pytest.raises(ComponentError, match=expected):
         dist.spmd(script="a", h=h, j=j)
 
 
-def test_wrong_mounts_are_refused() -> None:
-    """A wrong mount is told as parse_mounts tells it."""
+def test_invalid_mounts_are_rejected() -> None:
+    """An invalid mount raises the error of parse_mounts."""
     with pytest.raises(InvalidAppError, match="dst is missing"):
         dist.ddp(script="a", mounts=["type=bind", "src=/a"])

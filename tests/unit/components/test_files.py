@@ -1,4 +1,4 @@
-"""Components in files of users' own."""
+"""Tests components in users' files and modules."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_torchx.specs import AppDef, Role
-from beside_it_all import IMAGE
+from my_constants import IMAGE
 
 @dataclass
-class Words:
+class Arguments:
     all: list[str]
 
 def train(*args: str, name: str, cpu: float = 1) -> AppDef:
     """Train a model."""
-    words = Words([str(cpu), *args])
-    return AppDef(name, [Role("r", IMAGE, entrypoint="e", args=words.all)])
+    arguments = Arguments([str(cpu), *args])
+    return AppDef(name, [Role("r", IMAGE, entrypoint="e", args=arguments.all)])
 
 class Trainer:
     def __init__(self, name: str) -> None:
@@ -47,10 +47,10 @@ LIMIT = 3
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder with a file of components, which is no package."""
+    """Return a folder with a file of components, which is not a package."""
     path, modules = [*sys.path], {*sys.modules}
     tmp_path.joinpath("mine.py").write_text(GOOD)
-    tmp_path.joinpath("beside_it_all.py").write_text("IMAGE = 'img'\n")
+    tmp_path.joinpath("my_constants.py").write_text("IMAGE = 'img'\n")
 
     yield tmp_path
 
@@ -60,20 +60,22 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_function_in_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By an absolute path, by one relative to a folder, and by one relative to the current one."""
-    words = ["--name", "n", "--cpu", "0.5", "--", "--x"]
+    """A path may be absolute, relative to the given folder, or relative to the current folder."""
+    arguments = ["--name", "n", "--cpu", "0.5", "--", "--x"]
     expected = AppDef("n", [Role("r", "img", entrypoint="e", args=["0.5", "--x"])])
 
-    assert expected == components.parse(f"{folder}/mine.py:train", words)
-    assert expected == components.parse("mine.py:train", words, folder=folder)
-    assert expected == components.parse(f"{folder.name}/mine.py:train", words, folder=folder.parent)
+    assert expected == components.parse(f"{folder}/mine.py:train", arguments)
+    assert expected == components.parse("mine.py:train", arguments, folder=folder)
+    assert expected == components.parse(
+        f"{folder.name}/mine.py:train", arguments, folder=folder.parent
+    )
     monkeypatch.chdir(folder)
-    assert expected == components.parse("./mine.py:train", words)
-    assert expected == components.parse("mine.py:train", words)
+    assert expected == components.parse("./mine.py:train", arguments)
+    assert expected == components.parse("mine.py:train", arguments)
 
 
 def test_class_in_a_file(folder: Path) -> None:
-    """Is made of the arguments, and builds the app; its usage is that of the class."""
+    """A class is called with the arguments, and its build() returns the app."""
     name = f"{folder}/mine.py:Trainer"
 
     assert AppDef("n") == components.parse(name, ["--name", "n"])
@@ -81,16 +83,16 @@ def test_class_in_a_file(folder: Path) -> None:
 
 
 def test_function_in_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That Python can import; one that is missing, or cannot be imported, is told."""
+    """A function in an importable module is found, and a missing module is an error."""
     monkeypatch.syspath_prepend(folder)
 
     assert "n" == components.parse("mine:train", ["--name", "n"]).name
-    with pytest.raises(ComponentError, match=r"cannot be imported: ModuleNotFoundError: .*'no'"):
+    with pytest.raises(ComponentError, match=r"cannot import .*: ModuleNotFoundError: .*'no'"):
         components.get("no.such:train")
 
 
-def test_file_is_read_anew(folder: Path) -> None:
-    """So that a change counts, even one within a second that leaves the length as it was."""
+def test_file_is_reloaded(folder: Path) -> None:
+    """A changed file is reloaded, even if its size and its second of change are the same."""
     file = folder / "mine.py"
     before = components.parse(f"{file}:train", ["--name", "n"])
     file.write_text(GOOD.replace("str(cpu)", "str('a')"))
@@ -103,17 +105,17 @@ def test_file_is_read_anew(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "what", "fix"),
     [
-        ("gone.py:train", "gone.py cannot be read: No such file", "the folder of the DAG file"),
-        ("~nobody-like-that/x.py:train", "cannot be read: No such file", "Correct the path."),
-        ("mine.py:trian", "there is no function 'trian' in mine.py", "Did you mean 'train'?"),
-        ("mine.py:zzzzz", "there is no function 'zzzzz' in mine.py", "Correct the name."),
-        ("mine.py:helper", "it does not say that it returns an AppDef", "-> AppDef"),
-        ("mine.py:LIMIT", "it is 3 and no function", "-> AppDef"),
-        ("mine.py:Words", "it does not say that it returns an AppDef", "build(self) -> AppDef"),
+        ("gone.py:train", "/gone.py: No such file", "the DAG file's folder"),
+        ("~nobody-like-that/x.py:train", "/x.py: No such file", "Correct the path."),
+        ("mine.py:trian", "no function 'trian' in mine.py", "Did you mean 'train'?"),
+        ("mine.py:zzzzz", "no function 'zzzzz' in mine.py", "Correct the name."),
+        ("mine.py:helper", "it is not annotated to return an AppDef", "name(...) -> AppDef"),
+        ("mine.py:LIMIT", "it is 3", "name(...) -> AppDef"),
+        ("mine.py:Arguments", "it is not annotated to return an", "build(self) -> AppDef"),
     ],
 )
-def test_what_is_no_component(folder: Path, name: str, what: str, fix: str) -> None:
-    """Is told with what it lacks and what to do."""
+def test_other_names_are_rejected(folder: Path, name: str, what: str, fix: str) -> None:
+    """A name that is not a component is rejected with the reason and a fix."""
     with pytest.raises(ComponentError) as caught:
         components.get(name, folder=folder)
 
@@ -131,11 +133,11 @@ def test_what_is_no_component(folder: Path, name: str, what: str, fix: str) -> N
     ],
 )
 def test_file_that_cannot_be_loaded(folder: Path, text: str, what: str, line: int) -> None:
-    """Is told with what was raised, and the line of the file."""
+    """The error shows the exception and its line in the file."""
     file = folder / "broken.py"
     file.write_text(text)
 
-    with pytest.raises(ComponentError, match="cannot be loaded") as caught:
+    with pytest.raises(ComponentError, match="cannot load component") as caught:
         components.get(f"{file}:f")
 
     assert what in caught.value.what
@@ -143,16 +145,16 @@ def test_file_that_cannot_be_loaded(folder: Path, text: str, what: str, line: in
 
 
 def test_parameter_without_a_type(folder: Path) -> None:
-    """Is told when the command line is read."""
+    """A parameter without a type is rejected when the arguments are parsed."""
     file = folder / "untyped.py"
     file.write_text("from airflow_torchx.specs import AppDef\ndef f(a) -> AppDef: ...\n")
 
-    with pytest.raises(ComponentError, match=r"'a' of component '.*untyped.py:f' has an unread"):
+    with pytest.raises(ComponentError, match=r"'a' of component '.*untyped.py:f' has an unsupp"):
         components.parse(f"{file}:f", ["--a", "1"])
 
 
-def test_annotations_may_be_texts(folder: Path) -> None:
-    """And what is in force here is not in force there."""
+def test_annotations_may_be_strings(folder: Path) -> None:
+    """String annotations are evaluated, and this package's __future__ flags do not apply."""
     file = folder / "texts.py"
     file.write_text(
         "from airflow_torchx.specs import AppDef\n"
@@ -163,7 +165,7 @@ def test_annotations_may_be_texts(folder: Path) -> None:
 
 
 def test_component_that_returns_something_else(folder: Path) -> None:
-    """Is told, whatever it promises."""
+    """A component that returns anything but an AppDef is an error, whatever its annotation."""
     file = folder / "liar.py"
     file.write_text("from airflow_torchx.specs import AppDef\ndef f() -> AppDef:\n    return 3\n")
 

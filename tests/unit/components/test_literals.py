@@ -1,4 +1,4 @@
-"""Values as they are written on a command line; the dicts' rules were tried out on TorchX's."""
+"""Tests the parsing of command-line values; the rules of dicts were verified with TorchX."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ from airflow_torchx.components.literals import (
     ],
 )
 def test_dicts(text: str, expected: dict[str, str]) -> None:
-    """The last comma or semicolon before a key separates; nothing in quotes does."""
+    """The last unquoted comma or semicolon before a key separates two pairs."""
     assert expected == split_dict(text)
 
 
 @pytest.mark.parametrize("text", ["A", "A=", "=", " ", "A=1,=2", "A=,B=1", "A=1=2", "A=;=1"])
-def test_no_dicts(text: str) -> None:
-    """A key without a value and a value without a key are refused."""
+def test_invalid_dicts(text: str) -> None:
+    """A key without a value and a value without a key are rejected."""
     with pytest.raises(ValueError, match=f"not key=value pairs: {text}"):
         split_dict(text)
 
@@ -68,7 +68,7 @@ VALUE = st.text("abc,;= /:", max_size=8)
 @settings(max_examples=40)
 @given(st.dictionaries(NAME, VALUE, max_size=4))
 def test_quoted_values_are_safe(pairs: dict[str, str]) -> None:
-    """Whatever stands in quotes arrives as it is."""
+    """Quoted values are kept unchanged."""
     assert pairs == split_dict(",".join(f"{key}='{value}'" for key, value in pairs.items()))
 
 
@@ -84,7 +84,7 @@ def test_quoted_values_are_safe(pairs: dict[str, str]) -> None:
     ],
 )
 def test_lists(text: str, expected: list[str]) -> None:
-    """Commas separate, blanks around an item are dropped."""
+    """Commas separate items, and blanks around an item are dropped."""
     assert expected == split_list(text)
 
 
@@ -100,8 +100,8 @@ def test_lists(text: str, expected: list[str]) -> None:
         ("True", bool, True),
         ("false", bool, False),
         ("3", int | None, 3),
-        ("3", Optional[int], 3),  # noqa: UP045 - this spelling counts too
-        pytest.param("3", Union[None, int], 3, id="union"),  # noqa: UP007 - and this too
+        ("3", Optional[int], 3),  # noqa: UP045 - the old spelling
+        pytest.param("3", Union[None, int], 3, id="union"),  # noqa: UP007 - the old spelling
         ("3", Annotated[int | None, "-x"], 3),
         ("1,2", list[int], [1, 2]),
         ("a", list[str] | None, ["a"]),
@@ -113,7 +113,7 @@ def test_lists(text: str, expected: list[str]) -> None:
     ],
 )
 def test_values(text: str, annotation: Any, expected: object) -> None:  # noqa: ANN401 - any type
-    """A text is read as the annotation says; an empty list or dict is None."""
+    """A text becomes a value of the annotated type; an empty list or dict is None."""
     value = read_literal(text, annotation)
 
     assert expected == value
@@ -133,8 +133,8 @@ def test_values(text: str, annotation: Any, expected: object) -> None:  # noqa: 
         ("a=x", dict[str, int], "'x'"),
     ],
 )
-def test_no_values(text: str, annotation: Any, message: str) -> None:  # noqa: ANN401 - any type
-    """A text that does not fit the annotation is refused; so is a bool that is no bool."""
+def test_invalid_values(text: str, annotation: Any, message: str) -> None:  # noqa: ANN401 - any type
+    """A text that is not a value of the annotated type is rejected."""
     with pytest.raises(ValueError, match=message):
         read_literal(text, annotation)
 
@@ -151,7 +151,7 @@ def test_no_values(text: str, annotation: Any, message: str) -> None:  # noqa: A
     ],
 )
 def test_description(annotation: Any, expected: str) -> None:  # noqa: ANN401 - any type
-    """Each type says what is to be written."""
+    """Each type has a description."""
     assert expected == describe(annotation)
 
 
@@ -171,12 +171,12 @@ def test_description(annotation: Any, expected: str) -> None:  # noqa: ANN401 - 
     ],
     ids=str,
 )
-def test_no_text_for_it(annotation: Any) -> None:  # noqa: ANN401 - any type
-    """Other types cannot be given on a command line."""
+def test_unsupported_types(annotation: Any) -> None:  # noqa: ANN401 - any type
+    """Types that text cannot express are rejected."""
     with pytest.raises(UnsupportedTypeError):
         describe(annotation)
 
 
 def test_plain_type_keeps_unions() -> None:
-    """Only ``None`` is taken out of a union."""
+    """A union without None stays unchanged."""
     assert str | int == plain_type(str | int)

@@ -1,4 +1,4 @@
-"""Components by name."""
+"""Tests the registry of components."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KNOWN = (
-    "Known are: dist.ddp, dist.spmd, dist.torchrun, utils.binary, utils.booth, utils.copy, "
+    "Known components: dist.ddp, dist.spmd, dist.torchrun, utils.binary, utils.booth, utils.copy, "
     "utils.echo, utils.python, utils.sh, utils.touch."
 )
-EXTRA = "For those that TorchX knows, install it: pip install 'airflow-torchx[torchx]'"
+EXTRA = "For TorchX's own components, install it: pip install 'airflow-torchx[torchx]'"
 
 
 def greet(name: str) -> AppDef:
@@ -26,7 +26,7 @@ def greet(name: str) -> AppDef:
 
 
 def test_public_names() -> None:
-    """The package exports these names, and knows these components."""
+    """The package exports these names and registers these components."""
     assert [
         *("COMPONENTS", "Component", "call", "dist", "get", "names", "parse", "usage", "utils")
     ] == components.__all__
@@ -37,7 +37,7 @@ def test_public_names() -> None:
 
 
 def test_get() -> None:
-    """A component is found by its name."""
+    """A built-in component is found by its name."""
     assert components.dist.ddp is components.get("dist.ddp")
 
 
@@ -50,43 +50,41 @@ def test_get() -> None:
     ],
 )
 def test_unknown_component(name: str, expected: str) -> None:
-    """An unknown name is told with the nearest one, with all there are, and with where to look."""
+    """The error lists the closest name, all names, and how to install TorchX."""
     with pytest.raises(ComponentError) as caught:
         components.parse(name, [])
 
-    assert f"there is no component {name!r}." == caught.value.what
+    assert f"unknown component {name!r}" == caught.value.what
     assert expected == caught.value.fix
 
 
-def test_torchx_is_asked_for_its_own() -> None:
-    """Without it, the error says how to get it, also for a name that we have."""
+def test_prefix_needs_torchx() -> None:
+    """Without TorchX, the prefix torchx: is an error that says how to install it."""
     with pytest.raises(ComponentError, match=r"'utils.echo' needs TorchX") as caught:
         components.parse("torchx:utils.echo", [])
 
     assert "Install it: pip install 'airflow-torchx[torchx]'" == caught.value.fix
 
 
-def test_folder_with_its_name_is_not_torchx(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Such as one of DAGs."""
+def test_folder_named_torchx_is_not_torchx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder named torchx, like one for DAGs, does not count as an installed TorchX."""
     tmp_path.joinpath("torchx").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
 
-    with pytest.raises(ComponentError, match=r"there is no component 'my_team.trainer'") as caught:
+    with pytest.raises(ComponentError, match=r"unknown component 'my_team.trainer'") as caught:
         components.get("my_team.trainer")
 
     assert caught.value.fix.endswith(EXTRA)
 
 
 def test_call_takes_any_function() -> None:
-    """A function that is not registered can be called with a command line too."""
+    """A function that is not registered can be called with command-line arguments."""
     assert AppDef("me") == components.call("greet", greet, ["--name", "me"])
     assert AppDef("me") == components.call("greet", greet, [], defaults={"name": "me"})
 
 
 def test_component_must_return_an_app() -> None:
-    """What returns something else is no component."""
+    """A component that returns anything but an AppDef is an error."""
     function = cast("Any", lambda: "app")
 
     with pytest.raises(ComponentError, match="'f' returned str instead of an AppDef"):
@@ -94,7 +92,7 @@ def test_component_must_return_an_app() -> None:
 
 
 def test_wrong_arguments_show_the_usage() -> None:
-    """Also those that the component itself refuses, after what it says to do."""
+    """When a component rejects its arguments, the usage follows its own advice."""
     with pytest.raises(ComponentError) as caught:
         components.parse("utils.python", ["-h", "cpu.nano"])
 
@@ -104,7 +102,7 @@ def test_wrong_arguments_show_the_usage() -> None:
 
 
 def test_component_that_fails() -> None:
-    """Is told with what it raised and where, and with its usage; our own errors stay theirs."""
+    """The error shows the exception, its line and the usage; our own errors pass through."""
 
     def late(*, name: str = "x") -> AppDef:
         raise KeyError(name)

@@ -1,4 +1,4 @@
-"""The help of a component."""
+"""Tests the help of a component."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train(  # noqa: D417 - as users write
 
 
 def test_help() -> None:
-    """Usage, what it does, and of each option its spelling, its meaning, its type and default."""
+    """The help shows usage and summary, and each option's spelling, meaning, type and default."""
     assert """\
 usage: mine.train --model MODEL [-j J] [--fast FAST] [--tags TAGS] [-cn CONFIG]
   [--blob BLOB] [-- script_args ...]
@@ -55,19 +55,19 @@ options:
   --tags TAGS       a list like a,b, no default
   -cn, --config CONFIG
                     a string, no default
-  --blob BLOB       cannot be given on a command line
+  --blob BLOB       cannot be set on a command line
   -- script_args ...
                     what the script gets; each a string""" == components.usage("mine.train", train)
 
 
-def test_without_anything() -> None:
-    """A function without a docstring and parameters has its name."""
+def test_minimal_help() -> None:
+    """Without a docstring and parameters, the help is the component's name."""
     assert "usage: f" == components.usage("f", lambda: None)
 
 
 @pytest.mark.parametrize("name", components.names())
-def test_every_option_of_ours_is_explained(name: str) -> None:
-    """In words of its own."""
+def test_built_in_options_are_documented(name: str) -> None:
+    """Every option of a built-in component has a description."""
     function = components.get(name)
     _, *options = re.split(r"\n  (?=-)", components.usage(name, function))
 

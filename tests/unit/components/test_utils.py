@@ -1,4 +1,4 @@
-"""The apps of the small components; tests/integration/test_component_parity.py has TorchX's."""
+"""Tests the small components; tests/integration/test_component_parity.py compares TorchX's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALL = Resource(cpu=1, gpu=0, memMB=1024)
 
 
 def test_echo_and_touch() -> None:
-    """Each is one program with one argument."""
+    """The components echo and touch run one program with one argument."""
     echo = Role("echo", "i", entrypoint="echo", args=["hi"], num_replicas=2, resource=SMALL)
     touch = Role("touch", "", entrypoint="touch", args=["/x"], resource=SMALL)
 
@@ -21,7 +21,7 @@ def test_echo_and_touch() -> None:
 
 
 def test_sh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its words are quoted; with a program of its own they stay apart."""
+    """Arguments are quoted, and passed separately to a custom entrypoint."""
     monkeypatch.setenv("LOGLEVEL", "INFO")
     (role,) = utils.sh("echo", "$A b", env={"A": "1"}, max_retries=2).roles
     (other,) = utils.sh("-c", "a b", entrypoint="bash").roles
@@ -33,7 +33,7 @@ def test_sh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_python() -> None:
-    """A module, a text or a script, with arguments."""
+    """Python runs a module, a program text or a script, with arguments."""
     module = utils.python("x", m="a.b", name="n", num_replicas=2).roles[0]
 
     assert ("-m", "a.b", "x") == module.args
@@ -44,21 +44,21 @@ def test_python() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"m": ""}, {"m": "a", "c": "b"}, {"m": "", "script": "s"}])
 def test_python_runs_one_program(given: dict[str, str]) -> None:
-    """Not none, not two, and not an empty one."""
+    """Zero, two or empty programs are rejected."""
     with pytest.raises(ComponentError, match="Give exactly one of m, c and script"):
         utils.python(m=given.get("m"), c=given.get("c"), script=given.get("script"))
 
 
 def test_binary_has_no_image() -> None:
-    """The task gives it one."""
+    """The component leaves the image to the task."""
     (role,) = utils.binary("-l", entrypoint="ls", cpu=2).roles
 
     assert (NONE, "ls", ("-l",)) == (role.image, role.entrypoint, role.args)
     assert Resource(cpu=2, gpu=0, memMB=1024) == role.resource
 
 
-def test_programs_of_torchx() -> None:
-    """Are run by Python, in an image that has them."""
+def test_torchx_programs() -> None:
+    """The components copy and booth run TorchX's own modules."""
     (copy,) = utils.copy("a", "b", mounts=["type=bind", "src=/x", "dst=/y"]).roles
     (booth,) = utils.booth(1, 2.5).roles
 

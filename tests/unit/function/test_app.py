@@ -1,4 +1,4 @@
-"""The app that runs a function."""
+"""Tests the app that runs a function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCE: Final = FunctionSource(name="train", text=TEXT, file="x.py", line=1, laz
 
 
 def role_of(replicas: Replicas, *, workspace: str | None = None, python: str = "python3") -> Role:
-    """Return the only role of the app."""
+    """Return the app's only role."""
     app = app_of_function(SOURCE, {"CALL": "x"}, replicas, workspace=workspace, python=python)
     assert "train" == app.name
     (role,) = app.roles
@@ -22,7 +22,7 @@ def role_of(replicas: Replicas, *, workspace: str | None = None, python: str = "
 
 
 def test_each_replica_calls_the_function() -> None:
-    """It knows which one of how many it is."""
+    """Each replica runs the function and knows its index and the number of replicas."""
     role = role_of(Replicas(count=3, cpu=4, gpu=1, memMB=512), python="/opt/python")
 
     assert "train" == role.name
@@ -38,8 +38,8 @@ def test_each_replica_calls_the_function() -> None:
     } == role.env
 
 
-def test_function_and_runner_come_on_top_of_the_users_workspace() -> None:
-    """The files are sources themselves, so nothing has to lie anywhere."""
+def test_function_and_runner_are_added_to_the_workspace() -> None:
+    """The function and its runner are inline sources after the user's workspace."""
     workspace = role_of(Replicas(), workspace="code").workspace
     assert workspace
     user, runner, function = workspace.projects.items()
@@ -52,7 +52,7 @@ def test_function_and_runner_come_on_top_of_the_users_workspace() -> None:
 
 
 def test_under_torchrun_rank_0_is_in_replica_0() -> None:
-    """The command line is that of dist.ddp, with ranks given out by replica."""
+    """Under torchrun, the command line is dist.ddp's with node ranks by replica."""
     mounts = ["type=bind", "src=/data", "dst=/data"]
     role = role_of(Replicas(count=2, cpu=4.5, nproc_per_node=2, mounts=mounts))
 
@@ -66,8 +66,8 @@ def test_under_torchrun_rank_0_is_in_replica_0() -> None:
     assert "TORCHX_TRACKING_RUN_NAME" in role.env
 
 
-def test_torchrun_in_one_replica_meets_itself() -> None:
-    """At a free port, which only c10d can choose."""
+def test_torchrun_in_one_replica_uses_a_free_port() -> None:
+    """A single replica uses the c10d backend, which can choose a free port."""
     role = role_of(Replicas(cpu=1, nproc_per_node=2))
 
     assert "--rdzv_backend c10d --rdzv_endpoint localhost:0" in role.args[1]

@@ -1,4 +1,4 @@
-"""Arguments of a function on their way into a container."""
+"""Tests how a function's arguments are passed to a container."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def train(first: Any, *rest: Any, lr: Any = 0.1, **more: Any) -> None:  # noqa: 
 
 
 def arrived(call: Call) -> dict[str, Any]:
-    """Return what a container reads, after a role's macros were filled in."""
+    """Return the call as a container reads it, after macro substitution."""
     env = call.env(SOURCE, file="x.py", result_path="/r.json")
-    filled = VALUES.apply(Role("train", "", env=env)).env
-    assert all(len(value) + len(name) + 2 <= 128 << 10 for name, value in filled.items())
-    assert [f"{CALL_ENV}{number}" for number in range(len(filled))] == list(filled)
-    read: dict[str, Any] = json.loads("".join(filled.values()))
-    return read
+    substituted = VALUES.apply(Role("train", "", env=env)).env
+    assert all(len(value) + len(name) + 2 <= 128 << 10 for name, value in substituted.items())
+    assert [f"{CALL_ENV}{number}" for number in range(len(substituted))] == list(substituted)
+    received: dict[str, Any] = json.loads("".join(substituted.values()))
+    return received
 
 
-def test_a_call_arrives_as_it_is() -> None:
-    """Whatever it holds: macros, dollars, line breaks, any language."""
+def test_a_call_arrives_unchanged() -> None:
+    """Macros, dollars, line breaks and any Unicode text arrive unchanged."""
     text = "$$ ${app_id} {{ x }} \n \0 ü \ud800"
     call = Call.of(train, [text, 1, None], {"lr": 1e-9, "on": True, "deep": {text: [text]}})
 
@@ -51,7 +51,7 @@ def test_a_call_arrives_as_it_is() -> None:
 
 
 def test_sequences_are_lists_and_mappings_dicts() -> None:
-    """As JSON has no others; XComs of mapped tasks are such sequences."""
+    """Any sequence becomes a list and any mapping a dict, like the XComs of mapped tasks."""
     call = Call.of(train, [(1, 2)], {"lr": range(2), "x": OrderedDict(a=deque([1]))})
 
     assert ([1, 2],) == call.args
@@ -59,36 +59,36 @@ def test_sequences_are_lists_and_mappings_dicts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs", "words"),
+    ("args", "kwargs", "message"),
     [
         ([datetime.now(UTC)], {}, r"argument first of train\(\) is a datetime.datetime"),
         ([1, b"x"], {}, r"argument rest\[0\] of train\(\) is a builtins.bytes"),
         ([1], {"lr": {"a": [0, math.nan]}}, r"argument lr\['a'\]\[1\] of train\(\) is nan"),
-        ([1], {"lr": {1: 2}}, r"argument lr of train\(\) is a mapping with the key 1"),
+        ([1], {"lr": {1: 2}}, r"argument lr of train\(\) is a mapping with the key 1, not JSON"),
         ([1], {"at": Path()}, r"argument more\['at'\] of train\(\) is a pathlib"),
     ],
 )
-def test_argument_that_is_no_json(args: list[Any], kwargs: dict[str, Any], words: str) -> None:
-    """It is named, with its place inside of it."""
-    with pytest.raises(FunctionError, match=words):
+def test_argument_that_is_not_json(args: list[Any], kwargs: dict[str, Any], message: str) -> None:
+    """The error shows the argument, the path inside it, and the type."""
+    with pytest.raises(FunctionError, match=message):
         Call.of(train, args, kwargs)
 
 
-def test_argument_that_is_missing() -> None:
-    """Python's own words do."""
+def test_missing_argument() -> None:
+    """A missing argument raises Python's own TypeError."""
     with pytest.raises(TypeError, match="missing a required argument: 'first'"):
         Call.of(train, [], {})
 
 
 def test_large_arguments_arrive() -> None:
-    """Linux takes 128 KiB in one variable; several hold more."""
+    """Arguments above Linux's 128 KiB per variable are split over several variables."""
     large = "x" * (MAX_CALL_CHARS - 1000)
 
     assert [large] == arrived(Call.of(train, [large], {}))["args"]
 
 
 def test_arguments_that_are_too_large() -> None:
-    """The largest is named."""
+    """The error of too large arguments shows the largest one."""
     call = Call.of(train, ["x"], {"lr": 1, "table": ["x" * 700] * 2000})
 
     with pytest.raises(FunctionError, match=r"are 1375 KiB as JSON, .* largest is more, 1375 KiB"):

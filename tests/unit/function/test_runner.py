@@ -1,4 +1,4 @@
-"""What runs a function in a container, run here in a folder."""
+"""Tests the function runner in a local folder instead of a container."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNNER: Final = resources.files("airflow_torchx.function").joinpath("runner.py")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return what runs a function as a container would, with a workspace around it."""
+    """Return a function that runs another one as a container would, in a workspace."""
 
     def _run(
         function: Callable[..., Any],
@@ -52,15 +52,15 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return _run
 
 
-def test_runner_is_python_of_2019() -> None:
-    """An image may have an older Python than Airflow has."""
+def test_runner_supports_python_3_8() -> None:
+    """The runner parses as Python 3.8, since images may have an older Python than Airflow."""
     assert ast.parse(RUNNER, feature_version=(3, 8))
 
 
 def test_result_is_written(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """The function sees its arguments, the workspace and its environment, but not the call."""
+    """The function gets its arguments and its workspace, but no variables of the call."""
 
     def double(number: Unknown, *more: int) -> Missing:  # type: ignore[name-defined] # noqa: F821
         import os
@@ -75,8 +75,8 @@ def test_result_is_written(
             def value(self) -> int:
                 return 2 * self.of
 
-        seen = sorted(name for name in os.environ if name.startswith("AIRFLOW"))
-        return [Twice(number).value(), more, mine.NAME, seen]
+        variables = sorted(name for name in os.environ if name.startswith("AIRFLOW"))
+        return [Twice(number).value(), more, mine.NAME, variables]
 
     done = run(double, 2, 3, 4)
 
@@ -84,10 +84,10 @@ def test_result_is_written(
     assert [4, [3, 4], "mine", []] == json.loads((tmp_path / "new/result.json").read_text())
 
 
-def test_types_are_not_looked_up(
+def test_annotations_are_not_evaluated(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    """A function's types are names of its module, which may look them up at once."""
+    """Annotations with names of the user's module are not evaluated in the container."""
     file = tmp_path / "eager.py"
     file.write_text(
         "import pathlib\n"
@@ -106,7 +106,7 @@ def test_types_are_not_looked_up(
 def test_only_one_process_writes(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    """What the others return may be anything."""
+    """Only the first process of replica 0 writes its result; others may return anything."""
 
     def go() -> object:
         return object()
@@ -118,7 +118,7 @@ def test_only_one_process_writes(
 def test_error_shows_the_users_own_lines(
     run: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """File, line and text of the DAG file, and nothing of what is around them."""
+    """A traceback shows file, line and text of the DAG file, without the runner's frames."""
 
     def train(loss: float) -> NoReturn:
         # A comment between.
@@ -129,17 +129,17 @@ def test_error_shows_the_users_own_lines(
     done = run(train, 3)
 
     assert 1 == done.returncode
-    shown = [text for text in done.stderr.splitlines() if set(text) - set(" ^~")]
+    lines = [text for text in done.stderr.splitlines() if set(text) - set(" ^~")]
     assert [
         "Traceback (most recent call last):",
         f'  File "dags/x.py", line {line}, in train',
         "    raise ValueError(message)",
         "ValueError: loss is 3",
-    ] == shown
+    ] == lines
 
 
-def test_result_that_is_no_json(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """The error says what was returned, and what to return."""
+def test_result_that_is_not_json(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """The error shows the type that was returned, and what to return instead."""
 
     def go() -> object:
         return {"loss": float("nan")}
@@ -147,14 +147,14 @@ def test_result_that_is_no_json(run: Callable[..., subprocess.CompletedProcess[s
     done = run(go)
 
     assert 1 == done.returncode
-    assert done.stderr.startswith("TypeError: go() returned a dict that is no JSON: ")
-    assert "like tensor.item()" in done.stderr
+    assert done.stderr.startswith("TypeError: go() returned a dict that is not JSON: ")
+    assert "for a tensor, its item()" in done.stderr
 
 
 def test_exit_code_is_the_functions_own(
     run: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """So a task can be skipped by it."""
+    """The runner exits with the function's own exit code, so it can skip its task."""
 
     def go() -> NoReturn:
         import sys

@@ -1,4 +1,4 @@
-"""The text of a function, and functions that are more than their text."""
+"""Tests the extraction of a function's source, and functions that need more than it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ LR = 0.1
 
 
 def torchx(**_arguments: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - any function
-    """Decorate a function as Airflow does: it stays what it is."""
+    """Decorate a function without changing it, as Airflow does."""
     return lambda function: function
 
 
 def other(function: Any) -> Any:  # noqa: ANN401 - any function
-    """Decorate a function with what is no task decorator."""
+    """Decorate a function with something else than a task decorator."""
     return function
 
 
 class task:  # noqa: N801 - Airflow's name
-    """Stands for Airflow's decorators."""
+    """Replaces Airflow's decorators."""
 
     torchx = staticmethod(torchx)
 
@@ -39,33 +39,33 @@ class task:  # noqa: N801 - Airflow's name
 @task.torchx(
     image="busybox",
 )
-# Why it does so.
+# A comment between decorator and function.
 def train(epochs: int, *, lr: float = 0.1) -> float:
     """Train."""
-    # The comment stays, so that lines are counted right.
+    # This comment stays, so that line numbers are right.
     return epochs * lr
 
 
 def line_of(text: str) -> int:
-    """Return the first line of this file that begins with a text."""
+    """Return the number of this file's first line that begins with a text."""
     lines = Path(__file__).read_text().splitlines()
     return 1 + next(i for i, line in enumerate(lines) if line.startswith(text))
 
 
 def test_text_is_the_definition_without_its_decorators() -> None:
-    """The line is that of the definition in the user's file; comments in it stay."""
+    """The source starts at the def line of the user's file, and keeps its comments."""
     source = FunctionSource.of(train)
 
     assert "train" == source.name
     assert source.text.startswith("def train(epochs: int, *, lr: float = 0.1) -> float:\n")
-    assert source.text.endswith("lines are counted right.\n    return epochs * lr\n")
+    assert source.text.endswith("line numbers are right.\n    return epochs * lr\n")
     assert line_of("def train(") == source.line
     assert __file__ == source.file
     assert source.lazy_annotations
 
 
 def test_function_in_a_function_is_a_module_too() -> None:
-    """A text that begins further left, as in a string of several lines, does no harm."""
+    """An inner function is extracted, even if a string of it has unindented lines."""
 
     @task.torchx()
     def inner() -> str:
@@ -81,8 +81,8 @@ b"""
     assert line_of("    def inner(") - 1 == source.line
 
 
-def test_another_way_to_write_the_decorator_is_the_same_text() -> None:
-    """So a new argument of the task builds no new image."""
+def test_decorator_is_not_part_of_the_text() -> None:
+    """Changed arguments of the decorator leave the source, and so the image, unchanged."""
     text = "def go():\n    return 1\n"
     texts = set()
     for head in ("@task.torchx(image='x', cpu=1)\n", "@task.torchx(\n  image='x',\n)\n# Hi\n"):
@@ -99,15 +99,15 @@ def test_another_way_to_write_the_decorator_is_the_same_text() -> None:
     ("folder", "expected"),
     [("/dags", "a/b.py"), ("/dags/", "a/b.py"), ("/da", "/dags/a/b.py"), (None, "/dags/a/b.py")],
 )
-def test_file_is_told_as_seen_from_a_folder(folder: str | None, expected: str) -> None:
-    """A file elsewhere is told with its whole path."""
+def test_file_below_folder(folder: str | None, expected: str) -> None:
+    """A file below the folder has a relative path, and any other its whole path."""
     source = FunctionSource(name="f", text="", file="/dags/a/b.py", line=1, lazy_annotations=False)
 
     assert expected == source.file_below(folder)
 
 
-def test_names_that_a_function_makes_itself_are_its_own() -> None:
-    """Imports, classes, functions in it, builtins and itself need nothing from around it."""
+def test_names_defined_inside_are_portable() -> None:
+    """A function may use its own imports, classes and functions, builtins, and itself."""
 
     def whole(size: int = len("")) -> LR:  # type: ignore[valid-type]
         import math
@@ -158,57 +158,59 @@ def _global() -> str:
 
 
 @pytest.mark.parametrize(
-    ("function", "words"),
+    ("function", "message"),
     [
-        pytest.param(_closure(), "uses around of the function around it", id="closure"),
+        pytest.param(_closure(), "uses around of its enclosing function", id="closure"),
         pytest.param(_wrapped(), "is wrapped by a decorator", id="wrapped"),
         pytest.param(_later, "is async", id="async"),
-        pytest.param(lambda: 1, "no function made with def", id="lambda"),
-        pytest.param(print, "no function made with def", id="builtin"),
-        pytest.param(_global, "uses LR, json of the module around it", id="global"),
+        pytest.param(lambda: 1, "not defined with def", id="lambda"),
+        pytest.param(print, "not defined with def", id="builtin"),
+        pytest.param(_global, "uses LR, json of its module", id="global"),
     ],
 )
-def test_function_that_is_more_than_its_text(function: Callable[..., Any], words: str) -> None:
-    """What stays behind is named, with a way out, and no file is read for it."""
-    with pytest.raises(FunctionError, match=words) as caught:
+def test_function_that_needs_more_than_its_source(
+    function: Callable[..., Any], message: str
+) -> None:
+    """The error names what the container does not have, and a fix."""
+    with pytest.raises(FunctionError, match=message) as caught:
         ensure_portable(function)
 
     assert caught.value.fix
 
 
-def test_default_that_is_not_there() -> None:
-    """A default is looked up where the function is defined, which is in the container."""
+def test_default_from_the_module() -> None:
+    """A default that uses a name of the module is rejected, as the container evaluates it."""
 
     def train(lr: float = LR) -> float:
         return lr
 
-    with pytest.raises(FunctionError, match="uses LR of the module around it"):
+    with pytest.raises(FunctionError, match="uses LR of its module"):
         FunctionSource.of(train)
 
 
-def test_decorator_that_is_not_there() -> None:
-    """Also one that leaves no trace at the function."""
+def test_other_decorator() -> None:
+    """A decorator that is not a task's is rejected, even if it returns the function unchanged."""
 
     @task.torchx()
     @other
     def train() -> int:
         return 1
 
-    with pytest.raises(FunctionError, match=r"has @other on it"):
+    with pytest.raises(FunctionError, match=r"does not have: @other"):
         FunctionSource.of(train)
 
 
 def test_function_without_a_file() -> None:
-    """One that was typed in has no text."""
+    """A function that is not defined in a file is rejected."""
     names: dict[str, Any] = {}
     exec("def typed(): pass", names)  # noqa: S102 - what is tested
 
-    with pytest.raises(FunctionError, match=r"text of function typed\(\).*cannot be read"):
+    with pytest.raises(FunctionError, match=r"cannot read the source of function typed\(\)"):
         FunctionSource.of(names["typed"])
 
 
 def test_file_that_has_changed() -> None:
-    """A worker whose file is newer than the DAG says so."""
+    """A file that changed since the DAG was parsed is an error."""
     lines = ["def two(): pass\n"]
     names: dict[str, Any] = {}
     exec(compile("def one(): pass", "<changed>", "exec"), names)  # noqa: S102 - what is tested
