@@ -70,7 +70,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     Returns:
         The JSON at ``result_path``, else the app handle. XComs besides: ``app_handle``, ``app_id``,
-        ``container_ids``, ``image_digests``, and at the end ``replicas``.
+        ``container_ids``, ``image_ids``, and at the end ``replicas``.
 
     Raises:
         InvalidAppError, ComponentError, WorkspaceError, ImageBuildError, ImagePushError,

@@ -213,8 +213,8 @@ class TorchXDockerSensor(BaseSensorOperator):
             trigger=TorchXDockerTrigger(
                 app_id=ref.app_id,
                 torchx_conn_id=ref.torchx_conn_id,
-                targets=_names(condition.targets),
-                failed=_names(condition.failed),
+                target_states=_names(condition.targets),
+                failed_states=_names(condition.failed),
                 role=condition.role,
                 min_replicas=condition.min_replicas,
                 deadline=time.time() + self.timeout,
@@ -240,8 +240,8 @@ class TorchXDockerSensor(BaseSensorOperator):
             trigger_kwargs={
                 "app_id": _text("app_handle", self.app_handle) or _text("app_id", self.app_id),
                 "torchx_conn_id": _text("torchx_conn_id", self.torchx_conn_id),
-                "targets": _names(condition.targets),
-                "failed": _names(condition.failed),
+                "target_states": _names(condition.targets),
+                "failed_states": _names(condition.failed),
                 "role": _text("role", self.role),
                 "min_replicas": _text("min_replicas", self.min_replicas),
                 "wait_for_launch": self.wait_for_launch,

@@ -57,13 +57,13 @@ class TorchXDockerTrigger(BaseEventTrigger):
     Args:
         app_id: the app to wait for, or its handle; fires once.
         app_name: instead, every app of this name: fires for each one that ends in a state of
-            ``targets``, and never finishes. That is for an ``AssetWatcher``.
+            ``target_states``, and never finishes. That is for an ``AssetWatcher``.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
             would use.
-        targets: names of the states to wait for.
+        target_states: names of the states to wait for.
         role: only this role's replicas count.
         min_replicas: so many replicas in a target state are enough.
-        failed: names of the states that end the wait as a failure.
+        failed_states: names of the states that end the wait as a failure.
         owned: the app is the task's own: wait until every replica has ended, stop the others when
             the failure policy says so, and stop the app when a user kills the task. Without it
             nothing is ever stopped.
@@ -81,10 +81,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
         app_id: str | None = None,
         app_name: str | None = None,
         torchx_conn_id: str | None = None,
-        targets: Sequence[str] = ENDED,
+        target_states: Sequence[str] = ENDED,
         role: str | None = None,
         min_replicas: int | None = None,
-        failed: Sequence[str] = (),
+        failed_states: Sequence[str] = (),
         owned: bool = False,
         delete_on_finish: bool = False,
         deadline: float | None = None,
@@ -97,10 +97,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.app_id = app_id
         self.app_name = app_name
         self.torchx_conn_id = torchx_conn_id
-        self.targets = list(targets)
+        self.target_states = list(target_states)
         self.role = role
         self.min_replicas = min_replicas
-        self.failed = list(failed)
+        self.failed_states = list(failed_states)
         self.owned = owned
         self.delete_on_finish = delete_on_finish
         self.deadline = deadline
@@ -123,10 +123,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 "app_id": self.app_id,
                 "app_name": self.app_name,
                 "torchx_conn_id": self.torchx_conn_id,
-                "targets": list(self.targets),
+                "target_states": list(self.target_states),
                 "role": self.role,
                 "min_replicas": self.min_replicas,
-                "failed": list(self.failed),
+                "failed_states": list(self.failed_states),
                 "owned": self.owned,
                 "delete_on_finish": self.delete_on_finish,
                 "deadline": self.deadline,
@@ -146,7 +146,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         with self._held:
             watch = await self._watch(self._held)
             if self.app_name is not None:
-                endings = Endings(self.app_name, self.targets, self.asset_state_store)
+                endings = Endings(self.app_name, self.target_states, self.asset_state_store)
                 async for event in endings.events(watch):
                     yield TriggerEvent(event)  # type: ignore[no-untyped-call]
             elif self.app_id is not None:
@@ -199,7 +199,9 @@ class TorchXDockerTrigger(BaseEventTrigger):
     def _wait(self, app_id: str) -> AppWait:
         condition = None
         if not self.owned:
-            condition = Condition.parse(self.targets, self.failed, self.role, self.min_replicas)
+            condition = Condition.parse(
+                self.target_states, self.failed_states, self.role, self.min_replicas
+            )
         alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, outage_s=self.outage_s)
         return AppWait(
             app_id, WaitFor(condition=condition, wait_for_launch=self.wait_for_launch), alarms

@@ -16,7 +16,7 @@ MODEL = Asset(
     watchers=[
         AssetWatcher(
             name="nightly-training",
-            trigger=TorchXDockerTrigger(app_name="nightly", targets=["SUCCEEDED"]),
+            trigger=TorchXDockerTrigger(app_name="nightly", target_states=["SUCCEEDED"]),
         )
     ],
 )

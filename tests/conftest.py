@@ -157,11 +157,11 @@ def docker_engine(app_id: str, network_name: str) -> Iterator[DockerEngine]:
 @pytest.fixture
 def no_images_left(docker_engine: DockerEngine) -> Iterator[None]:
     """Take the workspace images that a test makes from the real daemon at its end."""
-    before = {row.id for row in docker_engine.images.rows({labels.WORKSPACE: None})}
+    before = {row.id for row in docker_engine.images.rows({labels.WORKSPACE_ID: None})}
 
     yield
 
-    for row in docker_engine.images.rows({labels.WORKSPACE: None}):
+    for row in docker_engine.images.rows({labels.WORKSPACE_ID: None}):
         for tag in () if row.id in before else row.tags:
             docker_engine.images.untag(tag)
 

@@ -267,7 +267,7 @@ def _rows(engine: Engine, app_id: str) -> tuple[ContainerRow, ...]:
 
 
 def _of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[ContainerRow, ...]:
-    return engine.rows({labels.APP_ID: app_id, labels.LAUNCH: launch_id})
+    return engine.rows({labels.APP_ID: app_id, labels.LAUNCH_ID: launch_id})
 
 
 def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 HANDLE_KEY: Final = "app_handle"
 APP_ID_KEY: Final = "app_id"
 CONTAINERS_KEY: Final = "container_ids"
-IMAGES_KEY: Final = "image_digests"
+IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
 
 # A server that is away, or knows no such task.
 _NO_ANSWER: Final = (AirflowRuntimeError, AirflowException, OSError, EOFError, KeyError)
 #: Key in the task's state store, which outlives a try.
-_RECORD: Final = "torchx_app"
+_RECORD: Final = "airflow-torchx/app"
 
 
 class TaskContext:
@@ -57,7 +57,7 @@ class TaskContext:
             run_id=ti.run_id,
             task_id=ti.task_id,
             map_index=-1 if ti.map_index is None else ti.map_index,
-            epoch=ti.max_tries,
+            max_tries=ti.max_tries,
             try_number=ti.try_number,
         )
 

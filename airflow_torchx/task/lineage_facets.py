@@ -37,7 +37,7 @@ def lineage_of(told: Mapping[str, object]) -> OperatorLineage[Any, Any]:
     facet = TorchXAppRunFacet(
         handle=values["app_handle"],
         app_id=values["app_id"],
-        images=values.get("image_digests", {}),
+        images=values.get("image_ids", {}),
         replicas=values.get("replicas", []),
     )
     return OperatorLineage(run_facets={"torchx_app": facet})

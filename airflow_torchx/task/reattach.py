@@ -34,7 +34,7 @@ def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
     Raises:
         AppNotFoundError: there is none.
     """
-    apps = [one for one in apps_of(engine, attempt) if one.epoch == attempt.epoch]
+    apps = [one for one in apps_of(engine, attempt) if one.max_tries == attempt.max_tries]
     if not apps:
         raise lifecycle.not_found(attempt.app_id)
     return max(apps, key=lambda one: one.try_number).launched_app
@@ -64,6 +64,6 @@ def stop_all(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> None:
     apps = [
         CleanUp(one.app.app_id, "superseded")
         for one in apps_of(engine, attempt)
-        if one.epoch == attempt.epoch
+        if one.max_tries == attempt.max_tries
     ]
     clean_up(engine, apps, keep=keep)

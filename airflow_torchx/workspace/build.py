@@ -217,7 +217,7 @@ class ImageBuilder:
 
     def _prune(self, recipe: core.Recipe) -> None:
         """Remove old images of the workspace; one that a container uses stays."""
-        rows = self.engine.images.rows({labels.WORKSPACE: recipe.workspace_id})
+        rows = self.engine.images.rows({labels.WORKSPACE_ID: recipe.workspace_id})
         for row in core.surplus(rows, self.opts.keep_images, recipe.key):
             for tag in core.own_tags(row):
                 try:

@@ -63,7 +63,7 @@ class Layers:
             return self._owner(container_id, base)
 
     def _made_on_last(self, recipe: core.Recipe, base: ImageDetail) -> bool:
-        rows = self.engine.images.rows({labels.WORKSPACE: recipe.workspace_id})
+        rows = self.engine.images.rows({labels.WORKSPACE_ID: recipe.workspace_id})
         last = core.parent_of(rows, recipe)
         if last is None:
             return False

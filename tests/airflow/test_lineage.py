@@ -85,7 +85,7 @@ def test_a_run_bears_the_app(one_task: OneTask) -> None:
     (facet,) = FACETS
     assert ended.xcom("app_handle") == facet.handle
     assert ended.xcom("app_id") == facet.app_id
-    assert ended.xcom("image_digests") == facet.images
+    assert ended.xcom("image_ids") == facet.images
     assert [0, 0] == [replica["exit_code"] for replica in facet.replicas]
     json.dumps(facet.replicas)
 

@@ -33,7 +33,7 @@ def test_identity(one_task: OneTask) -> None:
     ids = {"worker/0": ended.rows[1].id, "worker/1": ended.rows[0].id}
     assert ended.xcom("app_handle").endswith(f"/{ended.xcom('app_id')}")
     assert ids == ended.xcom("container_ids")
-    assert ended.xcom("image_digests")["worker"].startswith("sha256:")
+    assert ended.xcom("image_ids")["worker"].startswith("sha256:")
     assert [("SUCCEEDED", 0), ("FAILED", 1)] == [
         (replica["state"], replica["exit_code"]) for replica in ended.xcom("replicas")
     ]

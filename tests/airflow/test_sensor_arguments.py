@@ -94,8 +94,8 @@ def test_start_from_trigger_hands_templates_over() -> None:
     assert {
         "app_id": "{{ ti.xcom_pull(task_ids='launch', key='return_value', map_indexes=-1) }}",
         "torchx_conn_id": None,
-        "targets": ["SUCCEEDED"],
-        "failed": ["FAILED"],
+        "target_states": ["SUCCEEDED"],
+        "failed_states": ["FAILED"],
         "role": "{{ params.role }}",
         "min_replicas": None,
         "wait_for_launch": False,

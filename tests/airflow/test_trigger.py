@@ -106,7 +106,7 @@ def test_fail_fast(launch: Callable[..., str], states: Callable[[str], list[str]
     """A lost replica ends its peers, if the app is the task's own."""
     app_id = launch(ONE_FAILS)
 
-    observed = trigger(app_id=app_id, targets=["SUCCEEDED"], failed=["FAILED"])
+    observed = trigger(app_id=app_id, target_states=["SUCCEEDED"], failed_states=["FAILED"])
     assert ("failed", "FAILED") == fired(observed)
     assert ["RUNNING", "FAILED"] == states(app_id)
     assert ("reached", "FAILED") == fired(trigger(app_id=app_id, owned=True))

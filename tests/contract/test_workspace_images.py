@@ -60,7 +60,7 @@ class Workspaces(DockerWorkspaceMixin):
         return int(row.labels[labels.WORKSPACE_DEPTH])
 
     def _rows(self) -> tuple[ImageRow, ...]:
-        return self.engine.images.rows({labels.WORKSPACE: None})
+        return self.engine.images.rows({labels.WORKSPACE_ID: None})
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def test_what_was_pushed_runs_elsewhere(
     with DockerEngine.connect(logins=[registry.login]) as engine:
         first = DockerScheduler("tests", engine, terminal=False)
         image = first.build(with_workspace(app, str(folder)), options).roles[0].image
-        for row in engine.images.rows({labels.WORKSPACE: None}):
+        for row in engine.images.rows({labels.WORKSPACE_ID: None}):
             if image in row.tags:
                 for tag in own_tags(row):
                     engine.images.untag(tag)
@@ -212,7 +212,7 @@ def test_what_was_pushed_runs_elsewhere(
     launched = second.submit(app, options, str(folder))
     ended = second.wait(launched, 60)
     said = list(second.log_iter(launched, "a"))
-    (row,) = small.images.rows({labels.WORKSPACE: None})
+    (row,) = small.images.rows({labels.WORKSPACE_ID: None})
     second.delete(launched)
     small.images.untag(image)
 

@@ -45,7 +45,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 def should_stop():
     global asks
-    if asks and scheduler.engine.rows({labels.WORKSPACE: workspace}):
+    if asks and scheduler.engine.rows({labels.WORKSPACE_ID: workspace}):
         asks -= 1
         if not asks:
             print("in the middle", flush=True)
@@ -99,12 +99,12 @@ class Bench:
 
     def containers(self) -> list[ContainerRow]:
         """Return the containers that builds have left, or use."""
-        of_layers = self.engine.rows({labels.WORKSPACE: self._id})
+        of_layers = self.engine.rows({labels.WORKSPACE_ID: self._id})
         return [*of_layers, *self.engine.rows({labels.APP_ID: self._word})]
 
     def images(self) -> list[str]:
         """Return the names of the images that were built."""
-        rows = self.engine.images.rows({labels.WORKSPACE: self._id})
+        rows = self.engine.images.rows({labels.WORKSPACE_ID: self._id})
         return [tag for row in rows for tag in row.tags or [row.id]]
 
     def write_dockerfile(self, command: str, flags: str = "") -> None:

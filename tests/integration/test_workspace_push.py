@@ -62,7 +62,7 @@ def test_a_pushed_image_is_neither_pushed_nor_built_again(
         sent_bytes = wire.sent_bytes
         second = built(code, repo, login)
         again_bytes = wire.sent_bytes - sent_bytes
-        for row in docker_engine.images.rows({labels.WORKSPACE: None}):
+        for row in docker_engine.images.rows({labels.WORKSPACE_ID: None}):
             if first in row.tags:
                 forget(docker_engine, row)
         third = built(code, repo, login)
@@ -101,7 +101,9 @@ def test_a_push_that_is_refused_is_an_error_and_half_pushes_nothing(
         built(code, repo, wrong)
 
     assert PASSWORD not in str(caught.value)
-    tags = [tag for row in docker_engine.images.rows({labels.WORKSPACE: None}) for tag in row.tags]
+    tags = [
+        tag for row in docker_engine.images.rows({labels.WORKSPACE_ID: None}) for tag in row.tags
+    ]
     assert [] == [tag for tag in tags if tag.startswith(repo)]
 
 

@@ -101,7 +101,7 @@ def dry_run(app: Any) -> str:  # noqa: ANN401 - ours or theirs
     """Return the plan of an app, but for what chance decided."""
     with DockerScheduler("t", FakeEngine(images=["i"])) as scheduler:
         info = scheduler.submit_dryrun(app)
-    return re.sub("airflow-torchx/launch: .*", "", str(info).replace(info.request.app_id, "ID"))
+    return re.sub("airflow-torchx/launch-id: .*", "", str(info).replace(info.request.app_id, "ID"))
 
 
 def launched(app: Any) -> list[str]:  # noqa: ANN401 - ours or theirs

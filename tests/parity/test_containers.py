@@ -145,7 +145,7 @@ def test_a_start_changes_nothing_that_was_planned(sides: TwoSides, side: str) ->
 
 def planned(container: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that were there before a start, but for the word of the launch."""
-    launch = f"Config.Labels.{labels.LAUNCH}"
+    launch = f"Config.Labels.{labels.LAUNCH_ID}"
     return {
         path: value
         for path, value in container.items()

@@ -20,7 +20,7 @@ REPLICA_ID: Final = f"{TORCHX_PREFIX}replica-id"
 #: JSON object, role name to number of replicas: what a complete app consists of.
 ROLES: Final = f"{OWN_PREFIX}roles"
 #: One random word per launch, so that an undo removes its own containers and nobody else's.
-LAUNCH: Final = f"{OWN_PREFIX}launch"
+LAUNCH_ID: Final = f"{OWN_PREFIX}launch-id"
 #: ``fail_fast`` or ``wait_all``, for whoever waits.
 FAILURE_POLICY: Final = f"{OWN_PREFIX}failure-policy"
 #: Seconds between SIGTERM and SIGKILL, for whoever stops.
@@ -35,9 +35,9 @@ CONFIG_HASH: Final = f"{OWN_PREFIX}config-hash"
 
 #: On workspace images: which workspace, the digest of all that is in it, the id of the image below,
 #: and how many layers its files take (0: it was made by a Dockerfile).
-WORKSPACE: Final = f"{OWN_PREFIX}workspace"
+WORKSPACE_ID: Final = f"{OWN_PREFIX}workspace-id"
 WORKSPACE_KEY: Final = f"{OWN_PREFIX}workspace-key"
-WORKSPACE_BASE: Final = f"{OWN_PREFIX}workspace-base"
+WORKSPACE_BASE_ID: Final = f"{OWN_PREFIX}workspace-base-id"
 WORKSPACE_DEPTH: Final = f"{OWN_PREFIX}workspace-depth"
 
 #: Where in Airflow the app was launched.
@@ -46,4 +46,4 @@ RUN_ID: Final = f"{OWN_PREFIX}run-id"
 TASK_ID: Final = f"{OWN_PREFIX}task-id"
 MAP_INDEX: Final = f"{OWN_PREFIX}map-index"
 TRY_NUMBER: Final = f"{OWN_PREFIX}try-number"
-EPOCH: Final = f"{OWN_PREFIX}epoch"
+MAX_TRIES: Final = f"{OWN_PREFIX}max-tries"

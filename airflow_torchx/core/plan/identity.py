@@ -57,7 +57,7 @@ class TaskAttempt:
         run_id: the DAG run.
         task_id: the task, with its task groups.
         map_index: index of a mapped task instance, -1 for an unmapped one.
-        epoch: ``ti.max_tries``, which grows when a user clears the task and not on a retry.
+        max_tries: ``ti.max_tries``, which grows when a user clears the task and not on a retry.
         try_number: the attempt, from 1.
     """
 
@@ -65,7 +65,7 @@ class TaskAttempt:
     run_id: str
     task_id: str
     map_index: int
-    epoch: int
+    max_tries: int
     try_number: int
 
     @property
@@ -76,7 +76,7 @@ class TaskAttempt:
         """
         place = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
         name = legal(f"{self.dag_id}-{self.task_id}")[:40] or "app"
-        return f"{name}-{_digest(*place, length=12)}-e{self.epoch}-t{self.try_number}"
+        return f"{name}-{_digest(*place, length=12)}-m{self.max_tries}-t{self.try_number}"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -86,7 +86,7 @@ class TaskAttempt:
             labels.RUN_ID: self.run_id,
             labels.TASK_ID: self.task_id,
             labels.MAP_INDEX: str(self.map_index),
-            labels.EPOCH: str(self.epoch),
+            labels.MAX_TRIES: str(self.max_tries),
             labels.TRY_NUMBER: str(self.try_number),
         }
 

@@ -201,7 +201,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: Launch) -> dict[str, str]:
         labels.APP_ID: launch.app_id,
         labels.APP_NAME: app.name,
         labels.HANDLE: launch.handle,
-        labels.LAUNCH: launch.launch_id,
+        labels.LAUNCH_ID: launch.launch_id,
         labels.ROLES: json.dumps({role.name: role.num_replicas for role in app.roles}),
         labels.FAILURE_POLICY: opts.failure_policy,
         labels.STOP_GRACE: f"{opts.stop_grace_s:g}",

@@ -66,7 +66,7 @@ class TaskRecord:
     Args:
         app_id: the app.
         handle: its handle.
-        epoch: of the task when it was launched.
+        max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
         config_hash: digest of what was launched, see `config_hash`.
         phase: ``launching`` before the first container exists; ``succeeded`` once ``result`` holds
             what the task returns; ``result_rejected`` once the app's result could not be used.
@@ -75,7 +75,7 @@ class TaskRecord:
 
     app_id: str
     handle: str
-    epoch: int
+    max_tries: int
     config_hash: str
     phase: str = LAUNCHING
     result: Any = None
@@ -84,7 +84,10 @@ class TaskRecord:
     def of(cls, app: LaunchedApp, attempt: TaskAttempt) -> Self:
         """Return the record of an app that is about to be launched."""
         return cls(
-            app_id=app.app_id, handle=app.handle, epoch=attempt.epoch, config_hash=app.config_hash
+            app_id=app.app_id,
+            handle=app.handle,
+            max_tries=attempt.max_tries,
+            config_hash=app.config_hash,
         )
 
     @classmethod
@@ -112,7 +115,7 @@ class ObservedApp:
         app: how it is doing.
         launch_id: the word on the containers of its launch.
         handle: its handle.
-        epoch: of the task when it was launched.
+        max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
         config_hash: digest of what was launched.
         try_number: the attempt that launched it.
     """
@@ -120,7 +123,7 @@ class ObservedApp:
     app: DescribeAppResponse
     launch_id: str
     handle: str
-    epoch: int
+    max_tries: int
     config_hash: str
     try_number: int
 
@@ -191,9 +194,9 @@ def reconcile(
 ) -> Decision:
     """Return what an attempt of a task does about the apps on the daemon.
 
-    An app counts only if it is complete, and was launched since the user last cleared the task
-    (same epoch) from the same configuration. Of those, a running one is adopted and a succeeded one
-    is collected, unless its result was rejected before. A failed one is left: the retry runs anew.
+    An app counts only if it is complete, was launched since a user last cleared the task (same
+    ``max_tries``) and from the same configuration. A running app is adopted. A succeeded one is
+    collected, unless its result was rejected before. A failed one is left: the retry runs anew.
 
     Args:
         attempt: this attempt.
@@ -205,7 +208,7 @@ def reconcile(
     def counts(one: ObservedApp | TaskRecord) -> bool:
         return (
             config_hash is not None
-            and one.epoch == attempt.epoch
+            and one.max_tries == attempt.max_tries
             and is_same_config(one.config_hash, config_hash)
         )
 
@@ -238,9 +241,9 @@ def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
             apps.append(
                 ObservedApp(
                     app=app,
-                    launch_id=written.get(labels.LAUNCH, ""),
+                    launch_id=written.get(labels.LAUNCH_ID, ""),
                     handle=written.get(labels.HANDLE, ""),
-                    epoch=_number(written, labels.EPOCH),
+                    max_tries=_number(written, labels.MAX_TRIES),
                     config_hash=written.get(labels.CONFIG_HASH, ""),
                     try_number=_number(written, labels.TRY_NUMBER),
                 )

@@ -102,9 +102,9 @@ class Recipe:
         """
         return {
             labels.VERSION: __version__,
-            labels.WORKSPACE: self.workspace_id,
+            labels.WORKSPACE_ID: self.workspace_id,
             labels.WORKSPACE_KEY: self.key,
-            labels.WORKSPACE_BASE: self.base_id,
+            labels.WORKSPACE_BASE_ID: self.base_id,
             labels.WORKSPACE_DEPTH: str(depth),
         }
 
@@ -254,7 +254,7 @@ def parent_of(rows: Iterable[ImageRow], recipe: Recipe) -> ImageRow | None:
     fitting = [
         row
         for row in rows
-        if row.labels.get(labels.WORKSPACE_BASE) == recipe.base_id
+        if row.labels.get(labels.WORKSPACE_BASE_ID) == recipe.base_id
         and depth_of(row)
         and own_tags(row)
     ]

@@ -152,7 +152,7 @@ def test_a_dry_run_foresees_the_image_and_builds_nothing(
     wanted = app(1, workspace=Workspace({str(tmp_path): ""}))
 
     before = scheduler.submit_dryrun(wanted)
-    assert () == engine.images.rows({labels.WORKSPACE: None})
+    assert () == engine.images.rows({labels.WORKSPACE_ID: None})
     scheduler.schedule(before)
     after = scheduler.submit_dryrun(wanted)
 

@@ -26,9 +26,11 @@ from airflow_torchx.task import reattach
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app
 
-FIRST = TaskAttempt(dag_id="dag", run_id="run", task_id="task", map_index=-1, epoch=2, try_number=1)
+FIRST = TaskAttempt(
+    dag_id="dag", run_id="run", task_id="task", map_index=-1, max_tries=2, try_number=1
+)
 RETRY = replace(FIRST, try_number=2)
-CLEARED = replace(FIRST, epoch=5, try_number=4)
+CLEARED = replace(FIRST, max_tries=5, try_number=4)
 HASH = "hash-1"
 SUPERSEDED = CleanUp(FIRST.app_id, "superseded")
 
@@ -70,7 +72,7 @@ def record(phase: str, result: object = None) -> TaskRecord:
     return TaskRecord(
         app_id=FIRST.app_id,
         handle="local_docker://torchx/x",
-        epoch=FIRST.epoch,
+        max_tries=FIRST.max_tries,
         config_hash=HASH,
         phase=phase,
         result=result,
@@ -218,7 +220,7 @@ def test_an_app_that_somebody_removed_meanwhile_is_put_away() -> None:
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
 
-def test_all_apps_of_an_epoch_are_stopped() -> None:
+def test_all_apps_since_a_clear_are_stopped() -> None:
     """Those of before a clear are not this trigger's."""
     engine = engine_with(FOREVER)
     lifecycle.launch(engine, planned(CLEARED))

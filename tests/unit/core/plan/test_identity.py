@@ -51,7 +51,7 @@ def attempt(**changes: object) -> TaskAttempt:
         "run_id": "scheduled__2026-01-31T00:00:00+00:00",
         "task_id": "fit.model",
         "map_index": -1,
-        "epoch": 0,
+        "max_tries": 0,
         "try_number": 1,
         **changes,
     }
@@ -93,7 +93,7 @@ def test_an_app_name_with_a_slash_and_a_space_makes_a_usable_id() -> None:
 
 def test_an_attempt_has_one_id() -> None:
     """The id depends on nothing but the attempt, so any worker of any version finds it."""
-    assert "train_daily-fit.model-c8642fafb26d-e0-t1" == attempt().app_id
+    assert "train_daily-fit.model-c8642fafb26d-m0-t1" == attempt().app_id
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_an_attempt_has_one_id() -> None:
         {"run_id": "manual__2026-01-31T00:00:00+00:00"},
         {"task_id": "fit.models"},
         {"map_index": 0},
-        {"epoch": 1},
+        {"max_tries": 1},
         {"try_number": 2},
     ],
 )
 def test_every_part_of_an_attempt_counts(other: dict[str, Any]) -> None:
-    """Another DAG, run, task, map index, epoch or try is another app, and other containers."""
+    """Another DAG, run, task, map index, ``max_tries`` or try is another app."""
     first, second = attempt().app_id, attempt(**other).app_id
 
     assert first != second
@@ -124,7 +124,7 @@ def test_the_parts_of_an_attempt_do_not_run_into_each_other() -> None:
 @quick
 @given(NAMES, NAMES, NAMES, st.integers(-1, 2000), st.integers(0, 99), st.integers(1, 99))
 def test_ids_of_attempts_are_legal(
-    dag_id: str, run_id: str, task_id: str, map_index: int, epoch: int, try_number: int
+    dag_id: str, run_id: str, task_id: str, map_index: int, max_tries: int, try_number: int
 ) -> None:
     """Whatever Airflow calls them, the id is legal and its last 30 characters tell it apart."""
     app_id = TaskAttempt(
@@ -132,12 +132,12 @@ def test_ids_of_attempts_are_legal(
         run_id=run_id,
         task_id=task_id,
         map_index=map_index,
-        epoch=epoch,
+        max_tries=max_tries,
         try_number=try_number,
     ).app_id
 
     assert DOCKER_NAME.fullmatch(app_id)
-    assert re.search(rf"-[0-9a-f]{{12}}-e{epoch}-t{try_number}$", app_id[-30:])
+    assert re.search(rf"-[0-9a-f]{{12}}-m{max_tries}-t{try_number}$", app_id[-30:])
 
 
 def test_an_attempt_of_nameless_things_has_an_id() -> None:
@@ -152,7 +152,7 @@ def test_an_attempt_writes_where_it_is() -> None:
         labels.RUN_ID: "scheduled__2026-01-31T00:00:00+00:00",
         labels.TASK_ID: "fit.model",
         labels.MAP_INDEX: "-1",
-        labels.EPOCH: "0",
+        labels.MAX_TRIES: "0",
         labels.TRY_NUMBER: "1",
     } == attempt().labels
 

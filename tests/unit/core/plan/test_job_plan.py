@@ -109,7 +109,7 @@ def test_a_plan_is_everything_a_launch_does() -> None:
                     "torchx.pytorch.org/replica-id": "0",
                     "airflow-torchx/app-name": "train",
                     "airflow-torchx/handle": HANDLE,
-                    "airflow-torchx/launch": "word",
+                    "airflow-torchx/launch-id": "word",
                     "airflow-torchx/roles": '{"trainer": 1}',
                     "airflow-torchx/failure-policy": "fail_fast",
                     "airflow-torchx/stop-grace-s": "10",

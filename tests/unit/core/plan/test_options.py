@@ -143,7 +143,7 @@ OPTIONS = {
     "tmpfs": PAIRS._replace(good=[({"/tmp": ""}, {"/tmp": ""})]),  # noqa: S108 - a container's
     "working_dir": TEXT,
     "labels": PAIRS._replace(
-        bad=[*PAIRS.bad, {"torchx.pytorch.org/app-id": "x"}, {"airflow-torchx/launch": "x"}]
+        bad=[*PAIRS.bad, {"torchx.pytorch.org/app-id": "x"}, {"airflow-torchx/launch-id": "x"}]
     ),
 }
 

@@ -39,9 +39,9 @@ def row(number: int, **changed: Any) -> ImageRow:  # noqa: ANN401 - any field
             id=f"sha256:{number}",
             tags=(recipe.local_tag(key),),
             labels={
-                labels.WORKSPACE: "w",
+                labels.WORKSPACE_ID: "w",
                 labels.WORKSPACE_KEY: key,
-                labels.WORKSPACE_BASE: "sha256:1",
+                labels.WORKSPACE_BASE_ID: "sha256:1",
                 labels.WORKSPACE_DEPTH: "1",
             },
             created_s=float(number),
@@ -115,9 +115,9 @@ def test_labels_tell_which_workspace_which_files_and_how_deep() -> None:
     """They are what any client of the daemon finds the image by."""
     told = RECIPE.labels(3)
 
-    assert "w" == told[labels.WORKSPACE]
+    assert "w" == told[labels.WORKSPACE_ID]
     assert RECIPE.key == told[labels.WORKSPACE_KEY]
-    assert "sha256:1" == told[labels.WORKSPACE_BASE]
+    assert "sha256:1" == told[labels.WORKSPACE_BASE_ID]
     assert "3" == told[labels.WORKSPACE_DEPTH]
 
 
@@ -189,7 +189,7 @@ def test_a_large_change_is_no_small_layer() -> None:
 
 def test_the_next_layer_goes_onto_the_newest_image() -> None:
     """Of the same base, whose files we put there ourselves."""
-    other = {**row(9).labels, labels.WORKSPACE_BASE: "sha256:2"}
+    other = {**row(9).labels, labels.WORKSPACE_BASE_ID: "sha256:2"}
     built = {**row(7).labels, labels.WORKSPACE_DEPTH: "0"}
     derived = row(6, tags=("somebody/elses:own",))
     rows = [row(1), row(3), row(2), row(9, labels=other), derived, row(7, labels=built)]
