@@ -1,33 +1,33 @@
-"""The errors of this package, one small tree.
+"""The exceptions that this package raises.
 
 * AirflowTorchXError
-  + InvalidAppError          the app or its options cannot be run as they are
-  + UsageError               a command line, or a .torchxconfig, says what cannot be
-  + ComponentError           no such component, or arguments it does not take
-  + FunctionError            a function cannot run in a container, or an argument cannot get there
-  + ConditionError           what is waited for can never be, or contradicts itself
+  + InvalidAppError          the app, its options or the connection is invalid
+  + UsageError               a command line or a .torchxconfig is invalid
+  + ComponentError           the component does not exist, or does not take these arguments
+  + FunctionError            the function or one of its arguments cannot be sent to a container
+  + ConditionError           the condition is invalid
   + WorkspaceError           the workspace cannot be read, is empty, or is too large
-  + AppExistsError           an app with this id is already on the daemon
-  + AppNotFoundError         no app, role or replica of that name on the daemon
-  + LaunchError              a replica could not be created or started; nothing was left behind
-  + LaunchInterruptedError   the launch was told to stop; nothing was left behind
-  + AppFailedError           the app ran and failed
-    - OutOfMemoryError       the replica that failed first was killed for want of memory
-    - ReplicaLostError       the container of the replica that failed first is gone
-  + AppCancelledError        the app was cancelled before it ended
-  + WorkerShutdownError      the worker of the task ends; the app goes on
-  + ResultError              the app succeeded, but its result cannot be read
-  + WaitTimeoutError         the app is still running, and the caller's patience is over
+  + AppExistsError           an app with this id already exists on the daemon
+  + AppNotFoundError         the daemon has no such app, role or replica
+  + LaunchError              a replica could not be created or started; all were removed
+  + LaunchInterruptedError   the launch was interrupted; all replicas were removed
+  + AppFailedError           the app failed
+    - OutOfMemoryError       the first replica to fail ran out of memory
+    - ReplicaLostError       the container of the first replica to fail is gone
+  + AppCancelledError        the app was cancelled
+  + WorkerShutdownError      the task's worker is shutting down; the app keeps running
+  + ResultError              the app succeeded, but its result cannot be used
+  + WaitTimeoutError         the app did not finish within the caller's timeout
   + EngineError              the Docker Engine refused a request
-    - EngineUnreachableError no answer from the Docker Engine
-    - EngineNotFoundError    the Engine knows no such object (HTTP 404)
+    - EngineUnreachableError the Docker Engine did not answer
+    - EngineNotFoundError    the object does not exist (HTTP 404)
     - EngineConflictError    the name is taken, or the state forbids it (HTTP 409)
     - ImagePullError         an image could not be pulled
     - ImageBuildError        a step of a Dockerfile failed
     - ImagePushError         an image could not be pushed
 
-Every message says what happened, why, and what to do. All of them survive pickling, because
-Airflow moves exceptions between processes.
+Every message says what happened and what to do. All of them can be pickled, because Airflow passes
+exceptions between processes.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def _rebuild(
 
 
 class AirflowTorchXError(Exception):
-    """The root: catch it to catch whatever this package raises on purpose.
+    """The base class of every exception that this package raises on purpose.
 
     Args:
-        what: what happened and why, one or two sentences.
-        fix: what the reader can do about it; on a line of its own in the message.
+        what: what happened, in one or two sentences.
+        fix: what the user can do; the last line of the message.
     """
 
     _init_args: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 - whatever __init__ takes
-        """Remember how the error was made, so that any subclass pickles."""
+        """Keep the arguments, so that every subclass can be pickled."""
         self = super().__new__(cls, *args)
         self._init_args = (args, kwargs)
         return self
@@ -64,7 +64,7 @@ class AirflowTorchXError(Exception):
     def __init__(self, what: str, *, fix: str = "") -> None:
         text = f"{what}\n{fix}" if fix else what
         super().__init__(text)
-        # OSError, a base of WaitTimeoutError, takes its arguments in __new__ and nowhere else.
+        # OSError, a base of WaitTimeoutError, sets its args in __new__ only.
         self.args = (text,)
         self.what = what
         self.fix = fix
@@ -76,10 +76,10 @@ class AirflowTorchXError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with an app, and how to mend it.
+    """One invalid value, and how to fix it.
 
     Args:
-        where: the path of the field, like ``roles[0].resource.memMB``.
+        where: path of the field, like ``roles[0].resource.memMB``.
         what: what is wrong with it.
         fix: what to do.
     """
@@ -93,64 +93,64 @@ class Problem:
 
 
 class InvalidAppError(AirflowTorchXError, ValueError):
-    """The app or its options cannot be run as they are; nothing was created.
+    """The app, its options or the connection is invalid; nothing was created.
 
     Args:
-        problems: everything that is wrong, so that one round of mending is enough.
-        subject: what was looked at, like ``app 'trainer'``.
+        problems: all problems, so that the user can fix them in one pass.
+        subject: what is invalid, like ``app 'trainer'``.
     """
 
     def __init__(self, problems: Sequence[Problem], *, subject: str = "app") -> None:
         self.problems = tuple(problems)
         self.subject = subject
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        lines = [f"{subject} cannot be run: {count}", *(f"  - {p}" for p in self.problems)]
+        lines = [f"invalid {subject}: {count}", *(f"  - {p}" for p in self.problems)]
         super().__init__("\n".join(lines))
 
 
 class UsageError(AirflowTorchXError, ValueError):
-    """A command line, or a ``.torchxconfig``, says what cannot be; nothing was done."""
+    """A command line or a ``.torchxconfig`` is invalid; nothing was done."""
 
 
 class ComponentError(AirflowTorchXError, ValueError):
-    """No component has that name, or it does not take these arguments."""
+    """The component does not exist, or does not take these arguments."""
 
 
 class FunctionError(AirflowTorchXError, ValueError):
-    """A function cannot run in a container, or an argument of it cannot get there."""
+    """The function or one of its arguments cannot be sent to a container."""
 
 
 class ConditionError(AirflowTorchXError, ValueError):
-    """What is waited for can never be, or contradicts itself."""
+    """The condition can never hold, or contradicts itself."""
 
 
 class AppExistsError(AirflowTorchXError):
-    """An app with this id is already on the daemon; nothing was created."""
+    """An app with this id already exists on the daemon; nothing was created."""
 
     def __init__(self, app_id: str) -> None:
         self.app_id = app_id
         super().__init__(
             f"app {app_id!r} already exists on this daemon.",
-            fix="Delete it first, or wait on the app that is there.",
+            fix="Delete it first, or wait for it.",
         )
 
 
 class AppNotFoundError(AirflowTorchXError, LookupError):
-    """No app, role or replica of that name is on the daemon."""
+    """The daemon has no such app, role or replica."""
 
 
 class WorkspaceError(AirflowTorchXError):
-    """The workspace cannot be read, is empty, is too large, or changed while it was read."""
+    """The workspace cannot be read, is empty, is too large, or changed during the read."""
 
 
 class LaunchError(AirflowTorchXError):
-    """A replica could not be created or started; what had been created is removed again.
+    """A replica could not be created or started; the other replicas were removed.
 
     Args:
         app_id: the app.
         replica: role and index, like ``trainer/3``.
-        why: the Engine's own words.
-        left: names of containers that could not be removed; empty when the undo was complete.
+        why: the Engine's message.
+        left: names of containers that could not be removed.
     """
 
     def __init__(self, app_id: str, replica: str, why: str, *, left: Sequence[str] = ()) -> None:
@@ -162,23 +162,23 @@ class LaunchError(AirflowTorchXError):
             f"These containers could not be removed: {', '.join(self.left)}. "
             "Remove them with `docker rm -f`."
             if self.left
-            else "Nothing of the app was left behind."
+            else "All containers of the app were removed."
         )
         super().__init__(f"app {app_id!r}: replica {replica} did not start: {why}", fix=fix)
 
 
 class LaunchInterruptedError(AirflowTorchXError):
-    """The launch was told to stop before every replica ran; what existed is removed again."""
+    """The launch was interrupted before every replica started; all of them were removed."""
 
 
 class AppFailedError(AirflowTorchXError):
-    """The app ran and failed.
+    """The app failed.
 
     Args:
         app_id: the app.
-        card: what happened, ready to print: the replicas, the first failure, its last lines.
-        exit_code: of the replica that failed first; None if it has none (it vanished).
-        replica: role and index of the replica that failed first, like ``trainer/1``.
+        card: the report to print: first failure, table of replicas, last log lines.
+        exit_code: of the first replica to fail; None if its container is gone.
+        replica: role and index of the first replica to fail, like ``trainer/1``.
     """
 
     def __init__(
@@ -192,36 +192,36 @@ class AppFailedError(AirflowTorchXError):
 
 
 class OutOfMemoryError(AppFailedError):
-    """The app failed: the replica that failed first was killed because it needed more memory."""
+    """The app failed because its first replica to fail ran out of memory."""
 
 
 class ReplicaLostError(AppFailedError):
-    """The app failed, and nobody knows why: the container of a replica is gone from the daemon."""
+    """The app failed because the container of a replica is gone from the daemon."""
 
 
 class AppCancelledError(AirflowTorchXError):
-    """The app was cancelled before it ended."""
+    """The app was cancelled before it finished."""
 
 
 class WorkerShutdownError(AirflowTorchXError):
-    """The worker of the task is shut down, and the app goes on: the next try takes it over."""
+    """The task's worker is shutting down; the app keeps running, and the next try reattaches."""
 
 
 class ResultError(AirflowTorchXError):
-    """The app succeeded, but the result that replica 0 should have written cannot be used."""
+    """The app succeeded, but the result file of replica 0 is missing or invalid."""
 
 
 class WaitTimeoutError(AirflowTorchXError, TimeoutError):
-    """The app has not ended within the time the caller gave; it goes on running."""
+    """The app did not finish within the caller's timeout; it keeps running."""
 
 
 class EngineError(AirflowTorchXError):
     """The Docker Engine refused a request.
 
     Args:
-        what: what was asked and what the Engine said.
+        what: the request and the Engine's message.
         fix: what to do.
-        status: the HTTP status, None when there was no answer.
+        status: the HTTP status; None without an answer.
     """
 
     def __init__(self, what: str, *, fix: str = "", status: int | None = None) -> None:
@@ -230,15 +230,15 @@ class EngineError(AirflowTorchXError):
 
 
 class EngineUnreachableError(EngineError):
-    """The Docker Engine does not answer: no socket, no permission, or no reply in time."""
+    """The Docker Engine did not answer: no socket, no permission, or a timeout."""
 
 
 class EngineNotFoundError(EngineError):
-    """The Engine knows no such container, image or network."""
+    """The container, image or network does not exist (HTTP 404)."""
 
 
 class EngineConflictError(EngineError):
-    """The name is taken, or the object's state does not allow what was asked."""
+    """The name is taken, or the object's state does not allow the request (HTTP 409)."""
 
 
 class ImagePullError(EngineError):
@@ -246,8 +246,8 @@ class ImagePullError(EngineError):
 
 
 class ImageBuildError(EngineError):
-    """A Dockerfile could not be built; the message has the step, its command and its last lines."""
+    """A Dockerfile could not be built; the message has the failed step and its last lines."""
 
 
 class ImagePushError(EngineError):
-    """An image could not be pushed, or a registry could not be asked."""
+    """An image could not be pushed, or the registry could not be reached."""

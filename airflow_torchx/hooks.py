@@ -112,7 +112,7 @@ class TorchXDockerHook(BaseHook):
 
         try:
             # The form gives a connection under test a random id.
-            settings = self._settings("this connection")
+            settings = self._settings("connection")
             logins = self._logins(settings)
         except (AirflowTorchXError, AirflowException) as why:
             return False, str(why)
@@ -171,7 +171,7 @@ def logins_from(conn_ids: Sequence[str]) -> tuple[RegistryLogin, ...]:
         connections.append((conn_id, connection))
         problems += _problems(conn_id, connection)
     if problems:
-        raise InvalidAppError(problems, subject="app with these registries")
+        raise InvalidAppError(problems, subject="registry connections")
     return tuple(_login(connection) for _, connection in connections)
 
 

@@ -218,7 +218,7 @@ def lines(log: ReplicaLog, regex: str | None = None) -> Iterator[str]:
         pattern = re.compile(regex or "")
     except re.error as error:
         problem = Problem("regex", f"{regex!r} is not a regular expression: {error}", "correct it")
-        raise InvalidAppError([problem], subject="this log") from None
+        raise InvalidAppError([problem], subject="log filter") from None
     return (f"{line.text}\n" for line in log if pattern.search(line.text))
 
 

@@ -123,11 +123,11 @@ def test_wrong_fields(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any
         problem.where for problem in raised.value.problems
     ]
     is_fine, message = hook.test_connection()
-    assert (False, "this connection cannot be run: 3 problems") == (
+    assert (False, "invalid connection: 3 problems") == (
         is_fine,
         message.splitlines()[0],
     )
-    assert "connection 'gpus' cannot be run: 3 problems" in str(raised.value)
+    assert "invalid connection 'gpus': 3 problems" in str(raised.value)
     assert not [line for line in key.splitlines()[1:-1] if line in str(raised.value)]
 
 

@@ -1,4 +1,4 @@
-"""Errors: what they tell, and that they travel between processes."""
+"""Tests of the exceptions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ SAMPLES = [
 
 
 class HomeMadeError(EngineError):
-    """An error somebody derived, with arguments of its own."""
+    """A user's subclass with its own arguments."""
 
     def __init__(self, disk: str, *, free_mib: int) -> None:
         self.disk = disk
@@ -87,7 +87,7 @@ def name_of(error: AirflowTorchXError) -> str:
 
 
 def public_errors() -> dict[str, type[AirflowTorchXError]]:
-    """Return the classes of the tree, by name."""
+    """Return the public exception classes by name."""
     return {
         name: value
         for name, value in vars(errors).items()
@@ -96,12 +96,12 @@ def public_errors() -> dict[str, type[AirflowTorchXError]]:
 
 
 def test_every_error_has_a_sample() -> None:
-    """These tests look at every error there is."""
+    """Every exception class has a sample in this module."""
     assert set(public_errors().values()) == {type(sample) for sample in SAMPLES}
 
 
-def test_the_picture_of_the_tree_is_true() -> None:
-    """The tree in the module's docstring is the tree of the classes."""
+def test_the_documented_tree_matches_the_classes() -> None:
+    """The tree in the module docstring matches the class hierarchy."""
     parents: dict[str, str] = {}
     branch: list[str] = []
     for indent, name in re.findall(r"^( *)[*+-] (\w+)", str(errors.__doc__), re.MULTILINE):
@@ -113,7 +113,7 @@ def test_the_picture_of_the_tree_is_true() -> None:
 
 @pytest.mark.parametrize("error", SAMPLES, ids=name_of)
 def test_the_text_says_what_and_how_to_fix(error: AirflowTorchXError) -> None:
-    """What is printed begins with what happened and ends with what to do."""
+    """The message starts with what happened and ends with what to do."""
     text = str(error)
 
     assert error.what
@@ -129,23 +129,23 @@ def test_the_text_says_what_and_how_to_fix(error: AirflowTorchXError) -> None:
         pytest.param(copy.deepcopy, id="deepcopy"),
     ],
 )
-def test_errors_travel(error: AirflowTorchXError, duplicate: Any) -> None:  # noqa: ANN401 - one of three functions
-    """An error that went to another process has its type, its text and all its facts."""
-    arrived = duplicate(error)
+def test_errors_survive_copying(error: AirflowTorchXError, duplicate: Any) -> None:  # noqa: ANN401 - one of three functions
+    """A pickled or copied error keeps its type, its message and its attributes."""
+    copied = duplicate(error)
 
-    assert type(error) is type(arrived)
-    assert str(error) == str(arrived)
-    assert vars(error) == vars(arrived)
+    assert type(error) is type(copied)
+    assert str(error) == str(copied)
+    assert vars(error) == vars(copied)
 
 
-def test_errors_of_users_travel() -> None:
-    """A class that somebody derives pickles too, whatever arguments it takes."""
-    arrived = pickle.loads(pickle.dumps(HomeMadeError("/data", free_mib=3)))  # noqa: S301 - our own bytes
+def test_subclasses_of_users_can_be_pickled() -> None:
+    """A user's subclass can be pickled, whatever arguments it takes."""
+    copied = pickle.loads(pickle.dumps(HomeMadeError("/data", free_mib=3)))  # noqa: S301 - our own bytes
 
     assert ("/data has 3 MiB left.\nClean up.", "/data", 507) == (
-        str(arrived),
-        arrived.disk,
-        arrived.status,
+        str(copied),
+        copied.disk,
+        copied.status,
     )
 
 
@@ -158,35 +158,35 @@ def test_errors_of_users_travel() -> None:
         (WaitTimeoutError, TimeoutError),
     ],
 )
-def test_errors_are_what_python_calls_them(
+def test_errors_derive_from_builtin_exceptions(
     error: type[AirflowTorchXError], builtin: type[Exception]
 ) -> None:
-    """Code that knows nothing of this package catches these as it catches Python's own."""
+    """Callers can catch these errors by their builtin base classes."""
     assert issubclass(error, builtin)
 
 
 def test_an_invalid_app_lists_every_problem() -> None:
-    """Each problem has a line of its own: where, what, fix."""
+    """The message lists each problem on its own line, as where, what and fix."""
     assert (
-        "app 'trainer' cannot be run: 2 problems\n"
+        "invalid app 'trainer': 2 problems\n"
         "  - roles[0].image: no image is given; name one\n"
         "  - name: '' cannot name an app; use a printable text"
     ) == str(InvalidAppError(PROBLEMS, subject="app 'trainer'"))
-    assert "app cannot be run: 1 problem\n" in str(InvalidAppError(PROBLEMS[:1]))
+    assert "invalid app: 1 problem\n" in str(InvalidAppError(PROBLEMS[:1]))
 
 
-def test_a_failed_launch_tells_what_it_left() -> None:
-    """Names of containers that could not be removed come with the command that removes them."""
+def test_a_failed_launch_lists_leftover_containers() -> None:
+    """The error names the containers that could not be removed, and the command to remove them."""
     clean = LaunchError("x", "trainer/3", "no such device")
     dirty = LaunchError("x", "trainer/3", "no such device", left=["x-trainer-0", "x-trainer-1"])
 
     assert "app 'x': replica trainer/3 did not start: no such device" == clean.what == dirty.what
-    assert "Nothing of the app was left behind." == clean.fix
+    assert "All containers of the app were removed." == clean.fix
     assert "x-trainer-0, x-trainer-1. Remove them with `docker rm -f`." in dirty.fix
 
 
-def test_an_existing_app_tells_both_ways_out() -> None:
-    """The app can be deleted, or waited on."""
-    assert (
-        "app 'x' already exists on this daemon.\nDelete it first, or wait on the app that is there."
-    ) == str(AppExistsError("x"))
+def test_an_existing_app_can_be_deleted_or_waited_for() -> None:
+    """The error for an existing app suggests to delete it or to wait for it."""
+    assert ("app 'x' already exists on this daemon.\nDelete it first, or wait for it.") == str(
+        AppExistsError("x")
+    )

@@ -95,7 +95,7 @@ class Endpoint:
                     problems.append(Problem(f"extra.{key}", _refusal(key, value), str(error)))
         problems += _tls_problems(url, extra)
         if problems:
-            raise InvalidAppError(problems, subject="this connection")
+            raise InvalidAppError(problems, subject="connection")
         return cls(url=url, **given)
 
 

@@ -46,7 +46,7 @@ class Settings:
         url: str | None,
         extra: str | Mapping[str, object] | None,
         *,
-        subject: str = "this connection",
+        subject: str = "connection",
     ) -> Self:
         """Return what a connection says.
 

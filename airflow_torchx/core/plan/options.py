@@ -113,7 +113,7 @@ class Opts:
             else:
                 object.__setattr__(self, option.name, parsed)
         if problems:
-            raise InvalidAppError(problems, subject="app with these options")
+            raise InvalidAppError(problems, subject="run options")
 
     @classmethod
     def parse(
@@ -154,7 +154,7 @@ class Opts:
         else:
             if not problems:
                 return opts
-        raise InvalidAppError(problems, subject="app with these options")
+        raise InvalidAppError(problems, subject="run options")
 
     def host_options(self) -> HostOptions:
         """Return the part that goes to the Engine as it is."""
@@ -181,7 +181,7 @@ def _mapping(cfg: object) -> Mapping[str, object]:
         return cfg or {}
     what = f"a {type(cfg).__name__} is not accepted"
     problem = Problem("options", what, "give a mapping of options to values")
-    raise InvalidAppError([problem], subject="app with these options")
+    raise InvalidAppError([problem], subject="run options")
 
 
 def _over(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[str, object]:

@@ -284,7 +284,7 @@ def test_all_mistakes_are_reported() -> None:
     with pytest.raises(InvalidAppError) as caught:
         from_dict({"name": "train", "roles": [{"name": 1, "imag": "i"}, {"args": "x"}]})
 
-    assert "app 'train' cannot be run: 6 problems" == caught.value.what.splitlines()[0]
+    assert "invalid app 'train': 6 problems" == caught.value.what.splitlines()[0]
     assert [
         "roles[0].imag",
         "roles[0].image",

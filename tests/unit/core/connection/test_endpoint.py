@@ -114,7 +114,7 @@ def test_no_key_in_problems(url: str, extra: Mapping[str, object]) -> None:
 
 def test_all_problems_at_once() -> None:
     """One round of mending is enough."""
-    with pytest.raises(InvalidAppError, match="this connection cannot be run: 3 problems"):
+    with pytest.raises(InvalidAppError, match="invalid connection: 3 problems"):
         Endpoint.parse("tcp://", {"api_version": 1, "tls": True})
 
 

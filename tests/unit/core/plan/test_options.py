@@ -266,7 +266,7 @@ def test_an_unknown_option_is_told_its_nearest() -> None:
     error = refusal({"priviledged": True})
 
     assert (
-        "app with these options cannot be run: 1 problem\n"
+        "invalid run options: 1 problem\n"
         "  - options.priviledged: there is no such option; did you mean 'privileged'?"
     ) == str(error)
 

@@ -459,7 +459,7 @@ def test_a_wrong_app_is_refused_with_everything() -> None:
 
     assert Opts(quiet=True) == checked_options(app(role()), {"quiet": True}, None)
     assert (
-        "app 'train' cannot be run: 3 problems\n"
+        "invalid app 'train': 3 problems\n"
         "  - options.pul_policy: there is no such option; did you mean 'pull_policy'?\n"
         "  - roles[0].image: no image is given; name the image the role runs in\n"
         "  - roles[0].num_replicas: 0 replicas cannot be launched; choose from 1 to 10000"
