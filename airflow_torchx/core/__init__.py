@@ -1,1 +1,1 @@
-"""Pure decisions: nothing here does I/O, reads a clock, rolls dice or looks at the environment."""
+"""Pure decisions: no I/O, no clock, no randomness, no environment variables."""

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_torchx.concurrency import parallel
-from airflow_torchx.core.connection.daemon_report import Findings, LoginCheck
+from airflow_torchx.core.connection.daemon_report import DaemonReport, LoginCheck
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.image_refs import host_of
 from airflow_torchx.docker_engine.engine import DockerEngine
@@ -41,7 +41,7 @@ def why_unreachable(endpoint: Endpoint | None = None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def look(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> Findings | str:
+def look(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> DaemonReport | str:
     """Return what a daemon is and has, or why it cannot be asked and what to do about it.
 
     Never raises, changes nothing, leaves no connection open, and takes nine seconds at most.
@@ -53,9 +53,9 @@ def look(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> F
     """
     hasty = _hasty(endpoint)
 
-    def find() -> Findings:
+    def find() -> DaemonReport:
         with DockerEngine.connect(hasty) as engine:
-            return Findings(
+            return DaemonReport(
                 info=engine.info(),
                 network=network,
                 has_network=bool(engine.networks(network)),
@@ -93,7 +93,9 @@ def _within(limit_s: float, endpoint: Endpoint, find: Callable[[], _Found]) -> _
 
 def _checked(engine: DockerEngine, login: RegistryLogin) -> LoginCheck:
     host = host_of(login.registry)
-    return LoginCheck(registry=host, username=login.username, why=_why_refused(engine, login, host))
+    return LoginCheck(
+        registry=host, username=login.username, error=_why_refused(engine, login, host)
+    )
 
 
 def _why_refused(engine: DockerEngine, login: RegistryLogin, host: str) -> str | None:

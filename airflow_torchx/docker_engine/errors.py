@@ -50,7 +50,7 @@ _REFUSED: Final = _Refusal(EngineError, "See the daemon's own log, like `journal
 
 #: What to do about words of the Engine, or of what it runs, that have no status of their own.
 _TOLD: Final = (
-    (full_disk.WORDS, full_disk.ADVICE),
+    (full_disk.PATTERN, full_disk.ADVICE),
     (
         "could not select device driver",
         "Ask for no GPUs, or install a GPU runtime there, like NVIDIA's container toolkit.",

@@ -32,7 +32,7 @@ class Cause(Enum):
 #: words are all there is. They are Go's, and the codes of the registry's API in lower case.
 #: https://distribution.github.io/distribution/spec/api/#errors-2
 _WORDS: Final = (
-    (Cause.FULL_DISK, full_disk.WORDS),
+    (Cause.FULL_DISK, full_disk.PATTERN),
     (Cause.REFUSED, r"\b(unauthorized|denied): |no basic auth credentials"),
     (Cause.PLAIN_HTTP, r"gave HTTP response to HTTPS client"),
     (Cause.UNTRUSTED, r"\bx509: |\btls: "),

@@ -151,17 +151,17 @@ def test_test(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> No
 
     assert is_fine, message
     daemon, network, login = message.splitlines()
-    pattern = r"Docker \S+ \(API [\d.]+\) on .+ at tcp://127.0.0.1:\d+: \d+ cpus, [\d.]+ GiB of "
+    pattern = r"Docker \S+ \(API [\d.]+\) on .+ at tcp://127.0.0.1:\d+: \d+ CPUs, [\d.]+ GiB of "
     assert re.match(pattern, daemon)
-    assert "Network 'bridge' is there." == network
-    assert re.fullmatch(r"Registry 127.0.0.1:\d+ takes the login of 'tester'\.", login)
+    assert "Network 'bridge' exists." == network
+    assert re.fullmatch(r"Login to 127.0.0.1:\d+ as 'tester' succeeded\.", login)
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize(
     ("registries", "expected"),
     [
-        (["right", "wrong"], r"does not take the login of 'tester': .*nauthorized"),
+        (["right", "wrong"], r"as 'tester' failed: .*nauthorized"),
         (["nowhere"], r"connection 'nowhere': it does not exist"),
         (["gpus"], r"connection 'gpus': its type is 'torchx_docker'; use a connection of type"),
     ],
@@ -231,7 +231,7 @@ def test_command_line(connection: dict[str, Any]) -> None:
     fine, faulty = (test(registry) for registry in ("right", "wrong"))
 
     assert (0, True) == (fine.code, "Connection success!" in fine.output), fine
-    assert (1, True) == (faulty.code, "does not take the login" in faulty.output), faulty
+    assert (1, True) == (faulty.code, "as 'tester' failed" in faulty.output), faulty
 
 
 @pytest.mark.docker
@@ -248,7 +248,7 @@ def test_api_server(stack: Stack, connection: dict[str, Any]) -> None:
     broken = stack.post("connections/test", {**body, "connection_id": "x", "host": "gpu-1"})
 
     assert tested["status"], tested
-    assert "takes the login of 'tester'" in tested["message"]
+    assert "as 'tester' succeeded" in tested["message"]
     assert (False, True) == (broken["status"], "host: 'gpu-1' has none" in broken["message"])
     assert "***" == json.loads(shown["extra"])["tls_private_key"]
     assert key.splitlines()[1] not in f"{shown} {tested} {broken} {stack.get('connections')}"

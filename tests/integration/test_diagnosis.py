@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.connection.daemon_report import Findings, LoginCheck
+from airflow_torchx.core.connection.daemon_report import DaemonReport, LoginCheck
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.docker_engine import DockerEngine, look
@@ -33,7 +33,7 @@ def login(host: str) -> RegistryLogin:
 def checks(*logins: RegistryLogin) -> tuple[LoginCheck, ...]:
     """Return what the daemon of the tests finds of logins."""
     found = look(Endpoint(), "bridge", logins)
-    assert isinstance(found, Findings), found
+    assert isinstance(found, DaemonReport), found
     return found.logins
 
 
@@ -43,7 +43,7 @@ def test_daemon(docker_engine: DockerEngine, network_name: str) -> None:
     found = [look(Endpoint(), name, ()) for name in (network_name, "bridge")]
 
     assert found == [
-        Findings(info=docker_engine.info(), network=name, has_network=name == "bridge")
+        DaemonReport(info=docker_engine.info(), network=name, has_network=name == "bridge")
         for name in (network_name, "bridge")
     ]
     assert () == docker_engine.networks(network_name)
@@ -56,8 +56,8 @@ def test_logins(registry: Registry) -> None:
 
     assert LoginCheck(registry=registry.host, username=registry.login.username) == right
     assert "me" == wrong.username
-    assert "401 Unauthorized" in str(wrong.why) or "unauthorized" in str(wrong.why)
-    assert str(wrong.why).endswith(" Check login and password of its connection.")
+    assert "401 Unauthorized" in str(wrong.error) or "unauthorized" in str(wrong.error)
+    assert str(wrong.error).endswith(" Check login and password of its connection.")
     assert WRONG not in str(wrong)
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_kept(
 
     right, wrong = checks(registry.login, replace(registry.login, password=WRONG))
 
-    assert (None, True) == (right.why, wrong.why is not None)
+    assert (None, True) == (right.error, wrong.error is not None)
     assert [config] == [path.read_text() for path in tmp_path.iterdir()]
 
 
@@ -84,8 +84,8 @@ def test_no_registry() -> None:
 
     (found,) = checks(login(host))
 
-    assert "connection refused" in str(found.why)
-    assert str(found.why).endswith(
+    assert "connection refused" in str(found.error)
+    assert str(found.error).endswith(
         f"Check that a registry runs at {host}, and that the daemon can reach it."
     )
 
@@ -98,7 +98,7 @@ def test_hung_registry() -> None:
         found = checks(*[login(host)] * 3)
 
     assert {f"no answer in 4 s. Check that a registry runs at {host}, and that the"} == {
-        str(check.why).partition(" daemon")[0] for check in found
+        str(check.error).partition(" daemon")[0] for check in found
     }
 
 
@@ -121,7 +121,7 @@ def test_what_is_asked(address: Path) -> None:
         "password": WRONG,
         "serveraddress": "https://index.docker.io/v1/",
     }
-    assert isinstance(found, Findings)
+    assert isinstance(found, DaemonReport)
     assert ("nvidia",) == found.info.runtimes
     assert "put its authority into /etc/docker/certs.d/docker.io/ca.crt" in str(found)
 

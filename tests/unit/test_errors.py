@@ -54,7 +54,9 @@ SAMPLES = [
     AppExistsError("trainer-x1"),
     AppNotFoundError("no app 'trainer-x1'.", fix="Launch it."),
     LaunchError("trainer-x1", "trainer/3", "no such device", left=["trainer-x1-trainer-0"]),
-    LaunchInterruptedError("app 'x' was told to stop.", fix="Nothing was left behind."),
+    LaunchInterruptedError(
+        "launch of app 'x' was interrupted.", fix="All containers were removed."
+    ),
     AppFailedError("trainer-x1", "app 'x' FAILED: it\ndid", exit_code=137, replica="trainer/1"),
     OutOfMemoryError("trainer-x1", "app 'x' FAILED: it\ndid", exit_code=137, replica="trainer/1"),
     ReplicaLostError("trainer-x1", "app 'x' FAILED: it\ndid", replica="trainer/1"),
@@ -67,13 +69,13 @@ SAMPLES = [
     EngineNotFoundError("no such image.", fix="Pull it.", status=404),
     EngineConflictError("the name is taken.", fix="Remove it.", status=409),
     ImagePullError("pull of 'x': denied.", fix="Log in.", status=403),
-    ImageBuildError("step 2 of 3 failed.", fix="Mend it."),
+    ImageBuildError("step 2 of 3 failed.", fix="Fix it."),
     ImagePushError("push of 'x': denied.", fix="Log in.", status=403),
     WorkspaceError("workspace 'x' does not exist.", fix="Create it."),
 ]
 
 
-class HomeMadeError(EngineError):
+class DerivedError(EngineError):
     """A user's subclass with its own arguments."""
 
     def __init__(self, disk: str, *, free_mib: int) -> None:
@@ -140,7 +142,7 @@ def test_errors_survive_copying(error: AirflowTorchXError, duplicate: Any) -> No
 
 def test_subclasses_of_users_can_be_pickled() -> None:
     """A user's subclass can be pickled, whatever arguments it takes."""
-    copied = pickle.loads(pickle.dumps(HomeMadeError("/data", free_mib=3)))  # noqa: S301 - our own bytes
+    copied = pickle.loads(pickle.dumps(DerivedError("/data", free_mib=3)))  # noqa: S301 - our own bytes
 
     assert ("/data has 3 MiB left.\nClean up.", "/data", 507) == (
         str(copied),

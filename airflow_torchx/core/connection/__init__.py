@@ -1,1 +1,1 @@
-"""Where a daemon is and how it is reached: pure."""
+"""How to reach a Docker daemon."""

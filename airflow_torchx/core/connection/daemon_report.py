@@ -1,4 +1,4 @@
-"""What a test of a connection tells; pure."""
+"""The report of a connection test."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _GPU_RUNTIME: Final = "nvidia"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoginCheck:
-    """Whether a registry takes a login.
+    """The result of a login to a registry.
 
     Args:
-        registry: its host.
-        username: who logs in.
-        why: why it does not, and what to do; None if it does.
+        registry: host of the registry.
+        username: the user.
+        error: what went wrong and what to do; None if the login succeeded.
     """
 
     registry: str
     username: str
-    why: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Findings:
-    """What was found on a daemon.
+class DaemonReport:
+    """The result of a connection test.
 
     Args:
-        info: what it says about itself.
+        info: the daemon.
         network: the network that apps join.
-        has_network: whether it is there.
-        logins: of registries.
+        has_network: whether the network exists.
+        logins: one for each registry.
     """
 
     info: EngineInfo
@@ -47,8 +47,8 @@ class Findings:
 
     @property
     def is_fine(self) -> bool:
-        """Tell whether apps can run, as far as this shows."""
-        return all(login.why is None for login in self.logins)
+        """Whether every login succeeded."""
+        return all(login.error is None for login in self.logins)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -57,17 +57,14 @@ class Findings:
         info = self.info
         yield (
             f"Docker {info.version} (API {info.api_version}) on {info.os} at {info.url}: "
-            f"{info.cpus} cpus, {info.memory_bytes / _GIB:.1f} GiB of memory, {_gpus(info)}."
+            f"{info.cpus} CPUs, {info.memory_bytes / _GIB:.1f} GiB of memory, {_gpus(info)}."
         )
         if not self.network.startswith("container:"):
-            there = "there" if self.has_network else "not there yet: the first launch makes it"
-            yield f"Network {self.network!r} is {there}."
+            state = "exists" if self.has_network else "will be created by the first launch"
+            yield f"Network {self.network!r} {state}."
         for login in self.logins:
-            who = f"Registry {login.registry}"
-            if login.why is None:
-                yield f"{who} takes the login of {login.username!r}."
-            else:
-                yield f"{who} does not take the login of {login.username!r}: {login.why}"
+            attempt = f"Login to {login.registry} as {login.username!r}"
+            yield f"{attempt} {f'failed: {login.error}' if login.error else 'succeeded.'}"
 
 
 def _gpus(info: EngineInfo) -> str:

@@ -1,4 +1,4 @@
-"""How to reach a Docker daemon: what a connection says about it, checked; pure."""
+"""Parses how to reach a Docker daemon from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.pem import Pem
 
-#: Where the docker command line looks when nothing says otherwise.
+#: The docker command line's default.
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 
 _SOCKET_SCHEMES: Final = ("unix", "http+unix")
 _TCP_SCHEMES: Final = ("tcp", "http", "https")
 _SCHEMES: Final = (*_SOCKET_SCHEMES, *_TCP_SCHEMES, "ssh")
-#: What holds certificates and the key, each a path or a text.
+#: Fields with a certificate or a key, as a path or as PEM text.
 TLS_FIELDS: Final = ("tls_ca", "tls_cert", "tls_private_key")
-#: Longer values of other fields are not repeated in an error.
+#: Errors do not repeat longer values.
 _SHOWN_CHARS: Final = 60
 _PORT: Final = 2375
 _TLS_PORT: Final = 2376
@@ -38,16 +38,16 @@ class Endpoint:
 
     Args:
         url: ``unix://``, ``tcp://``, ``ssh://``, ``http://``, ``https://`` or ``http+unix://``;
-            None for what the docker command line would use, TLS included.
-        tls_ca: the certificate authority that signed the daemon's certificate, a path or its text;
-            with neither this nor a certificate of our own, ``tcp://`` is plain text.
-        tls_cert: our certificate, a path or its text.
-        tls_private_key: its private key, a path or its text.
-        tls_verify: refuse a daemon whose certificate does not check.
-        api_version: Engine API version to speak, like ``1.43``; None for the daemon's own.
-        request_timeout_s: how long the daemon may take to answer a request, in seconds; waiting
-            for a container, following a log and pulling an image take longer.
-        max_connections: how many connections are kept for the next request; it limits nothing.
+            None for the URL and TLS settings of the docker command line.
+        tls_ca: path or PEM text of the certificate authority of the daemon's certificate; without
+            it and ``tls_cert``, ``tcp://`` does not use TLS.
+        tls_cert: path or PEM text of the client certificate.
+        tls_private_key: path or PEM text of its private key.
+        tls_verify: verify the daemon's certificate.
+        api_version: Engine API version, like ``1.43``; None for the daemon's own.
+        request_timeout_s: timeout of one request, in seconds; not applied to waiting for a
+            container, following a log or pulling an image.
+        max_connections: how many idle connections to keep for reuse; not a limit.
     """
 
     url: str | None = None
@@ -61,38 +61,37 @@ class Endpoint:
 
     @property
     def uses_tls(self) -> bool:
-        """Tell whether the connection to ``url`` is encrypted by TLS."""
+        """Whether the connection to ``url`` uses TLS."""
         scheme = (self.url or "").partition("://")[0]
         return scheme == "https" or (scheme == "tcp" and bool(self.tls_ca or self.tls_cert))
 
     @property
     def is_socket(self) -> bool:
-        """Tell whether ``url`` is a unix socket of this host."""
+        """Whether ``url`` is a unix socket on this host."""
         return (self.url or "").partition("://")[0] in _SOCKET_SCHEMES
 
     @classmethod
     def parse(cls, host: str | None, extra: Mapping[str, object]) -> Self:
-        """Return the endpoint that a connection describes.
+        """Return the endpoint in an Airflow connection.
 
         Args:
-            host: the URL; empty for what the docker command line would use.
-            extra: the other fields, by name; empty values are as good as absent ones.
+            host: the URL; empty for the docker command line's default.
+            extra: the other fields by name; empty values are ignored.
 
         Raises:
-            InvalidAppError: with one problem for every field that is wrong.
+            InvalidAppError: with one problem for every invalid field.
         """
         url = (host or "").strip() or None
         problems = [*_host_problems(url)]
         given: dict[str, Any] = {}
         for key, value in extra.items():
             if key not in _READERS:
-                what = "there is no such field"
-                problems.append(Problem(f"extra.{key}", what, suggest(key, _READERS)))
+                problems.append(Problem(f"extra.{key}", "no such field", suggest(key, _READERS)))
             elif value not in (None, ""):
                 try:
                     given[key] = _READERS[key](value)
                 except ValueError as error:
-                    problems.append(Problem(f"extra.{key}", _refusal(key, value), str(error)))
+                    problems.append(Problem(f"extra.{key}", _invalid(key, value), str(error)))
         problems += _tls_problems(url, extra)
         if problems:
             raise InvalidAppError(problems, subject="connection")
@@ -100,21 +99,21 @@ class Endpoint:
 
 
 def url_problem(url: str) -> tuple[str, str] | None:
-    """Return what is wrong with a daemon's URL, and what to write; None when it is fine."""
-    shown = repr(re.sub("//[^/]*@", "//…@", url))  # a password is not for the log
+    """Return what is wrong with a daemon's URL, and what to write; None if it is valid."""
+    shown = repr(re.sub("//[^/]*@", "//…@", url))  # without a password
     parts = _split(url)
     if parts is None:
-        return f"{shown} is no URL", f"write it like {DEFAULT_URL} or tcp://host:2376"
+        return f"{shown} is not a URL", f"write it like {DEFAULT_URL} or tcp://host:2376"
     if parts.scheme not in _SCHEMES or "://" not in url:
-        meant = DEFAULT_URL if "/" in url.rpartition("//")[2] else "tcp://host:2376"
-        return f"{shown} has none of the schemes {', '.join(_SCHEMES)}", f"write it like {meant}"
+        example = DEFAULT_URL if "/" in url.rpartition("//")[2] else "tcp://host:2376"
+        return f"{shown} has none of the schemes {', '.join(_SCHEMES)}", f"write it like {example}"
     problem = _socket_problem if parts.scheme in _SOCKET_SCHEMES else _host_problem
     found = problem(parts)
     return (f"{shown} {found[0]}", found[1]) if found else None
 
 
 def complete_url(endpoint: Endpoint) -> str:
-    """Return the URL of an endpoint with the port that Docker uses when none is given."""
+    """Return the URL of an endpoint, with Docker's default port if it has none."""
     url = endpoint.url or DEFAULT_URL
     parts = urlsplit(url)
     if parts.scheme not in _TCP_SCHEMES or parts.port:
@@ -126,7 +125,7 @@ def complete_url(endpoint: Endpoint) -> str:
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is no number, or too large
+        _ = parts.port  # raises for an invalid port
     except ValueError:
         return None
     return parts
@@ -143,7 +142,7 @@ def _host_problem(parts: SplitResult) -> tuple[str, str] | None:
     if not parts.hostname:
         return "has no host", f"write it like {parts.scheme}://host"
     if parts.query or parts.fragment or parts.password or (parts.scheme == "ssh" and parts.path):
-        return "has more than scheme, host and port", "leave out the rest"
+        return "has more than scheme, host and port", "remove the rest"
     return None
 
 
@@ -152,29 +151,29 @@ def _host_problems(url: str | None) -> list[Problem]:
     return [Problem("host", *found)] if found else []
 
 
-def _refusal(key: str, value: object) -> str:
-    """Return what is wrong with a value; a key that was put into the wrong field is not told."""
-    shown = repr(value)
-    is_telling = key not in TLS_FIELDS and len(shown) <= _SHOWN_CHARS
-    return f"cannot be {shown}" if is_telling else "cannot be this"
+def _invalid(key: str, value: object) -> str:
+    # A private key may have been pasted into any field.
+    text = repr(value)
+    is_shown = key not in TLS_FIELDS and len(text) <= _SHOWN_CHARS
+    return f"invalid value {text}" if is_shown else "invalid value"
 
 
 def _tls_problems(url: str | None, extra: Mapping[str, object]) -> Iterator[Problem]:
     given = [key for key in TLS_FIELDS if extra.get(key) not in (None, "")]
     for one, other in (("tls_cert", "tls_private_key"), ("tls_private_key", "tls_cert")):
         if one in given and other not in given:
-            yield Problem(f"extra.{other}", f"is missing beside {one}", "give both")
+            yield Problem(f"extra.{other}", f"missing, but {one} is set", "set both")
     scheme = (url or "").partition("://")[0]
     if scheme not in ("tcp", "https"):
-        what = f"has no use for {f'{scheme}://' if scheme else 'a connection without a host'}"
+        what = f"does not apply to {f'{scheme}://' if scheme else 'a connection without a host'}"
         for key in given:
-            yield Problem(f"extra.{key}", what, "leave it out, or give a tcp:// host")
+            yield Problem(f"extra.{key}", what, "remove it, or set a tcp:// host")
 
 
 def _api_version(value: object) -> str:
     if re.fullmatch(r"\d+\.\d+", str(value)):
         return str(value)
-    msg = "give a version like 1.43, as a text"
+    msg = "give a version like 1.43, as a string"
     raise ValueError(msg)
 
 
@@ -205,5 +204,5 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "request_timeout_s": _timeout_s,
     "max_connections": _count,
 }
-#: The fields of a connection's extra that `Endpoint.parse` reads.
+#: The fields that `Endpoint.parse` reads.
 ENDPOINT_FIELDS: Final = tuple(_READERS)

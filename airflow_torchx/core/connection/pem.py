@@ -1,4 +1,4 @@
-"""Certificates and keys that are given as text, read also where a form has mangled them; pure."""
+"""Reads certificates and keys as PEM text, and restores line breaks that a form has removed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _LINE_CHARS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """A certificate or a key as PEM text, in place of a path; shown nowhere."""
+    """A certificate or a key as PEM text; never shown."""
 
     text: str = field(repr=False)
 
 
 def certificate(value: object) -> str | Pem:
-    """Return the path, or the text, of a certificate with those that vouch for it.
+    """Return the path or the PEM text of a certificate chain.
 
     Raises:
-        ValueError: with what to give instead; never with the value.
+        ValueError: the value is invalid; the message says what to enter, and omits the value.
     """
     return _path_or_pem(value, "CERTIFICATE")
 
 
 def private_key(value: object) -> str | Pem:
-    """Return the path, or the text, of a private key.
+    """Return the path or the PEM text of a private key.
 
     Raises:
-        ValueError: with what to give instead; never with the value.
+        ValueError: the value is invalid; the message says what to enter, and omits the value.
     """
     return _path_or_pem(value, "PRIVATE KEY")
 
@@ -42,22 +42,24 @@ def private_key(value: object) -> str | Pem:
 def _path_or_pem(value: object, label: str) -> str | Pem:
     text = value.strip() if isinstance(value, str) else ""
     if _MARK in text:
-        return Pem(_mended(text, label))
-    # A key that has lost its first line is no path, and must not be told of as one.
+        return Pem(_normalized(text, label))
+    # A path appears in errors, so a key without its first line must not count as one.
     if text.startswith("/") and "\n" not in text:
         return text
-    msg = f"give an absolute path, or all from -----BEGIN {label}----- to -----END {label}-----"
+    msg = (
+        f"give an absolute path, or the text from -----BEGIN {label}----- to -----END {label}-----"
+    )
     raise ValueError(msg)
 
 
-def _mended(text: str, label: str) -> str:
-    """Return PEM text with line ends, which a field of one line and some shells take away."""
+def _normalized(text: str, label: str) -> str:
+    """Return PEM text with its line breaks, which one-line form fields and shells remove."""
     blocks = _BLOCK.findall(text.replace("\\n", "\n"))
     if any("ENCRYPTED" in name or "Proc-Type:" in body for name, body in blocks):
-        msg = "give it without a passphrase, as `openssl pkey` prints it: nobody is there to type"
+        msg = "remove its passphrase with `openssl pkey`"
         raise ValueError(msg)
     if not any(name.endswith(label) for name, _ in blocks):
-        msg = f"give all from -----BEGIN {label}----- to -----END {label}-----"
+        msg = f"give the text from -----BEGIN {label}----- to -----END {label}-----"
         raise ValueError(msg)
     return "".join(_block(name, "".join(body.split())) for name, body in blocks)
 
@@ -66,7 +68,7 @@ def _block(name: str, body: str) -> str:
     try:
         base64.b64decode(body, validate=True)
     except ValueError:
-        msg = f"give it whole: what is between BEGIN {name} and END {name} is not base64"
+        msg = f"give the complete text: the part after BEGIN {name} is not base64"
         raise ValueError(msg) from None
     lines = textwrap.wrap(body, _LINE_CHARS)
     return "\n".join([f"-----BEGIN {name}-----", *lines, f"-----END {name}-----", ""])

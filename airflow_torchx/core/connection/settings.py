@@ -1,4 +1,4 @@
-"""What an Airflow connection says about a daemon and the apps on it, read and checked; pure."""
+"""Parses an Airflow connection: the daemon's endpoint, run options and registry logins."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FIELDS: Final = (*ENDPOINT_FIELDS, *_OWN_FIELDS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What a connection says.
+    """The settings in an Airflow connection.
 
     Args:
         endpoint: how to reach the daemon.
-        options: run options of every app, under the app's own; the network is among them.
-        registries: ids of connections with logins for registries.
+        options: default run options of every app, including the network.
+        registries: ids of connections with registry logins.
     """
 
     endpoint: Endpoint = field(default_factory=Endpoint)
@@ -37,7 +37,7 @@ class Settings:
 
     @property
     def network(self) -> str:
-        """The network that apps join unless they say otherwise."""
+        """The default network of apps."""
         return str(self.options.get("network") or DEFAULT_NETWORK)
 
     @classmethod
@@ -48,31 +48,31 @@ class Settings:
         *,
         subject: str = "connection",
     ) -> Self:
-        """Return what a connection says.
+        """Return the settings in a connection.
 
         Args:
-            url: the daemon's; empty for what the docker command line would use.
-            extra: all other fields, by name, or their JSON; empty values are as good as absent.
-            subject: what the error calls the connection.
+            url: the daemon's URL; empty for the docker command line's default.
+            extra: the other fields by name, or as JSON; empty values are ignored.
+            subject: name of the connection in errors.
 
         Raises:
-            InvalidAppError: with one problem for every field that is wrong.
+            InvalidAppError: with one problem for every invalid field.
         """
         given, problems = _fields(extra)
         endpoint = Endpoint()
         try:
             endpoint = Endpoint.parse(url, {k: v for k, v in given.items() if k in ENDPOINT_FIELDS})
-        except InvalidAppError as wrong:
-            problems += wrong.problems
+        except InvalidAppError as error:
+            problems += error.problems
         found: dict[str, Any] = {}
         for key, read in _READERS.items():
             try:
                 found[key] = read(given[key]) if key in given else None
-            except ValueError as wrong:
-                problems += _read_problems(key, given[key], wrong)
+            except ValueError as error:
+                problems += _read_problems(key, given[key], error)
         options = found.get("options") or {}
         if found.get("network") and options.get("network"):
-            what, fix = "is given beside extra.network", "leave one of them out"
+            what, fix = "set twice, here and in extra.network", "remove one of them"
             problems.append(Problem("extra.options.network", what, fix))
         if problems:
             raise InvalidAppError(problems, subject=subject)
@@ -88,10 +88,10 @@ def daemon_url(
     login: str | None = None,
     schema: str | None = None,
 ) -> str | None:
-    """Return the URL that the parts of a connection make.
+    """Return the daemon's URL from the parts of a connection.
 
-    A connection that is written as a URI, like ``torchx-docker://tcp://gpu-1:2376``, comes in
-    parts; one of a form has the whole URL in its host.
+    Airflow splits a connection URI, like ``torchx-docker://tcp://gpu-1:2376``, into parts; a
+    connection from the form has the whole URL in its host.
 
     Args:
         host: scheme and host.
@@ -102,22 +102,22 @@ def daemon_url(
     scheme, separator, rest = (host or "").strip().rpartition("://")
     if not rest:
         return f"unix:///{schema}" if schema else None
-    place = f"{login}@{rest}" if login and scheme == "ssh" and "@" not in rest else rest
-    if port and ":" not in place.rpartition("]")[2]:
-        place = f"{place}:{port}"
-    return f"{scheme}{separator}{place}/{schema}" if schema else f"{scheme}{separator}{place}"
+    address = f"{login}@{rest}" if login and scheme == "ssh" and "@" not in rest else rest
+    if port and ":" not in address.rpartition("]")[2]:
+        address = f"{address}:{port}"
+    return f"{scheme}{separator}{address}/{schema}" if schema else f"{scheme}{separator}{address}"
 
 
 def _fields(
     extra: str | Mapping[str, object] | None,
 ) -> tuple[dict[str, object], list[Problem]]:
-    """Return the known fields that are not empty, and what is wrong with the others."""
+    """Return the known fields that are not empty, and problems with the others."""
     try:
         read = _mapping(extra or {})
     except ValueError:
-        return {}, [Problem("extra", "is no JSON object", 'write it like {"network": "torchx"}')]
+        return {}, [Problem("extra", "not a JSON object", 'write it like {"network": "torchx"}')]
     unknown = [
-        Problem(f"extra.{key}", "there is no such field", suggest(key, FIELDS))
+        Problem(f"extra.{key}", "no such field", suggest(key, FIELDS))
         for key in read
         if key not in FIELDS
     ]
@@ -125,7 +125,7 @@ def _fields(
 
 
 def _mapping(value: object) -> dict[str, object]:
-    """Return a mapping, also from its JSON, as a URI has it."""
+    """Return a mapping, or parse it from the JSON in a connection URI."""
     if isinstance(value, str):
         value = json.loads(value)
     if isinstance(value, Mapping):
@@ -140,15 +140,15 @@ def _options(value: object) -> Mapping[str, object]:
     return options
 
 
-def _read_problems(key: str, value: object, wrong: ValueError) -> Iterator[Problem]:
-    if isinstance(wrong, InvalidAppError):
-        for problem in wrong.problems:
+def _read_problems(key: str, value: object, error: ValueError) -> Iterator[Problem]:
+    if isinstance(error, InvalidAppError):
+        for problem in error.problems:
             yield Problem(f"extra.{problem.where}", problem.what, problem.fix)
-    elif isinstance(wrong, json.JSONDecodeError):
-        yield Problem(f"extra.{key}", "is no JSON object", 'write it like {"user": "1000"}')
+    elif isinstance(error, json.JSONDecodeError):
+        yield Problem(f"extra.{key}", "not a JSON object", 'write it like {"user": "1000"}')
     else:
-        shown = "this" if key == "options" else repr(value)
-        yield Problem(f"extra.{key}", f"cannot be {shown}", str(wrong))
+        shown = "" if key == "options" else f" {value!r}"
+        yield Problem(f"extra.{key}", f"invalid value{shown}", str(error))
 
 
 _READERS: Final[Mapping[str, Callable[[object], object]]] = {

@@ -1,1 +1,1 @@
-"""What the container engine is asked for, as data: pure."""
+"""The Engine protocol and the values that it takes and returns."""

@@ -1,4 +1,4 @@
-"""What passes through the Docker door: frozen values, in Docker's nouns and with units in names."""
+"""Containers, networks, events and daemons, as frozen values with Docker's names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
     from airflow_torchx.specs import BindMount, DeviceMount, VolumeMount
 
-#: The events after which a container's row is another one; health checks make many others.
+#: The events that change a container's row; health checks emit many others.
 EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ulimit:
-    """One resource limit, as `docker run --ulimit` knows them; -1 is unlimited."""
+    """One resource limit of `docker run --ulimit`; -1 means unlimited."""
 
     name: str
     soft: int
@@ -26,9 +26,9 @@ class Ulimit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostOptions:
-    """Settings that go to the Engine as they are, the same for every replica of an app.
+    """Settings that are passed to the Engine unchanged, equal for all replicas of an app.
 
-    None, False and empty all mean: what the daemon does by default.
+    None, False and empty values mean the daemon's default.
     """
 
     privileged: bool = False
@@ -49,7 +49,7 @@ class HostOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuRequest:
-    """GPUs of one container: these ``device_ids``, or any ``count`` when no id is known."""
+    """GPUs of one container: these ``device_ids``, or any ``count`` if no ids are known."""
 
     count: int
     device_ids: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class GpuRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PortBinding:
-    """A published port; ``host_port`` 0 lets the daemon choose a free one."""
+    """A published port; the daemon picks a free one for ``host_port`` 0."""
 
     container_port: int
     host_port: int
@@ -65,16 +65,16 @@ class PortBinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerSpec:
-    """One replica's container, fully decided.
+    """Everything the Engine needs to create the container of one replica.
 
     Args:
-        name: container name, host name and network alias in one, so that peers resolve it even
-            after a rename.
-        entrypoint: replaces the entrypoint of the image.
-        nano_cpus: cpu cap in billionths of a cpu; None for no cap.
-        memory_mib: memory limit, and the size of ``/dev/shm``, in MiB; None for Docker's defaults.
-        max_restarts: how often the daemon restarts it after a failure; 0 for never.
-        stop_grace_s: seconds between SIGTERM and SIGKILL when anybody stops it.
+        name: container name, host name and network alias, so that peers resolve it even after the
+            container was renamed.
+        entrypoint: replaces the image's entrypoint.
+        nano_cpus: CPU limit in billionths of a CPU; None for no limit.
+        memory_mib: memory limit and size of ``/dev/shm``, in MiB; None for Docker's defaults.
+        max_restarts: how often the daemon restarts the container after a failure.
+        stop_grace_s: seconds between SIGTERM and SIGKILL.
     """
 
     role: str
@@ -99,11 +99,11 @@ class ContainerSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerRow:
-    """One line of the Engine's container list.
+    """One row of the Engine's container list.
 
     Args:
-        state: Docker's word, like ``running`` or ``exited``.
-        status: Docker's sentence, like ``Exited (137) 2 seconds ago``: it carries the exit code.
+        state: like ``running`` or ``exited``.
+        status: like ``Exited (137) 2 seconds ago``, with the exit code.
     """
 
     id: str
@@ -117,13 +117,13 @@ class ContainerRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerDetail:
-    """What only an inspect of one container tells.
+    """What `docker inspect` returns for a container, beyond its row.
 
     Args:
-        exit_code: of the last run; None while it runs or if it never ran.
-        error: the Engine's words when it could not start the container, else empty.
+        exit_code: of the last run; None before its end.
+        error: the Engine's message if the container could not be started, else empty.
         started_at: start of the last run; None if it never ran.
-        finished_at: end of the last run; None while it runs or if it never ran.
+        finished_at: end of the last run; None before its end.
     """
 
     id: str
@@ -138,15 +138,15 @@ class ContainerDetail:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerEvent:
-    """Something that happened to a container of an app.
+    """An event of the Engine about a container of an app.
 
     Args:
         app_id: the app.
-        app_name: the app's name as its launch wrote it; empty where it wrote none.
+        app_name: the app's name from its label; empty without that label.
         container_id: the container.
-        action: Docker's word: one of `EVENT_ACTIONS`.
-        time_ns: when, by the daemon's clock, in nanoseconds since 1970.
-        exit_code: of the run that a ``die`` ended, else None.
+        action: one of `EVENT_ACTIONS`.
+        time_ns: time on the daemon's clock, in nanoseconds since 1970.
+        exit_code: the exit code for ``die``, else None.
     """
 
     app_id: str
@@ -168,16 +168,16 @@ class NetworkRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineInfo:
-    """What a daemon says about itself.
+    """What `docker info` returns for a daemon.
 
     Args:
-        id: the daemon's own identity, the same for every client.
-        url: how this client reaches it.
-        is_local: the daemon sees the file system that this process sees.
-        cpus: number of cpus containers can use.
+        id: id of the daemon, the same for every client.
+        url: URL by which this client reaches it.
+        is_local: the daemon and this process share a file system.
+        cpus: number of CPUs that containers can use.
         memory_bytes: memory of the host.
-        gpu_ids: GPU ids that ``device_ids`` takes; empty when the daemon does not tell.
-        runtimes: OCI runtimes that it knows, like ``runc`` and ``nvidia``.
+        gpu_ids: GPU ids for ``device_ids``; empty if the daemon does not report them.
+        runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
     """
 
     id: str
@@ -194,15 +194,15 @@ class EngineInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogQuery:
-    """Which part of a container's log to read.
+    """Selects a part of a container's log.
 
     Args:
         streams: ``stdout``, ``stderr`` or ``both``.
         since_ns: nanoseconds since 1970, inclusive; None for the beginning.
         until_ns: nanoseconds since 1970, inclusive; None for no end.
-        follow: stay until the container's current run ends.
-        timestamps: begin every message with its RFC 3339 time and a space.
-        tail: only the last this many messages; None for all.
+        follow: read until the container's current run ends.
+        timestamps: prefix every message with its RFC 3339 time and a space.
+        tail: read only this many messages from the end; None for all.
     """
 
     streams: Literal["stdout", "stderr", "both"] = "both"

@@ -1,19 +1,19 @@
-"""A full disk of the daemon, told by words: the Engine has no status of its own for it."""
+"""Recognises a full disk of the daemon by message, because the Engine has no status for it."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: What to do about it. BuildKit cannot prune while there is no space at all: it writes that down.
+#: `docker builder prune` comes second, because BuildKit needs some free space to record a prune.
 ADVICE: Final = (
-    "Free space on the daemon's disk: `docker system df` shows what takes it, and `docker image "
-    "prune` and then `docker builder prune` free some."
+    "Free space on the daemon's disk: `docker system df` shows what uses it; run `docker image "
+    "prune`, then `docker builder prune`."
 )
-#: A pattern: the system's words for ENOSPC and EDQUOT, as Go and C write them.
-WORDS: Final = "(?i)no space left on device|disk quota exceeded"
+#: The messages of ENOSPC and EDQUOT, in Go and in C.
+PATTERN: Final = "(?i)no space left on device|disk quota exceeded"
 
 
-def is_told(words: str) -> bool:
-    """Tell whether words of the Engine, or of a program that it ran, are about a full disk."""
-    return re.search(WORDS, words) is not None
+def is_disk_full(message: str) -> bool:
+    """Return whether a message of the Engine or of a build step reports a full disk."""
+    return re.search(PATTERN, message) is not None

@@ -1,4 +1,4 @@
-"""Registries by name: many spellings, one host; pure."""
+"""Parses image references and registry names."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _HUB_SPELLINGS: Final = ("", HUB, "index.docker.io", "registry-1.docker.io")
 
 
 def host_of(registry: str) -> str:
-    """Return a registry's host, with its port if one is written, from any way to write it."""
+    """Return the host of a registry, with its port if given, from any spelling of it."""
     host = re.sub(r"^[a-z]+://", "", registry.strip().lower()).partition("/")[0]
     return HUB if host in _HUB_SPELLINGS else host
 
 
 def registry_of(ref: str) -> str:
-    """Return the host of the registry in an image name, as `host_of` writes it."""
+    """Return the host of an image's registry, as `host_of` spells it."""
     first, slash, _ = ref.partition("/")
     is_host = slash and ("." in first or ":" in first or first == "localhost")
     return host_of(first) if is_host else HUB
 
 
 def is_image(ref: str) -> bool:
-    """Tell whether a text can name an image: by name, with tag or digest or without, or by id.
+    """Return whether a text is a valid image reference or image id.
 
-    To a daemon that is asked for anything else, the text would be a part of a URL.
+    The Engine API takes it as a part of the URL, so nothing else may be sent.
     """
     match = _REFERENCE.fullmatch(ref)
     return match is not None and len(match["name"]) <= _MAX_NAME

@@ -1,4 +1,4 @@
-"""Images as they pass through the Docker door: frozen values, with units in names."""
+"""Images, builds and registry logins, as frozen values."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Workspace images are named so on the daemon that built them; no registry knows the name.
+#: Repository of workspace images on the daemon that built them; it is never pushed.
 WORKSPACE_REPOSITORY: Final = "airflow-torchx/workspace"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRow:
-    """One image of a daemon, as a list of images tells it.
+    """One row of the Engine's image list.
 
     Args:
         id: ``sha256:…``.
-        tags: its names, like ``repo:tag``; empty for an image that has none.
+        tags: like ``repo:tag``; empty for a dangling image.
         labels: its labels.
-        created_s: when it was made, in seconds since 1970.
+        created_s: creation time, in seconds since 1970.
     """
 
     id: str
@@ -31,14 +31,14 @@ class ImageRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDetail:
-    """What an inspect tells of one image.
+    """What `docker image inspect` returns for an image.
 
     Args:
         id: ``sha256:…``.
-        user: what its containers run as, like ``jovyan`` or ``1000:100``; empty for root.
-        working_dir: where they start; empty for ``/``.
-        volumes: folders that it declares as volumes.
-        on_build: instructions that wait for the next build.
+        user: user of its containers, like ``jovyan`` or ``1000:100``; empty for root.
+        working_dir: working directory; empty for ``/``.
+        volumes: paths that it declares as volumes.
+        on_build: its ``ONBUILD`` instructions.
     """
 
     id: str
@@ -50,17 +50,17 @@ class ImageDetail:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildSpec:
-    """One build of a Dockerfile, fully decided.
+    """Everything the Engine needs for one build of a Dockerfile.
 
     Args:
-        tag: the name that the image gets, ``repo:tag``.
+        tag: name of the image, ``repo:tag``.
         dockerfile: path of the Dockerfile in the context.
         args: build arguments.
         labels: labels of the image.
         target: the stage to build; None for the last.
-        secrets: what BuildKit's ``RUN --mount=type=secret`` sees, each in the form of the docker
-            command line: ``id=NAME,src=PATH`` or ``id=NAME,env=VARIABLE``.
-        buildkit: why the Dockerfile needs BuildKit; None where the Engine's own builder will do.
+        secrets: secrets for ``RUN --mount=type=secret``, in the form of `docker build --secret`:
+            ``id=NAME,src=PATH`` or ``id=NAME,env=VARIABLE``.
+        buildkit: why the Dockerfile needs BuildKit; None if the classic builder is enough.
     """
 
     tag: str
@@ -74,12 +74,12 @@ class BuildSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryLogin:
-    """A user of a registry.
+    """A login for a registry.
 
     Args:
-        registry: its host, with the port if it has one; ``docker.io`` for Docker Hub.
+        registry: host, with its port if it has one; ``docker.io`` for Docker Hub.
         username: the user.
-        password: the password or token, shown nowhere.
+        password: the password or token; never shown.
     """
 
     registry: str

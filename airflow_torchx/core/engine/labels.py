@@ -1,7 +1,7 @@
-"""The labels on our containers; what must be known about an app is written there.
+"""The labels of containers and workspace images, which are the only database.
 
-The first four are TorchX's, which makes its own command line work on what we launch. The others
-are ours. A user's label may use neither prefix.
+The labels with TorchX's prefix let TorchX's command line find our apps. Both prefixes are
+reserved: users' labels cannot start with them.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ APP_ID: Final = f"{TORCHX_PREFIX}app-id"
 ROLE_NAME: Final = f"{TORCHX_PREFIX}role-name"
 REPLICA_ID: Final = f"{TORCHX_PREFIX}replica-id"
 
-#: JSON object, role name to number of replicas: what a complete app consists of.
+#: JSON object, role name to number of replicas.
 ROLES: Final = f"{OWN_PREFIX}roles"
-#: One random word per launch, so that an undo removes its own containers and nobody else's.
+#: Random id of the launch, so that an undo removes only the containers of its own launch.
 LAUNCH_ID: Final = f"{OWN_PREFIX}launch-id"
-#: ``fail_fast`` or ``wait_all``, for whoever waits.
+#: ``fail_fast`` or ``wait_all``.
 FAILURE_POLICY: Final = f"{OWN_PREFIX}failure-policy"
-#: Seconds between SIGTERM and SIGKILL, for whoever stops.
+#: Seconds between SIGTERM and SIGKILL.
 STOP_GRACE: Final = f"{OWN_PREFIX}stop-grace-s"
-#: The app's name as the user wrote it.
+#: The app's name, as given by the user.
 APP_NAME: Final = f"{OWN_PREFIX}app-name"
-#: The app's handle, as the session that launched it knows it.
+#: The app's handle.
 HANDLE: Final = f"{OWN_PREFIX}handle"
 
-#: Digest of the app and its options, by which a later attempt of a task knows its own.
+#: Digest of the app and its options; a later attempt reattaches only to an equal one.
 CONFIG_HASH: Final = f"{OWN_PREFIX}config-hash"
 
-#: On workspace images: which workspace, the digest of all that is in it, the id of the image below,
-#: and how many layers its files take (0: it was made by a Dockerfile).
+#: Workspace images: id of the workspace, digest of its content, id of the base image, number of
+#: layers with its files (0: built from a Dockerfile).
 WORKSPACE_ID: Final = f"{OWN_PREFIX}workspace-id"
 WORKSPACE_KEY: Final = f"{OWN_PREFIX}workspace-key"
 WORKSPACE_BASE_ID: Final = f"{OWN_PREFIX}workspace-base-id"
 WORKSPACE_DEPTH: Final = f"{OWN_PREFIX}workspace-depth"
 
-#: Where in Airflow the app was launched.
+#: The task attempt that launched the app.
 DAG_ID: Final = f"{OWN_PREFIX}dag-id"
 RUN_ID: Final = f"{OWN_PREFIX}run-id"
 TASK_ID: Final = f"{OWN_PREFIX}task-id"

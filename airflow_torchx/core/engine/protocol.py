@@ -1,7 +1,7 @@
-"""The Engine protocol: every verb this package asks of a Docker daemon.
+"""The Engine protocol: every operation that this package needs of a Docker daemon.
 
-Two implementations keep it: ``docker_engine.DockerEngine`` and ``testing.FakeEngine``; one suite of
-contract tests runs on both. All verbs are blocking, and safe to call from several threads.
+``docker_engine.DockerEngine`` and ``testing.FakeEngine`` implement it; the contract tests run on
+both. All methods block, and are safe to call from several threads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Item = TypeVar("_Item", covariant=True)  # noqa: PLC0105 - private
 
 
 class Stream(Protocol[_Item]):
-    """What comes from the daemon bit by bit; iterate it once, close it from any thread."""
+    """A stream from the daemon; iterate it once, close it from any thread."""
 
     def __iter__(self) -> Iterator[_Item]:
         """Yield until the stream ends or is closed.
@@ -39,7 +39,7 @@ class Stream(Protocol[_Item]):
         ...
 
     def close(self) -> None:
-        """End the stream, also while another thread waits for its next item. Idempotent."""
+        """End the stream, even while another thread waits for the next item. Idempotent."""
         ...
 
 
@@ -48,13 +48,13 @@ ByteStream: TypeAlias = Stream[bytes]
 
 
 class Images(Protocol):
-    """What makes, names, moves and removes the images of a daemon.
+    """The images of a daemon.
 
-    Every verb may raise EngineError or EngineUnreachableError.
+    Every method may raise EngineError or EngineUnreachableError.
     """
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ImageRow, ...]:
-        """Return the images that carry all these labels, in one call.
+        """Return the images that have all these labels, in one request.
 
         Args:
             labels: label to value; None for any value.
@@ -62,20 +62,20 @@ class Images(Protocol):
         ...
 
     def inspect(self, ref: str) -> ImageDetail | None:
-        """Return what only an inspect tells of an image; None when it is not there."""
+        """Return the details of an image; None if it does not exist."""
         ...
 
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
-        """Create a container that is never started, to put files onto an image; return its id.
+        """Create a container, never started, to add files to an image; return its id.
 
         Args:
             ref: the image.
             name: name of the container.
-            labels: labels of the image that `commit` will make.
+            labels: labels of the image that `commit` creates.
 
         Raises:
-            EngineConflictError: a container has that name.
-            EngineNotFoundError: the image is not there.
+            EngineConflictError: the name is taken.
+            EngineNotFoundError: the image does not exist.
         """
         ...
 
@@ -84,164 +84,164 @@ class Images(Protocol):
 
         Args:
             container_id: the container, running or not.
-            files: the tar in pieces of any size; never held in memory as a whole. What the iterable
-                raises is raised as it is.
+            files: the tar in chunks of any size, never held in memory as a whole. Its exceptions
+                are passed on unchanged.
 
         Raises:
-            EngineNotFoundError: the container is gone.
+            EngineNotFoundError: the container does not exist.
         """
         ...
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
-        """Make an image of a container's files, and return its id.
+        """Create an image from a container's files, and return its id.
 
-        Everything else in it is as in the image that `prepare` was given, with the labels added.
+        Its configuration is that of the image given to `prepare`, with the labels added.
 
         Args:
-            container_id: a container that `prepare` made.
-            tag: name of the new image, ``repo:tag``; an image that has it loses it.
-            working_dir: where containers of the new image start.
+            container_id: a container from `prepare`.
+            tag: name of the new image, ``repo:tag``; moved if another image has it.
+            working_dir: working directory of the new image.
         """
         ...
 
     def build(
         self, spec: BuildSpec, context: Iterable[bytes], on_line: Callable[[str], None]
     ) -> str:
-        """Build a Dockerfile, and return the id of the image; no container of it is left.
+        """Build a Dockerfile, remove the build's containers, and return the id of the image.
 
         Args:
             spec: what to build.
-            context: an uncompressed tar in pieces of any size, with the Dockerfile in it.
-            on_line: called with every line that the build prints, and with an empty one several
-                times a second while it prints none. What it raises ends the build.
+            context: an uncompressed tar in chunks of any size, including the Dockerfile.
+            on_line: called with every line that the build prints, and with an empty string several
+                times a second while it prints nothing. If it raises, the build is aborted.
 
         Raises:
-            ImageBuildError: a step failed, and which; or BuildKit is needed and not to be had.
+            ImageBuildError: a step failed, or BuildKit is needed but not available.
         """
         ...
 
     def tag(self, ref: str, tag: str) -> None:
-        """Give an image one more name, ``repo:tag``; an image that has it loses it.
+        """Add a name, ``repo:tag``, to an image; it is moved if another image has it.
 
         Raises:
-            EngineNotFoundError: the image is not there.
+            EngineNotFoundError: the image does not exist.
         """
         ...
 
     def untag(self, tag: str) -> None:
-        """Take a name from an image, and remove the image if that was its last one.
+        """Remove a name from an image, and the image with its last name.
 
-        An image that is gone already is no error.
+        Does nothing if the image does not exist.
 
         Raises:
-            EngineConflictError: it was its last name, and a container uses the image; both stay.
+            EngineConflictError: it is the last name of an image that a container uses.
         """
         ...
 
     def push(self, tag: str, on_progress: Callable[[str], None]) -> None:
-        """Push an image to the registry in its name, and wait until it is there.
+        """Push an image to the registry in its name, and wait for the end of the push.
 
         Args:
             tag: name of a local image, ``registry/repo:tag``.
-            on_progress: called with a short line now and then, at most once a second.
+            on_progress: called with a short line, at most once a second.
 
         Raises:
-            ImagePushError: for every error in the push stream as well.
+            ImagePushError: the push failed, or its stream reported an error.
         """
         ...
 
     def is_published(self, tag: str) -> bool:
-        """Tell whether the registry in an image's name has it; False as well if it cannot be asked.
+        """Return whether an image is in its registry; False if the registry cannot be reached.
 
-        The daemon asks the registry, with the same login that a push would use.
+        The daemon queries the registry, with the login that a push would use.
         """
         ...
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """A Docker daemon. Every verb may raise EngineError or EngineUnreachableError."""
+    """A Docker daemon; every method may raise EngineError or EngineUnreachableError."""
 
     @property
     def images(self) -> Images:
-        """The verbs on images."""
+        """The daemon's images."""
         ...
 
     def info(self) -> EngineInfo:
-        """Describe the daemon."""
+        """Return the facts about the daemon."""
         ...
 
     def find_image(self, ref: str) -> str | None:
-        """Return the id of a local image by name, tag, digest or id; None when it is not there."""
+        """Return the id of a local image by name, tag, digest or id; None if it does not exist."""
         ...
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
-        """Pull an image (tag ``latest`` if it has none) and wait until it is there.
+        """Pull an image (tag ``latest`` if it has none) and wait for the end of the pull.
 
         Args:
             ref: the image.
-            on_progress: called with a short line now and then, at most once a second.
+            on_progress: called with a short line, at most once a second.
 
         Raises:
-            ImagePullError: for every error in the pull stream as well.
+            ImagePullError: the pull failed, or its stream reported an error.
         """
         ...
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
-        """Return the networks of exactly this name; Docker allows several."""
+        """Return the networks with exactly this name; Docker allows duplicates."""
         ...
 
     def create_network(self, name: str) -> str:
         """Create a bridge network and return its id.
 
         Raises:
-            EngineConflictError: one of that name is there, where the Engine checks it.
+            EngineConflictError: the name is taken, if the Engine checks that.
         """
         ...
 
     def remove_network(self, network_id: str) -> None:
-        """Remove a network by id; one that is gone already is no error."""
+        """Remove a network by id; do nothing if it does not exist."""
         ...
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a container without starting it, and return its id.
 
         Raises:
-            EngineConflictError: a container has that name.
-            EngineNotFoundError: the image or the network is not there.
+            EngineConflictError: the name is taken.
+            EngineNotFoundError: the image or the network does not exist.
         """
         ...
 
     def start(self, container_id: str) -> None:
-        """Start a created container; one that runs already is no error."""
+        """Start a created container; do nothing if it is running."""
         ...
 
     def rename(self, container_id: str, name: str) -> None:
-        """Give a container another name, running or not.
+        """Rename a container, running or not.
 
         Raises:
-            EngineConflictError: a container has that name.
-            EngineNotFoundError: the container is gone.
+            EngineConflictError: the name is taken.
+            EngineNotFoundError: the container does not exist.
         """
         ...
 
     def stop(self, container_id: str, grace_s: float) -> None:
         """Send SIGTERM, wait up to ``grace_s`` seconds, send SIGKILL, and wait for the end.
 
-        A container that does not run, or is gone, is no error. Docker counts whole seconds: a part
-        of one is rounded up.
+        Docker counts whole seconds, so ``grace_s`` is rounded up. Does nothing if the container
+        does not run or does not exist.
         """
         ...
 
     def remove(self, container_id: str) -> None:
-        """Remove a container with its anonymous volumes, killing it first if it runs.
+        """Kill and remove a container with its anonymous volumes.
 
-        One that is gone already, or being removed by somebody else, is no error.
+        Does nothing if it does not exist or is already being removed.
         """
         ...
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
-        """Return all containers, running or not, that carry all these labels, in one call.
+        """Return all containers, running or not, that have all these labels, in one request.
 
         Args:
             labels: label to value; None for any value.
@@ -249,27 +249,25 @@ class Engine(Protocol):
         ...
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
-        """Return what only an inspect tells; None when the container is gone."""
+        """Return the details of a container; None if it does not exist."""
         ...
 
     def logs(self, container_id: str, query: LogQuery) -> ByteStream:
         """Open a container's log as Docker's multiplexed stream.
 
-        A message is one frame: a byte for the stream (1 stdout, 2 stderr), three zero bytes, the
-        length as a 4-byte big-endian number, then that many bytes.
-        https://docs.docker.com/reference/api/engine/ (attach, "Stream format")
+        https://docs.docker.com/reference/api/engine/ (attach, "Stream format") has the format.
 
         Raises:
-            EngineNotFoundError: the container is gone.
+            EngineNotFoundError: the container does not exist.
         """
         ...
 
     def events(self) -> Stream[ContainerEvent]:
-        """Follow what happens to the containers of all apps, from now on, until it is closed.
+        """Follow the events of all apps' containers, from now on, until the stream is closed.
 
-        Every action of `EVENT_ACTIONS` comes once. The container list may lag behind a ``die`` by
-        some time: Docker tells it before it has put the container away. Nothing is told again after
-        the connection broke; that the daemon ends it is an EngineUnreachableError as well.
+        Yields each action of `EVENT_ACTIONS` once. Docker sends ``die`` before it updates the
+        container list. If the connection breaks or the daemon closes it, the stream raises
+        EngineUnreachableError; a new stream does not repeat missed events.
         """
         ...
 
@@ -277,17 +275,17 @@ class Engine(Protocol):
         """Read one regular file of a container, running or not.
 
         Raises:
-            EngineNotFoundError: no container or no such file.
+            EngineNotFoundError: the container or the file does not exist.
             ValueError: it is not a regular file, or larger than ``max_bytes``.
         """
         ...
 
     def close(self) -> None:
-        """Give connections back. Idempotent."""
+        """Close all connections. Idempotent."""
         ...
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return self."""
         ...
 
     def __exit__(
@@ -296,5 +294,5 @@ class Engine(Protocol):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Close."""
+        """Close the engine."""
         ...

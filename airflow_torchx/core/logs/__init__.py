@@ -1,1 +1,1 @@
-"""Log lines and how far they have been written: pure."""
+"""Log lines, and cursors to resume reading a log."""

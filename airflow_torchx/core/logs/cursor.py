@@ -1,8 +1,8 @@
-"""Where a reader is in a log, so that the same log can be opened again behind it.
+"""A position in a container's log, to resume reading without losing or repeating a message.
 
-Docker filters a log by time and by nothing else, and its times do not simply grow: stdout and
-stderr overtake each other by some milliseconds, and every part of a long line carries the time of
-its first part, whatever was written in between. So a cursor stays a little behind, and counts.
+Docker filters a log by time only, and times do not strictly grow: stdout and stderr overtake each
+other by milliseconds, and every part of a long line has the time of its first part. So a cursor
+stays a little behind, and counts messages.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-#: Messages further apart than this are taken to be in order; 2 ms were seen (Engine 20.10, two
-#: busy cores, 60,000 messages). It bounds what is read twice after a cut, not what is lost.
+#: Messages further apart than this are assumed to be in order; 2 ms was measured (Engine 20.10,
+#: two busy cores, 60,000 messages). A larger window costs repeated reads only.
 WINDOW_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The messages of a log that have been consumed.
+    """How far a log has been read.
 
-    Open the log again with ``since_ns=cursor.time_ns`` and without ``tail``: of the messages that
-    come, the first ``seen`` are known.
+    To resume, open the log with ``since_ns=cursor.time_ns`` and without ``tail``, and skip the
+    first ``seen`` messages.
 
     Args:
-        time_ns: nanoseconds since 1970, at most the time of any message still to come.
-        seen: how many of the messages from ``time_ns`` on have been consumed.
-        newest_ns: the latest time among them: a later message is new even if fewer than ``seen``
-            came before it, because Docker deletes old messages of a log that is rotated. None
-            for ``time_ns``.
+        time_ns: nanoseconds since 1970; no unread message is older.
+        seen: how many messages from ``time_ns`` on have been read.
+        newest_ns: the latest time among them. A later message is unread even if fewer than
+            ``seen`` came before it, because log rotation deletes old messages. None for
+            ``time_ns``.
     """
 
     time_ns: int
@@ -35,19 +35,19 @@ class Cursor:
     newest_ns: int | None = None
 
     def as_tuple(self) -> tuple[int, int, int | None]:
-        """Return the arguments that make an equal cursor."""
+        """Return the arguments of an equal cursor."""
         return self.time_ns, self.seen, self.newest_ns
 
 
 class CursorTracker:
     """Moves a cursor along a log, message by message.
 
-    Two marks follow each other at least a window apart. The older one is the cursor; when a
-    message is a window ahead of the younger one, they move on.
+    It keeps two marks, at least a window apart. The older one is the cursor; both advance when a
+    message is a window ahead of the younger one.
 
     Args:
-        after: where to begin; None for the beginning of the log.
-        start_ns: no mark lies before it; None for the time of the first message.
+        after: where to resume; None for the beginning of the log.
+        start_ns: lower bound of the marks; None for the time of the first message.
     """
 
     def __init__(self, after: Cursor | None, start_ns: int | None) -> None:
@@ -60,21 +60,22 @@ class CursorTracker:
 
     @property
     def cursor(self) -> Cursor | None:
-        """Where the reader is; None before the first message."""
+        """How far the log has been read; None before the first message."""
         if self._since_ns is None:
             return None
         return Cursor(self._since_ns, self._seen, self._newest_ns)
 
     def reopened(self) -> None:
-        """Expect the log from the cursor's time on."""
+        """Skip the known messages of a log that was opened again at the cursor's time."""
         self._skip = self._seen
 
     def is_new(self, time_ns: int, *, hold: bool) -> bool:
-        """Tell whether a message had not been consumed before, and count it if so.
+        """Return whether a message is unread, and count it as read.
 
         Args:
-            time_ns: the time of the message.
-            hold: a line is unfinished, and the parts to come are as old as its first part.
+            time_ns: time of the message.
+            hold: keep the marks, because later parts of an unfinished line have the time of its
+                first part.
         """
         if self._skip:
             if time_ns <= self._newest_ns:
@@ -103,7 +104,7 @@ class CursorTracker:
             self._mark_seen += 1
 
     def _forget_skipped(self) -> None:
-        """Do not expect messages again that the daemon has deleted; the oldest go first."""
+        """Forget the messages that the daemon has deleted, which are the oldest."""
         self._seen -= self._skip
         self._mark_seen = min(self._mark_seen, self._seen)
         self._skip = 0

@@ -1,4 +1,4 @@
-"""Whole lines from the multiplexed bytes of Docker's container logs; pure, and linear in size."""
+"""Parses Docker's multiplexed container logs into lines, in linear time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from airflow_torchx.errors import EngineError
 
 __all__ = ["PARTIAL_BYTES", "Cursor", "LineReader", "LogLine"]
 
-#: The daemon cuts a longer line into messages of exactly this size, and only the last one ends
-#: with a newline. Drivers with another limit have a larger one.
+#: The daemon splits longer lines into messages of this size; only the last one ends with a
+#: newline. Some log drivers have a larger limit.
 PARTIAL_BYTES: Final = 16_384
 
 Stream = Literal["stdout", "stderr"]
 
-#: By the first byte of a frame: stdin, stdout, stderr, and the daemon's own words about the log.
+#: By the first byte of a frame: stdin, stdout, stderr, and the daemon's own messages.
 _STREAMS: Final[tuple[Stream, ...]] = ("stdout", "stdout", "stderr", "stderr")
 _HEADER: Final = Struct(">BxxxI")
 _STAMP: Final = re.compile(
@@ -27,14 +27,14 @@ _STAMP: Final = re.compile(
 _SECOND_NS: Final = 1_000_000_000
 
 
-# A tuple, because a frozen dataclass takes five times as long to make: a third of all the time.
+# A frozen dataclass takes five times as long to create, a third of the parsing time.
 class LogLine(NamedTuple):
     """One line of a replica's output.
 
     Args:
-        stream: which output.
+        stream: ``stdout`` or ``stderr``.
         text: the line without its newline.
-        time_ns: nanoseconds since 1970; None when the log was read without timestamps.
+        time_ns: nanoseconds since 1970; None if the log was read without timestamps.
     """
 
     stream: Stream
@@ -43,19 +43,19 @@ class LogLine(NamedTuple):
 
 
 class LineReader:
-    """Makes lines of chunks that begin and end anywhere, one output not mixing with the other.
+    """Parses a log, fed in arbitrary chunks, into the lines of stdout and stderr.
 
-    A line that the daemon has cut is joined. A message that is short and has no newline is the
-    end of a container's run, so it ends its line. Of a line with carriage returns only what a
-    terminal would show last is kept. Bytes that are not UTF-8 are replaced.
+    Lines that the daemon has split are joined. A short message without a newline is the last of a
+    container's run, so it ends its line. Of a line with carriage returns, only what a terminal
+    shows last is kept. Bytes that are not UTF-8 are replaced.
 
     Args:
         timestamps: the log was opened with ``LogQuery.timestamps``.
-        after: the log was opened with ``since_ns=after.time_ns``; what has been consumed before
-            ``after`` is dropped. Needs ``timestamps``.
-        start_ns: the ``since_ns`` with which the log was opened first, 0 for the whole log: a
-            cursor does not lie before it. None with ``tail``: then a message that is older than
-            the first one, but comes after it, can be lost when the log is opened again.
+        after: resume here: the log was opened with ``since_ns=after.time_ns``, and messages read
+            before are skipped. Needs ``timestamps``.
+        start_ns: the ``since_ns`` of the first request, 0 for the whole log; a lower bound of the
+            cursor. With ``tail``, None: a message that is older than the first one but comes
+            after it can then be lost when the log is opened again.
     """
 
     def __init__(
@@ -75,17 +75,16 @@ class LineReader:
 
     @property
     def cursor(self) -> Cursor | None:
-        """How far the log has been consumed; None without timestamps, or before a message.
+        """How far the log has been read; None without timestamps or before the first message.
 
-        An unfinished line counts as consumed: call `flush` before another reader goes on from
-        here, or its beginning is lost.
+        An unfinished line counts as read: call `flush` before another reader resumes here.
         """
         return self._tracker.cursor if self._timestamps else None
 
     def reopened(self) -> None:
-        """Expect the same log again, from ``cursor.time_ns`` on, after its stream was cut.
+        """Continue with the same log, opened again at ``cursor.time_ns`` after its stream broke.
 
-        What is known already will be dropped, and unfinished lines go on where they were.
+        Known messages are skipped, and unfinished lines are continued.
         """
         self._keep(b"", _HEADER.size)
         self._tracker.reopened()
@@ -94,7 +93,7 @@ class LineReader:
         """Return the lines that end in this chunk.
 
         Raises:
-            EngineError: these are no multiplexed bytes.
+            EngineError: the bytes are not multiplexed.
         """
         self._rest.append(chunk)
         self._rest_bytes += len(chunk)
@@ -111,7 +110,7 @@ class LineReader:
         return lines
 
     def flush(self) -> list[LogLine]:
-        """Return the unfinished lines: the log has ended, or the container's run has."""
+        """Return the unfinished lines, at the end of the log or of a container's run."""
         lines = [pending.line(stream) for stream, pending in self._pending.items()]
         self._pending.clear()
         return lines
@@ -122,9 +121,9 @@ class LineReader:
         self._needed_bytes = needed_bytes
 
     def _read(self, data: bytes, lines: list[LogLine]) -> tuple[int, int]:
-        """Read whole frames; return where the first incomplete one begins, and its size."""
-        # The hot loop. Its common case, one whole line in a frame, calls nothing of ours, and is
-        # seven times as fast as the daemon sends such lines.
+        """Read complete frames; return the offset and the size of the first incomplete one."""
+        # The hot loop. Without calls in the common case, one line a frame, it is seven times as
+        # fast as the daemon sends such lines.
         unpack, find, pending = _HEADER.unpack_from, data.find, self._pending
         append, make, timestamps = lines.append, tuple.__new__, self._timestamps
         position, end, time_ns = 0, len(data), None
@@ -171,8 +170,8 @@ class _Pending:
         self._parts: list[bytes] = []
 
     def add(self, part: bytes) -> None:
-        """Add a part, and drop what a carriage return in it overwrites."""
-        # The last byte is left alone: with a newline to come, it would be the end of the line.
+        """Add a part, and drop the text that a carriage return in it overwrites."""
+        # A carriage return as the last byte may be the start of "\r\n".
         overwritten = part.rfind(b"\r", 0, -1) + 1
         if overwritten or (part and self._parts and self._parts[-1].endswith(b"\r")):
             self._parts.clear()
@@ -180,13 +179,13 @@ class _Pending:
             self._parts.append(part[overwritten:])
 
     def line(self, stream: Stream) -> LogLine:
-        """Return the line as it is."""
+        """Return the line."""
         shown = b"".join(self._parts).removesuffix(b"\r").rpartition(b"\r")[2]
         return LogLine(stream, shown.decode("utf-8", "replace"), self._time_ns)
 
 
 class _Clock:
-    """Reads the time in front of a message, exact to the nanosecond."""
+    """Parses the timestamp of a message, exact to the nanosecond."""
 
     def __init__(self) -> None:
         self._second = b""
@@ -194,12 +193,12 @@ class _Clock:
         self._zone = b""
 
     def read(self, data: bytes, start: int, stop: int) -> tuple[int | None, int]:
-        """Return the time of the message at ``start``, and where its text begins.
+        """Return the time of the message at ``start``, and the offset of its text.
 
-        The daemon writes its own errors into a log without a time: then None, and ``start``.
+        The daemon's own errors have no timestamp: then it returns None and ``start``.
         """
-        # The daemon writes 2026-11-24T00:17:05.561219099Z and a space. Within a second only the
-        # nine digits change, and parsing them alone takes a sixth of the time.
+        # In 2026-11-24T00:17:05.561219099Z, only the nine digits change within a second; parsing
+        # them alone takes a sixth of the time.
         zone, text = start + 29, start + 29 + len(self._zone)
         if (
             text <= stop

@@ -1,1 +1,1 @@
-"""From an app and its options to every container of it: pure."""
+"""Plans every container of an app from the app and its run options."""

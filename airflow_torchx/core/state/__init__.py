@@ -1,1 +1,1 @@
-"""What state an app is in, and what that means for those who wait: pure."""
+"""The state of an app, and what a waiting task, sensor or trigger does next."""

@@ -1,1 +1,1 @@
-"""What a task decides about its app: pure."""
+"""Decisions of an Airflow task about its app."""

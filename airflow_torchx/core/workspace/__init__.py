@@ -1,1 +1,1 @@
-"""Which image a workspace makes: pure."""
+"""Decisions about workspaces and their images."""

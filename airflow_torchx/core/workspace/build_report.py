@@ -231,7 +231,7 @@ def _advice(spec: BuildSpec, failure: Failure) -> str:
             f"Correct {spec.dockerfile!r}; if it is right, the daemon's BuildKit is too old for "
             f"{spec.buildkit}: begin it with `# syntax=docker/dockerfile:1`, or upgrade Docker."
         )
-    if any(full_disk.is_told(line) for line in (failure.reason, *failure.last_lines)):
+    if any(full_disk.is_disk_full(line) for line in (failure.reason, *failure.last_lines)):
         return full_disk.ADVICE
     if failure.exit_code == _OUT_OF_MEMORY:
         return "137 mostly means out of memory: give the daemon's host more, or build with less."

@@ -1,4 +1,4 @@
-"""What a test of a connection tells."""
+"""Tests of the report of a connection test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from airflow_torchx.core.connection.daemon_report import Findings, LoginCheck
+from airflow_torchx.core.connection.daemon_report import DaemonReport, LoginCheck
 from airflow_torchx.core.engine.containers import EngineInfo
 
 if TYPE_CHECKING:
@@ -26,46 +26,45 @@ INFO: Final = EngineInfo(
 )
 
 
-def test_all_is_fine() -> None:
-    """One line for the daemon, one for the network, and one for each registry."""
+def test_a_report_without_problems() -> None:
+    """The report has one line each for the daemon, the network and every registry."""
     logins = (LoginCheck(registry="ghcr.io", username="me"),)
-    findings = Findings(info=INFO, network="lan", has_network=True, logins=logins)
+    findings = DaemonReport(info=INFO, network="lan", has_network=True, logins=logins)
 
     assert findings.is_fine
     assert str(findings).splitlines() == [
         (
-            "Docker 28.2.2 (API 1.50) on Debian at tcp://gpu-1:2376: 64 cpus, 1.5 GiB of memory, "
+            "Docker 28.2.2 (API 1.50) on Debian at tcp://gpu-1:2376: 64 CPUs, 1.5 GiB of memory, "
             "no GPU runtime."
         ),
-        "Network 'lan' is there.",
-        "Registry ghcr.io takes the login of 'me'.",
+        "Network 'lan' exists.",
+        "Login to ghcr.io as 'me' succeeded.",
     ]
 
 
 def test_a_login_that_fails() -> None:
-    """It is told why, and the connection is not fine."""
+    """The report says why a login failed, and the connection test fails."""
     fine = LoginCheck(registry="ghcr.io", username="me")
-    failing = LoginCheck(registry="h:1", username="you", why="unauthorized. Check.")
-    findings = Findings(info=INFO, network="lan", has_network=True, logins=(fine, failing))
+    failing = LoginCheck(registry="h:1", username="you", error="unauthorized. Check.")
+    findings = DaemonReport(info=INFO, network="lan", has_network=True, logins=(fine, failing))
 
     assert not findings.is_fine
-    assert (
-        "Registry h:1 does not take the login of 'you': unauthorized. Check."
-        == (str(findings).splitlines()[-1])
-    )
+    assert "Login to h:1 as 'you' failed: unauthorized. Check." == (str(findings).splitlines()[-1])
 
 
 @pytest.mark.parametrize(
     ("network", "has_network", "expected"),
     [
-        ("lan", False, ["Network 'lan' is not there yet: the first launch makes it."]),
-        ("host", True, ["Network 'host' is there."]),
+        ("lan", False, ["Network 'lan' will be created by the first launch."]),
+        ("host", True, ["Network 'host' exists."]),
         ("container:a", False, []),
     ],
 )
-def test_network(network: str, has_network: bool, expected: Sequence[str]) -> None:
-    """One that is missing is no fault, and that of another container is not looked for."""
-    findings = Findings(info=INFO, network=network, has_network=has_network)
+def test_the_network_in_the_report(
+    network: str, has_network: bool, expected: Sequence[str]
+) -> None:
+    """A missing network is not an error, and another container's network is not looked up."""
+    findings = DaemonReport(info=INFO, network=network, has_network=has_network)
 
     assert findings.is_fine
     assert expected == str(findings).splitlines()[1:]
@@ -79,10 +78,12 @@ def test_network(network: str, has_network: bool, expected: Sequence[str]) -> No
         (("runc",), ("0",), "no GPU runtime, GPUs 0."),
     ],
 )
-def test_gpus(runtimes: tuple[str, ...], gpu_ids: tuple[str, ...], expected: str) -> None:
-    """The runtime and the GPUs: a daemon may know either without the other."""
+def test_gpus_in_the_report(
+    runtimes: tuple[str, ...], gpu_ids: tuple[str, ...], expected: str
+) -> None:
+    """The report lists the GPU runtime and the GPUs; a daemon may have only one of them."""
     info = replace(INFO, runtimes=runtimes, gpu_ids=gpu_ids)
 
-    text = str(Findings(info=info, network="lan", has_network=True))
+    text = str(DaemonReport(info=info, network="lan", has_network=True))
 
     assert text.splitlines()[0].endswith(f"GiB of memory, {expected}")

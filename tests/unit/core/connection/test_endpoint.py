@@ -1,4 +1,4 @@
-"""What a connection says about a daemon, read and checked."""
+"""Tests of the endpoint in an Airflow connection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CERTIFICATE: Final = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE---
 KEY: Final = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\nAAA=\n-----END PRIVATE KEY-----\n"
 
 
-def test_empty() -> None:
-    """A connection that says nothing means the daemon of the docker command line."""
+def test_an_empty_connection() -> None:
+    """A connection without fields means the daemon of the docker command line."""
     assert (
         Endpoint()
         == Endpoint.parse(None, {})
@@ -26,8 +26,8 @@ def test_empty() -> None:
     )
 
 
-def test_full() -> None:
-    """Every field is read; numbers and truth values also from text, as a form gives them."""
+def test_every_field() -> None:
+    """Every field is parsed; numbers and booleans can be strings, as in Airflow's form."""
     extra = {
         "tls_ca": "/ca.pem",
         "tls_cert": "/cert.pem",
@@ -54,34 +54,58 @@ def test_full() -> None:
 @pytest.mark.parametrize(
     ("host", "extra", "expected"),
     [
-        ("", {"tls_vreify": True}, "extra.tls_vreify: there is no such field; did you mean"),
-        ("", {"request_timeout_s": 0}, "extra.request_timeout_s: cannot be 0; give a number of"),
-        ("", {"request_timeout_s": "soon"}, "extra.request_timeout_s: cannot be 'soon'; give a"),
-        ("", {"max_connections": 1.5}, "extra.max_connections: cannot be 1.5; give a whole number"),
-        ("", {"max_connections": "few"}, "extra.max_connections: cannot be 'few'; give a whole"),
-        ("", {"max_connections": True}, "extra.max_connections: cannot be True; give a whole"),
-        ("", {"api_version": "latest"}, "extra.api_version: cannot be 'latest'; give a version"),
-        ("", {"tls_verify": "perhaps"}, "extra.tls_verify: cannot be 'perhaps'; give True or"),
-        ("tcp://h", {"tls_ca": 5}, "extra.tls_ca: cannot be this; give an absolute path, or all"),
-        ("tcp://h", {"tls_ca": "ca.pem"}, "extra.tls_ca: cannot be this; give an absolute path,"),
-        ("tcp://h", {"tls_cert": "/c"}, "extra.tls_private_key: is missing beside tls_cert; give"),
-        ("tcp://h", {"tls_private_key": "/k"}, "extra.tls_cert: is missing beside tls_private_"),
-        ("", {"tls_ca": "/c"}, "extra.tls_ca: has no use for a connection without a host; leave"),
-        ("unix:///s", {"tls_ca": "/c"}, "extra.tls_ca: has no use for unix://; leave it out"),
-        ("", {"api_version": "x" * 60}, "extra.api_version: cannot be this; give a version"),
+        ("", {"tls_vreify": True}, "extra.tls_vreify: no such field; did you mean"),
+        (
+            "",
+            {"request_timeout_s": 0},
+            "extra.request_timeout_s: invalid value 0; give a number of",
+        ),
+        (
+            "",
+            {"request_timeout_s": "soon"},
+            "extra.request_timeout_s: invalid value 'soon'; give a",
+        ),
+        (
+            "",
+            {"max_connections": 1.5},
+            "extra.max_connections: invalid value 1.5; give a whole number",
+        ),
+        (
+            "",
+            {"max_connections": "few"},
+            "extra.max_connections: invalid value 'few'; give a whole",
+        ),
+        ("", {"max_connections": True}, "extra.max_connections: invalid value True; give a whole"),
+        (
+            "",
+            {"api_version": "latest"},
+            "extra.api_version: invalid value 'latest'; give a version",
+        ),
+        ("", {"tls_verify": "perhaps"}, "extra.tls_verify: invalid value 'perhaps'; give True or"),
+        ("tcp://h", {"tls_ca": 5}, "extra.tls_ca: invalid value; give an absolute path, or the"),
+        ("tcp://h", {"tls_ca": "ca.pem"}, "extra.tls_ca: invalid value; give an absolute path,"),
+        ("tcp://h", {"tls_cert": "/c"}, "extra.tls_private_key: missing, but tls_cert is set; set"),
+        (
+            "tcp://h",
+            {"tls_private_key": "/k"},
+            "extra.tls_cert: missing, but tls_private_key is set",
+        ),
+        ("", {"tls_ca": "/c"}, "extra.tls_ca: does not apply to a connection without a host;"),
+        ("unix:///s", {"tls_ca": "/c"}, "extra.tls_ca: does not apply to unix://; remove it"),
+        ("", {"api_version": "x" * 60}, "extra.api_version: invalid value; give a version"),
         ("gpu-1:2376", {}, "host: 'gpu-1:2376' has none of the schemes unix,"),
     ],
 )
-def test_wrong_field(host: str, extra: Mapping[str, object], expected: str) -> None:
-    """A field that is wrong is named, with what to write."""
+def test_invalid_fields(host: str, extra: Mapping[str, object], expected: str) -> None:
+    """The error names the invalid field and says what to write."""
     with pytest.raises(InvalidAppError) as raised:
         Endpoint.parse(host, extra)
 
     assert [True] == [str(problem).startswith(expected) for problem in raised.value.problems]
 
 
-def test_text_in_place_of_paths() -> None:
-    """Certificates and the key may be given as text, and are not shown by anything."""
+def test_pem_text_in_place_of_paths() -> None:
+    """Certificates and the key can be given as text, which is never shown."""
     extra = {"tls_ca": CERTIFICATE, "tls_cert": CERTIFICATE, "tls_private_key": KEY}
 
     endpoint = Endpoint.parse("tcp://h", extra)
@@ -104,16 +128,16 @@ def test_text_in_place_of_paths() -> None:
         ("unix:///s", {"tls_private_key": KEY, "request_timeout_s": KEY}),
     ],
 )
-def test_no_key_in_problems(url: str, extra: Mapping[str, object]) -> None:
-    """Wherever a key was put, it is not repeated."""
+def test_errors_do_not_repeat_keys(url: str, extra: Mapping[str, object]) -> None:
+    """No error repeats a key, whichever field it is in."""
     with pytest.raises(InvalidAppError) as raised:
         Endpoint.parse(url, extra)
 
     assert "AAAA" not in f"{raised.value} {raised.value.problems!r} {raised.value.__context__}"
 
 
-def test_all_problems_at_once() -> None:
-    """One round of mending is enough."""
+def test_one_error_lists_all_problems() -> None:
+    """One error lists all problems of a connection."""
     with pytest.raises(InvalidAppError, match="invalid connection: 3 problems"):
         Endpoint.parse("tcp://", {"api_version": 1, "tls": True})
 
@@ -131,8 +155,8 @@ def test_all_problems_at_once() -> None:
         "ssh://me@gpu-1:2222",
     ],
 )
-def test_url(url: str) -> None:
-    """What the docker command line takes is taken."""
+def test_valid_urls(url: str) -> None:
+    """Every URL that the docker command line accepts is valid."""
     assert url_problem(url) is None
 
 
@@ -147,13 +171,13 @@ def test_url(url: str) -> None:
         ("unix://var/run/docker.sock", "has no absolute path", "did you mean 'unix:///var/run/"),
         ("unix://", "has no absolute path", "did you mean 'unix:///var/run/docker.sock'?"),
         ("tcp://", "has no host", "write it like tcp://host"),
-        ("tcp://gpu-1:port", "is no URL", "write it like unix:///var/run/docker.sock or tcp://"),
-        ("tcp://gpu-1:2376/?a=b", "has more than scheme, host and port", "leave out the rest"),
-        ("ssh://gpu-1/path", "has more than scheme, host and port", "leave out the rest"),
+        ("tcp://gpu-1:port", "is not a URL", "write it like unix:///var/run/docker.sock or tcp://"),
+        ("tcp://gpu-1:2376/?a=b", "has more than scheme, host and port", "remove the rest"),
+        ("ssh://gpu-1/path", "has more than scheme, host and port", "remove the rest"),
     ],
 )
-def test_wrong_url(url: str, what: str, fix: str) -> None:
-    """What is wrong with a URL is said, with what to write."""
+def test_invalid_urls(url: str, what: str, fix: str) -> None:
+    """The error says what is wrong with a URL, and what to write."""
     found = url_problem(url)
 
     assert found is not None
@@ -162,8 +186,8 @@ def test_wrong_url(url: str, what: str, fix: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["gpu-1:2376", "gpu-1:x"])
-def test_no_password_in_problems(host: str) -> None:
-    """A password in a URL is refused, and not repeated."""
+def test_errors_do_not_repeat_passwords(host: str) -> None:
+    """A password in a URL is refused, and the error does not repeat it."""
     found = url_problem(f"tcp://me:secret@{host}")
 
     assert found is not None
@@ -183,8 +207,8 @@ def test_no_password_in_problems(host: str) -> None:
         (Endpoint(url="ssh://h"), "ssh://h"),
     ],
 )
-def test_port(endpoint: Endpoint, expected: str) -> None:
-    """A URL without a port means Docker's own, which differs for TLS."""
+def test_default_ports(endpoint: Endpoint, expected: str) -> None:
+    """A URL without a port gets Docker's default, which differs for TLS."""
     assert expected == complete_url(endpoint)
 
 
@@ -200,13 +224,13 @@ def test_port(endpoint: Endpoint, expected: str) -> None:
         (Endpoint(url="unix:///s", tls_ca="/ca"), False),
     ],
 )
-def test_tls(endpoint: Endpoint, expected: bool) -> None:
-    """A tcp:// URL is encrypted when there is a certificate to check or to show."""
+def test_which_endpoints_use_tls(endpoint: Endpoint, expected: bool) -> None:
+    """A tcp:// URL uses TLS if a certificate is given."""
     assert expected == endpoint.uses_tls
 
 
-def test_socket() -> None:
-    """A unix socket is told from an address."""
+def test_which_endpoints_are_sockets() -> None:
+    """A unix socket is told apart from an address."""
     urls = ["unix:///s", "http+unix:///s", "tcp://h", "ssh://h", None]
 
     assert [True, True, False, False, False] == [Endpoint(url=url).is_socket for url in urls]

@@ -1,4 +1,4 @@
-"""Certificates and keys as text, and what becomes of text on its way through a form."""
+"""Tests of certificates and keys as PEM text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ KEY: Final = f"-----BEGIN RSA PRIVATE KEY-----\n{BODY}\n-----END RSA PRIVATE KEY
 CERTIFICATE: Final = f"-----BEGIN CERTIFICATE-----\n{BODY}\n-----END CERTIFICATE-----\n"
 
 
-def test_path() -> None:
-    """An absolute path is a path."""
+def test_an_absolute_path() -> None:
+    """An absolute path is returned as a path."""
     assert "/etc/docker/key.pem" == private_key(" /etc/docker/key.pem\n")
     assert "/etc/docker/ca.pem" == certificate("/etc/docker/ca.pem")
 
@@ -32,13 +32,13 @@ def test_path() -> None:
     ],
     ids=["whole", "stripped", "one line", "blanks", "CRLF", "escaped", "with attributes"],
 )
-def test_line_ends(text: str) -> None:
-    """A field of one line takes line ends away, and shells escape them; OpenSSL wants them."""
+def test_line_breaks_are_restored(text: str) -> None:
+    """Lost and escaped line breaks are restored, because OpenSSL needs them."""
     assert Pem(KEY) == private_key(text)
 
 
-def test_chain() -> None:
-    """Everything in it stays, in its order."""
+def test_a_chain_keeps_every_block() -> None:
+    """Every block of a chain is kept, in order."""
     other = CERTIFICATE.replace("BBBB", "CCCC")
 
     assert Pem(CERTIFICATE + other) == certificate(f"{CERTIFICATE}\n{other}".replace("\n", ""))
@@ -48,22 +48,25 @@ def test_chain() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("key.pem", "give an absolute path, or all from -----BEGIN PRIVATE KEY-----"),
-        (BODY, "give an absolute path, or all from -----BEGIN PRIVATE KEY-----"),
-        (f"/{BODY}", "give an absolute path, or all from -----BEGIN PRIVATE KEY-----"),
-        (None, "give an absolute path, or all from -----BEGIN PRIVATE KEY-----"),
-        (CERTIFICATE, "give all from -----BEGIN PRIVATE KEY-----"),
-        (KEY[:60], "give all from -----BEGIN PRIVATE KEY-----"),
-        (KEY.replace("BBBB", "B"), "give it whole: what is between BEGIN RSA PRIVATE KEY and"),
-        (KEY.replace("RSA", "ENCRYPTED"), "give it without a passphrase"),
+        ("key.pem", "give an absolute path, or the text from -----BEGIN PRIVATE KEY-----"),
+        (BODY, "give an absolute path, or the text from -----BEGIN PRIVATE KEY-----"),
+        (f"/{BODY}", "give an absolute path, or the text from -----BEGIN PRIVATE KEY-----"),
+        (None, "give an absolute path, or the text from -----BEGIN PRIVATE KEY-----"),
+        (CERTIFICATE, "give the text from -----BEGIN PRIVATE KEY-----"),
+        (KEY[:60], "give the text from -----BEGIN PRIVATE KEY-----"),
+        (
+            KEY.replace("BBBB", "B"),
+            "give the complete text: the part after BEGIN RSA PRIVATE KEY is not",
+        ),
+        (KEY.replace("RSA", "ENCRYPTED"), "remove its passphrase"),
         (
             KEY.replace("AAAA", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,AA\n\nAAAA", 1),
-            "give it without a passphrase",
+            "remove its passphrase",
         ),
     ],
 )
-def test_wrong(text: object, expected: str) -> None:
-    """It is said what to give, and nothing of what was given."""
+def test_invalid_values(text: object, expected: str) -> None:
+    """The error says what to enter, and does not repeat the value."""
     with pytest.raises(ValueError, match=expected) as raised:
         private_key(text)
 

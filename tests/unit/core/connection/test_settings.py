@@ -1,4 +1,4 @@
-"""What a connection says about a daemon and the apps on it."""
+"""Tests of the settings in an Airflow connection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def test_empty() -> None:
-    """A connection that says nothing means the daemon of the docker command line."""
+def test_an_empty_connection() -> None:
+    """A connection without fields means the daemon of the docker command line."""
     nothing: dict[str, object] = {"tls_ca": "", "network": None, "options": {}, "registries": []}
 
     assert Settings() == Settings.parse(None, None) == Settings.parse(" ", nothing)
@@ -24,8 +24,8 @@ def test_empty() -> None:
 
 
 @pytest.mark.parametrize("is_text", [False, True])
-def test_full(is_text: bool) -> None:
-    """Every field is read, also from the texts that a URI has."""
+def test_every_field(is_text: bool) -> None:
+    """Every field is parsed, also from the strings of a connection URI."""
     extra = {
         "api_version": "1.43",
         "network": "training",
@@ -43,41 +43,44 @@ def test_full(is_text: bool) -> None:
 
 
 def test_network_among_the_options() -> None:
-    """It may be given there as well."""
+    """The network can be given among the run options."""
     assert "host" == Settings.parse(None, {"options": {"network": "host"}}).network
 
 
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        ("{", "extra: is no JSON object; write it like"),
-        ("[]", "extra: is no JSON object; write it like"),
-        ({"netwrok": "a"}, "extra.netwrok: there is no such field; did you mean 'network'?"),
-        ({"network": "a b"}, "extra.network: cannot be 'a b'; begin with a letter or digit"),
-        ({"network": 5}, "extra.network: cannot be 5; give a text that is not empty"),
-        ({"registries": 5}, "extra.registries: cannot be 5; give a list of texts"),
-        ({"registries": ["a", ""]}, "extra.registries: cannot be ['a', '']; give a list of texts"),
-        ({"options": [1]}, "extra.options: cannot be this; give a mapping of run options"),
-        ({"options": "{'user': 1}"}, "extra.options: is no JSON object; write it like"),
+        ("{", "extra: not a JSON object; write it like"),
+        ("[]", "extra: not a JSON object; write it like"),
+        ({"netwrok": "a"}, "extra.netwrok: no such field; did you mean 'network'?"),
+        ({"network": "a b"}, "extra.network: invalid value 'a b'; begin with a letter or digit"),
+        ({"network": 5}, "extra.network: invalid value 5; give a text that is not empty"),
+        ({"registries": 5}, "extra.registries: invalid value 5; give a list of texts"),
+        (
+            {"registries": ["a", ""]},
+            "extra.registries: invalid value ['a', '']; give a list of texts",
+        ),
+        ({"options": [1]}, "extra.options: invalid value; give a mapping of run options"),
+        ({"options": "{'user': 1}"}, "extra.options: not a JSON object; write it like"),
         ({"options": {"usr": "me"}}, "extra.options.usr: there is no such option; did you mean"),
         ({"options": {"env": "hidden-word"}}, "extra.options.env: a str is not accepted; give"),
         (
             {"options": {"network": "a"}, "network": "b"},
-            "extra.options.network: is given beside extra.network; leave one of them out",
+            "extra.options.network: set twice, here and in extra.network; remove one of them",
         ),
-        ({"api_version": "new"}, "extra.api_version: cannot be 'new'; give a version"),
+        ({"api_version": "new"}, "extra.api_version: invalid value 'new'; give a version"),
     ],
 )
-def test_wrong_field(extra: str | Mapping[str, object], expected: str) -> None:
-    """A field that is wrong is named, with what to write."""
+def test_invalid_fields(extra: str | Mapping[str, object], expected: str) -> None:
+    """The error names the invalid field and says what to write."""
     with pytest.raises(InvalidAppError) as raised:
         Settings.parse(None, extra)
 
     assert [True] == [str(problem).startswith(expected) for problem in raised.value.problems]
 
 
-def test_all_problems_at_once() -> None:
-    """One round of mending is enough."""
+def test_one_error_lists_all_problems() -> None:
+    """One error lists all problems of a connection."""
     extra = {
         "tls": True,
         "api_version": 1,
@@ -119,5 +122,5 @@ def test_all_problems_at_once() -> None:
     ],
 )
 def test_url_in_parts(parts: dict[str, str], expected: str | None) -> None:
-    """A connection that is written as a URI comes in parts."""
+    """The parts of a connection URI make the daemon's URL."""
     assert expected == daemon_url(**parts)  # type: ignore[arg-type]

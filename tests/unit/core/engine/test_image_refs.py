@@ -1,4 +1,4 @@
-"""Registries and their many names."""
+"""Tests of image references and registry names."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from airflow_torchx.core.engine.image_refs import host_of, is_image, registry_of
         ("h", "h"),
     ],
 )
-def test_host(registry: str, expected: str) -> None:
-    """Scheme, path and case do not matter, and Docker Hub has one name."""
+def test_the_host_of_a_registry(registry: str, expected: str) -> None:
+    """Scheme, path and case are ignored, and Docker Hub has one spelling."""
     assert expected == host_of(registry)
 
 
@@ -37,7 +37,7 @@ def test_host(registry: str, expected: str) -> None:
     ],
 )
 def test_registry_of_an_image(ref: str, expected: str) -> None:
-    """It is told from a user of Docker Hub as Docker tells it."""
+    """A registry's host is told apart from a Docker Hub user as Docker does it."""
     assert expected == registry_of(ref)
 
 
@@ -56,8 +56,8 @@ def test_registry_of_an_image(ref: str, expected: str) -> None:
         "a" * 255,
     ],
 )
-def test_what_names_an_image(ref: str) -> None:
-    """A name, with tag or digest or without, or an id."""
+def test_valid_references(ref: str) -> None:
+    """A name with an optional tag and digest is a valid reference, and so is an id."""
     assert is_image(ref)
 
 
@@ -83,6 +83,6 @@ def test_what_names_an_image(ref: str) -> None:
         "a" * 256,
     ],
 )
-def test_what_names_no_image(ref: str) -> None:
-    """Docker refuses it too, or would take it for another part of its API."""
+def test_invalid_references(ref: str) -> None:
+    """A text that Docker would refuse or misread as part of a URL is not a reference."""
     assert not is_image(ref)

@@ -1,4 +1,4 @@
-"""Lines of a log, and where its reader is."""
+"""Tests of log lines and cursors."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def frame(payload: bytes, stream: int = 1) -> bytes:
 
 
 def stamped(time_ns: int, text: bytes, stream: int = 1) -> bytes:
-    """Return a message with its time."""
+    """Return a message with its timestamp."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return frame(f"{stamp}.{rest_ns:09d}Z ".encode() + text, stream)
 
 
 def texts(lines: Iterable[LogLine]) -> list[str]:
-    """Return what the lines say."""
+    """Return the texts of the lines."""
     return [line.text for line in lines]
 
 
@@ -49,8 +49,8 @@ def read(*payloads: bytes, stream: int = 1) -> list[str]:
     return texts([*lines, *reader.flush()])
 
 
-def test_line() -> None:
-    """A line has its stream, its text without the newline, and no time that was not asked for."""
+def test_a_line_has_stream_and_text() -> None:
+    """A line has its stream and its text without the newline, and no time unless requested."""
     lines = LineReader().feed(frame(b"a\n") + frame(b"b\n", 2))
 
     assert [LogLine("stdout", "a", None), LogLine("stderr", "b", None)] == lines
@@ -73,33 +73,33 @@ def test_line() -> None:
         (b"\xff\xfe\n", ["��"]),
     ],
 )
-def test_message(payload: bytes, expected: list[str]) -> None:
-    """One message is one line; carriage returns do to it what a terminal does."""
+def test_messages_become_lines(payload: bytes, expected: list[str]) -> None:
+    """One message is one line, and carriage returns act as in a terminal."""
     assert expected == read(payload)
 
 
-def test_long_line() -> None:
-    """A line that the daemon has cut comes whole, also when it was cut in a character."""
+def test_split_lines_are_joined() -> None:
+    """A line that the daemon has split is joined, even if split within a character."""
     line = "x" * (PARTIAL_BYTES - 1) + "ü" + "y" * 100
     encoded = line.encode()
 
     assert [line] == read(encoded[:PARTIAL_BYTES], encoded[PARTIAL_BYTES:] + b"\n")
 
 
-def test_line_of_exactly_one_part() -> None:
-    """A line that fills its part ends with an empty one."""
+def test_a_line_of_exactly_one_part() -> None:
+    """A line of exactly one part ends with an empty part."""
     assert [PART.decode()] == read(PART, b"\n")
     assert [PART.decode()] == read(PART, b"")
 
 
-def test_end_of_run() -> None:
-    """A short message without a newline is the last of a run: the next run begins a line."""
+def test_the_end_of_a_run_ends_its_line() -> None:
+    """A short message without a newline ends the run; the next run starts a new line."""
     assert ["begin-", "begin-"] == read(b"begin-", b"begin-")
     assert [PART.decode() + "tail", "begin-"] == read(PART, b"tail", b"begin-")
 
 
-def test_streams_apart() -> None:
-    """Parts of stdout and stderr that alternate make one line each."""
+def test_streams_do_not_mix() -> None:
+    """Alternating parts of stdout and stderr are joined per stream."""
     data = frame(PART) + frame(PART, 2) + frame(b"out\n") + frame(b"err\n", 2)
 
     lines = LineReader().feed(data)
@@ -118,13 +118,13 @@ def test_streams_apart() -> None:
         ((b"\r".rjust(PARTIAL_BYTES), b"\r\n"), ""),
     ],
 )
-def test_carriage_return_over_parts(parts: Sequence[bytes], expected: str) -> None:
-    """A carriage return reaches over the parts of a line."""
+def test_carriage_returns_overwrite_earlier_parts(parts: Sequence[bytes], expected: str) -> None:
+    """A carriage return overwrites earlier parts of the line."""
     assert [expected] == read(*parts)
 
 
-def test_progress_bar_stays_small() -> None:
-    """A progress bar without an end is kept as it is shown, and no more of it."""
+def test_an_endless_progress_bar_takes_little_memory() -> None:
+    """Only the visible end of an endless progress bar is kept in memory."""
     bar = frame(b"99%|#####|\r".ljust(PARTIAL_BYTES, b"-"))
     reader = LineReader()
 
@@ -138,8 +138,8 @@ def test_progress_bar_stays_small() -> None:
     assert ["-" * (PARTIAL_BYTES - 11)] == texts(reader.flush())
 
 
-def test_size_counts_once() -> None:
-    """A line of twice the size takes twice the time, not four times, however it is cut."""
+def test_parsing_takes_linear_time() -> None:
+    """The time to parse a line grows linearly with its size, however it is chunked."""
 
     def seconds(parts: int) -> float:
         data = frame(PART) * parts + frame(b"\n")
@@ -172,8 +172,8 @@ def test_huge_frame_in_small_chunks() -> None:
     assert time.process_time() - began < 2  # 0.05 s; copying for every chunk would take 10 s
 
 
-def test_flush() -> None:
-    """What is unfinished comes out once."""
+def test_flush_returns_unfinished_lines_once() -> None:
+    """`flush` returns an unfinished line once."""
     reader = LineReader()
     reader.feed(frame(PART))
 
@@ -181,14 +181,14 @@ def test_flush() -> None:
     assert [] == reader.flush()
 
 
-def test_terminal() -> None:
-    """The log of a container with a terminal has no frames, and that is said."""
+def test_the_log_of_a_terminal_is_refused() -> None:
+    """The log of a container with a terminal raises an error."""
     with pytest.raises(EngineError, match="its container has a terminal"):
         LineReader().feed(b"total 48\r\ndrwxr-xr-x 2 root root")
 
 
-def test_words_of_the_daemon() -> None:
-    """What the daemon itself says about a log is a line of stderr, without a time."""
+def test_messages_of_the_daemon() -> None:
+    """A message of the daemon itself is a line of stderr without a time."""
     data = stamped(SECOND_NS, b"a\n") + frame(b"Error grabbing logs: EOF\n", 3)
 
     lines = LineReader(timestamps=True).feed(data)
@@ -207,8 +207,8 @@ def test_words_of_the_daemon() -> None:
         ("2026-11-23T19:17:05.561219099-05:00", SECOND_NS + 561_219_099),
     ],
 )
-def test_time(stamp: str, expected: int) -> None:
-    """The time is exact to the nanosecond, in whatever zone the daemon writes it."""
+def test_times_are_exact(stamp: str, expected: int) -> None:
+    """The time is exact to the nanosecond, in any time zone."""
     reader = LineReader(timestamps=True)
     data = frame(f"{stamp} a b\n".encode())
 
@@ -227,8 +227,8 @@ def test_time(stamp: str, expected: int) -> None:
         SECOND.encode(),
     ],
 )
-def test_no_time(payload: bytes) -> None:
-    """A message without a proper time is a line all the same."""
+def test_messages_without_a_valid_time(payload: bytes) -> None:
+    """A message without a valid time is still a line."""
     reader = LineReader(timestamps=True)
     reader.feed(stamped(SECOND_NS, b"a\n"))
 
@@ -238,8 +238,8 @@ def test_no_time(payload: bytes) -> None:
     assert [None, SECOND_NS] == [line.time_ns for line in lines]
 
 
-def test_time_of_long_line() -> None:
-    """A line that was cut has the time of its first part."""
+def test_the_time_of_a_joined_line() -> None:
+    """A joined line has the time of its first part."""
     data = stamped(SECOND_NS, PART) + stamped(SECOND_NS, b"end\n")
 
     lines = LineReader(timestamps=True).feed(data)
@@ -247,8 +247,8 @@ def test_time_of_long_line() -> None:
     assert [LogLine("stdout", PART.decode() + "end", SECOND_NS)] == lines
 
 
-def test_no_cursor() -> None:
-    """There is no cursor before the first message, nor without timestamps."""
+def test_when_there_is_no_cursor() -> None:
+    """The cursor is None before the first message, and without timestamps."""
     reader = LineReader()
     reader.feed(frame(b"a\n"))
 
@@ -256,8 +256,8 @@ def test_no_cursor() -> None:
     assert LineReader(timestamps=True).cursor is None
 
 
-def test_cursor() -> None:
-    """A cursor is not later than any message still to come, and counts from there."""
+def test_a_cursor_counts_messages_from_its_time_on() -> None:
+    """A cursor is not later than any unread message, and counts the messages from its time on."""
     reader = LineReader(timestamps=True)
 
     reader.feed(stamped(SECOND_NS + 5, b"a\n") * 2)
@@ -274,8 +274,8 @@ def test_cursor() -> None:
     assert Cursor(later, 2, later + WINDOW_NS) == reader.cursor
 
 
-def test_cursor_near_start() -> None:
-    """A cursor lies before the first message, where one that is older may follow it."""
+def test_a_cursor_lies_before_the_first_message() -> None:
+    """A cursor lies before the first message, because an older one may follow."""
     for start_ns, expected_ns in ((0, SECOND_NS - WINDOW_NS), (SECOND_NS - 5, SECOND_NS - 5)):
         reader = LineReader(timestamps=True, start_ns=start_ns)
         reader.feed(stamped(SECOND_NS, b"a\n") + stamped(SECOND_NS - 4, b"b\n", 2))
@@ -283,8 +283,8 @@ def test_cursor_near_start() -> None:
         assert Cursor(expected_ns, 2, SECOND_NS) == reader.cursor
 
 
-def test_cursor_waits_for_long_line() -> None:
-    """While a line is unfinished the cursor stays before it: its other parts are as old."""
+def test_the_cursor_stays_before_an_unfinished_line() -> None:
+    """The cursor stays before an unfinished line, whose other parts have the same time."""
     reader = LineReader(timestamps=True)
     reader.feed(stamped(SECOND_NS, PART))
     for step in range(1, 5):
@@ -293,8 +293,8 @@ def test_cursor_waits_for_long_line() -> None:
     assert Cursor(SECOND_NS, 5, SECOND_NS + 4 * WINDOW_NS) == reader.cursor
 
 
-def test_another_reader() -> None:
-    """Another reader goes on after a cursor."""
+def test_another_reader_resumes_at_a_cursor() -> None:
+    """Another reader resumes at a cursor."""
     log = [stamped(SECOND_NS + step, b"%d\n" % step) for step in range(4)]
     first = LineReader(timestamps=True)
     first.feed(b"".join(log[:2]))
@@ -305,8 +305,8 @@ def test_another_reader() -> None:
     assert ["2", "3"] == texts(second.feed(b"".join(log)))
 
 
-def test_cut_while_catching_up() -> None:
-    """A stream that is cut before it is back where it was loses and repeats nothing."""
+def test_a_stream_that_breaks_while_catching_up() -> None:
+    """A stream that breaks again while it catches up loses and repeats nothing."""
     log = [stamped(SECOND_NS + step, b"%d\n" % step) for step in range(4)]
     reader = LineReader(timestamps=True)
     reader.feed(b"".join(log[:3]))
@@ -320,7 +320,7 @@ def test_cut_while_catching_up() -> None:
 
 
 def test_rotated_log() -> None:
-    """What the daemon has deleted meanwhile is not waited for."""
+    """A reader does not wait for messages that the daemon has deleted."""
     log = [stamped(SECOND_NS + step, b"%d\n" % step) for step in range(6)]
     reader = LineReader(timestamps=True)
     reader.feed(b"".join(log[:3]))
@@ -331,8 +331,8 @@ def test_rotated_log() -> None:
     assert ["5"] == texts(reader.feed(b"".join(log[2:])))
 
 
-def test_cursor_by_hand() -> None:
-    """A cursor without its latest time is one whose messages have the same time."""
+def test_a_cursor_without_a_latest_time() -> None:
+    """A cursor without a latest time stands for messages of one time."""
     log = stamped(SECOND_NS, b"a\n") * 3 + stamped(SECOND_NS + 1, b"b\n") * 2
 
     reader = LineReader(timestamps=True, after=Cursor(SECOND_NS, 2))
@@ -363,7 +363,7 @@ CUTS = st.lists(st.integers(0, 70_000), max_size=12)
 
 
 def obvious_lines(messages: Iterable[Message]) -> list[tuple[int, str]]:
-    """Return the lines of messages, joined and split without any haste."""
+    """Return the lines of messages, joined and split the slow and obvious way."""
     unfinished = {1: b"", 2: b""}
     lines = []
     for message in messages:
@@ -382,19 +382,19 @@ def shown(line: bytes) -> str:
 
 
 def in_chunks(data: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """Return data cut at some places."""
+    """Return data split at some positions."""
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     return [data[start:stop] for start, stop in pairwise(places)]
 
 
 def as_pairs(lines: Iterable[LogLine]) -> list[tuple[int, str]]:
-    """Return lines as the obvious way returns them."""
+    """Return the lines, parsed the obvious way."""
     return [({"stdout": 1, "stderr": 2}[line.stream], line.text) for line in lines]
 
 
 @given(MESSAGES, CUTS)
 def test_any_chunks(messages: list[Message], cuts: list[int]) -> None:
-    """However a log is cut into chunks, its lines are the same."""
+    """The lines of a log do not depend on how it is chunked."""
     data = b"".join(frame(message.payload, message.stream) for message in messages)
     reader = LineReader()
 
@@ -413,7 +413,7 @@ STEPS = st.sampled_from([0, 0, 1, 999, WINDOW_NS // 3, -WINDOW_NS // 3, WINDOW_N
 
 
 def with_times(messages: Iterable[Message], steps: Sequence[int]) -> list[Message]:
-    """Return messages with times as the daemon gives them: a line has that of its first part."""
+    """Return messages with the daemon's timestamps: a line has that of its first part."""
     newest_ns, begun_ns, timed = SECOND_NS, dict[int, int](), []
     for message, step in zip(messages, steps, strict=False):
         time_ns = begun_ns.pop(message.stream, newest_ns + step)
@@ -425,7 +425,7 @@ def with_times(messages: Iterable[Message], steps: Sequence[int]) -> list[Messag
 
 
 def served(log: Iterable[Message], since_ns: int) -> bytes:
-    """Return what the daemon sends of a log."""
+    """Return the bytes that the daemon sends for a log."""
     return b"".join(
         stamped(message.time_ns, message.payload, message.stream)
         for message in log
@@ -442,7 +442,7 @@ def served(log: Iterable[Message], since_ns: int) -> bytes:
 def test_any_reconnects(
     messages: list[Message], steps: list[int], breaks: list[int], cuts: list[int]
 ) -> None:
-    """Wherever the connection breaks, also in a frame, no line is lost and none is repeated."""
+    """Wherever the connection breaks, no line is lost or repeated."""
     log = with_times(messages, steps)
     reader = LineReader(timestamps=True, start_ns=0)
 
@@ -466,7 +466,7 @@ def test_any_reconnects(
     st.lists(st.integers(0, 20), max_size=4),
 )
 def test_any_other_readers(numbers: list[int], steps: list[int], handovers: list[int]) -> None:
-    """Readers that go on after each other's cursors read every line once."""
+    """Readers that resume at each other's cursors read every line exactly once."""
     payloads = [b"%d\n" % number for number in numbers]
     log = with_times([Message(1 + len(p) % 2, p) for p in payloads], steps)
 
