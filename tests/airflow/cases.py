@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from fractions import Fraction
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Final
 
@@ -132,11 +133,12 @@ def covering(cases: Sequence[Case]) -> Iterator[Case]:
     more if fewer cases cover it.
     """
     frequency = Counter(pair for case in cases for pair in pairs(case))
+    # Not floats: their sum depends on the order of a set, which differs from process to process.
+    weights = {pair: Fraction(1, count) for pair, count in frequency.items()}
     missing = pairs_of(cases)
     while missing:
-        best = max(
-            cases, key=lambda case: sum(1 / frequency[pair] for pair in missing & pairs(case))
-        )
+        gains = [sum(weights[pair] for pair in missing & pairs(case)) for case in cases]
+        best = cases[gains.index(max(gains))]
         missing -= pairs(best)
         yield best
 
