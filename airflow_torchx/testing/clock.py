@@ -14,6 +14,13 @@ class ManualClock:
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._lock = threading.Lock()
         self._now = now
+        self._parked: list[threading.Condition] = []
+
+    @property
+    def parked(self) -> int:
+        """Return how many threads wait for a time that has not come."""
+        with self._lock:
+            return len(self._parked)
 
     def __call__(self) -> float:
         """Return the time."""
@@ -21,10 +28,27 @@ class ManualClock:
             return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass, and wake the threads that wait for it."""
         with self._lock:
             self._now += seconds
+            woken, self._parked = self._parked, []
+        for condition in woken:
+            with condition:
+                condition.notify_all()
 
     def sleep(self, seconds: float) -> None:
         """Let time pass instead of waiting for it."""
         self.advance(seconds)
+
+    def wait(self, condition: threading.Condition, until_s: float) -> None:
+        """Wait on a condition, which the caller holds, until it is notified or the time comes."""
+        with self._lock:
+            if until_s <= self._now:
+                return
+            self._parked.append(condition)
+        try:
+            condition.wait()
+        finally:
+            with self._lock:
+                if condition in self._parked:
+                    self._parked.remove(condition)

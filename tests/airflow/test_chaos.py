@@ -81,7 +81,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def seen(case: Case, played: Played, record_property: Callable[[str, object], None]) -> Outcome:
     """Return how the case of a test came out."""
     outcome: Outcome = played[case].result()
-    record_property("outcome", outcome)
+    record_property("outcome", str(outcome))
     return outcome
 
 

@@ -17,6 +17,8 @@ from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
     from airflow_torchx.runtime.watch import Notification, Watch
     from airflow_torchx.specs import ReplicaStatus
@@ -53,16 +55,26 @@ class AppWait:
         app_id: the app.
         wait_for: what to wait for.
         alarms: when the wait ends without it.
+        now: returns seconds since 1970.
     """
 
-    def __init__(self, app_id: str, wait_for: WaitFor, alarms: Alarms) -> None:
+    def __init__(
+        self,
+        app_id: str,
+        wait_for: WaitFor,
+        alarms: Alarms,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._app_id = app_id
         self._wait_for = wait_for
         self._alarms = alarms
-        self._began_s = time.time()
+        self._now = now
+        self._began_s = now()
         self._state: str | None = None
         self._looked = False
         self._down: DaemonDown | None = None
+        #: When the outage has lasted too long.
+        self._lost_s = 0.0
         self._stopping: asyncio.Task[None] | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
@@ -71,7 +83,9 @@ class AppWait:
             try:
                 while True:
                     notification = await mailbox.next(self._pause_s())
-                    step = self._alarm() if notification is None else self._step(notification)
+                    step = (
+                        self._alarm() if notification is None else self._step(watch, notification)
+                    )
                     if isinstance(step, Fail):
                         self._stop_others(watch, step.lost)
                     elif step is not None:
@@ -80,23 +94,25 @@ class AppWait:
                 if self._stopping is not None:
                     self._stopping.cancel()
 
-    def _step(self, notification: Notification) -> AppEvent | Fail | None:
+    def _step(self, watch: Watch, notification: Notification) -> AppEvent | Fail | None:
         if isinstance(notification, AppSnapshot):
             self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
             return trigger_event(self._app_id, notification.app, self._wait_for)
         if isinstance(notification, DaemonDown):
             self._down, self._looked = notification, True
+            down_s = watch.clock() - notification.since_s
+            self._lost_s = self._now() - down_s + self._alarms.outage_s
         return None
 
     def _pause_s(self) -> float | None:
         """Return the seconds until the next alarm; None without one."""
         times = [at_s for at_s, _ in self._times()]
-        return max(0.0, min(times) - time.time()) if times else None
+        return max(0.0, min(times) - self._now()) if times else None
 
     def _alarm(self) -> AppEvent | None:
         """Return the event of the first alarm that is due."""
-        now = time.time()
+        now = self._now()
         state = self._state or "unknown"
         messages: dict[Reason, str] = {
             "timeout": f"app {self._app_id!r} timed out in state {state}.",
@@ -116,8 +132,7 @@ class AppWait:
         if self._alarms.deadline_s is not None:
             found.append((max(least_s, self._alarms.deadline_s), "timeout"))
         if self._down is not None:
-            left_s = self._down.since_s + self._alarms.outage_s - time.monotonic()
-            found.append((time.time() + left_s, "unreachable"))
+            found.append((self._lost_s, "unreachable"))
         if self._alarms.flush_s is not None:
             found.append((max(least_s, self._alarms.flush_s), "flush"))
         return found

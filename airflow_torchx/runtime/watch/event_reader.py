@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.runtime.watch.clock import SYSTEM, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.core.engine.protocol import Engine, Stream
+    from airflow_torchx.runtime.watch.clock import Clock
     from airflow_torchx.runtime.watch.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class EventReader:
         subscriptions: gets the events and the outages.
         connect: returns a new connection to the daemon.
         jitter: returns a number from 0 to 1, so that many processes do not reconnect at once.
+        clock: of the watch.
     """
 
     def __init__(
@@ -37,14 +39,16 @@ class EventReader:
         subscriptions: Subscriptions,
         connect: Callable[[], Engine],
         jitter: Callable[[], float],
+        clock: Clock = SYSTEM,
     ) -> None:
         self._subscriptions = subscriptions
         self._connect = connect
         self._jitter = jitter
+        self._clock = clock
         self._lock = threading.Condition()
         self._engine: Engine | None = None
         self._stream: Stream[ContainerEvent] | None = None
-        self._closed = threading.Event()
+        self._is_closed = False
         self._pause_s = _FIRST_PAUSE_S
 
     @property
@@ -55,13 +59,14 @@ class EventReader:
     def engine_within(self, timeout_s: float) -> Engine | None:
         """Return the daemon; wait up to ``timeout_s`` seconds for its first answer."""
         with self._lock:
-            self._lock.wait_for(lambda: self._engine or self._closed.is_set(), timeout_s)
+            until_s = self._clock() + timeout_s
+            wait_for(self._clock, self._lock, lambda: self._engine or self._is_closed, until_s)
             return self._engine
 
     def run(self) -> None:
         """Read events until `close` is called."""
-        while not self._closed.is_set():
-            began_s = time.monotonic()
+        while not self._is_closed:
+            began_s = self._clock()
             try:
                 with contextlib.closing(self._open()) as stream:
                     self._read(stream)
@@ -71,10 +76,9 @@ class EventReader:
                 if self._engine is None:
                     self._subscriptions.failed(why)
                 _log.warning("the Docker Engine sends no events, so it is polled: %s", why)
-            if time.monotonic() - began_s > _LAST_PAUSE_S:
+            if self._clock() - began_s > _LAST_PAUSE_S:
                 self._pause_s = _FIRST_PAUSE_S
-            self._closed.wait(self._pause_s * (0.5 + self._jitter() / 2))
-            self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
+            self._rest()
 
     def renew(self) -> None:
         """Close the event stream, which may be dead; `run` opens a new one."""
@@ -85,10 +89,17 @@ class EventReader:
 
     def close(self) -> None:
         """Stop reading."""
-        self._closed.set()
-        self.renew()
         with self._lock:
+            self._is_closed = True
             self._lock.notify_all()
+        self.renew()
+
+    def _rest(self) -> None:
+        """Pause before the next connection, each time longer."""
+        with self._lock:
+            until_s = self._clock() + self._pause_s * (0.5 + self._jitter() / 2)
+            wait_for(self._clock, self._lock, lambda: self._is_closed, until_s)
+        self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
 
     def _open(self) -> Stream[ContainerEvent]:
         if self._engine is None:
@@ -101,7 +112,7 @@ class EventReader:
         stream = engine.events()
         with self._lock:
             self._stream = stream
-        if self._closed.is_set():
+        if self._is_closed:
             stream.close()
         return stream
 

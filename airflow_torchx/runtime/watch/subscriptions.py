@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import exit_code
+from airflow_torchx.runtime.watch.clock import SYSTEM
 from airflow_torchx.runtime.watch.mailbox import (
     AppList,
     AppSnapshot,
@@ -19,10 +19,11 @@ from airflow_torchx.runtime.watch.mailbox import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerEvent, ContainerRow
     from airflow_torchx.errors import EngineError
+    from airflow_torchx.runtime.watch.clock import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -74,10 +75,10 @@ class Subscriptions:
     periodic look found a change that no event had announced.
 
     Args:
-        clock: returns seconds; it never goes back.
+        clock: of the watch.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
         self._wake = threading.Condition()
         self._apps: dict[str, _Entry] = {}
@@ -173,7 +174,7 @@ class Subscriptions:
                     return due
                 if now >= give_up_s:
                     break
-                self._wake.wait(min([give_up_s, *wanted, *self._due.values()]) - now)
+                self._clock.wait(self._wake, min([give_up_s, *wanted, *self._due.values()]))
         return frozenset()
 
     def failed(self, why: EngineError) -> None:

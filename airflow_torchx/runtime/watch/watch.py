@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import random
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.runtime.watch.clock import SYSTEM
 from airflow_torchx.runtime.watch.event_reader import EventReader
 from airflow_torchx.runtime.watch.mailbox import Mailbox
 from airflow_torchx.runtime.watch.poller import Poller
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.watch.clock import Clock
 
 _Answer = TypeVar("_Answer")
 
@@ -37,13 +38,22 @@ class Watch:
     Args:
         connect: returns a connection to the daemon; called in a thread of the watch.
         is_wanted: called about once a second; False closes the watch.
+        clock: on which its threads wait.
     """
 
-    def __init__(self, connect: Callable[[], Engine], is_wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Engine],
+        is_wanted: Callable[[], bool],
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self.clock = clock
         self._is_wanted = is_wanted
-        self._subscriptions = Subscriptions()
+        self._subscriptions = Subscriptions(clock)
         # Not random.random: its state is the whole process's, which others may have seeded.
-        self._reader = EventReader(self._subscriptions, connect, random.SystemRandom().random)
+        self._reader = EventReader(
+            self._subscriptions, connect, random.SystemRandom().random, clock
+        )
         self._poller = Poller(self._subscriptions, lambda: self._reader.engine, self._reader.renew)
         self._actors = ThreadPoolExecutor(_ACTORS, "torchx-watch-act")
         self._asked: set[Future[Any]] = set()
@@ -132,10 +142,12 @@ class Watches:
 
     Args:
         linger_s: how much longer, in seconds, because the next app often comes soon.
+        clock: on which their threads wait.
     """
 
-    def __init__(self, linger_s: float = 5.0) -> None:
+    def __init__(self, linger_s: float = 5.0, clock: Clock = SYSTEM) -> None:
         self._linger_s = linger_s
+        self._clock = clock
         self._lock = threading.Lock()
         self._shared: dict[Hashable, _Shared] = {}
 
@@ -153,7 +165,7 @@ class Watches:
         finally:
             with self._lock:
                 shared.users -= 1
-                shared.left_s = time.monotonic()
+                shared.left_s = self._clock()
 
     def _enter(self, key: Hashable, connect: Callable[[], Engine]) -> tuple[_Shared, Watch]:
         with self._lock:
@@ -161,13 +173,13 @@ class Watches:
             if shared is None or shared.watch is None or shared.watch.is_closed:
                 shared = self._shared[key] = _Shared()
                 mine = shared
-                shared.watch = Watch(connect, lambda: self._is_wanted(key, mine))
+                shared.watch = Watch(connect, lambda: self._is_wanted(key, mine), self._clock)
             shared.users += 1
             return shared, shared.watch
 
     def _is_wanted(self, key: Hashable, shared: _Shared) -> bool:
         with self._lock:
-            if shared.users or time.monotonic() < shared.left_s + self._linger_s:
+            if shared.users or self._clock() < shared.left_s + self._linger_s:
                 return True
             if self._shared.get(key) is shared:
                 del self._shared[key]

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.plan.job_plan import Launch, plan
 from airflow_torchx.core.plan.options import Opts
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.watch import Mailbox, Notification
     from airflow_torchx.specs import AppState
+    from airflow_torchx.testing import ManualClock
 
 FOREVER = Program(runs_for_s=None)
-PATIENCE_S = 20.0
+#: How much time passes at once.
+_STEP_S: Final = 0.1
+#: Of real time, between two looks at what the threads of a watch have done.
+_MOMENT_S: Final = 0.002
 
 
 def launch(
@@ -42,14 +46,16 @@ def launch(
     return app_id
 
 
-async def until(mailbox: Mailbox, happened: Callable[[Notification], bool]) -> Notification:
-    """Read until something is seen, but not for ever."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_s:
-        notification = await mailbox.next(1.0)
+async def until(
+    mailbox: Mailbox, happened: Callable[[Notification], bool], clock: ManualClock
+) -> Notification:
+    """Read until something is seen; time passes while nothing comes."""
+    while True:
+        reading = asyncio.ensure_future(mailbox.next())
+        await eventually(reading.done, clock)
+        notification = reading.result()
         if notification is not None and happened(notification):
             return notification
-    raise AssertionError("it was not seen")
 
 
 def shows(state: AppState | None) -> Callable[[Notification], bool]:
@@ -63,12 +69,27 @@ def shows(state: AppState | None) -> Callable[[Notification], bool]:
     return told
 
 
-async def eventually(happened: Callable[[], bool]) -> None:
-    """Wait until something happened, but not for ever."""
-    give_up_s = time.monotonic() + PATIENCE_S
+async def eventually(happened: Callable[[], object], clock: ManualClock) -> None:
+    """Wait until something happened; time passes while the threads of the watch have no work."""
+    await _moment()
     while not happened():
-        assert time.monotonic() < give_up_s
-        await asyncio.sleep(0.01)
+        if clock.parked or not threads():
+            clock.advance(_STEP_S)
+        await _moment()
+
+
+async def settled(clock: ManualClock) -> None:
+    """Wait until the watch has done what is due, and it is read; no time passes."""
+    while not clock.parked:
+        await _moment()
+    await _moment()
+
+
+async def _moment() -> None:
+    """Let threads work for a moment of real time, and then the event loop."""
+    await asyncio.get_running_loop().run_in_executor(None, time.sleep, _MOMENT_S)
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def threads() -> list[str]:
@@ -76,9 +97,22 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if "torchx-watch" in thread.name]
 
 
-def run(scenario: Any) -> Any:  # noqa: ANN401 - what a coroutine returns
-    """Run a coroutine, but not for ever."""
-    return asyncio.run(asyncio.wait_for(scenario, 60))
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose time is a clock's, which only its coroutines may advance."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._manual = clock
+        super().__init__()
+
+    def time(self) -> float:
+        """Return the time."""
+        return self._manual()
+
+
+def run(scenario: Any, clock: ManualClock) -> Any:  # noqa: ANN401 - what a coroutine returns
+    """Run a coroutine on an event loop of this time."""
+    with asyncio.Runner(loop_factory=lambda: _Loop(clock)) as runner:
+        return runner.run(scenario)
 
 
 def states(engine: Engine, app_id: str = "app-1") -> list[str]:

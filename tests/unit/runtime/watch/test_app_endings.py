@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.watch import Watches, subscriptions
+from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_endings import Endings
-from airflow_torchx.testing import FakeEngine
-from tests.unit.runtime.watch.apps import FOREVER, launch, run
+from airflow_torchx.testing import FakeEngine, ManualClock
+from tests.unit.runtime.watch.apps import FOREVER, eventually, launch, run, settled, threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from airflow_torchx.core.state.trigger_event import AppEvent
 
@@ -37,104 +37,128 @@ class Store:
 
 
 @pytest.fixture
+def clock() -> ManualClock:
+    """Return the time of the watch and of the event loop."""
+    return ManualClock()
+
+
+@pytest.fixture
 def engine() -> FakeEngine:
     """Return a fake daemon whose containers run until they are stopped."""
     return FakeEngine(images=["busybox"], programs=FOREVER)
 
 
 async def heard(
-    engine: FakeEngine, store: Store | None, *ends: str, targets: tuple[str, ...] = ALL
+    engine: FakeEngine,
+    clock: ManualClock,
+    store: Store | None,
+    *ends: str,
+    targets: tuple[str, ...] = ALL,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> list[tuple[str, str | None]]:
-    """Let these apps end while somebody watches; return which ends he is told."""
+    """Let these apps end while somebody watches; return which ends he is told.
+
+    One more app ends after all of them: what is not told before that is told is not told at all.
+    """
     found: list[tuple[str, str | None]] = []
+    last = launch(engine, f"last-{len(engine.calls)}")
 
     async def listen(events: AsyncIterator[AppEvent]) -> None:
         async for event in events:
             assert "reached" == event["reason"]
             found.append((event["app_id"], event["state"]))
 
-    with Watches(linger_s=0).on("d", lambda: engine) as watch:
+    with Watches(linger_s=0, clock=clock).on("d", lambda: engine) as watch:
+        looks = engine.calls.count("rows")
         listening = asyncio.create_task(listen(Endings("app", targets, store).events(watch)))
-        await asyncio.sleep(0.3)
+        await eventually(lambda: engine.calls.count("rows") > looks, clock)
+        await settled(clock)
+        meanwhile()
         for app_id in ends:
             engine.end(f"{app_id}-trainer-0")
-        await asyncio.sleep(0.4)
+        engine.end(f"{last}-trainer-0", 3)
+        await eventually(lambda: (last, "FAILED") in found, clock)
+        await settled(clock)
         listening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await listening
-    return sorted(found)
+    await eventually(lambda: not threads(), clock)
+    return sorted(event for event in found if event[0] != last)
 
 
-def test_each_end_is_told_once(engine: FakeEngine) -> None:
+def test_each_end_is_told_once(engine: FakeEngine, clock: ManualClock) -> None:
     """Of apps of that name, and of no other."""
     launch(engine, "one")
     launch(engine, "two")
     launch(engine, "other", name="other")
 
     assert [("one", "SUCCEEDED"), ("two", "SUCCEEDED")] == run(
-        heard(engine, None, "one", "other", "two")
+        heard(engine, clock, None, "one", "other", "two"), clock
     )
 
 
-def test_what_had_ended_before_is_no_news(engine: FakeEngine) -> None:
+def test_what_had_ended_before_is_no_news(engine: FakeEngine, clock: ManualClock) -> None:
     """When somebody begins to watch, with a memory and without."""
     launch(engine, "old")
     launch(engine, "new")
     engine.end("old-trainer-0")
 
-    assert [("new", "SUCCEEDED")] == run(heard(engine, Store(), "new"))
-    assert [] == run(heard(engine, None))
+    assert [("new", "SUCCEEDED")] == run(heard(engine, clock, Store(), "new"), clock)
+    assert [] == run(heard(engine, clock, None), clock)
 
 
-def test_an_app_that_is_launched_meanwhile(engine: FakeEngine) -> None:
+def test_an_app_that_is_launched_meanwhile(engine: FakeEngine, clock: ManualClock) -> None:
     """It is known by its events."""
 
-    async def scenario() -> list[tuple[str, str | None]]:
-        hearing = asyncio.create_task(heard(engine, None))
-        await asyncio.sleep(0.3)
+    def meanwhile() -> None:
         launch(engine, "late")
         engine.end("late-trainer-0", 3)
-        return await hearing
 
-    assert [("late", "FAILED")] == run(scenario())
+    assert [("late", "FAILED")] == run(heard(engine, clock, None, meanwhile=meanwhile), clock)
 
 
-def test_a_restart_repeats_nothing_and_misses_nothing(engine: FakeEngine) -> None:
+def test_a_restart_repeats_nothing_and_misses_nothing(
+    engine: FakeEngine, clock: ManualClock
+) -> None:
     """What was told is remembered, and what ended while nobody watched is told."""
     store = Store()
     for app_id in ("one", "two", "three"):
         launch(engine, app_id)
-    assert [("one", "SUCCEEDED")] == run(heard(engine, store, "one"))
+    assert [("one", "SUCCEEDED")] == run(heard(engine, clock, store, "one"), clock)
     engine.end("two-trainer-0")
 
-    assert [("three", "SUCCEEDED"), ("two", "SUCCEEDED")] == run(heard(engine, store, "three"))
-    assert [] == run(heard(engine, store))
+    assert [("three", "SUCCEEDED"), ("two", "SUCCEEDED")] == run(
+        heard(engine, clock, store, "three"), clock
+    )
+    assert [] == run(heard(engine, clock, store), clock)
 
 
-def test_memory_is_bounded(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(engine: FakeEngine, clock: ManualClock) -> None:
     """Apps that are no longer on the daemon are forgotten."""
-    monkeypatch.setattr(subscriptions, "_SECOND_SWEEP_S", 0.1)
     store = Store()
     for app_id in ("one", "two"):
         launch(engine, app_id)
-    run(heard(engine, store, "one", "two"))
+    run(heard(engine, clock, store, "one", "two"), clock)
     lifecycle.delete(engine, "one")
-    run(heard(engine, store))
+    run(heard(engine, clock, store), clock)
 
-    assert {"airflow-torchx/reported-apps/app": ["two"]} == store.kept
+    (kept,) = store.kept.values()
+    assert ["two"] == [app_id for app_id in kept if not app_id.startswith("last")]
 
 
-def test_targets(engine: FakeEngine) -> None:
+def test_targets(engine: FakeEngine, clock: ManualClock) -> None:
     """Only ends in those states are told."""
     launch(engine, "one")
 
-    assert [] == run(heard(engine, None, "one", targets=("FAILED",)))
+    assert [] == run(heard(engine, clock, None, "one", targets=("FAILED",)), clock)
 
 
-def test_a_gang_ends_with_its_last_replica(engine: FakeEngine) -> None:
+def test_a_gang_ends_with_its_last_replica(engine: FakeEngine, clock: ManualClock) -> None:
     """And is not told of before."""
     launch(engine, "one", replicas=2)
 
-    assert [] == run(heard(engine, None, "one"))
+    assert [] == run(heard(engine, clock, None, "one"), clock)
     engine.end("one-trainer-1")
-    assert ["SUCCEEDED"] == [app.state.name for app in lifecycle.apps(engine)]
+    assert ["SUCCEEDED"] == [
+        app.state.name for app in lifecycle.apps(engine) if app.app_id == "one"
+    ]
