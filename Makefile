@@ -54,7 +54,7 @@ bench: images .venv-torchx/.installed ## measure, side by side with TorchX
 
 docs: .venv/.installed ## draw the picture of the README, and build the pages as a site
 	$(BIN)/python docs/tools/failure_card.py docs/failure-card.svg
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	echo "See .cache/site/index.html. To search: $(BIN)/python -m http.server -d .cache/site"
 
 engine: .venv/.installed ## make sure that a Docker Engine answers; start one where we may

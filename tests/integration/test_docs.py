@@ -160,7 +160,7 @@ def _run_python(blocks: Sequence[pages.Block], folder: Path) -> None:
 
 def test_the_site_builds(tmp_path: Path) -> None:
     """`make docs` finds nothing to warn of, and the site has every page and an index to search."""
-    build = [f"{BIN}/mkdocs", "build", "--quiet", "--strict", f"--site-dir={tmp_path}"]
+    build = [f"{BIN}/mkdocs", "build", "--strict", f"--site-dir={tmp_path}"]
 
     subprocess.run(build, check=True, cwd=pages.ROOT)
 
