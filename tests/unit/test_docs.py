@@ -20,6 +20,7 @@ import airflow_torchx
 from airflow_torchx import errors
 from airflow_torchx.components.registry import COMPONENTS
 from airflow_torchx.core.connection.settings import FIELDS
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.provider import get_provider_info
 from airflow_torchx.testing import Program
@@ -130,6 +131,15 @@ def test_every_argument_of_a_task_is_in_its_table() -> None:
     )
 
 
+def test_every_argument_of_the_trigger_is_named() -> None:
+    """The page of the trigger names all of its arguments."""
+    text = (pages.ROOT / "docs" / "sensor-and-trigger.md").read_text().split("\n## Trigger")[1]
+
+    assert [
+        name for name in parameters("triggers", "TorchXDockerTrigger") if f"`{name}`" not in text
+    ] == []
+
+
 def test_every_option_and_field_is_in_its_table() -> None:
     """The tables name all run options, fields of a connection and of a fake program."""
     assert {option.name for option in fields(Opts)} == pages.names("connection.md", "Run options")
@@ -151,6 +161,22 @@ def test_errors_in_the_table_exist() -> None:
     assert [
         name for name in pages.names("operator.md", "Errors and retries") if name not in dir(errors)
     ] == []
+
+
+def test_every_label_of_a_container_is_in_its_table() -> None:
+    """The table of labels names all that a container carries."""
+    cells = pages.first_cells("reliability.md", "Leftovers and how to find them")
+    named = {name.rpartition("/")[2] for cell in cells for name in re.findall(r"`(.*?)`", cell)}
+    carried = {
+        value.rpartition("/")[2]
+        for name, value in vars(labels).items()
+        if isinstance(value, str)
+        and value.startswith(labels.RESERVED_PREFIXES)
+        and not name.startswith("WORKSPACE")
+        and not value.endswith("/")
+    }
+
+    assert carried == named
 
 
 def literals() -> Iterator[str]:
