@@ -108,7 +108,7 @@ class TorchXDockerHook(BaseHook):
 
         Takes at most ten seconds and changes nothing.
         """
-        from airflow_torchx.docker_engine import look
+        from airflow_torchx.docker_engine import diagnose
 
         try:
             # The form gives a connection under test a random id.
@@ -116,7 +116,7 @@ class TorchXDockerHook(BaseHook):
             logins = self._logins(settings)
         except (AirflowTorchXError, AirflowException) as why:
             return False, str(why)
-        found = look(settings.endpoint, settings.network, logins)
+        found = diagnose(settings.endpoint, settings.network, logins)
         return (False, found) if isinstance(found, str) else (found.is_fine, str(found))
 
     def _settings(self, subject: str) -> Settings:

@@ -1,4 +1,4 @@
-"""One file out of the tar archive in which the Engine hands out a path of a container."""
+"""Reading one file of a container from the tar archive that the Engine sends."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import IO, Any
 
 
 def read_sole_file(archive: IO[Any], path: str, max_bytes: int) -> bytes:
-    """Return the content of the only file of an archive, reading no more than that.
+    """Return the content of the first member of an archive; later members are not read.
 
     Args:
         archive: the archive; only its ``read`` is used.
-        path: what was asked for, for the message.
-        max_bytes: the most that is read.
+        path: the requested path, for the error message.
+        max_bytes: the largest size that is accepted.
 
     Raises:
-        ValueError: it is no regular file (a symbolic link is none either), or a larger one.
-        ConnectionResetError: the archive ends in the middle.
+        ValueError: the member is not a regular file, or is larger than ``max_bytes``.
+        ConnectionResetError: the archive is incomplete.
     """
     try:
         with tarfile.open(fileobj=archive, mode="r|") as tar:
@@ -25,15 +25,15 @@ def read_sole_file(archive: IO[Any], path: str, max_bytes: int) -> bytes:
             content = tar.extractfile(member) if member else None
             return content.read() if content else b""
     except tarfile.ReadError as error:
-        msg = "it ended in the middle"
+        msg = "the archive ended early"
         raise ConnectionResetError(msg) from error
 
 
 def _check(member: tarfile.TarInfo | None, path: str, max_bytes: int) -> None:
     if member is None or not member.isreg():
         kind = "symbolic link" if member and member.issym() else "folder or a device"
-        msg = f"{path} is no regular file but a {kind}; name the file itself"
+        msg = f"{path} is not a regular file but a {kind}; give the path of the file itself"
         raise ValueError(msg)
     if member.size > max_bytes:
-        msg = f"{path} has {member.size:,} bytes, more than the {max_bytes:,} that may be read"
+        msg = f"{path} has {member.size:,} bytes, more than the limit of {max_bytes:,}"
         raise ValueError(msg)

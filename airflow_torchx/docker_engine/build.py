@@ -1,4 +1,4 @@
-"""One build with the classic builder of the Engine, which every Engine has."""
+"""Building an image with the classic builder, which every Engine has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_torchx.core.workspace.build_report import (
     TextLines,
     explain,
 )
-from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.transfer import read_events
 from airflow_torchx.docker_engine.upload import upload
 from airflow_torchx.errors import EngineError, EngineUnreachableError, ImageBuildError
@@ -31,49 +31,49 @@ def build(
     context: Iterable[bytes],
     on_line: Callable[[str], None],
 ) -> str:
-    """Build a Dockerfile and return the id of the image; no container of it is left.
+    """Build a Dockerfile and return the id of the image; intermediate containers are removed.
 
-    A base image that the daemon does not have is pulled by it, without a login.
+    The daemon pulls a missing base image without a login.
 
     Args:
         client: a `docker.APIClient`.
         url: the daemon.
         spec: what to build.
-        context: an uncompressed tar in pieces of any size, with the Dockerfile in it; what it
-            raises comes out as it is, and the daemon gives up.
-        on_line: called with every line that the build prints, and with an empty one several times a
-            second while it prints none; if it raises, the daemon gives up.
+        context: an uncompressed tar in pieces of any size, including the Dockerfile. An error that
+            it raises is raised unchanged and cancels the build.
+        on_line: called with each line of output, and with "" several times a second while there is
+            none. An error that it raises cancels the build.
 
     Raises:
-        ImageBuildError: a step failed, and which; or the daemon did not begin.
-        EngineUnreachableError: the connection broke before the daemon ended the build.
+        ImageBuildError: a step failed, or the daemon rejected the build.
+        EngineUnreachableError: the connection was lost before the build ended.
     """
     log, lines, image_id = ClassicLog(), TextLines(), ""
 
-    def tell(told: Iterable[str]) -> None:
-        for line in told:
+    def report(new_lines: Iterable[str]) -> None:
+        for line in new_lines:
             log.add(line)
             on_line(line)
 
     with closing(_events(client, url, spec, context)) as events:
         for event in events:
             if "error" in event or "errorDetail" in event:
-                tell(lines.flush())
+                report(lines.flush())
                 raise _failed(spec, log, event)
             text = _text(event)
             if not event:
                 on_line("")
-            if text.startswith(CLASSIC_NOISE):  # also where a command has not ended its line
-                tell(lines.flush())
-            tell(lines.feed(text))
+            if text.startswith(CLASSIC_NOISE):  # the last line may lack its newline
+                report(lines.flush())
+            report(lines.feed(text))
             image_id = (event.get("aux") or {}).get("ID") or image_id
-    tell(lines.flush())
+    report(lines.flush())
     if not image_id:
         raise ImageBuildError(
-            f"cannot build image {spec.tag!r}: the daemon ended before the image was complete.",
+            f"cannot build image {spec.tag!r}: the response ended before the image was complete.",
             fix="Check whether the daemon was restarted (`docker version`), then try again.",
         )
-    with asking(f"find the image {spec.tag!r} that was built", url):
+    with engine_errors(f"inspect the built image {spec.tag!r}", url):
         return str(client.inspect_image(image_id)["Id"])
 
 
@@ -85,31 +85,31 @@ def _events(
 ) -> Generator[Mapping[str, Any]]:
     what, raised = f"build image {spec.tag!r}", list[Exception]()
     try:
-        with asking(what, url):
+        with engine_errors(what, url):
             response = upload(
                 client,
                 "POST",
                 "/build",
-                _remember(context, raised),
+                _recording(context, raised),
                 params=_params(spec),
                 stream=True,
-                timeout=(client.timeout, None),  # between two lines any time may pass
+                timeout=(client.timeout, None),  # a build step may print nothing for hours
             )
             response.raise_for_status()
     except EngineError as error:
-        # Without their causes: those quote the URL, and the build arguments with it.
+        # "from None": the cause quotes the URL, which contains the build arguments.
         if raised:
             raise raised[0] from None
         if isinstance(error, EngineUnreachableError):
             raise error from None
-        words = error.what.removeprefix(f"cannot {what}: ")
-        said, fix = explain(spec, Failure(reason=words))
-        raise ImageBuildError(said, fix=fix, status=error.status) from None
+        reason = error.what.removeprefix(f"cannot {what}: ")
+        text, fix = explain(spec, Failure(reason=reason))
+        raise ImageBuildError(text, fix=fix, status=error.status) from None
     yield from read_events(response, what, url)
 
 
-def _remember(pieces: Iterable[bytes], raised: list[Exception]) -> Generator[bytes]:
-    """Yield the pieces, and keep what they raise apart from what the connection raises."""
+def _recording(pieces: Iterable[bytes], raised: list[Exception]) -> Generator[bytes]:
+    """Yield the pieces; record their error, to tell it from an error of the connection."""
     try:
         yield from pieces
     except Exception as error:
@@ -132,7 +132,7 @@ def _params(spec: BuildSpec) -> dict[str, str]:
 
 
 def _text(event: Mapping[str, Any]) -> str:
-    """Return what an event adds to the output; numbers on the way of a pull are left out."""
+    """Return the output of an event, without the progress of pulls."""
     status = event.get("status")
     if not status or event.get("progressDetail"):
         return str(event.get("stream") or "")

@@ -1,4 +1,4 @@
-"""One build with BuildKit, which the docker command line speaks and Docker's SDK does not."""
+"""Building an image with BuildKit through the docker CLI; Docker's SDK does not support it."""
 
 from __future__ import annotations
 
@@ -24,33 +24,32 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.images import BuildSpec
 
 _BLOCK_BYTES: Final = 65_536
-_QUESTION_S: Final = 30.0
+_CLI_TIMEOUT_S: Final = 30.0
 _VERSION: Final = re.compile(r"Docker version (\d+)\S*?(?=,|$)", re.MULTILINE)
-#: From here on BuildKit is no longer built in.
-_WITHOUT_BUILDKIT: Final = 23
-#: What the docker command line or what it starts takes from its environment: no build argument
-#: can pass through there under such a name.
+#: The first major version of the CLI that needs the buildx plugin for BuildKit.
+_FIRST_WITHOUT_BUILDKIT: Final = 23
+#: Variables that the docker CLI or its child processes read, so build arguments cannot use them.
 _RESERVED: Final = re.compile(
     r"DOCKER_(HOST|CONTEXT|CONFIG|CERT_PATH|TLS\w*|API_VERSION|BUILDKIT|AUTH_CONFIG|CUSTOM_HEADERS"
     r"|CONTENT_TRUST\w*|DEFAULT_PLATFORM|CLI_\w+)|BUILDX_\w+|BUILDKIT_(HOST|PROGRESS|COLORS)"
     r"|PATH|HOME|TMPDIR|LD_\w+|GODEBUG|SSL_CERT_\w+|.*[=\0].*|"
 )
-#: Of our own environment, what would send a build to another daemon or builder.
-_ELSEWHERE: Final = re.compile(
+#: Variables of our environment that would select another daemon or builder.
+_REDIRECTING: Final = re.compile(
     "DOCKER_(CONTEXT|CERT_PATH|TLS|TLS_VERIFY|API_VERSION)|BUILDX_BUILDER|BUILDKIT_HOST"
 )
 _SCHEMES: Final = {"http+unix": "unix", "http": "tcp", "https": "tcp"}
-#: Shorter secrets would make other words unreadable too.
+#: Masking shorter secrets would make unrelated output unreadable.
 _MIN_SECRET_CHARS: Final = 5
 _MAX_SECRET_BYTES: Final = 65_536
 
 
 class _Cli(NamedTuple):
-    """A docker command line that can do it.
+    """A docker CLI that supports BuildKit.
 
     Args:
-        path: of its program.
-        build: the subcommand.
+        path: its executable.
+        build: the arguments that start a build.
     """
 
     path: str
@@ -65,28 +64,28 @@ def build(
     *,
     path: str | None = None,
 ) -> str:
-    """Build a Dockerfile and return the id of the image; no process and no container is left.
+    """Build a Dockerfile and return the id of the image; no process or container is left behind.
 
     Args:
         endpoint: the daemon; resolved.
-        spec: what to build. A secret that a step prints is masked.
-        context: an uncompressed tar in pieces of any size, with the Dockerfile in it; what it
-            raises comes out as it is, and the daemon gives up.
-        on_line: called with every line that the build prints, and with an empty one several times a
-            second while it prints none; if it raises, the daemon gives up.
-        path: folders to look for a docker command line, like PATH; None for PATH itself.
+        spec: what to build. Secrets are masked in the output.
+        context: an uncompressed tar in pieces of any size, including the Dockerfile. An error that
+            it raises is raised unchanged and cancels the build.
+        on_line: called with each line of output, and with "" several times a second while there is
+            none. An error that it raises cancels the build.
+        path: folders to search for a docker CLI, in the form of PATH; None for PATH itself.
 
     Raises:
-        ImageBuildError: a step failed, and which; or no docker command line can do BuildKit.
+        ImageBuildError: a step failed, or no docker CLI with BuildKit was found.
     """
-    cli = _find(spec, os.environ.get("PATH", os.defpath) if path is None else path)
+    cli = _find_cli(spec, os.environ.get("PATH", os.defpath) if path is None else path)
     _check_names(spec)
     log, lines, secrets = BuildKitLog(), TextLines(), _secret_values(spec)
 
-    def tell(told: Iterable[str]) -> None:
-        for line in itertools.chain.from_iterable(map(log.split, told)):
+    def report(new_lines: Iterable[str]) -> None:
+        for line in itertools.chain.from_iterable(map(log.split, new_lines)):
             for secret in secrets:
-                line = line.replace(secret, "***")  # noqa: PLW2901 - one after the other
+                line = line.replace(secret, "***")  # noqa: PLW2901 - each secret in turn
             log.add(line)
             on_line(line)
 
@@ -97,14 +96,14 @@ def build(
             process = child.start(command, _environment(endpoint, spec, folder))
         except OSError as error:
             raise ImageBuildError(
-                f"cannot build image {spec.tag!r}: {cli.path} did not start: {error.strerror}.",
-                fix="Check that program, and that build arguments and labels are not very long.",
+                f"cannot build image {spec.tag!r}: cannot start {cli.path}: {error.strerror}.",
+                fix="Check that program; shorten build arguments and labels if they are very long.",
             ) from error
-        with child.ending(process):
-            child.converse(
-                process, _packed(context), lambda text: tell(lines.feed(text) if text else [""])
+        with child.kill_on_exit(process):
+            child.communicate(
+                process, _packed(context), lambda text: report(lines.feed(text) if text else [""])
             )
-        tell(lines.flush())
+        report(lines.flush())
         image_id = id_file.read_text().strip() if id_file.exists() else ""
     if process.returncode or not image_id:
         what, fix = explain(spec, log.failure())
@@ -112,29 +111,29 @@ def build(
     return image_id
 
 
-def _find(spec: BuildSpec, path: str) -> _Cli:
-    lacking = []
+def _find_cli(spec: BuildSpec, path: str) -> _Cli:
+    problems = []
     for program in _programs(path):
-        version = _VERSION.search(_ask(program, "--version") or "")
-        if version is None:  # podman answers to this name too, and has another daemon
-            lacking.append(f"{program} is no docker command line that answers")
-        elif _ask(program, "buildx", "version") is not None:
-            # A builder of the user's own choice may be on another daemon.
+        version = _VERSION.search(_output_of(program, "--version") or "")
+        if version is None:  # podman installs a "docker" too
+            problems.append(f"{program} is not a working docker CLI")
+        elif _output_of(program, "buildx", "version") is not None:
+            # Not the user's current builder, which may be on another daemon.
             return _Cli(program, ("buildx", "build", "--builder=default", "--load"))
-        elif int(version[1]) < _WITHOUT_BUILDKIT:
+        elif int(version[1]) < _FIRST_WITHOUT_BUILDKIT:
             return _Cli(program, ("build",))
         else:
-            lacking.append(f"{program} ({version[0]}) lacks the plugin buildx")
+            problems.append(f"{program} ({version[0]}) lacks the buildx plugin")
     raise ImageBuildError(
-        f"cannot build image {spec.tag!r}: {spec.dockerfile} needs BuildKit ({spec.buildkit}), and "
-        f"no docker command line on PATH can do it: {'; '.join(lacking) or 'there is none'}.",
-        fix="Install docker with its plugin buildx (docker-buildx-plugin) where this runs, or do "
-        "without what needs BuildKit.",
+        f"cannot build image {spec.tag!r}: {spec.dockerfile} needs BuildKit ({spec.buildkit}), but "
+        f"no docker CLI on PATH supports it: {'; '.join(problems) or 'none is installed'}.",
+        fix="Install the docker CLI with its buildx plugin (docker-buildx-plugin) on this host, or "
+        "remove what needs BuildKit from the Dockerfile.",
     )
 
 
 def _programs(path: str) -> Iterator[str]:
-    """Yield every docker on a path, each once."""
+    """Yield each docker executable on a path once."""
     seen = set()
     for folder in filter(None, path.split(os.pathsep)):
         program = Path(folder, "docker")
@@ -143,11 +142,11 @@ def _programs(path: str) -> Iterator[str]:
             yield str(program)
 
 
-def _ask(program: str, *args: str) -> str | None:
-    """Return what a short command prints; None if it fails."""
+def _output_of(program: str, *args: str) -> str | None:
+    """Return the output of a short command; None if it fails."""
     try:
-        answer = subprocess.run(  # noqa: S603 - a docker on PATH, with words of our own
-            [program, *args], capture_output=True, check=True, timeout=_QUESTION_S
+        answer = subprocess.run(  # noqa: S603 - the user's docker, with fixed arguments
+            [program, *args], capture_output=True, check=True, timeout=_CLI_TIMEOUT_S
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -159,10 +158,10 @@ def _check_names(spec: BuildSpec) -> None:
     names = [name for name in spec.args if _RESERVED.fullmatch(name) or name in taken]
     if names:
         raise ImageBuildError(
-            f"cannot build image {spec.tag!r}: with BuildKit, build arguments pass through the "
-            f"environment of the docker command line, where these mean something else: "
+            f"cannot build image {spec.tag!r}: BuildKit passes build arguments through the "
+            f"environment of the docker CLI, where these names have another meaning: "
             f"{', '.join(map(repr, names))}.",
-            fix=f"Give them other names, also in {spec.dockerfile}.",
+            fix=f"Rename them, also in {spec.dockerfile}.",
         )
 
 
@@ -172,20 +171,20 @@ def _command(cli: _Cli, endpoint: Endpoint, spec: BuildSpec, id_file: Path) -> l
     command += [f"--target={spec.target}"] if spec.target else []
     command += [f"--label={name}={value}" for name, value in spec.labels.items()]
     command += [f"--secret={secret}" for secret in spec.secrets]
-    # Without their values, which everybody on this host could read here.
+    # Without values: every user of this host can read a process's arguments.
     command += [f"--build-arg={name}" for name in spec.args]
     return [*command, "-"]
 
 
 def _environment(endpoint: Endpoint, spec: BuildSpec, empty: str) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if not _ELSEWHERE.fullmatch(key)}
+    own = {key: value for key, value in os.environ.items() if not _REDIRECTING.fullmatch(key)}
     scheme, _, rest = str(endpoint.url).partition("://")
     return {
         **own,
         "DOCKER_HOST": f"{_SCHEMES.get(scheme, scheme)}://{rest}",
-        "DOCKER_CERT_PATH": empty,  # or certificates of ~/.docker would be used
+        "DOCKER_CERT_PATH": empty,  # otherwise the CLI uses the certificates in ~/.docker
         "DOCKER_BUILDKIT": "1",
-        # An attestation would make an index of the image.
+        # With an attestation, the result would be an image index instead of an image.
         "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
         **spec.args,
     }
@@ -197,7 +196,7 @@ def _tls_flags(endpoint: Endpoint) -> list[str]:
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
     flags = ["--tlsverify" if endpoint.tls_verify else "--tls"]
-    # Docker 20.10 wants some authority, and panics where it is given an empty one.
+    # Docker 20.10 requires a CA file, and panics if it is empty.
     flags += [f"--tlscacert={endpoint.tls_ca or DEFAULT_CA_BUNDLE_PATH}"]
     flags += [f"--tlscert={endpoint.tls_cert}"] if endpoint.tls_cert else []
     return [*flags, f"--tlskey={endpoint.tls_private_key}"] if endpoint.tls_private_key else flags
@@ -209,7 +208,7 @@ def _fields(secret: str) -> dict[str, str]:
 
 
 def _secret_values(spec: BuildSpec) -> list[str]:
-    """Return what must not be printed, the longest first."""
+    """Return the lines of all secrets, the longest first, to be masked in this order."""
     values: set[str] = set()
     for fields in map(_fields, spec.secrets):
         text = os.environ.get(fields.get("env") or fields.get("id", ""), "")
@@ -221,11 +220,11 @@ def _secret_values(spec: BuildSpec) -> list[str]:
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a tar as gzip without compression, 64 KiB or a little more at a time.
+    """Yield a tar as uncompressed gzip, in pieces of about 64 KiB.
 
-    If this process dies, the docker command line sees its input end. A tar that ends early can
-    pass for a whole one, and a gzip cannot. Nor does every docker command line know a tar whose
-    first entry has an extended header.
+    If this process dies, the docker CLI reads a truncated context. A truncated tar can pass for a
+    complete one, a truncated gzip cannot. Some CLIs also do not recognise a tar whose first entry
+    has an extended header.
     """
     packer = zlib.compressobj(level=0, wbits=31)
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""A child process that is written to and read from at the same time, and does not outlive us."""
+"""A child process that is killed when its caller fails, with input and output at the same time."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _BLOCK_BYTES: Final = 65_536
-#: Between two looks at whether to go on.
 _TICK_S: Final = 0.2
 
 
 def start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a program in a process group of its own, its errors among its output.
+    """Start a program in a new process group, with stderr merged into stdout.
 
     Args:
         command: the program and its arguments.
-        environ: its whole environment.
+        environ: its complete environment.
 
     Raises:
-        OSError: it does not start.
+        OSError: the program cannot be started.
     """
-    return subprocess.Popen(  # noqa: S603 - no shell, and every word with its flag
+    return subprocess.Popen(  # noqa: S603 - no shell
         command,
         env=environ,
         stdin=subprocess.PIPE,
@@ -40,34 +39,34 @@ def start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[by
 
 
 @contextlib.contextmanager
-def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Kill a process with all that it has started, unless it has ended."""
+def kill_on_exit(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a process and its children on exit, if it still runs."""
     try:
         yield
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        with process:  # closes its pipes, and waits
+        with process:  # closes its pipes and waits for it
             pass
 
 
-def converse(
+def communicate(
     process: subprocess.Popen[bytes], pieces: Iterator[bytes], on_text: Callable[[str], None]
 ) -> None:
-    """Write and read at the same time, until the process ends its output; then wait for its end.
+    """Write input and read output until the process closes its output, then wait for its exit.
 
     Args:
-        process: made by `start`.
-        pieces: its input; none of them empty. Dropped where the process stops reading.
-        on_text: called with what it prints, in pieces of any size, and with nothing several times a
-            second while it prints none.
+        process: a process from `start`.
+        pieces: its input, in non-empty pieces. The rest is dropped when it stops reading.
+        on_text: called with each piece of output, and with "" several times a second while there
+            is none.
     """
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None  # noqa: S101 - both are pipes
     assert stdout is not None  # noqa: S101
     decode, feed = codecs.getincrementaldecoder("utf-8")("replace").decode, _Feed(pieces)
     os.set_blocking(stdin.fileno(), False)
-    # One thread does both, so that what the pieces or `on_text` raise simply comes out.
+    # One thread does both, so errors of `pieces` and `on_text` propagate by themselves.
     with selectors.DefaultSelector() as selector:
         selector.register(stdin, selectors.EVENT_WRITE)
         selector.register(stdout, selectors.EVENT_READ)
@@ -87,21 +86,21 @@ def converse(
 
 
 class _Feed:
-    """Writes pieces to a pipe as it takes them."""
+    """Writes pieces to a non-blocking pipe."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
 
     def write_to(self, pipe: IO[bytes]) -> bool:
-        """Write what fits; return whether there may be more to write."""
+        """Write as much as fits and return whether more may follow."""
         if not self._rest:
             self._rest = memoryview(next(self._pieces, b""))
         if not self._rest:
             return False
         try:
             written = pipe.write(self._rest)
-        except BrokenPipeError:  # it has stopped reading, and tells why
+        except BrokenPipeError:  # the process stopped reading; its output says why
             return False
         self._rest = self._rest[written or 0 :]
         return True

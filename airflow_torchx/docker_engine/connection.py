@@ -1,4 +1,4 @@
-"""From an endpoint to a client of Docker's SDK, the way the docker command line finds a daemon."""
+"""Connecting to a daemon; it is found in the same order as by the docker CLI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_torchx.core.connection.endpoint import (
     complete_url,
     url_problem,
 )
-from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 
 if TYPE_CHECKING:
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 #: Engine 20.10.
 MIN_API_VERSION: Final = "1.41"
-_LOOK_AT_ADDRESS: Final = "Check host and port, or set the host of the connection, or DOCKER_HOST."
+_CHECK_ADDRESS: Final = "Check host and port, or set the host of the connection or DOCKER_HOST."
 
 
 def resolve(endpoint: Endpoint, environ: Mapping[str, str]) -> Endpoint:
-    """Return the endpoint with its URL, from the environment or a docker context if it has none.
+    """Return the endpoint with a URL, from the environment or a docker context if it has none.
 
-    DOCKER_HOST wins, with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH; then the context that
-    DOCKER_CONTEXT or the docker configuration names; then the default socket.
+    The order is DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), the context in
+    DOCKER_CONTEXT, the current context of the docker configuration, the default socket.
 
     Raises:
-        EngineUnreachableError: the URL is none, or the context does not exist.
+        EngineUnreachableError: the URL is invalid, or the context does not exist.
     """
     if endpoint.url is None:
         api_version = endpoint.api_version or environ.get("DOCKER_API_VERSION") or None
@@ -51,33 +51,32 @@ def resolve(endpoint: Endpoint, environ: Mapping[str, str]) -> Endpoint:
 
 
 def open_client(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has no types
-    """Return a `docker.APIClient` that has talked to its daemon and agreed on a version.
+    """Return a connected `docker.APIClient` with a negotiated API version.
 
     Args:
-        endpoint: a resolved one, with its TLS material in files.
+        endpoint: the daemon; resolved, with its TLS material in files.
 
     Raises:
         EngineUnreachableError: the daemon does not answer.
-        EngineError: it is older than Engine 20.10.
+        EngineError: the daemon is older than Engine 20.10.
     """
     try:
-        with asking("connect", str(endpoint.url)):
+        with engine_errors("connect", str(endpoint.url)):
             _check(endpoint)
-            answer = _ask_version(endpoint)
+            response = _fetch_version(endpoint)
     except EngineError as error:
         if error.status is None:
             raise
         raise EngineUnreachableError(
             f"no Docker daemon at {endpoint.url}: status {error.status}, {error.what}",
-            fix=_LOOK_AT_ADDRESS,
+            fix=_CHECK_ADDRESS,
         ) from error
-    spoken = _checked_version(answer, endpoint)
-    return _client(endpoint, endpoint.api_version or spoken)
+    api_version = _checked_version(response, endpoint)
+    return _client(endpoint, endpoint.api_version or api_version)
 
 
-def _ask_version(endpoint: Endpoint) -> Any:  # noqa: ANN401 - any JSON at all
-    # Apart, because a client of the SDK that fails while it asks for the version by itself is
-    # out of reach and leaves its connection open.
+def _fetch_version(endpoint: Endpoint) -> Any:  # noqa: ANN401 - any JSON at all
+    # If an SDK client fails in its own version negotiation, its connection stays open.
     probe = _client(endpoint, MIN_API_VERSION)
     try:
         return probe.version(api_version=False)
@@ -99,7 +98,7 @@ def _client(endpoint: Endpoint, api_version: str) -> Any:  # noqa: ANN401 - see 
         timeout=endpoint.request_timeout_s,
         tls=_tls_config(endpoint),
         max_pool_size=endpoint.max_connections,
-        use_ssh_client=True,  # as the docker command line: the user's own ssh settings count
+        use_ssh_client=True,  # like the docker CLI, to respect the user's ssh configuration
     )
     client.headers.update(load_general_config().get("HttpHeaders") or {})
     if endpoint.is_socket:
@@ -107,11 +106,10 @@ def _client(endpoint: Endpoint, api_version: str) -> Any:  # noqa: ANN401 - see 
         adapter = UnixAdapter(path, max_connections=endpoint.max_connections)
         client.mount(client.base_url, adapter)
     elif client.base_url.startswith(("http://", "https://")):
-        # The SDK leaves requests' ten connections here, and each one beyond is a warning.
+        # The SDK keeps requests' default pool of ten; urllib3 warns about each one beyond.
         client.mount(client.base_url, HTTPAdapter(pool_maxsize=endpoint.max_connections))
         client.proxies.update(requests.utils.get_environ_proxies(client.base_url))
-    # Proxies apart, the environment must not decide: with REQUESTS_CA_BUNDLE set, requests would
-    # ignore tls_ca.
+    # With trust_env, REQUESTS_CA_BUNDLE would override tls_ca.
     client.trust_env = False
     return client
 
@@ -126,10 +124,10 @@ def _tls_config(endpoint: Endpoint) -> Any:  # noqa: ANN401 - see open_client
 
 
 def _check(endpoint: Endpoint) -> None:
-    """Name what is missing on this side: the libraries below do not, or in their own words."""
+    """Check what the libraries below report badly: paramiko is installed, TLS files exist."""
     if str(endpoint.url).startswith("ssh://") and find_spec("paramiko") is None:
         raise EngineUnreachableError(
-            f"no Docker daemon at {endpoint.url}: Docker's SDK needs paramiko for ssh.",
+            f"no Docker daemon at {endpoint.url}: ssh needs paramiko, which is not installed.",
             fix="Install it: pip install 'docker[ssh]'.",
         )
     files = (getattr(endpoint, name) for name in TLS_FIELDS if endpoint.uses_tls)
@@ -145,19 +143,19 @@ def _check(endpoint: Endpoint) -> None:
             ) from error
 
 
-def _checked_version(answer: Any, endpoint: Endpoint) -> str:  # noqa: ANN401 - any JSON at all
-    version = answer.get("ApiVersion") if isinstance(answer, dict) else None
+def _checked_version(response: Any, endpoint: Endpoint) -> str:  # noqa: ANN401 - any JSON at all
+    version = response.get("ApiVersion") if isinstance(response, dict) else None
     try:
         numbers = [int(number) for number in str(version).split(".")]
     except ValueError:
         raise EngineUnreachableError(
-            f"cannot connect: what answers at {endpoint.url} is no Docker daemon.",
-            fix=_LOOK_AT_ADDRESS,
+            f"cannot connect: the server at {endpoint.url} is not a Docker daemon.",
+            fix=_CHECK_ADDRESS,
         ) from None
     if numbers < [int(number) for number in MIN_API_VERSION.split(".")]:
         raise EngineError(
-            f"the Docker daemon at {endpoint.url} speaks API {version}, which is too old; "
-            f"{MIN_API_VERSION} is needed.",
+            f"the Docker daemon at {endpoint.url} supports API {version}; "
+            f"{MIN_API_VERSION} or newer is required.",
             fix="Upgrade it to Docker Engine 20.10 or newer.",
         )
     return str(version)
@@ -173,7 +171,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     folder = Path(cert_path) if cert_path else _config_folder(environ)
     files = _tls_files(folder)
     if verify or not files:
-        files["tls_ca"] = str(folder / "ca.pem")  # missing, it is an error and not plain text
+        files["tls_ca"] = str(folder / "ca.pem")  # if missing: an error, not plain HTTP
     return {"url": url, "tls_verify": verify, **files}
 
 
@@ -187,8 +185,8 @@ def _from_context(environ: Mapping[str, str]) -> dict[str, Any]:
     docker = (_read_json(meta).get("Endpoints") or {}).get("docker") or {}
     if not docker.get("Host"):
         raise EngineUnreachableError(
-            f"no Docker daemon: there is no docker context {name!r} with a host.",
-            fix="Choose one of `docker context ls` by DOCKER_CONTEXT or `docker context use`, or "
+            f"no Docker daemon: docker context {name!r} does not exist or has no host.",
+            fix="Select one of `docker context ls` with DOCKER_CONTEXT or `docker context use`, or "
             "set the host of the connection.",
         )
     files = _tls_files(folder / "contexts" / "tls" / key / "docker")
@@ -196,7 +194,7 @@ def _from_context(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _tls_files(folder: Path) -> dict[str, str]:
-    """Return those of Docker's TLS files that are there."""
+    """Return the paths of Docker's TLS files in a folder, those that exist."""
     files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_private_key": "key.pem"}
     return {key: str(folder / name) for key, name in files.items() if (folder / name).is_file()}
 
@@ -204,12 +202,12 @@ def _tls_files(folder: Path) -> dict[str, str]:
 def _config_folder(environ: Mapping[str, str]) -> Path:
     if folder := environ.get("DOCKER_CONFIG"):
         return Path(folder)
-    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path's one can raise
+    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser can raise
     return Path(home, ".docker")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return a file of the docker command line; empty if it is not there or broken."""
+    """Return a JSON object of the docker configuration; empty if it is missing or invalid."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

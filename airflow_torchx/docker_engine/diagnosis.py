@@ -1,4 +1,4 @@
-"""How it stands with a daemon, in a few seconds, whatever the daemon does."""
+"""Checks of a daemon that return within seconds, even if the daemon hangs."""
 
 from __future__ import annotations
 
@@ -22,90 +22,105 @@ if TYPE_CHECKING:
 
 _Found = TypeVar("_Found")
 
-_DIAGNOSIS_S: Final = 5.0
-_LOOK_S: Final = 9.0
-#: Sooner than a thread is given up, so that the answer can say where it waited.
-_REQUEST_S: Final = _DIAGNOSIS_S - 1
+_CONNECT_LIMIT_S: Final = 5.0
+_REPORT_LIMIT_S: Final = 9.0
+#: Shorter than the limits, so that a request reports its own timeout.
+_REQUEST_S: Final = _CONNECT_LIMIT_S - 1
 
 
-def why_unreachable(endpoint: Endpoint | None = None) -> str | None:
-    """Return why a daemon does not answer and what to do about it; None when it answers.
+def unreachable_reason(endpoint: Endpoint | None = None) -> str | None:
+    """Return why a daemon does not answer and what to do about it; None if it answers.
 
-    Never raises, leaves no connection open, and takes five seconds at most.
+    Never raises, leaves no connection open, and takes at most 5 seconds.
 
     Args:
-        endpoint: how to reach it; None for the daemon that the docker command line would use.
+        endpoint: the daemon; None for the one that the docker CLI would use.
     """
-    hasty = _hasty(endpoint or Endpoint())
-    found = _within(_DIAGNOSIS_S, hasty, lambda: DockerEngine.connect(hasty).close())
+    impatient = _impatient(endpoint or Endpoint())
+    found = _within(_CONNECT_LIMIT_S, impatient, lambda: DockerEngine.connect(impatient).close())
     return found if isinstance(found, str) else None
 
 
+<<<<<<< HEAD
 def look(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> DaemonReport | str:
     """Return what a daemon is and has, or why it cannot be asked and what to do about it.
+=======
+def diagnose(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> Findings | str:
+    """Return what is known of a daemon, or why it does not answer and what to do about it.
+>>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
 
-    Never raises, changes nothing, leaves no connection open, and takes nine seconds at most.
+    Never raises, changes nothing, leaves no connection open, and takes at most 9 seconds.
 
     Args:
-        endpoint: how to reach it.
+        endpoint: the daemon.
         network: the network to look for.
-        logins: to be tried, all at once.
+        logins: registry logins to try, concurrently.
     """
-    hasty = _hasty(endpoint)
+    impatient = _impatient(endpoint)
 
+<<<<<<< HEAD
     def find() -> DaemonReport:
         with DockerEngine.connect(hasty) as engine:
             return DaemonReport(
+=======
+    def collect() -> Findings:
+        with DockerEngine.connect(impatient) as engine:
+            return Findings(
+>>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
                 info=engine.info(),
                 network=network,
                 has_network=bool(engine.networks(network)),
                 logins=tuple(
-                    parallel.map_concurrently(lambda login: _checked(engine, login), logins)
+                    parallel.map_concurrently(lambda login: _check_login(engine, login), logins)
                 ),
             )
 
-    return _within(_LOOK_S, hasty, find)
+    return _within(_REPORT_LIMIT_S, impatient, collect)
 
 
-def _hasty(endpoint: Endpoint) -> Endpoint:
+def _impatient(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, request_timeout_s=min(endpoint.request_timeout_s, _REQUEST_S))
 
 
-def _within(limit_s: float, endpoint: Endpoint, find: Callable[[], _Found]) -> _Found | str:
-    """Return what is found, or why nothing was in this time, on one line."""
+def _within(limit_s: float, endpoint: Endpoint, collect: Callable[[], _Found]) -> _Found | str:
+    """Return what `collect` returns, or on one line why it failed or that time ran out."""
     found: list[_Found | str] = []
 
     def run() -> None:
         try:
-            found.append(find())
+            found.append(collect())
         except EngineError as error:
             found.append(" ".join(str(error).splitlines()))
 
-    # Looking up a name, and ssh, know no timeout.
+    # Name resolution and ssh have no timeout of their own.
     thread = threading.Thread(target=run, name="docker-diagnosis", daemon=True)
     thread.start()
     thread.join(limit_s)
     if found:
         return found[0]
-    where = endpoint.url or "the address that the environment gives"
-    return f"the Docker daemon at {where} gave no answer in {limit_s:g} s. Check the address."
+    where = endpoint.url or "the address from the environment"
+    return f"the Docker daemon at {where} did not answer in {limit_s:g} s. Check the address."
 
 
-def _checked(engine: DockerEngine, login: RegistryLogin) -> LoginCheck:
+def _check_login(engine: DockerEngine, login: RegistryLogin) -> LoginCheck:
     host = host_of(login.registry)
+<<<<<<< HEAD
     return LoginCheck(
         registry=host, username=login.username, error=_why_refused(engine, login, host)
     )
+=======
+    return LoginCheck(registry=host, username=login.username, why=_refusal(engine, login, host))
+>>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
 
 
-def _why_refused(engine: DockerEngine, login: RegistryLogin, host: str) -> str | None:
+def _refusal(engine: DockerEngine, login: RegistryLogin, host: str) -> str | None:
     try:
         engine.check_login(login)
     except EngineUnreachableError:
         return f"no answer in {_REQUEST_S:g} s. {advice(Cause.UNREACHABLE, host)}"
     except EngineError as error:
-        words = error.what.removeprefix(f"cannot log in to {login.registry}: ")
-        is_refused = error.status == HTTPStatus.UNAUTHORIZED
-        fix = None if is_refused else advice(cause_of(words), host)
-        return f"{words} {fix or 'Check login and password of its connection.'}"
+        message = error.what.removeprefix(f"cannot log in to {login.registry}: ")
+        is_denied = error.status == HTTPStatus.UNAUTHORIZED
+        fix = None if is_denied else advice(cause_of(message), host)
+        return f"{message} {fix or 'Check login and password of its connection.'}"
     return None

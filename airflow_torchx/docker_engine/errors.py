@@ -1,4 +1,4 @@
-"""One table from what Docker's SDK and the libraries below it raise to our errors."""
+"""Translation of errors of Docker's SDK, and of the libraries below it, to ours."""
 
 from __future__ import annotations
 
@@ -26,46 +26,52 @@ from airflow_torchx.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ELSEWHERE: Final = "set the host of the connection, or DOCKER_HOST."
+_SET_HOST: Final = "set the host of the connection or DOCKER_HOST."
 
 
 class _Refusal(NamedTuple):
-    """What a status of the Engine means."""
+    """Our error for an HTTP status of the Engine."""
 
     error: type[EngineError]
     fix: str
 
 
 _REFUSALS: Final[dict[int, _Refusal]] = {
-    HTTPStatus.BAD_REQUEST: _Refusal(EngineError, "Change what the daemon objects to."),
+    HTTPStatus.BAD_REQUEST: _Refusal(EngineError, "Correct what the daemon rejects."),
     HTTPStatus.NOT_FOUND: _Refusal(
-        EngineNotFoundError, "Check the name; somebody may have removed it."
+        EngineNotFoundError, "Check the name; it may have been removed."
     ),
     HTTPStatus.CONFLICT: _Refusal(
-        EngineConflictError, "Use another name, or remove what stands in the way."
+        EngineConflictError, "Use another name, or remove the conflicting object."
     ),
 }
-_REFUSED: Final = _Refusal(EngineError, "See the daemon's own log, like `journalctl -u docker`.")
+_REFUSED: Final = _Refusal(EngineError, "See the daemon's log, for example `journalctl -u docker`.")
 
 
+<<<<<<< HEAD
 #: What to do about words of the Engine, or of what it runs, that have no status of their own.
 _TOLD: Final = (
     (full_disk.PATTERN, full_disk.ADVICE),
+=======
+#: Fixes by message, for errors of the Engine or its runtime that have no status of their own.
+_ADVICE: Final = (
+    (full_disk.WORDS, full_disk.ADVICE),
+>>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
     (
         "could not select device driver",
-        "Ask for no GPUs, or install a GPU runtime there, like NVIDIA's container toolkit.",
+        "Request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host.",
     ),
     (
         "executable file not found|exec: .*no such file or directory",
-        "Give a program that is in the image as the entrypoint of the role.",
+        "Set the role's entrypoint to a program that is in the image.",
     ),
-    ("marked for removal", "Somebody is removing it."),
-    ("port is already allocated", "Give another host port, or end what has it: `docker ps`."),
+    ("marked for removal", "Wait until its removal has finished."),
+    ("port is already allocated", "Use another host port, or free this one: `docker ps`."),
 )
 
 
 class _Cause(NamedTuple):
-    """Why no whole answer came: the first row of which a type is in the error's chain."""
+    """A reason for a missing or incomplete response, found by exception types."""
 
     of: tuple[type[BaseException], ...]
     what: str
@@ -77,61 +83,60 @@ _CAUSES: Final = (
     _Cause(
         (ssl.SSLError, urllib3.exceptions.SSLError),
         "no Docker daemon at {url}: TLS failed ({detail}).",
-        "Check that the daemon speaks TLS there, and the certificates: tls_ca, tls_cert and "
+        "Check that the daemon uses TLS on this port, and the certificates: tls_ca, tls_cert and "
         "tls_private_key of the connection, or DOCKER_CERT_PATH.",
     ),
     _Cause(
         (socket.gaierror, urllib3.exceptions.NameResolutionError),
-        "no Docker daemon at {url}: its host name is unknown.",
-        f"Check the name, or {_ELSEWHERE}",
+        "no Docker daemon at {url}: unknown host name.",
+        f"Check the name, or {_SET_HOST}",
     ),
     _Cause(
         (FileNotFoundError,),
         "no Docker daemon at {url}: {detail}.",
-        f"Start Docker, or {_ELSEWHERE}",
+        f"Start Docker, or {_SET_HOST}",
     ),
     _Cause(
         (PermissionError,),
         "no Docker daemon at {url}: permission denied.",
-        f"Add the user to group `docker` and log in again, or {_ELSEWHERE}",
+        f"Add the user to group `docker` and log in again, or {_SET_HOST}",
     ),
     _Cause(
         (ConnectionRefusedError,),
         "no Docker daemon at {url}: connection refused.",
-        f"Start Docker there, check the port, or {_ELSEWHERE}",
+        f"Start Docker there, check the port, or {_SET_HOST}",
     ),
     _Cause(
         (TimeoutError, urllib3.exceptions.TimeoutError),
-        "cannot {what}: the Docker daemon at {url} gave no answer in time.",
-        "Check that it is not stuck (`docker version`), or raise request_timeout_s of the "
-        "connection.",
+        "cannot {what}: the Docker daemon at {url} did not answer in time.",
+        "Check that it responds (`docker version`), or raise request_timeout_s of the connection.",
     ),
     _Cause(
         (json.JSONDecodeError,),
-        "cannot {what}: what answers at {url} is no Docker daemon.",
-        f"Check host and port, or {_ELSEWHERE}",
+        "cannot {what}: the server at {url} is not a Docker daemon.",
+        f"Check host and port, or {_SET_HOST}",
     ),
     _Cause(
         (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError),
-        "cannot {what}: the connection to the Docker daemon at {url} broke ({detail}).",
+        "cannot {what}: lost the connection to the Docker daemon at {url} ({detail}).",
         "Check whether the daemon was restarted (`docker version`), then try again.",
     ),
 )
 
 
 @contextlib.contextmanager
-def asking(what: str, url: str) -> Iterator[None]:
-    """Turn whatever a request to the Engine raises into an EngineError.
+def engine_errors(what: str, url: str) -> Iterator[None]:
+    """Translate all errors of a request to the Engine to EngineError.
 
     Args:
-        what: what is asked, after "cannot", like ``start container 'a'``.
+        what: the request, to follow "cannot", for example ``start container 'a'``.
         url: the daemon.
 
     Raises:
         EngineNotFoundError: status 404.
         EngineConflictError: status 409.
-        EngineError: any other status, or what the SDK itself refuses.
-        EngineUnreachableError: no answer, or only a part of one.
+        EngineError: any other status, or an error of the SDK itself.
+        EngineUnreachableError: no response, or an incomplete one.
     """
     from docker.errors import DockerException, StreamParseError
 
@@ -149,13 +154,13 @@ def asking(what: str, url: str) -> Iterator[None]:
 
 
 def translate(error: BaseException, what: str, url: str) -> EngineError:
-    """Return our error for one of the SDK, of requests, urllib3 or the system."""
+    """Return our error for an error of the SDK, requests, urllib3 or the system."""
     response = getattr(error, "response", None)
     if response is not None:
         status = int(response.status_code)
-        refusal, why = _REFUSALS.get(status, _REFUSED), _explanation(response)
-        told = (advice for words, advice in _TOLD if re.search(words, why))
-        fix = next(told, refusal.fix)
+        refusal, why = _REFUSALS.get(status, _REFUSED), _message(response)
+        matches = (advice for pattern, advice in _ADVICE if re.search(pattern, why))
+        fix = next(matches, refusal.fix)
         return refusal.error(f"cannot {what}: {why}", fix=fix, status=status)
     chain = list(_chain(error))
     for cause in _CAUSES:
@@ -164,24 +169,22 @@ def translate(error: BaseException, what: str, url: str) -> EngineError:
             text = cause.what.format(url=url, what=what, detail=_detail(found[-1]))
             return EngineUnreachableError(text, fix=cause.fix)
     why = str(error).rstrip(".") or type(error).__name__
-    return EngineError(
-        f"cannot {what} on {url}: {why}.", fix="Change what Docker's SDK objects to."
-    )
+    return EngineError(f"cannot {what} on {url}: {why}.", fix="Correct what Docker's SDK rejects.")
 
 
-def _explanation(response: Any) -> str:  # noqa: ANN401 - requests has no types of its own
-    """Return the Engine's own words."""
+def _message(response: Any) -> str:  # noqa: ANN401 - requests has no types of its own
+    """Return the error message in a response."""
     try:
-        words = response.json()["message"]
+        message = response.json()["message"]
     except (ValueError, KeyError, TypeError):
-        words = response.text
-    return f"{str(words).strip().rstrip('.') or response.reason}."
+        message = response.text
+    return f"{str(message).strip().rstrip('.') or response.reason}."
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and everything it wraps, outermost first.
 
-    The libraries wrap each other's errors as causes, as arguments and as a ``reason``.
+    The libraries wrap errors as causes, as arguments and as ``reason``.
     """
     seen: set[int] = set()
     queue: list[object] = [error]
@@ -195,7 +198,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _detail(error: BaseException) -> str:
-    """Return the shortest true words for an error."""
+    """Return the shortest accurate description of an error."""
     if isinstance(error, ssl.SSLError):
         code = (getattr(error, "reason", None) or type(error).__name__).replace("_", " ").lower()
         return getattr(error, "verify_message", "") or code

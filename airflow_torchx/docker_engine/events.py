@@ -1,4 +1,4 @@
-"""What happens to the containers of apps, as the daemon tells it."""
+"""The daemon's stream of container events, for the containers of apps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import EVENT_ACTIONS, ContainerEvent
-from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.errors import EngineUnreachableError
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 _FILTERS: Final = {"type": ["container"], "label": [labels.APP_ID], "event": list(EVENT_ACTIONS)}
 #: Parameters of ``GET /events``.
 PARAMS: Final = {"filters": json.dumps(_FILTERS)}
-#: What cannot be done when it fails.
-WHAT: Final = "follow the events of containers"
+#: The request, for error messages.
+WHAT: Final = "follow container events"
 
 
 class EventStream:
-    """The events of the containers of apps, one JSON object a line.
+    """The container events of all apps.
 
     Args:
-        lines: the answer of ``GET /events``.
+        lines: the response of ``GET /events``, one JSON object per line.
         url: the daemon.
     """
 
@@ -39,29 +39,29 @@ class EventStream:
         """Yield events until `close` is called.
 
         Raises:
-            EngineUnreachableError: the connection broke, or the daemon ended it.
+            EngineUnreachableError: the connection was lost, or the daemon closed it.
         """
         rest = b""
         for chunk in self._lines:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in filter(bytes.strip, whole):
-                with asking(WHAT, self._url):
+                with engine_errors(WHAT, self._url):
                     answer = json.loads(line)
                 yield container_event(answer)
         if not self._is_closed:
             raise EngineUnreachableError(
-                f"the Docker daemon at {self._url} has ended its stream of events.",
+                f"the Docker daemon at {self._url} closed its event stream.",
                 fix="Check whether it was restarted (`docker version`), then try again.",
             )
 
     def close(self) -> None:
-        """End the stream, also while another thread waits for its next event. Idempotent."""
+        """End the stream, even while another thread waits for an event. Idempotent."""
         self._is_closed = True
         self._lines.close()
 
 
 def container_event(answer: dict[str, Any]) -> ContainerEvent:
-    """Return one object of ``GET /events``, filtered by `PARAMS`."""
+    """Return one event of ``GET /events``."""
     actor = answer.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     code = attributes.get("exitCode")

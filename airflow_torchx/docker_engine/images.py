@@ -1,4 +1,4 @@
-"""Every verb of `airflow_torchx.core.engine.protocol.Images` on a real daemon."""
+"""The Images protocol on a real daemon."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from airflow_torchx.docker_engine import buildkit
-from airflow_torchx.docker_engine.answers import image_detail, image_row, short_id
 from airflow_torchx.docker_engine.build import build
-from airflow_torchx.docker_engine.errors import asking
+from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.push import is_published, push
+from airflow_torchx.docker_engine.responses import image_detail, image_row, short_id
 from airflow_torchx.docker_engine.spec import label_filters
 from airflow_torchx.docker_engine.upload import upload
 from airflow_torchx.errors import EngineNotFoundError
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow, RegistryLogin
 
-#: Docker creates no container that would start nothing, and some images, like those of `docker
-#: import`, name nothing to start.
-_NOTHING: Final = ["airflow-torchx-never-starts-this"]
-#: What an image has and Docker does not give to its containers.
+#: Docker refuses to create a container without a command, and some images, for example those of
+#: `docker import`, have none.
+_PLACEHOLDER: Final = ["airflow-torchx-never-starts-this"]
+#: Fields of an image that its containers do not inherit.
 _NOT_INHERITED: Final = ("OnBuild", "Shell", "StopTimeout")
-#: What a container has and an image should not.
+#: Fields of a container that an image must not have.
 _OF_CONTAINERS: Final = ("Hostname", "Domainname", "Image")
 
 
 class DockerImages:
-    """The images of a Docker daemon, as `engine.Images` promises it.
+    """The images of a Docker daemon.
 
     Args:
         client: a `docker.APIClient`.
         endpoint: the daemon; resolved.
-        logins: go before those of the docker client.
+        logins: for pulls and pushes; they take precedence over those of the docker CLI.
     """
 
     def __init__(
@@ -52,27 +52,27 @@ class DockerImages:
         self._logins = tuple(logins)
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ImageRow, ...]:
-        """Return the images that carry all these labels, in one call."""
-        with self._asking("list images"):
+        """Return the images that have all these labels, in one request."""
+        with self._errors("list images"):
             found = self._client.images(filters=label_filters(labels))
         return tuple(image_row(row) for row in found)
 
     def inspect(self, ref: str) -> ImageDetail | None:
-        """Return what only an inspect tells of an image; None when it is not there."""
+        """Return the details of an image; None if it does not exist."""
         try:
-            with self._asking(f"inspect image {ref!r}"):
+            with self._errors(f"inspect image {ref!r}"):
                 return image_detail(self._client.inspect_image(ref))
         except EngineNotFoundError:
             return None
 
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
-        """Create a container that is never started, to put files onto an image; return its id."""
-        with self._asking(f"create container {name!r}"):
+        """Create a container for adding files to an image, and return its id; it never runs."""
+        with self._errors(f"create container {name!r}"):
             image = self._client.inspect_image(ref)
             config = image["Config"] or {}
             body = {key: config[key] for key in _NOT_INHERITED if config.get(key)}
             if not (config.get("Cmd") or config.get("Entrypoint")):
-                body["Entrypoint"] = _NOTHING
+                body["Entrypoint"] = _PLACEHOLDER
             answer = self._client.create_container_from_config(
                 {
                     **body,
@@ -85,28 +85,27 @@ class DockerImages:
         return str(answer["Id"])
 
     def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
-        """Unpack an uncompressed tar at the root of a container, as it comes."""
+        """Unpack an uncompressed tar at the root of a container."""
         what = f"put files into container {short_id(container_id)}"
         path, params = f"/containers/{quote(container_id)}/archive", {"path": "/"}
-        asked = self._asking(what)
-        response = upload(self._client, "PUT", path, files, asked=asked, params=params)
-        with self._asking(what):
+        errors = self._errors(what)
+        response = upload(self._client, "PUT", path, files, errors=errors, params=params)
+        with self._errors(what):
             response.raise_for_status()
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
-        """Make an image of a container's files, and return its id."""
+        """Commit a container as an image, and return the image's id."""
         repository, _, version = tag.rpartition(":")
-        with self._asking(f"make image {tag!r} of container {short_id(container_id)}"):
+        with self._errors(f"commit container {short_id(container_id)} as image {tag!r}"):
             config = self._client.inspect_container(container_id)["Config"]
             kept = {key: config[key] for key in config if key not in _OF_CONTAINERS}
-            if kept.get("Entrypoint") == _NOTHING:
+            if kept.get("Entrypoint") == _PLACEHOLDER:
                 kept["Entrypoint"] = []
             response = self._client.post(
                 f"{self._client.base_url}/v{self._client.api_version}/commit",
-                # It does not run, so there is nothing to pause.
                 params={"container": container_id, "repo": repository, "tag": version, "pause": 0},
                 json={**kept, "WorkingDir": working_dir},
-                timeout=(self._client.timeout, None),  # a large layer takes its time
+                timeout=(self._client.timeout, None),  # a large layer takes minutes
             )
             response.raise_for_status()
             return str(response.json()["Id"])
@@ -114,29 +113,29 @@ class DockerImages:
     def build(
         self, spec: BuildSpec, context: Iterable[bytes], on_line: Callable[[str], None]
     ) -> str:
-        """Build a Dockerfile with the builder of the Engine, or with BuildKit if it needs that."""
+        """Build a Dockerfile with the classic builder, or with BuildKit if it needs that."""
         if spec.buildkit is not None:
             return buildkit.build(self._endpoint, spec, context, on_line)
         return build(self._client, self._url, spec, context, on_line)
 
     def tag(self, ref: str, tag: str) -> None:
-        """Give an image one more name; an image that has it loses it."""
+        """Tag an image; another image with that tag loses it."""
         repository, _, version = tag.rpartition(":")
-        with self._asking(f"tag image {ref!r} as {tag!r}"):
+        with self._errors(f"tag image {ref!r} as {tag!r}"):
             self._client.tag(ref, repository, version)
 
     def untag(self, tag: str) -> None:
-        """Take a name from an image, and remove the image if that was its last one."""
-        with suppress(EngineNotFoundError), self._asking(f"remove image {tag!r}"):
+        """Remove a tag, and the image if that was its last one."""
+        with suppress(EngineNotFoundError), self._errors(f"remove image {tag!r}"):
             self._client.remove_image(tag)
 
     def push(self, tag: str, on_progress: Callable[[str], None]) -> None:
-        """Push an image to the registry in its name, and wait until it is there."""
+        """Push an image to the registry in its name, and wait until it is complete."""
         push(self._client, self._url, tag, self._logins, on_progress)
 
     def is_published(self, tag: str) -> bool:
-        """Tell whether the registry in an image's name has it; False if it cannot be asked."""
+        """Return whether the registry in an image's name has it; False if it does not answer."""
         return is_published(self._client, self._url, tag, self._logins)
 
-    def _asking(self, what: str) -> AbstractContextManager[None]:
-        return asking(what, self._url)
+    def _errors(self, what: str) -> AbstractContextManager[None]:
+        return engine_errors(what, self._url)

@@ -1,4 +1,4 @@
-"""Who we are to a registry: a login that was given, or what the docker command line would use."""
+"""Registry logins: the given ones, or those of the docker CLI."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.images import RegistryLogin
 
-#: What Docker Hub calls itself to those who log in; also its key in the docker configuration.
+#: Docker Hub's server address in a login, and its key in the docker configuration.
 _HUB_URL: Final = "https://index.docker.io/v1/"
-#: What a configuration or an answer of another form than Docker's makes the SDK raise, for want of
-#: checks of its own. All of them may hold a secret in their text.
-_MISSHAPEN: Final = (ValueError, LookupError, TypeError, AttributeError)
+#: The SDK raises these for a malformed configuration. Their text may contain a secret.
+_MALFORMED: Final = (ValueError, LookupError, TypeError, AttributeError)
 
 
 def login_command(host: str) -> str:
-    """Return the command that logs in to a registry, as it is written in an advice."""
+    """Return the `docker login` command for a registry, with backticks."""
     return "`docker login`" if host == HUB else f"`docker login {host}`"
 
 
-def entry(login: RegistryLogin) -> dict[str, str]:
-    """Return a login as the Engine API takes it."""
+def auth_config(login: RegistryLogin) -> dict[str, str]:
+    """Return a login as the Engine API's ``AuthConfig``."""
     host = host_of(login.registry)
     return {
         "username": login.username,
@@ -35,25 +34,25 @@ def entry(login: RegistryLogin) -> dict[str, str]:
     }
 
 
-def header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
-    """Return the ``X-Registry-Auth`` of a request about a registry; None without any login.
+def auth_header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
+    """Return the ``X-Registry-Auth`` header for a registry; None if there is no login for it.
 
-    The first of the logins that is for this registry wins; without one, the configuration of the
-    docker command line is read anew, with its credential helpers.
+    The first of the logins for this registry wins. Without one, the configuration of the docker
+    CLI and its credential helpers are read.
 
     Args:
         host: the registry, as `registry_of` returns it.
-        logins: in any spelling of their registries.
+        logins: logins whose registries may be spelled in any way.
 
     Raises:
-        EngineError: the docker configuration cannot be read, or its credential helper does not
-            work. What a helper prints is not told: it may be a secret.
+        EngineError: the docker configuration is unreadable, or its credential helper fails. The
+            error does not quote the helper's output, which may contain a secret.
     """
     from docker import auth
 
     for login in logins:
         if host_of(login.registry) == host:
-            return _encoded(entry(login))
+            return _encoded(auth_config(login))
     config = _configuration()
     helper = config.get_credential_store(host)
     if helper:
@@ -61,13 +60,13 @@ def header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
     try:
         found = auth.resolve_authconfig(config, host)
         return _encoded(found) if found else None
-    except (_docker_exception(), *_MISSHAPEN):
+    except (_docker_exception(), *_MALFORMED):
         pass
-    # Not in the handler: the error would carry the helper's output as its context.
+    # Outside the handler, because the error's context would contain the helper's output.
     raise EngineError(
-        f"the credential helper docker-credential-{helper} gives no login for {host}.",
-        fix=f"Try it where this runs: `echo {host} | docker-credential-{helper} get`; or name an "
-        f"Airflow connection of type `docker` with host {host} in docker_conn_ids.",
+        f"the credential helper docker-credential-{helper} returned no login for {host}.",
+        fix=f"Run it on this host: `echo {host} | docker-credential-{helper} get`; or add an "
+        f"Airflow connection of type `docker` with host {host} to docker_conn_ids.",
     )
 
 
@@ -83,22 +82,22 @@ def _configuration() -> Any:  # noqa: ANN401 - Docker's SDK has no types
 
     try:
         return auth.load_config()
-    except (_docker_exception(), *_MISSHAPEN):
+    except (_docker_exception(), *_MALFORMED):
         pass
     raise EngineError(
-        "the logins in the configuration of the docker command line cannot be read.",
-        fix="Mend `auths` in ~/.docker/config.json (or in the folder that DOCKER_CONFIG names), or "
-        "remove it and run `docker login` again.",
+        "the logins in the docker configuration cannot be read.",
+        fix="Correct `auths` in ~/.docker/config.json (or in $DOCKER_CONFIG), or remove it and run "
+        "`docker login` again.",
     )
 
 
 def _check_installed(helper: str, host: str) -> None:
     if shutil.which(f"docker-credential-{helper}") is None:
         raise EngineError(
-            f"the credential helper docker-credential-{helper}, which the docker configuration "
-            f"names for {host}, is not on the PATH.",
-            fix="Install it, or take it out of credsStore or credHelpers in ~/.docker/config.json; "
-            f"or name an Airflow connection of type `docker` with host {host} in docker_conn_ids.",
+            f"the credential helper docker-credential-{helper}, configured for {host}, is not on "
+            "PATH.",
+            fix="Install it, or remove it from credsStore or credHelpers in ~/.docker/config.json; "
+            f"or add an Airflow connection of type `docker` with host {host} to docker_conn_ids.",
         )
 
 

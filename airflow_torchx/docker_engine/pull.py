@@ -1,4 +1,4 @@
-"""One image pull: its events, how far it is, and what went wrong."""
+"""Pulling an image, with its progress and its errors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.image_refs import registry_of
-from airflow_torchx.docker_engine.errors import asking
-from airflow_torchx.docker_engine.logins import header
+from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.logins import auth_header
 from airflow_torchx.docker_engine.registry_errors import (
     Cause,
     advice,
@@ -37,28 +37,28 @@ def pull(
     logins: Sequence[RegistryLogin],
     on_progress: Callable[[str], None],
 ) -> None:
-    """Pull an image, tag ``latest`` if it has none, and wait until it is there.
+    """Pull an image and wait until it is complete; the default tag is ``latest``.
 
-    The daemon itself tries again with a layer whose connection breaks.
+    The daemon itself retries a layer whose connection breaks.
 
     Args:
         client: a `docker.APIClient`.
         url: the daemon.
         ref: the image.
-        logins: who we are to registries; they win over the docker command line's configuration.
-        on_progress: called with a short line now and then, at most once a second.
+        logins: registry logins; they take precedence over those of the docker CLI.
+        on_progress: called with a short line, at most once a second.
 
     Raises:
-        ImagePullError: also for an error in the stream, and for one that ends early.
-        EngineUnreachableError: the connection broke before the daemon ended the pull.
+        ImagePullError: the pull failed, or its stream contains an error or ends early.
+        EngineUnreachableError: the connection was lost before the pull ended.
     """
     progress = LayerProgress()
     follow(pull_events(client, url, ref, logins), progress, on_progress)
     if progress.error:
         why, status = progress.error
         raise pull_error(ref, f"cannot pull image {ref!r}: {why.rstrip('.')}.", status)
-    if progress.is_cut or not _is_here(client, url, ref):
-        raise cut_error(ref)
+    if progress.is_incomplete or not _is_present(client, url, ref):
+        raise incomplete_error(ref)
 
 
 def pull_events(
@@ -67,19 +67,19 @@ def pull_events(
     ref: str,
     logins: Sequence[RegistryLogin],
 ) -> Generator[Mapping[str, Any]]:
-    """Start a pull and yield its events; closing the iterator ends the pull.
+    """Start a pull and yield its events; closing the iterator cancels the pull.
 
     Raises:
-        ImagePullError: the daemon did not begin, or there is no way to find a login.
-        EngineUnreachableError: the connection broke before the daemon ended the pull.
+        ImagePullError: the daemon rejected the pull, or the login cannot be read.
+        EngineUnreachableError: the connection was lost before the pull ended.
     """
     what = f"pull image {ref!r}"
     try:
-        login = header(registry_of(ref), logins)
+        login = auth_header(registry_of(ref), logins)
     except EngineError as error:
         raise ImagePullError(f"cannot {what}: {error.what}", fix=error.fix) from error
     try:
-        with asking(what, url):
+        with engine_errors(what, url):
             response = post(client, "/images/create", _params(ref), login)
     except EngineUnreachableError:
         raise
@@ -92,13 +92,13 @@ def _params(ref: str) -> dict[str, str]:
     from docker.utils import parse_repository_tag
 
     repository, tag = parse_repository_tag(ref)
-    # Without a tag, the daemon would pull every tag there is.
+    # Without a tag, the daemon would pull all tags.
     return {"fromImage": repository, "tag": tag or "latest"}
 
 
-def _is_here(client: Any, url: str, ref: str) -> bool:  # noqa: ANN401 - see pull
+def _is_present(client: Any, url: str, ref: str) -> bool:  # noqa: ANN401 - see pull
     try:
-        with asking(f"find image {ref!r}", url):
+        with engine_errors(f"find image {ref!r}", url):
             client.inspect_image(ref)
     except EngineNotFoundError:
         return False
@@ -110,25 +110,25 @@ def pull_error(ref: str, what: str, status: int | None) -> ImagePullError:
 
     Args:
         ref: the image.
-        what: the whole sentence.
-        status: the registry's or the Engine's HTTP status, None if it told none.
+        what: the error message.
+        status: the HTTP status of the registry or the Engine; None if unknown.
     """
     host, cause = registry_of(ref), cause_of(what)
     reach = "check that the daemon's host reaches the registry"
-    if status in _DENIED or cause is Cause.REFUSED:
+    if status in _DENIED or cause is Cause.DENIED:
         fix = f"Check its name and tag; if it is private, {login_advice(host)}."
     elif found := advice(cause, host):
         fix = found
     elif status is None:
         fix = f"Check its name and tag; if it is private, {login_advice(host)}; and {reach}."
     else:
-        fix = f"Try again, and {reach}: `docker pull {ref}` there."
+        fix = f"Try again, and {reach}: run `docker pull {ref}` there."
     return ImagePullError(what, fix=fix, status=status)
 
 
-def cut_error(ref: str) -> ImagePullError:
-    """Return the error of a pull that ended before the image was there."""
+def incomplete_error(ref: str) -> ImagePullError:
+    """Return the error of a pull that ended early."""
     return ImagePullError(
-        f"cannot pull image {ref!r}: the daemon ended before the image was complete.",
+        f"cannot pull image {ref!r}: the response ended before the image was complete.",
         fix="Check whether the daemon was restarted (`docker version`), then try again.",
     )

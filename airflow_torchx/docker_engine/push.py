@@ -1,4 +1,4 @@
-"""One image push, tried again where the connection broke; and whether a registry has an image."""
+"""Pushing an image, with retries after a lost connection, and asking a registry for an image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from airflow_torchx.core.engine.image_refs import registry_of
-from airflow_torchx.docker_engine.errors import asking
-from airflow_torchx.docker_engine.logins import header
+from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.logins import auth_header
 from airflow_torchx.docker_engine.registry_errors import (
     Cause,
     advice,
@@ -34,17 +34,17 @@ _NO_LOGIN: Final = "e30="
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """One attempt that failed.
+    """A failed attempt.
 
     Args:
-        error: what to raise if it was the last.
-        cause: why.
-        may_pass: whether another attempt is worth it.
+        error: the error to raise if there is no further attempt.
+        cause: its cause.
+        is_transient: whether a retry may succeed.
     """
 
     error: EngineError
     cause: Cause
-    may_pass: bool
+    is_transient: bool
 
 
 def push(
@@ -55,37 +55,37 @@ def push(
     on_progress: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Push an image to the registry in its name, and wait until it is there.
+    """Push an image to the registry in its name, and wait until it is complete.
 
-    A connection that breaks, to the registry or to the daemon, is tried again three times. The
-    daemon tries layers again by itself, for 50 s: what it has given up stays given up.
+    A push that loses its connection, to the registry or to the daemon, is retried three times. A
+    layer that the daemon itself has retried in vain (for 50 s) is not retried again.
 
     Args:
         client: a `docker.APIClient`.
         url: the daemon.
         tag: name of a local image, ``registry/repo:tag``.
-        logins: who we are to registries; they win over the docker command line's configuration.
-        on_progress: called with a short line now and then, at most once a second.
+        logins: registry logins; they take precedence over those of the docker CLI.
+        on_progress: called with a short line, at most once a second.
         sleep: waits, in seconds.
 
     Raises:
-        ImagePushError: for every error in the push stream as well.
+        ImagePushError: the push failed, or its stream contains an error.
         EngineUnreachableError: the daemon does not answer.
     """
     try:
-        login = header(registry_of(tag), logins)
+        login = auth_header(registry_of(tag), logins)
     except EngineError as error:
         raise ImagePushError(f"cannot push image {tag!r}: {error.what}", fix=error.fix) from error
-    was_cut = False
+    was_connected = False
     for pause_s in (*_PAUSES_S, None):
         failure = _attempt(client, url, tag, login, on_progress)
         if failure is None:
             return
-        # What cannot be reached at all is told at once; after a cut it may be about to come back.
-        was_cut = was_cut or failure.cause is Cause.CUT
-        if pause_s is None or not (was_cut and failure.may_pass):
+        # A registry that never answered is not retried; one that did may be restarting.
+        was_connected = was_connected or failure.cause is Cause.CONNECTION_LOST
+        if pause_s is None or not (was_connected and failure.is_transient):
             raise failure.error
-        on_progress(f"the connection broke, trying again in {pause_s:g} s: {failure.error.what}")
+        on_progress(f"connection lost, retrying in {pause_s:g} s: {failure.error.what}")
         sleep(pause_s)
 
 
@@ -95,17 +95,17 @@ def is_published(
     tag: str,
     logins: Sequence[RegistryLogin],
 ) -> bool:
-    """Tell whether the registry in an image's name has it; False as well if it cannot be asked.
+    """Return whether the registry in an image's name has it; False if it does not answer.
 
     Args:
         client: a `docker.APIClient`; its daemon asks the registry.
         url: the daemon.
         tag: name of an image, local or not.
-        logins: as for `push`.
+        logins: see `push`.
     """
     try:
-        login = header(registry_of(tag), logins)
-        with asking(f"look for image {tag!r} in its registry", url):
+        login = auth_header(registry_of(tag), logins)
+        with engine_errors(f"look for image {tag!r} in its registry", url):
             response = client.get(
                 f"{client.base_url}/v{client.api_version}/distribution/{quote(tag, '/:@')}/json",
                 headers={"X-Registry-Auth": login} if login else {},
@@ -113,7 +113,7 @@ def is_published(
             )
             response.raise_for_status()
     except EngineError as error:
-        _log.debug("taking image %s for not published: %s", tag, error.what)
+        _log.debug("assuming that image %s is not published: %s", tag, error.what)
         return False
     return True
 
@@ -130,46 +130,46 @@ def _attempt(
     progress, what = LayerProgress(), f"push image {tag!r}"
     repository, version = parse_repository_tag(tag)
     try:
-        with asking(what, url):
+        with engine_errors(what, url):
             path = f"/images/{quote(repository, '/:')}/push"
             response = post(client, path, {"tag": version or "latest"}, login or _NO_LOGIN)
         follow(read_events(response, what, url), progress, on_progress)
     except EngineUnreachableError as error:
-        cause = Cause.CUT if progress.has_begun else Cause.UNREACHABLE
-        return _Failure(error, cause, may_pass=True)
+        cause = Cause.CONNECTION_LOST if progress.has_begun else Cause.UNREACHABLE
+        return _Failure(error, cause, is_transient=True)
     except EngineError as error:
-        words, status = error.what.removeprefix(f"cannot {what}: "), error.status
+        message, status = error.what.removeprefix(f"cannot {what}: "), error.status
     else:
         if progress.error is None:
             return None
-        words, status = progress.error
-    cause = cause_of(words)
+        message, status = progress.error
+    cause = cause_of(message)
     return _Failure(
-        push_error(tag, words, status, has_login=login is not None),
+        push_error(tag, message, status, has_login=login is not None),
         cause,
-        may_pass=cause.may_pass and not progress.was_retried,
+        is_transient=cause.is_transient and not progress.was_retried,
     )
 
 
-def push_error(tag: str, words: str, status: int | None, *, has_login: bool) -> ImagePushError:
+def push_error(tag: str, message: str, status: int | None, *, has_login: bool) -> ImagePushError:
     """Return the error of a push that failed.
 
     Args:
         tag: the image.
-        words: the Engine's.
-        status: the registry's or the Engine's HTTP status, None if it told none.
+        message: the message of the registry or the Engine.
+        status: the HTTP status of the registry or the Engine; None if unknown.
         has_login: whether the push had a login.
     """
-    host, cause = registry_of(tag), cause_of(words)
-    if cause is Cause.ABSENT:
-        fix = f"Build it first, or give it that name: `docker tag IMAGE {tag}`."
-    elif cause is Cause.REFUSED and not has_login:
+    host, cause = registry_of(tag), cause_of(message)
+    if cause is Cause.NOT_FOUND:
+        fix = f"Build it first, or tag an image with that name: `docker tag IMAGE {tag}`."
+    elif cause is Cause.DENIED and not has_login:
         fix = f"There is no login for {host}: {login_advice(host)}."
-    elif cause is Cause.REFUSED:
-        fix = f"Check user, password and what they may do; {login_advice(host)}."
+    elif cause is Cause.DENIED:
+        fix = f"Check user, password and permissions; {login_advice(host)}."
     else:
         fix = advice(cause, host) or (
-            f"See the logs of the registry at {host} and of the daemon: `docker push {tag}` there."
+            f"See the logs of the registry at {host} and of the daemon; try `docker push {tag}`."
         )
-    what = f"cannot push image {tag!r} to {host}: {words.rstrip('.')}."
+    what = f"cannot push image {tag!r} to {host}: {message.rstrip('.')}."
     return ImagePushError(what, fix=fix, status=status)

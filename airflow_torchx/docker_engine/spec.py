@@ -1,4 +1,4 @@
-"""Our values as the Engine API wants them; pure.
+"""Request bodies and parameters of the Engine API; pure.
 
 https://docs.docker.com/reference/api/engine/version/v1.41/
 """
@@ -30,7 +30,7 @@ _WITHOUT_ALIASES: Final = ("host", "none", "bridge", "default")
 
 
 def container_json(spec: ContainerSpec) -> Json:
-    """Return the body of ``POST /containers/create``; what the spec leaves open is left out."""
+    """Return the body of ``POST /containers/create``, without the fields that are None."""
     shares_network = spec.network.startswith("container:")
     has_alias = not shares_network and spec.network not in _WITHOUT_ALIASES
     endpoint = {"EndpointsConfig": {spec.network: {"Aliases": [spec.name]}}}
@@ -39,7 +39,7 @@ def container_json(spec: ContainerSpec) -> Json:
             "Image": spec.image,
             "Entrypoint": [spec.entrypoint],
             "Cmd": list(spec.args),
-            # A container in another one's network has its host name too.
+            # A container that joins another one's network shares its host name.
             "Hostname": None if shares_network else spec.name,
             "Env": [f"{name}={value}" for name, value in spec.env.items()],
             "Labels": dict(spec.labels),
@@ -70,14 +70,14 @@ def log_params(query: LogQuery) -> dict[str, str | int]:
 
 
 def label_filters(labels: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """Return what a list call takes to find what carries all these labels."""
+    """Return the ``filters`` of a list request that match all these labels."""
     return {
         "label": [name if value is None else f"{name}={value}" for name, value in labels.items()]
     }
 
 
 def whole_seconds(seconds: float) -> int:
-    """Return a duration as Docker counts it: parts of a second are rounded up."""
+    """Return a duration in whole seconds, rounded up."""
     return math.ceil(seconds)
 
 
@@ -87,11 +87,11 @@ def _host_config(spec: ContainerSpec) -> Json:
         {
             "NetworkMode": spec.network,
             "NanoCpus": spec.nano_cpus,
-            # 0 has TorchX's meaning: no limit, and Docker's own size of /dev/shm.
+            # 0 means the same as in TorchX: no limit, and Docker's default size of /dev/shm.
             "Memory": memory,
             "ShmSize": memory,
             "RestartPolicy": _restart_policy(spec.max_restarts),
-            # As `Mounts`, a source that does not exist is an error; `Binds` would create it.
+            # With `Mounts`, a missing source is an error; `Binds` would create it.
             "Mounts": [_mount(mount) for mount in spec.mounts] or None,
             "Devices": [_device(device) for device in spec.devices] or None,
             "DeviceRequests": [_gpus(spec.gpus)] if spec.gpus else None,
@@ -122,7 +122,7 @@ def _options(host: HostOptions) -> Json:
 
 
 def _restart_policy(max_restarts: int) -> Json | None:
-    # A maximum of 0 would mean: for ever.
+    # Docker takes a maximum of 0 as unlimited.
     if not max_restarts:
         return None
     return {"Name": "on-failure", "MaximumRetryCount": max_restarts}

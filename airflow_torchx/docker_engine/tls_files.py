@@ -1,4 +1,4 @@
-"""Certificates and keys that are text become files, for as long as a client needs them."""
+"""Temporary files for certificates and keys that a connection holds as text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def on_disk(endpoint: Endpoint) -> Iterator[Endpoint]:
-    """Give an endpoint whose TLS material is in files, which are gone when this is left.
+    """Write an endpoint's TLS material to files and delete them on exit.
 
-    Docker's SDK reads them again for every new connection, and its command line by itself. Only
-    this user can read them. A process that is killed with SIGKILL leaves them.
+    Docker's SDK reads them for each new connection, and the docker CLI needs them too. Only this
+    user can read them. A process that is killed with SIGKILL leaves them behind.
 
     Raises:
-        EngineUnreachableError: they cannot be written.
+        EngineUnreachableError: the files cannot be written.
     """
     texts = {
         name: value.text for name in TLS_FIELDS if isinstance(value := getattr(endpoint, name), Pem)
@@ -36,7 +36,6 @@ def on_disk(endpoint: Endpoint) -> Iterator[Endpoint]:
         return
     with contextlib.ExitStack() as files:
         try:
-            # Its mode is 0700.
             folder = files.enter_context(tempfile.TemporaryDirectory(prefix="airflow-torchx-tls-"))
             paths: dict[str, Any] = {
                 name: _written(Path(folder, f"{name}.pem"), texts[name]) for name in texts
@@ -45,7 +44,7 @@ def on_disk(endpoint: Endpoint) -> Iterator[Endpoint]:
             raise EngineUnreachableError(
                 f"no Docker daemon at {endpoint.url}: its TLS files cannot be written: "
                 f"{error.strerror}.",
-                fix=f"Make room in {tempfile.gettempdir()}, or give paths in place of the texts.",
+                fix=f"Free space in {tempfile.gettempdir()}, or use paths instead of PEM text.",
             ) from error
         yield replace(endpoint, **paths)
 

@@ -1,4 +1,4 @@
-"""What a pull and a push share: a stream of events, and how far the layers in it are."""
+"""Event streams and progress of pulls and pushes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.docker_engine.errors import asking
-from airflow_torchx.docker_engine.stream import shut
+from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.stream import shut_down
 from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 _MB: Final = 1_000_000
 _PROGRESS_S: Final = 1.0
-#: Between two looks at whether to go on.
 _TICK_S: Final = 0.2
-_MOST_WAITING: Final = 1000
+_QUEUE_SIZE: Final = 1000
 _PRESENT: Final = ("Already exists", "Layer already exists", "Mounted from")
 _DONE: Final = ("Pull complete", "Pushed", *_PRESENT)
-#: From here on the numbers of a layer are about something else than its transfer.
-_MOVED: Final = ("Verifying Checksum", "Download complete", "Extracting", *_DONE)
+#: After these, the progress of a layer is not about its transfer any more.
+_TRANSFERRED: Final = ("Verifying Checksum", "Download complete", "Extracting", *_DONE)
 
 
 @dataclass(slots=True)
@@ -38,43 +37,43 @@ class _Layer:
 
 
 class LayerProgress:
-    """Adds up the events of one pull or push."""
+    """The progress of one pull or push, summed over its layers."""
 
     def __init__(self) -> None:
         self._layers: dict[str, _Layer] = {}
-        #: The first error in the stream: the Engine's words and its status, if it told one.
+        #: The first error in the stream: its message, and its status if it has one.
         self.error: tuple[str, int | None] | None = None
-        #: Whether any event has come.
+        #: Whether any event arrived.
         self.has_begun = False
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event."""
+        """Add one event."""
         self.has_begun = True
         if "error" in event or "errorDetail" in event:
             detail = event.get("errorDetail") or {}
-            words = detail.get("message") or event.get("error") or "no reason given"
-            self.error = self.error or (str(words), detail.get("code"))
+            message = detail.get("message") or event.get("error") or "no reason given"
+            self.error = self.error or (str(message), detail.get("code"))
         elif event.get("id") and "progressDetail" in event:
             self._add_layer(event)
 
     @property
-    def is_cut(self) -> bool:
-        """Tell whether a layer is in the middle of its transfer."""
+    def is_incomplete(self) -> bool:
+        """Return whether a layer has been transferred only in part."""
         return any(layer.current_bytes < layer.total_bytes for layer in self._layers.values())
 
     @property
     def was_retried(self) -> bool:
-        """Tell whether the Engine itself has tried again with a layer that is not done yet."""
+        """Return whether the Engine itself has retried a layer that is not complete."""
         return any(layer.retried and not layer.done for layer in self._layers.values())
 
     def __str__(self) -> str:
         layers = self._layers.values()
         done = sum(layer.done for layer in layers)
         present = sum(layer.present for layer in layers)
-        were_there = f" ({present} already there)" if present else ""
+        already = f" ({present} already there)" if present else ""
         current = sum(layer.current_bytes for layer in layers) // _MB
         total = sum(layer.total_bytes for layer in layers) // _MB
-        return f"{done} of {len(layers)} layers{were_there}, {current:,} of {total:,} MB"
+        return f"{done} of {len(layers)} layers{already}, {current:,} of {total:,} MB"
 
     def _add_layer(self, event: Mapping[str, Any]) -> None:
         layer = self._layers.setdefault(event["id"], _Layer())
@@ -82,10 +81,10 @@ class LayerProgress:
         layer.done = status.startswith(_DONE)
         layer.present = status.startswith(_PRESENT)
         layer.retried = layer.retried or status.startswith("Retrying")
-        if status.startswith(_MOVED):
+        if status.startswith(_TRANSFERRED):
             layer.current_bytes = layer.total_bytes
         elif progress.get("total"):
-            # The size of a layer that is pushed is an estimate, which what is sent may exceed.
+            # The total of a pushed layer is an estimate and may be exceeded.
             layer.current_bytes = progress.get("current") or 0
             layer.total_bytes = max(progress["total"], layer.current_bytes)
 
@@ -96,21 +95,21 @@ def follow(
     on_progress: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Read events to their end, and call ``on_progress`` once a second.
+    """Read events to their end and report progress once a second.
 
     Args:
-        events: closed at once if ``on_progress`` raises, which makes the daemon give up as well.
-        progress: what they are added to.
+        events: the transfer; closed, which cancels it, if ``on_progress`` raises.
+        progress: updated with each event.
         on_progress: called with a short line.
         clock: returns seconds; it never goes back.
     """
-    told_s = clock()
+    reported_s = clock()
     with closing(events):
         for event in events:
             if event:
                 progress.add(event)
-            if clock() >= told_s + _PROGRESS_S:
-                told_s = clock()
+            if clock() >= reported_s + _PROGRESS_S:
+                reported_s = clock()
                 on_progress(str(progress))
 
 
@@ -120,20 +119,20 @@ def post(
     params: Mapping[str, str],
     login: str | None,
 ) -> Any:  # noqa: ANN401 - see client
-    """Start a transfer and return its response, to be read by `read_events`.
+    """Start a transfer and return its response, for `read_events`.
 
     Args:
         client: a `docker.APIClient`.
-        path: below the API's version.
-        params: of the query.
-        login: what `logins.header` returned.
+        path: path of the Engine API, without the version.
+        params: query parameters.
+        login: the header from `logins.auth_header`.
     """
     response = client.post(
         f"{client.base_url}/v{client.api_version}{path}",
         params=params,
         headers={"X-Registry-Auth": login} if login else {},
         stream=True,
-        timeout=(client.timeout, None),  # between two events any time may pass
+        timeout=(client.timeout, None),  # the daemon may send no event for minutes
     )
     response.raise_for_status()
     return response
@@ -144,54 +143,54 @@ def read_events(
     what: str,
     url: str,
 ) -> Generator[Mapping[str, Any]]:
-    """Yield the events of a transfer, and an empty one now and then while there is none.
+    """Yield the events of a transfer, and an empty one several times a second while there is none.
 
-    So whoever reads them can leave several times a second, which ends the transfer.
+    The empty ones let the caller cancel the transfer at any time, by closing the iterator.
 
     Args:
-        response: of `post`.
-        what: what was asked, after "cannot".
+        response: a response from `post`.
+        what: the request, to follow "cannot".
         url: the daemon.
 
     Raises:
-        EngineUnreachableError: the connection broke before the daemon ended the transfer.
+        EngineUnreachableError: the connection was lost before the transfer ended.
     """
-    # A read that times out in the middle of a line cannot be taken up again, so a thread waits.
-    found: Queue[Mapping[str, Any] | EngineError | None] = Queue(_MOST_WAITING)
-    left = threading.Event()
+    # In a thread, because a read that times out within a line cannot be resumed.
+    queue: Queue[Mapping[str, Any] | EngineError | None] = Queue(_QUEUE_SIZE)
+    closed = threading.Event()
 
-    def hand(event: Mapping[str, Any] | EngineError | None) -> None:
-        while not left.is_set():
+    def put(event: Mapping[str, Any] | EngineError | None) -> None:
+        while not closed.is_set():
             with suppress(Full):
-                found.put(event, timeout=_TICK_S)
+                queue.put(event, timeout=_TICK_S)
                 return
 
     def read() -> None:
         try:
-            with asking(what, url):
+            with engine_errors(what, url):
                 for line in response.iter_lines():
-                    hand(json.loads(line) if line else {})
-            hand(None)
+                    put(json.loads(line) if line else {})
+            put(None)
         except EngineError as error:
-            hand(error)
+            put(error)
 
     reader = threading.Thread(target=read, name="docker-events", daemon=True)
     reader.start()
     try:
-        yield from _taken(found)
+        yield from _events(queue)
     finally:
-        left.set()
-        shut(response.raw)
+        closed.set()
+        shut_down(response.raw)
         reader.join()
         response.close()
 
 
-def _taken(
-    found: Queue[Mapping[str, Any] | EngineError | None],
+def _events(
+    queue: Queue[Mapping[str, Any] | EngineError | None],
 ) -> Generator[Mapping[str, Any]]:
     while True:
         try:
-            event = found.get(timeout=_TICK_S)
+            event = queue.get(timeout=_TICK_S)
         except Empty:
             event = {}
         if event is None:

@@ -1,7 +1,7 @@
-"""HTTP over the daemon's unix socket, with one pool of connections for all requests.
+"""HTTP over a unix socket, with one connection pool for all requests.
 
-The adapter of Docker's SDK (7.2) keeps a pool for each URL, so that almost every request opens a
-connection of its own, and it leaves a socket open that cannot connect.
+The adapter of Docker's SDK (7.2) has one pool per URL, so almost every request opens a new
+connection, and it leaks sockets that fail to connect.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnixAdapter(HTTPAdapter):
 
     Args:
         socket_path: path of the socket.
-        max_connections: how many idle connections are kept.
+        max_connections: number of idle connections to keep.
     """
 
     def __init__(self, socket_path: str, *, max_connections: int) -> None:
@@ -47,14 +47,14 @@ class UnixAdapter(HTTPAdapter):
         self._pool = _Pool("localhost", maxsize=max_connections, socket_path=socket_path)
 
     def get_connection_with_tls_context(self, *_: Any, **__: Any) -> _Pool:  # noqa: ANN401
-        """Return the one pool."""
+        """Return the pool."""
         return self._pool
 
     def request_url(self, request: Any, _: Any) -> str:  # noqa: ANN401
-        """Return the path: the host in the URL means nothing."""
+        """Return the path; the URL's host is ignored."""
         return str(request.path_url)
 
     def close(self) -> None:
-        """Close idle connections; those in use are closed when they are given back."""
+        """Close idle connections; those in use are closed when they are released."""
         super().close()
         self._pool.close()

@@ -1,4 +1,4 @@
-"""A request whose body is a stream of pieces, of which little is held in memory."""
+"""Requests whose body is streamed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-#: The time for an answer is also the time for one send, so a send must not be large.
+#: The request timeout also limits each send, so sends must be small.
 _SEND_BYTES: Final = 1 << 20
 
 
 class _SourceError(Exception):
-    """What the source of the pieces raised, so that nobody below takes it for an error of theirs.
+    """Wraps an error of the source, so that urllib3 does not take it for its own.
 
-    A broken pipe of the source, as it is, would make urllib3 wait for the daemon's answer.
+    After a BrokenPipeError, for example, urllib3 would wait for the response.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -27,7 +27,7 @@ class _SourceError(Exception):
 
 
 class _Source:
-    """Raises what is raised in it as a _SourceError."""
+    """Wraps every error raised in its block in a _SourceError."""
 
     def __enter__(self) -> None:
         return None
@@ -48,29 +48,29 @@ def upload(
     path: str,
     pieces: Iterable[bytes],
     *,
-    asked: AbstractContextManager[None] | None = None,
+    errors: AbstractContextManager[None] | None = None,
     **options: Any,  # noqa: ANN401 - as requests takes them
 ) -> Any:  # noqa: ANN401 - requests has no types of its own
-    """Send a tar as the body of a request, and return the answer, whatever its status.
+    """Send a tar as the body of a request and return the response, whatever its status.
 
-    An answer that comes before the last piece ends the sending. Whatever is raised, also by the
-    pieces, comes out as it is and closes the connection, so that the daemon gives up as well.
+    A response that arrives before the last piece ends the upload. Any error, including those of the
+    pieces, closes the connection, which cancels the request on the daemon.
 
     Args:
         client: a `docker.APIClient`.
         method: the HTTP method.
         path: path of the Engine API, without the version.
         pieces: the tar in pieces of any size; a generator is closed at the end.
-        asked: turns what the request raises into our errors; what the pieces raise passes it by.
-        options: what else `requests.Session.request` shall know, like ``params``.
+        errors: translates errors of the request; errors of the pieces are raised unchanged.
+        options: further arguments of `requests.Session.request`, for example ``params``.
     """
     options = {"headers": {"Content-Type": "application/x-tar"}} | options
     try:
-        with asked or nullcontext():
+        with errors or nullcontext():
             return client.request(
                 method,
                 f"{client.base_url}/v{client.api_version}{path}",
-                data=_sends(pieces),
+                data=_blocks(pieces),
                 **({"timeout": client.timeout} | options),
             )
     except _SourceError as wrapped:
@@ -78,10 +78,10 @@ def upload(
     finally:
         if isinstance(pieces, Generator):
             pieces.close()
-    raise error  # not in the handler: that would replace its context
+    raise error  # outside the handler, which would replace its context
 
 
-def _sends(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     with _Source():
         source = iter(pieces)
     while True:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK
-from airflow_torchx.docker_engine import DockerEngine, why_unreachable
+from airflow_torchx.docker_engine import DockerEngine, unreachable_reason
 from airflow_torchx.runtime import network
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def why_no_docker() -> str | None:
 
     Takes five seconds at most, never raises, and leaves no connection open.
     """
-    return why_unreachable(Endpoint())
+    return unreachable_reason(Endpoint())
 
 
 def has_docker() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from airflow_torchx.core.connection.daemon_report import DaemonReport, LoginCheck
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.images import RegistryLogin
-from airflow_torchx.docker_engine import DockerEngine, look
+from airflow_torchx.docker_engine import DockerEngine, diagnose
 from tests.integration.stub import Request, Stub, failure, json_answer
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def login(host: str) -> RegistryLogin:
 
 def checks(*logins: RegistryLogin) -> tuple[LoginCheck, ...]:
     """Return what the daemon of the tests finds of logins."""
-    found = look(Endpoint(), "bridge", logins)
+    found = diagnose(Endpoint(), "bridge", logins)
     assert isinstance(found, DaemonReport), found
     return found.logins
 
@@ -40,7 +40,7 @@ def checks(*logins: RegistryLogin) -> tuple[LoginCheck, ...]:
 @pytest.mark.docker
 def test_daemon(docker_engine: DockerEngine, network_name: str) -> None:
     """It is told what the daemon is, and whether a network is there; none is made."""
-    found = [look(Endpoint(), name, ()) for name in (network_name, "bridge")]
+    found = [diagnose(Endpoint(), name, ()) for name in (network_name, "bridge")]
 
     assert found == [
         DaemonReport(info=docker_engine.info(), network=name, has_network=name == "bridge")
@@ -111,7 +111,7 @@ def test_what_is_asked(address: Path) -> None:
         return json_answer([] if "networks" in request.target else {"Runtimes": {"nvidia": {}}})
 
     with Stub(answer, address) as stub:
-        found = look(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
+        found = diagnose(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
 
     assert ["GET /info", "GET /networks", "POST /auth"] == [
         asked.partition("?")[0] for asked in stub.asked
@@ -128,7 +128,7 @@ def test_what_is_asked(address: Path) -> None:
 
 def test_no_daemon(address: Path) -> None:
     """Why not, on one line."""
-    found = look(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
+    found = diagnose(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
 
     assert isinstance(found, str)
     assert found.startswith(f"no Docker daemon at unix://{address}: its socket does not exist.")
@@ -144,8 +144,8 @@ def test_a_daemon_that_says_no_more(address: Path) -> None:
         return []
 
     with Stub(hang, address):
-        found = look(Endpoint(url=f"unix://{address}"), "lan", ())
+        found = diagnose(Endpoint(url=f"unix://{address}"), "lan", ())
         leave.set()
 
     assert isinstance(found, str)
-    assert "gave no answer in time" in found
+    assert "did not answer in time" in found

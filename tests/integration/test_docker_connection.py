@@ -20,7 +20,7 @@ import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.containers import LogQuery
-from airflow_torchx.docker_engine import DockerEngine, why_unreachable
+from airflow_torchx.docker_engine import DockerEngine, unreachable_reason
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from tests.integration.stub import Request, Stub, chunked, failure, json_answer, saying
 from tests.integration.tls import LOCAL, Certificate, Front
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-ELSEWHERE: Final = "set the host of the connection, or DOCKER_HOST."
+ELSEWHERE: Final = "set the host of the connection or DOCKER_HOST."
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +54,14 @@ def _sockets() -> set[str]:
 def test_it_answers(docker_engine: DockerEngine) -> None:
     """Nothing is said about a daemon that answers."""
     assert docker_engine.info().url
-    assert why_unreachable() is None
+    assert unreachable_reason() is None
 
 
 def test_no_socket(address: Path) -> None:
     """A socket that is not there."""
     expected = f"no Docker daemon at unix://{address}: its socket does not exist. Start Docker, or"
 
-    assert f"{expected} {ELSEWHERE}" == why_unreachable(Endpoint(url=f"unix://{address}"))
+    assert f"{expected} {ELSEWHERE}" == unreachable_reason(Endpoint(url=f"unix://{address}"))
 
 
 def test_nobody_listens(address: Path) -> None:
@@ -72,7 +72,7 @@ def test_nobody_listens(address: Path) -> None:
 
     for url in (f"unix://{address}", f"tcp://127.0.0.1:{port}"):
         expected = f"no Docker daemon at {url}: connection refused. Start Docker there, check the"
-        assert f"{expected} port, or {ELSEWHERE}" == why_unreachable(Endpoint(url=url))
+        assert f"{expected} port, or {ELSEWHERE}" == unreachable_reason(Endpoint(url=url))
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def test_permission_denied() -> None:
         with Stub(saying([]), address):
             address.chmod(0)
             with nobody():
-                why = why_unreachable(Endpoint(url=f"unix://{address}"))
+                why = unreachable_reason(Endpoint(url=f"unix://{address}"))
 
     expected = f"no Docker daemon at unix://{address}: permission denied. Add the user to group"
     assert f"{expected} `docker` and log in again, or {ELSEWHERE}" == why
@@ -110,9 +110,9 @@ def test_hung_daemon(address: Path) -> None:
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(address))
         hung.listen()
-        why = why_unreachable(Endpoint(url=f"unix://{address}"))
+        why = unreachable_reason(Endpoint(url=f"unix://{address}"))
 
-    expected = f"cannot connect: the Docker daemon at unix://{address} gave no answer in time."
+    expected = f"cannot connect: the Docker daemon at unix://{address} did not answer in time."
     assert str(why).startswith(expected)
 
 
@@ -131,34 +131,34 @@ def test_slow_daemon(address: Path) -> None:
         slow.bind(str(address))
         slow.listen()
         pool.submit(drip, slow)
-        why = why_unreachable(Endpoint(url=f"unix://{address}"))
+        why = unreachable_reason(Endpoint(url=f"unix://{address}"))
         leave.set()
     for thread in threading.enumerate():
         if thread.name == "docker-diagnosis":
             thread.join()
 
-    assert f"the Docker daemon at unix://{address} gave no answer in 5 s. Check the address." == why
+    assert f"the Docker daemon at unix://{address} did not answer in 5 s. Check the address." == why
 
 
 def test_unknown_host() -> None:
     """A host name that does not exist."""
-    why = why_unreachable(Endpoint(url="tcp://no-such-host.invalid"))
+    why = unreachable_reason(Endpoint(url="tcp://no-such-host.invalid"))
 
-    expected = "no Docker daemon at tcp://no-such-host.invalid:2375: its host name is unknown."
+    expected = "no Docker daemon at tcp://no-such-host.invalid:2375: unknown host name."
     assert str(why).startswith(expected)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (json_answer(["1.41"]), "cannot connect: what answers at {} is no Docker daemon."),
+        (json_answer(["1.41"]), "cannot connect: the server at {} is not a Docker daemon."),
         (json_answer({"ApiVersion": "new"}), "cannot connect: what answers at {} is no Docker"),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"], "cannot connect: what answers at {}"),
         (failure(404, "page not found"), "no Docker daemon at {}: status 404, cannot connect: pa"),
         ([b"SSH-2.0-OpenSSH_9.2\r\n"], "cannot connect: the connection to the Docker daemon at"),
         (
             json_answer({"ApiVersion": "1.40"}),
-            "the Docker daemon at {} speaks API 1.40, which is too old; 1.41 is needed. Upgrade",
+            "the Docker daemon at {} supports API 1.40; 1.41 or newer is required. Upgrade",
         ),
     ],
     ids=["a list", "no version", "no JSON", "a status", "no HTTP", "too old"],
@@ -167,7 +167,7 @@ def test_not_our_docker(address: Path, answer: list[bytes], expected: str) -> No
     """Something that answers and is no Docker, or none of ours."""
     url = f"unix://{address}"
     with Stub(saying(answer), address, api_version=None):
-        why = why_unreachable(Endpoint(url=url))
+        why = unreachable_reason(Endpoint(url=url))
 
     assert str(why).startswith(expected.format(url))
 
@@ -189,9 +189,11 @@ def test_ssh_without_paramiko(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ssh needs and the SDK does not bring is named."""
     monkeypatch.setitem(sys.modules, "paramiko", None)
 
-    why = why_unreachable(Endpoint(url="ssh://me@gpu-1"))
+    why = unreachable_reason(Endpoint(url="ssh://me@gpu-1"))
 
-    assert str(why).endswith("SDK needs paramiko for ssh. Install it: pip install 'docker[ssh]'.")
+    assert str(why).endswith(
+        "ssh needs paramiko, which is not installed. Install it: pip install 'docker[ssh]'."
+    )
 
 
 # The environment.
@@ -213,8 +215,10 @@ def test_unknown_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONTEXT", "gone")
 
-    expected = "no Docker daemon: there is no docker context 'gone' with a host. Choose one of"
-    assert str(why_unreachable()).startswith(expected)
+    expected = (
+        "no Docker daemon: docker context 'gone' does not exist or has no host. Select one of"
+    )
+    assert str(unreachable_reason()).startswith(expected)
 
 
 def test_context(tmp_path: Path, address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +231,7 @@ def test_context(tmp_path: Path, address: Path, monkeypatch: pytest.MonkeyPatch)
 
     assert (tmp_path / "contexts" / "meta" / hashlib.sha256(b"ours").hexdigest()).is_dir()
     with Stub(saying([]), address):
-        assert why_unreachable() is None
+        assert unreachable_reason() is None
 
 
 # TLS.
@@ -259,7 +263,7 @@ def test_tls(
         where = endpoint(stub, certificate)
         with DockerEngine.connect(where) as engine:
             assert () == engine.rows({})
-        assert why_unreachable(where) is None
+        assert unreachable_reason(where) is None
 
 
 @pytest.mark.docker
@@ -335,15 +339,15 @@ def test_close_over_tls(tls: ssl.SSLContext, certificate: Certificate) -> None:
 def test_unknown_authority(tls: ssl.SSLContext) -> None:
     """A daemon whose certificate nobody knows is refused."""
     with Stub(saying([]), LOCAL, tls=tls) as stub:
-        why = why_unreachable(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
+        why = unreachable_reason(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
 
-    assert "TLS failed (self-signed certificate). Check that the daemon speaks TLS" in str(why)
+    assert "TLS failed (self-signed certificate). Check that the daemon uses TLS" in str(why)
 
 
 def test_no_tls() -> None:
     """A daemon that does not speak TLS is named as such."""
     with Stub(saying([]), LOCAL) as stub:
-        why = why_unreachable(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
+        why = unreachable_reason(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
 
     assert "TLS failed (" in str(why)
 

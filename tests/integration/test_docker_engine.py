@@ -250,7 +250,7 @@ def test_no_answer_in_time(address: Path) -> None:
         yield b""
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
-        with pytest.raises(EngineUnreachableError, match="gave no answer in time"):
+        with pytest.raises(EngineUnreachableError, match="did not answer in time"):
             engine.rows({})
         hung.set()
 

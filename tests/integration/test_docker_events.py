@@ -95,7 +95,7 @@ def test_refusal(address: Path) -> None:
     with (
         Stub(saying(failure(403)), address),
         connect(address) as engine,
-        pytest.raises(EngineError, match="cannot follow the events of containers: because"),
+        pytest.raises(EngineError, match="cannot follow container events: because"),
     ):
         engine.events()
 
@@ -166,6 +166,6 @@ def test_hung_daemon(address: Path) -> None:
         return []
 
     with Stub(say, address), connect(address, timeout_s=0.3) as engine:
-        with pytest.raises(EngineUnreachableError, match="gave no answer in time"):
+        with pytest.raises(EngineUnreachableError, match="did not answer in time"):
             engine.events()
         leave.set()

@@ -268,7 +268,7 @@ def test_daemon_stops_reading(address: Path) -> None:
         yield b""
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
-        with pytest.raises(EngineUnreachableError, match="gave no answer in time"):
+        with pytest.raises(EngineUnreachableError, match="did not answer in time"):
             engine.images.put_files("c", endless())
         hung.set()
 
@@ -282,7 +282,7 @@ def test_daemon_hangs_at_the_end(address: Path) -> None:
         yield b""
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
-        with pytest.raises(EngineUnreachableError, match="gave no answer in time"):
+        with pytest.raises(EngineUnreachableError, match="did not answer in time"):
             engine.images.put_files("c", [b"1"])
         hung.set()
 

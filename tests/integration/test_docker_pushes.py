@@ -167,4 +167,4 @@ def test_published(
 
     assert expected == found
     assert ["GET /distribution/h:1/me/app:1.0/json"] == pushing.stub.asked
-    assert expected != ("taking image h:1/me/app:1.0 for not published" in caplog.text)
+    assert expected != ("assuming that image h:1/me/app:1.0 is not published" in caplog.text)

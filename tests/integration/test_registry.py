@@ -183,9 +183,9 @@ def test_push_without_login(bench: Bench, registry: Registry) -> None:
 
     assert f"cannot push image {image!r} to {registry.host}: " in raised.value.what
     assert raised.value.fix == (
-        f"There is no login for {registry.host}: name an Airflow connection of type `docker` with "
-        f"host {registry.host} in docker_conn_ids, or run `docker login {registry.host}` where "
-        "this runs."
+        f"There is no login for {registry.host}: add an Airflow connection of type `docker` with "
+        f"host {registry.host} to docker_conn_ids, or run `docker login {registry.host}` on "
+        "this host."
     )
     assert not bench.has(image)
     assert not bench.has(image, registry.login)
@@ -307,7 +307,7 @@ def test_push_that_is_cut_once(bench: Bench, registry: Registry) -> None:
         assert bench.has(image, _through(wire, registry))
 
     assert [1.0] == bench.slept_s
-    assert [line for line in bench.told if "trying again in 1 s" in line]
+    assert [line for line in bench.told if "retrying in 1 s" in line]
     assert wire.sent_bytes < 7 * MB
 
 

@@ -1,4 +1,4 @@
-"""One file of a container."""
+"""Reading one file of a container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_torchx.docker_engine.archive import read_sole_file
 
 
 def archive(kind: bytes = tarfile.REGTYPE, content: bytes = b"hello") -> bytes:
-    """Return the archive of one path."""
+    """Return an archive with one member."""
     packed = io.BytesIO()
     member = tarfile.TarInfo("file")
     member.type, member.size = kind, len(content) if kind == tarfile.REGTYPE else 0
@@ -21,27 +21,27 @@ def archive(kind: bytes = tarfile.REGTYPE, content: bytes = b"hello") -> bytes:
 
 
 def test_file() -> None:
-    """A file of exactly the size that is allowed is read."""
+    """A file of exactly the maximum size is read."""
     assert b"hello" == read_sole_file(io.BytesIO(archive()), "/file", 5)
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (archive(), "/file has 5 bytes, more than the 4 that may be read"),
-        (archive(tarfile.SYMTYPE), "/file is no regular file but a symbolic link; name the file"),
-        (archive(tarfile.DIRTYPE), "/file is no regular file but a folder or a device; name the"),
-        (bytes(10240), "/file is no regular file but a folder or a device; name the file itself"),
+        (archive(), "/file has 5 bytes, more than the limit of 4"),
+        (archive(tarfile.SYMTYPE), "/file is not a regular file but a symbolic link; give the"),
+        (archive(tarfile.DIRTYPE), "/file is not a regular file but a folder or a device; give"),
+        (bytes(10240), "/file is not a regular file but a folder or a device; give the path"),
     ],
 )
-def test_no_file(data: bytes, expected: str) -> None:
-    """Anything else is refused."""
+def test_refused_members(data: bytes, expected: str) -> None:
+    """Large files, links, folders and devices raise an error."""
     with pytest.raises(ValueError, match=expected):
         read_sole_file(io.BytesIO(data), "/file", 4)
 
 
 def test_large_file_is_not_read() -> None:
-    """Of a file that is too large only the beginning is taken off the connection."""
+    """A file above the maximum size is not read from the connection."""
     taken = io.BytesIO(archive(content=bytes(10 << 20)))
 
     with pytest.raises(ValueError, match="10,485,760 bytes"):
@@ -51,7 +51,7 @@ def test_large_file_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, 512, 514])
-def test_cut_file(size: int) -> None:
-    """A file that ends in the middle is an error, never a shorter file."""
+def test_truncated_file(size: int) -> None:
+    """A truncated archive raises an error instead of returning a shorter file."""
     with pytest.raises(ConnectionResetError):
         read_sole_file(io.BytesIO(archive()[:size]), "/file", 5)

@@ -1,4 +1,4 @@
-"""Where the daemon is: the environment and docker contexts."""
+"""Resolving an endpoint from the environment and docker contexts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def context(folder: Path, name: str, *, tls: bool = False, **endpoint: object) -
 
 
 def certificates(folder: Path) -> None:
-    """Write the files that Docker expects for TLS, empty."""
+    """Create empty files with the names of Docker's TLS files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("ca.pem", "cert.pem", "key.pem"):
         (folder / name).touch()
 
 
 def test_default(tmp_path: Path) -> None:
-    """Without anything said, it is the default socket."""
+    """Without any configuration, the default socket is used."""
     assert Endpoint(url=URL) == resolve(Endpoint(), {"HOME": str(tmp_path)})
     assert Endpoint(url=URL) == resolve(Endpoint(), {"DOCKER_CONFIG": str(tmp_path)})
 
@@ -56,7 +56,7 @@ def test_environment(tmp_path: Path) -> None:
 
 
 def test_environment_with_tls(tmp_path: Path) -> None:
-    """DOCKER_CERT_PATH and DOCKER_TLS_VERIFY mean what they mean to docker."""
+    """DOCKER_CERT_PATH and DOCKER_TLS_VERIFY work as in the docker CLI."""
     certificates(tmp_path)
     files = {f"tls_{name}": str(tmp_path / f"{name}.pem") for name in ("ca", "cert")}
     files["tls_private_key"] = str(tmp_path / "key.pem")
@@ -72,7 +72,7 @@ def test_environment_with_tls(tmp_path: Path) -> None:
 
 
 def test_environment_without_certificates(tmp_path: Path) -> None:
-    """Where TLS is wanted and its files are missing, nothing is sent in plain text."""
+    """With DOCKER_TLS_VERIFY set, missing TLS files never lead to plain HTTP."""
     environ = {"DOCKER_HOST": "tcp://gpu-1", "DOCKER_TLS_VERIFY": "1", "HOME": str(tmp_path)}
 
     endpoint = resolve(Endpoint(), environ)
@@ -97,7 +97,7 @@ def test_context(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"currentContext": 1}', None])
 def test_unknown_context(tmp_path: Path, content: str | None) -> None:
-    """A context that does not exist is an error; a broken configuration has none."""
+    """A missing context raises an error; a configuration without valid JSON is ignored."""
     environ = {"DOCKER_CONFIG": str(tmp_path)}
     if content is None:
         environ["DOCKER_CONTEXT"] = "gone"
@@ -107,11 +107,13 @@ def test_unknown_context(tmp_path: Path, content: str | None) -> None:
     if content in ("{", "[]"):
         assert URL == resolve(Endpoint(), environ).url
     else:
-        with pytest.raises(EngineUnreachableError, match=r"no docker context (1|'gone')"):
+        with pytest.raises(
+            EngineUnreachableError, match=r"docker context (1|'gone') does not exist"
+        ):
             resolve(Endpoint(), environ)
 
 
 def test_wrong_url() -> None:
-    """A URL that is none is an error before anything is tried."""
+    """An invalid URL raises an error without a connection attempt."""
     with pytest.raises(EngineUnreachableError, match="'gpu-1' has none of the schemes"):
         resolve(Endpoint(), {"DOCKER_HOST": "gpu-1"})

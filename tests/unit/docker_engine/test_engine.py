@@ -1,4 +1,4 @@
-"""The Docker door, before a daemon is asked."""
+"""Importing the package that wraps Docker's SDK."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 
-def test_importing_it_imports_no_docker() -> None:
-    """Docker's SDK, and requests below it, are imported once a daemon is talked to."""
+def test_import_does_not_import_docker() -> None:
+    """Docker's SDK and requests are imported on the first connection, not on import."""
     code = (
         "import sys, airflow_torchx.docker_engine as door\n"
         "print('docker' in sys.modules, 'requests' in sys.modules)\n"
         "from airflow_torchx.core.connection.endpoint import Endpoint\n"
-        "door.why_unreachable(Endpoint(url='unix:///nowhere')); print('docker' in sys.modules)"
+        "door.unreachable_reason(Endpoint(url='unix:///nowhere')); print('docker' in sys.modules)"
     )
 
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

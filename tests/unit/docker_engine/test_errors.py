@@ -1,4 +1,4 @@
-"""What Docker's SDK and the libraries below it raise, as our errors."""
+"""Translation of errors of Docker's SDK, and of the libraries below it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import requests
 import urllib3.exceptions
 
-from airflow_torchx.docker_engine.errors import asking, translate
+from airflow_torchx.docker_engine.errors import engine_errors, translate
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,
@@ -28,16 +28,16 @@ URL: Final = "unix:///var/run/docker.sock"
 
 
 def response(status: int, body: bytes) -> requests.Response:
-    """Return an answer of the daemon."""
-    answer = requests.Response()
-    answer.status_code = status
-    answer.reason = http.client.responses.get(status, "")
-    answer.raw = io.BytesIO(body)
-    return answer
+    """Return a response of the daemon."""
+    made = requests.Response()
+    made.status_code = status
+    made.reason = http.client.responses.get(status, "")
+    made.raw = io.BytesIO(body)
+    return made
 
 
 def api_error(status: int, body: bytes = b'{"message": "because."}') -> docker.errors.APIError:
-    """Return the SDK's error for an answer."""
+    """Return the SDK's error for a response."""
     return docker.errors.APIError("failed", response=response(status, body))
 
 
@@ -53,7 +53,7 @@ def api_error(status: int, body: bytes = b'{"message": "because."}') -> docker.e
     ],
 )
 def test_status(status: int, expected: type[EngineError]) -> None:
-    """The status of an answer decides which error it is; the Engine's words are in it."""
+    """The response's status selects the error class, and its message is in the error."""
     error = translate(api_error(status), "start container 'a'", URL)
 
     assert expected is type(error)
@@ -70,13 +70,13 @@ def test_status(status: int, expected: type[EngineError]) -> None:
         (b"", "cannot x: Internal Server Error."),
     ],
 )
-def test_words(body: bytes, expected: str) -> None:
-    """An answer in another form than the Engine's is shown as it is."""
+def test_body_without_message(body: bytes, expected: str) -> None:
+    """A response that is not the Engine's JSON is quoted as it is."""
     assert expected == translate(api_error(500, body), "x", URL).what
 
 
 @pytest.mark.parametrize(
-    ("words", "advice"),
+    ("message", "advice"),
     [
         ('could not select device driver "" with capabilities: [[gpu]]', "no GPUs"),
         ('exec: "nosuch": executable file not found in $PATH: unknown', "in the image"),
@@ -84,16 +84,16 @@ def test_words(body: bytes, expected: str) -> None:
         ("Bind for 0.0.0.0:80 failed: port is already allocated", "another host port"),
     ],
 )
-def test_words_that_have_no_status(words: str, advice: str) -> None:
-    """Of programs that the Engine runs: the error says what to do about them."""
-    error = translate(api_error(500, json.dumps({"message": words}).encode()), "start", URL)
+def test_messages_without_status(message: str, advice: str) -> None:
+    """Errors of the container runtime, which have no status of their own, get their own fix."""
+    error = translate(api_error(500, json.dumps({"message": message}).encode()), "start", URL)
 
-    assert words in error.what
+    assert message in error.what
     assert advice in error.fix
 
 
 def test_full_disk() -> None:
-    """The Engine has no status for it, and for this one its own log is no help."""
+    """A full disk, which has no status, gets a fix that says how to free space."""
     body = b'{"message": "write /workspace/a: no space left on device"}'
 
     assert "docker system df" in translate(api_error(500, body), "x", URL).fix
@@ -105,7 +105,7 @@ def wrapped(error: BaseException) -> requests.ConnectionError:
 
 
 def retried(error: Exception) -> requests.ConnectionError:
-    """Return an error as urllib3 and requests wrap it where they have tried again."""
+    """Return an error as urllib3 and requests wrap it after retries."""
     pool: Any = None
     return requests.ConnectionError(urllib3.exceptions.MaxRetryError(pool, "/", error))
 
@@ -135,36 +135,36 @@ def retried(error: Exception) -> requests.ConnectionError:
         ),
         (
             wrapped(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
-            f"no Docker daemon at {URL}: its host name is unknown.",
+            f"no Docker daemon at {URL}: unknown host name.",
         ),
         (
             requests.ReadTimeout(urllib3.exceptions.ReadTimeoutError(None, "/", "x")),  # type: ignore[arg-type]
-            f"cannot list: the Docker daemon at {URL} gave no answer in time.",
+            f"cannot list: the Docker daemon at {URL} did not answer in time.",
         ),
         (
             TimeoutError("timed out"),
-            f"cannot list: the Docker daemon at {URL} gave no answer in time.",
+            f"cannot list: the Docker daemon at {URL} did not answer in time.",
         ),
         (
             wrapped(OSError(errno.EHOSTUNREACH, "x")),
-            f"cannot list: the connection to the Docker daemon at {URL} broke (No route to host).",
+            f"cannot list: lost the connection to the Docker daemon at {URL} (No route to host).",
         ),
         (
             wrapped(http.client.RemoteDisconnected("closed without response.")),
-            f"cannot list: the connection to the Docker daemon at {URL} broke (closed without",
+            f"cannot list: lost the connection to the Docker daemon at {URL} (closed without",
         ),
         (
             requests.exceptions.ChunkedEncodingError(urllib3.exceptions.ProtocolError("cut")),
-            f"cannot list: the connection to the Docker daemon at {URL} broke (cut).",
+            f"cannot list: lost the connection to the Docker daemon at {URL} (cut).",
         ),
         (
             json.JSONDecodeError("Expecting value", "<html>", 0),
-            f"cannot list: what answers at {URL} is no Docker daemon.",
+            f"cannot list: the server at {URL} is not a Docker daemon.",
         ),
     ],
 )
-def test_no_answer(error: Exception, expected: str) -> None:
-    """Why no answer came is told from types and numbers of errors, however they are wrapped."""
+def test_unreachable(error: Exception, expected: str) -> None:
+    """Types and numbers of wrapped errors tell why there was no response."""
     found = translate(error, "list", URL)
 
     assert type(found) is EngineUnreachableError
@@ -182,19 +182,22 @@ SDK_ERRORS: Final = [
 
 @pytest.mark.parametrize("error", SDK_ERRORS, ids=[error.__name__ for error in SDK_ERRORS])
 def test_every_error_of_the_sdk(error: type[Exception]) -> None:
-    """Whatever the SDK raises becomes one of our errors, with the SDK's own words."""
+    """Each error class of the SDK becomes one of our errors, with the SDK's message."""
     count = len(inspect.signature(error).parameters) if "__init__" in vars(error) else 1
     made = error(*["the reason"] * count)
     if isinstance(made, docker.errors.APIError):
         made.response = None
 
-    with pytest.raises(EngineError, match=r"cannot list.*reason") as raised, asking("list", URL):
+    with (
+        pytest.raises(EngineError, match=r"cannot list.*reason") as raised,
+        engine_errors("list", URL),
+    ):
         raise made
 
     assert made is raised.value.__cause__
 
 
 def test_other_errors() -> None:
-    """An error that is not the daemon's stays what it is."""
-    with pytest.raises(ZeroDivisionError), asking("list", URL):
+    """Errors that do not come from a request are raised unchanged."""
+    with pytest.raises(ZeroDivisionError), engine_errors("list", URL):
         raise ZeroDivisionError

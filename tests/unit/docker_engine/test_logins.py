@@ -1,4 +1,4 @@
-"""Which login a registry gets."""
+"""The registry login that a request sends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.engine.images import RegistryLogin
-from airflow_torchx.docker_engine.logins import header
+from airflow_torchx.docker_engine.logins import auth_header
 from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
@@ -41,23 +41,23 @@ def install(folder: Path, name: str, script: str) -> None:
 
 
 def login(registry: str) -> RegistryLogin:
-    """Return a login of ours."""
+    """Return a login for a registry."""
     return RegistryLogin(registry=registry, username="me", password=SECRET)
 
 
-def found(host: str, *logins: RegistryLogin) -> dict[str, str] | None:
-    """Return what a header says, with its keys in lower case."""
-    text = header(host, logins)
+def decoded(host: str, *logins: RegistryLogin) -> dict[str, str] | None:
+    """Return the decoded header of a registry, with its keys in lower case."""
+    text = auth_header(host, logins)
     entry = json.loads(base64.urlsafe_b64decode(text)) if text else None
     return {key.lower(): value for key, value in entry.items() if value} if entry else None
 
 
 def test_none(folder: Path) -> None:
-    """Where nobody has logged in there is no header."""
+    """Without any login, no header is sent."""
     configure(folder, {"auths": {"h:1": {}, "other": {"auth": "bWU6eA=="}}})
 
-    assert found("h:1") is None
-    assert found("h:1", login("h:2")) is None
+    assert decoded("h:1") is None
+    assert decoded("h:1", login("h:2")) is None
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_none(folder: Path) -> None:
     ["docker.io", "index.docker.io", "https://index.docker.io/v1/", "registry-1.docker.io", ""],
 )
 def test_docker_hub(folder: Path, spelling: str) -> None:
-    """It is known under all its names, and Docker hears the one that it wants."""
+    """All names of Docker Hub find its login, which is sent with Docker's own name for it."""
     assert folder.is_dir()
-    assert found("docker.io", login(spelling)) == {
+    assert decoded("docker.io", login(spelling)) == {
         "username": "me",
         "password": SECRET,
         "serveraddress": "https://index.docker.io/v1/",
@@ -75,7 +75,7 @@ def test_docker_hub(folder: Path, spelling: str) -> None:
 
 
 def test_our_login_wins(folder: Path) -> None:
-    """Over the docker configuration, and the first of ours over the second; ports count."""
+    """A given login precedes the docker configuration, the first one wins, and ports matter."""
     configure(folder, {"auths": {"h:1": {"auth": base64.b64encode(b"cli:x").decode()}}})
     logins = [
         login("h"),
@@ -83,35 +83,35 @@ def test_our_login_wins(folder: Path) -> None:
         RegistryLogin(registry="h:1", username="second", password=SECRET),
     ]
 
-    assert "me" == (found("h:1", *logins) or {})["username"]
-    assert "cli" == (found("h:1", login("h:2")) or {})["username"]
+    assert "me" == (decoded("h:1", *logins) or {})["username"]
+    assert "cli" == (decoded("h:1", login("h:2")) or {})["username"]
 
 
 def test_configuration_is_read_anew(folder: Path) -> None:
-    """A `docker login` in the meantime counts."""
-    assert found("docker.io") is None
+    """A later `docker login` is used by the next request."""
+    assert decoded("docker.io") is None
 
     auth = base64.b64encode(b"cli:x").decode()
     configure(folder, {"auths": {"https://index.docker.io/v1/": {"auth": auth}}})
 
-    assert "cli" == (found("docker.io") or {})["username"]
+    assert "cli" == (decoded("docker.io") or {})["username"]
 
 
 def test_identity_token(folder: Path) -> None:
-    """Where a helper gives a token, that is sent and no user."""
+    """An identity token from a helper is sent without a user name."""
     configure(folder, {"credHelpers": {"h:1": "mine"}})
     install(folder, "mine", f"""echo '{{"Username": "<token>", "Secret": "{SECRET}"}}'""")
 
-    assert {"identitytoken": SECRET, "serveraddress": "h:1"} == found("h:1")
+    assert {"identitytoken": SECRET, "serveraddress": "h:1"} == decoded("h:1")
 
 
 def test_helper_that_knows_nothing(folder: Path) -> None:
-    """It is asked for Docker Hub by its long name, and what it does not know is no error."""
+    """A helper is asked for Docker Hub by its URL, and a missing entry is not an error."""
     configure(folder, {"credsStore": "mine"})
     said = "credentials not found in native keychain"
     install(folder, "mine", f'echo "$host" >"$0.asked"; echo "{said}"; exit 1')
 
-    assert found("docker.io") is None
+    assert decoded("docker.io") is None
     assert "https://index.docker.io/v1/\n" == (folder / "docker-credential-mine.asked").read_text()
 
 
@@ -127,15 +127,15 @@ def test_helper_that_knows_nothing(folder: Path) -> None:
     ids=["fails", "no JSON", "a list", "no user", "no text"],
 )
 def test_helper_that_fails(folder: Path, script: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is named, with a way to try it; what it printed is told nowhere."""
+    """The error names a failing helper and how to run it, and never quotes its output."""
     caplog.set_level("DEBUG")
     configure(folder, {"credHelpers": {"h:1": "mine"}})
     install(folder, "mine", script)
 
     with pytest.raises(
-        EngineError, match="docker-credential-mine gives no login for h:1"
+        EngineError, match="docker-credential-mine returned no login for h:1"
     ) as raised:
-        header("h:1", ())
+        auth_header("h:1", ())
 
     assert "`echo h:1 | docker-credential-mine get`" in raised.value.fix
     assert raised.value.__cause__ is None
@@ -144,11 +144,13 @@ def test_helper_that_fails(folder: Path, script: str, caplog: pytest.LogCaptureF
 
 
 def test_helper_that_is_missing(folder: Path) -> None:
-    """It is named, with the settings that name it."""
+    """The error names a missing helper and the settings that refer to it."""
     configure(folder, {"credsStore": "nowhere"})
 
-    with pytest.raises(EngineError, match=r"docker-credential-nowhere, which .* not on the PATH"):
-        header("h:1", ())
+    with pytest.raises(
+        EngineError, match=r"docker-credential-nowhere, configured for h:1, is not on PATH"
+    ):
+        auth_header("h:1", ())
 
 
 @pytest.mark.parametrize(
@@ -157,17 +159,17 @@ def test_helper_that_is_missing(folder: Path) -> None:
     ids=["no entry", "no base64", "a number", "a list"],
 )
 def test_broken_configuration(folder: Path, auths: object) -> None:
-    """It is an error that says where it is, but not what it holds."""
+    """An unreadable configuration raises an error with its path but not its content."""
     configure(folder, {"auths": auths})
 
     with pytest.raises(EngineError, match="cannot be read") as raised:
-        header("h:1", ())
+        auth_header("h:1", ())
 
-    assert "Mend `auths` in ~/.docker/config.json" in raised.value.fix
+    assert "Correct `auths` in ~/.docker/config.json" in raised.value.fix
     assert SECRET not in str(raised.value)
     assert raised.value.__context__ is None
 
 
 def test_a_login_hides_its_password() -> None:
-    """Also where it is shown by accident."""
+    """The repr of a login does not contain its password."""
     assert SECRET not in repr(login("h"))

@@ -1,4 +1,4 @@
-"""The events of an image pull."""
+"""Progress and errors of an image pull."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def layer(name: str, status: str, current: int = 0, total: int = 0) -> dict[str,
 
 
 def progress(*events: dict[str, Any]) -> LayerProgress:
-    """Return what some events add up to."""
+    """Return the progress after some events."""
     pull = LayerProgress()
     for event in events:
         pull.add(event)
@@ -32,7 +32,7 @@ MB: Final = 1_000_000
 
 
 def test_progress() -> None:
-    """Layers and their downloads are added up; unpacking counts as downloaded."""
+    """Progress sums up layers and downloaded bytes; a layer being extracted is downloaded."""
     pull = progress(
         {"status": "Pulling from library/x", "id": "latest"},
         layer("a", "Already exists"),
@@ -45,11 +45,11 @@ def test_progress() -> None:
     )
 
     assert "1 of 5 layers (1 already there), 414 of 1,402 MB" == str(pull)
-    assert pull.is_cut
+    assert pull.is_incomplete
 
     pull.add(layer("b", "Pull complete"))
     assert "2 of 5 layers (1 already there), 1,402 of 1,402 MB" == str(pull)
-    assert not pull.is_cut
+    assert not pull.is_incomplete
 
 
 def test_progress_is_told_once_a_second() -> None:
@@ -68,7 +68,7 @@ def test_progress_is_told_once_a_second() -> None:
 
 
 def test_error_in_stream() -> None:
-    """The first error in the stream counts."""
+    """The first error in the stream is reported."""
     pull = progress(
         {"errorDetail": {"code": 401, "message": "unauthorized"}, "error": "unauthorized"},
         {"error": "context canceled"},
@@ -85,28 +85,32 @@ def test_error_in_stream() -> None:
         (
             "ghcr.io/me/app:1",
             401,
-            "host ghcr.io in docker_conn_ids, or run `docker login ghcr.io`",
+            "host ghcr.io to docker_conn_ids, or run `docker login ghcr.io`",
         ),
-        ("me/app", 403, "with host docker.io in docker_conn_ids, or run `docker login` where"),
+        ("me/app", 403, "with host docker.io to docker_conn_ids, or run `docker login` on"),
         (
             "localhost/app",
             404,
-            "localhost in docker_conn_ids, or run `docker login localhost`",
+            "localhost to docker_conn_ids, or run `docker login localhost`",
         ),
-        ("host:5000/app", None, "or run `docker login host:5000` where this runs; and check that"),
-        ("app", 500, "check that the daemon's host reaches the registry: `docker pull app` there"),
+        ("host:5000/app", None, "or run `docker login host:5000` on this host; and check that"),
+        (
+            "app",
+            500,
+            "check that the daemon's host reaches the registry: run `docker pull app` there",
+        ),
     ],
 )
 def test_pull_error(ref: str, status: int | None, expected: str) -> None:
-    """Where the registry refuses us, we are told how to log in."""
+    """The error of a rejected pull says how to log in to that registry."""
     assert expected in pull_error(ref, "cannot pull", status).fix
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("message", "expected"),
     [
-        ("Head https://h:1/v2/app: no basic auth credentials", "if it is private, name an Airflow"),
-        ("denied: not yours", "if it is private, name an Airflow"),
+        ("Head https://h:1/v2/app: no basic auth credentials", "if it is private, add an Airflow"),
+        ("denied: not yours", "if it is private, add an Airflow"),
         ("http: server gave HTTP response to HTTPS client", "insecure-registries"),
         ("x509: certificate signed by unknown authority", "/etc/docker/certs.d/h:1/ca.crt"),
         ("dial tcp: lookup h: no such host", "that a registry runs at h:1"),
@@ -114,6 +118,6 @@ def test_pull_error(ref: str, status: int | None, expected: str) -> None:
         ("failed to register layer: write /x: no space left on device", "docker system df"),
     ],
 )
-def test_cause_of_a_pull_that_failed(words: str, expected: str) -> None:
-    """What the daemon says with status 500, as for most errors of a registry, is understood."""
-    assert expected in pull_error("h:1/app", f"cannot pull image 'h:1/app': {words}.", 500).fix
+def test_cause_of_a_pull_that_failed(message: str, expected: str) -> None:
+    """The fix follows from the daemon's message, because most registry errors have status 500."""
+    assert expected in pull_error("h:1/app", f"cannot pull image 'h:1/app': {message}.", 500).fix

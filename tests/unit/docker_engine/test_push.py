@@ -1,4 +1,4 @@
-"""The events of an image push, and what went wrong in it."""
+"""Progress and errors of an image push."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MB: Final = 1_000_000
 
 
 def progress(*events: tuple[str, str, int, int]) -> LayerProgress:
-    """Return what some events of layers add up to."""
+    """Return the progress after some events of layers."""
     push = LayerProgress()
     for name, status, current, total in events:
         detail: dict[str, Any] = {"current": current, "total": total} if total else {}
@@ -23,7 +23,7 @@ def progress(*events: tuple[str, str, int, int]) -> LayerProgress:
 
 
 def test_progress() -> None:
-    """Layers and what was sent of them are added up; those that the registry has are counted."""
+    """Progress sums up layers and sent bytes, and counts layers that the registry already has."""
     push = progress(
         ("a", "Layer already exists", 0, 0),
         ("b", "Mounted from me/other", 0, 0),
@@ -40,7 +40,7 @@ def test_progress() -> None:
 
 
 def test_layers_that_the_daemon_has_retried() -> None:
-    """They are told from others until they are done."""
+    """A retried layer counts as retried until it is complete."""
     again = [("a", "Retrying in 5 seconds", 0, 0), ("a", "Pushing", 1, 2)]
 
     assert progress(*again).was_retried
@@ -49,55 +49,57 @@ def test_layers_that_the_daemon_has_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("message", "expected"),
     [
         ("write /d/tmp/GetImageBlob1: no space left on device", Cause.FULL_DISK),
-        ("no basic auth credentials", Cause.REFUSED),
-        ("unauthorized: authentication required", Cause.REFUSED),
-        ("denied: requested access to the resource is denied", Cause.REFUSED),
+        ("no basic auth credentials", Cause.DENIED),
+        ("unauthorized: authentication required", Cause.DENIED),
+        ("denied: requested access to the resource is denied", Cause.DENIED),
         ("Get https://h:1/v2/: http: server gave HTTP response to HTTPS client", Cause.PLAIN_HTTP),
         ("Get https://h:1/v2/: x509: certificate signed by unknown authority", Cause.UNTRUSTED),
         ("remote error: tls: handshake failure", Cause.UNTRUSTED),
-        ("Put http://h:1/v2/app/manifests/1: EOF", Cause.CUT),
-        ("write tcp 1.2.3.4:5->1.2.3.5:6: use of closed network connection", Cause.CUT),
-        ("read tcp 1.2.3.4:5->1.2.3.5:6: read: connection reset by peer", Cause.CUT),
-        ("read tcp 1.2.3.4:5->1.2.3.5:6: i/o timeout", Cause.CUT),
-        ("write: broken pipe", Cause.CUT),
-        ("received unexpected HTTP status: 503 Service Unavailable", Cause.CUT),
+        ("Put http://h:1/v2/app/manifests/1: EOF", Cause.CONNECTION_LOST),
+        ("write tcp 1.2.3.4:5->1.2.3.5:6: use of closed network connection", Cause.CONNECTION_LOST),
+        ("read tcp 1.2.3.4:5->1.2.3.5:6: read: connection reset by peer", Cause.CONNECTION_LOST),
+        ("read tcp 1.2.3.4:5->1.2.3.5:6: i/o timeout", Cause.CONNECTION_LOST),
+        ("write: broken pipe", Cause.CONNECTION_LOST),
+        ("received unexpected HTTP status: 503 Service Unavailable", Cause.CONNECTION_LOST),
         ("dial tcp 1.2.3.4:5: connect: connection refused", Cause.UNREACHABLE),
         ("dial tcp: lookup h on 1.1.1.1:53: no such host", Cause.UNREACHABLE),
         ("dial tcp 1.2.3.4:5: i/o timeout", Cause.UNREACHABLE),
-        ("An image does not exist locally with the tag: h:1/app", Cause.ABSENT),
-        ("tag does not exist: h:1/app", Cause.ABSENT),
-        ("No such image: h:1/app", Cause.ABSENT),
+        ("An image does not exist locally with the tag: h:1/app", Cause.NOT_FOUND),
+        ("tag does not exist: h:1/app", Cause.NOT_FOUND),
+        ("No such image: h:1/app", Cause.NOT_FOUND),
         ("received unexpected HTTP status: 500 Internal Server Error", Cause.OTHER),
         ("manifest invalid: manifest invalid", Cause.OTHER),
         ("", Cause.OTHER),
     ],
 )
-def test_cause(words: str, expected: Cause) -> None:
-    """The daemon's words are understood."""
-    assert expected == cause_of(words)
+def test_cause(message: str, expected: Cause) -> None:
+    """The cause of a failure follows from the daemon's message."""
+    assert expected == cause_of(message)
 
 
-def test_causes_that_may_pass() -> None:
-    """Only what is about the connection can be better a little later."""
-    assert [Cause.UNREACHABLE, Cause.CUT] == [cause for cause in Cause if cause.may_pass]
+def test_transient_causes() -> None:
+    """Connection problems are the only transient causes."""
+    assert [Cause.UNREACHABLE, Cause.CONNECTION_LOST] == [
+        cause for cause in Cause if cause.is_transient
+    ]
 
 
 @pytest.mark.parametrize(
-    ("words", "has_login", "expected"),
+    ("message", "has_login", "expected"),
     [
-        ("denied: no", False, "There is no login for h:1: name an Airflow connection"),
-        ("denied: no", True, "Check user, password and what they may do; name an Airflow"),
+        ("denied: no", False, "There is no login for h:1: add an Airflow connection"),
+        ("denied: no", True, "Check user, password and permissions; add an Airflow"),
         ("does not exist locally", True, "`docker tag IMAGE h:1/app:1`"),
         ("connection refused", True, "that a registry runs at h:1"),
         ("odd", True, "See the logs of the registry at h:1 and of the daemon"),
     ],
 )
-def test_push_error(words: str, *, has_login: bool, expected: str) -> None:
-    """It says what happened, where, and what to do."""
-    error = push_error("h:1/app:1", f"{words}.", None, has_login=has_login)
+def test_push_error(message: str, *, has_login: bool, expected: str) -> None:
+    """The error of a push says what happened, where, and what to do."""
+    error = push_error("h:1/app:1", f"{message}.", None, has_login=has_login)
 
-    assert f"cannot push image 'h:1/app:1' to h:1: {words}." == error.what
+    assert f"cannot push image 'h:1/app:1' to h:1: {message}." == error.what
     assert expected in error.fix

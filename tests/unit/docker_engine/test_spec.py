@@ -1,4 +1,4 @@
-"""Our values as the Engine API wants them."""
+"""Request bodies and parameters of the Engine API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPEC: Final = ContainerSpec(
 
 
 def test_plain_container() -> None:
-    """What the spec leaves open is left to the daemon."""
+    """Fields that the spec does not set are left to the daemon's defaults."""
     expected = {
         "Image": "img",
         "Entrypoint": ["python"],
@@ -49,7 +49,7 @@ def test_plain_container() -> None:
 
 
 def test_full_container() -> None:
-    """Every field of the spec has its place."""
+    """Each field of the spec becomes a field of the request."""
     spec = replace(
         SPEC,
         mounts=(BindMount("/a", "/b", read_only=True), VolumeMount("vol", "/c")),
@@ -118,7 +118,7 @@ def test_full_container() -> None:
 
 
 def test_every_field_reaches_the_daemon() -> None:
-    """A field that is added to the options is not forgotten here."""
+    """Each field of the options reaches the request, including any added later."""
     named = {field.lower().replace("_", "") for field in HostOptions.__dataclass_fields__}
     body = container_json(replace(SPEC, host=_every_option()))
     sent = {key.lower() for key in (*body, *body["HostConfig"])}
@@ -145,7 +145,7 @@ def _every_option() -> HostOptions:
 
 
 def test_any_gpus() -> None:
-    """Where no GPU ids are known, a number of GPUs is asked for."""
+    """Without GPU ids, the request asks for a number of GPUs."""
     request = container_json(replace(SPEC, gpus=GpuRequest(count=2)))["HostConfig"]
 
     assert [2] == [wanted["Count"] for wanted in request["DeviceRequests"]]
@@ -153,14 +153,14 @@ def test_any_gpus() -> None:
 
 
 def test_no_memory_limit() -> None:
-    """A memory of 0 is no limit, as in TorchX, and Docker's own /dev/shm."""
+    """A memory of 0 means no limit, as in TorchX, and Docker's default /dev/shm."""
     config = container_json(replace(SPEC, memory_mib=0))["HostConfig"]
 
     assert (0, 0) == (config["Memory"], config["ShmSize"])
 
 
 def test_log_options_alone() -> None:
-    """Log options without a driver are for the daemon's own driver."""
+    """Log options without a driver apply to the daemon's default driver."""
     host = HostOptions(log_options={"max-file": "2"})
     config = container_json(replace(SPEC, host=host))["HostConfig"]["LogConfig"]
 
@@ -169,7 +169,7 @@ def test_log_options_alone() -> None:
 
 @pytest.mark.parametrize("network", ["host", "none", "bridge", "default", "container:x"])
 def test_networks_without_aliases(network: str) -> None:
-    """Where Docker allows no alias none is given; another container's network has its host name."""
+    """Networks that allow no aliases get none; a joined container's host name is kept."""
     body = container_json(replace(SPEC, network=network))
 
     assert network == body["HostConfig"]["NetworkMode"]
@@ -179,12 +179,12 @@ def test_networks_without_aliases(network: str) -> None:
 
 @pytest.mark.parametrize(("grace_s", "expected"), [(0, 0), (0.001, 1), (10, 10), (10.5, 11)])
 def test_grace(grace_s: float, expected: int) -> None:
-    """Docker counts whole seconds: parts of one are rounded up."""
+    """The grace period is rounded up to whole seconds."""
     assert expected == container_json(replace(SPEC, stop_grace_s=grace_s))["StopTimeout"]
 
 
 def test_log_params() -> None:
-    """The ends of a log's part are exact, and a query that says nothing asks for all."""
+    """Log times keep their nanoseconds, and an empty query asks for the complete log."""
     everything = {"stdout": 1, "stderr": 1, "follow": 0, "timestamps": 0, "tail": "all"}
     query = LogQuery(
         streams="stderr",

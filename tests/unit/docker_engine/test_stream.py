@@ -1,4 +1,4 @@
-"""HTTP chunks, many at a time."""
+"""Decoding HTTP chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_torchx.docker_engine.stream import ChunkDecoder
 
 
 def encoded(chunks: list[bytes], extension: bytes = b"") -> bytes:
-    """Return content as HTTP chunks, with the end."""
+    """Return content as HTTP chunks, including the last one."""
     parts = [b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks if chunk]
     return b"".join([*parts, b"0\r\n\r\n"])
 
@@ -24,7 +24,7 @@ def encoded(chunks: list[bytes], extension: bytes = b"") -> bytes:
     st.sampled_from([b"", b";name=value"]),
 )
 def test_any_chunks(chunks: list[bytes], cuts: list[int], extension: bytes) -> None:
-    """However a chunked stream is cut into blocks, its content is the same."""
+    """The decoded content does not depend on how the stream is split into blocks."""
     data = encoded(chunks, extension)
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     decoder = ChunkDecoder()
@@ -37,7 +37,7 @@ def test_any_chunks(chunks: list[bytes], cuts: list[int], extension: bytes) -> N
 
 
 def test_chunk_is_not_waited_for() -> None:
-    """What there is of a chunk is handed out at once."""
+    """The available part of an incomplete chunk is returned at once."""
     decoder = ChunkDecoder()
 
     assert [b"ab", b"cd", b""] == [decoder.feed(block) for block in (b"5\r\nab", b"cd", b"")]
@@ -46,6 +46,6 @@ def test_chunk_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("block", [b"<html>\r\n", b"-5\r\n", b"\r\n", b"f" * 2000])
 def test_no_chunks(block: bytes) -> None:
-    """A stream that is not chunked is an error."""
-    with pytest.raises(http.client.HTTPException, match="is no size of a chunk"):
+    """A stream that is not chunked raises an error."""
+    with pytest.raises(http.client.HTTPException, match="is not a chunk size"):
         ChunkDecoder().feed(block)

@@ -1,4 +1,4 @@
-"""Certificates and keys that are text become files, and files go again."""
+"""Temporary files for TLS material."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_only_this_user_can_read_them(folder: Path) -> None:
-    """They are in a folder of their own, and both are private."""
+    """TLS files and their folder are readable by this user only."""
     with on_disk(Endpoint(url="tcp://h", **TEXTS)) as endpoint:  # type: ignore[arg-type]
         (own,) = folder.iterdir()
         paths = {name: Path(getattr(endpoint, name)) for name in TLS_FIELDS}
@@ -37,16 +37,16 @@ def test_only_this_user_can_read_them(folder: Path) -> None:
         assert [0o700, 0o600, 0o600, 0o600] == modes
 
 
-def test_they_go(folder: Path) -> None:
-    """Also when what they were made for fails."""
+def test_files_are_deleted(folder: Path) -> None:
+    """TLS files are deleted even if the block raises an error."""
     with pytest.raises(ZeroDivisionError), on_disk(Endpoint(url="tcp://h", tls_ca=TEXTS["tls_ca"])):
         _ = 1 / 0
 
     assert [] == list(folder.iterdir())
 
 
-def test_paths_stay(folder: Path) -> None:
-    """What is a path already is taken as it is, beside a text and without one."""
+def test_paths_are_kept(folder: Path) -> None:
+    """Paths stay as they are, with or without PEM text in the other fields."""
     paths = Endpoint(url="tcp://h", tls_ca="/ca.pem")
     with on_disk(paths) as same:
         assert [] == list(folder.iterdir())
@@ -56,13 +56,13 @@ def test_paths_stay(folder: Path) -> None:
     assert same is paths
 
 
-def test_no_place_for_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said what they need, and nothing of what they hold."""
+def test_folder_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what the files need, and does not quote their content."""
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
 
     with (
         pytest.raises(
-            EngineUnreachableError, match=r"cannot be written: No such.*\nMake room"
+            EngineUnreachableError, match=r"cannot be written: No such.*\nFree space in"
         ) as no,
         on_disk(Endpoint(url="tcp://h", **TEXTS)),  # type: ignore[arg-type]
     ):

@@ -1,4 +1,4 @@
-"""What the Engine API answers, as our values."""
+"""Parsing responses of the Engine API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, NetworkRow
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
-from airflow_torchx.docker_engine import answers
+from airflow_torchx.docker_engine import responses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,8 @@ URL: Final = "unix:///var/run/docker.sock"
 
 
 def test_row() -> None:
-    """A row has the container's own name, not one that another container's link gave it."""
-    answer = {
+    """A row has the container's own name, not the name of a link."""
+    body = {
         "Id": "abc",
         "Names": ["/other/alias", "/own"],
         "Image": "img",
@@ -39,12 +39,12 @@ def test_row() -> None:
         status="Exited (0) 1 second ago",
         labels={"k": "v"},
         created_at=datetime(2026, 11, 24, 0, 17, 5, tzinfo=UTC),
-    ) == answers.container_row(answer)
+    ) == responses.container_row(body)
 
 
-def test_row_of_dying_container() -> None:
-    """A container that vanishes while it is listed has gaps, and that is no error."""
-    row = answers.container_row({"Id": "abc", "Names": None, "Labels": None, "State": "removing"})
+def test_row_of_removed_container() -> None:
+    """A container that is removed while it is listed gives a row with empty fields."""
+    row = responses.container_row({"Id": "abc", "Names": None, "Labels": None, "State": "removing"})
 
     assert ("abc", "", {}, "removing") == (row.id, row.name, row.labels, row.state)
 
@@ -80,14 +80,14 @@ NEVER: Final = "0001-01-01T00:00:00Z"
     ],
 )
 def test_detail(state: dict[str, Any], expected: tuple[object, ...]) -> None:
-    """Exit code and end are those of the last run, and none while it runs or before the first."""
-    detail = answers.container_detail({"Id": "abc", "State": state})
+    """Exit code and end time are those of the last run; both are None before it ends."""
+    detail = responses.container_detail({"Id": "abc", "State": state})
 
     assert expected == (detail.exit_code, detail.started_at, detail.finished_at)
 
 
 def test_detail_of_failure() -> None:
-    """What the Engine says about a failure is kept."""
+    """The Engine's error and OOM flag of a failed container are kept."""
     state = {
         "Status": "exited",
         "ExitCode": 137,
@@ -106,7 +106,7 @@ def test_detail_of_failure() -> None:
         restarts=2,
         started_at=STARTED_AT,
         finished_at=STARTED_AT,
-    ) == answers.container_detail({"Id": "abc", "State": state, "RestartCount": 2})
+    ) == responses.container_detail({"Id": "abc", "State": state, "RestartCount": 2})
 
 
 @pytest.mark.parametrize(
@@ -122,39 +122,39 @@ def test_detail_of_failure() -> None:
     ],
 )
 def test_time(text: str | None, expected: datetime | None) -> None:
-    """Nanoseconds are cut to microseconds, and Docker's zero time is none."""
-    assert expected == answers.parse_time(text)
+    """Nanoseconds are truncated to microseconds, and Docker's zero time is None."""
+    assert expected == responses.parse_time(text)
 
 
 @pytest.mark.parametrize("tags", [None, [], ["<none>:<none>"]])
 def test_image_without_a_name(tags: list[str] | None) -> None:
-    """Docker has several ways to say that an image has no name, or no labels."""
-    answer = {"Id": "sha256:1", "RepoTags": tags, "Labels": None, "Created": 5}
+    """An image may have no tags and no labels, in any of Docker's notations."""
+    body = {"Id": "sha256:1", "RepoTags": tags, "Labels": None, "Created": 5}
 
-    assert ImageRow(id="sha256:1", tags=(), labels={}, created_s=5.0) == answers.image_row(answer)
+    assert ImageRow(id="sha256:1", tags=(), labels={}, created_s=5.0) == responses.image_row(body)
 
 
 @pytest.mark.parametrize(
     "config", [None, {}, {"User": "", "WorkingDir": "", "Volumes": None, "OnBuild": None}]
 )
 def test_image_without_a_configuration(config: dict[str, Any] | None) -> None:
-    """An image need not say anything."""
-    answer = {"Id": "sha256:1", "Config": config}
+    """An image may have an empty configuration, or none."""
+    body = {"Id": "sha256:1", "Config": config}
 
-    assert ImageDetail(id="sha256:1") == answers.image_detail(answer)
+    assert ImageDetail(id="sha256:1") == responses.image_detail(body)
 
 
 def test_network() -> None:
-    """A network without a time of creation is older than all others."""
+    """A network without a creation time sorts as the oldest."""
     made = {"Id": "n", "Name": "torchx", "Created": STARTED}
 
-    assert NetworkRow(id="n", name="torchx", created_at=STARTED_AT) == answers.network_row(made)
-    assert 1970 == answers.network_row({**made, "Created": NEVER}).created_at.year
+    assert NetworkRow(id="n", name="torchx", created_at=STARTED_AT) == responses.network_row(made)
+    assert 1970 == responses.network_row({**made, "Created": NEVER}).created_at.year
 
 
 def test_info() -> None:
-    """A daemon is local when its socket is, and its host name is this host's."""
-    answer = {
+    """A daemon is local if its URL is a unix socket and its host name is this host's."""
+    body = {
         "ID": "id",
         "Name": socket.gethostname(),
         "ServerVersion": "28.2.2",
@@ -164,7 +164,7 @@ def test_info() -> None:
     }
 
     def is_local(url: str, **changes: str) -> bool:
-        info = answers.engine_info({**answer, **changes}, url=url, api_version="1.50")
+        info = responses.engine_info({**body, **changes}, url=url, api_version="1.50")
         assert ("id", url, "28.2.2", "1.50") == (info.id, info.url, info.version, info.api_version)
         assert ("Debian GNU/Linux 12", 2, 3, ()) == (
             info.os,
@@ -182,7 +182,7 @@ def test_info() -> None:
 
 
 def test_gpus(tmp_path: Path) -> None:
-    """GPU ids come from what Docker found, else from its configuration, else from the driver."""
+    """GPU ids come from CDI, else from the daemon's resources, else from the driver."""
     for bus in ("0000:01:00.0", "0000:02:00.0"):
         (tmp_path / bus).mkdir()
         (tmp_path / bus / "information").touch()
@@ -204,8 +204,8 @@ def test_gpus(tmp_path: Path) -> None:
         ],
     }
 
-    assert ("0", "1") == answers.gpu_ids(discovered, local_gpus=None)
-    assert ("GPU-45cbf7b",) == answers.gpu_ids(listed, local_gpus=tmp_path)
-    assert ("0", "1") == answers.gpu_ids(driver, local_gpus=tmp_path)
-    assert () == answers.gpu_ids(driver, local_gpus=None)
-    assert () == answers.gpu_ids({}, local_gpus=tmp_path)
+    assert ("0", "1") == responses.gpu_ids(discovered, local_gpus=None)
+    assert ("GPU-45cbf7b",) == responses.gpu_ids(listed, local_gpus=tmp_path)
+    assert ("0", "1") == responses.gpu_ids(driver, local_gpus=tmp_path)
+    assert () == responses.gpu_ids(driver, local_gpus=None)
+    assert () == responses.gpu_ids({}, local_gpus=tmp_path)

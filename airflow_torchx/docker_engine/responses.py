@@ -1,0 +1,153 @@
+"""Responses of the Engine API as frozen values; pure, except that local GPUs are listed."""
+
+from __future__ import annotations
+
+import re
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core.engine.containers import (
+    ContainerDetail,
+    ContainerRow,
+    EngineInfo,
+    NetworkRow,
+)
+from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    Json = Mapping[str, Any]
+
+_LIVE: Final = ("running", "paused")
+#: Docker writes "never" like this.
+_ZERO_TIME: Final = "0001-01-01T00:00:00Z"
+#: Docker writes "untagged" like this.
+_NO_TAG: Final = "<none>:<none>"
+_CDI_GPU: Final = "nvidia.com/gpu="
+_NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
+
+
+def container_row(response: Json) -> ContainerRow:
+    """Return one entry of ``GET /containers/json``."""
+    # A link adds a name with two slashes; a container that is being removed has no name.
+    names = [name[1:] for name in response.get("Names") or () if "/" not in name[1:]]
+    return ContainerRow(
+        id=response["Id"],
+        name=names[0] if names else "",
+        image=response.get("Image") or "",
+        state=response.get("State") or "",
+        status=response.get("Status") or "",
+        labels=response.get("Labels") or {},
+        created_at=datetime.fromtimestamp(response.get("Created") or 0, UTC),
+    )
+
+
+def container_detail(response: Json) -> ContainerDetail:
+    """Return the response of ``GET /containers/{id}/json``."""
+    state = response["State"]
+    started_at = parse_time(state.get("StartedAt"))
+    has_ended = started_at is not None and state["Status"] not in _LIVE
+    return ContainerDetail(
+        id=response["Id"],
+        state=state["Status"],
+        exit_code=state.get("ExitCode") if has_ended else None,
+        oom_killed=bool(state.get("OOMKilled")),
+        error=state.get("Error") or "",
+        restarts=response.get("RestartCount") or 0,
+        started_at=started_at,
+        finished_at=parse_time(state.get("FinishedAt")) if has_ended else None,
+    )
+
+
+def image_row(response: Json) -> ImageRow:
+    """Return one entry of ``GET /images/json``."""
+    return ImageRow(
+        id=response["Id"],
+        tags=tuple(tag for tag in response.get("RepoTags") or () if tag != _NO_TAG),
+        labels=response.get("Labels") or {},
+        created_s=float(response.get("Created") or 0),
+    )
+
+
+def image_detail(response: Json) -> ImageDetail:
+    """Return the response of ``GET /images/{name}/json``."""
+    config = response.get("Config") or {}
+    return ImageDetail(
+        id=response["Id"],
+        user=config.get("User") or "",
+        working_dir=config.get("WorkingDir") or "",
+        volumes=tuple(sorted(config.get("Volumes") or ())),
+        on_build=tuple(config.get("OnBuild") or ()),
+    )
+
+
+def network_row(response: Json) -> NetworkRow:
+    """Return one entry of ``GET /networks``."""
+    created_at = parse_time(response.get("Created")) or datetime.fromtimestamp(0, UTC)
+    return NetworkRow(id=response["Id"], name=response["Name"], created_at=created_at)
+
+
+def engine_info(response: Json, *, url: str, api_version: str) -> EngineInfo:
+    """Return the response of ``GET /info`` from the daemon at ``url``."""
+    is_local = "unix://" in url and response.get("Name") == socket.gethostname()
+    return EngineInfo(
+        id=response.get("ID") or "",
+        url=url,
+        is_local=is_local,
+        version=response.get("ServerVersion") or "",
+        api_version=api_version,
+        os=response.get("OperatingSystem") or response.get("OSType") or "",
+        cpus=response.get("NCPU") or 0,
+        memory_bytes=response.get("MemTotal") or 0,
+        gpu_ids=gpu_ids(response, local_gpus=_NVIDIA_GPUS if is_local else None),
+        runtimes=tuple(sorted(response.get("Runtimes") or ())),
+    )
+
+
+def gpu_ids(info: Json, *, local_gpus: Path | None) -> tuple[str, ...]:
+    """Return the GPU ids of a daemon, from the first source that lists any.
+
+    Args:
+        info: the response of ``GET /info``.
+        local_gpus: folder where NVIDIA's driver lists this host's GPUs; None for a remote daemon.
+    """
+    return tuple(_cdi_gpus(info)) or tuple(_resource_gpus(info)) or _driver_gpus(info, local_gpus)
+
+
+def _cdi_gpus(info: Json) -> Iterator[str]:
+    """Yield the indexes of the CDI devices that Docker discovers (28.2 and newer)."""
+    for device in info.get("DiscoveredDevices") or ():
+        name = device.get("ID") or ""
+        # Each GPU is listed twice, by index and by UUID; "all" stands for all of them.
+        if name.startswith(_CDI_GPU) and name.removeprefix(_CDI_GPU).isdigit():
+            yield name.removeprefix(_CDI_GPU)
+
+
+def _resource_gpus(info: Json) -> Iterator[str]:
+    """Yield the ids in the daemon's ``node-generic-resources`` setting."""
+    for resource in info.get("GenericResources") or ():
+        named = resource.get("NamedResourceSpec") or {}
+        if "GPU" in (named.get("Kind") or "").upper() and named.get("Value"):
+            yield named["Value"]
+
+
+def _driver_gpus(info: Json, local_gpus: Path | None) -> tuple[str, ...]:
+    if local_gpus is None or "nvidia" not in (info.get("Runtimes") or {}):
+        return ()
+    count = sum(1 for _ in local_gpus.glob("*/information"))
+    return tuple(str(index) for index in range(count))
+
+
+def short_id(container_id: str) -> str:
+    """Return an id as `docker ps` shows it; names are not shortened."""
+    return container_id[:12] if re.fullmatch("[0-9a-f]{64}", container_id) else container_id
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return a time of the Engine API, truncated to microseconds; None for Docker's zero time."""
+    if not text or text == _ZERO_TIME:
+        return None
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
