@@ -41,13 +41,10 @@ def unreachable_reason(endpoint: Endpoint | None = None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-<<<<<<< HEAD
-def look(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> DaemonReport | str:
-    """Return what a daemon is and has, or why it cannot be asked and what to do about it.
-=======
-def diagnose(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) -> Findings | str:
+def diagnose(
+    endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]
+) -> DaemonReport | str:
     """Return what is known of a daemon, or why it does not answer and what to do about it.
->>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
 
     Never raises, changes nothing, leaves no connection open, and takes at most 9 seconds.
 
@@ -58,15 +55,9 @@ def diagnose(endpoint: Endpoint, network: str, logins: Sequence[RegistryLogin]) 
     """
     impatient = _impatient(endpoint)
 
-<<<<<<< HEAD
-    def find() -> DaemonReport:
-        with DockerEngine.connect(hasty) as engine:
-            return DaemonReport(
-=======
-    def collect() -> Findings:
+    def collect() -> DaemonReport:
         with DockerEngine.connect(impatient) as engine:
-            return Findings(
->>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
+            return DaemonReport(
                 info=engine.info(),
                 network=network,
                 has_network=bool(engine.networks(network)),
@@ -104,13 +95,7 @@ def _within(limit_s: float, endpoint: Endpoint, collect: Callable[[], _Found]) -
 
 def _check_login(engine: DockerEngine, login: RegistryLogin) -> LoginCheck:
     host = host_of(login.registry)
-<<<<<<< HEAD
-    return LoginCheck(
-        registry=host, username=login.username, error=_why_refused(engine, login, host)
-    )
-=======
-    return LoginCheck(registry=host, username=login.username, why=_refusal(engine, login, host))
->>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
+    return LoginCheck(registry=host, username=login.username, error=_refusal(engine, login, host))
 
 
 def _refusal(engine: DockerEngine, login: RegistryLogin, host: str) -> str | None:

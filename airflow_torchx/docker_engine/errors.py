@@ -48,15 +48,9 @@ _REFUSALS: Final[dict[int, _Refusal]] = {
 _REFUSED: Final = _Refusal(EngineError, "See the daemon's log, for example `journalctl -u docker`.")
 
 
-<<<<<<< HEAD
-#: What to do about words of the Engine, or of what it runs, that have no status of their own.
-_TOLD: Final = (
-    (full_disk.PATTERN, full_disk.ADVICE),
-=======
 #: Fixes by message, for errors of the Engine or its runtime that have no status of their own.
 _ADVICE: Final = (
-    (full_disk.WORDS, full_disk.ADVICE),
->>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
+    (full_disk.PATTERN, full_disk.ADVICE),
     (
         "could not select device driver",
         "Request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host.",

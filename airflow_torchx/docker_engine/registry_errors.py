@@ -31,15 +31,9 @@ class Cause(Enum):
 #: The Engine reports most errors of a registry without a code or with status 500, so only the
 #: message tells them apart: Go's texts, and the codes of the registry API in lower case.
 #: https://distribution.github.io/distribution/spec/api/#errors-2
-<<<<<<< HEAD
-_WORDS: Final = (
-    (Cause.FULL_DISK, full_disk.PATTERN),
-    (Cause.REFUSED, r"\b(unauthorized|denied): |no basic auth credentials"),
-=======
 _PATTERNS: Final = (
-    (Cause.FULL_DISK, full_disk.WORDS),
+    (Cause.FULL_DISK, full_disk.PATTERN),
     (Cause.DENIED, r"\b(unauthorized|denied): |no basic auth credentials"),
->>>>>>> d0bc2dc (Say what the Docker door does in plain words, and translate errors in engine_errors)
     (Cause.PLAIN_HTTP, r"gave HTTP response to HTTPS client"),
     (Cause.UNTRUSTED, r"\bx509: |\btls: "),
     (
