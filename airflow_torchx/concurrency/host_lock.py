@@ -10,7 +10,6 @@ import os
 import platform
 import stat
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +17,6 @@ from airflow_torchx.concurrency.parallel import StopRequested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import filelock
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +54,14 @@ def held(
     lock = filelock.FileLock(folder / f"{kind}-{digest}.lock", mode=0o666)
     try:
         _open_to_all(folder)
-        _acquire(lock, timeout_s, should_stop)
-    except (OSError, filelock.Timeout) as why:
+        lock.acquire(
+            timeout=-1 if timeout_s is None else timeout_s,
+            poll_interval=_POLL_S,
+            cancel_check=should_stop,
+        )
+    except OSError as why:  # `filelock.Timeout` is one, and so is a cancelled wait
+        if isinstance(why, filelock.Timeout) and should_stop():
+            raise StopRequested from None
         _log.debug("no lock on %s (%s): going on without it", folder, why)
         yield False
         return
@@ -94,22 +97,3 @@ def _open_to_all(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if status.st_uid == os.geteuid():
         folder.chmod(0o777)
-
-
-def _acquire(
-    lock: filelock.BaseFileLock, timeout_s: float | None, should_stop: Callable[[], bool]
-) -> None:
-    import filelock
-
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            if should_stop():
-                raise StopRequested from None
-            if deadline is not None and time.monotonic() >= deadline:
-                raise
-            time.sleep(_POLL_S)
-        else:
-            return

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,10 +60,14 @@ def test_waiting_can_be_stopped() -> None:
         asked.set()
         return already
 
-    with host_lock.held("test", "key") as locked:
-        assert locked
-        with pytest.raises(StopRequested), host_lock.held("test", "key", should_stop=stop):
+    def wait() -> None:
+        with host_lock.held("test", "key", should_stop=stop):
             pass
+
+    with ThreadPoolExecutor(1) as other, host_lock.held("test", "key") as locked:
+        assert locked
+        with pytest.raises(StopRequested):
+            other.submit(wait).result()
 
 
 def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
