@@ -167,14 +167,20 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Launch the app, or take over the one that is there, and see it through."""
-        from airflow_torchx.task.plan import LaunchRequest, planned
+        from airflow_torchx.task.plan import requested
 
         with self._task_of(context) as (task, scheduler, secrets):
-            request = LaunchRequest(
-                self.app_def(), self.options or {}, secrets, self._source_root()
+            # No name here holds the request: it has the list of the workspace's files.
+            return self._app_task(task, scheduler, secrets).run(
+                requested(
+                    scheduler,
+                    self.app_def(),
+                    self.options,
+                    secrets,
+                    self._source_root(),
+                    lambda: self._killed_at is not None,
+                )
             )
-            info = planned(task, scheduler, request, lambda: self._killed_at is not None)
-            return self._app_task(task, scheduler, secrets).run(info)
 
     def execute_complete(
         self,
@@ -217,14 +223,16 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def dry_run(self) -> None:
         """Print what a launch would do, as YAML with secrets masked; creates nothing."""
-        from airflow_torchx.core.plan.job_plan import Origin
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
-        origin = Origin(private_env=self.private_env or {})
         defaults = self.hook.settings().options
         with DockerScheduler(self.torchx_conn_id or "torchx", defaults=defaults) as scheduler:
+            app = self.app_def()
+            context = scheduler.new_context(
+                f"{app.name}-dry-run", private_env=self.private_env or {}
+            )
             info = scheduler.submit_dryrun(
-                self.app_def(), self.options, origin=origin, source_root=self._source_root()
+                app, self.options, context=context, source_root=self._source_root()
             )
         print(info)  # noqa: T201 - a dry run prints
 
@@ -261,13 +269,19 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             yield task, scheduler, secrets
 
     def _app_task(
-        self, task: TaskContext, scheduler: DockerScheduler, secrets: Mapping[str, str]
+        self,
+        task: TaskContext,
+        scheduler: DockerScheduler,
+        secrets: Mapping[str, str],
     ) -> AppTask:
         from airflow_torchx.core.plan.job_plan import copied_env
         from airflow_torchx.task.runner import AppTask
         from airflow_torchx.task.shutdown import TaskOptions
 
-        copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
+        def secret_values() -> frozenset[str]:
+            copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
+            return frozenset({*secrets.values(), *copied.values()})
+
         options = TaskOptions(
             torchx_conn_id=self.hook.torchx_conn_id,
             wait_for_completion=self.wait_for_completion,
@@ -281,7 +295,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             log_max_bytes=int(self.log_max_mb * 1e6),
             logging_interval_s=self.logging_interval,
             execution_timeout=self.execution_timeout,
-            secrets=frozenset({*secrets.values(), *copied.values()}),
+            secrets=secret_values,
         )
         return AppTask(task, scheduler, options, lambda: self._killed_at)
 

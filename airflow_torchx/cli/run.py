@@ -170,13 +170,12 @@ def _tell_handle(info: AppDryRunInfo) -> None:
 def _launched(
     scheduler: DockerScheduler, app: AppDef, options: Opts, interrupts: Interrupts
 ) -> AppDryRunInfo:
-    """Build, plan and launch, as a task does."""
+    """Prepare and launch, as a task does."""
     try:
-        built = scheduler.build(app, options, should_stop=interrupts.pending)
+        info = scheduler.prepare(app, options, should_stop=interrupts.pending)
     except StopRequested:
         what = "told to stop before anything was launched."
         raise LaunchInterruptedError(what) from None
-    info = scheduler.submit_dryrun(built, options)
     for warning in info.request.warnings:
         warn(warning)
     scheduler.schedule(info, should_stop=interrupts.pending)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.core.engine.image_refs import is_image
 from airflow_torchx.core.plan.preflight import DaemonFacts
-from airflow_torchx.runtime import images
 from airflow_torchx.specs import BindMount
 
 if TYPE_CHECKING:
@@ -16,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def collect(engine: Engine, app: AppDef) -> DaemonFacts:
-    """Look up what preflight needs to know of the daemon and its host; changes nothing."""
+    """Look up what a launch needs to know of the daemon and its host; changes nothing.
+
+    The daemon is asked once for itself, and once for each image.
+    """
     info = engine.info()
     sources = {
         mount.src_path
@@ -24,9 +26,10 @@ def collect(engine: Engine, app: AppDef) -> DaemonFacts:
         for mount in role.mounts
         if isinstance(mount, BindMount)
     }
+    names = dict.fromkeys(role.image for role in app.roles)
     return DaemonFacts(
         engine=info,
-        absent_images=images.absent(engine, filter(is_image, {role.image for role in app.roles})),
+        images={name: engine.images.inspect(name) for name in filter(is_image, names)},
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),
     )
 

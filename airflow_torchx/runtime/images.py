@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.errors import ImagePullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.options import PullPolicy
 
 _log = logging.getLogger(__name__)
 
-
-def absent(engine: Engine, images: Iterable[str]) -> frozenset[str]:
-    """Return the images that are not on the daemon."""
-    return frozenset(image for image in images if engine.find_image(image) is None)
+#: Look for every image.
+NOTHING_KNOWN: Final[Mapping[str, bool]] = MappingProxyType({})
 
 
 def ensure(
@@ -28,12 +27,20 @@ def ensure(
     images: Iterable[str],
     policy: PullPolicy,
     *,
+    known: Mapping[str, bool] = NOTHING_KNOWN,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Pull images as the policy says, all at once.
 
     Images that no registry has are never pulled: one given by its id (``sha256:…``), and a local
     workspace image.
+
+    Args:
+        engine: the daemon.
+        images: names of the images.
+        policy: when to pull.
+        known: whether the daemon has an image; it is asked for all others.
+        should_stop: asked several times a second.
 
     Raises:
         ImagePullError: an image cannot be pulled; with ``if_possible``, only if it is not on the
@@ -44,8 +51,11 @@ def ensure(
     if policy == "never":
         return
     if policy == "missing":
-        missing = absent(engine, wanted)
-        wanted = [image for image in wanted if image in missing]
+        wanted = [
+            image
+            for image in wanted
+            if not (known[image] if image in known else engine.find_image(image))
+        ]
 
     def pull(image: str) -> None:
         _log.info("pulling image %s", image)

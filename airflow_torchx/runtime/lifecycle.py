@@ -50,9 +50,13 @@ _CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
 
 
 def launch(
-    engine: Engine, plan: JobPlan, *, should_stop: Callable[[], bool] = lambda: False
-) -> None:
-    """Run every container of a plan, or none.
+    engine: Engine,
+    plan: JobPlan,
+    *,
+    known: Mapping[str, bool] = images.NOTHING_KNOWN,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> DescribeAppResponse:
+    """Run every container of a plan, or none, and return the app as the daemon lists it then.
 
     Images are pulled, the network is ensured, all containers are created, then all are started.
     Whatever goes wrong, an interrupt by the user included, all that this launch created is removed.
@@ -60,21 +64,22 @@ def launch(
     Args:
         engine: the daemon.
         plan: what to run.
+        known: whether the daemon has an image; it is asked for all others.
         should_stop: asked several times a second; True undoes the launch.
 
     Raises:
         AppExistsError: an app of this id is there already; it is left alone.
+        AppNotFoundError: somebody removed all containers as soon as they were started.
         ImagePullError: an image cannot be pulled; nothing was created.
         LaunchError: a container could not be created or started, and which.
         LaunchInterruptedError: ``should_stop`` returned True, or somebody cancelled the app.
     """
-    if _rows(engine, plan.app_id):
-        raise AppExistsError(plan.app_id)
     ids: dict[str, str] = {}
     try:
-        images.ensure(engine, plan.images, plan.pull_policy, should_stop=should_stop)
+        images.ensure(engine, plan.images, plan.pull_policy, known=known, should_stop=should_stop)
         network.ensure(engine, plan.network)
         _create_and_start(engine, plan, ids, should_stop)
+        return _launched(engine, plan)
     except StopRequested as why:
         _undo(engine, plan, ids)
         what = f"app {plan.app_id!r} was told to stop while it was launched."
@@ -118,8 +123,23 @@ def _create_and_start(
     map_concurrently(create, plan.containers[:1], should_stop=should_stop)
     map_concurrently(create, plan.containers[1:], should_stop=should_stop)
     map_concurrently(start, plan.containers, should_stop=should_stop)
-    if any(is_cancelled_name(row.name) for row in _rows(engine, plan.app_id)):
+
+
+def _launched(engine: Engine, plan: JobPlan) -> DescribeAppResponse:
+    """Return the app whose containers were all started, from one look at them.
+
+    The first name is the lock of a launch, but an app whose first container is gone or was
+    cancelled does not hold it.
+    """
+    rows = _rows(engine, plan.app_id)
+    if any(row.labels.get(labels.LAUNCH_ID) != plan.launch_id for row in rows):
+        raise AppExistsError(plan.app_id)
+    if any(is_cancelled_name(row.name) for row in rows):
         raise StopRequested
+    found = _described(engine, plan.app_id, rows)
+    if found is None:
+        raise not_found(plan.app_id)
+    return found
 
 
 def _undo(
@@ -129,7 +149,20 @@ def _undo(
 
     A container whose creation got no answer has no id here, so labels find it. But a launch that
     lost the race for the first name owns nothing: the winner may carry the same labels.
+
+    Raises:
+        KeyboardInterrupt: the user is in a hurry; everything was removed all the same.
     """
+    try:
+        return _removed(engine, plan, ids, unanswered=unanswered)
+    except KeyboardInterrupt:
+        _removed(engine, plan, ids, unanswered=unanswered)
+        raise
+
+
+def _removed(
+    engine: Engine, plan: JobPlan, ids: Mapping[str, str], *, unanswered: bool
+) -> tuple[str, ...]:
     try:
         map_concurrently(engine.remove, list(ids.values()))
         if ids or unanswered:
@@ -173,7 +206,12 @@ def observe(
         app_id: the app.
         inspect_all: one more call for every replica, which tells when it started and ended.
     """
-    rows = _rows(engine, app_id)
+    return _described(engine, app_id, _rows(engine, app_id), inspect_all=inspect_all)
+
+
+def _described(
+    engine: Engine, app_id: str, rows: Sequence[ContainerRow], *, inspect_all: bool = False
+) -> DescribeAppResponse | None:
     wanted = [row.id for row in rows if inspect_all or needs_detail(row)]
     found = map_concurrently(engine.inspect, wanted)
     details = {detail.id: detail for detail in found if detail is not None}

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.plan.plan_text import render
+from airflow_torchx.specs import Workspace
+from airflow_torchx.workspace.reading import key_of
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.plan.job_plan import JobPlan
+    from collections.abc import Mapping
+
+    from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext
     from airflow_torchx.core.plan.options import Opts
-    from airflow_torchx.core.workspace.recipe import SourceRoot
+    from airflow_torchx.core.plan.preflight import DaemonFacts
     from airflow_torchx.specs import AppDef
+    from airflow_torchx.workspace.reading import Key, ReadWorkspace, WorkspaceImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedApp:
+    """An app that no daemon was asked about: its options are parsed, its workspaces are read.
+
+    Args:
+        app: the app.
+        opts: its run options, with defaults.
+        workspaces: what each of its workspaces holds.
+    """
+
+    app: AppDef
+    opts: Opts
+    workspaces: Mapping[Key, ReadWorkspace] = field(default_factory=dict)
+
+    @property
+    def by_content(self) -> AppDef:
+        """The app with each workspace named by a digest of its content, and nothing else of it."""
+        roles = []
+        for role in self.app.roles:
+            if role.workspace:
+                digest = self.workspaces[key_of(role.image, role.workspace)].content.digest
+                roles.append(replace(role, workspace=Workspace({digest: ""})))
+            else:
+                roles.append(role)
+        return replace(self.app, roles=roles)
 
 
 @dataclass(frozen=True)
@@ -22,13 +54,30 @@ class AppDryRunInfo:
         request: every container, decided.
         app: the app that was planned.
         cfg: its run options, with defaults.
-        source_root: where relative sources of its workspaces lie; None for the current folder.
+        checked: the app as `check` returned it.
+        context: what the plan took from outside.
+        facts: the daemon's side; None if the daemon did not answer.
+        images: the image of each workspace that is still to be built or pulled.
     """
 
     request: JobPlan
     app: AppDef
     cfg: Opts
-    source_root: SourceRoot | None = None
+    checked: CheckedApp = field(kw_only=True)
+    context: LaunchContext = field(kw_only=True)
+    facts: DaemonFacts | None = field(default=None, kw_only=True)
+    images: Mapping[Key, WorkspaceImage] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def known_images(self) -> dict[str, bool]:
+        """Whether the daemon has an image, of those that no build pulls."""
+        found = self.facts.images if self.facts else {}
+        pulled = {image.read.content.base for image in self.images.values()}
+        return {
+            name: detail is not None
+            for name, detail in found.items()
+            if detail is not None or name not in pulled
+        }
 
     def __repr__(self) -> str:
         return render(self.request)

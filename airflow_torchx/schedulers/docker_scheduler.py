@@ -5,33 +5,25 @@ https://pytorch.org/torchx/latest/schedulers/docker.html describes the original.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.protocol import Engine
-from airflow_torchx.core.plan.job_plan import plan
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
-from airflow_torchx.core.plan.preflight import checked_options
-from airflow_torchx.core.workspace.recipe import SourceRoot, with_workspace
-from airflow_torchx.errors import LaunchInterruptedError
 from airflow_torchx.runtime import lifecycle, waiting
-from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
-from airflow_torchx.schedulers.launches import new_launch
-from airflow_torchx.specs import app_id_of, as_app
-from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
+from airflow_torchx.schedulers.launcher import DockerLauncher
+from airflow_torchx.specs import app_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from airflow_torchx.core.plan.job_plan import Origin
+    from airflow_torchx.core.plan.job_plan import LaunchContext
+    from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.specs import AnyApp, AppDef, DescribeAppResponse, ListAppResponse
-    from airflow_torchx.workspace.docker_workspace import Filesystem
 
 __all__ = [
     "LABEL_APP_ID",
@@ -56,7 +48,7 @@ LABEL_REPLICA_ID: Final = labels.REPLICA_ID
 NETWORK: Final = DEFAULT_NETWORK
 
 
-class DockerScheduler(DockerWorkspaceMixin):
+class DockerScheduler(DockerLauncher):
     """Runs apps as labeled containers on one Docker daemon.
 
     Where an app id is taken, its handle is taken too. Safe to use from several threads. A context
@@ -72,56 +64,28 @@ class DockerScheduler(DockerWorkspaceMixin):
         defaults: run options that count where ``cfg`` says nothing.
     """
 
-    def __init__(
-        self,
-        session_name: str,
-        engine: Engine | None = None,
-        *,
-        filesystem: Filesystem | None = None,
-        terminal: bool | None = None,
-        defaults: Mapping[str, object] | None = None,
-    ) -> None:
-        super().__init__(engine, filesystem=filesystem, terminal=terminal, defaults=defaults)
-        self.session_name = session_name
-
-    def options(self, cfg: Mapping[str, object] | Opts | None = None) -> Opts:
-        """Return the run options that count for an app with these.
-
-        Raises:
-            InvalidAppError: with one problem for every option that is wrong.
-        """
-        return Opts.parse(cfg, self._defaults)
-
     def submit_dryrun(
         self,
         app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
         *,
-        origin: Origin | None = None,
+        context: LaunchContext | None = None,
         source_root: SourceRoot | None = None,
     ) -> AppDryRunInfo:
-        """Decide what a launch would do; creates nothing and does not change ``app``.
-
-        The daemon is asked for its GPU ids when the app wants GPUs, and for the images of its
-        workspaces, which are read, but not built.
+        """Return what `prepare` returns, also if no daemon answers.
 
         Args:
             app: what to run, ours or TorchX's.
             cfg: run options.
-            origin: id, labels and more that whoever launches gives it; None for an id by chance.
+            context: id, labels and more of the launch; None for a random id.
             source_root: where relative sources of workspaces lie; None for the current folder.
 
         Raises:
             InvalidAppError: with everything that is wrong with the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
-        app = as_app(app)
-        opts = checked_options(app, cfg, None, self._defaults)
-        roles, notes = self._preview(app.roles, opts, source_root)
-        seen = replace(app, roles=roles)
-        launch = new_launch(self.engine, self.session_name, seen, opts, origin)
-        request = replace(plan(seen, opts, launch), workspaces=notes)
-        return AppDryRunInfo(request, app, opts, source_root)
+        checked = self.check(app, cfg, source_root=source_root)
+        return self._planned(checked, context, self._facts_if_any(checked.app))
 
     def build(
         self,
@@ -147,17 +111,16 @@ class DockerScheduler(DockerWorkspaceMixin):
             ImagePushError: a workspace image cannot be pushed.
             StopRequested: ``should_stop`` returned True.
         """
-        app = as_app(app)
-        opts = checked_options(app, cfg, collect(self.engine, app), self._defaults)
-        return replace(app, roles=self._built(app.roles, opts, source_root, should_stop))
+        info = self.prepare(app, cfg, source_root=source_root, should_stop=should_stop)
+        return self.build_images(info, should_stop=should_stop).app
 
     def schedule(
         self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
     ) -> str:
-        """Launch what a dry run decided: all of it or nothing.
+        """Launch what was prepared: all of it or nothing.
 
         Args:
-            dryrun_info: from `submit_dryrun`.
+            dryrun_info: from `prepare` or `submit_dryrun`.
             should_stop: asked several times a second; True undoes the launch.
 
         Returns:
@@ -170,19 +133,7 @@ class DockerScheduler(DockerWorkspaceMixin):
             LaunchError: a replica did not start.
             LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
         """
-        try:
-            app = self.build(
-                dryrun_info.app,
-                dryrun_info.cfg,
-                source_root=dryrun_info.source_root,
-                should_stop=should_stop,
-            )
-        except StopRequested as why:
-            what = f"app {dryrun_info.request.app_id!r} was told to stop before it was launched."
-            raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
-        wanted = dryrun_info.request.with_images(app)
-        lifecycle.launch(self.engine, wanted, should_stop=should_stop)
-        return wanted.app_id
+        return self.launch(dryrun_info, should_stop=should_stop).app_id
 
     def submit(
         self,
@@ -190,23 +141,17 @@ class DockerScheduler(DockerWorkspaceMixin):
         cfg: Mapping[str, object] | Opts | None = None,
         workspace: str | Mapping[str, str] | None = None,
     ) -> str:
-        """Plan and launch an app, and return its id.
+        """Prepare and launch an app, and return its id.
 
         Args:
             app: what to run.
             cfg: run options.
-            workspace: a local folder, a URL, or a mapping of such sources to folders, for every
-                role that has none of its own; None or an empty text for none.
+            workspace: as for `check`.
 
         Raises:
-            AirflowTorchXError: as `submit_dryrun` and `schedule` do, but everything that is wrong
-                with the app comes in one error, the daemon's side included.
+            AirflowTorchXError: as `prepare` and `schedule` do.
         """
-        built = self.build(with_workspace(as_app(app), workspace), cfg)
-        opts = self.options(cfg)
-        request = plan(built, opts, new_launch(self.engine, self.session_name, built, opts))
-        lifecycle.launch(self.engine, request)
-        return request.app_id
+        return self.schedule(self.prepare(app, cfg, workspace=workspace))
 
     def describe(self, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse | None:
         """Return the state of an app and of each replica; None if the daemon knows no such app.

@@ -1,15 +1,15 @@
-"""What one attempt of a task launches: its workspaces as images, and every container decided."""
+"""What one attempt of a task wants to launch, and the plan of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import structlog
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.core.task.config_hash import config_hash
 from airflow_torchx.errors import AppCancelledError
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_torchx.core.workspace.recipe import SourceRoot
-    from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
+    from airflow_torchx.schedulers.api import AppDryRunInfo, CheckedApp
+    from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AppDef
     from airflow_torchx.task.context import TaskContext
 
@@ -26,63 +27,67 @@ _log = structlog.get_logger("airflow_torchx.task")
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What a task's arguments ask for.
+    """What a task's arguments ask for, read and checked without the daemon.
 
     Args:
-        app: the app.
-        options: its run options.
+        checked: the app with its options and the content of its workspaces.
         secrets: environment variables whose values are never shown.
-        source_root: where relative sources of workspaces lie.
     """
 
-    app: AppDef
-    options: Mapping[str, object]
+    checked: CheckedApp
     secrets: Mapping[str, str] = field(repr=False)
-    source_root: SourceRoot | None
+
+    @cached_property
+    def config_hash(self) -> str:
+        """The hash by which a later attempt recognizes the app.
+
+        It depends on the content of workspaces, not on their images: a registry that is down, or a
+        tag that has moved, does not keep a new worker from a healthy app.
+        """
+        return config_hash(self.checked.by_content, self.checked.opts, self.secrets)
 
 
-def planned(
-    task: TaskContext,
+def requested(
     scheduler: DockerScheduler,
-    request: LaunchRequest,
+    app: AppDef,
+    options: Mapping[str, object] | None,
+    secrets: Mapping[str, str],
+    source_root: SourceRoot | None,
     should_stop: Callable[[], bool],
-) -> AppDryRunInfo:
-    """Build what has to be built, and return and log the plan; creates no container of the app.
+) -> LaunchRequest:
+    """Parse the run options of an app and read its workspaces.
 
     Raises:
-        AppCancelledError: ``should_stop`` returned True while an image was built.
-        AirflowTorchXError: as `DockerScheduler.build` and `DockerScheduler.submit_dryrun` do.
+        AppCancelledError: ``should_stop`` returned True.
+        AirflowTorchXError: as `DockerScheduler.check` does.
     """
-    app, attempt = _built(scheduler, request, should_stop), task.attempt
-    digest = config_hash(app, scheduler.options(request.options), request.secrets)
-    origin = Origin(
-        app_id=attempt.app_id,
+    try:
+        checked = scheduler.check(app, options, source_root=source_root, should_stop=should_stop)
+    except StopRequested:
+        what = "the task was killed while its workspace was read: nothing was launched."
+        raise AppCancelledError(what) from None
+    return LaunchRequest(checked, secrets)
+
+
+def prepared(
+    task: TaskContext, scheduler: DockerScheduler, request: LaunchRequest
+) -> AppDryRunInfo:
+    """Return and log the plan of a launch; pulls, builds and creates nothing.
+
+    Raises:
+        AirflowTorchXError: as `DockerScheduler.prepare` does.
+    """
+    attempt = task.attempt
+    context = scheduler.new_context(
+        attempt.app_id,
         private_env=request.secrets,
-        labels={**attempt.labels, labels.CONFIG_HASH: digest},
+        labels={**attempt.labels, labels.CONFIG_HASH: request.config_hash},
         ambient_env=task.ambient_env(),
     )
-    info = scheduler.submit_dryrun(app, request.options, origin=origin)
+    info = scheduler.prepare(request.checked, context=context)
     _log.info("::group::Plan of app %s", info.request.app_id)
     _log.info("%s", info)
     _log.info("::endgroup::")
     for warning in info.request.warnings:
         _log.warning("%s", warning)
     return info
-
-
-def _built(
-    scheduler: DockerScheduler, request: LaunchRequest, should_stop: Callable[[], bool]
-) -> AppDef:
-    """Return the app with its workspaces as images."""
-    if not any(role.workspace for role in request.app.roles):
-        return request.app
-    _log.info("::group::Workspace image")
-    try:
-        return scheduler.build(
-            request.app, request.options, source_root=request.source_root, should_stop=should_stop
-        )
-    except StopRequested:
-        what = "the task was killed while its workspace image was built: nothing was launched."
-        raise AppCancelledError(what) from None
-    finally:
-        _log.info("::endgroup::")

@@ -11,7 +11,6 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
-from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import (
@@ -41,14 +40,17 @@ from airflow_torchx.task.context import (
     TaskContext,
 )
 from airflow_torchx.task.log import TaskLog, write_rest
+from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown, tell_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_torchx.runtime.gang_log import Cursors
-    from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
+    from airflow_torchx.schedulers.api import AppDryRunInfo
+    from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.task.plan import LaunchRequest
     from airflow_torchx.task.shutdown import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
@@ -80,11 +82,13 @@ class AppTask:
         self._options = options
         self._shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
 
-    def run(self, info: AppDryRunInfo) -> Any:  # noqa: ANN401 - any JSON
-        """Take over the app of an earlier try, or launch what was planned; return the result."""
-        plan, attempt = info.request, self._task.attempt
+    def run(self, request: LaunchRequest) -> Any:  # noqa: ANN401 - any JSON
+        """Reattach to the app of an earlier attempt, or launch one; return the result.
+
+        Only a launch asks the daemon for more than the apps of this task, and builds images.
+        """
+        attempt, config_hash = self._task.attempt, request.config_hash
         durable = self._options.durable
-        config_hash = plan.containers[0].labels[labels.CONFIG_HASH]
         record = self._task.load_record() if durable else None
         apps = reattach.apps_of(self._engine, attempt)
         decision = reconcile(attempt, config_hash if durable else None, apps, record)
@@ -96,11 +100,14 @@ class AppTask:
             app = decision.reattach.launched_app
             _log.info("reattaching to app %s of an earlier try", app.app_id)
             with self._shutdown.guard(app):
-                return self._go_on(app)
-        app = LaunchedApp.of(plan, info.cfg, config_hash)
+                return self._go_on(app, attach.look(self._engine, app.app_id))
+        info = prepared(self._task, self._scheduler, request)
+        app = LaunchedApp.of(info.request, info.cfg, config_hash)
         with self._shutdown.guard(app):
-            self._launch(info, app)
-            return self._go_on(app)
+            seen = self._launch(info, app)
+            # The app may run for days: do not hold the list of its workspace's files meanwhile.
+            del request, info
+            return self._go_on(app, seen)
 
     def resume(self, event: Mapping[str, Any], app: LaunchedApp | None, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Go on after a deferral.
@@ -138,16 +145,18 @@ class AppTask:
             lifecycle.delete(self._engine, record.app_id)
         return record.result
 
-    def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> None:
+    def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> DescribeAppResponse:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         if self._options.durable:
             self._task.save_record(TaskRecord.of(app, self._task.attempt))
-        self._scheduler.schedule(info, should_stop=lambda: self._shutdown.should_stop_launch(app))
+        seen = self._scheduler.launch(
+            info, should_stop=lambda: self._shutdown.should_stop_launch(app)
+        )
         _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
+        return seen
 
-    def _go_on(self, app: LaunchedApp) -> Any:  # noqa: ANN401 - any JSON
-        seen = attach.look(self._engine, app.app_id)
+    def _go_on(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         self._publish(app, seen)
         if not self._options.wait_for_completion:
             return app.handle
@@ -197,7 +206,7 @@ class AppTask:
         self._task.push(REPLICAS_KEY, [to_dict(replica) for replica in replicas_of(ended)])
         record = TaskRecord.of(app, self._task.attempt)
         try:
-            found = attach.outcome(self._engine, ended, options.result_path, options.secrets)
+            found = attach.outcome(self._engine, ended, options.result_path, options.secrets())
         except AppFailedError as failed:
             if failed.exit_code in options.skip_on_exit_code:
                 raise AirflowSkipException(failed.card) from failed

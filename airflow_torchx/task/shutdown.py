@@ -58,7 +58,7 @@ class TaskOptions:
     log_max_bytes: int
     logging_interval_s: float | None
     execution_timeout: timedelta | None
-    secrets: frozenset[str]
+    secrets: Callable[[], frozenset[str]]
 
     @property
     def keep(self) -> bool:

@@ -11,29 +11,25 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
+from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.core.workspace import recipe as core
-from airflow_torchx.core.workspace import tree
 from airflow_torchx.core.workspace.dockerfile import why_buildkit
-from airflow_torchx.core.workspace.source import shown
-from airflow_torchx.errors import EngineConflictError, EngineError, WorkspaceError
+from airflow_torchx.errors import EngineConflictError, EngineError
 from airflow_torchx.workspace.context import tar_stream
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.layers import Layers
 from airflow_torchx.workspace.progress import counted, size
-from airflow_torchx.workspace.tree import hash_tree, list_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.workspace.progress import Report
-    from airflow_torchx.workspace.tree import Project
 
 _log = logging.getLogger(__name__)
 
-_MIB: Final = 1 << 20
 #: A Dockerfile of ours, for a base that cannot be layered.
 _COPY_DOCKERFILE: Final = ".airflow-torchx.Dockerfile"
 
@@ -46,65 +42,30 @@ class ImageBuilder:
         engine: the daemon.
         opts: the run options; those on images count.
         report: takes what there is to say.
+        daemon_id: the daemon's own identity.
         should_stop: asked several times a second; True raises `StopRequested`, and nothing is left.
     """
 
     engine: Engine
     opts: Opts
     report: Report
+    daemon_id: str = ""
     should_stop: Callable[[], bool] = lambda: False
-
-    def recipe(
-        self,
-        base: str,
-        base_id: str,
-        parts: Sequence[tuple[str, str]],
-        folders: Sequence[Project],
-        source_root: core.SourceRoot,
-    ) -> core.Recipe:
-        """Read a workspace, and return what its image will be made of; changes nothing.
-
-        Args:
-            base: name of the base image.
-            base_id: its id.
-            parts: source and target of each part, as the user gave them.
-            folders: where they lie on this host.
-            source_root: where relative sources lie.
-
-        Raises:
-            WorkspaceError: it cannot be read, is empty, or is too large.
-        """
-        listed = list_tree(folders)
-        for warning in listed.warnings:
-            _log.warning("%s", warning)
-        if problem := tree.guard(listed.entries, self.opts.max_context_mb * _MIB):
-            raise WorkspaceError(problem)
-        if hint := tree.hint(listed.entries):
-            _log.warning("%s", hint)
-        hashed = hash_tree(listed, should_stop=self.should_stop)
-        args = dict(self.opts.build_args)
-        if hashed.dockerfile is not None and b"WORKSPACE" in hashed.dockerfile:
-            args = {"WORKSPACE": shown(parts[0][0]), **args}
-        return core.Recipe(
-            base_id=base_id,
-            base=base,
-            directory=core.directory(self._detail(base_id)),
-            entries=hashed.entries,
-            workspace_id=core.workspace_id(parts, base, source_root),
-            dockerfile=hashed.dockerfile,
-            build_args=args,
-            target=self.opts.target,
-        )
 
     def find(self, recipe: core.Recipe) -> str | None:
         """Return the name of an image that is made of exactly this; None if there is none."""
         names = [core.local_tag(recipe.key), *self._published_names(recipe)]
         return next((name for name in names if self.engine.find_image(name)), None)
 
-    def ensure(self, recipe: core.Recipe) -> str:
+    def ensure(self, recipe: core.Recipe, base: ImageDetail, found: str | None) -> str:
         """Return the name of an image that is made of exactly this, after making it if need be.
 
         With ``image_repo`` it is in that repository, and the name is the one it has there.
+
+        Args:
+            recipe: what it is made of.
+            base: the image below.
+            found: what `find` returned.
 
         Raises:
             ImageBuildError: a step of the workspace's Dockerfile failed.
@@ -112,7 +73,7 @@ class ImageBuilder:
             WorkspaceError: a file changed meanwhile.
             StopRequested: ``should_stop`` returned True.
         """
-        name = self.find(recipe)
+        name = found
         published = self._published_names(recipe)
         if name is not None:
             self.report.tell(f"workspace image {name}: nothing changed, nothing to build")
@@ -120,7 +81,7 @@ class ImageBuilder:
             self.report.tell(f"workspace image {published[0]} is in its registry: nothing to build")
             return published[0]
         else:
-            name = self._make_once(recipe)
+            name = self._make_once(recipe, base)
         return self.push(name, published[0]) if published else name
 
     def push(self, local: str, name: str) -> str:
@@ -154,28 +115,26 @@ class ImageBuilder:
     def _any_published(self, names: Sequence[str]) -> bool:
         return any(self.engine.images.is_published(name) for name in names)
 
-    def _make_once(self, recipe: core.Recipe) -> str:
+    def _make_once(self, recipe: core.Recipe, base: ImageDetail) -> str:
         """Make an image unless somebody else does; this host makes one of a workspace at a time."""
-        daemon = self.engine.info().id
-        key = f"{daemon}\0{recipe.workspace_id}"
+        own, same = (f"{self.daemon_id}\0{one}" for one in (recipe.workspace_id, recipe.key))
         tag = core.local_tag(recipe.key)
         with (
-            host_lock.held("workspace", key, should_stop=self.should_stop) as locked,
+            host_lock.held("workspace", own, should_stop=self.should_stop) as locked,
             # Another workspace may have the same content: two images of one name, one of them lost.
-            host_lock.held("image", f"{daemon}\0{recipe.key}", should_stop=self.should_stop),
+            host_lock.held("image", same, should_stop=self.should_stop),
         ):
             if self.find(recipe):
                 self.report.tell(f"workspace image {tag}: somebody else has just built it")
                 return tag
             name = f"torchx-build-{host_lock.scope()}-{recipe.workspace_id}"
-            self._make(recipe, name if locked else f"{name}-{secrets.token_hex(4)}")
+            self._make(recipe, base, name if locked else f"{name}-{secrets.token_hex(4)}")
             self._prune(recipe)
         held = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
         self.report.tell(f"built workspace image {tag}: {held}")
         return tag
 
-    def _make(self, recipe: core.Recipe, name: str) -> None:
-        base = self._detail(recipe.base_id)
+    def _make(self, recipe: core.Recipe, base: ImageDetail, name: str) -> None:
         layers = Layers(
             engine=self.engine, name=name, report=self.report, should_stop=self.should_stop
         )
@@ -239,9 +198,6 @@ class ImageBuilder:
                 self.report.move(f"{what}: {line}")
 
         return moved
-
-    def _detail(self, image_id: str) -> ImageDetail:
-        return self.engine.images.inspect(image_id) or ImageDetail(id=image_id)
 
 
 def _extra(recipe: core.Recipe, path: str, dockerfile: bytes) -> dict[str, bytes]:

@@ -5,35 +5,41 @@ https://pytorch.org/torchx/latest/workspace.html describes the original.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
+from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY, ImageDetail
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.workspace.recipe import SourceRoot
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, Problem
+from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.runtime import images
+from airflow_torchx.specs import Role, Workspace
 from airflow_torchx.workspace.build import ImageBuilder
-from airflow_torchx.workspace.progress import LogReport, counted, reporter, size
-from airflow_torchx.workspace.source import find_filesystem, opened
+from airflow_torchx.workspace.progress import LogReport, reporter
+from airflow_torchx.workspace.reading import (
+    Filesystem,
+    Key,
+    ReadWorkspace,
+    WorkspaceImage,
+    key_of,
+    read_workspace,
+)
+from airflow_torchx.workspace.source import find_filesystem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.specs import AppDef, Role, Workspace
-    from airflow_torchx.workspace.tree import Project
+    from airflow_torchx.specs import AppDef
 
-_MIB: Final = 1 << 20
 
-#: Takes a URL; returns fsspec's file system of it, and the path in it.
-Filesystem = Callable[[str], tuple[Any, str]]
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,10 @@ class DockerWorkspaceMixin:
             ImagePullError: the role's own image cannot be pulled.
             InvalidAppError: an option is wrong.
         """
-        opts = replace(Opts.parse(cfg, self._defaults), image_repo=None)
-        return _updated(role, self._image(role.image, workspace, opts, _here(), _never))
+        projects = dict(parse_workspace(workspace))
+        own = Role("", role.image, workspace=Workspace(projects) if projects else None)
+        (built,) = self.build_workspaces([own], cfg)
+        return _updated(role, built.image)
 
     def build_workspaces(
         self, roles: Sequence[Role], cfg: Mapping[str, object] | Opts | None = None
@@ -143,7 +151,7 @@ class DockerWorkspaceMixin:
             AirflowTorchXError: as `build_workspace_and_update_role` does.
         """
         opts = replace(Opts.parse(cfg, self._defaults), image_repo=None)
-        return self._built(roles, opts, _here(), _never)
+        return self._built(roles, opts)
 
     def dryrun_push_images(
         self, app: AppDef, cfg: Mapping[str, object] | Opts | None = None
@@ -184,100 +192,101 @@ class DockerWorkspaceMixin:
             for local, (repo, tag) in images.items():
                 builder.push(local, f"{repo}:{tag}")
 
-    def _built(
+    def _read(
         self,
         roles: Iterable[Role],
         opts: Opts,
-        source_root: SourceRoot | None,
-        should_stop: Callable[[], bool],
-    ) -> list[Role]:
-        """Return roles with the images of their workspaces, built and pushed as options say."""
-        made: dict[tuple[str, frozenset[tuple[str, str]]], str] = {}
-        built = []
+        source_root: SourceRoot | None = None,
+        should_stop: Callable[[], bool] = _never,
+    ) -> dict[Key, ReadWorkspace]:
+        """Read the workspaces of all roles, each once; no daemon is asked."""
+        read: dict[Key, ReadWorkspace] = {}
         for role in roles:
-            if not role.workspace:
-                built.append(role)
-                continue
-            same = (role.image, frozenset(role.workspace.projects.items()))
-            if same not in made:
-                made[same] = self._image(
-                    role.image, role.workspace, opts, source_root or _here(), should_stop
+            if role.workspace and (key := key_of(role.image, role.workspace)) not in read:
+                read[key] = read_workspace(
+                    role.image,
+                    role.workspace,
+                    opts,
+                    source_root or _here(),
+                    filesystem=self._filesystem,
+                    should_stop=should_stop,
                 )
-            built.append(_updated(role, made[same]))
-        return built
+        return read
+
+    def _found(
+        self,
+        read: Mapping[Key, ReadWorkspace],
+        opts: Opts,
+        bases: Mapping[str, ImageDetail | None],
+    ) -> dict[Key, WorkspaceImage]:
+        """Look for the images of workspaces; pulls and builds nothing."""
+        builder = ImageBuilder(engine=self.engine, opts=opts, report=LogReport(quiet=True))
+        found = {}
+        for key, one in read.items():
+            base = bases.get(one.content.base)
+            recipe = None if base is None else one.content.over(base)
+            name = None if recipe is None else builder.find(recipe)
+            found[key] = WorkspaceImage(read=one, base=base, recipe=recipe, found=name)
+        return found
+
+    def _made(
+        self,
+        found: Mapping[Key, WorkspaceImage],
+        opts: Opts,
+        daemon_id: str,
+        should_stop: Callable[[], bool] = _never,
+    ) -> dict[Key, str]:
+        """Return the names of the images of workspaces, built and pushed as options say."""
+        return {
+            key: self._image(image, opts, daemon_id, should_stop) for key, image in found.items()
+        }
 
     def _image(
-        self,
-        base: str,
-        workspace: str | Mapping[str, str] | Workspace,
-        opts: Opts,
-        source_root: SourceRoot,
-        should_stop: Callable[[], bool],
+        self, image: WorkspaceImage, opts: Opts, daemon_id: str, should_stop: Callable[[], bool]
     ) -> str:
-        parts = parse_workspace(workspace)
-        if not parts:
-            return base
+        content = image.read.content
         with reporter(quiet=opts.quiet, terminal=self._terminal) as report:
-            images.ensure(self.engine, [base], opts.pull_policy, should_stop=should_stop)
             builder = ImageBuilder(
-                engine=self.engine, opts=opts, report=report, should_stop=should_stop
+                engine=self.engine,
+                opts=opts,
+                report=report,
+                daemon_id=daemon_id,
+                should_stop=should_stop,
             )
-            with self._opened(parts, opts, source_root) as folders:
-                base_id = self.engine.find_image(base) or base
-                return builder.ensure(builder.recipe(base, base_id, parts, folders, source_root))
+            base, recipe, found = image.base, image.recipe, image.found
+            if base is None or recipe is None or opts.pull_policy in {"always", "if_possible"}:
+                images.ensure(
+                    self.engine,
+                    [content.base],
+                    opts.pull_policy,
+                    known={content.base: base is not None},
+                    should_stop=should_stop,
+                )
+                base = self.engine.images.inspect(content.base) or ImageDetail(id=content.base)
+                if recipe != (recipe := content.over(base)):
+                    found = builder.find(recipe)
+            return builder.ensure(recipe, base, found)
 
-    def _preview(
-        self, roles: Sequence[Role], opts: Opts, source_root: SourceRoot | None
-    ) -> tuple[list[Role], tuple[str, ...]]:
-        """Return the roles with the images that their workspaces would get, and what that takes."""
-        seen, notes = [], []
-        for role in roles:
-            if not role.workspace:
-                seen.append(role)
-                continue
-            image, note = self._foreseen(role, role.workspace, opts, source_root or _here())
-            seen.append(replace(role, image=image, workspace=None))
-            notes.append(f"role {role.name}: {note}")
-        return seen, tuple(notes)
+    def _built(self, roles: Sequence[Role], opts: Opts) -> list[Role]:
+        """Return roles with the images of their workspaces."""
+        read = self._read(roles, opts)
+        if not read:
+            return list(roles)
+        bases = {base: self.engine.images.inspect(base) for base, _ in read}
+        names = self._made(self._found(read, opts, bases), opts, self.engine.info().id)
+        return with_images(roles, names)
 
-    def _foreseen(
-        self, role: Role, workspace: Workspace, opts: Opts, source_root: SourceRoot
-    ) -> tuple[str, str]:
-        parts = parse_workspace(workspace)
-        try:
-            base_id = self.engine.find_image(role.image)
-        except EngineUnreachableError:
-            return role.image, "the workspace image is not known: no daemon answers"
-        if base_id is None:
-            return role.image, f"the workspace image is not known before {role.image} is pulled"
-        report = LogReport(quiet=True)
-        with self._opened(parts, opts, source_root) as folders:
-            builder = ImageBuilder(engine=self.engine, opts=opts, report=report)
-            recipe = builder.recipe(role.image, base_id, parts, folders, source_root)
-            files = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
-            is_there = builder.find(recipe) is not None
-        image = f"{opts.image_repo or WORKSPACE_REPOSITORY}:{recipe.key}"
-        if is_there:
-            return image, f"nothing changed, nothing to build ({files})"
-        return image, f"to be built over {role.image} ({files})"
 
-    def _opened(
-        self, parts: Sequence[tuple[str, str]], opts: Opts, source_root: SourceRoot
-    ) -> AbstractContextManager[tuple[Project, ...]]:
-        return opened(
-            parts,
-            relative_to=Path(source_root.folder),
-            filesystem=self._filesystem,
-            max_bytes=opts.max_context_mb * _MIB,
-        )
+def with_images(roles: Iterable[Role], images: Mapping[Key, str]) -> list[Role]:
+    """Return roles, each that has a workspace with the image of it instead."""
+    return [
+        _updated(role, images[key_of(role.image, role.workspace)]) if role.workspace else role
+        for role in roles
+    ]
 
 
 def _here() -> SourceRoot:
     return SourceRoot(str(Path.cwd()), str(Path.cwd()))
-
-
-def _never() -> bool:
-    return False
 
 
 def _is_frozen(value: object) -> bool:

@@ -12,7 +12,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.core.state.describe import place_of, replicas_of
 from airflow_torchx.runtime import waiting
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -57,7 +56,8 @@ def launch(scheduler: DockerScheduler, app_id: str) -> Callable[..., str]:
 
     def launch(app: AppDef | str, *, suffix: str = "") -> str:
         app = shell(app) if isinstance(app, str) else app
-        scheduler.schedule(scheduler.submit_dryrun(app, origin=Origin(app_id=app_id + suffix)))
+        context = scheduler.new_context(app_id + suffix)
+        scheduler.schedule(scheduler.prepare(app, context=context))
         return f"local_docker://torchx/{app_id}{suffix}"
 
     return launch
@@ -119,7 +119,8 @@ def end(docker_engine: DockerEngine, app_id: str) -> Callable[..., None]:
 @pytest.fixture
 def unstarted(scheduler: DockerScheduler, docker_engine: DockerEngine, app_id: str) -> str:
     """Return the container of an app that is not started: it goes without being seen to end."""
-    info = scheduler.submit_dryrun(shell(FOREVER, replicas=1), origin=Origin(app_id=app_id))
+    context = scheduler.new_context(app_id)
+    info = scheduler.prepare(shell(FOREVER, replicas=1), context=context)
     return docker_engine.create(info.request.containers[0])
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from tests.airflow.apps import OBEDIENT, shell
@@ -34,7 +33,8 @@ each_mode = pytest.mark.parametrize("mode", WAITS_AS)
 def handle(docker_engine: DockerEngine, app_id: str) -> str:
     """Return the handle of an app that no Airflow has launched; it succeeds when it is stopped."""
     scheduler = DockerScheduler("torchx", docker_engine)
-    scheduler.schedule(scheduler.submit_dryrun(shell(OBEDIENT), origin=Origin(app_id=app_id)))
+    context = scheduler.new_context(app_id)
+    scheduler.schedule(scheduler.prepare(shell(OBEDIENT), context=context))
     return f"local_docker://torchx/{app_id}"
 
 

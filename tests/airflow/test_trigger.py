@@ -18,7 +18,6 @@ from airflow.sdk import Asset, AssetWatcher
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.triggers import TorchXDockerTrigger
@@ -53,7 +52,7 @@ def launch(scheduler: DockerScheduler, app_id: str) -> Callable[..., str]:
     def launch(script: str, *, suffix: str = "", replicas: int = 2) -> str:
         app = replace(shell(script, replicas=replicas), name=app_id)
         info = scheduler.submit_dryrun(
-            app, {"stop_grace_s": 2}, origin=Origin(app_id=app_id + suffix)
+            app, {"stop_grace_s": 2}, context=scheduler.new_context(app_id + suffix)
         )
         scheduler.schedule(info)
         return app_id + suffix

@@ -13,7 +13,6 @@ import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from tests.airflow.apps import shell
@@ -55,7 +54,7 @@ def test_an_app_that_ends_updates_an_asset(
 
     def launch_and_look() -> list[dict[str, Any]]:
         # What ends before a watcher has looked for the first time is no news to it.
-        info = scheduler.submit_dryrun(app, origin=Origin(app_id=next(app_ids)))
+        info = scheduler.submit_dryrun(app, context=scheduler.new_context(next(app_ids)))
         launched.append(scheduler.schedule(info))
         events = stack.get("assets/events")["asset_events"]
         return [event for event in events if event["extra"].get("from_trigger")]

@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
@@ -67,7 +66,7 @@ def waits(client: docker.APIClient) -> None:
 
 def launch(scheduler: DockerScheduler, app_id: str) -> None:
     """Launch the app of this id."""
-    scheduler.schedule(scheduler.submit_dryrun(APP, origin=Origin(app_id=app_id)))
+    scheduler.schedule(scheduler.prepare(APP, context=scheduler.new_context(app_id)))
 
 
 def real(client: docker.APIClient) -> None:
@@ -102,10 +101,7 @@ def report_floor(client: docker.APIClient, scheduler: DockerScheduler, run: str)
     One app at a time ends, and nothing else is done than to ask for its row.
     """
     app_ids = [f"floor-{run}-{index}" for index in range(REAL_APPS // 5)]
-    map_concurrently(
-        lambda one: scheduler.schedule(scheduler.submit_dryrun(APP, origin=Origin(app_id=one))),
-        app_ids,
-    )
+    map_concurrently(lambda one: launch(scheduler, one), app_ids)
     shown = {}
     for app_id in app_ids:
         client.kill(container(client, app_id), signal="TERM")

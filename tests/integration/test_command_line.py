@@ -468,7 +468,7 @@ def test_ctrl_c_while_an_image_is_built(
         code = terminal.end()
 
     assert 130 == code
-    assert "error: told to stop before anything was launched." in terminal.text
+    assert "was told to stop before it was launched." in terminal.text
     assert "Traceback" not in terminal.text
     assert [] == states()
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.plan.identity import container_name
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppExistsError, AppNotFoundError, InvalidAppError, LaunchError
 from airflow_torchx.runtime import lifecycle
@@ -239,7 +238,7 @@ def test_two_submissions_of_one_app_id_make_no_twin(
 ) -> None:
     """Eight at once: one wins whole, seven are told."""
     plans = [
-        scheduler.submit_dryrun(gang("sleep 600", 3), origin=Origin(app_id=app_id))
+        scheduler.submit_dryrun(gang("sleep 600", 3), context=scheduler.new_context(app_id))
         for _ in range(8)
     ]
     outcomes: list[str] = []

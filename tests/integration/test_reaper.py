@@ -23,7 +23,6 @@ pytestmark = pytest.mark.docker
 
 CODE = """
 import sys
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.task.reaper import Reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -33,7 +32,7 @@ app_id, image, keep = sys.argv[1:]
 role = Role("sh", image, entrypoint="sleep", args=["600"], num_replicas=3)
 with DockerEngine.connect() as engine:
     scheduler = DockerScheduler("test", engine)
-    info = scheduler.submit_dryrun(AppDef("app", [role]), origin=Origin(app_id=app_id))
+    info = scheduler.prepare(AppDef("app", [role]), context=scheduler.new_context(app_id))
     scheduler.schedule(info)
     reaper = Reaper(engine, app_id, info.request.launch_id, keep=keep == "keep")
     print("ready", flush=True)

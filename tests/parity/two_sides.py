@@ -17,7 +17,6 @@ import docker
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import random_app_id
-from airflow_torchx.core.plan.job_plan import Origin
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -168,15 +167,16 @@ def _launched_by_torchx(python: Path, cases: Mapping[str, Case], entropy: int) -
 def _launched_by_us(engine: DockerEngine, client: Any, case: Case, entropy: int) -> Outcome:  # noqa: ANN401 - the SDK has no types
     # Which GPUs there are is the host's own matter; TorchX asks for a number of them.
     scheduler = DockerScheduler("torchx", engine, defaults={"auto_set_gpus": False})
-    origin = Origin(app_id=random_app_id(case.app.name, entropy))
+    app_id = random_app_id(case.app.name, entropy)
+    context = scheduler.new_context(app_id)
     try:
-        scheduler.schedule(scheduler.submit_dryrun(case.app, case.options, origin=origin))
-        rows = engine.rows({labels.APP_ID: origin.app_id})
+        scheduler.schedule(scheduler.submit_dryrun(case.app, case.options, context=context))
+        rows = engine.rows({labels.APP_ID: app_id})
         return Outcome.of([client.api.inspect_container(row.id) for row in rows])
     except AirflowTorchXError as why:
         return Outcome(refused=str(why))
     finally:
-        rows = engine.rows({labels.APP_ID: origin.app_id})
+        rows = engine.rows({labels.APP_ID: app_id})
         for row in rows:
             engine.remove(row.id)
         if any(role.workspace for role in case.app.roles):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.specs import AppDef, Role
 
@@ -18,7 +18,7 @@ def app(replicas: int = 3, **role: Any) -> AppDef:  # noqa: ANN401 - any field o
 
 def planned(of: AppDef | None = None, *, launch_id: str = "one", **options: object) -> JobPlan:
     """Return the plan of an app whose id is ``app-1``."""
-    launch = Launch(
+    launch = LaunchContext(
         app_id="app-1", handle="local_docker://t/app-1", launch_id=launch_id, environ={}
     )
     return plan(of or app(), Opts.parse(options), launch)

@@ -15,7 +15,7 @@ from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from airflow_torchx.core.plan.options import Opts, PullPolicy
     from airflow_torchx.specs import AppDef, Role
@@ -32,8 +32,8 @@ DEVICE_PATHS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What a plan takes from outside: the names it was given, chance, and the machine's facts.
+class LaunchContext:
+    """What a plan takes from outside: names, chance, the environment, and the daemon's GPUs.
 
     Args:
         app_id: id of the app on the daemon.
@@ -53,24 +53,6 @@ class Launch:
     launch_id: str
     environ: Mapping[str, str] = field(repr=False)
     gpu_ids: Sequence[str] = ()
-    private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    ambient_env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Who launches an app, and what comes with it.
-
-    Args:
-        app_id: id of the app; None for ``{name}-{random}``.
-        private_env: environment variables of every replica whose values are never shown.
-        labels: labels to add to every container.
-        ambient_env: environment variables that tell where the app was launched; all others win
-            over them.
-    """
-
-    app_id: str | None = None
     private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
     ambient_env: Mapping[str, str] = field(default_factory=dict)
@@ -102,9 +84,9 @@ class JobPlan:
     warnings: tuple[str, ...] = ()
     workspaces: tuple[str, ...] = ()
 
-    def with_images(self, app: AppDef) -> JobPlan:
-        """Return the same plan with the images that the roles of an app have by now."""
-        images = {role.name: role.image for role in app.roles}
+    def with_images(self, roles: Iterable[Role]) -> JobPlan:
+        """Return the same plan with the images of these roles."""
+        images = {role.name: role.image for role in roles}
         containers = tuple(
             replace(spec, image=images[spec.role], env={**spec.env, IMAGE: images[spec.role]})
             for spec in self.containers
@@ -122,14 +104,14 @@ class _Shared:
     """What all replicas of an app have in common."""
 
     opts: Opts
-    launch: Launch
+    launch: LaunchContext
     env: Mapping[str, str]
     labels: Mapping[str, str]
     rank0: str
     gpus: Mapping[tuple[str, int], GpuRequest]
 
 
-def plan(app: AppDef, opts: Opts, launch: Launch) -> JobPlan:
+def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     """Decide every container of an app. Takes a valid app: `preflight` comes first."""
     copied = copied_env(opts.copy_env, launch.environ)
     shared = _Shared(
@@ -195,7 +177,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     )
 
 
-def _app_labels(app: AppDef, opts: Opts, launch: Launch) -> dict[str, str]:
+def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str]:
     return {
         labels.VERSION: __version__,
         labels.APP_ID: launch.app_id,

@@ -26,9 +26,10 @@ from airflow_torchx.specs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow_torchx.core.engine.containers import EngineInfo
+    from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.specs import AppDef, Resource, Role
 
 #: Docker's floor: https://docs.docker.com/engine/containers/resource_constraints/
@@ -44,26 +45,47 @@ class DaemonFacts:
 
     Args:
         engine: the daemon.
-        absent_images: images of the app that are not on the daemon.
+        images: the app's images by name, each as the daemon has it; None for one that it lacks.
         absent_paths: bind sources that do not exist; empty for a daemon on another host.
     """
 
     engine: EngineInfo
-    absent_images: frozenset[str] = frozenset()
-    absent_paths: frozenset[str] = field(default_factory=frozenset)
+    images: Mapping[str, ImageDetail | None] = field(default_factory=dict)
+    absent_paths: frozenset[str] = frozenset()
+
+    @property
+    def absent_images(self) -> frozenset[str]:
+        """The images of the app that are not on the daemon."""
+        return frozenset(name for name, found in self.images.items() if found is None)
 
 
-def preflight(app: AppDef, opts: Opts, facts: DaemonFacts | None) -> tuple[Problem, ...]:
-    """Return everything that is wrong with an app; empty when it can be launched.
+def preflight(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
+    """Return everything that is wrong with an app, except what only the daemon can tell.
 
     Args:
         app: the app.
         opts: its run options.
-        facts: the daemon's side; None leaves out what only the daemon can tell.
     """
-    mistyped = _type_problems(app)
-    if mistyped:
-        return mistyped
+    return _type_problems(app) or _value_problems(app, opts)
+
+
+def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Problem, ...]:
+    """Return what the daemon cannot do for an app.
+
+    Args:
+        app: the app, without problems of its types.
+        opts: its run options.
+        facts: the daemon's side.
+    """
+    problems = [
+        problem
+        for index, role in enumerate(app.roles)
+        for problem in _daemon_problems(f"roles[{index}]", role, opts, facts)
+    ]
+    return (*problems, *_gpu_problems(app, opts, facts.engine))
+
+
+def _value_problems(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
     problems = [*_app_problems(app)]
     if opts.publish_ports:
         problems.extend(_port_problems(app))
@@ -75,30 +97,37 @@ def preflight(app: AppDef, opts: Opts, facts: DaemonFacts | None) -> tuple[Probl
         problems.extend(_workspace_problems(where, role))
         for position, mount in enumerate(role.mounts):
             problems.extend(_mount_problems(f"{where}.mounts[{position}]", mount))
-        if facts is not None:
-            problems.extend(_daemon_problems(where, role, opts, facts))
-    if facts is not None:
-        problems.extend(_gpu_problems(app, opts, facts.engine))
     return tuple(problems)
 
 
 def checked_options(
     app: AppDef,
     cfg: Mapping[str, object] | Opts | None,
-    facts: DaemonFacts | None,
     defaults: Mapping[str, object] | None = None,
+    *,
+    look: Callable[[], DaemonFacts | None] = lambda: None,
 ) -> Opts:
     """Return the options that ``cfg`` means, once nothing is wrong with them or with the app.
 
+    Args:
+        app: the app.
+        cfg: run options.
+        defaults: run options that count where ``cfg`` says nothing.
+        look: returns the daemon's side, None if the daemon does not answer. It is called only when
+            something is wrong, so that the error also has what the daemon cannot do.
+
     Raises:
-        InvalidAppError: with everything that is wrong, the app's problems and the options'.
+        InvalidAppError: with everything that is wrong with the app and its options.
     """
     wrong_options: tuple[Problem, ...] = ()
     try:
         opts = Opts.parse(cfg, defaults)
     except InvalidAppError as wrong:
         wrong_options, opts = wrong.problems, Opts()
-    problems = (*wrong_options, *preflight(app, opts, facts))
+    mistyped = _type_problems(app)
+    problems = (*wrong_options, *(mistyped or _value_problems(app, opts)))
+    if problems and not mistyped and (facts := look()) is not None:
+        problems += daemon_problems(app, opts, facts)
     if problems:
         raise InvalidAppError(problems, subject=f"app {app.name!r}")
     return opts

@@ -37,7 +37,7 @@ def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
     may be renewed between two attempts.
 
     Args:
-        app: the app, with workspaces as images.
+        app: the app, each workspace named by its content.
         opts: its run options.
         secret_names: names of its secret environment variables.
     """

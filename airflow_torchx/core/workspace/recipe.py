@@ -15,7 +15,7 @@ from airflow_torchx.core.workspace.source import is_inline, is_relative, parse_w
 from airflow_torchx.specs import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from airflow_torchx.core.engine.images import ImageDetail, ImageRow
     from airflow_torchx.core.workspace.tree import Entry
@@ -36,63 +36,85 @@ _KEY_DIGITS: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """All that decides what is in a workspace image.
+class Content:
+    """What a workspace puts into an image, whatever the daemon has under the name of that image.
 
     Args:
-        base_id: id of the image below.
-        base: its name, as the role gives it.
-        directory: where the files go in the image.
+        base: name of the image below, as the role gives it.
         entries: the files.
         dockerfile: content of the workspace's own Dockerfile; None if it has none.
         build_args: build arguments of that Dockerfile.
         target: stage of that Dockerfile; None for the last.
         workspace_id: which workspace it is, whatever its files; see `workspace_id`.
-        key: the digest of everything that decides what is in the image; modification times do not.
     """
 
-    base_id: str
     base: str
-    directory: str
     entries: tuple[Entry, ...]
     workspace_id: str
     dockerfile: bytes | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
-    key: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        lines = ((entry.path, _signature(entry)) for entry in self.entries)
-        object.__setattr__(self, "key", self._digest(lines))
+    @property
+    def digest(self) -> str:
+        """The digest of the files and their Dockerfile; modification times do not count."""
+        return _digest(self._head(), self._lines())
 
-    def is_manifest_of(self, manifest: bytes, key: str) -> bool:
-        """Tell whether a recipe like this, but of the files in a manifest, would have this key."""
-        files = _files_of(manifest)
-        return files is not None and key == self._digest(files.items())
+    def over(self, base: ImageDetail) -> Recipe:
+        """Return what an image of this content on an image is made of."""
+        return Recipe(
+            base=self.base,
+            entries=self.entries,
+            workspace_id=self.workspace_id,
+            dockerfile=self.dockerfile,
+            build_args=self.build_args,
+            target=self.target,
+            base_id=base.id,
+            directory=directory(base),
+        )
 
-    def _digest(self, lines: Iterable[tuple[str, str]]) -> str:
-        digest = hashlib.sha256()
+    def _head(self) -> dict[str, object]:
         own = self.dockerfile is not None
-        recipe = hashlib.sha256(self.dockerfile or b"").hexdigest()
-        head = {
+        return {
             "format": _FORMAT,
-            "base": self.base_id,
-            "directory": self.directory,
-            "dockerfile": recipe if own else None,
+            "dockerfile": hashlib.sha256(self.dockerfile or b"").hexdigest() if own else None,
             "build_args": dict(sorted(self.build_args.items())) if own else None,
             "target": self.target if own else None,
         }
-        digest.update(json.dumps(head, sort_keys=True).encode())
-        for path, signature in lines:
-            # As JSON, so that a line break in a name cannot make two files look like another one.
-            line = f"\n[{json.dumps(path)}, {json.dumps(signature)}]"
-            digest.update(line.encode())
-        return digest.hexdigest()[:_KEY_DIGITS]
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        return ((entry.path, _signature(entry)) for entry in self.entries)
 
     @property
     def size_bytes(self) -> int:
         """The length of all files together."""
         return sum(entry.size_bytes for entry in self.entries)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe(Content):
+    """All that decides what is in a workspace image.
+
+    Args:
+        base_id: id of the image below.
+        directory: where the files go in the image.
+        key: the digest of everything that decides what is in the image.
+    """
+
+    base_id: str
+    directory: str
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self._key(self._lines()))
+
+    def is_manifest_of(self, manifest: bytes, key: str) -> bool:
+        """Tell whether a recipe like this, but of the files in a manifest, would have this key."""
+        files = _files_of(manifest)
+        return files is not None and key == self._key(files.items())
+
+    def _key(self, lines: Iterable[tuple[str, str]]) -> str:
+        return _digest({**self._head(), "base": self.base_id, "directory": self.directory}, lines)
 
     def labels(self, depth: int) -> dict[str, str]:
         """Return the labels of the image.
@@ -298,3 +320,11 @@ def _age(row: ImageRow) -> tuple[float, int, str]:
 
 def _signature(entry: Entry) -> str:
     return f"{entry.kind[0]}{entry.mode:o} {entry.digest}"
+
+
+def _digest(head: Mapping[str, object], lines: Iterable[tuple[str, str]]) -> str:
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for path, signature in lines:
+        # As JSON, so that a line break in a name cannot make two files look like another one.
+        digest.update(f"\n[{json.dumps(path)}, {json.dumps(signature)}]".encode())
+    return digest.hexdigest()[:_KEY_DIGITS]

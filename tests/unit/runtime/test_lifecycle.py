@@ -77,6 +77,32 @@ def test_ctrl_c_leaves_nothing(verb: Verb, interrupt: type[BaseException]) -> No
     assert {} == engine.specs()
 
 
+def test_ctrl_c_does_not_end_an_undo() -> None:
+    """An interrupt while a failed launch is undone goes on to the caller, and nothing is left."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.fail_next("start", EngineError("broken"), on="trainer/1")
+    engine.fail_next("remove", KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle.launch(engine, planned())
+
+    assert {} == engine.specs()
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_an_app_whose_first_container_is_gone_is_not_joined(replicas: int) -> None:
+    """Its name is free, but a launch of the same id finds the others, and undoes itself."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+    (first,) = [row for row in engine.rows({}) if row.name == "app-1-trainer-0"]
+    engine.remove(first.id)
+
+    with pytest.raises(AppExistsError):
+        lifecycle.launch(engine, planned(app(replicas), launch_id="two"))
+
+    assert {"one"} == {spec.labels[labels.LAUNCH_ID] for spec in engine.specs().values()}
+
+
 def test_a_container_whose_creation_got_no_answer_is_removed() -> None:
     """The Engine created the container but its answer was lost: the label finds it."""
     engine = FakeEngine(images=["busybox"])

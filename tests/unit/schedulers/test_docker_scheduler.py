@@ -66,17 +66,72 @@ def test_handles_name_scheduler_session_and_app(
     assert handle == spec.env["TORCHX_JOB_ID"] == spec.labels[labels.HANDLE]
 
 
-def test_a_dry_run_asks_and_changes_nothing(scheduler: DockerScheduler, engine: FakeEngine) -> None:
-    """Neither the daemon nor the caller's app; printed, it is YAML."""
+def test_a_dry_run_changes_nothing(scheduler: DockerScheduler, engine: FakeEngine) -> None:
+    """A dry run only looks, and leaves the caller's app as it is; printed, it is YAML."""
     given = app(2)
     before = copy.deepcopy(given)
 
     info = scheduler.submit_dryrun(given, Opts(stop_grace_s=3))
 
-    assert [] == engine.calls
+    assert ["info", "image_inspect"] == engine.calls
     assert before == given
     assert f"app_id: {info.request.app_id}" in str(info)
     assert repr(info) == str(info)
+
+
+def test_a_launch_asks_the_daemon_for_each_thing_once(
+    scheduler: DockerScheduler, engine: FakeEngine
+) -> None:
+    """A launch asks once for the daemon, each image, the network and the containers."""
+    module.ensure_network(engine)
+    engine.calls.clear()
+    roles = [app(2).roles[0], Role("reader", "busybox", entrypoint="run")]
+
+    scheduler.submit(AppDef("app", roles))
+
+    looks = [verb for verb in engine.calls if verb not in {"create", "start"}]
+    assert ["info", "image_inspect", "networks", "rows"] == looks
+
+
+@pytest.mark.parametrize("is_built", [False, True])
+def test_a_launch_with_a_workspace_asks_for_each_thing_once(
+    scheduler: DockerScheduler, engine: FakeEngine, tmp_path: Path, *, is_built: bool
+) -> None:
+    """A workspace costs one look at its image, however many roles share it.
+
+    Only the process that builds the image looks again, under the lock of the build.
+    """
+    (tmp_path / "train.py").write_text("1")
+    roles = [app(2).roles[0], Role("reader", "busybox", entrypoint="run")]
+    if is_built:
+        scheduler.submit(AppDef("app", roles), workspace=str(tmp_path))
+        engine.calls.clear()
+    module.ensure_network(engine)
+    asked: list[str] = []
+    engine.before = lambda verb, name: asked.append(f"{verb} {name}".strip())
+
+    scheduler.submit(AppDef("app", roles), workspace=str(tmp_path))
+
+    (image,) = {spec.image for spec in engine.specs().values()}
+    looks = [one for one in asked if one.split()[0] in {"info", "image_inspect", "rows"}]
+    assert ["info", "image_inspect busybox", "rows"] == looks
+    # Besides, a build looks twice: under its lock, and before it gives the name.
+    assert (1 if is_built else 3) == asked.count(f"find_image {image}")
+
+
+def test_scheduling_asks_the_daemon_that_did_not_answer_a_dry_run(
+    scheduler: DockerScheduler, engine: FakeEngine
+) -> None:
+    """What the daemon cannot do is found before anything is created."""
+    engine.down = True
+    info = scheduler.submit_dryrun(app(1))
+    greedy = scheduler.submit_dryrun(app(1, resource=Resource(cpu=65, gpu=0, memMB=64)))
+    engine.down = False
+
+    assert info.request.app_id == scheduler.schedule(info)
+    with pytest.raises(InvalidAppError, match="65 cpus are more than"):
+        scheduler.schedule(greedy)
+    assert 1 == len(engine.specs())
 
 
 def test_what_a_dry_run_decided_can_be_scheduled(scheduler: DockerScheduler) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import TaskAttempt
-from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.task.reconcile import (
     LAUNCHING,
@@ -37,7 +37,7 @@ SUPERSEDED = CleanUp(FIRST.app_id, "superseded")
 
 def planned(attempt: TaskAttempt = FIRST, config_hash: str = HASH, **options: object) -> JobPlan:
     """Return what an attempt launches: two replicas."""
-    launch = Launch(
+    launch = LaunchContext(
         app_id=attempt.app_id,
         handle=f"local_docker://torchx/{attempt.app_id}",
         launch_id=f"launch-{attempt.try_number}",

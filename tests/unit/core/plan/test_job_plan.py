@@ -19,7 +19,13 @@ from airflow_torchx.core.engine.containers import (
     PortBinding,
 )
 from airflow_torchx.core.plan.identity import container_name
-from airflow_torchx.core.plan.job_plan import DEVICE_PATHS, JobPlan, Launch, gpus_wanted, plan
+from airflow_torchx.core.plan.job_plan import (
+    DEVICE_PATHS,
+    JobPlan,
+    LaunchContext,
+    gpus_wanted,
+    plan,
+)
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.specs import (
     NULL_RESOURCE,
@@ -70,7 +76,8 @@ def planned(
         "environ": {},
         **launch,
     }
-    return plan(what if isinstance(what, AppDef) else app(what), Opts.parse(cfg), Launch(**facts))
+    wanted = what if isinstance(what, AppDef) else app(what)
+    return plan(wanted, Opts.parse(cfg), LaunchContext(**facts))
 
 
 def only(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_torchx.core.engine.containers import GpuRequest, HostOptions
-from airflow_torchx.core.plan.job_plan import JobPlan, Launch, plan
+from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.plan.plan_text import (
     is_sensitive,
@@ -34,7 +34,7 @@ def planned(
 ) -> JobPlan:
     """Return the plan of an app with one role."""
     fields: dict[str, Any] = {"name": "trainer", "image": "img:1", "entrypoint": "python", **role}
-    launch = Launch(
+    launch = LaunchContext(
         app_id="train-x1",
         handle="local_docker://torchx/train-x1",
         launch_id="word",

@@ -8,7 +8,12 @@ import pytest
 
 from airflow_torchx.core.engine.containers import EngineInfo
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.plan.preflight import DaemonFacts, checked_options, preflight
+from airflow_torchx.core.plan.preflight import (
+    DaemonFacts,
+    checked_options,
+    daemon_problems,
+    preflight,
+)
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs import (
     MISSING,
@@ -36,7 +41,7 @@ def app(*roles: Role, name: str = "train") -> AppDef:
     return AppDef(name, roles)
 
 
-def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: frozenset[str]) -> DaemonFacts:
+def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: Any) -> DaemonFacts:  # noqa: ANN401 - fields of the facts
     """Return a daemon with 4 cpus."""
     engine = EngineInfo(
         id="d1",
@@ -56,7 +61,9 @@ def problems(
     what: AppDef | Role, cfg: dict[str, Any] | None = None, facts: DaemonFacts | None = None
 ) -> list[Problem]:
     """Return what is wrong with an app, or with an app of one role."""
-    return list(preflight(what if isinstance(what, AppDef) else app(what), Opts.parse(cfg), facts))
+    wanted, opts = what if isinstance(what, AppDef) else app(what), Opts.parse(cfg)
+    found = preflight(wanted, opts)
+    return [*found, *(daemon_problems(wanted, opts, facts) if facts else ())]
 
 
 #: Mistakes, and the one problem that each of them is.
@@ -300,10 +307,10 @@ def test_ports_are_published_once() -> None:
     """Two roles cannot have one port of the host; without publishing they can."""
     both = app(role("a", port_map={"web": 80}), role("b", port_map={"web": 80, "ui": 81}))
 
-    (problem,) = preflight(both, Opts(publish_ports=True), None)
+    (problem,) = preflight(both, Opts(publish_ports=True))
 
     assert "port 80 is published 2 times" == problem.what
-    assert () == preflight(both, Opts(), None)
+    assert () == preflight(both, Opts())
 
 
 @pytest.mark.parametrize(
@@ -323,7 +330,7 @@ def test_ports_are_published_once() -> None:
         pytest.param(
             role(),
             {"pull_policy": "never"},
-            daemon(absent_images=frozenset({"img:1"})),
+            daemon(images={"img:1": None}),
             Problem(
                 "roles[0].image",
                 f"'img:1' is not on {URL}, and pull_policy is 'never'",
@@ -369,13 +376,13 @@ def test_problems_with_a_daemon(
         pytest.param(
             role(),
             {"pull_policy": "missing"},
-            daemon(absent_images=frozenset({"img:1"})),
+            daemon(images={"img:1": None}),
             id="an image that will be pulled",
         ),
         pytest.param(
             role(),
             {"pull_policy": "never"},
-            daemon(absent_images=frozenset({"img:2"})),
+            daemon(images={"img:2": None}),
             id="an image that is there",
         ),
         pytest.param(
@@ -455,9 +462,9 @@ def test_everything_is_told_at_once() -> None:
 def test_a_wrong_app_is_refused_with_everything() -> None:
     """One error names the app and lists all problems; an app without problems goes through."""
     with pytest.raises(InvalidAppError) as caught:
-        checked_options(app(role(image="", num_replicas=0)), {"pul_policy": "never"}, None)
+        checked_options(app(role(image="", num_replicas=0)), {"pul_policy": "never"})
 
-    assert Opts(quiet=True) == checked_options(app(role()), {"quiet": True}, None)
+    assert Opts(quiet=True) == checked_options(app(role()), {"quiet": True})
     assert (
         "invalid app 'train': 3 problems\n"
         "  - options.pul_policy: there is no such option; did you mean 'pull_policy'?\n"

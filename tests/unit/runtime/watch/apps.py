@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.plan.job_plan import Launch, plan
+from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.runtime import lifecycle
@@ -40,7 +40,7 @@ def launch(
     **options: object,
 ) -> str:
     """Launch an app of one role, and return its id."""
-    launched = Launch(app_id=app_id, handle=f"t://t/{app_id}", launch_id=app_id, environ={})
+    launched = LaunchContext(app_id=app_id, handle=f"t://t/{app_id}", launch_id=app_id, environ={})
     named = replace(app(replicas), name=name)
     lifecycle.launch(engine, plan(named, Opts.parse(options), launched))
     return app_id

@@ -1,0 +1,224 @@
+"""One launch: what it takes is looked up and decided once, then built, created and started."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.plan.identity import random_app_id
+from airflow_torchx.core.plan.job_plan import LaunchContext, plan
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.preflight import checked_options, daemon_problems
+from airflow_torchx.core.state.app_ref import SCHEDULER
+from airflow_torchx.core.workspace.recipe import with_workspace
+from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchInterruptedError
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.daemon_facts import collect
+from airflow_torchx.schedulers.api import AppDryRunInfo, CheckedApp
+from airflow_torchx.specs import as_app, make_app_handle
+from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin, with_images
+from airflow_torchx.workspace.reading import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.preflight import DaemonFacts
+    from airflow_torchx.core.workspace.recipe import SourceRoot
+    from airflow_torchx.specs import AnyApp, AppDef, DescribeAppResponse
+    from airflow_torchx.workspace.reading import Filesystem
+
+
+class DockerLauncher(DockerWorkspaceMixin):
+    """Launches apps on one Docker daemon.
+
+    Args:
+        session_name: appears in app handles, ``local_docker://<session>/<app id>``.
+        engine: the daemon; None for the one that the docker command line would use, connected to
+            on first use.
+        filesystem: opens the storage behind a workspace's URL; None for fsspec's.
+        terminal: show images being built on the terminal; None to do so where there is one, else in
+            the log.
+        defaults: run options that count where ``cfg`` says nothing.
+    """
+
+    def __init__(
+        self,
+        session_name: str,
+        engine: Engine | None = None,
+        *,
+        filesystem: Filesystem | None = None,
+        terminal: bool | None = None,
+        defaults: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(engine, filesystem=filesystem, terminal=terminal, defaults=defaults)
+        self.session_name = session_name
+
+    def options(self, cfg: Mapping[str, object] | Opts | None = None) -> Opts:
+        """Return the run options that count for an app with these.
+
+        Raises:
+            InvalidAppError: with one problem for every option that is wrong.
+        """
+        return Opts.parse(cfg, self._defaults)
+
+    def new_context(
+        self,
+        app_id: str,
+        *,
+        private_env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        ambient_env: Mapping[str, str] | None = None,
+    ) -> LaunchContext:
+        """Return the context of a launch that cannot be mistaken for another one.
+
+        Args:
+            app_id: id of the app.
+            private_env: environment variables of every replica whose values are never shown.
+            labels: labels to add to every container.
+            ambient_env: environment variables that tell where the app was launched; all others win
+                over them.
+        """
+        return LaunchContext(
+            app_id=app_id,
+            handle=make_app_handle(SCHEDULER, self.session_name, app_id),
+            launch_id=secrets.token_hex(8),
+            environ=os.environ,
+            private_env=private_env or {},
+            labels=labels or {},
+            ambient_env=ambient_env or {},
+        )
+
+    def check(
+        self,
+        app: AnyApp,
+        cfg: Mapping[str, object] | Opts | None = None,
+        workspace: str | Mapping[str, str] | None = None,
+        *,
+        source_root: SourceRoot | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> CheckedApp:
+        """Parse an app's options and read its workspaces; ask no daemon unless something is wrong.
+
+        Args:
+            app: what to run, ours or TorchX's.
+            cfg: run options.
+            workspace: a local folder, a URL, or a mapping of such sources to folders, for every
+                role that has none of its own; None or an empty text for none.
+            source_root: where relative sources of workspaces lie; None for the current folder.
+            should_stop: asked several times a second.
+
+        Raises:
+            InvalidAppError: with everything that is wrong with the app and its options.
+            WorkspaceError: a workspace cannot be read, is empty, or is too large.
+            StopRequested: ``should_stop`` returned True.
+        """
+        app = with_workspace(as_app(app), workspace)
+        opts = checked_options(app, cfg, self._defaults, look=lambda: self._facts_if_any(app))
+        read = self._read(app.roles, opts, source_root, should_stop)
+        return CheckedApp(app=app, opts=opts, workspaces=read)
+
+    def prepare(
+        self,
+        app: AnyApp | CheckedApp,
+        cfg: Mapping[str, object] | Opts | None = None,
+        context: LaunchContext | None = None,
+        workspace: str | Mapping[str, str] | None = None,
+        *,
+        source_root: SourceRoot | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> AppDryRunInfo:
+        """Decide everything that a launch does; creates, pulls and builds nothing.
+
+        The daemon is asked once for itself and once for each image.
+
+        Args:
+            app: what to run, ours or TorchX's; or what `check` returned, which has the options and
+                workspaces already.
+            cfg: run options.
+            context: id, labels and more of the launch; None for a random id.
+            workspace: as for `check`.
+            source_root: as for `check`.
+            should_stop: asked several times a second.
+
+        Raises:
+            InvalidAppError: with everything that is wrong, the daemon's side included.
+            EngineUnreachableError: the daemon does not answer.
+            WorkspaceError: a workspace cannot be read, is empty, or is too large.
+            StopRequested: ``should_stop`` returned True.
+        """
+        if not isinstance(app, CheckedApp):
+            app = self.check(app, cfg, workspace, source_root=source_root, should_stop=should_stop)
+        return self._planned(app, context, collect(self.engine, app.app))
+
+    def build_images(
+        self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
+    ) -> AppDryRunInfo:
+        """Build the images that a prepared launch lacks, and return the launch with them.
+
+        Raises:
+            AirflowTorchXError: as `build` does.
+            StopRequested: ``should_stop`` returned True.
+        """
+        if info.facts is None:
+            info = self.prepare(info.checked, context=info.context)
+        if not info.images or info.facts is None:
+            return info
+        made = self._made(info.images, info.cfg, info.facts.engine.id, should_stop)
+        app = replace(info.app, roles=with_images(info.app.roles, made))
+        return replace(info, request=info.request.with_images(app.roles), app=app, images={})
+
+    def launch(
+        self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
+    ) -> DescribeAppResponse:
+        """Do what `schedule` does, and return the app as the daemon lists it afterwards."""
+        app_id = info.request.app_id
+        try:
+            built = self.build_images(info, should_stop=should_stop)
+        except StopRequested as why:
+            what = f"app {app_id!r} was told to stop before it was launched."
+            raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
+        return lifecycle.launch(
+            self.engine, built.request, known=info.known_images, should_stop=should_stop
+        )
+
+    def _planned(
+        self, checked: CheckedApp, context: LaunchContext | None, facts: DaemonFacts | None
+    ) -> AppDryRunInfo:
+        app, opts = checked.app, checked.opts
+        context = context or self.new_context(random_app_id(app.name, secrets.randbits(64)))
+        if facts is None:
+            unknown = "the workspace image is not known: no daemon answers"
+            names = {key: one.content.base for key, one in checked.workspaces.items()}
+            images, notes = {}, dict.fromkeys(checked.workspaces, unknown)
+        else:
+            if problems := daemon_problems(app, opts, facts):
+                raise InvalidAppError(problems, subject=f"app {app.name!r}")
+            context = replace(context, gpu_ids=facts.engine.gpu_ids)
+            images = self._found(checked.workspaces, opts, facts.images)
+            names = {key: image.name(opts.image_repo) for key, image in images.items()}
+            notes = {key: image.note for key, image in images.items()}
+        request = plan(replace(app, roles=with_images(app.roles, names)), opts, context)
+        said = tuple(
+            f"role {role.name}: {notes[key_of(role.image, role.workspace)]}"
+            for role in app.roles
+            if role.workspace
+        )
+        return AppDryRunInfo(
+            replace(request, workspaces=said),
+            app,
+            opts,
+            checked=checked,
+            context=context,
+            facts=facts,
+            images=images,
+        )
+
+    def _facts_if_any(self, app: AppDef) -> DaemonFacts | None:
+        try:
+            return collect(self.engine, app)
+        except EngineUnreachableError:
+            return None

@@ -1,0 +1,155 @@
+"""What an attempt of a task asks the daemon for, on the fake engine."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.errors import EngineUnreachableError, ImagePullError
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
+from airflow_torchx.specs import AppDef, Role, Workspace
+from airflow_torchx.task.context import TaskContext
+from airflow_torchx.task.plan import requested
+from airflow_torchx.task.runner import AppTask
+from airflow_torchx.task.shutdown import TaskOptions
+from airflow_torchx.testing import FakeEngine, Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow.sdk import Context
+
+
+class Attempt:
+    """One attempt of a task instance, as far as a task needs it; it keeps its XComs."""
+
+    dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "task", -1, 2
+
+    def __init__(self, number: int) -> None:
+        self.try_number = number
+        self.pushed: dict[str, object] = {}
+
+    def xcom_push(self, key: str, value: object) -> None:
+        """Keep an XCom."""
+        self.pushed[key] = value
+
+
+class Worker:
+    """Runs attempts of one task on one daemon.
+
+    Args:
+        engine: the daemon.
+        folder: the workspace of its app.
+    """
+
+    def __init__(self, engine: FakeEngine, folder: Path) -> None:
+        self._scheduler = DockerScheduler("torchx", engine)
+        role = Role("main", "base", entrypoint="run", workspace=Workspace({str(folder): ""}))
+        self._app = AppDef("app", [role])
+
+    def run(self, number: int, **options: object) -> dict[str, Any]:
+        """Run one attempt, which leaves its app running, and return what it pushed."""
+        attempt = Attempt(number)
+        context: Any = {"ti": attempt}
+        task: Context = context
+        terms = TaskOptions(
+            torchx_conn_id=None,
+            wait_for_completion=False,
+            deferrable=False,
+            durable=True,
+            on_finish=OnFinish.DELETE,
+            on_worker_shutdown=OnWorkerShutdown.KEEP,
+            result_path=None,
+            skip_on_exit_code=frozenset(),
+            fail_on_exit_code=frozenset(),
+            log_max_bytes=1,
+            logging_interval_s=None,
+            execution_timeout=timedelta(hours=1),
+            secrets=frozenset,
+        )
+        request = requested(self._scheduler, self._app, options, {}, None, lambda: False)
+        AppTask(TaskContext(task), self._scheduler, terms, lambda: None).run(request)
+        return attempt.pushed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a workspace."""
+    (tmp_path / "train.py").write_text("1")
+    return tmp_path
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """Return a daemon with the image below the workspace; apps run until they are stopped."""
+    engine = FakeEngine(images=["base"], programs=Program(runs_for_s=None))
+    ensure_network(engine)
+    engine.calls.clear()
+    return engine
+
+
+def test_a_launch_lists_the_apps_of_the_task_and_its_own(engine: FakeEngine, folder: Path) -> None:
+    """An attempt looks at the task's earlier apps, and once at what it has launched."""
+    Worker(engine, folder).run(1)
+
+    assert 2 == engine.calls.count("rows")
+    assert 1 == engine.calls.count("info")
+    assert 1 == engine.calls.count("image_inspect")
+
+
+def test_a_retry_asks_for_nothing_but_its_app(engine: FakeEngine, folder: Path) -> None:
+    """A retry whose app runs asks neither about the daemon nor about the image below."""
+    worker = Worker(engine, folder)
+    first = worker.run(1)
+    engine.calls.clear()
+
+    second = worker.run(2)
+
+    assert first == second
+    assert {"rows", "find_image"} == set(engine.calls)
+
+
+def test_a_retry_needs_no_registry(engine: FakeEngine, folder: Path) -> None:
+    """A registry that is down does not keep a retry from an app that runs."""
+    worker = Worker(engine, folder)
+    options = {"pull_policy": "always", "image_repo": "h:1/team"}
+    engine.images.tag("base", "h:1/base:latest")
+    with pytest.raises(ImagePullError):
+        worker.run(1, **options)
+    options["pull_policy"] = "if_possible"
+    first = worker.run(1, **options)
+    for verb in ("pull", "is_published", "push", "info", "image_inspect"):
+        engine.fail_next(verb, EngineUnreachableError("the registry is down"), times=9)
+
+    assert first == worker.run(2, **options)
+
+
+def test_a_retry_keeps_an_app_whose_base_tag_has_moved(engine: FakeEngine, folder: Path) -> None:
+    """A tag that names another image by now does not change what the task asks for."""
+    worker = Worker(engine, folder)
+    first = worker.run(1)
+    held = engine.images.prepare("base", "moved", {})
+    engine.images.commit(held, "base:latest", "/elsewhere")
+
+    assert first["app_id"] == worker.run(2)["app_id"]
+
+
+@pytest.mark.parametrize("path", ["train.py", "new.py", "Dockerfile.torchx"])
+def test_a_changed_workspace_supersedes_the_app(
+    engine: FakeEngine, folder: Path, path: str
+) -> None:
+    """An app is only adopted if every file of its workspace is what the retry would launch."""
+    engine.builds = lambda *_: None
+    worker = Worker(engine, folder)
+    first = worker.run(1)
+    (folder / path).write_text("FROM base")
+
+    second = worker.run(2)
+
+    assert first["app_id"] != second["app_id"]
+    assert {second["app_id"]} == {
+        spec.labels["torchx.pytorch.org/app-id"] for spec in engine.specs().values()
+    }
