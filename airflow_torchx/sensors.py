@@ -97,6 +97,8 @@ class TorchXDockerSensor(BaseSensorOperator):
         "failed_states": "json",
     }
     ui_color = "#fbe3dc"
+    #: Seconds without an answer of the daemon to sit out in a worker; None for a minute.
+    outage_s: ClassVar[float | None] = None
 
     def __init__(  # noqa: PLR0913 - Airflow's way to configure a task
         self,
@@ -146,7 +148,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 
         ref, condition = self._app_ref(), self._condition()
-        app = describe(ref)
+        app = describe(ref, self.outage_s)
         if app is None:
             if not self.wait_for_launch:
                 raise gone_error(ref)
@@ -197,7 +199,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         """
         handle = self._handle(ref)
         try:
-            app = describe(ref)
+            app = describe(ref, self.outage_s)
         except AppStateUnknownError as why:
             self.log.warning("%s", why)
             app = None

@@ -228,7 +228,13 @@ def apps(engine: Engine) -> list[ListAppResponse]:
     return summaries(engine.rows({labels.APP_ID: None}))
 
 
-def cancel(engine: Engine, app_id: str, *, grace_s: float | None = None) -> None:
+def cancel(
+    engine: Engine,
+    app_id: str,
+    *,
+    grace_s: float | None = None,
+    pauses_s: Sequence[float] = _CANCEL_PAUSES_S,
+) -> None:
     """Stop all live replicas of an app at once, under one grace period.
 
     The intent is written first, as a container's name, so that it outlives this process and every
@@ -239,6 +245,7 @@ def cancel(engine: Engine, app_id: str, *, grace_s: float | None = None) -> None
         engine: the daemon.
         app_id: the app.
         grace_s: seconds between SIGTERM and SIGKILL; None for what the launch was given.
+        pauses_s: seconds to wait after each round of stops, before the next look.
 
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
@@ -248,7 +255,7 @@ def cancel(engine: Engine, app_id: str, *, grace_s: float | None = None) -> None
         raise not_found(app_id)
     grace = grace_s if grace_s is not None else _grace(rows)
     live = _live(rows)
-    for pause_s in _CANCEL_PAUSES_S:
+    for pause_s in pauses_s:
         if not live:
             return
         map_concurrently(lambda row: _mark(engine, row), live)

@@ -20,7 +20,7 @@ _BUILT_IN: Final = frozenset({"bridge", "host", "none", "default"})
 _LOCK_TIMEOUT_S: Final = 10.0
 
 
-def ensure(engine: Engine, name: str) -> None:
+def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> None:
     """Make sure that exactly one network of this name is on the daemon.
 
     A file lock serializes the processes of this host. Other hosts may use the same daemon, and
@@ -30,11 +30,12 @@ def ensure(engine: Engine, name: str) -> None:
     Args:
         engine: the daemon.
         name: name of a bridge network; built-in networks and ``container:…`` are left alone.
+        lock_timeout_s: seconds to wait for the file lock.
     """
     if name in _BUILT_IN or name.startswith("container:") or engine.networks(name):
         return
     # If the lock times out, the list afterwards is enough.
-    with host_lock.held("network", f"{engine.info().id}\0{name}", timeout_s=_LOCK_TIMEOUT_S):
+    with host_lock.held("network", f"{engine.info().id}\0{name}", timeout_s=lock_timeout_s):
         if engine.networks(name):
             return
         with contextlib.suppress(EngineConflictError):

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _FIRST_LOOK_S: Final = 0.1
 _LAST_LOOK_S: Final = 1.0
 # A daemon that restarts is back within this time.
-_OUTAGE_S: Final = 60.0
+OUTAGE_S: Final = 60.0
 
 
 def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
@@ -55,6 +55,7 @@ def wait(
     timeout_s: float | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    outage_s: float = OUTAGE_S,
 ) -> DescribeAppResponse:
     """Wait until every replica of an app has ended, and carry out its failure policy.
 
@@ -65,13 +66,14 @@ def wait(
         app_id: the app.
         timeout_s: longest wait in seconds; None for no limit.
         should_stop: called before and after every look.
+        outage_s: seconds without an answer of the daemon to sit out.
 
     Raises:
         StopRequested: ``should_stop`` returned True; the app keeps running.
         AppNotFoundError: nothing of the app is on the daemon, or no longer.
         WaitTimeoutError: the app has not ended in time; it keeps running.
     """
-    tolerance = OutageTolerance()
+    tolerance = OutageTolerance(outage_s)
     backoff = Backoff()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
@@ -110,7 +112,8 @@ class Backoff:
 class OutageTolerance:
     """Suppresses EngineUnreachableError for up to a minute, the time of a daemon's restart."""
 
-    def __init__(self) -> None:
+    def __init__(self, outage_s: float = OUTAGE_S) -> None:
+        self._outage_s = outage_s
         self._lost_at: float | None = None
 
     def __enter__(self) -> Self:
@@ -125,4 +128,4 @@ class OutageTolerance:
         if self._lost_at is None:
             self._lost_at = time.monotonic()
             _log.warning("the Docker Engine does not answer, retrying: %s", exc.what)
-        return time.monotonic() - self._lost_at < _OUTAGE_S
+        return time.monotonic() - self._lost_at < self._outage_s

@@ -29,15 +29,19 @@ class AppStateUnknownError(AirflowTorchXError, AirflowException):
     """The daemon does not answer, or refuses to: nobody knows how the app is doing."""
 
 
-def describe(ref: AppRef) -> DescribeAppResponse | None:
+def describe(ref: AppRef, outage_s: float | None = None) -> DescribeAppResponse | None:
     """Return how an app is doing, None if it is not there.
 
-    Raises:
-        AppStateUnknownError: the daemon has not answered for a minute, or refuses to.
-    """
-    from airflow_torchx.runtime.waiting import Backoff, OutageTolerance
+    Args:
+        ref: the app.
+        outage_s: seconds without an answer of the daemon to sit out; None for a minute.
 
-    tolerance, backoff = OutageTolerance(), Backoff()
+    Raises:
+        AppStateUnknownError: the daemon has not answered for so long, or refuses to.
+    """
+    from airflow_torchx.runtime.waiting import OUTAGE_S, Backoff, OutageTolerance
+
+    tolerance, backoff = OutageTolerance(OUTAGE_S if outage_s is None else outage_s), Backoff()
     try:
         while True:
             with tolerance, TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:

@@ -13,7 +13,6 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import place_of, replicas_of
-from airflow_torchx.runtime import waiting
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppState
@@ -44,6 +43,12 @@ class Watched(TorchXDockerSensor):
         return seen
 
 
+class Hasty(Watched):
+    """Sits out a shorter outage."""
+
+    outage_s: ClassVar = 0.2
+
+
 @pytest.fixture
 def scheduler(docker_engine: DockerEngine) -> DockerScheduler:
     """Return a scheduler on the real daemon."""
@@ -68,8 +73,8 @@ def wait(request: pytest.FixtureRequest, one_task: OneTask) -> Callable[..., End
     """Return what runs a sensor, which waits in its task and then in the triggerer."""
     how = {"deferrable": True} if request.param == "deferrable" else {"poke_interval": 0.2}
 
-    def wait(**arguments: Any) -> Ended:  # noqa: ANN401 - the sensor's arguments
-        return one_task.run(Watched, **{"timeout": 30, **how, **arguments})
+    def wait(operator: type[Watched] = Watched, **arguments: Any) -> Ended:  # noqa: ANN401 - the sensor's arguments
+        return one_task.run(operator, **{"timeout": 30, **how, **arguments})
 
     return wait
 
@@ -320,19 +325,17 @@ def test_skips_what_is_gone(
 def test_skips_in_an_outage(
     wait: Callable[..., Ended], softly: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon that is away is waited for a minute, here less."""
-    monkeypatch.setattr(waiting, "_OUTAGE_S", 0.2)
+    """An outage that is not over in time is skipped like an app that is gone."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
 
-    assert "skipped" == wait(app_id="nobody", **{softly: True}).task_state
+    assert "skipped" == wait(Hasty, app_id="nobody", **{softly: True}).task_state
 
 
 def test_an_outage(wait: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails a try, and the next may find the daemon."""
-    monkeypatch.setattr(waiting, "_OUTAGE_S", 0.2)
+    """An outage that is not over in time fails a try, and the next may find the daemon."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
 
-    ended = wait(app_id="nobody", retries=1, retry_delay=0.1)
+    ended = wait(Hasty, app_id="nobody", retries=1, retry_delay=0.1)
 
     assert [AppStateUnknownError] * 2 == [type(error) for error in ended.errors]
 

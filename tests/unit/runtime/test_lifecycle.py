@@ -426,25 +426,21 @@ class Stubborn(FakeEngine):
         """Do nothing."""
 
 
-def test_an_app_that_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_that_does_not_end_is_an_error() -> None:
     """A cancel does not claim what did not happen."""
-    monkeypatch.setattr(lifecycle, "_CANCEL_PAUSES_S", (0.0, 0.0))
     engine = Stubborn(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
     with pytest.raises(EngineError, match="does not end"):
-        lifecycle.cancel(engine, "app-1")
+        lifecycle.cancel(engine, "app-1", pauses_s=(0.0, 0.0))
 
 
-def test_a_cancel_that_succeeds_at_the_last_try_is_no_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_cancel_that_succeeds_at_the_last_try_is_no_error() -> None:
     """One round that stops everything is enough."""
-    monkeypatch.setattr(lifecycle, "_CANCEL_PAUSES_S", (0.0,))
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
-    lifecycle.cancel(engine, "app-1")
+    lifecycle.cancel(engine, "app-1", pauses_s=(0.0,))
 
     assert ["CANCELLED"] * 3 == states(engine)
 

@@ -106,15 +106,14 @@ def test_without_a_folder_for_locks_the_network_is_made_all_the_same(
 
 
 def test_a_lock_that_is_never_free_stops_no_launch(
-    own_lock_folder: Path, monkeypatch: pytest.MonkeyPatch
+    own_lock_folder: Path,
 ) -> None:
     """Somebody holds it for ever: after the timeout the network is made without it."""
     network.ensure(FakeEngine(), "torchx")
     (name,) = (own_lock_folder / "airflow-torchx").iterdir()
-    monkeypatch.setattr(network, "_LOCK_TIMEOUT_S", 0.05)
     engine = FakeEngine()
 
     with filelock.FileLock(name):
-        network.ensure(engine, "torchx")
+        network.ensure(engine, "torchx", lock_timeout_s=0.05)
 
     assert 1 == len(engine.networks("torchx"))

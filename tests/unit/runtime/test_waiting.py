@@ -105,15 +105,14 @@ def test_a_daemon_that_restarts_is_waited_for() -> None:
     assert AppState.SUCCEEDED is waiting.wait(engine, "app-1", timeout_s=20).state
 
 
-def test_a_daemon_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a minute; here sooner."""
-    monkeypatch.setattr(waiting, "_OUTAGE_S", 0.2)
+def test_a_daemon_that_stays_away_is_an_error() -> None:
+    """A daemon that does not answer for longer than an outage may last is an error."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     engine.down = True
 
     with pytest.raises(EngineUnreachableError):
-        waiting.wait(engine, "app-1", timeout_s=20)
+        waiting.wait(engine, "app-1", timeout_s=20, outage_s=0.2)
 
 
 def test_a_waiter_can_be_called_off() -> None:
