@@ -1,13 +1,13 @@
-"""The few calls of the Engine API that the set-up needs, for hosts without a docker command.
+"""Makes the Engine API calls that the set-up needs, for hosts without a docker command.
 
-client.py ping             why no engine answers, if so: exit 1 if one was named, 2 if none was
-client.py has IMAGE        whether the engine holds the image
-client.py pull IMAGE       pull it; fails within seconds where no registry can be reached
-client.py load IMAGE [CHANGE ...]   import a file system (tar, on stdin) as the image
-client.py tag OLD NEW      give an image a second name
-client.py remove IMAGE ... forget the names of images, of those that are there
+client.py ping             exit with 0 if an engine answers, 2 if none is configured, else 1
+client.py has IMAGE        exit with 0 if the engine has the image, else 1
+client.py pull IMAGE       pull an image; fails within seconds if the registry is unreachable
+client.py load IMAGE [CHANGE ...]   import a file system (tar, on stdin) as an image
+client.py tag OLD NEW      add a name to an image
+client.py remove IMAGE ... remove images by name; missing ones are ignored
 """
-# ruff: noqa: INP001, T201, TID253 -- a script: it prints, and it needs docker at once
+# ruff: noqa: INP001, T201, TID253 -- a script: it prints, and it always needs docker
 
 import os
 import sys
@@ -23,7 +23,7 @@ TICK_S = 2
 
 
 def ping() -> None:
-    """Say why no engine answers, and whether somebody chose the one that does not."""
+    """Exit with an error if no engine answers; the code tells whether one is configured."""
     host = os.environ.get("DOCKER_HOST") or ""
     try:
         host = host or ContextAPI.kwargs_from_context().get("base_url", DEFAULT_SOCKET)
@@ -31,7 +31,7 @@ def ping() -> None:
     except (DockerException, RequestException) as error:
         if "Permission denied" in str(error):
             sys.exit(
-                f"no access to the Docker Engine at {host}: join the group docker, or use sudo"
+                f"no permission for the Docker Engine at {host}: join the group docker or use sudo"
             )
         if host != DEFAULT_SOCKET or os.environ.get("DOCKER_HOST"):
             sys.exit(
@@ -42,7 +42,7 @@ def ping() -> None:
 
 
 def has(image: str) -> None:
-    """Fail if the engine does not hold the image."""
+    """Exit with 1 if the engine does not have the image."""
     try:
         docker.from_env().api.inspect_image(image)
     except ImageNotFound:
@@ -50,17 +50,17 @@ def has(image: str) -> None:
 
 
 def pull(image: str) -> None:
-    """Pull the image; ask the registry for its digest first, which tells within seconds."""
+    """Pull an image, after a request for its digest, which fails within seconds."""
     try:
         docker.from_env(timeout=20).api.inspect_distribution(image)
         events = docker.from_env(timeout=600).api.pull(image, stream=True, decode=True)
-        show(events)
+        show_progress(events)
     except (DockerException, RequestException) as error:
         sys.exit(f"cannot pull {image}: {getattr(error, 'explanation', None) or error}")
 
 
-def show(events) -> None:  # noqa: ANN001 -- the SDK has no types
-    """Read a pull to its end, print a line now and then, and fail on its error."""
+def show_progress(events) -> None:  # noqa: ANN001 -- the SDK has no types
+    """Read a pull to its end, print its progress, and raise its error."""
     layers, shown_s = {}, time.monotonic()
     for event in events:
         if "error" in event:
@@ -74,29 +74,29 @@ def show(events) -> None:  # noqa: ANN001 -- the SDK has no types
             shown_s = time.monotonic()
             done_mb = sum(current for current, _ in layers.values()) // 10**6
             all_mb = sum(total for _, total in layers.values()) // 10**6
-            print(f"{event.get('status')}; {done_mb} of {all_mb} MB are here", flush=True)
+            print(f"{event.get('status')}; {done_mb} of {all_mb} MB downloaded", flush=True)
 
 
 def load(image: str, *changes: str) -> None:
     """Import a tar of a file system from standard input."""
-    # Read in large pieces: iterating over a file would send one request chunk per line.
-    pieces = iter(lambda: sys.stdin.buffer.read(2**20), b"")
+    # Iterating over a file would send one request chunk per line.
+    chunks = iter(lambda: sys.stdin.buffer.read(2**20), b"")
     name, _, tag = image.rpartition(":")
     answer = docker.from_env(timeout=600).api.import_image_from_stream(
-        pieces, name, tag, changes=list(changes)
+        chunks, name, tag, changes=list(changes)
     )
     if '"error"' in answer:
         sys.exit(f"cannot import {image}: {answer}")
 
 
 def tag(old: str, new: str) -> None:
-    """Give an image a second name."""
+    """Add a name to an image."""
     name, _, version = new.rpartition(":")
     docker.from_env().api.tag(old, name, version)
 
 
 def remove(*images: str) -> None:
-    """Forget the names of images."""
+    """Remove images by name, and ignore missing ones."""
     for image in images:
         try:
             docker.from_env().api.remove_image(image)

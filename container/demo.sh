@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the demo, a DAG of dags/, in an Airflow of its own that is thrown away afterwards.
+# Run the demo, dags/quickstart.py, in a temporary Airflow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/..
@@ -9,5 +9,5 @@ AIRFLOW_HOME=$(mktemp -d)
 trap 'rm -rf "$AIRFLOW_HOME"' EXIT
 export AIRFLOW_HOME AIRFLOW__CORE__DAGS_FOLDER=$PWD/dags AIRFLOW__CORE__LOAD_EXAMPLES=False
 
-step "Making an Airflow database" .venv/bin/airflow db migrate
+step "Creating an Airflow database" .venv/bin/airflow db migrate
 .venv/bin/python dags/quickstart.py

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Make sure that a Docker Engine answers, and install and start one where we may.
+# Make sure that a Docker Engine answers, and install or start one if necessary.
 #
 #   container/engine.sh
 #
-# The engine is the one that DOCKER_HOST, the docker context or the default socket names. One that
-# answers is left as it is. Where none does, this installs and starts Docker on Debian and Ubuntu
-# as root, and says what to install everywhere else. Nothing here ever stops an engine.
+# DOCKER_HOST, the docker context or the default socket names the engine. A running engine is used
+# as is. Otherwise Docker is installed and started on Debian and Ubuntu as root; on other systems
+# this prints what to install. An engine is never stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/..
@@ -13,9 +13,9 @@ cd "$(dirname "$0")/.."
 
 readonly LOG=/var/log/airflow-torchx-dockerd.log LOCK=/run/airflow-torchx-engine.lock
 readonly NONE="no Docker Engine answers at the default socket"
-daemon= # the process that start() made, if it made one
+daemon= # pid of the daemon that start() started
 
-# Succeed if an engine answers, fail if one could be started, and end the script otherwise.
+# Succeed if an engine answers, fail if one can be started, and exit otherwise.
 answers() {
   local status=0
   client ping || status=$?
@@ -23,9 +23,9 @@ answers() {
   return "$status"
 }
 
-# A daemon that was killed leaves its pid file, and refuses to start while anything has that pid, be
-# it another process by now or what is left of itself until its parent looks.
-forget_dead() {
+# A killed daemon leaves its pid file. The next one does not start while that pid exists, even as
+# another process or as a zombie.
+remove_stale_pid_file() {
   local file=$1 name=$2 pid
   [[ -e $file ]] || return 0
   pid=$(cat "$file")
@@ -40,11 +40,11 @@ start() {
     systemctl start docker || fail "$NONE, and systemd cannot start it: see journalctl -u docker"
     return
   fi
-  forget_dead /var/run/docker.pid dockerd
-  forget_dead /var/run/docker/containerd/containerd.pid containerd
+  remove_stale_pid_file /var/run/docker.pid dockerd
+  remove_stale_pid_file /var/run/docker/containerd/containerd.pid containerd
   (
     cd /
-    # Nothing of ours stays open in the daemon: a CI job ends only when its output is closed.
+    # The daemon must not inherit our files: a CI job ends only when its output is closed.
     for fd in /proc/self/fd/*; do
       fd=${fd##*/}
       ((fd <= 2)) || exec {fd}>&-
@@ -63,8 +63,8 @@ await() {
     ((second % 5)) || echo "  ... the Docker Engine is starting, ${second} s"
   done
   tail -n 10 "$LOG" >&2 || true
-  fail "$NONE: dockerd does not start; see above, and $LOG. In a container it needs" \
-    "--privileged; or set DOCKER_HOST to an engine that runs, then try again"
+  fail "$NONE: dockerd does not start, see above and $LOG. In a container it needs" \
+    "--privileged; or set DOCKER_HOST to a running engine, then try again"
 }
 
 answers && exit
@@ -74,7 +74,7 @@ may_install || case $OSTYPE in
     "docker-ce or moby-engine elsewhere); join the group docker, then try again" ;;
 esac
 
-# Two set-ups at once must not start two daemons.
+# Concurrent set-ups must not start two daemons.
 exec 9>"$LOCK"
 flock --nonblock 9 || { echo "Waiting for another set-up to start Docker ..." && flock 9; }
 answers && exit

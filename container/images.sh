@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Make sure that the engine holds the images of the tests and of the demo.
+# Make sure that the engine has the images of the tests and of the demo.
 #
 #   container/images.sh
 #
-# The tests' image is busybox under a local tag. The demo's base, an image with PyTorch, is the
-# first of: $AIRFLOW_TORCHX_BASE_IMAGE, the public image or the local one if the engine holds it,
-# the public image if it can be pulled, the local one made by local-base.sh. Its name is written
-# to .cache/base-image.
+# The tests use busybox under a local tag. The demo's base is the first available image with
+# PyTorch: $AIRFLOW_TORCHX_BASE_IMAGE, an existing public or local image, the public image by a
+# pull, or the local image by local-base.sh. Its name is written to .cache/base-image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/..
@@ -15,7 +14,7 @@ cd "$(dirname "$0")/.."
 readonly TESTS=airflow-torchx/busybox:local LOCAL=airflow-torchx/pytorch:local
 readonly PUBLIC=pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime
 
-# Downloaded and unpacked, not installed: it would take the place of the host's own busybox.
+# Downloaded and unpacked, not installed: that would replace the host's own busybox.
 unpack_busybox() {
   cd "$scratch"
   apt-get download busybox-static || {
@@ -26,7 +25,7 @@ unpack_busybox() {
   dpkg-deb --extract busybox-static_*.deb package
 }
 
-# The 2 MB image: one binary and a link per tool.
+# Create the 2 MB image: one binary, and a link per tool.
 load_busybox() {
   local root=$scratch/root tools tool
   mkdir -p "$root"/{bin,etc,root,proc,sys,dev}
@@ -42,14 +41,14 @@ load_busybox() {
 
 make_tests_image() {
   if command -v apt-get >/dev/null && step "Downloading busybox" unpack_busybox; then
-    step "Making $TESTS" load_busybox
+    step "Creating $TESTS" load_busybox
   else
     step "Pulling busybox" client pull busybox:stable-musl
     client tag busybox:stable-musl "$TESTS"
   fi
 }
 
-# Print the name of the base, once the engine holds it.
+# Print the name of the base image after the engine has it.
 choose_base() {
   local chosen=${AIRFLOW_TORCHX_BASE_IMAGE:-} image
   for image in ${chosen:-"$PUBLIC" "$LOCAL"}; do
@@ -58,9 +57,9 @@ choose_base() {
   if step "Pulling ${chosen:-$PUBLIC}" client pull "${chosen:-$PUBLIC}" >&2; then
     echo "${chosen:-$PUBLIC}"
   elif [[ $chosen ]]; then
-    fail "AIRFLOW_TORCHX_BASE_IMAGE names $chosen, which is not here and cannot be pulled"
+    fail "cannot pull AIRFLOW_TORCHX_BASE_IMAGE=$chosen, see above"
   else
-    echo "Making a base image here instead." >&2
+    echo "Creating a local base image instead." >&2
     container/local-base.sh "$LOCAL" >&2 && echo "$LOCAL"
   fi
 }

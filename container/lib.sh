@@ -1,7 +1,7 @@
-# Shared by the set-up scripts, which source it: bash, from the root of the checkout.
+# Shared functions. The set-up scripts source this file in bash, from the root of the checkout.
 # shellcheck shell=bash
 
-# docker import knows no image to inherit a PATH from.
+# An imported image inherits no PATH.
 export IMAGE_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 fail() {
@@ -11,17 +11,17 @@ fail() {
 
 client() { .venv/bin/python container/client.py "$@"; }
 
-# step MESSAGE COMMAND ...: run a command quietly and show that it lives.
+# step MESSAGE COMMAND ...: run a command quietly, with signs of progress.
 #
-# Nothing is printed for a command that ends within two seconds, then a line every few seconds with
-# the time and the command's latest line. The output itself appears only on failure: its end.
+# After two seconds, the elapsed time and the command's latest line are printed every few seconds.
+# On failure, the end of its output is printed.
 step() {
   local message=$1 log status=0 clock started_s=$SECONDS
   shift
   log=$(mktemp)
   tick "$message" "$log" &
   clock=$!
-  # Not `|| status=$?`: bash would then run a function past its errors.
+  # Not `|| status=$?`: bash would then ignore errors inside a function.
   set +e
   (set -e && "$@") >"$log" 2>&1 </dev/null
   status=$?
@@ -38,23 +38,23 @@ step() {
   return "$status"
 }
 
-# tick MESSAGE LOG: print where a step is until killed, or until the script dies.
+# tick MESSAGE LOG: print the progress of a step until this or the script is killed.
 tick() {
   local started_s=$SECONDS pause_s=2 line
-  # The sleep outlives a killed clock, so it must not hold the script's output open.
+  # The sleep outlives a killed tick, so it must not keep the script's output open.
   while sleep "$pause_s" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
     if ((pause_s == 2)); then
       echo "$1 ..."
       pause_s=5
     else
       line=$(tail -n 1 "$2" | tr '\r' ' ')
-      # Another step may run beside this one.
+      # Steps may run concurrently, so each line has the message.
       echo "$1: $((SECONDS - started_s)) s, ${line:0:80}"
     fi
   done
 }
 
-# Whether packages may be installed here: Debian or Ubuntu, as root.
+# Succeed if packages may be installed: as root on Debian or Ubuntu.
 may_install() {
   # shellcheck source=/dev/null
   ((EUID == 0)) && [[ -r /etc/os-release ]] && (
@@ -63,12 +63,12 @@ may_install() {
   )
 }
 
-# Two set-ups at once: apt fails where another one is at work, and does not wait for it. What a
-# package starts must not keep the lock.
+# Concurrent set-ups need a lock, since apt does not wait for another apt. Services that a package
+# starts must not keep it.
 apt() { flock --close /run/airflow-torchx-apt.lock apt-get "$@"; }
 
 apt_update() {
-  # A broken third-party list is not our concern: the installation says whether it matters.
+  # A broken third-party list is harmless unless the installation fails.
   step "Reading the package lists" apt update || true
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Make sure that the tests can start a PostgreSQL of their own.
+# Make sure that the tests can start their own PostgreSQL.
 #
 #   container/postgres.sh
 #
-# Its programs are Debian's package postgresql, installed without the cluster that the package would
-# make and start. Elsewhere, install PostgreSQL so that postgres and initdb are on the PATH.
+# Installs Debian's package postgresql without its default cluster. On other systems, install
+# PostgreSQL so that postgres and initdb are on the PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/..
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 readonly CLUSTERS=/etc/postgresql-common/createcluster.conf
 
-# Debian keeps the programs of each version in a folder that is on no PATH.
+# Debian installs each version in a folder that is not on the PATH.
 has_postgres() {
   local folder
   for folder in ${PATH//:/ } /usr/lib/postgresql/*/bin; do
@@ -28,5 +28,5 @@ if [[ ! -e $CLUSTERS ]]; then
   mkdir -p "${CLUSTERS%/*}"
   echo "create_main_cluster = false" >"$CLUSTERS"
 fi
-# The package brings a file of this name, and would ask which one to keep.
+# The package has a file of the same name, and would ask which one to keep.
 UCF_FORCE_CONFFOLD=1 apt_install postgresql

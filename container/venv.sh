@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Make a virtual environment and install into it.
+# Create a virtual environment and install requirements.
 #
 #   container/venv.sh FOLDER REQUIREMENT ...
 #
-# Uses $PYTHON, or the first Python >= 3.11 on the PATH. Writes FOLDER/.installed at the end.
+# Uses $PYTHON or the first Python >= 3.11 on the PATH. Writes FOLDER/.installed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source-path=SCRIPTDIR/..
@@ -19,11 +19,11 @@ find_python() {
   for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
     new_enough "$python" && echo "$python" && return
   done
-  fail "needs Python 3.11 or newer, and ${PYTHON:-python3} is" \
-    "$("${PYTHON:-python3}" --version 2>&1 || true): install one, or set PYTHON to one"
+  fail "needs Python 3.11 or newer, but ${PYTHON:-python3} is" \
+    "$("${PYTHON:-python3}" --version 2>&1 || true): install one, or set PYTHON to its path"
 }
 
-# Debian ships venv apart from Python.
+# Debian packages venv separately.
 has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 if ! new_enough "$FOLDER/bin/python" || ! "$FOLDER/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -32,7 +32,7 @@ if ! new_enough "$FOLDER/bin/python" || ! "$FOLDER/bin/python" -m pip --version 
     apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
   fi
   has_venv "$python" || fail "$python has no venv module: install it (python3-venv on Debian)"
-  step "Making $FOLDER with $("$python" --version)" "$python" -m venv --clear "$FOLDER"
+  step "Creating $FOLDER with $("$python" --version)" "$python" -m venv --clear "$FOLDER"
   echo '*' >"$FOLDER/.gitignore"
 fi
 export PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off

@@ -1,6 +1,6 @@
-"""Run a DAG whenever an app of a name has succeeded, whoever launched it and wherever.
+"""Run a DAG whenever an app with a given name succeeds, no matter who launched it.
 
-The triggerer watches the daemon, and the asset is updated with the app's id and state.
+The triggerer watches the daemon and updates the asset with the app's id and state.
 """
 # ruff: noqa: INP001 -- a script
 

@@ -1,9 +1,8 @@
-"""Train with several learning rates, each in an app of its own, and pick the best.
+"""Train with several learning rates, one app per rate, and pick the best.
 
-The apps of a mapped task share one workspace image. What the host has to offer sets how many may
-run at once: here two, whatever the number of rates.
+The apps of the mapped task share one workspace image. At most two run at once.
 """
-# ruff: noqa: INP001, S108, T201 -- a script, which prints; the folder is the containers'
+# ruff: noqa: INP001, S108, T201 -- a script that prints; the folder is in the containers
 # mypy: disable-error-code="arg-type"
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from airflow_torchx.operators import TorchXDockerOperator
 IMAGE = os.environ.get("AIRFLOW_TORCHX_BASE_IMAGE", "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime")
 
 RATES = [0.03, 0.01, 0.001]
-# One node with one process; what follows the -- goes to the script.
+# One node with one process. Arguments after -- go to the script.
 COMMAND = ["-j", "1x1", "--cpu", "1", "--script", "train.py", "--"]
 COMMAND += ["--epochs", "{{ params.epochs }}", "--metrics", "/tmp/metrics.json"]
 
@@ -52,5 +51,5 @@ if __name__ == "__main__":
     run = dag.test()
     if run.state == "success":
         best = run.get_task_instance("pick_best").xcom_pull(task_ids="pick_best")
-        print(f"\nThe best is lr={best['lr']}: loss {best['final_loss']:.3f}")
+        print(f"\nbest: lr={best['lr']}, loss {best['final_loss']:.3f}")
     sys.exit(run.state != "success")

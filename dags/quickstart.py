@@ -1,8 +1,8 @@
-"""Train a small network with PyTorch's DistributedDataParallel, in two containers.
+"""Train a small network with PyTorch's DistributedDataParallel in two containers.
 
-A DAG like any other; `make demo` runs it once, without a scheduler.
+`make demo` runs this DAG once, without a scheduler.
 """
-# ruff: noqa: INP001, S108, T201 -- a script, which prints; the folder is the containers'
+# ruff: noqa: INP001, S108, T201 -- a script that prints; the folder is in the containers
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ with DAG("quickstart", schedule=None, doc_md=__doc__, tags=["torchx"]) as dag:
     TorchXDockerOperator(
         task_id="train",
         component="dist.ddp",
-        # Two nodes with one process each; what follows the -- goes to the script.
+        # Two nodes with one process each. Arguments after -- go to the script.
         component_args=[
             *("-j", "2x1", "--cpu", "1", "--script", "train.py"),
             *("--", "--metrics", "/tmp/metrics.json"),
         ],
         image=IMAGE,
-        # This folder is laid over the image: edit train.py, and the next run trains with it.
+        # This folder is copied into the image: edit train.py, and the next run uses it.
         workspace="workspace",
-        # torchrun passes on what its workers print, line by line if it is unbuffered; and more
-        # threads than CPUs would make each step ten times as slow.
+        # Unbuffered, the log shows lines at once. With more threads than CPUs, a step takes ten
+        # times as long.
         env={"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
         result_path="/tmp/metrics.json",
     )
 
 
 def main() -> int:
-    """Run the DAG once and end the screen with what came out of it."""
+    """Run the DAG once and print its result."""
     show_only_the_app()
-    print(f"Running the DAG {dag.dag_id!r} once, on {IMAGE} ...")
+    print(f"Running DAG {dag.dag_id!r} on {IMAGE} ...")
     run = dag.test()
     if run.state != "success":
-        print(f"\nThe run ended as {run.state}; the reason is above.")
+        print(f"\nThe run ended as {run.state}, see above.")
         return 1
     task = run.get_task_instance("train")
     metrics = task.xcom_pull(task_ids="train")
@@ -51,19 +51,19 @@ def main() -> int:
 
 
 def show_only_the_app() -> None:
-    """Show what the operator and the app's replicas say, and of Airflow its errors."""
+    """Show only log lines of the operator and the replicas, and errors of Airflow."""
     import logging
 
     import structlog
 
     def text(_logger: object, level: str, event: structlog.typing.EventDict) -> str:
-        shown = str(event["event"])
-        is_plan = shown.startswith(("::group::", "::endgroup::", "app_id: "))
+        message = str(event["event"])
+        is_plan = message.startswith(("::group::", "::endgroup::", "app_id: "))
         is_ours = event.get("logger", "").startswith(("airflow.task.operators", "torchx."))
         if level != "error" and (is_plan or not is_ours):
             raise structlog.DropEvent
         error = sys.exc_info()[1] if event.get("exc_info") else None
-        return f"{shown}: {str(error) or type(error).__name__}" if error else shown
+        return f"{message}: {str(error) or type(error).__name__}" if error else message
 
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], text])
     logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)

@@ -1,9 +1,9 @@
-"""Every day: train on the day's data, and promote the model only if it beats the last one.
+"""Train on each day's data, and promote the model if it beats the last one.
 
-The models lie in a Docker volume. A promotion updates the asset `spirals-model`; a DAG with
-`schedule=[MODEL]` runs whenever that happens.
+The models are in a Docker volume. A promotion updates the asset `spirals-model`, on which a DAG can
+be scheduled with `schedule=[MODEL]`.
 """
-# ruff: noqa: INP001, T201 -- a script, which prints
+# ruff: noqa: INP001, T201 -- a script that prints
 # mypy: disable-error-code="import-not-found, arg-type"
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_torchx.operators import TorchXDockerOperator
 IMAGE = os.environ.get("AIRFLOW_TORCHX_BASE_IMAGE", "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime")
 MODEL = Asset("spirals-model")
 
-# A run that somebody triggers without a date has no interval: then it is the last day.
+# A manually triggered run may have no interval; it uses the last day.
 SINCE = "{{ (dag_run.data_interval_start or dag_run.run_after - macros.timedelta(days=1)) | ds }}"
 UNTIL = "{{ (dag_run.data_interval_end or dag_run.run_after) | ds }}"
 CANDIDATE = "/models/candidates/{{ run_id }}.pt"
@@ -31,7 +31,7 @@ with DAG(
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    # Two runs at once would compare with the same model.
+    # Concurrent runs would compare with the same model.
     max_active_runs=1,
     params={"epochs": 200, "volume": "spirals-models"},
     doc_md=__doc__,
@@ -52,7 +52,7 @@ with DAG(
 
     @task.torchx(image=IMAGE, cpu=1, workspace="retraining", mounts=MOUNTS)
     def evaluate(candidate: str, promoted: str, day: str) -> dict[str, float | None]:
-        """Return the losses of both models on a day that neither was trained on."""
+        """Return both models' losses on a day that neither was trained on."""
         from datetime import date
         from pathlib import Path
 
@@ -64,14 +64,14 @@ with DAG(
 
     @task.short_circuit
     def is_better(losses: dict[str, float | None]) -> bool:
-        """Skip the promotion of a model that is no better than the last one."""
+        """Return whether the candidate beats the promoted model."""
         candidate, last = losses["candidate"], losses["promoted"]
-        print(f"loss of the candidate {candidate}, of the promoted model {last}")
+        print(f"loss: candidate {candidate}, promoted model {last}")
         return candidate is not None and (last is None or candidate < last)
 
     @task.torchx(image=IMAGE, cpu=1, mounts=MOUNTS, outlets=[MODEL])
     def promote(candidate: str, promoted: str) -> str:
-        """Put the candidate into the place of the last model, in one step."""
+        """Replace the promoted model with the candidate, atomically."""
         from pathlib import Path
 
         Path(candidate).replace(promoted)
@@ -83,5 +83,5 @@ with DAG(
 
 if __name__ == "__main__":
     run = dag.test()
-    print(f"\nThe run is a {run.state}.")
+    print(f"\nThe run ended as {run.state}.")
     sys.exit(run.state != "success")

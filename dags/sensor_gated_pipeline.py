@@ -1,9 +1,9 @@
-"""Launch an app in one DAG, and in another one wait for it: until it runs, and until it is done.
+"""Launch an app in one DAG, and wait in another DAG until it runs and until it succeeds.
 
-`launch` ends as soon as the app runs, and hands its handle over to `gated`. Any app will do there:
-trigger `gated` with the handle of one that TorchX's command line has launched.
+`launch` ends when the app runs, and passes its handle to `gated`. `gated` accepts the handle of any
+app, for example one that TorchX's command line launched.
 """
-# ruff: noqa: INP001, T201 -- a script, which prints
+# ruff: noqa: INP001, T201 -- a script that prints
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ with DAG(
 ) as gated:
     APP = "{{ params.app_handle }}"
 
-    # Deferrable: who waits holds no worker slot.
+    # A deferred sensor holds no worker slot.
     runs = TorchXDockerSensor(
         task_id="runs", app_handle=APP, target_states={"RUNNING"}, deferrable=True
     )
 
     @task
     def first_line(app_handle: str) -> str:
-        """Stands for work with the running app: return the first line that it prints."""
+        """Return the first log line of the running app, as an example of using it."""
         with TorchXDockerHook().get_conn() as scheduler:
             return next(scheduler.log_iter(app_handle, "train", should_tail=True))
 
@@ -64,17 +64,17 @@ with DAG(
 
     @teardown
     def remove(app_handle: str) -> None:
-        """Remove the containers, whatever became of the app."""
+        """Remove the app's containers, in any state."""
         with TorchXDockerHook().get_conn() as scheduler:
             scheduler.delete(app_handle)
 
     runs >> first_line(APP) >> done >> remove(APP)
 
 if __name__ == "__main__":
-    # There is no scheduler here that would run what is handed over.
+    # Without a scheduler, the triggered DAG would not run, so the task is skipped.
     run = launch.test(mark_success_pattern="hand_over")
     if run.state == "success":
         app_handle = run.get_task_instance("launch").xcom_pull(task_ids="launch")
         run = gated.test(run_conf={"app_handle": app_handle})
-    print(f"\nThe run is a {run.state}.")
+    print(f"\nThe run ended as {run.state}.")
     sys.exit(run.state != "success")

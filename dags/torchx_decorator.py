@@ -1,5 +1,5 @@
-"""Write what the containers run as a function of the DAG file: two replicas train together."""
-# ruff: noqa: INP001, T201 -- a script, which prints
+"""Train in two containers with a function of the DAG file."""
+# ruff: noqa: INP001, T201 -- a script that prints
 # mypy: disable-error-code="import-not-found, arg-type"
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ with DAG("torchx_decorator", schedule=None, doc_md=__doc__, tags=["torchx"]) as 
 
     @task.torchx(image=IMAGE, num_replicas=2, cpu=1, nproc_per_node=1)
     def fit(slope: float, *, steps: int = 20) -> dict[str, float]:
-        """Fit a line to noisy points, on all processes together; rank 0's result counts."""
-        # Only this text gets into the containers, so what it needs is imported here.
+        """Fit a line to noisy points on all processes, and return rank 0's result."""
+        # Only this function is copied into the containers, so its imports are inside it.
         import torch
         import torch.distributed as dist
         from torch.nn.parallel import DistributedDataParallel
@@ -41,7 +41,7 @@ with DAG("torchx_decorator", schedule=None, doc_md=__doc__, tags=["torchx"]) as 
     @task
     def report(fits: list[dict[str, float]]) -> float:
         """Return the largest error."""
-        return max(each["error"] for each in fits)
+        return max(result["error"] for result in fits)
 
     report(fit.expand(slope=[1.0, -2.0]))
 
@@ -49,5 +49,5 @@ if __name__ == "__main__":
     run = dag.test()
     if run.state == "success":
         worst = run.get_task_instance("report").xcom_pull(task_ids="report")
-        print(f"\nThe largest error is {worst:.3f}.")
+        print(f"\nlargest error: {worst:.3f}")
     sys.exit(run.state != "success")

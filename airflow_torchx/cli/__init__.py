@@ -1,6 +1,6 @@
-"""The command line ``airflow-torchx``: TorchX's words, on the code path of the operator.
+"""Provides ``airflow-torchx``: TorchX's command line on the operator's code path.
 
-It is quick to answer: nothing but `argparse` is imported before a command is known.
+It starts fast: only `argparse` is imported before the command is known.
 """
 
 from airflow_torchx.cli.dispatch import main

@@ -1,4 +1,4 @@
-"""``python -m airflow_torchx.cli``."""
+"""Runs the command line as ``python -m airflow_torchx.cli``."""
 
 import sys
 

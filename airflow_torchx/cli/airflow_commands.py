@@ -1,6 +1,6 @@
-"""``airflow torchx``: the commands of ``airflow-torchx`` among Airflow's own.
+"""Adds the commands of ``airflow-torchx`` to Airflow's command line as ``airflow torchx``.
 
-Airflow calls this in each of its command lines, so it imports what it needs late.
+Every `airflow` command calls this module, so its imports are lazy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def get_commands() -> list[CLICommand]:
-    """Return the group of commands that Airflow's command line gets."""
+    """Return the command group ``torchx`` for Airflow's parser."""
     from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
     from airflow_torchx.cli.commands import COMMANDS
@@ -29,8 +29,8 @@ def get_commands() -> list[CLICommand]:
             help=command.help,
             func=partial(_run, command),
             args=[
-                Arg(flags=one.flags, **one.settings)  # type: ignore[no-untyped-call]
-                for one in command.arguments
+                Arg(flags=argument.flags, **argument.settings)  # type: ignore[no-untyped-call]
+                for argument in command.arguments
             ],
             epilog=command.epilog,
         )

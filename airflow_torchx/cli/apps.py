@@ -1,4 +1,4 @@
-"""Commands on apps that are there: status, list, describe, cancel, delete."""
+"""Implements the commands on existing apps: status, list, describe, cancel, delete."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import DescribeAppResponse
 
-_NOTHING: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
+_EMPTY: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
 
 
 def list_apps(args: Namespace) -> int:
-    """Show all apps on the daemon."""
+    """List the apps on the daemon."""
     with DockerEngine.connect() as engine:
         apps = [
             {
@@ -50,13 +50,13 @@ def list_apps(args: Namespace) -> int:
 
 
 def status(args: Namespace) -> int:
-    """Show the state of an app and of each replica."""
+    """Show the state of an app and its replicas."""
     from airflow_torchx.core.state.report import replica_table
 
     with DockerEngine.connect() as engine:
-        app = _described(engine, args.app_handle)
+        app = _describe(engine, args.app_handle)
     if args.roles:
-        app = _only(app, [name for name in args.roles.split(",") if name])
+        app = _select_roles(app, [name for name in args.roles.split(",") if name])
     if args.json:
         answer(json.dumps(_status(app), indent=2))
         return 0
@@ -66,83 +66,83 @@ def status(args: Namespace) -> int:
 
 
 def describe(args: Namespace) -> int:
-    """Show all that is known of an app."""
+    """Show all details of an app."""
     with DockerEngine.connect() as engine:
-        app = _described(engine, args.app_handle)
+        app = _describe(engine, args.app_handle)
     data = _description(app)
     if args.json:
         answer(json.dumps(data, indent=2))
     else:
         import yaml
 
-        answer(yaml.safe_dump(_telling(data), sort_keys=False, allow_unicode=True).rstrip())
+        answer(yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True).rstrip())
     return 0
 
 
 def cancel(args: Namespace) -> int:
-    """Stop an app."""
+    """Stop an app and keep its containers."""
     with DockerEngine.connect() as engine:
-        app = _described(engine, args.app_handle)
+        app = _describe(engine, args.app_handle)
         if is_terminal(app.state):
-            say(paint_states(f"app {app.app_id} has ended before: {app.state.name}", sys.stderr))
+            say(paint_states(f"app {app.app_id} is already {app.state.name}", sys.stderr))
             return 0
         stop(engine, app)
-        ended = _described(engine, app.app_id)
+        ended = _describe(engine, app.app_id)
     say(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
     return 0
 
 
 def delete(args: Namespace) -> int:
-    """Stop an app if it runs, and remove its containers."""
+    """Stop an app and remove its containers."""
     with DockerEngine.connect() as engine:
-        app = _described(engine, args.app_handle)
+        app = _describe(engine, args.app_handle)
         if not is_terminal(app.state):
             stop(engine, app)
         lifecycle.delete(engine, app.app_id)
-    say(f"app {app.app_id} is removed")
+    say(f"deleted app {app.app_id}")
     return 0
 
 
 def stop(engine: Engine, app: DescribeAppResponse) -> None:
-    """Cancel an app, and say how long that may take."""
+    """Cancel an app, and print how long that may take."""
     grace = app.metadata.get(STOP_GRACE, f"{lifecycle.DEFAULT_GRACE_S:g}")
-    say(f"stopping app {app.app_id}, which may take {grace} s")
+    say(f"stopping app {app.app_id}; this may take {grace} s")
     lifecycle.cancel(engine, app.app_id)
 
 
-def _described(engine: Engine, word: str) -> DescribeAppResponse:
-    app_id = find(engine, word)
+def _describe(engine: Engine, handle: str) -> DescribeAppResponse:
+    app_id = find(engine, handle)
     app = lifecycle.observe(engine, app_id, inspect_all=True)
     if app is None:
         raise lifecycle.not_found(app_id)
     return app
 
 
-def _telling(data: Any) -> Any:  # noqa: ANN401 - JSON data
-    """Return data for people: without what tells nothing."""
+def _without_empty(data: Any) -> Any:  # noqa: ANN401 - JSON data
+    """Return data without keys that have no value."""
     if isinstance(data, list):
-        return [_telling(item) for item in data]
+        return [_without_empty(item) for item in data]
     if isinstance(data, dict):
-        return {key: _telling(item) for key, item in data.items() if item not in _NOTHING}
+        return {key: _without_empty(item) for key, item in data.items() if item not in _EMPTY}
     return data
 
 
-def _handle(app_id: str, written: str = "") -> str:
-    """Return the handle that a launch wrote; TorchX's writes none."""
-    return written if "://" in written else AppRef(app_id, None).handle
+def _handle(app_id: str, recorded: str = "") -> str:
+    """Return the handle that the launch recorded, or a new one, since TorchX records none."""
+    return recorded if "://" in recorded else AppRef(app_id, None).handle
 
 
-def _only(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResponse:
+def _select_roles(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResponse:
     known = [role.role for role in app.roles_statuses]
     for name in roles:
         if name not in known:
-            raise UsageError(f"app {app.app_id!r} has no role {name!r}.", fix=suggest(name, known))
+            raise UsageError(f"app {app.app_id!r} has no role {name!r}", fix=suggest(name, known))
     kept = [role for role in app.roles_statuses if role.role in roles]
     return replace(app, roles_statuses=kept)
 
 
 def _status(app: DescribeAppResponse) -> dict[str, Any]:
-    """Return TorchX's ``status --json``; of a replica we know more. Keys are only ever added."""
+    """Return the output of ``status --json``, TorchX's with more keys; none is ever removed."""
     data = to_dict(app)
     return {
         "state": data["state"],
@@ -159,7 +159,7 @@ def _status(app: DescribeAppResponse) -> dict[str, Any]:
 
 
 def _description(app: DescribeAppResponse) -> dict[str, Any]:
-    """Return what ``describe --json`` writes. Keys are only ever added."""
+    """Return the output of ``describe --json``; no key is ever removed."""
     data = to_dict(app)
     replicas = {role["role"]: role["replicas"] for role in data["roles_statuses"]}
     return {

@@ -1,4 +1,4 @@
-"""What the command line understands, as data: ours and Airflow's parser are made of it."""
+"""Declares the commands and their arguments, from which our parser and Airflow's are built."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Names of the one scheduler, TorchX's and a shorter one.
+#: Names of the only scheduler: TorchX's and a shorter one.
 SCHEDULERS: Final = ("local_docker", "docker")
 HANDLE: Final = "SCHEDULER://SESSION/APP_ID"
 
 
 class Once(argparse.Action):
-    """Takes one value, and refuses a second one, as TorchX does."""
+    """Accepts an option once, as TorchX does."""
 
     def __call__(
         self,
@@ -27,20 +27,20 @@ class Once(argparse.Action):
         """Set the value.
 
         Raises:
-            argparse.ArgumentError: there is one already.
+            argparse.ArgumentError: the value is already set.
         """
         if getattr(namespace, self.dest, None) is not None:
-            raise argparse.ArgumentError(self, "is given more than once")
+            raise argparse.ArgumentError(self, "given more than once")
         setattr(namespace, self.dest, values)
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument, as `argparse.ArgumentParser.add_argument` takes it.
+    """Describes one argument of a command.
 
     Args:
         flags: its spellings, or its name if it is positional.
-        settings: the keyword arguments.
+        settings: keyword arguments of `argparse.ArgumentParser.add_argument`.
     """
 
     flags: tuple[str, ...]
@@ -49,15 +49,15 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """One command.
+    """Describes one command.
 
     Args:
         name: its name.
-        help: what it does, in one line.
-        function: where its function is, ``module:name`` in this package; it takes the parsed
-            arguments and returns an exit code.
-        arguments: what it takes.
-        epilog: what else there is to say, below the help.
+        help: its summary, in one line.
+        function: its function as ``module:name`` in this package, from parsed arguments to exit
+            code.
+        arguments: its arguments.
+        epilog: text below its help.
     """
 
     name: str
@@ -80,114 +80,113 @@ _SCHEDULER: Final = _argument(
     "--scheduler",
     choices=SCHEDULERS,
     action=Once,
-    help="docker and local_docker are the same: the Docker daemon that the docker command line "
-    "would use",
+    help="both are the Docker daemon that the docker command line uses",
 )
 _CFG: Final = _argument(
     "-cfg",
     "--scheduler_args",
     metavar="KEY=VALUE,KEY2=VALUE2",
     action=Once,
-    help="run options; lists as a;b, mappings as env=A:1;B:2 (see runopts)",
+    help="run options, with lists as a;b and mappings as env=A:1;B:2 (see runopts)",
 )
 _APP: Final = _argument(
     "app_handle",
     metavar=HANDLE,
-    help="the app; its id alone will do, or the beginning of an id that no other app has",
+    help="app handle, app id, or unique prefix of an app id",
 )
-_JSON: Final = _flag("--json", help="write JSON to standard output")
+_JSON: Final = _flag("--json", help="print JSON to standard output")
 
 _RUN: Final = Command(
     "run",
-    "launch a component, show its logs, and wait until it ends",
+    "launch a component, show its logs, and wait for it to end",
     "run:run",
     (
         _SCHEDULER,
         _CFG,
-        _flag("--dryrun", help="only show what would be launched, secrets masked"),
-        _flag("--wait", help="wait until the app ends, which is what happens anyway"),
-        _flag("--log", help="show the logs meanwhile, which is what happens anyway"),
-        _flag("--tee_logs", help="name the replica before each line, which is what happens anyway"),
-        _flag("-d", "--detach", help="do not wait: write the handle and leave the app running"),
+        _flag("--dryrun", help="print the launch request, secrets masked, and do not launch it"),
+        _flag("--wait", help="wait for the app to end (always on)"),
+        _flag("--log", help="show the logs (always on)"),
+        _flag("--tee_logs", help="prefix each log line with its replica (always on)"),
+        _flag("-d", "--detach", help="print the handle and leave the app running"),
         _argument(
             "--workspace",
             action=Once,
             metavar="FOLDER",
-            help="code to lay over the image of every role; the current folder unless given, "
-            "none if empty",
+            help="folder to copy into the image of every role (default: the current folder; "
+            'none: "")',
         ),
         _argument(
             "--parent_run_id",
             action=Once,
             metavar="ID",
-            help="run that this one belongs to, for experiment tracking",
+            help="id of the parent run, for experiment tracking",
         ),
         _JSON,
         _argument(
             "component_name_and_args",
             nargs=argparse.REMAINDER,
             metavar="COMPONENT ...",
-            help="like dist.ddp or path/to/file.py:function, and its arguments; COMPONENT --help "
-            "tells them",
+            help="component, like dist.ddp or path/to/file.py:function, and its arguments; "
+            "see COMPONENT --help",
         ),
     ),
-    "The handle goes to standard output, all else to standard error. The exit code is 0 if the app "
-    "succeeded, 2 if the command line is wrong, else 1. Ctrl-C asks whether to cancel the app; a "
-    "second one leaves it running.",
+    "The handle is printed to standard output, everything else to standard error. The exit code is "
+    "0 if the app succeeds, 2 if the command line is invalid, else 1. Ctrl-C asks whether to "
+    "cancel the app; a second Ctrl-C leaves it running.",
 )
 
 COMMANDS: Final = (
     _RUN,
     Command(
         "status",
-        "show the state of an app and of each replica",
+        "show the state of an app and its replicas",
         "apps:status",
         (
             _APP,
-            _argument(
-                "--roles", default="", metavar="ROLE,ROLE2", help="only the replicas of these roles"
-            ),
+            _argument("--roles", default="", metavar="ROLE,ROLE2", help="show only these roles"),
             _JSON,
         ),
     ),
     Command(
         "log",
-        "show what the replicas of an app write",
+        "show the logs of an app",
         "log:log",
         (
-            _argument("--regex", help="only lines in which this matches"),
-            _flag("-t", "--tail", help="stay, and show new lines until the app ends"),
-            _argument("--streams", choices=("stdout", "stderr", "combined"), help="which output"),
+            _argument("--regex", help="show only lines that match"),
+            _flag("-t", "--tail", help="show new lines until the app ends"),
+            _argument(
+                "--streams", choices=("stdout", "stderr", "combined"), help="show only this output"
+            ),
             _argument(
                 "--since",
-                metavar="WHEN",
-                help="only lines from then on: 10m, 2h, or a date and time",
+                metavar="TIME",
+                help="show only lines after this time: 10m or 2h ago, or a date and time",
             ),
-            _argument("--until", metavar="WHEN", help="only lines up to then"),
+            _argument("--until", metavar="TIME", help="show only lines before this time"),
             _argument(
                 "identifier",
                 metavar=f"{HANDLE}[/ROLE[/ID,ID2]]",
-                help="the app, a role of it, or some replicas of that role",
+                help="the app, one of its roles, or replicas of that role",
             ),
         ),
     ),
-    Command("list", "show all apps on the daemon", "apps:list_apps", (_SCHEDULER, _CFG, _JSON)),
-    Command("describe", "show all that is known of an app", "apps:describe", (_APP, _JSON)),
-    Command("cancel", "stop an app; its containers stay", "apps:cancel", (_APP,)),
-    Command("delete", "stop an app if it runs, and remove it", "apps:delete", (_APP,)),
+    Command("list", "list the apps on the daemon", "apps:list_apps", (_SCHEDULER, _CFG, _JSON)),
+    Command("describe", "show all details of an app", "apps:describe", (_APP, _JSON)),
+    Command("cancel", "stop an app and keep its containers", "apps:cancel", (_APP,)),
+    Command("delete", "stop an app and remove its containers", "apps:delete", (_APP,)),
     Command(
         "runopts",
-        "show the run options, for -cfg and .torchxconfig",
+        "list the run options for -cfg and .torchxconfig",
         "listings:runopts",
-        (_argument("scheduler", nargs="?", choices=SCHEDULERS, help="docker or local_docker"),),
+        (_argument("scheduler", nargs="?", choices=SCHEDULERS, help="both have the same options"),),
     ),
     Command(
         "builtins",
-        "show the components, or one of them",
+        "list the components, or show the help of one",
         "listings:builtins",
         (
-            _argument("component", nargs="?", metavar="COMPONENT", help="how this one is called"),
-            _argument("--print", metavar="COMPONENT", help="the same, as TorchX spells it"),
+            _argument("component", nargs="?", metavar="COMPONENT", help="show its help"),
+            _argument("--print", metavar="COMPONENT", help="show its help, as in TorchX"),
         ),
     ),
 )

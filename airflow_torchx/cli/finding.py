@@ -1,4 +1,4 @@
-"""From what a person writes to the app that is meant."""
+"""Finds an app by its handle, its id, or a prefix of its id."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
 
 
-def find(engine: Engine, word: str) -> str:
+def find(engine: Engine, app: str) -> str:
     """Return the id of an app on a daemon.
 
     Args:
         engine: the daemon.
-        word: its handle, its id, or the beginning of an id that no other app has.
+        app: its handle, its id, or a unique prefix of its id.
 
     Raises:
-        ConditionError: it is the handle of no Docker scheduler.
-        AppNotFoundError: there is no such app, with the nearest one, or there are several.
+        ConditionError: the handle is not a Docker scheduler's.
+        AppNotFoundError: no app or several apps match.
     """
-    app_id = app_ref(word).app_id
+    app_id = app_ref(app).app_id
     if lifecycle.exists(engine, app_id):
         return app_id
-    return choose(word, [app.app_id for app in lifecycle.apps(engine)])
+    return match(app, [listed.app_id for listed in lifecycle.apps(engine)])
 
 
-def choose(word: str, app_ids: Collection[str]) -> str:
-    """Return the one of these apps that is meant.
+def match(app: str, app_ids: Collection[str]) -> str:
+    """Return the only app id that a handle, an id or a prefix of an id matches.
 
     Raises:
-        AppNotFoundError: it is none of them, or more than one.
+        AppNotFoundError: no id or several ids match.
     """
-    ref = app_ref(word)
+    ref = app_ref(app)
     if ref.app_id in app_ids:
         return ref.app_id
-    meant = sorted(one for one in app_ids if one.startswith(ref.app_id) and "://" not in word)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        what = f"{word!r} is the beginning of {len(meant)} apps: {', '.join(meant)}."
-        raise AppNotFoundError(what, fix="Write some more of its id.")
+    matches = sorted(one for one in app_ids if one.startswith(ref.app_id) and "://" not in app)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        what = f"{app!r} matches {len(matches)} apps: {', '.join(matches)}"
+        raise AppNotFoundError(what, fix="Give more of the id.")
     near = nearest(ref.app_id, app_ids)
     fix = f"Did you mean {near}? " if near else ""
-    fix += "`airflow-torchx list` shows all apps."
+    fix += "`airflow-torchx list` lists all apps."
     if ref.torchx_conn_id not in {None, DEFAULT_SESSION}:
         fix += (
-            f"\nIts session {ref.torchx_conn_id!r} is an Airflow connection: set DOCKER_HOST to "
-            "the daemon of that."
+            f"\nThe session {ref.torchx_conn_id!r} is an Airflow connection: set DOCKER_HOST to "
+            "its daemon."
         )
-    raise AppNotFoundError(f"there is no app {ref.app_id!r} on this daemon.", fix=fix)
+    raise AppNotFoundError(f"no app {ref.app_id!r} on this daemon", fix=fix)

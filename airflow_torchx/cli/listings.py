@@ -1,4 +1,4 @@
-"""What can be written: run options and components."""
+"""Implements the commands runopts and builtins."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _INDENT: Final = "      "
 _NAMES: Final = "local_docker, docker"
 _EXAMPLE: Final = """\
 -cfg "stop_grace_s=5,cap_add=NET_ADMIN;SYS_NICE,env=A:1;B:2,ulimits='memlock=-1'"
-(a value that has a = in it needs quotes of its own)"""
+(quote a value that contains =)"""
 
 
 def runopts(args: Namespace) -> int:
-    """Show the run options: how each is written, its default, and what it means."""
+    """List the run options with their form, default and meaning."""
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     answer(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
     for option in fields(Opts):
         answer(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
-        meaning = textwrap.fill(_MEANINGS[option.name], width - len(_INDENT))
+        meaning = textwrap.fill(_DESCRIPTIONS[option.name], width - len(_INDENT))
         answer(textwrap.indent(meaning, _INDENT))
     answer(f"\n{_EXAMPLE}")
     return 0
 
 
 def builtins(args: Namespace) -> int:
-    """Show the names of all components, or how one is called."""
+    """List the components, or show the help of one."""
     from airflow_torchx import components
 
     if name := args.component or args.print:
@@ -56,11 +56,11 @@ def _form(option: Field[Any]) -> str:
     return f"{written_form(option)}{f'  ({shown})' if default not in (None, (), {}) else ''}"
 
 
-def _meanings() -> dict[str, str]:
-    """Return what each option means, as the documentation of `Opts` says it."""
+def _descriptions() -> dict[str, str]:
+    """Return the description of each option from the docstring of `Opts`."""
     section = (inspect.getdoc(Opts) or "").partition("Args:\n")[2].partition("\n\n")[0]
     found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text).replace("``", "`") for name, text in found}
 
 
-_MEANINGS: Final = _meanings()
+_DESCRIPTIONS: Final = _descriptions()

@@ -1,4 +1,4 @@
-"""What the replicas of an app write, or wrote."""
+"""Implements the command log: it prints or follows the logs of replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import ReplicaLines, say
-from airflow_torchx.cli.timespec import moment
+from airflow_torchx.cli.timespec import parse_time
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.docker_engine import DockerEngine
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 _IDENTIFIER: Final = re.compile(
     r"(?P<app>(?:\w+://[^/]*/)?[^/]+)(?:/(?P<role>[^/]+)(?:/(?P<ids>\d{1,9}(?:,\d{1,9})*),?)?)?/?"
 )
-#: A log that is followed ends with its app, whenever that is.
-_FOR_EVER_S: Final = float("inf")
+#: A followed log ends with its app, so it has no timeout.
+_NO_TIMEOUT_S: Final = float("inf")
 
 
 @dataclass(frozen=True)
 class LogSelection:
-    """Whose logs: an app's, those of one role, or of some replicas of it.
+    """Selects the replicas whose logs to show.
 
     Args:
-        app: its handle or id.
-        role: only this role's; None for all.
-        ids: only these replicas'; empty for all.
+        app: handle or id of the app.
+        role: the role; None for all roles.
+        ids: the replicas of that role; empty for all.
     """
 
     app: str
@@ -52,42 +52,42 @@ class LogSelection:
     ids: tuple[int, ...]
 
 
-def selection(identifier: str) -> LogSelection:
-    """Return what ``scheduler://session/app/role/0,1`` means; of its parts only the app must be.
+def parse_identifier(identifier: str) -> LogSelection:
+    """Return the selection of ``scheduler://session/app/role/0,1``; only the app is required.
 
     Raises:
-        UsageError: it has another form.
+        UsageError: the identifier has another form.
     """
     match = _IDENTIFIER.fullmatch(identifier)
     if match is None:
-        fix = "Write local_docker://torchx/APP_ID, then /ROLE and /ID,ID2 for some replicas only."
-        raise UsageError(f"{identifier!r} names no logs.", fix=fix)
+        fix = "Use local_docker://torchx/APP_ID, optionally with /ROLE or /ROLE/ID,ID2."
+        raise UsageError(f"invalid log identifier {identifier!r}", fix=fix)
     ids = tuple(int(one) for one in (match["ids"] or "").split(",") if one)
     return LogSelection(match["app"], match["role"], ids)
 
 
 def log(args: Namespace) -> int:
-    """Show the logs."""
-    asked = selection(args.identifier)
-    lines = Lines(_pattern(args.regex), _span(args), Stream(args.streams or "combined"))
+    """Show the logs of an app."""
+    selection = parse_identifier(args.identifier)
+    lines = LineFilter(_pattern(args.regex), _span(args), Stream(args.streams or "combined"))
     with DockerEngine.connect() as engine:
-        app_id = find(engine, asked.app)
+        app_id = find(engine, selection.app)
         app = lifecycle.observe(engine, app_id)
         if app is None:
             raise lifecycle.not_found(app_id)
-        app = chosen(app, asked)
+        app = select(app, selection)
         (_follow if args.tail else _read)(engine, app, lines)
     return 0
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Which lines of a log.
+class LineFilter:
+    """Selects lines of a log.
 
     Args:
-        pattern: those in which this is found.
-        span: those of this time.
-        streams: those of stdout, stderr or both.
+        pattern: lines must contain a match.
+        span: lines must have been written in this time.
+        streams: lines must be from stdout, stderr or either.
     """
 
     pattern: re.Pattern[str]
@@ -95,31 +95,31 @@ class Lines:
     streams: Stream
 
 
-def chosen(app: DescribeAppResponse, asked: LogSelection) -> DescribeAppResponse:
-    """Return the app without the replicas that are not asked for.
+def select(app: DescribeAppResponse, selection: LogSelection) -> DescribeAppResponse:
+    """Return the app with only the selected replicas.
 
     Raises:
-        AppNotFoundError: it has no such role or replica.
+        AppNotFoundError: the app does not have the role or a replica.
     """
-    if asked.role is None:
+    if selection.role is None:
         return app
     roles = {role.role: role for role in app.roles_statuses}
-    if asked.role not in roles:
-        what = f"app {app.app_id!r} has no role {asked.role!r}."
-        raise AppNotFoundError(what, fix=suggest(asked.role, roles))
-    role = roles[asked.role]
+    if selection.role not in roles:
+        what = f"app {app.app_id!r} has no role {selection.role!r}"
+        raise AppNotFoundError(what, fix=suggest(selection.role, roles))
+    role = roles[selection.role]
     known = {replica.id: replica for replica in role.replicas}
-    for one in asked.ids:
+    for one in selection.ids:
         if one not in known:
-            what = f"app {app.app_id!r} has no replica {asked.role}/{one}."
-            fix = f"Its replicas are {', '.join(f'{asked.role}/{i}' for i in known)}."
+            what = f"app {app.app_id!r} has no replica {role.role}/{one}"
+            fix = f"Its replicas are {', '.join(f'{role.role}/{i}' for i in known)}."
             raise AppNotFoundError(what, fix=fix)
-    replicas = [known[one] for one in asked.ids or known]
+    replicas = [known[one] for one in selection.ids or known]
     return replace(app, roles_statuses=[replace(role, replicas=replicas)])
 
 
-def _read(engine: Engine, app: DescribeAppResponse, lines: Lines) -> None:
-    """Write what there is, the lines of all replicas in the order of time."""
+def _read(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
+    """Print the existing lines of all replicas in order of time."""
 
     def read(replica: ReplicaStatus) -> Iterator[tuple[int, str, str]]:
         name = replica_name(replica)
@@ -137,7 +137,7 @@ def _read(engine: Engine, app: DescribeAppResponse, lines: Lines) -> None:
     replicas = [replica for replica in replicas_of(app) if replica.container_id]
     for replica in replicas_of(app):
         if replica not in replicas:
-            say(f"{replica_name(replica)}: its container is gone, and its log with it")
+            say(f"{replica_name(replica)}: no log, its container was removed")
     screen = ReplicaLines(sys.stdout, [replica_name(replica) for replica in replicas])
     for _, name, text in heapq.merge(*map(read, replicas), key=lambda line: line[0]):
         screen.write(name, [text])
@@ -145,14 +145,14 @@ def _read(engine: Engine, app: DescribeAppResponse, lines: Lines) -> None:
 
 
 class ScreenLog(GangLog):
-    """A gang's log on a screen.
+    """Prints the logs of an app's replicas.
 
     Args:
         engine: the daemon.
         app: the app.
-        after: how far it was written before.
-        lines: which lines; None for all.
-        stream: where to; None for standard error.
+        after: cursors of the lines that were already printed.
+        lines: the lines to print; None for all.
+        stream: the output; None for standard error.
     """
 
     def __init__(
@@ -161,44 +161,42 @@ class ScreenLog(GangLog):
         app: DescribeAppResponse,
         after: Cursors | None = None,
         *,
-        lines: Lines | None = None,
+        lines: LineFilter | None = None,
         stream: TextIO | None = None,
     ) -> None:
-        lines = lines or Lines(re.compile(""), Span(), Stream.COMBINED)
+        lines = lines or LineFilter(re.compile(""), Span(), Stream.COMBINED)
         super().__init__(engine, app, after, span=lines.span, streams=lines.streams)
         self._pattern = lines.pattern
         names = [replica_name(replica) for replica in replicas_of(app)]
         self._screen = ReplicaLines(stream or sys.stderr, names)
 
     def emit(self, replica: ReplicaStatus, lines: Sequence[str]) -> None:
-        """See `GangLog.emit`."""
+        """Print lines of one replica; see `GangLog.emit`."""
         self._screen.write(replica_name(replica), filter(self._pattern.search, lines))
         self._screen.flush()
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
-        """See `GangLog.finish`; what is given up is told."""
-        late = super().finish(timeout_s, should_stop)
-        if late:
-            say(f"the rest of these logs is left out: docker logs {' '.join(late)}")
-        return late
+        """Print the remaining lines, and name incomplete logs; see `GangLog.finish`."""
+        incomplete = super().finish(timeout_s, should_stop)
+        for container in incomplete:
+            say(f"incomplete log: read the rest with `docker logs {container}`")
+        return incomplete
 
 
-def _follow(engine: Engine, app: DescribeAppResponse, lines: Lines) -> None:
+def _follow(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
     with ScreenLog(engine, app, lines=lines, stream=sys.stdout) as screen:
-        screen.finish(_FOR_EVER_S, lambda: False)
+        screen.finish(_NO_TIMEOUT_S, lambda: False)
 
 
 def _pattern(regex: str | None) -> re.Pattern[str]:
     try:
         return re.compile(regex or "")
-    except re.error as why:
-        what = f"--regex {regex!r} is no regular expression: {why}."
-        raise UsageError(
-            what, fix="Mend it, or put a backslash before what means itself."
-        ) from None
+    except re.error as error:
+        what = f"invalid --regex {regex!r}: {error}"
+        raise UsageError(what, fix="Escape special characters with a backslash.") from None
 
 
 def _span(args: Namespace) -> Span:
     now = datetime.now().astimezone()
-    since, until = (text and moment(text, now) for text in (args.since, args.until))
+    since, until = (text and parse_time(text, now) for text in (args.since, args.until))
     return Span.between(since or None, until or None)

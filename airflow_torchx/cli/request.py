@@ -1,4 +1,4 @@
-"""What ``run`` is asked for: its command line over ``.torchxconfig``."""
+"""Builds the request of ``run`` from its command line and ``.torchxconfig``."""
 
 from __future__ import annotations
 
@@ -22,79 +22,82 @@ if TYPE_CHECKING:
     from airflow_torchx.cli.torchxconfig import TorchXConfig
     from airflow_torchx.specs import AppDef
 
-#: TorchX's, for experiment tracking.
+#: TorchX's variable for experiment tracking.
 PARENT_RUN_ID: Final = "TORCHX_PARENT_RUN_ID"
-_SEE: Final = "`airflow-torchx runopts` shows all run options."
+_SEE: Final = "See `airflow-torchx runopts`."
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run.
+    """Holds the arguments of ``run``.
 
     Args:
-        component: its name.
-        words: its command line.
-        options: run options, checked.
-        workspace: code to lay over; None for the current folder, empty for none.
-        unknown: options in ``.torchxconfig`` that do not exist.
+        component: name of the component.
+        arguments: command line of the component.
+        options: the validated run options.
+        workspace: the workspace; None for the current folder, empty for none.
+        unknown: unknown run options in ``.torchxconfig``.
     """
 
     component: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     options: Opts
     workspace: str | None
     unknown: tuple[str, ...] = ()
 
 
 def requested(args: Namespace, config: TorchXConfig) -> Request:
-    """Return what a command line asks for, and the configuration where it is silent.
+    """Return the request of a command line, with defaults from the configuration.
 
     Raises:
-        UsageError: one of both is wrong.
+        UsageError: the command line or the configuration is invalid.
     """
     defaults = config.command("run")
-    words = [*args.component_name_and_args]
-    if words[:1] == ["--"]:
-        del words[0]
+    arguments = [*args.component_name_and_args]
+    if arguments[:1] == ["--"]:
+        del arguments[0]
     component = defaults.get("component", "")
-    if words and not words[0].startswith("-"):
-        component, *words = words
+    if arguments and not arguments[0].startswith("-"):
+        component, *arguments = arguments
     if not component:
         fix = "Name one, like dist.ddp, or set it in .torchxconfig: [cli:run] component = dist.ddp."
-        raise UsageError("no component is given.", fix=fix)
+        raise UsageError("no component given", fix=fix)
     scheduler = args.scheduler or defaults.get("scheduler") or SCHEDULERS[0]
-    options, unknown = _options(args.scheduler_args or "", config.scheduler(_known(scheduler)))
+    if scheduler not in SCHEDULERS:
+        what = f"unknown scheduler {scheduler!r} in .torchxconfig"
+        raise UsageError(what, fix=f"{suggest(scheduler, SCHEDULERS).capitalize()}.")
+    options, unknown = _options(args.scheduler_args or "", config.scheduler(scheduler))
     workspace = defaults.get("workspace") if args.workspace is None else args.workspace
-    return Request(component, tuple(words), options, workspace, unknown)
+    return Request(component, tuple(arguments), options, workspace, unknown)
 
 
 def app_of(request: Request, config: TorchXConfig) -> AppDef:
-    """Return the app that the component makes, with defaults from ``[component:NAME]``.
+    """Return the app that the component builds, with defaults from ``[component:NAME]``.
 
     Raises:
-        ComponentError: there is no such component, or it does not take these arguments.
+        ComponentError: the component does not exist or rejects the arguments.
     """
     name = request.component
-    return components.parse(name, request.words, defaults=config.component(name))
+    return components.parse(name, request.arguments, defaults=config.component(name))
 
 
 def ensure_images(app: AppDef, component: str) -> None:
-    """Refuse an app without an image as long as somebody can say how to give one.
+    """Raise an error that says how to set the image if a role has none.
 
     Raises:
-        UsageError: a role has none.
+        UsageError: a role has no image.
     """
     if all(role.image not in {"", MISSING, NONE} for role in app.roles):
         return
     if "image" in inspect.signature(components.get(component)).parameters:
-        fix = f"Give --image, or set image under [component:{component}] in .torchxconfig."
+        fix = f"Pass --image, or set image under [component:{component}] in .torchxconfig."
     else:
-        fix = "It takes none here. In a DAG image= gives one; utils.sh runs a program of any image."
-    raise UsageError(f"component {component!r} has no image to run in.", fix=fix)
+        fix = "It has no option for one. Use utils.sh to run a program of any image, or a DAG."
+    raise UsageError(f"component {component!r} has no image", fix=fix)
 
 
 def with_parent(app: AppDef, run_id: str | None) -> AppDef:
-    """Return an app whose processes know the run that they belong to."""
+    """Return the app with the id of its parent run in the environment."""
     if not run_id:
         return app
     roles = [replace(role, env={**role.env, PARENT_RUN_ID: run_id}) for role in app.roles]
@@ -102,38 +105,30 @@ def with_parent(app: AppDef, run_id: str | None) -> AppDef:
 
 
 def wants_help(request: Request) -> bool:
-    """Tell whether the component's help is asked for; ``-h`` is an argument of components."""
-    words = request.words
-    return "--help" in words[: words.index("--") if "--" in words else len(words)]
+    """Return whether ``--help`` of the component is requested; ``-h`` is a component's argument."""
+    arguments = request.arguments
+    return "--help" in arguments[: arguments.index("--") if "--" in arguments else None]
 
 
-def _known(scheduler: str) -> str:
-    if scheduler not in SCHEDULERS:
-        what = f"there is no scheduler {scheduler!r} here, which .torchxconfig names."
-        raise UsageError(what, fix=f"{suggest(scheduler, SCHEDULERS).capitalize()}.")
-    return scheduler
-
-
-def _options(written: str, config: Mapping[str, str]) -> tuple[Opts, tuple[str, ...]]:
+def _options(cfg: str, config: Mapping[str, str]) -> tuple[Opts, tuple[str, ...]]:
+    """Return the run options of ``-cfg`` over the configuration, and its unknown names."""
     names = set(Opts.__dataclass_fields__)
     unknown = tuple(name for name in config if snake_case(name) not in names)
     try:
-        pairs = split_dict(written)
+        pairs = split_dict(cfg)
     except ValueError:
-        what = "-cfg is no list of KEY=VALUE pairs."
-        fix = f"Write -cfg KEY=VALUE,KEY2=VALUE2, a value with = in it in quotes. {_SEE}"
-        raise UsageError(what, fix=fix) from None
-    own, problems = read_options(pairs)
-    under, more = read_options({name: config[name] for name in config if name not in unknown})
-    spelled = {snake_case(name) for name in own}
-    chosen = {name: value for name, value in under.items() if snake_case(name) not in spelled} | own
+        fix = f"Use -cfg KEY=VALUE,KEY2=VALUE2, and quote a value that contains =. {_SEE}"
+        raise UsageError("-cfg is not a list of KEY=VALUE pairs", fix=fix) from None
+    given, problems = read_options(pairs)
+    defaults, more = read_options({name: config[name] for name in config if name not in unknown})
+    overridden = {snake_case(name) for name in given}
+    values = {key: value for key, value in defaults.items() if snake_case(key) not in overridden}
     try:
-        options = Opts.parse(chosen)
-    except InvalidAppError as why:
-        more += why.problems
+        options = Opts.parse(values | given)
+    except InvalidAppError as error:
+        more += error.problems
     else:
         if not problems and not more:
             return options, unknown
-    listed = "\n".join(f"  - {problem}" for problem in (*problems, *more))
-    what = f"these run options, from -cfg and .torchxconfig, cannot be:\n{listed}"
-    raise UsageError(what, fix=_SEE)
+    lines = "\n".join(f"  - {problem}" for problem in (*problems, *more))
+    raise UsageError(f"invalid run options in -cfg or .torchxconfig:\n{lines}", fix=_SEE)

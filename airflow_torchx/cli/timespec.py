@@ -1,4 +1,4 @@
-"""Moments as people write them on a command line; pure."""
+"""Parses times of a command line; pure."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _AGO: Final = re.compile(r"(?:\d+[smhd])+")
 
 
-def moment(text: str, now: datetime) -> datetime:
-    """Return the moment that a text means.
+def parse_time(text: str, now: datetime) -> datetime:
+    """Return the time that a text describes.
 
     Args:
-        text: how long ago, like ``90s``, ``10m`` or ``1h30m``, or a date and time in ISO 8601,
-            local unless it names a zone.
-        now: the current time, with its zone.
+        text: a duration before now, like ``90s``, ``10m`` or ``1h30m``, or a date and time in ISO
+            8601, local unless it has a time zone.
+        now: the current time, with its time zone.
 
     Raises:
-        UsageError: it means none.
+        UsageError: the text is not a time.
     """
     try:
         if _AGO.fullmatch(text):
             parts = re.findall(r"(\d+)([smhd])", text)
             return now - timedelta(**{_UNITS[unit]: int(count) for count, unit in parts})
-        found = datetime.fromisoformat(text)
-        found.timestamp()  # raises for days that no clock can tell
+        time = datetime.fromisoformat(text)
+        time.timestamp()  # raises if it is out of range
     except (ValueError, OverflowError):
-        what = f"{text!r} is no moment."
-        fix = "Write how long ago, like 10m or 1h30m, or a date and time, like 2026-01-31T12:00."
-        raise UsageError(what, fix=fix) from None
-    return found
+        fix = "Use a duration like 10m or 1h30m, or a date and time like 2026-01-31T12:00."
+        raise UsageError(f"invalid time {text!r}", fix=fix) from None
+    return time

@@ -1,6 +1,6 @@
-"""What ``.torchxconfig`` files say, in the order in which TorchX believes them; pure.
+"""Parses and merges ``.torchxconfig`` files with TorchX's precedence; pure.
 
-https://docs.pytorch.org/torchx/latest/runner.config.html describes them.
+See https://docs.pytorch.org/torchx/latest/runner.config.html.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from airflow_torchx.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: Names the only file to read; an empty one reads none.
+#: Environment variable with the only file to read; no file if empty.
 VARIABLE: Final = "TORCHXCONFIG"
 FILE: Final = ".torchxconfig"
 
 
 def places(environ: Mapping[str, str], home: str, folder: str) -> tuple[str, ...]:
-    """Return the files that may be there, the first one being believed first.
+    """Return the paths of possible files, in order of precedence.
 
     Args:
         environ: the environment.
@@ -30,42 +30,42 @@ def places(environ: Mapping[str, str], home: str, folder: str) -> tuple[str, ...
     only = environ.get(VARIABLE)
     if only is not None:
         return (only,) if only else ()
-    return tuple(dict.fromkeys(f"{place.rstrip('/')}/{FILE}" for place in (home, folder)))
+    return tuple(dict.fromkeys(f"{parent.rstrip('/')}/{FILE}" for parent in (home, folder)))
 
 
 @dataclass(frozen=True)
 class TorchXConfig:
-    """The sections of all files, merged: of one key in several files the first one counts.
+    """Holds the merged sections of all files; the first file with a key wins.
 
     Args:
-        sections: values by key, by section.
+        sections: values by section and key.
     """
 
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, files: Iterable[tuple[str, str]]) -> Self:
-        """Return what files say.
+        """Return the merged configuration of files.
 
         Args:
-            files: path and text of each, the first one being believed first.
+            files: path and text of each file, in order of precedence.
 
         Raises:
-            UsageError: one is no INI file, and where.
+            UsageError: a file is not a valid INI file.
         """
         sections: dict[str, dict[str, str]] = {}
         for path, text in files:
             parser = configparser.ConfigParser()
-            # Keys keep their case, as options and parameters have one.
+            # Options and parameters are case-sensitive.
             parser.optionxform = str  # type: ignore[assignment,method-assign]
             try:
                 parser.read_string(text, path)
-                read = {name: dict(parser.items(name)) for name in parser.sections()}
-            except configparser.Error as why:
-                what = f"{path} cannot be read: {_told(why)}."
-                fix = "Sections are [like this], values key = value, and a % is written as %%."
+                parsed = {name: dict(parser.items(name)) for name in parser.sections()}
+            except configparser.Error as error:
+                what = f"cannot parse {path}: {_describe(error)}"
+                fix = "Write a section as [name], a value as key = value, and % as %%."
                 raise UsageError(what, fix=fix) from None
-            for name, values in read.items():
+            for name, values in parsed.items():
                 sections[name] = {**values, **sections.get(name, {})}
         return cls(sections)
 
@@ -75,26 +75,26 @@ class TorchXConfig:
         return {**self.sections.get(other, {}), **self.sections.get(name, {})}
 
     def command(self, name: str) -> Mapping[str, str]:
-        """Return what counts for a command where its command line is silent: ``[cli:run]``."""
+        """Return the defaults of a command's arguments: ``[cli:run]``."""
         return self.sections.get(f"cli:{name}", {})
 
     def component(self, name: str) -> Mapping[str, str]:
-        """Return a component's arguments, by parameter: ``[component:dist.ddp]``."""
+        """Return the defaults of a component's parameters: ``[component:dist.ddp]``."""
         return self.sections.get(f"component:{name}", {})
 
 
-def _told(why: configparser.Error) -> str:
-    """Return what is wrong and where; never a value, which may be a secret."""
-    match why:
+def _describe(error: configparser.Error) -> str:
+    """Return the problem and its location, without values, which may be secret."""
+    match error:
         case configparser.MissingSectionHeaderError():
-            return f"line {why.lineno} stands in no section"
+            return f"line {error.lineno} is outside any section"
         case configparser.ParsingError():
-            return f"line {why.errors[0][0]} is neither a section nor a value"
+            return f"line {error.errors[0][0]} is neither a section nor a value"
         case configparser.DuplicateSectionError():
-            return f"section [{why.section}] is there twice, again in line {why.lineno}"
+            return f"section [{error.section}] is repeated in line {error.lineno}"
         case configparser.DuplicateOptionError():
-            return f"{why.option} is there twice in [{why.section}], again in line {why.lineno}"
+            return f"{error.option} in [{error.section}] is repeated in line {error.lineno}"
         case configparser.InterpolationError():
-            return f"{why.option} in [{why.section}] has a % that means nothing"
+            return f"{error.option} in [{error.section}] has an invalid %"
         case _:
-            return type(why).__name__
+            return type(error).__name__

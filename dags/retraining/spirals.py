@@ -1,5 +1,5 @@
-"""The points that the model learns to tell apart, and the model."""
-# ruff: noqa: INP001 -- a module of the containers, not of the package
+"""Provides the training data and the model."""
+# ruff: noqa: INP001 -- a module in the containers, not in the package
 # mypy: disable-error-code="import-not-found"
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ POINTS_A_DAY = 512
 
 
 def points_of(day: date) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the points of one day, and on which of two spirals each lies.
+    """Return the points of one day, and the spiral that each is on.
 
-    Stands for a look into your storage: the same day always has the same points.
+    Replace this with a query of your storage; the same day always has the same points.
     """
     random = torch.Generator().manual_seed(day.toordinal())
     radius = torch.rand(POINTS_A_DAY, generator=random).sqrt()
@@ -26,14 +26,14 @@ def points_of(day: date) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def points_between(since: date, until: date) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the points of the days from ``since`` to the one before ``until``."""
+    """Return the points of the days from ``since`` until before ``until``."""
     days = [points_of(since + timedelta(days=n)) for n in range((until - since).days)]
     points, spirals = zip(*days, strict=True)
     return torch.cat(points), torch.cat(spirals)
 
 
 def new_model() -> nn.Module:
-    """Return a model that knows nothing yet; the same one every time."""
+    """Return an untrained model with the same initial weights every time."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1)
@@ -41,7 +41,7 @@ def new_model() -> nn.Module:
 
 
 def loss_of(file: str, day: date) -> float:
-    """Return the loss of the model in a file on the points of one day."""
+    """Return the loss of a saved model on the points of one day."""
     model = new_model()
     model.load_state_dict(torch.load(file))
     points, spirals = points_of(day)

@@ -1,5 +1,5 @@
-"""Train a model on the points of some days, on as many processes as torchrun starts."""
-# ruff: noqa: INP001, T201 -- a script, which prints
+"""Train a model on the points of some days, on all processes that torchrun starts."""
+# ruff: noqa: INP001, T201 -- a script that prints
 # mypy: disable-error-code="import-not-found"
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def train(since: date, until: date, epochs: int) -> nn.Module:
-    """Return the model that the points of these days gave."""
+    """Return a model trained on the points of these days."""
     points, spirals = points_between(since, until)
     model = new_model()
     parallel = DistributedDataParallel(model)
     optimizer = torch.optim.Adam(parallel.parameters(), lr=0.01)
-    # Each process takes its own part of the points.
-    mine = slice(dist.get_rank(), None, dist.get_world_size())
+    shard = slice(dist.get_rank(), None, dist.get_world_size())
     for epoch in range(1, epochs + 1):
-        logits = parallel(points[mine])[:, 0]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, spirals[mine])
+        logits = parallel(points[shard])[:, 0]
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, spirals[shard])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -36,7 +35,7 @@ def train(since: date, until: date, epochs: int) -> nn.Module:
 
 
 def main() -> None:
-    """Train, and save the model."""
+    """Train and save the model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--since", type=date.fromisoformat, required=True)
     parser.add_argument("--until", type=date.fromisoformat, required=True)
@@ -48,7 +47,7 @@ def main() -> None:
     if dist.get_rank() == 0:
         args.model.parent.mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), args.model)
-    # See ../workspace/train.py for these.
+    # See ../workspace/train.py for the reason.
     del model
     gc.collect()
     dist.barrier()

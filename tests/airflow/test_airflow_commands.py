@@ -1,4 +1,4 @@
-"""``airflow torchx``: Airflow's own command line has ours."""
+"""Tests ``airflow torchx``, our commands in Airflow's command line."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240), pytest.mark.usefixtures("airflow_home")]
 
 
-def test_every_command_is_there_with_its_help() -> None:
-    """Found by Airflow among what the package says of itself."""
+def test_every_command_is_listed() -> None:
+    """Airflow finds the commands through the provider and lists them with their help."""
     answer = airflow("torchx", "--help")
 
     assert 0 == answer.code
-    told = [
+    listed = [
         line.split(maxsplit=1) for line in answer.output.splitlines() if line.startswith("    ")
     ]
-    assert sorted([one.name, one.help] for one in COMMANDS) == sorted(told)
+    assert sorted([one.name, one.help] for one in COMMANDS) == sorted(listed)
 
 
-def test_words_and_exit_codes_are_the_same(docker_engine: DockerEngine, app_id: str) -> None:
-    """What comes after the command is handed on as it is, arguments of the component too."""
+def test_arguments_and_exit_codes_are_the_same(docker_engine: DockerEngine, app_id: str) -> None:
+    """Airflow passes all arguments unchanged, including those of the component."""
     cfg = f"labels=of-test:{app_id},env=A:1;B:2"
-    words = ["torchx", "run", "-s", "docker", "-cfg", cfg, "--workspace", "", "--json", "utils.sh"]
+    argv = ["torchx", "run", "-s", "docker", "-cfg", cfg, "--workspace", "", "--json", "utils.sh"]
 
-    answer = airflow(*words, "--image", BUSYBOX, "--", "sh", "-c", "echo $A$B --help; exit 4")
+    answer = airflow(*argv, "--image", BUSYBOX, "--", "sh", "-c", "echo $A$B --help; exit 4")
     for row in docker_engine.rows({"of-test": app_id}):
         docker_engine.remove(row.id)
 
     assert 1 == answer.code, answer
-    told = json.loads(answer.output)
-    assert "FAILED" == told["state"]
+    assert "FAILED" == json.loads(answer.output)["state"]
     assert "sh/0 12 --help\n" in answer.errors
 
 
-def test_the_group_is_made_of_our_table() -> None:
-    """Each command with each of its arguments, as Airflow's parser takes them."""
+def test_group_has_every_command() -> None:
+    """The command group has each command with each of its arguments."""
     from airflow.cli.cli_config import GroupCommand
 
     (group,) = get_commands()
 
     assert isinstance(group, GroupCommand)
     assert "torchx" == group.name
-    made = {one.name: [arg.flags for arg in one.args] for one in group.subcommands}
-    assert {one.name: [arg.flags for arg in one.arguments] for one in COMMANDS} == made
+    flags = {one.name: [arg.flags for arg in one.args] for one in group.subcommands}
+    assert {one.name: [arg.flags for arg in one.arguments] for one in COMMANDS} == flags

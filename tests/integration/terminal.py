@@ -1,4 +1,4 @@
-"""A program on a terminal of its own, with somebody who types."""
+"""Runs a program on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _COLOURS: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """Runs a program in a session of its own, whose terminal this is.
+    """Runs a program in a new session with this terminal.
 
     Args:
-        command: the program and its words.
+        command: the program and its arguments.
         cwd: its folder.
-        env: its environment.
-        columns: how wide the terminal is.
+        env: additional environment variables.
+        columns: width of the terminal.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            # The terminal becomes the one whose Ctrl-C reaches the program.
+            # Ctrl-C reaches the program only from its controlling terminal.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
         )
         os.close(theirs)
@@ -75,15 +75,15 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What is on the screen, without colours."""
+        """Return the output without colours."""
         return _COLOURS.sub("", self.raw).replace("\r\n", "\n")
 
     def type(self, keys: str) -> None:
-        """Press keys."""
+        """Type keys."""
         os.write(self._ours, keys.encode())
 
     def wait_for(self, text: str, times: int = 1, timeout_s: float = 60.0) -> None:
-        """Read until a text is on the screen, so many times."""
+        """Read until a text has been printed the given number of times."""
         deadline = time.monotonic() + timeout_s
         while self.text.count(text) < times:
             if time.monotonic() > deadline or not self._read(0.2):
@@ -95,15 +95,15 @@ class Terminal:
         deadline = time.monotonic() + timeout_s
         while self._read(0.2):
             if time.monotonic() > deadline:
-                msg = f"it does not end:\n{self.text}"
+                msg = f"the program does not end:\n{self.text}"
                 raise AssertionError(msg)
         return self.process.wait(timeout_s)
 
     def _read(self, timeout_s: float) -> bool:
-        """Read what there is; False once nobody can write any more."""
+        """Read available output, and return False after its end."""
         if not select.select([self._ours], [], [], timeout_s)[0]:
             return True
-        with contextlib.suppress(OSError):  # the answer of Linux when the program has ended
+        with contextlib.suppress(OSError):  # raised by Linux after the program has ended
             chunk = os.read(self._ours, 65536)
             self.raw += chunk.decode(errors="replace")
             return bool(chunk)

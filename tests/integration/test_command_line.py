@@ -1,4 +1,4 @@
-"""The command line on a real daemon, as a person at a terminal uses it."""
+"""Tests the command line on a real daemon, partly on a terminal."""
 
 from __future__ import annotations
 
@@ -33,14 +33,13 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 ROOT: Final = Path(__file__).parents[2]
 CLI: Final = (sys.executable, "-W", "ignore", "-m", "airflow_torchx.cli")
-_LOSS: Final = re.compile(r"^(train/\d) \[\d\]:rank (\d) epoch (\d) loss (\d\.\d+)$", re.MULTILINE)
-#: Says that it is ready, and when it is told to stop; then it ends well.
+#: Prints ready, and exits with 0 on SIGTERM.
 LOOP: Final = "trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.1; done"
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Give the command line a home and a folder of its own, and take back what it logs to."""
+    """Set up a home and a current folder, and restore the logger afterwards."""
     logger = logging.getLogger("airflow_torchx")
     before = logger.level, logger.handlers, logger.propagate
     home = tmp_path / "home"
@@ -50,7 +49,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.chdir(here)
     for name in ("TORCHXCONFIG", "NO_COLOR", "FORCE_COLOR", "LOGLEVEL"):
         monkeypatch.delenv(name, raising=False)
-    # A terminal of the tests finds the package, wherever it is installed.
+    # Child processes import this checkout.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HOME", str(home))
 
@@ -60,15 +59,15 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
 
 
 @pytest.fixture
-def run_words(docker_engine: DockerEngine, app_id: str) -> Iterator[list[str]]:
-    """Return the beginning of a command line that launches a shell in two replicas.
+def run_argv(docker_engine: DockerEngine, app_id: str) -> Iterator[list[str]]:
+    """Return arguments that launch a shell in two replicas, except for its script.
 
-    What it launches carries the name of the test, and is removed.
+    The containers have the test's label and are removed at its end.
     """
     cfg = f"stop_grace_s=2,labels=of-test:{app_id}"
-    words = ["run", "-s", "docker", "-cfg", cfg, "utils.sh"]
+    argv = ["run", "-s", "docker", "-cfg", cfg, "utils.sh"]
 
-    yield [*words, "--image", BUSYBOX, "--num_replicas", "2", "--", "sh", "-c"]
+    yield [*argv, "--image", BUSYBOX, "--num_replicas", "2", "--", "sh", "-c"]
 
     for row in docker_engine.rows({"of-test": app_id}):
         docker_engine.remove(row.id)
@@ -76,40 +75,40 @@ def run_words(docker_engine: DockerEngine, app_id: str) -> Iterator[list[str]]:
 
 @pytest.fixture
 def states(docker_engine: DockerEngine, app_id: str) -> Callable[[], list[str]]:
-    """Return what tells the states of the containers that the test has launched."""
+    """Return a function that returns the states of the test's containers."""
     return lambda: [row.state for row in docker_engine.rows({"of-test": app_id})]
 
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Return what runs a command line, and returns its exit code and what it wrote."""
+    """Return a function that runs a command line and returns exit code, output and errors."""
 
-    def call(*words: str) -> tuple[int, str, str]:
+    def call(*argv: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main(words)
+        code = main(argv)
         return (code, *capsys.readouterr())
 
     return call
 
 
-def on_terminal(*words: str) -> Terminal:
+def on_terminal(*argv: str) -> Terminal:
     """Run a command line on a terminal."""
-    return Terminal([*CLI, *words], cwd=Path.cwd())
+    return Terminal([*CLI, *argv], cwd=Path.cwd())
 
 
 def test_an_app_from_launch_to_removal(
-    cli: Callable[..., tuple[int, str, str]], run_words: list[str]
+    cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
-    """Every command, on one app that fails: the words of TorchX, answers for people and JSON."""
+    """Every command works on an app that fails, with text and JSON output."""
     script = "sleep 0.$TORCHX_TEST; echo hello; exit 3"
-    code, handle, told = cli(*run_words, script.replace("$TORCHX_TEST", "5"))
+    code, handle, errors = cli(*run_argv, script.replace("$TORCHX_TEST", "5"))
     handle = handle.strip()
     app = app_id_of(handle)
 
     assert (1, f"local_docker://torchx/{app}") == (code, handle)
-    assert "sh/0 hello\n" in told
-    assert f"app '{app}' FAILED: sh/" in told
-    assert re.search(r"^sh/1 +\w+ +\d+ ", told, re.MULTILINE)
+    assert "sh/0 hello\n" in errors
+    assert f"app '{app}' FAILED: sh/" in errors
+    assert re.search(r"^sh/1 +\w+ +\d+ ", errors, re.MULTILINE)
 
     code, listed, _ = cli("list")
     assert 0 == code
@@ -118,10 +117,9 @@ def test_an_app_from_launch_to_removal(
     row = {"handle": handle, "app_id": app, "name": "sh", "scheduler": "local_docker"}
     assert [row | {"state": "FAILED"}] == mine
 
-    # A handle of either name, an id, or its beginning.
-    for word in (handle, f"docker:///{app}", app, app[:-1]):
-        code, told, _ = cli("status", word)
-        assert (0, f"{handle} is FAILED") == (code, told.splitlines()[0])
+    for name in (handle, f"docker:///{app}", app, app[:-1]):
+        code, output, _ = cli("status", name)
+        assert (0, f"{handle} is FAILED") == (code, output.splitlines()[0])
     status = json.loads(cli("status", "--json", "--roles", "sh", app)[1])
     assert ("FAILED", handle, "local_docker", 2) == (
         status["state"],
@@ -129,31 +127,31 @@ def test_an_app_from_launch_to_removal(
         status["scheduler"],
         len(status["roles"][0]["replicas"]),
     )
-    code, _, told = cli("status", "--roles", "x", app)
-    assert (2, True) == (code, "use one of sh" in told)
+    code, _, errors = cli("status", "--roles", "x", app)
+    assert (2, True) == (code, "use one of sh" in errors)
 
-    _is_described_and_removed(cli, app)
+    _check_describe_and_delete(cli, app)
 
 
-def _is_described_and_removed(cli: Callable[..., tuple[int, str, str]], app: str) -> None:
+def _check_describe_and_delete(cli: Callable[..., tuple[int, str, str]], app: str) -> None:
     described = json.loads(cli("describe", "--json", app)[1])
     role = described["roles"][0]
     assert ("sh", BUSYBOX, 2) == (role["name"], role["image"], role["num_replicas"])
     assert f"image: {BUSYBOX}" in cli("describe", app)[1]
 
-    assert (0, "", f"app {app} has ended before: FAILED\n") == cli("cancel", app)
-    assert (0, "", f"app {app} is removed\n") == cli("delete", app)
-    code, out, told = cli("status", app)
-    assert (1, "") == (code, out)
-    assert f"there is no app '{app}'" in told
+    assert (0, "", f"app {app} is already FAILED\n") == cli("cancel", app)
+    assert (0, "", f"deleted app {app}\n") == cli("delete", app)
+    code, output, errors = cli("status", app)
+    assert (1, "") == (code, output)
+    assert f"no app '{app}'" in errors
 
 
 def test_logs_of_roles_replicas_and_times(
-    cli: Callable[..., tuple[int, str, str]], run_words: list[str]
+    cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
-    """All lines in the order of time, or those that are asked for."""
+    """The command log prints all lines in order of time, or the selected ones."""
     script = "echo out $HOSTNAME; sleep 0.3; echo err >&2; sleep 0.3; echo end"
-    app = app_id_of(cli(*run_words, script)[1].strip())
+    app = app_id_of(cli(*run_argv, script)[1].strip())
     handle = f"local_docker://torchx/{app}"
 
     lines = cli("log", handle)[1].splitlines()
@@ -162,8 +160,8 @@ def test_logs_of_roles_replicas_and_times(
         {line.split()[1] for line in lines[at : at + 2]} for at in (0, 2, 4)
     ]
     assert ["sh/1 err"] == cli("log", "--streams", "stderr", f"{handle}/sh/1")[1].splitlines()
-    told = cli("log", "--regex", "e.d", f"{app}/sh")[1]
-    assert ["sh/0 end", "sh/1 end"] == sorted(told.splitlines())
+    matching = cli("log", "--regex", "e.d", f"{app}/sh")[1]
+    assert ["sh/0 end", "sh/1 end"] == sorted(matching.splitlines())
     assert 6 == len(cli("log", "--tail", "--since", "10m", app)[1].splitlines())
     assert (0, "") == cli("log", "--since", "2031-01-01", app)[:2]
     for wrong, code, reason in (("/x", 1, "no role 'x'"), ("/sh/7", 1, "sh/0, sh/1")):
@@ -172,52 +170,51 @@ def test_logs_of_roles_replicas_and_times(
         assert reason in answer[2]
 
 
-def test_json_is_one_object_and_nothing_else(
-    cli: Callable[..., tuple[int, str, str]], run_words: list[str]
-) -> None:
-    """TorchX's keys; also of an app that is left running, and cancelled by another command."""
-    code, out, _ = cli("run", "--json", *run_words[1:], "true")
-    told = json.loads(out)
-    assert (0, "SUCCEEDED") == (code, told["state"])
-    assert {"handle", "app_id", "scheduler", "state", "ui_url"} == set(told)
+def test_json_output(cli: Callable[..., tuple[int, str, str]], run_argv: list[str]) -> None:
+    """With --json, run prints only one object, even when it detaches."""
+    code, output, _ = cli("run", "--json", *run_argv[1:], "true")
+    result = json.loads(output)
+    assert (0, "SUCCEEDED") == (code, result["state"])
+    assert {"handle", "app_id", "scheduler", "state", "ui_url"} == set(result)
 
-    code, out, said = cli("run", "--json", "--detach", *run_words[1:], "sleep 600")
-    app = json.loads(out)["app_id"]
+    code, output, errors = cli("run", "--json", "--detach", *run_argv[1:], "sleep 600")
+    app = json.loads(output)["app_id"]
     assert 0 == code
-    assert f"airflow-torchx log -t {app}" in said
+    assert f"airflow-torchx log -t {app}" in errors
     assert "RUNNING" in cli("status", app)[1]
-    code, _, said = cli("cancel", app)
-    assert (0, True) == (code, f"app {app} is CANCELLED" in said)
+    code, _, errors = cli("cancel", app)
+    assert (0, True) == (code, f"app {app} is CANCELLED" in errors)
 
 
-def test_a_dry_run_creates_nothing_and_shows_no_secret(
+def test_dry_run_creates_nothing_and_shows_no_secret(
     cli: Callable[..., tuple[int, str, str]],
-    run_words: list[str],
+    run_argv: list[str],
     states: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As YAML and as JSON, wherever the secret comes from."""
+    """A dry run creates no container, and masks secrets of any source in text and JSON."""
     monkeypatch.setenv("SHELL_TOKEN", "s3cret-1")
     Path(".torchxconfig").write_text("[docker]\ncopy_env = SHELL_*\nenv = API_KEY:s3cret-2\n")
-    words = ["--env", "DB_PASSWORD=s3cret-3,URL=http://me:s3cret-4@db", "--", "echo", "s3cret-1"]
-    command = [*run_words[: run_words.index("--")], *words]
+    env = ["--env", "DB_PASSWORD=s3cret-3,URL=http://me:s3cret-4@db"]
+    command = [*run_argv[: run_argv.index("--")], *env, "--", "echo", "s3cret-1"]
 
     code, plan, _ = cli("run", "--dryrun", *command[1:])
     same, data, _ = cli("run", "--dryrun", "--json", *command[1:])
 
     assert (0, 0) == (code, same)
     assert "s3cret" not in plan + data
-    told: dict[str, Any] = json.loads(data)
-    assert {"scheduler", "cfg", "app", "request"} == set(told)
-    assert ("sh", 2) == (told["app"]["roles"][0]["entrypoint"], len(told["request"]["containers"]))
-    assert "***" == told["request"]["containers"][0]["env"]["SHELL_TOKEN"]
+    shown: dict[str, Any] = json.loads(data)
+    containers = shown["request"]["containers"]
+    assert {"scheduler", "cfg", "app", "request"} == set(shown)
+    assert ("sh", 2) == (shown["app"]["roles"][0]["entrypoint"], len(containers))
+    assert "***" == containers[0]["env"]["SHELL_TOKEN"]
     assert [] == states()
 
 
-def test_a_component_that_prints_and_goes_elsewhere(
+def test_component_that_prints_and_changes_the_folder(
     cli: Callable[..., tuple[int, str, str]],
 ) -> None:
-    """Standard output is for the answer, and the workspace is the folder of the command."""
+    """A component's output goes to standard error, and its chdir does not move the workspace."""
     Path("sub").mkdir()
     Path("train.sh").write_text("true")
     Path("mine.py").write_text(
@@ -227,10 +224,10 @@ def test_a_component_that_prints_and_goes_elsewhere(
     )
     here = Path.cwd()
 
-    code, plan, told = cli("run", "--dryrun", "mine.py:fn")
+    code, plan, errors = cli("run", "--dryrun", "mine.py:fn")
 
-    assert 0 == code, told
-    assert "noise" in told
+    assert 0 == code, errors
+    assert "noise" in errors
     assert "noise" not in plan
     files = re.search(r"\((\d+) files", plan)
     assert files is not None, plan
@@ -238,16 +235,16 @@ def test_a_component_that_prints_and_goes_elsewhere(
     assert here / "sub" == Path.cwd()
 
 
-def test_errors_are_one_block_and_usage_has_its_own_code(
+def test_errors_and_their_exit_codes(
     cli: Callable[..., tuple[int, str, str]],
-    run_words: list[str],
+    run_argv: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What, why and what to do, on standard error; nothing is created."""
-    shell = run_words[-2:]
+    """Errors go to standard error without a traceback, and usage errors exit with 2."""
+    shell = run_argv[-2:]
     Path("data.bin").write_bytes(b"x" * (1 << 21))
-    words_without_room = ["-cfg", "max_context_mb=1", *run_words[5:], "true"]
+    too_large = ["-cfg", "max_context_mb=1", *run_argv[5:], "true"]
     too_much = ["--image", BUSYBOX, "--cpu", "100000", "--", *shell, "true"]
     cases = [
         (["run"], 2, "no component"),
@@ -255,30 +252,30 @@ def test_errors_are_one_block_and_usage_has_its_own_code(
         (["run", "-cfg", "nework=x", "utils.sh"], 2, "'network'"),
         (["run", "utils.sh", "--imag", "x", "--nope", "1"], 2, "--nope"),
         (["run", "-d", "--wait", "utils.sh", "ls"], 2, "--detach"),
-        (["run", *words_without_room], 1, '--workspace ""'),
-        (["run", "--workspace", str(tmp_path / "nope"), *run_words[5:], "true"], 1, "nope"),
+        (["run", *too_large], 1, '--workspace ""'),
+        (["run", "--workspace", str(tmp_path / "nope"), *run_argv[5:], "true"], 1, "nope"),
         (["run", "--workspace", "", "utils.sh", *too_much], 1, "resource.cpu"),
         (["log", "--since", "soon", "x"], 2, "10m"),
-        (["log", "--regex", "(", "x"], 2, "regular expression"),
+        (["log", "--regex", "(", "x"], 2, "invalid --regex"),
         (["cancel", "local_cwd://x/y"], 2, "local_docker://"),
         (["delete", "there-is-no-such-app"], 1, "airflow-torchx list"),
     ]
-    for words, code, told in cases:
-        answer = cli(*words)
+    for argv, code, text in cases:
+        answer = cli(*argv)
 
-        assert (code, "") == answer[:2], (words, answer)
+        assert (code, "") == answer[:2], (argv, answer)
         assert answer[2].startswith("error: ")
-        assert told in answer[2]
+        assert text in answer[2]
         assert "Traceback" not in answer[2]
     monkeypatch.chdir("/")
-    code, _, told = cli("run", *run_words[5:], "true")
-    assert (2, True) == (code, "/ is no workspace" in told)
+    code, _, errors = cli("run", *run_argv[5:], "true")
+    assert (2, True) == (code, "/ is no workspace" in errors)
 
 
-def test_the_configuration_of_the_user_and_of_the_folder(
+def test_configuration_of_the_home_and_the_current_folder(
     cli: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The user's own is believed first, TORCHXCONFIG alone; what is unknown is told."""
+    """The home folder's configuration wins, TORCHXCONFIG replaces both, unknown options warn."""
     home, here = Path("~").expanduser() / ".torchxconfig", Path(".torchxconfig")
     home.write_text(f"[component:utils.sh]\nimage = {BUSYBOX}\n[local_docker]\ntypo = 1\n")
     here.write_text(
@@ -286,28 +283,28 @@ def test_the_configuration_of_the_user_and_of_the_folder(
         "[component:utils.sh]\nimage = other\nnum_replicas = 3\nargs = echo from the file\n"
     )
 
-    code, out, said = cli("run", "--dryrun", "--json")
-    request = json.loads(out)["request"]
+    code, output, errors = cli("run", "--dryrun", "--json")
+    request = json.loads(output)["request"]
 
     assert 0 == code
-    assert "no run option 'typo'" in said
+    assert "no run option 'typo'" in errors
     assert [BUSYBOX] * 3 == [one["image"] for one in request["containers"]]
     assert ["-c", "echo from the file"] == request["containers"][0]["args"]
     assert "workspaces" not in request
 
     monkeypatch.setenv("TORCHXCONFIG", str(tmp_path / "nope"))
-    code, _, said = cli("run", "--dryrun")
-    assert (2, True) == (code, "nope cannot be read" in said)
+    code, _, errors = cli("run", "--dryrun")
+    assert (2, True) == (code, "nope cannot be read" in errors)
     monkeypatch.setenv("TORCHXCONFIG", "")
-    code, _, said = cli("run", "--dryrun")
-    assert (2, True) == (code, "no component" in said)
+    code, _, errors = cli("run", "--dryrun")
+    assert (2, True) == (code, "no component" in errors)
 
 
 @pytest.mark.usefixtures("no_images_left")
-def test_ctrl_c_asks_once_and_cancels(run_words: list[str], docker_engine: DockerEngine) -> None:
-    """With a colour for each replica, the folder as workspace, and no line lost or repeated."""
+def test_ctrl_c_asks_once_and_cancels(run_argv: list[str], docker_engine: DockerEngine) -> None:
+    """Ctrl-C asks whether to cancel the app, and no log line is lost or repeated."""
     Path("loop.sh").write_text(LOOP)
-    with on_terminal(*run_words[:-1], "loop.sh") as terminal:
+    with on_terminal(*run_argv[:-1], "loop.sh") as terminal:
         for replica in (0, 1):
             terminal.wait_for(f"sh/{replica} ready")
         terminal.type(CTRL_C)
@@ -321,7 +318,7 @@ def test_ctrl_c_asks_once_and_cancels(run_words: list[str], docker_engine: Docke
         terminal.type("\n")
         code = terminal.end()
 
-    app = _launched(terminal)
+    app = _launched_app(terminal)
     assert 1 == code
     assert "\033[36msh/0\033[0m ready" in terminal.raw
     assert "built workspace image" in terminal.text
@@ -333,32 +330,32 @@ def test_ctrl_c_asks_once_and_cancels(run_words: list[str], docker_engine: Docke
 
 
 @contextlib.contextmanager
-def asked(run_words: list[str]) -> Iterator[Terminal]:
-    """Run an app on a terminal, and press Ctrl-C there."""
-    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
-    with on_terminal(*words) as terminal:
+def asked(run_argv: list[str]) -> Iterator[Terminal]:
+    """Run an app on a terminal, and type Ctrl-C."""
+    argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
+    with on_terminal(*argv) as terminal:
         terminal.wait_for("ready")
         terminal.type(CTRL_C)
         terminal.wait_for("leaves it running) ")
         yield terminal
 
 
-def _launched(terminal: Terminal) -> str:
+def _launched_app(terminal: Terminal) -> str:
     match = re.search(r"launched app (\S+):", terminal.text)
     assert match is not None
     return match[1]
 
 
 @pytest.mark.parametrize("keys", [CTRL_C, CTRL_D])
-def test_a_second_ctrl_c_leaves_the_app(
-    run_words: list[str], states: Callable[[], list[str]], keys: str
+def test_second_ctrl_c_leaves_the_app_running(
+    run_argv: list[str], states: Callable[[], list[str]], keys: str
 ) -> None:
-    """It goes on, and the way to it is told."""
-    with asked(run_words) as terminal:
+    """A second Ctrl-C leaves the app running and prints the commands to reach it."""
+    with asked(run_argv) as terminal:
         terminal.type(keys)
         code = terminal.end()
 
-    app = _launched(terminal)
+    app = _launched_app(terminal)
     assert 130 == code
     assert f"airflow-torchx log -t {app}" in terminal.text
     assert f"airflow-torchx cancel {app}" in terminal.text
@@ -367,12 +364,12 @@ def test_a_second_ctrl_c_leaves_the_app(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_without_a_terminal_a_signal_cancels(
-    run_words: list[str], states: Callable[[], list[str]], number: signal.Signals
+    run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals
 ) -> None:
-    """Nobody can be asked; replicas get their grace, and the end is shown."""
-    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
+    """Without a terminal, a signal cancels the app within its grace period."""
+    argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
     with subprocess.Popen(
-        [*CLI, *words],
+        [*CLI, *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -382,22 +379,22 @@ def test_without_a_terminal_a_signal_cancels(
         while "ready" not in process.stderr.readline():
             pass
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
 
     assert 1 == process.returncode
-    assert "bye" in told
-    assert "CANCELLED" in told
-    assert "\033[" not in told
+    assert "bye" in errors
+    assert "CANCELLED" in errors
+    assert "\033[" not in errors
     assert ["exited"] * 2 == states()
 
 
-def test_another_ctrl_c_does_not_break_a_cancel_off(
-    run_words: list[str], states: Callable[[], list[str]]
+def test_ctrl_c_does_not_interrupt_a_cancel(
+    run_argv: list[str], states: Callable[[], list[str]]
 ) -> None:
-    """It is answered, and the end is shown."""
-    deaf = LOOP.replace("exit 0", "")
-    words = [*run_words[:1], "--workspace", "", *run_words[1:], deaf]
-    with on_terminal(*words) as terminal:
+    """Ctrl-C during a cancel prints a message, and the cancel completes."""
+    ignoring = LOOP.replace("exit 0", "")
+    argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], ignoring]
+    with on_terminal(*argv) as terminal:
         terminal.wait_for("ready")
         terminal.type(CTRL_C)
         terminal.wait_for("[Y/n]")
@@ -412,11 +409,11 @@ def test_another_ctrl_c_does_not_break_a_cancel_off(
     assert ["exited"] * 2 == states()
 
 
-def test_sigterm_is_no_answer_to_the_question(
-    run_words: list[str], states: Callable[[], list[str]]
+def test_sigterm_at_the_question_cancels(
+    run_argv: list[str], states: Callable[[], list[str]]
 ) -> None:
-    """It cancels the app, as it does where nothing was asked."""
-    with asked(run_words) as terminal:
+    """SIGTERM while Ctrl-C's question is open cancels the app."""
+    with asked(run_argv) as terminal:
         terminal.process.send_signal(signal.SIGTERM)
         code = terminal.end()
 
@@ -427,28 +424,28 @@ def test_sigterm_is_no_answer_to_the_question(
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_a_launch_that_is_ended_leaves_nothing(
-    run_words: list[str], states: Callable[[], list[str]], number: signal.Signals, times: int
+def test_interrupted_launch_leaves_nothing(
+    run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals, times: int
 ) -> None:
-    """Also where the terminal goes away in the middle, and by somebody who is in a hurry."""
-    words = [*CLI, *run_words[:1], "--workspace", "", *run_words[1:], "sleep 600"]
-    words[words.index("2")] = "12"
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    """One or two signals during a launch leave no container, a hangup included."""
+    argv = [*CLI, *run_argv[:1], "--workspace", "", *run_argv[1:], "sleep 600"]
+    argv[argv.index("2")] = "12"
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         until(states, "a container", tick_s=0.01)
         for _ in range(times):
             process.send_signal(number)
-            # Two at once are one.
+            # Linux merges two pending signals into one.
             time.sleep(0.05)
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
 
-    assert 128 + number == process.returncode, told
+    assert 128 + number == process.returncode, errors
     assert [] == states()
 
 
-def test_no_output_to_write_to(run_words: list[str], states: Callable[[], list[str]]) -> None:
-    """The app runs to its end; a list is no traceback."""
-    words = [*run_words[:1], "--workspace", "", *run_words[1:]]
-    command = ["bash", "-c", '"$@" >&- 2>&-; echo "$?"', "bash", *CLI, *words, "true"]
+def test_closed_output(run_argv: list[str], states: Callable[[], list[str]]) -> None:
+    """With closed standard output and error, the app runs to its end."""
+    argv = [*run_argv[:1], "--workspace", "", *run_argv[1:]]
+    command = ["bash", "-c", '"$@" >&- 2>&-; echo "$?"', "bash", *CLI, *argv, "true"]
 
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
 
@@ -458,11 +455,11 @@ def test_no_output_to_write_to(run_words: list[str], states: Callable[[], list[s
 
 @pytest.mark.usefixtures("no_images_left")
 def test_ctrl_c_while_an_image_is_built(
-    run_words: list[str], states: Callable[[], list[str]]
+    run_argv: list[str], states: Callable[[], list[str]]
 ) -> None:
-    """Nothing is launched, and there is nothing to ask."""
+    """Ctrl-C during a build launches nothing and asks no question."""
     Path("Dockerfile.torchx").write_text("ARG IMAGE\nFROM $IMAGE\nRUN echo begun; sleep 60\n")
-    with on_terminal(*run_words, "true") as terminal:
+    with on_terminal(*run_argv, "true") as terminal:
         terminal.wait_for("building:")
         terminal.type(CTRL_C)
         code = terminal.end()
@@ -473,13 +470,13 @@ def test_ctrl_c_while_an_image_is_built(
     assert [] == states()
 
 
-def test_a_reader_that_goes_is_no_error(run_words: list[str]) -> None:
-    """`| head` ends the command quietly; the app goes on, as with the docker command line."""
-    words = [*run_words[:1], "--workspace", "", *run_words[1:], LOOP]
+def test_closed_pipe(run_argv: list[str]) -> None:
+    """A closed pipe ends the command without an error and leaves the app running."""
+    argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
     script = (
         "{ trap '' PIPE; } 2>/dev/null; "
         '"$@" 2>&1 | head -n 1; echo "${PIPESTATUS[0]}"; '
-        # What is written only at the end, because it is short.
+        # Short output is written only at exit.
         f"{' '.join(CLI)} builtins | true; "
         'echo "${PIPESTATUS[0]}"'
     )
@@ -487,7 +484,7 @@ def test_a_reader_that_goes_is_no_error(run_words: list[str]) -> None:
     environ = {k: text for k, text in os.environ.items() if k != "PYTHONUNBUFFERED"}
 
     ran = subprocess.run(
-        ["bash", "-c", script, "bash", *CLI, *words],
+        ["bash", "-c", script, "bash", *CLI, *argv],
         check=True,
         capture_output=True,
         text=True,
@@ -500,15 +497,15 @@ def test_a_reader_that_goes_is_no_error(run_words: list[str]) -> None:
 
 @pytest.mark.usefixtures("no_images_left")
 @pytest.mark.timeout(600)
-def test_it_trains_for_real(docker_engine: DockerEngine, app_id: str) -> None:
-    """In a folder with a script, on one node of two processes; the README has two nodes of one."""
+def test_training(docker_engine: DockerEngine, app_id: str) -> None:
+    """The command line trains the example's script with two processes on one node."""
     shutil.copy(ROOT / "dags/workspace/train.py", "train.py")
     Path(".torchxconfig").write_text(
         f"[component:dist.ddp]\nimage = {BASE}\nenv = OMP_NUM_THREADS=1,PYTHONUNBUFFERED=1\n"
         f"[docker]\nlabels = of-test:{app_id}\n"
     )
-    words = ["dist.ddp", "-j", "1x2", "--script", "train.py", "--", "--epochs", "2"]
-    command = [*CLI, "run", "-s", "docker", *words]
+    component = ["dist.ddp", "-j", "1x2", "--script", "train.py", "--", "--epochs", "2"]
+    command = [*CLI, "run", "-s", "docker", *component]
     try:
         run = subprocess.run(command, check=False, capture_output=True, text=True)
     finally:

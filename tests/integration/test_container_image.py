@@ -174,8 +174,8 @@ def test_a_lock_is_made_once_and_named(project: Project) -> None:
     locked = lock.read_bytes()
     second = project.build()
 
-    assert f"Made {lock}: commit it" in first.stdout
-    assert "Made" not in second.stdout
+    assert f"Created {lock}. Commit it" in first.stdout
+    assert "Created" not in second.stdout
     assert locked == lock.read_bytes()
 
 
@@ -211,7 +211,7 @@ def test_a_lock_with_another_pytorch_than_the_bases_is_refused(project: Project)
 def test_the_commands_of_the_pages_build_and_push(
     project: Project, registry: Registry, app_id: str, tmp_path: Path
 ) -> None:
-    """To a registry that asks for a login; without one, nothing is pushed, and why is said."""
+    """The commands push to a registry after a login; without one, the error names the command."""
     block = pages.block_with("container/build.sh")
     repo = f"{registry.host}/{app_id}"
     block = block.replace("~/my-project", f"'{project.folder}'")
@@ -238,50 +238,50 @@ def test_the_commands_of_the_pages_build_and_push(
 
 
 @pytest.mark.parametrize(
-    ("args", "why"),
+    ("args", "message"),
     [
-        (["me/Trainer", "1.0"], "'me/Trainer' is no repository"),
-        (["me/trainer:1.0", "1.0"], "'me/trainer:1.0' is no repository"),
-        (["https://example.com/me", "1.0"], "'https://example.com/me' is no repository"),
-        (["", "1.0"], "'' is no repository"),
-        (["me/trainer", ""], "'' is no version"),
-        (["me/trainer", "-1"], "'-1' is no version"),
-        (["me/trainer"], "usage: container/push.sh REPO VERSION; it got 1 arguments"),
+        (["me/Trainer", "1.0"], "'me/Trainer' is not a repository"),
+        (["me/trainer:1.0", "1.0"], "'me/trainer:1.0' is not a repository"),
+        (["https://example.com/me", "1.0"], "'https://example.com/me' is not a repository"),
+        (["", "1.0"], "'' is not a repository"),
+        (["me/trainer", ""], "'' is not a tag"),
+        (["me/trainer", "-1"], "'-1' is not a tag"),
+        (["me/trainer"], "usage: container/push.sh REPO VERSION; got 1 arguments"),
     ],
 )
-def test_push_refuses_names_that_docker_would_refuse(args: list[str], why: str) -> None:
-    """Before it asks for an Engine."""
+def test_push_rejects_invalid_names(args: list[str], message: str) -> None:
+    """A repository or tag that Docker rejects is an error before the Engine is used."""
     ran = script("push.sh", *args, env=dict(os.environ))
 
-    assert (1, why) == (ran.returncode, ran.stderr[: len(why)])
+    assert (1, message) == (ran.returncode, ran.stderr[: len(message)])
 
 
 @pytest.mark.docker
-def test_push_refuses_an_image_that_was_not_built(app_id: str) -> None:
-    """It says what builds it."""
+def test_push_rejects_a_missing_image(app_id: str) -> None:
+    """The error of a missing image names the command that builds it."""
     require_docker().close()
     env = {**os.environ, "AIRFLOW_TORCHX_IMAGE": app_id}
 
     ran = script("push.sh", "localhost:5000/me/trainer", "1.0", env=env)
 
     assert ran.returncode == 1
-    assert f"no image {app_id} here to push: build it first, with container/build.sh" in ran.stderr
+    assert f"no image {app_id}: build it first with container/build.sh" in ran.stderr
 
 
 @pytest.mark.parametrize(
-    ("args", "variables", "why"),
+    ("args", "variables", "message"),
     [
         (["/nowhere"], {}, "no such folder: /nowhere"),
-        (["/"], {}, "/ has no pyproject.toml: it has to be a uv project"),
-        (["a", "b"], {}, "usage: container/build.sh [CONTEXT]; it got 2 arguments"),
-        ([], {"UV_DEFAULT_INDEX": "https://me:secret@host/"}, "UV_DEFAULT_INDEX holds a password"),
+        (["/"], {}, "/ has no pyproject.toml: create a uv project there"),
+        (["a", "b"], {}, "usage: container/build.sh [CONTEXT]; got 2 arguments"),
+        ([], {"UV_DEFAULT_INDEX": "https://me:secret@host/"}, "UV_DEFAULT_INDEX contains a pass"),
     ],
 )
-def test_build_refuses_what_it_cannot_build(
-    args: list[str], variables: dict[str, str], why: str
+def test_build_rejects_invalid_arguments(
+    args: list[str], variables: dict[str, str], message: str
 ) -> None:
-    """Before it asks for an Engine, and without showing a secret."""
+    """Invalid arguments are errors before the Engine is used, and show no secret."""
     ran = script("build.sh", *args, env={**os.environ, **variables})
 
-    assert (1, why) == (ran.returncode, ran.stderr[: len(why)])
+    assert (1, message) == (ran.returncode, ran.stderr[: len(message)])
     assert "secret" not in ran.stdout + ran.stderr

@@ -1,17 +1,17 @@
-"""Which app is meant."""
+"""Tests how an app is found by handle, id or prefix."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.finding import choose
+from airflow_torchx.cli.finding import match
 from airflow_torchx.errors import AppNotFoundError, ConditionError
 
 APPS = ["trainer-x1", "trainer-x12", "server-y"]
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"),
+    ("app", "expected"),
     [
         ("trainer-x1", "trainer-x1"),
         ("trainer-x12", "trainer-x12"),
@@ -21,15 +21,15 @@ APPS = ["trainer-x1", "trainer-x12", "server-y"]
         ("local_docker://gpus/server-y", "server-y"),
     ],
 )
-def test_the_app_that_is_meant(word: str, expected: str) -> None:
-    """A handle, an id, or the beginning of one id only."""
-    assert expected == choose(word, APPS)
+def test_app_is_matched(app: str, expected: str) -> None:
+    """A handle, an id or a unique prefix of an id matches an app."""
+    assert expected == match(app, APPS)
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("app", "texts"),
     [
-        ("trainer", ["2 apps: trainer-x1, trainer-x12", "more of its id"]),
+        ("trainer", ["2 apps: trainer-x1, trainer-x12", "more of the id"]),
         ("trainer-x2", ["no app 'trainer-x2'", "Did you mean trainer-x12?", "airflow-torchx list"]),
         ("docker://torchx/ser", ["no app 'ser'", "airflow-torchx list"]),
         (
@@ -38,15 +38,15 @@ def test_the_app_that_is_meant(word: str, expected: str) -> None:
         ),
     ],
 )
-def test_an_app_that_is_not_there(word: str, told: list[str]) -> None:
-    """The error has what may be meant; a handle is never cut short."""
+def test_app_is_not_matched(app: str, texts: list[str]) -> None:
+    """The error suggests other apps, and a handle is never a prefix."""
     with pytest.raises(AppNotFoundError) as caught:
-        choose(word, APPS)
+        match(app, APPS)
 
-    assert [] == [text for text in told if text not in str(caught.value)]
+    assert [] == [text for text in texts if text not in str(caught.value)]
 
 
-def test_the_handle_of_another_scheduler() -> None:
-    """It cannot be here."""
+def test_handle_of_another_scheduler() -> None:
+    """A handle of another scheduler is rejected."""
     with pytest.raises(ConditionError, match="local_cwd://x/y"):
-        choose("local_cwd://x/y", APPS)
+        match("local_cwd://x/y", APPS)

@@ -1,4 +1,4 @@
-"""What can be written."""
+"""Tests the commands runopts and builtins."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 def test_every_run_option_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """With its form, its default and what it means."""
+    """Every run option is listed with its form, its default and its description."""
     assert 0 == runopts(parser().parse_args(["runopts", "docker"]))
 
-    told = capsys.readouterr().out
-    assert told.startswith("docker:\n")
-    assert [] == [one.name for one in fields(Opts) if f"\n  {one.name}=" not in told]
+    output = capsys.readouterr().out
+    assert output.startswith("docker:\n")
+    assert [] == [one.name for one in fields(Opts) if f"\n  {one.name}=" not in output]
     assert (
-        "  pull_policy=always|if_possible|missing|never  (missing)\n      `missing` pulls" in told
+        "  pull_policy=always|if_possible|missing|never  (missing)\n      `missing` pulls" in output
     )
-    assert "  quiet=true|false  (false)\n" in told
+    assert "  quiet=true|false  (false)\n" in output
 
 
 def test_every_component_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """With what it does, and one of them with how it is called."""
+    """Every component is listed, and a named one is shown with its help."""
     assert 0 == builtins(parser().parse_args(["builtins"]))
-    told = capsys.readouterr().out
+    listed = capsys.readouterr().out
     assert 0 == builtins(parser().parse_args(["builtins", "--print", "dist.ddp"]))
     one = capsys.readouterr().out
     assert 0 == builtins(parser().parse_args(["builtins", "dist.ddp"]))
 
     assert one == capsys.readouterr().out
-    assert [] == [name for name in components.names() if f"{name} " not in told]
+    assert [] == [name for name in components.names() if f"{name} " not in listed]
     assert "usage: dist.ddp" in one
     assert "--script" in one

@@ -1,4 +1,4 @@
-"""What ``run`` is asked for."""
+"""Tests the request of ``run``."""
 
 from __future__ import annotations
 
@@ -21,36 +21,40 @@ from airflow_torchx.errors import ComponentError, UsageError
 NOTHING = TorchXConfig()
 
 
-def asked(*words: str, **sections: dict[str, str]) -> Request:
-    """Return what ``run`` with these words means, with a `.torchxconfig` of these sections."""
-    named = {name.replace("__", ":").replace("_DOT_", "."): text for name, text in sections.items()}
-    return requested(parser().parse_args(["run", *words]), TorchXConfig(named))
+def request_of(*arguments: str, **sections: dict[str, str]) -> Request:
+    """Return the request of ``run`` with these arguments and sections of `.torchxconfig`."""
+    config = {name.replace("__", ":"): values for name, values in sections.items()}
+    return requested(parser().parse_args(["run", *arguments]), TorchXConfig(config))
 
 
-def test_torchx_words() -> None:
-    """The line that everybody knows."""
-    request = asked(
+def test_torchx_command_line() -> None:
+    """TorchX's documented command line is accepted."""
+    request = request_of(
         *["-s", "docker", "-cfg", "network=n", "dist.ddp", "-j", "1x2", "--script", "train.py"]
     )
 
-    assert ("dist.ddp", ("-j", "1x2", "--script", "train.py")) == (request.component, request.words)
+    assert ("dist.ddp", ("-j", "1x2", "--script", "train.py")) == (
+        request.component,
+        request.arguments,
+    )
     assert "n" == request.options.network
     assert request.workspace is None
 
 
-@pytest.mark.parametrize("words", [("--", "dist.ddp", "--m", "x"), ("dist.ddp", "--m", "x")])
-def test_a_separator_before_the_component_may_be_left_out(words: tuple[str, ...]) -> None:
-    """As in TorchX."""
-    request = asked(*words)
+@pytest.mark.parametrize("arguments", [("--", "dist.ddp", "--m", "x"), ("dist.ddp", "--m", "x")])
+def test_separator_before_the_component_is_optional(arguments: tuple[str, ...]) -> None:
+    """The separator -- before the component is optional, as in TorchX."""
+    request = request_of(*arguments)
 
-    assert ("dist.ddp", ("--m", "x")) == (request.component, request.words)
+    assert ("dist.ddp", ("--m", "x")) == (request.component, request.arguments)
 
 
-def test_the_configuration_speaks_where_the_command_line_is_silent() -> None:
-    """Component, workspace and run options; each option by itself, in any spelling."""
+def test_configuration_has_the_defaults() -> None:
+    """The configuration sets component, workspace and each run option, in any spelling."""
     cli = {"component": "dist.ddp", "workspace": "code", "scheduler": "docker"}
     docker = {"network": "theirs", "stopGraceS": "3", "user": "u", "typo": "1"}
-    request = asked("-cfg", "stop_grace_s=2,user=v", "--", "--m", "x", cli__run=cli, docker=docker)
+    cfg = ["-cfg", "stop_grace_s=2,user=v"]
+    request = request_of(*cfg, "--", "--m", "x", cli__run=cli, docker=docker)
 
     assert ("dist.ddp", "code", ("typo",)) == (
         request.component,
@@ -64,45 +68,45 @@ def test_the_configuration_speaks_where_the_command_line_is_silent() -> None:
     )
 
 
-def test_the_command_line_wins_over_the_configuration() -> None:
-    """Also with an empty text, which is no workspace."""
+def test_command_line_overrides_the_configuration() -> None:
+    """The command line overrides the configuration, even with an empty workspace."""
     cli = {"component": "dist.ddp", "workspace": "code"}
 
-    request = asked("--workspace", "", "utils.sh", "ls", cli__run=cli)
+    request = request_of("--workspace", "", "utils.sh", "ls", cli__run=cli)
 
     assert ("utils.sh", "") == (request.component, request.workspace)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "texts"),
     [
         ([], ["no component", "dist.ddp", ".torchxconfig"]),
         (["--", "--script", "x"], ["no component"]),
-        (["-cfg", "x", "dist.ddp"], ["-cfg is no list of KEY=VALUE", "runopts"]),
+        (["-cfg", "x", "dist.ddp"], ["-cfg is not a list of KEY=VALUE", "runopts"]),
         (["-cfg", "nework=x", "dist.ddp"], ["nework", "'network'", "runopts"]),
         (["-cfg", "env=A,init=maybe,nework=x", "dist.ddp"], ["env=KEY:VALUE", "init", "nework"]),
     ],
 )
-def test_what_is_wrong_is_told_at_once(words: list[str], told: list[str]) -> None:
-    """What, and what to write instead."""
+def test_invalid_arguments(arguments: list[str], texts: list[str]) -> None:
+    """One error lists all mistakes and what to write instead."""
     with pytest.raises(UsageError) as caught:
-        asked(*words)
+        request_of(*arguments)
 
-    assert [] == [text for text in told if text not in str(caught.value)]
+    assert [] == [text for text in texts if text not in str(caught.value)]
 
 
-def test_an_unknown_scheduler_in_the_configuration_is_an_error() -> None:
-    """`argparse` looks at the command line only."""
+def test_unknown_scheduler_in_the_configuration() -> None:
+    """An unknown scheduler in the configuration is an error."""
     with pytest.raises(UsageError, match=r"'kubernetes'.*\n.*docker"):
-        asked("dist.ddp", cli__run={"scheduler": "kubernetes"})
+        request_of("dist.ddp", cli__run={"scheduler": "kubernetes"})
 
 
 def test_defaults_of_a_component() -> None:
-    """Under what is given; a key that is no parameter is left out, as in TorchX."""
+    """Arguments override the configured defaults, and unknown keys are ignored, as in TorchX."""
     config = TorchXConfig(
         {"component:dist.ddp": {"image": "i:1", "j": "3x1", "memMB": "64", "nonsense": "1"}}
     )
-    request = asked("dist.ddp", "-j", "2x1", "--script", "train.py")
+    request = request_of("dist.ddp", "-j", "2x1", "--script", "train.py")
 
     (role,) = app_of(request, config).roles
 
@@ -110,78 +114,78 @@ def test_defaults_of_a_component() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [([], "train.py --lr 0.1"), (["--", "--lr", "1"], "train.py --lr 1")],
 )
-def test_default_arguments_of_the_program(words: list[str], expected: str) -> None:
-    """Count only if none is given."""
+def test_default_arguments_of_the_script(arguments: list[str], expected: str) -> None:
+    """Any argument of the script replaces all its configured ones."""
     config = TorchXConfig({"component:dist.ddp": {"script_args": "--lr 0.1", "image": "i"}})
 
-    app = app_of(asked("dist.ddp", "--script", "train.py", *words), config)
+    app = app_of(request_of("dist.ddp", "--script", "train.py", *arguments), config)
 
     assert app.roles[0].args[1].endswith(expected)
 
 
-def test_a_wrong_argument_of_a_component_is_its_error() -> None:
-    """From whichever it comes, command line or configuration."""
+def test_invalid_default_of_a_component() -> None:
+    """An invalid default in the configuration is an error of the component."""
     config = TorchXConfig({"component:dist.ddp": {"cpu": "many"}})
 
     with pytest.raises(ComponentError, match=r"--cpu: expected a (whole )?number"):
-        app_of(asked("dist.ddp", "--script", "x"), config)
+        app_of(request_of("dist.ddp", "--script", "x"), config)
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [(["--help"], True), (["-h", "gpu.small"], False), (["--", "--help"], False), ([], False)],
 )
-def test_help_of_a_component(words: list[str], expected: bool) -> None:
-    """``-h`` is the named resource, and the program may have a help of its own."""
-    assert expected is wants_help(asked("dist.ddp", *words))
+def test_help_of_a_component(arguments: list[str], expected: bool) -> None:
+    """The help is ``--help`` before --; ``-h`` is a named resource."""
+    assert expected is wants_help(request_of("dist.ddp", *arguments))
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "texts"),
     [
         (["utils.echo"], ["--image", "[component:utils.echo]"]),
-        (["utils.binary", "--entrypoint", "ls"], ["takes none here", "utils.sh"]),
+        (["utils.binary", "--entrypoint", "ls"], ["no option for one", "utils.sh"]),
     ],
 )
-def test_an_app_without_an_image(words: list[str], told: list[str]) -> None:
-    """How it gets one is told."""
-    request = asked(*words)
+def test_app_without_an_image(arguments: list[str], texts: list[str]) -> None:
+    """The error of a missing image says how to set it."""
+    request = request_of(*arguments)
 
     with pytest.raises(UsageError, match="has no image") as caught:
         ensure_images(app_of(request, TorchXConfig()), request.component)
 
-    assert [] == [text for text in told if text not in str(caught.value)]
+    assert [] == [text for text in texts if text not in str(caught.value)]
 
 
 @pytest.mark.parametrize("option", ["--w", "--d", "--s"])
-def test_options_of_a_component_are_not_ours_cut_short(option: str) -> None:
-    """They stand behind its name."""
-    assert (option, "3") == asked("train.py:train", option, "3").words
+def test_options_of_a_component_are_not_abbreviations(option: str) -> None:
+    """An option of a component is never taken for an abbreviation of ours."""
+    assert (option, "3") == request_of("train.py:train", option, "3").arguments
 
 
-def test_the_run_that_it_belongs_to() -> None:
-    """Every role is told; without one, nothing changes."""
-    app = app_of(asked("dist.ddp", "--m", "x", "--image", "i"), NOTHING)
+def test_parent_run_id() -> None:
+    """Every role gets the id of the parent run, and without one the app stays unchanged."""
+    app = app_of(request_of("dist.ddp", "--m", "x", "--image", "i"), NOTHING)
 
     assert "exp-1" == with_parent(app, "exp-1").roles[0].env["TORCHX_PARENT_RUN_ID"]
     assert app is with_parent(app, None)
 
 
 @pytest.mark.parametrize("flag", ["-s", "-cfg", "--workspace", "--parent_run_id"])
-def test_flags_are_given_once(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second one would silently win."""
+def test_repeated_flags(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A repeated flag is an error."""
     with pytest.raises(SystemExit) as caught:
         parser().parse_args(["run", flag, "docker", flag, "docker"])
 
     assert 2 == caught.value.code
-    assert "is given more than once" in capsys.readouterr().err
+    assert "given more than once" in capsys.readouterr().err
 
 
 def test_every_command_has_its_function() -> None:
-    """The table names what is there."""
+    """Every command in the table has a function that exists."""
     from airflow_torchx.cli.commands import COMMANDS
     from airflow_torchx.cli.dispatch import function_of
 

@@ -1,4 +1,4 @@
-"""The command line is quick to answer: it imports what a command needs, and nothing before."""
+"""Tests that the command line starts fast, importing only what a command needs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ HEAVY = {"docker", "requests", "rich", "airflow", "yaml", "structlog", "torchx",
 
 
 def test_what_is_imported() -> None:
-    """For help nothing heavy, for what asks the daemon only the way to it."""
+    """Help imports no heavy module, and commands on the daemon only its SDK."""
     code = (
         "import sys\n"
         "from airflow_torchx.cli import main\n"
         f"heavy = {HEAVY!r}\n"
-        "for words in (['--help'], ['run', '--help'], ['runopts']):\n"
-        "    try: main(words)\n"
+        "for argv in (['--help'], ['run', '--help'], ['runopts']):\n"
+        "    try: main(argv)\n"
         "    except SystemExit: pass\n"
         "print('help', sorted(heavy & set(sys.modules)))\n"
         "import airflow_torchx.cli.apps, docker\n"
@@ -23,7 +23,7 @@ def test_what_is_imported() -> None:
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
 
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
-    assert "help []" in told
-    assert "list ['docker', 'requests']" == told[-1]
+    assert "help []" in lines
+    assert "list ['docker', 'requests']" == lines[-1]

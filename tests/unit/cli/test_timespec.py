@@ -1,4 +1,4 @@
-"""Moments on a command line."""
+"""Tests times of a command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_torchx.cli.timespec import moment
+from airflow_torchx.cli.timespec import parse_time
 from airflow_torchx.errors import UsageError
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -20,17 +20,17 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
         ("1h30m", NOW - timedelta(minutes=90)),
         ("2d", NOW - timedelta(days=2)),
         ("2026-01-31T11:00:00+00:00", NOW - timedelta(hours=1)),
-        ("2026-01-31T11:00", datetime(2026, 1, 31, 11, 0)),  # noqa: DTZ001 - local, as written
+        ("2026-01-31T11:00", datetime(2026, 1, 31, 11, 0)),  # noqa: DTZ001 - local time
         ("2026-01-31", datetime(2026, 1, 31)),  # noqa: DTZ001
     ],
 )
-def test_moments(text: str, expected: datetime) -> None:
-    """How long ago, or a date and time."""
-    assert expected == moment(text, NOW)
+def test_times(text: str, expected: datetime) -> None:
+    """A time is a duration before now, or a date and time."""
+    assert expected == parse_time(text, NOW)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "10", "10x", "m", "2026-13-01", f"{10**12}d"])
-def test_what_is_no_moment(text: str) -> None:
-    """The error shows both forms."""
+def test_invalid_times(text: str) -> None:
+    """The error of an invalid time shows both forms."""
     with pytest.raises(UsageError, match=r"10m or 1h30m.*2026-01-31T12:00"):
-        moment(text, NOW)
+        parse_time(text, NOW)

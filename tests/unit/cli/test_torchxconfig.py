@@ -1,4 +1,4 @@
-"""Which `.torchxconfig` is believed, and what it says."""
+"""Tests the precedence and the parsing of `.torchxconfig` files."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ memMB = 512
     ],
 )
 def test_places(environ: dict[str, str], expected: tuple[str, ...]) -> None:
-    """The user's own goes before the folder's, and TORCHXCONFIG takes the place of both."""
+    """The home folder comes before the current folder, and TORCHXCONFIG replaces both."""
     assert expected == places(environ, "/home/me", "/code")
 
 
-def test_a_file_counts_once_at_home() -> None:
-    """Where the current folder is the user's home."""
+def test_home_is_the_current_folder() -> None:
+    """In the home folder, its file is read once."""
     assert ("/home/me/.torchxconfig",) == places({}, "/home/me", "/home/me")
 
 
-def test_the_first_file_that_has_a_key_is_believed() -> None:
-    """Of one section, the others add what it does not say; keys keep their case."""
+def test_first_file_wins() -> None:
+    """The first file with a key wins, later files add keys, and keys keep their case."""
     config = TorchXConfig.parse([("home", HOME), ("here", HERE)])
 
     assert {"image": "home:1", "memMB": "512"} == config.component("dist.ddp")
@@ -56,36 +56,36 @@ def test_the_first_file_that_has_a_key_is_believed() -> None:
 
 
 @pytest.mark.parametrize("name", ["docker", "local_docker"])
-def test_both_names_of_the_scheduler_are_read(name: str) -> None:
-    """They are one scheduler."""
+def test_scheduler_sections_are_merged(name: str) -> None:
+    """The sections docker and local_docker belong to one scheduler."""
     config = TorchXConfig.parse([("home", HOME), ("here", HERE)])
 
     assert {"network": "home", "privileged": "True", "env": "A:1"} == config.scheduler(name)
 
 
-def test_the_section_of_the_name_that_is_used_wins() -> None:
-    """Where both say something."""
+def test_requested_scheduler_section_wins() -> None:
+    """The section of the requested name wins over the other."""
     config = TorchXConfig({"docker": {"user": "a"}, "local_docker": {"user": "b"}})
 
     assert ("a", "b") == tuple(config.scheduler(n)["user"] for n in ("docker", "local_docker"))
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("TOKEN = sesame", "line 1 stands in no section"),
+        ("TOKEN = sesame", "line 1 is outside any section"),
         ("[a]\nTOKEN sesame", "line 2 is neither a section nor a value"),
-        ("[a]\nx = sesame%", "x in [a] has a %"),
-        ("[a]\nx = sesame%(y)s", "x in [a] has a %"),
-        ("[a]\nx = sesame\nx = sesame", "x is there twice in [a], again in line 3"),
-        ("[a]\nx = sesame\n[a]", "section [a] is there twice, again in line 3"),
+        ("[a]\nx = sesame%", "x in [a] has an invalid %"),
+        ("[a]\nx = sesame%(y)s", "x in [a] has an invalid %"),
+        ("[a]\nx = sesame\nx = sesame", "x in [a] is repeated in line 3"),
+        ("[a]\nx = sesame\n[a]", "section [a] is repeated in line 3"),
     ],
 )
-def test_a_broken_file_is_told_by_its_path(text: str, told: str) -> None:
-    """And where in it, with what the form is; no value is told, which may be a secret."""
-    with pytest.raises(UsageError, match=r"/x/\.torchxconfig cannot be read") as caught:
+def test_invalid_file(text: str, message: str) -> None:
+    """The error shows path, line and the valid form, but no value, which may be secret."""
+    with pytest.raises(UsageError, match=r"cannot parse /x/\.torchxconfig: ") as caught:
         TorchXConfig.parse([("/x/.torchxconfig", text)])
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "key = value" in str(caught.value)
     assert "sesame" not in str(caught.value)

@@ -1,10 +1,10 @@
-"""Whose logs are meant."""
+"""Tests how the command log selects replicas."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.log import LogSelection, chosen, selection
+from airflow_torchx.cli.log import LogSelection, parse_identifier, select
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
@@ -34,15 +34,15 @@ APP = DescribeAppResponse(
     ],
 )
 def test_identifiers(identifier: str, expected: LogSelection) -> None:
-    """TorchX's, and the same behind a plain id."""
-    assert expected == selection(identifier)
+    """An identifier is a handle or an app id, optionally with a role and replicas."""
+    assert expected == parse_identifier(identifier)
 
 
 @pytest.mark.parametrize("identifier", ["", "/", f"{HANDLE}/trainer/x", f"{HANDLE}/a/1/2"])
-def test_what_names_no_logs(identifier: str) -> None:
-    """The error has the form."""
+def test_invalid_identifiers(identifier: str) -> None:
+    """The error of an invalid identifier shows the valid form."""
     with pytest.raises(UsageError, match=r"local_docker://torchx/APP_ID.*/ROLE.*/ID,ID2"):
-        selection(identifier)
+        parse_identifier(identifier)
 
 
 @pytest.mark.parametrize(
@@ -57,23 +57,23 @@ def test_what_names_no_logs(identifier: str) -> None:
         ("trainer", (2, 0), [("trainer", 2), ("trainer", 0)]),
     ],
 )
-def test_the_replicas_that_are_meant(
+def test_selected_replicas(
     role: str | None, ids: tuple[int, ...], expected: list[tuple[str, int]]
 ) -> None:
-    """All, those of a role, or some of them."""
-    seen = replicas_of(chosen(APP, LogSelection("app-1", role, ids)))
+    """A selection is all replicas, those of a role, or some of that role."""
+    replicas = replicas_of(select(APP, LogSelection("app-1", role, ids)))
 
-    assert sorted(expected) == sorted((one.role, one.id) for one in seen)
+    assert sorted(expected) == sorted((one.role, one.id) for one in replicas)
 
 
 @pytest.mark.parametrize(
-    ("role", "ids", "told"),
+    ("role", "ids", "message"),
     [
         ("tainer", (), "did you mean 'trainer'"),
         ("trainer", (7,), "trainer/0, trainer/1, trainer/2"),
     ],
 )
-def test_replicas_that_are_not_there(role: str, ids: tuple[int, ...], told: str) -> None:
-    """The error has those that are."""
-    with pytest.raises(AppNotFoundError, match=told):
-        chosen(APP, LogSelection("app-1", role, ids))
+def test_unknown_replicas(role: str, ids: tuple[int, ...], message: str) -> None:
+    """The error of an unknown role or replica lists the known ones."""
+    with pytest.raises(AppNotFoundError, match=message):
+        select(APP, LogSelection("app-1", role, ids))
