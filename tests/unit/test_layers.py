@@ -1,4 +1,4 @@
-"""The rules about imports are really kept: each breaks when it is broken."""
+"""Every import contract breaks when it is violated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINT: Final = Path(sys.executable).with_name("lint-imports")
 def test_a_planted_import_breaks_its_rule(
     tmp_path: Path, module: str, line: str, rule: str
 ) -> None:
-    """Only that rule, and by name; a new module has to choose its layer."""
+    """A planted import breaks its own contract, and a new module must choose its layer."""
     shutil.copytree(ROOT / "airflow_torchx", tmp_path / "airflow_torchx")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     with (tmp_path / "airflow_torchx" / module).open("a") as planted:

@@ -1,4 +1,4 @@
-"""What a daemon and its host are like."""
+"""The facts about a daemon and its host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _as_nobody() -> Iterator[None]:
-    """Do without root's right to see everything."""
+    """Drop root's right to read every file."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)
@@ -31,8 +31,8 @@ def _as_nobody() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_a_survey_finds_what_is_missing(tmp_path: Path) -> None:
-    """Absent images and bind sources are found; of a remote daemon's host nothing is claimed."""
+def test_missing_images_and_paths_are_found(tmp_path: Path) -> None:
+    """Absent images and bind sources are found; a remote daemon's host is not checked."""
     wanted = app(mounts=[BindMount(str(tmp_path / "no"), "/x"), BindMount(str(tmp_path), "/y")])
     engine = FakeEngine()
 
@@ -45,15 +45,15 @@ def test_a_survey_finds_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image", ["../containers", "\udcff", "Busybox", "a b"])
-def test_a_survey_asks_for_no_image_that_cannot_be_one(image: str) -> None:
-    """The daemon would answer something else; preflight tells what is wrong with it."""
+def test_an_invalid_image_name_is_not_looked_up(image: str) -> None:
+    """An invalid image name is left to preflight and never sent to the daemon."""
     wanted = AppDef("app", [Role("trainer", image, entrypoint="run")])
 
     assert frozenset() == collect(FakeEngine(), wanted).absent_images
 
 
-def test_a_path_that_no_file_can_have_is_absent() -> None:
-    """Preflight tells it with everything else."""
+def test_an_impossible_path_is_absent() -> None:
+    """A path that no file can have counts as absent."""
     path = f"/{'a' * 5000}"
 
     assert (
@@ -61,8 +61,8 @@ def test_a_path_that_no_file_can_have_is_absent() -> None:
     )
 
 
-def test_of_a_folder_that_is_closed_to_us_nothing_is_claimed(tmp_path: Path) -> None:
-    """The daemon may see what is in it."""
+def test_an_unreadable_folder_is_not_reported(tmp_path: Path) -> None:
+    """A path in an unreadable folder is not reported, because the daemon may see it."""
     path = str(tmp_path / "closed" / "data")
     (tmp_path / "closed").mkdir(mode=0)
     wanted = app(mounts=[BindMount(path, "/x")])

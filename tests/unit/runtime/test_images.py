@@ -10,7 +10,7 @@ from airflow_torchx.testing import FakeEngine
 
 
 def test_a_missing_image_is_pulled_and_one_that_is_there_is_not() -> None:
-    """Policy ``missing``, the default."""
+    """Policy ``missing``, the default, pulls only images that are not on the daemon."""
     engine = FakeEngine(images=["here"], pullable=["there"])
 
     images.ensure(engine, ["here", "there", "there"], "missing")
@@ -20,7 +20,7 @@ def test_a_missing_image_is_pulled_and_one_that_is_there_is_not() -> None:
 
 
 def test_always_pulls_what_is_there() -> None:
-    """Each image once, however many roles use it."""
+    """Policy ``always`` pulls each image once, even if several roles use it."""
     engine = FakeEngine(images=["here"], pullable=["here"])
 
     images.ensure(engine, ["here", "here"], "always")
@@ -29,7 +29,7 @@ def test_always_pulls_what_is_there() -> None:
 
 
 def test_never_pulls_nothing() -> None:
-    """Preflight has refused what is not there."""
+    """Policy ``never`` pulls nothing."""
     engine = FakeEngine(pullable=["there"])
 
     images.ensure(engine, ["there"], "never")
@@ -38,8 +38,8 @@ def test_never_pulls_nothing() -> None:
 
 
 @pytest.mark.parametrize("image", ["sha256:abc", "airflow-torchx/workspace:0123"])
-def test_what_no_registry_knows_is_not_pulled(image: str) -> None:
-    """Neither an image id, nor a workspace image under the name that it has on its daemon."""
+def test_local_images_are_not_pulled(image: str) -> None:
+    """Image ids and local workspace images are never pulled."""
     engine = FakeEngine(images=[image], pullable=["airflow-torchx/workspaces"])
 
     images.ensure(engine, [image, "airflow-torchx/workspaces"], "always")
@@ -48,7 +48,7 @@ def test_what_no_registry_knows_is_not_pulled(image: str) -> None:
 
 
 def test_a_pull_that_fails_is_an_error_and_no_fallback() -> None:
-    """A stale local image is not taken silently."""
+    """A failed pull is an error even if an older image is on the daemon."""
     engine = FakeEngine(images=["stale"])
 
     with pytest.raises(ImagePullError, match="stale"):
@@ -56,7 +56,7 @@ def test_a_pull_that_fails_is_an_error_and_no_fallback() -> None:
 
 
 def test_if_possible_takes_what_is_here(caplog: pytest.LogCaptureFixture) -> None:
-    """It pulls what it can; for what it cannot, a warning says why."""
+    """Policy ``if_possible`` warns and uses the daemon's image if a pull fails."""
     engine = FakeEngine(images=["stale", "fresh"], pullable=["fresh"])
 
     images.ensure(engine, ["stale", "fresh"], "if_possible")
@@ -68,6 +68,6 @@ def test_if_possible_takes_what_is_here(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_if_possible_needs_an_image() -> None:
-    """One that is neither to be had nor here is an error."""
+    """Policy ``if_possible`` fails for an image that is neither pullable nor on the daemon."""
     with pytest.raises(ImagePullError, match="nowhere"):
         images.ensure(FakeEngine(), ["nowhere"], "if_possible")

@@ -1,4 +1,4 @@
-"""Launch, observe, cancel and delete, on the fake engine."""
+"""Launch, observe, cancel and delete an app on the fake engine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_all_replicas_run_after_a_launch() -> None:
 @pytest.mark.parametrize("verb", ["create", "start"])
 @pytest.mark.parametrize("replica", [0, 1, 2])
 def test_half_a_gang_is_never_left_running(verb: Verb, replica: int) -> None:
-    """Whichever replica the Engine refuses, nothing is left and the error names it."""
+    """If the Engine refuses a replica, nothing is left and the error names the replica."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     engine.fail_next(verb, EngineError("no space left on device"), on=f"trainer/{replica}")
 
@@ -67,7 +67,7 @@ def test_half_a_gang_is_never_left_running(verb: Verb, replica: int) -> None:
 @pytest.mark.parametrize("verb", ["create", "start"])
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_ctrl_c_leaves_nothing(verb: Verb, interrupt: type[BaseException]) -> None:
-    """An interrupt in the middle of a launch undoes it and goes on to the caller."""
+    """An interrupt during a launch undoes it and is raised again."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     engine.fail_next(verb, interrupt(), on="trainer/1")
 
@@ -78,7 +78,7 @@ def test_ctrl_c_leaves_nothing(verb: Verb, interrupt: type[BaseException]) -> No
 
 
 def test_ctrl_c_does_not_end_an_undo() -> None:
-    """An interrupt while a failed launch is undone goes on to the caller, and nothing is left."""
+    """An interrupt during the undo of a failed launch is raised after nothing is left."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     engine.fail_next("start", EngineError("broken"), on="trainer/1")
     engine.fail_next("remove", KeyboardInterrupt())
@@ -91,7 +91,7 @@ def test_ctrl_c_does_not_end_an_undo() -> None:
 
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_an_app_whose_first_container_is_gone_is_not_joined(replicas: int) -> None:
-    """Its name is free, but a launch of the same id finds the others, and undoes itself."""
+    """A launch that finds other containers of its app id undoes itself."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     (first,) = [row for row in engine.rows({}) if row.name == "app-1-trainer-0"]
@@ -104,7 +104,7 @@ def test_an_app_whose_first_container_is_gone_is_not_joined(replicas: int) -> No
 
 
 def test_a_container_whose_creation_got_no_answer_is_removed() -> None:
-    """The Engine created the container but its answer was lost: the label finds it."""
+    """A container whose creation got no answer is found by label and removed."""
     engine = FakeEngine(images=["busybox"])
     lost = EngineUnreachableError("timed out")
     engine.fail_next("create", lost, on="trainer/0", after=True)
@@ -116,7 +116,7 @@ def test_a_container_whose_creation_got_no_answer_is_removed() -> None:
 
 
 def test_an_undo_that_fails_says_what_is_left() -> None:
-    """When removing fails too, the error names the containers and the command."""
+    """If the removal fails too, the error names the containers and the command."""
     engine = FakeEngine(images=["busybox"])
     engine.fail_next("start", EngineError("broken"), on="trainer/1")
     engine.fail_next("remove", EngineError("busy"), times=99)
@@ -128,7 +128,7 @@ def test_an_undo_that_fails_says_what_is_left() -> None:
 
 
 def test_a_second_launch_of_an_app_id_is_an_error_not_a_twin() -> None:
-    """The app that is there goes on untouched."""
+    """A second launch of an app id fails and leaves the first app untouched."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
@@ -140,7 +140,7 @@ def test_a_second_launch_of_an_app_id_is_an_error_not_a_twin() -> None:
 
 @pytest.mark.parametrize("second", ["one", "two"])
 def test_of_two_launches_at_once_one_wins_whole(second: str) -> None:
-    """The first name decides, and the loser removes nothing of the winner."""
+    """Of two concurrent launches one wins all names, and the loser removes nothing."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     gate = threading.Barrier(2)
 
@@ -168,7 +168,7 @@ def test_of_two_launches_at_once_one_wins_whole(second: str) -> None:
 
 
 def test_a_name_taken_by_a_stranger_is_a_launch_error() -> None:
-    """A container of that name which is not of this app is no reason to say the app exists."""
+    """A name taken by a foreign container is a launch error, not an existing app."""
     engine = FakeEngine(images=["busybox"])
     engine.fail_next("create", EngineConflictError("name in use"), on="trainer/0")
 
@@ -176,8 +176,8 @@ def test_a_name_taken_by_a_stranger_is_a_launch_error() -> None:
         lifecycle.launch(engine, planned())
 
 
-def test_a_launch_that_is_told_to_stop_leaves_nothing() -> None:
-    """should_stop is asked while the Engine is slow, and the launch is undone."""
+def test_a_stopped_launch_leaves_nothing() -> None:
+    """A launch checks should_stop while the Engine is slow, and undoes itself."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     never = threading.Event()
 
@@ -194,7 +194,7 @@ def test_a_launch_that_is_told_to_stop_leaves_nothing() -> None:
 
 
 def test_cancelling_an_app_while_it_is_launched_ends_the_launch() -> None:
-    """A launch does not bring an app to life that somebody has cancelled meanwhile."""
+    """A launch does not start an app that was cancelled meanwhile."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     cancelled = threading.Event()
 
@@ -212,7 +212,7 @@ def test_cancelling_an_app_while_it_is_launched_ends_the_launch() -> None:
 
 
 def test_an_image_that_cannot_be_pulled_creates_nothing() -> None:
-    """Images come first."""
+    """A failed pull ends the launch before a container is created."""
     engine = FakeEngine()
 
     with pytest.raises(ImagePullError, match="busybox"):
@@ -222,7 +222,7 @@ def test_an_image_that_cannot_be_pulled_creates_nothing() -> None:
 
 
 def test_the_error_of_a_launch_shows_no_secret() -> None:
-    """What the Engine says is passed on without the values of private variables."""
+    """A launch error redacts the values of private variables."""
     engine = FakeEngine(images=["busybox"])
     engine.fail_next("create", EngineError("bad env API_TOKEN=hunter22"), on="trainer/0")
 
@@ -236,7 +236,7 @@ def test_the_error_of_a_launch_shows_no_secret() -> None:
 
 
 def test_the_error_of_a_launch_has_the_engine_s_as_its_cause() -> None:
-    """Where that holds no secret."""
+    """A launch error keeps the Engine's error as its cause if that holds no secret."""
     engine = FakeEngine(images=["busybox"])
     why = EngineError("no space left")
     engine.fail_next("create", why, on="trainer/0")
@@ -249,7 +249,7 @@ def test_the_error_of_a_launch_has_the_engine_s_as_its_cause() -> None:
 
 @pytest.mark.parametrize("replicas", [1, 64])
 def test_the_status_of_any_number_of_replicas_is_one_call(replicas: int) -> None:
-    """No call per replica as long as none failed."""
+    """A status takes one call as long as no replica failed."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned(app(replicas)))
     engine.calls.clear()
@@ -262,7 +262,7 @@ def test_the_status_of_any_number_of_replicas_is_one_call(replicas: int) -> None
 
 
 def test_a_failed_replica_costs_one_more_call_and_tells_its_cause() -> None:
-    """Memory, time of death and exit code come from one inspect."""
+    """A failed replica costs one inspect, which has exit code, time and out-of-memory flag."""
     programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=137, oom_killed=True)}
     engine = FakeEngine(images=["busybox"], programs=programs)
     lifecycle.launch(engine, planned())
@@ -283,7 +283,7 @@ def test_a_failed_replica_costs_one_more_call_and_tells_its_cause() -> None:
 
 
 def test_an_app_that_never_existed_is_none() -> None:
-    """It is no state."""
+    """An unknown app is None."""
     engine = FakeEngine()
 
     assert lifecycle.observe(engine, "app-1") is None
@@ -291,7 +291,7 @@ def test_an_app_that_never_existed_is_none() -> None:
 
 
 def test_removed_replicas_are_lost_and_never_done() -> None:
-    """Two of three containers of a finished app are gone: it did not succeed."""
+    """An app with removed replicas has FAILED, even if the others succeeded."""
     engine = FakeEngine(images=["busybox"])
     lifecycle.launch(engine, planned())
     gone = [row.id for row in engine.rows({labels.REPLICA_ID: None})][:2]
@@ -306,7 +306,7 @@ def test_removed_replicas_are_lost_and_never_done() -> None:
 
 
 def test_every_app_is_listed_once_in_one_call() -> None:
-    """An app with one failed and one running replica is one row."""
+    """A list takes one call and has one row per app."""
     engine = FakeEngine(
         images=["busybox"], programs={"trainer": FOREVER, "trainer/0": Program(exit_code=1)}
     )
@@ -323,7 +323,7 @@ def test_every_app_is_listed_once_in_one_call() -> None:
 
 @pytest.mark.parametrize("exit_code", [0, 1, 143])
 def test_a_cancelled_app_is_cancelled_whatever_its_exit_codes(exit_code: int) -> None:
-    """A program that ends with 0 on SIGTERM did not succeed."""
+    """A cancelled replica that exits with 0 is CANCELLED, not SUCCEEDED."""
     program = Program(runs_for_s=None, term_exit_code=exit_code)
     engine = FakeEngine(images=["busybox"], programs=program)
     lifecycle.launch(engine, planned())
@@ -333,8 +333,8 @@ def test_a_cancelled_app_is_cancelled_whatever_its_exit_codes(exit_code: int) ->
     assert ["CANCELLED"] * 3 == states(engine)
 
 
-def test_deaf_replicas_are_stopped_under_one_grace_period() -> None:
-    """Sixteen replicas that ignore SIGTERM are told at once, not one after the other."""
+def test_replicas_that_ignore_sigterm_share_one_grace_period() -> None:
+    """Sixteen replicas that ignore SIGTERM are stopped concurrently."""
     engine = FakeEngine(images=["busybox"], programs=DEAF)
     lifecycle.launch(engine, planned(app(16), stop_grace_s=0.3))
     told = threading.Barrier(16)
@@ -351,7 +351,7 @@ def test_deaf_replicas_are_stopped_under_one_grace_period() -> None:
 
 
 def test_replicas_that_ended_keep_their_state_when_the_rest_is_cancelled() -> None:
-    """Only what is stopped is cancelled."""
+    """A cancel does not change the state of replicas that had ended."""
     engine = FakeEngine(images=["busybox"], programs={"trainer": FOREVER, "trainer/0": Program()})
     lifecycle.launch(engine, planned())
 
@@ -361,8 +361,8 @@ def test_replicas_that_ended_keep_their_state_when_the_rest_is_cancelled() -> No
 
 
 @pytest.mark.parametrize("text", ["", "soon", "nan", "-1", "1e300"])
-def test_a_grace_that_no_launch_of_ours_wrote(text: str) -> None:
-    """Anybody can write a label; the default counts then, and the app is stopped."""
+def test_an_invalid_grace_label_is_ignored(text: str) -> None:
+    """An invalid grace label falls back to the default, and the app is stopped."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     plan = planned()
     strange = [replace(s, labels={**s.labels, labels.STOP_GRACE: text}) for s in plan.containers]
@@ -374,7 +374,7 @@ def test_a_grace_that_no_launch_of_ours_wrote(text: str) -> None:
 
 
 def test_cancelling_twice_is_cancelling_once() -> None:
-    """The second cancel finds nothing alive and stops nothing."""
+    """A second cancel stops nothing."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     lifecycle.cancel(engine, "app-1")
@@ -386,7 +386,7 @@ def test_cancelling_twice_is_cancelling_once() -> None:
 
 
 def test_an_app_that_ended_is_not_cancelled_afterwards() -> None:
-    """Its state stays what it was."""
+    """A cancel does not change the state of an app that has ended."""
     engine = FakeEngine(images=["busybox"])
     lifecycle.launch(engine, planned())
 
@@ -395,8 +395,8 @@ def test_an_app_that_ended_is_not_cancelled_afterwards() -> None:
     assert ["SUCCEEDED"] * 3 == states(engine)
 
 
-def test_a_cancel_that_dies_halfway_is_taken_up_again() -> None:
-    """The intent is on the containers before the first is stopped."""
+def test_an_interrupted_cancel_is_resumed() -> None:
+    """A cancel marks all containers first, so the next one can resume it."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     engine.fail_next("stop", EngineUnreachableError("gone"), times=3)
@@ -409,7 +409,7 @@ def test_a_cancel_that_dies_halfway_is_taken_up_again() -> None:
 
 
 def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
-    """A restart policy does not outlive a cancel."""
+    """A cancel also stops a container that its restart policy restarts."""
     program = Program(exit_code=1, runs_for_s=0.05, restart_delay_s=0.01)
     engine = FakeEngine(images=["busybox"], programs=program)
     lifecycle.launch(engine, planned(app(2, max_retries=1_000_000)))
@@ -420,14 +420,14 @@ def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
 
 
 class Stubborn(FakeEngine):
-    """A daemon that says yes to a stop and does nothing."""
+    """A daemon that confirms a stop and does nothing."""
 
     def stop(self, container_id: str, grace_s: float) -> None:
         """Do nothing."""
 
 
 def test_an_app_that_does_not_end_is_an_error() -> None:
-    """A cancel does not claim what did not happen."""
+    """A cancel fails if the containers keep running."""
     engine = Stubborn(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
@@ -436,7 +436,7 @@ def test_an_app_that_does_not_end_is_an_error() -> None:
 
 
 def test_a_cancel_that_succeeds_at_the_last_try_is_no_error() -> None:
-    """One round that stops everything is enough."""
+    """A cancel succeeds if its last round stops everything."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
@@ -447,14 +447,14 @@ def test_a_cancel_that_succeeds_at_the_last_try_is_no_error() -> None:
 
 @pytest.mark.parametrize("verb", [lifecycle.cancel, lifecycle.delete, waiting.wait])
 def test_an_unknown_app_is_an_error(verb: object) -> None:
-    """Silence would look like success."""
+    """Cancelling or deleting an unknown app is an error."""
     with pytest.raises(AppNotFoundError, match="no app 'nobody' on this daemon"):
         verb(FakeEngine(), "nobody")  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("program", [FOREVER, Program(), Program(exit_code=3)])
 def test_delete_leaves_nothing(program: Program) -> None:
-    """Running or not, all containers are removed."""
+    """A delete removes all containers, running or not."""
     engine = FakeEngine(images=["busybox"], programs=program)
     lifecycle.launch(engine, planned())
 
@@ -463,8 +463,8 @@ def test_delete_leaves_nothing(program: Program) -> None:
     assert {} == engine.specs()
 
 
-def test_abandoning_touches_only_its_own_launch() -> None:
-    """What another launch made under the same id stays as it is."""
+def test_stop_launch_touches_only_its_own_launch() -> None:
+    """Containers of another launch under the same app id stay untouched."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned(launch_id="theirs"))
 
@@ -474,8 +474,8 @@ def test_abandoning_touches_only_its_own_launch() -> None:
 
 
 @pytest.mark.parametrize(("keep", "left"), [(True, 3), (False, 0)])
-def test_an_abandoned_app_is_stopped_and_kept_only_if_wanted(left: int, *, keep: bool) -> None:
-    """Containers that are kept do not run any more."""
+def test_stop_launch_keeps_containers_only_on_request(left: int, *, keep: bool) -> None:
+    """A stopped launch keeps its exited containers only with ``keep``."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def own_lock_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep locks of tests away from those of this host."""
+    """Keep the locks of tests apart from those of the host."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
 
 def test_a_network_is_made_once() -> None:
-    """The second time it is there."""
+    """A network that exists is not created again."""
     engine = FakeEngine()
 
     network.ensure(engine, "torchx")
@@ -38,7 +38,7 @@ def test_a_network_is_made_once() -> None:
 
 @pytest.mark.parametrize("name", ["host", "none", "bridge", "default", "container:abc"])
 def test_networks_that_docker_has_are_left_alone(name: str) -> None:
-    """No call is made for them."""
+    """Docker's built-in networks cause no request."""
     engine = FakeEngine()
 
     network.ensure(engine, name)
@@ -47,7 +47,7 @@ def test_networks_that_docker_has_are_left_alone(name: str) -> None:
 
 
 def test_two_networks_made_at_once_become_one() -> None:
-    """Another host made one between our look and our creation: all keep the oldest."""
+    """If another host creates the same network concurrently, the oldest one stays."""
     engine = FakeEngine(unique_networks=False)
     made: list[str] = []
 
@@ -64,7 +64,7 @@ def test_two_networks_made_at_once_become_one() -> None:
 
 
 def test_an_engine_that_allows_one_network_only_is_no_error() -> None:
-    """Newer Engines refuse the second with a conflict, which is what we want."""
+    """A name conflict from a newer Engine is not an error."""
     engine = FakeEngine()
     engine.fail_next("create_network", EngineConflictError("exists"), after=True)
 
@@ -74,7 +74,7 @@ def test_an_engine_that_allows_one_network_only_is_no_error() -> None:
 
 
 def test_threads_that_race_make_one_network() -> None:
-    """The lock holds within a process as well."""
+    """Concurrent threads create one network."""
     engine = FakeEngine(unique_networks=False)
     threads = [threading.Thread(target=network.ensure, args=(engine, "torchx")) for _ in range(16)]
     for thread in threads:
@@ -86,17 +86,17 @@ def test_threads_that_race_make_one_network() -> None:
 
 
 def test_the_lock_is_open_to_every_user(own_lock_folder: Path) -> None:
-    """A second OS user must be able to take it: folder and file are writable by all, not sticky."""
+    """Lock folder and file are writable by every OS user and not sticky."""
     network.ensure(FakeEngine(), "torchx")
 
     folder = own_lock_folder / "airflow-torchx"
     assert 0o777 == folder.stat().st_mode & 0o7777
 
 
-def test_without_a_folder_for_locks_the_network_is_made_all_the_same(
+def test_a_network_is_created_without_a_lock_folder(
     own_lock_folder: Path,
 ) -> None:
-    """A file is where the folder should be: the look afterwards is enough."""
+    """Without a usable lock folder the network is still created."""
     (own_lock_folder / "airflow-torchx").write_text("in the way")
     engine = FakeEngine()
 
@@ -108,7 +108,7 @@ def test_without_a_folder_for_locks_the_network_is_made_all_the_same(
 def test_a_lock_that_is_never_free_stops_no_launch(
     own_lock_folder: Path,
 ) -> None:
-    """Somebody holds it for ever: after the timeout the network is made without it."""
+    """A lock that stays taken is given up after its timeout."""
     network.ensure(FakeEngine(), "torchx")
     (name,) = (own_lock_folder / "airflow-torchx").iterdir()
     engine = FakeEngine()

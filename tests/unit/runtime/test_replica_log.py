@@ -1,4 +1,4 @@
-"""The log of one replica, on the fake engine."""
+"""The log of one replica on the fake engine."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def launched(
 
 
 def test_a_finished_log_is_read_whole() -> None:
-    """Both streams, in order, each line with its newline."""
+    """A finished log has the lines of both streams in order, each with its newline."""
     engine, container = launched(Program(lines=["one", ("stderr", "two"), "three"]))
 
     assert ["one\n", "two\n", "three\n"] == list(lines(ReplicaLog(engine, container)))
 
 
 def test_streams_can_be_told_apart() -> None:
-    """TorchX's words for them."""
+    """A stream is selected by TorchX's names."""
     engine, container = launched(Program(lines=["out", ("stderr", "err")]))
 
     assert ["out\n"] == list(lines(ReplicaLog(engine, container, streams=Stream.STDOUT)))
@@ -49,15 +49,15 @@ def test_streams_can_be_told_apart() -> None:
 
 
 def test_a_regex_matches_lines_and_not_pieces_of_them() -> None:
-    """A line over 16 KiB arrives in pieces, and is still one line."""
+    """A line over 16 KiB arrives in pieces and is matched as one line."""
     long = "x" * 20_000 + " needle"
     engine, container = launched(Program(lines=["hay", long]))
 
     assert [f"{long}\n"] == list(lines(ReplicaLog(engine, container), "^x.* needle$"))
 
 
-def test_a_broken_regex_is_told_at_once() -> None:
-    """Before the log is opened."""
+def test_an_invalid_regex_is_an_error_at_once() -> None:
+    """An invalid regex is an error before the log is opened."""
     engine = FakeEngine(images=["busybox"])
 
     with pytest.raises(InvalidAppError, match=r"'\(' is not a regular expression: missing \)"):
@@ -65,7 +65,7 @@ def test_a_broken_regex_is_told_at_once() -> None:
 
 
 def test_a_span_cuts_within_a_second() -> None:
-    """Since and until have more than whole seconds."""
+    """A span is more precise than a second."""
     clock = ManualClock()
     engine, container = launched(Program(lines=["a", "b", "c"], line_every_s=0.1), clock)
     began = next(row.created_at for row in engine.rows({}))
@@ -80,7 +80,7 @@ def test_a_span_cuts_within_a_second() -> None:
 
 
 def test_a_naive_time_is_local_and_exact() -> None:
-    """As in TorchX; a float of seconds would lose microseconds."""
+    """A naive time is local, as in TorchX, and keeps its microseconds."""
     moment = datetime(2026, 11, 24, 1, 2, 3, 456_789, tzinfo=UTC)
     naive = moment.astimezone().replace(tzinfo=None)
 
@@ -89,7 +89,7 @@ def test_a_naive_time_is_local_and_exact() -> None:
 
 
 def test_following_ends_with_the_replica() -> None:
-    """And loses nothing of what it wrote last."""
+    """A followed log ends with its replica and has its last lines."""
     written = [f"line {i}" for i in range(20)]
     engine, container = launched(Program(lines=written, line_every_s=0.02))
 
@@ -97,7 +97,7 @@ def test_following_ends_with_the_replica() -> None:
 
 
 def test_following_survives_a_restart_of_the_container() -> None:
-    """The daemon restarts a failed replica: its log goes on, without loss or repeats."""
+    """A followed log continues after a restart without loss or repeats."""
     program = Program(lines=["a", "b"], line_every_s=0.05, exit_code=1, restart_delay_s=0.05)
     engine, container = launched(program, max_retries=2)
 
@@ -105,7 +105,7 @@ def test_following_survives_a_restart_of_the_container() -> None:
 
 
 def test_following_survives_a_daemon_that_is_away() -> None:
-    """The stream breaks off, and is taken up where it was."""
+    """A followed log resumes where it was after an outage of the daemon."""
     written = [f"line {i}" for i in range(30)]
     engine, container = launched(Program(lines=written, line_every_s=0.02))
     seen: list[str] = []
@@ -119,7 +119,7 @@ def test_following_survives_a_daemon_that_is_away() -> None:
 
 
 def test_a_log_that_breaks_off_is_an_error_when_it_is_not_followed() -> None:
-    """Half a log is not taken for a whole one."""
+    """A log that breaks off is an error if it is not followed."""
     engine, container = launched(Program(lines=["a"]))
     engine.down = True
 
@@ -128,7 +128,7 @@ def test_a_log_that_breaks_off_is_an_error_when_it_is_not_followed() -> None:
 
 
 def test_following_ends_when_it_is_closed() -> None:
-    """From another thread, while the replica is silent."""
+    """Another thread can close a followed log while the replica is silent."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     log = ReplicaLog(engine, container, follow=True)
     threading.Timer(0.1, log.close).start()
@@ -137,7 +137,7 @@ def test_following_ends_when_it_is_closed() -> None:
 
 
 def test_following_until_a_day_that_never_comes() -> None:
-    """People write the last day of the calendar for no end; no timer waits that long."""
+    """A followed log accepts the last day of the calendar as its end."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     span = Span.between(None, datetime(9999, 12, 30, tzinfo=UTC))
     log = ReplicaLog(engine, container, span=span, follow=True)
@@ -152,7 +152,7 @@ def test_following_until_a_day_that_never_comes() -> None:
 
 
 def test_following_ends_after_until() -> None:
-    """A time in the past ends a log that is followed, although the replica runs."""
+    """A followed log with its end in the past ends while the replica runs."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     span = Span(until_ns=time.time_ns())
 
@@ -162,7 +162,7 @@ def test_following_ends_after_until() -> None:
 
 
 def test_a_container_that_is_removed_ends_its_log_with_an_error() -> None:
-    """Nobody can say whether that was all."""
+    """A removed container ends its log with an error."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     log = ReplicaLog(engine, container, follow=True)
     threading.Timer(0.1, engine.remove, (container,)).start()
@@ -172,14 +172,14 @@ def test_a_container_that_is_removed_ends_its_log_with_an_error() -> None:
 
 
 def test_the_tail_is_the_end() -> None:
-    """Only the last messages."""
+    """A tail has the last messages."""
     engine, container = launched(Program(lines=["a", "b", "c"]))
 
     assert ["b", "c"] == [line.text for line in ReplicaLog(engine, container, tail=2)]
 
 
-def test_a_replica_that_is_not_there_is_an_error_that_tells_what_is() -> None:
-    """Also for an app that is not there."""
+def test_a_missing_replica_is_an_error_that_lists_the_others() -> None:
+    """The error for a missing replica or app lists the roles on the daemon."""
     engine, _ = launched(Program())
 
     with pytest.raises(AppNotFoundError, match=r"no replica trainer/7 .* its roles are trainer"):

@@ -1,4 +1,4 @@
-"""Waiting on an app."""
+"""Waiting for an app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOREVER = Program(runs_for_s=None)
 
 
 def test_a_wait_ends_when_every_replica_has() -> None:
-    """And returns what describe returns."""
+    """A wait ends with the last replica and returns its description."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.2))
     lifecycle.launch(engine, planned())
 
@@ -32,7 +32,7 @@ def test_a_wait_ends_when_every_replica_has() -> None:
 
 
 def test_the_peers_of_a_lost_replica_are_stopped() -> None:
-    """Policy ``fail_fast``: a dead rank leaves nobody hanging."""
+    """Policy ``fail_fast`` stops the peers of a lost replica."""
     programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.1)}
     engine = FakeEngine(images=["busybox"], programs=programs)
     lifecycle.launch(engine, planned())
@@ -44,7 +44,7 @@ def test_the_peers_of_a_lost_replica_are_stopped() -> None:
 
 
 def test_wait_all_lets_the_peers_end_by_themselves() -> None:
-    """Policy ``wait_all``: nobody is stopped."""
+    """Policy ``wait_all`` stops nothing."""
     programs = {"trainer": Program(runs_for_s=0.4), "trainer/1": Program(exit_code=7)}
     engine = FakeEngine(images=["busybox"], programs=programs)
     lifecycle.launch(engine, planned(failure_policy="wait_all"))
@@ -56,7 +56,7 @@ def test_wait_all_lets_the_peers_end_by_themselves() -> None:
 
 
 def test_a_removed_replica_is_lost() -> None:
-    """Somebody removed one container of a running app: the others are stopped."""
+    """A removed container of a running app counts as lost, and the others are stopped."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     engine.remove(next(row.id for row in engine.rows({}) if row.name.endswith("-2")))
@@ -66,8 +66,8 @@ def test_a_removed_replica_is_lost() -> None:
     assert ["CANCELLED", "CANCELLED", "FAILED"] == [r.state.name for r in replicas_of(ended)]
 
 
-def test_patience_ends_and_the_app_goes_on() -> None:
-    """A timeout stops the waiting, not the app."""
+def test_a_timeout_ends_the_wait_and_not_the_app() -> None:
+    """A timeout ends the wait and leaves the app running."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
@@ -80,7 +80,7 @@ def test_patience_ends_and_the_app_goes_on() -> None:
 
 
 def test_an_app_that_is_removed_meanwhile_is_an_error() -> None:
-    """It neither succeeded nor failed: nobody knows any more."""
+    """An app that is removed during a wait is an error."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     looks: list[str] = []
@@ -97,7 +97,7 @@ def test_an_app_that_is_removed_meanwhile_is_an_error() -> None:
 
 
 def test_a_daemon_that_restarts_is_waited_for() -> None:
-    """Two looks without an answer do not end the wait."""
+    """Two looks without an answer do not end a wait."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.1))
     lifecycle.launch(engine, planned())
     engine.fail_next("rows", EngineUnreachableError("away"), times=2)
@@ -106,7 +106,7 @@ def test_a_daemon_that_restarts_is_waited_for() -> None:
 
 
 def test_a_daemon_that_stays_away_is_an_error() -> None:
-    """A daemon that does not answer for longer than an outage may last is an error."""
+    """An outage longer than the tolerance ends a wait with an error."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     engine.down = True
@@ -115,8 +115,8 @@ def test_a_daemon_that_stays_away_is_an_error() -> None:
         waiting.wait(engine, "app-1", timeout_s=20, outage_s=0.2)
 
 
-def test_a_waiter_can_be_called_off() -> None:
-    """The app goes on."""
+def test_a_wait_can_be_stopped() -> None:
+    """A stopped wait leaves the app running."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
 
@@ -126,8 +126,8 @@ def test_a_waiter_can_be_called_off() -> None:
     assert "stop" not in engine.calls
 
 
-def test_a_wait_that_is_left_in_a_pause_does_not_look_again() -> None:
-    """Whoever left may have closed the connection meanwhile."""
+def test_a_wait_stopped_in_a_pause_does_not_look_again() -> None:
+    """A wait that is stopped during a pause makes no further request."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned())
     before = engine.calls.count("rows")
@@ -140,7 +140,7 @@ def test_a_wait_that_is_left_in_a_pause_does_not_look_again() -> None:
 
 
 def test_pauses_grow_to_a_second() -> None:
-    """Short apps are seen soon, long ones cost one call a second."""
+    """The pauses of a wait grow to one second."""
     backoff = waiting.Backoff()
     taken = [backoff.next() for _ in range(20)]
 

@@ -1,4 +1,4 @@
-"""TorchX's face, on the fake engine."""
+"""TorchX's scheduler on the fake engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def scheduler(engine: FakeEngine) -> DockerScheduler:
 
 
 def test_an_app_goes_through_its_life(scheduler: DockerScheduler) -> None:
-    """TorchX's verbs, in the order in which its users call them."""
+    """TorchX's verbs work in the order in which its users call them."""
     app_id = scheduler.submit(app(2), {"stop_grace_s": 1})
 
     ended = scheduler.wait(app_id, timeout_s=10)
@@ -57,7 +57,7 @@ def test_an_app_goes_through_its_life(scheduler: DockerScheduler) -> None:
 def test_handles_name_scheduler_session_and_app(
     scheduler: DockerScheduler, engine: FakeEngine
 ) -> None:
-    """The container knows its handle, as TorchX's runner tells it."""
+    """A handle names scheduler, session and app, and is on the containers."""
     app_id = scheduler.submit(app(1))
 
     (spec,) = engine.specs().values()
@@ -135,14 +135,14 @@ def test_scheduling_asks_the_daemon_that_did_not_answer_a_dry_run(
 
 
 def test_what_a_dry_run_decided_can_be_scheduled(scheduler: DockerScheduler) -> None:
-    """The id is the dry run's."""
+    """A dry run can be scheduled under its app id."""
     info = scheduler.submit_dryrun(app(1), {})
 
     assert info.request.app_id == scheduler.schedule(info)
 
 
 def test_replicas_get_gpus_of_their_own(engine: FakeEngine) -> None:
-    """The daemon tells the ids; no GPU is given twice."""
+    """No GPU is given to two replicas of an app."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
     scheduler = DockerScheduler("mine", engine)
 
@@ -154,7 +154,7 @@ def test_replicas_get_gpus_of_their_own(engine: FakeEngine) -> None:
 
 
 def test_gpus_are_counted_where_no_daemon_tells_their_ids(engine: FakeEngine) -> None:
-    """A dry run works without a daemon."""
+    """Without GPU ids a request has a count."""
     engine.down = True
     scheduler = DockerScheduler("mine", engine)
 
@@ -166,7 +166,7 @@ def test_gpus_are_counted_where_no_daemon_tells_their_ids(engine: FakeEngine) ->
 
 
 def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:
-    """Before anything is created."""
+    """Asking for more GPUs than the host has is an error before anything is created."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
     greedy = app(2, resource=Resource(cpu=1, gpu=2, memMB=64))
 
@@ -179,7 +179,7 @@ def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:
 def test_a_workspace_becomes_the_image_of_every_role_without_one(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
-    """A role that has a workspace of its own keeps it, and the plan named the images before."""
+    """A workspace applies to every role without its own, as the plan showed."""
     own, given = tmp_path / "own", tmp_path / "given"
     for folder in (own, given):
         folder.mkdir()
@@ -201,7 +201,7 @@ def test_a_workspace_becomes_the_image_of_every_role_without_one(
 def test_a_dry_run_foresees_the_image_and_builds_nothing(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
-    """It says what would be built; afterwards, that nothing has changed."""
+    """A dry run names the image and says whether it must be built."""
     tmp_path.joinpath("train.py").write_text("1")
     scheduler = DockerScheduler("mine", engine)
     wanted = app(1, workspace=Workspace({str(tmp_path): ""}))
@@ -221,7 +221,7 @@ def test_a_dry_run_foresees_the_image_and_builds_nothing(
 def test_a_dry_run_without_the_base_says_that_the_image_is_not_known(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
-    """Nor without a daemon; neither is an error."""
+    """Without the base image or a daemon a dry run says that the image is unknown."""
     tmp_path.joinpath("train.py").write_text("1")
     scheduler = DockerScheduler("mine", engine)
     role = Role("a", "pullable", entrypoint="run", workspace=Workspace({str(tmp_path): ""}))
@@ -236,7 +236,7 @@ def test_a_dry_run_without_the_base_says_that_the_image_is_not_known(
 
 
 def test_the_mistakes_of_app_and_daemon_come_in_one_error(scheduler: DockerScheduler) -> None:
-    """One round of mending is enough."""
+    """Problems of app and daemon are in one error."""
     wrong = app(0, resource=Resource(cpu=65, gpu=0, memMB=3))
 
     with pytest.raises(InvalidAppError) as caught:
@@ -250,7 +250,7 @@ def test_the_mistakes_of_app_and_daemon_come_in_one_error(scheduler: DockerSched
 
 
 def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
-    """XCom and logs tell handles."""
+    """Every verb accepts a handle in place of an app id."""
     app_id = scheduler.submit(app(1))
     handle = f"local_docker://mine/{app_id}"
 
@@ -265,7 +265,7 @@ def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
 
 
 def test_a_scheduler_is_a_context_manager(engine: FakeEngine) -> None:
-    """Leaving it closes the connection and stops no app."""
+    """Leaving the context closes the connection and stops no app."""
     engine.programs = Program(runs_for_s=None)
     with DockerScheduler("mine", engine) as scheduler:
         app_id = scheduler.submit(app(1))
@@ -277,12 +277,12 @@ def test_a_scheduler_is_a_context_manager(engine: FakeEngine) -> None:
 
 
 def test_closing_a_scheduler_that_never_connected_does_nothing() -> None:
-    """No daemon is asked for."""
+    """Closing an unused scheduler needs no daemon."""
     DockerScheduler("mine").close()
 
 
 def test_the_network_is_ensured_on_a_given_engine(engine: FakeEngine) -> None:
-    """TorchX's function takes a client."""
+    """TorchX's function accepts a client."""
     module.ensure_network(engine)
 
     assert 1 == len(engine.networks(module.NETWORK))
@@ -307,14 +307,14 @@ def test_log_iter_has_torchx_arguments_in_torchx_order() -> None:
 
 
 def test_a_log_can_be_cut_in_time(scheduler: DockerScheduler) -> None:
-    """Nothing was written in the last century."""
+    """A log accepts a time span."""
     app_id = scheduler.submit(app(1))
 
     assert [] == list(scheduler.log_iter(app_id, "trainer", until=datetime(1999, 1, 1)))  # noqa: DTZ001 - naive is local, as in TorchX
 
 
 def test_defaults_of_the_daemon(engine: FakeEngine, tmp_path: Path) -> None:
-    """They count where an app's options say nothing, in every verb that takes options."""
+    """The connection's options are the defaults of every verb that takes options."""
     (tmp_path / "train.sh").write_text("true")
     defaults = {"network": "lan", "env": {"A": "1", "B": "1"}, "image_repo": "h:1/team"}
     scheduler = DockerScheduler("mine", engine, defaults=defaults)

@@ -25,14 +25,14 @@ def never() -> bool:
 
 
 def launched(program: Program, replicas: int = 2) -> FakeEngine:
-    """Return an engine on which an app of this program was launched."""
+    """Return an engine with a launched app of this program."""
     engine = FakeEngine(images=["busybox"], programs=program)
     lifecycle.launch(engine, planned(app(replicas)))
     return engine
 
 
 def written(events: list[dict[str, object]], replica: int) -> list[str]:
-    """Return the lines of one replica, without their prefix."""
+    """Return the lines of one replica without their prefix."""
     return [
         line.split(" ", 1)[1]
         for event in events
@@ -42,14 +42,14 @@ def written(events: list[dict[str, object]], replica: int) -> list[str]:
 
 
 def join_readers() -> None:
-    """Return when every reader of a log has ended."""
+    """Wait until every reader of a log has ended."""
     for thread in threading.enumerate():
         if thread.name.startswith("app-1-"):
             thread.join(30)
 
 
 def test_every_line_is_written_once_and_bursts_are_one_event() -> None:
-    """Up to 200 lines of a replica, though the lines of the other came between them."""
+    """Up to 200 lines of a replica become one event, even if other lines came between."""
     lines = [f"line {i}" for i in range(3_000)]
     engine = launched(Program(lines=lines))
 
@@ -64,7 +64,7 @@ def test_every_line_is_written_once_and_bursts_are_one_event() -> None:
 
 
 def test_what_is_queued_when_the_readers_have_ended_is_written() -> None:
-    """The readers are done long before the first write."""
+    """Lines that are queued when the readers end are written."""
     engine = launched(Program(lines=["hello"]))
 
     with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
@@ -75,7 +75,7 @@ def test_what_is_queued_when_the_readers_have_ended_is_written() -> None:
 
 
 def test_a_container_cannot_fold_the_task_log() -> None:
-    """Markers of Airflow's log groups are taken out."""
+    """Markers of Airflow's log groups are removed from a container's output."""
     engine = launched(Program(lines=["::group::mine", "in it", "::endgroup::"]), 1)
 
     with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
@@ -84,8 +84,8 @@ def test_a_container_cannot_fold_the_task_log() -> None:
     assert ["mine", "in it", ""] == written(events, 0)  # type: ignore[arg-type]
 
 
-def test_a_log_that_cannot_be_read_is_told_and_no_failure() -> None:
-    """Some log drivers cannot be read."""
+def test_an_unreadable_log_is_not_an_error() -> None:
+    """An unreadable log leaves a note in the task log."""
     engine = launched(Program(), 1)
     engine.fail_next("logs", EngineError("driver 'none' does not support reading"))
 
@@ -96,7 +96,7 @@ def test_a_log_that_cannot_be_read_is_told_and_no_failure() -> None:
 
 
 def test_a_log_that_does_not_end_is_given_up() -> None:
-    """With the command that shows the rest."""
+    """A log that does not end in time is left out with the command that shows it."""
     engine = launched(FOREVER, 1)
 
     with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
@@ -106,7 +106,7 @@ def test_a_log_that_does_not_end_is_given_up() -> None:
 
 
 def test_finishing_can_be_stopped() -> None:
-    """A task that is killed does not wait for the rest of its logs."""
+    """A killed task does not wait for the rest of its logs."""
     engine = launched(FOREVER, 1)
 
     with TaskLog(engine, attach.look(engine, "app-1")) as log, pytest.raises(StopRequested):
@@ -114,7 +114,7 @@ def test_finishing_can_be_stopped() -> None:
 
 
 def test_leaving_ends_every_reader() -> None:
-    """Threads do not outlive the task."""
+    """No reader thread outlives the log."""
     engine = launched(FOREVER, 4)
     before = threading.active_count()
 
@@ -128,7 +128,7 @@ def test_leaving_ends_every_reader() -> None:
 
 
 def test_a_watch_ends_with_the_app() -> None:
-    """Its logs are written, and its times are known."""
+    """A watch writes all logs and returns the times of the end."""
     engine = launched(Program(lines=["hello"], runs_for_s=0.3))
 
     with capture_logs() as events:
@@ -140,7 +140,7 @@ def test_a_watch_ends_with_the_app() -> None:
 
 
 def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
-    """Stopping it is the caller's decision."""
+    """A stopped watch leaves the app running."""
     engine = launched(FOREVER)
 
     with pytest.raises(StopRequested):
@@ -150,7 +150,7 @@ def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
 
 
 def test_an_app_that_is_removed_while_it_is_watched_is_an_error() -> None:
-    """Nobody knows how it ended."""
+    """An app that is removed during a watch is an error."""
     engine = launched(FOREVER)
     threading.Timer(0.3, lifecycle.delete, (engine, "app-1")).start()
 

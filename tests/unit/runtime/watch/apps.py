@@ -1,4 +1,4 @@
-"""Watches on fake daemons, and what is seen through them."""
+"""Watches on fake daemons, and what they report."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def launch(
 async def until(
     mailbox: Mailbox, happened: Callable[[Notification], bool], clock: ManualClock
 ) -> Notification:
-    """Read until something is seen; time passes while nothing comes."""
+    """Read until a notification matches; time advances while nothing arrives."""
     while True:
         reading = asyncio.ensure_future(mailbox.next())
         await eventually(reading.done, clock)
@@ -59,7 +59,7 @@ async def until(
 
 
 def shows(state: AppState | None) -> Callable[[Notification], bool]:
-    """Return what tells whether an app is in this state, or gone."""
+    """Return a predicate for a snapshot of an app in this state; None for gone."""
 
     def told(notification: Notification) -> bool:
         if not isinstance(notification, AppSnapshot):
@@ -70,7 +70,7 @@ def shows(state: AppState | None) -> Callable[[Notification], bool]:
 
 
 async def eventually(happened: Callable[[], object], clock: ManualClock) -> None:
-    """Wait until something happened; time passes while the threads of the watch have no work."""
+    """Wait until a condition holds; time advances while the watch is idle."""
     await _moment()
     while not happened():
         if clock.parked or not threads():
@@ -79,26 +79,26 @@ async def eventually(happened: Callable[[], object], clock: ManualClock) -> None
 
 
 async def settled(clock: ManualClock) -> None:
-    """Wait until the watch has done what is due, and it is read; no time passes."""
+    """Wait until the watch is idle and its mailbox is read; time stands still."""
     while not clock.parked:
         await _moment()
     await _moment()
 
 
 async def _moment() -> None:
-    """Let threads work for a moment of real time, and then the event loop."""
+    """Let threads, then the event loop, run for a moment of real time."""
     await asyncio.get_running_loop().run_in_executor(None, time.sleep, _MOMENT_S)
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 def threads() -> list[str]:
-    """Return the names of the threads of watches."""
+    """Return the names of all watch threads."""
     return [thread.name for thread in threading.enumerate() if "torchx-watch" in thread.name]
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop whose time is a clock's, which only its coroutines may advance."""
+    """An event loop on a manual clock, which only its coroutines may advance."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._manual = clock
@@ -110,7 +110,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def run(scenario: Any, clock: ManualClock) -> Any:  # noqa: ANN401 - what a coroutine returns
-    """Run a coroutine on an event loop of this time."""
+    """Run a coroutine on an event loop with this clock."""
     with asyncio.Runner(loop_factory=lambda: _Loop(clock)) as runner:
         return runner.run(scenario)
 

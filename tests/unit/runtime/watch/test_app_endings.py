@@ -1,4 +1,4 @@
-"""Waiting for every app of a name that ends."""
+"""Waiting for the end of every app of a name."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ ALL = ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
 class Store:
-    """Remembers in memory, as a state store does in a database."""
+    """Stores values in memory, as a state store does in a database."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
 
     async def aget(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON
-        """Return what was kept."""
+        """Return the stored value."""
         return self.kept.get(key, default)
 
     async def aset(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
-        """Keep it."""
+        """Store a value."""
         self.kept[key] = value
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """Return the time of the watch and of the event loop."""
+    """Return the clock of the watch and of the event loop."""
     return ManualClock()
 
 
@@ -86,8 +86,8 @@ async def heard(
     return sorted(event for event in found if event[0] != last)
 
 
-def test_each_end_is_told_once(engine: FakeEngine, clock: ManualClock) -> None:
-    """Of apps of that name, and of no other."""
+def test_each_end_is_reported_once(engine: FakeEngine, clock: ManualClock) -> None:
+    """Every end of an app of the name is reported once, and of no other app."""
     launch(engine, "one")
     launch(engine, "two")
     launch(engine, "other", name="other")
@@ -97,8 +97,8 @@ def test_each_end_is_told_once(engine: FakeEngine, clock: ManualClock) -> None:
     )
 
 
-def test_what_had_ended_before_is_no_news(engine: FakeEngine, clock: ManualClock) -> None:
-    """When somebody begins to watch, with a memory and without."""
+def test_earlier_ends_are_ignored(engine: FakeEngine, clock: ManualClock) -> None:
+    """Apps that ended before the first watcher started are ignored, with and without a store."""
     launch(engine, "old")
     launch(engine, "new")
     engine.end("old-trainer-0")
@@ -108,7 +108,7 @@ def test_what_had_ended_before_is_no_news(engine: FakeEngine, clock: ManualClock
 
 
 def test_an_app_that_is_launched_meanwhile(engine: FakeEngine, clock: ManualClock) -> None:
-    """It is known by its events."""
+    """An app that is launched during the watch is found by its events."""
 
     def meanwhile() -> None:
         launch(engine, "late")
@@ -120,7 +120,7 @@ def test_an_app_that_is_launched_meanwhile(engine: FakeEngine, clock: ManualCloc
 def test_a_restart_repeats_nothing_and_misses_nothing(
     engine: FakeEngine, clock: ManualClock
 ) -> None:
-    """What was told is remembered, and what ended while nobody watched is told."""
+    """After a restart reported ends are not repeated and missed ends are reported."""
     store = Store()
     for app_id in ("one", "two", "three"):
         launch(engine, app_id)
@@ -133,8 +133,8 @@ def test_a_restart_repeats_nothing_and_misses_nothing(
     assert [] == run(heard(engine, clock, store), clock)
 
 
-def test_memory_is_bounded(engine: FakeEngine, clock: ManualClock) -> None:
-    """Apps that are no longer on the daemon are forgotten."""
+def test_the_store_is_bounded(engine: FakeEngine, clock: ManualClock) -> None:
+    """The store forgets apps that are no longer on the daemon."""
     store = Store()
     for app_id in ("one", "two"):
         launch(engine, app_id)
@@ -147,14 +147,14 @@ def test_memory_is_bounded(engine: FakeEngine, clock: ManualClock) -> None:
 
 
 def test_targets(engine: FakeEngine, clock: ManualClock) -> None:
-    """Only ends in those states are told."""
+    """Only ends in a target state are reported."""
     launch(engine, "one")
 
     assert [] == run(heard(engine, clock, None, "one", targets=("FAILED",)), clock)
 
 
 def test_a_gang_ends_with_its_last_replica(engine: FakeEngine, clock: ManualClock) -> None:
-    """And is not told of before."""
+    """An app is reported after the end of its last replica."""
     launch(engine, "one", replicas=2)
 
     assert [] == run(heard(engine, clock, None, "one"), clock)

@@ -27,7 +27,7 @@ SUCCESS = WaitFor(condition=Condition.parse("SUCCEEDED", "FAILED,CANCELLED"))
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """Return the time of the watch, of the daemon and of the event loop."""
+    """Return the clock of the watch, of the daemon and of the event loop."""
     return ManualClock()
 
 
@@ -61,18 +61,18 @@ class Scene:
             return await AppWait(app_id, wait_for, alarms or Alarms(), self.clock).event(watch)
 
     async def watched(self) -> None:
-        """Wait until the app was looked at."""
+        """Wait until the watch has looked at the app."""
         before = self._engine.calls.count("rows")
         await eventually(lambda: self._engine.calls.count("rows") > before, self.clock)
         await settled(self.clock)
 
     def fired(self, scenario: Coroutine[Any, Any, AppEvent]) -> tuple[str, str | None]:
-        """Return reason and state of the event in which a coroutine ends; time passes meanwhile."""
+        """Return reason and state of the event of a coroutine; time advances meanwhile."""
         event = self.event(scenario)
         return event["reason"], event["state"]
 
     def event(self, scenario: Coroutine[Any, Any, AppEvent]) -> AppEvent:
-        """Return the event in which a coroutine ends; time passes meanwhile."""
+        """Return the event of a coroutine; time advances meanwhile."""
 
         async def ended() -> AppEvent:
             task = asyncio.ensure_future(scenario)
@@ -91,7 +91,7 @@ def scene(engine: FakeEngine, clock: ManualClock) -> Scene:
 
 
 def test_end(engine: FakeEngine, scene: Scene) -> None:
-    """The end of every replica ends the wait of the app's owner."""
+    """The end of every replica ends an owner's wait."""
     engine.programs = Program(runs_for_s=0.2)
     launch(engine, replicas=2)
 
@@ -99,7 +99,7 @@ def test_end(engine: FakeEngine, scene: Scene) -> None:
 
 
 def test_fail_fast(engine: FakeEngine, scene: Scene) -> None:
-    """A lost replica ends the others, and only then the wait."""
+    """Policy ``fail_fast`` stops the other replicas, then ends the wait."""
     engine.programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.1)}
     launch(engine, replicas=3)
 
@@ -111,7 +111,7 @@ def test_fail_fast(engine: FakeEngine, scene: Scene) -> None:
 
 
 def test_wait_all(engine: FakeEngine, scene: Scene) -> None:
-    """Under that policy nobody is stopped."""
+    """Policy ``wait_all`` stops nothing."""
     engine.programs = {"trainer": Program(runs_for_s=0.5), "trainer/1": Program(exit_code=7)}
     launch(engine, replicas=3, failure_policy="wait_all")
 
@@ -120,7 +120,7 @@ def test_wait_all(engine: FakeEngine, scene: Scene) -> None:
 
 
 def test_a_stop_is_tried_again(engine: FakeEngine, scene: Scene) -> None:
-    """A daemon that refuses to stop the others is asked once more."""
+    """A stop that the daemon refuses is retried."""
     engine.programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7)}
     launch(engine, replicas=2)
     engine.fail_next("rename", EngineError("not now"))
@@ -129,8 +129,8 @@ def test_a_stop_is_tried_again(engine: FakeEngine, scene: Scene) -> None:
     assert ["CANCELLED", "FAILED"] == states(engine)
 
 
-def test_a_long_stop_holds_up_nobody(engine: FakeEngine, scene: Scene) -> None:
-    """While one app's replicas have their grace period, another app's end is seen."""
+def test_a_long_stop_does_not_delay_others(engine: FakeEngine, scene: Scene) -> None:
+    """During the grace period of one app, the end of another is reported."""
     engine.programs = lambda spec: (
         Program(exit_code=7)
         if spec.name == "deaf-trainer-1"
@@ -152,8 +152,8 @@ def test_a_long_stop_holds_up_nobody(engine: FakeEngine, scene: Scene) -> None:
     assert ("reached", "FAILED") == scene.fired(scenario())
 
 
-def test_an_observer_stops_nobody(engine: FakeEngine, scene: Scene) -> None:
-    """A failed state ends its wait, and the app's other replicas go on."""
+def test_an_observer_stops_nothing(engine: FakeEngine, scene: Scene) -> None:
+    """A failed state ends an observer's wait and leaves the other replicas running."""
     engine.programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.2)}
     launch(engine, replicas=2)
 
@@ -161,8 +161,8 @@ def test_an_observer_stops_nobody(engine: FakeEngine, scene: Scene) -> None:
     assert ["RUNNING", "FAILED"] == states(engine)
 
 
-def test_a_state_of_life(engine: FakeEngine, scene: Scene) -> None:
-    """A wait may end at RUNNING."""
+def test_a_live_state(engine: FakeEngine, scene: Scene) -> None:
+    """A wait can end at RUNNING."""
     launch(engine)
     wait_for = WaitFor(condition=Condition.parse("RUNNING"))
 
@@ -170,7 +170,7 @@ def test_a_state_of_life(engine: FakeEngine, scene: Scene) -> None:
 
 
 def test_gone(engine: FakeEngine, scene: Scene) -> None:
-    """An app that was never there, or is removed meanwhile, ends the wait."""
+    """A missing or removed app ends the wait."""
     assert ("gone", None) == scene.fired(scene.wait())
 
     async def removed() -> AppEvent:
@@ -183,8 +183,8 @@ def test_gone(engine: FakeEngine, scene: Scene) -> None:
     assert scene.fired(removed()) in {("gone", None), ("reached", "CANCELLED")}
 
 
-def test_an_app_that_appears(engine: FakeEngine, scene: Scene) -> None:
-    """It may be waited for."""
+def test_wait_for_launch(engine: FakeEngine, scene: Scene) -> None:
+    """A wait with wait_for_launch waits for an app that is not there yet."""
     wait_for = WaitFor(condition=Condition.parse("RUNNING"), wait_for_launch=True)
 
     async def scenario() -> AppEvent:
@@ -197,8 +197,8 @@ def test_an_app_that_appears(engine: FakeEngine, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("reason", ["timeout", "flush"])
-def test_a_time_that_comes(engine: FakeEngine, scene: Scene, reason: str) -> None:
-    """Then it is told how the app is, which goes on."""
+def test_an_alarm(engine: FakeEngine, scene: Scene, reason: str) -> None:
+    """An alarm reports the state of the app and leaves it running."""
     launch(engine)
     at_s = scene.clock() + 10
     alarms = Alarms(**{"deadline_s" if reason == "timeout" else "flush_s": at_s})
@@ -209,8 +209,8 @@ def test_a_time_that_comes(engine: FakeEngine, scene: Scene, reason: str) -> Non
 
 
 @pytest.mark.parametrize("field", ["deadline_s", "flush_s"])
-def test_a_time_that_is_past(engine: FakeEngine, scene: Scene, field: str) -> None:
-    """The app is looked at first: an end goes before the time."""
+def test_an_alarm_in_the_past(engine: FakeEngine, scene: Scene, field: str) -> None:
+    """With an alarm in the past the app is looked at first, so its end wins."""
     engine.programs = Program()
     launch(engine)
 
@@ -218,7 +218,7 @@ def test_a_time_that_is_past(engine: FakeEngine, scene: Scene, field: str) -> No
 
 
 def test_the_deadline_goes_first(engine: FakeEngine, scene: Scene) -> None:
-    """Of two times that have come."""
+    """Of two alarms that are due the deadline wins."""
     launch(engine)
 
     assert ("timeout", "RUNNING") == scene.fired(
@@ -227,7 +227,7 @@ def test_the_deadline_goes_first(engine: FakeEngine, scene: Scene) -> None:
 
 
 def test_a_daemon_that_stays_away(engine: FakeEngine, scene: Scene) -> None:
-    """It is waited for with patience, which ends."""
+    """An outage longer than the tolerance ends the wait."""
     launch(engine)
 
     async def scenario() -> AppEvent:
@@ -243,7 +243,7 @@ def test_a_daemon_that_stays_away(engine: FakeEngine, scene: Scene) -> None:
 
 
 def test_a_daemon_that_comes_back(engine: FakeEngine, scene: Scene) -> None:
-    """The patience begins anew with each outage."""
+    """The tolerance starts again with each outage."""
     launch(engine)
 
     async def scenario() -> AppEvent:

@@ -1,4 +1,4 @@
-"""The clock of a watch, and the one that takes its place in tests."""
+"""The clock of a watch, and the manual clock of the tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_torchx.testing import ManualClock
 
 @pytest.mark.parametrize("clock", [SYSTEM, ManualClock()])
 def test_a_time_that_has_come_is_not_waited_for(clock: Clock) -> None:
-    """A wait for a time that has come returns, and nothing has to have happened."""
+    """A wait for a time in the past returns at once."""
     condition, now = threading.Condition(), clock()
 
     with condition:
@@ -24,7 +24,7 @@ def test_a_time_that_has_come_is_not_waited_for(clock: Clock) -> None:
 
 
 def test_a_time_that_comes_ends_a_wait() -> None:
-    """A wait on the system's clock ends at its time."""
+    """A wait on the system clock ends at its time."""
     condition, until_s = threading.Condition(), SYSTEM() + 0.05
 
     with condition:
@@ -34,7 +34,7 @@ def test_a_time_that_comes_ends_a_wait() -> None:
 
 
 def test_an_advance_ends_a_wait() -> None:
-    """A wait on a manual clock goes on until the clock has come to its time."""
+    """A wait on a manual clock ends when the clock reaches its time."""
     clock, condition = ManualClock(), threading.Condition()
     until_s = clock() + 10
 
@@ -52,8 +52,8 @@ def test_an_advance_ends_a_wait() -> None:
     assert until_s + 2 == waiting.result()
 
 
-def test_what_happens_ends_a_wait() -> None:
-    """A wait on a manual clock ends without any time when what it waits for has happened."""
+def test_a_condition_ends_a_wait() -> None:
+    """A wait on a manual clock ends without an advance when its condition holds."""
     clock, condition = ManualClock(), threading.Condition()
     happened: list[bool] = []
 

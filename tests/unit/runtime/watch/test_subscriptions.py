@@ -1,4 +1,4 @@
-"""What is due when, and who is told what."""
+"""Which looks are due when, and which mailbox gets what."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def subscriptions(clock: ManualClock) -> Subscriptions:
-    """Return a subscriptions on which everything that is due at the start was taken."""
+    """Return subscriptions with no look due."""
     subscriptions = Subscriptions(clock)
     subscriptions.streaming(on=True)
     clock.advance(2)
@@ -58,7 +58,7 @@ def event(app_id: str, action: str = "die", container_id: str = "c", **kw: Any) 
 
 
 def row(state: str, container_id: str = "c", **own: str) -> ContainerRow:
-    """Return a row of an app."""
+    """Return a container row of an app."""
     return ContainerRow(
         id=container_id,
         name=container_id,
@@ -71,7 +71,7 @@ def row(state: str, container_id: str = "c", **own: str) -> ContainerRow:
 
 
 def settled(subscriptions: Subscriptions, mailbox: Mailbox, *app_ids: str) -> None:
-    """Let somebody wait for apps that are looked at once and run."""
+    """Subscribe a mailbox to running apps that have been looked at once."""
     for app_id in app_ids:
         subscriptions.add(mailbox, app_id=app_id)
     taken = subscriptions.take(0)
@@ -82,7 +82,7 @@ def settled(subscriptions: Subscriptions, mailbox: Mailbox, *app_ids: str) -> No
 
 
 def read(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> list[Notification]:
-    """Return what a mailbox was told."""
+    """Return the notifications of a mailbox."""
 
     async def notifications() -> list[Notification]:
         found = []
@@ -94,7 +94,7 @@ def read(loop: asyncio.AbstractEventLoop, mailbox: Mailbox) -> list[Notification
 
 
 def test_a_new_app_is_due(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
-    """Who begins to wait is served by the next look."""
+    """A new subscription makes its app due."""
     subscriptions.add(Mailbox(loop), app_id="a")
     assert subscriptions.take(0) is None
     assert NOTHING == subscriptions.take(0)
@@ -106,7 +106,7 @@ def test_a_new_app_is_due(subscriptions: Subscriptions, loop: asyncio.AbstractEv
 def test_an_event_makes_its_app_due(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """And no other one; of apps for which nobody waits nothing is known."""
+    """An event makes its app due, and no other app."""
     settled(subscriptions, Mailbox(loop), "a", "b")
     clock.advance(1)
     subscriptions.note(event("b"))
@@ -121,7 +121,7 @@ def test_an_event_makes_its_app_due(
     [([], 0.1, A), ([event("a", "start")], 0.1, NOTHING), ([event("b", "die", "d")], 11, NOTHING)],
     ids=["lately", "started-again", "long-ago"],
 )
-def test_an_end_that_was_told_before_anybody_waited(
+def test_an_end_reported_before_the_subscription(
     subscriptions: Subscriptions,
     clock: ManualClock,
     loop: asyncio.AbstractEventLoop,
@@ -129,7 +129,7 @@ def test_an_end_that_was_told_before_anybody_waited(
     age_s: float,
     due: frozenset[str],
 ) -> None:
-    """The first look may not show it yet, and no further event comes: so there is another look."""
+    """An end shortly before the subscription causes a second look, since the list may lag."""
     subscriptions.note(event("a"))
     clock.advance(age_s)
     for later in since:
@@ -140,10 +140,10 @@ def test_an_end_that_was_told_before_anybody_waited(
     assert due == subscriptions.take(0)
 
 
-def test_events_come_together(
+def test_events_are_batched(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """The 64 replicas of an app that die within 0.1 s of a look bring one more look."""
+    """The events of 64 replicas within 0.1 s cause one look."""
     settled(subscriptions, Mailbox(loop), "a")
     for index in range(64):
         subscriptions.note(event("a", container_id=str(index)))
@@ -158,7 +158,7 @@ def test_events_come_together(
 def test_a_list_that_lags_is_read_again(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """Docker tells an end before it lists it: looks follow until it does, ever later."""
+    """After a "die" event looks repeat, less and less often, until the list shows the end."""
     settled(subscriptions, Mailbox(loop), "a")
     subscriptions.note(event("a"))
     clock.advance(0.11)
@@ -178,10 +178,10 @@ def test_a_list_that_lags_is_read_again(
     assert NOTHING == subscriptions.take(0)
 
 
-def test_a_list_that_lags_for_ever_is_left_to_the_sweeps(
+def test_looks_at_a_lagging_list_are_limited(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """A container that was started again unseen is not looked at for ever."""
+    """The looks at a lagging list end after a while."""
     settled(subscriptions, Mailbox(loop), "a")
     subscriptions.note(event("a"))
     looks = 0
@@ -197,7 +197,7 @@ def test_a_list_that_lags_for_ever_is_left_to_the_sweeps(
 def test_a_start_ends_the_waiting_for_an_end(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """A container that its daemon restarts runs, as the list says."""
+    """A "start" event cancels the looks for an end."""
     settled(subscriptions, Mailbox(loop), "a")
     subscriptions.note(event("a", "die"))
     subscriptions.note(event("a", "start"))
@@ -212,7 +212,7 @@ def test_a_start_ends_the_waiting_for_an_end(
 def test_a_removal_is_looked_at_later(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """Half removed, an app that had succeeded would look like one that lost replicas."""
+    """A "destroy" event causes a later look, when all containers are gone."""
     settled(subscriptions, Mailbox(loop), "a")
     clock.advance(1)
     subscriptions.note(event("a", "destroy"))
@@ -223,7 +223,7 @@ def test_a_removal_is_looked_at_later(
 
 
 def test_sweeps(clock: ManualClock, loop: asyncio.AbstractEventLoop) -> None:
-    """All are looked at when the stream opens, a second later, and then once a minute."""
+    """All apps are looked at when the stream opens, a second later, and once a minute."""
     subscriptions = Subscriptions(clock)
     subscriptions.add(Mailbox(loop), app_id="a")
     assert A == subscriptions.take(0)
@@ -242,7 +242,7 @@ def test_sweeps(clock: ManualClock, loop: asyncio.AbstractEventLoop) -> None:
 def test_sweeps_without_events(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """While no events come, all are looked at every few seconds."""
+    """Without an event stream all apps are looked at every few seconds."""
     settled(subscriptions, Mailbox(loop), "a")
     subscriptions.streaming(on=False)
     assert NOTHING == subscriptions.take(0)
@@ -251,17 +251,17 @@ def test_sweeps_without_events(
         assert subscriptions.take(0) is None
 
 
-def test_nobody_waits(subscriptions: Subscriptions, clock: ManualClock) -> None:
-    """Then nothing is due."""
+def test_without_subscriptions(subscriptions: Subscriptions, clock: ManualClock) -> None:
+    """Without subscriptions nothing is due."""
     clock.advance(SWEEP_S + 1)
 
     assert NOTHING == subscriptions.take(0)
 
 
-def test_only_changes_are_told(
+def test_only_changes_are_delivered(
     subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """Of an app that is as before nobody is told, except who has just come."""
+    """An unchanged app is delivered only to new subscribers."""
     settled(subscriptions, Mailbox(loop), "a", "b")
     up = {"a": [row("running")], "b": [row("running")]}
 
@@ -272,10 +272,10 @@ def test_only_changes_are_told(
     assert ["a"] == subscriptions.changed({"a"}, {})
 
 
-def test_deaf_stream(
+def test_missed_events(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """A look for safety's sake that finds news means that the events do not come any more."""
+    """A periodic look that finds a change means that the event stream is dead."""
     settled(subscriptions, Mailbox(loop), "a")
     deaf = []
     for state in ("running", "exited"):
@@ -292,8 +292,10 @@ def test_deaf_stream(
     assert [False, True, False, False] == deaf
 
 
-def test_outage_is_told_once(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
-    """To all who wait, and after it everybody is told how things are."""
+def test_an_outage_is_delivered_once(
+    subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Each mailbox gets an outage once, and the state of its apps afterwards."""
     mailbox, latecomer = Mailbox(loop), Mailbox(loop)
     settled(subscriptions, mailbox, "a")
     read(loop, mailbox)
@@ -313,10 +315,10 @@ def test_outage_is_told_once(subscriptions: Subscriptions, loop: asyncio.Abstrac
     assert ["a", "b"] == subscriptions.swept({"a": [row("running")]})
 
 
-def test_who_left_is_told_nothing(
+def test_an_unsubscribed_mailbox_gets_nothing(
     subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """And costs nothing."""
+    """A mailbox gets nothing after it is unsubscribed."""
     mailbox, other = Mailbox(loop), Mailbox(loop)
     settled(subscriptions, mailbox, "a")
     read(loop, mailbox)
@@ -335,7 +337,7 @@ def test_who_left_is_told_nothing(
 def test_apps_of_a_name(
     subscriptions: Subscriptions, clock: ManualClock, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """They are found by looks and by events, and forgotten when they are gone."""
+    """Apps of a name are found by looks and events, and dropped when they are gone."""
     mailbox = Mailbox(loop, follows_name=True)
     subscriptions.add(mailbox, app_name="trainer")
     assert subscriptions.take(0) is None
@@ -358,7 +360,7 @@ def test_apps_of_a_name(
 
 
 def steps_of_an_event(apps: int, loop: asyncio.AbstractEventLoop) -> int:
-    """Return how many steps of the interpreter an event takes while so many apps are waited for."""
+    """Return the number of bytecode steps of an event with this many subscribed apps."""
     subscriptions, mailbox, steps = Subscriptions(ManualClock()), Mailbox(loop), 0
     settled(subscriptions, mailbox, *(f"app-{index}" for index in range(apps)))
 
@@ -381,12 +383,12 @@ def steps_of_an_event(apps: int, loop: asyncio.AbstractEventLoop) -> int:
 
 
 def test_cost_of_an_event(loop: asyncio.AbstractEventLoop) -> None:
-    """It is the same with ten waiting apps and with ten thousand."""
+    """An event costs the same with ten and with ten thousand apps."""
     assert 100 < steps_of_an_event(10, loop) == steps_of_an_event(10_000, loop)
 
 
-def test_newest_sights(loop: asyncio.AbstractEventLoop) -> None:
-    """Of each app only the newest is read, and an outage that is over not at all."""
+def test_only_the_newest_notification_is_kept(loop: asyncio.AbstractEventLoop) -> None:
+    """A mailbox keeps the newest snapshot per app and drops an outage that is over."""
     mailbox, away = Mailbox(loop), DaemonDown(1.0, EngineUnreachableError("away"))
     app = DescribeAppResponse("b")
     for notification in (
@@ -403,7 +405,7 @@ def test_newest_sights(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_closed(subscriptions: Subscriptions, loop: asyncio.AbstractEventLoop) -> None:
-    """Whoever waits, or comes later, gets an error and does not wait for ever."""
+    """After close, present and future subscribers get an error."""
     mailbox, latecomer = Mailbox(loop), Mailbox(loop)
     subscriptions.add(mailbox, app_id="a")
     subscriptions.close(ValueError("broken"))

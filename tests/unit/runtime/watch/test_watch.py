@@ -1,4 +1,4 @@
-"""One watch on a daemon, on a fake one."""
+"""The watch on one daemon, on a fake one."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ ENDED, RUNS = shows(AppState.SUCCEEDED), shows(AppState.RUNNING)
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """Return the time of the watches and of the event loops."""
+    """Return the clock of the watches and of the event loops."""
     return ManualClock()
 
 
 @pytest.fixture
 def watches(clock: ManualClock) -> Iterator[Watches]:
-    """Return watches of which no thread is left at the end of a test."""
+    """Return watches, and check that no thread of them is left after the test."""
     yield Watches(linger_s=0, clock=clock)
 
     run(eventually(lambda: not threads(), clock), clock)
@@ -60,7 +60,7 @@ def daemon(**kwargs: object) -> FakeEngine:
 
 
 def test_end_of_an_app(watches: Watches, clock: ManualClock) -> None:
-    """An app is seen at once, and again when it has changed, with what failed and why."""
+    """An app is reported at once and after each change, with what failed and why."""
     engine = daemon()
     launch(engine, replicas=2)
 
@@ -81,7 +81,7 @@ def test_end_of_an_app(watches: Watches, clock: ManualClock) -> None:
 
 
 def test_an_app_that_is_not_there(watches: Watches, clock: ManualClock) -> None:
-    """That is seen too, and when it appears."""
+    """A missing app is reported as gone, and again once it is launched."""
     engine = daemon()
 
     async def scenario() -> None:
@@ -94,7 +94,7 @@ def test_an_app_that_is_not_there(watches: Watches, clock: ManualClock) -> None:
 
 
 def test_many_share_one_stream_and_few_looks(watches: Watches, clock: ManualClock) -> None:
-    """A hundred apps that begin to be waited for at once take one stream and few lists."""
+    """A hundred concurrent waits take one event stream and few lists."""
     engine = daemon()
     for index in range(100):
         launch(engine, f"app-{index}")
@@ -126,8 +126,8 @@ def test_many_share_one_stream_and_few_looks(watches: Watches, clock: ManualCloc
     assert engine.calls.count("rows") < 10
 
 
-def test_all_who_wait_for_an_app_are_told(watches: Watches, clock: ManualClock) -> None:
-    """Several may wait for the same one, on several event loops."""
+def test_every_subscriber_is_notified(watches: Watches, clock: ManualClock) -> None:
+    """Several subscribers on several event loops get the same app."""
     engine, all_see_it = daemon(), threading.Barrier(2)
     launch(engine)
 
@@ -155,7 +155,7 @@ def test_all_who_wait_for_an_app_are_told(watches: Watches, clock: ManualClock) 
 def test_an_app_whose_replicas_all_die_takes_few_looks(
     watches: Watches, clock: ManualClock
 ) -> None:
-    """Its 64 ends within a moment are looked at together."""
+    """The end of 64 replicas within a moment takes few looks."""
     engine = daemon()
     launch(engine, replicas=64)
 
@@ -176,8 +176,8 @@ def test_an_app_whose_replicas_all_die_takes_few_looks(
     assert engine.calls.count("rows") < 15
 
 
-def test_a_daemon_that_hangs_holds_up_no_loop(watches: Watches, clock: ManualClock) -> None:
-    """A list without an answer lets everything else on the event loop go on."""
+def test_a_hanging_daemon_does_not_block_the_loop(watches: Watches, clock: ManualClock) -> None:
+    """A list without an answer does not block the event loop."""
     hangs, release = threading.Event(), threading.Event()
     engine = daemon()
     launch(engine)
@@ -202,7 +202,7 @@ def test_a_daemon_that_hangs_holds_up_no_loop(watches: Watches, clock: ManualClo
 
 
 def test_an_inspect_that_fails_hides_no_end(watches: Watches, clock: ManualClock) -> None:
-    """The list alone tells that an app has failed; the cause is left out."""
+    """A failed inspect hides the cause of an end, not the end."""
     engine = daemon()
     launch(engine)
     engine.fail_next("inspect", EngineUnreachableError("stuck"), times=9)
@@ -217,7 +217,7 @@ def test_an_inspect_that_fails_hides_no_end(watches: Watches, clock: ManualClock
 
 
 def test_a_daemon_that_comes_later(watches: Watches, clock: ManualClock) -> None:
-    """It is waited for; who waits is told meanwhile that nobody answers."""
+    """A watch waits for a daemon that is down at first, and reports the outage."""
     engine = daemon()
     launch(engine)
     engine.down = True
@@ -241,7 +241,7 @@ def test_a_daemon_that_comes_later(watches: Watches, clock: ManualClock) -> None
 
 @pytest.mark.parametrize("outage_s", [0.0, 0.7])
 def test_a_reconnect_misses_nothing(watches: Watches, clock: ManualClock, outage_s: float) -> None:
-    """What ended while the stream was cut is seen when it is open again."""
+    """An end during a broken stream is reported after the reconnect."""
     engine = daemon()
     launch(engine)
 
@@ -259,8 +259,8 @@ def test_a_reconnect_misses_nothing(watches: Watches, clock: ManualClock, outage
     assert 2 <= engine.calls.count("events")
 
 
-def test_a_daemon_that_tells_no_events(watches: Watches, clock: ManualClock) -> None:
-    """Its apps are looked at every few seconds."""
+def test_a_daemon_that_refuses_events(watches: Watches, clock: ManualClock) -> None:
+    """Without events apps are polled every few seconds."""
     engine = daemon()
     launch(engine)
     engine.fail_next("events", EngineError("forbidden", status=403), times=999)
@@ -277,16 +277,16 @@ def test_a_daemon_that_tells_no_events(watches: Watches, clock: ManualClock) -> 
 
 
 class Mute(FakeEngine):
-    """A daemon whose stream of events is open and dead, as one behind a router may be."""
+    """A daemon whose event stream is open but dead, as behind some routers."""
 
     def events(self) -> FakeEvents:
-        """Return a stream in which nothing comes."""
+        """Return a stream without events."""
         super().events()
         return FakeEvents(tuple, lambda: time.sleep(0.01))
 
 
-def test_a_stream_that_went_deaf(watches: Watches, clock: ManualClock) -> None:
-    """The look for safety's sake sees what it did not tell, and has it opened anew."""
+def test_a_dead_stream_is_reopened(watches: Watches, clock: ManualClock) -> None:
+    """A periodic look finds what a dead stream missed and reopens it."""
     engine = Mute(images=["busybox"], programs=FOREVER)
     launch(engine)
 
@@ -307,7 +307,7 @@ def test_a_stream_that_went_deaf(watches: Watches, clock: ManualClock) -> None:
 
 
 def test_a_watch_lingers(clock: ManualClock) -> None:
-    """Who comes soon after the last one left finds it still open; then its threads end."""
+    """A watch stays open for a while after its last user, then ends its threads."""
     watches, engine = Watches(linger_s=5, clock=clock), daemon()
     launch(engine)
 
@@ -347,8 +347,8 @@ def test_one_watch_for_each_daemon(watches: Watches, clock: ManualClock) -> None
     run(scenario(), clock)
 
 
-def test_asking(watches: Watches, clock: ManualClock) -> None:
-    """A call is made in a thread of the watch, and its error is the caller's."""
+def test_ask(watches: Watches, clock: ManualClock) -> None:
+    """A call runs in a thread of the watch, and its error reaches the caller."""
     engine = daemon()
     launch(engine)
 
@@ -362,7 +362,7 @@ def test_asking(watches: Watches, clock: ManualClock) -> None:
 
 
 def test_a_call_outlives_its_caller(watches: Watches, clock: ManualClock) -> None:
-    """What was asked for is done to its end, and the watch stays as long."""
+    """A call is finished after its caller was cancelled, and keeps the watch open."""
     engine, begun, release = daemon(), threading.Event(), threading.Event()
     launch(engine)
 
@@ -389,8 +389,8 @@ def test_a_call_outlives_its_caller(watches: Watches, clock: ManualClock) -> Non
     assert ["CANCELLED"] == states(engine)
 
 
-def test_asking_a_daemon_that_is_away(watches: Watches, clock: ManualClock) -> None:
-    """It is waited for some time, and then that is an error."""
+def test_ask_without_a_daemon(watches: Watches, clock: ManualClock) -> None:
+    """A call to a daemon that does not answer in time is an error."""
 
     def connect() -> FakeEngine:
         raise EngineUnreachableError("away")
@@ -410,8 +410,8 @@ def test_asking_a_daemon_that_is_away(watches: Watches, clock: ManualClock) -> N
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_error_of_ours_is_no_endless_wait(watches: Watches, clock: ManualClock) -> None:
-    """Whoever waits is told, and who comes next begins anew."""
+def test_a_bug_ends_every_wait(watches: Watches, clock: ManualClock) -> None:
+    """A failed watch raises for its subscribers, and the next one starts a new watch."""
     engine = daemon()
     launch(engine)
     errors = [ZeroDivisionError()]
