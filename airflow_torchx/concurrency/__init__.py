@@ -1,1 +1,1 @@
-"""Threads of one process, and processes of one host."""
+"""Concurrent calls in threads, and locks between the processes of a host."""

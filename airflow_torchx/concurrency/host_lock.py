@@ -1,4 +1,4 @@
-"""Locks between the processes of this host, whichever users run them."""
+"""Locks between all processes of this host, including those of other users."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ def held(
     timeout_s: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[bool]:
-    """Hold this host's lock for a thing, as far as that can be had, and tell whether it was.
+    """Hold a lock of this host during the block, and yield whether it could be acquired.
 
-    The folder is open to all users and not sticky: where ``fs.protected_regular`` is on, a file of
-    somebody else in a sticky folder such as /tmp cannot be opened for locking. A link in its place
-    is not followed: whoever put it there would choose which folder of ours is opened to all.
+    The folder of the lock files is writable by all users and not sticky: with
+    ``fs.protected_regular``, other users' files in a sticky folder such as /tmp cannot be opened
+    for locking. If it is a symbolic link, no lock is acquired: its creator could make us change the
+    mode of any folder of ours.
 
     Args:
-        kind: what kind of thing it is, for people who look at the folder.
-        key: which one it is.
-        timeout_s: seconds to wait at most, after which there is no lock; None for no limit.
-        should_stop: asked several times a second while waiting.
+        kind: what the lock protects; the beginning of the file's name.
+        key: which one of that kind.
+        timeout_s: maximum wait in seconds; None for no limit.
+        should_stop: called several times a second while waiting.
 
     Raises:
         StopRequested: ``should_stop`` returned True.
     """
-    # Late: it imports asyncio, and most processes never lock anything.
+    # Imported late: it imports asyncio, and most processes never lock.
     import filelock
 
     folder = _folder()
@@ -59,10 +60,10 @@ def held(
             poll_interval=_POLL_S,
             cancel_check=should_stop,
         )
-    except OSError as why:  # `filelock.Timeout` is one, and so is a cancelled wait
-        if isinstance(why, filelock.Timeout) and should_stop():
+    except OSError as error:  # includes filelock.Timeout, also of a cancelled wait
+        if isinstance(error, filelock.Timeout) and should_stop():
             raise StopRequested from None
-        _log.debug("no lock on %s (%s): going on without it", folder, why)
+        _log.debug("cannot lock %s (%s); continuing without the lock", folder, error)
         yield False
         return
     try:
@@ -72,17 +73,17 @@ def held(
 
 
 def scope() -> str:
-    """Return a word that all processes have in common which these locks hold apart, and no others.
+    """Return an id of the set of processes that share these locks.
 
-    Not all of a host do: with TMPDIR, or with PrivateTmp of systemd, some have a folder of their
-    own. And two hosts may have one name.
+    With TMPDIR or systemd's PrivateTmp, processes of one host may have different folders; and two
+    hosts may have the same name.
     """
     try:
         status = _folder().stat()
-        place = f"{status.st_dev}\0{status.st_ino}"
+        inode = f"{status.st_dev}\0{status.st_ino}"
     except OSError:
-        place = ""
-    return hashlib.sha256(f"{platform.node()}\0{place}".encode()).hexdigest()[:8]
+        inode = ""
+    return hashlib.sha256(f"{platform.node()}\0{inode}".encode()).hexdigest()[:8]
 
 
 def _folder() -> Path:
@@ -90,7 +91,7 @@ def _folder() -> Path:
 
 
 def _open_to_all(folder: Path) -> None:
-    """Make the folder of the locks; it is opened to all by whoever owns it."""
+    """Create the folder of the lock files; its owner makes it writable by all."""
     folder.mkdir(exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode):

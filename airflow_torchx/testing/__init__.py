@@ -8,7 +8,7 @@
 >>> engine.find_image("busybox") is not None
 True
 
-One suite of contract tests runs on it and on a real daemon.
+The same contract tests run on it and on a real daemon.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens around every call of a fake daemon: it is counted, fails as planned, or waits."""
+"""Calls of a fake daemon: each is recorded, takes the lock, and may fail as planned."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Calls:
-    """The one door to everything that a fake daemon holds.
+    """The lock, the planned faults and the record of calls of a fake daemon.
 
     Args:
         containers: its containers.
-        log: every verb that is called is added to it.
-        before: called at the start of every call, with its verb and what it is about.
-        now_ns: returns the time, in nanoseconds since 1970.
+        log: receives the verb of each call.
+        before: called at the start of each call with its verb and the name of its object.
+        now_ns: returns the time in nanoseconds since 1970.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Calls:
 
     @property
     def down(self) -> bool:
-        """Whether nobody answers; set it."""
+        """Whether the daemon is unreachable; can be set."""
         return self._down
 
     @down.setter
@@ -58,18 +58,18 @@ class Calls:
             self._down = value
 
     def plan(self, fault: Fault) -> None:
-        """Let a call fail that is still to come."""
+        """Make a future call fail."""
         with self.lock:
             self._faults.plan(fault)
 
     @contextlib.contextmanager
     def verb(self, verb: Verb, *names: str) -> Iterator[None]:
-        """Count a call, let planned faults happen, and hold the lock meanwhile."""
+        """Record a call, raise its planned fault, and hold the lock during the block."""
         self._log.append(verb)
         self._before(verb, names[0] if names else "")
         with self.lock:
             if self._down:
-                raise no_answer()
+                raise unreachable()
             self._containers.settle(self.now_ns())
             fault = self._faults.take(verb, names)
             if fault is not None and not fault.after:
@@ -80,16 +80,16 @@ class Calls:
 
     @contextlib.contextmanager
     def on(self, verb: Verb, container_id: str) -> Iterator[FakeContainer | None]:
-        """Begin a verb on a container; it may be gone."""
+        """Record a call on a container, which may not exist."""
         with self.lock:
             known = self._containers.find(container_id)
-        names = (container_id,) if known is None else (known.name, known.place, known.id)
+        names = (container_id,) if known is None else (known.name, known.role_replica, known.id)
         with self.verb(verb, *names):
             yield self._containers.find(container_id)
 
     @contextlib.contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """Let other calls through while, within a verb, something of the caller's runs."""
+    def unlocked(self) -> Iterator[None]:
+        """Release the lock while a call runs code of its caller."""
         self.lock.release()
         try:
             yield
@@ -97,10 +97,10 @@ class Calls:
             self.lock.acquire()
 
     def new_id(self, kind: str) -> str:
-        """Return an id that nothing has."""
+        """Return an unused id."""
         return hashlib.sha256(f"{kind} {next(self._numbers)}".encode()).hexdigest()
 
 
-def no_answer() -> EngineUnreachableError:
+def unreachable() -> EngineUnreachableError:
     """Return the error of a daemon that is down."""
-    return EngineUnreachableError("no Docker Engine answers: the fake one is down.", fix="Wait.")
+    return EngineUnreachableError("no Docker daemon: the fake engine is down.", fix="Wait.")

@@ -6,7 +6,7 @@ import threading
 
 
 class ManualClock:
-    """Seconds since 1970 that pass only when somebody sleeps on it or advances it.
+    """Seconds since 1970 that pass only by `advance` and `sleep`.
 
     ``FakeEngine(clock=clock, sleep=clock.sleep)``: what blocks then takes no real time.
     """
@@ -18,7 +18,7 @@ class ManualClock:
 
     @property
     def parked(self) -> int:
-        """Return how many threads wait for a time that has not come."""
+        """Return how many threads wait for a later time."""
         with self._lock:
             return len(self._parked)
 
@@ -28,7 +28,7 @@ class ManualClock:
             return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake the threads that wait for it."""
+        """Advance the time, and wake the threads that wait for it."""
         with self._lock:
             self._now += seconds
             woken, self._parked = self._parked, []
@@ -37,11 +37,11 @@ class ManualClock:
                 condition.notify_all()
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass instead of waiting for it."""
+        """Advance the time instead of waiting."""
         self.advance(seconds)
 
     def wait(self, condition: threading.Condition, until_s: float) -> None:
-        """Wait on a condition, which the caller holds, until it is notified or the time comes."""
+        """Wait on a condition, held by the caller, until it is notified or the time has come."""
         with self._lock:
             if until_s <= self._now:
                 return

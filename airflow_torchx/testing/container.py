@@ -1,4 +1,4 @@
-"""A container in memory: its runs, its state and Docker's words for it at any time."""
+"""A container in memory, with its runs, its state and Docker's status text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
 from airflow_torchx.errors import EngineError, EngineNotFoundError
-from airflow_torchx.testing.files import absolute, laid_over, read
-from airflow_torchx.testing.output import NS_PER_S, Message, Output, moment
+from airflow_torchx.testing.files import absolute, overlay, read
+from airflow_torchx.testing.output import NS_PER_S, Message, Output, to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ _ONE: Final = {"second": "1 second", "minute": "About a minute", "hour": "About 
 
 
 class Run:
-    """One run of a container's main process; ``ends_ns`` is None until something ends it."""
+    """One run of a container's main process; ``ends_ns`` is None while its end is open."""
 
     def __init__(self, program: Program, started_ns: int, floor_ns: int) -> None:
         self.program = program
@@ -49,20 +49,20 @@ class Run:
             planned_ns = started_ns + round(program.runs_for_s * NS_PER_S)
             self.ends_ns = max(planned_ns, self.output.last_ns)
 
-    def goes_on(self, now_ns: int) -> bool:
-        """Tell whether it runs at this time."""
+    def is_running(self, now_ns: int) -> bool:
+        """Return whether it runs at this time."""
         return self.ends_ns is None or self.ends_ns > now_ns
 
     def end(self, at_ns: int, exit_code: int, *, oom_killed: bool = False) -> None:
-        """End it at a time, unless it ends before."""
-        if self.goes_on(at_ns):
+        """End it at a time, unless it ends earlier."""
+        if self.is_running(at_ns):
             self.ends_ns = at_ns
             self.exit_code = exit_code
             self.oom_killed = oom_killed
 
 
 class FakeContainer:
-    """One container. Every method takes the time; time never goes back."""
+    """One container; its methods take the current time, which never decreases."""
 
     def __init__(
         self,
@@ -76,46 +76,46 @@ class FakeContainer:
         self.name = spec.name
         self.spec = spec
         self.image = image
-        #: Without those that its programs leave.
+        #: Without the files of its programs.
         self.files = image.files
         self._error = ""
         self._programs = programs
         self._created_ns = now_ns
         self._runs: list[Run] = []
-        #: Automatic restarts since somebody started it.
+        #: Automatic restarts since the last `start`.
         self._restarts = 0
         self._stopped = False
-        #: How many starts and ends of its runs `news` has told.
-        self._told = 0
+        #: Number of starts and ends that `new_events` has returned.
+        self._reported = 0
 
     @property
     def runs(self) -> int:
-        """How often it was started, by hand or by the daemon."""
+        """Return how often it was started, restarts included."""
         return len(self._runs)
 
     @property
-    def place(self) -> str:
-        """Role and index, like ``trainer/1``."""
+    def role_replica(self) -> str:
+        """Return its role and index, for example ``trainer/1``."""
         return f"{self.spec.role}/{self.spec.replica}"
 
     @property
     def labels(self) -> dict[str, str]:
-        """Those of its image, and its own before them."""
+        """Return its labels, which override those of its image."""
         return {**self.image.labels, **self.spec.labels}
 
     def start(self, now_ns: int, attach: Callable[[str], None]) -> None:
-        """Run it, unless it runs; ``attach`` raises where its network is not there.
+        """Start it, unless it runs; ``attach`` raises if its network does not exist.
 
         Raises:
-            EngineError: it cannot run; it stays as it is.
+            EngineError: it cannot start; its state does not change.
         """
         if self.state(now_ns) in _LIVE:
             return
         try:
             attach(self.spec.network)
             self._check_program()
-        except EngineError as why:
-            self._error = why.what
+        except EngineError as error:
+            self._error = error.what
             raise
         self._restarts = 0
         self._stopped = False
@@ -123,16 +123,16 @@ class FakeContainer:
         self._run(now_ns)
 
     def settle(self, now_ns: int) -> None:
-        """Do what the daemon did meanwhile: restart it as often as it failed and may."""
+        """Perform the automatic restarts that are due."""
         while (due_ns := self._due_ns()) is not None and due_ns <= now_ns:
             self._restarts += 1
             self._run(due_ns)
 
     def state(self, now_ns: int) -> str:
-        """Return Docker's word for its state."""
+        """Return its state, as in Docker's API."""
         if not self._runs:
             return "created"
-        if self._runs[-1].goes_on(now_ns):
+        if self._runs[-1].is_running(now_ns):
             return "running"
         return "exited" if self._due_ns() is None else "restarting"
 
@@ -147,7 +147,7 @@ class FakeContainer:
                 last.end(now_ns + math.ceil(grace_s) * NS_PER_S, _KILLED)
 
     def kill(self, now_ns: int) -> None:
-        """End it for good."""
+        """End it without any restart."""
         self._stopped = True
         self.end(now_ns, _KILLED)
 
@@ -156,22 +156,22 @@ class FakeContainer:
         if self._runs:
             self._runs[-1].end(now_ns, exit_code, oom_killed=oom_killed)
 
-    def runs_on(self, run: int, now_ns: int) -> bool:
-        """Tell whether the run of this index, from 0, still goes on."""
-        return 0 <= run == len(self._runs) - 1 and self._runs[run].goes_on(now_ns)
+    def is_in_run(self, run: int, now_ns: int) -> bool:
+        """Return whether the run with this index, from 0, is the current one and still runs."""
+        return 0 <= run == len(self._runs) - 1 and self._runs[run].is_running(now_ns)
 
-    def news(self, now_ns: int) -> Iterator[ContainerEvent]:
-        """Yield the starts and ends of its runs that happened since the last call."""
+    def new_events(self, now_ns: int) -> Iterator[ContainerEvent]:
+        """Yield the starts and ends of its runs since the last call."""
         happened = []
         for run in self._runs:
             happened.append(self.event("start", run.started_ns))
-            if run.ends_ns is not None and not run.goes_on(now_ns):
+            if run.ends_ns is not None and not run.is_running(now_ns):
                 happened.append(self.event("die", run.ends_ns, run.exit_code))
-        yield from happened[self._told :]
-        self._told = len(happened)
+        yield from happened[self._reported :]
+        self._reported = len(happened)
 
     def event(self, action: str, time_ns: int, exit_code: int | None = None) -> ContainerEvent:
-        """Return something that happened to it."""
+        """Return an event of this container."""
         return ContainerEvent(
             app_id=self.labels.get(labels.APP_ID, ""),
             app_name=self.labels.get(labels.APP_NAME, ""),
@@ -190,16 +190,16 @@ class FakeContainer:
         ]
 
     def read_file(self, path: str, max_bytes: int) -> bytes:
-        """Return a file of its image, or one that was put into it or left by a program.
+        """Return a file of its image, an added file, or a file of its programs.
 
         Raises:
-            EngineNotFoundError: there is none.
-            ValueError: it is no regular file, or larger than ``max_bytes``.
+            EngineNotFoundError: there is no such file.
+            ValueError: it is not a regular file, or is larger than ``max_bytes``.
         """
         files = self.files
         for run in self._runs:
-            left = {absolute(name): data for name, data in run.program.files.items()}
-            files = laid_over(files, left)
+            written = {absolute(name): data for name, data in run.program.files.items()}
+            files = overlay(files, written)
         content = read(files, path, max_bytes)
         if content is None:
             what = f"no file {path} in container {self.name}."
@@ -207,7 +207,7 @@ class FakeContainer:
         return content
 
     def row(self, now_ns: int) -> ContainerRow:
-        """Return its line of the container list, whose times are whole seconds."""
+        """Return its entry in the container list, whose times are whole seconds."""
         return ContainerRow(
             id=self.id,
             name=self.name,
@@ -215,11 +215,11 @@ class FakeContainer:
             state=self.state(now_ns),
             status=self._status(now_ns),
             labels=self.labels,
-            created_at=moment(self._created_ns // NS_PER_S * NS_PER_S),
+            created_at=to_datetime(self._created_ns // NS_PER_S * NS_PER_S),
         )
 
     def detail(self, now_ns: int) -> ContainerDetail:
-        """Return what an inspect tells."""
+        """Return the result of an inspect."""
         state = self.state(now_ns)
         last = self._runs[-1] if self._runs else None
         ended = last if state != "running" else None
@@ -230,8 +230,8 @@ class FakeContainer:
             oom_killed=ended is not None and ended.oom_killed,
             error=self._error,
             restarts=self._restarts + (state == "restarting"),
-            started_at=moment(last.started_ns) if last else None,
-            finished_at=moment(ended.ends_ns) if ended and ended.ends_ns is not None else None,
+            started_at=to_datetime(last.started_ns) if last else None,
+            finished_at=to_datetime(ended.ends_ns) if ended and ended.ends_ns is not None else None,
         )
 
     def _run(self, now_ns: int) -> None:
@@ -242,15 +242,15 @@ class FakeContainer:
         self._runs.append(Run(self._program(), now_ns, floor_ns))
 
     def _program(self) -> Program:
-        """Return what its next run does."""
+        """Return the program of its next run."""
         return self._programs[min(len(self._runs), len(self._programs) - 1)]
 
     def _check_program(self) -> None:
-        if why := self._program().start_error:
-            raise EngineError(why, fix="Mend its Program.", status=400)
+        if error := self._program().start_error:
+            raise EngineError(error, fix="Correct its Program.", status=400)
 
     def _due_ns(self) -> int | None:
-        """Return when the daemon starts it again, None if it does not."""
+        """Return when the daemon restarts it; None if it does not."""
         if not self._runs or self._stopped or self._restarts >= self.spec.max_restarts:
             return None
         last = self._runs[-1]
@@ -271,7 +271,7 @@ class FakeContainer:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in Docker's words.
+    """Return a duration in the format of Docker's status text.
 
     https://github.com/docker/go-units/blob/v0.5.0/duration.go
     """

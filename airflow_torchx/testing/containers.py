@@ -17,35 +17,35 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 class FakeContainers:
-    """Containers whose names differ, the newest first. Not safe to use without a lock."""
+    """Containers with unique names, the newest first. Not thread-safe."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, FakeContainer] = {}
-        #: What has happened to them, in its order; those of no app included.
+        #: Their events in order, including those of containers without an app.
         self.journal: list[ContainerEvent] = []
 
     def __iter__(self) -> Iterator[FakeContainer]:
         return reversed(self._by_id.values())
 
     def settle(self, now_ns: int) -> None:
-        """Do what the daemon did meanwhile, and write it down."""
-        news: list[ContainerEvent] = []
+        """Perform what is due at this time, and record its events."""
+        events: list[ContainerEvent] = []
         for container in self:
             container.settle(now_ns)
-            news.extend(container.news(now_ns))
-        self.journal += sorted(news, key=lambda event: event.time_ns)
+            events.extend(container.new_events(now_ns))
+        self.journal += sorted(events, key=lambda event: event.time_ns)
 
     def find(self, ref: str) -> FakeContainer | None:
-        """Return a container by id, name or ``role/replica``, the newest; None if it is gone."""
+        """Return the newest container with this id, name or ``role/replica``; None if none has."""
         exact = self._by_id.get(ref)
-        found = (container for container in self if ref in (container.name, container.place))
+        found = (container for container in self if ref in (container.name, container.role_replica))
         return exact or next(found, None)
 
     def get(self, ref: str) -> FakeContainer:
         """Return a container.
 
         Raises:
-            EngineNotFoundError: it is gone.
+            EngineNotFoundError: it does not exist.
         """
         found = self.find(ref)
         if found is None:
@@ -54,26 +54,26 @@ class FakeContainers:
         return found
 
     def labelled(self, labels: Mapping[str, str | None]) -> Iterator[FakeContainer]:
-        """Yield those that carry all these labels; None stands for any value."""
+        """Yield the containers with all these labels; None matches any value."""
         for container in self:
             own = container.labels
             if all(key in own and value in (None, own[key]) for key, value in labels.items()):
                 yield container
 
     def add(self, container: FakeContainer) -> None:
-        """Add a new one.
+        """Add a container.
 
         Raises:
-            EngineError: its name is taken, or no name for Docker.
+            EngineError: its name is in use, or is invalid.
         """
         self._check_name(container.name)
         self._by_id[container.id] = container
 
     def rename(self, ref: str, name: str) -> FakeContainer:
-        """Give a container another name, and return it.
+        """Rename a container and return it.
 
         Raises:
-            EngineError: it is gone, or the name is taken or no name for Docker.
+            EngineError: it does not exist, or the name is in use or invalid.
         """
         container = self.get(ref)
         if name == container.name:
@@ -84,7 +84,7 @@ class FakeContainers:
         return container
 
     def remove(self, container: FakeContainer) -> None:
-        """Forget one."""
+        """Remove a container."""
         del self._by_id[container.id]
 
     def _check_name(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a fake daemon is told, and what it holds."""
+"""Configuration and state of a fake daemon."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_torchx.testing.containers import FakeContainers
 from airflow_torchx.testing.image_verbs import FakeImageVerbs
 from airflow_torchx.testing.images import FakeImages
 from airflow_torchx.testing.networks import FakeNetworks
-from airflow_torchx.testing.output import NS_PER_S, moment
+from airflow_torchx.testing.output import NS_PER_S, to_datetime
 from airflow_torchx.testing.program import Program, Programs
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _INFO: Final = EngineInfo(
 
 @dataclass(kw_only=True, eq=False)
 class FakeDaemon:
-    """What a `FakeEngine` is told, and what it holds; its arguments are explained there."""
+    """Configuration and state of a `FakeEngine`, which documents the arguments."""
 
     images: InitVar[Iterable[str]] = ()
     image_details: InitVar[Mapping[str, ImageDetail] | None] = None
@@ -51,7 +51,7 @@ class FakeDaemon:
     unique_networks: bool = True
     chunk_bytes: int = 4096
     before: Callable[[Verb, str], object] | None = None
-    #: The verbs that were called, in their order: what would have been Engine API calls.
+    #: The verbs of all calls in order; on a real daemon, each would be a request.
     calls: list[Verb] = field(default_factory=list, init=False)
     closed: bool = field(default=False, init=False)
 
@@ -60,15 +60,15 @@ class FakeDaemon:
     ) -> None:
         self._containers = FakeContainers()
         self._calls = Calls(self._containers, self.calls, self._on_call, self._now_ns)
-        self._networks = FakeNetworks.built_in(moment(self._now_ns()))
+        self._networks = FakeNetworks.built_in(to_datetime(self._now_ns()))
         self._images = FakeImages(self.pullable, self.published, self.clock() // 1)
         for ref in images:
-            self._images.hold(ref)
+            self._images.preload(ref)
         for ref, detail in (image_details or {}).items():
-            self._images.hold(ref, detail)
+            self._images.preload(ref, detail)
         self._image_verbs = FakeImageVerbs(
             calls=self._calls,
-            held=self._images,
+            store=self._images,
             containers=self._containers,
             builder=lambda: self.builds,
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.core.engine.containers import NetworkRow
-from airflow_torchx.testing.calls import no_answer
+from airflow_torchx.testing.calls import unreachable
 from airflow_torchx.testing.container import FakeContainer
 from airflow_torchx.testing.daemon import FakeDaemon
 from airflow_torchx.testing.faults import Fault, Verb
-from airflow_torchx.testing.output import moment
+from airflow_torchx.testing.output import to_datetime
 from airflow_torchx.testing.program import choose
-from airflow_torchx.testing.stream import FakeEvents, FakeStream, Look
+from airflow_torchx.testing.stream import FakeEvents, FakeStream, LogSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,35 +31,34 @@ _TICK_S: Final = 0.01
 
 
 class FakeEngine(FakeDaemon):
-    """A Docker daemon in memory, which keeps the promises of `core.engine.protocol.Engine`.
+    """A Docker daemon in memory that implements `core.engine.protocol.Engine`.
 
-    It has no threads: what would have happened meanwhile is worked out at every call. Only
-    ``stop``, followed logs and events wait.
+    It has no threads: each call first computes what happened since the last one. ``stop``, followed
+    logs and events are the only calls that wait.
 
     Args:
-        images: names of the images that it holds.
-        image_details: more images that it holds, by name: what an inspect tells of them; where an
-            id is empty they get one.
-        pullable: names of the images that it can pull.
-        published: names of the images that `images.is_published` knows; they can be pulled as well,
-            and a push adds one.
-        builds: called instead of running a Dockerfile, with the `BuildSpec` and the files of the
-            context by path; it may raise. The image then has the files of the context. None: every
-            build fails.
-        programs: what containers do; by default they end with 0 at once.
+        images: names of the local images.
+        image_details: further local images, as name to result of an inspect; an empty id is
+            replaced by a generated one.
+        pullable: names of the images that can be pulled.
+        published: names of the images for which `images.is_published` is True; they can be pulled
+            too. A push adds a name.
+        builds: called in place of a build, with the `BuildSpec` and the files of the context by
+            path; it may raise. The built image has the files of the context. With None, each build
+            fails.
+        programs: the behaviour of containers; by default they exit at once with code 0.
         clock: returns seconds since 1970; see `ManualClock`.
         sleep: waits that many seconds on ``clock``.
-        engine_info: what ``info`` returns.
-        unique_networks: refuse a second network of one name, as newer Engines do.
-        chunk_bytes: size of the chunks of logs at most.
-        before: called at the start of every call with its verb and the container's name (or the
-            image, or the network; empty if none): raise in it, block in it, or use the engine in
-            it, as somebody else would at that moment.
+        engine_info: the result of ``info``.
+        unique_networks: refuse a second network with the same name, as newer Engines do.
+        chunk_bytes: maximum size of the chunks of a log.
+        before: called at the start of each call with its verb and the name of the container, image
+            or network, or "". It may raise, block, or use the engine like another client.
     """
 
     @property
     def down(self) -> bool:
-        """Whether nobody answers; set it. Logs and events that are being read break off."""
+        """Whether the daemon is unreachable; can be set. Open logs and events then fail."""
         return self._calls.down
 
     @down.setter
@@ -78,22 +77,22 @@ class FakeEngine(FakeDaemon):
 
         Args:
             verb: the verb.
-            error: what it raises.
-            on: only for this container name, ``role/replica``, image or network; empty for any.
-            times: how many calls.
-            after: do what was asked before failing, as if only the answer was lost.
+            error: the error that it raises.
+            on: container name, ``role/replica``, image or network of the call; "" for any.
+            times: how many calls fail.
+            after: execute the call before it fails, as if the response was lost.
         """
         self._calls.plan(Fault(verb=verb, error=error, on=on, times=times, after=after))
 
     def end(self, container: str, exit_code: int = 0, *, oom_killed: bool = False) -> None:
-        """End the current run of a container, given its id, name or ``role/replica``."""
+        """End the current run of the container with this id, name or ``role/replica``."""
         with self._calls.lock:
             self._containers.settle(self._calls.now_ns())
             found = self._containers.get(container)
             found.end(self._calls.now_ns(), exit_code, oom_killed=oom_killed)
 
     def specs(self) -> dict[str, ContainerSpec]:
-        """Return what the containers that are there were created from, by their names."""
+        """Return the specs of the existing containers by name."""
         with self._calls.lock:
             return {container.name: container.spec for container in self._containers}
 
@@ -123,7 +122,9 @@ class FakeEngine(FakeDaemon):
         """See `Engine.create_network`."""
         with self._calls.verb("create_network", name):
             row = NetworkRow(
-                id=self._calls.new_id("network"), name=name, created_at=moment(self._calls.now_ns())
+                id=self._calls.new_id("network"),
+                name=name,
+                created_at=to_datetime(self._calls.now_ns()),
             )
             self._networks.create(row, unique=self.unique_networks)
             return row.id
@@ -136,7 +137,7 @@ class FakeEngine(FakeDaemon):
             self._networks.remove(network_id, (c.spec.network for c in running))
 
     def create(self, spec: ContainerSpec) -> str:
-        """See `Engine.create`; a missing network is found out by ``start``."""
+        """See `Engine.create`; a missing network raises in ``start`` instead."""
         with self._calls.verb("create", spec.name, f"{spec.role}/{spec.replica}"):
             image, programs = self._images.get(spec.image), choose(self.programs, spec)
             container_id = self._calls.new_id("container")
@@ -164,9 +165,9 @@ class FakeEngine(FakeDaemon):
                 return
             container.terminate(self._calls.now_ns(), grace_s)
             run = container.runs - 1
-        while container.runs_on(run, self._calls.now_ns()):
+        while container.is_in_run(run, self._calls.now_ns()):
             if self.down:
-                raise no_answer()
+                raise unreachable()
             self.sleep(_TICK_S)
 
     def remove(self, container_id: str) -> None:
@@ -195,40 +196,40 @@ class FakeEngine(FakeDaemon):
         with self._calls.on("logs", container_id):
             container, outages = self._containers.get(container_id), self._calls.outages
             runs = container.runs
-            follow = query.follow and container.runs_on(runs - 1, self._calls.now_ns())
+            follow = query.follow and container.is_in_run(runs - 1, self._calls.now_ns())
 
-        def look() -> Look:
+        def read() -> LogSnapshot:
             with self._calls.lock:
                 if self._calls.outages != outages:
-                    raise no_answer()
+                    raise unreachable()
                 now_ns = self._calls.now_ns()
                 self._containers.settle(now_ns)
-                live = follow and container.runs_on(runs - 1, now_ns)
-                return Look(container.log(runs, now_ns), live)
+                live = follow and container.is_in_run(runs - 1, now_ns)
+                return LogSnapshot(container.log(runs, now_ns), live)
 
-        return FakeStream(query, look, lambda: self.sleep(_TICK_S), self.chunk_bytes)
+        return FakeStream(query, read, lambda: self.sleep(_TICK_S), self.chunk_bytes)
 
     def events(self) -> FakeEvents:
         """See `Engine.events`."""
         with self._calls.verb("events"):
             outages = self._calls.outages
 
-        def look() -> list[ContainerEvent]:
+        def read() -> list[ContainerEvent]:
             with self._calls.lock:
                 if self._calls.outages != outages:
-                    raise no_answer()
+                    raise unreachable()
                 self._containers.settle(self._calls.now_ns())
                 return self._containers.journal
 
-        return FakeEvents(look, lambda: self.sleep(_TICK_S))
+        return FakeEvents(read, lambda: self.sleep(_TICK_S))
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
-        """See `Engine.read_file`: files are those of images, and those that programs left."""
+        """See `Engine.read_file`; files come from images, uploads and programs."""
         with self._calls.on("read_file", container_id):
             return self._containers.get(container_id).read_file(path, max_bytes)
 
     def close(self) -> None:
-        """See `Engine.close`; the fake goes on answering."""
+        """See `Engine.close`; the fake engine stays usable."""
         self.closed = True
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Errors that a test plans ahead, to see what happens when the daemon refuses."""
+"""Errors that a test injects into calls of a fake daemon."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Fault:
     """One planned error.
 
     Args:
-        times: how often it still happens.
-        after: the daemon does what was asked, and only its answer is lost.
+        times: how many more calls it affects.
+        after: whether the call is executed before it fails.
     """
 
     verb: Verb
@@ -55,17 +55,17 @@ class Fault:
 
 
 class Faults:
-    """The errors that are planned and did not happen yet. Not safe to use without a lock."""
+    """The planned errors that were not raised yet. Not thread-safe."""
 
     def __init__(self) -> None:
         self._planned: list[Fault] = []
 
     def plan(self, fault: Fault) -> None:
-        """Add one more."""
+        """Add an error."""
         self._planned.append(fault)
 
     def take(self, verb: Verb, names: Collection[str]) -> Fault | None:
-        """Return the fault that happens to this call, and count it."""
+        """Return the fault of this call, if any, and count it."""
         for fault in self._planned:
             if fault.times and fault.verb == verb and (not fault.on or fault.on in names):
                 fault.times -= 1

@@ -9,7 +9,7 @@ from airflow_torchx.core.engine.containers import ContainerSpec
 from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
 from airflow_torchx.errors import ImageBuildError
 from airflow_torchx.testing.container import FakeContainer
-from airflow_torchx.testing.files import Content, laid_over, unpack
+from airflow_torchx.testing.files import Content, overlay, unpack
 from airflow_torchx.testing.images import FakeImage
 from airflow_torchx.testing.output import NS_PER_S
 from airflow_torchx.testing.program import Program
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
     from airflow_torchx.testing.containers import FakeContainers
     from airflow_torchx.testing.images import FakeImages
 
-#: Runs instead of a Dockerfile, and may raise: it gets the build, and the files of its context.
+#: Called in place of a build with its spec and the files of its context; may raise.
 Builder: TypeAlias = "Callable[[BuildSpec, dict[str, bytes]], object]"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FakeImageVerbs:
-    """The images of a fake daemon, which keep the promises of `core.engine.protocol.Images`.
+    """The images of a fake daemon; implements `core.engine.protocol.Images`.
 
     Args:
-        calls: the door to all that follows.
-        held: the images.
+        calls: records the calls.
+        store: the images.
         containers: the containers.
-        builder: returns what is built with; None for nothing.
+        builder: returns the function to call in place of a build, or None.
     """
 
     calls: Calls
-    held: FakeImages
+    store: FakeImages
     containers: FakeContainers
     builder: Callable[[], Builder | None]
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ImageRow, ...]:
         """See `Images.rows`."""
         with self.calls.verb("image_rows"):
-            return tuple(self.held.labelled(labels))
+            return tuple(self.store.labelled(labels))
 
     def inspect(self, ref: str) -> ImageDetail | None:
         """See `Images.inspect`."""
         with self.calls.verb("image_inspect", ref):
-            found = self.held.find(ref)
+            found = self.store.find(ref)
             return None if found is None else found.detail
 
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
@@ -67,19 +67,19 @@ class FakeImageVerbs:
             network="none",
         )
         with self.calls.verb("prepare", name):
-            id_, image = self.calls.new_id("container"), self.held.get(ref)
+            id_, image = self.calls.new_id("container"), self.store.get(ref)
             created = FakeContainer(id_, spec, image, (Program(),), self.calls.now_ns())
             self.containers.add(created)
             return created.id
 
     def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
-        """See `Images.put_files`; nothing arrives of a tar that breaks off."""
+        """See `Images.put_files`; a tar that fails adds no file."""
         with self.calls.on("put_files", container_id):
             self.containers.get(container_id)
-            with self.calls.elsewhere():
+            with self.calls.unlocked():
                 content = unpack(b"".join(files))
             container = self.containers.get(container_id)
-            container.files = laid_over(container.files, content)
+            container.files = overlay(container.files, content)
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """See `Images.commit`."""
@@ -93,15 +93,15 @@ class FakeImageVerbs:
                 files=container.files,
                 parent=base.id,
             )
-            self.held.add(image, tag)
+            self.store.add(image, tag)
             return id_
 
     def build(
         self, spec: BuildSpec, context: Iterable[bytes], on_line: Callable[[str], None]
     ) -> str:
-        """See `Images.build`: it runs no Dockerfile, but what the test gave instead."""
+        """See `Images.build`; calls the test's builder in place of a real build."""
         with self.calls.verb("build", spec.tag):
-            with self.calls.elsewhere():
+            with self.calls.unlocked():
                 files = unpack(b"".join(context))
                 self._run_builder(spec, files)
                 on_line(f"built {spec.tag}")
@@ -112,36 +112,36 @@ class FakeImageVerbs:
                 labels=dict(spec.labels),
                 files=files,
             )
-            self.held.add(image, spec.tag)
+            self.store.add(image, spec.tag)
             return image.id
 
     def tag(self, ref: str, tag: str) -> None:
         """See `Images.tag`."""
         with self.calls.verb("tag", ref, tag):
-            self.held.add(self.held.get(ref), tag)
+            self.store.add(self.store.get(ref), tag)
 
     def untag(self, tag: str) -> None:
         """See `Images.untag`."""
         with self.calls.verb("untag", tag):
-            self.held.untag(tag, {container.image.id for container in self.containers})
+            self.store.untag(tag, {container.image.id for container in self.containers})
 
     def push(self, tag: str, on_progress: Callable[[str], None]) -> None:
         """See `Images.push`."""
         with self.calls.verb("push", tag):
-            self.held.push(tag)
+            self.store.push(tag)
         on_progress(f"pushed {tag}")
 
     def is_published(self, tag: str) -> bool:
         """See `Images.is_published`."""
         with self.calls.verb("is_published", tag):
-            return self.held.is_published(tag)
+            return self.store.is_published(tag)
 
     def _run_builder(self, spec: BuildSpec, files: Mapping[str, Content]) -> None:
         run = self.builder()
         if run is None:
             raise ImageBuildError(
-                f"cannot build image {spec.tag!r}: a FakeEngine runs no Dockerfile.",
-                fix="Give it FakeEngine(builds=...), or test this on a real daemon.",
+                f"cannot build image {spec.tag!r}: a FakeEngine does not run Dockerfiles.",
+                fix="Pass FakeEngine(builds=...), or test this on a real daemon.",
             )
         run(spec, {p.lstrip("/"): data for p, data in files.items() if isinstance(data, bytes)})
 

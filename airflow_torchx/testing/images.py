@@ -1,4 +1,4 @@
-"""The images of a fake daemon, and those that registries have."""
+"""The images of a fake daemon and of its registries."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class FakeImage:
     """One image.
 
     Args:
-        detail: what an inspect tells.
-        created_s: when it was made, in seconds since 1970.
+        detail: the result of an inspect.
+        created_s: its creation time, in seconds since 1970.
         labels: its labels.
-        files: all of its files.
-        parent: id of the image that it was made from; empty if there is none.
+        files: all its files.
+        parent: id of its parent image, or "".
     """
 
     detail: ImageDetail
@@ -43,36 +43,36 @@ class FakeImage:
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """Return its id."""
         return self.detail.id
 
 
 class FakeImages:
-    """Images by id, and their names. Not safe to use without a lock.
+    """Images and their names. Not thread-safe.
 
     Args:
         pullable: names of the images that registries have.
-        published: names of the images that were pushed; it grows.
-        created_s: when all images were made that nobody made here, in seconds since 1970.
+        published: names of the pushed images; a push adds to it.
+        created_s: creation time of preloaded and pulled images, in seconds since 1970.
     """
 
     def __init__(self, pullable: Iterable[str], published: set[str], created_s: float) -> None:
         self._by_id: dict[str, FakeImage] = {}
-        #: From names to ids.
+        #: Name to id.
         self._ids: dict[str, str] = {}
         self._pullable = {full_name(ref) for ref in pullable}
         self._published = published
         self._pushed: dict[str, FakeImage] = {}
         self._created_s = created_s
 
-    def hold(self, ref: str, detail: ImageDetail | None = None) -> None:
-        """Have an image that nobody made here."""
+    def preload(self, ref: str, detail: ImageDetail | None = None) -> None:
+        """Add an image that was not built here."""
         detail = detail or ImageDetail(id="")
         detail = replace(detail, id=detail.id or image_id(ref))
         self.add(FakeImage(detail=detail, created_s=self._created_s), ref)
 
     def add(self, image: FakeImage, tag: str) -> None:
-        """Have an image under a name, which another one may lose."""
+        """Add an image with a tag; another image with that tag loses it."""
         self._by_id[image.id] = image
         self._ids[full_name(tag)] = image.id
 
@@ -94,7 +94,7 @@ class FakeImages:
         """Return an image.
 
         Raises:
-            EngineNotFoundError: it is not there.
+            EngineNotFoundError: it does not exist.
         """
         found = self.find(ref)
         if found is None:
@@ -103,25 +103,25 @@ class FakeImages:
         return found
 
     def labelled(self, labels: Mapping[str, str | None]) -> Iterator[ImageRow]:
-        """Yield those that carry all these labels, the newest first; None stands for any value.
+        """Yield the images with all these labels, the newest first; None matches any value.
 
-        Like Docker's own list, without the layers that have neither a name nor an end.
+        As in Docker, untagged parents of other images are not listed.
         """
         for image in sorted(self._by_id.values(), key=lambda image: -image.created_s):
             own, tags = image.labels, self._names(image.id)
-            is_there = tags or not self._has_children(image.id)
-            if is_there and all(k in own and v in (None, own[k]) for k, v in labels.items()):
+            is_listed = tags or not self._has_children(image.id)
+            if is_listed and all(k in own and v in (None, own[k]) for k, v in labels.items()):
                 yield ImageRow(id=image.id, tags=tags, labels=own, created_s=image.created_s)
 
     def untag(self, ref: str, used: Collection[str]) -> None:
-        """Forget a name, and an image without a name, and its parents without a name.
+        """Remove a tag, and the image and its parents if they have no other tag.
 
         Args:
-            ref: the name; or the id of an image that has one name at most.
+            ref: the tag; or the id of an image with at most one tag.
             used: ids of the images that have containers.
 
         Raises:
-            EngineConflictError: the last name of an image that has containers.
+            EngineConflictError: it is the last tag of an image that has containers.
         """
         image, name = self.find(ref), full_name(ref)
         if image is None:
@@ -143,7 +143,7 @@ class FakeImages:
             image = self._by_id.get(image.parent)
 
     def pull(self, ref: str) -> None:
-        """Make an image local.
+        """Pull an image from a registry.
 
         Raises:
             ImagePullError: no registry has it.
@@ -152,16 +152,16 @@ class FakeImages:
         if name in self._pushed:
             self.add(self._pushed[name], name)
         elif name in self._pullable or self.is_published(name):
-            self.hold(ref)
+            self.preload(ref)
         else:
             what = f"cannot pull image {ref}: manifest for {name} not found."
-            raise ImagePullError(what, fix="Name it in FakeEngine(pullable=...).", status=404)
+            raise ImagePullError(what, fix="Add it to FakeEngine(pullable=...).", status=404)
 
     def push(self, tag: str) -> None:
-        """Let the registry have an image.
+        """Push an image to its registry.
 
         Raises:
-            ImagePushError: it is not there.
+            ImagePushError: it does not exist.
         """
         image = self.find(tag)
         if image is None:
@@ -171,7 +171,7 @@ class FakeImages:
         self._published.add(full_name(tag))
 
     def is_published(self, tag: str) -> bool:
-        """Tell whether the registry has an image."""
+        """Return whether the registry has an image."""
         return full_name(tag) in {full_name(name) for name in self._published}
 
     def _names(self, id_: str) -> tuple[str, ...]:
@@ -182,12 +182,12 @@ class FakeImages:
 
 
 def full_name(ref: str) -> str:
-    """Return an image's name with its tag and without the default registry."""
+    """Return an image's name with a tag and without the default registry."""
     name = ref.removeprefix("docker.io/").removeprefix("library/")
     tagged = "@" in name or ":" in name.rpartition("/")[2]
     return name if tagged else f"{name}:latest"
 
 
 def image_id(ref: str) -> str:
-    """Return the id that the fake daemon gives to an image that nobody made here."""
+    """Return the id of an image that was not built here."""
     return f"sha256:{hashlib.sha256(full_name(ref).encode()).hexdigest()}"

@@ -18,7 +18,7 @@ _FIX: Final = "Create the network first."
 
 @dataclass
 class FakeNetworks:
-    """Networks by id. Not safe to use without a lock."""
+    """Networks by id. Not thread-safe."""
 
     rows: dict[str, NetworkRow]
 
@@ -34,22 +34,22 @@ class FakeNetworks:
         )
 
     def named(self, name: str) -> tuple[NetworkRow, ...]:
-        """Return the networks of exactly this name."""
+        """Return the networks with this name."""
         return tuple(row for row in self.rows.values() if row.name == name)
 
     def create(self, row: NetworkRow, *, unique: bool) -> None:
         """Add a network.
 
         Raises:
-            EngineConflictError: its name is taken, and names are unique.
+            EngineConflictError: the name is in use, and names must be unique.
         """
         if unique and self.named(row.name):
-            what = f"cannot create network {row.name}: one of that name already exists."
-            raise EngineConflictError(what, fix="Use the one that is there.", status=409)
+            what = f"cannot create network {row.name}: the name is already in use."
+            raise EngineConflictError(what, fix="Use the existing network.", status=409)
         self.rows[row.id] = row
 
     def remove(self, network_id: str, used: Iterable[str]) -> None:
-        """Remove a network, unless a running container is on one of this id or name."""
+        """Remove a network, unless a running container uses it."""
         row = self.rows.get(network_id)
         if row is not None and {row.id, row.name} & set(used):
             what = f"cannot remove network {row.name}: it has active endpoints."
@@ -57,11 +57,11 @@ class FakeNetworks:
         self.rows.pop(network_id, None)
 
     def attach(self, network: str) -> None:
-        """Look up the network that a container starts on, by name or id.
+        """Check that a container can join the network with this name or id.
 
         Raises:
-            EngineNotFoundError: there is none.
-            EngineError: there are several.
+            EngineNotFoundError: the network does not exist.
+            EngineError: the name is ambiguous.
         """
         if network in self.rows or network == "default" or network.startswith("container:"):
             return

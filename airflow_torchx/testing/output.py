@@ -1,4 +1,4 @@
-"""What containers write, in the pieces and frames in which Docker gives it back."""
+"""The output of containers as Docker's log messages and frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STREAM_NUMBERS: Final = {"stdout": 1, "stderr": 2}
 
 
 class Message(NamedTuple):
-    """One entry of a container's log; ``stamp_ns`` differs from entry to entry."""
+    """One message of a container's log, with a unique timestamp ``stamp_ns``."""
 
     stamp_ns: int
     stream: Stream
@@ -31,12 +31,12 @@ class Message(NamedTuple):
 
 
 class Output:
-    """What one run of a program writes.
+    """The output of one run of a program.
 
     Args:
         program: the program.
-        started_ns: when the run began.
-        floor_ns: all messages are younger than this.
+        started_ns: start time of the run.
+        floor_ns: all messages get a later timestamp than this.
     """
 
     def __init__(self, program: Program, started_ns: int, floor_ns: int) -> None:
@@ -44,7 +44,7 @@ class Output:
         self._floor_ns = max(floor_ns + 1, started_ns)
         self._every_ns = round(program.line_every_s * NS_PER_S)
         self._writes = len(program.lines)
-        #: When each message is written, and the message.
+        #: Pairs of writing time and message.
         self._entries: list[tuple[int, Message]] = []
         buffers: dict[Stream, bytes] = {}
         for index, (stream, data) in enumerate(program.writes()):
@@ -54,31 +54,31 @@ class Output:
 
     @property
     def last_ns(self) -> int:
-        """When the program has written all."""
+        """Return when the program has written everything."""
         return self._started_ns + max(0, self._writes - 1) * self._every_ns
 
     def until(self, now_ns: int, ended_ns: int | None) -> list[Message]:
-        """Return what has been written by now; the end of the run completes a last line."""
-        seen_ns = now_ns if ended_ns is None else min(now_ns, ended_ns)
-        messages = [message for at_ns, message in self._entries if at_ns <= seen_ns]
+        """Return the messages written by now; the end of the run completes a last line."""
+        cutoff_ns = now_ns if ended_ns is None else min(now_ns, ended_ns)
+        messages = [message for at_ns, message in self._entries if at_ns <= cutoff_ns]
         if ended_ns is not None and self.last_ns <= ended_ns <= now_ns:
             stamp_ns = self.floor_after(ended_ns) - len(self._unfinished)
             for index, (stream, data) in enumerate(self._unfinished):
-                messages.append(Message(stamp_ns + index, stream, as_text(data)))
+                messages.append(Message(stamp_ns + index, stream, as_utf8(data)))
         return messages
 
     def floor_after(self, ended_ns: int) -> int:
-        """Return a time that no message of this run reaches, for the next run."""
+        """Return a time later than all messages of this run, for the next run."""
         return max(ended_ns, self._floor_ns) + len(self._entries) + len(self._unfinished)
 
     def _add(self, at_ns: int, stream: Stream, pieces: Iterable[bytes]) -> None:
         for data in pieces:
             stamp_ns = max(at_ns, self._floor_ns) + len(self._entries)
-            self._entries.append((at_ns, Message(stamp_ns, stream, as_text(data))))
+            self._entries.append((at_ns, Message(stamp_ns, stream, as_utf8(data))))
 
 
 def split(data: bytes) -> tuple[list[bytes], bytes]:
-    """Return the messages that Docker makes of what was written, and what waits for its newline."""
+    """Return the complete messages in some output, and the rest without a newline."""
     pieces: list[bytes] = []
     while True:
         end = data.find(b"\n", 0, _LONGEST_MESSAGE) + 1
@@ -89,14 +89,14 @@ def split(data: bytes) -> tuple[list[bytes], bytes]:
         data = data[end:]
 
 
-def as_text(data: bytes) -> bytes:
-    """Return a message as Docker's log driver keeps it: U+FFFD for each byte that is no UTF-8."""
+def as_utf8(data: bytes) -> bytes:
+    """Return a message as Docker's log driver stores it: U+FFFD for each invalid UTF-8 byte."""
     text = data.decode(errors="surrogateescape")
     return _ESCAPED.sub("\N{REPLACEMENT CHARACTER}", text).encode()
 
 
 def frames(messages: Iterable[Message], query: LogQuery) -> Iterator[bytes]:
-    """Return the frames of those messages that a query asks for, whatever its tail."""
+    """Yield the frames of the messages that match a query, ignoring its tail."""
     for message in messages:
         wanted = query.streams in ("both", message.stream)
         since = query.since_ns is None or message.stamp_ns >= query.since_ns
@@ -106,8 +106,8 @@ def frames(messages: Iterable[Message], query: LogQuery) -> Iterator[bytes]:
             yield struct.pack(">BxxxI", _STREAM_NUMBERS[message.stream], len(data)) + data
 
 
-def moment(time_ns: int) -> datetime:
-    """Return nanoseconds since 1970 as a time, down to microseconds."""
+def to_datetime(time_ns: int) -> datetime:
+    """Return nanoseconds since 1970 as a datetime, truncated to microseconds."""
     seconds, rest = divmod(time_ns, NS_PER_S)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 

@@ -1,4 +1,4 @@
-"""What the main process of a fake container does."""
+"""The behaviour of the main process of a fake container."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Stream: TypeAlias = Literal["stdout", "stderr"]
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What the main process of a container does: by default it ends with 0 at once.
+    """The behaviour of a container's main process; by default it exits at once with code 0.
 
     Args:
-        lines: what it writes, to stdout unless a tuple names the stream. A str is a line; bytes are
-            written as they are, with or without newlines.
-        line_every_s: seconds between two ``lines``; the first is written at the start.
+        lines: its output, on stdout unless a tuple names the stream. A str is a line; bytes are
+            written unchanged, with or without newlines.
+        line_every_s: seconds between ``lines``; the first is written at the start.
         runs_for_s: seconds it runs, at least until its last line; None for until it is stopped.
-        exit_code: its exit code when it ends by itself.
-        on_term: what SIGTERM does to it.
-        term_exit_code: its exit code when SIGTERM ended it.
-        oom_killed: the kernel ended it for its memory; ``exit_code`` should be 137 then.
-        start_error: not empty: it cannot be started at all, in the Engine's words.
-        files: path to content, in the container from its start on.
-        restart_delay_s: seconds before the daemon restarts it after a failure, if it may.
+        exit_code: its exit code if it ends by itself.
+        on_term: its reaction to SIGTERM.
+        term_exit_code: its exit code after SIGTERM.
+        oom_killed: whether the kernel kills it for its memory; ``exit_code`` should be 137 then.
+        start_error: if not empty, starting it fails with this message.
+        files: path to content; exist from its start.
+        restart_delay_s: seconds before the daemon restarts it after a failure.
     """
 
     lines: Sequence[str | bytes | tuple[Stream, str | bytes]] = ()
@@ -42,7 +42,7 @@ class Program:
     restart_delay_s: float = 0.0
 
     def writes(self) -> list[tuple[Stream, bytes]]:
-        """Return what it writes, as streams and bytes."""
+        """Return its output as pairs of stream and bytes."""
         tuples = [line if isinstance(line, tuple) else ("stdout", line) for line in self.lines]
         return [
             (stream, text if isinstance(text, bytes) else f"{text}\n".encode())
@@ -50,16 +50,16 @@ class Program:
         ]
 
 
-#: One program, or one for each run of a container: after the last, the last again.
+#: One program, or one per run of a container; further runs repeat the last.
 Behaviour: TypeAlias = Program | Sequence[Program]
 
-#: What containers do: all the same, by role or ``role/replica`` (others end with 0 at once), or
-#: decided from the spec when the container is created.
+#: One program for all containers; a mapping by role or ``role/replica`` (others exit at once with
+#: code 0); or a function of the container's spec.
 Programs: TypeAlias = Program | Mapping[str, Behaviour] | Callable[["ContainerSpec"], Behaviour]
 
 
 def choose(programs: Programs, spec: ContainerSpec) -> tuple[Program, ...]:
-    """Return the programs of one container, one for each of its runs."""
+    """Return the programs of one container, one per run."""
     if isinstance(programs, Program):
         return (programs,)
     if isinstance(programs, Mapping):

@@ -1,4 +1,4 @@
-"""The log of a fake container, and the events of all, on their way to a reader."""
+"""Streams of a fake daemon: the log of a container, and the events of all."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from airflow_torchx.testing.output import Message
 
 
-class Look(NamedTuple):
-    """What the log holds at one moment, and whether more can come."""
+class LogSnapshot(NamedTuple):
+    """The log at one moment, and whether more can follow."""
 
     messages: list[Message]
     live: bool
@@ -25,35 +25,35 @@ class FakeStream:
     """A log as a `ByteStream`.
 
     Args:
-        query: what of it to yield.
-        look: returns the log as it is, or raises when the daemon is down.
-        pause: waits a little for more.
-        chunk_bytes: size of a chunk at most: frames begin and end anywhere in it.
+        query: which messages to yield.
+        read: returns the current log; raises if the daemon is down.
+        pause: waits briefly for more.
+        chunk_bytes: maximum size of a chunk; frames may span chunks.
     """
 
     def __init__(
         self,
         query: LogQuery,
-        look: Callable[[], Look],
+        read: Callable[[], LogSnapshot],
         pause: Callable[[], None],
         chunk_bytes: int,
     ) -> None:
         self._query = query
-        self._look = look
+        self._read = read
         self._pause = pause
         self._chunk_bytes = chunk_bytes
         self._closed = threading.Event()
-        self._seen = 0
+        self._position = 0
         if query.tail is not None:
-            self._seen = max(0, len(look().messages) - query.tail)
+            self._position = max(0, len(read().messages) - query.tail)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield chunks until the container's run ends, or the log if nobody follows it."""
+        """Yield chunks until the container's run ends, or the log if it is not followed."""
         live = True
         while live and not self._closed.is_set():
-            messages, live = self._look()
-            new = messages[self._seen :]
-            self._seen = len(messages)
+            messages, live = self._read()
+            new = messages[self._position :]
+            self._position = len(messages)
             yield from self._chunks(b"".join(frames(new, self._query)))
             live = live and not self._is_past(new)
             if live:
@@ -75,26 +75,26 @@ class FakeStream:
 
 
 class FakeEvents:
-    """What happens to the containers of apps from now on, as a `Stream`.
+    """The container events of all apps from now on, as a `Stream`.
 
     Args:
-        look: returns all that has happened on the daemon, or raises when it is down.
-        pause: waits a little for more.
+        read: returns all events of the daemon so far; raises if it is down.
+        pause: waits briefly for more.
     """
 
     def __init__(
-        self, look: Callable[[], Sequence[ContainerEvent]], pause: Callable[[], None]
+        self, read: Callable[[], Sequence[ContainerEvent]], pause: Callable[[], None]
     ) -> None:
-        self._look = look
+        self._read = read
         self._pause = pause
         self._closed = threading.Event()
-        self._seen = len(look())
+        self._position = len(read())
 
     def __iter__(self) -> Iterator[ContainerEvent]:
         """Yield events until the stream is closed."""
         while not self._closed.is_set():
-            new = self._look()[self._seen :]
-            self._seen += len(new)
+            new = self._read()[self._position :]
+            self._position += len(new)
             for event in new:
                 if event.app_id and not self._closed.is_set():
                     yield event

@@ -1,4 +1,4 @@
-"""What the contract tests do with an engine, fake or real."""
+"""A bench for the contract tests of an engine, fake or real."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TICK_S = 0.02
 
 
 class Bench:
-    """Runs scripts on an engine, under labels by which they are removed at the end of a test."""
+    """Runs scripts on an engine, in containers that are removed when the test ends."""
 
     def __init__(self, engine: Engine, app_id: str, image: str) -> None:
         self.engine = engine
@@ -35,7 +35,7 @@ class Bench:
             engine.programs = lambda spec: self._programs[spec.name]
 
     def spec(self, script: Script) -> ContainerSpec:
-        """Return a container that runs a script, off any network."""
+        """Return the spec of a container that runs a script without a network."""
         number = next(self._numbers)
         name = f"{self.app_id}-{number}"
         self._programs[name] = script.program()
@@ -56,13 +56,13 @@ class Bench:
         return self.engine.create(self.spec(what) if isinstance(what, Script) else what)
 
     def run(self, what: Script | ContainerSpec) -> str:
-        """Create a container and start it."""
+        """Create and start a container."""
         container_id = self.create(what)
         self.engine.start(container_id)
         return container_id
 
     def run_until_it_writes(self, what: Script | ContainerSpec) -> str:
-        """Run a container and wait for its first line: from then on it acts on signals."""
+        """Run a container and wait for its first line, after which it reacts to signals."""
         container_id = self.run(what)
         stream = self.engine.logs(container_id, LogQuery(follow=True))
         next(iter(stream))
@@ -70,7 +70,7 @@ class Bench:
         return container_id
 
     def run_to_its_end(self, what: Script | ContainerSpec) -> str:
-        """Run a container and wait until it has exited."""
+        """Run a container until it exits."""
         container_id = self.run(what)
         self.ended(container_id)
         return container_id
@@ -82,27 +82,27 @@ class Bench:
         return found[0]
 
     def rows(self) -> tuple[ContainerRow, ...]:
-        """Return all rows of this test."""
+        """Return the rows of all containers of this test."""
         return self.engine.rows({labels.APP_ID: self.app_id})
 
     def detail(self, container_id: str) -> ContainerDetail:
-        """Return the detail of a container that is there."""
+        """Return the detail of an existing container."""
         found = self.engine.inspect(container_id)
         assert found is not None
         return found
 
     def ended(self, container_id: str) -> ContainerDetail:
-        """Wait until a container has exited."""
+        """Wait until a container exits, and return its detail."""
         wait_for(lambda: self.detail(container_id).state == "exited")
         return self.detail(container_id)
 
     def log(self, container_id: str, query: LogQuery | None = None) -> list[tuple[str, bytes]]:
-        """Return the log of a container, its messages as streams and bytes."""
+        """Return the messages of a container's log as pairs of stream and bytes."""
         return unframed(self.engine.logs(container_id, query or LogQuery()))
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait until something happened, but not for ever."""
+    """Wait until something happened, with a time limit."""
     deadline = time.monotonic() + _PATIENCE_S
     while not happened():
         assert time.monotonic() < deadline
@@ -110,7 +110,7 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 
 def unframed(chunks: Iterable[bytes]) -> list[tuple[str, bytes]]:
-    """Return the frames of a multiplexed stream; whatever is not whole is an error."""
+    """Return the frames of a multiplexed stream; an incomplete frame is an error."""
     data, found = b"".join(chunks), []
     while data:
         number, length = struct.unpack_from(">BxxxI", data)

@@ -1,4 +1,4 @@
-"""The bench on which each promise of the Engine protocol is tried."""
+"""The fixture for the contract tests of the Engine protocol."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bench(engine: Engine, app_id: str) -> Bench:
-    """Return a bench on a fake and then on a real daemon."""
+    """Return a bench, once on the fake and once on a real daemon."""
     return Bench(engine, app_id, BUSYBOX)

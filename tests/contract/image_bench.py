@@ -1,4 +1,4 @@
-"""What the contract tests do with the images of an engine, fake or real."""
+"""A bench for the contract tests of an engine's images, fake or real."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ImageBench:
-    """Makes images, under names and labels by which they are removed at the end of a test."""
+    """Creates images that are removed when the test ends."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -29,11 +29,11 @@ class ImageBench:
         self._numbers = itertools.count()
 
     def name(self, word: str) -> str:
-        """Return the name of an image that no other test has."""
+        """Return an image name that is unique to this test."""
         return f"airflow-torchx/{self.bench.app_id}:{word}"
 
     def prepare(self, ref: str = "", more: Mapping[str, str] | None = None) -> str:
-        """Prepare a container of an image; by default, of the one of all tests."""
+        """Prepare a container of an image, by default of the image of all tests."""
         name = f"{self.bench.app_id}-prepared-{next(self._numbers)}"
         return self.images.prepare(ref or self.bench.image, name, {**self.label, **(more or {})})
 
@@ -44,7 +44,7 @@ class ImageBench:
         ref: str = "",
         more: Mapping[str, str] | None = None,
     ) -> str:
-        """Make an image of another one and some files; return its id."""
+        """Build an image from another one and some files, and return its id."""
         container_id = self.prepare(ref, more)
         self.images.put_files(container_id, [tar(files)])
         image_id = self.images.commit(container_id, self.name(word), "/")
@@ -52,7 +52,7 @@ class ImageBench:
         return image_id
 
     def container(self, ref: str) -> str:
-        """Create a container of an image, as an app does it."""
+        """Create a container of an image as an app does."""
         return self.bench.create(replace(self.bench.spec(Script()), image=ref))
 
     def read(self, ref: str, path: str) -> bytes:
@@ -63,17 +63,17 @@ class ImageBench:
         return content
 
     def rows(self) -> dict[str, ImageRow]:
-        """Return the rows of the images of this test, by their ids."""
+        """Return the rows of the images of this test by id."""
         return {row.id: row for row in self.images.rows(self.label)}
 
     def detail(self, ref: str) -> ImageDetail:
-        """Return the detail of an image that is there."""
+        """Return the detail of an existing image."""
         found = self.images.inspect(ref)
         assert found is not None
         return found
 
     def clear(self) -> None:
-        """Remove all that the test has made; none of it may be left."""
+        """Remove everything that the test created, and check that nothing remains."""
         for container in self.bench.rows():
             self.engine.remove(container.id)
         for row in self.rows().values():
@@ -84,7 +84,7 @@ class ImageBench:
 
 
 def tar(files: Mapping[str, bytes | str | None]) -> bytes:
-    """Return an archive of files; a str is the target of a link, None makes a folder."""
+    """Return a tar of files; a str is the target of a link, None creates a folder."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for path, content in files.items():
@@ -101,13 +101,13 @@ def tar(files: Mapping[str, bytes | str | None]) -> bytes:
 
 
 def pieces(archive: bytes, size: int) -> Iterator[bytes]:
-    """Yield an archive in pieces, with nothing now and then."""
+    """Yield an archive in pieces, some of them empty."""
     for start in range(0, len(archive), size):
         yield archive[start : start + size]
         yield b""
 
 
 def broken(archive: bytes, error: BaseException) -> Iterable[bytes]:
-    """Yield the first half of an archive, and then break."""
+    """Yield the first half of an archive, then raise an error."""
     yield archive[: len(archive) // 2]
     raise error

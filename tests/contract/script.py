@@ -1,4 +1,4 @@
-"""Small programs that a fake and a real container run alike."""
+"""Small programs that run on the fake engine and in real containers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 FOREVER_S: Final = 600
-#: The kernel kills a process that the first one outlives: of a container that is gone at once, the
-#: daemon may miss the kernel's notice (measured on busy cores: 3 of 60).
+#: A child process exceeds the memory limit, and its parent survives: the daemon may miss the OOM
+#: event of a container that exits at once (on busy cores: 3 of 60).
 EATS_MEMORY: Final = "tail /dev/zero; sleep 1; exit 137"
-# Of one byte: more are written by `head`, because an argument of a process has an end.
+# Longer runs of one byte are written by `head`, because the arguments of a process are limited.
 _MANY: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What a container does; the same, as near as they come, on both engines.
+    """A container's program, as similar as possible on both engines.
 
     Args:
-        lines: what it writes; a str is a line of stdout, bytes are written as they are.
-        every_s: seconds between two of them.
-        then_s: seconds from the last of them to the end; None for until it is stopped.
-        ignores_term: SIGTERM does not end it; otherwise it ends with 143.
-        eats_memory: the kernel kills it, if it has a memory limit.
-        entrypoint: the program that runs it; only ``sh`` exists.
-        files: path to content; it writes them at its start.
+        lines: its output; a str is a line on stdout, bytes are written unchanged.
+        every_s: seconds between two lines.
+        then_s: seconds from the last line to the end; None for until it is stopped.
+        ignores_term: whether it ignores SIGTERM; otherwise it exits with 143.
+        eats_memory: whether it exceeds its memory limit.
+        entrypoint: its program; ``sh`` is the only one that exists.
+        files: path to content, written at its start.
     """
 
     lines: tuple[str | bytes | tuple[Literal["stdout", "stderr"], str | bytes], ...] = ()
@@ -44,7 +44,7 @@ class Script:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def program(self) -> Program:
-        """Return it for the fake engine."""
+        """Return the script for the fake engine."""
         writing_s = max(0, len(self.lines) - 1) * self.every_s
         missing = f"exec {self.entrypoint}: no such file or directory"
         return Program(
@@ -60,11 +60,11 @@ class Script:
         )
 
     def command(self) -> str:
-        """Return it for the shell of a real container."""
+        """Return the script as a shell command for a real container."""
         return "\n".join(self._commands())
 
     def _commands(self) -> Iterator[str]:
-        # The first process of a container ignores SIGTERM unless it says what to do.
+        # Process 1 of a container ignores SIGTERM unless it has a handler.
         yield "trap '' TERM" if self.ignores_term else "trap 'exit 143' TERM"
         for path, content in self.files.items():
             yield f"{{ {_printing(content)}; }} >{shlex.quote(path)}"
@@ -80,12 +80,12 @@ class Script:
 
 
 def _sleeping(seconds: float) -> str:
-    # A shell acts on a signal while it waits, but not while a command runs.
+    # A shell handles signals during `wait`, but not while a command runs.
     return f"sleep {seconds:g} & wait $!"
 
 
 def _printing(data: bytes) -> str:
-    """Return the command that writes these bytes."""
+    """Return the shell command that writes these bytes."""
     commands, rest = [], ""
     for byte, same in itertools.groupby(data):
         octal, count = f"\\{byte:03o}", len(list(same))

@@ -1,4 +1,4 @@
-"""Create, start, rename, list and inspect."""
+"""Creating, starting, renaming, listing and inspecting containers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE = "f" * 64
 
 
 def test_created(bench: Bench) -> None:
-    """A created container is listed as what its spec says, and has not run."""
+    """A created container is listed with the fields of its spec, and has not run."""
     before = datetime.now(UTC)
     spec = bench.spec(Script())
 
@@ -33,7 +33,7 @@ def test_created(bench: Bench) -> None:
 
     assert ("created", "Created") == (row.state, row.status)
     assert (spec.name, spec.image, spec.labels) == (row.name, row.image, row.labels)
-    # The list tells whole seconds.
+    # The list has whole seconds.
     assert before - timedelta(seconds=2) < row.created_at <= datetime.now(UTC)
     never_ran = ContainerDetail(
         id=container_id,
@@ -49,7 +49,7 @@ def test_created(bench: Bench) -> None:
 
 
 def test_running(bench: Bench) -> None:
-    """A container that runs has a start, and neither an end nor an exit code."""
+    """A running container has a start time, but no end time and no exit code."""
     before = datetime.now(UTC)
 
     container_id = bench.run(Script(then_s=None))
@@ -65,7 +65,7 @@ def test_running(bench: Bench) -> None:
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_exited(bench: Bench, code: int) -> None:
-    """An exit code is in the row's status and in the detail, with the times of the run."""
+    """The exit code is in the status and in the detail, with the start and end times."""
     container_id = bench.run(Script(exit_code=code, then_s=0.5))
     detail = bench.ended(container_id)
     row = bench.row(container_id)
@@ -85,7 +85,7 @@ def test_exited(bench: Bench, code: int) -> None:
 
 
 def test_start_twice(bench: Bench) -> None:
-    """Starting a container that runs changes nothing."""
+    """Starting a running container changes nothing."""
     container_id = bench.run(Script(then_s=None))
     started_at = bench.detail(container_id).started_at
 
@@ -95,7 +95,7 @@ def test_start_twice(bench: Bench) -> None:
 
 
 def test_start_error(bench: Bench) -> None:
-    """A container that cannot be started stays created, and its detail tells why."""
+    """A container that cannot start stays created, and its detail has the error."""
     container_id = bench.create(Script(entrypoint="/no/such/program"))
 
     with pytest.raises(EngineError, match="/no/such/program"):
@@ -108,13 +108,13 @@ def test_start_error(bench: Bench) -> None:
 
 
 def test_start_gone(bench: Bench) -> None:
-    """A container that is gone cannot be started."""
+    """A removed container cannot be started."""
     with pytest.raises(EngineNotFoundError):
         bench.engine.start(GONE)
 
 
 def test_name_conflict(bench: Bench) -> None:
-    """A name is given once: the second create fails and leaves the first container alone."""
+    """Creating a container with a used name fails and leaves the first container alone."""
     spec = bench.spec(Script())
     first = bench.create(spec)
 
@@ -125,7 +125,7 @@ def test_name_conflict(bench: Bench) -> None:
 
 
 def test_name_race(bench: Bench) -> None:
-    """Of several threads that ask for one name, exactly one gets it."""
+    """Exactly one of several threads can create a container with a given name."""
     spec = bench.spec(Script())
 
     def create(_: int) -> str | None:
@@ -142,7 +142,7 @@ def test_name_race(bench: Bench) -> None:
 
 
 def test_missing_image(bench: Bench) -> None:
-    """A container cannot be created from an image that is not there."""
+    """A container cannot be created from a missing image."""
     with pytest.raises(EngineNotFoundError):
         bench.create(replace(bench.spec(Script()), image="airflow-torchx/no-such:image"))
 
@@ -150,7 +150,7 @@ def test_missing_image(bench: Bench) -> None:
 
 
 def test_missing_network(bench: Bench, network_name: str) -> None:
-    """A container does not start on a network that is not there, and its detail tells why."""
+    """A container on a missing network does not start, and its detail has the error."""
     container_id = bench.create(replace(bench.spec(Script()), network=network_name))
 
     with pytest.raises(EngineNotFoundError, match=network_name):
@@ -162,7 +162,7 @@ def test_missing_network(bench: Bench, network_name: str) -> None:
 
 @pytest.mark.parametrize("state", ["created", "running", "exited"])
 def test_rename(bench: Bench, state: str) -> None:
-    """A container can be renamed in any state, and its old name is free again."""
+    """A container can be renamed in any state, which frees its old name."""
     spec = bench.spec(Script(then_s=0.0 if state == "exited" else None))
     make = {"created": bench.create, "running": bench.run, "exited": bench.run_to_its_end}
     container_id = make[state](spec)
@@ -177,7 +177,7 @@ def test_rename(bench: Bench, state: str) -> None:
 
 
 def test_rename_conflict(bench: Bench) -> None:
-    """A name that another container has cannot be taken."""
+    """A container cannot be renamed to a used name."""
     taken = bench.spec(Script())
     bench.create(taken)
     other = bench.spec(Script())
@@ -190,18 +190,18 @@ def test_rename_conflict(bench: Bench) -> None:
 
 
 def test_rename_gone(bench: Bench) -> None:
-    """A container that is gone cannot be renamed."""
+    """A removed container cannot be renamed."""
     with pytest.raises(EngineNotFoundError):
         bench.engine.rename(GONE, f"{bench.app_id}-new")
 
 
 def test_inspect_gone(bench: Bench) -> None:
-    """A container that is gone has no detail."""
+    """A removed container has no detail."""
     assert bench.engine.inspect(GONE) is None
 
 
 def test_rows_by_labels(bench: Bench) -> None:
-    """Rows are filtered by all labels at once, by value or by presence."""
+    """Rows are filtered by all given labels, by value or by presence."""
 
     def labelled(**more: str) -> ContainerSpec:
         spec = bench.spec(Script())
@@ -226,7 +226,7 @@ def test_rows_by_labels(bench: Bench) -> None:
 
 
 def test_restarts(bench: Bench) -> None:
-    """A container that fails is restarted as often as it may, and no more."""
+    """A failing container is restarted up to its maximum."""
     script = Script(lines=("try",), exit_code=4)
     container_id = bench.run(replace(bench.spec(script), max_restarts=2))
     detail = bench.ended(container_id)
@@ -236,26 +236,26 @@ def test_restarts(bench: Bench) -> None:
 
 
 def test_restarting(bench: Bench) -> None:
-    """Between two runs a container is restarting, and its status tells the last exit code."""
+    """A container is restarting between two runs, and its status has the last exit code."""
     script = Script(exit_code=4)
     container_id = bench.run(replace(bench.spec(script), max_restarts=50))
 
     wait_for(lambda: bench.row(container_id).state == "restarting")
 
-    # By the next call it may run again; restarts are counted from the failure on.
+    # It may run again by now; the counter increases when the run fails.
     assert bench.detail(container_id).restarts > 0
     wait_for(lambda: bench.row(container_id).status.startswith("Restarting (4) "))
 
 
 def test_no_restart_after_success(bench: Bench) -> None:
-    """A container that ends with 0 is not restarted."""
+    """A container that exits with 0 is not restarted."""
     container_id = bench.run(replace(bench.spec(Script()), max_restarts=2))
 
     assert 0 == bench.ended(container_id).restarts
 
 
 def test_out_of_memory(bench: Bench) -> None:
-    """A container that eats more than its memory limit is killed, and its detail says so."""
+    """A container that exceeds its memory limit is killed, and its detail says so."""
     spec = replace(bench.spec(Script(eats_memory=True)), memory_mib=8)
     detail = bench.ended(bench.run(spec))
 

@@ -1,4 +1,4 @@
-"""The daemon itself, its images and its networks."""
+"""The daemon, its images and its networks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def test_protocol(engine: Engine) -> None:
-    """Both engines have all verbs of the protocol."""
+    """Both engines implement all methods of the protocol."""
     assert isinstance(engine, Engine)
 
 
 def test_info(engine: Engine) -> None:
-    """A daemon tells who it is, and what it has."""
+    """A daemon reports its identity and its resources."""
     info = engine.info()
 
     assert info.id
@@ -39,19 +39,19 @@ def test_info(engine: Engine) -> None:
 
 
 def test_close(engine: Engine) -> None:
-    """Closing twice is no error."""
+    """Closing an engine twice is allowed."""
     engine.close()
     engine.close()
 
 
 def test_context(engine: Engine) -> None:
-    """An engine is its own context."""
+    """An engine is its own context manager."""
     with engine as entered:
         assert engine is entered
 
 
 def test_find_image(bench: Bench) -> None:
-    """An image is found by name and tag, and by its id, whole or short."""
+    """An image is found by name and tag, and by its full or short id."""
     image_id = bench.engine.find_image(bench.image)
 
     assert image_id is not None
@@ -71,13 +71,13 @@ def test_find_image(bench: Bench) -> None:
         f"sha256:{'0' * 64}",
     ],
 )
-def test_find_no_image(bench: Bench, ref: str) -> None:
-    """An image that is not there is None: no tag means the tag latest."""
+def test_find_missing_image(bench: Bench, ref: str) -> None:
+    """A missing image gives None, and a name without a tag means latest."""
     assert bench.engine.find_image(ref) is None
 
 
 def test_image_by_id(bench: Bench) -> None:
-    """A container can be made from an image's id, and its row names the image like that."""
+    """A container can be created from an image id, which its row then shows."""
     image_id = bench.engine.find_image(bench.image)
     assert image_id is not None
 
@@ -87,13 +87,13 @@ def test_image_by_id(bench: Bench) -> None:
 
 
 def test_pull_error(bench: Bench) -> None:
-    """An image that cannot be pulled is an error."""
+    """Pulling an unknown image raises an error."""
     with pytest.raises(ImagePullError, match=r"127\.0\.0\.1:9/none"):
         bench.engine.pull("127.0.0.1:9/none", lambda _: None)
 
 
 def test_network(bench: Bench, network_name: str) -> None:
-    """A network is found by its name once it is created, and not before."""
+    """A network is found by name once it exists."""
     engine, before = bench.engine, datetime.now(UTC)
     assert () == engine.networks(network_name)
 
@@ -106,7 +106,7 @@ def test_network(bench: Bench, network_name: str) -> None:
 
 
 def test_network_twice(bench: Bench, network_name: str) -> None:
-    """A second network of one name is refused."""
+    """A second network with the same name is refused."""
     network_id = bench.engine.create_network(network_name)
 
     with pytest.raises(EngineConflictError):
@@ -116,7 +116,7 @@ def test_network_twice(bench: Bench, network_name: str) -> None:
 
 
 def test_remove_network(bench: Bench, network_name: str) -> None:
-    """A network is gone once it is removed; removing it again is no error."""
+    """A removed network is gone, and removing it again is allowed."""
     network_id = bench.engine.create_network(network_name)
 
     bench.engine.remove_network(network_id)
@@ -126,7 +126,7 @@ def test_remove_network(bench: Bench, network_name: str) -> None:
 
 
 def test_remove_network_in_use(bench: Bench, network_name: str) -> None:
-    """A network on which a container runs stays; one that has ended does not hold it."""
+    """A network stays while a container runs on it; exited containers do not keep it."""
     network_id = bench.engine.create_network(network_name)
     container_id = bench.run(replace(bench.spec(Script(then_s=None)), network=network_name))
 
@@ -140,7 +140,7 @@ def test_remove_network_in_use(bench: Bench, network_name: str) -> None:
 
 @pytest.mark.parametrize("network", ["bridge", "host", "none"])
 def test_built_in_networks(bench: Bench, network: str) -> None:
-    """Containers run on the networks that every daemon has."""
+    """Containers run on the networks that each daemon has."""
     assert 1 == len(bench.engine.networks(network))
 
     container_id = bench.run_to_its_end(replace(bench.spec(Script()), network=network))
@@ -149,7 +149,7 @@ def test_built_in_networks(bench: Bench, network: str) -> None:
 
 
 def test_container_network(bench: Bench) -> None:
-    """A container can share the network of another one."""
+    """A container can join the network of another one."""
     other = bench.run(Script(then_s=None))
 
     shared = replace(bench.spec(Script()), network=f"container:{other}")
@@ -159,7 +159,7 @@ def test_container_network(bench: Bench) -> None:
 
 @pytest.mark.docker
 def test_names_resolve(docker_engine: DockerEngine, app_id: str, network_name: str) -> None:
-    """Peers resolve a container by the name of its spec, also after it was renamed."""
+    """Peers resolve a container by the name in its spec, even after a rename."""
     bench = Bench(docker_engine, app_id, BUSYBOX)
     docker_engine.create_network(network_name)
     target = replace(bench.spec(Script(then_s=None)), network=network_name)

@@ -1,4 +1,4 @@
-"""What happens to the containers of apps, as it is told."""
+"""Container events of apps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Listener:
         self.events: list[ContainerEvent] = []
         self._app_id = bench.app_id
         self._stream = bench.engine.events()
-        self._thread = threading.Thread(target=self._listen)
+        self._thread = threading.Thread(target=self._collect)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -39,28 +39,28 @@ class Listener:
 
     @property
     def actions(self) -> list[str]:
-        """Return what has happened."""
+        """Return the actions so far."""
         return [event.action for event in self.events]
 
-    def hear(self, count: int) -> list[ContainerEvent]:
-        """Wait for so many events."""
+    def wait_for(self, count: int) -> list[ContainerEvent]:
+        """Wait for this many events."""
         wait_for(lambda: len(self.events) >= count)
         return self.events
 
-    def _listen(self) -> None:
-        # Others use the same daemon.
+    def _collect(self) -> None:
+        # Other tests use the same daemon.
         self.events += (e for e in self._stream if self._app_id in e.app_id)
 
 
 def test_life_of_a_container(bench: Bench) -> None:
-    """Create, start, rename, end and removal come in their order, each of them once."""
+    """Create, start, rename, die and destroy each come once and in order."""
     with Listener(bench) as listener:
         container_id = bench.create(Script(exit_code=3, then_s=0.2))
         bench.engine.rename(container_id, f"{bench.app_id}-renamed")
         bench.engine.start(container_id)
         bench.ended(container_id)
         bench.engine.remove(container_id)
-        events = listener.hear(5)
+        events = listener.wait_for(5)
 
     assert ["create", "rename", "start", "die", "destroy"] == listener.actions
     assert {(bench.app_id, container_id)} == {(e.app_id, e.container_id) for e in events}
@@ -69,11 +69,11 @@ def test_life_of_a_container(bench: Bench) -> None:
 
 
 def test_stop(bench: Bench) -> None:
-    """A stop is told as the end of the run, with the exit code that SIGTERM gave it."""
+    """A stop gives a die event with the exit code of SIGTERM."""
     with Listener(bench) as listener:
         container_id = bench.run_until_it_writes(Script(lines=("ready",), then_s=None))
         bench.engine.stop(container_id, grace_s=5)
-        listener.hear(3)
+        listener.wait_for(3)
 
     assert [("create", None), ("start", None), ("die", 143)] == [
         (event.action, event.exit_code) for event in listener.events
@@ -81,36 +81,36 @@ def test_stop(bench: Bench) -> None:
 
 
 def test_removal_of_a_running_container(bench: Bench) -> None:
-    """It is killed first, and that is told."""
+    """Removing a running container gives a die event before its destroy event."""
     with Listener(bench) as listener:
         bench.engine.remove(bench.run(FOREVER))
-        listener.hear(4)
+        listener.wait_for(4)
 
     assert ["create", "start", "die", "destroy"] == listener.actions
 
 
 def test_restart_by_the_daemon(bench: Bench) -> None:
-    """Each run is told, with its end."""
+    """Each automatic restart gives a start and a die event."""
     spec = replace(bench.spec(Script(exit_code=1)), max_restarts=1)
     with Listener(bench) as listener:
         bench.run(spec)
-        listener.hear(5)
+        listener.wait_for(5)
 
     assert ["create", "start", "die", "start", "die"] == listener.actions
 
 
 def test_from_now_on(bench: Bench) -> None:
-    """What has happened before is not told."""
+    """Events before the subscription are not delivered."""
     container_id = bench.run_to_its_end(Script())
     with Listener(bench) as listener:
         bench.engine.remove(container_id)
-        listener.hear(1)
+        listener.wait_for(1)
 
     assert ["destroy"] == listener.actions
 
 
 def test_containers_of_no_app(bench: Bench) -> None:
-    """They are not told of."""
+    """Containers without an app give no events."""
     stranger = replace(bench.spec(Script()), labels={"test": bench.app_id})
     with closing(bench.engine.events()) as stream:
         container_id = bench.create(stranger)
@@ -122,31 +122,31 @@ def test_containers_of_no_app(bench: Bench) -> None:
 
 
 def test_app_name(bench: Bench) -> None:
-    """An event carries the name that the launch wrote on the container."""
+    """An event has the app name in the container's labels."""
     spec = bench.spec(Script())
     named = replace(spec, labels={**spec.labels, labels.APP_NAME: "trainer"})
     with Listener(bench) as listener:
         bench.create(named)
         bench.create(Script())
-        listener.hear(2)
+        listener.wait_for(2)
 
     assert ["trainer", ""] == [event.app_name for event in listener.events]
 
 
 def test_several_listeners(bench: Bench) -> None:
-    """Each of them is told all."""
+    """Each listener receives all events."""
     with Listener(bench) as one, Listener(bench) as other:
         for _ in range(3):
             bench.run_to_its_end(Script())
-        one.hear(9)
-        other.hear(9)
+        one.wait_for(9)
+        other.wait_for(9)
 
     assert one.events == other.events
     assert {"create": 3, "start": 3, "die": 3} == Counter(one.actions)
 
 
 def test_close_before_reading(bench: Bench) -> None:
-    """A stream that was closed tells nothing, and may be closed again."""
+    """A closed stream yields nothing, and can be closed again."""
     stream = bench.engine.events()
     stream.close()
     stream.close()

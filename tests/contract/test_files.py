@@ -1,4 +1,4 @@
-"""Files of a container."""
+"""Reading files of a container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRITES = Script(files={"/result.json": CONTENT})
 
 
 def test_read_file(bench: Bench) -> None:
-    """A file can be read when its container has ended, if it is not larger than allowed."""
+    """A file of an exited container can be read, up to the maximum size."""
     container_id = bench.run_to_its_end(WRITES)
 
     assert CONTENT == bench.engine.read_file(container_id, "/result.json", 1_000_000)
@@ -28,7 +28,7 @@ def test_read_file(bench: Bench) -> None:
 
 
 def test_read_file_while_it_runs(bench: Bench) -> None:
-    """A file can be read while its container runs."""
+    """A file of a running container can be read."""
     script = Script(files=WRITES.files, lines=("written",), then_s=None)
     container_id = bench.run_until_it_writes(script)
 
@@ -36,21 +36,21 @@ def test_read_file_while_it_runs(bench: Bench) -> None:
 
 
 def test_read_empty_file(bench: Bench) -> None:
-    """An empty file is no missing file."""
+    """An empty file is read as b"", not as missing."""
     container_id = bench.run_to_its_end(Script(files={"/empty": b""}))
 
     assert b"" == bench.engine.read_file(container_id, "/empty", 0)
 
 
 def test_read_large_file(bench: Bench) -> None:
-    """A file of a megabyte comes whole."""
+    """A file of one megabyte is read completely."""
     container_id = bench.run_to_its_end(Script(files={"/large": b"x" * 1_000_000}))
 
     assert b"x" * 1_000_000 == bench.engine.read_file(container_id, "/large", 1_000_000)
 
 
 def test_read_too_large_file(bench: Bench) -> None:
-    """A file that is one byte too large is refused."""
+    """A file one byte above the maximum size is refused."""
     container_id = bench.run_to_its_end(WRITES)
 
     with pytest.raises(ValueError, match=r"/result\.json"):
@@ -59,7 +59,7 @@ def test_read_too_large_file(bench: Bench) -> None:
 
 @pytest.mark.parametrize("folder", ["/etc", "/"])
 def test_read_folder(bench: Bench, folder: str) -> None:
-    """A folder is no file."""
+    """A folder cannot be read as a file."""
     container_id = bench.create(Script())
 
     with pytest.raises(ValueError, match=folder):
@@ -67,7 +67,7 @@ def test_read_folder(bench: Bench, folder: str) -> None:
 
 
 def test_read_missing_file(bench: Bench) -> None:
-    """A file that is not there is not found."""
+    """A missing file raises EngineNotFoundError."""
     container_id = bench.create(Script())
 
     with pytest.raises(EngineNotFoundError, match=r"/result\.json"):
@@ -75,14 +75,14 @@ def test_read_missing_file(bench: Bench) -> None:
 
 
 def test_read_file_gone(bench: Bench) -> None:
-    """A container that is gone has no files."""
+    """A removed container has no files."""
     with pytest.raises(EngineNotFoundError):
         bench.engine.read_file("f" * 64, "/result.json", 100)
 
 
 @pytest.mark.docker
 def test_read_link(docker_engine: DockerEngine, app_id: str) -> None:
-    """A symbolic link is no regular file, wherever it leads."""
+    """A symbolic link is refused, regardless of its target."""
     bench = Bench(docker_engine, app_id, BUSYBOX)
     spec = bench.spec(Script())
     container_id = bench.run_to_its_end(replace(spec, args=("-c", "ln -s /etc/passwd /link")))

@@ -1,4 +1,4 @@
-"""Images that are made of containers, and their names."""
+"""Creating images from containers, and tagging them."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ OTHER = "airflow-torchx.test/other"
 
 @pytest.fixture
 def images(bench: Bench) -> Iterator[ImageBench]:
-    """Return a bench for images, of which none is left at the end."""
+    """Return a bench for images that removes all of them at the end."""
     made = ImageBench(bench)
     yield made
     made.clear()
 
 
-# Finding them.
+# Finding images.
 
 
 def test_rows(images: ImageBench) -> None:
-    """An image is found by its labels, and its row tells its names, labels and age."""
+    """An image is found by its labels, and its row has its tags, labels and creation time."""
     before = time.time()
     image_id = images.make("a", {}, more={KEY: "1"})
 
@@ -49,7 +49,7 @@ def test_rows(images: ImageBench) -> None:
 
 
 def test_rows_by_label(images: ImageBench) -> None:
-    """Labels are asked for with their value or without; all of them must be there."""
+    """Images are filtered by all given labels, by value or by presence."""
     one, two = (images.make(value, {}, more={KEY: value}) for value in ("1", "2"))
     label = images.label
 
@@ -60,31 +60,31 @@ def test_rows_by_label(images: ImageBench) -> None:
 
 
 def test_inspect(images: ImageBench) -> None:
-    """An image is inspected by its name or id."""
+    """An image can be inspected by name or id."""
     image_id = images.make("a", {})
 
     for ref in (images.name("a"), image_id, image_id.removeprefix("sha256:")[:12]):
         assert image_id == images.detail(ref).id
 
 
-def test_inspect_nothing(images: ImageBench) -> None:
-    """An image that is not there is None."""
+def test_inspect_missing_image(images: ImageBench) -> None:
+    """Inspecting a missing image gives None."""
     assert images.images.inspect(images.name("missing")) is None
 
 
 def test_find_image(images: ImageBench) -> None:
-    """An image that was made is found like one that was pulled."""
+    """A committed image is found like a pulled one."""
     image_id = images.make("a", {})
 
     assert image_id == images.engine.find_image(images.name("a"))
     assert image_id == images.engine.find_image(image_id)
 
 
-# Making them.
+# Creating images.
 
 
 def test_prepare(images: ImageBench) -> None:
-    """A container is prepared under its labels, and does not run."""
+    """A prepared container has its labels and does not run."""
     container_id = images.prepare(more={KEY: "1"})
 
     row = images.bench.row(container_id)
@@ -93,7 +93,7 @@ def test_prepare(images: ImageBench) -> None:
 
 
 def test_prepare_by_id(images: ImageBench) -> None:
-    """A container is prepared from an image without a name as well."""
+    """A container can be prepared from an untagged image."""
     image_id = images.make("a", {"x": b"1"})
     images.make("a", {"x": b"2"})
 
@@ -101,7 +101,7 @@ def test_prepare_by_id(images: ImageBench) -> None:
 
 
 def test_prepare_twice(images: ImageBench) -> None:
-    """A second container of a name is refused."""
+    """A second container with the same name is refused."""
     name = f"{images.bench.app_id}-same"
     images.images.prepare(images.bench.image, name, images.label)
 
@@ -111,8 +111,8 @@ def test_prepare_twice(images: ImageBench) -> None:
     assert [name] == [row.name for row in images.bench.rows()]
 
 
-def test_prepare_from_nothing(images: ImageBench) -> None:
-    """There is no container of an image that is not there."""
+def test_prepare_from_missing_image(images: ImageBench) -> None:
+    """A container cannot be prepared from a missing image."""
     with pytest.raises(EngineNotFoundError, match="missing"):
         images.prepare(images.name("missing"))
 
@@ -120,7 +120,7 @@ def test_prepare_from_nothing(images: ImageBench) -> None:
 
 
 def test_put_files(images: ImageBench) -> None:
-    """Files are in their container at once, whatever folders they need."""
+    """Uploaded files are in the container, including missing parent folders."""
     container_id = images.prepare()
 
     images.images.put_files(container_id, [tar({"x": b"1", "deep/down/y": b"\xff\x00"})])
@@ -133,7 +133,7 @@ def test_put_files(images: ImageBench) -> None:
 
 @pytest.mark.parametrize("size", [100, 512, 100_000, 10_000_000])
 def test_pieces(images: ImageBench, size: int) -> None:
-    """A tar may come in pieces of any size, and an empty one does not end it."""
+    """A tar may be sent in pieces of any size, and an empty piece does not end it."""
     content = bytes(range(256)) * 10_000
     container_id = images.prepare()
     archive = tar({"x": content if size > 1000 else content[:50_000], "y": b"1"})
@@ -146,7 +146,7 @@ def test_pieces(images: ImageBench, size: int) -> None:
 
 
 def test_many_files(images: ImageBench) -> None:
-    """Ten thousand files arrive."""
+    """Ten thousand files can be uploaded at once."""
     files = {f"many/{number % 100}/{number}": b"%d" % number for number in range(10_000)}
 
     images.make("many", files)
@@ -158,7 +158,7 @@ def test_many_files(images: ImageBench) -> None:
 
 
 def test_no_files(images: ImageBench) -> None:
-    """A tar of nothing is one."""
+    """An empty tar is accepted."""
     image_id = images.make("a", {})
 
     assert image_id in images.rows()
@@ -177,7 +177,7 @@ def test_no_files(images: ImageBench) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_source_breaks(images: ImageBench, error: BaseException) -> None:
-    """What the pieces raise comes out as it is, and the daemon does not wait for the rest."""
+    """An error of the pieces is raised unchanged, and ends the upload."""
     cause = OSError("why")
     error.__cause__ = cause
     container_id = images.prepare()
@@ -193,8 +193,8 @@ def test_source_breaks(images: ImageBench, error: BaseException) -> None:
     assert {} == images.rows()
 
 
-def test_no_tar(images: ImageBench) -> None:
-    """What is no tar is refused."""
+def test_invalid_tar(images: ImageBench) -> None:
+    """An upload that is not a tar is refused."""
     with pytest.raises(EngineError) as caught:
         images.images.put_files(images.prepare(), [b"what is no tar " * 100])
 
@@ -202,7 +202,7 @@ def test_no_tar(images: ImageBench) -> None:
 
 
 def test_commit(images: ImageBench) -> None:
-    """An image has the files that were put onto its base, and those of the base."""
+    """A committed image has the uploaded files and those of its base."""
     image_id = images.make("a", {"x": b"1"})
 
     assert image_id == images.engine.find_image(images.name("a"))
@@ -213,7 +213,7 @@ def test_commit(images: ImageBench) -> None:
 
 
 def test_commit_on_files(images: ImageBench) -> None:
-    """Files of a new image go before those of its base, which keeps its own."""
+    """A committed image overrides files of its base, which stays unchanged."""
     below = images.make("a", {"x": b"1", "y": b"2", "f/z": b"3"})
     above = images.make("b", {"y": b"22", "f/w": b"4"}, ref=images.name("a"))
 
@@ -224,7 +224,7 @@ def test_commit_on_files(images: ImageBench) -> None:
 
 
 def test_commit_replaces(images: ImageBench) -> None:
-    """A file or a link takes the place of a folder and of all in it; a folder that of a file."""
+    """A file or link replaces a folder with its contents, and a folder replaces a file."""
     below = {"f/x": b"1", "g/x": b"1", "h": b"1", "i/x": b"1"}
     container_id = images.prepare()
     images.images.put_files(container_id, [tar(below)])
@@ -241,7 +241,7 @@ def test_commit_replaces(images: ImageBench) -> None:
 
 
 def test_commit_forgets(images: ImageBench) -> None:
-    """What was in a folder does not come back with it."""
+    """The contents of a replaced folder do not return with a new folder."""
     container_id = images.prepare()
     for archive in (tar({"f/x": b"1"}), tar({"f": b"2"}), tar({"f": None, "f/y": b"3"})):
         images.images.put_files(container_id, [archive])
@@ -253,7 +253,7 @@ def test_commit_forgets(images: ImageBench) -> None:
 
 
 def test_commit_ids(images: ImageBench) -> None:
-    """Every commit makes an image of its own, also of the same files; the name goes to the last."""
+    """Each commit creates a new image, even with the same files, and moves the tag to it."""
     container_id = images.prepare()
 
     first, last = (images.images.commit(container_id, images.name("a"), "/") for _ in range(2))
@@ -265,7 +265,7 @@ def test_commit_ids(images: ImageBench) -> None:
 
 
 def test_commit_working_dir(images: ImageBench) -> None:
-    """Containers of the new image start where it was said, and those of the base where they did."""
+    """Containers of the new image start in its working directory, those of the base in theirs."""
     before = images.detail(images.bench.image)
     image_id = images.images.commit(images.prepare(), images.name("a"), "/work/here")
 
@@ -274,7 +274,7 @@ def test_commit_working_dir(images: ImageBench) -> None:
 
 
 def test_commit_labels(images: ImageBench) -> None:
-    """An image has the labels of its base as well, and its own before them."""
+    """An image inherits the labels of its base, and its own labels override them."""
     images.make("a", {}, more={KEY: "1", OTHER: "1"})
     image_id = images.make("b", {}, ref=images.name("a"), more={KEY: "2"})
 
@@ -282,7 +282,7 @@ def test_commit_labels(images: ImageBench) -> None:
 
 
 def test_commit_gone(images: ImageBench) -> None:
-    """There is no image of a container that is gone."""
+    """A removed container cannot be committed."""
     with pytest.raises(EngineNotFoundError):
         images.images.commit("f" * 64, images.name("a"), "/")
 
@@ -290,7 +290,7 @@ def test_commit_gone(images: ImageBench) -> None:
 
 
 def test_labels_of_containers(images: ImageBench) -> None:
-    """Containers carry the labels of their image, and their own before them."""
+    """Containers inherit the labels of their image, and their own labels override them."""
     images.make("a", {}, more={KEY: "1", labels.REPLICA_ID: "image"})
 
     container_id = images.container(images.name("a"))
@@ -300,11 +300,11 @@ def test_labels_of_containers(images: ImageBench) -> None:
     assert "0" == found[0].labels[labels.REPLICA_ID]
 
 
-# Names.
+# Tags.
 
 
 def test_tag(images: ImageBench) -> None:
-    """An image can have two names."""
+    """An image can have two tags."""
     image_id = images.make("a", {})
 
     images.images.tag(images.name("a"), images.name("b"))
@@ -315,7 +315,7 @@ def test_tag(images: ImageBench) -> None:
 
 
 def test_tag_moves(images: ImageBench) -> None:
-    """A name that another image has goes over to the new one."""
+    """Tagging an image takes the tag from the image that had it."""
     first, second = images.make("a", {}), images.make("b", {})
 
     images.images.tag(second, images.name("a"))
@@ -324,8 +324,8 @@ def test_tag_moves(images: ImageBench) -> None:
     assert () == images.rows()[first].tags
 
 
-def test_tag_nothing(images: ImageBench) -> None:
-    """An image that is not there gets no name."""
+def test_tag_missing_image(images: ImageBench) -> None:
+    """A missing image cannot be tagged."""
     with pytest.raises(EngineNotFoundError, match="missing"):
         images.images.tag(images.name("missing"), images.name("b"))
 
@@ -333,7 +333,7 @@ def test_tag_nothing(images: ImageBench) -> None:
 
 
 def test_untag(images: ImageBench) -> None:
-    """An image is gone with its last name, and not before; untagging it again is no error."""
+    """An image is removed with its last tag, and untagging it again is allowed."""
     image_id = images.make("a", {})
     images.images.tag(image_id, images.name("b"))
 
@@ -347,7 +347,7 @@ def test_untag(images: ImageBench) -> None:
 
 
 def test_untag_by_id(images: ImageBench) -> None:
-    """An image that has lost its name is removed by its id; one that has two names is not."""
+    """An untagged image can be removed by id; one with two tags cannot."""
     first, second = images.make("a", {}), images.make("a", {})
     images.images.tag(second, images.name("b"))
 
@@ -359,7 +359,7 @@ def test_untag_by_id(images: ImageBench) -> None:
 
 
 def test_untag_in_use(images: ImageBench) -> None:
-    """The last name of an image that has a container stays, running or not; others do not."""
+    """The last tag of an image with a container cannot be removed; other tags can."""
     image_id = images.make("a", {})
     images.images.tag(image_id, images.name("b"))
     container_id = images.container(images.name("a"))
@@ -374,8 +374,8 @@ def test_untag_in_use(images: ImageBench) -> None:
     assert {} == images.rows()
 
 
-def test_untag_below(images: ImageBench) -> None:
-    """What other images stand on stays for them, without a name, and goes with the last of them."""
+def test_untag_parent(images: ImageBench) -> None:
+    """An untagged parent image remains until the last image based on it is removed."""
     below = images.make("a", {"x": b"1"})
     above = images.make("b", {"y": b"2"}, ref=below)
 

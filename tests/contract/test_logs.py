@@ -1,4 +1,4 @@
-"""Logs: which messages, in which frames, and until when."""
+"""Container logs: messages, frames and limits."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.contract.script import Script
 if TYPE_CHECKING:
     from tests.contract.bench import Bench
 
-# Apart in time: what two streams write at once has no order, and a daemon on a busy machine reads
-# late what was written.
+# Seconds between lines: simultaneous lines of two streams have no order, and a busy daemon reads
+# output late.
 MIXED = Script(lines=("a", ("stderr", "b"), "c", ("stderr", "d")), every_s=0.3)
 A, B, C, D = ("stdout", b"a\n"), ("stderr", b"b\n"), ("stdout", b"c\n"), ("stderr", b"d\n")
 STAMPED = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z) (.*)", re.DOTALL)
 
 
 def test_streams(bench: Bench) -> None:
-    """Both streams come in the order in which they were written, or one of them alone."""
+    """A log has both streams in the order of writing, or one of them alone."""
     container_id = bench.run_to_its_end(MIXED)
 
     assert [A, B, C, D] == bench.log(container_id)
@@ -37,7 +37,7 @@ def test_streams(bench: Bench) -> None:
 
 
 def test_tail(bench: Bench) -> None:
-    """A tail counts messages of both streams, even when one is asked for."""
+    """A tail counts the messages of both streams, even if one is selected."""
     container_id = bench.run_to_its_end(MIXED)
 
     assert [C, D] == bench.log(container_id, LogQuery(tail=2))
@@ -47,7 +47,7 @@ def test_tail(bench: Bench) -> None:
 
 
 def test_timestamps(bench: Bench) -> None:
-    """Every message begins with its time, in UTC down to nanoseconds, and a space."""
+    """With timestamps, each message starts with its UTC time in nanoseconds."""
     began = time.time()
     container_id = bench.run_to_its_end(MIXED)
 
@@ -61,7 +61,7 @@ def test_timestamps(bench: Bench) -> None:
 
 
 def test_since_and_until(bench: Bench) -> None:
-    """Since and until include their own nanosecond."""
+    """The limits since and until are inclusive, to the nanosecond."""
     container_id = bench.run_to_its_end(MIXED)
     a, b, c, d = (time_ns for _, time_ns, _ in stamps(bench, container_id))
 
@@ -78,7 +78,7 @@ def test_since_and_until(bench: Bench) -> None:
 
 
 def test_follow(bench: Bench) -> None:
-    """Following yields what is there and what comes, and ends with the run."""
+    """A followed log yields past and new messages, and ends with the run."""
     script = Script(lines=("a", ("stderr", "b"), "c"), every_s=0.3, then_s=0.3)
     container_id = bench.run_until_it_writes(script)
 
@@ -89,7 +89,7 @@ def test_follow(bench: Bench) -> None:
 
 
 def test_follow_tail(bench: Bench) -> None:
-    """A tail cuts what is there when the follow begins, and nothing of what comes."""
+    """A tail limits the past messages of a followed log, not the new ones."""
     script = Script(lines=("a", ("stderr", "b"), "c"), every_s=0.4, then_s=0.2)
     container_id = bench.run_until_it_writes(script)
 
@@ -97,7 +97,7 @@ def test_follow_tail(bench: Bench) -> None:
 
 
 def test_follow_one_run(bench: Bench) -> None:
-    """A follow ends with the run that goes on when it begins, though the container restarts."""
+    """A followed log ends with the current run, even if the container restarts."""
     script = Script(lines=("a", ("stderr", "b")), every_s=0.3, then_s=0.3, exit_code=1)
     container_id = bench.run_until_it_writes(replace(bench.spec(script), max_restarts=5))
 
@@ -106,8 +106,8 @@ def test_follow_one_run(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("state", ["created", "exited"])
-def test_follow_at_rest(bench: Bench, state: str) -> None:
-    """Following a container that does not run yields what is there and ends."""
+def test_follow_without_a_run(bench: Bench, state: str) -> None:
+    """Following a container that does not run yields its past messages and ends."""
     script = Script(lines=("a",))
     container_id = (bench.create if state == "created" else bench.run_to_its_end)(script)
 
@@ -115,7 +115,7 @@ def test_follow_at_rest(bench: Bench, state: str) -> None:
 
 
 def test_follow_until_stopped(bench: Bench) -> None:
-    """A follow ends when somebody stops the container."""
+    """A followed log ends when another client stops the container."""
     container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
     chunks = iter(bench.engine.logs(container_id, LogQuery(follow=True)))
     first = next(chunks)
@@ -126,7 +126,7 @@ def test_follow_until_stopped(bench: Bench) -> None:
 
 
 def test_close_from_another_thread(bench: Bench) -> None:
-    """Closing a stream ends a read that waits for more; closing it again is no error."""
+    """Closing a stream ends a blocked read, and closing it again is allowed."""
     container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
     stream = bench.engine.logs(container_id, LogQuery(follow=True))
     chunks = iter(stream)
@@ -152,7 +152,7 @@ def test_close_before_reading(bench: Bench) -> None:
 
 
 def test_long_lines(bench: Bench) -> None:
-    """A line is cut into messages of 16 KiB; only the last of them ends with a newline."""
+    """A long line is split into messages of 16 KiB, and only the last ends with a newline."""
     container_id = bench.run_to_its_end(Script(lines=("x" * 40_000, "y" * 32_768, "z")))
 
     lengths = [(len(data), data[:1], data[-1:]) for _, data in bench.log(container_id)]
@@ -168,8 +168,8 @@ def test_long_lines(bench: Bench) -> None:
     ] == lengths
 
 
-def test_odd_bytes(bench: Bench) -> None:
-    """A byte that is no UTF-8 becomes U+FFFD; others, and a missing last newline, stay."""
+def test_invalid_utf8(bench: Bench) -> None:
+    """An invalid UTF-8 byte becomes U+FFFD; a missing last newline stays missing."""
     said = (b"\xff\xe2\x82 \x00 \r\n", b"half ", b"a line\nand", b" no end")
     container_id = bench.run_to_its_end(Script(lines=said, every_s=0.05))
 
@@ -181,7 +181,7 @@ def test_odd_bytes(bench: Bench) -> None:
 
 
 def test_character_cut_in_two(bench: Bench) -> None:
-    """A character that does not fit whole into 16 KiB is lost: each of its bytes is no UTF-8."""
+    """A character that crosses the 16 KiB limit becomes one U+FFFD per byte."""
     container_id = bench.run_to_its_end(Script(lines=("x" + "é" * 10_000,)))
 
     first, second = bench.log(container_id)
@@ -191,7 +191,7 @@ def test_character_cut_in_two(bench: Bench) -> None:
 
 
 def test_logs_gone(bench: Bench) -> None:
-    """A container that is gone has no log."""
+    """A removed container has no log."""
     container_id = bench.run_to_its_end(Script(lines=("a",)))
     bench.engine.remove(container_id)
 
@@ -200,7 +200,7 @@ def test_logs_gone(bench: Bench) -> None:
 
 
 def test_remove_ends_follow(bench: Bench) -> None:
-    """A follow ends when somebody removes the container."""
+    """A followed log ends when another client removes the container."""
     container_id = bench.run_until_it_writes(Script(lines=("a",), then_s=None))
     stream = bench.engine.logs(container_id, LogQuery(follow=True))
 
@@ -210,7 +210,7 @@ def test_remove_ends_follow(bench: Bench) -> None:
 
 
 def stamps(bench: Bench, container_id: str) -> list[tuple[str, int, bytes]]:
-    """Return stream, nanoseconds and text of every message."""
+    """Return stream, timestamp in nanoseconds and text of each message."""
     found = []
     for stream, data in bench.log(container_id, LogQuery(timestamps=True)):
         match = STAMPED.fullmatch(data)

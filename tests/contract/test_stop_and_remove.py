@@ -1,4 +1,4 @@
-"""Stop and remove."""
+"""Stopping and removing containers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ IGNORES = replace(OBEYS, ignores_term=True)
 
 
 def test_stop(bench: Bench) -> None:
-    """A container that obeys SIGTERM has ended when stop returns, before its grace is over."""
+    """A container that handles SIGTERM exits before its grace period is over."""
     container_id = bench.run_until_it_writes(OBEYS)
 
-    # Longer than a test may take.
+    # Longer than the timeout of a test.
     bench.engine.stop(container_id, 600)
 
     assert ("exited", 143) == (
@@ -37,7 +37,7 @@ def test_stop(bench: Bench) -> None:
 
 
 def test_stop_after_grace(bench: Bench) -> None:
-    """A container that ignores SIGTERM is killed after its grace."""
+    """A container that ignores SIGTERM is killed after the grace period."""
     container_id = bench.run_until_it_writes(IGNORES)
 
     bench.engine.stop(container_id, 0.2)
@@ -49,7 +49,7 @@ def test_stop_after_grace(bench: Bench) -> None:
 
 
 def test_stop_without_grace(bench: Bench) -> None:
-    """A container that ignores SIGTERM is killed without any grace, too."""
+    """A container that ignores SIGTERM is killed at once if there is no grace period."""
     container_id = bench.run_until_it_writes(IGNORES)
 
     bench.engine.stop(container_id, 0)
@@ -58,7 +58,7 @@ def test_stop_without_grace(bench: Bench) -> None:
 
 
 def test_stop_in_parallel(bench: Bench) -> None:
-    """Several threads may stop containers at the same time."""
+    """Several threads can stop containers at the same time."""
     ids = [bench.run_until_it_writes(OBEYS) for _ in range(4)]
 
     with ThreadPoolExecutor(4) as threads:
@@ -68,8 +68,8 @@ def test_stop_in_parallel(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("state", ["created", "exited"])
-def test_stop_at_rest(bench: Bench, state: str) -> None:
-    """A container that does not run is left as it is."""
+def test_stop_without_a_run(bench: Bench, state: str) -> None:
+    """Stopping a container that does not run changes nothing."""
     container_id = (bench.create if state == "created" else bench.run_to_its_end)(Script())
     before = bench.detail(container_id)
 
@@ -79,7 +79,7 @@ def test_stop_at_rest(bench: Bench, state: str) -> None:
 
 
 def test_stop_gone(bench: Bench) -> None:
-    """Stopping a container that is gone is no error."""
+    """Stopping a removed container is allowed."""
     bench.engine.stop(GONE, 1)
 
     assert () == bench.rows()
@@ -93,7 +93,7 @@ def test_stop_ends_restarts(bench: Bench) -> None:
 
     bench.engine.stop(container_id, 1)
 
-    # Between two runs it would be restarting.
+    # Without the stop, it would be restarting.
     assert "exited" == bench.detail(container_id).state
 
 
@@ -109,14 +109,14 @@ def test_remove(bench: Bench, script: Script) -> None:
 
 
 def test_remove_gone(bench: Bench) -> None:
-    """Removing a container that is gone is no error."""
+    """Removing a removed container is allowed."""
     bench.engine.remove(GONE)
 
     assert () == bench.rows()
 
 
 def test_remove_at_once(bench: Bench) -> None:
-    """Several may remove the same container at the same time."""
+    """Several threads can remove the same container at the same time."""
     container_id = bench.run(Script(then_s=None))
 
     with ThreadPoolExecutor(4) as threads:
@@ -128,7 +128,7 @@ def test_remove_at_once(bench: Bench) -> None:
 
 @pytest.mark.docker
 def test_remove_anonymous_volume(docker_engine: DockerEngine, app_id: str) -> None:
-    """A volume without a name goes with its container."""
+    """Removing a container removes its anonymous volumes."""
     bench = Bench(docker_engine, app_id, BUSYBOX)
     spec = replace(bench.spec(Script()), mounts=(VolumeMount(src="", dst_path="/data"),))
     container_id = bench.run_to_its_end(spec)

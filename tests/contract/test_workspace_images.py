@@ -1,4 +1,4 @@
-"""Workspace images, on the fake and on a real daemon: what is in them, and what they cost."""
+"""Content and layers of workspace images, on the fake and on a real daemon."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BIG: Final = 100_000
 
 
 class Workspaces(DockerWorkspaceMixin):
-    """Builds the workspaces of one test, and knows their images."""
+    """Builds the workspaces of one test and lists their images."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         super().__init__(engine, terminal=False)
@@ -36,26 +36,26 @@ class Workspaces(DockerWorkspaceMixin):
         self.known = {row.id for row in self._rows()}
 
     def build(self, **options: Any) -> str:  # noqa: ANN401 - any option
-        """Return the image of the folder over the image of the tests."""
+        """Build the folder on the image of the tests, and return the image."""
         role = Role("a", BUSYBOX, entrypoint="true")
         return self.build_workspace_and_update_role(role, str(self.folder), options).image
 
     def images(self) -> list[ImageRow]:
-        """Return the images that this test made."""
+        """Return the images of this test."""
         return sorted(
             (r for r in self._rows() if r.id not in self.known), key=lambda r: r.created_s
         )
 
     def read(self, image: str, path: str) -> str:
         """Return a file of an image."""
-        held = self.engine.images.prepare(image, f"torchx-read-{os.urandom(4).hex()}", {})
+        container = self.engine.images.prepare(image, f"torchx-read-{os.urandom(4).hex()}", {})
         try:
-            return self.engine.read_file(held, path, 1 << 20).decode()
+            return self.engine.read_file(container, path, 1 << 20).decode()
         finally:
-            self.engine.remove(held)
+            self.engine.remove(container)
 
     def depth(self, image: str) -> int:
-        """Return how many layers the files of an image take."""
+        """Return the number of layers with workspace files."""
         (row,) = [row for row in self.images() if image in row.tags]
         return int(row.labels[labels.WORKSPACE_DEPTH])
 
@@ -65,7 +65,7 @@ class Workspaces(DockerWorkspaceMixin):
 
 @pytest.fixture
 def workspaces(engine: Engine, tmp_path: Path) -> Iterator[Workspaces]:
-    """Return a workspace of a small and a large file; its images are gone at the end."""
+    """Return a workspace with a small and a large file; its images are removed at the end."""
     folder = tmp_path / "code"
     folder.mkdir()
     folder.joinpath("train.py").write_text("print(1)")
@@ -79,16 +79,16 @@ def workspaces(engine: Engine, tmp_path: Path) -> Iterator[Workspaces]:
             engine.images.untag(tag)
 
 
-def test_the_files_lie_in_the_image(workspaces: Workspaces) -> None:
-    """In its working directory, or in ours where it has none; the base is there as well."""
+def test_files_are_in_the_image(workspaces: Workspaces) -> None:
+    """Workspace files are in the working directory of the base, or in /workspace."""
     image = workspaces.build()
 
     assert "print(1)" == workspaces.read(image, "/workspace/train.py")
     assert image.startswith("airflow-torchx/workspace:")
 
 
-def test_nothing_changed_nothing_built(workspaces: Workspaces) -> None:
-    """Whatever the clock says of the files."""
+def test_unchanged_workspace_is_not_rebuilt(workspaces: Workspaces) -> None:
+    """An unchanged workspace is not rebuilt, regardless of file times."""
     first = workspaces.build()
     os.utime(workspaces.folder / "train.py", (1, 1))
 
@@ -99,7 +99,7 @@ def test_nothing_changed_nothing_built(workspaces: Workspaces) -> None:
 
 
 def test_one_changed_file_is_one_small_layer(workspaces: Workspaces) -> None:
-    """On the last image, which stays as it is."""
+    """A changed file adds one small layer to the last image, which stays unchanged."""
     first = workspaces.build()
     workspaces.folder.joinpath("train.py").write_text("print(2)")
     workspaces.folder.joinpath("new.py").write_text("new")
@@ -112,8 +112,8 @@ def test_one_changed_file_is_one_small_layer(workspaces: Workspaces) -> None:
     assert (1, 2) == (workspaces.depth(first), workspaces.depth(second))
 
 
-def test_back_to_what_it_was_is_the_image_it_was(workspaces: Workspaces) -> None:
-    """The content decides."""
+def test_reverted_change_gives_the_first_image(workspaces: Workspaces) -> None:
+    """A reverted change gives the first image again."""
     first = workspaces.build()
     workspaces.folder.joinpath("train.py").write_text("print(2)")
     workspaces.build()
@@ -123,7 +123,7 @@ def test_back_to_what_it_was_is_the_image_it_was(workspaces: Workspaces) -> None
 
 
 def test_a_deleted_file_is_gone(workspaces: Workspaces) -> None:
-    """All files are put onto the base again."""
+    """After a deletion, all files are added to the base again."""
     workspaces.folder.joinpath("old.py").write_text("old")
     workspaces.build()
     workspaces.folder.joinpath("old.py").unlink()
@@ -137,7 +137,7 @@ def test_a_deleted_file_is_gone(workspaces: Workspaces) -> None:
 
 
 def test_a_changed_mode_is_another_image(workspaces: Workspaces) -> None:
-    """And a small layer."""
+    """A changed file mode adds one small layer."""
     first = workspaces.build()
     workspaces.folder.joinpath("train.py").chmod(0o755)
 
@@ -147,31 +147,31 @@ def test_a_changed_mode_is_another_image(workspaces: Workspaces) -> None:
     assert 2 == workspaces.depth(second)
 
 
-def test_a_large_change_is_no_layer_on_top(workspaces: Workspaces) -> None:
-    """Files that are replaced take room in the layers below."""
+def test_a_large_change_starts_from_the_base(workspaces: Workspaces) -> None:
+    """A large change starts from the base, because replaced files still take space below."""
     workspaces.build()
     workspaces.folder.joinpath("data.bin").write_bytes(bytes(BIG + 1))
 
     assert 1 == workspaces.depth(workspaces.build())
 
 
-def test_layers_do_not_pile_up(workspaces: Workspaces) -> None:
-    """After 16 of them, all files are put into one again."""
+def test_layers_are_limited(workspaces: Workspaces) -> None:
+    """After 16 layers, all files are added to the base again."""
     depths = []
     for number in range(18):
         workspaces.folder.joinpath("train.py").write_text(f"print({number})")
         depths.append(workspaces.depth(workspaces.build(keep_images=2)))
 
-    # Of images made within one second, the deeper one is taken for the newer: 17 may be followed by
-    # another first layer.
+    # Among images created within one second, the deeper one counts as newer, so 17 may be
+    # followed by a first layer again.
     assert [*range(1, 17), 1] == depths[:17]
     assert depths[17] in {1, 2}
 
 
 def test_old_images_are_removed(workspaces: Workspaces) -> None:
-    """The newest stay, and so does one that a container uses."""
+    """Old images are removed, except the newest and those with containers."""
     first = workspaces.build()
-    held = workspaces.engine.images.prepare(first, f"torchx-{os.urandom(4).hex()}", {})
+    container = workspaces.engine.images.prepare(first, f"torchx-{os.urandom(4).hex()}", {})
     try:
         made = []
         for number in range(3):
@@ -180,13 +180,13 @@ def test_old_images_are_removed(workspaces: Workspaces) -> None:
 
         left = {tag for row in workspaces.images() for tag in row.tags}
     finally:
-        workspaces.engine.remove(held)
+        workspaces.engine.remove(container)
 
     assert {first, *made[1:]} == left
 
 
 def test_eight_at_once_build_once(workspaces: Workspaces) -> None:
-    """They wait for the first, and look again."""
+    """Eight concurrent builds of one workspace create one image."""
     start = threading.Barrier(8)
 
     def build(_: int) -> str:
@@ -199,8 +199,8 @@ def test_eight_at_once_build_once(workspaces: Workspaces) -> None:
     assert 1 == len(workspaces.images())
 
 
-def test_roles_with_one_base_and_workspace_share_an_image(workspaces: Workspaces) -> None:
-    """One that has no workspace keeps its own."""
+def test_roles_share_an_image(workspaces: Workspaces) -> None:
+    """Roles with the same base and workspace share an image; others keep their own."""
     source = {str(workspaces.folder): ""}
     roles = [
         Role("a", BUSYBOX, entrypoint="true", workspace=Workspace(source)),
@@ -215,24 +215,24 @@ def test_roles_with_one_base_and_workspace_share_an_image(workspaces: Workspaces
     assert roles[2] == third
 
 
-def test_a_bad_workspace_is_told_and_leaves_nothing(workspaces: Workspaces) -> None:
-    """One that is not there, is a file, or has no files that are kept."""
+def test_invalid_workspaces(workspaces: Workspaces) -> None:
+    """A missing or empty workspace raises an error and leaves no image."""
     folder = workspaces.folder
-    places = {folder / "none": "does not exist", folder / "train.py": "is a file and no folder"}
+    sources = {folder / "none": "does not exist", folder / "train.py": "is a file and no folder"}
     empty = folder / "empty"
     empty.mkdir()
-    places[empty] = "has no files"
+    sources[empty] = "has no files"
 
-    for place, why in places.items():
-        workspaces.folder = place
-        with pytest.raises(WorkspaceError, match=why):
+    for source, error in sources.items():
+        workspaces.folder = source
+        with pytest.raises(WorkspaceError, match=error):
             workspaces.build()
 
     assert [] == workspaces.images()
 
 
-def test_a_workspace_that_is_too_large_is_not_sent(workspaces: Workspaces) -> None:
-    """The largest paths are named."""
+def test_too_large_workspace(workspaces: Workspaces) -> None:
+    """A workspace above the size limit raises an error that names its largest paths."""
     workspaces.folder.joinpath("huge.bin").write_bytes(bytes(2 << 20))
 
     with pytest.raises(WorkspaceError, match=r"huge\.bin"):
@@ -241,8 +241,8 @@ def test_a_workspace_that_is_too_large_is_not_sent(workspaces: Workspaces) -> No
     assert [] == workspaces.images()
 
 
-def test_pushing_names_what_other_daemons_lack(workspaces: Workspaces) -> None:
-    """TorchX's mapping, and the app with the names to be."""
+def test_images_to_push(workspaces: Workspaces) -> None:
+    """Workspace images are pushed to image_repo, which must be set for them."""
     local = workspaces.build()
     key = local.rpartition(":")[2]
     app = AppDef("app", [Role("a", local), Role("b", "public/image:1")])
@@ -255,10 +255,8 @@ def test_pushing_names_what_other_daemons_lack(workspaces: Workspaces) -> None:
         workspaces.dryrun_push_images(app, {})
 
 
-def test_an_app_runs_what_is_in_its_workspace(
-    workspaces: Workspaces, app_id: str, network_name: str
-) -> None:
-    """From submit to its end."""
+def test_app_runs_its_workspace(workspaces: Workspaces, app_id: str, network_name: str) -> None:
+    """An app with a workspace runs its files, from submission to the end."""
     role = Role("a", BUSYBOX, entrypoint="sh", args=["-c", "exit 0"])
     scheduler = DockerScheduler("t", workspaces.engine, terminal=False)
     app = AppDef(app_id, [role])

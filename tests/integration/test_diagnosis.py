@@ -123,7 +123,7 @@ def test_what_is_asked(address: Path) -> None:
     }
     assert isinstance(found, DaemonReport)
     assert ("nvidia",) == found.info.runtimes
-    assert "put its authority into /etc/docker/certs.d/docker.io/ca.crt" in str(found)
+    assert "copy its CA certificate to /etc/docker/certs.d/docker.io/ca.crt" in str(found)
 
 
 def test_no_daemon(address: Path) -> None:

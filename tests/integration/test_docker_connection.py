@@ -152,10 +152,10 @@ def test_unknown_host() -> None:
     ("answer", "expected"),
     [
         (json_answer(["1.41"]), "cannot connect: the server at {} is not a Docker daemon."),
-        (json_answer({"ApiVersion": "new"}), "cannot connect: what answers at {} is no Docker"),
-        ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"], "cannot connect: what answers at {}"),
+        (json_answer({"ApiVersion": "new"}), "cannot connect: the server at {} is not a"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"], "cannot connect: the server at {}"),
         (failure(404, "page not found"), "no Docker daemon at {}: status 404, cannot connect: pa"),
-        ([b"SSH-2.0-OpenSSH_9.2\r\n"], "cannot connect: the connection to the Docker daemon at"),
+        ([b"SSH-2.0-OpenSSH_9.2\r\n"], "cannot connect: lost the connection to the Docker"),
         (
             json_answer({"ApiVersion": "1.40"}),
             "the Docker daemon at {} supports API 1.40; 1.41 or newer is required. Upgrade",

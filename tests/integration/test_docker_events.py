@@ -85,7 +85,7 @@ def test_end(address: Path, *, end: bool) -> None:
     with (
         Stub(say, address),
         connect(address) as engine,
-        pytest.raises(EngineUnreachableError, match="events"),
+        pytest.raises(EngineUnreachableError, match="event"),
     ):
         list(engine.events())
 

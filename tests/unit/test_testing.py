@@ -1,4 +1,4 @@
-"""What tests can do with a fake engine that nobody can do with a real one."""
+"""Features of the fake engine that a real one does not have."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def engine(clock: ManualClock) -> FakeEngine:
     return FakeEngine(images=["busybox"], clock=clock, sleep=clock.sleep)
 
 
-def test_programs_by_place(engine: FakeEngine) -> None:
-    """A replica's own program goes before its role's; others end with 0."""
+def test_programs_by_replica(engine: FakeEngine) -> None:
+    """A program for a replica overrides the one for its role; other containers exit with 0."""
     engine.programs = {"trainer": Program(exit_code=1), "trainer/1": Program(exit_code=2)}
 
     codes = [code(engine, run(engine, spec)) for spec in (SPEC, PEER, LOADER)]
@@ -83,21 +83,21 @@ def test_programs_by_place(engine: FakeEngine) -> None:
 
 
 def test_one_program_for_all(engine: FakeEngine) -> None:
-    """One program can be what all containers do."""
+    """A single program applies to all containers."""
     engine.programs = Program(exit_code=5)
 
     assert [5, 5] == [code(engine, run(engine, spec)) for spec in (SPEC, LOADER)]
 
 
 def test_programs_by_spec(engine: FakeEngine) -> None:
-    """A function of the spec can decide what its container does."""
+    """A function of the spec can choose the program of a container."""
     engine.programs = lambda spec: Program(exit_code=int(spec.env.get("CODE", 0)))
 
     assert 7 == code(engine, run(engine, replace(SPEC, env={"CODE": "7"})))
 
 
 def test_programs_by_run(engine: FakeEngine) -> None:
-    """A container can do something else each time it is restarted."""
+    """Each restart of a container can run a different program."""
     engine.programs = {"trainer": [Program(exit_code=1), Program(exit_code=2), Program()]}
     container_id = run(engine, replace(SPEC, max_restarts=5))
     detail = engine.inspect(container_id)
@@ -107,7 +107,7 @@ def test_programs_by_run(engine: FakeEngine) -> None:
 
 
 def test_manual_clock(engine: FakeEngine, clock: ManualClock) -> None:
-    """Time passes when the test says so, and the status tells how much."""
+    """Time passes when the test advances it, and the container's status shows it."""
     engine.programs = Program(runs_for_s=90, exit_code=3)
     run(engine)
 
@@ -127,7 +127,7 @@ def test_manual_clock(engine: FakeEngine, clock: ManualClock) -> None:
 
 
 def test_restart_delay(engine: FakeEngine, clock: ManualClock) -> None:
-    """Between two runs a container waits, and an inspect counts the restart that comes."""
+    """A container is restarting between two runs, and its detail counts the next restart."""
     engine.programs = Program(exit_code=1, restart_delay_s=2)
     container_id = run(engine, replace(SPEC, max_restarts=1))
     detail = engine.inspect(container_id)
@@ -141,7 +141,7 @@ def test_restart_delay(engine: FakeEngine, clock: ManualClock) -> None:
 
 
 def test_blocking_takes_no_real_time(engine: FakeEngine, clock: ManualClock) -> None:
-    """On a manual clock, the whole grace period of a stop passes at once."""
+    """On a manual clock, the grace period of a stop takes no real time."""
     engine.programs = replace(FOREVER, on_term="ignore")
     container_id, began = run(engine), clock()
 
@@ -152,7 +152,7 @@ def test_blocking_takes_no_real_time(engine: FakeEngine, clock: ManualClock) -> 
 
 
 def test_term_exit_code(engine: FakeEngine) -> None:
-    """A program can end with a code of its own when it is told to stop."""
+    """A program can have its own exit code for SIGTERM."""
     engine.programs = replace(FOREVER, term_exit_code=0)
     container_id = run(engine)
 
@@ -162,7 +162,7 @@ def test_term_exit_code(engine: FakeEngine) -> None:
 
 
 def test_end(engine: FakeEngine) -> None:
-    """A test can end a run when it wants, by the container's place as well as by its id."""
+    """A test can end a run, by the container's id or its role and replica."""
     engine.programs = FOREVER
     ids = [run(engine, SPEC), run(engine, PEER)]
 
@@ -175,7 +175,7 @@ def test_end(engine: FakeEngine) -> None:
 
 
 def test_started_again(engine: FakeEngine) -> None:
-    """A container that has ended can be started again, and keeps its log."""
+    """An exited container can be started again, and keeps its log."""
     engine.programs = {"trainer": [Program(lines=["one"]), Program(lines=["two"])]}
     container_id = run(engine)
 
@@ -186,7 +186,7 @@ def test_started_again(engine: FakeEngine) -> None:
 
 
 def test_lines_in_time(engine: FakeEngine, clock: ManualClock) -> None:
-    """A line is not there before its time, and a run lasts until its last line."""
+    """A line appears at its time, and a run lasts until its last line."""
     engine.programs = Program(lines=["a", "b", "c"], line_every_s=10)
     container_id = run(engine)
 
@@ -199,7 +199,7 @@ def test_lines_in_time(engine: FakeEngine, clock: ManualClock) -> None:
 
 
 def test_stopped_before_its_last_line(engine: FakeEngine, clock: ManualClock) -> None:
-    """What a program would have written after it was stopped is never written."""
+    """Lines that were due after a stop are never written."""
     engine.programs = Program(lines=["a", b"half a", " line"], line_every_s=10)
     container_id = run(engine)
     clock.advance(15)
@@ -211,7 +211,7 @@ def test_stopped_before_its_last_line(engine: FakeEngine, clock: ManualClock) ->
 
 
 def test_log_times_differ(engine: FakeEngine) -> None:
-    """No two messages of a container have the same time, even at a standing clock."""
+    """The messages of a container have unique timestamps, even if the clock stands still."""
     engine.programs = Program(lines=["a", "b"], exit_code=1)
     container_id = run(engine, replace(SPEC, max_restarts=2))
 
@@ -223,7 +223,7 @@ def test_log_times_differ(engine: FakeEngine) -> None:
 
 
 def test_follow_to_until(engine: FakeEngine, clock: ManualClock) -> None:
-    """A follow ends with the first message that is too young for it."""
+    """A follow ends with the first message after its end time."""
     engine.programs = Program(lines=["a", "b", "c"], line_every_s=10, runs_for_s=100)
     container_id, began = run(engine), clock()
 
@@ -235,7 +235,7 @@ def test_follow_to_until(engine: FakeEngine, clock: ManualClock) -> None:
 
 
 def test_chunks(engine: FakeEngine) -> None:
-    """Chunks have the size that the test wants, whatever the frames."""
+    """Chunks have the requested size, regardless of frames."""
     engine.chunk_bytes = 3
     engine.programs = Program(lines=["hello"])
 
@@ -245,7 +245,7 @@ def test_chunks(engine: FakeEngine) -> None:
 
 
 def test_close_between_chunks(engine: FakeEngine) -> None:
-    """A stream that is closed yields nothing more, not even what it has."""
+    """A closed stream yields no more chunks, not even buffered ones."""
     engine.chunk_bytes = 3
     engine.programs = Program(lines=["hello"])
     stream = engine.logs(run(engine), LogQuery())
@@ -259,7 +259,7 @@ def test_close_between_chunks(engine: FakeEngine) -> None:
 
 
 def test_down(engine: FakeEngine) -> None:
-    """Nobody answers while the daemon is down; containers go on."""
+    """Calls fail while the daemon is down, and containers keep running."""
     engine.programs = FOREVER
     container_id = run(engine)
     engine.down = True
@@ -274,7 +274,7 @@ def test_down(engine: FakeEngine) -> None:
 
 
 def test_down_breaks_logs(engine: FakeEngine, clock: ManualClock) -> None:
-    """A log that is followed breaks off when the daemon goes, even if it comes back at once."""
+    """A followed log fails when the daemon goes down, even if it is up again at once."""
     engine.programs = Program(lines=["a", "b"], line_every_s=60)
     stream = iter(engine.logs(run(engine), LogQuery(follow=True)))
     assert b"a\n" == text(next(stream))
@@ -288,16 +288,16 @@ def test_down_breaks_logs(engine: FakeEngine, clock: ManualClock) -> None:
 
 
 def test_down_breaks_stop(clock: ManualClock) -> None:
-    """A stop that waits is told when the daemon goes."""
+    """A waiting stop fails when the daemon goes down."""
     engine = FakeEngine(
         images=["busybox"], clock=clock, programs=replace(FOREVER, on_term="ignore")
     )
     container_id = run(engine)
 
-    def goes_down(_: float) -> None:
+    def go_down(_: float) -> None:
         engine.down = True
 
-    engine.sleep = goes_down
+    engine.sleep = go_down
 
     with pytest.raises(EngineUnreachableError):
         engine.stop(container_id, 10)
@@ -306,7 +306,7 @@ def test_down_breaks_stop(clock: ManualClock) -> None:
 @pytest.mark.parametrize("on", ["", "app-trainer-1", "trainer/1"])
 @pytest.mark.parametrize("verb", ["create", "start"])
 def test_fail_next(engine: FakeEngine, verb: str, on: str) -> None:
-    """A planned error happens once, to the container that was meant, and nothing else happens."""
+    """A planned error is raised once, for the named container, and nothing is executed."""
     error = EngineError("no space left on device.")
     engine.fail_next("create" if verb == "create" else "start", error, on=on)
     if on:
@@ -322,7 +322,7 @@ def test_fail_next(engine: FakeEngine, verb: str, on: str) -> None:
 
 
 def test_fail_next_times(engine: FakeEngine) -> None:
-    """A planned error can happen several times, and may be no Exception."""
+    """A planned error can be raised several times, and may be a BaseException."""
     engine.fail_next("rows", KeyboardInterrupt(), times=2)
 
     for _ in range(2):
@@ -333,7 +333,7 @@ def test_fail_next_times(engine: FakeEngine) -> None:
 
 
 def test_fail_after(engine: FakeEngine) -> None:
-    """An answer can be lost although the daemon did what was asked."""
+    """A call can fail after it was executed."""
     engine.fail_next("create", EngineUnreachableError("timed out."), after=True)
 
     with pytest.raises(EngineUnreachableError):
@@ -343,16 +343,16 @@ def test_fail_after(engine: FakeEngine) -> None:
 
 
 def test_before(engine: FakeEngine) -> None:
-    """Somebody else can act on the daemon at the moment of a call."""
+    """Another client can act on the daemon at the start of a call."""
     container_id = engine.create(SPEC)
     seen = []
 
-    def somebody_removes(verb: str, name: str) -> None:
+    def remove_container(verb: str, name: str) -> None:
         seen.append((verb, name))
         engine.before = None
         engine.remove(container_id)
 
-    engine.before = somebody_removes
+    engine.before = remove_container
 
     with pytest.raises(EngineNotFoundError):
         engine.start(container_id)
@@ -361,7 +361,7 @@ def test_before(engine: FakeEngine) -> None:
 
 
 def test_before_may_block(engine: FakeEngine) -> None:
-    """While one call blocks, others go through."""
+    """Other calls proceed while one is blocked."""
     gate = threading.Event()
     engine.before = lambda verb, _name: verb == "info" and gate.wait(5)
     blocked = threading.Thread(target=engine.info)
@@ -375,7 +375,7 @@ def test_before_may_block(engine: FakeEngine) -> None:
 
 
 def test_calls(engine: FakeEngine) -> None:
-    """Every call of a verb is written down."""
+    """Each call is recorded by its verb."""
     run(engine)
     with engine:
         engine.rows({})
@@ -385,7 +385,7 @@ def test_calls(engine: FakeEngine) -> None:
 
 
 def test_specs(engine: FakeEngine) -> None:
-    """What was launched can be looked at, under the names that it has now."""
+    """The specs of all containers are available by current name."""
     container_id = engine.create(SPEC)
     engine.rename(container_id, "other")
 
@@ -393,20 +393,20 @@ def test_specs(engine: FakeEngine) -> None:
 
 
 def test_pull(engine: FakeEngine) -> None:
-    """A pull makes an image available that the test said can be pulled."""
+    """Images that are listed as pullable can be pulled."""
     engine = FakeEngine(pullable=["docker.io/library/busybox:1"])
-    told: list[str] = []
+    lines: list[str] = []
 
-    engine.pull("busybox:1", told.append)
+    engine.pull("busybox:1", lines.append)
 
-    assert ["pulled busybox:1"] == told
+    assert ["pulled busybox:1"] == lines
     assert engine.find_image("busybox:1") is not None
     with pytest.raises(ImagePullError):
-        engine.pull("busybox", told.append)
+        engine.pull("busybox", lines.append)
 
 
 def test_image_details(engine: FakeEngine) -> None:
-    """A test can say what an inspect tells; an image without an id gets one."""
+    """A test can define the details of an image, which gets an id if it has none."""
     details = {
         "python:3": ImageDetail(id="", user="me", working_dir="/app", volumes=("/data",)),
         "own": ImageDetail(id="sha256:own"),
@@ -427,32 +427,34 @@ BUILD = BuildSpec(tag="app:1", dockerfile="Dockerfile", labels={"k": "1"})
 
 
 def test_build(engine: FakeEngine, clock: ManualClock) -> None:
-    """A build hands the files of its context to the test; the image has them and the labels."""
+    """A build passes the files of its context to the test; the image has them and the labels."""
     seen: list[object] = []
-    told: list[str] = []
+    lines: list[str] = []
     engine.builds = lambda spec, files: seen.extend([spec, files])
 
     image_id = engine.images.build(
-        BUILD, [tar({"Dockerfile": b"FROM x", "d/a": b"1"})], told.append
+        BUILD, [tar({"Dockerfile": b"FROM x", "d/a": b"1"})], lines.append
     )
 
     assert [BUILD, {"Dockerfile": b"FROM x", "d/a": b"1"}] == seen
-    assert ["built app:1"] == told
+    assert ["built app:1"] == lines
     row = engine.images.rows({"k": "1"})[0]
     assert (image_id, ("app:1",), clock()) == (row.id, row.tags, row.created_s)
     assert b"1" == engine.read_file(engine.create(replace(SPEC, image="app:1")), "/d/a", 10)
 
 
 def test_no_build(engine: FakeEngine) -> None:
-    """Without that, a build fails and says why."""
-    with pytest.raises(ImageBuildError, match=r"runs no Dockerfile.*\n.*FakeEngine\(builds=...\)"):
+    """Without a builder, a build fails with an error that says why."""
+    with pytest.raises(
+        ImageBuildError, match=r"does not run Dockerfiles.*\n.*FakeEngine\(builds=...\)"
+    ):
         engine.images.build(BUILD, [tar({})], print)
 
     assert engine.find_image("app:1") is None
 
 
 def test_build_fails(engine: FakeEngine) -> None:
-    """What a build of the test raises comes out of the call, and there is no image."""
+    """An error of the builder is raised by the build, and no image is created."""
     error = ImageBuildError("step 2 of 3 failed.")
 
     def builds(_: BuildSpec, __: dict[str, bytes]) -> None:
@@ -468,23 +470,23 @@ def test_build_fails(engine: FakeEngine) -> None:
 
 
 def test_push(engine: FakeEngine) -> None:
-    """What is pushed is published, and can be pulled as it was."""
-    told: list[str] = []
+    """A pushed image is published and can be pulled again."""
+    lines: list[str] = []
     engine.images.tag("busybox", "reg:5000/app:1")
     assert not engine.images.is_published("reg:5000/app:1")
 
-    engine.images.push("reg:5000/app:1", told.append)
+    engine.images.push("reg:5000/app:1", lines.append)
     engine.images.untag("reg:5000/app:1")
-    engine.pull("reg:5000/app:1", told.append)
+    engine.pull("reg:5000/app:1", lines.append)
 
-    assert ["pushed reg:5000/app:1", "pulled reg:5000/app:1"] == told
+    assert ["pushed reg:5000/app:1", "pulled reg:5000/app:1"] == lines
     assert {"reg:5000/app:1"} == engine.published
     assert engine.images.is_published("reg:5000/app:1")
     assert engine.find_image("busybox") == engine.find_image("reg:5000/app:1")
 
 
-def test_push_nothing(engine: FakeEngine) -> None:
-    """An image that is not there cannot be pushed."""
+def test_push_missing_image(engine: FakeEngine) -> None:
+    """An image that does not exist cannot be pushed."""
     with pytest.raises(ImagePushError, match="does not exist locally"):
         engine.images.push("app:1", print)
 
@@ -492,7 +494,7 @@ def test_push_nothing(engine: FakeEngine) -> None:
 
 
 def test_published(engine: FakeEngine) -> None:
-    """A test can say what is published already, whoever pushed it."""
+    """A test can declare images as published."""
     engine.published.add("reg/app:latest")
 
     engine.pull("reg/app", print)
@@ -503,7 +505,7 @@ def test_published(engine: FakeEngine) -> None:
 
 @pytest.mark.parametrize("on", ["", "c2"])
 def test_fail_next_of_images(engine: FakeEngine, on: str) -> None:
-    """The verbs on images fail as planned, those on containers by the container's name."""
+    """Image verbs fail as planned; those on a container go by the container's name."""
     error = EngineError("no space left on device.")
     first, second = (engine.images.prepare("busybox", name, {}) for name in ("c1", "c2"))
     engine.fail_next("put_files", error, on=on)
@@ -519,7 +521,7 @@ def test_fail_next_of_images(engine: FakeEngine, on: str) -> None:
 
 
 def test_calls_of_images(engine: FakeEngine) -> None:
-    """Every verb on images is written down, and none answers while the daemon is down."""
+    """Each image verb is recorded, and fails while the daemon is down."""
     images = engine.images
     container_id = images.prepare("busybox", "c1", {})
     images.put_files(container_id, [])
@@ -540,8 +542,8 @@ def test_calls_of_images(engine: FakeEngine) -> None:
     ] == engine.calls
 
 
-def test_others_while_files_come(engine: FakeEngine) -> None:
-    """While the files of one call come, other threads can ask the daemon."""
+def test_calls_during_upload(engine: FakeEngine) -> None:
+    """Other threads can use the daemon during an upload."""
     container_id = engine.images.prepare("busybox", "c1", {})
     seen: list[str | None] = []
 
@@ -557,8 +559,8 @@ def test_others_while_files_come(engine: FakeEngine) -> None:
     assert b"1" == engine.read_file(container_id, "/x", 10)
 
 
-def test_container_removed_while_files_come(engine: FakeEngine) -> None:
-    """A container that is removed meanwhile is gone."""
+def test_container_removed_during_upload(engine: FakeEngine) -> None:
+    """An upload fails if its container is removed meanwhile."""
     container_id = engine.images.prepare("busybox", "c1", {})
 
     def files() -> Iterator[bytes]:
@@ -569,8 +571,8 @@ def test_container_removed_while_files_come(engine: FakeEngine) -> None:
         engine.images.put_files(container_id, files())
 
 
-def test_program_files_go_before_those_of_the_image(engine: FakeEngine) -> None:
-    """What a program leaves takes the place of what its image has."""
+def test_program_files_override_image_files(engine: FakeEngine) -> None:
+    """Files of a program override those of the image."""
     engine.programs = Program(files={"/x": b"2"})
     prepared = engine.images.prepare("busybox", "c1", {})
     engine.images.put_files(prepared, [tar({"x": b"1", "y": b"1"})])
@@ -584,7 +586,7 @@ def test_program_files_go_before_those_of_the_image(engine: FakeEngine) -> None:
 
 
 def test_rows_of_images(engine: FakeEngine, clock: ManualClock) -> None:
-    """The newest image comes first."""
+    """The newest image is listed first."""
     for number in range(3):
         container_id = engine.images.prepare("busybox", f"c{number}", {"k": "1"})
         engine.images.commit(container_id, f"app:{number}", "/")
@@ -595,8 +597,8 @@ def test_rows_of_images(engine: FakeEngine, clock: ManualClock) -> None:
     ]
 
 
-def test_untag_of_a_used_layer(engine: FakeEngine) -> None:
-    """An image without a name stays while a container uses it, whatever was made of it."""
+def test_untag_of_a_used_parent(engine: FakeEngine) -> None:
+    """An untagged image remains while a container uses it."""
     engine.create(SPEC)
     prepared = engine.images.prepare("busybox", "c1", {})
     engine.images.commit(prepared, "app:1", "/")
@@ -614,7 +616,7 @@ def test_untag_of_a_used_layer(engine: FakeEngine) -> None:
 
 
 def test_two_networks_of_one_name(engine: FakeEngine) -> None:
-    """Older Engines take two networks of one name, and then start nothing on it."""
+    """Older Engines create two networks with one name, and then start no container on it."""
     engine.unique_networks = False
     ids = [engine.create_network("torchx") for _ in range(2)]
     spec = replace(SPEC, network="torchx")
@@ -627,14 +629,14 @@ def test_two_networks_of_one_name(engine: FakeEngine) -> None:
 
 
 @pytest.mark.parametrize("name", ["-app", "a", "a b"])
-def test_illegal_names(engine: FakeEngine, name: str) -> None:
-    """Names that Docker does not take are refused."""
+def test_invalid_names(engine: FakeEngine, name: str) -> None:
+    """Container names that Docker does not allow are refused."""
     with pytest.raises(EngineError, match="invalid container name"):
         engine.create(replace(SPEC, name=name))
 
 
 def test_rename_to_itself(engine: FakeEngine) -> None:
-    """A container cannot be renamed to the name that it has."""
+    """A container cannot be renamed to its current name."""
     container_id = engine.create(SPEC)
 
     with pytest.raises(EngineError, match="has that name already"):
@@ -642,7 +644,7 @@ def test_rename_to_itself(engine: FakeEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "expected"),
     [
         (0.9, "Less than a second"),
         (1.9, "1 second"),
@@ -658,13 +660,13 @@ def test_rename_to_itself(engine: FakeEngine) -> None:
         (730 * 86400, "2 years"),
     ],
 )
-def test_duration(seconds: float, words: str) -> None:
-    """Time spans are told in Docker's words."""
-    assert words == duration(seconds)
+def test_duration(seconds: float, expected: str) -> None:
+    """Durations have the format of Docker's status text."""
+    assert expected == duration(seconds)
 
 
 def text(log: bytes) -> bytes:
-    """Return a log without the heads of its frames."""
+    """Return the content of a log without frame headers."""
     found = b""
     while log:
         length = int.from_bytes(log[4:8], "big")

@@ -1,4 +1,4 @@
-"""Locks between processes of one host."""
+"""Locks between the processes of a host."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ with host_lock.held("test", "key") as locked:
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep locks of tests away from those of this host."""
+    """Keep the locks of tests apart from those of this host."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
-def test_another_process_waits() -> None:
-    """Until the first one is done, however it ends."""
+def test_lock_excludes_other_processes() -> None:
+    """A lock excludes other processes until its holder releases it or dies."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
@@ -52,7 +52,7 @@ def test_another_process_waits() -> None:
 
 
 def test_waiting_can_be_stopped() -> None:
-    """Somebody may kill the task meanwhile."""
+    """A wait for a lock ends when the caller asks to stop."""
     asked = threading.Event()
 
     def stop() -> bool:
@@ -70,8 +70,8 @@ def test_waiting_can_be_stopped() -> None:
             other.submit(wait).result()
 
 
-def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
-    """Another user may have put it there, to have a private folder opened to all."""
+def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    """A symbolic link in place of the folder is not followed, so its target keeps its mode."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     (tmp_path / "airflow-torchx").symlink_to(private)
@@ -83,7 +83,7 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(tmp_path: Path) -> No
     assert [] == list(private.iterdir())
 
 
-def test_the_folder_is_open_to_all_users(tmp_path: Path) -> None:
-    """Whatever the umask of its maker is."""
+def test_folder_is_writable_by_all(tmp_path: Path) -> None:
+    """The folder is writable by all users, regardless of the umask."""
     with host_lock.held("test", "key"):
         assert 0o777 == stat.S_IMODE((tmp_path / "airflow-torchx").stat().st_mode)

@@ -1,4 +1,4 @@
-"""Several blocking calls at once."""
+"""Concurrent blocking calls."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 
 
-def test_results_come_in_the_order_of_the_items() -> None:
-    """The results have the order of the items, whichever call ends first."""
+def test_results_are_in_order() -> None:
+    """Results have the order of the items, regardless of which call ends first."""
     ended = [threading.Event() for _ in range(3)]
 
     def backwards(item: int) -> int:
@@ -23,20 +23,20 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert [0, 1, 2] == map_concurrently(backwards, range(3))
 
 
-def test_nothing_is_called_for_nothing() -> None:
-    """No items, no threads."""
+def test_no_items() -> None:
+    """Without items, no thread is started."""
     assert [] == map_concurrently(pytest.fail, [])
 
 
 def test_calls_overlap() -> None:
-    """As many as there are threads."""
+    """Up to ``threads`` calls run at the same time."""
     together = threading.Barrier(4)
 
     map_concurrently(lambda _: together.wait(5), range(4), threads=4)
 
 
-def test_after_a_failure_no_call_begins_and_none_goes_on() -> None:
-    """What runs is waited for; what waits is dropped."""
+def test_failure() -> None:
+    """After a failure, running calls are awaited and pending ones are dropped."""
     begun: list[int] = []
     ended: list[int] = []
 
@@ -54,8 +54,8 @@ def test_after_a_failure_no_call_begins_and_none_goes_on() -> None:
     assert len(begun) < 100
 
 
-def test_a_stop_is_seen_while_calls_run() -> None:
-    """The calls that run are waited for; no other begins."""
+def test_stop_during_calls() -> None:
+    """After a stop, running calls are awaited and pending ones are dropped."""
     begun: list[int] = []
 
     def call(item: int) -> None:

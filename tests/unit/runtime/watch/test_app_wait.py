@@ -239,7 +239,7 @@ def test_a_daemon_that_stays_away(engine: FakeEngine, scene: Scene) -> None:
     event = scene.event(scenario())
 
     assert ("unreachable", "RUNNING") == (event["reason"], event["state"])
-    assert "the fake one is down" in event["message"]
+    assert "the fake engine is down" in event["message"]
 
 
 def test_a_daemon_that_comes_back(engine: FakeEngine, scene: Scene) -> None:

@@ -232,7 +232,7 @@ def test_a_daemon_that_comes_later(watches: Watches, clock: ManualClock) -> None
                 mailbox, lambda notification: isinstance(notification, DaemonDown), clock
             )
             assert isinstance(away, DaemonDown)
-            assert "no Docker Engine answers: the fake one is down." == away.why.what
+            assert "no Docker daemon: the fake engine is down." == away.why.what
             engine.down = False
             await until(mailbox, RUNS, clock)
 
