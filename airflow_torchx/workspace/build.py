@@ -13,7 +13,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.core.workspace import recipe as core
-from airflow_torchx.core.workspace.dockerfile import why_buildkit
+from airflow_torchx.core.workspace.dockerfile import buildkit_reason
 from airflow_torchx.errors import EngineConflictError, EngineError
 from airflow_torchx.workspace.context import tar_stream
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE
@@ -168,7 +168,7 @@ class ImageBuilder:
                 labels=recipe.labels(0),
                 target=recipe.target if is_own else None,
                 secrets=secrets_,
-                buildkit=why_buildkit(dockerfile.decode("utf-8", "replace"), secrets_),
+                buildkit=buildkit_reason(dockerfile.decode("utf-8", "replace"), secrets_),
             ),
             tar_stream(recipe.entries, extra=_extra(recipe, path, dockerfile), on_bytes=moved),
             self._moved("building"),

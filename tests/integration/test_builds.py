@@ -189,7 +189,7 @@ def test_failed_step(daemon: Daemon, why: str | None) -> None:
     number = "step 4 of 5" if why is None else "step 3 of 4"
     expected = [
         f"cannot build image '{daemon.tag}': {number} failed with exit code 3: {step}",
-        "its last lines:",
+        "last lines:",
         *(f"  {daemon.name} {i}" for i in range(12, 31)),
         "  end",
     ]

@@ -1,4 +1,4 @@
-"""What a Dockerfile asks of its builder, decided from its text; pure."""
+"""Finds out from a Dockerfile's text whether it needs BuildKit."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: Flags that the Engine's classic builder refuses, by instruction.
+#: Flags, by instruction, that only BuildKit supports.
 _FLAGS: Final = {
     "RUN": {"mount", "network", "security", "device"},
     "COPY": {"chmod", "link", "parents", "exclude"},
     "ADD": {"chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack"},
 }
-#: Set by BuildKit alone; to the classic builder they are empty.
+#: Arguments that only BuildKit sets; with the classic builder they are empty.
 _PLATFORM_ARGS: Final = frozenset(
     side + what for side in ("BUILD", "TARGET") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")
 )
 _DIRECTIVE: Final = re.compile(r"#\s*(syntax|escape|check)\s*=\s*(.+?)\s*", re.IGNORECASE)
-#: A word of a shell: quotes keep spaces together.
+#: A shell word: quotes keep spaces together.
 _WORD: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+""")
-#: A whole word, as BuildKit wants it: not ``<<<``, and nothing in quotes or in ``$((1<<2))``.
+#: BuildKit takes whole words only: not ``<<<``, not in quotes, not ``$((1<<2))``.
 _HEREDOC: Final = re.compile(r"""\d*<<-?["']?[A-Za-z_][^<]*""")
 _VARIABLE: Final = re.compile(r"\$\{?(\w+)")
 
 
 class _Instruction(NamedTuple):
-    """One instruction, its lines joined.
+    """One instruction, with its continued lines joined.
 
     Args:
         name: in upper case.
-        args: what follows the name.
+        args: the text after the name.
         line: number of its first line.
     """
 
@@ -42,15 +42,14 @@ class _Instruction(NamedTuple):
     line: int
 
 
-def why_buildkit(text: str, secrets: Sequence[str]) -> str | None:
-    """Return why a Dockerfile needs BuildKit, like ``RUN --mount in line 3``.
+def buildkit_reason(text: str, secrets: Sequence[str]) -> str | None:
+    """Return why a Dockerfile needs BuildKit, like ``RUN --mount in line 3``, or None.
 
-    None where the Engine's classic builder will do. It sees the text alone: an ``ONBUILD`` of the
-    base image is not looked at.
+    It does not check the base image's ``ONBUILD`` instructions.
 
     Args:
         text: the Dockerfile.
-        secrets: the secrets of the build, in any form.
+        secrets: the secrets of the build.
     """
     if secrets:
         return "build secrets"
@@ -58,20 +57,20 @@ def why_buildkit(text: str, secrets: Sequence[str]) -> str | None:
         if name == "syntax":
             return f"# syntax={value} in line {line}"
     for instruction in _instructions(text):
-        if found := _need(instruction):
+        if found := _buildkit_feature(instruction):
             return f"{found} in line {instruction.line}"
     return None
 
 
 def problem(text: str) -> str | None:
-    """Return why a text cannot be a Dockerfile at all; None when it may be one."""
+    """Return why a text cannot be a Dockerfile; None if it may be one."""
     names = {instruction.name for instruction in _instructions(text)}
     if not names:
         return "it has no instruction"
-    return None if "FROM" in names else "it has no FROM, so no image to begin with"
+    return None if "FROM" in names else "it has no FROM instruction"
 
 
-def _need(instruction: _Instruction) -> str | None:
+def _buildkit_feature(instruction: _Instruction) -> str | None:
     name, args, _ = instruction
     words = _WORD.findall(args)
     if name in _FLAGS:
@@ -97,7 +96,7 @@ def _is_json(args: str) -> bool:
 
 
 def _directives(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the directives, which stand before everything else: name and value."""
+    """Yield name and value of the parser directives at the top."""
     for line in _lines(text):
         if not (match := _DIRECTIVE.fullmatch(line)):
             return
@@ -130,6 +129,6 @@ def _instruction(text: str, line: int) -> Iterator[_Instruction]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield the lines without the white space at their ends."""
-    # Not splitlines: to Docker, a form feed ends no line.
+    """Yield the lines without trailing white space."""
+    # splitlines() would also split at a form feed, which Docker does not.
     return (line.rstrip() for line in text.removeprefix("\ufeff").split("\n"))

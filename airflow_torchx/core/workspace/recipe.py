@@ -1,4 +1,4 @@
-"""Decisions on workspace images: their names, what is in them, and what a change takes."""
+"""Workspace images: their names, keys and content, and when a small layer is enough."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 #: The Dockerfile that TorchX looks for in a workspace.
 DOCKERFILE: Final = "Dockerfile.torchx"
-#: Where the files go in an image that starts in no folder of its own: over the root of a system, a
-#: workspace with a folder `lib` would replace the system's.
+#: Target folder in images without a working directory: at ``/``, a workspace with a folder `lib`
+#: would replace the system's.
 DEFAULT_DIRECTORY: Final = "/workspace"
-#: What every workspace image knows of its files, as a path of a tar.
+#: Path in a tar of the list of files that every workspace image contains.
 MANIFEST: Final = "var/lib/airflow-torchx/workspace.json"
-#: Small layers on top of each other; the next change puts all files into one again.
+#: Maximum number of small layers; the next change rewrites all files as one layer.
 MAX_DEPTH: Final = 16
-#: Raised when images that older versions built must not be taken for the same.
+#: Increase it to invalidate images that older versions built.
 _FORMAT: Final = 1
 _KEY_DIGITS: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Content:
-    """What a workspace puts into an image, whatever the daemon has under the name of that image.
+    """The content that a workspace adds to its base image.
 
     Args:
-        base: name of the image below, as the role gives it.
+        base: name of the base image, as the role gives it.
         entries: the files.
-        dockerfile: content of the workspace's own Dockerfile; None if it has none.
+        dockerfile: content of the workspace's Dockerfile; None if it has none.
         build_args: build arguments of that Dockerfile.
         target: stage of that Dockerfile; None for the last.
-        workspace_id: which workspace it is, whatever its files; see `workspace_id`.
+        workspace_id: id of the workspace, independent of its files; see `workspace_id`.
     """
 
     base: str
@@ -57,11 +57,11 @@ class Content:
 
     @property
     def digest(self) -> str:
-        """The digest of the files and their Dockerfile; modification times do not count."""
+        """Digest of the files and the Dockerfile, without modification times."""
         return _digest(self._head(), self._lines())
 
     def over(self, base: ImageDetail) -> Recipe:
-        """Return what an image of this content on an image is made of."""
+        """Return the recipe for this content on a base image."""
         return Recipe(
             base=self.base,
             entries=self.entries,
@@ -87,18 +87,18 @@ class Content:
 
     @property
     def size_bytes(self) -> int:
-        """The length of all files together."""
+        """Total size of the files."""
         return sum(entry.size_bytes for entry in self.entries)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe(Content):
-    """All that decides what is in a workspace image.
+    """Everything that determines the content of a workspace image.
 
     Args:
-        base_id: id of the image below.
-        directory: where the files go in the image.
-        key: the digest of everything that decides what is in the image.
+        base_id: id of the base image.
+        directory: target folder of the files.
+        key: digest of all of it.
     """
 
     base_id: str
@@ -109,7 +109,7 @@ class Recipe(Content):
         object.__setattr__(self, "key", self._key(self._lines()))
 
     def is_manifest_of(self, manifest: bytes, key: str) -> bool:
-        """Tell whether a recipe like this, but of the files in a manifest, would have this key."""
+        """Return whether this recipe, with the files in a manifest, has this key."""
         files = _files_of(manifest)
         return files is not None and key == self._key(files.items())
 
@@ -120,7 +120,7 @@ class Recipe(Content):
         """Return the labels of the image.
 
         Args:
-            depth: how many layers its files take.
+            depth: number of layers with its files.
         """
         return {
             labels.VERSION: __version__,
@@ -133,11 +133,11 @@ class Recipe(Content):
 
 @dataclass(frozen=True, slots=True)
 class SourceRoot:
-    """Where the relative sources of workspaces lie.
+    """The folder that relative sources of workspaces start from.
 
     Args:
         folder: the folder on this host.
-        name: what it is called wherever it lies, be it another host or a checkout of the day.
+        name: a name that stays the same on other hosts and in other checkouts.
     """
 
     folder: str
@@ -145,10 +145,10 @@ class SourceRoot:
 
 
 def with_workspace(app: AppDef, workspace: str | Mapping[str, str] | None) -> AppDef:
-    """Return an app whose roles have this workspace, but for those that have one of their own.
+    """Return an app in which every role without a workspace has this one.
 
     Raises:
-        WorkspaceError: it names no sources.
+        WorkspaceError: the workspace is invalid.
     """
     projects = dict(parse_workspace(workspace))
     if not projects:
@@ -166,49 +166,49 @@ def local_tag(key: str) -> str:
 
 
 def workspace_id(parts: Sequence[tuple[str, str]], base: str, source_root: SourceRoot) -> str:
-    """Return the same word for the same sources over the same base, whatever is in them.
+    """Return an id that depends on the sources and the base image, but not on the files' content.
 
     Args:
         parts: source and target of each part of the workspace, as the user gave them.
         base: name of the base image.
-        source_root: where relative sources lie.
+        source_root: the folder that relative sources start from.
     """
-    named = [(_lasting_name(source, source_root), target) for source, target in parts]
+    named = [(_stable_name(source, source_root), target) for source, target in parts]
     text = json.dumps([base, *named])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _lasting_name(source: str, source_root: SourceRoot) -> str:
-    """Return what a source is called whatever is in it."""
+def _stable_name(source: str, source_root: SourceRoot) -> str:
+    """Return a name of a source that does not depend on its content."""
     if is_inline(source):
         return ""
     return posixpath.join(source_root.name, source) if is_relative(source) else source
 
 
 def directory(base: ImageDetail) -> str:
-    """Return where the files go: the image's working directory, or ours if it has none."""
+    """Return the target folder: the image's working directory, or the default if it has none."""
     path = posixpath.normpath(base.working_dir or "/")
     return DEFAULT_DIRECTORY if path in ("/", "//", ".") else path
 
 
 def can_be_layered(base: ImageDetail, where: str) -> bool:
-    """Tell whether files put onto this image are what ``COPY`` would make of it.
+    """Return whether adding a layer of files has the same result as ``COPY`` in a build.
 
-    Not where a build would run the base's ``ONBUILD`` instructions, and not in a volume, whose
-    files are no part of an image.
+    It has not if the base has ``ONBUILD`` instructions, or if the files go into a volume, which is
+    not part of the image.
     """
     inside = any(where == path or where.startswith(f"{path.rstrip('/')}/") for path in base.volumes)
     return not base.on_build and not inside
 
 
 def copy_dockerfile(where: str, uid: int, gid: int) -> bytes:
-    """Return the Dockerfile that puts a workspace onto a base which cannot be layered."""
+    """Return the Dockerfile that copies a workspace to a base that cannot be layered."""
     text = f"ARG IMAGE\nFROM $IMAGE\nWORKDIR {where}\nCOPY --chown={uid}:{gid} . .\n"
     return text.encode()
 
 
 def owner(user: str, passwd: str, group: str) -> tuple[int, int] | None:
-    """Return the numbers of the user and group that an image's containers run as.
+    """Return the user id and the group id that an image's containers run as.
 
     Args:
         user: the image's user, like ``jovyan``, ``1000`` or ``jovyan:users``; empty for root.
@@ -216,7 +216,7 @@ def owner(user: str, passwd: str, group: str) -> tuple[int, int] | None:
         group: text of its ``/etc/group``.
 
     Returns:
-        None when it names somebody whom those files do not know.
+        None if the user or the group is not in those files.
     """
     name, _, group_name = user.partition(":")
     rows = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 3]  # noqa: PLR2004 - name, x, uid, gid
@@ -229,22 +229,20 @@ def owner(user: str, passwd: str, group: str) -> tuple[int, int] | None:
 
 
 def manifest(entries: Iterable[Entry]) -> bytes:
-    """Return what an image remembers of its files: their names, modes and digests."""
+    """Return the list of files, with modes and digests, that an image contains."""
     lines = {entry.path: _signature(entry) for entry in entries}
-    # Not `indent`, with which Python takes four times as long.
+    # `indent` takes four times as long.
     return json.dumps({"format": _FORMAT, "files": lines}, separators=(",\n", ": ")).encode("ascii")
 
 
 def changes(before: bytes, entries: Sequence[Entry]) -> tuple[Entry, ...] | None:
-    """Return what must be put onto an image to have these files.
+    """Return the new and changed files, or None if a layer on top is not enough.
+
+    It is not enough if a path was removed or changed its kind, or if the manifest is invalid.
 
     Args:
-        before: the manifest of that image.
-        entries: all files that it shall have.
-
-    Returns:
-        None when putting files on top does not do: something is gone or has become something else,
-        or the manifest is none.
+        before: the manifest of the image below.
+        entries: all files of the new image.
     """
     known = _files_of(before)
     if known is None:
@@ -258,7 +256,7 @@ def changes(before: bytes, entries: Sequence[Entry]) -> tuple[Entry, ...] | None
 
 
 def _files_of(manifest: bytes) -> dict[str, str] | None:
-    """Return the signature of each file in a manifest, in its order; None if it is none."""
+    """Return path and signature of each file in a manifest, in order; None if it is invalid."""
     try:
         content = json.loads(manifest)
         return dict(content["files"]) if content["format"] == _FORMAT else None
@@ -267,12 +265,12 @@ def _files_of(manifest: bytes) -> dict[str, str] | None:
 
 
 def is_small(changed: Iterable[Entry], recipe: Recipe) -> bool:
-    """Tell whether a layer of these files is worth it, or all files go into one layer again."""
+    """Return whether the changed files have at most half of the workspace's bytes."""
     return 2 * sum(entry.size_bytes for entry in changed) <= recipe.size_bytes
 
 
 def parent_of(rows: Iterable[ImageRow], recipe: Recipe) -> ImageRow | None:
-    """Return the newest image of a workspace; None where no small layer may go onto that."""
+    """Return the newest image of a workspace; None if no small layer can be added to it."""
     fitting = [
         row
         for row in rows
@@ -285,15 +283,15 @@ def parent_of(rows: Iterable[ImageRow], recipe: Recipe) -> ImageRow | None:
 
 
 def depth_of(row: ImageRow) -> int:
-    """Return how many layers the files of a workspace image take; 0 if no layer may follow."""
+    """Return the number of layers with a workspace image's files; 0 if none can be added."""
     text = row.labels.get(labels.WORKSPACE_DEPTH, "")
     return int(text) if text.isdecimal() else 0
 
 
 def own_tags(row: ImageRow) -> tuple[str, ...]:
-    """Return the names that we gave to a workspace image, that of this daemon last.
+    """Return the tags that this package gave to a workspace image, the local one last.
 
-    An image that somebody built on top of it carries its labels too, but not such a name.
+    Images that users build on top inherit its labels, but have no such tag.
     """
     key = row.labels.get(labels.WORKSPACE_KEY)
     ours = [tag for tag in row.tags if key and tag.rpartition(":")[2] == key]
@@ -305,8 +303,8 @@ def surplus(rows: Iterable[ImageRow], keep: int, newest: str) -> tuple[ImageRow,
 
     Args:
         rows: the images.
-        keep: how many stay.
-        newest: key of the one that was built last, whatever a clock says.
+        keep: how many to keep.
+        newest: key of the image that was built last, because clocks can be wrong.
     """
     ours = [row for row in rows if own_tags(row) and row.labels[labels.WORKSPACE_KEY] != newest]
     ours.sort(key=_age)
@@ -314,7 +312,7 @@ def surplus(rows: Iterable[ImageRow], keep: int, newest: str) -> tuple[ImageRow,
 
 
 def _age(row: ImageRow) -> tuple[float, int, str]:
-    # A list of images tells whole seconds; within one, each change adds a layer.
+    # created_s has whole seconds; within one second, each change adds a layer.
     return row.created_s, depth_of(row), row.id
 
 

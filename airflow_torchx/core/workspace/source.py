@@ -1,4 +1,4 @@
-"""What a user may write as a workspace."""
+"""Parses the workspace that a user gives."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _INLINE: Final = "data:,"
 def parse_workspace(
     value: str | Mapping[str, str] | Workspace | None,
 ) -> tuple[tuple[str, str], ...]:
-    """Return the parts of a workspace, each as source and target; nothing for None and for "".
+    """Return the source and target of each part of a workspace; empty for None and "".
 
     Args:
         value: a path or a URL, a mapping of such sources to targets, or that mapping as YAML. A
-            target is a folder in the workspace; empty or None is the workspace itself.
+            target is a folder in the workspace; empty or None for the workspace itself.
 
     Raises:
-        WorkspaceError: it is none of these, or a target lies outside the workspace.
+        WorkspaceError: the value has another form, or a target is outside the workspace.
     """
-    # TorchX's own Workspace has them as well.
+    # TorchX's Workspace has the same attribute.
     value = getattr(value, "projects", value)
     if isinstance(value, str):
         value = _mapping(value)
@@ -37,27 +37,27 @@ def parse_workspace(
 
 
 def is_url(source: str) -> bool:
-    """Tell whether a source is a URL of a storage, and neither a path nor a text."""
+    """Return whether a source is a URL."""
     return "://" in source and not is_inline(source)
 
 
 def is_inline(source: str) -> bool:
-    """Tell whether a source is itself the text of one file: ``data:,`` and the text, quoted."""
+    """Return whether a source is the content of a file, as a ``data:,`` URL."""
     return source.startswith(_INLINE)
 
 
 def inline_text(source: str) -> bytes:
-    """Return the text of a source that `is_inline`."""
+    """Return the content in a ``data:,`` URL."""
     return unquote_to_bytes(source.removeprefix(_INLINE))
 
 
 def is_relative(source: str) -> bool:
-    """Tell whether a source is a path that says not where it starts."""
+    """Return whether a source is a relative path."""
     return not is_url(source) and not source.startswith(("/", "~", _INLINE))
 
 
 def shown(source: str) -> str:
-    """Return a source without what may be secret in it: user, password and query of a URL."""
+    """Return a source without secrets: a URL without its user, password and query."""
     if is_inline(source):
         return f"{_INLINE}…"
     return "::".join(_shown_url(url) for url in source.split("::")) if is_url(source) else source
@@ -80,7 +80,7 @@ def _mapping(text: str) -> Mapping[str, str]:
         loaded = yaml.safe_load(text)
     except yaml.YAMLError:
         loaded = None
-    # Whatever else YAML makes of a path, like None of "~", it is the path that was meant.
+    # YAML reads some paths as other types, like "~" as None.
     return loaded if isinstance(loaded, dict) else {text.strip(): ""}
 
 
@@ -90,9 +90,9 @@ def _parts(value: object) -> Iterator[tuple[str, str]]:
         raise WorkspaceError(what, fix="Give a path, a URL, or a mapping of sources to targets.")
     for source, target in value.items():
         if not isinstance(source, str) or not source.strip() or "\0" in source:
-            named = shown(source) if isinstance(source, str) else source
-            what = f"{named!r} is no source of a workspace."
-            raise WorkspaceError(what, fix="Name a folder, a file or a URL.")
+            name = shown(source) if isinstance(source, str) else source
+            what = f"{name!r} is not a valid workspace source."
+            raise WorkspaceError(what, fix="Give a folder, a file or a URL.")
         yield source, _target(source, target)
 
 
@@ -100,10 +100,10 @@ def _target(source: str, target: object) -> str:
     if target is None:
         return ""
     if not isinstance(target, str) or "\0" in target:
-        what = f"{target!r} is no target for {shown(source)!r} in the workspace."
-        raise WorkspaceError(what, fix="Name a folder in the workspace, or leave it empty.")
+        what = f"{target!r} is not a valid target for {shown(source)!r} in the workspace."
+        raise WorkspaceError(what, fix="Give a folder in the workspace, or leave it empty.")
     parts = [part for part in target.split("/") if part not in {"", "."}]
     if target.startswith("/") or ".." in parts:
-        what = f"target {target!r} of {shown(source)!r} lies outside the workspace."
-        raise WorkspaceError(what, fix="Name a folder relative to the workspace, without '..'.")
+        what = f"target {target!r} of {shown(source)!r} is outside the workspace."
+        raise WorkspaceError(what, fix="Give a folder relative to the workspace, without '..'.")
     return "/".join(parts)

@@ -1,4 +1,4 @@
-"""The files of a workspace, as they will lie in its image: frozen values."""
+"""The files of a workspace, and messages about a workspace that is too large."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["file", "dir", "link"]
 
-#: Folders that tools make again and that no app needs in its image.
+#: Folders that tools create, and that no app needs in its image.
 JUNK: Final = frozenset(
     {
         ".git",
@@ -26,9 +26,9 @@ JUNK: Final = frozenset(
         "venv",
     }
 )
-# Below it nobody waits for what is sent in vain.
+# Sending a smaller workspace takes no noticeable time.
 _LARGE_BYTES: Final = 50 << 20
-_NAMED: Final = 10
+_MAX_LISTED: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,14 +36,14 @@ class Entry:
     """One file, folder or symbolic link.
 
     Args:
-        path: where it lies under the root of the workspace, with slashes and without a leading one;
-            bytes that are no UTF-8 are surrogate escapes, as `os.fsdecode` makes them.
-        kind: what it is.
-        mode: its permission bits, ``0o7777`` at most; 0o777 for a link.
-        size_bytes: length of a file's content; 0 for all others.
+        path: path in the workspace, with slashes and without a leading one; bytes that are not
+            UTF-8 are surrogate escapes, as from `os.fsdecode`.
+        kind: ``file``, ``dir`` or ``link``.
+        mode: permission bits, at most ``0o7777``; ``0o777`` for a link.
+        size_bytes: size of a file's content; 0 for folders and links.
         digest: SHA-256 of a file's content or of a link's target, in hex; empty for a folder.
         source: path of the file on this host.
-        link: target of a link, as it is written; empty for all others.
+        link: target of a link, as stored; empty for files and folders.
     """
 
     path: str
@@ -56,25 +56,25 @@ class Entry:
 
 
 def guard(entries: Sequence[Entry], max_bytes: int) -> str | None:
-    """Return why a workspace is too large and what to leave out; None if it is small enough.
+    """Return the error message for a workspace that is too large; None if it is not.
 
     Args:
-        entries: the workspace; digests are not needed.
-        max_bytes: the most that its files may have together, in bytes.
+        entries: the files, with or without digests.
+        max_bytes: limit of their total size, in bytes.
     """
     total = sum(entry.size_bytes for entry in entries)
     if total <= max_bytes:
         return None
     largest = _largest(entries)
-    listed = [f"  {_mb(size)} {path!r}" for path, size in largest]
+    listed = [f"  {_mib(size)} {path!r}" for path, size in largest]
     lines = dict.fromkeys(f"  {_ignore_line(path)}" for path, _ in largest)
-    what = f"the workspace has {_mb(total)}, more than the {_mb(max_bytes)} allowed; its largest:"
-    fix = "Name in .dockerignore what the app does not need, or raise max_context_mb:"
+    what = f"the workspace has {_mib(total)}; the limit is {_mib(max_bytes)}. Its largest paths:"
+    fix = "Add what the app does not need to .dockerignore, or raise max_context_mb:"
     return "\n".join([what, *listed, fix, *lines])
 
 
 def hint(entries: Sequence[Entry]) -> str | None:
-    """Return what a workspace of more than 50 MB holds that no app needs; None if there is none."""
+    """Return a hint about junk folders in a workspace of more than 50 MiB; None if it has none."""
     total = sum(entry.size_bytes for entry in entries)
     junk: Counter[str] = Counter()
     for entry in entries:
@@ -82,13 +82,13 @@ def hint(entries: Sequence[Entry]) -> str | None:
             junk[folder.rpartition("/")[2]] += entry.size_bytes
     if total <= _LARGE_BYTES or not junk:
         return None
-    held = ", ".join(f"{_mb(size)} in {name}" for name, size in junk.most_common())
+    found = ", ".join(f"{_mib(size)} in {name}" for name, size in junk.most_common())
     lines = "\n".join(f"  **/{name}" for name, _ in junk.most_common())
-    return f"of the workspace's {_mb(total)} are {held}. Lines of .dockerignore drop it:\n{lines}"
+    return f"the workspace has {_mib(total)}: {found}. Exclude them in .dockerignore:\n{lines}"
 
 
 def _largest(entries: Sequence[Entry]) -> list[tuple[str, int]]:
-    """Return the largest paths; a folder of many small files is one of them, like junk is."""
+    """Return the largest paths; junk and folders of many small files count as one path."""
     sizes: Counter[str] = Counter()
     for entry in entries:
         path = _junk_folder(entry.path) or entry.path
@@ -102,24 +102,24 @@ def _largest(entries: Sequence[Entry]) -> list[tuple[str, int]]:
     unopened = list(children[""])
     while unopened:
         path = unopened.pop()
-        if _is_one(path, children, sizes):
+        if _is_listed(path, children, sizes):
             found.append(path)
         else:
             unopened += children[path]
     found.sort(key=lambda path: (-sizes[path], path))
-    return [(path, sizes[path]) for path in found[:_NAMED] if sizes[path]]
+    return [(path, sizes[path]) for path in found[:_MAX_LISTED] if sizes[path]]
 
 
-def _is_one(path: str, children: dict[str, list[str]], sizes: Counter[str]) -> bool:
+def _is_listed(path: str, children: dict[str, list[str]], sizes: Counter[str]) -> bool:
     inside = children.get(path, [])
-    # A child of a third or more, and junk, are worth a line of their own.
+    # Junk, and children of a third or more, get lines of their own.
     return not any(
         3 * sizes[child] >= sizes[path] or _junk_folder(child) == child for child in inside
     )
 
 
 def _junk_folder(path: str) -> str | None:
-    """Return the uppermost folder of junk that a path is, or lies in."""
+    """Return the topmost junk folder in a path; None if there is none."""
     parts = path.split("/")
     for depth, name in enumerate(parts, start=1):
         if name in JUNK:
@@ -131,11 +131,11 @@ def _ignore_line(path: str) -> str:
     name = path.rpartition("/")[2]
     if name in JUNK:
         return f"**/{name}"
-    # The slash keeps a leading '#', '!' or space from meaning something; '?' is any character,
-    # also one that no text can show.
+    # The slash takes the meaning from a leading '#', '!' or space; '?' matches any character, even
+    # an unprintable one.
     escaped = re.sub(r"([*?\[\]\\])", r"\\\1", path)
     return "/" + re.sub(r"[\x00-\x1f\ud800-\udfff]|\s$", "?", escaped)
 
 
-def _mb(size_bytes: int) -> str:
+def _mib(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):,.1f} MiB"

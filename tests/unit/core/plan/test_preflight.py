@@ -165,7 +165,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         Problem(
             "roles[0].workspace",
             "target '../up' of '.' lies outside the workspace",
-            "Name a folder relative to the workspace, without '..'.",
+            "Give a folder relative to the workspace, without '..'.",
         ),
     ),
     "an argument that ends early": (

@@ -1,4 +1,4 @@
-"""What builders print, and what is made of it."""
+"""Tests of parsing build output and explaining failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEC: Final = BuildSpec(tag="a:1", dockerfile="D")
 
 
 def buildkit(text: str) -> Failure:
-    """Return what BuildKit says of its failure."""
+    """Return BuildKit's failure."""
     log = BuildKitLog()
     for line in text.splitlines():
         for part in log.split(line):
@@ -30,15 +30,15 @@ def buildkit(text: str) -> Failure:
 
 
 def classic(text: str, reason: str = "why", exit_code: int | None = None) -> Failure:
-    """Return what the classic builder says of its failure."""
+    """Return the classic builder's failure."""
     log = ClassicLog()
     for line in text.splitlines():
         log.add(line)
     return log.failure(reason, exit_code)
 
 
-def test_lines() -> None:
-    """Lines end anywhere in the pieces, have no colours, and show what a terminal shows last."""
+def test_text_becomes_lines() -> None:
+    """Lines may span chunks, lose their colours, and show what a terminal finally shows."""
     lines = TextLines()
 
     assert [] == lines.feed("a")
@@ -50,8 +50,8 @@ def test_lines() -> None:
     assert [] == lines.flush()
 
 
-def test_line_without_end() -> None:
-    """A line that never ends is not kept as a whole."""
+def test_a_line_without_an_end() -> None:
+    """A line without an end is not kept in memory as a whole."""
     lines = TextLines()
 
     told = [line for _ in range(100) for line in lines.feed("x" * 10_000)]
@@ -60,8 +60,8 @@ def test_line_without_end() -> None:
     assert max(map(len, told)) < 100_000
 
 
-def test_classic_step() -> None:
-    """The last step has failed; what a command prints like a step is none."""
+def test_the_failed_step_of_the_classic_builder() -> None:
+    """The last step has failed, and a command's output that looks like a step is not one."""
     log = (
         "Step 1/3 : FROM a\n ---> 1\nStep 2/3 : RUN b\nearlier\n"
         "Step 3/3 : RUN c\n ---> Running in 1\nStep 1/9 : FROM z\nStep 4/9 : x\n\nlast\n"
@@ -82,8 +82,8 @@ def test_classic_step() -> None:
     assert Failure(reason="why") == classic("")
 
 
-def test_tail() -> None:
-    """The last lines of a step are few and short."""
+def test_last_lines_are_limited() -> None:
+    """The number and the length of a step's last lines are limited."""
     failure = classic("Step 1/1 : RUN a\n" + f"{'x' * 5000}\n" * 50)
 
     assert TAIL_LINES == len(failure.last_lines)
@@ -131,8 +131,8 @@ exit code: 3
 """
 
 
-def test_buildkit_step() -> None:
-    """The step with an error has failed, whatever else runs at the same time."""
+def test_the_failed_step_of_buildkit() -> None:
+    """The step with an error has failed, whatever other steps run at the same time."""
     old, new = buildkit(OLD), buildkit(NEW)
 
     assert Step("step 2 of 2 of stage 'base'", "RUN echo one; exit 3") == old.step
@@ -157,13 +157,13 @@ def test_buildkit_step() -> None:
         ("", ""),
     ],
 )
-def test_buildkit_reason(text: str, expected: str) -> None:
-    """Without a step that failed, the last line with a reason counts."""
+def test_the_reason_of_buildkit(text: str, expected: str) -> None:
+    """Without a failed step, the last line with a reason is the failure."""
     assert Failure(reason=expected) == buildkit(text)
 
 
-def test_buildkit_base() -> None:
-    """A base image that is not there is told as its FROM."""
+def test_a_missing_base_image() -> None:
+    """A missing base image is reported as the FROM instruction."""
     failure = buildkit(
         "#3 [internal] load metadata for docker.io/x/y:1\n#3 ERROR: no such host\n"
         "ERROR: failed to solve: no such host"
@@ -178,15 +178,15 @@ def test_buildkit_base() -> None:
     assert "docker pull" in fix
 
 
-def test_explain_exit_code() -> None:
-    """A command that failed is told with its exit code and its last lines."""
+def test_a_failed_command() -> None:
+    """A failed command is reported with its exit code and its last lines."""
     what, fix = explain(SPEC, classic("Step 1/1 : RUN a\none\ntwo", "non-zero", 3))
 
     assert (
         "cannot build image 'a:1': step 1 of 1 failed with exit code 3: RUN a\n"
-        "its last lines:\n  one\n  two"
+        "last lines:\n  one\n  two"
     ) == what
-    assert "Correct that step of 'D', or what it needs, and build again." == fix
+    assert "Correct that step of 'D', or the files that it needs." == fix
 
 
 @pytest.mark.parametrize(
@@ -208,16 +208,16 @@ def test_explain_exit_code() -> None:
         ("", "Correct that step"),
     ],
 )
-def test_advice(reason: str, fix: str) -> None:
-    """What fails often is followed by what can be done."""
+def test_advice_on_frequent_failures(reason: str, fix: str) -> None:
+    """Frequent failures come with advice."""
     what, advice = explain(SPEC, Failure(reason=reason))
 
-    assert f"cannot build image 'a:1': {reason or 'no reason given'}." == what
+    assert f"cannot build image 'a:1': {reason or 'the builder gave no reason'}." == what
     assert fix in advice
 
 
 def test_advice_on_commands() -> None:
-    """What a command prints is its own; only a full disk and a killed command say more."""
+    """The output of a command is not interpreted, except for a full disk and a killed command."""
     step = Step("step 1 of 1", "RUN a")
     mine = Failure(reason="", step=step, exit_code=1, last_lines=("x: unknown instruction",))
     full = Failure(reason="", step=step, exit_code=1, last_lines=("x: No space left on device",))
@@ -228,8 +228,8 @@ def test_advice_on_commands() -> None:
     assert "out of memory" in explain(SPEC, killed)[1]
 
 
-def test_old_daemon() -> None:
-    """A daemon too old for what needs BuildKit is told as that."""
+def test_a_buildkit_that_is_too_old() -> None:
+    """A BuildKit that is too old for the Dockerfile is reported."""
     spec = BuildSpec(tag="a:1", dockerfile="D", buildkit="COPY --link in line 2")
 
     _, fix = explain(spec, Failure(reason="unknown flag: link"))

@@ -1,10 +1,10 @@
-"""What a Dockerfile needs."""
+"""Tests of finding out whether a Dockerfile needs BuildKit."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.core.workspace.dockerfile import problem, why_buildkit
+from airflow_torchx.core.workspace.dockerfile import buildkit_reason, problem
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ from airflow_torchx.core.workspace.dockerfile import problem, why_buildkit
         ("", None),
     ],
 )
-def test_flags(text: str, expected: str | None) -> None:
-    """Flags that only BuildKit knows are found where an instruction begins, and only there."""
-    assert expected == why_buildkit(text, [])
+def test_flags_that_need_buildkit(text: str, expected: str | None) -> None:
+    """Flags that only BuildKit supports are found at the start of an instruction only."""
+    assert expected == buildkit_reason(text, [])
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_flags(text: str, expected: str | None) -> None:
         ("CMD cat <<EOF", None),
     ],
 )
-def test_heredocs(text: str, expected: str | None) -> None:
-    """A heredoc is a word of its own; shifts, here-strings and quoted text are none."""
-    assert expected == why_buildkit(text, [])
+def test_heredocs_need_buildkit(text: str, expected: str | None) -> None:
+    """A heredoc is a separate word; shifts, here-strings and quoted text are not heredocs."""
+    assert expected == buildkit_reason(text, [])
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_heredocs(text: str, expected: str | None) -> None:
         ("# escape=`", None),
     ],
 )
-def test_directives(text: str, expected: str | None) -> None:
-    """A syntax is asked for before everything else, or it is a comment."""
-    assert expected == why_buildkit(text, [])
+def test_a_syntax_directive_needs_buildkit(text: str, expected: str | None) -> None:
+    """A syntax directive is recognised at the top of the file only."""
+    assert expected == buildkit_reason(text, [])
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_directives(text: str, expected: str | None) -> None:
         ("FROM $IMAGE\nARG TARGETOS=linux\nRUN echo $TARGETARCH", None),
     ],
 )
-def test_platforms(text: str, expected: str | None) -> None:
-    """Only BuildKit knows the platforms."""
-    assert expected == why_buildkit(text, [])
+def test_platform_arguments_need_buildkit(text: str, expected: str | None) -> None:
+    """Platform arguments need BuildKit."""
+    assert expected == buildkit_reason(text, [])
 
 
-def test_secrets() -> None:
-    """Only BuildKit has secrets."""
-    assert "build secrets" == why_buildkit("FROM a", ["id=a,env=A"])
+def test_secrets_need_buildkit() -> None:
+    """Build secrets need BuildKit."""
+    assert "build secrets" == buildkit_reason("FROM a", ["id=a,env=A"])
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_secrets() -> None:
     [
         ("", "it has no instruction"),
         ("\ufeff# syntax=x\n\n  # all is comment\n\\\n", "it has no instruction"),
-        ("ARG a\nRUN b", "it has no FROM, so no image to begin with"),
+        ("ARG a\nRUN b", "it has no FROM instruction"),
         ("ARG a\nfrom $a", None),
     ],
 )
-def test_problem(text: str, expected: str | None) -> None:
-    """A text without instructions, or without an image to begin with, is no Dockerfile."""
+def test_texts_that_are_not_dockerfiles(text: str, expected: str | None) -> None:
+    """A text without instructions or without FROM is not a Dockerfile."""
     assert expected == problem(text)

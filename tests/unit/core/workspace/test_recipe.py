@@ -1,4 +1,4 @@
-"""Workspace images: what makes two of them the same, and what a change takes."""
+"""Tests of workspace images: their keys, labels and layers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECIPE = recipe.Recipe(
 
 
 def row(number: int, **changed: Any) -> ImageRow:  # noqa: ANN401 - any field
-    """Return an image of the recipe's workspace, the higher the number the newer."""
+    """Return an image of the recipe's workspace; higher numbers are newer."""
     key = f"key{number}"
     return replace(
         ImageRow(
@@ -65,8 +65,8 @@ def row(number: int, **changed: Any) -> ImageRow:  # noqa: ANN401 - any field
         {"dockerfile": b"FROM x"},
     ],
 )
-def test_whatever_changes_the_image_changes_the_key(changed: dict[str, Any]) -> None:
-    """A changed base, file, mode, name, link, empty folder, or Dockerfile."""
+def test_what_changes_the_key(changed: dict[str, Any]) -> None:
+    """The key depends on the base, the files with their modes and names, and the Dockerfile."""
     assert RECIPE.key != replace(RECIPE, **changed).key
 
 
@@ -80,49 +80,49 @@ def test_whatever_changes_the_image_changes_the_key(changed: dict[str, Any]) -> 
         {"entries": (replace(A, source="/elsewhere/a.py"), LINK, PKG, B)},
     ],
 )
-def test_what_does_not_change_the_image_leaves_the_key(changed: dict[str, Any]) -> None:
-    """Without a Dockerfile of its own, build arguments and stage decide nothing."""
+def test_what_does_not_change_the_key(changed: dict[str, Any]) -> None:
+    """Build arguments and target do not change the key of a workspace without a Dockerfile."""
     assert RECIPE.key == replace(RECIPE, **changed).key
 
 
 @pytest.mark.parametrize(
     "changed", [{"build_args": {"X": "2"}}, {"target": "stage"}, {"dockerfile": b"FROM y"}]
 )
-def test_with_a_dockerfile_its_arguments_count(changed: dict[str, Any]) -> None:
-    """And its stage, and its text."""
+def test_what_changes_the_key_with_a_dockerfile(changed: dict[str, Any]) -> None:
+    """The key depends on the text, the build arguments and the target of a Dockerfile."""
     recipe = replace(RECIPE, dockerfile=b"FROM x")
 
     assert recipe.key != replace(recipe, **changed).key
 
 
-def test_a_line_break_in_a_name_fakes_no_other_file() -> None:
-    """Names are any bytes but a zero and a slash."""
+def test_line_breaks_in_names() -> None:
+    """A line break in a file name cannot fake a second file."""
     two = (Entry(path="a", kind="dir", mode=0o755), Entry(path="b", kind="dir", mode=0o755))
     one = (Entry(path='a", "d755 "]\n["b', kind="dir", mode=0o755),)
 
     assert replace(RECIPE, entries=two).key != replace(RECIPE, entries=one).key
 
 
-def test_a_name_that_is_no_text_has_a_key_and_a_manifest() -> None:
-    """As `os.fsdecode` makes it."""
+def test_names_that_are_not_utf_8() -> None:
+    """A file name that is not UTF-8 has a key and a manifest."""
     odd = (Entry(path="\udcff.py", kind="file", mode=0o644, digest="aa"),)
 
     assert replace(RECIPE, entries=odd).key
     assert () == recipe.changes(recipe.manifest(odd), odd)
 
 
-def test_labels_tell_which_workspace_which_files_and_how_deep() -> None:
-    """They are what any client of the daemon finds the image by."""
-    told = RECIPE.labels(3)
+def test_labels_of_an_image() -> None:
+    """The labels have the workspace, the key, the base and the number of layers."""
+    found = RECIPE.labels(3)
 
-    assert "w" == told[labels.WORKSPACE_ID]
-    assert RECIPE.key == told[labels.WORKSPACE_KEY]
-    assert "sha256:1" == told[labels.WORKSPACE_BASE_ID]
-    assert "3" == told[labels.WORKSPACE_DEPTH]
+    assert "w" == found[labels.WORKSPACE_ID]
+    assert RECIPE.key == found[labels.WORKSPACE_KEY]
+    assert "sha256:1" == found[labels.WORKSPACE_BASE_ID]
+    assert "3" == found[labels.WORKSPACE_DEPTH]
 
 
-def test_a_manifest_is_known_by_the_key_of_its_image() -> None:
-    """One of other files is not, nor what is none."""
+def test_a_manifest_matches_the_key_of_its_image() -> None:
+    """A manifest matches the key of its own files only, and an invalid one matches none."""
     one, other = replace(RECIPE, entries=(A, LINK)), replace(RECIPE, entries=(A, B))
     manifest = recipe.manifest(one.entries)
 
@@ -132,8 +132,8 @@ def test_a_manifest_is_known_by_the_key_of_its_image() -> None:
     assert not other.is_manifest_of(b"[]", one.key)
 
 
-def test_changes_are_what_is_new_or_different() -> None:
-    """The manifest of the last image tells."""
+def test_changes_are_new_or_different_files() -> None:
+    """Changes are the files that are new or differ from the manifest."""
     before = recipe.manifest((A, LINK, PKG))
     now = (replace(A, mode=0o600), LINK, PKG, B)
 
@@ -148,16 +148,18 @@ def test_changes_are_what_is_new_or_different() -> None:
         ((A, LINK), (A, replace(A, path="link"))),
     ],
 )
-def test_what_files_on_top_cannot_do(before: tuple[Entry, ...], now: tuple[Entry, ...]) -> None:
-    """Nothing is taken away, and nothing becomes something else."""
+def test_changes_that_need_more_than_a_layer(
+    before: tuple[Entry, ...], now: tuple[Entry, ...]
+) -> None:
+    """Removing a path or changing its kind needs more than a layer on top."""
     assert recipe.changes(recipe.manifest(before), now) is None
 
 
 @pytest.mark.parametrize(
     "manifest", [b"", b"no JSON", b"[]", b'{"format": 99, "files": {}}', b'{"format": 1}', b"\xff"]
 )
-def test_a_manifest_that_is_none_is_not_believed(manifest: bytes) -> None:
-    """Everything is put anew."""
+def test_an_invalid_manifest(manifest: bytes) -> None:
+    """Changes on top of an invalid manifest are unknown."""
     assert recipe.changes(manifest, FILES) is None
 
 
@@ -168,7 +170,7 @@ def test_a_manifest_that_is_none_is_not_believed(manifest: bytes) -> None:
 def test_changes_on_top_of_the_last_files_are_the_new_files(
     before: dict[str, str], now: dict[str, str]
 ) -> None:
-    """Whatever the two are."""
+    """The changes on top of the old files are the new files."""
     old, new = (
         {path: Entry(path=path, kind="file", mode=0o644, digest=d) for path, d in files.items()}
         for files in (before, now)
@@ -181,14 +183,14 @@ def test_changes_on_top_of_the_last_files_are_the_new_files(
         assert new == {**old, **{entry.path: entry for entry in changed}}
 
 
-def test_a_large_change_is_no_small_layer() -> None:
-    """Half of the bytes at most."""
+def test_small_and_large_changes() -> None:
+    """A change of more than half of the bytes is not small."""
     assert recipe.is_small([A], RECIPE)
     assert not recipe.is_small([B], RECIPE)
 
 
-def test_the_next_layer_goes_onto_the_newest_image() -> None:
-    """Of the same base, whose files we put there ourselves."""
+def test_the_parent_is_the_newest_image() -> None:
+    """The parent is the newest layered image of the same base that this package tagged."""
     other = {**row(9).labels, labels.WORKSPACE_BASE_ID: "sha256:2"}
     built = {**row(7).labels, labels.WORKSPACE_DEPTH: "0"}
     derived = row(6, tags=("somebody/elses:own",))
@@ -198,16 +200,16 @@ def test_the_next_layer_goes_onto_the_newest_image() -> None:
     assert recipe.parent_of([derived], RECIPE) is None
 
 
-def test_no_layer_goes_onto_the_sixteenth() -> None:
-    """Nor onto one below it, which would only put it off."""
+def test_an_image_of_sixteen_layers_is_not_a_parent() -> None:
+    """An image of sixteen layers is not a parent, and neither are older images."""
     deep = row(8, labels={**row(8).labels, labels.WORKSPACE_DEPTH: "16"})
 
     assert recipe.parent_of([row(7), deep], RECIPE) is None
     assert row(9) == recipe.parent_of([row(7), deep, row(9)], RECIPE)
 
 
-def test_the_oldest_images_are_surplus_and_other_peoples_never() -> None:
-    """An image that was built on a workspace image carries its labels as well."""
+def test_the_oldest_images_are_surplus() -> None:
+    """The oldest images are surplus, but never an image that a user built on top."""
     derived = row(0, tags=("somebody/elses:own",))
 
     rows = [row(3), row(1), derived, row(4), row(2)]
@@ -217,8 +219,8 @@ def test_the_oldest_images_are_surplus_and_other_peoples_never() -> None:
     assert () == recipe.surplus([row(1)], 1, newest="key1")
 
 
-def test_our_names_of_an_image_come_with_the_local_one_last() -> None:
-    """So that one that is in use keeps it."""
+def test_the_local_tag_comes_last() -> None:
+    """The local tag comes last."""
     local = recipe.local_tag("key1")
     image = row(1, tags=(local, "mine:latest", "reg:5000/x:key1"))
 
@@ -229,8 +231,8 @@ def test_our_names_of_an_image_come_with_the_local_one_last() -> None:
     ("working_dir", "where"),
     [("", "/workspace"), ("/", "/workspace"), ("/app", "/app"), ("/a/b/", "/a/b")],
 )
-def test_files_go_where_the_image_starts(working_dir: str, where: str) -> None:
-    """But never over the root of a system."""
+def test_the_target_folder_of_the_files(working_dir: str, where: str) -> None:
+    """The files go to the image's working directory, or to /workspace instead of /."""
     assert where == recipe.directory(ImageDetail(id="x", working_dir=working_dir))
 
 
@@ -244,8 +246,8 @@ def test_files_go_where_the_image_starts(working_dir: str, where: str) -> None:
         (ImageDetail(id="x", on_build=("RUN x",)), False),
     ],
 )
-def test_where_a_build_would_do_more_there_is_a_build(detail: ImageDetail, *, can: bool) -> None:
-    """Files in a volume are no part of an image, and ONBUILD waits for a build."""
+def test_bases_that_need_a_build(detail: ImageDetail, *, can: bool) -> None:
+    """A base with ONBUILD or a volume around the target needs a build."""
     assert can == recipe.can_be_layered(detail, "/app/code")
 
 
@@ -267,24 +269,24 @@ GROUPS = "root:x:0:\nusers:x:100:\nstaff:x:50:jovyan\n"
         ("jovyan:nobody-here", None),
     ],
 )
-def test_files_belong_to_whom_the_image_runs_as(user: str, numbers: tuple[int, int] | None) -> None:
-    """By the image's own accounts, as Docker reads them."""
+def test_files_belong_to_the_user_of_the_image(user: str, numbers: tuple[int, int] | None) -> None:
+    """The files belong to the user of the image, looked up as Docker does it."""
     assert numbers == recipe.owner(user, ACCOUNTS, GROUPS)
 
 
-def test_a_workspace_is_for_roles_without_one() -> None:
-    """A role's own stays."""
+def test_a_workspace_applies_to_roles_without_one() -> None:
+    """A workspace applies to the roles that have none."""
     own = Workspace({"/own": ""})
     app = AppDef("app", [Role("a", "x"), Role("b", "x", workspace=own)])
 
-    given_ = recipe.with_workspace(app, "/code")
+    changed = recipe.with_workspace(app, "/code")
 
-    assert [Workspace({"/code": ""}), own] == [role.workspace for role in given_.roles]
+    assert [Workspace({"/code": ""}), own] == [role.workspace for role in changed.roles]
     assert app == recipe.with_workspace(app, None) == recipe.with_workspace(app, "")
 
 
-def test_a_workspace_is_the_same_wherever_its_folder_lies() -> None:
-    """Airflow checks each version of a bundle out into a folder of its own."""
+def test_an_id_does_not_depend_on_the_folder() -> None:
+    """The id of a workspace does not depend on where its source root is."""
     parts = [("code", ""), ("./x", "y")]
     here, there = recipe.SourceRoot("/v1/dags", "dags"), recipe.SourceRoot("/v2/dags", "dags")
 
@@ -297,8 +299,8 @@ def test_a_workspace_is_the_same_wherever_its_folder_lies() -> None:
 
 
 @pytest.mark.parametrize("source", ["/abs", "~/home", "s3://bucket/x"])
-def test_a_source_that_says_where_it_is_needs_no_place(source: str) -> None:
-    """An absolute path, a home, a URL."""
+def test_ids_of_absolute_sources(source: str) -> None:
+    """The id of an absolute path, a home path or a URL does not depend on the source root."""
     known = {
         recipe.workspace_id([(source, "")], "base", recipe.SourceRoot("/x", name))
         for name in ("a", "b")
@@ -307,8 +309,8 @@ def test_a_source_that_says_where_it_is_needs_no_place(source: str) -> None:
     assert 1 == len(known)
 
 
-def test_a_text_is_the_same_source_whatever_it_says() -> None:
-    """Its file is what it is known by, so that an edited text gives a small layer."""
+def test_ids_of_inline_text() -> None:
+    """The id of inline text depends on its target, so that an edit makes a small layer."""
     source_root = recipe.SourceRoot("/dags", "dags")
     known = recipe.workspace_id([("data:,a", "x.py")], "base", source_root)
 

@@ -1,4 +1,4 @@
-"""What may be written as a workspace."""
+"""Tests of parsing a workspace."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ from airflow_torchx.specs import Workspace
         (Workspace({"a": "."}), (("a", ""),)),
     ],
 )
-def test_workspaces(value: Any, expected: tuple[tuple[str, str], ...]) -> None:  # noqa: ANN401
-    """A source, or sources and their targets in their order."""
+def test_valid_workspaces(value: Any, expected: tuple[tuple[str, str], ...]) -> None:  # noqa: ANN401
+    """A workspace is a source, or a mapping of sources to targets, whose order is kept."""
     assert expected == parse_workspace(value)
 
 
 @pytest.mark.parametrize(
     ("value", "what"),
     [
-        ({"a": "/x"}, "target '/x' of 'a' lies outside"),
-        ({"a": "x/../../y"}, "lies outside"),
-        ("a: ..", "lies outside"),
-        ({"s3://me:secret@b/c?token=secret": ".."}, r"of 's3://b/c' lies outside"),
-        ({"a": 7}, "7 is no target for 'a'"),
-        ({"a": "x\0"}, "is no target"),
-        ({"": "x"}, "'' is no source"),
-        ({7: "x"}, "7 is no source"),
-        ({"a\0b": ""}, "is no source"),
-        ({"s3://me:secret@b/\0": ""}, "is no source"),
+        ({"a": "/x"}, "target '/x' of 'a' is outside"),
+        ({"a": "x/../../y"}, "is outside"),
+        ("a: ..", "is outside"),
+        ({"s3://me:secret@b/c?token=secret": ".."}, r"of 's3://b/c' is outside"),
+        ({"a": 7}, "7 is not a valid target for 'a'"),
+        ({"a": "x\0"}, "is not a valid target"),
+        ({"": "x"}, "'' is not a valid workspace source"),
+        ({7: "x"}, "7 is not a valid workspace source"),
+        ({"a\0b": ""}, "is not a valid workspace source"),
+        ({"s3://me:secret@b/\0": ""}, "is not a valid workspace source"),
         (7, "cannot be a int"),
     ],
 )
-def test_wrong_workspaces(value: Any, what: str) -> None:  # noqa: ANN401
-    """Each says what is wrong and what to write."""
+def test_invalid_workspaces(value: Any, what: str) -> None:  # noqa: ANN401
+    """The error says what is wrong and what to write."""
     with pytest.raises(WorkspaceError, match=what) as caught:
         parse_workspace(value)
 
@@ -78,17 +78,17 @@ def test_wrong_workspaces(value: Any, what: str) -> None:  # noqa: ANN401
     ],
 )
 def test_secrets_are_not_shown(source: str, expected: str) -> None:
-    """User, password, query and fragment of a URL are left out."""
+    """User, password, query and fragment of a URL are not shown."""
     assert expected == shown(source)
 
 
-def test_urls() -> None:
-    """What has a scheme is one."""
+def test_which_sources_are_urls() -> None:
+    """A source with a scheme is a URL."""
     assert [True, False, False] == [is_url("s3://a"), is_url("/a:b"), is_url("a::b")]
 
 
-def test_a_text_is_a_source_too() -> None:
-    """It is no path and no URL of a storage, and messages do not repeat it."""
+def test_inline_text() -> None:
+    """Inline text is neither a path nor a URL, and messages do not repeat it."""
     source = "data:,%C3%BC%20://,%0A"
 
     assert ((source, "a.txt"),) == parse_workspace({source: "a.txt"})

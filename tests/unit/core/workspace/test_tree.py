@@ -1,4 +1,4 @@
-"""What is said about a workspace that is too large."""
+"""Tests of messages about large workspaces."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ def paths_of(text: str | None) -> list[str]:
 
 def lines_of(text: str | None) -> list[str]:
     """Return the lines for ``.dockerignore``."""
-    return [line.strip() for line in (text or "").partition(".dockerignore ")[2].splitlines()[1:]]
+    return [line.strip() for line in (text or "").partition(".dockerignore")[2].splitlines()[1:]]
 
 
-def test_small_enough() -> None:
-    """Exactly as much as is allowed is allowed."""
+def test_a_workspace_of_the_maximum_size() -> None:
+    """A workspace may have exactly the maximum size."""
     assert guard([file("a", 1), file("b", 1)], 2 * MIB) is None
 
 
-def test_too_large() -> None:
-    """Sizes, the largest paths first, and lines that drop them."""
+def test_a_workspace_that_is_too_large() -> None:
+    """The error lists the largest paths with their sizes, and lines to exclude them."""
     expected = (
-        "the workspace has 1,500.5 MiB, more than the 1,024.0 MiB allowed; its largest:\n"
+        "the workspace has 1,500.5 MiB; the limit is 1,024.0 MiB. Its largest paths:\n"
         "  1,000.0 MiB 'model.pt'\n"
         "  500.0 MiB 'data'\n"
         "  0.5 MiB 'train.py'\n"
-        "Name in .dockerignore what the app does not need, or raise max_context_mb:\n"
+        "Add what the app does not need to .dockerignore, or raise max_context_mb:\n"
         "  /model.pt\n"
         "  /data\n"
         "  /train.py"
@@ -59,16 +59,16 @@ def test_too_large() -> None:
         (["venv"], ["venv"]),
     ],
 )
-def test_folders_that_are_one_path(files: list[str], expected: list[str]) -> None:
-    """Junk, and folders of which nothing in them is a third; at most ten are named."""
+def test_folders_that_are_listed_as_one_path(files: list[str], expected: list[str]) -> None:
+    """At most ten paths are listed; junk and folders of many small files count as one."""
     named = [path.strip("'") for path in paths_of(guard([file(path, 1) for path in files], 0))]
 
     assert expected == named[: len(expected)]
     assert len(named) <= 10
 
 
-def test_nothing_empty_is_named() -> None:
-    """An empty folder or file takes no place."""
+def test_empty_paths_are_not_listed() -> None:
+    """Empty files and folders are not listed."""
     entries = [file("a", 1), file("b", 0), Entry(path="c", kind="dir", mode=0o755)]
 
     assert ["'a'"] == paths_of(guard(entries, 0))
@@ -78,8 +78,8 @@ def test_nothing_empty_is_named() -> None:
     "path",
     ["a", "#a", "!a", "a*", "a[b]?", "a\\b", " a ", "caf\udce9", "a\nb", "x/node_modules/y", "x/é"],
 )
-def test_lines_drop_what_they_are_for(path: str) -> None:
-    """Whatever the name is made of; and the message can be printed."""
+def test_dockerignore_lines_match_their_paths(path: str) -> None:
+    """The .dockerignore line of a path matches it, whatever its name, and can be printed."""
     text = guard([file(path, 1)], 0)
     lines = lines_of(text)
 
@@ -89,11 +89,11 @@ def test_lines_drop_what_they_are_for(path: str) -> None:
     assert Ignore(lines[0]).drops(path)
 
 
-def test_hint() -> None:
-    """Junk in a large workspace is named with its size, the largest first."""
+def test_a_hint_about_junk() -> None:
+    """The hint lists junk in a large workspace, the largest first."""
     expected = (
-        "of the workspace's 73.0 MiB are 12.0 MiB in .git, 11.0 MiB in __pycache__."
-        " Lines of .dockerignore drop it:\n  **/.git\n  **/__pycache__"
+        "the workspace has 73.0 MiB: 12.0 MiB in .git, 11.0 MiB in __pycache__. "
+        "Exclude them in .dockerignore:\n  **/.git\n  **/__pycache__"
     )
     junk = [file("a/__pycache__/x", 5), file("__pycache__/y", 6), file(".git/a/b", 12)]
 
@@ -101,6 +101,6 @@ def test_hint() -> None:
 
 
 @pytest.mark.parametrize("files", [[file(".git/x", 50)], [file("data", 51)], []])
-def test_no_hint(files: list[Entry]) -> None:
-    """Neither for little nor for what is no junk."""
+def test_workspaces_without_a_hint(files: list[Entry]) -> None:
+    """A small workspace and one without junk get no hint."""
     assert hint(files) is None
