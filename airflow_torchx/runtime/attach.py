@@ -14,9 +14,9 @@ from airflow_torchx.core.state.describe import first_failure, replicas_of
 from airflow_torchx.core.state.report import (
     READ_LINES,
     failure_card,
+    relevant_lines,
     replica_name,
     replica_table,
-    telling_lines,
 )
 from airflow_torchx.errors import (
     AppCancelledError,
@@ -163,7 +163,7 @@ def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str
     try:
         log = ReplicaLog(engine, blamed.container_id, tail=READ_LINES)
         # Airflow masks the task log, but whoever is told of the failure gets the error as it is.
-        return [redact(line, secrets) for line in telling_lines([line.text for line in log])]
+        return [redact(line, secrets) for line in relevant_lines([line.text for line in log])]
     except EngineError as why:
         return [f"(cannot read its log: {why})"]
 

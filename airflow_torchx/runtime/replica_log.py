@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.core.logs.lines import LineReader
-from airflow_torchx.core.state.describe import place_of
+from airflow_torchx.core.state.describe import replica_key
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineNotFoundError,
@@ -62,7 +62,9 @@ class Span:
 def container_ids(engine: Engine, app_id: str) -> dict[tuple[str, int], str]:
     """Return the newest container of each replica, by role and index, in one call."""
     rows = engine.rows({labels.APP_ID: app_id})
-    return {place_of(row): row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))}
+    return {
+        replica_key(row): row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))
+    }
 
 
 def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:

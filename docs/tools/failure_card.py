@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.state.report import failure_card, telling_lines
+from airflow_torchx.core.state.report import failure_card, relevant_lines
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -99,7 +99,7 @@ def _card() -> str:
         failed = scheduler.describe(app_id, inspect_all=True)
         lines = [line.rstrip("\n") for line in scheduler.log_iter(app_id, "train", 1)]
     assert failed is not None  # noqa: S101 - for the types
-    return failure_card(failed, telling_lines(lines)).replace(app_id, _APP_ID)
+    return failure_card(failed, relevant_lines(lines)).replace(app_id, _APP_ID)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.state.describe import place_of, replicas_of
+from airflow_torchx.core.state.describe import replica_key, replicas_of
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppState
@@ -112,7 +112,7 @@ def end(docker_engine: DockerEngine, app_id: str) -> Callable[..., None]:
         rows: dict[str, list[str]] = {}
         for row in docker_engine.rows({labels.APP_ID: None}):
             if app_id in row.labels[labels.APP_ID]:
-                role, index = place_of(row)
+                role, index = replica_key(row)
                 rows.setdefault(f"{role}/{index}", []).append(row.id)
         for name in names or rows:
             for container_id in rows[name]:
@@ -198,7 +198,7 @@ def test_a_failure_is_not_acted_on(
 
     assert "failed" == ended.task_state
     assert isinstance(ended.error, StateUnreachableError)
-    assert "is FAILED, and SUCCEEDED was waited for." in str(ended.error)
+    assert "is FAILED instead of SUCCEEDED." in str(ended.error)
     assert [AppState.RUNNING, AppState.FAILED] == states()
 
 
@@ -215,7 +215,7 @@ def test_what_can_not_come_any_more(
     ended = wait(app_handle=handle, target_states="CANCELLED", failed_states=())
 
     assert isinstance(ended.error, StateUnreachableError)
-    assert "is SUCCEEDED and comes no further" in str(ended.error)
+    assert "is SUCCEEDED and will not become" in str(ended.error)
 
 
 @pytest.mark.parametrize("needed", [None, "{{ 1 + 1 }}"])

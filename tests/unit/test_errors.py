@@ -50,7 +50,7 @@ SAMPLES = [
     UsageError("-cfg has no option 'nework'.", fix="Did you mean 'network'?"),
     ComponentError("no component 'dist.dpp'.", fix="Did you mean 'dist.ddp'?"),
     FunctionError("function train() uses np.", fix="Import it."),
-    ConditionError("there is no target state.", fix='For example "SUCCEEDED".'),
+    ConditionError("no target state is given.", fix='Give one, like "SUCCEEDED".'),
     AppExistsError("trainer-x1"),
     AppNotFoundError("no app 'trainer-x1'.", fix="Launch it."),
     LaunchError("trainer-x1", "trainer/3", "no such device", left=["trainer-x1-trainer-0"]),

@@ -1,4 +1,4 @@
-"""Which app is meant, and on which daemon; pure."""
+"""Parses which app a user means, and which connection leads to its daemon."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from typing import Final, NamedTuple
 from airflow_torchx.errors import ConditionError, InvalidAppError
 from airflow_torchx.specs import make_app_handle, parse_app_handle
 
-#: Session in handles of apps that no connection belongs to; TorchX's own default.
+#: The session of handles without a connection; TorchX's default.
 DEFAULT_SESSION: Final = "torchx"
-#: The scheduler's name in app handles.
+#: The scheduler in our handles.
 SCHEDULER: Final = "local_docker"
-#: Schedulers in handles of apps that run on one Docker daemon.
+#: The schedulers of apps on a Docker daemon.
 _BACKENDS: Final = (SCHEDULER, "docker")
 
 
 class AppRef(NamedTuple):
-    """An app, and the connection to its daemon; None for the daemon of the environment."""
+    """An app id and the connection to its daemon; None for the environment's daemon."""
 
     app_id: str
     torchx_conn_id: str | None
 
     @property
     def handle(self) -> str:
-        """The app's handle."""
+        """The handle of the app."""
         session = self.torchx_conn_id or DEFAULT_SESSION
         return make_app_handle(SCHEDULER, session, self.app_id)
 
 
 def app_ref(app: str, torchx_conn_id: str | None = None) -> AppRef:
-    """Return where an app is.
+    """Return the app that a handle or an id refers to.
 
-    The session of a handle is the connection by which the app was launched, and TorchX's own,
-    ``torchx``, stands for the daemon of the environment, as does an empty one.
+    The session of a handle is its connection; an empty session and TorchX's default, ``torchx``,
+    mean the environment's daemon.
 
     Args:
         app: a handle, or an app id.
-        torchx_conn_id: the connection, whatever a handle's session says; None to go by that.
+        torchx_conn_id: the connection, instead of the session in the handle.
 
     Raises:
-        ConditionError: it is no handle of an app on a Docker daemon, or empty.
+        ConditionError: the value is empty, or a handle of another scheduler.
     """
     if not app:
-        what = "the handle or the id of the app is empty."
-        raise ConditionError(what, fix="Look at what the task that launched it returned.")
+        what = "the app's handle or id is empty."
+        raise ConditionError(what, fix="Check what the task that launched the app returned.")
     if "://" not in app:
         return AppRef(app, torchx_conn_id)
     try:
@@ -51,7 +51,7 @@ def app_ref(app: str, torchx_conn_id: str | None = None) -> AppRef:
     except InvalidAppError:
         backend, session, app_id = "", "", ""
     if backend not in _BACKENDS:
-        what = f"{app!r} is no handle of an app on a Docker daemon."
-        raise ConditionError(what, fix="It looks like 'local_docker://torchx/trainer-x1'.")
-    by_session = session if session not in {"", DEFAULT_SESSION} else None
-    return AppRef(app_id, torchx_conn_id or by_session)
+        what = f"{app!r} is not a handle of an app on a Docker daemon."
+        raise ConditionError(what, fix="A handle looks like 'local_docker://torchx/trainer-x1'.")
+    session_conn_id = session if session not in {"", DEFAULT_SESSION} else None
+    return AppRef(app_id, torchx_conn_id or session_conn_id)

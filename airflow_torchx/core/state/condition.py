@@ -1,4 +1,4 @@
-"""What somebody waits for of an app; pure, and cheap to import, since DAG files do."""
+"""The condition that a sensor waits for; cheap to import, because DAG files import it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from airflow_torchx.specs.suggest import suggest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# How far a replica can come, in order.
-_LIFE: Final = (
+# The states of a successful replica, in order.
+_PROGRESS: Final = (
     AppState.UNSUBMITTED,
     AppState.SUBMITTED,
     AppState.PENDING,
@@ -24,17 +24,17 @@ _LIFE: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """What somebody waits for.
+    """States of an app, a role or some replicas to wait for.
 
     Args:
         targets: states to wait for; one of them is enough.
-        failed: states in which waiting any longer is pointless.
-        role: only this role's replicas count; None for all of the app.
-        min_replicas: so many replicas in a target state are enough, whatever becomes of the others;
-            None for the state of the whole app or role, as TorchX tells it.
+        failed: states that end the wait as a failure.
+        role: the role whose replicas count; None for all roles.
+        min_replicas: how many replicas have to reach a target state, whatever the others do; None
+            for the state of the whole app or role.
 
     Raises:
-        ConditionError: it can never hold, or it contradicts itself.
+        ConditionError: the condition can never hold, or contradicts itself.
     """
 
     targets: frozenset[AppState]
@@ -44,13 +44,13 @@ class Condition:
 
     def __post_init__(self) -> None:
         if not self.targets:
-            raise ConditionError("there is no target state.", fix='For example "SUCCEEDED".')
+            raise ConditionError("no target state is given.", fix='Give one, like "SUCCEEDED".')
         both = self.targets & self.failed
         if both:
-            what = f"{names(both)} cannot be both a target state and a failed state."
-            raise ConditionError(what, fix="Take it from one of them.")
+            what = f"{state_names(both)} cannot be both a target state and a failed state."
+            raise ConditionError(what, fix="Remove it from one of them.")
         if self.min_replicas is not None and self.min_replicas < 1:
-            what = f"min_replicas={self.min_replicas} would hold before anything runs."
+            what = f"min_replicas={self.min_replicas} always holds."
             raise ConditionError(what, fix="Give 1 or more, or None for all replicas.")
 
     @classmethod
@@ -61,16 +61,16 @@ class Condition:
         role: str | None = None,
         min_replicas: int | str | None = None,
     ) -> Condition:
-        """Return the condition that these words mean.
+        """Return the condition for the arguments of a sensor.
 
         Args:
-            targets: names of states, or one text with commas between them.
-            failed: the same.
-            role: as it is.
-            min_replicas: a number or its digits.
+            targets: names of states, or one comma-separated string.
+            failed: likewise.
+            role: the role; None for all roles.
+            min_replicas: a number, or a string of digits.
 
         Raises:
-            ConditionError: no such state, no number, or a condition that makes no sense.
+            ConditionError: an argument is invalid, or the condition can never hold.
         """
         return cls(
             targets=_states(targets),
@@ -80,34 +80,34 @@ class Condition:
         )
 
     def met_by(self, state: AppState) -> bool:
-        """Tell whether this state is a target, or lies beyond one on a replica's way."""
+        """Return whether this state is a target, or comes after one in a replica's life."""
         if state in self.targets:
             return True
-        passed_by = _LIFE[: _LIFE.index(state)] if state in _LIFE else ()
-        return state not in self.failed and not self.targets.isdisjoint(passed_by)
+        passed = _PROGRESS[: _PROGRESS.index(state)] if state in _PROGRESS else ()
+        return state not in self.failed and not self.targets.isdisjoint(passed)
 
 
-def names(states: Iterable[AppState]) -> str:
-    """Return the names of states for people, in their order."""
+def state_names(states: Iterable[AppState]) -> str:
+    """Return the names of states, like ``SUCCEEDED or FAILED``."""
     return " or ".join(state.name for state in sorted(states))
 
 
-def _states(written: Iterable[str] | str) -> frozenset[AppState]:
-    words = written.split(",") if isinstance(written, str) else map(str, written)
-    return frozenset(_state(word.strip()) for word in words)
+def _states(value: Iterable[str] | str) -> frozenset[AppState]:
+    names = value.split(",") if isinstance(value, str) else map(str, value)
+    return frozenset(_state(name.strip()) for name in names)
 
 
 def _state(name: str) -> AppState:
     try:
         return AppState[name]
     except KeyError:
-        what = f"there is no state {name!r}"
-        raise ConditionError(f"{what}; {suggest(name, AppState.__members__)}") from None
+        what = f"{name!r} is not a state; {suggest(name, AppState.__members__)}"
+        raise ConditionError(what) from None
 
 
 def _number(digits: int | str) -> int:
     try:
         return int(digits)
     except ValueError:
-        what = f"min_replicas={digits!r} is no number."
+        what = f"min_replicas={digits!r} is not a number."
         raise ConditionError(what, fix="Give 1 or more, or None for all replicas.") from None

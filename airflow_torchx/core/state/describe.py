@@ -1,7 +1,7 @@
-"""The one state table, and the one fold from containers to what comes next.
+"""The state of an app, computed from its containers.
 
-Everybody who waits (``wait``, the operator, later the trigger and the sensor) asks `next_step`;
-nobody decides again. No result depends on the order of the container list.
+The scheduler's ``wait``, the operator and its trigger ask `next_step` how to go on. A sensor asks
+`evaluate.evaluate` instead. No result depends on the order of the container list.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ STOP_GRACE: Final = "stop_grace_s"
 
 _GONE: Final = "its container is gone from the daemon"
 
-# Docker's words: https://docs.docker.com/reference/api/engine/ (container list, State).
-# "exited" is decided by the exit code, and by whether somebody stopped the container.
-_BY_WORD: Final = {
+# https://docs.docker.com/reference/api/engine/ (container list, State). The state of an "exited"
+# container depends on its exit code, and on whether it was cancelled.
+_BY_DOCKER_STATE: Final = {
     "created": AppState.SUBMITTED,
     "restarting": AppState.PENDING,
     "running": AppState.RUNNING,
@@ -52,74 +52,73 @@ _BY_WORD: Final = {
     "removing": AppState.PENDING,
     "dead": AppState.FAILED,
 }
-#: Containers in these states do not run any more, or never did.
-_AT_REST: Final = ("created", "exited", "dead")
+_NOT_RUNNING: Final = ("created", "exited", "dead")
 _STATUS_CODE: Final = re.compile(r"^\w+ \((-?\d+)\)")
 _INDEX: Final = re.compile(r"\d{1,4}")  # below identity.MAX_REPLICAS
-_BEHIND: Final = (AppState.UNKNOWN, AppState.SUBMITTED, AppState.PENDING, AppState.RUNNING)
-# A process that a signal ended has this plus the signal's number as its exit code.
-_SIGNALLED: Final = 128
+_BY_PROGRESS: Final = (AppState.UNKNOWN, AppState.SUBMITTED, AppState.PENDING, AppState.RUNNING)
+# The exit code of a process killed by a signal is this plus the signal's number.
+_SIGNAL_BASE: Final = 128
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to do: the app goes on."""
+    """The app is still running."""
 
 
 @dataclass(frozen=True)
 class Finish:
-    """Every replica has ended; ``state`` is the app's."""
+    """Every replica has ended; ``state`` is the app's final state."""
 
     state: AppState
 
 
 @dataclass(frozen=True)
 class Fail:
-    """A replica is lost and its peers still run: stop them."""
+    """A replica has failed and its peers, which still run, must be stopped."""
 
     lost: ReplicaStatus
 
 
 def exit_code(row: ContainerRow) -> int | None:
-    """Return the exit code that the list's status sentence tells, None where it tells none."""
+    """Return the exit code in a row's status; None if it has none."""
     match = _STATUS_CODE.match(row.status) if row.state == "exited" else None
     return int(match[1]) if match else None
 
 
 def replica_state(row: ContainerRow, code: int | None) -> AppState:
-    """Return the state of one replica: the state table, total.
+    """Return the state of a replica.
 
     Args:
-        row: the container, as the list shows it.
-        code: its exit code; None when it is not known.
+        row: its container.
+        code: its exit code; None if unknown.
     """
-    if is_cancelled_name(row.name) and row.state in _AT_REST:
+    if is_cancelled_name(row.name) and row.state in _NOT_RUNNING:
         return AppState.CANCELLED
     if row.state == "exited" and code is not None:
         return AppState.SUCCEEDED if code == 0 else AppState.FAILED
-    return _BY_WORD.get(row.state, AppState.UNKNOWN)
+    return _BY_DOCKER_STATE.get(row.state, AppState.UNKNOWN)
 
 
 def app_state(states: Iterable[AppState]) -> AppState:
     """Return the state of an app whose replicas have these states.
 
     FAILED if any failed, else CANCELLED if any was cancelled, else SUCCEEDED if all did, else the
-    least advanced of those that still live.
+    least advanced state of the others.
     """
-    seen = set(states)
-    for verdict in (AppState.FAILED, AppState.CANCELLED):
-        if verdict in seen:
-            return verdict
-    if seen == {AppState.SUCCEEDED}:
+    present = set(states)
+    for state in (AppState.FAILED, AppState.CANCELLED):
+        if state in present:
+            return state
+    if present == {AppState.SUCCEEDED}:
         return AppState.SUCCEEDED
-    return next((state for state in _BEHIND if state in seen), AppState.UNKNOWN)
+    return next((state for state in _BY_PROGRESS if state in present), AppState.UNKNOWN)
 
 
 def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail:
-    """Return what somebody who waits on this app does next.
+    """Return what the owner of an app does next.
 
-    The failure policy is the one its launch wrote on the containers. An app without one, such as
-    TorchX's own command line launches, is only watched.
+    The failure policy comes from the app's labels. Apps without it, like those of TorchX's command
+    line, are never stopped.
     """
     replicas = replicas_of(app)
     if all(is_terminal(replica.state) for replica in replicas):
@@ -131,56 +130,56 @@ def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail:
 
 
 def replicas_of(app: DescribeAppResponse) -> list[ReplicaStatus]:
-    """Return all replicas of an app, in the order of its roles and their indices."""
+    """Return all replicas of an app, by role and index."""
     return [replica for role in app.roles_statuses for replica in role.replicas]
 
 
 def first_failure(app: DescribeAppResponse) -> ReplicaStatus | None:
-    """Return the replica that failed first by time; one without a time comes last."""
+    """Return the replica that failed first; replicas without an end time come last."""
     failed = [r for r in replicas_of(app) if r.state is AppState.FAILED]
     timed = [(r.finished_at, i) for i, r in enumerate(failed) if r.finished_at is not None]
     return failed[min(timed)[1]] if timed else next(iter(failed), None)
 
 
 def needs_detail(row: ContainerRow) -> bool:
-    """Tell whether the list is not enough for this row: it failed, or its exit code is unread."""
+    """Return whether a row needs an inspect: it failed, or its status has no exit code."""
     code = exit_code(row)
-    unread = row.state == "exited" and code is None
-    return unread or replica_state(row, code) is AppState.FAILED
+    has_no_code = row.state == "exited" and code is None
+    return has_no_code or replica_state(row, code) is AppState.FAILED
 
 
 def describe(
     app_id: str, rows: Sequence[ContainerRow], details: Mapping[str, ContainerDetail]
 ) -> DescribeAppResponse | None:
-    """Return what is known of an app; None if nothing of it is on the daemon.
+    """Return the description of an app; None if it has no containers.
 
-    A replica that the labels promise and that has no container counts as failed, unless no replica
-    was started yet: a launch creates all of them before it starts any.
+    A replica in the labels without a container counts as failed once any replica was started: a
+    launch creates all of them before it starts the first.
 
     Args:
         app_id: the app.
         rows: its containers.
-        details: inspect results by container id, for as many of them as wanted.
+        details: inspect results by container id, as far as available.
     """
     if not rows:
         return None
     rows = sorted(rows, key=_age)
-    newest = {place_of(row): row for row in rows}
-    promised = _promised(rows)
-    begun = any(row.state != "created" or is_cancelled_name(row.name) for row in rows)
+    newest = {replica_key(row): row for row in rows}
+    sizes = _role_sizes(rows)
+    is_started = any(row.state != "created" or is_cancelled_name(row.name) for row in rows)
     statuses = []
-    for role, count in promised.items():
+    for role, count in sizes.items():
         indices = {index for name, index in newest if name == role}
         replicas = [_status(newest[role, i], i, role, details) for i in sorted(indices)]
-        if begun:
+        if is_started:
             missing = sorted(set(range(count)) - indices)
             replicas.extend(_lost(app_id, role, index) for index in missing)
         statuses.append(RoleStatus(role, sorted(replicas, key=lambda replica: replica.id)))
-    return _response(app_id, rows, promised, statuses)
+    return _response(app_id, rows, sizes, statuses)
 
 
 def summaries(rows: Iterable[ContainerRow]) -> list[ListAppResponse]:
-    """Return one row per app, sorted by id."""
+    """Return one summary per app, sorted by id."""
     by_app: dict[str, list[ContainerRow]] = {}
     for row in rows:
         by_app.setdefault(row.labels[labels.APP_ID], []).append(row)
@@ -203,17 +202,17 @@ def summaries(rows: Iterable[ContainerRow]) -> list[ListAppResponse]:
 
 
 def signal_name(code: int | None) -> str | None:
-    """Return the signal that an exit code stands for, like ``SIGKILL`` for 137."""
-    if code is None or code <= _SIGNALLED:
+    """Return the name of the signal in an exit code, like ``SIGKILL`` for 137."""
+    if code is None or code <= _SIGNAL_BASE:
         return None
     try:
-        return signal.Signals(code - _SIGNALLED).name
+        return signal.Signals(code - _SIGNAL_BASE).name
     except ValueError:
         return None
 
 
-def place_of(row: ContainerRow) -> tuple[str, int]:
-    """Return role and index, as the labels say; a label that is no replica's index counts as 0."""
+def replica_key(row: ContainerRow) -> tuple[str, int]:
+    """Return role and index from the labels; an invalid index counts as 0."""
     index = row.labels.get(labels.REPLICA_ID, "")
     return row.labels.get(labels.ROLE_NAME, ""), int(index) if _INDEX.fullmatch(index) else 0
 
@@ -222,20 +221,19 @@ def _age(row: ContainerRow) -> tuple[datetime, str]:
     return row.created_at, row.id
 
 
-def _promised(rows: Sequence[ContainerRow]) -> dict[str, int]:
-    """Return role to number of replicas: as the launch wrote it, else up to the last one seen.
+def _role_sizes(rows: Sequence[ContainerRow]) -> dict[str, int]:
+    """Return role to number of replicas: from the label, else by the highest index.
 
-    TorchX creates containers in order, so a replica before the last one was there and is gone.
+    TorchX, which writes no such label, creates containers in order of their index.
     """
-    seen = {role: index + 1 for role, index in sorted(place_of(row) for row in rows)}
-    written = [row.labels[labels.ROLES] for row in rows if labels.ROLES in row.labels]
-    promised = _counts(written[-1] if written else "{}")
-    return promised | {role: count for role, count in seen.items() if role not in promised}
+    found = {role: index + 1 for role, index in sorted(replica_key(row) for row in rows)}
+    texts = [row.labels[labels.ROLES] for row in rows if labels.ROLES in row.labels]
+    labelled = _counts(texts[-1] if texts else "{}")
+    return labelled | {role: count for role, count in found.items() if role not in labelled}
 
 
 def _counts(text: str) -> dict[str, int]:
-    """Return role to number of replicas; nothing of a label that no launch of ours wrote."""
-    # Anybody can write one, and the list of all apps must not fail for it.
+    """Return role to number of replicas; empty for an invalid label, which any user can write."""
     try:
         roles = json.loads(text).items()
     except (AttributeError, ValueError):
@@ -248,7 +246,7 @@ def _status(
 ) -> ReplicaStatus:
     detail = details.get(row.id)
     code = exit_code(row)
-    if code is None and detail is not None and row.state in _AT_REST:
+    if code is None and detail is not None and row.state in _NOT_RUNNING:
         code = detail.exit_code
     return ReplicaStatus(
         id=index,
@@ -274,14 +272,11 @@ def _lost(app_id: str, role: str, index: int) -> ReplicaStatus:
 def _response(
     app_id: str,
     rows: Sequence[ContainerRow],
-    promised: Mapping[str, int],
+    sizes: Mapping[str, int],
     statuses: Sequence[RoleStatus],
 ) -> DescribeAppResponse:
-    images = {place_of(row)[0]: row.image for row in rows}
-    written = {
-        FAILURE_POLICY: labels.FAILURE_POLICY,
-        STOP_GRACE: labels.STOP_GRACE,
-    }
+    images = {replica_key(row)[0]: row.image for row in rows}
+    metadata = {FAILURE_POLICY: labels.FAILURE_POLICY, STOP_GRACE: labels.STOP_GRACE}
     return DescribeAppResponse(
         app_id=app_id,
         state=app_state(replica.state for role in statuses for replica in role.replicas),
@@ -289,12 +284,12 @@ def _response(
         metadata={
             key: row.labels[label]
             for row in rows
-            for key, label in written.items()
+            for key, label in metadata.items()
             if label in row.labels
         },
         roles_statuses=list(statuses),
         roles=[
             Role(name=role, image=images.get(role, NONE), num_replicas=count)
-            for role, count in promised.items()
+            for role, count in sizes.items()
         ],
     )

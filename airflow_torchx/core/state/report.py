@@ -1,4 +1,4 @@
-"""What happened to an app, as text for people."""
+"""Reports of an app's state for the user."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
-#: Lines of the replica that failed first, shown with the failure.
+#: How many lines of the first replica to fail are shown.
 TAIL_LINES: Final = 20
-#: Lines to read for them: more, because the end of a log may be long and tell nothing.
+#: How many lines are read, because the last ones may not have the cause.
 READ_LINES: Final = 200
 _WIDTH: Final = 120
 _COLUMNS: Final = ("replica", "state", "exit code", "signal", "out of memory", "duration", "note")
 
 
 def replica_name(replica: ReplicaStatus) -> str:
-    """Return role and index, the way TorchX's command line writes them."""
+    """Return role and index, like ``trainer/1``, as in TorchX's command line."""
     return f"{replica.role}/{replica.id}"
 
 
 def replica_table(app: DescribeAppResponse) -> str:
-    """Return one line per replica: state, exit code, signal, memory, duration.
+    """Return a table with one line per replica.
 
-    Needs an app described with ``inspect_all`` to know durations.
+    It has durations only for an app described with ``inspect_all``.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -36,7 +36,7 @@ def replica_table(app: DescribeAppResponse) -> str:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     blamed = first_failure(app)
-    columns = _used(app)
+    columns = _columns(app)
     for column in columns:
         table.add_column(column, overflow="fold")
     for replica in replicas_of(app):
@@ -49,15 +49,15 @@ def replica_table(app: DescribeAppResponse) -> str:
 
 
 def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
-    """Return why an app failed: who failed first and how, all replicas, the last lines.
+    """Return the report of a failed app: the first failure, the replicas and the last log lines.
 
     Args:
         app: the app, described with ``inspect_all``.
-        last_lines: the end of the log of the replica that failed first.
+        last_lines: last log lines of the first replica to fail.
     """
     blamed = first_failure(app)
-    why = f"{replica_name(blamed)} failed first: {cause(blamed)}" if blamed else "it was cancelled"
-    parts = [f"app {app.app_id!r} {app.state.name}: {why}", "", replica_table(app)]
+    reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
+    parts = [f"app {app.app_id!r} {app.state.name}{reason}", "", replica_table(app)]
     if blamed is not None:
         counted = "1 line" if len(last_lines) == 1 else f"{len(last_lines)} lines"
         title = f"last {counted} of {replica_name(blamed)}:" if last_lines else ""
@@ -67,25 +67,21 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
 
 
 def _cut(line: str) -> str:
-    """Return a line as far as anybody reads it in an error."""
     rest = len(line) - _LINE_CHARACTERS
     return f"{line[:_LINE_CHARACTERS]}… ({rest:,} more characters)" if rest > 0 else line
 
 
-def telling_lines(lines: Sequence[str]) -> list[str]:
-    """Return the last lines that tell why a program failed, `TAIL_LINES` at most.
+def relevant_lines(lines: Sequence[str]) -> list[str]:
+    """Return the last lines before torchrun's own traceback, `TAIL_LINES` at most.
 
-    torchrun ends with a traceback of its own and a banner, 40 lines that do not hold the cause:
-    what its workers wrote comes before.
+    torchrun ends with a traceback and a banner, 40 lines without the cause; the lines of its
+    workers come before.
     """
     own = [i for i, line in enumerate(lines) if line.startswith(_TORCHRUN_ERROR)]
     starts = [i for i, line in enumerate(lines[: own[-1]]) if line == _TRACEBACK] if own else []
     if not starts:
         return list(lines[-TAIL_LINES:])
-    return [
-        *lines[: starts[-1]][1 - TAIL_LINES :],
-        "(the traceback of torchrun itself is left out)",
-    ]
+    return [*lines[: starts[-1]][1 - TAIL_LINES :], "(torchrun's own traceback is omitted)"]
 
 
 _LINE_CHARACTERS: Final = 2_000
@@ -94,22 +90,22 @@ _TRACEBACK: Final = "Traceback (most recent call last):"
 
 
 def cause(replica: ReplicaStatus) -> str:
-    """Return in a few words why a replica failed."""
+    """Return why a replica failed, like ``exit code 1``."""
     if replica.oom_killed:
         return f"killed, out of memory (exit code {replica.exit_code}); raise resource.memMB"
     if replica.exit_code is None:
-        return replica.error or "it has no exit code"
+        return replica.error or "no exit code"
     signal = replica.signal
     if signal == "SIGKILL":
-        # A daemon may miss the kernel's notice about a container that is gone at once.
-        signal += "; if nobody killed it, perhaps out of memory"
-    signalled = f" ({signal})" if signal else ""
-    told = f": {replica.error}" if replica.error else ""
-    return f"exit code {replica.exit_code}{signalled}{told}"
+        # The daemon can miss the kernel's notice if the container ends at once.
+        signal += ", possibly out of memory"
+    shown_signal = f" ({signal})" if signal else ""
+    error = f": {replica.error}" if replica.error else ""
+    return f"exit code {replica.exit_code}{shown_signal}{error}"
 
 
-def seconds(duration_s: float | None) -> str:
-    """Return a duration as people write it: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
+def duration_text(duration_s: float | None) -> str:
+    """Return a duration like ``0.4 s``, ``3 min 20 s`` or ``2 h 5 min``."""
     if duration_s is None:
         return "-"
     if round(duration_s, 1) < _MINUTE:
@@ -123,15 +119,15 @@ def seconds(duration_s: float | None) -> str:
 _MINUTE: Final = 60
 
 
-def _used(app: DescribeAppResponse) -> list[str]:
-    """Leave out the columns that have nothing to tell about any replica."""
+def _columns(app: DescribeAppResponse) -> list[str]:
+    """Return the columns that are not empty."""
     replicas = replicas_of(app)
-    idle = {
+    is_empty = {
         "signal": not any(replica.signal for replica in replicas),
         "out of memory": not any(replica.oom_killed for replica in replicas),
         "note": first_failure(app) is None and not any(r.num_restarts for r in replicas),
     }
-    return [column for column in _COLUMNS if not idle.get(column, False)]
+    return [column for column in _COLUMNS if not is_empty.get(column, False)]
 
 
 def _cells(replica: ReplicaStatus, *, failed_first: bool) -> dict[str, str]:
@@ -149,6 +145,6 @@ def _cells(replica: ReplicaStatus, *, failed_first: bool) -> dict[str, str]:
         "exit code": "-" if replica.exit_code is None else str(replica.exit_code),
         "signal": replica.signal or "-",
         "out of memory": "yes" if replica.oom_killed else "no",
-        "duration": seconds(replica.duration_s),
+        "duration": duration_text(replica.duration_s),
         "note": ", ".join(notes),
     }

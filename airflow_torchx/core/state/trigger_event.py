@@ -1,4 +1,4 @@
-"""What a trigger makes of what it sees of its app, and the event that it fires; pure."""
+"""Decides which event a trigger fires for the state of its app."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from airflow_torchx.core.state.condition import Condition
     from airflow_torchx.specs import DescribeAppResponse
 
-#: ``reached``: what was waited for holds. ``failed``: it cannot hold any more. ``gone``: nothing of
-#: the app is on the daemon. ``timeout`` and ``flush``: a time has come. ``unreachable``: the daemon
-#: was away for too long.
+#: ``reached``: the condition holds. ``failed``: it can no longer hold. ``gone``: the app is not on
+#: the daemon. ``timeout``, ``flush``: the deadline or the logging interval is over.
+#: ``unreachable``: the daemon did not answer for too long.
 Reason: TypeAlias = Literal["reached", "failed", "timeout", "flush", "gone", "unreachable"]
 
 
 class AppEvent(TypedDict):
-    """What a trigger fires.
+    """The payload of a trigger event.
 
     Args:
-        state: name of the app's state, None where it is not known.
-        message: one or two sentences for people.
+        state: name of the app's state; None if unknown.
+        message: one or two sentences for the user.
     """
 
     app_id: str
@@ -38,8 +38,8 @@ class WaitFor:
     """What a trigger waits for.
 
     Args:
-        condition: what a sensor waits for; None for the end of every replica.
-        wait_for_launch: an app that is not there is waited for.
+        condition: the condition of a sensor; None for the end of every replica.
+        wait_for_launch: wait for an app that does not exist yet.
     """
 
     condition: Condition | None = None
@@ -49,17 +49,17 @@ class WaitFor:
 def trigger_event(
     app_id: str, app: DescribeAppResponse | None, wait_for: WaitFor
 ) -> AppEvent | Fail | None:
-    """Return what is to be fired; Fail where peers are to be stopped first; None to go on waiting.
+    """Return the event to fire, Fail to stop the peers first, or None to keep waiting.
 
     Args:
         app_id: the app.
-        app: what was seen of it; None when nothing of it is on the daemon.
-        wait_for: what is waited for.
+        app: its description; None if it is not on the daemon.
+        wait_for: what the trigger waits for.
     """
     if app is None:
         return None if wait_for.wait_for_launch else gone_event(app_id)
     if wait_for.condition is not None:
-        return _gated(app, wait_for.condition)
+        return _condition_event(app, wait_for.condition)
     match next_step(app):
         case Finish():
             return end_event(app)
@@ -69,7 +69,7 @@ def trigger_event(
             return None
 
 
-def _gated(app: DescribeAppResponse, condition: Condition) -> AppEvent | None:
+def _condition_event(app: DescribeAppResponse, condition: Condition) -> AppEvent | None:
     match evaluate(app, condition):
         case Met(state, message):
             return make_event(app.app_id, "reached", state.name, message)
@@ -82,14 +82,14 @@ def _gated(app: DescribeAppResponse, condition: Condition) -> AppEvent | None:
 def end_event(app: DescribeAppResponse) -> AppEvent:
     """Return the event of an app whose replicas have all ended."""
     blamed = first_failure(app)
-    why = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
-    message = f"app {app.app_id!r} is {app.state.name}{why}."
+    reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
+    message = f"app {app.app_id!r} is {app.state.name}{reason}."
     return make_event(app.app_id, "reached", app.state.name, message)
 
 
 def gone_event(app_id: str) -> AppEvent:
-    """Return the event of an app that is not there."""
-    return make_event(app_id, "gone", None, f"nothing of app {app_id!r} is on the daemon.")
+    """Return the event of an app that is not on the daemon."""
+    return make_event(app_id, "gone", None, f"app {app_id!r} is not on the daemon.")
 
 
 def make_event(app_id: str, reason: Reason, state: str | None, message: str) -> AppEvent:

@@ -323,6 +323,6 @@ def _signature(entry: Entry) -> str:
 def _digest(head: Mapping[str, object], lines: Iterable[tuple[str, str]]) -> str:
     digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for path, signature in lines:
-        # As JSON, so that a line break in a name cannot make two files look like another one.
+        # JSON escapes line breaks in names, so that one name cannot look like two files.
         digest.update(f"\n[{json.dumps(path)}, {json.dumps(signature)}]".encode())
     return digest.hexdigest()[:_KEY_DIGITS]

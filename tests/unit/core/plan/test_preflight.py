@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         role(workspace=Workspace({".": "../up"})),
         Problem(
             "roles[0].workspace",
-            "target '../up' of '.' lies outside the workspace",
+            "target '../up' of '.' is outside the workspace",
             "Give a folder relative to the workspace, without '..'.",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Which app is meant, and on which daemon."""
+"""Tests of references to an app."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from airflow_torchx.errors import ConditionError
         ("local_docker://torchx/train-x1", "gpu", ("train-x1", "gpu")),
     ],
 )
-def test_session_is_connection(
+def test_the_session_is_the_connection(
     app: str, conn_id: str | None, expected: tuple[str, str | None]
 ) -> None:
-    """Unless it is TorchX's own, or a connection is given."""
+    """The session is the connection, unless it is TorchX's default or a connection is given."""
     assert expected == app_ref(app, conn_id)
 
 
 @pytest.mark.parametrize("app", ["kubernetes://torchx/train-x1", "local_docker://train-x1", "://"])
-def test_what_is_no_handle_of_ours(app: str) -> None:
-    """It is refused, and the message shows one that is."""
+def test_handles_of_other_schedulers(app: str) -> None:
+    """A handle of another scheduler is refused, with an example of a valid one."""
     with pytest.raises(ConditionError) as caught:
         app_ref(app)
 
     expected = (
-        f"{app!r} is no handle of an app on a Docker daemon.\n"
-        "It looks like 'local_docker://torchx/trainer-x1'."
+        f"{app!r} is not a handle of an app on a Docker daemon.\n"
+        "A handle looks like 'local_docker://torchx/trainer-x1'."
     )
     assert expected == str(caught.value)
 
 
-def test_no_app() -> None:
-    """What another task should have told may be empty."""
+def test_an_empty_handle() -> None:
+    """An empty handle is refused."""
     with pytest.raises(ConditionError, match="is empty"):
         app_ref("")
 
 
 @pytest.mark.parametrize("conn_id", [None, "gpu"])
-def test_handle(conn_id: str | None) -> None:
-    """It leads back to where it was made."""
+def test_handles_can_be_parsed_back(conn_id: str | None) -> None:
+    """A handle refers to the app and the connection that it was made from."""
     ref = AppRef("train-x1", conn_id)
 
     assert ref == app_ref(ref.handle)

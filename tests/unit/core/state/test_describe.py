@@ -1,4 +1,4 @@
-"""From containers to the state of an app, and to what comes next."""
+"""Tests of the state of an app."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_torchx.core.state.describe import (
     first_failure,
     needs_detail,
     next_step,
-    place_of,
+    replica_key,
     replica_state,
     replicas_of,
     signal_name,
@@ -60,7 +60,7 @@ def row(
     cancelled: bool = False,
     **changes: object,
 ) -> ContainerRow:
-    """Return a container as TorchX's own command line would have launched it."""
+    """Return a container as TorchX's own command line launches it."""
     name = container_name(APP, role, replica)
     fields: dict[str, Any] = {
         "id": f"{role}/{replica}",
@@ -80,8 +80,8 @@ def row(
 @pytest.mark.parametrize(
     "text", ["", "x", "[]", "7", '{"trainer": "1"}', '{"trainer": 1000000000}']
 )
-def test_a_label_that_no_launch_of_ours_wrote(text: str) -> None:
-    """Anybody can write one: it says nothing, and the list of all apps does not fail."""
+def test_an_invalid_roles_label(text: str) -> None:
+    """An invalid roles label is ignored, because any user can write one."""
     stray = row("running")
     stray = replace(stray, labels={**stray.labels, labels.ROLES: text})
 
@@ -89,7 +89,7 @@ def test_a_label_that_no_launch_of_ours_wrote(text: str) -> None:
 
 
 def own(row: ContainerRow, roles: dict[str, int], policy: str = "fail_fast") -> ContainerRow:
-    """Return the container as we would have launched it, in an app of these roles."""
+    """Return a container as this package launches it, in an app of these roles."""
     written = {
         labels.ROLES: json.dumps(roles),
         labels.FAILURE_POLICY: policy,
@@ -107,7 +107,7 @@ def exited(code: int, *, replica: int = 0, cancelled: bool = False) -> Container
 
 
 def detail(container: ContainerRow, code: int | None = None, **changes: object) -> ContainerDetail:
-    """Return what an inspect of a container tells."""
+    """Return the details of a container."""
     fields: dict[str, Any] = {
         "id": container.id,
         "state": container.state,
@@ -125,14 +125,14 @@ def detail(container: ContainerRow, code: int | None = None, **changes: object) 
 def described(
     rows: list[ContainerRow], details: list[ContainerDetail] | None = None
 ) -> DescribeAppResponse:
-    """Return what is known of an app that is on the daemon."""
+    """Return the description of an app that is on the daemon."""
     app = describe(APP, rows, {found.id: found for found in details or []})
     assert app is not None
     return app
 
 
 def launched(rows: list[ContainerRow], policy: str = "fail_fast") -> DescribeAppResponse:
-    """Return an app of two trainers that we launched, as these containers show it."""
+    """Return an app of two trainers with these containers."""
     return described([own(row, {"trainer": 2}, policy) for row in rows])
 
 
@@ -164,7 +164,7 @@ def places(app: DescribeAppResponse) -> dict[str, str]:
     ],
 )
 def test_exit_codes_are_in_the_list(state: str, status: str, code: int | None) -> None:
-    """The sentence of an exited container begins with its exit code; no other sentence counts."""
+    """The exit code is parsed from the status of an exited container only."""
     assert code == exit_code(row(state, status))
 
 
@@ -188,13 +188,13 @@ def test_exit_codes_are_in_the_list(state: str, status: str, code: int | None) -
     ],
 )
 def test_the_state_table(state: str, code: int | None, expected: AppState) -> None:
-    """Docker's words and what they mean for a replica nobody stopped."""
+    """Every state of Docker maps to the state of a replica that was not cancelled."""
     assert expected is replica_state(row(state), code)
 
 
 @pytest.mark.parametrize("code", [0, 1, 137, 143, 255, None])
 def test_a_cancelled_replica_that_exits_zero_is_not_succeeded(code: int | None) -> None:
-    """A replica that was told to stop is CANCELLED, whatever its exit code."""
+    """A cancelled replica is CANCELLED, whatever its exit code."""
     assert AppState.CANCELLED is replica_state(row("exited", cancelled=True), code)
 
 
@@ -208,17 +208,17 @@ def test_a_cancelled_replica_that_exits_zero_is_not_succeeded(code: int | None) 
         ("removing", AppState.PENDING),
     ],
 )
-def test_a_replica_is_cancelled_once_it_is_at_rest(state: str, expected: AppState) -> None:
-    """One that is still stopping is not over, and one that never started is."""
+def test_a_replica_is_cancelled_once_it_has_stopped(state: str, expected: AppState) -> None:
+    """A cancelled replica that still stops has not ended; one that never started has."""
     assert expected is replica_state(row(state, cancelled=True), None)
 
 
 @quick
 @given(st.text("abc xE(1)-"), st.text("abc xE(1)-"), st.none() | st.integers(), st.booleans())
-def test_a_word_that_docker_adds_later_is_no_crash(
+def test_a_state_that_docker_adds_later(
     word: str, sentence: str, code: int | None, cancelled: bool
 ) -> None:
-    """Whatever the daemon says, a replica has a state, and one of no known word is not over."""
+    """Every container has a state, and an unknown state of Docker is not final."""
     seen = row(word, sentence, cancelled=cancelled)
 
     assert AppState.UNKNOWN is replica_state(seen, code)
@@ -241,7 +241,7 @@ def test_a_word_that_docker_adds_later_is_no_crash(
     ids=["running", "created", "succeeded", "failed", "cancelled", "unread", "dead"],
 )
 def test_only_failures_are_inspected(seen: ContainerRow, expected: bool) -> None:
-    """One list call tells everything about the others, exit codes included."""
+    """Only failed replicas and those without an exit code in the list need an inspect."""
     assert expected is needs_detail(seen)
 
 
@@ -262,7 +262,7 @@ def test_only_failures_are_inspected(seen: ContainerRow, expected: bool) -> None
     ],
 )
 def test_signals_have_names(code: int | None, name: str | None) -> None:
-    """An exit code above 128 stands for a signal, if there is one of that number."""
+    """An exit code above 128 is a signal, if that signal exists."""
     assert name == signal_name(code)
 
 
@@ -278,9 +278,9 @@ def test_signals_have_names(code: int | None, name: str | None) -> None:
     ],
     ids=["as written", "negative", "a word", "no decimal", "no index", "no labels"],
 )
-def test_places(written: dict[str, str], place: tuple[str, int]) -> None:
-    """Role and index come from labels, and strange labels are no crash."""
-    assert place == place_of(row(labels=written))
+def test_replica_keys(written: dict[str, str], place: tuple[str, int]) -> None:
+    """Role and index come from labels, and invalid labels do not raise."""
+    assert place == replica_key(row(labels=written))
 
 
 # The fold
@@ -303,7 +303,7 @@ def test_places(written: dict[str, str], place: tuple[str, int]) -> None:
     ],
 )
 def test_the_state_of_an_app(states: str, expected: str) -> None:
-    """FAILED wins, then CANCELLED; all must succeed; else it is as far as its slowest replica."""
+    """An app is FAILED before CANCELLED before SUCCEEDED, else as far as its slowest replica."""
     assert AppState[expected] is app_state([AppState[state] for state in states.split()])
 
 
@@ -314,12 +314,12 @@ def test_the_state_of_an_app(states: str, expected: str) -> None:
     )
 )
 def test_the_order_of_states_does_not_matter(orders: tuple[list[AppState], list[AppState]]) -> None:
-    """The same replicas in another order are the same app."""
+    """The order of the replicas does not change the app's state."""
     assert app_state(orders[0]) is app_state(orders[1])
 
 
 def any_rows() -> st.SearchStrategy[list[ContainerRow]]:
-    """Return apps of every kind: halves of ours, of TorchX's, renamed, doubled, incomplete."""
+    """Return apps of all kinds: incomplete, of TorchX, renamed, duplicated."""
 
     def made(number: int, facts: tuple[Any, ...]) -> ContainerRow:
         word, sentence, role, index, cancelled, age_s, roles, policy = facts
@@ -345,10 +345,10 @@ def any_rows() -> st.SearchStrategy[list[ContainerRow]]:
 
 @quick
 @given(any_rows().flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
-def test_the_order_of_the_list_decides_nothing(
+def test_the_order_of_the_list_does_not_matter(
     orders: tuple[list[ContainerRow], list[ContainerRow]],
 ) -> None:
-    """Description, next step, blame and summary are the same for any order of the containers."""
+    """The order of the containers does not change any result."""
     (rows, shuffled) = orders
     details = [
         detail(row, 1, finished_at=NOON + timedelta(seconds=number % 2))
@@ -363,7 +363,7 @@ def test_the_order_of_the_list_decides_nothing(
 
 
 def any_subset() -> st.SearchStrategy[tuple[dict[str, int], set[tuple[str, int]]]]:
-    """Return what a launch promised, and which of its places still have a container."""
+    """Return the replicas of a launch, and those that still have a container."""
     counts = st.fixed_dictionaries({"trainer": st.integers(1, 4), "ps": st.integers(1, 2)})
     return counts.flatmap(
         lambda roles: st.tuples(
@@ -381,7 +381,7 @@ def any_subset() -> st.SearchStrategy[tuple[dict[str, int], set[tuple[str, int]]
 def test_missing_replicas_never_give_succeeded(
     seen: tuple[dict[str, int], set[tuple[str, int]]],
 ) -> None:
-    """An app has succeeded when every promised replica exited 0, and it failed when one is gone."""
+    """An app has succeeded when every replica exited 0, and failed when one is gone."""
     roles, present = seen
     complete = len(present) == sum(roles.values())
     app = described(
@@ -399,27 +399,27 @@ def test_missing_replicas_never_give_succeeded(
 @quick
 @given(any_rows())
 def test_only_replicas_that_exited_0_succeed(rows: list[ContainerRow]) -> None:
-    """Whatever is on the daemon, SUCCEEDED says that all replicas have, and none is left out."""
+    """SUCCEEDED means that every replica in the labels has succeeded."""
     app = described(rows)
     replicas = replicas_of(app)
     done = all(r.state is AppState.SUCCEEDED and r.exit_code == 0 for r in replicas)
 
     assert done == (AppState.SUCCEEDED is app.state)
-    assert {place_of(row) for row in rows} <= {(r.role, r.id) for r in replicas}
+    assert {replica_key(row) for row in rows} <= {(r.role, r.id) for r in replicas}
 
 
 @pytest.mark.parametrize(
     ("first", "second"), [("created", "running"), ("running", "created")], ids=["old", "new"]
 )
 def test_the_newest_container_does_not_decide_the_state(first: str, second: str) -> None:
-    """One replica that is not started yet is what the app waits for, whichever came last."""
+    """An app with a replica that was not started is SUBMITTED, whichever is newest."""
     rows = [row(first), row(second, replica=1, created_at=NOON + timedelta(seconds=1))]
 
     assert AppState.SUBMITTED is described(rows).state
 
 
 def test_twelve_of_fifteen_containers_removed_is_not_succeeded() -> None:
-    """Replicas that the labels promise and that are gone are lost, by name."""
+    """Replicas in the label without a container are lost, and reported by name."""
     app = described([own(exited(0, replica=i), {"trainer": 15}) for i in (0, 7, 14)])
     lost = replicas_of(app)[1]
 
@@ -437,16 +437,16 @@ def test_twelve_of_fifteen_containers_removed_is_not_succeeded() -> None:
     )
 
 
-def test_a_role_that_is_gone_altogether_is_lost() -> None:
-    """The labels of one role tell that there was another."""
+def test_a_role_without_containers_is_lost() -> None:
+    """The label on one role's container shows that another role is lost."""
     app = described([own(exited(0), {"ps": 1, "trainer": 1})])
 
     assert {"ps/0": "FAILED", "trainer/0": "SUCCEEDED"} == places(app)
     assert ["<NONE>", "img:1"] == [role.image for role in app.roles]
 
 
-def test_a_container_of_a_role_nobody_promised_counts() -> None:
-    """An app is not over while one of its containers runs, whatever the labels say."""
+def test_a_container_of_an_unlabelled_role_counts() -> None:
+    """An app has not ended while one of its containers runs, whatever the label says."""
     app = described([own(exited(0), {"trainer": 1}), row(role="extra")])
 
     assert {"trainer/0": "SUCCEEDED", "extra/0": "RUNNING"} == places(app)
@@ -454,7 +454,7 @@ def test_a_container_of_a_role_nobody_promised_counts() -> None:
 
 
 def test_an_app_that_is_being_created_has_lost_nothing() -> None:
-    """A launch creates all containers before it starts any, so those to come are not missed."""
+    """An app that is being created has no lost replicas."""
     app = launched([row("created")])
 
     assert AppState.SUBMITTED is app.state
@@ -462,24 +462,24 @@ def test_an_app_that_is_being_created_has_lost_nothing() -> None:
     assert Wait() == next_step(app)
 
 
-def test_an_app_that_was_cancelled_while_it_was_created_has_begun() -> None:
-    """Containers to come will not come any more: the app does not wait for them for ever."""
+def test_an_app_cancelled_during_creation() -> None:
+    """An app that was cancelled during its creation does not wait for further containers."""
     app = launched([row("created", cancelled=True)])
 
     assert {"trainer/0": "CANCELLED", "trainer/1": "FAILED"} == places(app)
     assert Finish(AppState.FAILED) == next_step(app)
 
 
-def test_an_unknown_app_is_no_app() -> None:
-    """An app of which nothing is on the daemon has no state, and has not succeeded."""
+def test_an_unknown_app_has_no_description() -> None:
+    """An app without containers has no description."""
     assert describe(APP, [], {}) is None
 
 
 # One replica
 
 
-def test_a_failed_replica_tells_how_it_died() -> None:
-    """Exit code, signal, memory, restarts and times come with the replica."""
+def test_details_of_a_failed_replica() -> None:
+    """A failed replica has its exit code, signal, memory, restarts and times."""
     seen = exited(137)
     ended = NOON + timedelta(seconds=5)
     found = detail(
@@ -507,7 +507,7 @@ def test_a_failed_replica_tells_how_it_died() -> None:
 
 
 def test_what_was_not_inspected_is_unknown() -> None:
-    """Without an inspect, restarts and times are None and not invented."""
+    """Restarts and times are None without an inspect."""
     (replica,) = replicas_of(described([exited(0)]))
 
     assert (None, None, None) == (replica.num_restarts, replica.started_at, replica.finished_at)
@@ -520,7 +520,7 @@ def test_what_was_not_inspected_is_unknown() -> None:
 
 
 def test_an_exit_code_that_the_list_hides_is_inspected() -> None:
-    """Where the sentence has another form, the inspect decides."""
+    """An exit code that is not in the status comes from the inspect."""
     seen = row("exited", "Ended")
 
     assert AppState.UNKNOWN is described([seen]).state
@@ -529,7 +529,7 @@ def test_an_exit_code_that_the_list_hides_is_inspected() -> None:
 
 
 def test_a_replica_that_runs_again_has_no_exit_code() -> None:
-    """The exit code of an earlier run is not that of a replica that was restarted."""
+    """A restarted replica does not have the exit code of its earlier run."""
     seen = row("running")
     (replica,) = replicas_of(described([seen], [detail(seen, 1, restarts=1)]))
 
@@ -537,14 +537,14 @@ def test_a_replica_that_runs_again_has_no_exit_code() -> None:
 
 
 def test_a_cancelled_replica_keeps_its_host_name() -> None:
-    """The mark of a cancel is no part of the name that peers know."""
+    """The host name of a cancelled replica does not have the suffix."""
     (replica,) = replicas_of(described([exited(143, cancelled=True)]))
 
     assert ("train-x1y2-trainer-0", "SIGTERM") == (replica.hostname, replica.signal)
 
 
 def test_the_newest_container_of_a_replica_counts() -> None:
-    """Two containers of one place are one replica, as the newer one has it."""
+    """Of two containers of one replica, the newer one counts."""
     later = NOON + timedelta(seconds=1)
     old = replace(exited(1), id="old", image="img:old")
     new = row("running", id="new", image="img:new", created_at=later)
@@ -558,7 +558,7 @@ def test_the_newest_container_of_a_replica_counts() -> None:
 
 
 def test_replicas_are_in_order() -> None:
-    """Roles are in the order of the launch and replicas in that of their indices."""
+    """Roles are in the order of the label, and replicas are sorted by index."""
     roles = {"trainer": 11, "ps": 1}
     rows = [own(row(role="ps"), roles), *(own(row(replica=i), roles) for i in (10, 9, 2))]
     rows += [own(row(replica=i), roles) for i in (0, 1, 3, 4, 5, 6, 7, 8)]
@@ -569,15 +569,15 @@ def test_replicas_are_in_order() -> None:
     assert ["trainer", "ps"] == [status.role for status in app.roles_statuses]
 
 
-def test_whoever_waits_learns_the_policy() -> None:
-    """Failure policy and grace are in the metadata of the description."""
+def test_metadata_of_a_description() -> None:
+    """The metadata has the failure policy and the grace period."""
     app = launched([row(), row(replica=1)], "wait_all")
 
     assert {FAILURE_POLICY: "wait_all", STOP_GRACE: "2.5"} == app.metadata
 
 
-def test_an_app_of_the_torchx_command_line_is_understood() -> None:
-    """Without our labels, roles are as seen, by name; what nobody promised is not missed."""
+def test_an_app_of_the_torchx_command_line() -> None:
+    """An app without our labels has the roles of its containers, and no lost replicas."""
     app = described([row(replica=1), row(role="ps"), exited(0, replica=0)])
 
     assert {"ps/0": "RUNNING", "trainer/0": "SUCCEEDED", "trainer/1": "RUNNING"} == places(app)
@@ -587,7 +587,7 @@ def test_an_app_of_the_torchx_command_line_is_understood() -> None:
 
 
 def test_a_gap_in_an_app_of_the_torchx_command_line_is_a_loss() -> None:
-    """TorchX creates replicas in order, so one that is missing before the last is gone."""
+    """A gap in an app of TorchX's command line is a lost replica."""
     app = described([exited(0, replica=0), exited(0, replica=3)])
 
     assert ["SUCCEEDED", "FAILED", "FAILED", "SUCCEEDED"] == list(places(app).values())
@@ -595,8 +595,8 @@ def test_a_gap_in_an_app_of_the_torchx_command_line_is_a_loss() -> None:
     assert AppState.FAILED is app.state
 
 
-def test_a_description_is_data() -> None:
-    """Every description can be written as JSON, image names and lost replicas included."""
+def test_descriptions_are_json() -> None:
+    """Every description can be written as JSON."""
     data = json.loads(json.dumps(to_dict(launched([exited(1)]))))
 
     assert ("train-x1y2", "FAILED") == (data["app_id"], data["state"])
@@ -639,10 +639,10 @@ def test_a_description_is_data() -> None:
         "one vanished and the other is done",
     ],
 )
-def test_what_comes_next(
+def test_the_next_step(
     first: ContainerRow, second: ContainerRow | None, fail_fast: str, wait_all: str
 ) -> None:
-    """Under fail_fast a lost replica ends the wait at once; under wait_all its peers end first."""
+    """A failed replica stops its peers under fail_fast, and the app waits under wait_all."""
     rows = [first] if second is None else [first, second]
 
     assert fail_fast == told(next_step(launched(rows)))
@@ -661,7 +661,7 @@ def told(step: Wait | Finish | Fail) -> str:
 
 
 def test_one_failed_replica_of_eight_stops_the_app() -> None:
-    """Seven replicas that hang on a dead peer do not keep the app RUNNING."""
+    """One failed replica of eight stops the app."""
     rows = [row(replica=i) for i in range(7)] + [exited(1, replica=7)]
     app = described([own(row, {"trainer": 8}) for row in rows])
     step = next_step(app)
@@ -671,8 +671,8 @@ def test_one_failed_replica_of_eight_stops_the_app() -> None:
     assert 7 == step.lost.id
 
 
-def test_an_app_of_the_torchx_command_line_is_only_watched() -> None:
-    """Who launched it without a policy did not ask for its replicas to be stopped."""
+def test_an_app_of_torchx_is_never_stopped() -> None:
+    """An app without a failure policy is never stopped."""
     app = described([exited(1), row(replica=1)])
 
     assert AppState.FAILED is app.state
@@ -709,16 +709,16 @@ def failed_at(*times: float | None) -> DescribeAppResponse:
         ((None, None), 0),
     ],
 )
-def test_the_first_failure_by_time_is_blamed(times: tuple[float | None, ...], blamed: int) -> None:
-    """Not the first in the list; where no time is known, the first replica."""
+def test_the_first_failure_by_time(times: tuple[float | None, ...], blamed: int) -> None:
+    """The first failure is the earliest by time, or the first replica without times."""
     first = first_failure(failed_at(*times))
 
     assert first is not None
     assert blamed == first.id
 
 
-def test_a_replica_that_was_stopped_is_not_blamed() -> None:
-    """Peers that were stopped after a failure ended, and one that ended well did, too."""
+def test_replicas_that_did_not_fail() -> None:
+    """A cancelled or succeeded replica is not a failure."""
     rows = [exited(0), exited(137, replica=1, cancelled=True), exited(1, replica=2)]
     ends = [detail(row, finished_at=NOON + timedelta(seconds=i)) for i, row in enumerate(rows)]
     first = first_failure(described(rows, ends))
@@ -731,8 +731,8 @@ def test_a_replica_that_was_stopped_is_not_blamed() -> None:
 # All apps
 
 
-def test_an_app_is_listed_once() -> None:
-    """An app is one line, whatever the states of its replicas; lines are sorted by id."""
+def test_summaries() -> None:
+    """An app has one summary, whatever its replicas' states, and summaries are sorted by id."""
     other = {labels.APP_ID: "other-1", labels.ROLE_NAME: "r", labels.REPLICA_ID: "0"}
     ours = [own(row, {"trainer": 2}) for row in (exited(1), row(replica=1))]
     rows = [ours[0], row("dead", id="o", labels=other, cancelled=True), ours[1]]
@@ -743,6 +743,6 @@ def test_an_app_is_listed_once() -> None:
     ] == summaries(rows)
 
 
-def test_no_containers_are_no_apps() -> None:
-    """An empty daemon has no apps."""
+def test_no_containers() -> None:
+    """A daemon without containers has no apps."""
     assert [] == summaries([])

@@ -1,4 +1,4 @@
-"""From an app and a condition to reached, missed or not yet."""
+"""Tests of evaluating a condition on an app."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ sets = st.frozensets(st.sampled_from(AppState))
 
 @st.composite
 def conditions(draw: st.DrawFn) -> Condition:
-    """Draw any condition that makes sense."""
+    """Draw any valid condition."""
     targets = draw(st.frozensets(st.sampled_from(AppState), min_size=1))
     return Condition(
         targets=targets,
@@ -64,8 +64,8 @@ def app(
 
     Args:
         roles: role to letters.
-        own: Airflow launched it, so it tells its roles; else TorchX's own command line did.
-        sizes: role to number of replicas, where it is not the number of letters.
+        own: this package launched the app, so it has our labels; else TorchX's command line did.
+        sizes: role to number of replicas, if it is not the number of letters.
     """
     statuses = [
         RoleStatus(
@@ -103,7 +103,7 @@ def apps(draw: st.DrawFn, of: st.SearchStrategy[AppState] = states) -> DescribeA
         ("cr", "SUCCEEDED", FAILED, Unreachable),
         ("+c", "SUCCEEDED", FAILED, Unreachable),
         ("?r", "SUCCEEDED", FAILED, Pending),
-        # A state of life: at least that far.
+        # SUBMITTED, PENDING and RUNNING mean "at least".
         ("sr", "RUNNING", FAILED, Pending),
         ("pr", "RUNNING", FAILED, Pending),
         ("rr", "RUNNING", FAILED, Met),
@@ -115,24 +115,24 @@ def apps(draw: st.DrawFn, of: st.SearchStrategy[AppState] = states) -> DescribeA
         ("s", "PENDING", (), Pending),
         ("+", "SUBMITTED", (), Met),
         ("s", "UNSUBMITTED", (), Met),
-        # What is called a failure is one, though it lies beyond a target.
+        # A failed state counts even if it comes after a target.
         ("+", "RUNNING", "SUCCEEDED", Unreachable),
         ("r", "SUBMITTED", "RUNNING", Unreachable),
-        # A final state: the end of all.
+        # A final state needs the end of all replicas.
         ("-r", "FAILED", (), Pending),
         ("-+", "FAILED", (), Met),
         ("-r", "FAILED,SUCCEEDED,CANCELLED", (), Pending),
         ("-c", "FAILED,SUCCEEDED,CANCELLED", (), Met),
         ("++", "FAILED,SUCCEEDED,CANCELLED", (), Met),
         ("++", "FAILED", (), Unreachable),
-        # No further, though nobody called it a failure.
+        # The targets cannot be reached, without a failed state.
         ("-r", "SUCCEEDED", (), Unreachable),
         ("cr", "SUCCEEDED", (), Unreachable),
         ("cr", "FAILED", (), Pending),
         ("cr", "CANCELLED", (), Pending),
         ("cc", "FAILED", (), Unreachable),
         ("--", "RUNNING", (), Unreachable),
-        # A word that Docker adds later.
+        # A state that Docker adds later.
         ("?", "UNKNOWN", (), Met),
         ("?", "SUCCEEDED", "UNKNOWN", Unreachable),
     ],
@@ -140,7 +140,7 @@ def apps(draw: st.DrawFn, of: st.SearchStrategy[AppState] = states) -> DescribeA
 def test_the_whole_app(
     letters: str, targets: str, failed: str | tuple[str, ...], expected: type
 ) -> None:
-    """Its state is compared, and a final one counts at the end."""
+    """The app's state is compared with the targets, and a final one counts at the end."""
     condition = Condition.parse(targets, failed)
 
     assert expected is type(evaluate(app({"a": letters}), condition))
@@ -161,7 +161,7 @@ def test_the_whole_app(
     ],
 )
 def test_some_replicas(letters: str, needed: int, expected: type) -> None:
-    """So many are enough, as long as there can be so many."""
+    """A number of replicas meets the condition, and it is unreachable once too few can."""
     condition = Condition.parse("RUNNING", FAILED, min_replicas=needed)
 
     assert expected is type(evaluate(app({"a": letters}), condition))
@@ -170,8 +170,10 @@ def test_some_replicas(letters: str, needed: int, expected: type) -> None:
 @pytest.mark.parametrize(
     ("letters", "targets", "failed"), [("+r", "RUNNING", "SUCCEEDED"), ("pr", "RUNNING", "PENDING")]
 )
-def test_a_replica_in_a_failed_state_is_out(letters: str, targets: str, failed: str) -> None:
-    """Though it has passed a target, and though it lives."""
+def test_a_replica_in_a_failed_state_does_not_count(
+    letters: str, targets: str, failed: str
+) -> None:
+    """A replica in a failed state does not count, even if it has passed a target or still runs."""
     condition = Condition.parse(targets, failed, min_replicas=2)
 
     assert isinstance(evaluate(app({"a": letters}), condition), Unreachable)
@@ -190,7 +192,7 @@ def test_a_replica_in_a_failed_state_is_out(letters: str, targets: str, failed: 
     ],
 )
 def test_one_role(role: str | None, needed: int | None, expected: type) -> None:
-    """Only its replicas count."""
+    """A condition on a role counts only the role's replicas."""
     gang = app({"server": "rr", "client": "-+"})
     condition = Condition.parse("RUNNING", FAILED, role, needed)
 
@@ -198,7 +200,7 @@ def test_one_role(role: str | None, needed: int | None, expected: type) -> None:
 
 
 def test_replicas_that_are_not_created_yet() -> None:
-    """They are missing where all are wanted, and may still come where some are."""
+    """Replicas that are not created yet count as pending."""
     launching = app({"a": "ss", "b": ""}, sizes={"a": 3, "b": 1})
 
     assert isinstance(evaluate(launching, Condition.parse("SUBMITTED")), Pending)
@@ -208,54 +210,48 @@ def test_replicas_that_are_not_created_yet() -> None:
 
 
 @pytest.mark.parametrize("condition", [{"role": "b"}, {"min_replicas": 3}])
-def test_an_app_that_does_not_tell_its_roles(condition: dict[str, str]) -> None:
-    """More may come while TorchX's own command line launches it, but not once it has ended."""
-    wanted = Condition.parse("RUNNING", FAILED, **condition)
+def test_an_app_without_a_roles_label(condition: dict[str, str]) -> None:
+    """An app without a roles label may gain replicas until it has ended."""
+    parsed = Condition.parse("RUNNING", FAILED, **condition)
 
-    assert isinstance(evaluate(app({"a": "rr"}, own=False), wanted), Pending)
-    assert isinstance(evaluate(app({"a": "+-"}, own=False), wanted), Unreachable)
+    assert isinstance(evaluate(app({"a": "rr"}, own=False), parsed), Pending)
+    assert isinstance(evaluate(app({"a": "+-"}, own=False), parsed), Unreachable)
 
 
 @pytest.mark.parametrize(
     ("letters", "condition", "expected"),
     [
         ("+", {}, "app 'train-x1y2' is SUCCEEDED."),
-        ("r", {}, "app 'train-x1y2' is RUNNING: SUCCEEDED was waited for."),
-        ("-r", {}, "app 'train-x1y2' is FAILED, and SUCCEEDED was waited for."),
+        ("r", {}, "app 'train-x1y2' is RUNNING; waiting for SUCCEEDED."),
+        ("-r", {}, "app 'train-x1y2' is FAILED instead of SUCCEEDED."),
         (
             "++",
             {"targets": {"CANCELLED", "FAILED"}, "failed": ()},
-            (
-                "app 'train-x1y2' is SUCCEEDED and comes no further: FAILED or CANCELLED was waited"
-                " for."
-            ),
+            "app 'train-x1y2' is SUCCEEDED and will not become FAILED or CANCELLED.",
         ),
         (
             "r+s",
             {"targets": ["RUNNING"], "role": "a", "min_replicas": 2},
-            "2 of 3 replicas of role 'a' of app 'train-x1y2' are as far as RUNNING.",
+            "2 of 3 replicas of role 'a' of app 'train-x1y2' have reached RUNNING.",
         ),
         (
             "r-s",
             {"targets": ["RUNNING"], "min_replicas": 3},
             (
-                "1 of 3 replicas of app 'train-x1y2' are as far as wanted, and 1 come no further:"
-                " 3 in RUNNING were waited for."
+                "1 of 3 replicas of app 'train-x1y2' have reached RUNNING and 1 cannot; 3 are"
+                " needed."
             ),
         ),
         (
             "rs",
             {"targets": ["RUNNING"], "min_replicas": 2},
-            (
-                "1 of 2 replicas of app 'train-x1y2' are as far as wanted: 2 in RUNNING were waited"
-                " for."
-            ),
+            "1 of 2 replicas of app 'train-x1y2' have reached RUNNING; waiting for 2.",
         ),
         ("rs", {"role": "A"}, "app 'train-x1y2' has no role 'A'; did you mean 'a'?"),
     ],
 )
-def test_it_says_why(letters: str, condition: dict[str, object], expected: str) -> None:
-    """In one sentence."""
+def test_messages(letters: str, condition: dict[str, object], expected: str) -> None:
+    """The message says in one sentence what was found and what is wanted."""
     wanted = {"targets": "SUCCEEDED", "failed": FAILED} | condition
 
     answer = evaluate(app({"a": letters}), Condition.parse(**wanted))  # type: ignore[arg-type]
@@ -265,8 +261,8 @@ def test_it_says_why(letters: str, condition: dict[str, object], expected: str) 
 
 @quick
 @given(apps(ended_states), conditions())
-def test_an_ended_app_is_never_waited_for(gang: DescribeAppResponse, condition: Condition) -> None:
-    """Whatever the condition is."""
+def test_an_ended_app_is_never_pending(gang: DescribeAppResponse, condition: Condition) -> None:
+    """No condition is pending for an app whose replicas have ended."""
     assert not isinstance(evaluate(gang, condition), Pending)
 
 
@@ -275,7 +271,7 @@ def test_an_ended_app_is_never_waited_for(gang: DescribeAppResponse, condition: 
 def test_the_order_does_not_matter(
     gang: DescribeAppResponse, condition: Condition, chance: random.Random
 ) -> None:
-    """Of replicas and of roles."""
+    """The order of replicas and roles does not change the result."""
     roles = [
         replace(status, replicas=chance.sample(status.replicas, len(status.replicas)))
         for status in chance.sample(gang.roles_statuses, len(gang.roles_statuses))
@@ -288,10 +284,8 @@ def test_the_order_does_not_matter(
 
 @quick
 @given(apps(), conditions())
-def test_all_replicas_are_as_many_as_there_are(
-    gang: DescribeAppResponse, condition: Condition
-) -> None:
-    """Where all are as far as a target, the whole is, and their number is enough."""
+def test_all_replicas_meet_the_condition(gang: DescribeAppResponse, condition: Condition) -> None:
+    """If all replicas meet a condition, so do their number and, unless some failed, the app."""
     replicas = [
         r for s in gang.roles_statuses for r in s.replicas if condition.role in {None, s.role}
     ]
@@ -307,10 +301,10 @@ def test_all_replicas_are_as_many_as_there_are(
 
 @quick
 @given(apps(), conditions(), st.data())
-def test_what_is_missed_stays_missed(
+def test_unreachable_conditions_stay_unreachable(
     gang: DescribeAppResponse, condition: Condition, data: st.DataObject
 ) -> None:
-    """A live replica may become anything, but the whole app comes no further."""
+    """An unreachable condition stays unreachable, whatever the running replicas do."""
     condition = replace(condition, failed=frozenset())
     if not isinstance(evaluate(gang, condition), Unreachable):
         return
@@ -331,35 +325,32 @@ def test_what_is_missed_stays_missed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"targets": []}, 'there is no target state.\nFor example "SUCCEEDED".'),
-        ({"targets": "RUNING"}, "there is no state 'RUNING'; did you mean 'RUNNING'?"),
-        ({"targets": "running"}, "there is no state 'running'; did you mean 'RUNNING'?"),
+        ({"targets": []}, 'no target state is given.\nGive one, like "SUCCEEDED".'),
+        ({"targets": "RUNING"}, "'RUNING' is not a state; did you mean 'RUNNING'?"),
+        ({"targets": "running"}, "'running' is not a state; did you mean 'RUNNING'?"),
         (
             {"targets": ["SUCCEEDED"], "failed": ["FAILED", "LOST"]},
             (
-                "there is no state 'LOST'; use one of UNSUBMITTED, SUBMITTED, PENDING, RUNNING,"
+                "'LOST' is not a state; use one of UNSUBMITTED, SUBMITTED, PENDING, RUNNING,"
                 " SUCCEEDED, FAILED, CANCELLED, UNKNOWN"
             ),
         ),
         (
             {"targets": ["FAILED", "SUCCEEDED"], "failed": ["CANCELLED", "FAILED"]},
-            "FAILED cannot be both a target state and a failed state.\nTake it from one of them.",
+            "FAILED cannot be both a target state and a failed state.\nRemove it from one of them.",
         ),
         (
             {"targets": "RUNNING", "min_replicas": 0},
-            (
-                "min_replicas=0 would hold before anything runs.\n"
-                "Give 1 or more, or None for all replicas."
-            ),
+            ("min_replicas=0 always holds.\nGive 1 or more, or None for all replicas."),
         ),
         (
             {"targets": "RUNNING", "min_replicas": "two"},
-            "min_replicas='two' is no number.\nGive 1 or more, or None for all replicas.",
+            "min_replicas='two' is not a number.\nGive 1 or more, or None for all replicas.",
         ),
     ],
 )
-def test_a_bad_condition(arguments: dict[str, object], message: str) -> None:
-    """It is refused, with a way to mend it."""
+def test_invalid_conditions(arguments: dict[str, object], message: str) -> None:
+    """An invalid condition is refused, and the error says how to fix it."""
     with pytest.raises(ConditionError) as caught:
         Condition.parse(**arguments)  # type: ignore[arg-type]
 
@@ -370,7 +361,7 @@ def test_a_bad_condition(arguments: dict[str, object], message: str) -> None:
     "targets", ["RUNNING,SUCCEEDED", " RUNNING , SUCCEEDED ", {"SUCCEEDED", "RUNNING"}, "enum"]
 )
 def test_ways_to_write_states(targets: str | set[str]) -> None:
-    """One text, or several; a state itself does too."""
+    """States can be one comma-separated string, several strings, or members of the enum."""
     written = [AppState.RUNNING, AppState.SUCCEEDED] if targets == "enum" else targets
 
     condition = Condition.parse(written, min_replicas="2")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What happened to an app, as text."""
+"""Tests of reports of an app's state."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from airflow_torchx.core.state.report import (
     cause,
+    duration_text,
     failure_card,
+    relevant_lines,
     replica_name,
     replica_table,
-    seconds,
-    telling_lines,
 )
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 
@@ -41,7 +41,7 @@ def app(*replicas: ReplicaStatus, state: AppState = AppState.FAILED) -> Describe
 
 
 def cells(table: str) -> list[list[str]]:
-    """Return the cells of a table's lines, its rule left out."""
+    """Return the cells of a table's lines, without its rule."""
     return [
         [cell.strip() for cell in line.split("   ") if cell.strip()]
         for line in table.splitlines()
@@ -50,7 +50,7 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_a_failure_card() -> None:
-    """The card tells who failed first and why, how everybody is, and the last lines."""
+    """The card has the first failure with its cause, the table of replicas and the last lines."""
     card = failure_card(
         app(
             replica(AppState.CANCELLED, index=0, ran_s=200, exit_code=143, signal="SIGTERM"),
@@ -74,13 +74,13 @@ def test_a_failure_card() -> None:
     ) == card
 
 
-def test_one_line_is_one_line() -> None:
-    """Numbers and nouns agree."""
+def test_the_title_of_one_line() -> None:
+    """The title of one line is singular."""
     assert "\nlast 1 line of trainer/0:\n  died" in failure_card(app(replica()), ["died"])
 
 
 def test_a_long_line_is_cut() -> None:
-    """An error is to be read."""
+    """A long line is cut."""
     card = failure_card(app(replica(exit_code=1)), ["x" * 5_000_000])
 
     assert len(card) < 3_000
@@ -88,20 +88,20 @@ def test_a_long_line_is_cut() -> None:
 
 
 def test_a_replica_that_wrote_nothing() -> None:
-    """A card without lines says that there are none."""
+    """A card without log lines says that the replica wrote nothing."""
     assert failure_card(app(replica(exit_code=1)), []).endswith("\n\ntrainer/0 wrote nothing.")
 
 
-def test_a_cancelled_app_blames_nobody() -> None:
-    """Without a failure, the card tells that the app was cancelled, and nobody's lines."""
+def test_the_card_of_a_cancelled_app() -> None:
+    """The card of a cancelled app has neither a first failure nor log lines."""
     card = failure_card(app(replica(AppState.CANCELLED), state=AppState.CANCELLED), [])
 
-    assert card.startswith("app 'train-x1' CANCELLED: it was cancelled\n\nreplica ")
+    assert card.startswith("app 'train-x1' CANCELLED\n\nreplica ")
     assert card.endswith("-")
 
 
-def test_columns_with_nothing_to_tell_are_left_out() -> None:
-    """A table of replicas that ended well has no signals, no memory and no notes."""
+def test_empty_columns_are_omitted() -> None:
+    """Empty columns are omitted."""
     table = replica_table(app(replica(AppState.SUCCEEDED, ran_s=1.5, exit_code=0)))
 
     assert [
@@ -110,23 +110,23 @@ def test_columns_with_nothing_to_tell_are_left_out() -> None:
     ] == cells(table)
 
 
-def test_what_is_not_known_is_a_dash() -> None:
-    """A replica that runs has no exit code and no duration."""
+def test_unknown_values_are_dashes() -> None:
+    """A running replica has no exit code and no duration."""
     assert ["trainer/0", "RUNNING", "-", "-"] == cells(
         replica_table(app(replica(AppState.RUNNING)))
     )[1]
 
 
 @pytest.mark.parametrize(("restarts", "note"), [(1, "restarted once"), (3, "restarted 3 times")])
-def test_restarts_are_noted(restarts: int, note: str) -> None:
-    """A replica that was started again says how often, even if it ended well."""
+def test_the_number_of_restarts_is_noted(restarts: int, note: str) -> None:
+    """The note of a restarted replica has the number of restarts, even if it succeeded."""
     table = replica_table(app(replica(AppState.SUCCEEDED, exit_code=0, num_restarts=restarts)))
 
     assert note == cells(table)[1][-1]
 
 
-def test_only_the_first_failure_is_blamed() -> None:
-    """Of two failures the earlier one is marked, and the Engine's words stand beside each."""
+def test_only_the_first_failure_is_marked() -> None:
+    """Only the first failure is marked, and the Engine's message is next to each replica."""
     table = replica_table(
         app(
             replica(ran_s=9, exit_code=1),
@@ -142,13 +142,13 @@ def test_only_the_first_failure_is_blamed() -> None:
     ] == cells(table)[1:]
 
 
-def test_names_are_shown_as_they_are() -> None:
-    """Brackets and colons in a role's name are neither markup nor pictures."""
+def test_names_are_not_interpreted() -> None:
+    """Brackets and colons in a role's name are neither markup nor emoji."""
     assert ["[red]a:key:b/0"] == cells(replica_table(app(replica(role="[red]a:key:b"))))[1][:1]
 
 
 def test_a_table_fits_the_log() -> None:
-    """Long words are folded and nothing is cut off."""
+    """Long words are folded, not cut."""
     words = "OCI runtime create failed: " + "q" * 300
     table = replica_table(app(replica(error=words)))
 
@@ -164,7 +164,7 @@ def test_a_table_fits_the_log() -> None:
         ({"exit_code": 139, "signal": "SIGSEGV"}, "exit code 139 (SIGSEGV)"),
         (
             {"exit_code": 137, "signal": "SIGKILL"},
-            "exit code 137 (SIGKILL; if nobody killed it, perhaps out of memory)",
+            "exit code 137 (SIGKILL, possibly out of memory)",
         ),
         ({"exit_code": 127, "error": "no such file"}, "exit code 127: no such file"),
         (
@@ -172,11 +172,11 @@ def test_a_table_fits_the_log() -> None:
             "killed, out of memory (exit code 137); raise resource.memMB",
         ),
         ({"error": "its container is gone"}, "its container is gone"),
-        ({}, "it has no exit code"),
+        ({}, "no exit code"),
     ],
 )
 def test_causes(fields: dict[str, Any], expected: str) -> None:
-    """The most telling fact is told: memory, then exit code and signal, then the Engine's words."""
+    """The cause is running out of memory, else exit code and signal, else the Engine's message."""
     assert expected == cause(replica(**fields))
 
 
@@ -197,17 +197,17 @@ def test_causes(fields: dict[str, Any], expected: str) -> None:
     ],
 )
 def test_durations(duration_s: float | None, expected: str) -> None:
-    """Durations are in the two largest units that matter."""
-    assert expected == seconds(duration_s)
+    """Durations have the two largest units."""
+    assert expected == duration_text(duration_s)
 
 
-def test_replicas_are_named_like_torchx_names_them() -> None:
-    """Role, slash, index."""
+def test_the_name_of_a_replica() -> None:
+    """A replica's name has the form role/index."""
     assert "trainer/3" == replica_name(replica(index=3))
 
 
 def test_the_banner_of_torchrun_does_not_hide_the_cause() -> None:
-    """Its traceback and banner are longer than what is shown; what its workers wrote counts."""
+    """Torchrun's traceback and banner do not displace the lines of its workers."""
     worker = [f"[0]:epoch {i}" for i in range(30)]
     worker += ["[0]:Traceback (most recent call last):", "[0]:ValueError: loss is NaN"]
     banner = [
@@ -217,18 +217,18 @@ def test_the_banner_of_torchrun_does_not_hide_the_cause() -> None:
         *("=====" for _ in range(20)),
     ]
 
-    shown = telling_lines(worker + banner)
+    shown = relevant_lines(worker + banner)
 
     assert 20 == len(shown)
     assert [
         "[0]:ValueError: loss is NaN",
-        "(the traceback of torchrun itself is left out)",
+        "(torchrun's own traceback is omitted)",
     ] == shown[-2:]
 
 
-def test_the_last_lines_of_other_programs_are_shown_as_they_are() -> None:
-    """Also when they are few."""
+def test_last_lines_of_other_programs() -> None:
+    """The last lines of other programs are returned unchanged."""
     lines = [f"line {i}" for i in range(30)]
 
-    assert lines[-20:] == telling_lines(lines)
-    assert ["only"] == telling_lines(["only"])
+    assert lines[-20:] == relevant_lines(lines)
+    assert ["only"] == relevant_lines(["only"])

@@ -1,4 +1,4 @@
-"""What a trigger fires."""
+"""Tests of the events that a trigger fires."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def app(*names: str, policy: str = "fail_fast") -> DescribeAppResponse:
     )
 
 
-def reason(found: Any) -> tuple[str, str | None] | None:  # noqa: ANN401 - a verdict
+def reason(found: Any) -> tuple[str, str | None] | None:  # noqa: ANN401 - a trigger event
     """Return reason and state of an event."""
     return None if found is None else (found["reason"], found["state"])
 
@@ -56,12 +56,12 @@ def reason(found: Any) -> tuple[str, str | None] | None:  # noqa: ANN401 - a ver
 def test_the_end_of_every_replica(
     states: tuple[str, ...], expected: tuple[str, str] | None
 ) -> None:
-    """Whoever owns an app waits for that, whatever the end."""
+    """Without a condition, the trigger fires when every replica has ended."""
     assert expected == reason(trigger_event("a", app(*states), END))
 
 
-def test_a_lost_replica() -> None:
-    """Its peers are to be stopped first, if the failure policy says so."""
+def test_a_failed_replica_stops_its_peers() -> None:
+    """A failed replica means to stop its peers, if the failure policy says so."""
     found = trigger_event("a", app("RUNNING", "FAILED"), END)
 
     assert isinstance(found, Fail)
@@ -78,12 +78,12 @@ def test_a_lost_replica() -> None:
     ],
 )
 def test_a_condition(states: tuple[str, ...], expected: tuple[str, str] | None) -> None:
-    """Whoever observes waits for it to hold or to be out of reach, and never has to stop anyone."""
+    """A condition fires an event when it holds or can no longer hold, and never stops an app."""
     assert expected == reason(trigger_event("a", app(*states), SUCCESS))
 
 
-def test_an_app_that_is_not_there() -> None:
-    """It is gone, unless it is to be waited for."""
+def test_an_app_that_does_not_exist() -> None:
+    """An app that does not exist fires ``gone``, unless the trigger waits for its launch."""
     assert ("gone", None) == reason(trigger_event("a", None, END))
     assert ("gone", None) == reason(trigger_event("a", None, SUCCESS))
     assert (
@@ -91,8 +91,8 @@ def test_an_app_that_is_not_there() -> None:
     )
 
 
-def test_message() -> None:
-    """It says who failed first and why; the event is JSON."""
+def test_the_message_of_an_event() -> None:
+    """The message says which replica failed first and why, and the event is JSON."""
     event = trigger_event("a", app("CANCELLED", "FAILED"), END)
 
     assert event == make_event(
