@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.finding import find
-from airflow_torchx.cli.screen import answer, paint_states, say, table
+from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
 from airflow_torchx.core.state.describe import STOP_GRACE
 from airflow_torchx.docker_engine import DockerEngine
@@ -40,12 +40,12 @@ def list_apps(args: Namespace) -> int:
             for app in lifecycle.apps(engine)
         ]
     if args.json:
-        answer(json.dumps(apps, indent=2))
+        print_result(json.dumps(apps, indent=2))
     elif apps:
         rows = [(app["handle"], app["name"], app["state"]) for app in apps]
-        answer(table(rows, ("APP HANDLE", "APP NAME", "APP STATUS"), sys.stdout))
+        print_result(table(rows, ("APP HANDLE", "APP NAME", "APP STATUS"), sys.stdout))
     else:
-        say("no apps on this daemon")
+        print_message("no apps on this daemon")
     return 0
 
 
@@ -58,10 +58,10 @@ def status(args: Namespace) -> int:
     if args.roles:
         app = _select_roles(app, [name for name in args.roles.split(",") if name])
     if args.json:
-        answer(json.dumps(_status(app), indent=2))
+        print_result(json.dumps(_status(app), indent=2))
         return 0
-    answer(paint_states(f"{_handle(app.app_id)} is {app.state.name}\n", sys.stdout))
-    answer(paint_states(replica_table(app), sys.stdout))
+    print_result(paint_states(f"{_handle(app.app_id)} is {app.state.name}\n", sys.stdout))
+    print_result(paint_states(replica_table(app), sys.stdout))
     return 0
 
 
@@ -71,11 +71,13 @@ def describe(args: Namespace) -> int:
         app = _describe(engine, args.app_handle)
     data = _description(app)
     if args.json:
-        answer(json.dumps(data, indent=2))
+        print_result(json.dumps(data, indent=2))
     else:
         import yaml
 
-        answer(yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True).rstrip())
+        print_result(
+            yaml.safe_dump(_without_empty(data), sort_keys=False, allow_unicode=True).rstrip()
+        )
     return 0
 
 
@@ -84,11 +86,11 @@ def cancel(args: Namespace) -> int:
     with DockerEngine.connect() as engine:
         app = _describe(engine, args.app_handle)
         if is_terminal(app.state):
-            say(paint_states(f"app {app.app_id} is already {app.state.name}", sys.stderr))
+            print_message(paint_states(f"app {app.app_id} is already {app.state.name}", sys.stderr))
             return 0
         stop(engine, app)
         ended = _describe(engine, app.app_id)
-    say(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
+    print_message(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
     return 0
 
 
@@ -99,14 +101,14 @@ def delete(args: Namespace) -> int:
         if not is_terminal(app.state):
             stop(engine, app)
         lifecycle.delete(engine, app.app_id)
-    say(f"deleted app {app.app_id}")
+    print_message(f"deleted app {app.app_id}")
     return 0
 
 
 def stop(engine: Engine, app: DescribeAppResponse) -> None:
     """Cancel an app, and print how long that may take."""
     grace = app.metadata.get(STOP_GRACE, f"{lifecycle.DEFAULT_GRACE_S:g}")
-    say(f"stopping app {app.app_id}; this may take {grace} s")
+    print_message(f"stopping app {app.app_id}; this may take {grace} s")
     lifecycle.cancel(engine, app.app_id)
 
 

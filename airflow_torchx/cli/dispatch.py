@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def execute(command: Command, arguments: argparse.Namespace) -> int:
     """Run one command and return its exit code; errors are printed to standard error."""
-    from airflow_torchx.cli.screen import prepare, show_error
+    from airflow_torchx.cli.screen import configure, print_error
     from airflow_torchx.errors import (
         AirflowTorchXError,
         ComponentError,
@@ -62,7 +62,7 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
         UsageError,
     )
 
-    prepare(getattr(arguments, "log_level", None) or os.environ.get("LOGLEVEL") or "INFO")
+    configure(getattr(arguments, "log_level", None) or os.environ.get("LOGLEVEL") or "INFO")
     try:
         code = function_of(command)(arguments)
     except KeyboardInterrupt:
@@ -73,7 +73,7 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
         _discard_output()
         return _BROKEN_PIPE
     except AirflowTorchXError as error:
-        show_error(error)
+        print_error(error)
         is_usage = isinstance(error, UsageError | ComponentError | ConditionError)
         return _USAGE if is_usage else 1
     return code if _is_flushed() else _BROKEN_PIPE

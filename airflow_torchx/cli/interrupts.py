@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while an app is launched and watched."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP while an app is launched and followed."""
 
 from __future__ import annotations
 
@@ -11,75 +11,75 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, TracebackType
 
-#: SIGHUP counts as long as there is half an app to undo; later the app goes on, as if detached.
+#: SIGHUP undoes a launch; after it, SIGHUP ends the process and the app keeps running.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Notes the first signal, for who works to look at; the second one is a KeyboardInterrupt.
+    """Records the first signal, and raises KeyboardInterrupt on the second one.
 
-    But a SIGTERM that is the second one is noted too: it is an order, after what may be a slip.
+    A SIGTERM after Ctrl-C is recorded too, since Ctrl-C may have been a mistake.
 
-    A context manager: leaving it restores what handled the signals before.
+    Use it as a context manager, which restores the previous signal handlers on exit.
     """
 
     def __init__(self) -> None:
-        self.noted: signal.Signals | None = None
-        self._answer: str | None = None
-        self._asks = False
+        self.received: signal.Signals | None = None
+        self._reply: str | None = None
+        self._is_prompting = False
 
     def pending(self) -> bool:
-        """Tell whether a signal came."""
-        return self.noted is not None
+        """Return whether a signal was received."""
+        return self.received is not None
 
-    def let_hang_up(self) -> None:
-        """Let SIGHUP end this process again."""
+    def restore_hangup(self) -> None:
+        """Restore the previous handler of SIGHUP."""
         if signal.SIGHUP in self._before:
             signal.signal(signal.SIGHUP, self._before.pop(signal.SIGHUP) or signal.SIG_DFL)
 
     @property
-    def is_order(self) -> bool:
-        """Whether the last signal leaves no question: it was SIGTERM."""
-        return self.noted is signal.SIGTERM
+    def is_sigterm(self) -> bool:
+        """Return whether the recorded signal is SIGTERM."""
+        return self.received is signal.SIGTERM
 
-    def forget(self) -> None:
-        """Take the next signal for the first one, unless the last one was an order."""
-        if not self.is_order:
-            self.noted = None
+    def reset(self) -> None:
+        """Treat the next signal as the first one, unless SIGTERM was recorded."""
+        if not self.is_sigterm:
+            self.received = None
 
     @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        """Have SIGTERM, too, end the wait for an answer, by a KeyboardInterrupt.
+    def prompting(self) -> Iterator[None]:
+        """Let SIGTERM raise KeyboardInterrupt while a question is open.
 
         Raises:
-            KeyboardInterrupt: SIGTERM came before there was a question.
+            KeyboardInterrupt: SIGTERM was received before or during the question.
         """
-        self._asks = True
+        self._is_prompting = True
         try:
-            if self.is_order:
+            if self.is_sigterm:
                 raise KeyboardInterrupt
             yield
         finally:
-            self._asks = False
+            self._is_prompting = False
 
     @contextlib.contextmanager
-    def answered(self, answer: str) -> Iterator[None]:
-        """Answer each signal with a line, and go on: what is done meanwhile is what it asks for."""
-        self._answer = answer
+    def replying(self, message: str) -> Iterator[None]:
+        """Answer every signal with a message instead of recording it."""
+        self._reply = message
         try:
             yield
         finally:
-            self._answer = None
+            self._reply = None
 
     @property
     def exit_code(self) -> int:
-        """What shells have for a process that such a signal ended."""
-        return 128 + (self.noted or signal.SIGINT)
+        """Return a shell's exit code for the recorded signal."""
+        return 128 + (self.received or signal.SIGINT)
 
     def __enter__(self) -> Self:
-        # What a shell ignores for a background job stays ignored.
-        wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._note) for number in wanted}
+        # A shell ignores some signals for background jobs; they stay ignored.
+        handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._handle) for number in handled}
         return self
 
     def __exit__(
@@ -91,16 +91,16 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - its signature
-        if self._answer is not None:
-            # Not by `sys.stderr`, in the middle of whose own work this may be.
-            os.write(2, f"\n{self._answer}\n".encode())
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
+        if self._reply is not None:
+            # `sys.stderr` is not reentrant, and this may interrupt it.
+            os.write(2, f"\n{self._reply}\n".encode())
             return
-        if self.noted is None:
-            self.noted = signal.Signals(number)
+        if self.received is None:
+            self.received = signal.Signals(number)
             return
-        asks_for_more = number == signal.SIGTERM and not self.is_order
-        if asks_for_more:
-            self.noted = signal.SIGTERM
-        if self._asks or not asks_for_more:
+        escalates = number == signal.SIGTERM and not self.is_sigterm
+        if escalates:
+            self.received = signal.SIGTERM
+        if self._is_prompting or not escalates:
             raise KeyboardInterrupt

@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.cli.screen import answer, paint
+from airflow_torchx.cli.screen import paint, print_result
 from airflow_torchx.core.plan.option_text import written_form
 from airflow_torchx.core.plan.options import Opts
 
@@ -27,12 +27,12 @@ _EXAMPLE: Final = """\
 def runopts(args: Namespace) -> int:
     """List the run options with their form, default and meaning."""
     width = max(40, min(shutil.get_terminal_size().columns, 100))
-    answer(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
+    print_result(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
     for option in fields(Opts):
-        answer(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
+        print_result(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
         meaning = textwrap.fill(_DESCRIPTIONS[option.name], width - len(_INDENT))
-        answer(textwrap.indent(meaning, _INDENT))
-    answer(f"\n{_EXAMPLE}")
+        print_result(textwrap.indent(meaning, _INDENT))
+    print_result(f"\n{_EXAMPLE}")
     return 0
 
 
@@ -41,12 +41,12 @@ def builtins(args: Namespace) -> int:
     from airflow_torchx import components
 
     if name := args.component or args.print:
-        answer(components.usage(name, components.get(name)).rstrip())
+        print_result(components.usage(name, components.get(name)).rstrip())
         return 0
     for name in components.names():
         summary = (inspect.getdoc(components.get(name)) or "").partition("\n")[0]
         shown = summary.replace("``", "`")
-        answer(f"{paint(name.ljust(16), 'bold', sys.stdout)}{shown}")
+        print_result(f"{paint(name.ljust(16), 'bold', sys.stdout)}{shown}")
     return 0
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.finding import find
-from airflow_torchx.cli.screen import ReplicaLines, say
+from airflow_torchx.cli.screen import ReplicaLines, print_message
 from airflow_torchx.cli.timespec import parse_time
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
@@ -137,7 +137,7 @@ def _read(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
     replicas = [replica for replica in replicas_of(app) if replica.container_id]
     for replica in replicas_of(app):
         if replica not in replicas:
-            say(f"{replica_name(replica)}: no log, its container was removed")
+            print_message(f"{replica_name(replica)}: no log, its container was removed")
     screen = ReplicaLines(sys.stdout, [replica_name(replica) for replica in replicas])
     for _, name, text in heapq.merge(*map(read, replicas), key=lambda line: line[0]):
         screen.write(name, [text])
@@ -179,7 +179,7 @@ class ScreenLog(GangLog):
         """Print the remaining lines, and name incomplete logs; see `GangLog.finish`."""
         incomplete = super().finish(timeout_s, should_stop)
         for container in incomplete:
-            say(f"incomplete log: read the rest with `docker logs {container}`")
+            print_message(f"incomplete log: read the rest with `docker logs {container}`")
         return incomplete
 
 

@@ -46,7 +46,7 @@ class Request:
     unknown: tuple[str, ...] = ()
 
 
-def requested(args: Namespace, config: TorchXConfig) -> Request:
+def build_request(args: Namespace, config: TorchXConfig) -> Request:
     """Return the request of a command line, with defaults from the configuration.
 
     Raises:
@@ -71,7 +71,7 @@ def requested(args: Namespace, config: TorchXConfig) -> Request:
     return Request(component, tuple(arguments), options, workspace, unknown)
 
 
-def app_of(request: Request, config: TorchXConfig) -> AppDef:
+def build_app(request: Request, config: TorchXConfig) -> AppDef:
     """Return the app that the component builds, with defaults from ``[component:NAME]``.
 
     Raises:
@@ -105,7 +105,7 @@ def with_parent(app: AppDef, run_id: str | None) -> AppDef:
 
 
 def wants_help(request: Request) -> bool:
-    """Return whether ``--help`` of the component is requested; ``-h`` is a component's argument."""
+    """Return whether the component's ``--help`` is requested; its ``-h`` is another argument."""
     arguments = request.arguments
     return "--help" in arguments[: arguments.index("--") if "--" in arguments else None]
 

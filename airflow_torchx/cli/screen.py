@@ -1,4 +1,4 @@
-"""What a person sees: colours where there is a terminal, errors as one block, replicas' lines."""
+"""Prints output, errors, tables and replicas' lines, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _CODES: Final = {
     "bold": "\033[1m",
     "dim": "\033[2m",
 }
-#: Of replicas, in turn; red stays for what went wrong.
+#: Colours of replicas, in turn; red is for failures.
 _PREFIXES: Final = ("\033[36m", "\033[32m", "\033[33m", "\033[35m", "\033[34m", "\033[96m")
-_COLOURED: Final = re.compile(r"\033\[[\d;:]*m")
-#: Sequences that move, hide or retitle, and single control characters; tabs and colours stay.
-_WILD: Final = re.compile(
+_COLOUR: Final = re.compile(r"\033\[[\d;:]*m")
+#: All escape sequences and control characters except colours and tabs.
+_CONTROL: Final = re.compile(
     r"\033\[(?![\d;:]*m)[0-?]*[ -/]*[@-~]?"
     r"|\033\][^\a\033]*(?:\a|\033\\)?"
     r"|\033(?!\[)[ -/]*[0-~]?"
@@ -42,7 +42,7 @@ _STATES: Final = {
 
 
 def wants_colour(environ: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """Tell whether to write colours; https://no-color.org has the rule."""
+    """Return whether to print colours, by the rules of https://no-color.org."""
     if environ.get("NO_COLOR"):
         return False
     if environ.get("FORCE_COLOR"):
@@ -51,17 +51,17 @@ def wants_colour(environ: Mapping[str, str], *, is_terminal: bool) -> bool:
 
 
 def is_coloured(stream: IO[str]) -> bool:
-    """Tell whether colours are written to a stream of this process."""
+    """Return whether to print colours to a stream of this process."""
     return wants_colour(os.environ, is_terminal=stream.isatty())
 
 
 def paint(text: str, colour: str, stream: IO[str]) -> str:
-    """Return a text in a colour, if the stream shows any."""
+    """Return a text in a colour if the stream supports it."""
     return f"{_CODES[colour]}{text}{_RESET}" if is_coloured(stream) else text
 
 
 def paint_states(text: str, stream: IO[str]) -> str:
-    """Return a text with the names of states in their colours."""
+    """Return a text with the names of states in colour."""
     return re.sub(
         rf"\b({'|'.join(_STATES)})\b",
         lambda match: paint(match[1], _STATES[match[1]], stream),
@@ -69,40 +69,40 @@ def paint_states(text: str, stream: IO[str]) -> str:
     )
 
 
-def say(text: str) -> None:
-    """Write a line to standard error, where everything goes that is no answer."""
+def print_message(text: str) -> None:
+    """Print a message to standard error."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command line prints
 
 
 def warn(text: str) -> None:
-    """Write what a user should know although it stops nothing."""
-    say(f"{paint('warning:', 'yellow', sys.stderr)} {text}")
+    """Print a warning to standard error."""
+    print_message(f"{paint('warning:', 'yellow', sys.stderr)} {text}")
 
 
-def answer(text: str) -> None:
-    """Write a line to standard output."""
+def print_result(text: str) -> None:
+    """Print a result to standard output."""
     print(text)  # noqa: T201 - a command line prints
 
 
-def show_error(why: AirflowTorchXError) -> None:
-    """Write what happened, why, and what to do."""
-    say(f"{paint('error:', 'red', sys.stderr)} {why}")
+def print_error(error: AirflowTorchXError) -> None:
+    """Print an error to standard error."""
+    print_message(f"{paint('error:', 'red', sys.stderr)} {error}")
 
 
-def tame(text: str, stream: IO[str]) -> str:
-    """Return a line that does to a terminal no more than colour it.
+def sanitize(text: str, stream: IO[str]) -> str:
+    """Return a line of a log or label without control sequences, except colours.
 
-    Somebody else wrote it, on a container or in a log. What is no terminal gets it as it is.
+    Streams that are not a terminal get the line unchanged.
     """
     if not stream.isatty():
         return text
-    kept = _WILD.sub("", text)
-    return f"{kept}{_RESET}" if _COLOURED.search(kept) else kept
+    kept = _CONTROL.sub("", text)
+    return f"{kept}{_RESET}" if _COLOUR.search(kept) else kept
 
 
 def table(rows: Sequence[Sequence[str]], titles: Sequence[str], stream: TextIO) -> str:
-    """Return columns under their titles, as wide as they must be."""
-    rows = [[tame(cell, stream) for cell in row] for row in rows]
+    """Return rows in aligned columns under their titles."""
+    rows = [[sanitize(cell, stream) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
 
     def line(cells: Iterable[str]) -> str:
@@ -113,10 +113,10 @@ def table(rows: Sequence[Sequence[str]], titles: Sequence[str], stream: TextIO) 
 
 
 class ReplicaLines:
-    """Writes lines of replicas, each with its replica's name in front.
+    """Prints lines of replicas, each prefixed with its replica's name.
 
     Args:
-        stream: where to.
+        stream: the output.
         names: the replicas, like ``trainer/0``.
     """
 
@@ -132,30 +132,30 @@ class ReplicaLines:
         }
 
     def write(self, name: str, lines: Iterable[str]) -> None:
-        """Write lines of one replica."""
+        """Print lines of one replica."""
         prefix = self._prefixes[name]
-        self._stream.write("".join(f"{prefix}{tame(line, self._stream)}\n" for line in lines))
+        self._stream.write("".join(f"{prefix}{sanitize(line, self._stream)}\n" for line in lines))
 
     def flush(self) -> None:
-        """See that what was written arrives."""
+        """Flush the output."""
         self._stream.flush()
 
 
 class _Handler(logging.Handler):
-    """What our modules say while they work; `sys.stderr` may be another one under a bar."""
+    """Prints log records; `sys.stderr` is looked up each time, since a progress bar replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        (warn if record.levelno >= logging.WARNING else say)(record.getMessage())
+        (warn if record.levelno >= logging.WARNING else print_message)(record.getMessage())
 
 
-def prepare(level: str) -> None:
-    """Make this process ready to speak to people.
+def configure(level: str) -> None:
+    """Configure logging and the output streams of this process.
 
     Args:
-        level: of our modules' own words, like ``INFO``; one that does not exist is ``INFO``.
+        level: log level of this package, like ``INFO``; an unknown one means ``INFO``.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Whatever a program writes can be shown, also where the terminal knows ASCII only.
+        # A terminal that supports only ASCII must show any output.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logger = logging.getLogger("airflow_torchx")

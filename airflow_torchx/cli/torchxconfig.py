@@ -19,7 +19,7 @@ VARIABLE: Final = "TORCHXCONFIG"
 FILE: Final = ".torchxconfig"
 
 
-def places(environ: Mapping[str, str], home: str, folder: str) -> tuple[str, ...]:
+def config_paths(environ: Mapping[str, str], home: str, folder: str) -> tuple[str, ...]:
     """Return the paths of possible files, in order of precedence.
 
     Args:

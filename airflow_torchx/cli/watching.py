@@ -1,4 +1,4 @@
-"""Follow an app until it ends, or until somebody has had enough."""
+"""Follows an app until it ends or the user interrupts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.apps import stop
 from airflow_torchx.cli.log import ScreenLog
-from airflow_torchx.cli.screen import paint, say
+from airflow_torchx.cli.screen import paint, print_message
 from airflow_torchx.runtime import attach
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.specs import is_terminal
@@ -24,20 +24,20 @@ _ANSWERS: Final = {"": True, "y": True, "yes": True, "n": False, "no": False}
 
 
 def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppResponse:
-    """Show all logs of an app until it ends, and return how it ended.
+    """Show all logs of an app until it ends, and return its description.
 
-    After Ctrl-C on a terminal the user is asked whether to cancel the app; elsewhere, and after
-    SIGTERM, it is cancelled.
+    Ctrl-C on a terminal asks whether to cancel the app. Without a terminal, and on SIGTERM, the app
+    is cancelled.
 
     Args:
         engine: the daemon.
         app_id: the app.
-        interrupts: notes signals meanwhile.
+        interrupts: records signals.
 
     Raises:
-        KeyboardInterrupt: a second signal came: the app is left as it is.
-        AppNotFoundError: somebody removed the app.
-        EngineUnreachableError: the daemon is away for more than a minute.
+        KeyboardInterrupt: a second signal was received; the app keeps running.
+        AppNotFoundError: the app was removed.
+        EngineUnreachableError: the daemon was unreachable for more than a minute.
     """
     after: Cursors = {}
     while True:
@@ -47,37 +47,37 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
             after = detached.cursors
         app = attach.look(engine, app_id)
         if not is_terminal(app.state):
-            if not _is_to_be_cancelled(app_id, interrupts):
-                interrupts.forget()
-                say(f"app {app_id} goes on")
+            if not _should_cancel(app_id, interrupts):
+                interrupts.reset()
+                print_message(f"app {app_id} keeps running")
                 continue
-            with interrupts.answered(f"app {app_id} is being stopped already"):
+            with interrupts.replying(f"app {app_id} is already being stopped"):
                 stop(engine, app)
-        # Nothing stops this one but a second signal: the app has ended.
+        # The app has ended, so only a second signal may stop this.
         return attach.watch(engine, app_id, after, lambda: False, ScreenLog)
 
 
-def _is_to_be_cancelled(app_id: str, interrupts: Interrupts) -> bool:
-    """Ask, if there is somebody to ask.
+def _should_cancel(app_id: str, interrupts: Interrupts) -> bool:
+    """Ask the user on a terminal, else return True.
 
     Raises:
-        KeyboardInterrupt: a second Ctrl-C, or the end of the input, is the answer.
+        KeyboardInterrupt: the user answers with Ctrl-C or the end of input.
     """
-    if interrupts.noted is not signal.SIGINT:
+    if interrupts.received is not signal.SIGINT:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     try:
-        with interrupts.asking():
-            return _answer(f"cancel app {app_id}?")
+        with interrupts.prompting():
+            return _ask(f"cancel app {app_id}?")
     except KeyboardInterrupt:
-        if interrupts.is_order:
+        if interrupts.is_sigterm:
             return True
         raise
 
 
-def _answer(question: str) -> bool:
-    """Ask until there is an answer.
+def _ask(question: str) -> bool:
+    """Repeat a question until the answer is yes or no.
 
     Raises:
         KeyboardInterrupt: the input has ended.
@@ -86,8 +86,8 @@ def _answer(question: str) -> bool:
     while True:
         sys.stderr.write(f"\n{painted} [Y/n]  (Ctrl-C again leaves it running) ")
         sys.stderr.flush()
-        written = sys.stdin.readline()
-        if not written:
+        line = sys.stdin.readline()
+        if not line:
             raise KeyboardInterrupt
-        if (answer := written.strip().lower()) in _ANSWERS:
+        if (answer := line.strip().lower()) in _ANSWERS:
             return _ANSWERS[answer]

@@ -1,4 +1,4 @@
-"""What the command line makes of signals, wherever they come."""
+"""Tests how the command line handles signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_torchx.cli.interrupts import Interrupts
 
 @pytest.fixture
 def interrupted() -> Interrupts:
-    """Return what noted a Ctrl-C and then a SIGTERM, before anybody was asked."""
+    """Return interrupts that received Ctrl-C and then SIGTERM, before a question."""
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
@@ -19,28 +19,28 @@ def interrupted() -> Interrupts:
 
 
 def test_sigterm_before_the_question(interrupted: Interrupts) -> None:
-    """There is none, whenever it came; no work on the way to it is broken off."""
-    with pytest.raises(KeyboardInterrupt), interrupted.asking():
+    """SIGTERM before the question interrupts it at once, and nothing earlier."""
+    with pytest.raises(KeyboardInterrupt), interrupted.prompting():
         pass
 
-    assert interrupted.is_order
+    assert interrupted.is_sigterm
 
 
 def test_sigterm_after_the_answer(interrupted: Interrupts) -> None:
-    """It counts, though the answer was to go on."""
-    interrupted.forget()
+    """A reset after the answer does not discard SIGTERM."""
+    interrupted.reset()
 
     assert interrupted.pending()
 
 
-def test_sigterm_while_one_is_asked() -> None:
-    """It ends the wait."""
+def test_sigterm_during_the_question() -> None:
+    """SIGTERM during the question interrupts it."""
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), interrupts.asking():
+        with pytest.raises(KeyboardInterrupt), interrupts.prompting():
             signal.raise_signal(signal.SIGTERM)
 
-    assert interrupts.is_order
+    assert interrupts.is_sigterm
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_sigterm_while_one_is_asked() -> None:
         (signal.SIGTERM, signal.SIGINT),
     ],
 )
-def test_the_second_one_is_enough(first: signal.Signals, second: signal.Signals) -> None:
-    """Work is broken off, and the exit code tells the first."""
+def test_second_signal(first: signal.Signals, second: signal.Signals) -> None:
+    """A second signal interrupts, and the exit code is that of the first."""
     with Interrupts() as interrupts:
         signal.raise_signal(first)
         with pytest.raises(KeyboardInterrupt):

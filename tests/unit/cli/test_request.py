@@ -9,9 +9,9 @@ import pytest
 from airflow_torchx.cli.dispatch import parser
 from airflow_torchx.cli.request import (
     Request,
-    app_of,
+    build_app,
+    build_request,
     ensure_images,
-    requested,
     wants_help,
     with_parent,
 )
@@ -24,7 +24,7 @@ NOTHING = TorchXConfig()
 def request_of(*arguments: str, **sections: dict[str, str]) -> Request:
     """Return the request of ``run`` with these arguments and sections of `.torchxconfig`."""
     config = {name.replace("__", ":"): values for name, values in sections.items()}
-    return requested(parser().parse_args(["run", *arguments]), TorchXConfig(config))
+    return build_request(parser().parse_args(["run", *arguments]), TorchXConfig(config))
 
 
 def test_torchx_command_line() -> None:
@@ -108,7 +108,7 @@ def test_defaults_of_a_component() -> None:
     )
     request = request_of("dist.ddp", "-j", "2x1", "--script", "train.py")
 
-    (role,) = app_of(request, config).roles
+    (role,) = build_app(request, config).roles
 
     assert ("i:1", 2, 64) == (role.image, role.num_replicas, role.resource.memMB)
 
@@ -121,7 +121,7 @@ def test_default_arguments_of_the_script(arguments: list[str], expected: str) ->
     """Any argument of the script replaces all its configured ones."""
     config = TorchXConfig({"component:dist.ddp": {"script_args": "--lr 0.1", "image": "i"}})
 
-    app = app_of(request_of("dist.ddp", "--script", "train.py", *arguments), config)
+    app = build_app(request_of("dist.ddp", "--script", "train.py", *arguments), config)
 
     assert app.roles[0].args[1].endswith(expected)
 
@@ -131,7 +131,7 @@ def test_invalid_default_of_a_component() -> None:
     config = TorchXConfig({"component:dist.ddp": {"cpu": "many"}})
 
     with pytest.raises(ComponentError, match=r"--cpu: expected a (whole )?number"):
-        app_of(request_of("dist.ddp", "--script", "x"), config)
+        build_app(request_of("dist.ddp", "--script", "x"), config)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_app_without_an_image(arguments: list[str], texts: list[str]) -> None:
     request = request_of(*arguments)
 
     with pytest.raises(UsageError, match="has no image") as caught:
-        ensure_images(app_of(request, TorchXConfig()), request.component)
+        ensure_images(build_app(request, TorchXConfig()), request.component)
 
     assert [] == [text for text in texts if text not in str(caught.value)]
 
@@ -168,7 +168,7 @@ def test_options_of_a_component_are_not_abbreviations(option: str) -> None:
 
 def test_parent_run_id() -> None:
     """Every role gets the id of the parent run, and without one the app stays unchanged."""
-    app = app_of(request_of("dist.ddp", "--m", "x", "--image", "i"), NOTHING)
+    app = build_app(request_of("dist.ddp", "--m", "x", "--image", "i"), NOTHING)
 
     assert "exp-1" == with_parent(app, "exp-1").roles[0].env["TORCHX_PARENT_RUN_ID"]
     assert app is with_parent(app, None)

@@ -1,4 +1,4 @@
-"""What a person sees."""
+"""Tests the output of the command line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import io
 
 import pytest
 
-from airflow_torchx.cli.screen import ReplicaLines, paint_states, table, tame, wants_colour
+from airflow_torchx.cli.screen import ReplicaLines, paint_states, sanitize, table, wants_colour
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """Simulates a terminal."""
 
     def isatty(self) -> bool:
         """Return True."""
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what the environment of the tests says about colours."""
+    """Remove environment variables that affect colours."""
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -38,12 +38,12 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_colours(environ: dict[str, str], is_terminal: bool, expected: bool) -> None:
-    """Where there is a terminal, unless the user says otherwise."""
+    """Colours are printed on a terminal, unless environment variables override that."""
     assert expected is wants_colour(environ, is_terminal=is_terminal)
 
 
-def test_lines_of_all_replicas_begin_in_one_column() -> None:
-    """Each with its replica's name in front, and nothing else where there is no terminal."""
+def test_replica_lines_are_aligned() -> None:
+    """Lines are prefixed with their replica's name and aligned, without colours in a file."""
     stream = io.StringIO()
     lines = ReplicaLines(stream, ["a/0", "long/10"])
 
@@ -53,8 +53,8 @@ def test_lines_of_all_replicas_begin_in_one_column() -> None:
     assert "a/0     one\na/0     two\nlong/10 three\n" == stream.getvalue()
 
 
-def test_replicas_have_colours_of_their_own() -> None:
-    """The line itself keeps its own."""
+def test_replicas_have_different_colours() -> None:
+    """Each replica's prefix has its own colour on a terminal."""
     stream = Terminal()
     lines = ReplicaLines(stream, ["a/0", "a/1"])
 
@@ -64,21 +64,13 @@ def test_replicas_have_colours_of_their_own() -> None:
     assert "\033[36ma/0\033[0m x\n\033[32ma/1\033[0m x\n" == stream.getvalue()
 
 
-def test_columns_are_as_wide_as_they_must_be() -> None:
-    """A state has its colour on a terminal only, and takes no more room for it."""
+def test_columns_are_aligned() -> None:
+    """Columns are aligned, and states are coloured only on a terminal."""
     rows = [("app", "SUCCEEDED"), ("longer", "FAILED")]
 
     assert "A       B\napp     SUCCEEDED\nlonger  FAILED" == table(rows, ("A", "B"), io.StringIO())
     assert "\033[31mFAILED\033[0m" in table(rows, ("A", "B"), Terminal())
     assert "NOT_FAILED" == paint_states("NOT_FAILED", Terminal())
-
-
-class Screen(io.StringIO):
-    """A terminal."""
-
-    def isatty(self) -> bool:
-        """Return True."""
-        return True
 
 
 @pytest.mark.parametrize(
@@ -92,7 +84,7 @@ class Screen(io.StringIO):
         ("two\nlines", "twolines"),
     ],
 )
-def test_a_line_does_no_more_than_colour_a_terminal(text: str, expected: str) -> None:
-    """A file gets it as it is."""
-    assert expected == tame(text, Screen())
-    assert text == tame(text, io.StringIO())
+def test_control_sequences_are_removed(text: str, expected: str) -> None:
+    """On a terminal, control sequences except colours are removed; a file gets them."""
+    assert expected == sanitize(text, Terminal())
+    assert text == sanitize(text, io.StringIO())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.torchxconfig import TorchXConfig, places
+from airflow_torchx.cli.torchxconfig import TorchXConfig, config_paths
 from airflow_torchx.errors import UsageError
 
 HOME = """
@@ -36,14 +36,14 @@ memMB = 512
         ({"TORCHXCONFIG": ""}, ()),
     ],
 )
-def test_places(environ: dict[str, str], expected: tuple[str, ...]) -> None:
+def test_config_paths(environ: dict[str, str], expected: tuple[str, ...]) -> None:
     """The home folder comes before the current folder, and TORCHXCONFIG replaces both."""
-    assert expected == places(environ, "/home/me", "/code")
+    assert expected == config_paths(environ, "/home/me", "/code")
 
 
 def test_home_is_the_current_folder() -> None:
     """In the home folder, its file is read once."""
-    assert ("/home/me/.torchxconfig",) == places({}, "/home/me", "/home/me")
+    assert ("/home/me/.torchxconfig",) == config_paths({}, "/home/me", "/home/me")
 
 
 def test_first_file_wins() -> None:
