@@ -72,7 +72,7 @@ def torchx() -> Iterator[Any]:
 
 
 def test_built_in_component(one_task: OneTask) -> None:
-    """Its words are those of TorchX's command line, templates included."""
+    """A component takes the arguments of TorchX's command line, and they may be templates."""
     ended = one_task.run(
         component="utils.sh",
         component_args='--memMB 64 -- sh -c \'echo "\\"{{ ti.task_id }}\\"" > /r.json\'',
@@ -86,7 +86,7 @@ def test_built_in_component(one_task: OneTask) -> None:
 def test_component_of_a_file_beside_the_dag(
     airflow_home: Path, docker_engine: DockerEngine, app_id: str
 ) -> None:
-    """The file is no module, and what it says when the task runs counts."""
+    """A component file need not be importable; its text at the time of the task counts."""
     assert airflow_home == DAGS.parent
     own, file = DAGS / "parts" / f"{app_id}-own.py", DAGS / f"{app_id}.py"
     own.parent.mkdir()
@@ -107,7 +107,7 @@ def test_component_of_a_file_beside_the_dag(
 
 @both_modes
 def test_app_of_torchx(one_task: OneTask, torchx: Any) -> None:  # noqa: ANN401 - untyped module
-    """Is launched as ours is: with templates, TorchX's macros, and the task's own environment."""
+    """A TorchX app is launched as ours, with templates, macros and the task's environment."""
     script = 'echo "[${replica_id}, \\"{{ ti.task_id }}\\", \\"$$A$$B\\"]" > /r.json'
     role = torchx.Role(
         "r",

@@ -102,7 +102,7 @@ def test_uri(monkeypatch: pytest.MonkeyPatch, uri: str, expected: Endpoint) -> N
 
 @pytest.mark.usefixtures("airflow_home")
 def test_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no connection is named, Airflow's configuration may name one."""
+    """The default connection is the one that Airflow's configuration names."""
     hook_on(monkeypatch, {"conn_type": "torchx_docker", "host": "tcp://gpu-1"})
 
     assert Endpoint() == TorchXDockerHook().endpoint()
@@ -111,7 +111,7 @@ def test_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wrong_fields(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> None:
-    """All of them in one error, and no key in it."""
+    """One error lists all wrong fields of a connection, and shows no key."""
     key = connection["extra"]["tls_private_key"]
     connection["extra"] |= {"tls_private_key": key[40:], "options": {"usr": 1}, "network": "-"}
     hook = hook_on(monkeypatch, connection)
@@ -132,7 +132,7 @@ def test_wrong_fields(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any
 
 
 def test_the_key_is_masked(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> None:
-    """Wherever a log would show it, as a text, as a file has it, and inside the extra."""
+    """A log never shows the key, as text, as file content or inside the extra."""
     from airflow.sdk._shared.secrets_masker import redact
 
     key = connection["extra"]["tls_private_key"]
@@ -146,7 +146,7 @@ def test_the_key_is_masked(monkeypatch: pytest.MonkeyPatch, connection: dict[str
 
 @pytest.mark.docker
 def test_test(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> None:
-    """It is told what the daemon is, and that network and login are right."""
+    """The test of a connection describes the daemon and confirms network and login."""
     is_fine, message = hook_on(monkeypatch, connection).test_connection()
 
     assert is_fine, message
@@ -172,7 +172,7 @@ def test_test_fails(
     registries: list[str],
     expected: str,
 ) -> None:
-    """A registry's connection that does not work, is missing or is another's."""
+    """The test of a connection fails if a registry's is wrong, missing or of another type."""
     connection["extra"]["registries"] = registries
 
     is_fine, message = hook_on(monkeypatch, connection).test_connection()
@@ -184,7 +184,7 @@ def test_test_fails(
 
 @pytest.mark.usefixtures("airflow_home")
 def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an answer, not an error; as is a connection that is not there."""
+    """The test of a connection answers, and never raises, without a daemon or a connection."""
     hook = hook_on(monkeypatch, {"conn_type": "torchx_docker", "host": "unix:///nonexistent"})
 
     assert (False, "no Docker daemon at unix:///nonexistent: its socket does not exist. ") == (

@@ -77,7 +77,7 @@ def result(run: DagRun, task_id: str, key: str = "return_value") -> Any:  # noqa
 def test_function_runs_in_replicas(
     run: Callable[[str], DagRun], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With arguments, workspace and XComs; mapped too, from one image; deferred or not."""
+    """A function runs with arguments, workspace and XComs, mapped too, whether deferred or not."""
     caplog.set_level(logging.INFO, "airflow_torchx")
     tmp_path.joinpath("mine.py").write_text("FACTOR = 10")
 
@@ -175,7 +175,7 @@ def test_function_that_raises(
 def test_argument_that_is_no_json(
     run: Callable[[str], DagRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The task says which, and launches nothing."""
+    """An argument that is not JSON fails the task by its name, and nothing is launched."""
     ended = run(
         """
         def flow():
@@ -211,12 +211,12 @@ def operator(**arguments: Any) -> Any:  # noqa: ANN401 - any argument
 
 
 def test_decorator_is_known_to_airflow() -> None:
-    """As any other provider's."""
+    """Airflow offers our decorator like that of any other provider."""
     assert task.torchx is torchx_task
 
 
 def test_arguments_become_the_app() -> None:
-    """Texts that templates render to are numbers again."""
+    """A template that renders to a number may be an argument that takes a number."""
     made = operator(image="img", num_replicas="2", cpu="0.5", gpu="1", memMB="64", env={"A": 1})
     (role,) = made.app_def().roles
 
@@ -226,12 +226,12 @@ def test_arguments_become_the_app() -> None:
 
 
 def test_result_needs_somebody_who_waits() -> None:
-    """Without one the handle is the result, as with the operator."""
+    """A task that does not wait returns the handle, as the operator does."""
     assert operator(image="img", wait_for_completion=False).result_path is None
 
 
 def test_file_elsewhere_is_shown_whole() -> None:
-    """Only what lies among the DAGs is told by its place there."""
+    """A traceback shortens the path of a file only inside the DAGs folder."""
     made = operator(image="img")
     made.dag.fileloc = "/dags/other.py"
 
@@ -240,19 +240,19 @@ def test_file_elsewhere_is_shown_whole() -> None:
 
 @pytest.mark.parametrize("name", ["app", "component", "component_args"])
 def test_another_program_is_refused(name: str) -> None:
-    """The function is the program."""
+    """The decorator refuses arguments that name another program than the function."""
     with pytest.raises(FunctionError, match=f"takes no {name}="):
         operator(image="img", **{name: "x"})
 
 
 def test_number_that_is_none() -> None:
-    """It is named."""
+    """An argument that must be a number is named if it is not one."""
     with pytest.raises(FunctionError, match=r"memMB='1 GB' is not a number"):
         operator(image="img", memMB="1 GB").app_def()
 
 
 def test_closure_is_an_error_of_the_dag_file() -> None:
-    """Known when the file is parsed, and not first when the task runs."""
+    """A closure is an error when the DAG file is parsed, not when the task runs."""
     around = 1
 
     def inner() -> int:

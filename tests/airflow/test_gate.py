@@ -67,7 +67,7 @@ def test_what_is_not_held_passes(gate: Gate, stub: Stub) -> None:
 
 @pytest.mark.parametrize("side", Side)
 def test_the_nth_is_held(gate: Gate, stub: Stub, side: Side) -> None:
-    """It waits before or behind the daemon, with those that follow, until it is let go."""
+    """A held request waits before or behind the daemon, with those after it."""
     hold = gate.hold(Hold(Kind.START, nth=2, side=side))
 
     with connect(gate.path) as engine, ThreadPoolExecutor() as pool:

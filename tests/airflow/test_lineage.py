@@ -47,7 +47,7 @@ def tell_parent() -> str:
 
 
 def test_programs_know_their_parent_run(one_task: OneTask, switched_on: None) -> None:
-    """Namespace, job and run of the task, in the variables that OpenLineage's clients read."""
+    """OpenLineage's variables name the task's namespace, job and run."""
     assert switched_on is None
 
     ended = one_task.run(app=shell(tell_parent()), result_path="/result.json")
@@ -59,7 +59,7 @@ def test_programs_know_their_parent_run(one_task: OneTask, switched_on: None) ->
 
 
 def test_without_openlineage_there_is_no_parent_run(one_task: OneTask) -> None:
-    """It is off unless somebody switches it on."""
+    """Without OpenLineage a program gets no variables of a parent run."""
     ended = one_task.run(app=shell(tell_parent()), result_path="/result.json")
 
     assert ["", "", ""] == ended.xcom()
@@ -77,7 +77,7 @@ def ask(context: Any, result: object) -> None:  # noqa: ANN401 - Airflow's hook
 
 @both_modes
 def test_a_run_bears_the_app(one_task: OneTask) -> None:
-    """Its handle, its images and how each replica ended."""
+    """A lineage run has the app's handle, its images and how each replica ended."""
     FACETS.clear()
 
     ended = one_task.run(app=shell("true"), post_execute=ask)
@@ -91,7 +91,7 @@ def test_a_run_bears_the_app(one_task: OneTask) -> None:
 
 
 def test_a_task_that_launched_nothing_bears_nothing() -> None:
-    """There is no app to tell of."""
+    """A task that launched no app adds no facet to its lineage run."""
     lineage = LineageMixin().get_openlineage_facets_on_complete(None)
 
     assert {} == lineage.run_facets

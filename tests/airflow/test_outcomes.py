@@ -60,7 +60,7 @@ def test_fail_on_exit_code(one_task: OneTask) -> None:
 
 
 def test_out_of_memory(one_task: OneTask) -> None:
-    """It is an error of its own, so that a retry policy can tell it from others."""
+    """Out of memory is an error class of its own, so that a retry policy can recognise it."""
     ended = one_task.run(app=shell(EATS_MEMORY, replicas=1))
 
     assert isinstance(ended.error, OutOfMemoryError)
@@ -69,7 +69,7 @@ def test_out_of_memory(one_task: OneTask) -> None:
 
 @both_modes
 def test_execution_timeout(one_task: OneTask) -> None:
-    """Counts from the start of the try, stops the app, and leaves nothing."""
+    """The execution timeout counts from the start of the try, stops the app, and leaves nothing."""
     ended = one_task.run(app=shell(FOREVER), execution_timeout=timedelta(seconds=5))
 
     assert isinstance(ended.error, AirflowTaskTimeout)
@@ -112,7 +112,7 @@ def fail_in_the_first_try(context: Any, result: object) -> None:  # noqa: ANN401
 
 
 def test_a_refused_result_brings_a_new_run(one_task: OneTask, tmp_path: Path) -> None:
-    """A retry would otherwise find the same app without a result."""
+    """A retry after a rejected result runs the app again instead of adopting it."""
     script = f"test -e {tmp_path}/again && echo 7 > /result.json; touch {tmp_path}/again"
 
     ended = one_task.run(
@@ -148,7 +148,7 @@ def test_connections_in_the_environment(one_task: OneTask, monkeypatch: pytest.M
 
 
 def test_an_app_is_a_template(one_task: OneTask) -> None:
-    """In every text of an `AppDef`."""
+    """Every text of an `AppDef` may be a template."""
     app = shell(
         "echo '[\"'$WHO'\", \"{{ ti.task_id }}\"]' > /{{ 'result' }}.json",
         env={"WHO": "{{ dag.dag_id }}"},
@@ -175,6 +175,6 @@ def test_an_app_is_a_template(one_task: OneTask) -> None:
 def test_wrong_arguments_are_told_when_the_dag_is_parsed(
     one_task: OneTask, arguments: dict[str, Any], told: str
 ) -> None:
-    """Where they cannot be templates."""
+    """Wrong arguments that cannot be templates fail the DAG file."""
     with pytest.raises(ValueError, match=told):
         one_task.run(app=shell("true"), **arguments)

@@ -47,14 +47,14 @@ def rows(command: str) -> Rows:
 
 
 def test_list(told: dict[str, Rows]) -> None:
-    """The package is there, in its version."""
+    """Airflow lists the provider with its version."""
     (found,) = [row for row in told["list"] if row["package_name"] == PACKAGE]
 
     assert version(PACKAGE) == found["version"]
 
 
 def test_get(told: dict[str, Rows]) -> None:
-    """Everything that it says of itself has passed Airflow's checks."""
+    """The provider's description passes Airflow's checks."""
     (found,) = told[COMMANDS[1]]
 
     assert set(get_provider_info()) <= set(found)
@@ -96,7 +96,7 @@ def test_form(told: dict[str, Rows]) -> None:
 
 @pytest.mark.usefixtures("airflow_home")
 def test_configuration() -> None:
-    """Its section is part of Airflow's configuration, and can be set."""
+    """The provider's section is part of Airflow's configuration, and can be set."""
     words = ("config", "get-value", "torchx", "default_conn_id")
 
     assert "" == airflow(*words).output.strip()
@@ -105,7 +105,7 @@ def test_configuration() -> None:
 
 @pytest.mark.parametrize("role", ["operators", "sensors", "hooks", "triggers"])
 def test_modules(role: str) -> None:
-    """Every module that it names is there."""
+    """Every module that the provider names exists."""
     info: dict[str, Any] = get_provider_info()
 
     for name in info[role][0]["python-modules"]:
@@ -113,7 +113,7 @@ def test_modules(role: str) -> None:
 
 
 def test_decorator() -> None:
-    """The task decorator that it names is there."""
+    """The task decorator that the provider names exists."""
     info: dict[str, Any] = get_provider_info()
     module, _, name = info["task-decorators"][0]["class-name"].rpartition(".")
 

@@ -46,7 +46,7 @@ def test_logins() -> None:
 
 
 def test_wrong_connections() -> None:
-    """Everything that is wrong is told at once: connection, field, what to do, no password."""
+    """One error names everything that is wrong, with connection, field and fix, and no password."""
     with pytest.raises(InvalidAppError) as raised:
         logins_from(["empty", "ghcr", "nobodys", "other"])
 
@@ -64,13 +64,13 @@ def test_wrong_connections() -> None:
 
 
 def test_missing_connection() -> None:
-    """It is Airflow's own error."""
+    """A registry's connection that does not exist raises Airflow's own error."""
     with pytest.raises(Exception, match="nowhere"):
         logins_from(["nowhere"])
 
 
 def test_passwords_are_masked() -> None:
-    """Wherever a log would show one."""
+    """A log never shows a registry's password."""
     from airflow.sdk._shared.secrets_masker import redact
 
     logins_from(["ghcr"])

@@ -147,7 +147,7 @@ def test_waits_for_the_end(
     later: Callable[..., None],
     end: Callable[..., None],
 ) -> None:
-    """It returns the app, and an app that has ended already is there at once."""
+    """The sensor returns the app when it has ended, at once if it had ended before."""
     handle = launch(OBEDIENT)
     later(end)
 
@@ -173,7 +173,7 @@ def test_waits_for_running(
     later: Callable[..., None],
     states: Callable[[], list[AppState]],
 ) -> None:
-    """Of an app that is not there yet, by its id; it runs on."""
+    """The sensor waits for an app that is launched later, named by its id; the app runs on."""
     later(launch, FOREVER, patient=True)
 
     ended = wait(app_id=app_id, target_states={"RUNNING"}, wait_for_launch=True)
@@ -190,7 +190,7 @@ def test_a_failure_is_not_acted_on(
     end: Callable[..., None],
     states: Callable[[], list[AppState]],
 ) -> None:
-    """The task fails at once and for good; the app's failure policy is its owner's business."""
+    """A failed app fails the sensor for good, and the sensor leaves its replicas alone."""
     handle = launch(FOREVER)
     later(end, "worker/1")
 
@@ -226,7 +226,7 @@ def test_replicas_of_a_role(
     end: Callable[..., None],
     needed: str | None,
 ) -> None:
-    """All of them, or some; the others may fail. What is a template may come from anywhere."""
+    """All replicas of a role count, or some of them, even if the others fail."""
     gang = shell(OBEDIENT, replicas=3)
     (worker,) = gang.roles
     server = replace(worker, name="server", args=["-c", FOREVER], num_replicas=1)
@@ -257,7 +257,7 @@ def test_a_removed_app(
     app_id: str,
     later: Callable[..., None],
 ) -> None:
-    """It is an error that says so, and so is one that never was."""
+    """A removed app and an app that never existed are errors that say so."""
     later(docker_engine.remove, unstarted)
 
     errors = [wait(app_id=app_id).error, wait(app_id=app_id).error]
@@ -270,7 +270,7 @@ def test_a_removed_app(
 def test_timeout(
     launch: Callable[..., str], wait: Callable[..., Ended], states: Callable[[], list[AppState]]
 ) -> None:
-    """It fails the task for good, and the app runs on."""
+    """A timeout fails the sensor for good, and the app runs on."""
     handle = launch(FOREVER)
 
     ended = wait(app_handle=handle, timeout=2, retries=2)
@@ -288,7 +288,7 @@ def test_skips_a_failure(
     later: Callable[..., None],
     end: Callable[..., None],
 ) -> None:
-    """Of the app, in every mode."""
+    """A failure of the app skips the sensor in every soft mode."""
     handle = launch(FOREVER)
     later(end, "worker/1")
 
@@ -302,7 +302,7 @@ def test_skips_a_failure(
 def test_skips_a_timeout(
     launch: Callable[..., str], wait: Callable[..., Ended], softly: str
 ) -> None:
-    """In every mode, which is more than Airflow's own ``never_fail`` does."""
+    """A timeout skips the sensor in every soft mode, not only with Airflow's ``never_fail``."""
     assert "skipped" == wait(app_handle=launch(FOREVER), timeout=2, **{softly: True}).task_state
 
 
@@ -315,7 +315,7 @@ def test_skips_what_is_gone(
     app_id: str,
     later: Callable[..., None],
 ) -> None:
-    """An app that somebody removes meanwhile."""
+    """An app that is removed while the sensor waits skips it."""
     later(docker_engine.remove, unstarted)
 
     assert "skipped" == wait(app_id=app_id, **{softly: True}).task_state
@@ -348,7 +348,7 @@ def test_the_session_of_a_handle_is_a_connection(
     later: Callable[..., None],
     end: Callable[..., None],
 ) -> None:
-    """Unless it is TorchX's own."""
+    """The session of a handle names the connection, unless it is TorchX's own."""
     connection = {"conn_type": "torchx_docker", "host": docker_engine.info().url}
     monkeypatch.setenv("AIRFLOW_CONN_GPU_HOST", json.dumps(connection))
     handle = launch(OBEDIENT).replace("torchx", "gpu_host")
@@ -367,7 +367,7 @@ def test_the_default_connection_is_told(
     app_id: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In the handle of an app that was given by its id."""
+    """The handle of an app that was given by its id names the default connection."""
     connection = {"conn_type": "torchx_docker", "host": docker_engine.info().url}
     monkeypatch.setenv("AIRFLOW_CONN_GPU_HOST", json.dumps(connection))
     monkeypatch.setenv("AIRFLOW__TORCHX__DEFAULT_CONN_ID", "gpu_host")

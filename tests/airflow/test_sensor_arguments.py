@@ -26,7 +26,7 @@ def sensor(**arguments: Any) -> TorchXDockerSensor:  # noqa: ANN401 - the sensor
     [({"app_id": None}, "neither"), ({"app_id": "a", "app_handle": "b"}, "both")],
 )
 def test_needs_one_app(arguments: dict[str, Any], given: str) -> None:
-    """A handle or an id, but not two that may differ."""
+    """A sensor takes either a handle or an id."""
     with pytest.raises(ValueError, match=f"^exactly one of app_handle= and .* not {given}$"):
         sensor(**arguments)
 
@@ -41,18 +41,18 @@ def test_needs_one_app(arguments: dict[str, Any], given: str) -> None:
     ],
 )
 def test_what_makes_no_sense_fails_in_the_dag_file(arguments: dict[str, Any]) -> None:
-    """As far as it is known there."""
+    """Wrong arguments fail the DAG file if they are known there."""
     with pytest.raises(ConditionError):
         sensor(**arguments)
 
 
 def test_a_template_may_become_anything() -> None:
-    """So it is not looked at before it is rendered."""
+    """A template is checked after it is rendered, not before."""
     assert "{{ params.state }}" == sensor(target_states="{{ params.state }}").target_states
 
 
 def test_another_tasks_result_is_not_looked_at() -> None:
-    """It is known when that task has run; the sensor comes after it."""
+    """The result of another task is checked when that task has run, and orders the two tasks."""
     with DAG("dag", schedule=None):
         launch = BaseOperator(task_id="launch")
         waiting = sensor(app_handle=launch.output, min_replicas=launch.output)
@@ -61,7 +61,7 @@ def test_another_tasks_result_is_not_looked_at() -> None:
 
 
 def test_string_arguments_are_templates() -> None:
-    """All that are no switches."""
+    """All arguments but the switches are templates."""
     assert {
         "app_handle",
         "app_id",
@@ -103,7 +103,7 @@ def test_start_from_trigger_hands_templates_over() -> None:
 
 
 def test_start_from_trigger_renders_no_states() -> None:
-    """So a template there is refused, in the DAG file."""
+    """A template in the states is refused, because the triggerer would not render it."""
     with pytest.raises(ValueError, match="target_states"):
         sensor(target_states=["{{ params.state }}"], start_from_trigger=True)
 
@@ -122,7 +122,7 @@ def test_start_from_trigger_pulls_one_value() -> None:
 
 
 def test_one_sensor_does_not_start_another_from_the_trigger() -> None:
-    """What one is given is not given to all."""
+    """The trigger arguments of one sensor do not become those of another."""
     sensor(start_from_trigger=True)
 
     assert sensor().start_trigger_args is None
@@ -131,7 +131,7 @@ def test_one_sensor_does_not_start_another_from_the_trigger() -> None:
 
 @pytest.mark.parametrize("kind", [StateUnreachableError, AppGoneError, AppStateUnknownError])
 def test_errors(kind: type[AirflowTorchXError]) -> None:
-    """They are of our tree and of Airflow's, survive pickling, and only an outage is retried."""
+    """The errors are of our tree and Airflow's, survive pickling, and only an outage is retried."""
     error = kind("what.", fix="Fix.")
     read = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
 

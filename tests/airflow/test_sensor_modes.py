@@ -70,7 +70,7 @@ def description(handle: str, state: str, exit_code: int | None) -> dict[str, Any
 
 @each_mode
 def test_waits(mode: str, wait: Callable[..., Task], handle: str, end: Callable[[], None]) -> None:
-    """Its state tells where it waits, and its value how the app ended."""
+    """The task's state shows where it waits, and its value shows how the app ended."""
     task = wait(f"wait_{mode}_hard")
     task.wait_for(WAITS_AS[mode])
 
@@ -113,7 +113,7 @@ def test_never_fails_for_want_of_time(
 def test_the_triggerer_renders(
     wait: Callable[..., Task], stack: Stack, docker_engine: DockerEngine, app_id: str
 ) -> None:
-    """What is a template is one too where no worker renders it."""
+    """The triggerer renders templates where no worker does."""
     connection = {
         "connection_id": f"{app_id}-host",
         "conn_type": "torchx_docker",
@@ -129,7 +129,7 @@ def test_the_triggerer_renders(
 
 
 def test_the_triggerer_pulls(wait: Callable[..., Task], stack: Stack, app_id: str) -> None:
-    """The handle that another task has returned is known there."""
+    """The triggerer finds the handle that another task has returned."""
     task = wait("launch_and_wait")
 
     assert "success" == task.wait_for("success", "failed", "upstream_failed")
@@ -142,7 +142,7 @@ def test_the_triggerer_pulls(wait: Callable[..., Task], stack: Stack, app_id: st
 def test_a_mapped_one_cannot_start_there(
     wait: Callable[..., Task], stack: Stack, handle: str, app_id: str, end: Callable[[], None]
 ) -> None:
-    """It defers from a worker instead."""
+    """A mapped sensor defers from a worker instead of starting in the triggerer."""
     wait("wait_for_each")
     path = f"dags/wait_for_each/dagRuns/{app_id}/taskInstances/gang"
 

@@ -71,7 +71,7 @@ def launched(torchx: str, docker_engine: DockerEngine) -> Iterator[str]:
 def test_the_sensor_waits_for_what_it_launches(
     one_task: OneTask, launched: str, docker_engine: DockerEngine
 ) -> None:
-    """A handle is all that the sensor needs."""
+    """The sensor waits for an app that TorchX launched; the handle is enough."""
 
     def stop() -> None:
         for row in docker_engine.rows({APP_ID: app_id_of(launched)}):
@@ -99,7 +99,7 @@ def test_the_sensor_waits_for_what_it_launches(
 def test_our_verbs_are_for_what_it_launches_too(
     torchx: str, launched: str, docker_engine: DockerEngine
 ) -> None:
-    """They are told its handle, and see, follow and cancel it as one of ours."""
+    """Our scheduler describes, follows and cancels an app that TorchX launched, by its handle."""
     scheduler, app_id = DockerScheduler("torchx", docker_engine), app_id_of(launched)
 
     seen = scheduler.describe(app_id)
@@ -119,7 +119,7 @@ def test_our_verbs_are_for_what_it_launches_too(
 
 
 def test_our_command_line_is_for_what_it_launches_too(launched: str) -> None:
-    """With its words."""
+    """Our command line shows, follows and cancels an app that TorchX launched."""
 
     def ours(*words: str) -> str:
         command = [sys.executable, "-W", "ignore", "-m", "airflow_torchx.cli", *words]
@@ -143,7 +143,7 @@ def run(torchx: str, *words: str) -> str:
 def test_it_lists_shows_follows_and_cancels(
     one_task: OneTask, torchx: str, docker_engine: DockerEngine
 ) -> None:
-    """An engineer who knows TorchX is at home on the daemon of an Airflow."""
+    """TorchX's command line lists, shows, follows and cancels an app that Airflow launched."""
     script = "trap 'exit 0' TERM; echo hello from ${replica_id}; while true; do sleep 0.1; done"
     ended = one_task.run(app=shell(script), wait_for_completion=False)
     app_id = ended.rows[0].labels[APP_ID]

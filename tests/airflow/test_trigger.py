@@ -116,7 +116,7 @@ def test_fail_fast(launch: Callable[..., str], states: Callable[[str], list[str]
 def test_a_time_that_comes(
     launch: Callable[..., str], states: Callable[[str], list[str]], field: str, reason: str
 ) -> None:
-    """It is told, and the app goes on."""
+    """A deadline or a flush fires an event, and the app goes on."""
     app_id = launch(FOREVER)
 
     waiting = trigger(app_id=app_id, owned=True, **{field: time.time() + 0.5})
@@ -126,7 +126,7 @@ def test_a_time_that_comes(
 
 
 def test_an_app_that_is_not_there(app_id: str, docker_engine: DockerEngine) -> None:
-    """It is gone, unless it may still appear."""
+    """A missing app is gone, unless the trigger waits for its launch."""
     assert docker_engine
     assert ("gone", None) == fired(trigger(app_id=app_id, owned=True))
     assert ("gone", None) == fired(trigger(app_id=app_id))
@@ -142,7 +142,7 @@ def connection(monkeypatch: pytest.MonkeyPatch, host: str, **extra: object) -> s
 
 
 def test_no_daemon(app_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is waited for with tolerance, of which nothing is left here."""
+    """A trigger fires when the outage of the daemon has lasted too long."""
     waiting = trigger(app_id=app_id, torchx_conn_id=connection(monkeypatch, "unix:///nonexistent"))
     waiting.outage_s = 0.2
 
@@ -152,7 +152,7 @@ def test_no_daemon(app_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_daemon_that_does_not_answer(
     app_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It holds up neither the event loop nor the deadline."""
+    """A daemon that does not answer delays neither the event loop nor the deadline."""
     beats = count()
 
     async def beat() -> None:
@@ -343,7 +343,7 @@ def test_on_kill_of_an_observer(
     killed: Callable[..., None],
     states: Callable[[str], list[str]],
 ) -> None:
-    """It stops nothing."""
+    """The cancelled trigger of an observer stops nothing."""
     app_id = launch(FOREVER)
 
     killed(trigger(app_id=app_id), "failed", app_id)
@@ -383,7 +383,7 @@ def test_on_kill_after_the_event(
 
 
 def test_on_kill_of_an_app_that_is_gone(app_id: str, killed: Callable[..., None]) -> None:
-    """Then there is nothing to do."""
+    """A cancelled trigger whose app is gone does nothing."""
     killed(trigger(app_id=app_id, owned=True), "failed", app_id)
 
 
@@ -405,7 +405,7 @@ class Store:
 def test_watcher_of_an_asset(
     launch: Callable[..., str], scheduler: DockerScheduler, app_id: str
 ) -> None:
-    """It fires for each app of the name that ends, for ever, and a restart repeats none."""
+    """A watcher fires once for each app of the name that ends, and a restart repeats none."""
     store = Store()
 
     async def scenario(*launches: str, count: int) -> list[tuple[str, str]]:
@@ -440,7 +440,7 @@ def test_watcher_of_an_asset(
 
 
 def test_airflow_takes_it_for_an_asset() -> None:
-    """It is a trigger of events with a hash that depends on its arguments alone."""
+    """Airflow accepts the trigger for an asset, and its hash depends on its arguments alone."""
     made = [TorchXDockerTrigger(app_name=name) for name in ("a", "a", "b")]
     watcher = AssetWatcher(name="apps", trigger=made[0])
     asset = Asset("model", watchers=[watcher])
@@ -453,6 +453,6 @@ def test_airflow_takes_it_for_an_asset() -> None:
 
 @pytest.mark.parametrize("names", [{}, {"app_id": "a", "app_name": "a"}])
 def test_arguments(names: dict[str, Any]) -> None:
-    """One app is named, or the name of many."""
+    """A trigger takes either the id of one app or the name of many."""
     with pytest.raises(ValueError, match="exactly one of app_id and app_name"):
         TorchXDockerTrigger(**names)

@@ -46,7 +46,7 @@ def test_every_line_of_four_replicas(launch: Callable[[str], Task], dag_id: str)
 def test_an_app_that_ends_updates_an_asset(
     stack: Stack, docker_engine: DockerEngine, app_id: str
 ) -> None:
-    """Whoever launched it; the event names it, and a DAG that the asset schedules is due."""
+    """An app that ends updates an asset, whoever launched it, and the DAG on it is due."""
     scheduler = DockerScheduler("test", docker_engine)
     app = replace(shell("true"), name="nightly")
     app_ids = (f"{app_id}-{number}" for number in count())
@@ -78,7 +78,7 @@ def volume(app_id: str) -> Iterator[str]:
 
 
 def test_every_example_is_run() -> None:
-    """What an asset runs, and the demo, have tests elsewhere; each other one has its own below."""
+    """Each example DAG has a test in this file, or is run by another file."""
     files = {file.stem for file in EXAMPLES.glob("*.py") if "airflow" in file.read_text()}
 
     tested = {name.removeprefix("test_") for name in globals()}

@@ -35,7 +35,7 @@ def code(tmp_path: Path) -> Path:
 def test_a_task_runs_the_code_of_its_workspace(
     one_task: OneTask, code: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What changed is run the next time; what did not change is not built again."""
+    """A task runs the current code of its workspace, and builds nothing if no file has changed."""
     caplog.set_level(logging.INFO, "airflow_torchx")
 
     first = one_task.run(app=APP, workspace=str(code), result_path="/result")
@@ -53,7 +53,7 @@ def test_a_task_runs_the_code_of_its_workspace(
 
 
 def test_a_workspace_is_a_template(one_task: OneTask, code: Path) -> None:
-    """A retraining may take its code from anywhere; a mapping with such sources is a text."""
+    """A workspace may be a template, also one that renders to the text of a mapping."""
     code.joinpath("config.json").write_text('{"lr": 0.1}')
 
     ended = one_task.run(
@@ -67,7 +67,7 @@ def test_a_workspace_is_a_template(one_task: OneTask, code: Path) -> None:
 
 
 def test_a_dockerfile_that_fails_fails_the_task(one_task: OneTask, code: Path) -> None:
-    """With the step, its command and its last lines; nothing was launched."""
+    """A failing Dockerfile fails the task with the step, its command and its last lines."""
     code.joinpath("Dockerfile.torchx").write_text(
         "ARG IMAGE\nFROM $IMAGE\nRUN echo the reason; exit 3\n"
     )
@@ -81,7 +81,7 @@ def test_a_dockerfile_that_fails_fails_the_task(one_task: OneTask, code: Path) -
 
 
 def test_a_workspace_that_is_not_there_fails_the_task(one_task: OneTask, tmp_path: Path) -> None:
-    """Before anything is created."""
+    """A missing workspace fails the task before anything is created."""
     ended = one_task.run(app=APP, workspace=str(tmp_path / "nothing"))
 
     assert isinstance(ended.error, WorkspaceError)
@@ -90,7 +90,7 @@ def test_a_workspace_that_is_not_there_fails_the_task(one_task: OneTask, tmp_pat
 
 
 def test_a_workspace_comes_from_object_storage(one_task: OneTask, code: Path) -> None:
-    """Whatever Airflow's object storage reads."""
+    """A workspace may be a URL that Airflow's object storage reads."""
     ended = one_task.run(app=APP, workspace=code.as_uri(), result_path="/result")
 
     assert 1 == ended.xcom()
@@ -104,7 +104,7 @@ def test_a_task_pushes_with_the_login_of_a_connection(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The password is in no log, XCom or rendered field; without the connection, it says so."""
+    """A task pushes with a connection's login, whose password is shown nowhere."""
     caplog.set_level(logging.INFO)
     folder = tmp_path / "registry"
     folder.mkdir()

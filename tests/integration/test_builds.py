@@ -213,7 +213,7 @@ def test_failed_step(daemon: Daemon, why: str | None) -> None:
     ids=["syntax", "copy", "base", "disk", "killed"],
 )
 def test_advice(daemon: Daemon, why: str | None, instruction: str, what: str, fix: str) -> None:
-    """What fails often is followed by what can be done."""
+    """The error of a common failure says what can be done."""
     files = {DOCKERFILE: daemon.dockerfile(instruction)}
 
     with pytest.raises(ImageBuildError) as raised:
@@ -235,7 +235,7 @@ def test_advice(daemon: Daemon, why: str | None, instruction: str, what: str, fi
     ids=["target", "dockerfile"],
 )
 def test_what_is_not_there(daemon: Daemon, why: str | None, spec: BuildSpec, fix: str) -> None:
-    """A stage or a Dockerfile that does not exist is told as that."""
+    """An error names the stage or the Dockerfile that does not exist."""
     wanted = replace(spec, tag=daemon.tag, buildkit=why)
 
     with pytest.raises(ImageBuildError, match="nope") as raised:
@@ -295,7 +295,7 @@ class OddError(OSError):
     "error", [OddError("why"), BrokenPipeError("why"), ValueError("why")], ids=repr
 )
 def test_context_that_raises(daemon: Daemon, why: str | None, error: Exception) -> None:
-    """What the context raises comes out as it is, and nothing is built of its beginning."""
+    """An exception of the context comes out unchanged, and nothing is built of its beginning."""
 
     def context() -> Iterator[bytes]:
         dockerfile = daemon.dockerfile(f"RUN echo {daemon.name}")
@@ -401,7 +401,7 @@ def test_heredoc(daemon: Daemon) -> None:
 @pytest.mark.docker
 @pytest.mark.parametrize("secret", ["id=x,src=/no/such/file", "id"])
 def test_bad_secret(daemon: Daemon, secret: str) -> None:
-    """A secret that is not there is told as that."""
+    """An error names the secret that does not exist."""
     spec = replace(daemon.spec("build secrets"), secrets=(secret,))
 
     with pytest.raises(ImageBuildError) as raised:
@@ -531,7 +531,7 @@ def test_reserved_names(tmp_path: Path, name: str) -> None:
 
 
 def test_daemon_out_of_reach(tmp_path: Path) -> None:
-    """What the docker command line says itself is told."""
+    """The error has the message of the docker command line itself."""
     script = (
         VERSION.format("20.10.1")
         + "echo 'Cannot connect to the Docker daemon at x. Is it?'\nexit 1"
@@ -571,7 +571,7 @@ def test_context_not_read(tmp_path: Path) -> None:
 
 
 def test_large_environment(tmp_path: Path) -> None:
-    """A build argument that is too long for any process is told as that."""
+    """An error says that a build argument is too long for any process."""
     spec = BuildSpec(tag="a:1", dockerfile="D", args={"A": "x" * 200_000})
 
     with pytest.raises(ImageBuildError, match="cannot start") as raised:
@@ -665,7 +665,7 @@ def test_cut(address: Path) -> None:
 
 
 def test_full_disk(address: Path) -> None:
-    """A daemon whose disk is full says so, in the stream as well."""
+    """A full disk of the daemon is an error that says so, in the stream as well."""
     full = {"error": "write /x: no space left on device"}
 
     with pytest.raises(ImageBuildError, match="step 1 of 1 failed: FROM a\nwrite /x") as raised:

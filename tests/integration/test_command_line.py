@@ -99,7 +99,7 @@ def on_terminal(*argv: str) -> Terminal:
 def test_an_app_from_launch_to_removal(
     cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
-    """Every command works on an app that fails, with text and JSON output."""
+    """Every command works on a failed app, with TorchX's words, for people and as JSON."""
     script = "sleep 0.$TORCHX_TEST; echo hello; exit 3"
     code, handle, errors = cli(*run_argv, script.replace("$TORCHX_TEST", "5"))
     handle = handle.strip()
@@ -149,7 +149,7 @@ def _check_describe_and_delete(cli: Callable[..., tuple[int, str, str]], app: st
 def test_logs_of_roles_replicas_and_times(
     cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
-    """The command log prints all lines in order of time, or the selected ones."""
+    """The log command prints all lines in the order of time, or the selected ones."""
     script = "echo out $HOSTNAME; sleep 0.3; echo err >&2; sleep 0.3; echo end"
     app = app_id_of(cli(*run_argv, script)[1].strip())
     handle = f"local_docker://torchx/{app}"
@@ -302,7 +302,7 @@ def test_configuration_of_the_home_and_the_current_folder(
 
 @pytest.mark.usefixtures("no_images_left")
 def test_ctrl_c_asks_once_and_cancels(run_argv: list[str], docker_engine: DockerEngine) -> None:
-    """Ctrl-C asks whether to cancel the app, and no log line is lost or repeated."""
+    """Ctrl-C asks once and cancels, and each replica's lines are printed once, in its colour."""
     Path("loop.sh").write_text(LOOP)
     with on_terminal(*run_argv[:-1], "loop.sh") as terminal:
         for replica in (0, 1):
@@ -366,7 +366,7 @@ def test_second_ctrl_c_leaves_the_app_running(
 def test_without_a_terminal_a_signal_cancels(
     run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals
 ) -> None:
-    """Without a terminal, a signal cancels the app within its grace period."""
+    """Without a terminal a signal cancels at once, with the grace period, and shows the end."""
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
     with subprocess.Popen(
         [*CLI, *argv],
@@ -457,7 +457,7 @@ def test_closed_output(run_argv: list[str], states: Callable[[], list[str]]) -> 
 def test_ctrl_c_while_an_image_is_built(
     run_argv: list[str], states: Callable[[], list[str]]
 ) -> None:
-    """Ctrl-C during a build launches nothing and asks no question."""
+    """Ctrl-C during a build asks nothing and launches nothing."""
     Path("Dockerfile.torchx").write_text("ARG IMAGE\nFROM $IMAGE\nRUN echo begun; sleep 60\n")
     with on_terminal(*run_argv, "true") as terminal:
         terminal.wait_for("building:")

@@ -56,14 +56,14 @@ def theirs(answer: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("line", GOOD)
 def test_same_app(line: str, torchx: dict[str, dict[str, Any]]) -> None:
-    """Every field of it."""
+    """Our component and TorchX's return the same app, field by field."""
     assert torchx[line]["accepted"]
     assert theirs(torchx[line]) == ours(line)
 
 
 @pytest.mark.parametrize("line", BAD)
 def test_what_torchx_refuses_we_refuse(line: str, torchx: dict[str, dict[str, Any]]) -> None:
-    """With an error of ours."""
+    """Our component refuses what TorchX's refuses, with an error of ours."""
     assert not torchx[line]["accepted"] or "error" in torchx[line]
     with pytest.raises(AirflowTorchXError):
         ours(line)
@@ -71,7 +71,7 @@ def test_what_torchx_refuses_we_refuse(line: str, torchx: dict[str, dict[str, An
 
 @pytest.mark.parametrize("line", STRICTER)
 def test_where_we_are_stricter(line: str, torchx: dict[str, dict[str, Any]]) -> None:
-    """Only where it is listed, with its reason."""
+    """Our component is stricter than TorchX's only where the list gives a reason."""
     assert "app" in torchx[line]
     with pytest.raises(AirflowTorchXError):
         ours(line)
@@ -79,13 +79,13 @@ def test_where_we_are_stricter(line: str, torchx: dict[str, dict[str, Any]]) -> 
 
 @pytest.mark.parametrize("line", REPEATED_WORDS)
 def test_words_of_the_program_may_repeat(line: str, torchx: dict[str, dict[str, Any]]) -> None:
-    """As through TorchX's Python API."""
+    """The program's arguments may repeat, as through TorchX's Python API."""
     assert not torchx[line]["accepted"]
     assert theirs(torchx[line]) == ours(line)
 
 
 def test_every_component_is_in_the_table() -> None:
-    """Good and bad; and the table is as long as was promised."""
+    """The table has good and bad command lines for every component."""
     for lines in (GOOD, BAD):
         assert {*components.names()} <= {line.split()[0] for line in lines}
     assert len({*GOOD, *BAD}) >= 80

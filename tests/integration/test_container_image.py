@@ -139,7 +139,7 @@ def test_dependencies_come_from_the_cache_until_they_change(project: Project, in
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("builder")
 def test_the_user_of_the_base_is_kept(others_base: str, project: Project) -> None:
-    """It can write where it starts, and the project is installed nevertheless."""
+    """The base's user stays, can write where it starts, and has the project installed."""
     project.variables["AIRFLOW_TORCHX_BASE_IMAGE"] = others_base
 
     project.layers()
@@ -150,7 +150,7 @@ def test_the_user_of_the_base_is_kept(others_base: str, project: Project) -> Non
 
 @pytest.mark.docker
 def test_what_no_image_needs_is_left_out(project: Project) -> None:
-    """And where the project has a .dockerignore, what that says."""
+    """The image leaves out what no image needs, or what the project's .dockerignore says."""
     (project.folder / ".venv").mkdir()
     (project.folder / ".venv/pyvenv.cfg").touch()
     (project.folder / "data").mkdir()
@@ -167,7 +167,7 @@ def test_what_no_image_needs_is_left_out(project: Project) -> None:
 
 @pytest.mark.docker
 def test_a_lock_is_made_once_and_named(project: Project) -> None:
-    """The user is told, as it is new to their version control."""
+    """A new lock file is made once and reported, because it belongs into version control."""
     lock = project.folder / "uv.lock"
 
     first = project.build()
@@ -181,7 +181,7 @@ def test_a_lock_is_made_once_and_named(project: Project) -> None:
 
 @pytest.mark.docker
 def test_a_lock_that_is_out_of_date_is_refused(project: Project) -> None:
-    """With what to do about it."""
+    """An outdated lock file is refused with what to do about it."""
     project.layers()
     project.edit("pyproject.toml", "tiny==1.0", "tiny==1.1")
 
@@ -193,7 +193,7 @@ def test_a_lock_that_is_out_of_date_is_refused(project: Project) -> None:
 
 @pytest.mark.docker
 def test_a_lock_with_another_pytorch_than_the_bases_is_refused(project: Project) -> None:
-    """It is not what would run."""
+    """A lock file with another PyTorch than the base's is refused: it is not what would run."""
     project.layers()
     lock = project.folder / "uv.lock"
     text = lock.read_text()

@@ -39,7 +39,7 @@ def checks(*logins: RegistryLogin) -> tuple[LoginCheck, ...]:
 
 @pytest.mark.docker
 def test_daemon(docker_engine: DockerEngine, network_name: str) -> None:
-    """It is told what the daemon is, and whether a network is there; none is made."""
+    """The diagnosis describes the daemon and says whether a network exists, and creates none."""
     found = [diagnose(Endpoint(), name, ()) for name in (network_name, "bridge")]
 
     assert found == [
@@ -51,7 +51,7 @@ def test_daemon(docker_engine: DockerEngine, network_name: str) -> None:
 
 @pytest.mark.docker
 def test_logins(registry: Registry) -> None:
-    """A right one and a wrong one, each told by itself, and without the password."""
+    """The diagnosis judges each login by itself, and shows no password."""
     right, wrong = checks(registry.login, login(registry.host))
 
     assert LoginCheck(registry=registry.host, username=registry.login.username) == right
@@ -65,7 +65,7 @@ def test_logins(registry: Registry) -> None:
 def test_nothing_is_kept(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The docker configuration stays as it is, and its logins make no wrong one right."""
+    """The diagnosis leaves the docker configuration alone, and its logins excuse no wrong one."""
     config = json.dumps({"auths": {registry.host: {"username": "tester", "password": "x"}}})
     (tmp_path / "config.json").write_text(config)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -78,7 +78,7 @@ def test_nothing_is_kept(
 
 @pytest.mark.docker
 def test_no_registry() -> None:
-    """One that is not there is told apart from one that refuses."""
+    """The diagnosis tells a missing registry from one that refuses."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         host = f"127.0.0.1:{free.getsockname()[1]}"
 
@@ -103,7 +103,7 @@ def test_hung_registry() -> None:
 
 
 def test_what_is_asked(address: Path) -> None:
-    """One look, and the login as Docker's own command line sends it."""
+    """The diagnosis asks the daemon once, and logs in as Docker's own command line does."""
 
     def answer(request: Request) -> Iterable[bytes]:
         if request.target.endswith("/auth"):
@@ -127,7 +127,7 @@ def test_what_is_asked(address: Path) -> None:
 
 
 def test_no_daemon(address: Path) -> None:
-    """Why not, on one line."""
+    """The diagnosis says on one line why the daemon does not answer."""
     found = diagnose(Endpoint(url=f"unix://{address}"), "lan", [login("docker.io")])
 
     assert isinstance(found, str)
@@ -136,7 +136,7 @@ def test_no_daemon(address: Path) -> None:
 
 
 def test_a_daemon_that_says_no_more(address: Path) -> None:
-    """One that hangs after its version is not waited for."""
+    """The diagnosis does not wait for a daemon that hangs after its version."""
     leave = threading.Event()
 
     def hang(_: Request) -> list[bytes]:

@@ -130,7 +130,7 @@ def test_workspace(small: DockerEngine, folder: Path, size_mb: int) -> None:
 def test_dockerfile(
     daemon: SecondDaemon, small: DockerEngine, folder: Path, size_mb: int, dockerfile: str
 ) -> None:
-    """Wherever it fills the disk, that is said; the steps before stay, until they are pruned."""
+    """A Dockerfile that fills the disk is an error at any step; finished steps can be pruned."""
     fill(folder, {"file": size_mb}, dockerfile)
 
     with pytest.raises(ImageBuildError, match=WHY) as caught:

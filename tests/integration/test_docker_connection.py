@@ -58,14 +58,14 @@ def test_it_answers(docker_engine: DockerEngine) -> None:
 
 
 def test_no_socket(address: Path) -> None:
-    """A socket that is not there."""
+    """The error for a missing socket says that the socket does not exist."""
     expected = f"no Docker daemon at unix://{address}: its socket does not exist. Start Docker, or"
 
     assert f"{expected} {ELSEWHERE}" == unreachable_reason(Endpoint(url=f"unix://{address}"))
 
 
 def test_nobody_listens(address: Path) -> None:
-    """A socket that a dead daemon has left, and a port on which nobody listens."""
+    """The error for a socket or port on which nothing listens says so."""
     with socket.socket(socket.AF_UNIX) as dead, socket.create_server(LOCAL) as free:
         dead.bind(str(address))
         port = free.getsockname()[1]
@@ -89,7 +89,7 @@ def nobody() -> Iterator[None]:
 
 
 def test_permission_denied() -> None:
-    """A socket that we may not write to."""
+    """The error for a socket without write permission names the group to join."""
     import docker
 
     assert docker  # imported before we are nobody, who may not read it
@@ -106,7 +106,7 @@ def test_permission_denied() -> None:
 
 
 def test_hung_daemon(address: Path) -> None:
-    """A daemon that takes the connection and does not answer."""
+    """The error for a daemon that accepts and does not answer says so."""
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(address))
         hung.listen()
@@ -141,7 +141,7 @@ def test_slow_daemon(address: Path) -> None:
 
 
 def test_unknown_host() -> None:
-    """A host name that does not exist."""
+    """The error for an unknown host name says so."""
     why = unreachable_reason(Endpoint(url="tcp://no-such-host.invalid"))
 
     expected = "no Docker daemon at tcp://no-such-host.invalid:2375: unknown host name."
@@ -164,7 +164,7 @@ def test_unknown_host() -> None:
     ids=["a list", "no version", "no JSON", "a status", "no HTTP", "too old"],
 )
 def test_not_our_docker(address: Path, answer: list[bytes], expected: str) -> None:
-    """Something that answers and is no Docker, or none of ours."""
+    """The error for a server that is not a usable Docker daemon says so."""
     url = f"unix://{address}"
     with Stub(saying(answer), address, api_version=None):
         why = unreachable_reason(Endpoint(url=url))
@@ -186,7 +186,7 @@ def test_api_version(address: Path, api_version: str | None) -> None:
 
 
 def test_ssh_without_paramiko(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ssh needs and the SDK does not bring is named."""
+    """The error for ssh names the package that the SDK lacks."""
     monkeypatch.setitem(sys.modules, "paramiko", None)
 
     why = unreachable_reason(Endpoint(url="ssh://me@gpu-1"))
@@ -257,7 +257,7 @@ def endpoint(stub: Stub, certificate: Certificate) -> Endpoint:
 def test_tls(
     tls: ssl.SSLContext, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both sides show their certificates; what requests reads of the environment is not asked."""
+    """Both sides show their certificates, and the environment of requests has no say."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
     with Stub(saying(json_answer([])), LOCAL, tls=tls) as stub:
         where = endpoint(stub, certificate)
@@ -268,7 +268,7 @@ def test_tls(
 
 @pytest.mark.docker
 def test_tls_as_text(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are made of it for as long as the connection is open, for every new one of its own."""
+    """PEM texts become private files for as long as their connection is open."""
     with tempfile.TemporaryDirectory() as folder, Front(certificate) as front:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         where = Endpoint.parse(front.url, certificate.texts())
@@ -286,7 +286,7 @@ def test_tls_as_text(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) 
 def test_no_tls_files_after_a_failure(
     certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon that does not answer leaves none, and the error tells nothing of them."""
+    """A failed connection leaves no certificate files, and its error does not mention them."""
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         with Stub(saying([]), LOCAL) as stub:  # it speaks no TLS
@@ -303,7 +303,7 @@ def test_no_tls_files_after_a_failure(
 def test_key_of_another_certificate(
     tls: ssl.SSLContext, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """It is an error of TLS, and says so."""
+    """A key that does not fit its certificate is an error of TLS."""
     other = Certificate.make(tmp_path).key.read_text()
     with Stub(saying([]), LOCAL, tls=tls) as stub:
         url = f"tcp://127.0.0.1:{stub.port}"
@@ -337,7 +337,7 @@ def test_close_over_tls(tls: ssl.SSLContext, certificate: Certificate) -> None:
 
 
 def test_unknown_authority(tls: ssl.SSLContext) -> None:
-    """A daemon whose certificate nobody knows is refused."""
+    """A daemon whose certificate has an unknown authority is refused."""
     with Stub(saying([]), LOCAL, tls=tls) as stub:
         why = unreachable_reason(Endpoint(url=f"https://127.0.0.1:{stub.port}"))
 

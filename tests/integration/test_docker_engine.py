@@ -231,7 +231,7 @@ def test_one_request_per_verb(address: Path) -> None:
 
 @pytest.mark.parametrize(("api_version", "expected"), [("1.41", True), ("1.44", None)])
 def test_duplicate_networks(address: Path, api_version: str, expected: object) -> None:
-    """An Engine that does not check for a second network by itself is asked to."""
+    """An old Engine is asked to refuse a second network of one name."""
     answer = saying(json_answer({"Id": "n"}, 201))
     with Stub(answer, address, api_version=api_version) as stub, connect(address) as engine:
         engine.create_network("torchx")
@@ -290,7 +290,7 @@ def test_connections_are_reused(address: Path) -> None:
 
 @pytest.mark.parametrize("status", [404, 409])
 def test_remove_beside_another_client(address: Path, status: int) -> None:
-    """A container that is gone, or that somebody else removes at this moment, is no error."""
+    """Removing a container that is gone, or that another client removes now, is not an error."""
     with Stub(saying(failure(status)), address) as stub, connect(address) as engine:
         engine.remove("c")
 
@@ -298,7 +298,7 @@ def test_remove_beside_another_client(address: Path, status: int) -> None:
 
 
 def test_remove_fails(address: Path) -> None:
-    """A container that cannot be removed is."""
+    """A container that cannot be removed is an error."""
     with (
         Stub(saying(failure(500)), address),
         connect(address) as engine,

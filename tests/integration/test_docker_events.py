@@ -46,7 +46,7 @@ READ: Final = ContainerEvent(
 
 
 def test_request(address: Path) -> None:
-    """Only what changes a row of an app's container is asked for."""
+    """The request asks only for events that change a row of an app's container."""
     with Stub(saying(chunked(LINE)), address) as stub, connect(address) as engine:
         engine.events().close()
         url = urlsplit(stub.asked[0].removeprefix("GET "))
@@ -76,7 +76,7 @@ def test_objects_in_pieces(address: Path) -> None:
 
 @pytest.mark.parametrize("end", [True, False])
 def test_end(address: Path, *, end: bool) -> None:
-    """That the daemon ends the stream, or that its connection breaks, is an error."""
+    """A stream that the daemon ends, or whose connection breaks, is an error."""
 
     def say(_: Request) -> Iterator[bytes]:
         yield from chunked(LINE, end=end)
@@ -91,7 +91,7 @@ def test_end(address: Path, *, end: bool) -> None:
 
 
 def test_refusal(address: Path) -> None:
-    """A daemon that tells no events says so at once."""
+    """A daemon that refuses to send events is an error at once."""
     with (
         Stub(saying(failure(403)), address),
         connect(address) as engine,

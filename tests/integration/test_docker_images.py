@@ -105,7 +105,7 @@ def bases(docker_engine: DockerEngine, app_id: str) -> Iterator[Bases]:
 def test_configuration_stays(
     docker_engine: DockerEngine, bases: Bases, app_id: str, dockerfile: str
 ) -> None:
-    """All that an image is told goes over to the one made of it, and nothing else."""
+    """A commit keeps the configuration of its base, and adds nothing else."""
     images, below, above = docker_engine.images, bases.make(dockerfile), f"{app_id}:above"
 
     container_id = images.prepare(below, app_id, {labels.APP_ID: app_id})
@@ -119,7 +119,7 @@ def test_configuration_stays(
 
 @pytest.mark.docker
 def test_build(docker_engine: DockerEngine, bases: Bases, app_id: str) -> None:
-    """A Dockerfile is built by the Engine itself where that will do."""
+    """The Engine's own builder builds a Dockerfile where that is enough."""
     tag, told = f"{app_id}:built", list[str]()
     spec = BuildSpec(tag=tag, dockerfile="D", labels={labels.APP_ID: app_id})
 
@@ -132,7 +132,7 @@ def test_build(docker_engine: DockerEngine, bases: Bases, app_id: str) -> None:
 
 @pytest.mark.docker
 def test_no_registry(docker_engine: DockerEngine, app_id: str) -> None:
-    """Where no registry is, nothing is published and nothing pushed."""
+    """Without a registry nothing counts as published, and nothing is pushed."""
     tag = f"127.0.0.1:9/{app_id}:1"
 
     assert not docker_engine.images.is_published(tag)
@@ -153,7 +153,7 @@ def test_inspect_everything(docker_engine: DockerEngine, bases: Bases) -> None:
 
 @pytest.mark.docker
 def test_files_are_streamed(docker_engine: DockerEngine, app_id: str) -> None:
-    """What is sent is never held in memory, however much it is."""
+    """Files are streamed to the daemon, and never held in memory as a whole."""
     container_id = docker_engine.images.prepare(BUSYBOX, app_id, {labels.APP_ID: app_id})
     large = tarfile.TarInfo("x")
     large.size = 100 << 20
@@ -177,7 +177,7 @@ def test_files_are_streamed(docker_engine: DockerEngine, app_id: str) -> None:
 
 @pytest.mark.docker
 def test_an_early_answer_closes_the_source(docker_engine: DockerEngine) -> None:
-    """A source that nobody reads to its end is closed: what it has open must not stay so."""
+    """A source that is not read to its end is closed."""
     closed = []
 
     def source() -> Iterator[bytes]:
@@ -195,7 +195,7 @@ def test_an_early_answer_closes_the_source(docker_engine: DockerEngine) -> None:
 
 @pytest.mark.docker
 def test_source_that_cannot_begin(docker_engine: DockerEngine, app_id: str) -> None:
-    """What the source raises at its start comes out as it is, too."""
+    """An exception at the start of the source comes out unchanged."""
     container_id = docker_engine.images.prepare(BUSYBOX, app_id, {labels.APP_ID: app_id})
 
     class Broken:
@@ -220,7 +220,7 @@ def endless() -> Iterator[bytes]:
     [(404, EngineNotFoundError), (409, EngineConflictError), (500, EngineError)],
 )
 def test_early_answer(address: Path, status: int, error: type[EngineError]) -> None:
-    """What the daemon says before it has read all is heard, over the pipe that it breaks."""
+    """An answer that comes before all is sent is read, although the pipe breaks."""
     answer = saying(failure(status, "no space left on device"))
     with Stub(answer, address) as stub, connect(address) as engine:
         with pytest.raises(error, match="container c: no space left on device") as caught:
@@ -233,7 +233,7 @@ def test_early_answer(address: Path, status: int, error: type[EngineError]) -> N
 
 
 def test_early_answer_over_tcp() -> None:
-    """So it is over a network."""
+    """An answer that comes before all is sent is read over TCP, too."""
     answer = saying(failure(500, "no space left on device"))
     with Stub(answer, ("127.0.0.1", 0)) as stub:
         url = f"tcp://127.0.0.1:{stub.port}"
@@ -245,7 +245,7 @@ def test_early_answer_over_tcp() -> None:
 
 
 def test_cut(address: Path) -> None:
-    """A connection that ends without a word is an error, and the next request gets another one."""
+    """A connection that ends without an answer is an error, and the next request opens another."""
 
     def answer(request: Request) -> Iterable[bytes]:
         if request.method == "PUT":
@@ -260,7 +260,7 @@ def test_cut(address: Path) -> None:
 
 
 def test_daemon_stops_reading(address: Path) -> None:
-    """A daemon that hangs is an error after the time that was set."""
+    """A daemon that stops reading is an error after the request timeout."""
     hung = threading.Event()
 
     def answer(_: Request) -> Iterator[bytes]:
@@ -274,7 +274,7 @@ def test_daemon_stops_reading(address: Path) -> None:
 
 
 def test_daemon_hangs_at_the_end(address: Path) -> None:
-    """So is one that has got all and says nothing."""
+    """A daemon that has read all and does not answer is an error after the request timeout."""
     hung = threading.Event()
 
     def answer(_: Request) -> Iterator[bytes]:

@@ -90,7 +90,7 @@ def test_push(address: Path) -> None:
     ids=["at once", "in the stream"],
 )
 def test_failed_push(address: Path, answer: list[bytes], expected: str) -> None:
-    """An error that will not pass is told at once."""
+    """A push fails at once if its error will not pass."""
     pushing = Pushing(saying(answer), address)
 
     with pytest.raises(ImagePushError) as raised:
@@ -101,7 +101,7 @@ def test_failed_push(address: Path, answer: list[bytes], expected: str) -> None:
 
 
 def test_connection_to_the_daemon_that_is_cut(address: Path) -> None:
-    """It is tried again, also where the daemon takes a while to come back."""
+    """A push is tried again when the connection to the daemon breaks."""
     pushing = Pushing(in_turn(cut, refuse, lambda: events(SENT)), address)
 
     pushing.push()
@@ -120,7 +120,7 @@ def test_daemon_that_is_lost(address: Path) -> None:
 
 
 def test_daemon_that_does_not_begin(address: Path) -> None:
-    """It is an error at once."""
+    """A daemon that does not begin a push is an error at once."""
     pushing = Pushing(in_turn(refuse), address)
 
     with pytest.raises(EngineUnreachableError, match="cannot push image"):
@@ -130,7 +130,7 @@ def test_daemon_that_does_not_begin(address: Path) -> None:
 
 
 def test_what_the_daemon_has_retried_is_not_retried_again(address: Path) -> None:
-    """It has waited for 50 s by then."""
+    """A push that the daemon itself has retried for 50 s is not tried again."""
     retrying = {"id": "a", "status": "Retrying in 1 second", "progressDetail": {}}
     pushing = Pushing(saying(events(SENT, retrying, SENT, EOF)), address)
 
@@ -141,7 +141,7 @@ def test_what_the_daemon_has_retried_is_not_retried_again(address: Path) -> None
 
 
 def test_error_after_a_cut(address: Path) -> None:
-    """One that will not pass ends the attempts."""
+    """An error that will not pass ends the attempts."""
     pushing = Pushing(
         in_turn(lambda: events(EOF), lambda: events({"error": "denied: no"})), address
     )
@@ -159,7 +159,7 @@ def test_error_after_a_cut(address: Path) -> None:
 def test_published(
     address: Path, answer: list[bytes], caplog: pytest.LogCaptureFixture, *, expected: bool
 ) -> None:
-    """The daemon asks the registry; what it cannot tell is no, and why is logged."""
+    """An image counts as published only if the registry says so; the reason is logged."""
     caplog.set_level("DEBUG")
     pushing = Pushing(saying(answer), address)
 

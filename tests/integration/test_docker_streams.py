@@ -35,7 +35,7 @@ LINE: Final = struct.pack(">BxxxI", 1, 2) + b"a\n"
 )
 @pytest.mark.parametrize("follow", [False, True])
 def test_cut_log(address: Path, answer: list[bytes], *, follow: bool) -> None:
-    """A connection that breaks is an error, wherever it does; what came before it is handed out."""
+    """A broken connection is an error anywhere in a log, after the lines that came before it."""
 
     def cut(_: Request) -> Iterator[bytes]:
         yield from answer

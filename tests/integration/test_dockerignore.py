@@ -202,7 +202,7 @@ def assert_same(root: Path) -> None:
     ],
 )
 def test_fixed_rules(tmp_path: Path, rules: bytes | None) -> None:
-    """Every way to write a rule means to us what it means to Docker."""
+    """Every way to write a rule means for us what it means for Docker."""
     make(FIXED, tmp_path)
     if rules is not None:
         (tmp_path / ".dockerignore").write_bytes(rules)
@@ -213,7 +213,7 @@ def test_fixed_rules(tmp_path: Path, rules: bytes | None) -> None:
 @pytest.mark.usefixtures("docker_engine")
 @pytest.mark.parametrize("rules", [b"!", b"x\n! ", b"!/", b"[", b"[]", b"x\\", b"[b-a]\n"])
 def test_refused_rules(tmp_path: Path, rules: bytes) -> None:
-    """What Docker refuses is refused with the number of its line."""
+    """A rule that Docker refuses is refused with the number of its line."""
     (tmp_path / "x").touch()
     (tmp_path / ".dockerignore").write_bytes(rules)
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
@@ -226,7 +226,7 @@ def test_refused_rules(tmp_path: Path, rules: bytes) -> None:
 
 
 def test_names_that_are_no_text(tmp_path: Path, docker_engine: DockerEngine) -> None:
-    """They arrive as they are, also the long ones."""
+    """File names that are not text arrive unchanged, long ones included."""
     assert docker_engine.info()
     for name in (b"\xff\xfe", b"caf\xe9.py", b"n" * 255, b"\xe9" * 200):
         Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(name)
@@ -294,7 +294,7 @@ def rules(draw: st.DrawFn) -> bytes:
 )
 @given(plan=plans(), text=rules())
 def test_any_tree_and_any_rules(plan: dict[str, Any], text: bytes) -> None:
-    """The same files, folders, links and modes arrive."""
+    """Any rules select the same files, folders, links and modes as Docker selects."""
     with tempfile.TemporaryDirectory() as folder:
         make(plan, Path(folder))
         (Path(folder) / ".dockerignore").write_bytes(text)

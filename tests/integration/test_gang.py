@@ -66,7 +66,7 @@ def log(scheduler: DockerScheduler, app: str, replica: int = 0, **query: Any) ->
 
 
 def test_an_app_runs_and_ends(scheduler: DockerScheduler, gang: Callable[..., AppDef]) -> None:
-    """Submit, wait, log, delete: and nothing is left."""
+    """Submit, wait, log and delete work in a row and leave nothing."""
     app = scheduler.submit(gang("echo I am $TORCHX_RANK0_HOST; hostname", 3))
 
     ended = scheduler.wait(app, timeout_s=60)
@@ -129,7 +129,7 @@ def test_a_peer_resolves_rank_0_while_it_is_cancelled(
 def test_the_entrypoint_of_the_role_wins_over_the_image(
     scheduler: DockerScheduler, docker_engine: DockerEngine, gang: Callable[..., AppDef]
 ) -> None:
-    """What a user names is what runs, also in an image with an entrypoint of its own."""
+    """The role's entrypoint replaces that of the image."""
     app = scheduler.submit(gang("exit 0", 1))
 
     container = replicas_of(scheduler.wait(app, timeout_s=60))[0].container_id
@@ -143,7 +143,7 @@ def test_the_entrypoint_of_the_role_wins_over_the_image(
 def test_limits_and_options_reach_the_container(
     scheduler: DockerScheduler, gang: Callable[..., AppDef], tmp_path: Path
 ) -> None:
-    """Cpu, memory, shared memory, mounts, ports and host options, as Docker tells them."""
+    """Docker shows the limits, mounts, ports and host options that were asked for."""
     app = scheduler.submit(
         gang(
             "sleep 600",
@@ -199,7 +199,7 @@ def test_half_a_gang_is_never_left(
     app_id: str,
     docker_engine: DockerEngine,
 ) -> None:
-    """A program that does not exist: the error names a replica, and no container stays."""
+    """A program that does not exist fails the launch by its replica, and no container stays."""
     app = gang("", 4)
     broken = AppDef(app.name, [replace(app.roles[0], entrypoint="/no/such/program")])
 
@@ -236,7 +236,7 @@ def test_two_submissions_of_one_app_id_make_no_twin(
     app_id: str,
     docker_engine: DockerEngine,
 ) -> None:
-    """Eight at once: one wins whole, seven are told."""
+    """Of eight submissions at once one wins whole, and seven raise an error."""
     plans = [
         scheduler.submit_dryrun(gang("sleep 600", 3), context=scheduler.new_context(app_id))
         for _ in range(8)
@@ -268,7 +268,7 @@ def test_two_submissions_of_one_app_id_make_no_twin(
 def test_a_cancelled_app_is_cancelled_for_every_client(
     scheduler: DockerScheduler, gang: Callable[..., AppDef], on_term: str
 ) -> None:
-    """Whatever its exit codes; another process, with a client of its own, sees the same."""
+    """Another process sees a cancelled app as CANCELLED, whatever its exit codes."""
     trap = f"trap '{on_term}' TERM; " if on_term else ""
     app = scheduler.submit(gang(f"{trap}while true; do sleep 0.1; done"), {"stop_grace_s": 1})
 
@@ -288,7 +288,7 @@ def test_a_cancelled_app_is_cancelled_for_every_client(
 def test_sixteen_deaf_replicas_take_one_grace_period(
     scheduler: DockerScheduler, gang: Callable[..., AppDef]
 ) -> None:
-    """They end together by Docker's clock; in pairs, one grace period would follow another."""
+    """Sixteen replicas that ignore SIGTERM end together, as their end times show."""
     app = scheduler.submit(gang("trap '' TERM; sleep 600", 16), {"stop_grace_s": 5})
 
     scheduler.cancel(app)
@@ -320,7 +320,7 @@ def test_the_peers_of_a_lost_replica_are_stopped_soon(
 
 
 def test_wait_all_lets_peers_end(scheduler: DockerScheduler, gang: Callable[..., AppDef]) -> None:
-    """The app fails, and every other replica succeeded."""
+    """Under wait_all every other replica succeeds, and the app fails."""
     script = 'case "$HOSTNAME" in *-1) exit 7;; esac; sleep 2'
     app = scheduler.submit(gang(script, 3), {"failure_policy": "wait_all"})
 
@@ -332,7 +332,7 @@ def test_wait_all_lets_peers_end(scheduler: DockerScheduler, gang: Callable[...,
 def test_running_out_of_memory_is_told(
     scheduler: DockerScheduler, gang: Callable[..., AppDef]
 ) -> None:
-    """Exit code 137 alone would be a riddle."""
+    """The report says that a replica ran out of memory."""
     app = scheduler.submit(gang(EATS_MEMORY, 1, resource=Resource(cpu=-1, gpu=-1, memMB=16)))
 
     replica = replicas_of(scheduler.wait(app, timeout_s=60))[0]
@@ -343,7 +343,7 @@ def test_running_out_of_memory_is_told(
 def test_following_a_log_survives_restarts(
     scheduler: DockerScheduler, gang: Callable[..., AppDef]
 ) -> None:
-    """Three runs of a container that fails: every line once, then the end."""
+    """A followed log has every line of three runs of a container once, and then ends."""
     app = scheduler.submit(
         gang("for i in 1 2 3; do echo $i; sleep 0.1; done; exit 1", 1, max_retries=2)
     )
@@ -359,7 +359,7 @@ def test_following_a_log_survives_restarts(
 def test_lines_are_whole_and_streams_apart(
     scheduler: DockerScheduler, gang: Callable[..., AppDef]
 ) -> None:
-    """40,000 characters are one line; a progress bar is its last state; bad bytes are replaced."""
+    """A line of 40,000 characters stays whole, and a progress bar is its last state."""
     script = (
         "head -c 40000 /dev/zero | tr '\\0' x; echo; printf '10%%\\r20%%\\r100%%\\n'; "
         "printf 'bad \\377 byte\\n'; echo oops >&2"
@@ -387,7 +387,7 @@ def test_an_unknown_app_is_told(scheduler: DockerScheduler) -> None:
 def test_delete_removes_anonymous_volumes(
     scheduler: DockerScheduler, gang: Callable[..., AppDef], app_id: str
 ) -> None:
-    """The disk does not fill up with what nobody can name."""
+    """A delete removes the anonymous volumes of its containers."""
     image = f"{app_id}:volume"
     _docker("create", "--name", app_id, BUSYBOX, "true")
     _docker("commit", "--change", "VOLUME /scratch", app_id, image)

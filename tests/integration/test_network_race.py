@@ -50,7 +50,7 @@ print(sum(not os.waitpid(child, 0)[1] for child in children))
 def test_32_processes_make_one_network(
     docker_engine: DockerEngine, network_name: str, tmp_path: Path, *, hosts: int
 ) -> None:
-    """On one host they share a lock; on eight, each with locks of its own, the oldest is kept."""
+    """32 processes make one network, whether they share a lock or come from eight hosts."""
     folders = [tmp_path / str(index) for index in range(hosts)]
     for folder in folders:
         folder.mkdir()

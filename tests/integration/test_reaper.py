@@ -77,7 +77,7 @@ def start(app_id: str, states: Callable[[], list[str]]) -> Iterator[Start]:
 def test_it_finishes_what_a_killed_process_was_at(
     start: Start, states: Callable[[], list[str]]
 ) -> None:
-    """All containers are removed."""
+    """The reaper removes all containers after its maker was killed."""
     process = start("remove")
     assert ["running"] * 3 == states()
 
@@ -87,14 +87,14 @@ def test_it_finishes_what_a_killed_process_was_at(
 
 
 def test_it_keeps_what_is_to_be_kept(start: Start, states: Callable[[], list[str]]) -> None:
-    """The containers are stopped."""
+    """The reaper stops the containers that are to be kept."""
     start("keep").kill()
 
     until(lambda: states() == ["exited"] * 3, "stopped containers")
 
 
 def test_one_that_is_dismissed_does_nothing(start: Start, states: Callable[[], list[str]]) -> None:
-    """It has ended before its maker has."""
+    """A dismissed reaper does nothing and has ended before its maker has."""
     process = start("remove")
     assert process.stdin is not None
     assert process.stdout is not None

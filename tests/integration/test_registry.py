@@ -165,7 +165,7 @@ def test_a_pushed_image_comes_back(bench: Bench, registry: Registry) -> None:
 def test_a_login_may_spell_its_registry_in_any_way(
     bench: Bench, registry: Registry, spelling: str
 ) -> None:
-    """A scheme and a path do not matter."""
+    """A login's registry may have a scheme and a path."""
     login = RegistryLogin(registry=spelling.format(registry.host), username=USER, password=PASSWORD)
     image = bench.image(registry.host)
 
@@ -234,7 +234,7 @@ def test_login_of_the_docker_command_line(bench: Bench, registry: Registry, conf
 def test_credential_helper(
     bench: Bench, registry: Registry, config: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    """A helper program that the docker configuration names is asked."""
+    """The credential helper of the docker configuration provides the login."""
     answer = json.dumps({"ServerURL": registry.host, "Username": USER, "Secret": PASSWORD})
     asked = f'read -r host; [ "$1 $host" = "get {registry.host}" ]'
     helper = config / "docker-credential-mine"
@@ -256,7 +256,7 @@ def test_credential_helper(
 def test_missing_credential_helper(
     bench: Bench, registry: Registry, config: Path, verb: str, error: type[EngineError]
 ) -> None:
-    """A helper that is not there is an error that names it; nothing is tried without a login."""
+    """A missing credential helper is an error that names it; no push is tried without it."""
     (config / "config.json").write_text(json.dumps({"credsStore": "nowhere"}))
     image = bench.image(registry.host)
 
@@ -269,7 +269,7 @@ def test_missing_credential_helper(
 
 
 def test_layers_that_are_there_are_not_sent_again(bench: Bench, registry: Registry) -> None:
-    """Of an image that has grown only what is new is sent, and nothing of one that has not."""
+    """A push sends only the new layers of an image."""
     with Wire(registry.host) as wire:
         image = bench.image(wire.host, 6 * MB)
         bench.push(image, _through(wire, registry))
@@ -299,7 +299,7 @@ def _after_2_mb(_: bytes, sent_bytes: int) -> bool:
 
 
 def test_push_that_is_cut_once(bench: Bench, registry: Registry) -> None:
-    """It is tried again after a second, and told."""
+    """A push that breaks is tried again after a second, with a message."""
     with Wire(registry.host, _is_manifest) as wire:
         image = bench.image(wire.host, 6 * MB)
         bench.push(image, _through(wire, registry))
@@ -312,7 +312,7 @@ def test_push_that_is_cut_once(bench: Bench, registry: Registry) -> None:
 
 
 def test_layer_that_is_cut_once(bench: Bench, registry: Registry) -> None:
-    """In the middle of a layer the daemon itself tries again, and the push goes on."""
+    """The daemon itself retries a layer that breaks in the middle, and the push goes on."""
     with Wire(registry.host, _after_2_mb) as wire:
         image = bench.image(wire.host, 6 * MB)
         bench.push(image, _through(wire, registry))
@@ -360,7 +360,7 @@ def test_registry_that_goes_away(bench: Bench, registry: Registry) -> None:
 
 
 def test_registry_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
-    """It is an error at once, which names the host."""
+    """A registry that does not exist is an error at once, which names the host."""
     with serving(tmp_path) as gone:
         pass
     image = bench.image(gone.host)
@@ -384,7 +384,7 @@ def test_registry_without_tls(bench: Bench, registry: Registry) -> None:
 
 
 def test_registry_that_asks_for_no_login(bench: Bench, tmp_path: Path) -> None:
-    """None is needed, and a login that is there is no obstacle."""
+    """A registry without logins accepts a push with a login and without."""
     with serving(tmp_path, auth=False) as free:
         image = bench.image(free.host)
 
@@ -395,7 +395,7 @@ def test_registry_that_asks_for_no_login(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_image_that_is_not_there(bench: Bench, registry: Registry) -> None:
-    """Nothing is pushed, and the error says what to do."""
+    """A push of a missing image says what to do."""
     image = f"{registry.host}/{bench.word}:none"
 
     with pytest.raises(ImagePushError, match="docker tag IMAGE"):
@@ -422,7 +422,7 @@ def ensure(bench: Bench, policy: PullPolicy, images_: Sequence[str]) -> None:
 def test_image_that_is_here(
     bench: Bench, gone: Registry, policy: PullPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the registry out of reach it is used; where a pull was wanted, a warning says why."""
+    """A local image is used when the registry is out of reach, with a warning if a pull was due."""
     image = f"{gone.host}/{bench.word}:1"
 
     ensure(bench, policy, [image])
@@ -441,6 +441,6 @@ def test_image_that_is_here(
 def test_image_that_cannot_be_had(
     bench: Bench, gone: Registry, policy: PullPolicy, version: str
 ) -> None:
-    """With the registry out of reach a pull that must be is an error; version 2 is not here."""
+    """A pull that must happen fails when the registry is out of reach."""
     with pytest.raises(ImagePullError, match=f"that a registry runs at {gone.host}"):
         ensure(bench, policy, [f"{gone.host}/{bench.word}:{version}"])

@@ -36,7 +36,7 @@ print(json.dumps([before, own.workspace is not None, built.image, own.image, dic
 @pytest.mark.docker
 @pytest.mark.usefixtures("no_images_left")
 def test_a_role_of_torchx_is_changed_in_place(tmp_path: Path) -> None:
-    """As its contract says: its image is the built one, then the one to push."""
+    """TorchX's role gets the built image, and then the one to push, as its contract says."""
     tmp_path.joinpath("train.py").write_text("1")
 
     ran = subprocess.run(

@@ -121,7 +121,7 @@ def _run(*command: str | Path) -> None:
 
 
 def test_the_wheel_has_the_package_and_nothing_else(lowest: Lowest) -> None:
-    """With its types, licence and entry points, and without tests."""
+    """The wheel has the package with types, licence and entry points, and no tests."""
     info = f"airflow_torchx-{lowest.wheel.name.split('-')[1]}.dist-info"
     with zipfile.ZipFile(lowest.wheel) as wheel:
         names = set(wheel.namelist())
@@ -152,13 +152,13 @@ def test_airflow_lists_it(lowest: Lowest) -> None:
 
 
 def test_its_command_answers(lowest: Lowest) -> None:
-    """By its own name, and among Airflow's commands."""
+    """The installed command answers by its own name and among Airflow's commands."""
     assert lowest.run("airflow-torchx", "--version").startswith("airflow-torchx ")
     assert "dist.ddp" in lowest.run("airflow", "torchx", "builtins")
 
 
 def test_every_module_imports(lowest: Lowest) -> None:
-    """From the wheel, not from the checkout."""
+    """Every module can be imported from the wheel."""
     place = lowest.run("python", "-c", _IMPORT_ALL).splitlines()[-1]
 
     assert Path(place).is_relative_to(lowest.bin.parent)
@@ -166,7 +166,7 @@ def test_every_module_imports(lowest: Lowest) -> None:
 
 @pytest.mark.docker
 def test_it_runs_an_app(lowest: Lowest, docker_engine: Engine, app_id: str) -> None:
-    """Launch, log, wait and delete."""
+    """The installed wheel launches, logs, waits for and deletes an app."""
     assert docker_engine.find_image(BUSYBOX)
 
     output = lowest.run("python", "-c", _RUN_AN_APP, app_id, BUSYBOX)

@@ -57,7 +57,7 @@ def test_a_dockerfile_of_its_own_is_used(
     client: Any,  # noqa: ANN401 - the SDK's
     tmp_path: Path,
 ) -> None:
-    """With its arguments; one that is ignored is used as well, but is not in the image."""
+    """A workspace's Dockerfile is used with its arguments, even if .dockerignore names it."""
     tmp_path.joinpath("Dockerfile.torchx").write_text(
         "ARG IMAGE\nFROM $IMAGE AS first\nARG WORKSPACE\nARG COLOUR\nCOPY . /x/\n"
         'RUN echo "$WORKSPACE $COLOUR" >/x/told\nFROM first AS second\nRUN exit 1\n'
@@ -87,7 +87,7 @@ def test_a_base_that_cannot_be_layered_is_built(
     tmp_path: Path,
     instructions: str,
 ) -> None:
-    """The files are in the image, and nothing else of ours; they belong to whom it runs as."""
+    """A base that needs a build gets exactly the files, owned by its user."""
     tag = f"airflow-torchx/test:{os.urandom(4).hex()}"
     text = f"FROM {BUSYBOX}\n{instructions}\nUSER 1000:100\n"
     for line in client.build(fileobj=io.BytesIO(text.encode()), tag=tag, rm=True):

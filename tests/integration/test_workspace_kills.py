@@ -173,7 +173,7 @@ def test_killed_while_sending(bench: Bench) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_sending(bench: Bench, number: signal.Signals) -> None:
-    """The container is gone when the process is."""
+    """An interrupted process removes its container before it ends."""
     with bench.started(FILES // 4) as process:
         await_middle(process)
         assert bench.containers()
@@ -202,7 +202,7 @@ def test_ended_in_a_step(bench: Bench, number: signal.Signals) -> None:
 
 
 def test_two_processes(bench: Bench) -> None:
-    """While one builds, the other waits, and then has nothing to build."""
+    """While one process builds, the other waits, and then builds nothing."""
     with bench.started(FILES // 4) as first:
         await_middle(first)
         with bench.started(20) as second:
@@ -219,7 +219,7 @@ def test_two_processes(bench: Bench) -> None:
 def test_two_processes_without_a_common_lock(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With TMPDIR, they have one each: both build, and neither takes away what the other needs."""
+    """Two processes with a TMPDIR each both build, and neither removes the other's image."""
     images: list[str] = []
 
     def meanwhile() -> bool:
@@ -236,7 +236,7 @@ def test_two_processes_without_a_common_lock(
 
 
 def test_stopped_while_sending(bench: Bench) -> None:
-    """Nothing is left."""
+    """A stop while files are sent leaves nothing."""
     with pytest.raises(StopRequested):
         bench.build(lambda: bool(bench.containers()))
 
@@ -247,7 +247,7 @@ def test_stopped_while_sending(bench: Bench) -> None:
 @pytest.mark.parametrize("flags", ["", "--mount=type=tmpfs,target=/x"], ids=["classic", "buildkit"])
 @pytest.mark.parametrize("command", ["sleep 600", "while echo; do sleep 0.1; done"])
 def test_stopped_in_a_step(bench: Bench, command: str, flags: str) -> None:
-    """Whether the step prints something or not; the daemon ends it."""
+    """A stop in a step ends the step on the daemon, whether it prints something or not."""
     bench.write_dockerfile(command, flags)
 
     with pytest.raises(StopRequested):

@@ -55,7 +55,7 @@ def built(code: Path, repo: str, *logins: RegistryLogin) -> str:
 def test_a_pushed_image_is_neither_pushed_nor_built_again(
     registry: Registry, code: Path, docker_engine: DockerEngine
 ) -> None:
-    """Not here, and not where only the registry has it: there it is pulled at the launch."""
+    """A pushed image is not built again, even where only the registry has it."""
     with Wire(registry.host) as wire:
         repo, login = f"{wire.host}/team/code", replace(registry.login, registry=wire.host)
         first = built(code, repo, login)
@@ -75,7 +75,7 @@ def test_a_pushed_image_is_neither_pushed_nor_built_again(
 
 
 def test_after_one_changed_file_little_is_pushed(registry: Registry, code: Path) -> None:
-    """The layers below are in the registry already."""
+    """After one changed file only the new layer is pushed."""
     with Wire(registry.host) as wire:
         repo, login = f"{wire.host}/team/small", replace(registry.login, registry=wire.host)
         first = built(code, repo, login)
@@ -93,7 +93,7 @@ def test_after_one_changed_file_little_is_pushed(registry: Registry, code: Path)
 def test_a_push_that_is_refused_is_an_error_and_half_pushes_nothing(
     registry: Registry, code: Path, docker_engine: DockerEngine
 ) -> None:
-    """It says what to do without saying the password; the image has no name of that registry."""
+    """A refused push says what to do, without the password, and tags nothing."""
     repo = f"{registry.host}/team/refused"
     wrong = replace(registry.login, password=f"not-{PASSWORD}")
 
@@ -110,7 +110,7 @@ def test_a_push_that_is_refused_is_an_error_and_half_pushes_nothing(
 def test_the_plan_names_the_pushed_image(
     registry: Registry, code: Path, app_id: str, network_name: str
 ) -> None:
-    """And the containers run it."""
+    """The plan names the pushed image, and the containers run it."""
     repo = f"{registry.host}/team/plan"
     role = Role("a", BUSYBOX, entrypoint="test", args=["-f", "train.py"])
     with DockerScheduler(

@@ -45,7 +45,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> TwoSides:
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - REFUSED.keys()))
 def test_containers_are_equal(sides: TwoSides, name: str) -> None:
-    """But for the differences that we want, of which there is a list."""
+    """Our containers equal TorchX's, but for the intended differences."""
     pairs = sides.pairs[name]
 
     assert ("", "") == (sides.theirs[name].refused, sides.ours[name].refused)
@@ -55,7 +55,7 @@ def test_containers_are_equal(sides: TwoSides, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_cannot_run_is_refused(sides: TwoSides, name: str) -> None:
-    """By both; or by one, for the reason that is on the list."""
+    """An app that cannot run is refused by both sides, or by one for a listed reason."""
     expected, theirs, ours = REFUSED[name], sides.theirs[name], sides.ours[name]
 
     for pattern, side in ((expected.torchx, theirs), (expected.ours, ours)):
@@ -66,7 +66,7 @@ def test_what_cannot_run_is_refused(sides: TwoSides, name: str) -> None:
 
 @pytest.mark.parametrize("name", INTENDED)
 def test_every_intended_difference_is_met(sides: TwoSides, name: str) -> None:
-    """What differs no longer is taken from the list."""
+    """Every intended difference on the list still occurs."""
     pairs = (pair for case in CASES for pair in sides.pairs[case])
 
     assert any(INTENDED[name].covers(pair, each) for pair in pairs for each in pair.differences())
@@ -74,14 +74,14 @@ def test_every_intended_difference_is_met(sides: TwoSides, name: str) -> None:
 
 @pytest.mark.parametrize("pattern", OF_EACH_CONTAINER)
 def test_what_is_not_compared_is_there(sides: TwoSides, pattern: str) -> None:
-    """What Docker tells no longer is taken from the list."""
+    """Every field that is not compared is one that Docker shows."""
     pairs = (pair for case in CASES for pair in sides.pairs[case])
 
     assert any(matches(path, [pattern]) for pair in pairs for path in pair.ours)
 
 
 def test_whatever_changes_is_seen(sides: TwoSides) -> None:
-    """No fact of ours can become another one and pass for an intended difference."""
+    """A change of any fact of ours is seen, and passes for no intended difference."""
     pair = sides.pairs["everything"][0]
     paths = {path for path in pair.ours if not matches(path, OF_EACH_CONTAINER)}
 
@@ -113,7 +113,7 @@ def test_the_corpus_says_all_that_can_be_said(sides: TwoSides, kind: type[Any]) 
 
 
 def test_the_corpus_gives_every_option_and_mount(sides: TwoSides) -> None:
-    """Each run option of TorchX's Docker scheduler, and each kind of mount."""
+    """Some case uses each run option of TorchX's Docker scheduler and each kind of mount."""
     options = {name for case in CASES.values() for name in case.options}
     mounts = {type(spec) for case in CASES.values() for spec in parts(case.app)}
 
@@ -131,7 +131,7 @@ def parts(app: AppDef) -> Iterator[object]:
 
 @pytest.mark.parametrize("side", ["theirs", "ours"])
 def test_a_start_changes_nothing_that_was_planned(sides: TwoSides, side: str) -> None:
-    """So containers that were only created may stand for those that run."""
+    """A start changes no planned fact, so containers that were only created may be compared."""
     outcomes = getattr(sides, side)
     created = outcomes["nearly everything"].containers
     started = outcomes["nearly everything, started"].containers
