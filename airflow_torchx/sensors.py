@@ -208,6 +208,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         return description(handle, ref.app_id, event["state"])
 
     def _defer(self) -> NoReturn:
+        from airflow_torchx.task.deferral import not_before
         from airflow_torchx.triggers import TorchXDockerTrigger
 
         ref, condition = self._app_ref(), self._condition()
@@ -220,6 +221,7 @@ class TorchXDockerSensor(BaseSensorOperator):
                 role=condition.role,
                 min_replicas=condition.min_replicas,
                 deadline=time.time() + self.timeout,
+                not_before=not_before(),
                 wait_for_launch=self.wait_for_launch,
             ),
             method_name="execute_complete",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -43,6 +44,8 @@ _LOOKUPS: Final = ThreadPoolExecutor(4, "torchx-airflow")
 #: Set when a trigger of this process has asked for its task. A triggerer's first such question may
 #: take half a minute (37 s were seen under load), and a trigger that is killed has that once.
 _ASKED: Final = threading.Event()
+# The longest time for which an event is kept back.
+_MAX_HOLD_S: Final = 60.0
 #: What goes on although Airflow has given its trigger up.
 _STOPPING: Final[set[asyncio.Task[None]]] = set()
 
@@ -70,6 +73,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         delete_on_finish: and remove its containers then, since nobody comes back for them.
         deadline: at this time, in seconds since 1970, it fires ``timeout``.
         flush_at: at this time it fires ``flush``.
+        not_before: it fires nothing before this time, in seconds since 1970, but for a minute at
+            most; None fires at once. See `task.deferral.not_before`.
         wait_for_launch: an app that is not there is waited for; otherwise it is ``gone``.
     """
 
@@ -89,6 +94,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         delete_on_finish: bool = False,
         deadline: float | None = None,
         flush_at: float | None = None,
+        not_before: float | None = None,
         wait_for_launch: bool = False,
     ) -> None:
         if (app_id is None) == (app_name is None):
@@ -105,6 +111,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.delete_on_finish = delete_on_finish
         self.deadline = deadline
         self.flush_at = flush_at
+        self.not_before = not_before
         self.wait_for_launch = wait_for_launch
         #: How long the daemon may be down, in seconds.
         self.outage_s = OUTAGE_S
@@ -131,6 +138,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 "delete_on_finish": self.delete_on_finish,
                 "deadline": self.deadline,
                 "flush_at": self.flush_at,
+                "not_before": self.not_before,
                 "wait_for_launch": self.wait_for_launch,
             },
         )
@@ -151,8 +159,15 @@ class TorchXDockerTrigger(BaseEventTrigger):
                     yield TriggerEvent(event)  # type: ignore[no-untyped-call]
             elif self.app_id is not None:
                 event = await self._wait(self.app_id).event(watch)
+                await self._hold()
                 self._fired = True
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _hold(self) -> None:
+        """Keep the event back until ``not_before``; a kill still stops the app meanwhile."""
+        if self.not_before is not None:
+            # The clock of the worker that deferred may be wrong.
+            await asyncio.sleep(min(self.not_before - time.time(), _MAX_HOLD_S))
 
     async def cleanup(self) -> None:
         """Give the share in the watch back."""

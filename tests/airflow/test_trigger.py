@@ -125,6 +125,56 @@ def test_a_time_that_comes(
     assert ["RUNNING", "RUNNING"] == states(app_id)
 
 
+def test_an_event_that_is_held_back(launch: Callable[..., str]) -> None:
+    """The event of an app that has ended does not come before its time."""
+    app_id = launch("true")
+    not_before = time.time() + 0.5
+
+    assert ("reached", "SUCCEEDED") == fired(
+        trigger(app_id=app_id, owned=True, not_before=not_before)
+    )
+    assert time.time() >= not_before
+
+
+class Holding(TorchXDockerTrigger):
+    """Tells when it begins to keep its event back."""
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - the trigger's arguments
+        super().__init__(**arguments)
+        self.holds = asyncio.Event()
+
+    async def _hold(self) -> None:
+        self.holds.set()
+        await super()._hold()
+
+
+def test_a_kill_while_the_event_is_held_back(
+    launch: Callable[..., str], scheduler: DockerScheduler
+) -> None:
+    """The app is removed, and the trigger never fires."""
+    app_id = launch("true")
+    waiting = Holding(
+        app_id=app_id, owned=True, delete_on_finish=True, not_before=time.time() + 1000
+    )
+    waiting.watches = Watches(linger_s=0)
+    waiting.evidence = lambda: ("failed", app_id)
+
+    async def scenario() -> None:
+        async with asyncio.timeout(60):
+            running = asyncio.ensure_future(anext(waiting.run()))
+            await waiting.holds.wait()
+            await waiting.on_kill()
+            assert not running.done()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            await waiting.cleanup()
+
+    asyncio.run(scenario())
+
+    assert not scheduler.exists(app_id)
+
+
 def test_an_app_that_is_not_there(app_id: str, docker_engine: DockerEngine) -> None:
     """A missing app is gone, unless the trigger waits for its launch."""
     assert docker_engine
