@@ -15,6 +15,7 @@
     - OutOfMemoryError       the first replica to fail ran out of memory
     - ReplicaLostError       the container of the first replica to fail is gone
   + AppCancelledError        the app was cancelled
+  + AirflowRequestError      Airflow did not answer a request of the task, or refused it
   + WorkerShutdownError      the task's worker is shutting down; the app keeps running
   + ResultError              the app succeeded, but its result cannot be used
   + WaitTimeoutError         the app did not finish within the caller's timeout
@@ -33,6 +34,7 @@ exceptions between processes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -203,8 +205,27 @@ class AppCancelledError(AirflowTorchXError):
     """The app was cancelled before it finished."""
 
 
+class AirflowRequestError(AirflowTorchXError):
+    """Airflow did not answer a request of the task, or refused it; this is no error of the app.
+
+    Args:
+        what: what was asked and what Airflow said.
+        fix: what to do.
+        status: the HTTP status of the API server, None when there was no answer.
+    """
+
+    def __init__(self, what: str, *, fix: str = "", status: int | None = None) -> None:
+        self.status = status
+        super().__init__(what, fix=fix)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Tell whether the API server does not know the attempt any more: another one follows."""
+        return self.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+
+
 class WorkerShutdownError(AirflowTorchXError):
-    """The task's worker is shutting down; the app keeps running, and the next try reattaches."""
+    """This process of the task ends; the app keeps running, and the next try reattaches."""
 
 
 class ResultError(AirflowTorchXError):

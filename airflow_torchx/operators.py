@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
@@ -193,9 +193,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         from airflow_torchx.core.task.reconcile import LaunchedApp
         from airflow_torchx.task.shutdown import cursors_from
 
-        with self._task_of(context) as (task, scheduler, secrets):
+        own = LaunchedApp(**app) if app else None
+        with self._task_of(context, own.app_id if own else None) as (task, scheduler, secrets):
             app_task = self._app_task(task, scheduler, secrets)
-            own = LaunchedApp(**app) if app else None
             return app_task.resume(event, own, cursors_from(cursors or {}))
 
     def resume_execution(
@@ -207,7 +207,8 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         except (TaskDeferralTimeout, TaskDeferralError) as lost:
             from airflow_torchx.task import reattach
 
-            with self._task_of(context) as (task, scheduler, _):
+            own = (next_kwargs or {}).get("app") or {}
+            with self._task_of(context, own.get("app_id")) as (task, scheduler, _):
                 if isinstance(lost, TaskDeferralTimeout) or not task.retry_left:
                     keep = self.on_finish is not OnFinish.DELETE
                     reattach.stop_all(scheduler.engine, task.attempt, keep=keep)
@@ -257,15 +258,22 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     @contextmanager
     def _task_of(
-        self, context: Context
+        self, context: Context, app_id: str | None = None
     ) -> Iterator[tuple[TaskContext, DockerScheduler, dict[str, str]]]:
         from airflow_torchx.task.context import TaskContext
+        from airflow_torchx.task.shutdown import tell_left
 
         self._killed_at = None
         task = TaskContext(context)
         self._told = task.pushed
-        secrets = self._secrets(context)
-        with self.hook.get_conn() as scheduler:
+        with ExitStack() as held:
+            try:
+                secrets = self._secrets(context)
+                scheduler = held.enter_context(self.hook.get_conn())
+            except Exception as why:
+                if app_id is not None and not task.retry_left:
+                    tell_left(app_id, why)
+                raise
             yield task, scheduler, secrets
 
     def _app_task(

@@ -8,15 +8,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.task.reconcile import TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
+from airflow_torchx.errors import AirflowRequestError
+from airflow_torchx.task.deferral import has_supervisor
 from airflow_torchx.task.lineage import parent_env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.sdk import Context
@@ -28,8 +30,6 @@ CONTAINERS_KEY: Final = "container_ids"
 IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
 
-# A server that is away, or knows no such task.
-_NO_ANSWER: Final = (AirflowRuntimeError, AirflowException, OSError, EOFError, KeyError)
 #: Key in the task's state store, which outlives a try.
 _RECORD: Final = "airflow-torchx/app"
 
@@ -46,7 +46,7 @@ class TaskContext:
         self._ti: Any = context["ti"]
         #: What was pushed, by its key.
         self.pushed: dict[str, object] = {}
-        self._parent = os.getppid() if _has_supervisor() else None
+        self._parent = os.getppid() if has_supervisor() else None
 
     @property
     def attempt(self) -> TaskAttempt:
@@ -95,7 +95,7 @@ class TaskContext:
         found: list[str | None] = []
 
         def look_up() -> None:
-            with contextlib.suppress(*_NO_ANSWER):
+            with contextlib.suppress(AirflowRequestError), _requesting("look up the task's state"):
                 found.append(self._look_up())
 
         # In a thread, because the server may take longer than a killed task has left to live.
@@ -118,20 +118,35 @@ class TaskContext:
         return None if state is None else str(state)
 
     def push(self, key: str, value: object) -> None:
-        """Push an XCom."""
+        """Push an XCom.
+
+        Raises:
+            AirflowRequestError: Airflow did not take it.
+        """
         self.pushed[key] = value
-        self._ti.xcom_push(key, value)
+        with _requesting(f"push the XCom {key!r}"):
+            self._ti.xcom_push(key, value)
 
     def load_record(self) -> TaskRecord | None:
-        """Return what this task wrote down in an earlier try."""
+        """Return what this task wrote down in an earlier try.
+
+        Raises:
+            AirflowRequestError: Airflow did not tell.
+        """
         store = self._store()
-        return TaskRecord.parse(store.get(_RECORD)) if store is not None else None
+        with _requesting("read the task's record"):
+            return TaskRecord.parse(store.get(_RECORD)) if store is not None else None
 
     def save_record(self, record: TaskRecord) -> None:
-        """Write a record for later tries."""
+        """Write a record for later tries.
+
+        Raises:
+            AirflowRequestError: Airflow did not take it.
+        """
         store = self._store()
         if store is not None:
-            store.set(_RECORD, record.to_json())
+            with _requesting(f"write the task's record ({record.phase})"):
+                store.set(_RECORD, record.to_json())
 
     def ambient_env(self) -> dict[str, str]:
         """Return the variables that tell a program its task, its trace and its parent run."""
@@ -146,6 +161,30 @@ class TaskContext:
 
     def _store(self) -> Any:  # noqa: ANN401 - Airflow's accessor
         return self._context.get("task_state_store")
+
+
+@contextlib.contextmanager
+def _requesting(what: str) -> Iterator[None]:
+    """Raise whatever a request to Airflow raises as one type.
+
+    Where an error comes from counts, not its type: the supervisor's socket, the API server, and a
+    custom backend of XComs or of the task state store raise their own.
+    """
+    try:
+        yield
+    except Exception as why:
+        raise AirflowRequestError(
+            f"cannot {what}: {type(why).__name__}: {why}",
+            fix="See the log of the API server and of this worker.",
+            status=_status(why),
+        ) from why
+
+
+def _status(why: Exception) -> int | None:
+    """Return the HTTP status that the supervisor passes on."""
+    detail = why.error.detail if isinstance(why, AirflowRuntimeError) else None
+    status = detail.get("status_code") if isinstance(detail, dict) else None
+    return status if isinstance(status, int) else None
 
 
 def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str, str]:
@@ -163,14 +202,6 @@ def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str,
         for text in {value, *value.splitlines()}:
             mask_secret(text)
     return secrets
-
-
-def _has_supervisor() -> bool:
-    """Tell whether this process is a worker's child, and not one in which `dag.test()` runs."""
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import CommsDecoder
-
-    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)
 
 
 def _trace() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.sdk.exceptions import (
@@ -20,10 +20,9 @@ from airflow_torchx.core.task.reconcile import (
     TaskRecord,
     reconcile,
 )
-from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import (
+    AirflowRequestError,
     AirflowTorchXError,
-    AppCancelledError,
     AppFailedError,
     EngineUnreachableError,
     ResultError,
@@ -54,9 +53,6 @@ if TYPE_CHECKING:
     from airflow_torchx.task.shutdown import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
-
-# To be sure of a state at leisure.
-_STATE_S: Final = 10.0
 
 
 class AppTask:
@@ -92,10 +88,12 @@ class AppTask:
         record = self._task.load_record() if durable else None
         apps = reattach.apps_of(self._engine, attempt)
         decision = reconcile(attempt, config_hash if durable else None, apps, record)
-        reattach.clean_up(self._engine, decision.clean_up, keep=self._options.keep)
         if decision.recorded is not None:
             _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
-            return self._known(decision.recorded)
+            self._push_recorded(decision.recorded)
+        reattach.clean_up(self._engine, decision.clean_up, keep=self._options.keep)
+        if decision.recorded is not None:
+            return decision.recorded.result
         if decision.reattach is not None:
             app = decision.reattach.launched_app
             _log.info("reattaching to app %s of an earlier try", app.app_id)
@@ -124,7 +122,8 @@ class AppTask:
         with self._shutdown.guard(app):
             seen = attach.look(self._engine, app.app_id)
             if isinstance(next_step(seen), Finish):
-                self._publish(app, seen)
+                # The process that deferred has pushed it.
+                self._task.pushed |= self._identity(app.handle, seen)
                 return self._collect(app, cursors)
             cursors = self._write_rest(seen, cursors)
             if reason == "timeout":
@@ -134,16 +133,17 @@ class AppTask:
                 )
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
-            return self._defer(app, cursors)
+            return self._shutdown.defer(app, cursors)
 
-    def _known(self, record: TaskRecord) -> Any:  # noqa: ANN401 - any JSON
-        self._task.push(HANDLE_KEY, record.handle)
-        self._task.push(APP_ID_KEY, record.app_id)
-        if self._options.on_finish is not OnFinish.KEEP and lifecycle.exists(
-            self._engine, record.app_id
-        ):
-            lifecycle.delete(self._engine, record.app_id)
-        return record.result
+    def _push_recorded(self, record: TaskRecord) -> None:
+        """Push what is known of an app that has succeeded, and remove it unless it is kept."""
+        seen = lifecycle.observe(self._engine, record.app_id, inspect_all=True)
+        if seen is None:
+            self._push({HANDLE_KEY: record.handle, APP_ID_KEY: record.app_id})
+            return
+        self._push(self._identity(record.handle, seen) | {REPLICAS_KEY: _replicas(seen)})
+        if self._options.on_finish is not OnFinish.KEEP:
+            self._remove(record.app_id)
 
     def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> DescribeAppResponse:
         count = len(info.request.containers)
@@ -157,7 +157,7 @@ class AppTask:
         return seen
 
     def _go_on(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
-        self._publish(app, seen)
+        self._push(self._identity(app.handle, seen))
         if not self._options.wait_for_completion:
             return app.handle
         if not self._options.deferrable:
@@ -165,25 +165,23 @@ class AppTask:
             return self._conclude(app, ended)
         if isinstance(next_step(seen), Finish):
             return self._collect(app, {})
-        return self._defer(app, {})
+        return self._shutdown.defer(app, {})
 
-    def _publish(self, app: LaunchedApp, seen: DescribeAppResponse) -> None:
-        """Tell Airflow which app this task has; so does every process of it, whoever launched."""
-        self._task.push(HANDLE_KEY, app.handle)
-        self._task.push(APP_ID_KEY, app.app_id)
+    def _identity(self, handle: str, seen: DescribeAppResponse) -> dict[str, object]:
+        """Return the XComs that name an app, its containers and its images."""
         ids = {f"{one.role}/{one.id}": one.container_id for one in replicas_of(seen)}
-        self._task.push(CONTAINERS_KEY, ids)
         found = {role.name: self._engine.find_image(role.image) for role in seen.roles}
         images = {role.name: found[role.name] or role.image for role in seen.roles}
-        self._task.push(IMAGES_KEY, images)
+        return {
+            HANDLE_KEY: handle,
+            APP_ID_KEY: seen.app_id,
+            CONTAINERS_KEY: ids,
+            IMAGES_KEY: images,
+        }
 
-    def _defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
-        """Free the worker slot; a task that a user has ended meanwhile does not get that far."""
-        state = self._task.state(_STATE_S)
-        if state not in {"running", UNKNOWN}:
-            what = f"the task is {state} by now: app {app.app_id!r} is stopped."
-            raise AppCancelledError(what)
-        self._shutdown.hand_over(app, cursors)
+    def _push(self, values: Mapping[str, object]) -> None:
+        for key, value in values.items():
+            self._task.push(key, value)
 
     def _collect(self, app: LaunchedApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Write what is left of the logs of an app that has ended, and return its result."""
@@ -201,33 +199,45 @@ class AppTask:
         )
 
     def _conclude(self, app: LaunchedApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
-        """Turn the end of the app into the end of the task; report first, remove last."""
+        """Turn the end of the app into the end of the task; record first, remove last."""
         options = self._options
-        self._task.push(REPLICAS_KEY, [to_dict(replica) for replica in replicas_of(ended)])
         record = TaskRecord.of(app, self._task.attempt)
         try:
             found = attach.outcome(self._engine, ended, options.result_path, options.secrets())
-        except AppFailedError as failed:
-            if failed.exit_code in options.skip_on_exit_code:
-                raise AirflowSkipException(failed.card) from failed
-            if failed.exit_code in options.fail_on_exit_code:
-                raise AirflowFailException(failed.card) from failed
-            raise
-        except ResultError:
-            if options.durable:
-                self._task.save_record(record.at(RESULT_REJECTED))
+        except AirflowTorchXError as failed:
+            try:
+                self._task.push(REPLICAS_KEY, _replicas(ended))
+            except AirflowRequestError as why:
+                # The task fails by the error of its app, not by this one.
+                _log.warning("%s", why)
+            self._raise_for(failed, record)
             raise
         result = app.handle if options.result_path is None else found
         if options.durable:
             # A process that dies from here on has reported nothing yet, but leaves this.
             self._task.save_record(record.at(SUCCEEDED, result))
+        self._task.push(REPLICAS_KEY, _replicas(ended))
         if options.on_finish is not OnFinish.KEEP:
-            self._remove(app)
+            self._remove(app.app_id)
         return result
 
-    def _remove(self, app: LaunchedApp) -> None:
+    def _raise_for(self, failed: AirflowTorchXError, record: TaskRecord) -> None:
+        """Raise what Airflow has for some exit codes; record a result that was rejected."""
+        if isinstance(failed, ResultError) and self._options.durable:
+            self._task.save_record(record.at(RESULT_REJECTED))
+        if isinstance(failed, AppFailedError):
+            if failed.exit_code in self._options.skip_on_exit_code:
+                raise AirflowSkipException(failed.card) from failed
+            if failed.exit_code in self._options.fail_on_exit_code:
+                raise AirflowFailException(failed.card) from failed
+
+    def _remove(self, app_id: str) -> None:
         """Remove the containers of an app that succeeded; that they stay is no failure of it."""
         try:
-            lifecycle.delete(self._engine, app.app_id)
+            lifecycle.delete(self._engine, app_id)
         except AirflowTorchXError as why:
-            tell_left(app, why)
+            tell_left(app_id, why)
+
+
+def _replicas(app: DescribeAppResponse) -> list[object]:
+    return [to_dict(replica) for replica in replicas_of(app)]

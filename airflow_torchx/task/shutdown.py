@@ -15,11 +15,22 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
-from airflow_torchx.core.task.shutdown import ExitAction, exit_action
+from airflow_torchx.core.task.shutdown import (
+    ExitAction,
+    after_airflow_error,
+    before_deferral,
+    exit_action,
+)
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.errors import AirflowTorchXError, AppCancelledError, WorkerShutdownError
+from airflow_torchx.errors import (
+    AirflowRequestError,
+    AirflowTorchXError,
+    AppCancelledError,
+    WorkerShutdownError,
+)
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.task.deferral import not_before
 from airflow_torchx.task.reaper import Reaper
 
 if TYPE_CHECKING:
@@ -38,6 +49,8 @@ _KILL_S: Final = 4.6
 _KILL_GRACE_S: Final = 3.0
 # Of those, for one question to a server that may be slow.
 _STATE_S: Final = 1.2
+# The same for a task that was not asked to end.
+_LEISURE_STATE_S: Final = 10.0
 # Airflow's own timeout of a deferral comes after the trigger's: it is for a trigger that is lost.
 _PAD_S: Final = 60.0
 
@@ -101,13 +114,20 @@ class TaskShutdown:
 
     @contextmanager
     def guard(self, app: LaunchedApp) -> Iterator[None]:
-        """Stop the app when the task ends otherwise than by the app's own end."""
+        """Stop the app when the task ends otherwise than by the app's own end.
+
+        An error of Airflow is none of the app: the app is kept if another attempt may follow.
+        """
         try:
             yield
-        except TaskDeferred:
+        except (TaskDeferred, WorkerShutdownError):
             raise
         except Detached as detached:
             self._leave(app, detached.cursors)
+        except AirflowRequestError as error:
+            self._vanish_if_orphaned(app)
+            self._keep_or_stop(app, error)
+            raise
         except BaseException:
             self._vanish_if_orphaned(app)
             self._stop_app(app)
@@ -128,6 +148,25 @@ class TaskShutdown:
                 self._stop_app(app)
                 what = f"the task is {state} by now: app {app.app_id!r} was stopped."
                 raise AppCancelledError(what) from None
+
+    def _keep_or_stop(self, app: LaunchedApp, error: AirflowRequestError) -> None:
+        state = self._task.state(_LEISURE_STATE_S if self._killed_at() is None else _STATE_S)
+        action = after_airflow_error(
+            state,
+            retry_left=self._task.retry_left,
+            is_durable=self._options.durable,
+            is_replaced=error.is_replaced,
+        )
+        if action is ExitAction.KEEP:
+            _log.warning(
+                "%s\nkeeping app %s for the next attempt; the task is %s",
+                error.what,
+                app.app_id,
+                state,
+            )
+        else:
+            _log.error("%s\nstopping app %s; the task is %s", error.what, app.app_id, state)
+            self._stop_app(app)
 
     def _vanish_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:
@@ -150,7 +189,7 @@ class TaskShutdown:
                 # After a deferral Airflow's clock begins anew, and may ring in the middle; once.
                 self._stop(app, 0.0)
         except AirflowTorchXError as why:
-            tell_left(app, why)
+            tell_left(app.app_id, why)
         else:
             if self._reaper is not None:
                 self._reaper.dismiss()
@@ -168,6 +207,25 @@ class TaskShutdown:
         keep = self._options.keep
         lifecycle.stop_launch(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
 
+    def defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
+        """Free the worker slot, unless the task is not running any more.
+
+        Raises:
+            TaskDeferred: the triggerer waits.
+            WorkerShutdownError: Airflow has given the task to another attempt.
+            AppCancelledError: a user has ended the task.
+        """
+        state = self._task.state(_LEISURE_STATE_S)
+        match before_deferral(state):
+            case ExitAction.HAND_OVER:
+                self.hand_over(app, cursors)
+            case ExitAction.KEEP:
+                what = f"the task is {state} by now: app {app.app_id!r} keeps running."
+                raise WorkerShutdownError(what, fix="The next attempt reattaches to it.")
+            case ExitAction.STOP:
+                what = f"the task is {state} by now: app {app.app_id!r} is stopped."
+                raise AppCancelledError(what)
+
     def hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task: the triggerer waits, and the worker slot is free."""
         from airflow_torchx.triggers import TorchXDockerTrigger
@@ -182,6 +240,7 @@ class TaskShutdown:
                 delete_on_finish=self._options.on_finish is OnFinish.DELETE,
                 deadline=deadline,
                 flush_at=now + interval if interval else None,
+                not_before=not_before(),
             ),
             method_name="execute_complete",
             kwargs={
@@ -192,15 +251,15 @@ class TaskShutdown:
         )
 
 
-def tell_left(app: LaunchedApp, why: AirflowTorchXError) -> None:
+def tell_left(app_id: str, why: Exception) -> None:
     """Tell whoever reads the log what may be left, and how to remove it."""
     _log.warning(
         "containers of app %s may be left: %s\nRemove them with:\n"
         "  docker rm -f $(docker ps -aq --filter label=%s=%s)",
-        app.app_id,
+        app_id,
         why,
         labels.APP_ID,
-        app.app_id,
+        app_id,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_torchx import errors
 from airflow_torchx.errors import (
+    AirflowRequestError,
     AirflowTorchXError,
     AppCancelledError,
     AppExistsError,
@@ -60,6 +61,7 @@ SAMPLES = [
     AppFailedError("trainer-x1", "app 'x' FAILED: it\ndid", exit_code=137, replica="trainer/1"),
     OutOfMemoryError("trainer-x1", "app 'x' FAILED: it\ndid", exit_code=137, replica="trainer/1"),
     ReplicaLostError("trainer-x1", "app 'x' FAILED: it\ndid", replica="trainer/1"),
+    AirflowRequestError("cannot push the XCom: not found.", fix="See the log.", status=404),
     WorkerShutdownError("this worker is shut down.", fix="The next try takes it over."),
     AppCancelledError("app 'x' was cancelled.", fix="Clear the task."),
     ResultError("no file /result.json.", fix="Write it."),
@@ -192,3 +194,11 @@ def test_an_existing_app_can_be_deleted_or_waited_for() -> None:
     assert ("app 'x' already exists on this daemon.\nDelete it first, or wait for it.") == str(
         AppExistsError("x")
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(404, True), (410, True), (409, False), (500, False), (None, False)]
+)
+def test_an_attempt_that_airflow_does_not_know(status: int | None, *, expected: bool) -> None:
+    """Only these answers say that Airflow has given the task to another attempt."""
+    assert expected is AirflowRequestError("no.", status=status).is_replaced

@@ -1,9 +1,12 @@
-"""What happens to an app when its task is told to end, or its trigger is taken away: pure.
+"""What happens to an app when its task must end before it, or its trigger is taken away: pure.
 
 Airflow sends the same SIGTERM when a user ends a task and when a worker is shut down. The state of
 the task instance tells them apart: only in the second case it is still ``running`` (seen on Airflow
 3.3.2). Airflow also calls a trigger's ``on_kill`` when another triggerer has taken the trigger
 over, against its own promise (apache/airflow PR #73454). There, too, the state decides.
+
+An error of Airflow is not an error of the app. If a request to Airflow fails, the next attempt
+reattaches to the app, unless the state shows that a user ended or cleared the task.
 """
 
 from __future__ import annotations
@@ -46,6 +49,42 @@ def exit_action(state: str | None, policy: OnWorkerShutdown, *, retry_left: bool
     if policy is OnWorkerShutdown.KEEP:
         return ExitAction.KEEP if retry_left else ExitAction.STOP
     return ExitAction.HAND_OVER
+
+
+def before_deferral(state: str | None) -> ExitAction:
+    """Return what a task does with its app when it is about to defer.
+
+    A state that could not be looked up does not prevent the deferral: Airflow refuses it if the
+    task may not defer any more.
+
+    Args:
+        state: of the task instance, as for `exit_action`.
+    """
+    if state in _TAKEN:
+        return ExitAction.KEEP
+    return ExitAction.HAND_OVER if state in {_RUNNING, UNKNOWN} else ExitAction.STOP
+
+
+def after_airflow_error(
+    state: str | None, *, retry_left: bool, is_durable: bool, is_replaced: bool
+) -> ExitAction:
+    """Return what a task does with its app after a request to Airflow failed: keep or stop it.
+
+    A clear needs no case of its own: if the next attempt is on its way, that one stops the app,
+    because a clear raises ``max_tries``, which is the app's epoch. A retry does not raise it.
+
+    Args:
+        state: of the task instance, as for `exit_action`.
+        retry_left: another attempt follows if this one fails.
+        is_durable: the next attempt may reattach to the app.
+        is_replaced: Airflow does not know this attempt any more. It forgets an attempt only when
+            another one follows.
+    """
+    if not is_durable:
+        return ExitAction.STOP
+    if state in {_RUNNING, UNKNOWN}:
+        return ExitAction.KEEP if retry_left or is_replaced else ExitAction.STOP
+    return ExitAction.KEEP if state in _TAKEN else ExitAction.STOP
 
 
 # In these nobody will come back for the app of the try that waited on it.

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown, ids_of, positive
-from airflow_torchx.core.task.shutdown import UNKNOWN, ExitAction, exit_action, may_stop
+from airflow_torchx.core.task.shutdown import (
+    UNKNOWN,
+    ExitAction,
+    after_airflow_error,
+    before_deferral,
+    exit_action,
+    may_stop,
+)
 
 DEFER, KEEP, STOP = OnWorkerShutdown.DEFER, OnWorkerShutdown.KEEP, OnWorkerShutdown.STOP
 
@@ -56,6 +63,55 @@ def test_without_an_answer_the_next_try_decides() -> None:
     """And where there is none, nothing may be left."""
     assert ExitAction.KEEP is exit_action(UNKNOWN, DEFER, retry_left=True)
     assert ExitAction.STOP is exit_action(UNKNOWN, DEFER, retry_left=False)
+
+
+ENDED = ("failed", "success", "skipped", "removed", "upstream_failed", "restarting", None)
+TAKEN = ("queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule")
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("running", ExitAction.HAND_OVER),
+        (UNKNOWN, ExitAction.HAND_OVER),
+        *((state, ExitAction.KEEP) for state in TAKEN),
+        *((state, ExitAction.STOP) for state in ENDED),
+    ],
+)
+def test_only_a_running_task_defers(state: str | None, expected: ExitAction) -> None:
+    """A task that Airflow gave to another attempt keeps its app, and an ended task stops it."""
+    assert expected is before_deferral(state)
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+@pytest.mark.parametrize("retry_left", [True, False])
+@pytest.mark.parametrize(
+    ("state", "kept_if"),
+    [
+        *((state, "always") for state in TAKEN),
+        *((state, "never") for state in ENDED),
+        ("running", "another attempt follows"),
+        (UNKNOWN, "another attempt follows"),
+    ],
+)
+def test_an_error_of_airflow_keeps_the_app(
+    state: str | None, kept_if: str, retry_left: bool, is_replaced: bool
+) -> None:
+    """The app is kept unless a user ended or cleared the task, or no attempt is left."""
+    kept = {"always": True, "never": False}.get(kept_if, retry_left or is_replaced)
+    expected = ExitAction.KEEP if kept else ExitAction.STOP
+
+    assert expected is after_airflow_error(
+        state, retry_left=retry_left, is_durable=True, is_replaced=is_replaced
+    )
+
+
+@pytest.mark.parametrize("state", ["running", UNKNOWN, *TAKEN, *ENDED])
+def test_an_app_that_no_attempt_reattaches_to_is_stopped(state: str | None) -> None:
+    """With ``durable=False`` the next attempt starts an app of its own."""
+    assert ExitAction.STOP is after_airflow_error(
+        state, retry_left=True, is_durable=False, is_replaced=True
+    )
 
 
 @pytest.mark.parametrize("given", [0, -1, True, math.nan, math.inf, "1", None])

@@ -1,0 +1,244 @@
+"""A supervisor of one task, which answers the task's requests as a test wants.
+
+It speaks Airflow's own protocol over a socket, so the task runs Airflow's own code on its side. It
+keeps what the API server would keep: XComs, the task's state and its state store.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+import structlog
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.api.datamodels._generated import (
+    DagRun,
+    DagRunState,
+    DagRunType,
+    TaskInstanceState,
+    TIRunContext,
+)
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import (
+    CommsDecoder,
+    ErrorResponse,
+    OKResponse,
+    TaskStatesResult,
+    TaskStateStoreResult,
+    _RequestFrame,
+    _ResponseFrame,
+)
+from airflow.sdk.serde import serialize
+from uuid6 import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+_LENGTH: Final = 4
+_WHEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Answer(Enum):
+    """What a request gets instead of an answer."""
+
+    NOT_FOUND = 404
+    CONFLICT = 409
+    SERVER_ERROR = 500
+    REFUSED = "ConnectError"
+    TIMED_OUT = "ReadTimeout"
+    #: The supervisor's socket is closed, now and later.
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A kind of request.
+
+    Args:
+        type: name of Airflow's message.
+        key: of the XCom, if it is one.
+        phase: of the task's record, if it is one.
+    """
+
+    type: str
+    key: str | None = None
+    phase: str | None = None
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.type, self.key, self.phase)))
+
+    def matches(self, body: Mapping[str, Any]) -> bool:
+        """Tell whether a request is of this kind."""
+        value = body.get("value")
+        phase = value.get("phase") if isinstance(value, dict) else None
+        return (
+            body["type"] == self.type
+            and self.key in (None, body.get("key"))
+            and self.phase in (None, phase)
+        )
+
+
+class Ended:
+    """How a process of the task ended.
+
+    Args:
+        message: the last message to the supervisor, by which the process reports its end.
+        error: what the task raised.
+    """
+
+    def __init__(self, message: BaseModel, error: BaseException | None) -> None:
+        self.message: Any = message
+        self.error = error
+
+    @property
+    def report(self) -> str:
+        """The name of Airflow's message, like ``SucceedTask``."""
+        return type(self.message).__name__
+
+
+class Supervisor:
+    """Runs the processes of one task, one after the other, in this process.
+
+    Args:
+        task: the task.
+        max_tries: number of its retries.
+    """
+
+    def __init__(self, task: BaseOperator, *, max_tries: int = 1) -> None:
+        self._max_tries = max_tries
+        with DAG("dag", schedule=None) as self._dag:
+            self._dag.add_task(task)
+        self._task = task
+        #: What the API server keeps.
+        self.xcoms: dict[str, Any] = {}
+        self.store: dict[str, Any] = {}
+        self.state: str | None = "running"
+        #: The requests that are answered wrongly from now on, in one process.
+        self._fault: tuple[Point, Answer] | None = None
+        self._is_broken = False
+
+    def fail(self, point: Point, answer: Answer) -> None:
+        """Answer so, from the next request of this kind on, until the process ends.
+
+        A server that has not lost the task, but is away, does not tell its state either.
+        """
+        self._fault, self._is_broken = (point, answer), False
+
+    def run(self, try_number: int = 1, deferred: Ended | None = None) -> Ended:
+        """Run a process of the task, which goes on after a deferral if one is given."""
+        ours, theirs = socket.socketpair()
+        ti = self._ti(try_number, deferred)
+        answering = threading.Thread(target=self._answer_all, args=(ours,), daemon=True)
+        on_term = signal.getsignal(signal.SIGTERM)
+        with ours, theirs:
+            answering.start()
+            task_runner.SUPERVISOR_COMMS = CommsDecoder(socket=theirs)
+            try:
+                context = ti.get_template_context()
+                _, message, error = task_runner.run(ti, context, structlog.get_logger("task"))
+            finally:
+                del task_runner.SUPERVISOR_COMMS
+                signal.signal(signal.SIGTERM, on_term)
+                theirs.close()
+                answering.join()
+        assert self._fault is None or self._is_broken, f"no request was {self._fault[0]}"
+        self._fault, self._is_broken = None, False
+        return Ended(cast("BaseModel", message), error)
+
+    def _ti(self, try_number: int, deferred: Ended | None) -> task_runner.RuntimeTaskInstance:
+        server = TIRunContext(
+            dag_run=DagRun(
+                dag_id="dag",
+                run_id="run",
+                logical_date=None,
+                data_interval_start=None,
+                data_interval_end=None,
+                run_after=_WHEN,
+                start_date=_WHEN,
+                end_date=None,
+                run_type=DagRunType.MANUAL,
+                state=DagRunState.RUNNING,
+                consumed_asset_events=[],
+                partition_key=None,
+            ),
+            max_tries=self._max_tries,
+            should_retry=try_number <= self._max_tries,
+        )
+        if deferred is not None:
+            event = {"reason": "reached", "state": "SUCCEEDED", "message": "", "app_id": ""}
+            server.next_method = deferred.message.next_method
+            server.next_kwargs = {**deferred.message.next_kwargs, "event": serialize(event)}
+        return task_runner.RuntimeTaskInstance.model_construct(
+            id=uuid7(),
+            task_id=self._task.task_id,
+            dag_id="dag",
+            run_id="run",
+            try_number=try_number,
+            map_index=-1,
+            dag_version_id=uuid7(),
+            task=self._task,
+            bundle_instance=None,
+            _ti_context_from_server=server,
+            max_tries=self._max_tries,
+            start_date=datetime.now(UTC),
+            state=TaskInstanceState.RUNNING,
+        )
+
+    def _answer_all(self, channel: socket.socket) -> None:
+        decoder = msgspec.msgpack.Decoder(_RequestFrame)
+        with suppress(OSError), channel.makefile("rb") as incoming:
+            while length := incoming.read(_LENGTH):
+                frame = decoder.decode(incoming.read(int.from_bytes(length, "big")))
+                answer = self._wrong_answer(frame.body or {})
+                if answer is Answer.CLOSED:
+                    channel.shutdown(socket.SHUT_RDWR)
+                    return
+                response = self._right_answer(frame) if answer is None else _error(frame, answer)
+                channel.sendall(response.as_bytes())
+
+    def _wrong_answer(self, body: Mapping[str, Any]) -> Answer | None:
+        if self._fault is None:
+            return None
+        point, answer = self._fault
+        self._is_broken = self._is_broken or point.matches(body)
+        knows_state = isinstance(answer.value, int) and answer is not Answer.SERVER_ERROR
+        is_answered = body["type"] == "GetTaskStates" and knows_state
+        return answer if self._is_broken and not is_answered else None
+
+    def _right_answer(self, frame: _RequestFrame) -> _ResponseFrame:
+        body = frame.body or {}
+        found: BaseModel = OKResponse(ok=True)
+        match body["type"]:
+            case "SetXCom":
+                self.xcoms[body["key"]] = body["value"]
+            case "SetTaskStateStore":
+                self.store[body["key"]] = body["value"]
+            case "GetTaskStateStore" if body["key"] in self.store:
+                found = TaskStateStoreResult(value=self.store[body["key"]])
+            case "GetTaskStateStore":
+                found = ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND, detail={})
+            case "GetTaskStates":
+                states = {"run": {self._task.task_id: self.state}}
+                found = TaskStatesResult(task_states=states)
+            case _:
+                pass
+        return _ResponseFrame(id=frame.id, body=found.model_dump())
+
+
+def _error(frame: _RequestFrame, answer: Answer) -> _ResponseFrame:
+    """Return an error as Airflow's supervisor hands it on."""
+    detail: dict[str, Any] = {"status_code": None, "message": "no", "exception_type": answer.value}
+    if isinstance(answer.value, int):
+        detail = {"status_code": answer.value, "message": "no", "detail": None}
+    error = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail)
+    return _ResponseFrame(id=frame.id, error=error.model_dump())

@@ -1,0 +1,51 @@
+"""When the trigger of a task that defers may fire."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.sensors import TorchXDockerSensor
+from airflow_torchx.task.deferral import not_before
+from tests.airflow.fake_daemon import Stage
+from tests.airflow.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from airflow_torchx.docker_engine import DockerEngine
+    from tests.airflow.supervisor import Ended
+
+#: Airflow's default of ``[workers] min_heartbeat_interval``, and a loop of the scheduler.
+HOLD_S: Final = 5 + 4
+
+
+def assert_held(ended: Ended, began_s: float) -> None:
+    """Assert that a process deferred, with a trigger that fires some seconds later."""
+    assert "DeferTask" == ended.report
+    fires_s = ended.message.trigger_kwargs["not_before"]
+    assert began_s + HOLD_S <= fires_s <= time.time() + HOLD_S
+
+
+def test_the_operator_holds_the_event() -> None:
+    """Its trigger fires when the scheduler knows that the process that deferred has ended."""
+    began_s = time.time()
+
+    assert_held(Stage(deferrable=True).supervisor.run(), began_s)
+
+
+@pytest.mark.docker
+def test_the_sensor_holds_the_event(docker_engine: DockerEngine, app_id: str) -> None:
+    """A deferrable sensor meets the same race."""
+    assert docker_engine
+    began_s = time.time()
+    sensor = TorchXDockerSensor(
+        task_id="gang", app_id=app_id, wait_for_launch=True, deferrable=True
+    )
+
+    assert_held(Supervisor(sensor).run(), began_s)
+
+
+def test_without_a_scheduler() -> None:
+    """Under ``dag.test()`` no scheduler waits for the end of a process."""
+    assert not_before() is None
