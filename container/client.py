@@ -23,7 +23,7 @@ TICK_S = 2
 
 
 def ping() -> None:
-    """Exit with an error if no engine answers; the code tells whether one is configured."""
+    """Exit with 2 if no engine answers, or with 1 if one is configured but does not answer."""
     host = os.environ.get("DOCKER_HOST") or ""
     try:
         host = host or ContextAPI.kwargs_from_context().get("base_url", DEFAULT_SOCKET)

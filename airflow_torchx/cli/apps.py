@@ -138,7 +138,7 @@ def _select_roles(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResp
     known = [role.role for role in app.roles_statuses]
     for name in roles:
         if name not in known:
-            raise UsageError(f"app {app.app_id!r} has no role {name!r}", fix=suggest(name, known))
+            raise UsageError(f"app {app.app_id!r} has no role {name!r}; {suggest(name, known)}")
     kept = [role for role in app.roles_statuses if role.role in roles]
     return replace(app, roles_statuses=kept)
 

@@ -71,7 +71,7 @@ def _argument(*flags: str, **settings: Any) -> Argument:  # noqa: ANN401 - argpa
     return Argument(flags, settings)
 
 
-def _flag(*flags: str, help: str) -> Argument:  # noqa: A002 - argparse's word
+def _flag(*flags: str, help: str) -> Argument:  # noqa: A002 - argparse's name
     return _argument(*flags, action="store_true", default=False, help=help)
 
 
@@ -80,7 +80,7 @@ _SCHEDULER: Final = _argument(
     "--scheduler",
     choices=SCHEDULERS,
     action=Once,
-    help="both are the Docker daemon that the docker command line uses",
+    help="both names mean the Docker daemon that the docker command line uses",
 )
 _CFG: Final = _argument(
     "-cfg",

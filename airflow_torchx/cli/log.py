@@ -106,7 +106,7 @@ def select(app: DescribeAppResponse, selection: LogSelection) -> DescribeAppResp
     roles = {role.role: role for role in app.roles_statuses}
     if selection.role not in roles:
         what = f"app {app.app_id!r} has no role {selection.role!r}"
-        raise AppNotFoundError(what, fix=suggest(selection.role, roles))
+        raise AppNotFoundError(f"{what}; {suggest(selection.role, roles)}")
     role = roles[selection.role]
     known = {replica.id: replica for replica in role.replicas}
     for one in selection.ids:

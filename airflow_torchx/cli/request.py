@@ -65,7 +65,7 @@ def build_request(args: Namespace, config: TorchXConfig) -> Request:
     scheduler = args.scheduler or defaults.get("scheduler") or SCHEDULERS[0]
     if scheduler not in SCHEDULERS:
         what = f"unknown scheduler {scheduler!r} in .torchxconfig"
-        raise UsageError(what, fix=f"{suggest(scheduler, SCHEDULERS).capitalize()}.")
+        raise UsageError(f"{what}; {suggest(scheduler, SCHEDULERS)}")
     options, unknown = _options(args.scheduler_args or "", config.scheduler(scheduler))
     workspace = defaults.get("workspace") if args.workspace is None else args.workspace
     return Request(component, tuple(arguments), options, workspace, unknown)

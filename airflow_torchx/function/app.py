@@ -85,7 +85,7 @@ def app_of_function(
     threads = max(1, int(replicas.cpu // (replicas.nproc_per_node or 1)))
     env = {
         "PYTHONUNBUFFERED": "1",
-        # By default PyTorch starts a thread per CPU of the host, whatever the container's limit.
+        # By default PyTorch starts a thread per CPU of the host and ignores the container's limit.
         "OMP_NUM_THREADS": str(threads),
         **role.env,
         "TORCHX_REPLICA_IDX": macros.replica_id,

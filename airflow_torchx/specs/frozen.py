@@ -16,7 +16,7 @@ V = TypeVar("V")
 
 
 class FrozenDict(dict[K, V]):
-    """Refuses changes after construction; ``{**frozen, "more": 1}`` is an editable copy.
+    """Rejects changes after construction; ``{**frozen, "more": 1}`` is an editable copy.
 
     Raises:
         TypeError: a method would change the dict.
@@ -24,18 +24,18 @@ class FrozenDict(dict[K, V]):
 
     __slots__ = ()
 
-    def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
+    def _reject(self, *_args: object, **_kwargs: object) -> NoReturn:
         what = "this dict is read-only; change a copy instead: {**frozen, key: value}"
         raise TypeError(what)
 
-    __setitem__ = _refuse
-    __delitem__ = _refuse
-    __ior__ = _refuse
-    clear = _refuse
-    pop = _refuse
-    popitem = _refuse
-    setdefault = _refuse
-    update = _refuse
+    __setitem__ = _reject
+    __delitem__ = _reject
+    __ior__ = _reject
+    clear = _reject
+    pop = _reject
+    popitem = _reject
+    setdefault = _reject
+    update = _reject
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (dict(self),))

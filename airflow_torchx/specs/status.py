@@ -59,7 +59,7 @@ class ReplicaStatus:
         exit_code: exit code of the command; None if it is running or never ran.
         signal: name of the signal that killed it, like ``SIGKILL``.
         oom_killed: whether it was killed for exceeding its memory.
-        error: the Engine's reason why it did not start.
+        error: the Engine's error if it did not start.
         num_restarts: number of restarts; None if unknown.
         started_at: time of its start.
         finished_at: time of its end.

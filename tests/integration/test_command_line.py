@@ -99,7 +99,7 @@ def on_terminal(*argv: str) -> Terminal:
 def test_an_app_from_launch_to_removal(
     cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
-    """Every command works on a failed app, with TorchX's words, for people and as JSON."""
+    """Every command works on a failed app, with text and with JSON output."""
     script = "sleep 0.$TORCHX_TEST; echo hello; exit 3"
     code, handle, errors = cli(*run_argv, script.replace("$TORCHX_TEST", "5"))
     handle = handle.strip()
@@ -171,7 +171,7 @@ def test_logs_of_roles_replicas_and_times(
 
 
 def test_json_output(cli: Callable[..., tuple[int, str, str]], run_argv: list[str]) -> None:
-    """With --json, run prints only one object, even when it detaches."""
+    """The command run --json prints one object and nothing else, even with --detach."""
     code, output, _ = cli("run", "--json", *run_argv[1:], "true")
     result = json.loads(output)
     assert (0, "SUCCEEDED") == (code, result["state"])
@@ -330,7 +330,7 @@ def test_ctrl_c_asks_once_and_cancels(run_argv: list[str], docker_engine: Docker
 
 
 @contextlib.contextmanager
-def asked(run_argv: list[str]) -> Iterator[Terminal]:
+def interrupted(run_argv: list[str]) -> Iterator[Terminal]:
     """Run an app on a terminal, and type Ctrl-C."""
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
     with on_terminal(*argv) as terminal:
@@ -351,7 +351,7 @@ def test_second_ctrl_c_leaves_the_app_running(
     run_argv: list[str], states: Callable[[], list[str]], keys: str
 ) -> None:
     """A second Ctrl-C leaves the app running and prints the commands to reach it."""
-    with asked(run_argv) as terminal:
+    with interrupted(run_argv) as terminal:
         terminal.type(keys)
         code = terminal.end()
 
@@ -366,7 +366,7 @@ def test_second_ctrl_c_leaves_the_app_running(
 def test_without_a_terminal_a_signal_cancels(
     run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals
 ) -> None:
-    """Without a terminal a signal cancels at once, with the grace period, and shows the end."""
+    """A signal without a terminal cancels the app within its grace period, and prints the end."""
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
     with subprocess.Popen(
         [*CLI, *argv],
@@ -413,7 +413,7 @@ def test_sigterm_at_the_question_cancels(
     run_argv: list[str], states: Callable[[], list[str]]
 ) -> None:
     """SIGTERM while Ctrl-C's question is open cancels the app."""
-    with asked(run_argv) as terminal:
+    with interrupted(run_argv) as terminal:
         terminal.process.send_signal(signal.SIGTERM)
         code = terminal.end()
 
@@ -443,7 +443,7 @@ def test_interrupted_launch_leaves_nothing(
 
 
 def test_closed_output(run_argv: list[str], states: Callable[[], list[str]]) -> None:
-    """With closed standard output and error, the app runs to its end."""
+    """An app runs to its end although standard output and error are closed."""
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:]]
     command = ["bash", "-c", '"$@" >&- 2>&-; echo "$?"', "bash", *CLI, *argv, "true"]
 

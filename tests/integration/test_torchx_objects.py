@@ -49,7 +49,7 @@ def fn(
     """Train.
 
     Args:
-        args: further words
+        args: further arguments
         model: which
         lr: how fast
         epochs: how long
@@ -59,8 +59,8 @@ def fn(
         env: variables
         h: host
     """
-    words = [model, repr(lr), repr(epochs), repr(fast), repr(tags), repr(sizes), *args]
-    role = specs.Role("r", "i", entrypoint="e", args=words, env=env or {})
+    values = [model, repr(lr), repr(epochs), repr(fast), repr(tags), repr(sizes), *args]
+    role = specs.Role("r", "i", entrypoint="e", args=values, env=env or {})
     role.resource = specs.resource(h=h)
     return specs.AppDef(NAME, [role])
 '''
@@ -125,7 +125,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_no_field_is_lost(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """Whatever TorchX's app has, ours has, macros included; and TorchX's is not changed."""
+    """Our app has every field of TorchX's, macros included, and TorchX's is not changed."""
     role = Role(
         name="trainer",
         image="i",
@@ -159,7 +159,7 @@ def test_no_field_is_lost(answers: Any) -> None:  # noqa: ANN401 - JSON
 
 
 def test_defaults_are_the_same(answers: Any) -> None:  # noqa: ANN401 - JSON
-    """A field at TorchX's default has our default; a subclass's own default counts."""
+    """A field at TorchX's default gets our default, and a subclass's own default is kept."""
     assert answers["least_ours"] == answers["least"]
     assert 4 == answers["subclass"]["roles"][0]["num_replicas"]
 

@@ -97,7 +97,7 @@ def test_invalid_arguments(arguments: list[str], texts: list[str]) -> None:
 
 def test_unknown_scheduler_in_the_configuration() -> None:
     """An unknown scheduler in the configuration is an error."""
-    with pytest.raises(UsageError, match=r"'kubernetes'.*\n.*docker"):
+    with pytest.raises(UsageError, match=r"'kubernetes'.*; .*docker"):
         request_of("dist.ddp", cli__run={"scheduler": "kubernetes"})
 
 

@@ -42,7 +42,7 @@ def test_config_paths(environ: dict[str, str], expected: tuple[str, ...]) -> Non
 
 
 def test_home_is_the_current_folder() -> None:
-    """In the home folder, its file is read once."""
+    """A home folder that is also the current folder is listed once."""
     assert ("/home/me/.torchxconfig",) == config_paths({}, "/home/me", "/home/me")
 
 

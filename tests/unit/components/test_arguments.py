@@ -22,7 +22,7 @@ def train(  # noqa: PLR0913 - one parameter of each kind
     env: dict[str, str] | None = None,
     out: Annotated[str, "where to", "-o"] = "",
 ) -> None:
-    """Stand for a component."""
+    """Serve as a component."""
 
 
 def bound(*args: str) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -52,7 +52,7 @@ def test_function_and_runner_are_added_to_the_workspace() -> None:
 
 
 def test_under_torchrun_rank_0_is_in_replica_0() -> None:
-    """Under torchrun, the command line is dist.ddp's with node ranks by replica."""
+    """The torchrun command line is dist.ddp's with node ranks by replica."""
     mounts = ["type=bind", "src=/data", "dst=/data"]
     role = role_of(Replicas(count=2, cpu=4.5, nproc_per_node=2, mounts=mounts))
 

@@ -106,7 +106,7 @@ def test_annotations_are_not_evaluated(
 def test_only_one_process_writes(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    """Only the first process of replica 0 writes its result; others may return anything."""
+    """Processes other than the first of replica 0 write no result, and may return anything."""
 
     def go() -> object:
         return object()
