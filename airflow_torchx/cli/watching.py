@@ -40,9 +40,10 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
         EngineUnreachableError: the daemon was unreachable for more than a minute.
     """
     after: Cursors = {}
+    app = attach.look(engine, app_id)
     while True:
         try:
-            return attach.watch(engine, app_id, after, interrupts.pending, ScreenLog)
+            return attach.watch(engine, app, after, interrupts.pending, ScreenLog)
         except Detached as detached:
             after = detached.cursors
         app = attach.look(engine, app_id)
@@ -54,7 +55,7 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
             with interrupts.replying(f"app {app_id} is already being stopped"):
                 stop(engine, app)
         # The app has ended, so only a second signal may stop this.
-        return attach.watch(engine, app_id, after, lambda: False, ScreenLog)
+        return attach.watch(engine, app, after, lambda: False, ScreenLog)
 
 
 def _should_cancel(app_id: str, interrupts: Interrupts) -> bool:

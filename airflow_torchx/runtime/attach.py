@@ -54,18 +54,19 @@ _HAND_OVER_S: Final = 1.0
 
 def watch(
     engine: Engine,
-    app_id: str,
+    app: DescribeAppResponse,
     after: Cursors,
     should_stop: Callable[[], bool],
     write_to: Callable[[Engine, DescribeAppResponse, Cursors], GangLog],
 ) -> DescribeAppResponse:
     """Write all logs of an app until it ends, and return how it ended.
 
-    Carries out the app's failure policy meanwhile.
+    Carries out the app's failure policy meanwhile. The end of a replica's log, which is the end of
+    the replica in most cases, has the daemon asked at once.
 
     Args:
         engine: the daemon.
-        app_id: the app.
+        app: the app.
         after: cursors of earlier writers.
         should_stop: called several times a second.
         write_to: returns the writer of the logs.
@@ -75,11 +76,14 @@ def watch(
         AppNotFoundError: the app was removed.
         EngineUnreachableError: the daemon is down for more than a minute.
     """
-    left = threading.Event()
+    left, wake, app_id = threading.Event(), threading.Event(), app.app_id
+    log = write_to(engine, app, after)
+    log.on_end = wake.set
     pool = ThreadPoolExecutor(1, f"wait-{app_id}")
-    ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set)
+    ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set, wake=wake)
+    ended.add_done_callback(lambda _: log.wake())
     try:
-        with write_to(engine, look(engine, app_id), after) as log:
+        with log:
             try:
                 while not ended.done():
                     log.write(_TICK_S)
@@ -90,6 +94,7 @@ def watch(
                 raise Detached(log.hand_over(_HAND_OVER_S)) from None
     finally:
         left.set()
+        wake.set()
         pool.shutdown(wait=False)
     ended.result()
     return look(engine, app_id, inspect_all=True)

@@ -76,7 +76,11 @@ class GangLog(ABC):
         self._span = span
         self._streams = streams
         self._after = dict(after or {})
-        self._lines: queue.Queue[_Line] = queue.Queue(_QUEUED)
+        #: Called when the log of a replica has ended, so in most cases when the replica has.
+        self.on_end: Callable[[], object] = lambda: None
+        # None only wakes the writer.
+        self._lines: queue.Queue[_Line | None] = queue.Queue(_QUEUED)
+        self._ended: set[str] = set()
         self._aborted = threading.Event()
         self._closing = threading.Event()
         self._logs: dict[str, ReplicaLog] = {}
@@ -111,7 +115,8 @@ class GangLog(ABC):
     def write(self, timeout_s: float) -> bool:
         """Write the lines that have arrived; wait up to ``timeout_s`` seconds for the first.
 
-        Lines of one replica that arrived together become one event.
+        Lines of one replica that arrived together become one event. `wake` and the end of a log end
+        the wait, too.
 
         Returns:
             Whether anything was written.
@@ -125,10 +130,16 @@ class GangLog(ABC):
                 burst.append(self._lines.get_nowait())
         by_replica: dict[str, list[_Line]] = {}
         for line in burst:
-            by_replica.setdefault(replica_name(line.replica), []).append(line)
+            if line is not None:
+                by_replica.setdefault(replica_name(line.replica), []).append(line)
         for lines in by_replica.values():
             self.emit(lines[0].replica, [line.text for line in lines])
-        return True
+        return bool(by_replica)
+
+    def wake(self) -> None:
+        """End the wait of a `write` that runs in another thread."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
         """Write the rest of every log, after the app has ended.
@@ -174,7 +185,11 @@ class GangLog(ABC):
         return {**self._after, **left}
 
     def _living(self) -> list[threading.Thread]:
-        return [thread for thread in self._threads.values() if thread.is_alive()]
+        return [
+            thread
+            for name, thread in self._threads.items()
+            if name not in self._ended and thread.is_alive()
+        ]
 
     def _write_queued(self) -> None:
         while self.write(0):
@@ -203,6 +218,10 @@ class GangLog(ABC):
                 self._put(_Line(replica, line.text))
         except AirflowTorchXError as why:
             self._put(_Line(replica, f"(cannot read its log: {why.what})"))
+        finally:
+            self._ended.add(name)
+            self.wake()
+            self.on_end()
 
     def _put(self, line: _Line) -> None:
         while not self._aborted.is_set():

@@ -274,8 +274,13 @@ def delete(engine: Engine, app_id: str) -> None:
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
     """
-    cancel(engine, app_id)
-    map_concurrently(lambda row: engine.remove(row.id), _rows(engine, app_id))
+    rows = _rows(engine, app_id)
+    if not rows:
+        raise not_found(app_id)
+    if _live(rows):
+        cancel(engine, app_id)
+        rows = _rows(engine, app_id)
+    map_concurrently(lambda row: engine.remove(row.id), rows)
 
 
 def stop_launch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 # A look is one call of a few milliseconds, so a failure is seen within a second.
 _FIRST_LOOK_S: Final = 0.1
 _LAST_LOOK_S: Final = 1.0
+# A daemon may list the end of a container some milliseconds after it ended the log.
+_LOOK_AGAIN_S: Final = 0.01
 # A daemon that restarts is back within this time.
 OUTAGE_S: Final = 60.0
 
@@ -55,6 +58,7 @@ def wait(
     timeout_s: float | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    wake: threading.Event | None = None,
     outage_s: float = OUTAGE_S,
 ) -> DescribeAppResponse:
     """Wait until every replica of an app has ended, and carry out its failure policy.
@@ -66,6 +70,7 @@ def wait(
         app_id: the app.
         timeout_s: longest wait in seconds; None for no limit.
         should_stop: called before and after every look.
+        wake: set it to have the next look now; the pauses after that are short again.
         outage_s: seconds without an answer of the daemon to sit out.
 
     Raises:
@@ -74,7 +79,7 @@ def wait(
         WaitTimeoutError: the app has not ended in time; it keeps running.
     """
     tolerance = OutageTolerance(outage_s)
-    backoff = Backoff()
+    backoff, wake = Backoff(), wake or threading.Event()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         with tolerance:
@@ -91,7 +96,9 @@ def wait(
                 raise WaitTimeoutError(
                     what, fix="Wait again with a longer timeout_s, or cancel it."
                 )
-        time.sleep(pause)
+        if wake.wait(pause):
+            wake.clear()
+            backoff = Backoff(_LOOK_AGAIN_S)
         # The caller may have closed the connection meanwhile.
         if should_stop():
             raise StopRequested
@@ -100,8 +107,8 @@ def wait(
 class Backoff:
     """Seconds between two looks: short at first, because short apps are common."""
 
-    def __init__(self) -> None:
-        self._next = _FIRST_LOOK_S
+    def __init__(self, first_s: float = _FIRST_LOOK_S) -> None:
+        self._next = first_s
 
     def next(self) -> float:
         """Return the next pause, each longer than the one before, up to a second."""

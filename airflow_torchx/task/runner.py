@@ -161,7 +161,7 @@ class AppTask:
         if not self._options.wait_for_completion:
             return app.handle
         if not self._options.deferrable:
-            ended = attach.watch(self._engine, app.app_id, {}, self._shutdown.should_stop, TaskLog)
+            ended = attach.watch(self._engine, seen, {}, self._shutdown.should_stop, TaskLog)
             return self._conclude(app, ended)
         if isinstance(next_step(seen), Finish):
             return self._collect(app, {})

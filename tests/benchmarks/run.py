@@ -1,7 +1,7 @@
 """Side by side with TorchX, in one run on one daemon: ratios, not seconds.
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
-                                      [commands] [workspace] [push] [memory] [waits]
+                                      [commands] [tasks] [workspace] [push] [memory] [waits]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -241,6 +241,14 @@ def commands(client: docker.APIClient) -> None:
     del client
 
 
+def tasks(client: docker.APIClient) -> None:
+    """Run a task of one container that ends at once, in turn with Airflow's own DockerOperator."""
+    spent = measure("tasks_worker.py", "airflow_torchx", 2 * ROUNDS, TAG)
+    ours, theirs = (statistics.median(spent[operator]) for operator in ("ours", "theirs"))
+    row("execute a task of `true`, s, against DockerOperator", ours, theirs, "at most", 1.25)
+    del client
+
+
 def main() -> None:
     """Measure what the command line names, or everything."""
     parts = {
@@ -250,6 +258,7 @@ def main() -> None:
         "logs": logs,
         "imports": imports,
         "commands": commands,
+        "tasks": tasks,
         "workspace": workspaces.builds,
         "push": workspaces.pushes,
         "memory": workspaces.memory,

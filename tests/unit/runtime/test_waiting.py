@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -137,6 +138,24 @@ def test_a_wait_stopped_in_a_pause_does_not_look_again() -> None:
         waiting.wait(engine, "app-1", should_stop=lambda: next(answers))
 
     assert 1 == engine.calls.count("rows") - before
+
+
+def test_a_wait_that_is_woken_looks_often() -> None:
+    """The daemon may list an end a little later than it told it otherwise."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+    pauses: list[float | None] = []
+
+    class Bell(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout)
+            if len(pauses) == 3:
+                lifecycle.cancel(engine, "app-1", grace_s=0)
+            return len(pauses) == 1
+
+    waiting.wait(engine, "app-1", wake=Bell())
+
+    assert [0.1, 0.01, 0.015] == pauses
 
 
 def test_pauses_grow_to_a_second() -> None:

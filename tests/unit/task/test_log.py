@@ -132,11 +132,21 @@ def test_a_watch_ends_with_the_app() -> None:
     engine = launched(Program(lines=["hello"], runs_for_s=0.3))
 
     with capture_logs() as events:
-        ended = attach.watch(engine, "app-1", {}, never, TaskLog)
+        ended = attach.watch(engine, attach.look(engine, "app-1"), {}, never, TaskLog)
 
     assert ended.state is AppState.SUCCEEDED
     assert all(r.duration_s is not None for role in ended.roles_statuses for r in role.replicas)
     assert ["hello"] == written(events, 1)  # type: ignore[arg-type]
+
+
+def test_the_end_of_each_log_is_told() -> None:
+    """A watch asks the daemon when a log ends, and does not wait for its next look."""
+    engine, ended = launched(Program()), threading.Semaphore(0)
+    log = TaskLog(engine, attach.look(engine, "app-1"))
+    log.on_end = ended.release
+
+    with log:
+        assert all(ended.acquire(timeout=20) for _ in range(2))
 
 
 def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
@@ -144,7 +154,7 @@ def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
     engine = launched(FOREVER)
 
     with pytest.raises(StopRequested):
-        attach.watch(engine, "app-1", {}, lambda: True, TaskLog)
+        attach.watch(engine, attach.look(engine, "app-1"), {}, lambda: True, TaskLog)
 
     assert "stop" not in engine.calls
 
@@ -155,4 +165,4 @@ def test_an_app_that_is_removed_while_it_is_watched_is_an_error() -> None:
     threading.Timer(0.3, lifecycle.delete, (engine, "app-1")).start()
 
     with pytest.raises(AppNotFoundError):
-        attach.watch(engine, "app-1", {}, never, TaskLog)
+        attach.watch(engine, attach.look(engine, "app-1"), {}, never, TaskLog)
