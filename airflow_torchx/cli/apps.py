@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
+from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
 from airflow_torchx.core.state.describe import STOP_GRACE
 from airflow_torchx.docker_engine import DockerEngine
@@ -107,7 +108,7 @@ def delete(args: Namespace) -> int:
 
 def stop(engine: Engine, app: DescribeAppResponse) -> None:
     """Cancel an app, and print how long that may take."""
-    grace = app.metadata.get(STOP_GRACE, f"{lifecycle.DEFAULT_GRACE_S:g}")
+    grace = app.metadata.get(STOP_GRACE, f"{DEFAULT_STOP_GRACE_S:g}")
     print_message(f"stopping app {app.app_id}; this may take {grace} s")
     lifecycle.cancel(engine, app.app_id)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.stream import shut_down
 from airflow_torchx.errors import EngineError
@@ -71,9 +72,9 @@ class LayerProgress:
         done = sum(layer.done for layer in layers)
         present = sum(layer.present for layer in layers)
         already = f" ({present} already there)" if present else ""
-        current = sum(layer.current_bytes for layer in layers) // _MB
-        total = sum(layer.total_bytes for layer in layers) // _MB
-        return f"{done} of {len(layers)} layers{already}, {current:,} of {total:,} MB"
+        current = size(sum(layer.current_bytes for layer in layers))
+        total = size(sum(layer.total_bytes for layer in layers))
+        return f"{done} of {len(layers)} layers{already}, {current} of {total}"
 
     def _add_layer(self, event: Mapping[str, Any]) -> None:
         layer = self._layers.setdefault(event["id"], _Layer())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.plan.plan_text import redact, secret_values
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_GRACE_S: Final = 10.0
 # The daemon reserves a name some time before it lists the container of that name.
 _REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
 # A launch that runs at the same time may start a container after it was told to stop.
@@ -328,7 +328,7 @@ def _grace(rows: Iterable[ContainerRow]) -> float:
     for row in rows:
         with contextlib.suppress(KeyError, ValueError):  # anybody can write a label
             return seconds(row.labels[labels.STOP_GRACE])
-    return DEFAULT_GRACE_S
+    return DEFAULT_STOP_GRACE_S
 
 
 def _mark(engine: Engine, row: ContainerRow) -> None:

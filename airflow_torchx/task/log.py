@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AirflowTorchXError
@@ -99,16 +100,16 @@ class _Rest:
         self._lines.append(text)
         self._bytes += len(text) + 1
         while self._bytes > self._max_bytes and len(self._lines) > 1:
-            size = len(self._lines.popleft()) + 1
-            self._bytes -= size
+            dropped = len(self._lines.popleft()) + 1
+            self._bytes -= dropped
             self._left_out[0] += 1
-            self._left_out[1] += size
+            self._left_out[1] += dropped
 
     def emit(self, replica: ReplicaStatus, width: int) -> None:
-        count, size = self._left_out
+        count, left_out = self._left_out
         if count:
             told = (
-                f"({count} lines before this, {size / 1e6:.1f} MB, are left out: raise log_max_mb, "
+                f"({count} lines before this, {size(left_out)}, are left out: raise log_max_mb, "
                 f"or keep the containers by on_finish='keep' and see "
                 f"`docker logs {replica.hostname}`)"
             )

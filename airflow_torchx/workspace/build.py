@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.core.workspace import recipe as core
 from airflow_torchx.core.workspace.dockerfile import buildkit_reason
@@ -18,7 +19,6 @@ from airflow_torchx.errors import EngineConflictError, EngineError
 from airflow_torchx.workspace.context import tar_stream
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.layers import Layers
-from airflow_torchx.workspace.progress import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.workspace import recipe as core
 from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from airflow_torchx.workspace import manifests
 from airflow_torchx.workspace.context import tar_stream
-from airflow_torchx.workspace.progress import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

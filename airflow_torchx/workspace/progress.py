@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from airflow_torchx.core.engine.amounts import size
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -15,8 +17,6 @@ _log = logging.getLogger(__name__)
 
 #: A line every so often is what a log of hours can take.
 EVERY_S: Final = 2.0
-_KB: Final = 1_000
-_MB: Final = 1_000_000
 _WHOLE: Final = 100
 
 
@@ -173,15 +173,3 @@ def amount(done: int, total: int) -> str:
     if not total:
         return f": {size(done)}" if done else ""
     return f": {size(min(done, total))} of {size(total)} ({min(_WHOLE, _WHOLE * done // total)}%)"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people."""
-    if count < _MB:
-        return f"{count / _KB:,.1f} kB" if count >= _KB else f"{count} bytes"
-    return f"{count / _MB:,.1f} MB" if count < 10 * _MB else f"{count / _MB:,.0f} MB"
-
-
-def counted(count: int, what: str) -> str:
-    """Return a number of things for people, like ``1 file`` or ``2,000 files``."""
-    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.workspace import tree
 from airflow_torchx.core.workspace.recipe import Content, workspace_id
 from airflow_torchx.core.workspace.source import parse_workspace, shown
 from airflow_torchx.errors import WorkspaceError
-from airflow_torchx.workspace.progress import counted, size
 from airflow_torchx.workspace.source import opened
 from airflow_torchx.workspace.tree import hash_tree, list_tree
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_torchx.core.connection import pem
@@ -184,17 +183,6 @@ def _timeout_s(value: object) -> float:
     raise ValueError(msg)
 
 
-def _count(value: object) -> int:
-    try:
-        number = math.nan if isinstance(value, bool) else float(cast("str", value))
-    except (TypeError, ValueError):
-        number = math.nan
-    if number >= 1 and number.is_integer():
-        return int(number)
-    msg = "give a whole number, 1 or more"
-    raise ValueError(msg)
-
-
 _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "tls_ca": pem.certificate,
     "tls_cert": pem.certificate,
@@ -202,7 +190,7 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "tls_verify": values.flag,
     "api_version": _api_version,
     "request_timeout_s": _timeout_s,
-    "max_connections": _count,
+    "max_connections": values.count,
 }
 #: The fields that `Endpoint.parse` reads.
 ENDPOINT_FIELDS: Final = tuple(_READERS)

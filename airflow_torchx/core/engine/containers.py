@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.specs import BindMount, DeviceMount, VolumeMount
 
+#: Seconds between SIGTERM and SIGKILL where nobody has said otherwise; Docker's own.
+DEFAULT_STOP_GRACE_S: Final = 10.0
 #: The events that change a container's row; health checks emit many others.
 EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")
 
@@ -93,7 +95,7 @@ class ContainerSpec:
     gpus: GpuRequest | None = None
     max_restarts: int = 0
     ports: tuple[PortBinding, ...] = ()
-    stop_grace_s: float = 10.0
+    stop_grace_s: float = DEFAULT_STOP_GRACE_S
     host: HostOptions = field(default_factory=HostOptions)
 
 

@@ -73,11 +73,11 @@ def seconds(value: object) -> float:
 def count(value: object) -> int:
     """Return a whole number, 1 or more."""
     try:
-        number = int(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else 0
-    except ValueError:
-        number = 0
-    if number >= 1:
-        return number
+        number = math.nan if isinstance(value, bool) else float(cast("str", value))
+    except (OverflowError, TypeError, ValueError):
+        number = math.nan
+    if number >= 1 and number.is_integer():
+        return int(number)
     msg = "give a whole number, 1 or more"
     raise ValueError(msg)
 

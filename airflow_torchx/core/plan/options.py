@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
-from airflow_torchx.core.engine.containers import HostOptions
+from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, HostOptions
 from airflow_torchx.core.plan import option_values as values
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs.suggest import suggest
@@ -84,7 +84,7 @@ class Opts:
     keep_images: int = 5
     pull_policy: PullPolicy = "missing"
     network: str = DEFAULT_NETWORK
-    stop_grace_s: float = 10.0
+    stop_grace_s: float = DEFAULT_STOP_GRACE_S
     failure_policy: FailurePolicy = "fail_fast"
     auto_set_gpus: bool = True
     publish_ports: bool = False

@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from airflow_torchx.core.engine.amounts import mib
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -66,9 +68,9 @@ def guard(entries: Sequence[Entry], max_bytes: int) -> str | None:
     if total <= max_bytes:
         return None
     largest = _largest(entries)
-    listed = [f"  {_mib(size)} {path!r}" for path, size in largest]
+    listed = [f"  {mib(size)} {path!r}" for path, size in largest]
     lines = dict.fromkeys(f"  {_ignore_line(path)}" for path, _ in largest)
-    what = f"the workspace has {_mib(total)}; the limit is {_mib(max_bytes)}. Its largest paths:"
+    what = f"the workspace has {mib(total)}; the limit is {mib(max_bytes)}. Its largest paths:"
     fix = "Add what the app does not need to .dockerignore, or raise max_context_mb:"
     return "\n".join([what, *listed, fix, *lines])
 
@@ -82,9 +84,9 @@ def hint(entries: Sequence[Entry]) -> str | None:
             junk[folder.rpartition("/")[2]] += entry.size_bytes
     if total <= _LARGE_BYTES or not junk:
         return None
-    found = ", ".join(f"{_mib(size)} in {name}" for name, size in junk.most_common())
+    found = ", ".join(f"{mib(size)} in {name}" for name, size in junk.most_common())
     lines = "\n".join(f"  **/{name}" for name, _ in junk.most_common())
-    return f"the workspace has {_mib(total)}: {found}. Exclude them in .dockerignore:\n{lines}"
+    return f"the workspace has {mib(total)}: {found}. Exclude them in .dockerignore:\n{lines}"
 
 
 def _largest(entries: Sequence[Entry]) -> list[tuple[str, int]]:
@@ -135,7 +137,3 @@ def _ignore_line(path: str) -> str:
     # an unprintable one.
     escaped = re.sub(r"([*?\[\]\\])", r"\\\1", path)
     return "/" + re.sub(r"[\x00-\x1f\ud800-\udfff]|\s$", "?", escaped)
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):,.1f} MiB"

@@ -44,11 +44,11 @@ def test_progress() -> None:
         layer("e", "Pulling fs layer"),
     )
 
-    assert "1 of 5 layers (1 already there), 414 of 1,402 MB" == str(pull)
+    assert "1 of 5 layers (1 already there), 414 MB of 1,402 MB" == str(pull)
     assert pull.is_incomplete
 
     pull.add(layer("b", "Pull complete"))
-    assert "2 of 5 layers (1 already there), 1,402 of 1,402 MB" == str(pull)
+    assert "2 of 5 layers (1 already there), 1,402 MB of 1,402 MB" == str(pull)
     assert not pull.is_incomplete
 
 
@@ -64,7 +64,7 @@ def test_progress_is_told_once_a_second() -> None:
 
     follow(events(), LayerProgress(), told.append, clock)
 
-    assert ["0 of 1 layers, 4 of 10 MB", "0 of 1 layers, 8 of 10 MB"] == told
+    assert ["0 of 1 layers, 4.0 MB of 10 MB", "0 of 1 layers, 8.0 MB of 10 MB"] == told
 
 
 def test_error_in_stream() -> None:

@@ -32,11 +32,11 @@ def test_progress() -> None:
         ("e", "Waiting", 0, 0),
     )
 
-    assert "2 of 5 layers (2 already there), 14 of 29 MB" == str(push)
+    assert "2 of 5 layers (2 already there), 14 MB of 29 MB" == str(push)
 
     push.add({"id": "c", "status": "Pushed", "progressDetail": {}})
     push.add({"progressDetail": {}, "aux": {"Tag": "1", "Digest": "sha256:0", "Size": 1}})
-    assert "3 of 5 layers (2 already there), 29 of 29 MB" == str(push)
+    assert "3 of 5 layers (2 already there), 29 MB of 29 MB" == str(push)
 
 
 def test_layers_that_the_daemon_has_retried() -> None:

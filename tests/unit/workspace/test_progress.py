@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.testing import ManualClock
 from airflow_torchx.workspace.progress import (
     LogReport,
     TerminalReport,
     amount,
-    counted,
     reporter,
-    size,
 )
 
 if TYPE_CHECKING:
