@@ -182,21 +182,19 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
                 )
             )
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any],
-        app: Mapping[str, Any] | None = None,
-        cursors: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - any JSON
-        """Go on with the app after the trigger has fired; look again, whatever it told."""
-        from airflow_torchx.core.task.reconcile import LaunchedApp
-        from airflow_torchx.task.shutdown import cursors_from
+    def execute_complete(self, context: Context, event: Mapping[str, Any], **stored: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Continue with the app after the trigger fired.
 
-        own = LaunchedApp(**app) if app else None
-        with self._task_of(context, own.app_id if own else None) as (task, scheduler, secrets):
-            app_task = self._app_task(task, scheduler, secrets)
-            return app_task.resume(event, own, cursors_from(cursors or {}))
+        Args:
+            context: Airflow's context.
+            event: what the trigger fired; the app is inspected again, whatever it says.
+            stored: what this task, maybe of another release, stored in a `Deferral`.
+        """
+        from airflow_torchx.core.task.record import Deferral
+
+        deferral = Deferral.parse(stored)
+        with self._task_of(context, deferral.app_id) as (task, scheduler, secrets):
+            return self._app_task(task, scheduler, secrets).resume(event, deferral)
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -205,10 +203,11 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralTimeout, TaskDeferralError) as lost:
+            from airflow_torchx.core.task.record import Deferral
             from airflow_torchx.task import reattach
 
-            own = (next_kwargs or {}).get("app") or {}
-            with self._task_of(context, own.get("app_id")) as (task, scheduler, _):
+            deferral = Deferral.parse(next_kwargs or {})
+            with self._task_of(context, deferral.app_id) as (task, scheduler, _):
                 if isinstance(lost, TaskDeferralTimeout) or not task.retry_left:
                     keep = self.on_finish is not OnFinish.DELETE
                     reattach.stop_all(scheduler.engine, task.attempt, keep=keep)

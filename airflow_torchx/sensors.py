@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 # The trigger tells of a timeout itself; this is for one that has died with its triggerer.
 _PAD_S: Final = 60.0
-# Importing the trigger would cost every DAG file that has a sensor a second.
-_TRIGGER: Final = "airflow_torchx.triggers.TorchXDockerTrigger"
 
 
 class TorchXDockerSensor(BaseSensorOperator):
@@ -166,10 +164,18 @@ class TorchXDockerSensor(BaseSensorOperator):
                 self.log.info("%s", message)
                 return PokeReturnValue(is_done=False)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:  # noqa: ANN401, ARG002 - any JSON; Airflow's signature
-        """End the task by what the trigger saw."""
-        ref, message = self._app_ref(), event["message"]
-        match event["reason"]:
+    def execute_complete(
+        self,
+        context: Context,  # noqa: ARG002 - Airflow's signature
+        event: Mapping[str, Any],
+        **_stored: Any,  # noqa: ANN401 - any JSON
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """End the task by what the trigger saw.
+
+        This release stores nothing when it defers; what another release stored is ignored.
+        """
+        ref, message = self._app_ref(), event.get("message") or ""
+        match event.get("reason"):
             case "reached":
                 self.log.info("%s", message)
                 return self._after(ref, event)
@@ -205,7 +211,7 @@ class TorchXDockerSensor(BaseSensorOperator):
             app = None
         if app is not None:
             return describe_for_xcom(app, handle)
-        return description(handle, ref.app_id, event["state"])
+        return description(handle, ref.app_id, event.get("state"))
 
     def _defer(self) -> NoReturn:
         from airflow_torchx.task.deferral import not_before
@@ -232,15 +238,17 @@ class TorchXDockerSensor(BaseSensorOperator):
         """Have the scheduler start the trigger, which renders what is a template here."""
         from airflow.triggers.base import StartTriggerArgs
 
+        from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS
+
         if not _are_plain(self.target_states, self.failed_states):
             raise ValueError(
                 "start_from_trigger=True does not go with a template in target_states or"
-                " failed_states: the triggerer does not render them"
+                " failed_states: the states are checked when the DAG file is read"
             )
         condition = Condition.parse(self.target_states, self.failed_states)
         # The class attribute stays None: by it Airflow knows that it cannot start a mapped task so.
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=_TRIGGER,
+            trigger_cls=TRIGGER_CLASS,
             trigger_kwargs={
                 "app_id": _text("app_handle", self.app_handle) or _text("app_id", self.app_id),
                 "torchx_conn_id": _text("torchx_conn_id", self.torchx_conn_id),
@@ -249,6 +257,7 @@ class TorchXDockerSensor(BaseSensorOperator):
                 "role": _text("role", self.role),
                 "min_replicas": _text("min_replicas", self.min_replicas),
                 "wait_for_launch": self.wait_for_launch,
+                "format_version": FORMAT_VERSION,
             },
             next_method="execute_complete",
             timeout=timedelta(seconds=self.timeout),

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
-from airflow_torchx.core.state.trigger_event import WaitFor
+from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS, WaitFor
 from airflow_torchx.core.task.shutdown import may_stop
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.hooks import TorchXDockerHook
@@ -25,7 +25,7 @@ from airflow_torchx.runtime.watch.app_endings import Endings
 from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.runtime.watch import Watch
@@ -76,6 +76,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
         not_before: it fires nothing before this time, in seconds since 1970, but for a minute at
             most; None fires at once. See `task.deferral.not_before`.
         wait_for_launch: an app that is not there is waited for; otherwise it is ``gone``.
+        format_version: stored by `serialize`. With it, unknown arguments are ignored: Airflow makes
+            a trigger of what another release stored, before an upgrade or a downgrade.
+
+    Raises:
+        TypeError: arguments are unknown, or both or neither of ``app_id`` and ``app_name`` are set.
     """
 
     supports_triggerer_queue = True
@@ -96,10 +101,15 @@ class TorchXDockerTrigger(BaseEventTrigger):
         flush_at: float | None = None,
         not_before: float | None = None,
         wait_for_launch: bool = False,
+        format_version: int | None = None,
+        **unknown: Any,  # noqa: ANN401 - see above
     ) -> None:
         if (app_id is None) == (app_name is None):
-            raise ValueError("give exactly one of app_id and app_name")
+            # Not a ValueError, which ends the triggerer.
+            raise TypeError("give exactly one of app_id and app_name")
         super().__init__()  # type: ignore[no-untyped-call]
+        if unknown:
+            self._ignore(unknown, format_version)
         self.app_id = app_id
         self.app_name = app_name
         self.torchx_conn_id = torchx_conn_id
@@ -122,10 +132,17 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self._held = contextlib.ExitStack()
         self._fired = False
 
+    def _ignore(self, unknown: Collection[str], format_version: int | None) -> None:
+        """Accept unknown arguments only if they were stored."""
+        names = ", ".join(sorted(unknown))
+        if format_version is None:
+            raise TypeError(f"TorchXDockerTrigger has no argument {names}")
+        self.log.warning("ignoring %s: stored by another release of airflow-torchx", names)
+
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again elsewhere."""
         return (
-            "airflow_torchx.triggers.TorchXDockerTrigger",
+            TRIGGER_CLASS,
             {
                 "app_id": self.app_id,
                 "app_name": self.app_name,
@@ -140,6 +157,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 "flush_at": self.flush_at,
                 "not_before": self.not_before,
                 "wait_for_launch": self.wait_for_launch,
+                "format_version": FORMAT_VERSION,
             },
         )
 

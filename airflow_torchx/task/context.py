@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_torchx.core.plan.identity import TaskAttempt
-from airflow_torchx.core.task.reconcile import TaskRecord
+from airflow_torchx.core.task.record import RECORD_KEY, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.task.deferral import has_supervisor
@@ -29,9 +29,6 @@ APP_ID_KEY: Final = "app_id"
 CONTAINERS_KEY: Final = "container_ids"
 IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
-
-#: Key in the task's state store, which outlives a try.
-_RECORD: Final = "airflow-torchx/app"
 
 
 class TaskContext:
@@ -135,7 +132,7 @@ class TaskContext:
         """
         store = self._store()
         with _requesting("read the task's record"):
-            return TaskRecord.parse(store.get(_RECORD)) if store is not None else None
+            return TaskRecord.parse(store.get(RECORD_KEY)) if store is not None else None
 
     def save_record(self, record: TaskRecord) -> None:
         """Write a record for later tries.
@@ -146,7 +143,7 @@ class TaskContext:
         store = self._store()
         if store is not None:
             with _requesting(f"write the task's record ({record.phase})"):
-                store.set(_RECORD, record.to_json())
+                store.set(RECORD_KEY, record.to_json())
 
     def ambient_env(self) -> dict[str, str]:
         """Return the variables that tell a program its task, its trace and its parent run."""

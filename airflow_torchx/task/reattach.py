@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.identity import TaskAttempt
-    from airflow_torchx.core.task.reconcile import LaunchedApp
+    from airflow_torchx.core.task.record import LaunchedApp
 
 _log = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ from airflow.sdk.exceptions import (
 
 from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
-from airflow_torchx.core.task.reconcile import (
+from airflow_torchx.core.task.reconcile import reconcile
+from airflow_torchx.core.task.record import (
     RESULT_REJECTED,
     SUCCEEDED,
+    Deferral,
     LaunchedApp,
     TaskRecord,
-    reconcile,
 )
 from airflow_torchx.errors import (
     AirflowRequestError,
@@ -107,18 +108,18 @@ class AppTask:
             del request, info
             return self._go_on(app, seen)
 
-    def resume(self, event: Mapping[str, Any], app: LaunchedApp | None, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
+    def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON
         """Go on after a deferral.
 
         Args:
             event: what the trigger told.
-            app: what went along with the deferral; None, as under ``dag.test()``, looks it up.
-            cursors: how far logs were written.
+            deferral: what was stored when the task deferred; an app that is not in it is looked up.
         """
         reason, message = event.get("reason"), event.get("message") or ""
         if reason == "unreachable" and self._task.retry_left:
             raise EngineUnreachableError(message, fix="The next try takes the app over.")
-        app = app or reattach.newest(self._engine, self._task.attempt)
+        app = deferral.app or reattach.newest(self._engine, self._task.attempt)
+        cursors = deferral.cursors
         with self._shutdown.guard(app):
             seen = attach.look(self._engine, app.app_id)
             if isinstance(next_step(seen), Finish):

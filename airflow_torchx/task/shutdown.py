@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.core.task.shutdown import (
     ExitAction,
     after_airflow_error,
@@ -34,10 +34,10 @@ from airflow_torchx.task.deferral import not_before
 from airflow_torchx.task.reaper import Reaper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.core.task.reconcile import LaunchedApp
+    from airflow_torchx.core.task.record import LaunchedApp
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.task.context import TaskContext
 
@@ -177,7 +177,7 @@ class TaskShutdown:
 
     def _stop_app(self, app: LaunchedApp) -> None:
         """Stop the app, whatever state that is in; never hides the first error."""
-        grace, killed_at = app.grace_s, self._killed_at()
+        grace, killed_at = app.stop_grace_s, self._killed_at()
         self._have_reaper(app, keep=self._options.keep)
         if killed_at is not None:
             left = killed_at + _KILL_S - time.monotonic()
@@ -243,10 +243,7 @@ class TaskShutdown:
                 not_before=not_before(),
             ),
             method_name="execute_complete",
-            kwargs={
-                "app": asdict(app),
-                "cursors": {name: list(cursor.as_tuple()) for name, cursor in cursors.items()},
-            },
+            kwargs=Deferral(app, cursors).to_json(),
             timeout=None if deadline is None else timedelta(seconds=deadline - now + _PAD_S),
         )
 
@@ -261,8 +258,3 @@ def tell_left(app_id: str, why: Exception) -> None:
         labels.APP_ID,
         app_id,
     )
-
-
-def cursors_from(given: Mapping[str, Any]) -> Cursors:
-    """Return the cursors that went along with a deferral."""
-    return {name: Cursor(*values) for name, values in given.items()}

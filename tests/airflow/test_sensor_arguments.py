@@ -99,6 +99,7 @@ def test_start_from_trigger_hands_templates_over() -> None:
         "role": "{{ params.role }}",
         "min_replicas": None,
         "wait_for_launch": False,
+        "format_version": 1,
     } == started.trigger_kwargs
 
 

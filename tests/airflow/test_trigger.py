@@ -14,12 +14,15 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from airflow.sdk import Asset, AssetWatcher
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.sensors import TorchXDockerSensor
+from airflow_torchx.task.poke import AppStateUnknownError, StateUnreachableError
 from airflow_torchx.triggers import TorchXDockerTrigger
 from tests.airflow.apps import FOREVER, shell
 from tests.airflow.deferring import Waits
@@ -501,8 +504,37 @@ def test_airflow_takes_it_for_an_asset() -> None:
     assert made[0].supports_triggerer_queue
 
 
-@pytest.mark.parametrize("names", [{}, {"app_id": "a", "app_name": "a"}])
-def test_arguments(names: dict[str, Any]) -> None:
-    """A trigger takes either the id of one app or the name of many."""
-    with pytest.raises(ValueError, match="exactly one of app_id and app_name"):
-        TorchXDockerTrigger(**names)
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({}, "exactly one of app_id and app_name"),
+        ({"app_id": "a", "app_name": "a"}, "exactly one of app_id and app_name"),
+        ({"app_id": "a", "targets": []}, "no argument targets"),
+    ],
+)
+def test_arguments_are_checked(arguments: dict[str, Any], error: str) -> None:
+    """Wrong arguments raise a TypeError, the only error that a triggerer survives."""
+    with pytest.raises(TypeError, match=error):
+        TorchXDockerTrigger(**arguments)
+
+
+def test_stored_arguments_of_another_release_are_read() -> None:
+    """Unknown arguments are ignored with a warning, and missing ones have their default."""
+    _, kwargs = TorchXDockerTrigger(app_id="a", owned=True).serialize()
+    with structlog.testing.capture_logs() as lines:
+        newer = TorchXDockerTrigger(**kwargs | {"format_version": 2, "region": "eu"})
+    older = TorchXDockerTrigger(app_id="a", owned=True, format_version=1)
+
+    assert kwargs == newer.serialize()[1] == older.serialize()[1]
+    assert "region" in str(lines)
+
+
+def test_the_sensor_ignores_what_another_release_stored() -> None:
+    """A deferred sensor ends by its event, whatever else was stored."""
+    sensor = TorchXDockerSensor(task_id="wait", app_id="a")
+    event = {"reason": "failed", "message": "no", "region": "eu"}
+
+    with pytest.raises(StateUnreachableError, match="no"):
+        sensor.execute_complete({}, event, region="eu")
+    with pytest.raises(AppStateUnknownError):
+        sensor.execute_complete({}, {"reason": "moved"})

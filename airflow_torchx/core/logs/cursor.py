@@ -34,10 +34,6 @@ class Cursor:
     seen: int
     newest_ns: int | None = None
 
-    def as_tuple(self) -> tuple[int, int, int | None]:
-        """Return the arguments of an equal cursor."""
-        return self.time_ns, self.seen, self.newest_ns
-
 
 class CursorTracker:
     """Moves a cursor along a log, message by message.

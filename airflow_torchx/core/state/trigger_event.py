@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from airflow_torchx.core.state.describe import Fail, Finish, Wait, first_failure, next_step
 from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
@@ -12,6 +12,12 @@ from airflow_torchx.core.state.report import cause, replica_name
 if TYPE_CHECKING:
     from airflow_torchx.core.state.condition import Condition
     from airflow_torchx.specs import DescribeAppResponse
+
+#: Path of the trigger's class, under which Airflow stores a trigger. Importing the class would cost
+#: every DAG file that has a sensor a second.
+TRIGGER_CLASS: Final = "airflow_torchx.triggers.TorchXDockerTrigger"
+#: Of the arguments that Airflow stores of a trigger; raised when a known one changes its meaning.
+FORMAT_VERSION: Final = 1
 
 #: ``reached``: the condition holds. ``failed``: it can no longer hold. ``gone``: the app is not on
 #: the daemon. ``timeout``, ``flush``: the deadline or the logging interval is over.

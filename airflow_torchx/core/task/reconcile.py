@@ -6,13 +6,14 @@ the same task finds by label what is there, and this module decides what becomes
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import STOP_GRACE, describe, replicas_of
 from airflow_torchx.core.task.config_hash import is_same_config
+from airflow_torchx.core.task.record import RESULT_REJECTED, SUCCEEDED, LaunchedApp
 from airflow_torchx.specs import AppState, is_terminal
 
 if TYPE_CHECKING:
@@ -20,91 +21,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.plan.identity import TaskAttempt
-    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.core.task.record import TaskRecord
     from airflow_torchx.specs import DescribeAppResponse
-
-#: Phases of a `TaskRecord`, in their order.
-LAUNCHING: Final = "launching"
-SUCCEEDED: Final = "succeeded"
-RESULT_REJECTED: Final = "result_rejected"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LaunchedApp:
-    """The app that a task sees through; small enough to go along when the task defers.
-
-    Args:
-        app_id: the app.
-        handle: its handle.
-        launch_id: the word on the containers of its launch.
-        config_hash: digest of what was launched.
-        grace_s: seconds between SIGTERM and SIGKILL when it is stopped.
-    """
-
-    app_id: str
-    handle: str
-    launch_id: str
-    config_hash: str
-    grace_s: float
-
-    @classmethod
-    def of(cls, plan: JobPlan, opts: Opts, config_hash: str) -> Self:
-        """Return the app that a plan launches."""
-        return cls(
-            app_id=plan.app_id,
-            handle=plan.handle,
-            launch_id=plan.launch_id,
-            config_hash=config_hash,
-            grace_s=opts.stop_grace_s,
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskRecord:
-    """What a task has written down about its app, outside the daemon.
-
-    Args:
-        app_id: the app.
-        handle: its handle.
-        max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        config_hash: digest of what was launched, see `config_hash`.
-        phase: ``launching`` before the first container exists; ``succeeded`` once ``result`` holds
-            what the task returns; ``result_rejected`` once the app's result could not be used.
-        result: what the task returns.
-    """
-
-    app_id: str
-    handle: str
-    max_tries: int
-    config_hash: str
-    phase: str = LAUNCHING
-    result: Any = None
-
-    @classmethod
-    def of(cls, app: LaunchedApp, attempt: TaskAttempt) -> Self:
-        """Return the record of an app that is about to be launched."""
-        return cls(
-            app_id=app.app_id,
-            handle=app.handle,
-            max_tries=attempt.max_tries,
-            config_hash=app.config_hash,
-        )
-
-    @classmethod
-    def parse(cls, value: object) -> Self | None:
-        """Return the record that ``to_json`` gave; None for anything else."""
-        try:
-            return cls(**value) if isinstance(value, dict) else None
-        except TypeError:
-            return None
-
-    def at(self, phase: str, result: Any = None) -> Self:  # noqa: ANN401 - any JSON
-        """Return the record in a later phase."""
-        return replace(self, phase=phase, result=result)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON's own types."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +54,7 @@ class ObservedApp:
             handle=self.handle,
             launch_id=self.launch_id,
             config_hash=self.config_hash,
-            grace_s=float(grace) if grace else Opts().stop_grace_s,
+            stop_grace_s=float(grace) if grace else Opts().stop_grace_s,
         )
 
     @property

@@ -10,15 +10,13 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.task.reconcile import (
+from airflow_torchx.core.task.reconcile import CleanUp, Decision, reconcile
+from airflow_torchx.core.task.record import (
     LAUNCHING,
     RESULT_REJECTED,
     SUCCEEDED,
-    CleanUp,
-    Decision,
     LaunchedApp,
     TaskRecord,
-    reconcile,
 )
 from airflow_torchx.errors import EngineError, LaunchError
 from airflow_torchx.runtime import lifecycle
@@ -104,7 +102,7 @@ def test_an_app_that_runs_is_adopted() -> None:
             handle=f"local_docker://torchx/{FIRST.app_id}",
             launch_id="launch-1",
             config_hash=HASH,
-            grace_s=3,
+            stop_grace_s=3,
         )
         == decision.reattach.launched_app
     )
@@ -251,13 +249,3 @@ def test_a_failed_launch_leaves_nothing_to_take_over() -> None:
         lifecycle.launch(engine, planned())
 
     assert Decision() == reconciled(engine)
-
-
-def test_a_record_survives_the_store() -> None:
-    """And what somebody else wrote there is no record."""
-    known = record(SUCCEEDED, {"loss": 0.1})
-
-    assert known == TaskRecord.parse(known.to_json())
-    assert None is TaskRecord.parse("spark-1")
-    assert None is TaskRecord.parse({"pod": "x"})
-    assert None is TaskRecord.parse(None)

@@ -1,0 +1,152 @@
+"""What a task stores in Airflow's database for its later processes: pure.
+
+Another release may read it, after an upgrade or a downgrade. So every mapping is read in one way:
+unknown fields are ignored, missing ones get their default, and a mapping without a field that has
+no default is not used. The labels on the containers say the same as a mapping that is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from airflow_torchx.core.logs.cursor import Cursor
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.plan.identity import TaskAttempt
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.core.plan.options import Opts
+
+_Stored = TypeVar("_Stored")
+
+#: Key of a `TaskRecord` in the task's state store.
+RECORD_KEY: Final = "airflow-torchx/app"
+#: Phases of a `TaskRecord`, in their order.
+LAUNCHING: Final = "launching"
+SUCCEEDED: Final = "succeeded"
+RESULT_REJECTED: Final = "result_rejected"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchedApp:
+    """The app of a task.
+
+    Args:
+        app_id: the app.
+        handle: its handle.
+        launch_id: the random id on the containers of its launch.
+        config_hash: hash of what was launched.
+        stop_grace_s: seconds between SIGTERM and SIGKILL when it is stopped.
+    """
+
+    app_id: str
+    handle: str
+    launch_id: str
+    config_hash: str
+    stop_grace_s: float
+
+    @classmethod
+    def of(cls, plan: JobPlan, opts: Opts, config_hash: str) -> Self:
+        """Return the app that a plan launches."""
+        return cls(
+            app_id=plan.app_id,
+            handle=plan.handle,
+            launch_id=plan.launch_id,
+            config_hash=config_hash,
+            stop_grace_s=opts.stop_grace_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRecord:
+    """What a task stores about its app outside the daemon, in its state store.
+
+    Args:
+        app_id: the app.
+        handle: its handle.
+        max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
+        config_hash: hash of what was launched, see `config_hash`.
+        phase: ``launching`` before the first container exists; ``succeeded`` once ``result`` holds
+            what the task returns; ``result_rejected`` once the app's result could not be used.
+        result: what the task returns.
+    """
+
+    app_id: str
+    handle: str
+    max_tries: int
+    config_hash: str
+    phase: str = LAUNCHING
+    result: Any = None
+
+    @classmethod
+    def of(cls, app: LaunchedApp, attempt: TaskAttempt) -> Self:
+        """Return the record of an app that is about to be launched."""
+        return cls(
+            app_id=app.app_id,
+            handle=app.handle,
+            max_tries=attempt.max_tries,
+            config_hash=app.config_hash,
+        )
+
+    @classmethod
+    def parse(cls, stored: object) -> Self | None:
+        """Return a stored record; None if it cannot be used."""
+        return _read(cls, stored)
+
+    def at(self, phase: str, result: Any = None) -> Self:  # noqa: ANN401 - any JSON
+        """Return the record in a later phase."""
+        return replace(self, phase=phase, result=result)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON's own types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """What a task keeps while its trigger waits: the arguments of ``execute_complete``.
+
+    Args:
+        app: the app; None if it is not known, and is looked up on the daemon.
+        cursors: how far the log of each replica has been copied, by ``role/replica``.
+    """
+
+    app: LaunchedApp | None = None
+    cursors: Mapping[str, Cursor] = field(default_factory=dict)
+
+    @property
+    def app_id(self) -> str | None:
+        """The id of the app, if the app is known."""
+        return self.app.app_id if self.app else None
+
+    @classmethod
+    def parse(cls, stored: Mapping[str, Any]) -> Self:
+        """Return a stored deferral.
+
+        A log whose cursor cannot be used is copied again from its beginning.
+        """
+        given = stored.get("cursors")
+        cursors = given if isinstance(given, Mapping) else {}
+        read = {name: _read(Cursor, cursor) for name, cursor in cursors.items()}
+        return cls(
+            app=_read(LaunchedApp, stored.get("app")),
+            cursors={name: cursor for name, cursor in read.items() if cursor is not None},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the deferral as JSON's own types."""
+        return asdict(self)
+
+
+def _read(kind: type[_Stored], stored: object) -> _Stored | None:
+    """Return the dataclass that was stored as a mapping; None if a field without default misses."""
+    if not isinstance(stored, Mapping):
+        return None
+    given = {one.name: stored[one.name] for one in fields(kind) if one.name in stored}  # type: ignore[arg-type]
+    needed = {
+        one.name
+        for one in fields(kind)  # type: ignore[arg-type]
+        if one.default is MISSING and one.default_factory is MISSING
+    }
+    return kind(**given) if needed <= given.keys() else None

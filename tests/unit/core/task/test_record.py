@@ -1,0 +1,92 @@
+"""What a task stores for its later processes, read by this release and by others."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_torchx.core.logs.cursor import Cursor
+from airflow_torchx.core.task.record import SUCCEEDED, Deferral, LaunchedApp, TaskRecord
+
+APP = LaunchedApp(
+    app_id="app-1",
+    handle="local_docker://t/app-1",
+    launch_id="l",
+    config_hash="v1-a",
+    stop_grace_s=3,
+)
+RECORD = TaskRecord(
+    app_id="app-1",
+    handle="local_docker://t/app-1",
+    max_tries=2,
+    config_hash="v1-a",
+    phase=SUCCEEDED,
+    result={"loss": 0.1},
+)
+DEFERRAL = Deferral(APP, {"trainer/0": Cursor(5, 1, 7), "trainer/1": Cursor(6, 0)})
+
+
+def stored(value: TaskRecord | Deferral) -> Any:  # noqa: ANN401 - any JSON
+    """Return what comes back from a database."""
+    return json.loads(json.dumps(value.to_json()))
+
+
+def without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a mapping without one of its fields."""
+    return {key: value for key, value in mapping.items() if key != name}
+
+
+def test_records_and_deferrals_survive_a_database() -> None:
+    """What was written is read again."""
+    assert RECORD == TaskRecord.parse(stored(RECORD))
+    assert DEFERRAL == Deferral.parse(stored(DEFERRAL))
+    assert Deferral() == Deferral.parse(stored(Deferral()))
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """A newer release may have written fields that this one does not know, at every level."""
+    deferral = stored(DEFERRAL)
+    newer = {
+        "app": {**deferral["app"], "region": "eu"},
+        "cursors": {name: {**one, "file": 2} for name, one in deferral["cursors"].items()},
+        "attempt": 3,
+    }
+
+    assert RECORD == TaskRecord.parse({**stored(RECORD), "region": "eu"})
+    assert DEFERRAL == Deferral.parse(newer)
+
+
+def test_missing_fields_have_their_default() -> None:
+    """An older release may not have written the fields that have a default."""
+    deferral = stored(DEFERRAL)
+    deferral["cursors"]["trainer/0"].pop("newest_ns")
+    record = TaskRecord.parse(without(stored(RECORD), "result"))
+
+    assert record == RECORD.at(SUCCEEDED)
+    assert Cursor(5, 1) == Deferral.parse(deferral).cursors["trainer/0"]
+    assert Deferral(app=APP) == Deferral.parse(without(stored(DEFERRAL), "cursors"))
+
+
+@pytest.mark.parametrize("name", ["app_id", "handle", "max_tries", "config_hash"])
+def test_a_record_without_a_needed_field_is_not_used(name: str) -> None:
+    """Without such a field a record does not say which app it is about."""
+    assert TaskRecord.parse(without(stored(RECORD), name)) is None
+
+
+@pytest.mark.parametrize("name", ["app_id", "handle", "launch_id", "config_hash", "stop_grace_s"])
+def test_a_deferral_without_a_needed_field_has_no_app(name: str) -> None:
+    """The task looks its app up on the daemon then, and its cursors still count."""
+    deferral = stored(DEFERRAL)
+    deferral["app"] = without(deferral["app"], name)
+
+    assert Deferral(None, DEFERRAL.cursors) == Deferral.parse(deferral)
+
+
+@pytest.mark.parametrize("value", [None, "app-1", 1, [1, 2], {}, {"pod": "x"}])
+def test_other_values_are_not_used(value: object) -> None:
+    """A value that something else wrote is neither a record, nor an app, nor a cursor."""
+    assert TaskRecord.parse(value) is None
+    assert Deferral() == Deferral.parse({"app": value, "cursors": value})
+    assert Deferral() == Deferral.parse({"cursors": {"trainer/0": value}})
