@@ -112,10 +112,12 @@ class Supervisor:
     Args:
         task: the task.
         max_tries: number of its retries.
+        run_id: the DAG run.
     """
 
-    def __init__(self, task: BaseOperator, *, max_tries: int = 1) -> None:
+    def __init__(self, task: BaseOperator, *, max_tries: int = 1, run_id: str = "run") -> None:
         self._max_tries = max_tries
+        self._run_id = run_id
         with DAG("dag", schedule=None) as self._dag:
             self._dag.add_task(task)
         self._task = task
@@ -159,7 +161,7 @@ class Supervisor:
         server = TIRunContext(
             dag_run=DagRun(
                 dag_id="dag",
-                run_id="run",
+                run_id=self._run_id,
                 logical_date=None,
                 data_interval_start=None,
                 data_interval_end=None,
@@ -182,7 +184,7 @@ class Supervisor:
             id=uuid7(),
             task_id=self._task.task_id,
             dag_id="dag",
-            run_id="run",
+            run_id=self._run_id,
             try_number=try_number,
             map_index=-1,
             dag_version_id=uuid7(),
@@ -228,7 +230,7 @@ class Supervisor:
             case "GetTaskStateStore":
                 found = ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND, detail={})
             case "GetTaskStates":
-                states = {"run": {self._task.task_id: self.state}}
+                states = {self._run_id: {self._task.task_id: self.state}}
                 found = TaskStatesResult(task_states=states)
             case _:
                 pass

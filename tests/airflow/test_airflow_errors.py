@@ -8,8 +8,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from structlog.testing import capture_logs
 
-from airflow_torchx.core.task.reconcile import LAUNCHING as LAUNCHING_PHASE
-from airflow_torchx.core.task.reconcile import SUCCEEDED
+from airflow_torchx.core.task.record import LAUNCHING as LAUNCHING_PHASE
+from airflow_torchx.core.task.record import SUCCEEDED
 from airflow_torchx.task.context import (
     APP_ID_KEY,
     CONTAINERS_KEY,
