@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_torchx.core.state.describe import Finish, next_step
 from airflow_torchx.core.state.trigger_event import end_event
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from airflow_torchx.core.state.trigger_event import AppEvent
     from airflow_torchx.runtime.watch import Watch
     from airflow_torchx.specs import DescribeAppResponse
+
+
+#: Key in the state store of an asset, by the name of the apps.
+STATE_KEY: Final = "airflow-torchx/reported-apps/{}"
 
 
 class Store(Protocol):
@@ -45,7 +49,7 @@ class Endings:
         self._app_name = app_name
         self._targets = targets
         self._store = store
-        self._key = f"airflow-torchx/reported-apps/{app_name}"
+        self._key = STATE_KEY.format(app_name)
         #: Apps that need no report (any more).
         self._reported: set[str] = set()
 

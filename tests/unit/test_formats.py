@@ -1,0 +1,361 @@
+"""Every name that outlives a process, with its literal value.
+
+Other processes read them: those of a later release, of an earlier one, of TorchX, or of a user. So
+a name changes only with a version. `tests/upgrade` holds what each release stored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_args
+
+from airflow_torchx.concurrency import host_lock
+from airflow_torchx.core.connection import settings
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.logs.cursor import Cursor
+from airflow_torchx.core.plan.identity import (
+    TaskAttempt,
+    cancelled_name,
+    container_name,
+    random_app_id,
+)
+from airflow_torchx.core.plan.job_plan import Launch, plan
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.state.app_ref import AppRef
+from airflow_torchx.core.state.trigger_event import AppEvent, Reason
+from airflow_torchx.core.task import record
+from airflow_torchx.core.task.config_hash import VERSION, config_hash
+from airflow_torchx.core.workspace.recipe import MANIFEST, Recipe, local_tag, manifest
+from airflow_torchx.core.workspace.tree import Entry
+from airflow_torchx.docker_engine import NETWORK_LABEL
+from airflow_torchx.function.app import Replicas, app_of_function
+from airflow_torchx.function.call import Call
+from airflow_torchx.function.source import FunctionSource
+from airflow_torchx.provider import get_provider_info
+from airflow_torchx.runtime.watch.app_endings import STATE_KEY
+from airflow_torchx.specs import ReplicaStatus
+from airflow_torchx.workspace import manifests
+from tests.unit.apps import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+ATTEMPT = TaskAttempt(
+    dag_id="nightly", run_id="run", task_id="train", map_index=-1, max_tries=2, try_number=1
+)
+APP_ID = "nightly-train-fc9e9115c5a0-m2-t1"
+
+
+def test_labels() -> None:
+    """All labels of containers, networks and workspace images are these."""
+    named = {name: value for name, value in vars(labels).items() if name.isupper()}
+    reserved = named.pop("RESERVED_PREFIXES")
+
+    assert ("torchx.pytorch.org/", "airflow-torchx/") == reserved
+    assert "airflow-torchx/network" == NETWORK_LABEL
+    assert {
+        "TORCHX_PREFIX": "torchx.pytorch.org/",
+        "OWN_PREFIX": "airflow-torchx/",
+        "VERSION": "torchx.pytorch.org/version",
+        "APP_ID": "torchx.pytorch.org/app-id",
+        "ROLE_NAME": "torchx.pytorch.org/role-name",
+        "REPLICA_ID": "torchx.pytorch.org/replica-id",
+        "APP_NAME": "airflow-torchx/app-name",
+        "HANDLE": "airflow-torchx/handle",
+        "ROLES": "airflow-torchx/roles",
+        "LAUNCH_ID": "airflow-torchx/launch-id",
+        "FAILURE_POLICY": "airflow-torchx/failure-policy",
+        "STOP_GRACE": "airflow-torchx/stop-grace-s",
+        "CONFIG_HASH": "airflow-torchx/config-hash",
+        "DAG_ID": "airflow-torchx/dag-id",
+        "RUN_ID": "airflow-torchx/run-id",
+        "TASK_ID": "airflow-torchx/task-id",
+        "MAP_INDEX": "airflow-torchx/map-index",
+        "TRY_NUMBER": "airflow-torchx/try-number",
+        "MAX_TRIES": "airflow-torchx/max-tries",
+        "WORKSPACE_ID": "airflow-torchx/workspace-id",
+        "WORKSPACE_KEY": "airflow-torchx/workspace-key",
+        "WORKSPACE_BASE_ID": "airflow-torchx/workspace-base-id",
+        "WORKSPACE_DEPTH": "airflow-torchx/workspace-depth",
+    } == named
+
+
+def test_a_container() -> None:
+    """The container of a task's replica has this name, network and wire contract."""
+    launch = Launch(
+        app_id=ATTEMPT.app_id,
+        handle=AppRef(ATTEMPT.app_id, None).handle,
+        launch_id="0f7c2b9de41a5d38",
+        environ={},
+        labels={**ATTEMPT.labels, labels.CONFIG_HASH: "v1-0123456789abcdef"},
+    )
+
+    first = plan(app(2), Opts(), launch).containers[0]
+
+    assert "ghtly-train-fc9e9115c5a0-m2-t1-trainer-0" == first.name
+    assert "torchx" == first.network
+    assert {
+        "TORCHX_RANK0_HOST": first.name,
+        "TORCHX_IMAGE": "busybox",
+        "TORCHX_JOB_ID": f"local_docker://torchx/{APP_ID}",
+    } == first.env
+    version = first.labels["torchx.pytorch.org/version"]
+    assert {
+        "torchx.pytorch.org/version": version,
+        "torchx.pytorch.org/app-id": APP_ID,
+        "torchx.pytorch.org/role-name": "trainer",
+        "torchx.pytorch.org/replica-id": "0",
+        "airflow-torchx/app-name": "app",
+        "airflow-torchx/handle": f"local_docker://torchx/{APP_ID}",
+        "airflow-torchx/roles": '{"trainer": 2}',
+        "airflow-torchx/launch-id": "0f7c2b9de41a5d38",
+        "airflow-torchx/failure-policy": "fail_fast",
+        "airflow-torchx/stop-grace-s": "10",
+        "airflow-torchx/config-hash": "v1-0123456789abcdef",
+        "airflow-torchx/dag-id": "nightly",
+        "airflow-torchx/run-id": "run",
+        "airflow-torchx/task-id": "train",
+        "airflow-torchx/map-index": "-1",
+        "airflow-torchx/try-number": "1",
+        "airflow-torchx/max-tries": "2",
+    } == first.labels
+
+
+def test_names() -> None:
+    """App ids, container names and handles have these schemes."""
+    assert APP_ID == ATTEMPT.app_id
+    assert "trainer-t4rcs9x6sv1m" == random_app_id("trainer", 0x0123456789ABCDEF)
+    assert "trainer-x1-worker-0" == container_name("trainer-x1", "worker", 0)
+    assert "trainer-x1-worker-0.cancelled" == cancelled_name("trainer-x1-worker-0")
+    assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
+    assert "local_docker://gpu_host/trainer-x1" == AppRef("trainer-x1", "gpu_host").handle
+
+
+def test_the_config_hash() -> None:
+    """The hash has a version and 16 digits; `test_config_hash` pins three of them."""
+    assert "v1" == VERSION
+    assert re.fullmatch("v1-[0-9a-f]{16}", config_hash(app(), Opts(), ()))
+
+
+def test_the_task_record() -> None:
+    """A task stores one record in its state store, under this key and with these fields."""
+    launched = record.LaunchedApp(
+        app_id="a", handle="h", launch_id="l", config_hash="v1-a", stop_grace_s=10.0
+    )
+
+    assert "airflow-torchx/app" == record.RECORD_KEY
+    assert {
+        "app_id": "a",
+        "handle": "h",
+        "max_tries": 2,
+        "config_hash": "v1-a",
+        "phase": "launching",
+        "result": None,
+    } == record.TaskRecord.of(launched, ATTEMPT).to_json()
+    phases = (record.LAUNCHING, record.SUCCEEDED, record.RESULT_REJECTED)
+    assert ("launching", "succeeded", "result_rejected") == phases
+
+
+def test_a_deferral() -> None:
+    """A task that defers stores these arguments of ``execute_complete``."""
+    launched = record.LaunchedApp(
+        app_id="a", handle="h", launch_id="l", config_hash="v1-a", stop_grace_s=10.0
+    )
+    from airflow_torchx.operators import TorchXDockerOperator
+
+    assert "execute_complete" == TorchXDockerOperator.execute_complete.__name__
+    assert {
+        "app": {
+            "app_id": "a",
+            "handle": "h",
+            "launch_id": "l",
+            "config_hash": "v1-a",
+            "stop_grace_s": 10.0,
+        },
+        "cursors": {"trainer/0": {"time_ns": 5, "seen": 1, "newest_ns": 7}},
+    } == record.Deferral(launched, {"trainer/0": Cursor(5, 1, 7)}).to_json()
+
+
+def test_a_trigger() -> None:
+    """Airflow stores a trigger under this class path and with these arguments."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    classpath, kwargs = TorchXDockerTrigger(app_id="a").serialize()
+
+    assert "airflow_torchx.triggers.TorchXDockerTrigger" == classpath
+    assert f"{TorchXDockerTrigger.__module__}.{TorchXDockerTrigger.__qualname__}" == classpath
+    assert {
+        "app_id": "a",
+        "app_name": None,
+        "torchx_conn_id": None,
+        "target_states": ["SUCCEEDED", "FAILED", "CANCELLED"],
+        "role": None,
+        "min_replicas": None,
+        "failed_states": [],
+        "owned": False,
+        "delete_on_finish": False,
+        "deadline": None,
+        "flush_at": None,
+        "not_before": None,
+        "wait_for_launch": False,
+        "format_version": 1,
+    } == kwargs
+
+
+def test_an_event() -> None:
+    """A trigger fires an event with these fields and one of these reasons."""
+    assert ["app_id", "reason", "state", "message"] == list(AppEvent.__annotations__)
+    assert ("reached", "failed", "timeout", "flush", "gone", "unreachable") == get_args(Reason)
+
+
+def test_a_sensor_that_starts_in_the_triggerer() -> None:
+    """The scheduler makes the trigger of a sensor from these arguments."""
+    from airflow_torchx.sensors import TorchXDockerSensor
+
+    sensor = TorchXDockerSensor(task_id="wait", app_id="a", start_from_trigger=True)
+    started: Any = sensor.start_trigger_args
+
+    assert "airflow_torchx.triggers.TorchXDockerTrigger" == started.trigger_cls
+    assert "execute_complete" == started.next_method
+    assert {
+        "app_id": "a",
+        "torchx_conn_id": None,
+        "target_states": ["SUCCEEDED"],
+        "failed_states": ["FAILED", "CANCELLED"],
+        "role": None,
+        "min_replicas": None,
+        "wait_for_launch": False,
+        "format_version": 1,
+    } == started.trigger_kwargs
+
+
+def test_xcoms() -> None:
+    """The operator and the sensor push these XComs."""
+    from airflow_torchx.task import context, poke
+
+    keys = {value for name, value in vars(context).items() if name.endswith("_KEY")}
+
+    assert {
+        "app_handle",
+        "app_id",
+        "container_ids",
+        "image_ids",
+        "replicas",
+        "airflow-torchx/app",  # not an XCom but the key of the record
+    } == keys
+    assert ["app_handle", "app_id", "state", "replicas"] == list(poke.description("h", "a", "s"))
+    assert [
+        "id",
+        "state",
+        "role",
+        "hostname",
+        "structured_error_msg",
+        "hostaddr",
+        "exit_code",
+        "signal",
+        "oom_killed",
+        "error",
+        "num_restarts",
+        "started_at",
+        "finished_at",
+        "container_id",
+    ] == [field.name for field in fields(ReplicaStatus)]
+
+
+def test_the_state_of_an_asset() -> None:
+    """A watcher keeps the apps that it reported under this key of its asset's state store."""
+    assert "airflow-torchx/reported-apps/nightly" == STATE_KEY.format("nightly")
+
+
+def test_a_workspace_image() -> None:
+    """A workspace image has this tag, these labels, and this file in it."""
+    file = Entry(path="a.py", kind="file", mode=0o644, digest="d" * 64, size_bytes=1)
+    recipe = Recipe(
+        base_id="sha256:1", base="busybox", directory="/w", entries=(file,), workspace_id="w"
+    )
+
+    written = recipe.labels(1)
+
+    assert "airflow-torchx/workspace:0123" == local_tag("0123")
+    assert {
+        "torchx.pytorch.org/version": written["torchx.pytorch.org/version"],
+        "airflow-torchx/workspace-id": "w",
+        "airflow-torchx/workspace-key": "4ebc570f7723372ef4fe0e854bc1cc2a",
+        "airflow-torchx/workspace-base-id": "sha256:1",
+        "airflow-torchx/workspace-depth": "1",
+    } == written
+    assert "var/lib/airflow-torchx/workspace.json" == MANIFEST
+    assert {"format": 1, "files": {"a.py": f"f644 {'d' * 64}"}} == json.loads(manifest([file]))
+
+
+def test_files_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All releases on a host share these locks and these lists of files."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    manifests.remember("0123", b"{}")
+
+    with host_lock.held("network", "n"):
+        locks = [path.name for path in (tmp_path / "airflow-torchx").iterdir()]
+
+    assert (tmp_path / "cache/airflow-torchx/manifests/0123").is_file()
+    assert ["network-1b16b1df538ba12d.lock"] == locks
+
+
+def test_a_function() -> None:
+    """A container is told what to call by these variables, and by files in this folder."""
+    source = FunctionSource.of(_call_me)
+    call = Call.of(_call_me, [1], {}).env(source, file="f.py", result_path="/r.json")
+
+    (role,) = app_of_function(source, call, Replicas(), workspace=None, python="python").roles
+
+    assert role.workspace is not None
+    assert [".airflow-torchx/run.py", ".airflow-torchx/function-_call_me.py"] == [
+        *role.workspace.projects.values()
+    ]
+    assert {
+        "PYTHONUNBUFFERED",
+        "OMP_NUM_THREADS",
+        "TORCHX_REPLICA_IDX",
+        "TORCHX_NUM_REPLICAS",
+        "AIRFLOW_TORCHX_CALL_0",
+    } == role.env.keys()
+    assert {
+        "function",
+        "file",
+        "line",
+        "lazy_annotations",
+        "result_path",
+        "args",
+        "kwargs",
+    } == json.loads(role.env["AIRFLOW_TORCHX_CALL_0"]).keys()
+
+
+def test_a_connection() -> None:
+    """A connection has this type and these fields in its extra; configuration has this option."""
+    info: Any = get_provider_info()
+
+    assert ["torchx_docker"] == [one["connection-type"] for one in info["connection-types"]]
+    assert {"torchx": ["default_conn_id"]} == {
+        section: [*content["options"]] for section, content in info["config"].items()
+    }
+    assert {
+        "tls_ca",
+        "tls_cert",
+        "tls_private_key",
+        "tls_verify",
+        "api_version",
+        "request_timeout_s",
+        "max_connections",
+        "network",
+        "options",
+        "registries",
+    } == set(settings.FIELDS)
+
+
+def _call_me(number: int) -> int:
+    return number
