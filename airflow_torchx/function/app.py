@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from airflow_torchx.components import dist
+from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.specs import (
     AppDef,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Workspace folder for the function and its runner.
 FOLDER: Final = ".airflow-torchx"
-_RUNNER: Final = f"{FOLDER}/run.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def _plain_role(source: FunctionSource, replicas: Replicas, python: str) -> Role
         source.name,
         "",
         entrypoint=python,
-        args=[_RUNNER],
+        args=[FUNCTION_RUNNER],
         num_replicas=replicas.count,
         resource=replicas.resource,
         mounts=parse_mounts([*replicas.mounts]),
@@ -110,7 +110,7 @@ def _plain_role(source: FunctionSource, replicas: Replicas, python: str) -> Role
 
 def _torchrun_role(source: FunctionSource, replicas: Replicas, processes: int) -> Role:
     app = dist.ddp(
-        script=_RUNNER,
+        script=FUNCTION_RUNNER,
         name=source.name,
         j=f"{replicas.count}x{processes}",
         mounts=[*replicas.mounts],
@@ -123,7 +123,8 @@ def _torchrun_role(source: FunctionSource, replicas: Replicas, processes: int) -
 def _files(source: FunctionSource) -> dict[str, str]:
     runner = resources.files(__package__).joinpath("runner.py").read_text("utf-8")
     # The name in the path gives each function an image of its own.
-    return {_inline(runner): _RUNNER, _inline(source.text): f"{FOLDER}/function-{source.name}.py"}
+    function = f"{FOLDER}/function-{source.name}.py"
+    return {_inline(runner): FUNCTION_RUNNER, _inline(source.text): function}
 
 
 def _inline(text: str) -> str:

@@ -22,7 +22,7 @@ from airflow_torchx.core.plan.identity import (
     container_name,
     random_app_id,
 )
-from airflow_torchx.core.plan.job_plan import Launch, plan
+from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.app_ref import AppRef
 from airflow_torchx.core.state.trigger_event import AppEvent, Reason
@@ -49,6 +49,14 @@ ATTEMPT = TaskAttempt(
     dag_id="nightly", run_id="run", task_id="train", map_index=-1, max_tries=2, try_number=1
 )
 APP_ID = "nightly-train-fc9e9115c5a0-m2-t1"
+
+RECIPE = Recipe(
+    base_id="sha256:1",
+    base="busybox",
+    directory="/w",
+    entries=(Entry(path="a.py", kind="file", mode=0o644, digest="d" * 64, size_bytes=1),),
+    workspace_id="w",
+)
 
 
 def test_labels() -> None:
@@ -87,7 +95,7 @@ def test_labels() -> None:
 
 def test_a_container() -> None:
     """The container of a task's replica has this name, network and wire contract."""
-    launch = Launch(
+    launch = LaunchContext(
         app_id=ATTEMPT.app_id,
         handle=AppRef(ATTEMPT.app_id, None).handle,
         launch_id="0f7c2b9de41a5d38",
@@ -140,6 +148,11 @@ def test_the_config_hash() -> None:
     """The hash has a version and 16 digits; `test_config_hash` pins three of them."""
     assert "v1" == VERSION
     assert re.fullmatch("v1-[0-9a-f]{16}", config_hash(app(), Opts(), ()))
+
+
+def test_the_content_of_a_workspace() -> None:
+    """This digest of a workspace is a part of the config hash, whatever image it becomes."""
+    assert "7526afd2ddb2b11ec22be8cdb3ee797b" == RECIPE.digest
 
 
 def test_the_task_record() -> None:
@@ -274,12 +287,7 @@ def test_the_state_of_an_asset() -> None:
 
 def test_a_workspace_image() -> None:
     """A workspace image has this tag, these labels, and this file in it."""
-    file = Entry(path="a.py", kind="file", mode=0o644, digest="d" * 64, size_bytes=1)
-    recipe = Recipe(
-        base_id="sha256:1", base="busybox", directory="/w", entries=(file,), workspace_id="w"
-    )
-
-    written = recipe.labels(1)
+    written = RECIPE.labels(1)
 
     assert "airflow-torchx/workspace:0123" == local_tag("0123")
     assert {
@@ -290,7 +298,9 @@ def test_a_workspace_image() -> None:
         "airflow-torchx/workspace-depth": "1",
     } == written
     assert "var/lib/airflow-torchx/workspace.json" == MANIFEST
-    assert {"format": 1, "files": {"a.py": f"f644 {'d' * 64}"}} == json.loads(manifest([file]))
+    assert {"format": 1, "files": {"a.py": f"f644 {'d' * 64}"}} == json.loads(
+        manifest(RECIPE.entries)
+    )
 
 
 def test_files_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

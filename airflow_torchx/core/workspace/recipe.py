@@ -26,6 +26,8 @@ DOCKERFILE: Final = "Dockerfile.torchx"
 #: Target folder in images without a working directory: at ``/``, a workspace with a folder `lib`
 #: would replace the system's.
 DEFAULT_DIRECTORY: Final = "/workspace"
+#: Path of the script that runs a function; each release brings its own.
+FUNCTION_RUNNER: Final = ".airflow-torchx/run.py"
 #: Path in a tar of the list of files that every workspace image contains.
 MANIFEST: Final = "var/lib/airflow-torchx/workspace.json"
 #: Maximum number of small layers; the next change rewrites all files as one layer.
@@ -57,8 +59,13 @@ class Content:
 
     @property
     def digest(self) -> str:
-        """Digest of the files and the Dockerfile, without modification times."""
-        return _digest(self._head(), self._lines())
+        """Digest of what the user puts into it, without modification times.
+
+        It is a part of the config hash. A release with another `FUNCTION_RUNNER`, or with another
+        format of images, does not change it.
+        """
+        head = {name: value for name, value in self._head().items() if value is not None}
+        return _digest(head, (line for line in self._lines() if line[0] != FUNCTION_RUNNER))
 
     def over(self, base: ImageDetail) -> Recipe:
         """Return the recipe for this content on a base image."""
@@ -76,7 +83,6 @@ class Content:
     def _head(self) -> dict[str, object]:
         own = self.dockerfile is not None
         return {
-            "format": _FORMAT,
             "dockerfile": hashlib.sha256(self.dockerfile or b"").hexdigest() if own else None,
             "build_args": dict(sorted(self.build_args.items())) if own else None,
             "target": self.target if own else None,
@@ -114,7 +120,8 @@ class Recipe(Content):
         return files is not None and key == self._key(files.items())
 
     def _key(self, lines: Iterable[tuple[str, str]]) -> str:
-        return _digest({**self._head(), "base": self.base_id, "directory": self.directory}, lines)
+        base = {"format": _FORMAT, "base": self.base_id, "directory": self.directory}
+        return _digest({**self._head(), **base}, lines)
 
     def labels(self, depth: int) -> dict[str, str]:
         """Return the labels of the image.

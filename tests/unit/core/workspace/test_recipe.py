@@ -95,6 +95,36 @@ def test_what_changes_the_key_with_a_dockerfile(changed: dict[str, Any]) -> None
     assert recipe.key != replace(recipe, **changed).key
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"entries": (replace(A, digest="ab"), LINK, PKG, B)},
+        {"entries": (A, LINK, PKG)},
+        {"dockerfile": b"FROM x"},
+    ],
+)
+def test_other_content_has_another_digest(changed: dict[str, Any]) -> None:
+    """The digest depends on the files of the user and on their Dockerfile."""
+    assert RECIPE.digest != replace(RECIPE, **changed).digest
+
+
+@pytest.mark.parametrize("changed", [{"base_id": "sha256:2"}, {"base": "x"}, {"directory": "/x"}])
+def test_the_digest_does_not_depend_on_the_base(changed: dict[str, Any]) -> None:
+    """A retry recognizes its workspace before it looks at any image."""
+    assert RECIPE.digest == replace(RECIPE, **changed).digest
+
+
+def test_another_runner_of_functions_keeps_the_digest() -> None:
+    """A release that brings another runner builds another image, but keeps the app that runs."""
+    old, new = (
+        replace(RECIPE, entries=(replace(A, path=".airflow-torchx/run.py", digest=digest), *FILES))
+        for digest in ("aa", "bb")
+    )
+
+    assert old.digest == new.digest
+    assert old.key != new.key
+
+
 def test_line_breaks_in_names() -> None:
     """A line break in a file name cannot fake a second file."""
     two = (Entry(path="a", kind="dir", mode=0o755), Entry(path="b", kind="dir", mode=0o755))
