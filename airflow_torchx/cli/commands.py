@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Names of the only scheduler: TorchX's and a shorter one.
+#: Names of the scheduler: TorchX's and a shorter one.
 SCHEDULERS: Final = ("local_docker", "docker")
 HANDLE: Final = "SCHEDULER://SESSION/APP_ID"
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = argument_parser.parse_args(argv)
     except SystemExit:
-        if _is_flushed():
+        if _flush():
             raise
         return _BROKEN_PIPE
     if arguments.command is None:
@@ -76,7 +76,7 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
         print_error(error)
         is_usage = isinstance(error, UsageError | ComponentError | ConditionError)
         return _USAGE if is_usage else 1
-    return code if _is_flushed() else _BROKEN_PIPE
+    return code if _flush() else _BROKEN_PIPE
 
 
 def function_of(command: Command) -> Callable[[argparse.Namespace], int]:
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def _is_flushed() -> bool:
+def _flush() -> bool:
     """Flush the output, and return False if its reader has exited."""
     try:
         sys.stdout.flush()

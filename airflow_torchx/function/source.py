@@ -66,7 +66,7 @@ class FunctionSource:
         )
 
     def file_below(self, folder: str | None) -> str:
-        """Return the file relative to ``folder`` if it is below it, else its whole path."""
+        """Return the file's path relative to ``folder`` if the folder contains it."""
         inside = os.path.join(folder, "") if folder else ""  # noqa: PTH118 - ends with a slash
         return self.file.removeprefix(inside)
 

@@ -177,5 +177,5 @@ def _is_default(field: dataclasses.Field[Any], item: object) -> bool:
     try:
         return bool(item == default)
     except (TypeError, ValueError):
-        # An array cannot be compared to a bool, and is never a default.
+        # Comparing an array returns an array, which has no truth value. Arrays are never defaults.
         return False

@@ -241,7 +241,7 @@ def test_file_elsewhere_is_shown_whole() -> None:
 @pytest.mark.parametrize("name", ["app", "component", "component_args"])
 def test_another_program_is_refused(name: str) -> None:
     """The decorator refuses arguments that name another program than the function."""
-    with pytest.raises(FunctionError, match=f"takes no {name}="):
+    with pytest.raises(FunctionError, match=f"does not accept {name}="):
         operator(image="img", **{name: "x"})
 
 
