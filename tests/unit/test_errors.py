@@ -43,7 +43,7 @@ from airflow_torchx.errors import (
 
 PROBLEMS = [
     Problem("roles[0].image", "no image is given", "name one"),
-    Problem("name", "'' cannot name an app", "use a printable text"),
+    Problem("name", "'' is not a valid name", "use printable characters"),
 ]
 SAMPLES = [
     AirflowTorchXError("it broke: no disk.", fix="Buy one."),
@@ -174,7 +174,7 @@ def test_an_invalid_app_lists_every_problem() -> None:
     assert (
         "invalid app 'trainer': 2 problems\n"
         "  - roles[0].image: no image is given; name one\n"
-        "  - name: '' cannot name an app; use a printable text"
+        "  - name: '' is not a valid name; use printable characters"
     ) == str(InvalidAppError(PROBLEMS, subject="app 'trainer'"))
     assert "invalid app: 1 problem\n" in str(InvalidAppError(PROBLEMS[:1]))
 

@@ -1,9 +1,9 @@
-"""Names: app ids and container names, each computed in one place.
+"""App ids and container names.
 
-Rules they keep: Docker's names are ``[a-zA-Z0-9][a-zA-Z0-9_.-]+``
-(https://docs.docker.com/reference/cli/docker/container/create/), a host name has at most 63
-characters (RFC 1035, 2.3.4), and where TorchX's own scheme
-``{app_id[-30:]}-{role[:30]}-{replica}`` gives a good name, that is the name.
+Docker's names match ``[a-zA-Z0-9][a-zA-Z0-9_.-]+``
+(https://docs.docker.com/reference/cli/docker/container/create/), and a host name has at most 63
+characters (RFC 1035, 2.3.4). If TorchX's scheme, ``{app_id[-30:]}-{role[:30]}-{replica}``, makes a
+valid name, that name is used.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from airflow_torchx.core.engine import labels
 MAX_NAME: Final = 63
 #: Replica indices have at most four digits.
 MAX_REPLICAS: Final = 10_000
-#: A container renamed to its name plus this was told to stop by somebody.
+#: A container is renamed with this suffix before it is stopped.
 CANCELLED_SUFFIX: Final = ".cancelled"
 
-#: TorchX cuts both parts of a name here.
+#: TorchX's maximum length of both parts of a name.
 _PART: Final = 30
-#: What is left for the role, next to the longest app and the last replica.
+#: The space for the role, beside the longest app part and replica 9999.
 _LEAST_ROLE_PART: Final = MAX_NAME - _PART - len("--9999")
 _DIGEST: Final = 8
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_.-]+")
 _ILLEGAL_START: Final = re.compile(r"^[^a-zA-Z0-9]+")
 _LOOKS_DIGESTED: Final = re.compile(rf"-[0-9a-f]{{{_DIGEST}}}$")
 
-# TorchX's alphabets: no vowels and no 8, so that ids spell no words.
+# TorchX's alphabets, without vowels and 8, so that ids do not spell words.
 _FIRST: Final = "bcdfghjklmnpqrstvwxz"
 _REST: Final = _FIRST + "012345679"
 
 
 def random_app_id(name: str, entropy: int) -> str:
-    """Return TorchX's kind of app id, ``{name}-{random}``, from 64 random bits.
+    """Return an app id like TorchX's, ``{name}-{random}``, from 64 random bits.
 
-    Characters that are illegal in Docker's names become dashes; TorchX leaves them in.
+    Characters that Docker does not allow in names become dashes; TorchX keeps them.
     """
     word = ""
     while entropy > 0:
@@ -55,7 +55,7 @@ class TaskAttempt:
     Args:
         dag_id: the DAG.
         run_id: the DAG run.
-        task_id: the task, with its task groups.
+        task_id: the task, including its task groups.
         map_index: index of a mapped task instance, -1 for an unmapped one.
         max_tries: ``ti.max_tries``, which grows when a user clears the task and not on a retry.
         try_number: the attempt, from 1.
@@ -70,17 +70,17 @@ class TaskAttempt:
 
     @property
     def app_id(self) -> str:
-        """The app id of this attempt, always the same for the same attempt.
+        """The app id of this attempt, equal for equal attempts.
 
-        A second submit so meets Docker's name conflict instead of making a twin.
+        A second submit of the attempt fails with a name conflict instead of starting a second app.
         """
-        place = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
+        key = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
         name = legal(f"{self.dag_id}-{self.task_id}")[:40] or "app"
-        return f"{name}-{_digest(*place, length=12)}-m{self.max_tries}-t{self.try_number}"
+        return f"{name}-{_digest(*key, length=12)}-m{self.max_tries}-t{self.try_number}"
 
     @property
     def labels(self) -> dict[str, str]:
-        """Where in Airflow the app was launched, for its containers."""
+        """The labels that identify this attempt."""
         return {
             labels.DAG_ID: self.dag_id,
             labels.RUN_ID: self.run_id,
@@ -92,10 +92,10 @@ class TaskAttempt:
 
 
 def container_name(app_id: str, role: str, replica: int) -> str:
-    """Return the name of a replica's container: legal, at most 63 characters, unique in its app.
+    """Return the name of a replica's container: valid, at most 63 characters, unique in its app.
 
-    It is the host name and the network alias too, so peers resolve it. Names of different apps
-    differ as long as the last 30 characters of their ids do, which holds for the ids made here.
+    It is also the host name and the network alias. Names of different apps differ if the last 30
+    characters of their ids do, which is true for ids from this module.
     """
     app_part = legal(app_id[-_PART:]) or _digest(app_id, length=_DIGEST)
     room = min(MAX_NAME - len(f"{app_part}--{MAX_REPLICAS - 1}"), _PART)
@@ -103,22 +103,22 @@ def container_name(app_id: str, role: str, replica: int) -> str:
 
 
 def cancelled_name(name: str) -> str:
-    """Return the name that marks a container as told to stop."""
+    """Return the name of a container that was cancelled."""
     return name if is_cancelled_name(name) else name + CANCELLED_SUFFIX
 
 
 def is_cancelled_name(name: str) -> bool:
-    """Tell whether a container of this name was told to stop."""
+    """Return whether a container of this name was cancelled."""
     return name.endswith(CANCELLED_SUFFIX)
 
 
 def legal(text: str) -> str:
-    """Return ``text`` as Docker allows it in a name; may be empty."""
+    """Return ``text`` with only characters that Docker allows in a name; may be empty."""
     return _ILLEGAL_START.sub("", _ILLEGAL.sub("-", text))
 
 
 def _role_part(role: str, room: int) -> str:
-    """Return the role, unchanged where that is legal, else shortened and told apart by a digest."""
+    """Return the role, or a shortened form with a digest if its name is not valid."""
     unchanged = len(role) <= room and role and not _ILLEGAL.search(role)
     if unchanged and not _LOOKS_DIGESTED.search(role):
         return role

@@ -1,4 +1,4 @@
-"""From an app and its options to the containers that run it: pure, printable, diffable."""
+"""Plans the containers of an app."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RANK0_HOST: Final = "TORCHX_RANK0_HOST"
 IMAGE: Final = "TORCHX_IMAGE"
 JOB_ID: Final = "TORCHX_JOB_ID"
 
-#: Named devices of a Resource, and the host devices they stand for, as TorchX has them.
+#: Named devices of a Resource and their host devices, as in TorchX.
 DEVICE_PATHS: Final = {
     "vpc.amazonaws.com/efa": "/dev/infiniband/uverbs",
     "aws.amazon.com/neurondevice": "/dev/neuron",
@@ -33,19 +33,19 @@ DEVICE_PATHS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchContext:
-    """What a plan takes from outside: names, chance, the environment, and the daemon's GPUs.
+    """Everything outside the app and its options that a plan depends on.
 
     Args:
         app_id: id of the app on the daemon.
-        handle: handle of the app for users.
-        launch_id: a random word that tells this launch from any other.
+        handle: handle of the app.
+        launch_id: random id of this launch.
         environ: environment of the launching process, for ``copy_env``.
-        gpu_ids: GPU ids of the daemon; empty when it does not tell.
-        private_env: environment variables of every replica whose values are secret; only those
-            that TorchX itself sets win over them.
+        gpu_ids: GPU ids of the daemon; empty if it does not report them.
+        private_env: environment variables of every replica with secret values; only TorchX's own
+            variables override them.
         labels: labels to add to every container.
-        ambient_env: environment variables of every replica that tell where it was launched; all
-            others win over them.
+        ambient_env: environment variables of every replica that describe the launching task; all
+            others override them.
     """
 
     app_id: str
@@ -60,18 +60,18 @@ class LaunchContext:
 
 @dataclass(frozen=True, kw_only=True)
 class JobPlan:
-    """Everything a launch does, decided.
+    """Everything that a launch does.
 
     Args:
         app_id: id of the app on the daemon.
-        handle: handle of the app for users.
-        launch_id: the word on the containers of this launch.
-        containers: one per replica, in the order of roles and indices.
-        network: network that is ensured before the first container.
-        pull_policy: when images are pulled.
+        handle: handle of the app.
+        launch_id: random id of this launch.
+        containers: one per replica, by role and index.
+        network: network to create if it is missing.
+        pull_policy: when to pull images.
         secret_env: names of the environment variables whose values are not shown.
-        warnings: what a user should know although it stops nothing.
-        workspaces: what will become of each workspace, for people.
+        warnings: what the user should know.
+        workspaces: one line for the user about each workspace.
     """
 
     app_id: str
@@ -95,13 +95,13 @@ class JobPlan:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The distinct images, in the order of their first use."""
+        """The distinct images, by first use."""
         return tuple(dict.fromkeys(spec.image for spec in self.containers))
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shared:
-    """What all replicas of an app have in common."""
+    """Values that are equal for all replicas of an app."""
 
     opts: Opts
     launch: LaunchContext
@@ -112,7 +112,7 @@ class _Shared:
 
 
 def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
-    """Decide every container of an app. Takes a valid app: `preflight` comes first."""
+    """Return the plan for an app that `preflight` found valid."""
     copied = copied_env(opts.copy_env, launch.environ)
     shared = _Shared(
         opts=opts,
@@ -139,7 +139,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
 
 
 def gpus_wanted(app: AppDef) -> int:
-    """Return how many GPUs all replicas of an app want together."""
+    """Return the number of GPUs that all replicas of an app request together."""
     return sum(max(role.resource.gpu, 0) * role.num_replicas for role in app.roles)
 
 
@@ -191,7 +191,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
 
 
 def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of an environment whose names match one of these glob patterns."""
+    """Return the environment variables whose names match a glob pattern."""
     return {
         name: value
         for name, value in sorted(environ.items())
@@ -200,10 +200,9 @@ def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str,
 
 
 def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:
-    """Return disjoint GPUs per replica; counts when the ids are not known.
+    """Return disjoint GPUs per replica, or counts if the ids are not known.
 
-    A count alone gives every container the same first GPUs of the host, which is all TorchX asks
-    for; `preflight` refuses more GPUs than there are ids.
+    With a count, as TorchX requests GPUs, every container gets the same first GPUs of the host.
     """
     left = iter(ids if len(ids) >= gpus_wanted(app) else ())
     requests = {}
@@ -216,7 +215,7 @@ def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:
 
 
 def _ports(role: Role, replica: int) -> tuple[PortBinding, ...]:
-    """Publish replica 0 under the role's own numbers; its peers share the host, so any port."""
+    # The other replicas share the host with replica 0, so they get free ports.
     return tuple(
         PortBinding(container_port=port, host_port=port if replica == 0 else 0)
         for port in role.port_map.values()
@@ -235,11 +234,11 @@ def _warnings(app: AppDef) -> Iterator[str]:
         for name in role.resource.devices:
             if name not in DEVICE_PATHS:
                 known = ", ".join(DEVICE_PATHS)
-                yield f"roles[{i}].resource.devices: {name!r} is ignored; known are {known}"
+                yield f"roles[{i}].resource.devices: {name!r} is ignored; known devices: {known}"
         if role.max_retries > 0 and role.retry_policy is not RetryPolicy.REPLICA:
             yield (
-                f"roles[{i}].retry_policy: {role.retry_policy.value} is not done yet; Docker "
-                f"restarts a failed replica alone, up to {role.max_retries} times"
+                f"roles[{i}].retry_policy: {role.retry_policy.value} is not supported; "
+                f"Docker restarts only the failed replica, up to {role.max_retries} times"
             )
         if role.min_replicas is not None and role.min_replicas < role.num_replicas:
             yield f"roles[{i}].min_replicas: ignored; all {role.num_replicas} replicas are launched"

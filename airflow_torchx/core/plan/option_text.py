@@ -1,4 +1,4 @@
-"""Run options as they are written on a command line or in a ``.torchxconfig``; pure."""
+"""Parses run options from a command line or a ``.torchxconfig``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from dataclasses import Field
 
-#: What TorchX writes for no value.
+#: TorchX's text for no value.
 _NONE: Final = "None"
 
 
-def read_options(written: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
-    """Return run options, as `Opts.parse` takes them, from texts in TorchX's form.
+def read_options(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+    """Return run options for `Opts.parse` from texts in TorchX's form.
 
-    A mapping is ``KEY:VALUE;KEY2:VALUE2``, with commas or semicolons between the pairs; ``None`` is
-    no value. All other texts are left to `Opts.parse`, unknown names too.
+    A mapping has the form ``KEY:VALUE;KEY2:VALUE2``, with commas or semicolons; ``None`` means no
+    value. All other texts, and unknown names, are left to `Opts.parse`.
 
     Args:
-        written: the texts, by name of the option.
+        texts: texts by name of the option.
 
     Returns:
-        The options, and a problem for every mapping that has another form; it repeats no value,
-        which may be a secret.
+        The options, and a problem for every mapping of another form, without its value, which may
+        be a secret.
     """
     options: dict[str, object] = {}
     problems = []
-    for name, text in written.items():
+    for name, text in texts.items():
         option = snake_case(name)
         if text == _NONE:
             options[name] = None
@@ -38,7 +38,7 @@ def read_options(written: Mapping[str, str]) -> tuple[dict[str, object], list[Pr
             options[name] = text
         elif (pairs := _pairs(text)) is None:
             fix = f"write {option}={_form(option)}"
-            problems.append(Problem(f"options.{option}", "these are no pairs", fix))
+            problems.append(Problem(f"options.{option}", "not a list of pairs", fix))
         else:
             options[name] = _log_config(pairs) if option == "log_config" else pairs
     return options, problems
@@ -57,13 +57,13 @@ def _pairs(text: str) -> dict[str, str] | None:
 
 
 def _log_config(pairs: Mapping[str, str]) -> dict[str, object]:
-    """Return the log driver that is called ``type`` among its own options."""
+    """Return the log driver, which is the pair ``type``, and its options."""
     settings = {name: value for name, value in pairs.items() if name != "type"}
     return {"type": pairs.get("type"), "config": settings}
 
 
 def written_form(option: Field[Any]) -> str:
-    """Return what is to be written for an option of `Opts`."""
+    """Return the form of an option's value on a command line."""
     kind = str(option.type).removesuffix(" | None")
     if option.name in MAPPINGS:
         return _form(option.name)

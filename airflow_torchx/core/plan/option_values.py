@@ -1,7 +1,4 @@
-"""What a run option accepts: each function returns the value that was meant.
-
-All raise ValueError with what to write instead.
-"""
+"""Parsers of run option values; all raise ValueError with what to write instead."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 
 
 def parse_ulimit(text: str) -> Ulimit:
-    """Return the limit that ``name=soft:hard`` or ``name=both`` means; -1 is unlimited.
+    """Return the limit in ``name=soft:hard`` or ``name=both``; -1 means unlimited.
 
     Raises:
-        ValueError: the text has another form, or soft is above hard.
+        ValueError: the text has another form, or the soft limit is above the hard one.
     """
     match = re.fullmatch(r"([a-z]+)=(-1|\d+)(?::(-1|\d+))?", text.strip())
     if match is None:
@@ -26,30 +23,30 @@ def parse_ulimit(text: str) -> Ulimit:
         raise ValueError(msg)
     soft, hard = int(match[2]), int(match[3] or match[2])
     if hard != -1 and (soft == -1 or soft > hard):
-        msg = f"its soft limit {soft} is above its hard limit {hard}"
+        msg = f"the soft limit {soft} is above the hard limit {hard}"
         raise ValueError(msg)
     return Ulimit(name=match[1], soft=soft, hard=hard)
 
 
 def text(value: object) -> str:
-    """Return a text that is not empty."""
+    """Return a non-empty string."""
     if isinstance(value, str) and value.strip():
         return value
-    msg = "give a text that is not empty"
+    msg = "give a non-empty string"
     raise ValueError(msg)
 
 
 def network(value: object) -> str:
-    """Return a name that a network can have, or ``container:`` and a container's."""
+    """Return the name of a network, or ``container:`` and the name of a container."""
     name = text(value)
     if re.fullmatch(r"(container:)?[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
         return name
-    msg = "begin with a letter or digit, and use letters, digits, '_', '.' and '-'"
+    msg = "start with a letter or digit; use letters, digits, '_', '.' and '-'"
     raise ValueError(msg)
 
 
 def flag(value: object) -> bool:
-    """Return a truth value, also from the words people write for one."""
+    """Return a boolean, also from words like ``yes`` and ``off``."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and (word := value.strip().lower()) in _FLAGS:
@@ -59,19 +56,19 @@ def flag(value: object) -> bool:
 
 
 def seconds(value: object) -> float:
-    """Return a number of seconds, from 0 to a year: beyond 292 years, Docker takes it for none."""
+    """Return a number of seconds, at most a year; Docker ignores more than 292 years."""
     try:
         number = math.nan if isinstance(value, bool) else float(cast("str", value))
     except (OverflowError, TypeError, ValueError):
         number = math.nan
     if 0 <= number <= _YEAR_S:
         return number
-    msg = "give a number of seconds, 0 or more, and a year at most"
+    msg = "give a number of seconds, from 0 to a year"
     raise ValueError(msg)
 
 
 def count(value: object) -> int:
-    """Return a whole number, 1 or more."""
+    """Return a whole number of at least 1."""
     try:
         number = math.nan if isinstance(value, bool) else float(cast("str", value))
     except (OverflowError, TypeError, ValueError):
@@ -83,33 +80,33 @@ def count(value: object) -> int:
 
 
 def repository(value: object) -> str:
-    """Return the name of an image repository, with neither tag nor digest."""
+    """Return the name of an image repository, without a tag or digest."""
     name = text(value).strip()
     last = name.rpartition("/")[2]
     if "@" in name or (":" in last and not name.startswith(("http://", "https://"))):
-        msg = "name a repository without a tag or digest: the tag is made from what is in the image"
+        msg = "give a repository without a tag or digest; the tag is computed from the content"
         raise ValueError(msg)
     if name != name.lower() and re.fullmatch(_REPOSITORY, name.lower()):
-        msg = f"Docker takes lower case only: {name.lower()!r}"
+        msg = f"use lower case: {name.lower()!r}"
         raise ValueError(msg)
     if not re.fullmatch(_REPOSITORY, name):
-        msg = "name a repository like 'registry.example.com:5000/team/project'"
+        msg = "give a repository like 'registry.example.com:5000/team/project'"
         raise ValueError(msg)
     return name
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Return texts; one text may hold several, separated by commas or semicolons."""
+    """Return strings; one string may have several, separated by commas or semicolons."""
     if isinstance(value, str):
         value = [part.strip() for part in re.split("[,;]", value) if part.strip()]
     if isinstance(value, Sequence) and all(isinstance(item, str) and item for item in value):
         return tuple(cast("Sequence[str]", value))
-    msg = "give a list of texts, none of them empty"
+    msg = "give a list of non-empty strings"
     raise ValueError(msg)
 
 
 def ulimits(value: object) -> tuple[str, ...]:
-    """Return limits in Docker's form, checked."""
+    """Return valid limits in Docker's form."""
     limits = texts(value)
     for limit in limits:
         parse_ulimit(limit)
@@ -117,8 +114,9 @@ def ulimits(value: object) -> tuple[str, ...]:
 
 
 def build_secrets(value: object) -> tuple[str, ...]:
-    """Return secrets of a build, in the form of the docker command line; one text may hold several.
+    """Return build secrets in the form of `docker build --secret`.
 
+    One string may have several, separated by semicolons.
     https://docs.docker.com/build/building/secrets/
     """
     if isinstance(value, str):
@@ -126,56 +124,56 @@ def build_secrets(value: object) -> tuple[str, ...]:
     secrets = texts(value)
     for secret in secrets:
         keys = dict(part.partition("=")[::2] for part in secret.split(","))
-        places = {"src", "source", "env"} & set(keys)
-        if not keys.get("id") or len(places) != 1 or set(keys) - places - {"id", "type"}:
+        sources = {"src", "source", "env"} & set(keys)
+        if not keys.get("id") or len(sources) != 1 or set(keys) - sources - {"id", "type"}:
             msg = "give 'id=NAME,src=PATH' or 'id=NAME,env=VARIABLE'"
             raise ValueError(msg)
     return secrets
 
 
 def pairs(value: object) -> Mapping[str, str]:
-    """Return a mapping of texts to texts; numbers become texts."""
+    """Return a mapping of strings to strings; numbers become strings."""
     if isinstance(value, Mapping) and all(
         isinstance(key, str) and key and isinstance(item, (str, int, float))
         for key, item in value.items()
     ):
         return {key: str(item) for key, item in value.items()}
-    msg = "give a mapping of texts to texts"
+    msg = "give a mapping of strings to strings"
     raise ValueError(msg)
 
 
 def env(value: object) -> Mapping[str, str]:
-    """Return environment variables with names that a process can have."""
+    """Return environment variables with valid names."""
     variables = pairs(value)
     bad = [name for name in variables if not is_env_name(name)]
     if bad:
-        msg = f"{shown_env_name(bad[0])!r} cannot name an environment variable; it holds '='"
+        msg = f"rename {shown_env_name(bad[0])!r}: a name cannot contain '=' or a zero byte"
         raise ValueError(msg)
     return variables
 
 
 def is_env_name(name: str) -> bool:
-    """Tell whether an environment variable can have this name."""
+    """Return whether an environment variable can have this name."""
     return bool(name) and "=" not in name and "\0" not in name
 
 
 def shown_env_name(name: str) -> str:
-    """Return the name of a variable for people, without the value that somebody put into it."""
+    """Return the name of a variable for errors, without a value after ``=``."""
     return f"{name.partition('=')[0]}=…" if "=" in name else name
 
 
 def labels(value: object) -> Mapping[str, str]:
-    """Return labels, none of them reserved."""
-    wanted = pairs(value)
-    reserved = [name for name in wanted if name.startswith(RESERVED_PREFIXES)]
+    """Return labels without reserved ones."""
+    given = pairs(value)
+    reserved = [name for name in given if name.startswith(RESERVED_PREFIXES)]
     if reserved:
         msg = f"the label {reserved[0]!r} is reserved; rename it"
         raise ValueError(msg)
-    return wanted
+    return given
 
 
 def log_config(value: object) -> Mapping[str, Any]:
-    """Return a log driver with its options, or nothing."""
+    """Return a log driver with its options, or an empty mapping."""
     if isinstance(value, Mapping) and isinstance(value.get("type"), str):
         options = value.get("config", {})
         if set(value) <= {"type", "config"}:
@@ -187,7 +185,7 @@ def log_config(value: object) -> Mapping[str, Any]:
 
 
 def one_of(*words: str) -> Callable[[object], str]:
-    """Return a parser that takes one of these words."""
+    """Return a parser that accepts these words."""
 
     def parse(value: object) -> str:
         if value in words:

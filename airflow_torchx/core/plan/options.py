@@ -1,7 +1,7 @@
-"""Run options: what a user may say about a launch beyond the app itself.
+"""Run options: the parameters of a launch besides the app itself.
 
-``copy_env``, ``env``, ``privileged``, ``image_repo`` and ``quiet`` are TorchX's; the others are
-ours. Values may be strings, because a template renders to one.
+``copy_env``, ``env``, ``privileged``, ``image_repo`` and ``quiet`` are TorchX's. Values may be
+strings, because templates render to strings.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ class Opts:
 
     Args:
         copy_env: glob patterns of environment variables to copy from the launching process.
-        env: environment variables of every replica; a role's own win over these.
+        env: environment variables of every replica; a role's own variables override these.
         privileged: give the containers all privileges of the host (`docker run --privileged`).
-        image_repo: repository that workspace images are pushed to, without a tag: the tag is made
-            of what is in the image. None pushes nothing.
-        quiet: one line each while a workspace image is built and pushed.
-        build_args: build arguments of a workspace's own ``Dockerfile.torchx``; they are no secrets,
-            Docker writes them into the image's history.
+        image_repo: repository to push workspace images to, without a tag, which is computed from
+            the content; None to push nothing.
+        quiet: print one line per build and push of a workspace image.
+        build_args: build arguments of a workspace's ``Dockerfile.torchx``. Do not put secrets
+            here: Docker stores them in the image's history.
         target: stage of that Dockerfile to build; None for the last.
-        build_secrets: what its ``RUN --mount=type=secret`` sees: ``id=NAME,src=PATH`` or
-            ``id=NAME,env=VARIABLE``, separated by ``;`` if it is one text.
-        max_context_mb: MiB that a workspace may have.
-        keep_images: images of a workspace that stay on the daemon, the newest; older ones are
-            removed when a new one is built, unless a container uses them.
-        pull_policy: ``missing`` pulls an image that is not on the daemon, ``always`` pulls it
-            first, ``if_possible`` does that too and takes what is there when it fails, ``never``
-            takes what is there.
-        network: network the replicas join; created as a bridge when it is missing.
-        stop_grace_s: seconds between SIGTERM and SIGKILL; parts of a second are rounded up.
-        failure_policy: ``fail_fast`` stops the other replicas once one is lost, ``wait_all``
-            lets them end by themselves.
-        auto_set_gpus: give every replica GPUs of its own where the daemon tells their ids.
-        publish_ports: publish the role's ``port_map`` on the host: replica 0 under the same
-            number, the others under a free one.
-        user: user name or id, with ``:group`` if wanted, that runs in the container.
+        build_secrets: secrets for its ``RUN --mount=type=secret``: ``id=NAME,src=PATH`` or
+            ``id=NAME,env=VARIABLE``, separated by ``;`` in one string.
+        max_context_mb: maximum size of a workspace, in MiB.
+        keep_images: how many images of a workspace to keep on the daemon; a build removes older
+            ones that no container uses.
+        pull_policy: ``missing`` pulls an image that is not on the daemon, ``always`` pulls every
+            image, ``if_possible`` too but falls back to the image on the daemon, ``never`` uses
+            the image on the daemon.
+        network: network that the replicas join; created as a bridge if it is missing.
+        stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
+        failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
+            waits for them.
+        auto_set_gpus: give every replica its own GPUs, if the daemon reports their ids.
+        publish_ports: publish the role's ``port_map`` on the host: replica 0 on the same ports, the
+            others on free ones.
+        user: user name or id in the container, optionally with ``:group``.
         ipc_mode: IPC namespace, like ``host``.
         ulimits: limits in Docker's form, ``name=soft:hard`` or ``name=both``.
         cap_add: Linux capabilities to add.
@@ -66,10 +66,10 @@ class Opts:
         security_opt: security options, like ``seccomp=unconfined``.
         tmpfs: path in the container to mount options (may be empty).
         working_dir: working directory, instead of the image's.
-        labels: labels to add; not with TorchX's prefix or ours.
+        labels: labels to add; the prefixes of TorchX and of this package are reserved.
 
     Raises:
-        InvalidAppError: with one problem for every option that has a wrong value.
+        InvalidAppError: with one problem for every invalid option.
     """
 
     copy_env: Sequence[str] = ()
@@ -108,8 +108,8 @@ class Opts:
             value = getattr(self, option.name)
             try:
                 parsed = _default(option) if value is None else _PARSERS[option.name](value)
-            except ValueError as wrong:
-                problems.append(_problem(option.name, value, str(wrong)))
+            except ValueError as error:
+                problems.append(_problem(option.name, value, str(error)))
             else:
                 object.__setattr__(self, option.name, parsed)
         if problems:
@@ -121,26 +121,25 @@ class Opts:
         cfg: Mapping[str, object] | Opts | None,
         defaults: Mapping[str, object] | None = None,
     ) -> Self:
-        """Return the options that a plain mapping means; TorchX's camelCase names are accepted.
+        """Return the options in a mapping, whose names may be in TorchX's camelCase.
 
         Args:
-            cfg: the options; an `Opts` is returned as it is.
-            defaults: what counts where ``cfg`` says nothing; of mappings, like ``env`` and
-                ``labels``, each key counts by itself.
+            cfg: the options; an `Opts` is returned unchanged.
+            defaults: defaults for options that are not in ``cfg``; mappings like ``env`` and
+                ``labels`` are merged.
 
         Raises:
-            InvalidAppError: for unknown names, with the nearest known one, and for wrong values.
+            InvalidAppError: for unknown names, with the nearest known one, and invalid values.
         """
         if isinstance(cfg, cls):
             return cfg
         names = {option.name for option in fields(cls)}
         given: dict[str, object] = {}
         problems = []
-        written = _over(_mapping(cfg), defaults or {})
-        for key, value in written.items():
+        for key, value in _merged(_mapping(cfg), defaults or {}).items():
             name = snake_case(key)
             if name in given:
-                what, fix = "it is given twice, in two spellings", f"write {name!r} only"
+                what, fix = "given twice, in two spellings", f"use only {name!r}"
                 problems.append(Problem(f"options.{name}", what, fix))
             elif name in names:
                 given[name] = value
@@ -149,15 +148,15 @@ class Opts:
                 problems.append(Problem(f"options.{key}", what, fix))
         try:
             opts = cls(**cast("dict[str, Any]", given))
-        except InvalidAppError as wrong:
-            problems.extend(wrong.problems)
+        except InvalidAppError as error:
+            problems.extend(error.problems)
         else:
             if not problems:
                 return opts
         raise InvalidAppError(problems, subject="run options")
 
     def host_options(self) -> HostOptions:
-        """Return the part that goes to the Engine as it is."""
+        """Return the options that are passed to the Engine unchanged."""
         return HostOptions(
             privileged=self.privileged,
             user=self.user,
@@ -184,8 +183,8 @@ def _mapping(cfg: object) -> Mapping[str, object]:
     raise InvalidAppError([problem], subject="run options")
 
 
-def _over(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[str, object]:
-    """Return options over those that count where they say nothing."""
+def _merged(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[str, object]:
+    """Return options merged with their defaults."""
     named = {snake_case(key): value for key, value in defaults.items() if value is not None}
     both = {k: v for k, v in cfg.items() if v is not None or snake_case(k) not in named}
     spelled = {snake_case(key): key for key in both}
@@ -198,7 +197,7 @@ def _over(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[
 
 
 def snake_case(name: object) -> str:
-    """Return the name of an option that TorchX may have written in camelCase."""
+    """Return the name of an option in snake_case."""
     return re.sub(r"(?<=[a-z])([A-Z])", lambda upper: f"_{upper[1].lower()}", str(name))
 
 
@@ -209,18 +208,17 @@ def _default(option: Field[Any]) -> object:
 
 
 def _problem(name: str, value: object, expected: str) -> Problem:
-    # A mapping, or what should have been one, may hold a secret: say its type, not its text. So may
-    # a secret of a build that was written in another form.
-    plain = isinstance(value, (str, int, float, list, tuple)) and name not in _UNSHOWN
-    if name == "image_repo" and "@" in str(value):  # a login in front of the host
-        plain = False
-    shown = repr(value) if plain else f"a {type(value).__name__}"
+    # A mapping, or a value in its place, may contain a secret.
+    is_shown = isinstance(value, (str, int, float, list, tuple)) and name not in _SECRET
+    if name == "image_repo" and "@" in str(value):  # a password before the host
+        is_shown = False
+    shown = repr(value) if is_shown else f"a {type(value).__name__}"
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 
 #: Options that are mappings.
 MAPPINGS: Final = frozenset({"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels"})
-_UNSHOWN: Final = MAPPINGS | {"build_secrets"}
+_SECRET: Final = MAPPINGS | {"build_secrets"}
 _MERGED: Final = MAPPINGS - {"log_config"}
 _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "copy_env": values.texts,

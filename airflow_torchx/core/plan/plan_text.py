@@ -1,4 +1,4 @@
-"""A plan as text: YAML, with the values of secrets masked."""
+"""Renders a plan as YAML, with secrets masked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import AppDef
 
 MASK: Final = "***"
-# Shorter values would mask ordinary words; Airflow's own masker has the same floor.
+# Masking shorter values would mask ordinary words; Airflow's masker has the same minimum.
 _MIN_SECRET: Final = 5
-# A task's log has the plan in it; of a longer value only the beginning is shown.
+# Longer values are cut, because the plan is printed to the task's log.
 _MAX_VALUE: Final = 1000
 _SENSITIVE: Final = re.compile(
     r"passw(or)?d|passphrase|^airflow_conn_"
@@ -29,18 +29,18 @@ _SENSITIVE: Final = re.compile(
 )
 #: ``PWD`` and ``OLDPWD`` are folders.
 _PLAIN: Final = frozenset({"PWD"})
-#: A password in a URL, which may stand in any variable, like DATABASE_URL. The scheme is not asked
-#: for: with it, a value of 100 KB without a URL took hours.
+#: A password in a URL, like in DATABASE_URL. Matching the scheme, too, took hours on a value of
+#: 100 KB without a URL.
 _IN_URL: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 
 
 def is_sensitive(name: str) -> bool:
-    """Tell whether a variable, an option or a label of this name is likely to hold a secret."""
+    """Return whether a variable, an option or a label of this name probably has a secret value."""
     return name not in _PLAIN and _SENSITIVE.search(re.sub(r"[.\-/]", "_", name)) is not None
 
 
 def secret_values(plan: JobPlan) -> frozenset[str]:
-    """Return the values that must not be shown."""
+    """Return the values in a plan that must not be shown."""
     return frozenset(
         secret
         for spec in plan.containers
@@ -55,7 +55,7 @@ def secret_values(plan: JobPlan) -> frozenset[str]:
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with every one of these values, and each of their lines, masked."""
+    """Return ``text`` with these values, and each of their lines, masked."""
     parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
     for secret in sorted(parts, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET:
@@ -64,14 +64,14 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def render(plan: JobPlan) -> str:
-    """Return the plan as YAML: one entry per container, only what differs from the defaults."""
+    """Return the plan as YAML, with one entry per container, without defaults."""
     import yaml
 
     return yaml.safe_dump(shown(plan), sort_keys=False, allow_unicode=True, width=100)
 
 
 def shown(plan: JobPlan) -> dict[str, Any]:
-    """Return the plan as JSON data: see `render`."""
+    """Return the plan as JSON data, see `render`."""
     data = {
         "app_id": plan.app_id,
         "handle": plan.handle,
@@ -98,7 +98,7 @@ def shown_app(app: AppDef, plan: JobPlan) -> dict[str, Any]:
 
 
 def shown_options(opts: Opts, plan: JobPlan) -> dict[str, Any]:
-    """Return all run options as JSON data, without the secrets in the plan they are for."""
+    """Return all run options as JSON data, without the secrets in the plan."""
     data = {option.name: _plain(getattr(opts, option.name)) for option in fields(opts)}
     for name in MAPPINGS:
         data[name] = _without_secrets(data[name])
@@ -110,7 +110,7 @@ def _without_secrets(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold
-    """Return a value in YAML's own types; fields that hold their default are left out."""
+    """Return a value in YAML's types, without fields that have their default."""
     if is_dataclass(value):
         return {
             option.name: _plain(current)
@@ -129,7 +129,7 @@ def _default(option: Any) -> Any:  # noqa: ANN401 - dataclasses.Field of any typ
 
 
 def _shortened(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the plan with the beginning of long environment variables."""
+    """Return the plan with long environment variables cut."""
     for container in data["containers"]:
         container["env"] = {
             name: value

@@ -1,4 +1,4 @@
-"""Everything that can be known to go wrong, before anything is created."""
+"""Finds the problems of an app before anything is created."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.specs import AppDef, Resource, Role
 
-#: Docker's floor: https://docs.docker.com/engine/containers/resource_constraints/
+#: Docker's minimum: https://docs.docker.com/engine/containers/resource_constraints/
 MIN_MEMORY_MIB: Final = 6
 _MIN_CPUS: Final = 0.01
 _MAX_CPUS: Final = 1_000_000
@@ -41,11 +41,11 @@ _MAX_PORT: Final = 65_535
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonFacts:
-    """What was looked up of the daemon and its host for one app.
+    """What the daemon and its host have for one app.
 
     Args:
         engine: the daemon.
-        images: the app's images by name, each as the daemon has it; None for one that it lacks.
+        images: the app's images by name; None for an image that is not on the daemon.
         absent_paths: bind sources that do not exist; empty for a daemon on another host.
     """
 
@@ -60,7 +60,7 @@ class DaemonFacts:
 
 
 def preflight(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
-    """Return everything that is wrong with an app, except what only the daemon can tell.
+    """Return the problems of an app that do not depend on the daemon.
 
     Args:
         app: the app.
@@ -70,12 +70,12 @@ def preflight(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
 
 
 def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Problem, ...]:
-    """Return what the daemon cannot do for an app.
+    """Return the problems of an app on this daemon.
 
     Args:
-        app: the app, without problems of its types.
+        app: the app, without values of wrong types.
         opts: its run options.
-        facts: the daemon's side.
+        facts: facts about the daemon.
     """
     problems = [
         problem
@@ -107,23 +107,23 @@ def checked_options(
     *,
     look: Callable[[], DaemonFacts | None] = lambda: None,
 ) -> Opts:
-    """Return the options that ``cfg`` means, once nothing is wrong with them or with the app.
+    """Return the options in ``cfg``, if they and the app are valid.
 
     Args:
         app: the app.
         cfg: run options.
-        defaults: run options that count where ``cfg`` says nothing.
-        look: returns the daemon's side, None if the daemon does not answer. It is called only when
-            something is wrong, so that the error also has what the daemon cannot do.
+        defaults: defaults for options that are not in ``cfg``.
+        look: returns facts about the daemon, or None if it does not answer; called only if there
+            are problems, so that the error also has those with the daemon.
 
     Raises:
-        InvalidAppError: with everything that is wrong with the app and its options.
+        InvalidAppError: with all problems of the app and its options.
     """
     wrong_options: tuple[Problem, ...] = ()
     try:
         opts = Opts.parse(cfg, defaults)
-    except InvalidAppError as wrong:
-        wrong_options, opts = wrong.problems, Opts()
+    except InvalidAppError as error:
+        wrong_options, opts = error.problems, Opts()
     mistyped = _type_problems(app)
     problems = (*wrong_options, *(mistyped or _value_problems(app, opts)))
     if problems and not mistyped and (facts := look()) is not None:
@@ -135,27 +135,27 @@ def checked_options(
 
 def _app_problems(app: AppDef) -> Iterator[Problem]:
     if not _is_name(app.name):
-        yield Problem("name", f"{app.name!r} cannot name an app", "use a printable text")
+        yield Problem("name", f"{app.name!r} is not a valid name", "use printable characters")
     if not app.roles:
         yield Problem("roles", "the app has no roles", "give it at least one role")
-    # Docker's name server does not tell upper from lower case.
+    # Docker's DNS ignores case.
     for name, count in Counter(role.name.casefold() for role in app.roles).items():
         if count > 1:
-            what = f"{count} roles are named {name!r}, upper and lower case being the same"
+            what = f"{count} roles are named {name!r}, ignoring case"
             yield Problem("roles", what, "give each its own name")
 
 
 def _type_problems(app: AppDef) -> tuple[Problem, ...]:
-    """Find values of wrong types: an AppDef made by hand was never checked."""
+    """Return a problem for every value of a wrong type."""
     try:
         from_dict(to_dict(app))
-    except InvalidAppError as wrong:
+    except InvalidAppError as error:
         return tuple(
             # The value of an environment variable may be a secret.
-            Problem(problem.where, "this is no text", "give a text")
+            Problem(problem.where, "not a string", "give a string")
             if ".env[" in problem.where
             else problem
-            for problem in wrong.problems
+            for problem in error.problems
         )
     return ()
 
@@ -170,22 +170,22 @@ def _port_problems(app: AppDef) -> Iterator[Problem]:
 
 def _role_problems(where: str, role: Role) -> Iterator[Problem]:
     if not _is_name(role.name) or "/" in role.name:
-        what = f"{role.name!r} cannot name a role"
-        yield Problem(f"{where}.name", what, "use a printable text without a slash")
+        what = f"{role.name!r} is not a valid name"
+        yield Problem(f"{where}.name", what, "use printable characters without a slash")
     if role.image in ("", MISSING, NONE):
-        yield Problem(f"{where}.image", "no image is given", "name the image the role runs in")
+        yield Problem(f"{where}.image", "no image is given", "name the image of the role")
     elif not is_image(role.image):
-        what = f"{_without_login(role.image)!r} cannot name an image"
+        what = f"{_without_login(role.image)!r} is not a valid image name"
         fix = "write it like 'registry.example.com:5000/team/image:tag', in lower case"
         yield Problem(f"{where}.image", what, fix)
     if role.entrypoint in ("", MISSING):
         what = "no entrypoint is given"
-        yield Problem(f"{where}.entrypoint", what, "name the program that the role runs")
+        yield Problem(f"{where}.entrypoint", what, "name the program to run")
     if not 1 <= role.num_replicas <= MAX_REPLICAS:
-        what = f"{role.num_replicas} replicas cannot be launched"
+        what = f"{role.num_replicas} replicas are not possible"
         yield Problem(f"{where}.num_replicas", what, f"choose from 1 to {MAX_REPLICAS}")
     if role.min_replicas is not None and not 1 <= role.min_replicas <= role.num_replicas:
-        what = f"{role.min_replicas} does not go with num_replicas={role.num_replicas}"
+        what = f"{role.min_replicas} does not match num_replicas={role.num_replicas}"
         yield Problem(f"{where}.min_replicas", what, "choose from 1 to num_replicas")
     if role.max_retries < 0:
         yield Problem(f"{where}.max_retries", f"{role.max_retries} is negative", "use 0 or more")
@@ -196,31 +196,31 @@ def _target_problems(where: str, role: Role) -> Iterator[Problem]:
     targets = Counter(mount.dst_path for mount in role.mounts)
     for path, count in targets.items():
         if count > 1:
-            what = f"{count} mounts have the target {path!r}"
+            what = f"{count} mounts have the dst_path {path!r}"
             yield Problem(f"{where}.mounts", what, "give each its own dst_path")
 
 
 def _workspace_problems(where: str, role: Role) -> Iterator[Problem]:
     try:
         parse_workspace(role.workspace)
-    except WorkspaceError as wrong:
-        yield Problem(f"{where}.workspace", wrong.what.rstrip("."), wrong.fix)
+    except WorkspaceError as error:
+        yield Problem(f"{where}.workspace", error.what.rstrip("."), error.fix)
 
 
 def _text_problems(where: str, role: Role) -> Iterator[Problem]:
-    """Find what no process can be started with: zero bytes, and odd names of variables."""
+    """Yield a problem for zero bytes, invalid names of variables and invalid ports."""
     texts = {"entrypoint": role.entrypoint}
     texts |= {f"args[{index}]": arg for index, arg in enumerate(role.args)}
     for name, text in texts.items():
         if "\0" in text:
-            yield Problem(f"{where}.{name}", "it holds a zero byte", "remove it")
+            yield Problem(f"{where}.{name}", "contains a zero byte", "remove it")
     for name, value in role.env.items():
         if not is_env_name(name) or "\0" in value:
-            what = f"{shown_env_name(name)!r} cannot be an environment variable"
-            yield Problem(f"{where}.env", what, "no '=' in its name, a text without zero bytes")
+            what = f"{shown_env_name(name)!r} is not a valid environment variable"
+            yield Problem(f"{where}.env", what, "remove '=' from its name, and zero bytes")
     for name, port in role.port_map.items():
         if not 1 <= port <= _MAX_PORT:
-            what = f"{port} is no port"
+            what = f"{port} is not a port number"
             yield Problem(f"{where}.port_map.{name}", what, f"choose from 1 to {_MAX_PORT}")
 
 
@@ -229,33 +229,33 @@ def _resource_problems(where: str, resource: Resource) -> Iterator[Problem]:
         what = f"{resource.memMB} MB is below Docker's minimum"
         yield Problem(f"{where}.memMB", what, f"give {MIN_MEMORY_MIB} MB or more, 0 for no limit")
     if resource.cpu > _MAX_CPUS:
-        what = f"{resource.cpu:g} cpus are more than any host has"
+        what = f"{resource.cpu:g} CPUs are more than any host has"
         yield Problem(f"{where}.cpu", what, f"give {_MAX_CPUS} at most, 0 for no limit")
     if 0 < resource.cpu < _MIN_CPUS:
-        what = f"{resource.cpu} cpus is below Docker's minimum"
+        what = f"{resource.cpu} CPUs is below Docker's minimum"
         yield Problem(f"{where}.cpu", what, f"give {_MIN_CPUS} or more, 0 for no limit")
 
 
 def _mount_problems(where: str, mount: BindMount | VolumeMount | DeviceMount) -> Iterator[Problem]:
     if not posixpath.isabs(mount.dst_path):
         what = f"{mount.dst_path!r} is not an absolute path"
-        yield Problem(f"{where}.dst_path", what, "begin it with a slash")
+        yield Problem(f"{where}.dst_path", what, "start it with a slash")
     if isinstance(mount, DeviceMount) and not re.fullmatch("[rwm]+", mount.permissions):
-        what = f"{mount.permissions!r} are no permissions"
-        yield Problem(f"{where}.permissions", what, "use letters of 'rwm'")
+        what = f"{mount.permissions!r} is not a valid permission"
+        yield Problem(f"{where}.permissions", what, "use only the letters r, w and m")
     if isinstance(mount, VolumeMount):
         if not mount.src:
             yield Problem(f"{where}.src", "no volume is named", "name a volume of the daemon")
     elif not posixpath.isabs(mount.src_path):
         what = f"{mount.src_path!r} is not an absolute path"
-        yield Problem(f"{where}.src_path", what, "begin it with a slash")
+        yield Problem(f"{where}.src_path", what, "start it with a slash")
 
 
 def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
     engine = facts.engine
     if role.resource.cpu > engine.cpus:
-        what = f"{role.resource.cpu} cpus are more than the {engine.cpus} of {engine.url}"
-        yield Problem(f"{where}.resource.cpu", what, f"ask for {engine.cpus} at most")
+        what = f"{role.resource.cpu} CPUs are more than the {engine.cpus} of {engine.url}"
+        yield Problem(f"{where}.resource.cpu", what, f"request at most {engine.cpus}")
     if opts.pull_policy == "never" and role.image in facts.absent_images:
         what = f"{role.image!r} is not on {engine.url}, and pull_policy is 'never'"
         yield Problem(f"{where}.image", what, "load the image, or set pull_policy='missing'")
@@ -268,13 +268,13 @@ def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> 
 def _gpu_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
     wanted, known = gpus_wanted(app), len(engine.gpu_ids)
     if opts.auto_set_gpus and 0 < known < wanted:
-        what = f"all replicas together want {wanted} GPUs, and {engine.url} has {known}"
-        fix = "ask for fewer, or share them between replicas with auto_set_gpus=False"
+        what = f"all replicas together request {wanted} GPUs, but {engine.url} has {known}"
+        fix = "request fewer, or share them between replicas with auto_set_gpus=False"
         yield Problem("roles", what, fix)
 
 
 def _without_login(image: str) -> str:
-    """Return an image without the user and password that somebody wrote in front of its host."""
+    """Return an image name without a user and password in front of its host."""
     return re.sub(r"^.*:[^/@]*@(?=[^/]*/)", "…@", image, flags=re.DOTALL)
 
 

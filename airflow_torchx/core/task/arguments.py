@@ -1,7 +1,4 @@
-"""Arguments of a task that take one of a few words or numbers; pure, and cheap to import.
-
-A DAG file imports it each time it is parsed.
-"""
+"""Parsers of operator arguments; cheap to import, because DAG files import it."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class _Choice(StrEnum):
-    """An argument that takes one of a few words."""
+    """An argument that accepts a few words."""
 
     @classmethod
     def parse(cls, word: str) -> Self:
-        """Return the member of this word.
+        """Return the member with this value.
 
         Raises:
-            ValueError: there is none; the message has those that are there.
+            ValueError: the value is unknown; the message lists the known ones.
         """
         try:
             return cls(word)
         except ValueError:
             choices = ", ".join(cls)
             name = _ARGUMENTS[cls.__name__]
-            msg = f"{name}={word!r} does not exist; choose from {choices}"
+            msg = f"{name}={word!r} is not accepted; choose from {choices}"
             raise ValueError(msg) from None
 
 
@@ -37,7 +34,7 @@ _ARGUMENTS = {"OnFinish": "on_finish", "OnWorkerShutdown": "on_worker_shutdown"}
 
 
 class OnFinish(_Choice):
-    """What becomes of an app's containers when the task is over."""
+    """What happens to an app's containers when the task ends."""
 
     DELETE = "delete"
     KEEP = "keep"
@@ -45,7 +42,7 @@ class OnFinish(_Choice):
 
 
 class OnWorkerShutdown(_Choice):
-    """What becomes of a running app when the worker of its task is shut down."""
+    """What happens to a running app when the worker of its task shuts down."""
 
     DEFER = "defer"
     KEEP = "keep"
@@ -53,10 +50,10 @@ class OnWorkerShutdown(_Choice):
 
 
 def exit_codes(argument: str, given: int | Sequence[int]) -> frozenset[int]:
-    """Return the exit codes that an argument names.
+    """Return the exit codes in an argument.
 
     Raises:
-        ValueError: one is none; a program that succeeds has 0, and cannot fail with it.
+        ValueError: a value is not an exit code of a failure.
     """
     codes = [given] if isinstance(given, int) else list(given)
     for code in codes:
@@ -69,18 +66,18 @@ _MAX_CODE: Final = 255
 
 
 def ids_of(given: str | Sequence[str]) -> Sequence[str]:
-    """Return the ids that an argument gives; a text is one id."""
+    """Return the ids in an argument, which may be one string."""
     return [given] if isinstance(given, str) else given
 
 
 def positive(argument: str, given: float | timedelta) -> float:
-    """Return the number that an argument gives, of a timedelta its seconds.
+    """Return the number in an argument, or the seconds of a timedelta.
 
     Raises:
-        ValueError: it is no number above 0.
+        ValueError: it is not a number above 0.
     """
     number = given.total_seconds() if isinstance(given, timedelta) else given
-    wrong = isinstance(number, bool) or not isinstance(number, (int, float))
-    if wrong or not (math.isfinite(number) and number > 0):
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not (math.isfinite(number) and number > 0):
         raise ValueError(f"{argument}={given!r}: give a number above 0")
     return float(number)

@@ -1,7 +1,7 @@
-"""The hash by which an attempt of a task recognizes the app of an earlier attempt: pure.
+"""The configuration hash, by which an attempt recognizes the app of an earlier attempt.
 
-The hash outlives the release that wrote it. So it covers only what differs from the defaults: a
-release that adds a field or an option with a default does not change the hash of a running app.
+It covers only what differs from the defaults, so that a release that adds a field or an option with
+a default does not change the hash of a running app.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.specs import AppDef
 
-#: Raised when the same configuration gets another hash.
+#: Increase it if the same configuration gets another hash.
 VERSION: Final = "v1"
 _DIGITS: Final = 16
 _VERSIONED: Final = re.compile(r"(v\d+)-.+")
 _MOUNTS: Final = (BindMount, VolumeMount, DeviceMount)
-#: These options change how an image is built or logged, and nothing about the containers.
+#: Options that do not change the containers.
 _IGNORED: Final = frozenset({"quiet", "keep_images", "max_context_mb"})
 
 
 def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
     """Return the hash of what a task launches, like ``v1-0123456789abcdef``.
 
-    Two attempts with the same hash may share an app. Values of secrets are left out, because they
-    may be renewed between two attempts.
+    Two attempts with the same hash can share an app. Values of secrets are excluded, because they
+    may change between two attempts.
 
     Args:
         app: the app, each workspace named by its content.
@@ -50,7 +50,7 @@ def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
 
 
 def is_same_config(one: str, other: str) -> bool:
-    """Tell whether two hashes may belong to the same configuration.
+    """Return whether two hashes may belong to the same configuration.
 
     Hashes of different versions cannot be compared. They count as the same, because an upgrade must
     not stop a running app.

@@ -1,7 +1,7 @@
-"""What a task does about apps that earlier processes of the same task left: pure.
+"""Decides what a task does with apps that earlier processes of the same task left.
 
-A worker can die at any moment between the first container and the result. Whoever comes next for
-the same task finds by label what is there, and this module decides what becomes of it.
+A worker can die at any moment between the first container and the result. The next process of the
+task finds the apps by label, and reattaches to one or cleans them up.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class ObservedApp:
     """An app of this task on the daemon.
 
     Args:
-        app: how it is doing.
-        launch_id: the word on the containers of its launch.
+        app: its description.
+        launch_id: random id of its launch.
         handle: its handle.
         max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        config_hash: digest of what was launched.
+        config_hash: hash of its configuration.
         try_number: the attempt that launched it.
     """
 
@@ -47,7 +47,7 @@ class ObservedApp:
 
     @property
     def launched_app(self) -> LaunchedApp:
-        """The app, for the task that takes it."""
+        """The app, as the task that reattaches keeps it."""
         grace = self.app.metadata.get(STOP_GRACE)
         return LaunchedApp(
             app_id=self.app.app_id,
@@ -59,18 +59,18 @@ class ObservedApp:
 
     @property
     def is_incomplete(self) -> bool:
-        """Tell whether its launch broke off: a replica is missing, or was never started.
+        """Whether its launch was interrupted: a replica was not created or not started.
 
-        A replica that is gone although it was started counts as failed, not as missing.
+        A replica that was removed after its start counts as failed instead.
         """
         replicas = replicas_of(self.app)
-        promised = sum(role.num_replicas for role in self.app.roles)
-        waiting = any(replica.state is AppState.SUBMITTED for replica in replicas)
-        return waiting or len(replicas) < promised
+        size = sum(role.num_replicas for role in self.app.roles)
+        is_unstarted = any(replica.state is AppState.SUBMITTED for replica in replicas)
+        return is_unstarted or len(replicas) < size
 
     @property
     def is_usable(self) -> bool:
-        """Tell whether it runs and no replica is lost, or all of it ended well."""
+        """Whether it runs without a failed replica, or has succeeded."""
         state = self.app.state
         return not self.is_incomplete and (not is_terminal(state) or state is AppState.SUCCEEDED)
 
@@ -81,8 +81,8 @@ class CleanUp:
 
     Args:
         app_id: the app.
-        cause: ``incomplete`` for a launch that broke off, ``superseded`` for an app that no longer
-            counts.
+        cause: ``incomplete`` for an interrupted launch, ``superseded`` for an app of another
+            configuration, of an earlier clear, or that failed.
     """
 
     app_id: str
@@ -94,9 +94,9 @@ class Decision:
     """What the task does next.
 
     Args:
-        reattach: the app to go on with, which runs or has succeeded; None to launch one.
-        recorded: the record whose result is the task's; nothing has to run.
-        clean_up: every other app of this task.
+        reattach: the running or succeeded app to use; None to launch one.
+        recorded: the record whose result the task returns without running an app.
+        clean_up: all other apps of this task.
     """
 
     reattach: ObservedApp | None = None
@@ -110,31 +110,33 @@ def reconcile(
     apps: Sequence[ObservedApp],
     record: TaskRecord | None,
 ) -> Decision:
-    """Return what an attempt of a task does about the apps on the daemon.
+    """Return what an attempt of a task does with the task's apps on the daemon.
 
-    An app counts only if it is complete, was launched since a user last cleared the task (same
-    ``max_tries``) and from the same configuration. A running app is adopted. A succeeded one is
-    collected, unless its result was rejected before. A failed one is left: the retry runs anew.
+    It reattaches to the newest app that is complete, running or succeeded, was launched since the
+    last clear (same ``max_tries``), and has the same configuration. A succeeded app whose result
+    was rejected is excluded. All other apps are cleaned up.
 
     Args:
         attempt: this attempt.
-        config_hash: hash of what it would launch; None reattaches to nothing.
+        config_hash: hash of what it would launch; None to reattach to no app.
         apps: all apps of this task in this run, of any attempt.
-        record: what earlier attempts recorded.
+        record: the record of earlier attempts.
     """
 
-    def counts(one: ObservedApp | TaskRecord) -> bool:
+    def is_current(one: ObservedApp | TaskRecord) -> bool:
         return (
             config_hash is not None
             and one.max_tries == attempt.max_tries
             and is_same_config(one.config_hash, config_hash)
         )
 
-    valid = record if record and counts(record) else None
+    valid = record if record and is_current(record) else None
     rejected = valid.app_id if valid and valid.phase == RESULT_REJECTED else None
     recorded = valid if valid and valid.phase == SUCCEEDED else None
-    counting = [one for one in apps if counts(one) and one.is_usable and one.app.app_id != rejected]
-    newest = max(counting, key=lambda one: one.try_number, default=None)
+    candidates = [
+        one for one in apps if is_current(one) and one.is_usable and one.app.app_id != rejected
+    ]
+    newest = max(candidates, key=lambda one: one.try_number, default=None)
     reattach = None if recorded else newest
     return Decision(
         reattach=reattach,
@@ -148,7 +150,7 @@ def reconcile(
 
 
 def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
-    """Return the apps that these containers make, by the app's id."""
+    """Return the apps of these containers, by app id."""
     by_app: dict[str, list[ContainerRow]] = {}
     for row in rows:
         by_app.setdefault(row.labels[labels.APP_ID], []).append(row)

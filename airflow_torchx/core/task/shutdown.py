@@ -1,9 +1,9 @@
-"""What happens to an app when its task must end before it, or its trigger is taken away: pure.
+"""Decides what happens to an app when its task or trigger is stopped.
 
-Airflow sends the same SIGTERM when a user ends a task and when a worker is shut down. The state of
-the task instance tells them apart: only in the second case it is still ``running`` (seen on Airflow
-3.3.2). Airflow also calls a trigger's ``on_kill`` when another triggerer has taken the trigger
-over, against its own promise (apache/airflow PR #73454). There, too, the state decides.
+Airflow sends the same SIGTERM when a user stops a task and when a worker shuts down. Only in the
+second case is the state of the task instance still ``running`` (Airflow 3.3.2). Airflow also calls
+a trigger's ``on_kill`` when another triggerer has taken over the trigger, although its docs say
+that it does not (apache/airflow PR #73454); the state decides there, too.
 
 An error of Airflow is not an error of the app. If a request to Airflow fails, the next attempt
 reattaches to the app, unless the state shows that a user ended or cleared the task.
@@ -25,20 +25,20 @@ class ExitAction(StrEnum):
     STOP = "stop"
 
 
-#: The state of a task instance when it could not be looked up in time.
+#: The state if the API server did not answer in time.
 UNKNOWN = "unknown"
 _RUNNING = "running"
-#: Another process has the task instance by now, or will have it soon: the app is its business.
+#: States in which another process owns the task instance, or soon will, and its app.
 _TAKEN = frozenset({"queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
 
 
 def exit_action(state: str | None, policy: OnWorkerShutdown, *, retry_left: bool) -> ExitAction:
-    """Return what a task that got SIGTERM does with its app.
+    """Return what a task does with its app after SIGTERM.
 
     Args:
-        state: of the task instance, `UNKNOWN` if nobody could say; None when it has none.
-        policy: what the user wants when a worker is shut down.
-        retry_left: another try of the task would come.
+        state: state of the task instance, `UNKNOWN`, or None after a clear.
+        policy: what to do if the worker shuts down.
+        retry_left: whether the task has another try.
     """
     if state in _TAKEN:
         return ExitAction.KEEP
@@ -54,11 +54,10 @@ def exit_action(state: str | None, policy: OnWorkerShutdown, *, retry_left: bool
 def before_deferral(state: str | None) -> ExitAction:
     """Return what a task does with its app when it is about to defer.
 
-    A state that could not be looked up does not prevent the deferral: Airflow refuses it if the
-    task may not defer any more.
+    An unknown state does not prevent the deferral; Airflow refuses it if the task may not defer.
 
     Args:
-        state: of the task instance, as for `exit_action`.
+        state: state of the task instance, as for `exit_action`.
     """
     if state in _TAKEN:
         return ExitAction.KEEP
@@ -68,16 +67,16 @@ def before_deferral(state: str | None) -> ExitAction:
 def after_airflow_error(
     state: str | None, *, retry_left: bool, is_durable: bool, is_replaced: bool
 ) -> ExitAction:
-    """Return what a task does with its app after a request to Airflow failed: keep or stop it.
+    """Return whether a task keeps or stops its app after a request to Airflow failed.
 
-    A clear needs no case of its own: if the next attempt is on its way, that one stops the app,
-    because a clear raises ``max_tries``, which is the app's epoch. A retry does not raise it.
+    After a clear, the app may be kept, because the next attempt stops it: a clear raises
+    ``max_tries``, and a retry does not.
 
     Args:
-        state: of the task instance, as for `exit_action`.
-        retry_left: another attempt follows if this one fails.
-        is_durable: the next attempt may reattach to the app.
-        is_replaced: Airflow does not know this attempt any more. It forgets an attempt only when
+        state: state of the task instance, as for `exit_action`.
+        retry_left: whether the task has another try.
+        is_durable: whether the next attempt may reattach to the app.
+        is_replaced: whether Airflow has moved this attempt to the history, which it does only if
             another one follows.
     """
     if not is_durable:
@@ -87,19 +86,19 @@ def after_airflow_error(
     return ExitAction.KEEP if state in _TAKEN else ExitAction.STOP
 
 
-# In these nobody will come back for the app of the try that waited on it.
+# States in which no process will use the app again.
 _OVER: Final = frozenset(
     {"failed", "success", "skipped", "removed", "upstream_failed", "restarting", None}
 )
 
 
 def may_stop(app_id: str, *, state: str | None, current_app_id: str | None) -> bool:
-    """Tell whether nobody needs an app any more.
+    """Return whether a trigger may stop its app, because no process needs it any more.
 
     Args:
         app_id: the app that the trigger waits for.
         state: state of its task instance; None after a clear.
-        current_app_id: the app that the task instance itself names, in XCom: every try does so,
-            also one that adopts an app; None where it names none.
+        current_app_id: the app in the task instance's XCom, which every try pushes; None if there
+            is none.
     """
     return state in _OVER or current_app_id not in (None, app_id)

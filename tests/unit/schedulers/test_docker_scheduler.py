@@ -129,7 +129,7 @@ def test_scheduling_asks_the_daemon_that_did_not_answer_a_dry_run(
     engine.down = False
 
     assert info.request.app_id == scheduler.schedule(info)
-    with pytest.raises(InvalidAppError, match="65 cpus are more than"):
+    with pytest.raises(InvalidAppError, match="65 CPUs are more than"):
         scheduler.schedule(greedy)
     assert 1 == len(engine.specs())
 
@@ -170,7 +170,7 @@ def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:
     engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
     greedy = app(2, resource=Resource(cpu=1, gpu=2, memMB=64))
 
-    with pytest.raises(InvalidAppError, match="want 4 GPUs, and fake://engine has 3"):
+    with pytest.raises(InvalidAppError, match="request 4 GPUs, but fake://engine has 3"):
         DockerScheduler("mine", engine).submit(greedy)
 
     assert {} == engine.specs()

@@ -1,4 +1,4 @@
-"""App ids and container names."""
+"""Tests of app ids and container names."""
 
 from __future__ import annotations
 
@@ -70,29 +70,29 @@ def attempt(**changes: object) -> TaskAttempt:
     ],
 )
 def test_random_ids_are_torchx(entropy: int, app_id: str) -> None:
-    """The same 64 bits give the id that TorchX makes of them."""
+    """The same 64 bits make the same id as in TorchX."""
     assert app_id == random_app_id("trainer", entropy)
 
 
 @quick
 @given(NAMES, ENTROPY)
 def test_random_ids_are_legal(name: str, entropy: int) -> None:
-    """Whatever the name, an id is legal in Docker's names and ends in TorchX's alphabet."""
+    """Every id is valid in Docker's names and ends in TorchX's alphabet."""
     app_id = random_app_id(name, entropy)
 
     assert DOCKER_NAME.fullmatch(app_id)
     assert TORCHX_WORD.fullmatch(app_id.rpartition("-")[2])
 
 
-def test_an_app_name_with_a_slash_and_a_space_makes_a_usable_id() -> None:
-    """Characters that Docker refuses become dashes, and a name of nothing else becomes ``app``."""
+def test_invalid_characters_in_app_names() -> None:
+    """Characters that Docker does not allow become dashes, and an empty name becomes ``app``."""
     assert "my-exp-run-c" == random_app_id("/my exp/run", 1)
     assert "app-c" == random_app_id("/", 1)
     assert "app-b" == random_app_id("", 0)
 
 
 def test_an_attempt_has_one_id() -> None:
-    """The id depends on nothing but the attempt, so any worker of any version finds it."""
+    """The id depends only on the attempt, so every worker finds the app."""
     assert "train_daily-fit.model-c8642fafb26d-m0-t1" == attempt().app_id
 
 
@@ -107,8 +107,8 @@ def test_an_attempt_has_one_id() -> None:
         {"try_number": 2},
     ],
 )
-def test_every_part_of_an_attempt_counts(other: dict[str, Any]) -> None:
-    """Another DAG, run, task, map index, ``max_tries`` or try is another app."""
+def test_every_part_of_an_attempt_changes_the_id(other: dict[str, Any]) -> None:
+    """Another DAG, run, task, map index, ``max_tries`` or try has another app id."""
     first, second = attempt().app_id, attempt(**other).app_id
 
     assert first != second
@@ -116,7 +116,7 @@ def test_every_part_of_an_attempt_counts(other: dict[str, Any]) -> None:
 
 
 def test_the_parts_of_an_attempt_do_not_run_into_each_other() -> None:
-    """``ab`` + ``c`` is another place than ``a`` + ``bc``, though both make the same name."""
+    """The parts ``ab`` and ``c`` make another id than ``a`` and ``bc``."""
     assert attempt(dag_id="a-b", task_id="c").app_id != attempt(dag_id="a", task_id="b-c").app_id
     assert attempt(run_id="r1", map_index=1).app_id != attempt(run_id="r", map_index=11).app_id
 
@@ -126,7 +126,7 @@ def test_the_parts_of_an_attempt_do_not_run_into_each_other() -> None:
 def test_ids_of_attempts_are_legal(
     dag_id: str, run_id: str, task_id: str, map_index: int, max_tries: int, try_number: int
 ) -> None:
-    """Whatever Airflow calls them, the id is legal and its last 30 characters tell it apart."""
+    """The ids of all attempts are valid and differ in their last 30 characters."""
     app_id = TaskAttempt(
         dag_id=dag_id,
         run_id=run_id,
@@ -140,13 +140,13 @@ def test_ids_of_attempts_are_legal(
     assert re.search(rf"-[0-9a-f]{{12}}-m{max_tries}-t{try_number}$", app_id[-30:])
 
 
-def test_an_attempt_of_nameless_things_has_an_id() -> None:
-    """A DAG and a task of which no character is legal still make an id."""
+def test_an_attempt_without_valid_characters() -> None:
+    """A DAG and a task without a valid character have an id."""
     assert attempt(dag_id="é", task_id="ß").app_id.startswith("app-")
 
 
-def test_an_attempt_writes_where_it_is() -> None:
-    """The labels hold the whole place in Airflow, not a shortened one."""
+def test_labels_of_an_attempt() -> None:
+    """The labels have the full names of DAG, run and task."""
     assert {
         labels.DAG_ID: "train_daily",
         labels.RUN_ID: "scheduled__2026-01-31T00:00:00+00:00",
@@ -163,7 +163,7 @@ def test_an_attempt_writes_where_it_is() -> None:
 @example("-" * 40, "." * 40, 9999)
 @example("\ud800" * 40, "\ud800", 0)
 def test_container_names_are_legal(app_id: str, role: str, replica: int) -> None:
-    """Whatever the app and the role are called, the name is a container's and a host's."""
+    """Every name is valid for a container and a host."""
     name = container_name(app_id, role, replica)
 
     assert DOCKER_NAME.fullmatch(name)
@@ -180,14 +180,14 @@ def test_container_names_are_legal(app_id: str, role: str, replica: int) -> None
 @example("a", ["\ud800", "\ud801", "?"], {0})
 @example("a", ["b", "b-1"], {0, 1})
 def test_container_names_are_unique(app_id: str, roles: list[str], replicas: set[int]) -> None:
-    """No two replicas of an app share a name."""
+    """The replicas of an app have different names."""
     names = {container_name(app_id, role, replica) for role in roles for replica in replicas}
 
     assert len(roles) * len(replicas) == len(names)
 
 
 def test_ten_thousand_replicas_have_names() -> None:
-    """The largest role that may be launched has as many names."""
+    """A role of the maximum size has as many names."""
     names = {container_name("trainer-x1y2", "t" * 40, index) for index in range(MAX_REPLICAS)}
 
     assert MAX_REPLICAS == len(names)
@@ -197,25 +197,23 @@ def test_ten_thousand_replicas_have_names() -> None:
 @quick
 @given(NORMAL_NAMES, ENTROPY, NORMAL_NAMES, REPLICAS)
 def test_normal_container_names_are_torchx(app: str, entropy: int, role: str, replica: int) -> None:
-    """A legal role of at most 27 characters gets the name that TorchX gives it."""
+    """A valid role of at most 27 characters gets the same name as in TorchX."""
     app_id = random_app_id(app, entropy)
 
     assert torchx_name(app_id, role, replica) == container_name(app_id, role, replica)
 
 
 @pytest.mark.parametrize(("app_length", "role_length"), [(1, 30), (27, 30), (28, 29), (30, 27)])
-def test_a_role_with_room_for_every_replica_keeps_its_name(
-    app_length: int, role_length: int
-) -> None:
-    """Next to a short app id as many characters of a role are kept as TorchX keeps, which is 30."""
+def test_roles_beside_a_short_app_id(app_length: int, role_length: int) -> None:
+    """Beside a short app id, 30 characters of a role are kept, as in TorchX."""
     app_id, role = "a" * app_length, "r" * role_length
 
     assert torchx_name(app_id, role, 9999) == container_name(app_id, role, 9999)
     assert torchx_name(app_id, f"{role}r", 0) != container_name(app_id, f"{role}r", 0)
 
 
-def test_roles_that_begin_alike_get_their_own_containers() -> None:
-    """Two roles that share their first 30 characters do not fight for one name."""
+def test_roles_that_start_alike() -> None:
+    """Roles that share their first 30 characters get different names."""
     stem = "parameter-server-of-the-region-"
     names = {container_name("app-x", f"{stem}{place}", 0) for place in ("east", "west")}
 
@@ -225,8 +223,8 @@ def test_roles_that_begin_alike_get_their_own_containers() -> None:
     } == names
 
 
-def test_a_role_named_like_a_shortened_one_gets_its_own_container() -> None:
-    """The shortened name of one role is not the name of another that is called just so."""
+def test_a_role_named_like_a_shortened_one() -> None:
+    """A role named like the shortened name of another gets a different name."""
     long = "parameter-server-of-the-region-east"
     shortened = container_name("app-x", long, 0).removeprefix("app-x-").removesuffix("-0")
 
@@ -234,35 +232,35 @@ def test_a_role_named_like_a_shortened_one_gets_its_own_container() -> None:
 
 
 @pytest.mark.parametrize("role", ["my role", "exp/run", "trainér", ""])
-def test_a_role_name_that_docker_refuses_makes_a_usable_name(role: str) -> None:
-    """A role with a space, a slash or no name at all is told apart by a digest."""
+def test_invalid_role_names(role: str) -> None:
+    """A role with invalid characters or no name gets a name with a digest."""
     assert re.fullmatch(
         r"app-x-(my-role|exp-run|train-r|)-[0-9a-f]{8}-3", container_name("app-x", role, 3)
     )
 
 
 def test_replica_9999_of_a_long_name_has_a_host_name() -> None:
-    """The longest name of all is exactly as long as a host name may be."""
+    """The longest name is exactly as long as a host name may be."""
     assert 63 == len(container_name("a" * 99, "r" * 99, 9999))
     assert f"{'a' * 30}-{'r' * 27}-9999" == container_name("a" * 99, "r" * 27, 9999)
 
 
-def test_an_app_id_cut_in_the_middle_begins_with_a_letter() -> None:
-    """An id whose last 30 characters begin with punctuation loses it, as in TorchX."""
+def test_an_app_id_cut_before_punctuation() -> None:
+    """Punctuation at the start of an id's last 30 characters is removed, as in TorchX."""
     app_id = "123.-_application-t4rcs9x6sv1mbcdf"
 
     assert "_application-t4rcs9x6sv1mbcdf" == app_id[-29:]
     assert "application-t4rcs9x6sv1mbcdf-trainer-0" == container_name(app_id, "trainer", 0)
 
 
-def test_a_foreign_app_id_without_a_legal_character_has_names() -> None:
-    """Where nothing of an app id can be kept, a digest stands for it."""
+def test_an_app_id_without_valid_characters() -> None:
+    """An app id without a valid character is replaced by a digest."""
     assert re.fullmatch(r"[0-9a-f]{8}-trainer-0", container_name("---", "trainer", 0))
     assert container_name("---", "trainer", 0) != container_name("--", "trainer", 0)
 
 
-def test_the_mark_of_a_cancel_is_written_once() -> None:
-    """A container that was told to stop twice is marked once."""
+def test_the_cancelled_suffix_is_added_once() -> None:
+    """The suffix of a cancelled container is added once."""
     marked = cancelled_name("app-x-trainer-0")
 
     assert "app-x-trainer-0.cancelled" == marked == cancelled_name(marked)
@@ -270,8 +268,8 @@ def test_the_mark_of_a_cancel_is_written_once() -> None:
     assert not is_cancelled_name("app-x-trainer-0")
 
 
-def test_legal_keeps_what_is_legal() -> None:
-    """Legal text stays, a run of other characters is one dash, and names begin alphanumerically."""
+def test_legal_text_is_kept() -> None:
+    """Valid text is kept, other characters become one dash, and names start alphanumerically."""
     assert "a_B.9-" == legal("a_B.9-")
     assert "a-b" == legal(" /é a é /b")
     assert "" == legal("._-")

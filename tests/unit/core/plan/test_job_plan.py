@@ -1,4 +1,4 @@
-"""From an app to its containers."""
+"""Tests of planning the containers of an app."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def role(name: str = "trainer", **fields: object) -> Role:
 
 
 def app(*roles: Role) -> AppDef:
-    """Return an app of these roles, of one ordinary role by default."""
+    """Return an app of these roles, by default of one ordinary role."""
     return AppDef("train", roles or (role(),))
 
 
 def wants(
     cpu: float = -1, gpu: int = -1, mem_mb: int = -1, devices: dict[str, int] | None = None
 ) -> Resource:
-    """Return a resource that asks for nothing but these."""
+    """Return a resource that requests only these."""
     return Resource(cpu, gpu, mem_mb, devices=devices or {})
 
 
@@ -85,13 +85,13 @@ def only(
     cfg: dict[str, Any] | None = None,
     **launch: object,
 ) -> ContainerSpec:
-    """Return the one container of a role with one replica."""
+    """Return the container of a role with one replica."""
     (container,) = planned(what, cfg, **launch).containers
     return container
 
 
-def test_a_plan_is_everything_a_launch_does() -> None:
-    """The smallest app makes one container, and nothing in it is left to be decided."""
+def test_a_plan_has_everything_that_a_launch_does() -> None:
+    """The smallest app has one container, whose every field is set by the plan."""
     assert JobPlan(
         app_id=APP_ID,
         handle=HANDLE,
@@ -130,7 +130,7 @@ def test_a_plan_is_everything_a_launch_does() -> None:
 
 
 def test_replicas_come_in_order() -> None:
-    """One container per replica, in the order of roles and indices."""
+    """A plan has one container per replica, by role and index."""
     job = planned(app(role("ps", num_replicas=2), role("trainer", image="img:2", num_replicas=3)))
 
     assert [("ps", 0), ("ps", 1), ("trainer", 0), ("trainer", 1), ("trainer", 2)] == [
@@ -144,7 +144,7 @@ def test_replicas_come_in_order() -> None:
 
 
 def test_images_are_listed_once() -> None:
-    """A plan lists each image once, in the order of first use."""
+    """A plan lists each image once, by first use."""
     roles = [role("a", image="z"), role("b", image="y"), role("c", image="z")]
 
     assert ("z", "y") == planned(app(*roles)).images
@@ -175,7 +175,7 @@ def test_images_are_listed_once() -> None:
     )
 )
 def test_planning_twice_gives_the_same_and_leaves_the_app_alone(roles: list[Role]) -> None:
-    """A plan depends on its arguments only, and the app can be planned again."""
+    """A plan depends only on its arguments, and planning does not change the app."""
     what = app(*roles)
     before = copy.deepcopy(what)
     first = planned(what, gpu_ids=["0", "1", "2", "3"])
@@ -189,7 +189,7 @@ def test_planning_twice_gives_the_same_and_leaves_the_app_alone(roles: list[Role
 def test_every_replica_finds_rank_0_under_the_name_of_its_container(
     app_id: str, names: list[str]
 ) -> None:
-    """Whatever the names, the host to meet at is the first container, and it has that name."""
+    """The rendezvous host is the name of the first container, whatever the names are."""
     job = planned(app(*(role(name, num_replicas=2) for name in names)), app_id=app_id)
     (rank0,) = {spec.env["TORCHX_RANK0_HOST"] for spec in job.containers}
 
@@ -198,7 +198,7 @@ def test_every_replica_finds_rank_0_under_the_name_of_its_container(
 
 
 def test_rank_0_of_an_app_id_that_begins_with_punctuation_resolves() -> None:
-    """A long id, cut before a dash, names the container and the rendezvous host alike."""
+    """An id that is cut before a dash names the container and the rendezvous host alike."""
     spec = only(role(), app_id="123.-_application-t4rcs9x6sv1mbcdf")
 
     assert "application-t4rcs9x6sv1mbcdf-trainer-0" == spec.name
@@ -206,7 +206,7 @@ def test_rank_0_of_an_app_id_that_begins_with_punctuation_resolves() -> None:
 
 
 def test_env_precedence() -> None:
-    """Copied < options < role < private < what TorchX itself sets; each wins over those before."""
+    """Variables of TorchX override private ones, those the role's, the options' and copied ones."""
     forced = ["TORCHX_RANK0_HOST", "TORCHX_IMAGE", "TORCHX_JOB_ID"]
     names = ["A", "B", "C", "D", *forced]
     copied, option, own, private = (
@@ -229,7 +229,7 @@ def test_env_precedence() -> None:
 
 
 def test_only_named_variables_are_copied() -> None:
-    """Patterns are globs, and case counts."""
+    """Patterns are globs, and case-sensitive."""
     environ = {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "nccl_x": "2", "HOME": "/root", "LANG": "C"}
     spec = only(role(), {"copy_env": ["NCCL_*", "LAN?"]}, environ=environ)
 
@@ -238,7 +238,7 @@ def test_only_named_variables_are_copied() -> None:
 
 
 def test_copied_and_private_variables_are_secret() -> None:
-    """Values that the user did not write into the app are named as secrets."""
+    """Copied and private variables are secret."""
     job = planned(
         role(env={"LR": "0.1"}),
         {"copy_env": ["HF_*"], "env": {"OPT": "1"}},
@@ -250,7 +250,7 @@ def test_copied_and_private_variables_are_secret() -> None:
 
 
 def test_macros_are_filled_in_per_replica() -> None:
-    """Args and the values of env know the app, the replica and where rank 0 is named."""
+    """Macros in args and env are replaced by the app, the replica and the host of rank 0."""
     text = "${app_id} ${replica_id} ${rank0_env} <${img_root}>"
     first, second = planned(role(args=[text], env={"X": text}, num_replicas=2)).containers
 
@@ -270,27 +270,27 @@ def test_macros_are_filled_in_per_replica() -> None:
         ("$${${rank0_env}:=localhost}", "${TORCHX_RANK0_HOST:=localhost}"),
     ],
 )
-def test_dollars_are_for_the_shell(written: str, filled: str) -> None:
-    """``$$`` is one dollar, and what is no macro reaches the shell in the container."""
+def test_dollars_are_left_to_the_shell(written: str, filled: str) -> None:
+    """``$$`` becomes one dollar, and unknown macros are left to the shell."""
     assert (filled,) == only(role(args=[written])).args
 
 
-def test_macros_stay_in_other_fields() -> None:
-    """Image, entrypoint and the env of options are taken literally, as in TorchX."""
+def test_macros_in_other_fields_are_kept() -> None:
+    """Macros in the image, the entrypoint and the options' env are kept, as in TorchX."""
     spec = only(role(image="${app_id}", entrypoint="${app_id}"), {"env": {"X": "${app_id}"}})
 
     assert ("${app_id}",) * 3 == (spec.image, spec.entrypoint, spec.env["X"])
 
 
 def test_the_entrypoint_replaces_that_of_the_image() -> None:
-    """Program and arguments are apart, so an image's ENTRYPOINT is not run around the program."""
+    """The entrypoint of a role replaces that of the image."""
     spec = only(role(entrypoint="torchrun", args=["--nnodes", "2"]))
 
     assert ("torchrun", ("--nnodes", "2")) == (spec.entrypoint, spec.args)
 
 
-def test_labels_of_users_come_along_and_never_win() -> None:
-    """Labels of options and of the launch are added; what the launch knows is written over them."""
+def test_labels_of_users_cannot_replace_ours() -> None:
+    """Labels of the options and the launch are added, and cannot replace the plan's own."""
     spec = only(
         role(), {"labels": {"team": "a", "cost": "1"}}, labels={"cost": "2", labels.APP_ID: "x"}
     )
@@ -298,8 +298,8 @@ def test_labels_of_users_come_along_and_never_win() -> None:
     assert {"team": "a", "cost": "2", labels.APP_ID: APP_ID}.items() <= spec.labels.items()
 
 
-def test_whoever_stops_and_waits_reads_how_on_the_containers() -> None:
-    """Failure policy and grace are labels, and the grace is the container's own too."""
+def test_failure_policy_and_grace_are_labels() -> None:
+    """Failure policy and grace period are labels, and the grace period is set on the container."""
     spec = only(role(), {"failure_policy": "wait_all", "stop_grace_s": 2.5})
 
     assert "wait_all" == spec.labels[labels.FAILURE_POLICY]
@@ -318,7 +318,7 @@ def test_whoever_stops_and_waits_reads_how_on_the_containers() -> None:
     ],
 )
 def test_resources(resource: Resource, nano_cpus: int | None, memory_mib: int | None) -> None:
-    """Cpus become billionths, memory stays in MiB, and what is negative is left to the daemon."""
+    """CPUs are in billionths and memory in MiB, and negative values mean the daemon's defaults."""
     spec = only(role(resource=resource))
 
     assert (nano_cpus, memory_mib, None) == (spec.nano_cpus, spec.memory_mib, spec.gpus)
@@ -330,7 +330,7 @@ def gpus(job: JobPlan) -> list[GpuRequest | None]:
 
 
 def test_replicas_do_not_share_gpus() -> None:
-    """Every replica of every role has GPUs of its own where the daemon tells their ids."""
+    """Replicas get disjoint GPUs if the daemon reports their ids."""
     trainer = role(num_replicas=2, resource=wants(gpu=2))
     server = role("ps", num_replicas=2)
     scorer = role("eval", resource=wants(gpu=1))
@@ -354,16 +354,16 @@ def test_replicas_do_not_share_gpus() -> None:
         ({"auto_set_gpus": False}, ["g0", "g1", "g2", "g3"]),
     ],
 )
-def test_gpus_are_counted_where_ids_do_not_help(cfg: dict[str, Any], gpu_ids: list[str]) -> None:
-    """With too few ids, with none, or when the user shares GPUs, replicas ask for a number."""
+def test_gpus_without_usable_ids_are_counted(cfg: dict[str, Any], gpu_ids: list[str]) -> None:
+    """With too few ids, with none, or with shared GPUs, replicas request a count."""
     trainer = role(num_replicas=2, resource=wants(gpu=2))
 
     assert [GpuRequest(count=2)] * 2 == gpus(planned(trainer, cfg, gpu_ids=gpu_ids))
 
 
 @pytest.mark.parametrize("count", [-1, 0])
-def test_no_gpus_are_no_request(count: int) -> None:
-    """A role that wants none, or does not care, gets none."""
+def test_a_role_without_gpus(count: int) -> None:
+    """A role without GPUs requests none."""
     what = role(resource=wants(gpu=count))
 
     assert [None] == gpus(planned(what, gpu_ids=["g0"]))
@@ -371,7 +371,7 @@ def test_no_gpus_are_no_request(count: int) -> None:
 
 
 def test_named_devices_are_torchx() -> None:
-    """EFA and Neuron devices of a resource become devices of the host, numbered from 0."""
+    """EFA and Neuron devices become host devices, numbered from 0."""
     named = {"vpc.amazonaws.com/efa": 2, "aws.amazon.com/neurondevice": 1}
     job = planned(role(resource=wants(devices=named), num_replicas=2))
 
@@ -388,12 +388,12 @@ def test_named_devices_are_torchx() -> None:
 
 
 def test_an_unknown_device_is_a_warning() -> None:
-    """A device nobody knows is left out, and the plan says so and which are known."""
+    """An unknown device is ignored with a warning that lists the known ones."""
     job = planned(app(role("ps"), role(resource=wants(devices={"acme.com/npu": 4}))))
 
     expected = (
         "roles[1].resource.devices: 'acme.com/npu' is ignored; "
-        "known are vpc.amazonaws.com/efa, aws.amazon.com/neurondevice"
+        "known devices: vpc.amazonaws.com/efa, aws.amazon.com/neurondevice"
     )
 
     assert () == job.containers[1].devices
@@ -401,7 +401,7 @@ def test_an_unknown_device_is_a_warning() -> None:
 
 
 def test_mounts_are_split() -> None:
-    """Binds and volumes are mounts, devices are devices, and order is kept."""
+    """Mounts are split into volumes and devices, in order."""
     volume, device, bind = (
         VolumeMount("v", "/v"),
         DeviceMount("/dev/x", "/dev/y", "r"),
@@ -415,7 +415,7 @@ def test_mounts_are_split() -> None:
 
 
 def test_ports_are_published_on_request() -> None:
-    """Replica 0 is under the role's own number; its peers on the same host are under any."""
+    """Replica 0 gets the role's port numbers, and the other replicas free ports."""
     what = role(port_map={"c10d": 29500, "http": 80}, num_replicas=2)
     first, second = planned(what, {"publish_ports": True}).containers
 
@@ -431,12 +431,12 @@ def test_ports_are_published_on_request() -> None:
 
 
 def test_retries_are_restarts() -> None:
-    """The daemon restarts a failed replica as often as its role may be retried."""
+    """The daemon restarts a failed replica as often as the role allows retries."""
     assert 3 == only(role(max_retries=3)).max_restarts
 
 
 def test_options_reach_the_containers() -> None:
-    """Network, pull policy and the options of the host are those the user chose."""
+    """Network, pull policy and host options are passed on."""
     cfg = {"network": "own", "pull_policy": "never", "privileged": True, "ipc_mode": "host"}
     job = planned(role(), cfg)
 
@@ -445,7 +445,7 @@ def test_options_reach_the_containers() -> None:
 
 
 def test_a_plan_shows_no_values_of_variables() -> None:
-    """Not even in a traceback that shows local variables: `plan_text.render` masks, repr omits."""
+    """The repr of a plan has no values of variables, because tracebacks show local variables."""
     job = planned(role(env={"API_TOKEN": "hunter22"}), private_env={"PIN": "271828"})
 
     assert "hunter22" not in repr(job)
@@ -458,8 +458,8 @@ def test_a_plan_shows_no_values_of_variables() -> None:
         (
             {"max_retries": 2},
             (
-                "roles[0].retry_policy: APPLICATION is not done yet; Docker restarts a failed "
-                "replica alone, up to 2 times"
+                "roles[0].retry_policy: APPLICATION is not supported; Docker restarts only the "
+                "failed replica, up to 2 times"
             ),
         ),
         (
@@ -468,11 +468,11 @@ def test_a_plan_shows_no_values_of_variables() -> None:
         ),
     ],
 )
-def test_what_is_not_done_is_told(fields: dict[str, Any], warning: str) -> None:
-    """An engineer who knows TorchX must not wait for what does not come."""
+def test_unsupported_features_are_warnings(fields: dict[str, Any], warning: str) -> None:
+    """A feature of TorchX that is not supported is a warning."""
     assert (warning,) == planned(role(**fields)).warnings
 
 
-def test_a_retried_replica_is_what_docker_does() -> None:
-    """Nothing to warn of."""
+def test_the_retry_policy_of_docker() -> None:
+    """The retry policy REPLICA needs no warning."""
     assert () == planned(role(max_retries=2, retry_policy=RetryPolicy.REPLICA)).warnings

@@ -1,4 +1,4 @@
-"""Run options as TorchX's users write them."""
+"""Tests of parsing run options from text."""
 
 from __future__ import annotations
 
@@ -32,10 +32,8 @@ from airflow_torchx.core.plan.options import Opts
         ("copy_env", "None", ()),
     ],
 )
-def test_a_text_is_the_value_that_torchx_reads_in_it(
-    name: str, text: str, expected: object
-) -> None:
-    """Lists and mappings take commas and semicolons, flags many words, and None is no value."""
+def test_texts_are_parsed_like_torchx(name: str, text: str, expected: object) -> None:
+    """Lists and mappings take commas and semicolons, booleans many words, and None is no value."""
     options, problems = read_options({name: text})
     known = {"extraHosts": "extra_hosts"}.get(name, name)
 
@@ -44,8 +42,8 @@ def test_a_text_is_the_value_that_torchx_reads_in_it(
 
 
 @pytest.mark.parametrize("text", ["s3cret", "A:1;s3cret", ":s3cret"])
-def test_a_mapping_in_another_form_is_told_without_its_value(text: str) -> None:
-    """It may be a secret."""
+def test_an_invalid_mapping(text: str) -> None:
+    """The error for an invalid mapping does not repeat it, because it may be a secret."""
     options, (problem,) = read_options({"env": text, "user": "me"})
 
     assert {"user": "me"} == options
@@ -54,8 +52,8 @@ def test_a_mapping_in_another_form_is_told_without_its_value(text: str) -> None:
     assert "s3cret" not in str(problem)
 
 
-def test_every_option_has_a_form_that_is_understood() -> None:
-    """What `runopts` shows can be written."""
+def test_every_form_can_be_parsed() -> None:
+    """Every form that `runopts` shows can be parsed."""
     examples = {"KEY:VALUE;KEY2:VALUE2": "a:b", "type:DRIVER;OPTION:VALUE": "type:local"}
     special = {"ulimits": "nofile=1:2", "build_secrets": "id=a,env=B", "image_repo": "a/b"}
     for option in fields(Opts):

@@ -1,4 +1,4 @@
-"""Run options: what each takes, and what a wrong one is told."""
+"""Tests of run options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_torchx.errors import InvalidAppError
 
 
 class Option(NamedTuple):
-    """One option: its default, values that do with what they mean, and values that do not."""
+    """The default of an option, pairs of valid and parsed values, and invalid values."""
 
     default: object
     good: list[tuple[object, object]]
@@ -155,16 +155,16 @@ def refusal(cfg: dict[str, Any]) -> InvalidAppError:
     return caught.value
 
 
-def test_every_option_is_looked_at() -> None:
-    """These tests know every option and its default."""
+def test_every_option_has_an_entry() -> None:
+    """Every option has an entry in this module."""
     assert {name: option.default for name, option in OPTIONS.items()} == {
         option.name: getattr(Opts(), option.name) for option in fields(Opts)
     }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_good_values(name: str) -> None:
-    """A value means the same whether it is given to the class or in a mapping."""
+def test_valid_values(name: str) -> None:
+    """A value has the same meaning as an argument and in a mapping."""
     for written, meant in OPTIONS[name].good:
         parsed = getattr(Opts.parse({name: written}), name)
 
@@ -173,8 +173,8 @@ def test_good_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_bad_values(name: str) -> None:
-    """A wrong value is one problem that names the option and says what to write."""
+def test_invalid_values(name: str) -> None:
+    """An invalid value is one problem that names the option and says what to write."""
     for written in OPTIONS[name].bad:
         (problem,) = refusal({name: written}).problems
 
@@ -194,15 +194,15 @@ def test_bad_values(name: str) -> None:
             {"pull_policy": "sometimes"},
             "options.pull_policy: 'sometimes' is not accepted; choose from always, if_possible",
         ),
-        ({"user": ""}, "options.user: '' is not accepted; give a text that is not empty"),
+        ({"user": ""}, "options.user: '' is not accepted; give a non-empty string"),
         (
             {"stop_grace_s": -1},
             "options.stop_grace_s: -1 is not accepted; give a number of seconds",
         ),
-        ({"ulimits": "nofile=2:1"}, "is not accepted; its soft limit 2 is above its hard limit 1"),
+        ({"ulimits": "nofile=2:1"}, "is not accepted; the soft limit 2 is above the hard limit 1"),
         ({"ulimits": "nofile"}, "is not accepted; expected name=soft:hard, like nofile=1024:4096"),
-        ({"dns": [""]}, "is not accepted; give a list of texts, none of them empty"),
-        ({"tmpfs": []}, "is not accepted; give a mapping of texts to texts"),
+        ({"dns": [""]}, "is not accepted; give a list of non-empty strings"),
+        ({"tmpfs": []}, "is not accepted; give a mapping of strings to strings"),
         (
             {"log_config": "local"},
             'is not accepted; give {"type": driver, "config": {option: value}}',
@@ -213,12 +213,12 @@ def test_bad_values(name: str) -> None:
         ),
         (
             {"env": {"A=B": "c"}},
-            "options.env: a dict is not accepted; 'A=…' cannot name an environment",
+            "options.env: a dict is not accepted; rename 'A=…': a name cannot contain",
         ),
     ],
 )
 def test_problems_say_what_to_write(cfg: dict[str, Any], line: str) -> None:
-    """The text of an error is enough to mend it."""
+    """The message says how to fix the problem."""
     assert line in str(refusal(cfg))
 
 
@@ -232,16 +232,16 @@ def test_problems_say_what_to_write(cfg: dict[str, Any], line: str) -> None:
         ["s3cr3t"],
     ],
 )
-def test_the_value_of_a_variable_is_in_no_error(env: object) -> None:
-    """A secret that was written in the wrong form is not printed."""
+def test_errors_do_not_repeat_values_of_variables(env: object) -> None:
+    """No error repeats the value of a variable."""
     assert "s3cr3t" not in str(refusal({"env": env, "envs": env}))
 
 
 @pytest.mark.parametrize(
     "cfg", [{"build_secrets": "id=hf,value=s3cr3t"}, {"image_repo": "me:s3cr3t@h:5000/img"}]
 )
-def test_a_secret_in_another_form_is_not_shown(cfg: dict[str, Any]) -> None:
-    """Somebody wrote the secret itself where its place, or nothing, should be."""
+def test_errors_do_not_repeat_secrets(cfg: dict[str, Any]) -> None:
+    """No error repeats a secret that was given in the wrong form."""
     assert "s3cr3t" not in str(refusal(cfg))
 
 
@@ -254,15 +254,15 @@ def test_a_secret_in_another_form_is_not_shown(cfg: dict[str, Any]) -> None:
         ("imageRepo", "image_repo"),
     ],
 )
-def test_camel_case_is_understood(written: str, meant: str) -> None:
-    """TorchX's camelCase names mean the same options."""
+def test_camel_case_is_accepted(written: str, meant: str) -> None:
+    """TorchX's camelCase names are accepted."""
     value = OPTIONS[meant].good[0][0]
 
     assert Opts.parse({meant: value}) == Opts.parse({written: value})
 
 
-def test_an_unknown_option_is_told_its_nearest() -> None:
-    """A misspelt option is an error, where TorchX only warns."""
+def test_a_misspelled_option() -> None:
+    """A misspelled option is an error that suggests the nearest name."""
     error = refusal({"priviledged": True})
 
     assert (
@@ -271,15 +271,15 @@ def test_an_unknown_option_is_told_its_nearest() -> None:
     ) == str(error)
 
 
-def test_an_option_like_no_other_is_told_all() -> None:
-    """Where nothing is near, all options are listed."""
+def test_an_option_like_no_other() -> None:
+    """The error lists all options if no name is similar."""
     (problem,) = refusal({"zzz": 1}).problems
 
     assert problem.fix.endswith(", ".join(sorted(OPTIONS)))
 
 
-def test_all_problems_come_in_one_error() -> None:
-    """Unknown names and wrong values are told together, so one round of mending is enough."""
+def test_one_error_lists_all_problems() -> None:
+    """One error lists unknown names and invalid values."""
     error = refusal({"quite": True, "privileged": "maybe", "dns": 3, "network": "own"})
 
     assert ["options.quite", "options.privileged", "options.dns"] == [
@@ -287,14 +287,14 @@ def test_all_problems_come_in_one_error() -> None:
     ]
 
 
-def test_an_unknown_name_beside_good_values_is_refused() -> None:
-    """A good value does not hide an unknown name."""
+def test_an_unknown_name_beside_valid_options() -> None:
+    """An unknown name is refused beside valid options."""
     assert ["options.quite"] == [p.where for p in refusal({"quite": True, "quiet": True}).problems]
 
 
 @pytest.mark.parametrize("cfg", ["image_repo=s3cr3t", ["s3cr3t"], 5])
 def test_options_are_a_mapping(cfg: Any) -> None:  # noqa: ANN401 - the point of the test
-    """Whatever else it is, it is told, and not shown."""
+    """Another type than a mapping is refused, and the error does not repeat the value."""
     kind = type(cfg).__name__
 
     assert f"options: a {kind} is not accepted; give a mapping of" in str(refusal(cfg))
@@ -306,15 +306,15 @@ def test_no_options_are_the_defaults() -> None:
     assert Opts() == Opts.parse(None) == Opts.parse({})
 
 
-def test_options_that_were_parsed_stay() -> None:
-    """Options go through unchanged."""
+def test_parsed_options_are_returned_unchanged() -> None:
+    """An `Opts` is returned unchanged."""
     opts = Opts(privileged=True)
 
     assert opts is Opts.parse(opts)
 
 
-def test_options_keep_copies() -> None:
-    """What the caller does to its mapping later changes no option."""
+def test_options_copy_mappings() -> None:
+    """A later change of the caller's mapping does not change the options."""
     env = {"A": "1"}
     opts = Opts(env=env)
     env["B"] = "2"
@@ -322,20 +322,20 @@ def test_options_keep_copies() -> None:
     assert {"A": "1"} == opts.env
 
 
-def test_options_travel() -> None:
-    """Options are the same in another process."""
+def test_options_can_be_copied_and_pickled() -> None:
+    """Options can be copied and pickled."""
     opts = Opts.parse({"env": {"A": "1"}, "ulimits": "memlock=-1", "log_config": {"type": "local"}})
 
     assert opts == copy.deepcopy(opts) == pickle.loads(pickle.dumps(opts))  # noqa: S301 - our own bytes
 
 
 def test_the_engine_gets_its_own_defaults() -> None:
-    """Options that were not given leave everything to the daemon."""
+    """The default options are the Engine's defaults."""
     assert HostOptions() == Opts().host_options()
 
 
 def test_the_engine_gets_every_host_option() -> None:
-    """Each option of the host arrives under its name, limits and log driver parsed."""
+    """Every host option is passed on, with limits and log driver parsed."""
     opts = Opts.parse(
         {
             "privileged": True,
@@ -388,30 +388,30 @@ def test_the_engine_gets_every_host_option() -> None:
         (" nofile=0 ", 0, 0),
     ],
 )
-def test_limits(text: str, soft: int, hard: int) -> None:
-    """One number is both limits, and -1 is above every number."""
+def test_one_number_sets_both_limits(text: str, soft: int, hard: int) -> None:
+    """One number sets both limits, and -1 is above every number."""
     assert Ulimit(name="nofile", soft=soft, hard=hard) == option_values.parse_ulimit(text)
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A\0"])
-def test_names_that_no_variable_can_have(name: str) -> None:
-    """The system's own form is NAME=value, ended by a zero byte."""
+def test_invalid_names_of_variables(name: str) -> None:
+    """A variable's name cannot be empty, or contain ``=`` or a zero byte."""
     assert not option_values.is_env_name(name)
     assert option_values.is_env_name("a.b-c")
 
 
 def test_an_option_in_two_spellings_is_refused() -> None:
-    """Which of them is meant is anybody's guess."""
+    """An option in two spellings is refused."""
     (problem,) = refusal({"copyEnv": ["A"], "copy_env": ["B"]}).problems
 
-    assert ("options.copy_env", "write 'copy_env' only") == (problem.where, problem.fix)
+    assert ("options.copy_env", "use only 'copy_env'") == (problem.where, problem.fix)
 
 
 @pytest.mark.parametrize(
     "cfg", [{"copy_env": {"HF_TOKEN": "s3cr3t"}}, {"log_config": {"type": "x", "opt": "s3cr3t"}}]
 )
-def test_a_mapping_is_not_shown(cfg: dict[str, Any]) -> None:
-    """It may hold a secret."""
+def test_errors_do_not_repeat_mappings(cfg: dict[str, Any]) -> None:
+    """No error repeats a mapping, because it may have secrets."""
     assert "s3cr3t" not in str(refusal(cfg))
 
 
@@ -429,21 +429,21 @@ def test_a_mapping_is_not_shown(cfg: dict[str, Any]) -> None:
     ],
 )
 def test_defaults(cfg: dict[str, object] | None, expected: dict[str, object]) -> None:
-    """They count where the options say nothing; of a mapping, each key does by itself."""
+    """Defaults apply to options that are not given, and mappings are merged."""
     defaults = {"user": "me", "network": "lan", "env": {"A": "1", "B": "2"}, "init": None}
 
     assert Opts(**cast("dict[str, Any]", expected)) == Opts.parse(cfg, defaults)
 
 
 def test_defaults_in_other_spellings() -> None:
-    """TorchX's spelling and ours are one option."""
+    """A default and an option match in any spelling."""
     assert ("a",) == Opts.parse({"copyEnv": ["a"]}, {"copy_env": ["b"]}).copy_env
     assert ("b",) == Opts.parse({"copyEnv": None}, {"copy_env": ["b"]}).copy_env
     assert ("a",) == Opts.parse({"copy_env": ["a"]}, {"copyEnv": ["b"]}).copy_env
 
 
 def test_a_log_driver_is_not_merged() -> None:
-    """Its options mean nothing to another driver."""
+    """The options of a log driver are not merged with those of another."""
     own, other = {"type": "journald"}, {"type": "local", "config": {"max-size": "1m"}}
 
     assert "local" == Opts.parse({}, {"log_config": other}).log_config["type"]
@@ -452,8 +452,8 @@ def test_a_log_driver_is_not_merged() -> None:
     ).log_config
 
 
-def test_defaults_hide_no_mistake() -> None:
-    """What is wrong with the options themselves is told, and whole options take no defaults."""
+def test_defaults_do_not_hide_mistakes() -> None:
+    """Defaults do not hide unknown names and invalid values, and do not apply to an `Opts`."""
     with pytest.raises(InvalidAppError, match=r"options\.netwrok: there is no such option"):
         Opts.parse({"netwrok": None}, {"network": "lan"})
     with pytest.raises(InvalidAppError, match=r"options\.env: a str is not accepted"):

@@ -1,4 +1,4 @@
-"""A plan as YAML, secrets masked."""
+"""Tests of a plan as YAML, with secrets masked."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def planned(
 
 
 def read(job: JobPlan) -> dict[str, Any]:
-    """Return what somebody reads who parses the text."""
+    """Return the parsed text of a plan."""
     return cast("dict[str, Any]", yaml.safe_load(render(job)))
 
 
 def container(job: JobPlan) -> dict[str, Any]:
-    """Return the first container, as text shows it."""
+    """Return the first container in the text of a plan."""
     return cast("dict[str, Any]", read(job)["containers"][0])
 
 
 def test_a_plan_as_text() -> None:
-    """The text shows the app and each container, and leaves out what is a default."""
+    """The text has the app and each container, without defaults."""
     job = planned(
         {"privileged": True, "ulimits": "nofile=1024:4096"},
         args=["main.py"],
@@ -99,21 +99,21 @@ def test_a_plan_as_text() -> None:
     assert HostOptions() != job.containers[0].host
 
 
-def test_no_warnings_are_not_shown() -> None:
-    """A plan without warnings says nothing of warnings."""
+def test_a_plan_without_warnings() -> None:
+    """A plan without warnings has no key for them."""
     assert "warnings" not in read(planned())
 
 
 def test_a_dry_run_shows_no_secret_of_the_environment() -> None:
-    """A copied variable is masked whatever it is called: who copies it did not write it."""
+    """A copied variable is masked, whatever its name is."""
     job = planned({"copy_env": ["WANDB_*"]}, environ={"WANDB_X": MARK})
 
     assert "***" == container(job)["env"]["WANDB_X"]
     assert MARK not in render(job)
 
 
-def test_of_a_long_variable_the_beginning_is_shown() -> None:
-    """A plan is written into a task's log; masking comes first."""
+def test_a_long_variable_is_cut() -> None:
+    """A long value is cut after it was masked."""
     env = {"SHORT": "x" * 1000, "LONG": "y" * 995 + MARK, "MY_TOKEN": MARK}
     shown = container(planned(env=env))["env"]
 
@@ -126,7 +126,7 @@ def test_of_a_long_variable_the_beginning_is_shown() -> None:
 
 
 def test_private_variables_are_masked() -> None:
-    """The value of a private variable is shown nowhere, whatever the variable is called."""
+    """A private variable is masked, whatever its name is."""
     job = planned(private_env={"A": MARK, "B": "pw"}, args=[MARK])
     shown = container(job)["env"]
 
@@ -134,7 +134,7 @@ def test_private_variables_are_masked() -> None:
     assert MARK not in render(job)
 
 
-def test_variables_that_sound_secret_are_masked() -> None:
+def test_sensitive_variables_are_masked() -> None:
     """A password in the env of a role or of the options is masked by its name."""
     job = planned({"env": {"DB_PASSWORD": MARK}}, env={"HF_TOKEN": MARK, "LR": "0.1"})
     shown = container(job)["env"]
@@ -144,7 +144,7 @@ def test_variables_that_sound_secret_are_masked() -> None:
 
 
 def test_secrets_are_masked_wherever_they_occur() -> None:
-    """A secret in an argument, a label, another variable or an option is masked there too."""
+    """A secret in an argument, a label, another variable or an option is masked there, too."""
     job = planned(
         {"labels": {"team": f"a-{MARK}"}, "log_config": {"type": "splunk", "config": {"t": MARK}}},
         args=["--key", MARK, f"--url=https://me:{MARK}@host"],
@@ -159,8 +159,8 @@ def test_secrets_are_masked_wherever_they_occur() -> None:
     assert MARK not in render(job)
 
 
-def test_options_that_sound_secret_are_masked() -> None:
-    """A log driver has its token in an option, and somebody may put one into a label."""
+def test_sensitive_options_are_masked() -> None:
+    """A secret in an option of the log driver or in a label is masked."""
     job = planned(
         {
             "labels": {"acme.com/api-key": MARK},
@@ -185,14 +185,14 @@ def test_options_that_sound_secret_are_masked() -> None:
     ],
 )
 def test_the_password_of_a_url_is_masked(value: str, expected: str) -> None:
-    """Whatever the variable is called, and in an argument that repeats it too."""
+    """A password in a URL is masked in every variable, and in arguments that repeat it."""
     shown = container(planned(env={"DATABASE": value}, args=[value]))
 
     assert (expected, [expected]) == (shown["env"]["DATABASE"], shown["args"])
 
 
 def test_a_secret_with_lines_and_quotes_is_masked() -> None:
-    """A secret is masked before it is quoted, so no quoting hides it from the mask."""
+    """A secret is masked before YAML quotes it."""
     key = '-----BEGIN KEY-----\n"ab\\c"\n\té-----END KEY-----\n'
     job = planned(args=[f"cat <<E\n{key}E"], env={"SSH_PRIVATE_KEY": key})
 
@@ -201,14 +201,14 @@ def test_a_secret_with_lines_and_quotes_is_masked() -> None:
 
 
 def test_short_values_are_masked_only_in_their_variable() -> None:
-    """A secret of four characters is masked where it stands, and words that hold it are left."""
+    """A secret of four characters is masked in its variable only."""
     shown = container(planned(args=["main.py"], env={"PASS": "main"}))
 
     assert ("***", ["main.py"]) == (shown["env"]["PASS"], shown["args"])
 
 
 def test_every_replica_is_masked() -> None:
-    """A secret that differs per replica is masked in all of them."""
+    """A secret that differs between replicas is masked in all of them."""
     job = planned(env={"TOKEN": "word-${replica_id}-${app_id}"}, num_replicas=2)
 
     assert {"word-0-train-x1", "word-1-train-x1"} == secret_values(job)
@@ -216,7 +216,7 @@ def test_every_replica_is_masked() -> None:
 
 
 def test_the_longest_secret_is_masked_first() -> None:
-    """A secret that holds another leaves no rest."""
+    """A secret that contains another one is masked completely."""
     assert "*** ***" == redact("abcdef-suffix abcdef", ["abcdef", "abcdef-suffix"])
 
 
@@ -249,7 +249,7 @@ def test_the_longest_secret_is_masked_first() -> None:
     ],
 )
 def test_names_of_secrets(name: str) -> None:
-    """Names that people give to secrets."""
+    """These names are sensitive."""
     assert is_sensitive(name)
 
 
@@ -271,13 +271,13 @@ def test_names_of_secrets(name: str) -> None:
         "",
     ],
 )
-def test_names_that_only_look_like_secrets(name: str) -> None:
-    """Ordinary settings are shown."""
+def test_names_that_are_not_sensitive(name: str) -> None:
+    """These names are not sensitive."""
     assert not is_sensitive(name)
 
 
 def test_tokenizers_parallelism_is_shown() -> None:
-    """The switch that every user of tokenizers sets is no secret, nor is ``false`` elsewhere."""
+    """TOKENIZERS_PARALLELISM is shown, and so is ``false`` elsewhere."""
     shown = container(planned(args=["--x=false"], env={"TOKENIZERS_PARALLELISM": "false"}))
 
     assert "false" == shown["env"]["TOKENIZERS_PARALLELISM"]
@@ -287,25 +287,25 @@ def test_tokenizers_parallelism_is_shown() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.text("ab:-#\"'\n{} é\x07\U0001f600", max_size=12), max_size=4))
 def test_text_parses_back(args: list[str]) -> None:
-    """Whatever the arguments are, YAML gives them back."""
+    """YAML returns any arguments unchanged."""
     assert args == container(planned(args=args)).get("args")
 
 
 def test_each_line_of_a_secret_is_masked() -> None:
-    """A key is shown line by line, and no line of it may be read."""
+    """Every line of a secret is masked."""
     assert "*** and ***" == redact("first-half and second-half", ["first-half\nsecond-half"])
 
 
 @pytest.mark.parametrize("text", ["x", "x:", "a://", "://a:"])
-def test_a_large_value_is_looked_through_at_once(text: str) -> None:
-    """A megabyte in an environment variable, whatever it looks like; it is no matter of hours."""
+def test_a_large_value_is_searched_fast(text: str) -> None:
+    """A value of a megabyte is searched in linear time."""
     job = planned(env={"DATA": text * (1_000_000 // len(text))})
 
     assert frozenset() == secret_values(job)
 
 
 def test_the_app_and_its_options_are_shown_without_secrets() -> None:
-    """Complete otherwise; a secret is masked wherever else it stands."""
+    """The app and its options are complete, with secrets masked everywhere."""
     app_env = {"API_TOKEN": "t0ken-1", "PLAIN": f"x {MARK}"}
     cfg = {"env": {"DB_PASSWORD": "passw0rd", "LR": "0.1"}, "copy_env": ["MINE"], "init": True}
     role = Role("trainer", "img:1", entrypoint="python", args=[f"--key={MARK}"], env=app_env)

@@ -1,4 +1,4 @@
-"""What is known to go wrong before anything is created."""
+"""Tests of the problems that are found before a launch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def app(*roles: Role, name: str = "train") -> AppDef:
 
 
 def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: Any) -> DaemonFacts:  # noqa: ANN401 - fields of the facts
-    """Return a daemon with 4 cpus."""
+    """Return a daemon with 4 CPUs."""
     engine = EngineInfo(
         id="d1",
         url=URL,
@@ -60,7 +60,7 @@ def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: Any) -> DaemonFacts:  
 def problems(
     what: AppDef | Role, cfg: dict[str, Any] | None = None, facts: DaemonFacts | None = None
 ) -> list[Problem]:
-    """Return what is wrong with an app, or with an app of one role."""
+    """Return the problems of an app, or of an app with one role."""
     wanted, opts = what if isinstance(what, AppDef) else app(what), Opts.parse(cfg)
     found = preflight(wanted, opts)
     return [*found, *(daemon_problems(wanted, opts, facts) if facts else ())]
@@ -74,77 +74,79 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
     ),
     "an app without a name": (
         app(role(), name=" "),
-        Problem("name", "' ' cannot name an app", "use a printable text"),
+        Problem("name", "' ' is not a valid name", "use printable characters"),
     ),
-    "an app whose name is no text for people": (
+    "an app with an unprintable name": (
         app(role(), name="a\0b"),
-        Problem("name", "'a\\x00b' cannot name an app", "use a printable text"),
+        Problem("name", "'a\\x00b' is not a valid name", "use printable characters"),
     ),
     "two roles of one name": (
         app(role("ps"), role("trainer"), role("ps")),
         Problem(
             "roles",
-            "2 roles are named 'ps', upper and lower case being the same",
+            "2 roles are named 'ps', ignoring case",
             "give each its own name",
         ),
     ),
-    "two roles that Docker's name server cannot tell apart": (
+    "two roles whose names differ in case": (
         app(role("Trainer"), role("trainer")),
         Problem(
             "roles",
-            "2 roles are named 'trainer', upper and lower case being the same",
+            "2 roles are named 'trainer', ignoring case",
             "give each its own name",
         ),
     ),
     "a role without a name": (
         role(""),
-        Problem("roles[0].name", "'' cannot name a role", "use a printable text without a slash"),
+        Problem(
+            "roles[0].name", "'' is not a valid name", "use printable characters without a slash"
+        ),
     ),
     "a role with a slash, which ends a replica's name in `torchx log`": (
         role("exp/run"),
         Problem(
             "roles[0].name",
-            "'exp/run' cannot name a role",
-            "use a printable text without a slash",
+            "'exp/run' is not a valid name",
+            "use printable characters without a slash",
         ),
     ),
     "no image of a binary": (
         role(image=NONE),
-        Problem("roles[0].image", "no image is given", "name the image the role runs in"),
+        Problem("roles[0].image", "no image is given", "name the image of the role"),
     ),
     "no image": (
         role(image=""),
-        Problem("roles[0].image", "no image is given", "name the image the role runs in"),
+        Problem("roles[0].image", "no image is given", "name the image of the role"),
     ),
-    "an image that was left out": (
+    "a missing image": (
         role(image=MISSING),
-        Problem("roles[0].image", "no image is given", "name the image the role runs in"),
+        Problem("roles[0].image", "no image is given", "name the image of the role"),
     ),
     "no entrypoint": (
         role(entrypoint=""),
         Problem(
             "roles[0].entrypoint",
             "no entrypoint is given",
-            "name the program that the role runs",
+            "name the program to run",
         ),
     ),
-    "an entrypoint that was left out": (
+    "a missing entrypoint": (
         role(entrypoint=MISSING),
         Problem(
             "roles[0].entrypoint",
             "no entrypoint is given",
-            "name the program that the role runs",
+            "name the program to run",
         ),
     ),
     "no replicas": (
         role(num_replicas=0),
-        Problem("roles[0].num_replicas", "0 replicas cannot be launched", "choose from 1 to 10000"),
+        Problem("roles[0].num_replicas", "0 replicas are not possible", "choose from 1 to 10000"),
     ),
-    "more replicas than have names": (
+    "more replicas than names": (
         role(num_replicas=10_001),
         Problem(
             "roles[0].num_replicas",
-            "10001 replicas cannot be launched",
+            "10001 replicas are not possible",
             "choose from 1 to 10000",
         ),
     ),
@@ -152,7 +154,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         role(num_replicas=2, min_replicas=3),
         Problem(
             "roles[0].min_replicas",
-            "3 does not go with num_replicas=2",
+            "3 does not match num_replicas=2",
             "choose from 1 to num_replicas",
         ),
     ),
@@ -160,7 +162,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         role(max_retries=-1),
         Problem("roles[0].max_retries", "-1 is negative", "use 0 or more"),
     ),
-    "a workspace beside the workspace": (
+    "a target outside the workspace": (
         role(workspace=Workspace({".": "../up"})),
         Problem(
             "roles[0].workspace",
@@ -168,27 +170,27 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
             "Give a folder relative to the workspace, without '..'.",
         ),
     ),
-    "an argument that ends early": (
+    "an argument with a zero byte": (
         role(args=["a", "b\0c"]),
         Problem(
             "roles[0].args[1]",
-            "it holds a zero byte",
+            "contains a zero byte",
             "remove it",
         ),
     ),
-    "more cpus than a number of them can be": (
+    "more CPUs than any host has": (
         role(resource=Resource(cpu=1e300, gpu=0, memMB=-1)),
         Problem(
             "roles[0].resource.cpu",
-            "1e+300 cpus are more than any host has",
+            "1e+300 CPUs are more than any host has",
             "give 1000000 at most, 0 for no limit",
         ),
     ),
-    "an image that no daemon can be asked for": (
+    "an invalid image": (
         role(image="../Containers"),
         Problem(
             "roles[0].image",
-            "'../Containers' cannot name an image",
+            "'../Containers' is not a valid image name",
             "write it like 'registry.example.com:5000/team/image:tag', in lower case",
         ),
     ),
@@ -196,35 +198,39 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         role(image="https://me:pass:word@h:5000/me/img:1"),
         Problem(
             "roles[0].image",
-            "'…@h:5000/me/img:1' cannot name an image",
+            "'…@h:5000/me/img:1' is not a valid image name",
             "write it like 'registry.example.com:5000/team/image:tag', in lower case",
         ),
     ),
-    "an entrypoint that ends early": (
+    "an entrypoint with a zero byte": (
         role(entrypoint="a\0b"),
-        Problem("roles[0].entrypoint", "it holds a zero byte", "remove it"),
+        Problem("roles[0].entrypoint", "contains a zero byte", "remove it"),
     ),
     "an argument that is a number": (
         role(args=["--lr", 0.1]),
         Problem("roles[0].args[1]", "expected a string, got 0.1", "put it in quotes"),
     ),
-    "two mounts in one place": (
+    "two mounts with one target": (
         role(mounts=[BindMount("/a", "/x"), BindMount("/b", "/x")]),
-        Problem("roles[0].mounts", "2 mounts have the target '/x'", "give each its own dst_path"),
+        Problem("roles[0].mounts", "2 mounts have the dst_path '/x'", "give each its own dst_path"),
     ),
-    "a device with other permissions": (
+    "a device with invalid permissions": (
         role(mounts=[DeviceMount("/dev/a", "/dev/a", permissions="x")]),
-        Problem("roles[0].mounts[0].permissions", "'x' are no permissions", "use letters of 'rwm'"),
+        Problem(
+            "roles[0].mounts[0].permissions",
+            "'x' is not a valid permission",
+            "use only the letters r, w and m",
+        ),
     ),
-    "a port above all ports": (
+    "a port above 65535": (
         role(port_map={"http": 65_536}),
-        Problem("roles[0].port_map.http", "65536 is no port", "choose from 1 to 65535"),
+        Problem("roles[0].port_map.http", "65536 is not a port number", "choose from 1 to 65535"),
     ),
     "port 0": (
         role(port_map={"http": 0}),
-        Problem("roles[0].port_map.http", "0 is no port", "choose from 1 to 65535"),
+        Problem("roles[0].port_map.http", "0 is not a port number", "choose from 1 to 65535"),
     ),
-    "less memory than Docker gives": (
+    "less memory than Docker allows": (
         role(resource=Resource(cpu=1, gpu=0, memMB=5)),
         Problem(
             "roles[0].resource.memMB",
@@ -232,11 +238,11 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
             "give 6 MB or more, 0 for no limit",
         ),
     ),
-    "less cpu than Docker gives": (
+    "less CPU than Docker allows": (
         role(resource=Resource(cpu=0.009, gpu=0, memMB=6)),
         Problem(
             "roles[0].resource.cpu",
-            "0.009 cpus is below Docker's minimum",
+            "0.009 CPUs is below Docker's minimum",
             "give 0.01 or more, 0 for no limit",
         ),
     ),
@@ -253,7 +259,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         Problem(
             "roles[0].mounts[0].dst_path",
             "'b' is not an absolute path",
-            "begin it with a slash",
+            "start it with a slash",
         ),
     ),
     "a relative source of a bind": (
@@ -261,7 +267,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         Problem(
             "roles[0].mounts[0].src_path",
             "'./a' is not an absolute path",
-            "begin it with a slash",
+            "start it with a slash",
         ),
     ),
     "a relative device": (
@@ -269,7 +275,7 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         Problem(
             "roles[0].mounts[0].src_path",
             "'dev/x' is not an absolute path",
-            "begin it with a slash",
+            "start it with a slash",
         ),
     ),
     "a volume without a name": (
@@ -281,30 +287,30 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
 
 @pytest.mark.parametrize(("what", "problem"), MISTAKES.values(), ids=MISTAKES)
 def test_problems_of_an_app(what: AppDef | Role, problem: Problem) -> None:
-    """Each mistake is told by where it is, what it is and how to mend it."""
+    """Each mistake is a problem with its path and how to fix it."""
     assert [problem] == problems(what)
 
 
 @pytest.mark.parametrize("env", [{"A=B": "c"}, {"": "c"}, {"A\0": "c"}, {"A": "c\0"}])
-def test_variables_that_no_process_can_have(env: dict[Any, Any]) -> None:
-    """Names and values that would not arrive are told."""
+def test_invalid_variables(env: dict[Any, Any]) -> None:
+    """Invalid names and values of variables are problems."""
     (problem,) = problems(role(env=env))
 
     assert "roles[0].env" == problem.where
     shown = next(iter(env)).replace("=B", "=…")  # what follows may be a secret
-    assert f"{shown!r} cannot be an environment variable" == problem.what
-    assert "no '=' in its name, a text without zero bytes" == problem.fix
+    assert f"{shown!r} is not a valid environment variable" == problem.what
+    assert "remove '=' from its name, and zero bytes" == problem.fix
 
 
-def test_a_variable_that_is_no_text_is_told_without_its_value() -> None:
-    """A number may be a secret as well."""
+def test_a_variable_that_is_not_a_string() -> None:
+    """A variable that is not a string is a problem, which does not repeat the value."""
     (problem,) = problems(role(env={"PIN": 271828}))
 
-    assert Problem("roles[0].env['PIN']", "this is no text", "give a text") == problem
+    assert Problem("roles[0].env['PIN']", "not a string", "give a string") == problem
 
 
 def test_ports_are_published_once() -> None:
-    """Two roles cannot have one port of the host; without publishing they can."""
+    """Two roles cannot publish the same port, and can use it without publishing."""
     both = app(role("a", port_map={"web": 80}), role("b", port_map={"web": 80, "ui": 81}))
 
     (problem,) = preflight(both, Opts(publish_ports=True))
@@ -322,10 +328,10 @@ def test_ports_are_published_once() -> None:
             daemon(),
             Problem(
                 "roles[0].resource.cpu",
-                f"4.5 cpus are more than the 4 of {URL}",
-                "ask for 4 at most",
+                f"4.5 CPUs are more than the 4 of {URL}",
+                "request at most 4",
             ),
-            id="more cpus than the host has",
+            id="more CPUs than the host has",
         ),
         pytest.param(
             role(),
@@ -336,7 +342,7 @@ def test_ports_are_published_once() -> None:
                 f"'img:1' is not on {URL}, and pull_policy is 'never'",
                 "load the image, or set pull_policy='missing'",
             ),
-            id="an image that is not there and not pulled",
+            id="an absent image that is not pulled",
         ),
         pytest.param(
             role(mounts=[VolumeMount("v", "/v"), BindMount("/gone", "/data")]),
@@ -355,8 +361,8 @@ def test_ports_are_published_once() -> None:
             daemon(gpu_ids=("g0", "g1", "g2")),
             Problem(
                 "roles",
-                f"all replicas together want 4 GPUs, and {URL} has 3",
-                "ask for fewer, or share them between replicas with auto_set_gpus=False",
+                f"all replicas together request 4 GPUs, but {URL} has 3",
+                "request fewer, or share them between replicas with auto_set_gpus=False",
             ),
             id="more GPUs than the host has",
         ),
@@ -365,7 +371,7 @@ def test_ports_are_published_once() -> None:
 def test_problems_with_a_daemon(
     what: Role, cfg: dict[str, Any], facts: DaemonFacts, problem: Problem
 ) -> None:
-    """What only the daemon can tell is a problem once it is asked, and not before."""
+    """Problems with the daemon are found only with facts about the daemon."""
     assert [problem] == problems(what, cfg, facts)
     assert [] == problems(what, cfg, None)
 
@@ -383,7 +389,7 @@ def test_problems_with_a_daemon(
             role(),
             {"pull_policy": "never"},
             daemon(images={"img:2": None}),
-            id="an image that is there",
+            id="an image on the daemon",
         ),
         pytest.param(
             role(num_replicas=2, resource=Resource(cpu=4, gpu=2, memMB=6)),
@@ -401,7 +407,7 @@ def test_problems_with_a_daemon(
             role(resource=Resource(cpu=4, gpu=2, memMB=6)),
             {},
             daemon(),
-            id="GPUs of a daemon that does not tell its ids",
+            id="GPUs of a daemon that does not report its ids",
         ),
         pytest.param(
             role(mounts=[BindMount("/data", "/data")]),
@@ -411,13 +417,13 @@ def test_problems_with_a_daemon(
         ),
     ],
 )
-def test_apps_that_fit(what: Role, cfg: dict[str, Any], facts: DaemonFacts) -> None:
-    """What can be launched has no problems."""
+def test_valid_apps(what: Role, cfg: dict[str, Any], facts: DaemonFacts) -> None:
+    """An app that can be launched has no problems."""
     assert [] == problems(what, cfg, facts)
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    """The least and the most of everything can be launched, and odd names can, too."""
+    """The minimum and the maximum of every value are accepted, and so are unusual names."""
     least = role(
         "my é role",
         resource=Resource(cpu=0.01, gpu=0, memMB=6),
@@ -433,8 +439,8 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert [] == problems(app(least, most, none, name="my app / run"), {}, daemon())
 
 
-def test_everything_is_told_at_once() -> None:
-    """All problems of the app, of every role and with the daemon come from one call."""
+def test_one_call_returns_all_problems() -> None:
+    """One call returns the problems of the app, of every role and with the daemon."""
     greedy = role(resource=Resource(cpu=1, gpu=3, memMB=6), max_retries=-1)
     broken = role(
         image="",
@@ -459,8 +465,8 @@ def test_everything_is_told_at_once() -> None:
     assert all(problem.what and problem.fix for problem in found)
 
 
-def test_a_wrong_app_is_refused_with_everything() -> None:
-    """One error names the app and lists all problems; an app without problems goes through."""
+def test_one_error_lists_all_problems() -> None:
+    """One error lists all problems of an app, and an app without problems is accepted."""
     with pytest.raises(InvalidAppError) as caught:
         checked_options(app(role(image="", num_replicas=0)), {"pul_policy": "never"})
 
@@ -468,6 +474,6 @@ def test_a_wrong_app_is_refused_with_everything() -> None:
     assert (
         "invalid app 'train': 3 problems\n"
         "  - options.pul_policy: there is no such option; did you mean 'pull_policy'?\n"
-        "  - roles[0].image: no image is given; name the image the role runs in\n"
-        "  - roles[0].num_replicas: 0 replicas cannot be launched; choose from 1 to 10000"
+        "  - roles[0].image: no image is given; name the image of the role\n"
+        "  - roles[0].num_replicas: 0 replicas are not possible; choose from 1 to 10000"
     ) == str(caught.value)

@@ -141,7 +141,7 @@ def places(app: DescribeAppResponse) -> dict[str, str]:
     return {f"{r.role}/{r.id}": str(r.state) for r in replicas_of(app)}
 
 
-# What the list tells
+# What the list shows
 
 
 @pytest.mark.parametrize(
@@ -634,7 +634,7 @@ def test_descriptions_are_json() -> None:
         "one failed and the other was stopped",
         "one was cancelled and the other is done",
         "one was cancelled and the other runs",
-        "a word nobody knows",
+        "an unknown state",
         "one vanished",
         "one vanished and the other is done",
     ],
@@ -645,11 +645,11 @@ def test_the_next_step(
     """A failed replica stops its peers under fail_fast, and the app waits under wait_all."""
     rows = [first] if second is None else [first, second]
 
-    assert fail_fast == told(next_step(launched(rows)))
-    assert wait_all == told(next_step(launched(rows, "wait_all")))
+    assert fail_fast == step_text(next_step(launched(rows)))
+    assert wait_all == step_text(next_step(launched(rows, "wait_all")))
 
 
-def told(step: Wait | Finish | Fail) -> str:
+def step_text(step: Wait | Finish | Fail) -> str:
     """Return a step in a word or two."""
     match step:
         case Wait():

@@ -36,7 +36,7 @@ LETTERS: Final = {
     "c": AppState.CANCELLED,
     "?": AppState.UNKNOWN,
 }
-# What the sensor takes for a failure when nobody says otherwise.
+# The sensor's default for failed states.
 FAILED: Final = ("FAILED", "CANCELLED")
 
 quick = settings(max_examples=30, deadline=None)

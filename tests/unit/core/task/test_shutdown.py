@@ -1,4 +1,4 @@
-"""What a task that is told to end does with its app."""
+"""Tests of what happens to an app when its task or trigger is stopped."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ DEFER, KEEP, STOP = OnWorkerShutdown.DEFER, OnWorkerShutdown.KEEP, OnWorkerShutd
 @pytest.mark.parametrize("policy", OnWorkerShutdown)
 @pytest.mark.parametrize("retry_left", [True, False])
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "restarting", None])
-def test_what_a_user_ends_is_stopped(
+def test_the_app_of_a_stopped_task_is_stopped(
     state: str | None,
     retry_left: bool,
     policy: OnWorkerShutdown,
 ) -> None:
-    """Whatever is wished for a worker's shutdown: this is none."""
+    """An app whose task a user stopped is stopped, whatever the policy for worker shutdowns is."""
     assert ExitAction.STOP is exit_action(state, policy, retry_left=retry_left)
 
 
@@ -39,28 +39,28 @@ def test_what_a_user_ends_is_stopped(
         (DEFER, True, ExitAction.HAND_OVER),
         (DEFER, False, ExitAction.HAND_OVER),
         (KEEP, True, ExitAction.KEEP),
-        (KEEP, False, ExitAction.STOP),  # nobody would come back for it
+        (KEEP, False, ExitAction.STOP),  # no later try would stop it
         (STOP, True, ExitAction.STOP),
         (STOP, False, ExitAction.STOP),
     ],
 )
-def test_a_worker_that_is_shut_down_does_what_is_wished(
+def test_the_policy_decides_on_a_worker_shutdown(
     policy: OnWorkerShutdown,
     retry_left: bool,
     expected: ExitAction,
 ) -> None:
-    """The task is still running then."""
+    """If the task is still running, the policy decides."""
     assert expected is exit_action("running", policy, retry_left=retry_left)
 
 
 @pytest.mark.parametrize("state", ["queued", "scheduled", "deferred", "up_for_retry"])
-def test_an_app_that_another_process_has_is_left_alone(state: str) -> None:
-    """It is that one's to stop, also if it is to be stopped on a shutdown."""
+def test_an_app_of_another_process_is_kept(state: str) -> None:
+    """An app whose task instance another process owns is kept, whatever the policy is."""
     assert ExitAction.KEEP is exit_action(state, STOP, retry_left=False)
 
 
-def test_without_an_answer_the_next_try_decides() -> None:
-    """And where there is none, nothing may be left."""
+def test_an_unknown_state() -> None:
+    """Without an answer, the app is kept if the task has another try, else stopped."""
     assert ExitAction.KEEP is exit_action(UNKNOWN, DEFER, retry_left=True)
     assert ExitAction.STOP is exit_action(UNKNOWN, DEFER, retry_left=False)
 
@@ -115,27 +115,27 @@ def test_an_app_that_no_attempt_reattaches_to_is_stopped(state: str | None) -> N
 
 
 @pytest.mark.parametrize("given", [0, -1, True, math.nan, math.inf, "1", None])
-def test_what_is_no_number_is_told(given: Any) -> None:  # noqa: ANN401 - that is the point
-    """With the argument's name."""
+def test_invalid_numbers(given: Any) -> None:  # noqa: ANN401 - that is the point
+    """The error for an invalid number names the argument."""
     with pytest.raises(ValueError, match=r"^logging_interval=.*: give a number above 0$"):
         positive("logging_interval", given)
 
 
-def test_an_interval_may_be_a_timedelta() -> None:
-    """As elsewhere in Airflow."""
+def test_an_interval_can_be_a_timedelta() -> None:
+    """An interval can be a number of seconds or a timedelta."""
     assert 90 == positive("logging_interval", timedelta(minutes=1.5))
     assert 0.5 == positive("logging_interval", 0.5)
 
 
-def test_a_text_is_one_id() -> None:
-    """And not its letters."""
+def test_one_string_is_one_id() -> None:
+    """One string is one id."""
     assert ["hub"] == ids_of("hub")
     assert ("hub", "lab") == ids_of(("hub", "lab"))
 
 
-def test_a_wrong_word_is_told_with_the_right_ones() -> None:
-    """And with the argument that it was given to."""
-    with pytest.raises(ValueError, match="on_finish='burn' does not exist; choose from delete"):
+def test_unknown_words() -> None:
+    """The error for an unknown word names the argument and lists the known words."""
+    with pytest.raises(ValueError, match="on_finish='burn' is not accepted; choose from delete"):
         OnFinish.parse("burn")
     with pytest.raises(ValueError, match=r"on_worker_shutdown='burn' .* choose from defer, keep"):
         OnWorkerShutdown.parse("burn")
@@ -160,5 +160,5 @@ GOES_ON = ("deferred", "running", "queued", "scheduled", "up_for_retry", "up_for
     ],
 )
 def test_may_stop(state: str | None, current: str | None, *, expected: bool) -> None:
-    """Only an app for which nobody will come back is stopped."""
+    """A trigger stops its app only if no process needs it any more."""
     assert expected is may_stop("app", state=state, current_app_id=current)

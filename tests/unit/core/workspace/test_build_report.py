@@ -54,10 +54,10 @@ def test_a_line_without_an_end() -> None:
     """A line without an end is not kept in memory as a whole."""
     lines = TextLines()
 
-    told = [line for _ in range(100) for line in lines.feed("x" * 10_000)]
+    found = [line for _ in range(100) for line in lines.feed("x" * 10_000)]
 
-    assert 1_000_000 == len("".join([*told, *lines.flush()]))
-    assert max(map(len, told)) < 100_000
+    assert 1_000_000 == len("".join([*found, *lines.flush()]))
+    assert max(map(len, found)) < 100_000
 
 
 def test_the_failed_step_of_the_classic_builder() -> None:
