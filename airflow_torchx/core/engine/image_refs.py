@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: Docker Hub, as this package calls it.
+#: Docker Hub.
 HUB: Final = "docker.io"
 
 # https://pkg.go.dev/github.com/distribution/reference has the grammar.

@@ -30,7 +30,7 @@ APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle.
 HANDLE: Final = f"{OWN_PREFIX}handle"
 
-#: Digest of the app and its options; a later attempt reattaches only to an equal one.
+#: Hash of the app and its options; a later attempt reattaches only to an app with the same hash.
 CONFIG_HASH: Final = f"{OWN_PREFIX}config-hash"
 
 #: Workspace images: id of the workspace, digest of its content, id of the base image, number of

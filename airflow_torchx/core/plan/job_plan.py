@@ -138,7 +138,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     )
 
 
-def gpus_wanted(app: AppDef) -> int:
+def requested_gpus(app: AppDef) -> int:
     """Return the number of GPUs that all replicas of an app request together."""
     return sum(max(role.resource.gpu, 0) * role.num_replicas for role in app.roles)
 
@@ -204,7 +204,7 @@ def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:
 
     With a count, as TorchX requests GPUs, every container gets the same first GPUs of the host.
     """
-    left = iter(ids if len(ids) >= gpus_wanted(app) else ())
+    left = iter(ids if len(ids) >= requested_gpus(app) else ())
     requests = {}
     for role in app.roles:
         count = role.resource.gpu

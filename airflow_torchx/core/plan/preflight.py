@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.image_refs import is_image
 from airflow_torchx.core.plan.identity import MAX_REPLICAS
-from airflow_torchx.core.plan.job_plan import gpus_wanted
+from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.workspace.source import parse_workspace
@@ -266,7 +266,7 @@ def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> 
 
 
 def _gpu_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
-    wanted, known = gpus_wanted(app), len(engine.gpu_ids)
+    wanted, known = requested_gpus(app), len(engine.gpu_ids)
     if opts.auto_set_gpus and 0 < known < wanted:
         what = f"all replicas together request {wanted} GPUs, but {engine.url} has {known}"
         fix = "request fewer, or share them between replicas with auto_set_gpus=False"

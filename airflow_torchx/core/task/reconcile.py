@@ -156,21 +156,21 @@ def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
         by_app.setdefault(row.labels[labels.APP_ID], []).append(row)
     apps = []
     for app_id, of_app in sorted(by_app.items()):
-        app, written = describe(app_id, of_app, {}), of_app[0].labels
+        app, row_labels = describe(app_id, of_app, {}), of_app[0].labels
         if app is not None:
             apps.append(
                 ObservedApp(
                     app=app,
-                    launch_id=written.get(labels.LAUNCH_ID, ""),
-                    handle=written.get(labels.HANDLE, ""),
-                    max_tries=_number(written, labels.MAX_TRIES),
-                    config_hash=written.get(labels.CONFIG_HASH, ""),
-                    try_number=_number(written, labels.TRY_NUMBER),
+                    launch_id=row_labels.get(labels.LAUNCH_ID, ""),
+                    handle=row_labels.get(labels.HANDLE, ""),
+                    max_tries=_number(row_labels, labels.MAX_TRIES),
+                    config_hash=row_labels.get(labels.CONFIG_HASH, ""),
+                    try_number=_number(row_labels, labels.TRY_NUMBER),
                 )
             )
     return apps
 
 
-def _number(written: Mapping[str, str], label: str) -> int:
-    text = written.get(label, "")
+def _number(row_labels: Mapping[str, str], label: str) -> int:
+    text = row_labels.get(label, "")
     return int(text) if text.isdecimal() else -1

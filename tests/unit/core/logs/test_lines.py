@@ -124,7 +124,7 @@ def test_carriage_returns_overwrite_earlier_parts(parts: Sequence[bytes], expect
 
 
 def test_an_endless_progress_bar_takes_little_memory() -> None:
-    """Only the visible end of an endless progress bar is kept in memory."""
+    """A progress bar without an end takes only the memory of its visible part."""
     bar = frame(b"99%|#####|\r".ljust(PARTIAL_BYTES, b"-"))
     reader = LineReader()
 
@@ -212,7 +212,7 @@ def test_times_are_exact(stamp: str, expected: int) -> None:
     reader = LineReader(timestamps=True)
     data = frame(f"{stamp} a b\n".encode())
 
-    lines = reader.feed(data * 2)  # the second is read with what is known of the first
+    lines = reader.feed(data * 2)  # the second message uses the cached second of the first
 
     assert [LogLine("stdout", "a b", expected)] * 2 == lines
 
@@ -340,7 +340,7 @@ def test_a_cursor_without_a_latest_time() -> None:
     assert ["a", "b", "b"] == texts(reader.feed(log))
 
 
-# What follows compares with the obvious way to do it.
+# The following tests compare with the obvious implementation.
 
 
 @dataclass(frozen=True)
@@ -408,7 +408,7 @@ def test_any_chunks(messages: list[Message], cuts: list[int]) -> None:
         assert of_stream == [line for line in found if line[0] == stream]
 
 
-# Steps in time as they are: mostly none or small, sometimes long, and back by less than a window.
+# Typical steps in time: mostly zero or small, sometimes long, and back by less than a window.
 STEPS = st.sampled_from([0, 0, 1, 999, WINDOW_NS // 3, -WINDOW_NS // 3, WINDOW_NS, 5 * WINDOW_NS])
 
 
@@ -454,7 +454,7 @@ def test_any_reconnects(
         if place is not None:
             reader.reopened()
 
-    # The log of a reader that saw no break is the measure: the lines come in the same order.
+    # A reader without a break defines the expected lines and their order.
     calm = LineReader(timestamps=True)
     expected = [*calm.feed(served(log, 0)), *calm.flush()]
     assert expected == [*lines, *reader.flush()]

@@ -20,14 +20,14 @@ from airflow_torchx.core.plan.identity import (
     random_app_id,
 )
 
-# What the Engine accepts, what a host name may be, and the alphabet of TorchX's ids.
+# Valid names of containers and hosts, and the alphabet of TorchX's ids.
 DOCKER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 MAX_HOST_NAME = 63
 TORCHX_WORD = re.compile(r"[bcdfghjklmnpqrstvwxz][bcdfghjklmnpqrstvwxz012345679]*")
 
-# Any code point, lone surrogates included; Hypothesis' own table of Unicode takes seconds to load.
+# Any code point, including lone surrogates; Hypothesis's table of Unicode takes seconds to load.
 ANY_TEXT = st.lists(st.integers(0, 0x10FFFF).map(chr), max_size=70).map("".join)
-# Names that differ in little, which is where clashes come from.
+# Names that differ only slightly, to provoke collisions.
 LIKELY_TEXT = st.text("ab-._/ 0é", max_size=70)
 NAMES = ANY_TEXT | LIKELY_TEXT
 NORMAL_NAMES = st.from_regex(r"\A[a-zA-Z0-9][a-zA-Z0-9_.-]{0,26}\Z").filter(

@@ -23,8 +23,8 @@ from airflow_torchx.core.plan.job_plan import (
     DEVICE_PATHS,
     JobPlan,
     LaunchContext,
-    gpus_wanted,
     plan,
+    requested_gpus,
 )
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.specs import (
@@ -343,7 +343,7 @@ def test_replicas_do_not_share_gpus() -> None:
         None,
         GpuRequest(count=1, device_ids=("g4",)),
     ] == gpus(planned(what, gpu_ids=["g0", "g1", "g2", "g3", "g4", "g5"]))
-    assert 5 == gpus_wanted(what)
+    assert 5 == requested_gpus(what)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_replicas_do_not_share_gpus() -> None:
     ],
 )
 def test_gpus_without_usable_ids_are_counted(cfg: dict[str, Any], gpu_ids: list[str]) -> None:
-    """With too few ids, with none, or with shared GPUs, replicas request a count."""
+    """Replicas request a count of GPUs if there are too few ids, or if GPUs are shared."""
     trainer = role(num_replicas=2, resource=wants(gpu=2))
 
     assert [GpuRequest(count=2)] * 2 == gpus(planned(trainer, cfg, gpu_ids=gpu_ids))
@@ -367,7 +367,7 @@ def test_a_role_without_gpus(count: int) -> None:
     what = role(resource=wants(gpu=count))
 
     assert [None] == gpus(planned(what, gpu_ids=["g0"]))
-    assert 0 == gpus_wanted(app(what))
+    assert 0 == requested_gpus(app(what))
 
 
 def test_named_devices_are_torchx() -> None:

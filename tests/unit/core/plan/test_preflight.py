@@ -66,7 +66,7 @@ def problems(
     return [*found, *(daemon_problems(wanted, opts, facts) if facts else ())]
 
 
-#: Mistakes, and the one problem that each of them is.
+#: Mistakes, each with its problem.
 MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
     "an app without roles": (
         app(),
@@ -297,7 +297,7 @@ def test_invalid_variables(env: dict[Any, Any]) -> None:
     (problem,) = problems(role(env=env))
 
     assert "roles[0].env" == problem.where
-    shown = next(iter(env)).replace("=B", "=…")  # what follows may be a secret
+    shown = next(iter(env)).replace("=B", "=…")  # the rest may be a secret
     assert f"{shown!r} is not a valid environment variable" == problem.what
     assert "remove '=' from its name, and zero bytes" == problem.fix
 

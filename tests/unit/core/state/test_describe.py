@@ -241,7 +241,7 @@ def test_a_state_that_docker_adds_later(
     ids=["running", "created", "succeeded", "failed", "cancelled", "unread", "dead"],
 )
 def test_only_failures_are_inspected(seen: ContainerRow, expected: bool) -> None:
-    """Only failed replicas and those without an exit code in the list need an inspect."""
+    """An inspect is needed for failed replicas and those without an exit code in the list."""
     assert expected is needs_detail(seen)
 
 
@@ -283,7 +283,7 @@ def test_replica_keys(written: dict[str, str], place: tuple[str, int]) -> None:
     assert place == replica_key(row(labels=written))
 
 
-# The fold
+# The state of an app
 
 
 @pytest.mark.parametrize(
@@ -544,7 +544,7 @@ def test_a_cancelled_replica_keeps_its_host_name() -> None:
 
 
 def test_the_newest_container_of_a_replica_counts() -> None:
-    """Of two containers of one replica, the newer one counts."""
+    """The newer of two containers of one replica counts."""
     later = NOON + timedelta(seconds=1)
     old = replace(exited(1), id="old", image="img:old")
     new = row("running", id="new", image="img:new", created_at=later)
@@ -603,7 +603,7 @@ def test_descriptions_are_json() -> None:
     assert "img:1" == data["roles"][0]["image"]
 
 
-# What comes next
+# The next step
 
 
 @pytest.mark.parametrize(
@@ -680,7 +680,7 @@ def test_an_app_of_torchx_is_never_stopped() -> None:
     assert Finish(AppState.FAILED) == next_step(described([exited(1), exited(0, replica=1)]))
 
 
-# Blame
+# The first failure
 
 
 def failed_at(*times: float | None) -> DescribeAppResponse:

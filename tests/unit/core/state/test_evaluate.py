@@ -95,7 +95,7 @@ def apps(draw: st.DrawFn, of: st.SearchStrategy[AppState] = states) -> DescribeA
 @pytest.mark.parametrize(
     ("letters", "targets", "failed", "expected"),
     [
-        # The usual wait: for the end of all.
+        # The default: wait until all replicas have succeeded.
         ("rr", "SUCCEEDED", FAILED, Pending),
         ("+r", "SUCCEEDED", FAILED, Pending),
         ("++", "SUCCEEDED", FAILED, Met),

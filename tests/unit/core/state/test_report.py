@@ -126,7 +126,7 @@ def test_the_number_of_restarts_is_noted(restarts: int, note: str) -> None:
 
 
 def test_only_the_first_failure_is_marked() -> None:
-    """Only the first failure is marked, and the Engine's message is next to each replica."""
+    """The first failure alone is marked, and each replica has the Engine's message."""
     table = replica_table(
         app(
             replica(ran_s=9, exit_code=1),

@@ -1,4 +1,4 @@
-"""The config hash: what it tells apart, and what a release may change without touching it."""
+"""Tests of the configuration hash."""
 
 from __future__ import annotations
 
@@ -151,5 +151,5 @@ def test_values_that_are_not_json_have_a_hash() -> None:
     ],
 )
 def test_hashes_of_other_versions_count_as_the_same(one: str, other: str, expected: bool) -> None:
-    """Only two hashes of one version show that the configuration changed."""
+    """Hashes of different versions count as the same configuration."""
     assert expected is is_same_config(one, other)

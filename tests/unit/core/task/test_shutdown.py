@@ -108,7 +108,7 @@ def test_an_error_of_airflow_keeps_the_app(
 
 @pytest.mark.parametrize("state", ["running", UNKNOWN, *TAKEN, *ENDED])
 def test_an_app_that_no_attempt_reattaches_to_is_stopped(state: str | None) -> None:
-    """With ``durable=False`` the next attempt starts an app of its own."""
+    """The app is stopped if ``durable=False``, because the next attempt starts its own."""
     assert ExitAction.STOP is after_airflow_error(
         state, retry_left=True, is_durable=False, is_replaced=True
     )
@@ -148,14 +148,14 @@ GOES_ON = ("deferred", "running", "queued", "scheduled", "up_for_retry", "up_for
 @pytest.mark.parametrize(
     ("state", "current", "expected"),
     [
-        # A user marked the task, or cleared it and the next try has not begun.
+        # A user marked the task, or cleared it and the next try has not started.
         *((state, "app", True) for state in OVER),
         *((state, None, True) for state in OVER),
         # Another triggerer has the trigger now.
         *((state, "app", False) for state in GOES_ON),
-        # The next try is on its way and has named no app yet: it will stop what it finds.
+        # The next try has not pushed its app yet, and will clean up this one.
         *((state, None, False) for state in GOES_ON),
-        # A user cleared the task, and the next try runs an app of its own already.
+        # A user cleared the task, and the next try already runs its own app.
         *((state, "next", True) for state in (*GOES_ON, *OVER)),
     ],
 )
