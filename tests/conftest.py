@@ -31,6 +31,9 @@ BUSYBOX: Final = "airflow-torchx/busybox:local"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a shell it is ignored, also by what the tests start to interrupt it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # So it is under nohup. A handler, unlike SIG_IGN, is not inherited by what the tests start.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 #: Lanes, where several workers run the tests; all tests of one are run by one worker, and first, as
 #: they take longest. One kills an Airflow of its own. The other makes workspace images, and a test

@@ -232,6 +232,14 @@ def test_a_daemon_that_does_not_answer(
     assert 2 < next(beats)
 
 
+async def eventually(happened: Callable[[], object]) -> None:
+    """Wait until something has happened."""
+    while True:
+        if happened():
+            return
+        await asyncio.sleep(0.05)
+
+
 def test_cleanup(launch: Callable[..., str]) -> None:
     """A trigger that is cancelled gives its share in the watch back: the threads end."""
     app_id = launch(FOREVER)
@@ -242,8 +250,7 @@ def test_cleanup(launch: Callable[..., str]) -> None:
 
     async def scenario() -> None:
         running = asyncio.ensure_future(anext(waiting.run()))
-        await asyncio.sleep(1)
-        assert threads()
+        await eventually(threads)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
@@ -474,11 +481,11 @@ def test_watcher_of_an_asset(
                     came.set()
 
         listening = asyncio.create_task(listen())
-        await asyncio.sleep(1)
+        # What has ended before the first look is not told.
+        await eventually(lambda: store.kept)
         for suffix in launches:
             await asyncio.to_thread(launch, "sleep 1", suffix=suffix, replicas=1)
-        await asyncio.wait_for(came.wait(), 30)
-        await asyncio.sleep(0.2)
+        await came.wait()
         assert not listening.done()
         listening.cancel()
         await asyncio.wait([listening])
