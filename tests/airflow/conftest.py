@@ -213,5 +213,6 @@ def launch(
     """Return what runs one of the DAGs in dags/ once in the whole Airflow."""
     yield lambda dag_id: stack.trigger(dag_id, app_id)
 
+    assert [] == stack.failed_tries(app_id)
     for row in docker_engine.rows({labels.RUN_ID: app_id}):
         docker_engine.remove(row.id)

@@ -50,6 +50,14 @@ _RACED: Final = text(
     " AND task_id = :task_id AND map_index = :map_index AND event = 'state mismatch' AND extra LIKE"
     " '%finished with state success, but the task instance''s state%' ORDER BY try_number"
 )
+#: The tries that were followed by another one, of all tasks of a run, but for those that raced.
+_FAILED_TRIES: Final = text(
+    "SELECT h.dag_id, h.task_id, h.map_index, h.try_number FROM task_instance_history h"
+    " WHERE h.run_id = :run_id AND NOT EXISTS (SELECT 1 FROM log l WHERE l.dag_id = h.dag_id"
+    " AND l.run_id = h.run_id AND l.task_id = h.task_id AND l.map_index = h.map_index"
+    " AND l.try_number = h.try_number AND l.event = 'state mismatch' AND l.extra LIKE"
+    " '%finished with state success, but the task instance''s state%')"
+)
 _RUN_STATES: Final = text("SELECT run_id, state FROM dag_run WHERE dag_id = :dag_id")
 
 
@@ -109,11 +117,17 @@ class Task:
         return details
 
     def wait_for(self, *states: str) -> str:
-        """Wait until the task is in one of these states, and return it."""
-        return until(
-            lambda: state if (state := self.state()) in states else None,
-            f"{self.dag_id} {self.run_id} {' or '.join(states)}",
-        )
+        """Wait until the task is in one of these states, and return it.
+
+        A retry of a try that raced is waited for.
+        """
+
+        def come_to() -> str | None:
+            now = self.now()
+            is_raced = now.state == "up_for_retry" and now.try_number in self.raced()
+            return now.state if now.state in states and not is_raced else None
+
+        return until(come_to, f"{self.dag_id} {self.run_id} {' or '.join(states)}")
 
     def mark(self, state: str) -> None:
         """Set the task's state as a user does in Airflow's UI."""
@@ -147,9 +161,17 @@ class Task:
             if token is None or not page["content"]:
                 return events
 
-    def lines(self, role: str, replica: int, *, try_number: int = 1) -> list[str]:
-        """Return what the log of one try has of a replica, without its name before each line."""
-        return lines_of(self.log(try_number), role, replica)
+    def lines(self, role: str, replica: int) -> list[str]:
+        """Return what the logs have of a replica, without its name before each line.
+
+        A try may show again what a try that raced has shown; such a line is returned once.
+        """
+        found: list[str] = []
+        for number in range(1, self.now().try_number + 1):
+            before = set(found)
+            own = lines_of(self.log(number), role, replica)
+            found += [line for line in own if line not in before]
+        return found
 
     def xcom(self, key: str = "return_value") -> Any:  # noqa: ANN401 - any JSON
         """Return what the task pushed."""
@@ -286,6 +308,10 @@ class Stack:
         """Return the states of all runs of a DAG by their ids."""
         return dict(self.select(_RUN_STATES, dag_id=dag_id))
 
+    def failed_tries(self, run_id: str) -> list[tuple[Any, ...]]:
+        """Return the tries that brought a retry, and that Airflow's race does not excuse."""
+        return self.select(_FAILED_TRIES, run_id=run_id)
+
     def select(self, query: TextClause, **values: str | int) -> list[tuple[Any, ...]]:
         """Return what the database answers."""
         with self._database.connect() as connection:
@@ -373,6 +399,9 @@ def _environment(home: Path, database: str, url: str) -> dict[str, str]:
         "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        # For tries that raced; `Stack.failed_tries` tells whether there were others.
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "2",
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",

@@ -17,7 +17,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from tests.airflow.apps import shell
 from tests.airflow.processes import until
-from tests.airflow.stack import EXAMPLES, Task, lines_of
+from tests.airflow.stack import EXAMPLES, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,9 +38,8 @@ def test_every_line_of_four_replicas(launch: Callable[[str], Task], dag_id: str)
     task = launch(dag_id)
 
     assert "success" == task.wait_for("success", "failed")
-    log = task.log()
     for replica in range(4):
-        assert [f"line {number}" for number in range(1, 2001)] == lines_of(log, "worker", replica)
+        assert [f"line {number}" for number in range(1, 2001)] == task.lines("worker", replica)
 
 
 def test_an_app_that_ends_updates_an_asset(
@@ -117,12 +116,13 @@ class Example(NamedTuple):
             patience_s=_PATIENCE_S,
         )
         assert {"success"} == ended
+        assert [] == self.stack.failed_tries(run_id)
         written = self.remains.of(run_id)
         assert any(written.values())
         # A task that does not wait for its app has no lines of it in its log.
         for replica, lines in () if first else written.items():
             task = Task(self.stack, *replica[:4])
-            shown = task.lines(replica.role, replica.replica, try_number=replica.try_number)
+            shown = task.lines(replica.role, replica.replica)
             assert Counter(lines) == Counter(shown)
         return run_id
 

@@ -47,7 +47,11 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
 forever = gang("forever", FOREVER)
 deaf = gang("deaf", DEAF)
 overtime = gang(
-    "overtime", DEAF, execution_timeout=timedelta(seconds=3), options={"stop_grace_s": 1}
+    "overtime",
+    DEAF,
+    execution_timeout=timedelta(seconds=3),
+    options={"stop_grace_s": 1},
+    retries=0,
 )
 chatty = gang("chatty", CHATTY)
 whisper = gang(
