@@ -110,6 +110,7 @@ class Run:
         self._folder = stage.folder / name
         self._gate = stage.gates.pop()
         self._orphans: list[int] = []
+        self._killed: int | None = None
         self.task = Task(stage.stack, mode.value, name)
 
     def __enter__(self) -> Self:
@@ -153,6 +154,7 @@ class Run:
         pid = hold.wait() if hold else self.task.now().pid
         assert pid is not None
         if blow is Blow.TASK:
+            self._killed = pid
             kill(pid)
         elif blow is Blow.SUPERVISOR:
             self._orphans.append(pid)
@@ -214,9 +216,8 @@ class Run:
         if has_returned:
             wrong += self._wrong_result(list(apps))
         states = tuple(str(one["state"]) for one in tries)
-        return Outcome(
-            states, tuple(apps.values()), tuple(wrong), self.task.raced(), self.task.record()
-        )
+        raced, record = self.task.raced(self._killed), self.task.record()
+        return Outcome(states, tuple(apps.values()), tuple(wrong), raced, record)
 
     def _early(self, point: Point) -> Hold | None:
         """Return what holds a request that comes before the app is watched."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -42,9 +43,9 @@ _NOW: Final = text(
     "SELECT state, try_number, pid FROM task_instance WHERE dag_id = :dag_id"
     " AND run_id = :run_id AND task_id = :task_id AND map_index = :map_index"
 )
-#: Airflow's race. A task defers, its trigger fires, and the second process of the try runs already
-#: when the scheduler gets to the executor's event of the end of the first process. The scheduler
-#: fails the try then, and writes this line into its log and into the table of events.
+#: The line of Airflow's race. A task defers, its trigger fires, and the second process of the try
+#: runs already when the scheduler gets to the executor's event of the end of the first process. The
+#: scheduler fails the try then, and writes this line into its log and into the table of events.
 _RACED: Final = text(
     "SELECT DISTINCT try_number FROM log WHERE dag_id = :dag_id AND run_id = :run_id"
     " AND task_id = :task_id AND map_index = :map_index AND event = 'state mismatch' AND extra LIKE"
@@ -92,9 +93,24 @@ class Task:
         (row,) = self._select(_NOW)
         return Now(*row)
 
-    def raced(self) -> tuple[int, ...]:
-        """Return the tries that Airflow failed by a race of its own."""
-        return tuple(try_number for (try_number,) in self._select(_RACED))
+    def raced(self, killed: int | None = None) -> tuple[int, ...]:
+        """Return the tries that Airflow failed by a race of its own.
+
+        Args:
+            killed: a process that a test has killed. Its end leaves the same line: the executor
+                calls it a success, and the task instance is still running.
+        """
+        tries = (int(try_number) for (try_number,) in self._select(_RACED))
+        return tuple(one for one in tries if killed is None or killed not in self._pids(one))
+
+    def _pids(self, try_number: int) -> set[int]:
+        """Return the processes that a try had when the scheduler took it for finished."""
+        told = re.compile(
+            rf"TaskInstance Finished: dag_id={self.dag_id}, task_id={self.task_id},"
+            rf" run_id={re.escape(self.run_id)}, map_index={self.map_index}, .* state=running, .*"
+            rf" executor_state=success, try_number={try_number}, .* pid=(\d+)"
+        )
+        return {int(pid) for pid in told.findall(self.stack.scheduler.text())}
 
     def record(self) -> str:
         """Return what the task, its triggers, the scheduler and the triggerers logged of it."""
