@@ -1,1 +1,1 @@
-"""Workspaces: folders of code that are laid over a base image."""
+"""Workspaces: source code added to a base image."""

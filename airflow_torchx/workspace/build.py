@@ -1,4 +1,4 @@
-"""Workspace images: found if nothing changed, else one small layer, else built; then pushed."""
+"""Finding, building and pushing workspace images."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: A Dockerfile of ours, for a base that cannot be layered.
+#: A generated Dockerfile, for a base to which files cannot be added by a commit.
 _COPY_DOCKERFILE: Final = ".airflow-torchx.Dockerfile"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBuilder:
-    """Makes the workspace images of one daemon.
+    """Builds the workspace images of one daemon.
 
     Args:
         engine: the daemon.
-        opts: the run options; those on images count.
-        report: takes what there is to say.
-        daemon_id: the daemon's own identity.
-        should_stop: asked several times a second; True raises `StopRequested`, and nothing is left.
+        opts: run options; only those for images are used.
+        report: receives progress and results.
+        daemon_id: the daemon's id.
+        should_stop: called several times a second; True cancels the build with `StopRequested`.
     """
 
     engine: Engine
@@ -53,54 +53,54 @@ class ImageBuilder:
     should_stop: Callable[[], bool] = lambda: False
 
     def find(self, recipe: core.Recipe) -> str | None:
-        """Return the name of an image that is made of exactly this; None if there is none."""
+        """Return the name of the local image of a recipe; None if there is none."""
         names = [core.local_tag(recipe.key), *self._published_names(recipe)]
         return next((name for name in names if self.engine.find_image(name)), None)
 
     def ensure(self, recipe: core.Recipe, base: ImageDetail, found: str | None) -> str:
-        """Return the name of an image that is made of exactly this, after making it if need be.
+        """Return the name of the image of a recipe, and build and push it if necessary.
 
-        With ``image_repo`` it is in that repository, and the name is the one it has there.
+        With ``image_repo``, the image is in that repository, and this is its name there.
 
         Args:
-            recipe: what it is made of.
-            base: the image below.
-            found: what `find` returned.
+            recipe: the content of the image.
+            base: the base image.
+            found: the result of `find`.
 
         Raises:
             ImageBuildError: a step of the workspace's Dockerfile failed.
-            ImagePushError: it cannot be pushed; it stays on this daemon.
-            WorkspaceError: a file changed meanwhile.
+            ImagePushError: the push failed; the image stays on this daemon.
+            WorkspaceError: a file has changed since it was hashed.
             StopRequested: ``should_stop`` returned True.
         """
         name = found
         published = self._published_names(recipe)
         if name is not None:
-            self.report.tell(f"workspace image {name}: nothing changed, nothing to build")
+            self.report.tell(f"workspace image {name} is up to date")
         elif self.opts.pull_policy != "never" and self._any_published(published):
-            self.report.tell(f"workspace image {published[0]} is in its registry: nothing to build")
+            self.report.tell(f"workspace image {published[0]} is already in its registry")
             return published[0]
         else:
-            name = self._make_once(recipe, base)
+            name = self._build_once(recipe, base)
         return self.push(name, published[0]) if published else name
 
     def push(self, local: str, name: str) -> str:
-        """Push an image under a name, unless the registry has that name; return the name.
+        """Push an image with a name, unless the registry has it, and return the name.
 
         Raises:
-            ImagePushError: it cannot be pushed; the image keeps the names it had.
+            ImagePushError: the push failed; the image keeps its previous names.
         """
         images = self.engine.images
         is_new = self.engine.find_image(name) is None
         if images.is_published(name):
             if is_new:
                 images.tag(local, name)
-            self.report.tell(f"image {name} is in its registry: nothing to push")
+            self.report.tell(f"image {name} is already in its registry")
             return name
         self.report.step(f"pushing image {name}")
         images.tag(local, name)
         try:
-            images.push(name, self._moved(f"pushing image {name}"))
+            images.push(name, self._on_progress(f"pushing image {name}"))
         except BaseException:
             if is_new:
                 with contextlib.suppress(EngineError):
@@ -115,45 +115,47 @@ class ImageBuilder:
     def _any_published(self, names: Sequence[str]) -> bool:
         return any(self.engine.images.is_published(name) for name in names)
 
-    def _make_once(self, recipe: core.Recipe, base: ImageDetail) -> str:
-        """Make an image unless somebody else does; this host makes one of a workspace at a time."""
-        own, same = (f"{self.daemon_id}\0{one}" for one in (recipe.workspace_id, recipe.key))
+    def _build_once(self, recipe: core.Recipe, base: ImageDetail) -> str:
+        """Build an image unless another process does; one at a time per workspace and host."""
+        own_key, same_key = (
+            f"{self.daemon_id}\0{one}" for one in (recipe.workspace_id, recipe.key)
+        )
         tag = core.local_tag(recipe.key)
         with (
-            host_lock.held("workspace", own, should_stop=self.should_stop) as locked,
-            # Another workspace may have the same content: two images of one name, one of them lost.
-            host_lock.held("image", same, should_stop=self.should_stop),
+            host_lock.held("workspace", own_key, should_stop=self.should_stop) as locked,
+            # Two workspaces with the same content give two images with one name.
+            host_lock.held("image", same_key, should_stop=self.should_stop),
         ):
             if self.find(recipe):
-                self.report.tell(f"workspace image {tag}: somebody else has just built it")
+                self.report.tell(f"workspace image {tag} was just built by another process")
                 return tag
             name = f"torchx-build-{host_lock.scope()}-{recipe.workspace_id}"
-            self._make(recipe, base, name if locked else f"{name}-{secrets.token_hex(4)}")
+            self._build_image(recipe, base, name if locked else f"{name}-{secrets.token_hex(4)}")
             self._prune(recipe)
-        held = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
-        self.report.tell(f"built workspace image {tag}: {held}")
+        files = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
+        self.report.tell(f"built workspace image {tag}: {files}")
         return tag
 
-    def _make(self, recipe: core.Recipe, base: ImageDetail, name: str) -> None:
+    def _build_image(self, recipe: core.Recipe, base: ImageDetail, name: str) -> None:
         layers = Layers(
             engine=self.engine, name=name, report=self.report, should_stop=self.should_stop
         )
         if recipe.dockerfile is not None:
-            self._build(recipe, recipe.dockerfile, core.DOCKERFILE)
+            self._run_build(recipe, recipe.dockerfile, core.DOCKERFILE)
         elif core.can_be_layered(base, recipe.directory):
-            layers.make(recipe, base)
+            layers.build(recipe, base)
         else:
             text = core.copy_dockerfile(recipe.directory, *layers.owner(base))
-            self._build(recipe, text, _COPY_DOCKERFILE)
+            self._run_build(recipe, text, _COPY_DOCKERFILE)
 
-    def _build(self, recipe: core.Recipe, dockerfile: bytes, path: str) -> None:
-        """Build a Dockerfile, the workspace's own or ours."""
+    def _run_build(self, recipe: core.Recipe, dockerfile: bytes, path: str) -> None:
+        """Build a Dockerfile, either the workspace's own or a generated one."""
         is_own = path == core.DOCKERFILE
         secrets_ = tuple(self.opts.build_secrets) if is_own else ()
         self.report.step(f"building {path}, {size(recipe.size_bytes)} of context")
         done = 0
 
-        def moved(count: int) -> None:
+        def on_bytes(count: int) -> None:
             nonlocal done
             done += count
             if self.should_stop():
@@ -170,41 +172,41 @@ class ImageBuilder:
                 secrets=secrets_,
                 buildkit=buildkit_reason(dockerfile.decode("utf-8", "replace"), secrets_),
             ),
-            tar_stream(recipe.entries, extra=_extra(recipe, path, dockerfile), on_bytes=moved),
-            self._moved("building"),
+            tar_stream(recipe.entries, extra=_extra(recipe, path, dockerfile), on_bytes=on_bytes),
+            self._on_progress("building"),
         )
 
     def _prune(self, recipe: core.Recipe) -> None:
-        """Remove old images of the workspace; one that a container uses stays."""
+        """Remove old images of the workspace that have no containers."""
         rows = self.engine.images.rows({labels.WORKSPACE_ID: recipe.workspace_id})
         for row in core.surplus(rows, self.opts.keep_images, recipe.key):
             for tag in core.own_tags(row):
                 try:
                     self.engine.images.untag(tag)
                 except EngineConflictError:
-                    _log.debug("image %s is in use and stays", tag)
-                except EngineError as why:
-                    _log.warning("cannot remove old workspace image %s: %s", tag, why)
+                    _log.debug("keeping old workspace image %s: it is in use", tag)
+                except EngineError as error:
+                    _log.warning("cannot remove old workspace image %s: %s", tag, error)
                 else:
                     self.report.step(f"removed old workspace image {tag}")
 
-    def _moved(self, what: str) -> Callable[[str], None]:
-        """Return what takes a line of the daemon's progress."""
+    def _on_progress(self, what: str) -> Callable[[str], None]:
+        """Return a callback for lines of the daemon's progress."""
 
-        def moved(line: str) -> None:
+        def on_line(line: str) -> None:
             if self.should_stop():
                 raise StopRequested
             if line:
                 self.report.move(f"{what}: {line}")
 
-        return moved
+        return on_line
 
 
 def _extra(recipe: core.Recipe, path: str, dockerfile: bytes) -> dict[str, bytes]:
-    """Return what the context has besides the files: a Dockerfile that is none of them.
+    """Return the files to add to the context: the Dockerfile, and a ``.dockerignore`` for it.
 
-    The Engine takes it out of the context again if ``.dockerignore`` says so, as it does for files
-    that the docker command line sends although they are ignored.
+    The Engine removes ignored files from the context itself, so the Dockerfile does not get into
+    the image.
     """
     paths = {entry.path for entry in recipe.entries}
     if path in paths:

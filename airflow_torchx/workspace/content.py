@@ -1,4 +1,4 @@
-"""The content of files: read once, hashed, and never of a file that changes meanwhile."""
+"""Reading and hashing files, with an error for files that change meanwhile."""
 
 from __future__ import annotations
 
@@ -15,87 +15,87 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.workspace.tree import Entry
 
-# A link or a FIFO may have taken the place of the file: it is neither followed nor waited for.
+# If a link or FIFO has replaced the file, do not follow it or block on it.
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-# Of a .dockerignore or a Dockerfile; it is held in memory, several times over.
+# A .dockerignore or Dockerfile is held in memory several times.
 _SMALL_BYTES: Final = 16 << 20
 _PIECE_BYTES: Final = 256 << 10
-# 2,000 files of 25 KB on 2 cores: 128 files a call and 2 threads take 0.8 of the time of a plain
-# loop, 32 files a call as long as that, a call per file twice as long; 8 threads are slower than 2.
+# 2,000 files of 25 KB on 2 cores, relative to a plain loop: 128 files per call and 2 threads take
+# 0.8 of the time, 32 files per call 1.0, one file per call 2.0; 8 threads are slower than 2.
 _FILES_AT_ONCE: Final = 128
 _BYTES_AT_ONCE: Final = 8 << 20
 _MOST_CALLS: Final = 512
 
 
-def unreadable(path: str, why: OSError) -> WorkspaceError:
+def unreadable(path: str, error: OSError) -> WorkspaceError:
     """Return the error of a path that cannot be read."""
-    if isinstance(why, FileNotFoundError):
-        what = f"{path!r} vanished while the workspace was read."
+    if isinstance(error, FileNotFoundError):
+        what = f"{path!r} was deleted while the workspace was read."
         return WorkspaceError(what, fix="Run again when nothing writes to the workspace.")
-    what = f"{path!r} in the workspace cannot be read: {why.strerror}."
-    fix = "Make it readable for the user of this process, or name it in .dockerignore."
+    what = f"{path!r} in the workspace cannot be read: {error.strerror}."
+    fix = "Make it readable for the user of this process, or add it to .dockerignore."
     return WorkspaceError(what, fix=fix)
 
 
 def changed(path: str) -> WorkspaceError:
-    """Return the error of a file that is not what it was."""
+    """Return the error of a file that has changed."""
     what = f"{path!r} in the workspace changed while it was read."
     return WorkspaceError(what, fix="Run again when nothing writes to the workspace.")
 
 
-def whole(path: str) -> bytes:
+def read_small_file(path: str) -> bytes:
     """Return the content of a small file.
 
     Raises:
-        WorkspaceError: it cannot be read, or is so large that it cannot be what was meant.
+        WorkspaceError: it cannot be read, or is larger than 16 MiB.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - paths are texts here
             content = file.read(_SMALL_BYTES + 1)
-    except OSError as why:
-        raise unreadable(path, why) from why
+    except OSError as error:
+        raise unreadable(path, error) from error
     if len(content) > _SMALL_BYTES:
         what = f"{path!r} in the workspace is larger than {_SMALL_BYTES >> 20} MiB."
-        raise WorkspaceError(what, fix="It is read as a text: look what was written into it.")
+        raise WorkspaceError(what, fix="Check its content; it must be a text file.")
     return content
 
 
 def pieces(path: str, size_bytes: int) -> Iterator[bytes]:
-    """Yield a file's content in pieces of 256 KiB at most, never more than it shall have.
+    """Yield a file's content in pieces of at most 256 KiB.
 
     Args:
         path: the file.
-        size_bytes: how long it shall be.
+        size_bytes: its expected size.
 
     Raises:
-        WorkspaceError: it cannot be read, or is shorter or longer than that.
+        WorkspaceError: it cannot be read, or has another size.
     """
     try:
         fd = os.open(path, _FLAGS)
         try:
-            left = size_bytes
-            # One byte more than is left shows a file that grew, and in one call that it did not.
-            while piece := os.read(fd, min(_PIECE_BYTES, left + 1)):
-                left -= len(piece)
-                if left < 0:
+            rest_bytes = size_bytes
+            # Reading one byte more detects a file that has grown, without another call.
+            while piece := os.read(fd, min(_PIECE_BYTES, rest_bytes + 1)):
+                rest_bytes -= len(piece)
+                if rest_bytes < 0:
                     raise changed(path)
                 yield piece
-                if not left and len(piece) < _PIECE_BYTES:
+                if not rest_bytes and len(piece) < _PIECE_BYTES:
                     break
         finally:
             os.close(fd)
-    except OSError as why:
-        raise (changed(path) if why.errno == errno.ELOOP else unreadable(path, why)) from why
-    if left:
+    except OSError as error:
+        raise (changed(path) if error.errno == errno.ELOOP else unreadable(path, error)) from error
+    if rest_bytes:
         raise changed(path)
 
 
 def digests(files: Sequence[Entry], *, should_stop: Callable[[], bool]) -> list[str]:
-    """Return the SHA-256 of every file's content, in hex and in their order.
+    """Return the SHA-256 of each file's content in hex, in order.
 
     Raises:
-        WorkspaceError: a file cannot be read, or its size is not that of its entry.
-        StopRequested: ``should_stop`` returned True; it is asked ten times a second.
+        WorkspaceError: a file cannot be read, or its size differs from its entry.
+        StopRequested: ``should_stop``, called ten times a second, returned True.
     """
     groups = list(_groups(files))
 
@@ -108,7 +108,7 @@ def digests(files: Sequence[Entry], *, should_stop: Callable[[], bool]) -> list[
 
 
 def _groups(files: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield runs of files, each worth a call: not too many, and not too long ones."""
+    """Yield consecutive files in groups of suitable size for one thread call."""
     most = max(_FILES_AT_ONCE, len(files) // _MOST_CALLS)
     begin = size_bytes = 0
     for position, file in enumerate(files):
@@ -123,7 +123,7 @@ def _groups(files: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 def _digest(file: Entry, should_stop: Callable[[], bool]) -> str:
     digest = hashlib.sha256()
     for position, piece in enumerate(pieces(file.source, file.size_bytes)):
-        # A group has small files only, or ends with the one that is not.
+        # Only the last file of a group can be large.
         if position and should_stop():
             raise StopRequested
         digest.update(piece)

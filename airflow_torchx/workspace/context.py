@@ -1,4 +1,4 @@
-"""A workspace as an uncompressed tar, made piece by piece."""
+"""Streaming a workspace as an uncompressed tar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.workspace.tree import Entry
 
 _BLOCK_BYTES: Final = tarfile.BLOCKSIZE
-# Small files travel together: a piece is a write on the connection to the daemon.
+# Small files are joined, because each piece is one write on the connection to the daemon.
 _PIECE_BYTES: Final = 512 << 10
 _TYPES: Final = {"file": tarfile.REGTYPE, "dir": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
 _1980_S: Final = 315_532_800
@@ -32,38 +32,38 @@ def tar_stream(
     extra: Mapping[str, bytes] = _NO_EXTRA,
     on_bytes: Callable[[int], None],
 ) -> Iterator[bytes]:
-    """Yield a tar of a workspace in GNU format, in pieces of 1 MiB at most.
+    """Yield a tar of a workspace in GNU format, in pieces of at most 1 MiB.
 
     Args:
-        entries: what is in it, with digests.
-        prefix: the folder in the tar that they lie in; it has no entry of its own.
-        uid: who owns them.
-        gid: the group that owns them.
-        extra: path in the tar to content: regular files of root's that all may read. One that has
-            the path of an entry takes its place.
+        entries: its entries, with digests.
+        prefix: the folder in the tar for the entries; it has no entry itself.
+        uid: owner of the entries.
+        gid: group of the entries.
+        extra: path in the tar to content of further files, owned by root and readable by all; they
+            replace entries with the same path.
         on_bytes: called with the length of each piece in bytes, before it is yielded.
 
     Raises:
-        WorkspaceError: a file cannot be read, or is not what it was when it was hashed.
+        WorkspaceError: a file cannot be read, or has changed since it was hashed.
     """
-    held: list[bytes] = []
+    buffer: list[bytes] = []
     size_bytes = 0
     for part in _parts(entries, prefix.strip("/"), (uid, gid), extra):
-        held.append(part)
+        buffer.append(part)
         size_bytes += len(part)
         if size_bytes >= _PIECE_BYTES:
             on_bytes(size_bytes)
-            yield b"".join(held)
-            held, size_bytes = [], 0
+            yield b"".join(buffer)
+            buffer, size_bytes = [], 0
     on_bytes(size_bytes)
-    yield b"".join(held)
+    yield b"".join(buffer)
 
 
 def header(entry: Entry, name: str, owner: tuple[int, int]) -> bytes:
-    """Return what stands before an entry's content.
+    """Return the tar header of an entry.
 
     Args:
-        entry: what it is.
+        entry: the entry.
         name: its path in the tar.
         owner: user and group id.
     """
@@ -78,14 +78,14 @@ def header(entry: Entry, name: str, owner: tuple[int, int]) -> bytes:
 
 
 def mtime_s(digest: str) -> int:
-    """Return the modification time of a file, in seconds since 1970: from 1980 to 2020.
+    """Return a modification time derived from a file's content, between 1980 and 2020.
 
-    Python takes a ``.pyc`` for fresh when it names the size and the time of its source. So a file
-    that differs from the base image's must differ in time as well, even if a clock says otherwise;
-    and the same file has the same time on every host, which keeps its layer the same.
+    Python considers a ``.pyc`` valid if it has the size and time of its source, so a file with
+    other content than the base image's needs another time. The same content has the same time on
+    each host, which keeps layers identical.
 
     Args:
-        digest: of its content, in hex.
+        digest: digest of the content, in hex.
     """
     return _1980_S + int(digest, 16) % (_2020_S - _1980_S)
 

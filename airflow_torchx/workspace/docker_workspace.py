@@ -1,4 +1,4 @@
-"""TorchX's Docker workspace, under TorchX's names: code laid over an image.
+"""TorchX's Docker workspace: builds images with source code on top of a base image.
 
 https://pytorch.org/torchx/latest/workspace.html describes the original.
 """
@@ -44,10 +44,10 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class ImagesToPush(Mapping[str, tuple[str, str]]):
-    """Images to push, a mapping as TorchX has it: local name to repository and tag.
+    """The images of an app to push, as a mapping of local name to repository and tag.
 
     Args:
-        app: the app, whose roles name the images as they will be called in the repository.
+        app: the app, with the images' names in the repository.
         names: the mapping.
     """
 
@@ -65,17 +65,17 @@ class ImagesToPush(Mapping[str, tuple[str, str]]):
 
 
 class DockerWorkspaceMixin:
-    """Builds workspaces into images, and pushes them.
+    """Builds and pushes workspace images.
 
-    Our roles and apps are frozen, so methods return new ones. A role or app that can be changed, as
-    TorchX's own, is changed in place as well, which is TorchX's contract.
+    Our roles and apps are frozen, so methods return new ones. TorchX's mutable roles and apps are
+    also changed in place, as TorchX does.
 
     Args:
-        engine: the daemon; None for the one that the docker command line would use, connected to
-            on first use.
+        engine: the daemon; None for the one that the docker CLI would use, connected on first use.
         filesystem: opens the storage behind a URL; None for fsspec's.
-        terminal: show a bar on the terminal; None to do so where there is one, else in the log.
-        defaults: run options that count where ``cfg`` says nothing.
+        terminal: whether to show a progress bar on the terminal instead of logging; None for
+            automatic.
+        defaults: run options for those that ``cfg`` does not set.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class DockerWorkspaceMixin:
 
     @property
     def engine(self) -> Engine:
-        """The daemon, connected to on first use; EngineUnreachableError if none answers."""
+        """Return the daemon; connects on first use and may raise EngineUnreachableError."""
         if self._engine is None:
             self._engine = DockerEngine.connect()
         return self._engine
 
     def close(self) -> None:
-        """Give connections back. Apps go on running. Idempotent."""
+        """Close all connections; apps keep running. Idempotent."""
         if self._engine is not None:
             self._engine.close()
 
@@ -120,35 +120,35 @@ class DockerWorkspaceMixin:
         workspace: str | Mapping[str, str] | Workspace,
         cfg: Mapping[str, object] | Opts | None = None,
     ) -> Role:
-        """Return a role whose image is its own with the files of a workspace on top.
+        """Return a role whose image has the files of a workspace on top of the role's image.
 
-        Nothing is built when such an image is on the daemon already, and nothing is pushed.
+        The image is built unless the daemon has it; it is not pushed.
 
         Args:
-            role: the role; its own workspace is not looked at.
+            role: the role; its own workspace is ignored.
             workspace: a local folder, a URL, or a mapping of such sources to folders.
-            cfg: run options; those on images count.
+            cfg: run options; only those for images are used.
 
         Raises:
             WorkspaceError: the workspace cannot be read, is empty, or is too large.
             ImageBuildError: a step of its Dockerfile failed.
-            ImagePullError: the role's own image cannot be pulled.
-            InvalidAppError: an option is wrong.
+            ImagePullError: the role's image cannot be pulled.
+            InvalidAppError: an option is invalid.
         """
         projects = dict(parse_workspace(workspace))
         own = Role("", role.image, workspace=Workspace(projects) if projects else None)
         (built,) = self.build_workspaces([own], cfg)
-        return _updated(role, built.image)
+        return _with_image(role, built.image)
 
     def build_workspaces(
         self, roles: Sequence[Role], cfg: Mapping[str, object] | Opts | None = None
     ) -> list[Role]:
-        """Return the roles, each that has a workspace with the image of it; nothing is pushed.
+        """Build the images of all roles with a workspace, and return the roles with these images.
 
-        Roles with the same image and workspace share one image.
+        Roles with the same image and workspace share one image. Nothing is pushed.
 
         Raises:
-            AirflowTorchXError: as `build_workspace_and_update_role` does.
+            AirflowTorchXError: see `build_workspace_and_update_role`.
         """
         opts = replace(Opts.parse(cfg, self._defaults), image_repo=None)
         return self._built(roles, opts)
@@ -156,36 +156,34 @@ class DockerWorkspaceMixin:
     def dryrun_push_images(
         self, app: AppDef, cfg: Mapping[str, object] | Opts | None = None
     ) -> ImagesToPush:
-        """Return which images of an app must be pushed, and the app with their names to be.
+        """Return the images of an app that must be pushed, and the app with their new names.
 
-        These are the images that this daemon alone has: workspace images, and images given by id.
+        These are the images that exist only on this daemon: workspace images and images by id.
 
         Raises:
-            InvalidAppError: there is one, and ``image_repo`` is not set.
+            InvalidAppError: the app has such an image, and ``image_repo`` is not set.
         """
         repo = Opts.parse(cfg, self._defaults).image_repo
         names: dict[str, tuple[str, str]] = {}
         for index, role in enumerate(app.roles):
             if tag := _local_digest(role.image):
                 if repo is None:
-                    what = f"{role.image!r} is on one daemon only, and image_repo is not set"
+                    what = f"{role.image!r} exists only on this daemon, and image_repo is not set"
                     fix = "set image_repo to a repository that all daemons can pull from"
                     problem = Problem(f"roles[{index}].image", what, fix)
                     raise InvalidAppError([problem], subject=f"app {app.name!r}")
                 names[role.image] = (repo, tag)
         roles = [
-            _updated(role, ":".join(names[role.image])) if role.image in names else role
+            _with_image(role, ":".join(names[role.image])) if role.image in names else role
             for role in app.roles
         ]
         return ImagesToPush(replace(app, roles=roles) if _is_frozen(app) else app, names)
 
     def push_images(self, images: Mapping[str, tuple[str, str]]) -> None:
-        """Push images under the names that `dryrun_push_images` gave them.
-
-        One that its registry has already is not pushed.
+        """Push the images of `dryrun_push_images`, except those that their registry has.
 
         Raises:
-            ImagePushError: one cannot be pushed.
+            ImagePushError: a push failed.
         """
         with reporter(terminal=self._terminal) as report:
             builder = ImageBuilder(engine=self.engine, opts=Opts(), report=report)
@@ -199,7 +197,7 @@ class DockerWorkspaceMixin:
         source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = _never,
     ) -> dict[Key, ReadWorkspace]:
-        """Read the workspaces of all roles, each once; no daemon is asked."""
+        """Read the workspaces of all roles, each once, without a request to the daemon."""
         read: dict[Key, ReadWorkspace] = {}
         for role in roles:
             if role.workspace and (key := key_of(role.image, role.workspace)) not in read:
@@ -207,7 +205,7 @@ class DockerWorkspaceMixin:
                     role.image,
                     role.workspace,
                     opts,
-                    source_root or _here(),
+                    source_root or _current_folder(),
                     filesystem=self._filesystem,
                     should_stop=should_stop,
                 )
@@ -219,7 +217,7 @@ class DockerWorkspaceMixin:
         opts: Opts,
         bases: Mapping[str, ImageDetail | None],
     ) -> dict[Key, WorkspaceImage]:
-        """Look for the images of workspaces; pulls and builds nothing."""
+        """Look up the images of workspaces, without a pull or build."""
         builder = ImageBuilder(engine=self.engine, opts=opts, report=LogReport(quiet=True))
         found = {}
         for key, one in read.items():
@@ -236,7 +234,7 @@ class DockerWorkspaceMixin:
         daemon_id: str,
         should_stop: Callable[[], bool] = _never,
     ) -> dict[Key, str]:
-        """Return the names of the images of workspaces, built and pushed as options say."""
+        """Build and push the images of workspaces as configured, and return their names."""
         return {
             key: self._image(image, opts, daemon_id, should_stop) for key, image in found.items()
         }
@@ -268,7 +266,7 @@ class DockerWorkspaceMixin:
             return builder.ensure(recipe, base, found)
 
     def _built(self, roles: Sequence[Role], opts: Opts) -> list[Role]:
-        """Return roles with the images of their workspaces."""
+        """Build the images of the roles' workspaces, and return the roles with these images."""
         read = self._read(roles, opts)
         if not read:
             return list(roles)
@@ -278,14 +276,14 @@ class DockerWorkspaceMixin:
 
 
 def with_images(roles: Iterable[Role], images: Mapping[Key, str]) -> list[Role]:
-    """Return roles, each that has a workspace with the image of it instead."""
+    """Return the roles with the images of their workspaces."""
     return [
-        _updated(role, images[key_of(role.image, role.workspace)]) if role.workspace else role
+        _with_image(role, images[key_of(role.image, role.workspace)]) if role.workspace else role
         for role in roles
     ]
 
 
-def _here() -> SourceRoot:
+def _current_folder() -> SourceRoot:
     return SourceRoot(str(Path.cwd()), str(Path.cwd()))
 
 
@@ -294,7 +292,7 @@ def _is_frozen(value: object) -> bool:
     return params is not None and bool(params.frozen)
 
 
-def _updated(role: Role, image: str) -> Role:
+def _with_image(role: Role, image: str) -> Role:
     if _is_frozen(role):
         return replace(role, image=image, workspace=None)
     role.image = image  # type: ignore[misc] # TorchX's own role
@@ -302,7 +300,7 @@ def _updated(role: Role, image: str) -> Role:
 
 
 def _local_digest(image: str) -> str | None:
-    """Return what tells an image of this daemon from all others; None for one of a registry."""
+    """Return the digest of an image that exists only on this daemon; None for other images."""
     for prefix in ("sha256:", f"{WORKSPACE_REPOSITORY}:"):
         if image.startswith(prefix):
             return image.removeprefix(prefix)

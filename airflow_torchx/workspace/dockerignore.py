@@ -1,10 +1,10 @@
-"""What a ``.dockerignore`` drops, as Docker reads it.
+"""Matching paths against a ``.dockerignore``, as Docker does.
 
-The last line that matches a path, or a folder above it, decides. Like BuildKit, and unlike the
-older builder, an exception such as ``!**/*.py`` also finds files below a folder that is dropped.
+The last line that matches a path or one of its parents decides. As in BuildKit, and unlike in the
+classic builder, an exception such as ``!**/*.py`` also applies to files in an ignored folder.
 
-The matcher of the docker SDK is not used: it ignores case, knows no backslash, takes ``[!a]`` for a
-negation, and lets files through below a folder that ``**/name`` drops once there is an exception.
+The Docker SDK's matcher is not used: it ignores case, does not support backslashes, treats ``[!a]``
+as a negation, and with any exception it keeps files in a folder that ``**/name`` ignores.
 https://docs.docker.com/build/concepts/context/#dockerignore-files
 """
 
@@ -18,7 +18,7 @@ from typing import Final
 
 from airflow_torchx.errors import WorkspaceError
 
-#: The file, in the root of a workspace.
+#: Name of the file in the root of a workspace.
 IGNORE_FILE: Final = ".dockerignore"
 
 _TOKEN: Final = re.compile(
@@ -38,7 +38,7 @@ class _Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Rule:
-    """Consecutive lines of the same sense, as one regular expression: one match for all of them."""
+    """Consecutive lines that all ignore, or all keep, as one regular expression."""
 
     keeps: bool
     expression: re.Pattern[str]
@@ -50,10 +50,10 @@ class Ignore:
 
     Args:
         text: its content.
-        where: what errors call it.
+        where: its name in errors.
 
     Raises:
-        WorkspaceError: a line that Docker refuses too; the message has its number.
+        WorkspaceError: a line is invalid, in Docker too.
     """
 
     def __init__(self, text: bytes | str, where: str = IGNORE_FILE) -> None:
@@ -61,14 +61,14 @@ class Ignore:
         self._rules = tuple(
             _rule(keeps, tuple(group), where) for keeps, group in groupby(lines, lambda x: x.keeps)
         )
-        # Which rules match a folder or one above it: a walk asks for each folder again and again.
+        # Cache: for each folder, which rules match it or one of its parents.
         self._above: dict[str, tuple[bool, ...]] = {"": (False,) * len(self._rules)}
 
-    def drops(self, path: str) -> bool:
-        """Tell whether a path is dropped; for a folder, whether itself is, not what is in it.
+    def ignores(self, path: str) -> bool:
+        """Return whether a path is ignored; the contents of a folder may differ from the folder.
 
         Args:
-            path: under the root of the workspace, without a leading slash.
+            path: path below the root of the workspace, without a leading slash.
         """
         above = self._above_of(path.rpartition("/")[0])
         for rule, matched in zip(reversed(self._rules), reversed(above), strict=True):
@@ -76,11 +76,11 @@ class Ignore:
                 return not rule.keeps
         return False
 
-    def may_hold(self, folder: str) -> bool:
-        """Tell whether a dropped folder can contain something that is kept.
+    def may_contain_kept(self, folder: str) -> bool:
+        """Return whether an ignored folder can contain paths that are kept.
 
         Args:
-            folder: a path that `drops` said True of.
+            folder: an ignored path.
         """
         matched = self._above_of(folder)
         parts = tuple(folder.split("/"))
@@ -112,12 +112,12 @@ def _lines(text: bytes | str, where: str) -> list[_Line]:
         if not pattern or line.startswith("#"):
             continue
         keeps = pattern.startswith("!")
-        # Two slashes at the start are a root of their own to normpath.
+        # normpath keeps two leading slashes.
         pattern = re.sub("^/+", "/", pattern.removeprefix("!").strip())
         pattern = posixpath.normpath(pattern) if pattern else ""
         if keeps and pattern in {"", "/"}:
             what = f"{where}, line {number}: {line.strip()!r} is an exception without a pattern."
-            raise WorkspaceError(what, fix="Write what it keeps behind the '!', or remove it.")
+            raise WorkspaceError(what, fix="Add a pattern after the '!', or remove the line.")
         found.append(_Line(number=number, keeps=keeps, pattern=pattern.removeprefix("/")))
     return found
 
@@ -140,8 +140,8 @@ def _expression(line: _Line, where: str) -> str:
             return re.compile("".join(part or "" for part in parts)).pattern
     except re.error:
         pass
-    what = f"{where}, line {line.number}: {line.pattern!r} is no pattern, Docker refuses it too."
-    raise WorkspaceError(what, fix="Close each '[', and put a backslash before one that is meant.")
+    what = f"{where}, line {line.number}: {line.pattern!r} is not a valid pattern, in Docker too."
+    raise WorkspaceError(what, fix="Close each '[', or escape a literal one with a backslash.")
 
 
 def _translated(token: re.Match[str]) -> str | None:
@@ -152,14 +152,14 @@ def _translated(token: re.Match[str]) -> str | None:
     if token["one"]:
         return "[^/]"
     if token["set"]:
-        # A bare '[' or a doubled sign would start a nested set in a future Python.
+        # Future Python versions may treat a bare '[' or a doubled sign as a nested set.
         inside = re.sub(r"\\(.)|([^\w\\-])", lambda m: re.escape(m[1] or m[2]), token["set"])
         return f"[{token['no']}{inside}]"
     return None if token["bad"] else re.escape(token["escaped"] or token["plain"])
 
 
 def _reaches_into(folder: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Tell whether a pattern may match something below a folder."""
+    """Return whether a pattern may match a path in a folder."""
     for name, part in zip(folder, pattern, strict=False):
         if "**" in part:
             return True

@@ -1,4 +1,4 @@
-"""Files put onto an image without a build: all of them onto the base, or few onto the last one."""
+"""Adding files by a commit: all files to the base, or changed files to the last image."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.workspace.progress import Report
 
-# 100,000 files take about 12 MB; beyond this the image is made anew.
+# 100,000 files take about 12 MB. With a larger manifest, all files are added to the base.
 _MAX_MANIFEST_BYTES: Final = 64 << 20
 _MAX_ACCOUNTS_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Puts the files of one workspace onto an image.
+    """Adds the files of one workspace to an image.
 
     Args:
         engine: the daemon.
-        name: name of the container that holds the files meanwhile; one that has it is removed.
-        report: takes what there is to say.
-        should_stop: asked for every piece that is sent.
+        name: name of the temporary container; an existing one with this name is removed.
+        report: receives progress and results.
+        should_stop: called for each piece that is sent.
     """
 
     engine: Engine
@@ -43,44 +43,44 @@ class Layers:
     report: Report
     should_stop: Callable[[], bool]
 
-    def make(self, recipe: core.Recipe, base: ImageDetail) -> None:
-        """Make the image of a recipe: a small layer on the last one where that will do.
+    def build(self, recipe: core.Recipe, base: ImageDetail) -> None:
+        """Create the image of a recipe, as a small layer on the last image if possible.
 
         Raises:
-            WorkspaceError: a file changed since it was read.
+            WorkspaceError: a file has changed since it was hashed.
             StopRequested: ``should_stop`` returned True.
         """
-        if self._made_on_last(recipe, base):
+        if self._add_to_last(recipe, base):
             return
-        held = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
-        self.report.step(f"putting {held}, onto {recipe.base}")
-        with self._prepared(recipe.base_id, recipe.labels(1)) as container_id:
-            self._fill(container_id, recipe, base, recipe.entries)
+        files = f"{counted(len(recipe.entries), 'file')} ({size(recipe.size_bytes)})"
+        self.report.step(f"adding {files} to {recipe.base}")
+        with self._container(recipe.base_id, recipe.labels(1)) as container_id:
+            self._commit_files(container_id, recipe, base, recipe.entries)
 
     def owner(self, base: ImageDetail) -> tuple[int, int]:
-        """Return the numbers of the user and group that containers of an image run as."""
-        with self._prepared(base.id, {}) as container_id:
+        """Return the user id and group id that containers of an image run as."""
+        with self._container(base.id, {}) as container_id:
             return self._owner(container_id, base)
 
-    def _made_on_last(self, recipe: core.Recipe, base: ImageDetail) -> bool:
+    def _add_to_last(self, recipe: core.Recipe, base: ImageDetail) -> bool:
         rows = self.engine.images.rows({labels.WORKSPACE_ID: recipe.workspace_id})
         last = core.parent_of(rows, recipe)
         if last is None:
             return False
         depth = core.depth_of(last) + 1
-        with self._prepared(last.id, recipe.labels(depth)) as container_id:
+        with self._container(last.id, recipe.labels(depth)) as container_id:
             before = self._manifest_of(last, recipe, container_id)
             changed = None if before is None else core.changes(before, recipe.entries)
             if changed is None or not core.is_small(changed, recipe):
                 return False
             what = counted(len(changed), "changed file")
             self.report.step(f"adding {what} to the last workspace image")
-            self._fill(container_id, recipe, base, changed)
+            self._commit_files(container_id, recipe, base, changed)
         return True
 
     def _manifest_of(self, image: ImageRow, recipe: core.Recipe, container_id: str) -> bytes | None:
-        """Return the manifest of the workspace's last image, of which this is a container."""
-        known = manifests.remembered(recipe.workspace_id)
+        """Return the manifest of the last image, from the cache or from a container of it."""
+        known = manifests.load(recipe.workspace_id)
         if known and recipe.is_manifest_of(known, image.labels[labels.WORKSPACE_KEY]):
             return known
         try:
@@ -88,18 +88,18 @@ class Layers:
         except (EngineNotFoundError, ValueError):
             return None
 
-    def _fill(
+    def _commit_files(
         self,
         container_id: str,
         recipe: core.Recipe,
         base: ImageDetail,
         entries: Sequence[Entry],
     ) -> None:
-        """Put files into a container, and make the image of it."""
+        """Add files to a container, and commit it."""
         uid, gid = self._owner(container_id, base)
         total, done = sum(entry.size_bytes for entry in entries), 0
 
-        def moved(count: int) -> None:
+        def on_bytes(count: int) -> None:
             nonlocal done
             done += count
             if self.should_stop():
@@ -114,14 +114,14 @@ class Layers:
             uid=uid,
             gid=gid,
             extra={core.MANIFEST: manifest},
-            on_bytes=moved,
+            on_bytes=on_bytes,
         )
         self.engine.images.put_files(container_id, files)
         tag = core.local_tag(recipe.key)
-        # Somebody who does not share our locks may have been faster, and would lose the name.
+        # A process that does not share our locks may have been faster, and would lose the tag.
         if self.engine.find_image(tag) is None:
             self.engine.images.commit(container_id, tag, recipe.directory)
-        manifests.remember(recipe.workspace_id, manifest)
+        manifests.save(recipe.workspace_id, manifest)
 
     def _owner(self, container_id: str, base: ImageDetail) -> tuple[int, int]:
         if not base.user:
@@ -136,12 +136,12 @@ class Layers:
         return core.owner(base.user, *texts) or (0, 0)
 
     @contextlib.contextmanager
-    def _prepared(self, ref: str, image_labels: Mapping[str, str]) -> Iterator[str]:
-        """Hold a container of an image, which is gone afterwards."""
+    def _container(self, ref: str, image_labels: Mapping[str, str]) -> Iterator[str]:
+        """Create a container of an image, and remove it on exit."""
         try:
             container_id = self.engine.images.prepare(ref, self.name, image_labels)
         except EngineConflictError:
-            # Detached by somebody who was killed: whoever is here holds the lock.
+            # Left behind by a killed process; we hold the lock.
             self.engine.remove(self.name)
             container_id = self.engine.images.prepare(ref, self.name, image_labels)
         try:

@@ -1,7 +1,7 @@
-"""What the last image of a workspace holds, remembered on this host beside the image itself.
+"""A cache of the manifests of workspace images on this host.
 
-To read it from the image takes a container and 60 ms of the daemon. What is remembered is not
-trusted: whoever takes it sees by the image's key whether it is that image's manifest.
+Reading a manifest from an image takes a container and 60 ms. A cached one is not trusted: callers
+check it against the image's key.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-#: One file for each workspace.
+#: Has one file per workspace.
 _FOLDER: Final = "airflow-torchx/manifests"
-#: More are workspaces that lie somewhere else each time.
-_KEPT: Final = 100
+#: Temporary workspaces would otherwise fill the folder.
+_MAX_FILES: Final = 100
 
 
-def remembered(workspace_id: str) -> bytes | None:
-    """Return the manifest that was remembered last for a workspace; None if there is none."""
+def load(workspace_id: str) -> bytes | None:
+    """Return the cached manifest of a workspace; None if there is none."""
     try:
         return (_folder() / workspace_id).read_bytes()
     except (OSError, RuntimeError):
         return None
 
 
-def remember(workspace_id: str, manifest: bytes) -> None:
-    """Keep a manifest for the next time, where that is possible; only its user can read it."""
+def save(workspace_id: str, manifest: bytes) -> None:
+    """Cache a manifest if possible, readable by this user only."""
     with contextlib.suppress(OSError, RuntimeError):
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,15 +39,15 @@ def remember(workspace_id: str, manifest: bytes) -> None:
             except BaseException:
                 Path(file.name).unlink()
                 raise
-        for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns)[_KEPT:]:
+        for old in sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns)[_MAX_FILES:]:
             old.unlink()
 
 
 def _folder() -> Path:
-    """Return the folder of the user's caches.
+    """Return the cache folder of the user.
 
     Raises:
-        RuntimeError: the user has no home.
+        RuntimeError: the user has no home folder.
     """
     caches = os.environ.get("XDG_CACHE_HOME")
     return (Path(caches) if caches else Path.home() / ".cache") / _FOLDER

@@ -1,4 +1,4 @@
-"""What long work says while it goes on: lines in a log, or a bar on a terminal."""
+"""Reporting progress: lines in a log, or a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: A line every so often is what a log of hours can take.
 EVERY_S: Final = 2.0
 _WHOLE: Final = 100
 
 
 class Report(Protocol):
-    """Takes what there is to say. A context manager: leaving it ends a bar."""
+    """Receives progress and results; a context manager that removes its bar on exit."""
 
     def tell(self, text: str) -> None:
-        """Say a result, which is always shown."""
+        """Report a result, which is always shown."""
         ...
 
     def step(self, text: str) -> None:
-        """Say what begins."""
+        """Report the start of a step."""
         ...
 
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
-        """Say how far it is; shown now and then.
+        """Report the progress of a step; shown at intervals.
 
         Args:
-            text: what goes on.
-            done: bytes that are done.
-            total: bytes in all; 0 if they are not known.
+            text: the step.
+            done: completed bytes.
+            total: total bytes; 0 if unknown.
         """
         ...
 
@@ -51,18 +50,18 @@ class Report(Protocol):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """End a bar."""
+        """Remove the bar."""
         ...
 
 
 class LogReport:
-    """Lines in a log, one every two seconds at most while something moves.
+    """Reports as lines in a log, for progress at most one every two seconds.
 
     Args:
-        quiet: results only.
-        write: takes a line; None for the log of this module.
+        quiet: report results only.
+        write: writes a line; None for the log of this module.
         clock: returns seconds.
-        every_s: seconds between two lines of one step.
+        every_s: minimum seconds between two lines of one step.
     """
 
     def __init__(
@@ -103,14 +102,14 @@ class LogReport:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Do nothing: a log has no end."""
+        """Do nothing."""
 
 
 class TerminalReport:
-    """A bar for what moves, and a line for each result.
+    """Reports progress as a bar on a terminal, and each result as a line.
 
     Args:
-        quiet: results only.
+        quiet: report results only.
         console: a `rich.console.Console`; None for one on standard error.
     """
 
@@ -137,7 +136,7 @@ class TerminalReport:
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
         """See `Report.move`."""
         if self._total and not total:
-            # rich keeps a total that it has; without one, a bar only tells that something moves.
+            # rich cannot remove a task's total; a task without a total shows a moving bar.
             self._bar.remove_task(self._task)
             self._task = self._bar.add_task("", total=None)
         self._total = total
@@ -157,11 +156,11 @@ class TerminalReport:
 
 
 def reporter(*, quiet: bool = False, terminal: bool | None = None) -> Report:
-    """Return a report on the terminal where there is one, else in the log.
+    """Return a report on the terminal if there is one, otherwise in the log.
 
     Args:
-        quiet: results only.
-        terminal: whether there is a terminal; None to look.
+        quiet: report results only.
+        terminal: whether to use the terminal; None to detect one.
     """
     if sys.stderr.isatty() if terminal is None else terminal:
         return TerminalReport(quiet=quiet)
@@ -169,7 +168,7 @@ def reporter(*, quiet: bool = False, terminal: bool | None = None) -> Report:
 
 
 def amount(done: int, total: int) -> str:
-    """Return how much is done, like ``: 12 of 50 MB (24%)``; empty if nothing is known."""
+    """Return a progress text such as ``: 12 of 50 MB (24%)``; "" if nothing is known."""
     if not total:
         return f": {size(done)}" if done else ""
     return f": {size(min(done, total))} of {size(total)} ({min(_WHOLE, _WHOLE * done // total)}%)"

@@ -1,4 +1,4 @@
-"""What the workspaces of an app hold, and the images that a daemon would make of them."""
+"""The contents of an app's workspaces, and their images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_torchx.core.workspace import tree
 from airflow_torchx.core.workspace.recipe import Content, workspace_id
 from airflow_torchx.core.workspace.source import parse_workspace, shown
 from airflow_torchx.errors import WorkspaceError
-from airflow_torchx.workspace.source import opened
+from airflow_torchx.workspace.source import downloaded
 from airflow_torchx.workspace.tree import hash_tree, list_tree
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ _log = logging.getLogger(__name__)
 
 _MIB: Final = 1 << 20
 
-#: Takes a URL; returns fsspec's file system of it, and the path in it.
+#: Returns fsspec's file system for a URL, and the path in it.
 Filesystem = Callable[[str], tuple[Any, str]]
-#: What roles that share an image share: the image below, and the sources with their targets.
+#: Base image, and sources with targets: roles with the same key share an image.
 Key = tuple[str, frozenset[tuple[str, str]]]
 
 
 @dataclass(frozen=True, eq=False)
 class ReadWorkspace:
-    """A workspace whose files were read. What was fetched for it is removed with this object.
+    """A workspace whose files were read; its downloaded copies are deleted with this object.
 
     Args:
-        content: what it puts into an image.
+        content: its content.
     """
 
     content: Content
@@ -50,13 +50,13 @@ class ReadWorkspace:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceImage:
-    """The image of a workspace, as far as it is known before anything is pulled or built.
+    """The image of a workspace, as far as it is known before a pull or build.
 
     Args:
         read: the workspace.
-        base: the image below; None while the daemon lacks it.
-        recipe: what the image is made of; None without ``base``.
-        found: name of an image on the daemon that is made of exactly this; None if there is none.
+        base: the base image; None if the daemon does not have it.
+        recipe: the content of the image; None without ``base``.
+        found: name of the local image with this content; None if there is none.
     """
 
     read: ReadWorkspace
@@ -65,25 +65,25 @@ class WorkspaceImage:
     found: str | None = None
 
     def name(self, repository: str | None) -> str:
-        """Return the name that the image will have; that of the image below if it is not known."""
+        """Return the name of the image, or that of the base image if it is not known yet."""
         if self.recipe is None:
             return self.read.content.base
         return f"{repository or WORKSPACE_REPOSITORY}:{self.recipe.key}"
 
     @property
     def note(self) -> str:
-        """What a launch would do to have the image, for people."""
+        """Return what a launch would do to provide the image, as text."""
         content = self.read.content
         if self.recipe is None:
-            return f"the workspace image is not known before {content.base} is pulled"
+            return f"the workspace image is not known until {content.base} is pulled"
         files = f"{counted(len(content.entries), 'file')}, {size(content.size_bytes)}"
         if self.found is not None:
-            return f"nothing changed, nothing to build ({files})"
-        return f"to be built over {content.base} ({files})"
+            return f"up to date ({files})"
+        return f"to be built on {content.base} ({files})"
 
 
 def key_of(image: str, workspace: Workspace) -> Key:
-    """Return what tells whether two roles share one image."""
+    """Return the key that is equal for roles that share an image."""
     return image, frozenset(workspace.projects.items())
 
 
@@ -96,25 +96,25 @@ def read_workspace(
     filesystem: Filesystem,
     should_stop: Callable[[], bool],
 ) -> ReadWorkspace:
-    """Read the files of a workspace; no daemon is asked.
+    """Read the files of a workspace, without a request to the daemon.
 
     Args:
-        base: name of the image below.
+        base: name of the base image.
         workspace: its sources.
-        opts: run options; those on images count.
-        source_root: where relative sources lie.
+        opts: run options; only those for images are used.
+        source_root: the folder for relative sources.
         filesystem: opens the storage behind a URL.
-        should_stop: asked several times a second.
+        should_stop: called several times a second.
 
     Raises:
-        WorkspaceError: it cannot be read, is empty, or is too large.
+        WorkspaceError: the workspace cannot be read, is empty, or is too large.
         StopRequested: ``should_stop`` returned True.
     """
     parts = parse_workspace(workspace)
     max_bytes = opts.max_context_mb * _MIB
     with contextlib.ExitStack() as stack:
         folders = stack.enter_context(
-            opened(
+            downloaded(
                 parts,
                 relative_to=Path(source_root.folder),
                 filesystem=filesystem,

@@ -1,4 +1,4 @@
-"""Where the parts of a workspace lie: on this host, or in a storage that they are fetched from."""
+"""The sources of a workspace: local paths, inline text, and remote storage, which is downloaded."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LOCAL: Final = ("file://", "local://")
-# A storage that knows no modes gets the same ones on every host, whatever its umask is.
+# For storages without file modes: the same on each host, regardless of the umask.
 _FILE_MODE: Final = 0o644
 _FOLDER_MODE: Final = 0o755
 
 
 def find_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """Return fsspec's file system of a URL, and the path in it."""
+    """Return fsspec's file system for a URL, and the path in it."""
     from fsspec.core import url_to_fs  # type: ignore[import-untyped] # ships no types
 
     found: tuple[AbstractFileSystem, str] = url_to_fs(url)
@@ -40,47 +40,46 @@ def find_filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 @contextlib.contextmanager
-def opened(
+def downloaded(
     parts: Sequence[tuple[str, str]],
     *,
     relative_to: Path,
     max_bytes: int,
     filesystem: Callable[[str], tuple[AbstractFileSystem, str]] = find_filesystem,
 ) -> Iterator[tuple[Project, ...]]:
-    """Bring the parts of a workspace to this host; what was fetched is gone afterwards.
+    """Download the remote sources of a workspace, and delete the copies on exit.
 
-    Of a storage only those files are fetched that its ``.dockerignore`` keeps. Local paths are not
-    looked at.
+    Files that a source's ``.dockerignore`` ignores are not downloaded. Local paths are not checked.
 
     Args:
-        parts: sources and targets.
-        relative_to: the folder that relative paths start at.
-        max_bytes: the most that one part may have, in bytes, to be fetched.
-        filesystem: finds the storage of a URL, and the path in it.
+        parts: pairs of source and target.
+        relative_to: the folder for relative paths.
+        max_bytes: maximum size of one remote source.
+        filesystem: returns the file system for a URL, and the path in it.
 
     Raises:
-        WorkspaceError: a source cannot be read, or is too large. Its message has no password.
+        WorkspaceError: a source cannot be read, or is too large; the message has no password.
     """
     with contextlib.ExitStack() as stack:
         projects = []
         for source, target in parts:
             if is_inline(source):
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchx-"))
-                root = _written(source, Path(folder))
+                root = _write_inline(source, Path(folder))
             elif is_url(source) and not source.startswith(_LOCAL):
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchx-"))
-                with _told(source):
+                with _fetch_errors(source):
                     storage, path = filesystem(source)
-                    there = _Storage(storage, path.rstrip("/"), shown(source))
-                    root = there.fetch(Path(folder), max_bytes)
+                    remote = _Storage(storage, path.rstrip("/"), shown(source))
+                    root = remote.fetch(Path(folder), max_bytes)
             else:
                 root = relative_to / _local_path(source)
             projects.append(Project(root, target))
         yield tuple(projects)
 
 
-def _written(source: str, folder: Path) -> Path:
-    """Write the text that a source is into a file, and return its path."""
+def _write_inline(source: str, folder: Path) -> Path:
+    """Write an inline source to a file, and return its path."""
     file = folder / "text"
     file.write_bytes(inline_text(source))
     file.chmod(_FILE_MODE)
@@ -92,22 +91,22 @@ def _local_path(source: str) -> Path:
         source = source.removeprefix(scheme)
     try:
         return Path(source).expanduser()
-    except RuntimeError as why:
+    except RuntimeError as error:
         what = f"workspace {source!r} does not exist: there is no such home folder."
-        raise WorkspaceError(what, fix="Correct the path.") from why
+        raise WorkspaceError(what, fix="Correct the path.") from error
 
 
 @contextlib.contextmanager
-def _told(source: str) -> Iterator[None]:
+def _fetch_errors(source: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError) as why:
-        # What a storage says may quote the whole URL, so with a secret in it only the type is told.
+    except (OSError, ValueError, ImportError) as error:
+        # The error may quote the URL, so if that contains a secret, report only the type.
         is_open = shown(source) == source
-        reason = f"{type(why).__name__}: {why}" if is_open else type(why).__name__
+        reason = f"{type(error).__name__}: {error}" if is_open else type(error).__name__
         what = f"workspace {shown(source)!r} cannot be fetched: {reason}."
         fix = "Check the URL, its credentials, and that fsspec's package for it is installed."
-        raise WorkspaceError(what, fix=fix) from (why if is_open else None)
+        raise WorkspaceError(what, fix=fix) from (error if is_open else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +115,8 @@ class _Storage:
 
     Args:
         filesystem: the storage.
-        root: the path, without a slash at its end.
-        name: what messages call it.
+        root: the path, without a trailing slash.
+        name: its name in messages.
     """
 
     filesystem: AbstractFileSystem
@@ -125,8 +124,8 @@ class _Storage:
     name: str
 
     def fetch(self, folder: Path, max_bytes: int) -> Path:
-        """Fetch what the path holds, and return where it lies now."""
-        # Whatever this process listed earlier may be out of date.
+        """Download the path, and return the local copy."""
+        # Listings are cached per process and may be outdated.
         self.filesystem.invalidate_cache()
         if not self.filesystem.exists(self.root):
             what = f"workspace {self.name!r} does not exist."
@@ -135,11 +134,11 @@ class _Storage:
             name = self.root.rpartition("/")[2]
             self._get({name: self.filesystem.info(self.root)}, folder, max_bytes)
             return folder / name
-        self._get(self._kept(), folder, max_bytes)
+        self._get(self._list(), folder, max_bytes)
         return folder
 
-    def _kept(self) -> dict[str, _Info]:
-        """Return what is below the path and not dropped, by its path there."""
+    def _list(self) -> dict[str, _Info]:
+        """Return the contents of the path that are not ignored, by relative path."""
         found = self.filesystem.find(self.root, withdirs=True, detail=True).items()
         below = {path.removeprefix(self.root).strip("/"): info for path, info in found}
         below.pop("", None)
@@ -150,27 +149,27 @@ class _Storage:
         return {
             path: info
             for path, info in below.items()
-            if path in {IGNORE_FILE, DOCKERFILE} or not ignore.drops(path)
+            if path in {IGNORE_FILE, DOCKERFILE} or not ignore.ignores(path)
         }
 
     def _get(self, found: dict[str, _Info], folder: Path, max_bytes: int) -> None:
-        """Fetch files and make folders.
+        """Download files and create folders.
 
         Args:
-            found: path to what the storage says of it.
-            folder: where they go.
-            max_bytes: the most that they may have together.
+            found: relative path to fsspec's information.
+            folder: the local folder.
+            max_bytes: maximum total size.
         """
-        entries = [_entry(path, info) for path, info in found.items() if _is_known(path, info)]
+        entries = [_entry(path, info) for path, info in found.items() if _is_supported(path, info)]
         if problem := guard(entries, max_bytes):
             raise WorkspaceError(f"workspace {self.name!r}: {problem}")
         files = [entry for entry in entries if entry.kind == "file"]
-        # Not every storage has folders, and one that is dropped may hold what is not.
-        modes = {str(above): _FOLDER_MODE for entry in files for above in _above(entry.path)}
+        # Some storages have no folders, and ignored folders may contain kept files.
+        modes = {str(above): _FOLDER_MODE for entry in files for above in _parents(entry.path)}
         modes |= {entry.path: entry.mode for entry in entries if entry.kind == "dir"}
         for path in modes:
             (folder / path).mkdir(parents=True, exist_ok=True)
-        # In one call: some storages fetch many files at a time.
+        # One call for all files, because some storages download them concurrently.
         self.filesystem.get(
             [found[entry.path]["name"] for entry in files],
             [str(folder / entry.path) for entry in files],
@@ -179,14 +178,14 @@ class _Storage:
             (folder / path).chmod(mode)
 
 
-def _above(path: str) -> Sequence[PurePosixPath]:
+def _parents(path: str) -> Sequence[PurePosixPath]:
     return PurePosixPath(path).parents[:-1]
 
 
-def _is_known(path: str, info: _Info) -> bool:
+def _is_supported(path: str, info: _Info) -> bool:
     if ".." in path.split("/"):
-        what = f"{path!r} in the storage lies outside of the workspace."
-        raise WorkspaceError(what, fix="Remove it there.")
+        what = f"{path!r} in the storage is outside the workspace."
+        raise WorkspaceError(what, fix="Remove it from the storage.")
     if info["type"] not in {"file", "directory"}:
         _log.warning("%r is a %s and is left out of the workspace", path, info["type"])
         return False

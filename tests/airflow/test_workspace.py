@@ -44,10 +44,10 @@ def test_a_task_runs_the_code_of_its_workspace(
     edited = one_task.run(app=APP, workspace=str(code), result_path="/result")
 
     assert [1, 1, 2] == [run.xcom() for run in (first, again, edited)]
-    told = [text for text in caplog.messages if "workspace image" in text]
-    assert ["built", "nothing changed, nothing to build", "built"] == [
-        "built" if text.startswith("built workspace image") else text.partition(": ")[2]
-        for text in told
+    lines = [text for text in caplog.messages if "workspace image" in text]
+    assert ["built", "is up to date", "built"] == [
+        "built" if text.startswith("built workspace image") else text.split(maxsplit=3)[3]
+        for text in lines
         if not text.startswith("adding")
     ]
 

@@ -218,7 +218,7 @@ def test_roles_share_an_image(workspaces: Workspaces) -> None:
 def test_invalid_workspaces(workspaces: Workspaces) -> None:
     """A missing or empty workspace raises an error and leaves no image."""
     folder = workspaces.folder
-    sources = {folder / "none": "does not exist", folder / "train.py": "is a file and no folder"}
+    sources = {folder / "none": "does not exist", folder / "train.py": "is a file, not a folder"}
     empty = folder / "empty"
     empty.mkdir()
     sources[empty] = "has no files"

@@ -219,4 +219,4 @@ def test_what_was_pushed_runs_elsewhere(
     assert "SUCCEEDED" == ended.state.name
     assert [f"{app_id}\n"] == said
     assert (image,) == row.tags
-    assert f"workspace image {image} is in its registry: nothing to build" in caplog.messages
+    assert f"workspace image {image} is already in its registry" in caplog.messages

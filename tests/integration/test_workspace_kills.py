@@ -212,7 +212,7 @@ def test_two_processes(bench: Bench) -> None:
     (image,) = bench.images()
     assert all(text.endswith(f"\n{image}\n") for text in said)
     assert f"built workspace image {image}" in said[0]
-    assert "somebody else has just built it" in said[1]
+    assert "was just built by another process" in said[1]
     assert [] == bench.containers()
 
 

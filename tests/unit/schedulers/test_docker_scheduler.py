@@ -211,8 +211,8 @@ def test_a_dry_run_foresees_the_image_and_builds_nothing(
     scheduler.schedule(before)
     after = scheduler.submit_dryrun(wanted)
 
-    assert "to be built over busybox (1 file, 1 bytes)" in str(before)
-    assert "nothing changed, nothing to build" in str(after)
+    assert "to be built on busybox (1 file, 1 bytes)" in str(before)
+    assert "up to date" in str(after)
     (launched,) = engine.specs().values()
     assert before.request.images == after.request.images == (launched.image,)
     assert launched.image == launched.env["TORCHX_IMAGE"]
@@ -231,7 +231,7 @@ def test_a_dry_run_without_the_base_says_that_the_image_is_not_known(
     engine.down = True
     unreachable = str(scheduler.submit_dryrun(wanted))
 
-    assert "not known before pullable is pulled" in unpulled
+    assert "not known until pullable is pulled" in unpulled
     assert "not known: no daemon answers" in unreachable
 
 

@@ -1,4 +1,4 @@
-"""A workspace as a tar."""
+"""Streaming a workspace as a tar."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MIB = 1 << 20
 
 
 def read(root: Path) -> Tree:
-    """Read a workspace of one folder."""
+    """Read a workspace with one folder."""
     return read_tree([Project(root)], should_stop=lambda: False)
 
 
 def ignore_count(_: int) -> None:
-    """Take a count of bytes, and nothing else."""
+    """Ignore a count of bytes."""
 
 
 def unpacked(pieces: Iterable[bytes]) -> list[tarfile.TarInfo]:
@@ -41,7 +41,7 @@ def unpacked(pieces: Iterable[bytes]) -> list[tarfile.TarInfo]:
 
 
 def test_members(tmp_path: Path) -> None:
-    """Files, folders and links, with their modes, owned by whom the caller says."""
+    """A tar has files, folders and links with their modes and the given owner."""
     (tmp_path / "a").mkdir(mode=0o750)
     (tmp_path / "a/run.sh").write_bytes(b"#!/bin/sh\n")
     (tmp_path / "a/run.sh").chmod(0o4755)
@@ -62,7 +62,7 @@ def test_members(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("prefix", "expected"), [("", "."), ("srv/app", "srv/app")])
 def test_the_workspace_itself(prefix: str, expected: str) -> None:
-    """An entry without a path is the folder that all others lie in."""
+    """An entry without a path is the folder that contains all others."""
     root = Entry(path="", kind="dir", mode=0o755)
 
     assert [expected] == [
@@ -71,7 +71,7 @@ def test_the_workspace_itself(prefix: str, expected: str) -> None:
 
 
 def test_extra_files(tmp_path: Path) -> None:
-    """They come last, belong to root, and take the place of an entry of the same path."""
+    """Extra files come last, belong to root, and replace entries with the same path."""
     (tmp_path / "b").write_text("old")
     (tmp_path / "c").write_text("c")
     extra = {"/b": b"new", "other/big": bytes(3 * MIB)}
@@ -87,7 +87,7 @@ def test_extra_files(tmp_path: Path) -> None:
 
 
 def test_content_comes_in_pieces(tmp_path: Path) -> None:
-    """Many small files are one piece, a large file is many, and all of them are counted."""
+    """Small files are joined to one piece, a large file is split, and all bytes are counted."""
     for number in range(100):
         (tmp_path / f"{number:03}").write_bytes(bytes([number]) * 100)
     (tmp_path / "big").write_bytes(os.urandom(3 * MIB))
@@ -110,7 +110,7 @@ def test_content_comes_in_pieces(tmp_path: Path) -> None:
     "name", [b"\xff\xfe", b"caf\xe9" * 40, b"n" * 101, b"d/" * 200 + b"n" * 255, "ü".encode() * 99]
 )
 def test_names(tmp_path: Path, name: bytes) -> None:
-    """Of any bytes and any length."""
+    """Names can have any bytes and any length."""
     path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
     os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - names of any bytes
     with open(path, "wb"):  # noqa: PTH123 - as above
@@ -124,7 +124,7 @@ def test_names(tmp_path: Path, name: bytes) -> None:
 
 
 def test_header_of_a_huge_file() -> None:
-    """More than the 8 GiB that the old format can say."""
+    """A file may exceed the 8 GiB limit of the old tar format."""
     huge = Entry(path="huge", kind="file", mode=0o644, size_bytes=20 << 30, digest="ab" * 32)
 
     info = tarfile.TarInfo.frombuf(header(huge, "huge", (0, 0)), "utf-8", "strict")
@@ -133,7 +133,7 @@ def test_header_of_a_huge_file() -> None:
 
 
 def test_times_follow_content(tmp_path: Path) -> None:
-    """The same content has the same time, another one another, all of them long ago."""
+    """The modification time depends only on the content, and is long ago."""
     for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
         (tmp_path / name).write_bytes(content)
     os.utime(tmp_path / "a", (0, 0))
@@ -146,22 +146,22 @@ def test_times_follow_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("digest", "expected"), [("00", 315532800), ("4b3d3b00", 315532800)])
 def test_range_of_times(digest: str, expected: int) -> None:
-    """From the beginning of 1980 to the end of 2019."""
+    """Modification times are between the beginning of 1980 and the end of 2019."""
     assert expected == mtime_s(digest)
     assert 1577836799 == mtime_s("4b3d3aff")
 
 
-def test_nothing_is_a_tar_as_well() -> None:
-    """It has the two empty blocks that end one."""
+def test_empty_tar() -> None:
+    """An empty tar has the two zero blocks that end a tar."""
     assert [bytes(1024)] == list(tar_stream([], on_bytes=ignore_count))
 
 
 @pytest.mark.parametrize(
-    ("content", "why"),
-    [(b"other", "changed"), (b"long" * 9, "changed"), (b"", "changed"), (None, "vanished")],
+    ("content", "error"),
+    [(b"other", "changed"), (b"long" * 9, "changed"), (b"", "changed"), (None, "deleted")],
 )
-def test_changed_file(tmp_path: Path, content: bytes | None, why: str) -> None:
-    """What is no longer what was hashed is never sent as if it were."""
+def test_changed_file(tmp_path: Path, content: bytes | None, error: str) -> None:
+    """A file that has changed since it was hashed raises an error."""
     (tmp_path / "file").write_bytes(b"bytes")
     tree = read(tmp_path)
     if content is None:
@@ -169,14 +169,14 @@ def test_changed_file(tmp_path: Path, content: bytes | None, why: str) -> None:
     else:
         (tmp_path / "file").write_bytes(content)
 
-    with pytest.raises(WorkspaceError, match=f"file' .*{why} while .*read") as caught:
+    with pytest.raises(WorkspaceError, match=f"file' .*{error} while .*read") as caught:
         list(tar_stream(tree.entries, on_bytes=ignore_count))
 
     assert "Run again" in caught.value.fix
 
 
 def test_file_that_becomes_a_link(tmp_path: Path) -> None:
-    """It is not followed."""
+    """A file that was replaced by a symbolic link is not followed."""
     (tmp_path / "file").write_bytes(b"bytes")
     (tmp_path / "other").write_bytes(b"bytes")
     tree = read(tmp_path)
@@ -187,8 +187,8 @@ def test_file_that_becomes_a_link(tmp_path: Path) -> None:
         list(tar_stream(tree.entries, on_bytes=ignore_count))
 
 
-def test_the_same_tar_again(tmp_path: Path) -> None:
-    """Nothing of the clock and the host is in it."""
+def test_tar_is_reproducible(tmp_path: Path) -> None:
+    """The tar does not depend on the time or the host."""
     for number in range(5):
         (tmp_path / f"{number}").write_bytes(os.urandom(number * 700))
     entries = read(tmp_path).entries

@@ -1,4 +1,4 @@
-"""What a ``.dockerignore`` drops; tests/integration compares it with Docker itself."""
+"""Matching paths against a ``.dockerignore``; tests/integration compares it with Docker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_torchx.workspace.dockerignore import Ignore
 
 
 @pytest.mark.parametrize(
-    ("text", "dropped", "kept"),
+    ("text", "ignored", "kept"),
     [
         ("", [], ["a"]),
         ("/a", ["a", "a/b"], ["b/a"]),
@@ -48,20 +48,20 @@ from airflow_torchx.workspace.dockerignore import Ignore
         ("a/../../b", [], ["b"]),
     ],
 )
-def test_rules(text: str, dropped: list[str], kept: list[str]) -> None:
-    """The last line that matches a path or a folder above it decides."""
+def test_rules(text: str, ignored: list[str], kept: list[str]) -> None:
+    """The last line that matches a path or one of its parents decides."""
     ignore = Ignore(text)
 
-    assert dropped == [path for path in [*dropped, *kept] if ignore.drops(path)]
+    assert ignored == [path for path in [*ignored, *kept] if ignore.ignores(path)]
 
 
-def test_bytes_that_are_no_text() -> None:
-    """They match a name of the same bytes."""
+def test_invalid_utf8() -> None:
+    """A pattern that is not UTF-8 matches a name with the same bytes."""
     ignore = Ignore(b"\xef\xbb\xbfcaf\xe9\n\xc3\xbc*")
 
-    assert ignore.drops("caf\udce9")
-    assert ignore.drops("übung")
-    assert not ignore.drops("café")
+    assert ignore.ignores("caf\udce9")
+    assert ignore.ignores("übung")
+    assert not ignore.ignores("café")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_bytes_that_are_no_text() -> None:
         ("[b-a]", 1, "[b-a]"),
     ],
 )
-def test_lines_that_docker_refuses(text: str, number: int, line: str) -> None:
-    """The error names the file, the line and what is in it."""
+def test_invalid_lines(text: str, number: int, line: str) -> None:
+    """The error of an invalid line names the file, the line number and the line."""
     with pytest.raises(WorkspaceError) as caught:
         Ignore(text, "my/.dockerignore")
 
@@ -99,8 +99,8 @@ def test_lines_that_docker_refuses(text: str, number: int, line: str) -> None:
         ("**\n![ab]/c", ["a", "x"], ["a/d"]),
     ],
 )
-def test_dropped_folders_that_are_entered(text: str, entered: list[str], passed: list[str]) -> None:
-    """Only those that an exception below the line that drops them may reach into."""
+def test_ignored_folders_that_are_entered(text: str, entered: list[str], passed: list[str]) -> None:
+    """An ignored folder is entered only if a later exception may match a path in it."""
     ignore = Ignore(text)
 
-    assert entered == [folder for folder in [*entered, *passed] if ignore.may_hold(folder)]
+    assert entered == [folder for folder in [*entered, *passed] if ignore.may_contain_kept(folder)]

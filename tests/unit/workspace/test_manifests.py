@@ -1,4 +1,4 @@
-"""What this host remembers of the last image of a workspace."""
+"""The cache of the manifests of workspace images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE = "busybox:1"
 
 @pytest.fixture(autouse=True)
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of the user's caches, which nobody else has."""
+    """Return an empty cache folder for this test."""
     folder = tmp_path / "caches"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
@@ -28,59 +28,59 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake() -> FakeEngine:
-    """Return a daemon that has the base."""
+    """Return a fake engine with the base image."""
     return FakeEngine(images=[IMAGE])
 
 
-def test_the_last_one_is_remembered(caches: Path) -> None:
-    """For each workspace; nobody else can read it."""
-    manifests.remember("w", b"1")
-    manifests.remember("w", b"2")
+def test_last_manifest_is_cached(caches: Path) -> None:
+    """The last manifest of each workspace is cached, readable by its user only."""
+    manifests.save("w", b"1")
+    manifests.save("w", b"2")
 
     (file,) = caches.rglob("w")
-    assert b"2" == manifests.remembered("w")
-    assert manifests.remembered("v") is None
+    assert b"2" == manifests.load("w")
+    assert manifests.load("v") is None
     assert 0 == file.stat().st_mode & 0o077
 
 
-def test_what_is_old_is_forgotten(caches: Path) -> None:
-    """A workspace may lie somewhere else each time."""
+def test_old_manifests_are_deleted(caches: Path) -> None:
+    """The oldest manifests are deleted, because temporary workspaces would fill the cache."""
     for number in range(103):
-        manifests.remember(f"w{number}", b"1")
+        manifests.save(f"w{number}", b"1")
 
     assert 100 == sum(path.is_file() for path in caches.rglob("*"))
-    assert manifests.remembered("w0") is None
-    assert b"1" == manifests.remembered("w102")
+    assert manifests.load("w0") is None
+    assert b"1" == manifests.load("w102")
 
 
-def test_no_place_for_it_is_no_error(caches: Path) -> None:
-    """It is there to save time."""
+def test_cache_is_optional(caches: Path) -> None:
+    """A cache folder that cannot be used is not an error."""
     caches.write_text("a file")
 
-    manifests.remember("w", b"1")
+    manifests.save("w", b"1")
 
-    assert manifests.remembered("w") is None
+    assert manifests.load("w") is None
 
 
 def built(engine: FakeEngine, folder: Path) -> str:
-    """Return the image of a workspace."""
+    """Build the image of a workspace and return its name."""
     with DockerWorkspaceMixin(engine, terminal=False) as mixin:
         role = Role("a", IMAGE, entrypoint="true")
         return mixin.build_workspace_and_update_role(role, str(folder), {}).image
 
 
 def content(engine: FakeEngine, image: str, path: str) -> bytes:
-    """Return a file of an image."""
-    held = engine.images.prepare(image, "look", {})
+    """Return the content of a file in an image."""
+    container = engine.images.prepare(image, "look", {})
     try:
-        return engine.read_file(held, path, 1 << 20)
+        return engine.read_file(container, path, 1 << 20)
     finally:
-        engine.remove(held)
+        engine.remove(container)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a workspace of a small and a larger file."""
+    """Return a workspace with a small and a larger file."""
     folder = tmp_path / "code"
     folder.mkdir()
     folder.joinpath("data.bin").write_bytes(bytes(1000))
@@ -88,8 +88,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_remembered_need_not_be_read(fake: FakeEngine, folder: Path) -> None:
-    """The next image is made without a look into the last one."""
+def test_cached_manifest_saves_a_read(fake: FakeEngine, folder: Path) -> None:
+    """With a cached manifest, the next image is built without reading the last one."""
     built(fake, folder)
     folder.joinpath("train.py").write_text("2")
     fake.fail_next("read_file", EngineError("a look into an image"))
@@ -102,10 +102,10 @@ def test_what_is_remembered_need_not_be_read(fake: FakeEngine, folder: Path) -> 
 
 
 @pytest.mark.parametrize("is_nonsense", [True, False])
-def test_it_is_believed_only_if_it_is_the_image_s(
+def test_wrong_manifest_is_ignored(
     fake: FakeEngine, folder: Path, caches: Path, *, is_nonsense: bool
 ) -> None:
-    """Else a file that has changed would be missing in the next image."""
+    """A cached manifest of another image is ignored, so that no changed file is missed."""
     folder.joinpath("train.py").write_text("2")
     built(FakeEngine(images=[IMAGE]), folder)
     (file,) = (path for path in caches.rglob("*") if path.is_file())

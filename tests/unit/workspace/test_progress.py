@@ -1,4 +1,4 @@
-"""What long work says."""
+"""Reporting progress."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def work(report: Report, clock: ManualClock) -> None:
-    """Build for ten seconds, with news every half of one."""
+    """Report ten seconds of a build, with progress every half second."""
     report.step("building")
     for half in range(1, 21):
         clock.advance(0.5)
@@ -31,8 +31,8 @@ def work(report: Report, clock: ManualClock) -> None:
     report.tell("built")
 
 
-def test_a_log_gets_a_line_every_two_seconds_at_most() -> None:
-    """The first and the last come at once."""
+def test_log_lines_are_at_least_two_seconds_apart() -> None:
+    """Steps and results are logged at once, progress at most every two seconds."""
     clock, lines = ManualClock(), list[str]()
 
     with LogReport(write=lines.append, clock=clock) as report:
@@ -49,8 +49,8 @@ def test_a_log_gets_a_line_every_two_seconds_at_most() -> None:
     ]
 
 
-def test_a_quiet_one_is_a_line_for_each_result() -> None:
-    """And nothing else."""
+def test_quiet_report() -> None:
+    """A quiet report has one line per result."""
     clock, lines = ManualClock(), list[str]()
 
     with LogReport(quiet=True, write=lines.append, clock=clock) as report:
@@ -60,7 +60,7 @@ def test_a_quiet_one_is_a_line_for_each_result() -> None:
 
 
 def test_lines_go_to_the_log_of_this_package(caplog: pytest.LogCaptureFixture) -> None:
-    """Where there is no terminal, as here."""
+    """Without a terminal, reports go to the log of the package."""
     with caplog.at_level(logging.INFO, "airflow_torchx"), reporter() as report:
         report.tell("built 100%")
 
@@ -68,8 +68,8 @@ def test_lines_go_to_the_log_of_this_package(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_a_terminal_gets_a_bar_and_keeps_the_results(*, quiet: bool) -> None:
-    """The bar is gone at the end."""
+def test_terminal_report(*, quiet: bool) -> None:
+    """A terminal shows a bar that disappears, and lines that stay."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)
     clock = ManualClock()
@@ -82,8 +82,8 @@ def test_a_terminal_gets_a_bar_and_keeps_the_results(*, quiet: bool) -> None:
     assert quiet == ("sending" not in shown)
 
 
-def test_a_bar_forgets_how_much_there_was() -> None:
-    """What moves next may have no end that is known."""
+def test_bar_without_total() -> None:
+    """A step without a total does not keep the total of the step before."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80)
 
@@ -96,8 +96,8 @@ def test_a_bar_forgets_how_much_there_was() -> None:
     assert "%" not in shown.rpartition("building")[2]
 
 
-def test_what_is_told_is_no_markup() -> None:
-    """A name like [bold] is a name."""
+def test_text_is_not_markup() -> None:
+    """Brackets in a text are printed, not interpreted as markup."""
     screen = io.StringIO()
 
     with TerminalReport(console=Console(file=screen, width=80)) as report:
@@ -107,8 +107,8 @@ def test_what_is_told_is_no_markup() -> None:
     assert "[bold]name[/bold]" in screen.getvalue()
 
 
-def test_amounts_are_for_people() -> None:
-    """Bytes as people count them."""
+def test_amounts() -> None:
+    """Amounts of bytes have a readable unit."""
     assert ["12 bytes", "1.5 kB", "2.5 MB", "50 MB"] == [
         size(count) for count in (12, 1_500, 2_500_000, 50_000_000)
     ]

@@ -1,4 +1,4 @@
-"""Bringing the parts of a workspace to this host."""
+"""Downloading the sources of a workspace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-
 from fsspec.implementations.memory import MemoryFileSystem  # type: ignore[import-untyped]
 
 from airflow_torchx.errors import WorkspaceError
-from airflow_torchx.workspace.source import find_filesystem, opened
+from airflow_torchx.workspace.source import downloaded, find_filesystem
 from airflow_torchx.workspace.tree import Project, read_tree
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MIB: Final = 1 << 20
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
-    """Return an empty storage; what is fetched goes below the folder of the test."""
+    """Return an empty storage; copies go to the folder of the test."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     storage = MemoryFileSystem(skip_instance_cache=True)
     storage.store.clear()
@@ -34,9 +34,9 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFi
 
 
 def fetched(source: str, **options: Any) -> dict[str, tuple[int, bytes | None]]:  # noqa: ANN401
-    """Return mode and content of what a part brings."""
+    """Return mode and content of each path of a source."""
     options = {"relative_to": Path("/"), "max_bytes": MIB, **options}
-    with opened([(source, "")], **options) as projects:
+    with downloaded([(source, "")], **options) as projects:
         return {
             str(path.relative_to(projects[0].root)): (
                 path.stat().st_mode & 0o7777,
@@ -59,23 +59,23 @@ def fetched(source: str, **options: Any) -> dict[str, tuple[int, bytes | None]]:
     ],
 )
 def test_local_paths(source: str, expected: str) -> None:
-    """Relative ones start where the caller says; nothing is looked at."""
-    with opened([(source, "x")], relative_to=Path("/dags"), max_bytes=0) as projects:
+    """Relative paths start at the given folder, and are not checked."""
+    with downloaded([(source, "x")], relative_to=Path("/dags"), max_bytes=0) as projects:
         assert (Project(Path(expected), "x"),) == projects
 
 
-def test_a_home_that_nobody_has(tmp_path: Path) -> None:
-    """A user name that this host does not know."""
+def test_unknown_home(tmp_path: Path) -> None:
+    """A path in the home folder of an unknown user raises an error."""
     source = "~nobody-has-this-name/src"
     with (
         pytest.raises(WorkspaceError, match="does not exist: there is no such home folder"),
-        opened([(source, "")], relative_to=tmp_path, max_bytes=1),
+        downloaded([(source, "")], relative_to=tmp_path, max_bytes=1),
     ):
         pass
 
 
 def test_fetched_folder(memory: MemoryFileSystem, tmp_path: Path) -> None:
-    """Files and folders, with modes that no umask changes, gone afterwards."""
+    """A downloaded folder has fixed modes, regardless of the umask, and is deleted afterwards."""
     memory.pipe({"/ws/a.py": b"a", "/ws/sub/deep/b.py": b"b", "/other": b""})
     memory.makedirs("/ws/empty")
     before = os.umask(0o077)
@@ -94,13 +94,13 @@ def test_fetched_folder(memory: MemoryFileSystem, tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_text_is_a_file(tmp_path: Path, memory: MemoryFileSystem) -> None:
-    """Of the name that it is mapped to, with a mode that no umask changes, gone afterwards."""
+def test_inline_text(tmp_path: Path, memory: MemoryFileSystem) -> None:
+    """An inline text becomes a file at its target, with a fixed mode, and is deleted afterwards."""
     assert not memory.store
     parts = [("data:,a%20%C3%BC", "in/a.txt"), ("data:,b", "in/b.txt")]
     before = os.umask(0o077)
     try:
-        with opened(parts, relative_to=Path("/"), max_bytes=0) as projects:
+        with downloaded(parts, relative_to=Path("/"), max_bytes=0) as projects:
             tree = read_tree(projects, should_stop=lambda: False)
     finally:
         os.umask(before)
@@ -111,8 +111,8 @@ def test_a_text_is_a_file(tmp_path: Path, memory: MemoryFileSystem) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_dropped_files_are_not_fetched(memory: MemoryFileSystem) -> None:
-    """Nor counted; the rules and the Dockerfile are needed in any case."""
+def test_ignored_files_are_not_downloaded(memory: MemoryFileSystem) -> None:
+    """Ignored files are not downloaded or counted, except the Dockerfile and .dockerignore."""
     memory.pipe(
         {
             "/ws/big": bytes(2 * MIB),
@@ -129,14 +129,14 @@ def test_dropped_files_are_not_fetched(memory: MemoryFileSystem) -> None:
     assert (0o755, None) == found["data"]
 
 
-def test_fetched_parts_are_read_like_local_ones(memory: MemoryFileSystem, tmp_path: Path) -> None:
-    """Several of them, in their order, next to local ones."""
+def test_mixed_parts(memory: MemoryFileSystem, tmp_path: Path) -> None:
+    """Downloaded and local parts are merged in their order."""
     memory.pipe({"/ws/a": b"1", "/ws/b": b"1", "/ws/.dockerignore": b".dockerignore", "/one": b"2"})
     (tmp_path / "local").mkdir()
     (tmp_path / "local/b").write_text("3")
     parts = [("memory://ws", ""), ("memory://one", "sub/two"), ("local", "")]
 
-    with opened(parts, relative_to=tmp_path, max_bytes=MIB) as projects:
+    with downloaded(parts, relative_to=tmp_path, max_bytes=MIB) as projects:
         tree = read_tree(projects, should_stop=lambda: False)
 
         assert {"a": b"1", "b": b"3", "sub/two": b"2"} == {
@@ -144,8 +144,8 @@ def test_fetched_parts_are_read_like_local_ones(memory: MemoryFileSystem, tmp_pa
         }
 
 
-def test_modes_of_a_storage_that_has_them(tmp_path: Path) -> None:
-    """They are kept, and a link there is left out."""
+def test_modes_of_a_storage(tmp_path: Path) -> None:
+    """Modes of a storage that has them are kept, and links are skipped."""
     (tmp_path / "ws").mkdir(mode=0o750)
     (tmp_path / "ws/run").write_text("x")
     (tmp_path / "ws/run").chmod(0o750)
@@ -158,7 +158,7 @@ def test_modes_of_a_storage_that_has_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["", "src", "src/"])
 def test_archives(tmp_path: Path, folder: str) -> None:
-    """A URL may lead through an archive, to its root as well."""
+    """A URL can name an archive, or a path in it."""
     with zipfile.ZipFile(tmp_path / "ws.zip", "w") as archive:
         archive.writestr("src/a/b", "x")
 
@@ -171,7 +171,7 @@ def test_archives(tmp_path: Path, folder: str) -> None:
 
 
 def test_too_large(memory: MemoryFileSystem, tmp_path: Path) -> None:
-    """Nothing is fetched, and the largest are named."""
+    """A source above the size limit is not downloaded, and the error names its largest paths."""
     memory.pipe({"/ws/big": bytes(2 * MIB), "/ws/small": b"x"})
 
     with pytest.raises(WorkspaceError, match=r"(?s)memory://ws': .*2\.0 MiB 'big'.*\n  /big"):
@@ -181,52 +181,52 @@ def test_too_large(memory: MemoryFileSystem, tmp_path: Path) -> None:
 
 
 def test_errors_leave_nothing(memory: MemoryFileSystem, tmp_path: Path) -> None:
-    """Neither those of a later part nor those of whoever reads the workspace."""
+    """Copies are deleted after an error of a later part or of the caller."""
     memory.pipe({"/ws/a": b"1"})
     parts = [("memory://ws", ""), ("memory://nowhere", "")]
 
     with (
         pytest.raises(WorkspaceError, match="'memory://nowhere' does not exist"),
-        opened(parts, relative_to=tmp_path, max_bytes=MIB),
+        downloaded(parts, relative_to=tmp_path, max_bytes=MIB),
     ):
         pytest.fail("it must not open")
     with (
         pytest.raises(KeyError),
-        opened(parts[:1], relative_to=tmp_path, max_bytes=MIB) as projects,
+        downloaded(parts[:1], relative_to=tmp_path, max_bytes=MIB) as projects,
     ):
         raise KeyError(projects)
 
     assert [] == list(tmp_path.iterdir())
 
 
-def test_a_listing_that_leads_out(memory: MemoryFileSystem, tmp_path: Path) -> None:
-    """A name in a storage may be anything; it is not believed."""
+def test_path_outside_the_workspace(memory: MemoryFileSystem, tmp_path: Path) -> None:
+    """A storage path that leads out of the workspace raises an error."""
     memory.store["/ws/../../evil"] = memory.open("/x", "wb")
 
-    with pytest.raises(WorkspaceError, match=r"'\.\..*' in the storage lies outside"):
+    with pytest.raises(WorkspaceError, match=r"'\.\..*' in the storage is outside"):
         fetched("memory://ws", filesystem=lambda _: (memory, "/ws"))
 
     assert [] == list(tmp_path.iterdir())
 
 
-class Remembering(MemoryFileSystem):  # type: ignore[misc] # of a library without types
-    """A storage that lists once, as those of clouds do."""
+class CachingFileSystem(MemoryFileSystem):  # type: ignore[misc] # of a library without types
+    """A storage that caches listings, as cloud storages do."""
 
     def find(self, path: str, **options: Any) -> Any:  # noqa: ANN401
-        """Return what it returned the first time."""
+        """Return the cached listing."""
         if path not in self.dircache:
             self.dircache[path] = super().find(path, **options)
         return self.dircache[path]
 
     def invalidate_cache(self, path: str | None = None) -> None:
-        """Forget all of it."""
+        """Clear the cache."""
         self.dircache.clear()
         super().invalidate_cache(path)
 
 
-def test_a_listing_is_never_an_old_one(memory: MemoryFileSystem) -> None:
-    """What another task of this process has listed does not count."""
-    storage = Remembering(skip_instance_cache=True)
+def test_listing_is_not_cached(memory: MemoryFileSystem) -> None:
+    """A listing cached by another task of this process is not used."""
+    storage = CachingFileSystem(skip_instance_cache=True)
     memory.pipe({"/ws/old": b""})
     storage.find("/ws", withdirs=True, detail=True)
     memory.pipe({"/ws/new": b""})
@@ -234,9 +234,9 @@ def test_a_listing_is_never_an_old_one(memory: MemoryFileSystem) -> None:
     assert {"old", "new"} == set(fetched("s3://ws", filesystem=lambda _: (storage, "/ws")))
 
 
-@pytest.mark.parametrize(("source", "is_told"), [("s3://b/x", True), ("s3://k:pass@b/x", False)])
-def test_what_a_storage_says(source: str, is_told: bool) -> None:
-    """Its words are told unless the URL has a secret, for they may quote it."""
+@pytest.mark.parametrize(("source", "is_quoted"), [("s3://b/x", True), ("s3://k:pass@b/x", False)])
+def test_storage_errors(source: str, is_quoted: bool) -> None:
+    """The error of a storage is quoted unless the URL has a secret."""
 
     def refuse(url: str) -> NoReturn:
         raise PermissionError(url)
@@ -244,8 +244,8 @@ def test_what_a_storage_says(source: str, is_told: bool) -> None:
     with pytest.raises(WorkspaceError, match=r"'s3://b/x' cannot be fetched: Perm") as caught:
         fetched(source, filesystem=refuse)
 
-    assert is_told == ("PermissionError: s3://b/x" in str(caught.value))
-    assert is_told == isinstance(caught.value.__cause__, PermissionError)
+    assert is_quoted == ("PermissionError: s3://b/x" in str(caught.value))
+    assert is_quoted == isinstance(caught.value.__cause__, PermissionError)
     assert "pass" not in str(caught.value)
 
 
@@ -257,7 +257,7 @@ def test_what_a_storage_says(source: str, is_told: bool) -> None:
     ],
 )
 def test_unknown_schemes(source: str, reason: str) -> None:
-    """Named, and without what is secret in the URL, also in the errors that led to it."""
+    """The error of an unknown scheme and its causes do not quote secrets of the URL."""
     with pytest.raises(WorkspaceError, match=reason) as caught:
         fetched(source)
 
@@ -265,8 +265,8 @@ def test_unknown_schemes(source: str, reason: str) -> None:
     assert "fsspec" in caught.value.fix
 
 
-def test_the_path_in_a_storage() -> None:
-    """It is fsspec that knows it."""
+def test_find_filesystem() -> None:
+    """Fsspec resolves a URL to a file system and a path."""
     storage, path = find_filesystem("memory://a/b")
 
     assert ("/a/b", MemoryFileSystem) == (path, type(storage))

@@ -26,7 +26,7 @@ Files = dict[str, str | None]
 
 
 def make(root: Path, files: Mapping[str, str | None]) -> Path:
-    """Make files and folders, and return the root."""
+    """Create files and folders, and return the root."""
     root.mkdir(exist_ok=True)
     for path, content in files.items():
         if content is None:
@@ -38,17 +38,17 @@ def make(root: Path, files: Mapping[str, str | None]) -> Path:
 
 
 def read(*projects: Project) -> Tree:
-    """Read a workspace of these parts."""
+    """Read a workspace with these parts."""
     return read_tree(projects, should_stop=lambda: False)
 
 
 def paths(tree: Tree) -> list[str]:
-    """Return paths, those of folders with a slash."""
+    """Return the paths, those of folders with a trailing slash."""
     return [entry.path + "/" * (entry.kind == "dir") for entry in tree.entries]
 
 
 def contents(tree: Tree) -> Files:
-    """Return what the entries hold on this host."""
+    """Return the contents of the entries on this host."""
     return {
         entry.path: Path(entry.source).read_text() if entry.kind == "file" else None
         for entry in tree.entries
@@ -56,7 +56,7 @@ def contents(tree: Tree) -> Files:
 
 
 def test_entries(tmp_path: Path) -> None:
-    """Sorted by path, with kind, mode, size, digest, and where the file lies."""
+    """Entries are sorted by path and have kind, mode, size, digest and source."""
     make(tmp_path, {"b.py": "hello", "a/run": "", "a/empty": None})
     (tmp_path / "a/run").chmod(0o755)
     (tmp_path / "b.py").chmod(0o640)
@@ -77,7 +77,7 @@ def test_entries(tmp_path: Path) -> None:
 
 
 def test_many_and_large_files_are_hashed(tmp_path: Path) -> None:
-    """Each gets its own digest, however they are shared out to threads."""
+    """Each file gets its own digest, regardless of the grouping into threads."""
     for number in range(300):
         (tmp_path / f"{number:03}").write_bytes(b"%d" % number)
     for size in (0, 1, 256 << 10, (256 << 10) + 1, 9 << 20):
@@ -91,8 +91,8 @@ def test_many_and_large_files_are_hashed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".dockerignore", "Dockerfile.torchx"])
-def test_a_text_that_is_none(tmp_path: Path, name: str) -> None:
-    """It is told before it fills the memory."""
+def test_huge_control_files(tmp_path: Path, name: str) -> None:
+    """A huge .dockerignore or Dockerfile raises an error before it fills the memory."""
     with (tmp_path / name).open("wb") as file:
         file.truncate((16 << 20) + 1)
 
@@ -101,7 +101,7 @@ def test_a_text_that_is_none(tmp_path: Path, name: str) -> None:
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
-    """Neither out of the workspace, nor in circles, nor into nothing."""
+    """Links out of the workspace, in circles, or to nothing are not followed."""
     make(tmp_path / "outside", {"secret": "x"})
     root = make(tmp_path / "root", {})
     for name, target in {"out": "../outside", "self": ".", "none": "nowhere"}.items():
@@ -112,8 +112,8 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     ]
 
 
-def test_the_root_may_be_a_link(tmp_path: Path) -> None:
-    """It stands for the folder."""
+def test_root_is_a_link(tmp_path: Path) -> None:
+    """A symbolic link as a root stands for its target."""
     make(tmp_path / "real", {"f": "x"})
     (tmp_path / "link").symlink_to("real")
 
@@ -121,7 +121,7 @@ def test_the_root_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:
-    """They are what `os.fsdecode` makes of them."""
+    """Names of any bytes are decoded with `os.fsdecode`."""
     with open(os.fsencode(tmp_path) + b"/\xff\n\xc3\xbc", "wb"):  # noqa: PTH123 - no text
         pass
 
@@ -129,20 +129,20 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
 
 
 def test_deep_folders(tmp_path: Path) -> None:
-    """As deep as a path can be."""
+    """Folders can be as deep as the path limit allows."""
     depth = (4000 - len(str(tmp_path))) // 2
     deepest = "/".join("d" * depth)
     subprocess.run(["mkdir", "-p", deepest], check=True, cwd=tmp_path)
 
     entries = read(Project(tmp_path)).entries
 
-    # What removes the folder of the test calls itself once for every level.
+    # pytest deletes the folder with one recursion per level.
     subprocess.run(["rm", "-rf", "d"], check=True, cwd=tmp_path)
     assert (depth, deepest) == (len(entries), entries[-1].path)
 
 
-def test_special_files_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a warning that names them, unless they are dropped anyhow."""
+def test_special_files_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Special files are skipped with a warning, or without one if they are ignored."""
     monkeypatch.chdir(tmp_path)
     make(tmp_path, {"f": "x", ".dockerignore": "dropped\n.dockerignore"})
     os.mkfifo(tmp_path / "pipe")
@@ -170,8 +170,8 @@ def test_special_files_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("**\n!**/keep", ["a/", "a/b/", "a/b/keep"]),
     ],
 )
-def test_dropped_files(tmp_path: Path, rules: str, expected: list[str]) -> None:
-    """A folder comes along with what is kept in it."""
+def test_ignored_files(tmp_path: Path, rules: str, expected: list[str]) -> None:
+    """An ignored folder is added together with the kept files in it."""
     files = {"a/b/keep": "", "a/b/drop": "", "a/x": "", "b/a": "", "c": ""}
     make(tmp_path, {**files, ".dockerignore": f"{rules}\n.dockerignore"})
     (tmp_path / "a").chmod(0o711)
@@ -182,8 +182,8 @@ def test_dropped_files(tmp_path: Path, rules: str, expected: list[str]) -> None:
     assert {0o711} >= {entry.mode for entry in tree.entries if entry.path == "a"}
 
 
-def test_a_dropped_folder_is_not_entered(tmp_path: Path) -> None:
-    """What is in it does not matter, not even that it is too deep for any path."""
+def test_ignored_folder_is_not_entered(tmp_path: Path) -> None:
+    """An ignored folder is not entered, even if it exceeds the path limit."""
     make(tmp_path, {"drop/f": "", "f": "", ".dockerignore": "drop\n!keep"})
     dig = "import os\nfor _ in range(20): os.mkdir('d' * 250), os.chdir('d' * 250)"
     subprocess.run([sys.executable, "-c", dig], check=True, cwd=tmp_path / "drop")
@@ -194,8 +194,8 @@ def test_a_dropped_folder_is_not_entered(tmp_path: Path) -> None:
     assert [".dockerignore", "f"] == found
 
 
-def test_rules_name_the_file_they_are_in(tmp_path: Path) -> None:
-    """There may be several of them."""
+def test_invalid_rules(tmp_path: Path) -> None:
+    """The error of an invalid rule has the path of its .dockerignore."""
     make(tmp_path, {"f": "", ".dockerignore": "\n!"})
 
     with pytest.raises(WorkspaceError, match=rf"'{tmp_path}/\.dockerignore', line 2"):
@@ -228,7 +228,7 @@ def test_rules_name_the_file_they_are_in(tmp_path: Path) -> None:
 def test_parts_are_merged(
     tmp_path: Path, parts: list[tuple[str, dict[str, str]]], expected: Files
 ) -> None:
-    """In order; files of later ones win, folders merge, and each has rules of its own."""
+    """Later files win, folders are merged, and each part has its own rules."""
     projects = [
         Project(make(tmp_path / f"{number}", files), target)
         for number, (target, files) in enumerate(parts)
@@ -241,8 +241,8 @@ def test_parts_are_merged(
     ("target", "expected"),
     [("", "one.py"), ("lib", "lib/one.py"), ("new", "new"), ("new/x.py", "new/x.py")],
 )
-def test_a_part_may_be_a_file(tmp_path: Path, target: str, expected: str) -> None:
-    """Its target is the folder it goes to, or else its name."""
+def test_part_is_a_file(tmp_path: Path, target: str, expected: str) -> None:
+    """The target of a single file is its folder, or else its name."""
     make(tmp_path, {"root/lib/f": "f", "one.py": "one"})
     (tmp_path / "one.py").chmod(0o700)
 
@@ -253,32 +253,32 @@ def test_a_part_may_be_a_file(tmp_path: Path, target: str, expected: str) -> Non
     }
 
 
-def test_a_single_file_with_a_name(tmp_path: Path) -> None:
-    """That is enough of a workspace."""
+def test_single_file(tmp_path: Path) -> None:
+    """A single file with a target is a workspace."""
     make(tmp_path, {"one.py": "one"})
 
     assert ["src/", "src/main.py"] == paths(read(Project(tmp_path / "one.py", "src/main.py")))
 
 
-@pytest.mark.parametrize("is_dropped", [False, True])
-def test_dockerfile(tmp_path: Path, is_dropped: bool) -> None:
-    """It is read also where it is dropped, but then it is no file of the workspace."""
-    rules = "Dockerfile.torchx\n.dockerignore" if is_dropped else ".dockerignore"
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_dockerfile(tmp_path: Path, is_ignored: bool) -> None:
+    """An ignored Dockerfile is used, but is not a file of the workspace."""
+    rules = "Dockerfile.torchx\n.dockerignore" if is_ignored else ".dockerignore"
     make(tmp_path, {"Dockerfile.torchx": "FROM x", "f": "", ".dockerignore": rules})
 
     tree = read(Project(tmp_path))
 
     assert b"FROM x" == tree.dockerfile
-    assert is_dropped != ("Dockerfile.torchx" in paths(tree))
+    assert is_ignored != ("Dockerfile.torchx" in paths(tree))
 
 
 @pytest.mark.parametrize(
     ("targets", "expected"), [(("", ""), b"1"), (("", "x"), b"0"), (("x", "y"), None)]
 )
-def test_the_dockerfile_lies_in_the_root(
+def test_dockerfile_is_in_the_root(
     tmp_path: Path, targets: tuple[str, ...], expected: bytes | None
 ) -> None:
-    """Of several the last one counts."""
+    """The Dockerfile in the root of the last part is used."""
     projects = [
         Project(make(tmp_path / f"{number}", {"Dockerfile.torchx": f"{number}"}), target)
         for number, target in enumerate(targets)
@@ -287,8 +287,8 @@ def test_the_dockerfile_lies_in_the_root(
     assert expected == read(*projects).dockerfile
 
 
-def test_a_mapped_dockerfile(tmp_path: Path) -> None:
-    """A single file may be the Dockerfile."""
+def test_mapped_dockerfile(tmp_path: Path) -> None:
+    """A single file can be mapped to the Dockerfile."""
     make(tmp_path, {"src/f": "", "gpu.Dockerfile": "FROM gpu"})
     projects = [
         Project(tmp_path / "src"),
@@ -299,8 +299,8 @@ def test_a_mapped_dockerfile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Dockerfile.torchx", ".dockerignore"])
-def test_what_rules_a_workspace_lies_in_it(tmp_path: Path, name: str) -> None:
-    """A link within it is as good as a file, one that leads out of it is refused."""
+def test_control_files_are_in_the_workspace(tmp_path: Path, name: str) -> None:
+    """A control file may be a link within the workspace, but not out of it."""
     root = make(tmp_path / "root", {"docker/f": "", "f": ""})
     make(tmp_path, {"secret": ""})
     (root / name).symlink_to("docker/f")
@@ -310,7 +310,7 @@ def test_what_rules_a_workspace_lies_in_it(tmp_path: Path, name: str) -> None:
     for target in ("../secret", "docker", "nowhere"):
         (root / name).unlink()
         (root / name).symlink_to(target)
-        with pytest.raises(WorkspaceError, match=f"{name}' is no file of the workspace"):
+        with pytest.raises(WorkspaceError, match=f"{name}' is not a file in the workspace"):
             list_tree([Project(root)])
 
 
@@ -319,15 +319,15 @@ def test_what_rules_a_workspace_lies_in_it(tmp_path: Path, name: str) -> None:
     [
         ("nowhere", "nowhere' does not exist"),
         ("dangling", "dangling' does not exist"),
-        ("file", "file' is a file and no folder"),
-        ("pipe", "pipe' is a FIFO and no folder"),
+        ("file", "file' is a file, not a folder"),
+        ("pipe", "pipe' is a FIFO, not a folder"),
         ("file/x", "x' in the workspace cannot be read: Not a directory"),
         ("empty", "empty' has no files"),
-        ("ignored", "ignored' has no files, or its .dockerignore drops all"),
+        ("ignored", "ignored' has no files, or its .dockerignore ignores all"),
     ],
 )
-def test_wrong_workspaces(tmp_path: Path, name: str, what: str) -> None:
-    """Each is named, with what to do."""
+def test_invalid_workspaces(tmp_path: Path, name: str, what: str) -> None:
+    """The error of an invalid workspace names it and says what to do."""
     make(tmp_path, {"file": "", "empty": None, "ignored/f": "", "ignored/.dockerignore": "**"})
     (tmp_path / "dangling").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
@@ -338,32 +338,32 @@ def test_wrong_workspaces(tmp_path: Path, name: str, what: str) -> None:
     assert caught.value.fix
 
 
-def test_a_dockerfile_alone_is_a_workspace(tmp_path: Path) -> None:
-    """Also one that its own rules drop: it may need no file."""
+def test_sole_dockerfile(tmp_path: Path) -> None:
+    """A Dockerfile alone is a workspace, even if it is ignored."""
     make(tmp_path, {"Dockerfile.torchx": "FROM x", ".dockerignore": "**"})
 
     assert ((), b"FROM x") == (read(Project(tmp_path)).entries, read(Project(tmp_path)).dockerfile)
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [(None, "vanished"), ("longer", "changed"), ("", "changed")]
+    ("content", "error"), [(None, "deleted"), ("longer", "changed"), ("", "changed")]
 )
-def test_changes_between_list_and_hash(tmp_path: Path, content: str | None, why: str) -> None:
-    """They are errors that name the file."""
+def test_changes_between_list_and_hash(tmp_path: Path, content: str | None, error: str) -> None:
+    """A file that changes between listing and hashing raises an error with its path."""
     make(tmp_path, {"a": "1", "b": "1"})
     tree = list_tree([Project(tmp_path)])
     (tmp_path / "b").unlink()
     if content is not None:
         make(tmp_path, {"b": content})
 
-    with pytest.raises(WorkspaceError, match=f"/b' .*{why} while") as caught:
+    with pytest.raises(WorkspaceError, match=f"/b' .*{error} while") as caught:
         hash_tree(tree, should_stop=lambda: False)
 
     assert "Run again" in caught.value.fix
 
 
 def test_stop_in_a_large_file(tmp_path: Path) -> None:
-    """It is seen in the middle of a file."""
+    """Hashing a large file can be stopped."""
     (tmp_path / "f").touch()
     os.truncate(tmp_path / "f", 1 << 40)
 
@@ -371,8 +371,8 @@ def test_stop_in_a_large_file(tmp_path: Path) -> None:
         read_tree([Project(tmp_path)], should_stop=lambda: True)
 
 
-# The first read brings in whatever is imported late: afterwards nothing of Python may be readable.
-_AS_SOMEBODY_ELSE: Final = """
+# The first read triggers late imports, which may be unreadable for the other user.
+_AS_ANOTHER_USER: Final = """
 import os, sys
 from pathlib import Path
 from airflow_torchx.workspace.tree import Project, read_tree
@@ -403,14 +403,14 @@ except Exception as error:
     ],
 )
 def test_unreadable(locked: str, expected: str) -> None:
-    """A file or a folder that cannot be read is named, one that is dropped does not matter."""
-    # Not below the folder of this test run, which is closed to others.
+    """An unreadable path raises an error with its name, unless it is ignored."""
+    # Not in tmp_path, which other users cannot enter.
     with tempfile.TemporaryDirectory() as folder:
         rules = "drop\nhalf\n!half/kept"
         root = make(Path(folder), {"a/f": "", "drop/f": "", "half/f": "", ".dockerignore": rules})
         root.chmod(0o755)
 
-        command = [sys.executable, "-c", _AS_SOMEBODY_ELSE, folder, locked]
+        command = [sys.executable, "-c", _AS_ANOTHER_USER, folder, locked]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
         (root / locked).chmod(0o700)

@@ -86,7 +86,7 @@ def test_dockerignore_lines_match_their_paths(path: str) -> None:
     assert text is not None
     assert text.encode()
     assert 1 == len(lines)
-    assert Ignore(lines[0]).drops(path)
+    assert Ignore(lines[0]).ignores(path)
 
 
 def test_a_hint_about_junk() -> None:
