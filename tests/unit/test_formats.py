@@ -307,7 +307,7 @@ def test_files_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """All releases on a host share these locks and these lists of files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    manifests.remember("0123", b"{}")
+    manifests.save("0123", b"{}")
 
     with host_lock.held("network", "n"):
         locks = [path.name for path in (tmp_path / "airflow-torchx").iterdir()]
