@@ -206,12 +206,12 @@ class AppCancelledError(AirflowTorchXError):
 
 
 class AirflowRequestError(AirflowTorchXError):
-    """Airflow did not answer a request of the task, or refused it; this is no error of the app.
+    """Airflow did not answer a request of the task, or refused it; the app is not affected.
 
     Args:
-        what: what was asked and what Airflow said.
+        what: the request and Airflow's message.
         fix: what to do.
-        status: the HTTP status of the API server, None when there was no answer.
+        status: the HTTP status of the API server; None without an answer.
     """
 
     def __init__(self, what: str, *, fix: str = "", status: int | None = None) -> None:
@@ -220,12 +220,12 @@ class AirflowRequestError(AirflowTorchXError):
 
     @property
     def is_replaced(self) -> bool:
-        """Tell whether the API server does not know the attempt any more: another one follows."""
+        """Whether the API server no longer knows this attempt, because another one follows."""
         return self.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 
 class WorkerShutdownError(AirflowTorchXError):
-    """This process of the task ends; the app keeps running, and the next try reattaches."""
+    """The task's process is shutting down; the app keeps running, and the next try reattaches."""
 
 
 class ResultError(AirflowTorchXError):

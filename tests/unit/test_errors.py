@@ -200,5 +200,5 @@ def test_an_existing_app_can_be_deleted_or_waited_for() -> None:
     ("status", "expected"), [(404, True), (410, True), (409, False), (500, False), (None, False)]
 )
 def test_an_attempt_that_airflow_does_not_know(status: int | None, *, expected: bool) -> None:
-    """Only these answers say that Airflow has given the task to another attempt."""
+    """The statuses 404 and 410 mean that another attempt has replaced this one."""
     assert expected is AirflowRequestError("no.", status=status).is_replaced

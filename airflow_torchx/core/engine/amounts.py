@@ -1,4 +1,4 @@
-"""Numbers of bytes and of things, written for people."""
+"""Formats sizes and counts for messages."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.specs import BindMount, DeviceMount, VolumeMount
 
-#: Seconds between SIGTERM and SIGKILL where nobody has said otherwise; Docker's own.
+#: Default seconds between SIGTERM and SIGKILL, as in Docker.
 DEFAULT_STOP_GRACE_S: Final = 10.0
 #: The events that change a container's row; health checks emit many others.
 EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")

@@ -1,8 +1,8 @@
-"""What a task stores in Airflow's database for its later processes: pure.
+"""The values that a task stores in Airflow's database for its later processes.
 
-Another release may read it, after an upgrade or a downgrade. So every mapping is read in one way:
-unknown fields are ignored, missing ones get their default, and a mapping without a field that has
-no default is not used. The labels on the containers say the same as a mapping that is not used.
+Another release may read them after an upgrade or a downgrade. Unknown fields are ignored, and
+missing ones get their defaults. A mapping without a required field is ignored, because the labels
+of the containers have the same facts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Stored = TypeVar("_Stored")
 
 #: Key of a `TaskRecord` in the task's state store.
 RECORD_KEY: Final = "airflow-torchx/app"
-#: Phases of a `TaskRecord`, in their order.
+#: Phases of a `TaskRecord`, in order.
 LAUNCHING: Final = "launching"
 SUCCEEDED: Final = "succeeded"
 RESULT_REJECTED: Final = "result_rejected"
@@ -35,9 +35,9 @@ class LaunchedApp:
     Args:
         app_id: the app.
         handle: its handle.
-        launch_id: the random id on the containers of its launch.
-        config_hash: hash of what was launched.
-        stop_grace_s: seconds between SIGTERM and SIGKILL when it is stopped.
+        launch_id: random id of its launch.
+        config_hash: hash of its configuration.
+        stop_grace_s: seconds between SIGTERM and SIGKILL.
     """
 
     app_id: str
@@ -60,16 +60,16 @@ class LaunchedApp:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRecord:
-    """What a task stores about its app outside the daemon, in its state store.
+    """What a task stores about its app in its state store.
 
     Args:
         app_id: the app.
         handle: its handle.
         max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        config_hash: hash of what was launched, see `config_hash`.
-        phase: ``launching`` before the first container exists; ``succeeded`` once ``result`` holds
-            what the task returns; ``result_rejected`` once the app's result could not be used.
-        result: what the task returns.
+        config_hash: hash of its configuration, see `config_hash`.
+        phase: ``launching`` before the first container exists, ``succeeded`` with the ``result``,
+            ``result_rejected`` if the app's result cannot be used.
+        result: return value of the task.
     """
 
     app_id: str
@@ -99,16 +99,16 @@ class TaskRecord:
         return replace(self, phase=phase, result=result)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON's own types."""
+        """Return the record as JSON data."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """What a task keeps while its trigger waits: the arguments of ``execute_complete``.
+    """The arguments of ``execute_complete``, which Airflow stores while the trigger waits.
 
     Args:
-        app: the app; None if it is not known, and is looked up on the daemon.
+        app: the app; None to look it up on the daemon.
         cursors: how far the log of each replica has been copied, by ``role/replica``.
     """
 
@@ -117,14 +117,14 @@ class Deferral:
 
     @property
     def app_id(self) -> str | None:
-        """The id of the app, if the app is known."""
+        """The id of the app, if known."""
         return self.app.app_id if self.app else None
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> Self:
         """Return a stored deferral.
 
-        A log whose cursor cannot be used is copied again from its beginning.
+        A log without a valid cursor is copied again from its beginning.
         """
         given = stored.get("cursors")
         cursors = given if isinstance(given, Mapping) else {}
@@ -135,18 +135,18 @@ class Deferral:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the deferral as JSON's own types."""
+        """Return the deferral as JSON data."""
         return asdict(self)
 
 
 def _read(kind: type[_Stored], stored: object) -> _Stored | None:
-    """Return the dataclass that was stored as a mapping; None if a field without default misses."""
+    """Return a dataclass from its stored mapping; None if a required field is missing."""
     if not isinstance(stored, Mapping):
         return None
     given = {one.name: stored[one.name] for one in fields(kind) if one.name in stored}  # type: ignore[arg-type]
-    needed = {
+    required = {
         one.name
         for one in fields(kind)  # type: ignore[arg-type]
         if one.default is MISSING and one.default_factory is MISSING
     }
-    return kind(**given) if needed <= given.keys() else None
+    return kind(**given) if required <= given.keys() else None

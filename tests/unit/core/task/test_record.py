@@ -1,4 +1,4 @@
-"""What a task stores for its later processes, read by this release and by others."""
+"""Tests of the values that a task stores for its later processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFERRAL = Deferral(APP, {"trainer/0": Cursor(5, 1, 7), "trainer/1": Cursor(6, 0
 
 
 def stored(value: TaskRecord | Deferral) -> Any:  # noqa: ANN401 - any JSON
-    """Return what comes back from a database."""
+    """Return the value after a round trip through a database."""
     return json.loads(json.dumps(value.to_json()))
 
 
@@ -39,14 +39,14 @@ def without(mapping: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_records_and_deferrals_survive_a_database() -> None:
-    """What was written is read again."""
+    """A stored record or deferral is read back unchanged."""
     assert RECORD == TaskRecord.parse(stored(RECORD))
     assert DEFERRAL == Deferral.parse(stored(DEFERRAL))
     assert Deferral() == Deferral.parse(stored(Deferral()))
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """A newer release may have written fields that this one does not know, at every level."""
+    """Fields that a newer release has stored are ignored at every level."""
     deferral = stored(DEFERRAL)
     newer = {
         "app": {**deferral["app"], "region": "eu"},
@@ -59,7 +59,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 def test_missing_fields_have_their_default() -> None:
-    """An older release may not have written the fields that have a default."""
+    """Fields that an older release has not stored get their defaults."""
     deferral = stored(DEFERRAL)
     deferral["cursors"]["trainer/0"].pop("newest_ns")
     record = TaskRecord.parse(without(stored(RECORD), "result"))
@@ -71,13 +71,13 @@ def test_missing_fields_have_their_default() -> None:
 
 @pytest.mark.parametrize("name", ["app_id", "handle", "max_tries", "config_hash"])
 def test_a_record_without_a_needed_field_is_not_used(name: str) -> None:
-    """Without such a field a record does not say which app it is about."""
+    """A record without a required field is ignored."""
     assert TaskRecord.parse(without(stored(RECORD), name)) is None
 
 
 @pytest.mark.parametrize("name", ["app_id", "handle", "launch_id", "config_hash", "stop_grace_s"])
 def test_a_deferral_without_a_needed_field_has_no_app(name: str) -> None:
-    """The task looks its app up on the daemon then, and its cursors still count."""
+    """A deferral whose app lacks a required field has no app, and keeps its cursors."""
     deferral = stored(DEFERRAL)
     deferral["app"] = without(deferral["app"], name)
 
@@ -86,7 +86,7 @@ def test_a_deferral_without_a_needed_field_has_no_app(name: str) -> None:
 
 @pytest.mark.parametrize("value", [None, "app-1", 1, [1, 2], {}, {"pod": "x"}])
 def test_other_values_are_not_used(value: object) -> None:
-    """A value that something else wrote is neither a record, nor an app, nor a cursor."""
+    """Values of other types are ignored."""
     assert TaskRecord.parse(value) is None
     assert Deferral() == Deferral.parse({"app": value, "cursors": value})
     assert Deferral() == Deferral.parse({"cursors": {"trainer/0": value}})

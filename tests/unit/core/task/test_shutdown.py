@@ -79,7 +79,7 @@ TAKEN = ("queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule")
     ],
 )
 def test_only_a_running_task_defers(state: str | None, expected: ExitAction) -> None:
-    """A task that Airflow gave to another attempt keeps its app, and an ended task stops it."""
+    """A task that another attempt has replaced keeps its app, and an ended task stops it."""
     assert expected is before_deferral(state)
 
 
