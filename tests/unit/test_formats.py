@@ -280,6 +280,17 @@ def test_xcoms() -> None:
     ] == [field.name for field in fields(ReplicaStatus)]
 
 
+def test_the_facet_of_a_run() -> None:
+    """OpenLineage stores this facet of a run."""
+    from airflow_torchx.task.lineage_facets import TorchXAppRunFacet, lineage_of
+
+    found = lineage_of({"app_handle": "h", "app_id": "a"}).run_facets
+
+    assert {
+        "torchx_app": TorchXAppRunFacet(handle="h", app_id="a", images={}, replicas=[])
+    } == found
+
+
 def test_the_state_of_an_asset() -> None:
     """A watcher keeps the apps that it reported under this key of its asset's state store."""
     assert "airflow-torchx/reported-apps/nightly" == STATE_KEY.format("nightly")
