@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from airflow_torchx.task.deferral import has_supervisor
 from airflow_torchx.task.lineage import parent_env
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.sdk import Context
@@ -29,6 +30,9 @@ APP_ID_KEY: Final = "app_id"
 CONTAINERS_KEY: Final = "container_ids"
 IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
+
+# A task that is told to end has 5 s, and waits this long for a request that is under way.
+_PUSH_S: Final = 0.5
 
 
 class TaskContext:
@@ -123,6 +127,42 @@ class TaskContext:
         self.pushed[key] = value
         with _requesting(f"push the XCom {key!r}"):
             self._ti.xcom_push(key, value)
+
+    @contextlib.contextmanager
+    def pushing(self, values: Mapping[str, object]) -> Iterator[Callable[[], None]]:
+        """Push XComs in a thread while the block runs; it must not send requests of its own.
+
+        Each push waits some 15 ms for the API server.
+
+        Yields:
+            A function that raises the error of a failed push; call it now and then.
+
+        Raises:
+            AirflowRequestError: Airflow did not take one; the rest is not pushed.
+        """
+        errors: list[AirflowRequestError] = []
+
+        def push_all() -> None:
+            try:
+                for key, value in values.items():
+                    self.push(key, value)
+            except AirflowRequestError as why:
+                errors.append(why)
+
+        def check() -> None:
+            if errors:
+                raise errors[0]
+
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(push_all,), name="push", daemon=True)
+        thread.start()
+        try:
+            yield check
+        except BaseException:
+            thread.join(_PUSH_S)
+            raise
+        thread.join()
+        check()
 
     def load_record(self) -> TaskRecord | None:
         """Return what this task wrote down in an earlier try.

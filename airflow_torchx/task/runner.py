@@ -158,12 +158,19 @@ class AppTask:
         return seen
 
     def _go_on(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
-        self._push(self._identity(app.handle, seen))
+        identity = self._identity(app.handle, seen)
+        if self._options.wait_for_completion and not self._options.deferrable:
+            with self._task.pushing(identity) as check:
+
+                def should_stop() -> bool:
+                    check()
+                    return self._shutdown.should_stop()
+
+                ended = attach.watch(self._engine, seen, {}, should_stop, TaskLog)
+            return self._conclude(app, ended)
+        self._push(identity)
         if not self._options.wait_for_completion:
             return app.handle
-        if not self._options.deferrable:
-            ended = attach.watch(self._engine, seen, {}, self._shutdown.should_stop, TaskLog)
-            return self._conclude(app, ended)
         if isinstance(next_step(seen), Finish):
             return self._collect(app, {})
         return self._shutdown.defer(app, {})
