@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_torchx.airflow_compat import task_state, xcom
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS, WaitFor
@@ -241,25 +242,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
         )
 
     def _ask_airflow(self) -> tuple[str | None, str | None]:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-        from airflow.sdk.execution_time.xcom import XCom
-
         ti = self.task_instance
         if ti is None:
             raise RuntimeError("this trigger belongs to no task instance")
-        found = RuntimeTaskInstance.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        mapped = ti.map_index is not None and ti.map_index >= 0
-        state = found[ti.run_id][f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id]
-        current = XCom.get_one(
-            key=APP_ID_KEY,
-            dag_id=ti.dag_id,
-            task_id=ti.task_id,
-            run_id=ti.run_id,
-            map_index=ti.map_index,
-        )
-        return state, current
+        asked = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        return task_state(*asked), xcom(APP_ID_KEY, *asked)
 
 
 async def _in_thread(call: Callable[[], _Answer]) -> _Answer:

@@ -7,15 +7,15 @@ import contextvars
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from airflow_torchx.airflow_compat import airflow_env, has_supervisor, task_state
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.task.record import RECORD_KEY, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import AirflowRequestError
-from airflow_torchx.task.deferral import has_supervisor
 from airflow_torchx.task.lineage import parent_env
 
 if TYPE_CHECKING:
@@ -94,29 +94,19 @@ class TaskContext:
             `UNKNOWN` too, if no answer came within ``timeout_s`` seconds, or an error.
         """
         found: list[str | None] = []
+        attempt = self.attempt
 
         def look_up() -> None:
             with contextlib.suppress(AirflowRequestError), _requesting("look up the task's state"):
-                found.append(self._look_up())
+                found.append(
+                    task_state(attempt.dag_id, attempt.run_id, attempt.task_id, attempt.map_index)
+                )
 
         # In a thread, because the server may take longer than a killed task has left to live.
         thread = threading.Thread(target=look_up, name="task-state", daemon=True)
         thread.start()
         thread.join(timeout_s)
         return found[0] if found else UNKNOWN
-
-    def _look_up(self) -> str | None:
-        attempt = self.attempt
-        mapped = attempt.map_index >= 0
-        states = self._ti.get_task_states(
-            dag_id=attempt.dag_id,
-            map_index=attempt.map_index if mapped else None,
-            task_ids=[attempt.task_id],
-            run_ids=[attempt.run_id],
-        )
-        key = f"{attempt.task_id}_{attempt.map_index}" if mapped else attempt.task_id
-        state = states[attempt.run_id][key]
-        return None if state is None else str(state)
 
     def push(self, key: str, value: object) -> None:
         """Push an XCom.
@@ -187,14 +177,7 @@ class TaskContext:
 
     def ambient_env(self) -> dict[str, str]:
         """Return the variables that tell a program its task, its trace and its parent run."""
-        from airflow.sdk.execution_time.context import context_to_airflow_vars
-
-        values: Mapping[str, object] = context_to_airflow_vars(
-            cast("Any", self._context), in_env_var_format=True
-        )
-        return (
-            {name: str(value) for name, value in values.items()} | _trace() | parent_env(self._ti)
-        )
+        return airflow_env(self._context) | _trace() | parent_env(self._ti)
 
     def _store(self) -> Any:  # noqa: ANN401 - Airflow's accessor
         return self._context.get("task_state_store")

@@ -7,6 +7,8 @@ from typing import Final
 
 from airflow.sdk import conf
 
+from airflow_torchx.airflow_compat import has_supervisor
+
 # A scheduler that sleeps 3 s between two loops, and a second for the loop and a busy worker. With
 # 3 s, Airflow still failed 1 of 120 attempts on 2 cores with a load of 18.
 _SCHEDULER_LOOP_S: Final = 4.0
@@ -27,11 +29,3 @@ def not_before() -> float | None:
         return None
     noticed_s = conf.getint("workers", "min_heartbeat_interval", fallback=5)
     return time.time() + noticed_s + _SCHEDULER_LOOP_S
-
-
-def has_supervisor() -> bool:
-    """Tell whether this process is a worker's child, and not one in which `dag.test()` runs."""
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import CommsDecoder
-
-    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)

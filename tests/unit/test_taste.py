@@ -85,3 +85,16 @@ def test_a_broad_handler_raises_again() -> None:
     assert [] == [
         (module, handler.lineno) for module, handler in handlers if not raises_again(handler)
     ]
+
+
+def test_airflows_internals_have_one_door() -> None:
+    """Only `airflow_compat` imports what Airflow does not promise to keep."""
+    internal = ("airflow.sdk.execution_time", "airflow.sdk.api", "airflow.models")
+    doors = {
+        module
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(internal)
+    }
+
+    assert {"airflow_compat.py"} == doors

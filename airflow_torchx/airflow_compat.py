@@ -1,0 +1,63 @@
+"""What this package needs of Airflow beyond its public interface: the only module that imports it.
+
+Tested with Airflow 3.3.2. A release that moves one of these breaks this module, and no other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Context
+
+
+def has_supervisor() -> bool:
+    """Tell whether this process is a worker's child, and not one in which `dag.test()` runs."""
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import CommsDecoder
+
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)
+
+
+def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str | None:
+    """Return the state that the server has of a task instance; None if it has none.
+
+    Args:
+        dag_id: the DAG.
+        run_id: the run.
+        task_id: the task.
+        map_index: index of a mapped task; None or negative for any other.
+
+    Raises:
+        Exception: whatever the request raises; KeyError if the server knows no such instance.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    is_mapped = map_index is not None and map_index >= 0
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=dag_id,
+        run_ids=[run_id],
+        task_ids=[task_id],
+        map_index=map_index if is_mapped else None,
+    )
+    state = states[run_id][f"{task_id}_{map_index}" if is_mapped else task_id]
+    return None if state is None else str(state)
+
+
+def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> Any:  # noqa: ANN401 - any JSON
+    """Return the latest XCom that a task instance pushed under a key; None if there is none."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+
+
+def airflow_env(context: Context) -> dict[str, str]:
+    """Return Airflow's own variables for the programs that a task runs."""
+    from airflow.sdk.execution_time.context import context_to_airflow_vars
+
+    values: Mapping[str, object] = context_to_airflow_vars(
+        cast("Any", context), in_env_var_format=True
+    )
+    return {name: str(value) for name, value in values.items()}
