@@ -28,7 +28,6 @@ from tests.contract.script import EATS_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from airflow_torchx.docker_engine import DockerEngine
 
@@ -138,59 +137,6 @@ def test_the_entrypoint_of_the_role_wins_over_the_image(
     assert ["sh"] == inspected["Config"]["Entrypoint"]
     assert ["-c", "exit 0"] == inspected["Config"]["Cmd"]
     del docker_engine
-
-
-def test_limits_and_options_reach_the_container(
-    scheduler: DockerScheduler, gang: Callable[..., AppDef], tmp_path: Path
-) -> None:
-    """Docker shows the limits, mounts, ports and host options that were asked for."""
-    app = scheduler.submit(
-        gang(
-            "sleep 600",
-            1,
-            resource=Resource(cpu=0.5, gpu=0, memMB=64),
-            mounts=[BindMount(str(tmp_path), "/data", read_only=True)],
-            port_map={"web": 8080},
-            max_retries=3,
-        ),
-        {
-            "stop_grace_s": 1,
-            "publish_ports": False,
-            "user": "nobody",
-            "ulimits": ["nofile=100:200"],
-            "cap_add": ["NET_ADMIN"],
-            "init": True,
-            "extra_hosts": {"db": "10.0.0.1"},
-            "tmpfs": {"/fast": "size=1m"},
-            "working_dir": "/tmp",  # noqa: S108 - in the container
-            "labels": {"team": "ml"},
-            "log_config": {"type": "json-file", "config": {"max-size": "10m"}},
-        },
-    )
-
-    found = _inspect(container_name(app, "worker", 0))
-    host, config = found["HostConfig"], found["Config"]
-    scheduler.delete(app)
-
-    assert (500_000_000, 64 << 20, 64 << 20) == (
-        host["NanoCpus"],
-        host["Memory"],
-        host["ShmSize"],
-    )
-    assert [("/data", False)] == [(m["Destination"], m["RW"]) for m in found["Mounts"]]
-    assert {"Name": "on-failure", "MaximumRetryCount": 3} == host["RestartPolicy"]
-    assert [{"Name": "nofile", "Soft": 100, "Hard": 200}] == host["Ulimits"]
-    assert (["db:10.0.0.1"], {"/fast": "size=1m"}, True) == (
-        host["ExtraHosts"],
-        host["Tmpfs"],
-        host["Init"],
-    )
-    assert ("nobody", "/tmp", "ml", 1) == (  # noqa: S108
-        config["User"],
-        config["WorkingDir"],
-        config["Labels"]["team"],
-        config["StopTimeout"],
-    )
 
 
 def test_half_a_gang_is_never_left(
