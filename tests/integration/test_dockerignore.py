@@ -286,7 +286,7 @@ def rules(draw: st.DrawFn) -> bytes:
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("docker_engine")
 @settings(
-    max_examples=40,
+    max_examples=15,
     deadline=None,
     # Two builds an example: what failed is small enough as it is.
     phases=[Phase.generate],

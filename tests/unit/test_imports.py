@@ -12,6 +12,7 @@ def test_importing_the_operators_imports_no_docker() -> None:
         "import sys, airflow.sdk; from airflow.sdk import BaseOperator, BaseHook\n"
         "before = set(sys.modules)\n"
         "import airflow_torchx.operators, airflow_torchx.sensors\n"
+        "import airflow_torchx.decorators, airflow_torchx.hooks\n"
         "late = {'docker', 'torchx', 'torch', 'rich', 'yaml', 'requests', 'filelock'}\n"
         "print(sorted(late & (set(sys.modules) - before)))"
     )
