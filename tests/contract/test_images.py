@@ -196,7 +196,7 @@ def test_source_breaks(images: ImageBench, error: BaseException) -> None:
 def test_invalid_tar(images: ImageBench) -> None:
     """An upload that is not a tar is refused."""
     with pytest.raises(EngineError) as caught:
-        images.images.put_files(images.prepare(), [b"what is no tar " * 100])
+        images.images.put_files(images.prepare(), [b"this is not a tar" * 100])
 
     assert 500 == caught.value.status
 

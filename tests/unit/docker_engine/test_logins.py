@@ -16,7 +16,7 @@ from airflow_torchx.errors import EngineError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECRET = "hidden-word"  # noqa: S105 - nobody's
+SECRET = "hidden-word"  # noqa: S105 - not a real one
 
 
 @pytest.fixture

@@ -55,16 +55,16 @@ def test_progress() -> None:
 def test_progress_is_told_once_a_second() -> None:
     """However many events come, each second has one line, and the first second has none."""
     clock = ManualClock()
-    told: list[str] = []
+    lines: list[str] = []
 
     def events() -> Generator[dict[str, Any]]:
         for current in range(1, 11):
             clock.advance(0.3)
             yield layer("a", "Downloading", current * MB, 10 * MB)
 
-    follow(events(), LayerProgress(), told.append, clock)
+    follow(events(), LayerProgress(), lines.append, clock)
 
-    assert ["0 of 1 layers, 4.0 MB of 10 MB", "0 of 1 layers, 8.0 MB of 10 MB"] == told
+    assert ["0 of 1 layers, 4.0 MB of 10 MB", "0 of 1 layers, 8.0 MB of 10 MB"] == lines
 
 
 def test_error_in_stream() -> None:
