@@ -260,18 +260,18 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         self, context: Context, app_id: str | None = None
     ) -> Iterator[tuple[TaskContext, DockerScheduler, dict[str, str]]]:
         from airflow_torchx.task.context import TaskContext
-        from airflow_torchx.task.shutdown import tell_left
+        from airflow_torchx.task.shutdown import warn_leftovers
 
         self._killed_at = None
         task = TaskContext(context)
-        self._told = task.pushed
+        self._pushed = task.pushed
         with ExitStack() as held:
             try:
                 secrets = self._secrets(context)
                 scheduler = held.enter_context(self.hook.get_conn())
             except Exception as why:
                 if app_id is not None and not task.retry_left:
-                    tell_left(app_id, why)
+                    warn_leftovers(app_id, why)
                 raise
             yield task, scheduler, secrets
 

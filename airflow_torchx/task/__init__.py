@@ -1,1 +1,1 @@
-"""One Airflow task's life with its app."""
+"""Runs one app for one Airflow task."""

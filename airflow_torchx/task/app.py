@@ -1,4 +1,4 @@
-"""The app that a task's arguments mean."""
+"""Builds the app of a task from the operator's arguments."""
 
 from __future__ import annotations
 
@@ -22,33 +22,32 @@ def app_of(
     task_id: str,
     app: AnyApp | Mapping[str, Any] | None,
     component: str | None,
-    words: Sequence[str] | str,
+    args: Sequence[str] | str,
     source_root: SourceRoot | None,
 ) -> AppDef:
-    """Return the app that is given, or that a component makes.
+    """Return the given app, or the app that a component returns.
 
     Args:
-        task_id: the task, for errors.
-        app: an app, ours or TorchX's, or a mapping in the form of `specs.to_dict`.
-        component: instead, a component, as for `components.get`.
-        words: the component's command line, as a list or as one text.
-        source_root: where the relative path of a component's file starts; None for the current
-            folder.
+        task_id: id of the task, for error messages.
+        app: an `AppDef`, also TorchX's, or a mapping in the form of `specs.to_dict`.
+        component: name of a component, as for `components.get`; used instead of ``app``.
+        args: command line of the component, as a list or as one string.
+        source_root: base of relative paths of component files; None for the current folder.
 
     Raises:
-        ComponentError: not exactly one of ``app`` and ``component`` is given, there is no such
-            component, it does not take these arguments, or it fails.
-        InvalidAppError: ``app`` has wrong fields, or what only TorchX could honour.
+        ComponentError: ``app`` and ``component`` are both set or both missing; the component does
+            not exist, rejects its arguments, or raises.
+        InvalidAppError: ``app`` has invalid fields, or fields that only TorchX supports.
     """
     if (app is None) == (component is None):
         given = "neither" if app is None else "both"
         what = f"task {task_id!r} needs exactly one of app= and component=, not {given}."
-        raise ComponentError(what, fix='For example component="dist.ddp".')
+        raise ComponentError(what, fix='Set one of them, for example component="dist.ddp".')
     if app is None:
-        return _from_component(component or "", words, source_root)
-    if words:
-        what = f"task {task_id!r} has component_args=, but no component."
-        raise ComponentError(what, fix="Put the arguments into app=, or name a component.")
+        return _from_component(component or "", args, source_root)
+    if args:
+        what = f"task {task_id!r} has component_args= without component=."
+        raise ComponentError(what, fix="Put the arguments into app=, or set component=.")
     return as_app(app)
 
 
@@ -59,17 +58,24 @@ def with_overrides(
     env: Mapping[str, Any],
     workspace: str | Mapping[str, str] | None = None,
 ) -> AppDef:
-    """Return an app with this image and these variables in every role, over the role's own.
+    """Return a copy of an app with overrides for every role.
+
+    Args:
+        app: the app.
+        image: replaces the image of every role; None keeps it.
+        env: environment variables that win over those of the role.
+        workspace: workspace of every role that has none of its own.
 
     Raises:
-        InvalidAppError: ``env`` is none.
-        WorkspaceError: ``workspace``, for every role that has none of its own, names no sources.
+        InvalidAppError: ``env`` is not a valid environment.
+        WorkspaceError: ``workspace`` has no sources.
     """
-    # As in options: a template renders to a text, a number in Python code means its digits.
+    # As in options: a template renders to a string, and a number stands for its digits.
     try:
         own_env = option_values.env(env)
-    except ValueError as why:
-        raise InvalidAppError([Problem("env", "it is not accepted", str(why))]) from None
+    except ValueError as error:
+        problem = Problem("env", "it is not accepted", str(error))
+        raise InvalidAppError([problem], subject=f"app {app.name!r}") from None
     roles = [
         replace(role, image=image or role.image, env={**role.env, **own_env}) for role in app.roles
     ]
@@ -77,7 +83,7 @@ def with_overrides(
 
 
 def as_mapping(content: object) -> object:
-    """Return the mapping that an app stands for, whose texts can be rendered; else the content."""
+    """Return an app as a mapping, whose strings Airflow can render; return other values as is."""
     return to_dict(as_app(content)) if is_app(content) else content
 
 
@@ -88,7 +94,7 @@ def _from_component(
 
     try:
         words = shlex.split(args) if isinstance(args, str) else [*args]
-    except ValueError as why:
-        what = f"component_args={args!r} cannot be split into words: {why}."
-        raise ComponentError(what, fix="Close the quotation, or give a list.") from None
+    except ValueError as error:
+        what = f"cannot split component_args={args!r} into arguments: {error}."
+        raise ComponentError(what, fix="Close the quotes, or pass a list.") from None
     return components.parse(component, words, folder=source_root.folder if source_root else None)

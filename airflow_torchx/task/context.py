@@ -1,4 +1,4 @@
-"""What a running task asks of Airflow, and tells it."""
+"""The running task's access to Airflow: its state, XComs, record, connections and context."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class TaskContext:
     """One running task instance.
 
     Args:
-        context: what Airflow gives to `execute`.
+        context: the context that Airflow passes to `execute`.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._ti: Any = context["ti"]
-        #: What was pushed, by its key.
+        #: The XComs of this process, by key.
         self.pushed: dict[str, object] = {}
         self._parent = os.getppid() if has_supervisor() else None
 
@@ -64,22 +64,22 @@ class TaskContext:
 
     @property
     def retry_left(self) -> bool:
-        """Whether another try comes if this one fails."""
+        """Whether Airflow retries the task if this try fails."""
         return bool(self._ti.try_number <= self._ti.max_tries)
 
     @property
     def is_orphaned(self) -> bool:
         """Whether Airflow's supervisor of this process has died.
 
-        Nobody hears this process any more then, and sooner or later another one has the task.
+        Airflow then ignores this process, and may already run the task in another one.
         """
         return self._parent is not None and os.getppid() != self._parent
 
     def deadline_s(self, execution_timeout: timedelta | None) -> float | None:
-        """Return when the task must have ended, seconds since 1970; None for never.
+        """Return when the task must have ended, in seconds since 1970; None for no limit.
 
-        Airflow counts the timeout of a task anew after each deferral, so the start of the try
-        counts here, which it keeps.
+        Airflow restarts the timeout of a task after each deferral, so this counts from the start of
+        the try, which Airflow keeps.
         """
         if execution_timeout is None:
             return None
@@ -88,10 +88,11 @@ class TaskContext:
         return float(start_s + execution_timeout.total_seconds())
 
     def state(self, timeout_s: float) -> str | None:
-        """Return the state that the server has of the task instance, None if it has none.
+        """Return the state of the task instance on the API server.
 
         Returns:
-            `UNKNOWN` too, if no answer came within ``timeout_s`` seconds, or an error.
+            The state; None after a clear; `UNKNOWN` if the request fails or takes longer than
+            ``timeout_s`` seconds.
         """
         found: list[str | None] = []
         attempt = self.attempt
@@ -102,7 +103,7 @@ class TaskContext:
                     task_state(attempt.dag_id, attempt.run_id, attempt.task_id, attempt.map_index)
                 )
 
-        # In a thread, because the server may take longer than a killed task has left to live.
+        # In a thread, because the server may answer after Airflow kills this process.
         thread = threading.Thread(target=look_up, name="task-state", daemon=True)
         thread.start()
         thread.join(timeout_s)
@@ -112,7 +113,7 @@ class TaskContext:
         """Push an XCom.
 
         Raises:
-            AirflowRequestError: Airflow did not take it.
+            AirflowRequestError: the request failed.
         """
         self.pushed[key] = value
         with _requesting(f"push the XCom {key!r}"):
@@ -120,15 +121,15 @@ class TaskContext:
 
     @contextlib.contextmanager
     def pushing(self, values: Mapping[str, object]) -> Iterator[Callable[[], None]]:
-        """Push XComs in a thread while the block runs; it must not send requests of its own.
+        """Push XComs in a thread while the block runs; the block must not send requests.
 
-        Each push waits some 15 ms for the API server.
+        Each push waits about 15 ms for the API server.
 
         Yields:
-            A function that raises the error of a failed push; call it now and then.
+            A function that raises the error of a failed push; call it repeatedly.
 
         Raises:
-            AirflowRequestError: Airflow did not take one; the rest is not pushed.
+            AirflowRequestError: a request failed; the remaining XComs are not pushed.
         """
         errors: list[AirflowRequestError] = []
 
@@ -136,8 +137,8 @@ class TaskContext:
             try:
                 for key, value in values.items():
                     self.push(key, value)
-            except AirflowRequestError as why:
-                errors.append(why)
+            except AirflowRequestError as error:
+                errors.append(error)
 
         def check() -> None:
             if errors:
@@ -155,28 +156,28 @@ class TaskContext:
         check()
 
     def load_record(self) -> TaskRecord | None:
-        """Return what this task wrote down in an earlier try.
+        """Return the record that an earlier try of this task saved; None without one.
 
         Raises:
-            AirflowRequestError: Airflow did not tell.
+            AirflowRequestError: the request failed.
         """
         store = self._store()
         with _requesting("read the task's record"):
             return TaskRecord.parse(store.get(RECORD_KEY)) if store is not None else None
 
     def save_record(self, record: TaskRecord) -> None:
-        """Write a record for later tries.
+        """Save a record for later tries.
 
         Raises:
-            AirflowRequestError: Airflow did not take it.
+            AirflowRequestError: the request failed.
         """
         store = self._store()
         if store is not None:
-            with _requesting(f"write the task's record ({record.phase})"):
+            with _requesting(f"save the task's record ({record.phase})"):
                 store.set(RECORD_KEY, record.to_json())
 
     def ambient_env(self) -> dict[str, str]:
-        """Return the variables that tell a program its task, its trace and its parent run."""
+        """Return environment variables that name the task, its trace and its OpenLineage run."""
         return airflow_env(self._context) | _trace() | parent_env(self._ti)
 
     def _store(self) -> Any:  # noqa: ANN401 - Airflow's accessor
@@ -185,32 +186,34 @@ class TaskContext:
 
 @contextlib.contextmanager
 def _requesting(what: str) -> Iterator[None]:
-    """Raise whatever a request to Airflow raises as one type.
+    """Raise every error of a request to Airflow as `AirflowRequestError`.
 
-    Where an error comes from counts, not its type: the supervisor's socket, the API server, and a
-    custom backend of XComs or of the task state store raise their own.
+    It catches every type, because the supervisor's socket, the API server, and custom backends of
+    XComs or of the task state store raise types of their own.
     """
     try:
         yield
-    except Exception as why:
+    except Exception as error:
         raise AirflowRequestError(
-            f"cannot {what}: {type(why).__name__}: {why}",
-            fix="See the log of the API server and of this worker.",
-            status=_status(why),
-        ) from why
+            f"cannot {what}: {type(error).__name__}: {error}",
+            fix="See the logs of the API server and of this worker.",
+            status=_status(error),
+        ) from error
 
 
-def _status(why: Exception) -> int | None:
-    """Return the HTTP status that the supervisor passes on."""
-    detail = why.error.detail if isinstance(why, AirflowRuntimeError) else None
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status that the supervisor reports; None without one."""
+    detail = error.error.detail if isinstance(error, AirflowRuntimeError) else None
     status = detail.get("status_code") if isinstance(detail, dict) else None
     return status if isinstance(status, int) else None
 
 
 def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str, str]:
-    """Return secret variables, with these connections in Airflow's own form among them.
+    """Return secret environment variables, and mask their values in logs from now on.
 
-    Their values, and each line of them, are masked in logs from now on.
+    Args:
+        private: variables and their values.
+        conn_ids: connections to add, each as ``AIRFLOW_CONN_<ID>`` with its URI.
     """
     from airflow.sdk import BaseHook
     from airflow.sdk.log import mask_secret
@@ -225,7 +228,7 @@ def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str,
 
 
 def _trace() -> dict[str, str]:
-    """Return the trace that this task is a part of, the way processes hand it on."""
+    """Return the W3C trace context of this task as environment variables."""
     from opentelemetry.propagate import inject
 
     carrier: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""When the trigger of a task that defers may fire."""
+"""Computes when the trigger of a deferred task may fire."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from airflow.sdk import conf
 
 from airflow_torchx.airflow_compat import has_supervisor
 
-# A scheduler that sleeps 3 s between two loops, and a second for the loop and a busy worker. With
-# 3 s, Airflow still failed 1 of 120 attempts on 2 cores with a load of 18.
+# The scheduler sleeps 3 s between two loops; the loop and a busy worker may take 1 s. With 3 s,
+# Airflow still failed 1 of 120 attempts on 2 cores with a load of 18.
 _SCHEDULER_LOOP_S: Final = 4.0
 
 
 def not_before() -> float | None:
-    """Return the earliest time for the event of a deferral that begins now.
+    """Return the earliest time at which the trigger of a task that defers now may fire.
 
-    Airflow 3.3 fails an attempt whose next process is queued, or runs, when the scheduler learns
-    that the process that deferred has ended. A worker may notice that end late by ``[workers]
-    min_heartbeat_interval``, and the scheduler learns of it in its next loop.
+    Airflow 3.3 fails a try if its next process is queued or running before the scheduler knows that
+    the process that deferred has ended. The worker may notice that end ``[workers]
+    min_heartbeat_interval`` late, and the scheduler handles it in its next loop.
 
     Returns:
-        Seconds since 1970; None if the task has no supervisor, as under ``dag.test()``: then no
-        scheduler waits for the end of a process.
+        Seconds since 1970; None without a supervisor, as under ``dag.test()``, where this race
+        cannot happen.
     """
     if not has_supervisor():
         return None

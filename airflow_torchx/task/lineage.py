@@ -1,4 +1,4 @@
-"""What OpenLineage is told of a task and its app, where Airflow's OpenLineage provider is there."""
+"""Reports a task's app to OpenLineage if Airflow's OpenLineage provider is installed."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ _PARENT: Final = "OPENLINEAGE_PARENT_"
 
 
 class LineageMixin:
-    """An operator whose runs bear a facet ``torchx_app``: handle, images, and how replicas ended.
+    """Adds the run facet ``torchx_app`` to an operator: handle, images and the end of each replica.
 
-    The provider calls these methods; without it nobody does.
+    Airflow's OpenLineage provider calls these methods.
     """
 
-    #: What the task has told of its app.
-    _told: Mapping[str, object] = {}
+    #: XComs of the task, by key.
+    _pushed: Mapping[str, object] = {}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ANN401, ARG002 - the provider's signature
         """Return the facet of an app that succeeded."""
         from airflow_torchx.task.lineage_facets import lineage_of
 
-        return lineage_of(self._told)
+        return lineage_of(self._pushed)
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> OperatorLineage[Any, Any]:  # noqa: ANN401 - see above
-        """Return the facet of an app that failed, as far as it came."""
+        """Return the facet of an app that failed, or an empty one if no app was launched."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
 
 def parent_env(ti: Any) -> dict[str, str]:  # noqa: ANN401 - Airflow's task instance
-    """Return the variables by which a program in a replica names this task as its parent run.
+    """Return the variables that name this task as the parent run of programs in its app.
 
     Args:
         ti: the task instance.
 
     Returns:
-        What OpenLineage's own clients read; without the provider, what this process was given.
+        The ``OPENLINEAGE_PARENT_*`` variables that OpenLineage's clients read. Without the
+        provider, those of this process.
     """
     given = {name: value for name, value in os.environ.items() if name.startswith(_PARENT)}
     if find_spec("airflow.providers.openlineage") is None:

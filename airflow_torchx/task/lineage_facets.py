@@ -1,4 +1,4 @@
-"""The facet of OpenLineage runs; the only module that imports OpenLineage's client."""
+"""The OpenLineage run facet of an app; the only module that imports OpenLineage's client."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @attr.define
 class TorchXAppRunFacet(RunFacet):
-    """The app of a run.
+    """Describes the app of a run.
 
     Args:
-        handle: its handle.
-        app_id: its id.
-        images: image of each role, by id.
-        replicas: how each replica ended; empty before that.
+        handle: handle of the app.
+        app_id: id of the app.
+        images: image id of each role, by role name.
+        replicas: how each replica ended; empty while the app runs.
     """
 
     handle: str
@@ -29,11 +29,11 @@ class TorchXAppRunFacet(RunFacet):
     replicas: list[dict[str, Any]]
 
 
-def lineage_of(told: Mapping[str, object]) -> OperatorLineage[Any, Any]:
-    """Return what OpenLineage is told of a task that told this of its app, under its XCom keys."""
-    if "app_handle" not in told:
+def lineage_of(pushed: Mapping[str, object]) -> OperatorLineage[Any, Any]:
+    """Return the lineage of a task that pushed these XComs; it is empty without an app."""
+    if "app_handle" not in pushed:
         return OperatorLineage()
-    values: Any = told
+    values: Any = pushed
     facet = TorchXAppRunFacet(
         handle=values["app_handle"],
         app_id=values["app_id"],

@@ -1,4 +1,4 @@
-"""All replicas' logs in the log of one task: live, or what was written since somebody looked."""
+"""Copies the logs of all replicas into the task log, live or afterwards."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ if TYPE_CHECKING:
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
-#: Lines that begin with these fold the task log in Airflow's UI, which only we may do.
+#: Lines that begin with these fold the task log in Airflow's UI; a program must not do that.
 _MARKERS: Final = ("::group::", "::endgroup::")
 
 
 class TaskLog(GangLog):
-    """A gang's log in the log of a task."""
+    """Writes the logs of all replicas to the task log."""
 
     def emit(self, replica: ReplicaStatus, lines: Sequence[str]) -> None:
-        """See `GangLog.emit`."""
+        """Write lines of one replica as one log event."""
         _emit(replica, lines, self.width)
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
-        """See `GangLog.finish`; what is given up is a warning."""
+        """Finish as `GangLog.finish` does, and warn about logs that did not end in time."""
         late = super().finish(timeout_s, should_stop)
         if late:
             log = structlog.get_logger("torchx")
-            log.warning("the rest of these logs is left out: docker logs %s", " ".join(late))
+            log.warning(
+                "stopped reading logs that did not end in time; run: docker logs %s", " ".join(late)
+            )
         return late
 
 
@@ -49,21 +51,22 @@ def write_rest(
     max_bytes: int,
     should_stop: Callable[[], bool],
 ) -> Cursors:
-    """Write what each replica has written since, one replica after the other.
+    """Copy what each replica has written since the last copy, one replica after the other.
 
     Args:
         engine: the daemon.
         app: the app, running or not.
-        after: how far earlier writers came.
-        max_bytes: of each replica, only so much of the end is written, with a line that tells how
-            much was detached out.
-        should_stop: asked after every few thousand lines.
+        after: how far each log was copied before.
+        max_bytes: limit per replica, in bytes; only the end is copied, after a line that says how
+            much was omitted.
+        should_stop: called every few thousand lines.
 
     Returns:
-        Where the next writer goes on.
+        How far each log is copied now.
 
     Raises:
-        Detached: ``should_stop`` returned True; the replica it was at is not counted as written.
+        Detached: ``should_stop`` returned True. The log of the current replica counts as not
+            copied.
     """
     cursors = dict(after)
     width = prefix_width(app)
@@ -74,27 +77,27 @@ def write_rest(
             rest = _Rest(max_bytes)
             for count, line in enumerate(log):
                 rest.add(line.text)
-                if count % _LOOK_EVERY == 0 and should_stop():
+                if count % _LINES_PER_CHECK == 0 and should_stop():
                     raise Detached(cursors)
             rest.emit(replica, width)
             if log.cursor is not None:
                 cursors[name] = log.cursor
-        except AirflowTorchXError as why:
-            _emit(replica, [f"(cannot read its log: {why.args[0]})"], width)
+        except AirflowTorchXError as error:
+            _emit(replica, [f"(cannot read its log: {error.args[0]})"], width)
     return cursors
 
 
-_LOOK_EVERY: Final = 2_000
+_LINES_PER_CHECK: Final = 2_000
 
 
 class _Rest:
-    """The end of a log, as much of it as is wanted."""
+    """Keeps the last lines of a log, up to a size."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lines: deque[str] = deque()
         self._bytes = 0
-        self._left_out = [0, 0]
+        self._omitted_lines = self._omitted_bytes = 0
 
     def add(self, text: str) -> None:
         self._lines.append(text)
@@ -102,18 +105,17 @@ class _Rest:
         while self._bytes > self._max_bytes and len(self._lines) > 1:
             dropped = len(self._lines.popleft()) + 1
             self._bytes -= dropped
-            self._left_out[0] += 1
-            self._left_out[1] += dropped
+            self._omitted_lines += 1
+            self._omitted_bytes += dropped
 
     def emit(self, replica: ReplicaStatus, width: int) -> None:
-        count, left_out = self._left_out
-        if count:
-            told = (
-                f"({count} lines before this, {size(left_out)}, are left out: raise log_max_mb, "
-                f"or keep the containers by on_finish='keep' and see "
+        if self._omitted_lines:
+            note = (
+                f"(omitted {self._omitted_lines} lines before this, {size(self._omitted_bytes)}: "
+                f"raise log_max_mb, or set on_finish='keep' and run "
                 f"`docker logs {replica.hostname}`)"
             )
-            _emit(replica, [told], width)
+            _emit(replica, [note], width)
         while self._lines:
             burst = [self._lines.popleft() for _ in range(min(BURST, len(self._lines)))]
             _emit(replica, burst, width)

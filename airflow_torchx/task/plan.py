@@ -1,4 +1,4 @@
-"""What one attempt of a task wants to launch, and the plan of it."""
+"""Prepares the launch of one task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger("airflow_torchx.task")
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What a task's arguments ask for, read and checked without the daemon.
+    """The app that a task asks for, checked without the daemon.
 
     Args:
         checked: the app with its options and the content of its workspaces.
@@ -39,10 +39,10 @@ class LaunchRequest:
 
     @cached_property
     def config_hash(self) -> str:
-        """The hash by which a later attempt recognizes the app.
+        """The hash by which a later try recognizes the app.
 
-        It depends on the content of workspaces, not on their images: a registry that is down, or a
-        tag that has moved, does not keep a new worker from a healthy app.
+        It covers the content of workspaces, not their images. So a later try can reattach to a
+        running app although a registry is down or a tag has moved.
         """
         return config_hash(self.checked.by_content, self.checked.opts, self.secrets)
 
@@ -64,15 +64,15 @@ def requested(
     try:
         checked = scheduler.check(app, options, source_root=source_root, should_stop=should_stop)
     except StopRequested:
-        what = "the task was killed while its workspace was read: nothing was launched."
-        raise AppCancelledError(what) from None
+        what = f"the task was killed while it read the workspace of app {app.name!r}."
+        raise AppCancelledError(what, fix="Nothing was launched; clear the task.") from None
     return LaunchRequest(checked, secrets)
 
 
 def prepared(
     task: TaskContext, scheduler: DockerScheduler, request: LaunchRequest
 ) -> AppDryRunInfo:
-    """Return and log the plan of a launch; pulls, builds and creates nothing.
+    """Plan a launch and log the plan; pull, build and create nothing.
 
     Raises:
         AirflowTorchXError: as `DockerScheduler.prepare` does.

@@ -1,4 +1,4 @@
-"""What a sensor sees of an app, and the errors by which its task fails."""
+"""Describes an app for a sensor, and defines the sensor's errors."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 class StateUnreachableError(AirflowTorchXError, AirflowFailException):
-    """The app came into a failed state, or ended without a target state; not tried again."""
+    """The app reached a failed state, or can no longer reach a target state; there is no retry."""
 
 
 class AppGoneError(AirflowTorchXError, AirflowFailException):
-    """Nothing of the app is on the daemon, or no longer; not tried again."""
+    """The daemon has no container of the app; there is no retry."""
 
 
 class AppStateUnknownError(AirflowTorchXError, AirflowException):
-    """The daemon does not answer, or refuses to: nobody knows how the app is doing."""
+    """The state of the app is unknown: the daemon does not answer, or refuses the request."""
 
 
 def describe(ref: AppRef, outage_s: float | None = None) -> DescribeAppResponse | None:
-    """Return how an app is doing, None if it is not there.
+    """Return the state of an app; None if the daemon has no container of it.
 
     Args:
         ref: the app.
-        outage_s: seconds without an answer of the daemon to sit out; None for a minute.
+        outage_s: how long to retry while the daemon does not answer, in seconds; None for 60.
 
     Raises:
-        AppStateUnknownError: the daemon has not answered for so long, or refuses to.
+        AppStateUnknownError: the daemon has not answered for that long, or refuses the request.
     """
     from airflow_torchx.runtime.waiting import OUTAGE_S, Backoff, OutageTolerance
 
@@ -47,29 +47,29 @@ def describe(ref: AppRef, outage_s: float | None = None) -> DescribeAppResponse 
             with tolerance, TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:
                 return scheduler.describe(ref.app_id)
             time.sleep(backoff.next())
-    except EngineError as why:
-        raise AppStateUnknownError(why.what, fix=why.fix) from why
+    except EngineError as error:
+        raise AppStateUnknownError(error.what, fix=error.fix) from error
 
 
 def gone_error(ref: AppRef) -> AppGoneError:
-    """Return the error for an app of which nothing is on the daemon."""
+    """Return the error for an app without containers on the daemon."""
     what = f"no app {ref.app_id!r} on this daemon."
     fix = (
-        "It runs on another daemon, or its containers have been removed: launch it with"
-        ' wait_for_completion=False or on_finish="keep". wait_for_launch=True waits for an app'
-        " that is not there yet."
+        "Check torchx_conn_id. If the task that launched it removed it, set on_finish='keep' or"
+        " wait_for_completion=False there. wait_for_launch=True waits for an app that is not"
+        " launched yet."
     )
     return AppGoneError(what, fix=fix)
 
 
 def unreachable_error(message: str) -> StateUnreachableError:
-    """Return the error for an app that will not come as far as it should."""
-    fix = "The log of the task that launched it tells more, or `docker logs` of its containers."
+    """Return the error for an app that cannot reach a target state."""
+    fix = "See the log of the task that launched it, or run `docker logs` on its containers."
     return StateUnreachableError(message, fix=fix)
 
 
 def describe_for_xcom(app: DescribeAppResponse, handle: str) -> dict[str, Any]:
-    """Return what the task returns of an app that is there."""
+    """Return the XCom value that describes an app."""
     from airflow_torchx.core.state.describe import replicas_of
 
     replicas = [
@@ -82,5 +82,5 @@ def describe_for_xcom(app: DescribeAppResponse, handle: str) -> dict[str, Any]:
 def description(
     handle: str, app_id: str, state: str | None, replicas: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return what the task returns; without replicas where nobody knows them any more."""
+    """Return the XCom value; ``replicas`` is empty if the containers were removed."""
     return {"app_handle": handle, "app_id": app_id, "state": state, "replicas": list(replicas)}

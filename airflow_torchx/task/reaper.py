@@ -1,7 +1,7 @@
-"""A process that removes an app when the one that was at it is killed.
+"""A process that finishes stopping an app if the task's process is killed.
 
-Airflow kills a task five seconds after it asked it to end, and a busy daemon may take longer to
-remove its containers.
+Airflow kills a task's process five seconds after SIGTERM. A busy daemon may take longer to stop and
+remove the containers.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime import lifecycle
 
-# What the killed process had asked for last, a daemon may do after the first look.
+# The daemon may still execute the last request of the killed process after the first round.
 _PAUSES_S: Final = (0.0, 2.0, 8.0)
 
 
 class Reaper:
-    """Stands by until it is dismissed; if its maker ends before, it stops and removes the app.
+    """Stops and removes an app if this process ends before it calls `dismiss`.
 
-    It says nothing, and it is of no use in a container that ends with its first process.
+    It logs nothing. It cannot help in a container that ends with the process that made it.
 
     Args:
-        engine: reaches the daemon; it is not used, but how it does so.
+        engine: the daemon; the reaper opens a connection of its own.
         app_id: the app.
-        launch_id: the word on the containers of the launch.
-        keep: leave the stopped containers.
+        launch_id: the launch; containers of other launches are left alone.
+        keep: stop the containers, but do not remove them.
     """
 
     def __init__(self, engine: DockerEngine, app_id: str, launch_id: str, *, keep: bool) -> None:
-        words = [app_id, launch_id, "keep" if keep else "remove"]
+        args = [app_id, launch_id, "keep" if keep else "remove"]
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", __name__, *words],
+            [sys.executable, "-m", __name__, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Whoever ends a whole group ends the work, and not what cleans up after it.
+            # A signal to the process group of the task must not end the reaper.
             start_new_session=True,
         )
         assert self._process.stdin is not None  # noqa: S101 - for the types
-        # One that has not come up is no help, and no harm.
+        # A reaper that failed to start changes nothing.
         with suppress(OSError):
             self._process.stdin.write(json.dumps(asdict(engine.endpoint)).encode() + b"\n")
             self._process.stdin.flush()
 
     def dismiss(self) -> None:
-        """End it: there is nothing left to do."""
+        """End the reaper without stopping the app."""
         self._process.kill()
         self._process.communicate()
 
 
-def _main(app_id: str, launch_id: str, what: str) -> None:
+def _main(app_id: str, launch_id: str, action: str) -> None:
     with DockerEngine.connect(Endpoint(**json.loads(sys.stdin.readline()))) as engine:
-        # Until the other end is closed, by the death of whoever holds it.
+        # Blocks until the task's process ends, which closes the other end of the pipe.
         sys.stdin.read()
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             with suppress(AirflowTorchXError):
-                lifecycle.stop_launch(engine, app_id, launch_id, grace_s=0, keep=what == "keep")
+                lifecycle.stop_launch(engine, app_id, launch_id, grace_s=0, keep=action == "keep")
 
 
 if __name__ == "__main__":

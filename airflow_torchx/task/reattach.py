@@ -1,4 +1,4 @@
-"""Apps that earlier processes of a task left on the daemon: look them up, clean them up."""
+"""Finds and cleans up apps that earlier processes of a task left on the daemon."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _log = logging.getLogger(__name__)
 
 
 def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
-    """Return all apps that this task of this run has launched, in whatever try, in one call."""
+    """Return all apps of this task in this run, of any try, with one request."""
     wanted = (labels.DAG_ID, labels.RUN_ID, labels.TASK_ID, labels.MAP_INDEX)
     return observed_apps(engine.rows({label: attempt.labels[label] for label in wanted}))
 
 
 def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
-    """Return the app that this task launched last since a user cleared it.
+    """Return the app that this task launched last since a user last cleared it.
 
     Raises:
-        AppNotFoundError: there is none.
+        AppNotFoundError: the daemon has no such app.
     """
     apps = [one for one in apps_of(engine, attempt) if one.max_tries == attempt.max_tries]
     if not apps:
@@ -41,17 +41,17 @@ def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
 
 
 def clean_up(engine: Engine, apps: Sequence[CleanUp], *, keep: bool) -> None:
-    """Stop apps of earlier tries and remove them.
+    """Stop and remove apps of earlier tries.
 
     Args:
         engine: the daemon.
         apps: the apps, each with its cause.
         keep: keep the containers of superseded apps. Those of an incomplete launch are always
-            removed, because they show nothing.
+            removed.
     """
 
     def stop(one: CleanUp) -> None:
-        _log.info("cleaning up app %s of an earlier try: %s", one.app_id, one.cause)
+        _log.info("cleaning up %s app %s of an earlier try", one.cause, one.app_id)
         is_kept = keep and one.cause == "superseded"
         with contextlib.suppress(AppNotFoundError):
             (lifecycle.cancel if is_kept else lifecycle.delete)(engine, one.app_id)

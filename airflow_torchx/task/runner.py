@@ -1,4 +1,4 @@
-"""One task and its app: from what is there, or a launch, to a result."""
+"""Runs the app of a task: reattaches or launches, waits, and returns the result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from airflow_torchx.task.context import (
 )
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.task.plan import prepared
-from airflow_torchx.task.shutdown import TaskShutdown, tell_left
+from airflow_torchx.task.shutdown import TaskShutdown, warn_leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,13 +57,14 @@ _log = structlog.get_logger("airflow_torchx.task")
 
 
 class AppTask:
-    """Sees one app through for one running task.
+    """Runs the app of one task in this process.
 
     Args:
         task: the task.
-        scheduler: the daemon's.
-        options: what the task's author wants.
-        killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
+        scheduler: the scheduler of the daemon.
+        options: the task options.
+        killed_at: returns when Airflow asked the task to end, by ``time.monotonic()``; None if it
+            did not.
     """
 
     def __init__(
@@ -80,9 +81,9 @@ class AppTask:
         self._shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
 
     def run(self, request: LaunchRequest) -> Any:  # noqa: ANN401 - any JSON
-        """Reattach to the app of an earlier attempt, or launch one; return the result.
+        """Reattach to the app of an earlier try, or launch one; return the result.
 
-        Only a launch asks the daemon for more than the apps of this task, and builds images.
+        Only a launch looks up images and facts about the daemon, and builds images.
         """
         attempt, config_hash = self._task.attempt, request.config_hash
         durable = self._options.durable
@@ -90,7 +91,7 @@ class AppTask:
         apps = reattach.apps_of(self._engine, attempt)
         decision = reconcile(attempt, config_hash if durable else None, apps, record)
         if decision.recorded is not None:
-            _log.info("app %s has succeeded before: its result is known", decision.recorded.app_id)
+            _log.info("returning the recorded result of app %s", decision.recorded.app_id)
             self._push_recorded(decision.recorded)
         reattach.clean_up(self._engine, decision.clean_up, keep=self._options.keep)
         if decision.recorded is not None:
@@ -99,45 +100,43 @@ class AppTask:
             app = decision.reattach.launched_app
             _log.info("reattaching to app %s of an earlier try", app.app_id)
             with self._shutdown.guard(app):
-                return self._go_on(app, attach.look(self._engine, app.app_id))
+                return self._follow(app, attach.look(self._engine, app.app_id))
         info = prepared(self._task, self._scheduler, request)
         app = LaunchedApp.of(info.request, info.cfg, config_hash)
         with self._shutdown.guard(app):
             seen = self._launch(info, app)
             # The app may run for days: do not hold the list of its workspace's files meanwhile.
             del request, info
-            return self._go_on(app, seen)
+            return self._follow(app, seen)
 
     def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON
-        """Go on after a deferral.
+        """Continue after a deferral.
 
         Args:
-            event: what the trigger told.
+            event: the event of the trigger.
             deferral: what was stored when the task deferred; an app that is not in it is looked up.
         """
         reason, message = event.get("reason"), event.get("message") or ""
         if reason == "unreachable" and self._task.retry_left:
-            raise EngineUnreachableError(message, fix="The next try takes the app over.")
+            raise EngineUnreachableError(message, fix="The next try reattaches to the app.")
         app = deferral.app or reattach.newest(self._engine, self._task.attempt)
         cursors = deferral.cursors
         with self._shutdown.guard(app):
             seen = attach.look(self._engine, app.app_id)
             if isinstance(next_step(seen), Finish):
-                # The process that deferred has pushed it.
+                # The process that deferred has pushed these XComs.
                 self._task.pushed |= self._identity(app.handle, seen)
                 return self._collect(app, cursors)
             cursors = self._write_rest(seen, cursors)
             if reason == "timeout":
                 what = f"app {app.app_id!r} has not ended within execution_timeout"
-                raise AirflowTaskTimeout(
-                    f"{what} ({self._options.execution_timeout}); it is stopped."
-                )
+                raise AirflowTaskTimeout(f"{what} ({self._options.execution_timeout}); stopping it")
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
             return self._shutdown.defer(app, cursors)
 
     def _push_recorded(self, record: TaskRecord) -> None:
-        """Push what is known of an app that has succeeded, and remove it unless it is kept."""
+        """Push the XComs of an app that has succeeded, and remove it unless it is kept."""
         seen = lifecycle.observe(self._engine, record.app_id, inspect_all=True)
         if seen is None:
             self._push({HANDLE_KEY: record.handle, APP_ID_KEY: record.app_id})
@@ -154,10 +153,10 @@ class AppTask:
         seen = self._scheduler.launch(
             info, should_stop=lambda: self._shutdown.should_stop_launch(app)
         )
-        _log.info("app %s runs, its handle is %s", app.app_id, app.handle)
+        _log.info("app %s is running; its handle is %s", app.app_id, app.handle)
         return seen
 
-    def _go_on(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
+    def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         identity = self._identity(app.handle, seen)
         if self._options.wait_for_completion and not self._options.deferrable:
             with self._task.pushing(identity) as check:
@@ -192,7 +191,7 @@ class AppTask:
             self._task.push(key, value)
 
     def _collect(self, app: LaunchedApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
-        """Write what is left of the logs of an app that has ended, and return its result."""
+        """Write the rest of the logs of an app that has ended, and return its result."""
         ended = attach.look(self._engine, app.app_id, inspect_all=True)
         self._write_rest(ended, cursors)
         return self._conclude(app, ended)
@@ -207,7 +206,7 @@ class AppTask:
         )
 
     def _conclude(self, app: LaunchedApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
-        """Turn the end of the app into the end of the task; record first, remove last."""
+        """End the task as the app ended: save the record first, remove the app last."""
         options = self._options
         record = TaskRecord.of(app, self._task.attempt)
         try:
@@ -215,14 +214,14 @@ class AppTask:
         except AirflowTorchXError as failed:
             try:
                 self._task.push(REPLICAS_KEY, _replicas(ended))
-            except AirflowRequestError as why:
-                # The task fails by the error of its app, not by this one.
-                _log.warning("%s", why)
+            except AirflowRequestError as error:
+                # The task must fail with the error of its app.
+                _log.warning("%s", error)
             self._raise_for(failed, record)
             raise
         result = app.handle if options.result_path is None else found
         if options.durable:
-            # A process that dies from here on has reported nothing yet, but leaves this.
+            # If this process dies before it reports, the next try returns the recorded result.
             self._task.save_record(record.at(SUCCEEDED, result))
         self._task.push(REPLICAS_KEY, _replicas(ended))
         if options.on_finish is not OnFinish.KEEP:
@@ -230,7 +229,7 @@ class AppTask:
         return result
 
     def _raise_for(self, failed: AirflowTorchXError, record: TaskRecord) -> None:
-        """Raise what Airflow has for some exit codes; record a result that was rejected."""
+        """Skip or fail the task for some exit codes; record that a result was rejected."""
         if isinstance(failed, ResultError) and self._options.durable:
             self._task.save_record(record.at(RESULT_REJECTED))
         if isinstance(failed, AppFailedError):
@@ -240,11 +239,11 @@ class AppTask:
                 raise AirflowFailException(failed.card) from failed
 
     def _remove(self, app_id: str) -> None:
-        """Remove the containers of an app that succeeded; that they stay is no failure of it."""
+        """Remove the containers of an app that succeeded; only warn if that fails."""
         try:
             lifecycle.delete(self._engine, app_id)
-        except AirflowTorchXError as why:
-            tell_left(app_id, why)
+        except AirflowTorchXError as error:
+            warn_leftovers(app_id, error)
 
 
 def _replicas(app: DescribeAppResponse) -> list[object]:

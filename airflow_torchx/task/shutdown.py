@@ -1,4 +1,4 @@
-"""How a task parts from its app before the app has ended."""
+"""Stops, keeps or hands over the app of a task that ends before its app."""
 
 from __future__ import annotations
 
@@ -43,21 +43,23 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("airflow_torchx.task")
 
-# Airflow kills a process 5 s after it asked its task to end; what is left then is the reaper's, and
-# the log does not tell of it.
+# Airflow kills a process 5 s after SIGTERM. Then the reaper finishes the work, without a log.
 _KILL_S: Final = 4.6
 _KILL_GRACE_S: Final = 3.0
-# Of those, for one question to a server that may be slow.
+# The part of it that one request to a slow API server may take.
 _STATE_S: Final = 1.2
-# The same for a task that was not asked to end.
+# The same for a task that was not killed.
 _LEISURE_STATE_S: Final = 10.0
-# Airflow's own timeout of a deferral comes after the trigger's: it is for a trigger that is lost.
+# Airflow's timeout of a deferral comes after the trigger's own: it is for a trigger that was lost.
 _PAD_S: Final = 60.0
+
+_NEXT_TRY: Final = "The next try reattaches to it."
+_CLEAR: Final = "Clear the task to run it again."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskOptions:
-    """How a task sees its app through; the operator's arguments of the same names tell."""
+    """Task options; see the operator's arguments of the same names."""
 
     torchx_conn_id: str | None
     wait_for_completion: bool
@@ -75,18 +77,19 @@ class TaskOptions:
 
     @property
     def keep(self) -> bool:
-        """Whether the containers of an app that did not succeed stay."""
+        """Whether the containers of an app that did not succeed are kept."""
         return self.on_finish is not OnFinish.DELETE
 
 
 class TaskShutdown:
-    """What happens to the app of a task when the task ends otherwise than by the app's own end.
+    """Decides and does what happens to an app whose task ends before the app.
 
     Args:
         task: the task.
         engine: the daemon.
-        options: what the task's author wants.
-        killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
+        options: the task options.
+        killed_at: returns when Airflow asked the task to end, by ``time.monotonic()``; None if it
+            did not.
     """
 
     def __init__(
@@ -103,20 +106,20 @@ class TaskShutdown:
         self._reaper: Reaper | None = None
 
     def should_stop(self) -> bool:
-        """Tell whether this process has to part from its app."""
+        """Return whether this process must stop working on its app."""
         return self._killed_at() is not None or self._task.is_orphaned
 
     def should_stop_launch(self, app: LaunchedApp) -> bool:
-        """Tell whether this process has to part from an app whose launch is not done."""
+        """Return whether this process must stop its launch; start a reaper if so."""
         if should_stop := self.should_stop():
-            self._have_reaper(app, keep=False)
+            self._start_reaper(app, keep=False)
         return should_stop
 
     @contextmanager
     def guard(self, app: LaunchedApp) -> Iterator[None]:
-        """Stop the app when the task ends otherwise than by the app's own end.
+        """Stop the app if the task ends before the app.
 
-        An error of Airflow is none of the app: the app is kept if another attempt may follow.
+        The app is kept if a request to Airflow failed and another try may follow.
         """
         try:
             yield
@@ -125,29 +128,29 @@ class TaskShutdown:
         except Detached as detached:
             self._leave(app, detached.cursors)
         except AirflowRequestError as error:
-            self._vanish_if_orphaned(app)
+            self._exit_if_orphaned(app)
             self._keep_or_stop(app, error)
             raise
         except BaseException:
-            self._vanish_if_orphaned(app)
+            self._exit_if_orphaned(app)
             self._stop_app(app)
             raise
 
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
-        self._vanish_if_orphaned(app)
+        self._exit_if_orphaned(app)
         state = self._task.state(_STATE_S)
         policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
         match exit_action(state, policy, retry_left=retry_left):
             case ExitAction.HAND_OVER:
-                _log.info("this worker is shut down: app %s goes on, the task defers", app.app_id)
+                _log.info("worker is shutting down; deferring, app %s keeps running", app.app_id)
                 self.hand_over(app, cursors)
             case ExitAction.KEEP:
-                what = f"this worker is shut down (the task is {state}): app {app.app_id!r} goes on"
-                raise WorkerShutdownError(what, fix="The next try takes it over.") from None
+                what = f"worker is shutting down; app {app.app_id!r} keeps running{_shown(state)}."
+                raise WorkerShutdownError(what, fix=_NEXT_TRY) from None
             case ExitAction.STOP:
                 self._stop_app(app)
-                what = f"the task is {state} by now: app {app.app_id!r} was stopped."
-                raise AppCancelledError(what) from None
+                what = f"the task was asked to end; stopped app {app.app_id!r}{_shown(state)}."
+                raise AppCancelledError(what, fix=_CLEAR) from None
 
     def _keep_or_stop(self, app: LaunchedApp, error: AirflowRequestError) -> None:
         state = self._task.state(_LEISURE_STATE_S if self._killed_at() is None else _STATE_S)
@@ -159,26 +162,23 @@ class TaskShutdown:
         )
         if action is ExitAction.KEEP:
             _log.warning(
-                "%s\nkeeping app %s for the next attempt; the task is %s",
-                error.what,
-                app.app_id,
-                state,
+                "%s\nkeeping app %s for the next try%s", error.what, app.app_id, _shown(state)
             )
         else:
-            _log.error("%s\nstopping app %s; the task is %s", error.what, app.app_id, state)
+            _log.error("%s\nstopping app %s%s", error.what, app.app_id, _shown(state))
             self._stop_app(app)
 
-    def _vanish_if_orphaned(self, app: LaunchedApp) -> None:
+    def _exit_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:
             return
-        _log.error("Airflow's supervisor of this task died: leaving app %s alone", app.app_id)
-        # Not by an exception: Airflow would run callbacks for an end that nobody has recorded.
+        _log.error("Airflow's supervisor of this task died; app %s keeps running", app.app_id)
+        # An exception would make Airflow run callbacks although no state was recorded.
         os._exit(1)
 
     def _stop_app(self, app: LaunchedApp) -> None:
-        """Stop the app, whatever state that is in; never hides the first error."""
+        """Stop the app in any state; never raise, so that the first error is reported."""
         grace, killed_at = app.stop_grace_s, self._killed_at()
-        self._have_reaper(app, keep=self._options.keep)
+        self._start_reaper(app, keep=self._options.keep)
         if killed_at is not None:
             left = killed_at + _KILL_S - time.monotonic()
             grace = max(0.0, min(grace, _KILL_GRACE_S, left))
@@ -186,19 +186,19 @@ class TaskShutdown:
             try:
                 self._stop(app, grace)
             except AirflowTaskTimeout:
-                # After a deferral Airflow's clock begins anew, and may ring in the middle; once.
+                # Airflow restarts its timeout after a deferral, so it may fire here, once.
                 self._stop(app, 0.0)
-        except AirflowTorchXError as why:
-            tell_left(app.app_id, why)
+        except AirflowTorchXError as error:
+            warn_leftovers(app.app_id, error)
         else:
             if self._reaper is not None:
                 self._reaper.dismiss()
 
-    def _have_reaper(self, app: LaunchedApp, *, keep: bool) -> None:
-        """Have a process that finishes what this one is killed at."""
+    def _start_reaper(self, app: LaunchedApp, *, keep: bool) -> None:
+        """Start the process that stops the app if this one is killed first."""
         if self._killed_at() is None or self._reaper is not None:
             return
-        # Without one, this process does what it can in its time.
+        # Without a reaper, this process does what it can until it is killed.
         with suppress(OSError):
             if isinstance(self._engine, DockerEngine):
                 self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
@@ -208,26 +208,26 @@ class TaskShutdown:
         lifecycle.stop_launch(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
 
     def defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
-        """Free the worker slot, unless the task is not running any more.
+        """Defer the task if Airflow still says that it is running.
 
         Raises:
-            TaskDeferred: the triggerer waits.
-            WorkerShutdownError: Airflow has given the task to another attempt.
-            AppCancelledError: a user has ended the task.
+            TaskDeferred: the triggerer waits for the app.
+            WorkerShutdownError: another process has the task; the app keeps running.
+            AppCancelledError: a user ended or cleared the task.
         """
         state = self._task.state(_LEISURE_STATE_S)
         match before_deferral(state):
             case ExitAction.HAND_OVER:
                 self.hand_over(app, cursors)
             case ExitAction.KEEP:
-                what = f"the task is {state} by now: app {app.app_id!r} keeps running."
-                raise WorkerShutdownError(what, fix="The next attempt reattaches to it.")
+                what = f"the task has moved on; app {app.app_id!r} keeps running{_shown(state)}."
+                raise WorkerShutdownError(what, fix=_NEXT_TRY)
             case ExitAction.STOP:
-                what = f"the task is {state} by now: app {app.app_id!r} is stopped."
-                raise AppCancelledError(what)
+                what = f"the task was ended; stopping app {app.app_id!r}{_shown(state)}."
+                raise AppCancelledError(what, fix=_CLEAR)
 
     def hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
-        """Defer the task: the triggerer waits, and the worker slot is free."""
+        """Defer the task: the triggerer waits for the app, and the worker slot is free."""
         from airflow_torchx.triggers import TorchXDockerTrigger
 
         now, interval = time.time(), self._options.logging_interval_s
@@ -248,13 +248,17 @@ class TaskShutdown:
         )
 
 
-def tell_left(app_id: str, why: Exception) -> None:
-    """Tell whoever reads the log what may be left, and how to remove it."""
+def _shown(state: str | None) -> str:
+    return f" (task state: {state or 'none, as after a clear'})"
+
+
+def warn_leftovers(app_id: str, error: Exception) -> None:
+    """Log that containers of an app may be left, and the command that removes them."""
     _log.warning(
         "containers of app %s may be left: %s\nRemove them with:\n"
         "  docker rm -f $(docker ps -aq --filter label=%s=%s)",
         app_id,
-        why,
+        error,
         labels.APP_ID,
         app_id,
     )

@@ -1,4 +1,4 @@
-"""All replicas' logs in one task log, on the fake engine."""
+"""Logs of all replicas in one task log, on the fake engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.specs import AppState
@@ -63,8 +64,8 @@ def test_every_line_is_written_once_and_bursts_are_one_event() -> None:
     assert len(events) <= 2 * 6_000 / 200
 
 
-def test_what_is_queued_when_the_readers_have_ended_is_written() -> None:
-    """Lines that are queued when the readers end are written."""
+def test_queued_lines_are_written_after_the_readers_end() -> None:
+    """Lines that are still queued when the readers end are written."""
     engine = launched(Program(lines=["hello"]))
 
     with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
@@ -96,7 +97,7 @@ def test_an_unreadable_log_is_not_an_error() -> None:
 
 
 def test_a_log_that_does_not_end_is_given_up() -> None:
-    """A log that does not end in time is left out with the command that shows it."""
+    """A log that does not end in time is replaced by the command that shows it."""
     engine = launched(FOREVER, 1)
 
     with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
@@ -139,7 +140,7 @@ def test_a_watch_ends_with_the_app() -> None:
     assert ["hello"] == written(events, 1)  # type: ignore[arg-type]
 
 
-def test_the_end_of_each_log_is_told() -> None:
+def test_the_end_of_each_log_is_reported() -> None:
     """A watch asks the daemon when a log ends, and does not wait for its next look."""
     engine, ended = launched(Program()), threading.Semaphore(0)
     log = TaskLog(engine, attach.look(engine, "app-1"))
@@ -159,10 +160,14 @@ def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
     assert "stop" not in engine.calls
 
 
-def test_an_app_that_is_removed_while_it_is_watched_is_an_error() -> None:
+def test_an_app_that_is_removed_during_a_watch_is_an_error() -> None:
     """An app that is removed during a watch is an error."""
-    engine = launched(FOREVER)
-    threading.Timer(0.3, lifecycle.delete, (engine, "app-1")).start()
+    engine = launched(FOREVER, 1)
+
+    def remove() -> bool:
+        for row in engine.rows({labels.APP_ID: "app-1"}):
+            engine.remove(row.id)
+        return False
 
     with pytest.raises(AppNotFoundError):
-        attach.watch(engine, attach.look(engine, "app-1"), {}, never, TaskLog)
+        attach.watch(engine, attach.look(engine, "app-1"), {}, remove, TaskLog)

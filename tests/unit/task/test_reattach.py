@@ -1,4 +1,4 @@
-"""What an attempt of a task does about what earlier attempts left, on the fake engine."""
+"""Reattaching to apps of earlier tries, and cleaning them up, on the fake engine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SUPERSEDED = CleanUp(FIRST.app_id, "superseded")
 
 
 def planned(attempt: TaskAttempt = FIRST, config_hash: str = HASH, **options: object) -> JobPlan:
-    """Return what an attempt launches: two replicas."""
+    """Return the plan of an attempt, with two replicas."""
     launch = LaunchContext(
         app_id=attempt.app_id,
         handle=f"local_docker://torchx/{attempt.app_id}",
@@ -60,13 +60,13 @@ def reconciled(
     *,
     durable: bool = True,
 ) -> Decision:
-    """Return what an attempt decides."""
+    """Return the decision of an attempt."""
     apps = reattach.apps_of(engine, attempt)
     return reconcile(attempt, config_hash if durable else None, apps, record)
 
 
 def record(phase: str, result: object = None) -> TaskRecord:
-    """Return what the first attempt wrote down."""
+    """Return the record of the first attempt."""
     return TaskRecord(
         app_id=FIRST.app_id,
         handle="local_docker://torchx/x",
@@ -82,16 +82,16 @@ DONE = Program()
 BROKEN = Program(exit_code=1)
 
 
-def test_nothing_there_means_a_launch() -> None:
-    """Also if the intent was written down: the process died before the first container."""
+def test_a_task_without_apps_launches_one() -> None:
+    """A task without apps launches one, even if an earlier process recorded its launch."""
     engine = FakeEngine(images=["busybox"])
 
     assert Decision() == reconciled(engine)
     assert Decision() == reconciled(engine, record=record(LAUNCHING))
 
 
-def test_an_app_that_runs_is_adopted() -> None:
-    """With its launch's own word, handle and grace period."""
+def test_a_retry_reattaches_to_a_running_app() -> None:
+    """A retry reads launch id, handle and grace period of a running app from its labels."""
     decision = reconciled(engine_with(FOREVER))
 
     assert decision.reattach is not None
@@ -109,22 +109,22 @@ def test_an_app_that_runs_is_adopted() -> None:
 
 
 def test_an_app_that_has_succeeded_is_collected() -> None:
-    """Its try died before it could tell."""
+    """A retry collects an app that succeeded after the process of its try died."""
     decision = reconciled(engine_with(DONE), record=record(LAUNCHING))
 
     assert decision.reattach is not None
     assert FIRST.app_id == decision.reattach.app.app_id
 
 
-def test_an_app_whose_result_was_refused_is_launched_again() -> None:
-    """Or every retry would fail the same way."""
+def test_an_app_whose_result_was_rejected_is_launched_again() -> None:
+    """A retry launches an app again if the result of the earlier one was rejected."""
     decision = reconciled(engine_with(DONE), record=record(RESULT_REJECTED))
 
     assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
-def test_a_result_that_was_written_down_is_enough() -> None:
-    """Whether the containers are there or not."""
+def test_a_recorded_result_is_used() -> None:
+    """A recorded result is used whether the containers exist or not."""
     known = record(SUCCEEDED, {"loss": 0.1})
 
     assert Decision(recorded=known) == reconciled(FakeEngine(), record=known)
@@ -139,17 +139,17 @@ def test_a_result_that_was_written_down_is_enough() -> None:
     [(CLEARED, HASH), (RETRY, "another hash")],
     ids=["cleared", "changed"],
 )
-def test_a_cleared_or_changed_task_starts_afresh(
+def test_a_cleared_or_changed_task_launches_again(
     program: Program, attempt: TaskAttempt, config_hash: str
 ) -> None:
-    """What ran before is in the way, and what was written down does not count."""
+    """A cleared or changed task stops its earlier app and ignores the record."""
     decision = reconciled(engine_with(program), attempt, config_hash, record(SUCCEEDED, 1))
 
     assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
-def test_an_app_with_a_hash_of_another_version_is_adopted() -> None:
-    """An upgrade that hashes in another way does not stop an app that runs."""
+def test_a_retry_reattaches_to_an_app_with_a_hash_of_another_version() -> None:
+    """An upgrade that changes the hash does not stop a running app."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     lifecycle.launch(engine, planned(config_hash="v1-a"))
 
@@ -158,15 +158,15 @@ def test_an_app_with_a_hash_of_another_version_is_adopted() -> None:
 
 
 @pytest.mark.parametrize("program", [FOREVER, DONE, BROKEN])
-def test_without_durable_nothing_is_taken_over(program: Program) -> None:
-    """But nothing runs beside the new app either."""
+def test_without_durable_every_earlier_app_is_superseded(program: Program) -> None:
+    """A task that is not durable stops its earlier app and launches a new one."""
     decision = reconciled(engine_with(program), durable=False)
 
     assert Decision(clean_up=(SUPERSEDED,)) == decision
 
 
 def test_an_app_that_has_failed_is_launched_again() -> None:
-    """That is what a retry is for; also while its other replicas still run."""
+    """A retry launches a failed app again, even while other replicas of it still run."""
     assert Decision(clean_up=(SUPERSEDED,)) == reconciled(engine_with(BROKEN))
     half = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": FOREVER})
     lifecycle.launch(half, planned())
@@ -175,8 +175,8 @@ def test_an_app_that_has_failed_is_launched_again() -> None:
 
 
 @pytest.mark.parametrize(("created", "started"), [(1, 0), (2, 0), (2, 1)])
-def test_a_launch_that_broke_off_is_no_app(created: int, started: int) -> None:
-    """Its process was killed between two requests."""
+def test_an_incomplete_launch_is_cleaned_up(created: int, started: int) -> None:
+    """A launch whose process was killed between two requests is cleaned up as incomplete."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     engine.create_network("torchx")
     ids = [engine.create(spec) for spec in planned().containers[:created]]
@@ -186,8 +186,8 @@ def test_a_launch_that_broke_off_is_no_app(created: int, started: int) -> None:
     assert Decision(clean_up=(CleanUp(FIRST.app_id, "incomplete"),)) == reconciled(engine)
 
 
-def test_other_tasks_are_not_looked_at() -> None:
-    """Another map index, another run: not this task's."""
+def test_apps_of_other_task_instances_are_ignored() -> None:
+    """Apps of another map index or another run are ignored."""
     engine = engine_with(FOREVER)
 
     assert [] == reattach.apps_of(engine, replace(RETRY, map_index=0))
@@ -195,8 +195,8 @@ def test_other_tasks_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_stale_apps_are_stopped_and_broken_launches_removed(keep: bool) -> None:
-    """What is kept is for a look at an app that ran."""
+def test_superseded_apps_are_kept_and_incomplete_launches_removed(keep: bool) -> None:
+    """With ``keep``, containers of superseded apps stay, but not those of incomplete launches."""
     engine = engine_with(FOREVER)
     left = replace(CLEARED, try_number=9)
     engine.create(planned(left).containers[0])
@@ -207,8 +207,8 @@ def test_stale_apps_are_stopped_and_broken_launches_removed(keep: bool) -> None:
     assert (["exited", "exited"] if keep else []) == states
 
 
-def test_an_app_that_somebody_removed_meanwhile_is_put_away() -> None:
-    """The aim is reached."""
+def test_cleaning_up_an_app_that_is_gone_is_not_an_error() -> None:
+    """An app that was removed after the decision needs no clean-up."""
     engine = engine_with(FOREVER)
     decision = reconciled(engine, CLEARED)
     lifecycle.delete(engine, FIRST.app_id)
@@ -219,7 +219,7 @@ def test_an_app_that_somebody_removed_meanwhile_is_put_away() -> None:
 
 
 def test_all_apps_since_a_clear_are_stopped() -> None:
-    """Those of before a clear are not this trigger's."""
+    """Apps that were launched before the last clear are left alone."""
     engine = engine_with(FOREVER)
     lifecycle.launch(engine, planned(CLEARED))
 
@@ -230,8 +230,8 @@ def test_all_apps_since_a_clear_are_stopped() -> None:
     }
 
 
-def test_an_adopted_app_can_be_abandoned() -> None:
-    """By the word of its own launch."""
+def test_a_reattached_app_can_be_stopped() -> None:
+    """A reattached app is stopped by the id of its own launch."""
     engine = engine_with(FOREVER)
     found = reconciled(engine).reattach
     assert found is not None
@@ -241,8 +241,8 @@ def test_an_adopted_app_can_be_abandoned() -> None:
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
 
-def test_a_failed_launch_leaves_nothing_to_take_over() -> None:
-    """It was undone."""
+def test_a_failed_launch_leaves_no_app() -> None:
+    """A failed launch is undone, so a retry launches again."""
     engine = FakeEngine(images=["busybox"])
     engine.fail_next("start", EngineError("no such device"))
     with pytest.raises(LaunchError):

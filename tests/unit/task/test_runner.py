@@ -1,4 +1,4 @@
-"""What an attempt of a task asks the daemon for, on the fake engine."""
+"""Requests that an attempt of a task makes to the daemon, on the fake engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One attempt of a task instance, as far as a task needs it; it keeps its XComs."""
+    """A task instance with the attributes that a task reads; it keeps its XComs."""
 
     dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "task", -1, 2
 
@@ -51,11 +51,11 @@ class Worker:
         self._app = AppDef("app", [role])
 
     def run(self, number: int, **options: object) -> dict[str, Any]:
-        """Run one attempt, which leaves its app running, and return what it pushed."""
+        """Run one attempt, which leaves its app running, and return its XComs."""
         attempt = Attempt(number)
         context: Any = {"ti": attempt}
         task: Context = context
-        terms = TaskOptions(
+        task_options = TaskOptions(
             torchx_conn_id=None,
             wait_for_completion=False,
             deferrable=False,
@@ -71,7 +71,7 @@ class Worker:
             secrets=frozenset,
         )
         request = requested(self._scheduler, self._app, options, {}, None, lambda: False)
-        AppTask(TaskContext(task), self._scheduler, terms, lambda: None).run(request)
+        AppTask(TaskContext(task), self._scheduler, task_options, lambda: None).run(request)
         return attempt.pushed
 
 
@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine() -> FakeEngine:
-    """Return a daemon with the image below the workspace; apps run until they are stopped."""
+    """Return a daemon with the base image; apps run until they are stopped."""
     engine = FakeEngine(images=["base"], programs=Program(runs_for_s=None))
     ensure_network(engine)
     engine.calls.clear()
@@ -92,7 +92,7 @@ def engine() -> FakeEngine:
 
 
 def test_a_launch_lists_the_apps_of_the_task_and_its_own(engine: FakeEngine, folder: Path) -> None:
-    """An attempt looks at the task's earlier apps, and once at what it has launched."""
+    """An attempt lists the earlier apps of its task once, and once the app that it launched."""
     Worker(engine, folder).run(1)
 
     assert 2 == engine.calls.count("rows")
@@ -101,7 +101,7 @@ def test_a_launch_lists_the_apps_of_the_task_and_its_own(engine: FakeEngine, fol
 
 
 def test_a_retry_asks_for_nothing_but_its_app(engine: FakeEngine, folder: Path) -> None:
-    """A retry whose app runs asks neither about the daemon nor about the image below."""
+    """A retry whose app runs requests neither facts about the daemon nor the base image."""
     worker = Worker(engine, folder)
     first = worker.run(1)
     engine.calls.clear()
@@ -113,7 +113,7 @@ def test_a_retry_asks_for_nothing_but_its_app(engine: FakeEngine, folder: Path) 
 
 
 def test_a_retry_needs_no_registry(engine: FakeEngine, folder: Path) -> None:
-    """A registry that is down does not keep a retry from an app that runs."""
+    """A retry reattaches to its running app while the registry is down."""
     worker = Worker(engine, folder)
     options = {"pull_policy": "always", "image_repo": "h:1/team"}
     engine.images.tag("base", "h:1/base:latest")
@@ -128,7 +128,7 @@ def test_a_retry_needs_no_registry(engine: FakeEngine, folder: Path) -> None:
 
 
 def test_a_retry_keeps_an_app_whose_base_tag_has_moved(engine: FakeEngine, folder: Path) -> None:
-    """A tag that names another image by now does not change what the task asks for."""
+    """A retry reattaches to its app although the tag of the base image has moved."""
     worker = Worker(engine, folder)
     first = worker.run(1)
     held = engine.images.prepare("base", "moved", {})
@@ -141,7 +141,7 @@ def test_a_retry_keeps_an_app_whose_base_tag_has_moved(engine: FakeEngine, folde
 def test_a_changed_workspace_supersedes_the_app(
     engine: FakeEngine, folder: Path, path: str
 ) -> None:
-    """An app is only adopted if every file of its workspace is what the retry would launch."""
+    """A retry stops its app if a file of the workspace has changed."""
     engine.builds = lambda *_: None
     worker = Worker(engine, folder)
     first = worker.run(1)
