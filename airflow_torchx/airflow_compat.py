@@ -1,7 +1,4 @@
-"""What this package needs of Airflow beyond its public interface: the only module that imports it.
-
-Tested with Airflow 3.3.2. A release that moves one of these breaks this module, and no other.
-"""
+"""The only module that imports internals of Airflow; tested with Airflow 3.3.2."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def has_supervisor() -> bool:
-    """Tell whether this process is a worker's child, and not one in which `dag.test()` runs."""
+    """Return whether this process has Airflow's supervisor, unlike ``dag.test()``."""
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import CommsDecoder
 
@@ -22,7 +19,7 @@ def has_supervisor() -> bool:
 
 
 def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str | None:
-    """Return the state that the server has of a task instance; None if it has none.
+    """Return the state of a task instance on the API server; None after a clear.
 
     Args:
         dag_id: the DAG.
@@ -31,7 +28,8 @@ def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
         map_index: index of a mapped task; None or negative for any other.
 
     Raises:
-        Exception: whatever the request raises; KeyError if the server knows no such instance.
+        KeyError: the server has no such instance.
+        Exception: the request failed.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -47,14 +45,14 @@ def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
 
 
 def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> Any:  # noqa: ANN401 - any JSON
-    """Return the latest XCom that a task instance pushed under a key; None if there is none."""
+    """Return the latest XCom of a task instance with this key; None without one."""
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
 
 
 def airflow_env(context: Context) -> dict[str, str]:
-    """Return Airflow's own variables for the programs that a task runs."""
+    """Return Airflow's ``AIRFLOW_CTX_*`` environment variables of a task."""
     from airflow.sdk.execution_time.context import context_to_airflow_vars
 
     values: Mapping[str, object] = context_to_airflow_vars(

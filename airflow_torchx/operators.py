@@ -35,48 +35,73 @@ if TYPE_CHECKING:
 
 
 class TorchXDockerOperator(LineageMixin, BaseOperator):
-    """Runs a TorchX app on a Docker daemon, and succeeds if every replica does.
+    """Runs a TorchX app on a Docker daemon; the task succeeds if every replica succeeds.
 
-    All replicas are launched or none. When a user ends the task, or its ``execution_timeout`` is
-    over, the app is stopped. Whatever process of Airflow dies, the next try takes over the app.
+    Example::
+
+        TorchXDockerOperator(
+            task_id="train",
+            component="dist.ddp",
+            component_args=["-j", "2x1", "--script", "train.py"],
+            image="pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime",
+            workspace="code",  # the folder beside the DAG file that contains train.py
+        )
+
+    It launches all replicas or none. It stops the app if a user ends or clears the task, or if
+    ``execution_timeout`` passes. If a process of Airflow dies, the app keeps running and the next
+    try reattaches to it.
+
+    It does not retry a failed app; set ``retries``. It does not limit how many apps run at once;
+    use a pool. It does not stop an app with ``wait_for_completion=False`` after it was launched.
 
     Args:
-        app: what to run: an `AppDef`, also TorchX's, or a mapping in the form of `specs.to_dict`.
-        component, component_args: instead, a component's name, or ``file.py:function`` (relative
-            to the DAG file's folder), and its command line.
-        image: image of every role, instead of its own.
-        env: environment variables of every role, over its own.
-        private_env: the same for secrets: rendered, but never stored, logged or shown.
-        env_conn_ids: connections that every role gets, each as a secret ``AIRFLOW_CONN_<ID>``.
-        options: run options, see `core.options.Opts`.
-        workspace: code laid over every role's image: a folder (relative to the DAG file's), a URL
-            of Airflow's object storage, or a mapping of such sources to folders.
+        app: the app: an `AppDef`, also TorchX's, or a mapping in the form of `specs.to_dict`.
+        component: name of a component, or ``file.py:function`` relative to the folder of the DAG
+            file; used instead of ``app``.
+        component_args: command line of the component, as a list or as one string.
+        image: image of every role, instead of the role's own.
+        env: environment variables of every role; they win over the role's own.
+        private_env: secret environment variables of every role: rendered, but never stored, logged
+            or shown.
+        env_conn_ids: Airflow connections that every role gets, each as a secret environment
+            variable ``AIRFLOW_CONN_<ID>``.
+        options: run options, see `core.plan.options.Opts`.
+        workspace: code to lay over the image of every role: a folder relative to the DAG file, a
+            URL of Airflow's object storage, or a mapping of such sources to folders.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
             would use.
         docker_conn_ids: connections of type ``docker``, one for each registry that needs a login.
-        wait_for_completion: False ends the task once the app runs; the app and its containers stay.
-        deferrable: wait in the triggerer, not in a worker slot; the logs come at the end.
-        durable: take over what an earlier try left, and write down what a later one must know.
-        on_finish: ``delete`` removes the containers, ``keep`` leaves all, ``keep_failed`` leaves
+        wait_for_completion: False ends the task once the app runs; the containers stay.
+        deferrable: wait in the triggerer instead of a worker slot; logs are copied at the end.
+        durable: reattach to the app of an earlier try, and record what a later try needs.
+        on_finish: ``delete`` removes the containers, ``keep`` keeps them, ``keep_failed`` keeps
             those of an app that did not succeed.
-        on_worker_shutdown: then, ``defer`` moves to the triggerer, ``keep`` leaves the app to the
-            next try, if there is one, and ``stop`` stops it.
-        result_path: file of replica 0 of the first role; the JSON in it, 1 MiB at most, becomes the
-            task's return value.
-        skip_on_exit_code, fail_on_exit_code: exit codes (of the replica that failed first) that
-            skip the task, and after which there is no retry.
-        log_max_mb: megabytes of what a replica wrote while nobody watched that are logged: its end.
-        logging_interval: seconds, or a timedelta, between two looks at the logs while deferred.
+        on_worker_shutdown: ``defer`` moves the wait to the triggerer, ``keep`` leaves the app to
+            the next try if there is one, ``stop`` stops it.
+        result_path: JSON file in replica 0 of the first role, 1 MiB at most; its content becomes
+            the return value of the task.
+        skip_on_exit_code: exit codes of the first replica to fail that skip the task.
+        fail_on_exit_code: exit codes of the first replica to fail that fail the task without a
+            retry.
+        log_max_mb: when output was not followed live, copy at most this many MB per replica, from
+            the end.
+        logging_interval: time between two copies of the logs while deferred, in seconds or as a
+            timedelta; None copies them at the end.
 
     Returns:
-        The JSON at ``result_path``, else the app handle. XComs besides: ``app_handle``, ``app_id``,
-        ``container_ids``, ``image_ids``, and at the end ``replicas``.
+        The JSON at ``result_path``, else the app handle. It also pushes the XComs ``app_handle``,
+        ``app_id``, ``container_ids``, ``image_ids`` and, at the end, ``replicas``.
 
     Raises:
         InvalidAppError, ComponentError, WorkspaceError, ImageBuildError, ImagePushError,
-            ImagePullError, LaunchError: nothing was left behind.
-        AppFailedError, or its kinds: with all replicas, the first failure and its last lines.
-        AppCancelledError: somebody cancelled the app, or the task was ended.
+            ImagePullError, LaunchError: the app was not launched; nothing is left on the daemon.
+        AppFailedError, or its subclasses OutOfMemoryError and ReplicaLostError: the app failed; the
+            message has the first replica to fail, its last lines, and the state of all replicas.
+        AppCancelledError: another client cancelled the app, or the task was ended.
+        ResultError: the app succeeded, but the file at ``result_path`` cannot be used.
+        AirflowRequestError, WorkerShutdownError: the next try reattaches to the app, if there is
+            one.
+        EngineUnreachableError: the daemon does not answer.
     """
 
     template_fields: Sequence[str] = (
@@ -131,7 +156,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     ) -> None:
         if result_path is not None and not wait_for_completion:
             raise ValueError(
-                "result_path needs wait_for_completion=True: nobody waits for the file"
+                "result_path needs wait_for_completion=True: the file is read when the app ends"
             )
         super().__init__(**kwargs)
         self.app = app
@@ -160,17 +185,17 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     @property
     def hook(self) -> TorchXDockerHook:
-        """The way to the daemon."""
+        """The hook that connects to the daemon."""
         from airflow_torchx.hooks import TorchXDockerHook
 
         return TorchXDockerHook(self.torchx_conn_id, ids_of(self.docker_conn_ids))
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
-        """Launch the app, or take over the one that is there, and see it through."""
+        """Launch the app or reattach to it, and wait for it."""
         from airflow_torchx.task.plan import requested
 
         with self._task_of(context) as (task, scheduler, secrets):
-            # No name here holds the request: it has the list of the workspace's files.
+            # Do not hold the request in a name: it has the list of the workspace's files.
             return self._app_task(task, scheduler, secrets).run(
                 requested(
                     scheduler,
@@ -188,7 +213,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         Args:
             context: Airflow's context.
             event: what the trigger fired; the app is inspected again, whatever it says.
-            stored: what this task, maybe of another release, stored in a `Deferral`.
+            stored: the `Deferral` that this task, perhaps of another release, stored.
         """
         from airflow_torchx.core.task.record import Deferral
 
@@ -199,30 +224,30 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:  # noqa: ANN401 - any JSON
-        """Stop the app when its trigger ran out of time, or is lost and no try is left."""
+        """Stop the app if its trigger timed out, or was lost and no try is left."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except (TaskDeferralTimeout, TaskDeferralError) as lost:
+        except (TaskDeferralTimeout, TaskDeferralError) as error:
             from airflow_torchx.core.task.record import Deferral
             from airflow_torchx.task import reattach
 
             deferral = Deferral.parse(next_kwargs or {})
             with self._task_of(context, deferral.app_id) as (task, scheduler, _):
-                if isinstance(lost, TaskDeferralTimeout) or not task.retry_left:
+                if isinstance(error, TaskDeferralTimeout) or not task.retry_left:
                     keep = self.on_finish is not OnFinish.DELETE
                     reattach.stop_all(scheduler.engine, task.attempt, keep=keep)
             raise
 
     def on_kill(self) -> None:
-        """Ask the task to part from its app.
+        """Ask the task to stop; it then stops, keeps or hands over its app.
 
-        Runs inside a signal handler: it takes no lock and makes no call, because the thread it
-        interrupts may hold any lock.
+        Runs inside a signal handler: it takes no lock and makes no request, because the interrupted
+        thread may hold any lock.
         """
         self._killed_at = time.monotonic()
 
     def dry_run(self) -> None:
-        """Print what a launch would do, as YAML with secrets masked; creates nothing."""
+        """Print the plan of a launch as YAML, with secrets masked; create nothing."""
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
         defaults = self.hook.settings().options
@@ -237,7 +262,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         print(info)  # noqa: T201 - a dry run prints
 
     def app_def(self) -> AppDef:
-        """Return the app that the arguments mean.
+        """Return the app that the arguments describe.
 
         Raises:
             AirflowTorchXError: as `task.app.app_of` and `task.app.with_overrides` do.
@@ -250,7 +275,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         return with_overrides(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature
-        """Render every text of an `AppDef` too; it becomes the mapping that it stands for."""
+        """Render a template field; an `AppDef` becomes a mapping whose strings are rendered."""
         from airflow_torchx.task.app import as_mapping
 
         return super().render_template(as_mapping(content), *args, **kwargs)
@@ -265,13 +290,13 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         self._killed_at = None
         task = TaskContext(context)
         self._pushed = task.pushed
-        with ExitStack() as held:
+        with ExitStack() as stack:
             try:
                 secrets = self._secrets(context)
-                scheduler = held.enter_context(self.hook.get_conn())
-            except Exception as why:
+                scheduler = stack.enter_context(self.hook.get_conn())
+            except Exception as error:
                 if app_id is not None and not task.retry_left:
-                    warn_leftovers(app_id, why)
+                    warn_leftovers(app_id, error)
                 raise
             yield task, scheduler, secrets
 
@@ -307,7 +332,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         return AppTask(task, scheduler, options, lambda: self._killed_at)
 
     def _source_root(self) -> SourceRoot | None:
-        """Return the folder of the DAG file; its path may be another one after each commit."""
+        """Return the folder of the DAG file; its path may change with each bundle version."""
         from airflow_torchx.core.workspace.recipe import SourceRoot
 
         if not self.has_dag():  # type: ignore[no-untyped-call]
@@ -318,7 +343,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         )
 
     def _secrets(self, context: Context) -> dict[str, str]:
-        """Return the secret environment; its values are masked in logs from now on."""
+        """Return the secret environment, and mask its values in logs from now on."""
         from airflow_torchx.task.context import secret_env
 
         private = self.private_env or {}

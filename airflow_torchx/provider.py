@@ -1,4 +1,4 @@
-"""What Airflow's provider discovery reads; imports nothing but the version."""
+"""Provider metadata for Airflow's discovery; imports nothing but the version."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from airflow_torchx import __version__
 _INTEGRATION: Final = "TorchX Docker"
 _DOCUMENTATION: Final = "https://github.com/airflow-torchx/airflow-torchx/tree/main/docs"
 
-#: The extra of a connection, as `core.settings.Settings` reads it.
+#: The extra of a connection, as `core.connection.settings` reads it.
 _CONNECTION_FIELDS: Final = {
     "tls_ca": {
         "label": "TLS authority",
-        "description": "Certificate of the authority that signed the daemon's, as PEM text or as "
-        "an absolute path where tasks run",
+        "description": "Certificate of the authority that signed the daemon's certificate, as PEM "
+        "text or as an absolute path where tasks run",
         "schema": {"type": ["string", "null"], "format": "multiline"},
     },
     "tls_cert": {
         "label": "TLS certificate",
-        "description": "Our certificate, as PEM text or as an absolute path",
+        "description": "Client certificate, as PEM text or as an absolute path",
         "schema": {"type": ["string", "null"], "format": "multiline"},
     },
-    # Airflow masks what is called so in its API, its forms and its logs.
+    # Airflow masks a field of this name in its API, its forms and its logs.
     "tls_private_key": {
         "label": "TLS private key",
-        "description": "Its key, without a passphrase, as PEM text or as an absolute path",
+        "description": "Key of the client certificate, without a passphrase, as PEM text or as an "
+        "absolute path",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
     "tls_verify": {
         "label": "Verify TLS",
-        "description": "Refuse a daemon whose certificate does not check",
+        "description": "Refuse a daemon whose certificate is not valid",
         "schema": {"type": ["boolean", "null"], "default": True},
     },
     "api_version": {
         "label": "API version",
-        "description": "Engine API to speak, like 1.43; empty for the daemon's own",
+        "description": "Version of the Engine API, like 1.43; empty for the daemon's own",
         "schema": {"type": ["string", "null"]},
     },
     "request_timeout_s": {
         "label": "Request timeout (s)",
-        "description": "How long the daemon may take to answer a request; 60 if empty",
+        "description": "How long the daemon may take to answer a request, in seconds; 60 if empty",
         "schema": {"type": ["number", "null"], "minimum": 0},
     },
     "max_connections": {
         "label": "Kept connections",
-        "description": "How many connections to the daemon are kept for the next request; 128 if "
-        "empty",
+        "description": "How many connections to the daemon are kept open for reuse; 128 if empty",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "network": {
@@ -56,13 +56,13 @@ _CONNECTION_FIELDS: Final = {
     },
     "options": {
         "label": "Run options",
-        "description": "Run options of every app on this daemon, under its own",
+        "description": "Run options of every app on this daemon; options of the app win",
         "schema": {"type": ["object", "null"]},
     },
     "registries": {
         "label": "Registries",
         "description": "Ids of connections of type docker, one for each registry that needs a "
-        "login, one a line",
+        "login, one per line",
         "schema": {"type": ["array", "null"], "items": {"type": "string"}},
     },
 }
@@ -86,8 +86,8 @@ _CONNECTION_TYPE: Final = {
 
 _OPTIONS: Final = {
     "default_conn_id": {
-        "description": "Connection of type torchx_docker for tasks that name none. Empty: the "
-        "daemon that the docker command line would use where the task runs.",
+        "description": "Connection of type torchx_docker for tasks without torchx_conn_id. Empty: "
+        "the daemon that the docker command line would use where the task runs.",
         "version_added": "0.1.0",
         "type": "string",
         "example": "torchx_docker_default",
@@ -101,7 +101,7 @@ def get_provider_info() -> dict[str, object]:
     return {
         "package-name": "airflow-torchx",
         "name": "TorchX",
-        "description": "Launches TorchX apps as gangs of Docker containers.",
+        "description": "Runs TorchX apps as Docker containers, all replicas or none.",
         "versions": [__version__],
         "integrations": [
             {
@@ -121,7 +121,7 @@ def get_provider_info() -> dict[str, object]:
         "cli": ["airflow_torchx.cli.airflow_commands.get_commands"],
         "config": {
             "torchx": {
-                "description": "How tasks of TorchX find their Docker daemon.",
+                "description": "How tasks find their Docker daemon.",
                 "options": _OPTIONS,
             }
         },

@@ -1,4 +1,4 @@
-"""`TorchXDockerSensor`: one Airflow task waits for a TorchX app that somebody else launched."""
+"""`TorchXDockerSensor`: one Airflow task waits for a TorchX app that it did not launch."""
 
 from __future__ import annotations
 
@@ -35,50 +35,62 @@ if TYPE_CHECKING:
 
     from airflow_torchx.specs import AppState
 
-# The trigger tells of a timeout itself; this is for one that has died with its triggerer.
+# The trigger reports a timeout itself; this one is for a trigger that died with its triggerer.
 _PAD_S: Final = 60.0
 
 
 class TorchXDockerSensor(BaseSensorOperator):
-    """Waits until a TorchX app on a Docker daemon has come as far as one of the target states.
+    """Waits until a TorchX app on a Docker daemon reaches one of the target states.
 
-    Whoever launched the app, an operator, TorchX's command line or a program, it is only looked at:
-    never stopped, never removed, and no failure policy is acted on.
+    Example::
 
-    SUBMITTED, PENDING and RUNNING as targets mean "at least that far": an app that has SUCCEEDED
-    has been RUNNING. SUCCEEDED, FAILED and CANCELLED mean the end of every replica. An app that can
-    reach no target any more, because it has ended otherwise, fails the task.
+        TorchXDockerSensor(
+            task_id="serves",
+            app_handle="{{ params.app_handle }}",
+            target_states="RUNNING",
+            min_replicas=2,
+            deferrable=True,
+        )
+
+    An operator, TorchX's command line or a program may have launched the app. The sensor only reads
+    its state: it never stops or removes an app, and does not act on its failure policy.
+
+    As targets, SUBMITTED, PENDING and RUNNING mean "at least that far": an app that has SUCCEEDED
+    has also been RUNNING. SUCCEEDED, FAILED and CANCELLED mean that every replica has ended. An app
+    that can no longer reach a target state fails the task.
 
     Args:
-        app_handle: handle of the app. Without ``torchx_conn_id`` its session says where the app is:
-            it is the id of a connection, but ``torchx``, TorchX's own, stands for none.
-        app_id: instead of a handle, the app's id.
-        target_states: states to wait for, one of which is enough; a text with commas does too.
-        failed_states: states that fail the task at once, while other replicas still run.
-        role: only this role's replicas count; None for all of the app.
-        min_replicas: so many replicas in a target state are enough, whatever becomes of the others;
-            None for the state of the whole app or role.
-        torchx_conn_id: connection to the daemon, whatever a handle's session says. Where there is
-            none, ``[torchx] default_conn_id`` of Airflow's configuration counts, and without that
-            the daemon that the docker command line would use.
-        wait_for_launch: wait also for an app that is not on the daemon yet. Without it that is an
-            error, as is an app whose containers somebody has removed.
-        deferrable: wait in the triggerer instead of in a worker slot; ``mode`` and
-            ``poke_interval`` do not count then.
-        start_from_trigger: defer without taking a worker slot before the end. A mapped task still
-            takes one for a moment. States cannot be templates then, and ``xcom_pull`` in one needs
-            ``map_indexes=-1``.
+        app_handle: handle of the app. Its session is the id of the connection to the daemon, unless
+            ``torchx_conn_id`` is set; the session ``torchx`` names no connection.
+        app_id: id of the app; used instead of ``app_handle``.
+        target_states: states to wait for, as a collection or separated by commas; one is enough.
+        failed_states: states that fail the task as soon as one replica is in one of them.
+        role: role whose replicas count; None for all roles.
+        min_replicas: how many replicas in a target state are enough, whatever the state of the
+            others; None for the state of the whole app or role.
+        torchx_conn_id: connection to the daemon; wins over the session of the handle. If neither
+            names one, ``[torchx] default_conn_id`` counts, then the daemon that the docker command
+            line would use.
+        wait_for_launch: wait also for an app that is not on the daemon yet. False makes a missing
+            app an error.
+        deferrable: wait in the triggerer instead of a worker slot; ``mode`` and ``poke_interval``
+            are not used then.
+        start_from_trigger: start in the triggerer, without a worker slot; a mapped task still takes
+            one for a moment. The states cannot be templates then, and ``xcom_pull`` in a template
+            needs ``map_indexes=-1``.
 
     Returns:
-        The app as it is by then: ``app_handle``, ``app_id``, ``state`` and ``replicas``, each with
+        A mapping with ``app_handle``, ``app_id``, ``state`` and ``replicas``; each replica has
         ``role``, ``id``, ``state`` and ``exit_code``.
 
     Raises:
-        ConditionError: the states, the number or the handle make no sense.
-        StateUnreachableError: the app failed, or cannot reach a target state any more.
-        AppGoneError: nothing of the app is on the daemon.
-        AppStateUnknownError: the daemon has not answered for a minute, or ten in the triggerer.
-        AirflowSensorTimeout: none of this has happened within ``timeout``.
+        ValueError: ``app_handle`` and ``app_id`` are both set or both missing.
+        ConditionError: the states, ``min_replicas`` or the handle are invalid.
+        StateUnreachableError: the app failed, or can no longer reach a target state.
+        AppGoneError: the daemon has no container of the app.
+        AppStateUnknownError: the daemon has not answered for one minute, or for ten minutes in the
+            triggerer.
+        AirflowSensorTimeout: the app did not reach a target state within ``timeout``.
     """
 
     template_fields: Sequence[str] = (
@@ -95,7 +107,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         "failed_states": "json",
     }
     ui_color = "#fbe3dc"
-    #: Seconds without an answer of the daemon to sit out in a worker; None for a minute.
+    #: How long to retry in a worker while the daemon does not answer, in seconds; None for 60.
     outage_s: ClassVar[float | None] = None
 
     def __init__(  # noqa: PLR0913 - Airflow's way to configure a task
@@ -117,7 +129,7 @@ class TorchXDockerSensor(BaseSensorOperator):
             given = "neither" if app_id is None else "both"
             raise ValueError(f"exactly one of app_handle= and app_id= is needed, not {given}")
         super().__init__(**kwargs)
-        # Any: another task's result, until it is rendered.
+        # Any: the output of another task before rendering.
         self.app_handle: Any = app_handle
         self.app_id: Any = app_id
         self.target_states = target_states
@@ -134,15 +146,15 @@ class TorchXDockerSensor(BaseSensorOperator):
             self._start_from_trigger()
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
-        """Wait here, or look once and wait in the triggerer."""
-        with self._softly():
+        """Wait in this process, or poke once and then wait in the triggerer."""
+        with self._soft_fail():
             if not (self.deferrable or self.start_from_trigger):
                 return super().execute(context)
             seen = self.poke(context)
             return seen.xcom_value if seen else self._defer()
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
-        """Look once; the value is the description that the task returns."""
+        """Check the app once; the value is the description that the task returns."""
         from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 
         ref, condition = self._app_ref(), self._condition()
@@ -150,7 +162,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         if app is None:
             if not self.wait_for_launch:
                 raise gone_error(ref)
-            self.log.info("no app %r on this daemon yet", ref.app_id)
+            self.log.info("waiting for the launch of app %r: it is not on this daemon", ref.app_id)
             return PokeReturnValue(is_done=False)
         match evaluate(app, condition):
             case Met(message=message):
@@ -199,15 +211,15 @@ class TorchXDockerSensor(BaseSensorOperator):
         return str(self.app_handle or AppRef(ref.app_id, session).handle)
 
     def _after(self, ref: AppRef, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the description of an app that has reached its target a moment ago.
+        """Return the description of an app that reached its target when the trigger fired.
 
-        Meanwhile it may be further, or its task has removed it: it has been there.
+        Since then the app may have changed its state, or its task may have removed it.
         """
         handle = self._handle(ref)
         try:
             app = describe(ref, self.outage_s)
-        except AppStateUnknownError as why:
-            self.log.warning("%s", why)
+        except AppStateUnknownError as error:
+            self.log.warning("%s", error)
             app = None
         if app is not None:
             return describe_for_xcom(app, handle)
@@ -235,18 +247,18 @@ class TorchXDockerSensor(BaseSensorOperator):
         )
 
     def _start_from_trigger(self) -> None:
-        """Have the scheduler start the trigger, which renders what is a template here."""
+        """Let the scheduler start the trigger; the triggerer renders templates."""
         from airflow.triggers.base import StartTriggerArgs
 
         from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS
 
         if not _are_plain(self.target_states, self.failed_states):
             raise ValueError(
-                "start_from_trigger=True does not go with a template in target_states or"
-                " failed_states: the states are checked when the DAG file is read"
+                "start_from_trigger=True needs target_states and failed_states without templates:"
+                " the states are checked when the DAG file is parsed"
             )
         condition = Condition.parse(self.target_states, self.failed_states)
-        # The class attribute stays None: by it Airflow knows that it cannot start a mapped task so.
+        # The class attribute stays None, or Airflow would start mapped tasks from the trigger, too.
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=TRIGGER_CLASS,
             trigger_kwargs={
@@ -264,20 +276,20 @@ class TorchXDockerSensor(BaseSensorOperator):
         )
 
     @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """Skip the task where it would fail and the user wants it so, in all modes alike.
+    def _soft_fail(self) -> Iterator[None]:
+        """Skip the task instead of failing it, with ``soft_fail`` or ``never_fail``, in every mode.
 
-        Airflow itself does that for a deferred sensor, but one that pokes it skips only for some
-        errors, and with ``never_fail`` not for a timeout.
+        Airflow does so for deferred sensors. For sensors that poke it does so only for some errors,
+        and not for a timeout with ``never_fail``.
         """
         try:
             yield
         except (AirflowSkipException, AirflowRescheduleException):
             raise
-        except (Exception, AirflowTaskTimeout) as why:
-            soft = self.soft_fail and isinstance(why, AirflowException | AirflowTaskTimeout)
+        except (Exception, AirflowTaskTimeout) as error:
+            soft = self.soft_fail and isinstance(error, AirflowException | AirflowTaskTimeout)
             if soft or self.never_fail:
-                raise AirflowSkipException(str(why)) from why
+                raise AirflowSkipException(str(error)) from error
             raise
 
 
@@ -286,13 +298,13 @@ def _names(states: Collection[AppState]) -> list[str]:
 
 
 def _are_plain(*values: object) -> bool:
-    """Tell whether no template and no other task's result is among these arguments."""
-    words: list[object] = []
+    """Return whether these arguments contain neither templates nor outputs of other tasks."""
+    items: list[object] = []
     for value in values:
-        words += value if isinstance(value, set | frozenset | list | tuple) else [value]
+        items += value if isinstance(value, set | frozenset | list | tuple) else [value]
     return all(
-        word is None or isinstance(word, int) or (isinstance(word, str) and "{" not in word)
-        for word in words
+        item is None or isinstance(item, int) or (isinstance(item, str) and "{" not in item)
+        for item in items
     )
 
 
@@ -304,10 +316,10 @@ def _text(argument: str, value: object) -> str | None:
         task_id = value.operator.task_id
         return f"{{{{ ti.xcom_pull(task_ids={task_id!r}, key={value.key!r}, map_indexes=-1) }}}}"
     text = None if value is None else str(value)
-    # Without it the triggerer is asked for a list of values, which 3.3.2 never answers.
+    # Without map_indexes, the triggerer of Airflow 3.3.2 hangs: it asks for a list of values.
     if text is not None and "xcom_pull" in text and "map_indexes" not in text:
         raise ValueError(
-            f"start_from_trigger=True: Airflow's triggerer cannot render {argument}={text!r}."
-            " Write xcom_pull(..., map_indexes=-1), or give the other task's .output"
+            f"Airflow's triggerer cannot render {argument}={text!r} with start_from_trigger=True."
+            " Use xcom_pull(..., map_indexes=-1), or the .output of the other task"
         )
     return text

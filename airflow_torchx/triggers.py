@@ -35,48 +35,47 @@ _Answer = TypeVar("_Answer")
 
 #: States in which an app has ended.
 ENDED: Final = ("SUCCEEDED", "FAILED", "CANCELLED")
-#: XCom key under which every try of a task names its app.
+#: XCom key of the app id.
 APP_ID_KEY: Final = "app_id"
 
-#: All triggers of this process share them.
+#: Shared by all triggers of this process.
 _WATCHES: Final = Watches()
-# Airflow's own look-ups block; the default threads of the loop belong to other triggers too.
+# Requests to Airflow block, and the default threads of the loop belong to other triggers, too.
 _LOOKUPS: Final = ThreadPoolExecutor(4, "torchx-airflow")
-#: Set when a trigger of this process has asked for its task. A triggerer's first such question may
-#: take half a minute (37 s were seen under load), and a trigger that is killed has that once.
+#: Set once a trigger of this process has requested the state of its task. The first such request
+#: may take half a minute (measured: 37 s under load), which a killed trigger does not have.
 _ASKED: Final = threading.Event()
-# The longest time for which an event is kept back.
+# Longest time for which an event is held back.
 _MAX_HOLD_S: Final = 60.0
-#: What goes on although Airflow has given its trigger up.
+#: Stops that continue although Airflow has cancelled their trigger.
 _STOPPING: Final[set[asyncio.Task[None]]] = set()
 
 
 class TorchXDockerTrigger(BaseEventTrigger):
-    """Fires when an app has come as far as somebody waits for.
+    """Fires when an app reaches a state, or whenever an app of a given name ends.
 
-    All triggers of a triggerer share one stream of events for each daemon, and none of them polls.
+    All triggers of a triggerer share one stream of events for each daemon; none of them polls.
     The event is a mapping with ``app_id``, ``reason`` (see `core.state.trigger_event.Reason`),
     ``state`` and ``message``.
 
     Args:
-        app_id: the app to wait for, or its handle; fires once.
-        app_name: instead, every app of this name: fires for each one that ends in a state of
-            ``target_states``, and never finishes. That is for an ``AssetWatcher``.
+        app_id: id or handle of the app to wait for; the trigger fires once.
+        app_name: used instead of ``app_id``, by an ``AssetWatcher``: the trigger fires for each app
+            of this name that ends in one of ``target_states``, and never finishes.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
             would use.
         target_states: names of the states to wait for.
-        role: only this role's replicas count.
-        min_replicas: so many replicas in a target state are enough.
+        role: role whose replicas count; None for all roles.
+        min_replicas: how many replicas in a target state are enough.
         failed_states: names of the states that end the wait as a failure.
-        owned: the app is the task's own: wait until every replica has ended, stop the others when
-            the failure policy says so, and stop the app when a user kills the task. Without it
-            nothing is ever stopped.
-        delete_on_finish: and remove its containers then, since nobody comes back for them.
-        deadline: at this time, in seconds since 1970, it fires ``timeout``.
-        flush_at: at this time it fires ``flush``.
-        not_before: it fires nothing before this time, in seconds since 1970, but for a minute at
-            most; None fires at once. See `task.deferral.not_before`.
-        wait_for_launch: an app that is not there is waited for; otherwise it is ``gone``.
+        owned: the app belongs to the task: wait until every replica has ended, act on its failure
+            policy, and stop it if a user ends or clears the task. False never stops an app.
+        delete_on_finish: when a user ends or clears the task, remove the containers, too.
+        deadline: when to fire ``timeout``, in seconds since 1970.
+        flush_at: when to fire ``flush``, in seconds since 1970.
+        not_before: earliest time to fire, in seconds since 1970, one minute from now at most; None
+            fires at once. See `task.deferral.not_before`.
+        wait_for_launch: wait for an app that is not on the daemon; False fires ``gone``.
         format_version: stored by `serialize`. With it, unknown arguments are ignored: Airflow makes
             a trigger of what another release stored, before an upgrade or a downgrade.
 
@@ -124,13 +123,13 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.flush_at = flush_at
         self.not_before = not_before
         self.wait_for_launch = wait_for_launch
-        #: How long the daemon may be down, in seconds.
+        #: How long the daemon may be unreachable, in seconds.
         self.outage_s = OUTAGE_S
-        #: The watches to share.
+        #: The shared watches.
         self.watches = _WATCHES
-        #: Returns state and app id of the task instance, as Airflow knows them; it may block.
+        #: Returns the state and the app id of the task instance according to Airflow; may block.
         self.evidence: Callable[[], tuple[str | None, str | None]] = self._ask_airflow
-        self._held = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._fired = False
 
     def _ignore(self, unknown: Collection[str], format_version: int | None) -> None:
@@ -141,7 +140,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.log.warning("ignoring %s: stored by another release of airflow-torchx", names)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes this trigger again elsewhere."""
+        """Return the class path and the arguments that Airflow stores."""
         return (
             TRIGGER_CLASS,
             {
@@ -163,15 +162,15 @@ class TorchXDockerTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the event of the app, or one for each app of the name that ends."""
+        """Yield the event of the app, or one event for each app of the name that ends."""
         if self.app_id is not None:
-            # Not before: what `start_from_trigger` hands over is rendered after `__init__`.
+            # Not in `__init__`: Airflow renders arguments of `start_from_trigger` after it.
             self.app_id, self.torchx_conn_id = app_ref(self.app_id, self.torchx_conn_id)
         if self.owned and self.task_instance is not None and not _ASKED.is_set():
             _ASKED.set()
             _LOOKUPS.submit(contextvars.copy_context().run, self.evidence)
-        with self._held:
-            watch = await self._watch(self._held)
+        with self._stack:
+            watch = await self._watch(self._stack)
             if self.app_name is not None:
                 endings = Endings(self.app_name, self.target_states, self.asset_state_store)
                 async for event in endings.events(watch):
@@ -183,24 +182,24 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _hold(self) -> None:
-        """Keep the event back until ``not_before``; a kill still stops the app meanwhile."""
+        """Hold the event back until ``not_before``; a kill in that time still stops the app."""
         if self.not_before is not None:
-            # The clock of the worker that deferred may be wrong.
+            # Bounded, because the clock of the worker that deferred may be wrong.
             await asyncio.sleep(min(self.not_before - time.time(), _MAX_HOLD_S))
 
     async def cleanup(self) -> None:
-        """Give the share in the watch back."""
-        self._held.close()
+        """Release the shared watch."""
+        self._stack.close()
 
     async def on_kill(self) -> None:
-        """Stop the app because a user marked or cleared the task.
+        """Stop the app if a user ended or cleared the task.
 
-        Airflow calls this also when another triggerer has taken the trigger over; then, and when
-        Airflow does not tell the state of the task, the app is left alone.
+        Airflow also calls this when the trigger has moved to another triggerer. Then, and when the
+        state of the task is unknown, the app keeps running.
         """
         if self.app_id is None or not self.owned or self._fired:
             return
-        # Airflow cancels this after 30 s, and calls `cleanup` at once.
+        # Airflow cancels this method after 30 s, and calls `cleanup` at once.
         stopping = asyncio.create_task(self._stop(self.app_id))
         _STOPPING.add(stopping)
         stopping.add_done_callback(_STOPPING.discard)
@@ -209,20 +208,20 @@ class TorchXDockerTrigger(BaseEventTrigger):
     async def _stop(self, app_id: str) -> None:
         state, current = await _in_thread(self.evidence)
         if not may_stop(app_id, state=state, current_app_id=current):
-            self.log.info("app %s is left alone: its task is %s", app_id, state)
+            self.log.info("app %s keeps running (task state: %s)", app_id, state)
             return
-        self.log.info("stopping app %s: its task is %s", app_id, state)
+        self.log.info("stopping app %s (task state: %s)", app_id, state)
         end = lifecycle.delete if self.delete_on_finish else lifecycle.cancel
-        with contextlib.ExitStack() as held, contextlib.suppress(AppNotFoundError):
-            watch = await self._watch(held)
+        with contextlib.ExitStack() as stack, contextlib.suppress(AppNotFoundError):
+            watch = await self._watch(stack)
             await watch.ask(partial(end, app_id=app_id))
 
-    async def _watch(self, held: contextlib.ExitStack) -> Watch:
-        """Return the watch on the daemon, until ``held`` is closed."""
+    async def _watch(self, stack: contextlib.ExitStack) -> Watch:
+        """Return the watch on the daemon; it is released when ``stack`` closes."""
         from airflow_torchx.docker_engine import DockerEngine
 
         endpoint = await _in_thread(self._endpoint)
-        return held.enter_context(
+        return stack.enter_context(
             self.watches.on(endpoint, partial(DockerEngine.connect, endpoint))
         )
 
@@ -244,12 +243,12 @@ class TorchXDockerTrigger(BaseEventTrigger):
     def _ask_airflow(self) -> tuple[str | None, str | None]:
         ti = self.task_instance
         if ti is None:
-            raise RuntimeError("this trigger belongs to no task instance")
+            raise RuntimeError("the trigger has no task instance")
         asked = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         return task_state(*asked), xcom(APP_ID_KEY, *asked)
 
 
 async def _in_thread(call: Callable[[], _Answer]) -> _Answer:
-    """Make a call of Airflow's that blocks, with the context that routes its log lines."""
+    """Run a blocking call in a thread, with the context that routes its log lines."""
     context = contextvars.copy_context()
     return await asyncio.wrap_future(_LOOKUPS.submit(context.run, call))

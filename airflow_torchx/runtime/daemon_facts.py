@@ -1,4 +1,4 @@
-"""What a daemon and its host are like, as far as it counts for one app."""
+"""Collects the facts about a daemon and its host that matter for one app."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def collect(engine: Engine, app: AppDef) -> DaemonFacts:
-    """Look up what a launch needs to know of the daemon and its host; changes nothing.
+    """Return the facts that a launch of this app needs; change nothing.
 
-    The daemon is asked once for itself, and once for each image.
+    It makes one request for the daemon, and one for each image.
     """
     info = engine.info()
     sources = {
@@ -38,6 +38,6 @@ def _is_absent(path: str) -> bool:
     try:
         return not Path(path).exists()
     except PermissionError:
-        return False  # the daemon may see what this user may not
+        return False  # the daemon may have access that this user does not have
     except OSError:
         return True

@@ -1,4 +1,4 @@
-"""Apps on a daemon: launch, observe, wait, cancel, delete. Decides nothing; see `core`."""
+"""Launches, observes, cancels and deletes apps on a daemon; the decisions are in `core`."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The daemon reserves a name some time before it lists the container of that name.
+# The daemon reserves a name before it lists the container with that name.
 _REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
-# A launch that runs at the same time may start a container after it was told to stop.
+# A concurrent launch may start a container after this process stopped it.
 _CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
 
 
@@ -56,23 +56,23 @@ def launch(
     known: Mapping[str, bool] = images.NOTHING_KNOWN,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> DescribeAppResponse:
-    """Run every container of a plan, or none, and return the app as the daemon lists it then.
+    """Launch every container of a plan, or none, and return the app as the daemon lists it.
 
-    Images are pulled, the network is ensured, all containers are created, then all are started.
-    Whatever goes wrong, an interrupt by the user included, all that this launch created is removed.
+    It pulls images, ensures the network, creates all containers, then starts them. On any error,
+    also on Ctrl-C, it removes every container that it created.
 
     Args:
         engine: the daemon.
-        plan: what to run.
-        known: whether the daemon has an image; it is asked for all others.
-        should_stop: asked several times a second; True undoes the launch.
+        plan: the plan.
+        known: whether the daemon has an image; images that are not listed are looked up.
+        should_stop: called several times a second; True undoes the launch.
 
     Raises:
-        AppExistsError: an app of this id is there already; it is left alone.
-        AppNotFoundError: somebody removed all containers as soon as they were started.
+        AppExistsError: an app with this id exists; it is not changed.
+        AppNotFoundError: another client removed all containers right after the start.
         ImagePullError: an image cannot be pulled; nothing was created.
-        LaunchError: a container could not be created or started, and which.
-        LaunchInterruptedError: ``should_stop`` returned True, or somebody cancelled the app.
+        LaunchError: a container could not be created or started; the message names the replica.
+        LaunchInterruptedError: ``should_stop`` returned True, or another client cancelled the app.
     """
     ids: dict[str, str] = {}
     try:
@@ -80,14 +80,14 @@ def launch(
         network.ensure(engine, plan.network)
         _create_and_start(engine, plan, ids, should_stop)
         return _launched(engine, plan)
-    except StopRequested as why:
+    except StopRequested as error:
         _undo(engine, plan, ids)
-        what = f"app {plan.app_id!r} was told to stop while it was launched."
-        raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
+        what = f"the launch of app {plan.app_id!r} was stopped."
+        raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
     except _ReplicaError as failed:
-        unanswered = isinstance(failed.why, EngineUnreachableError)
+        unanswered = isinstance(failed.cause, EngineUnreachableError)
         left = _undo(engine, plan, ids, unanswered=unanswered)
-        raise _explained(engine, plan, failed, left) from _shown(failed.why, plan)
+        raise _launch_error(engine, plan, failed, left) from _shown(failed.cause, plan)
     except BaseException:
         _undo(engine, plan, ids)
         raise
@@ -96,28 +96,28 @@ def launch(
 class _ReplicaError(Exception):
     """The Engine refused to create or start the container of one replica."""
 
-    def __init__(self, spec: ContainerSpec, why: EngineError) -> None:
+    def __init__(self, spec: ContainerSpec, cause: EngineError) -> None:
         super().__init__(spec.name)
         self.spec = spec
-        self.why = why
+        self.cause = cause
 
 
 def _create_and_start(
     engine: Engine, plan: JobPlan, ids: dict[str, str], should_stop: Callable[[], bool]
 ) -> None:
-    """Fill ``ids``, container name to id, with what was created."""
+    """Create and start all containers; add each created one to ``ids``, by name."""
 
     def create(spec: ContainerSpec) -> None:
         try:
             ids[spec.name] = engine.create(spec)
-        except EngineError as why:
-            raise _ReplicaError(spec, why) from why
+        except EngineError as error:
+            raise _ReplicaError(spec, error) from error
 
     def start(spec: ContainerSpec) -> None:
         try:
             engine.start(ids[spec.name])
-        except EngineError as why:
-            raise _ReplicaError(spec, why) from why
+        except EngineError as error:
+            raise _ReplicaError(spec, error) from error
 
     # Two launches of one app race for the first name; the daemon gives it to one of them.
     map_concurrently(create, plan.containers[:1], should_stop=should_stop)
@@ -126,10 +126,10 @@ def _create_and_start(
 
 
 def _launched(engine: Engine, plan: JobPlan) -> DescribeAppResponse:
-    """Return the app whose containers were all started, from one look at them.
+    """Return the launched app, from one list of its containers.
 
-    The first name is the lock of a launch, but an app whose first container is gone or was
-    cancelled does not hold it.
+    The name of the first container is the lock of a launch. An app whose first container was
+    removed or cancelled no longer holds it, so containers of another launch may exist.
     """
     rows = _rows(engine, plan.app_id)
     if any(row.labels.get(labels.LAUNCH_ID) != plan.launch_id for row in rows):
@@ -147,11 +147,12 @@ def _undo(
 ) -> tuple[str, ...]:
     """Remove what this launch created; return the names of containers that may be left.
 
-    A container whose creation got no answer has no id here, so labels find it. But a launch that
-    lost the race for the first name owns nothing: the winner may carry the same labels.
+    A container whose creation was not answered has no id here, so it is found by its labels. A
+    launch that lost the race for the first name removes nothing: the winner may have the same
+    labels.
 
     Raises:
-        KeyboardInterrupt: the user is in a hurry; everything was removed all the same.
+        KeyboardInterrupt: the user pressed Ctrl-C again; everything was removed first.
     """
     try:
         return _removed(engine, plan, ids, unanswered=unanswered)
@@ -169,42 +170,43 @@ def _removed(
             map_concurrently(
                 lambda row: engine.remove(row.id), _of_launch(engine, plan.app_id, plan.launch_id)
             )
-    except EngineError as why:
-        _log.warning("cannot undo the launch of app %s: %s", plan.app_id, why)
+    except EngineError as error:
+        _log.warning("cannot undo the launch of app %s: %s", plan.app_id, error)
         return tuple(spec.name for spec in plan.containers)
     return ()
 
 
-def _explained(
+def _launch_error(
     engine: Engine, plan: JobPlan, failed: _ReplicaError, left: Sequence[str]
 ) -> AppExistsError | LaunchError:
-    """Return the error that tells which replica failed and why."""
-    if isinstance(failed.why, EngineConflictError) and not left:
+    """Return the error that names the replica and the cause."""
+    if isinstance(failed.cause, EngineConflictError) and not left:
         for pause_s in _REGISTRATION_PAUSES_S:
             if _rows(engine, plan.app_id):
                 return AppExistsError(plan.app_id)
             time.sleep(pause_s)
     replica = f"{failed.spec.role}/{failed.spec.replica}"
-    text = redact(str(failed.why), secret_values(plan))
+    text = redact(str(failed.cause), secret_values(plan))
     return LaunchError(plan.app_id, replica, text, left=left)
 
 
-def _shown(why: EngineError, plan: JobPlan) -> EngineError | None:
-    """Return what a traceback may show as the cause: None if the Engine's words hold a secret."""
-    return why if redact(str(why), secret_values(plan)) == str(why) else None
+def _shown(cause: EngineError, plan: JobPlan) -> EngineError | None:
+    """Return the cause for the traceback; None if its message contains a secret."""
+    return cause if redact(str(cause), secret_values(plan)) == str(cause) else None
 
 
 def observe(
     engine: Engine, app_id: str, *, inspect_all: bool = False
 ) -> DescribeAppResponse | None:
-    """Return what is known of an app, None if nothing of it is on the daemon.
+    """Return the state of an app and of each replica; None if the daemon has no container of it.
 
-    One call for any number of replicas, and one more for each that failed.
+    It makes one request for all replicas, and one more for each replica that failed.
 
     Args:
         engine: the daemon.
         app_id: the app.
-        inspect_all: one more call for every replica, which tells when it started and ended.
+        inspect_all: also return when each replica started and ended, with one more request per
+            replica.
     """
     return _described(engine, app_id, _rows(engine, app_id), inspect_all=inspect_all)
 
@@ -219,12 +221,12 @@ def _described(
 
 
 def exists(engine: Engine, app_id: str) -> bool:
-    """Tell whether anything of an app is on the daemon, in one call."""
+    """Return whether the daemon has a container of the app, with one request."""
     return bool(_rows(engine, app_id))
 
 
 def apps(engine: Engine) -> list[ListAppResponse]:
-    """Return all apps of the daemon, TorchX's own included, in one call."""
+    """Return all apps on the daemon, including TorchX's, with one request."""
     return summaries(engine.rows({labels.APP_ID: None}))
 
 
@@ -235,20 +237,20 @@ def cancel(
     grace_s: float | None = None,
     pauses_s: Sequence[float] = _CANCEL_PAUSES_S,
 ) -> None:
-    """Stop all live replicas of an app at once, under one grace period.
+    """Stop all running replicas of an app at the same time, with one grace period.
 
-    The intent is written first, as a container's name, so that it outlives this process and every
-    client of the daemon reads CANCELLED whatever the exit codes. Replicas that have ended keep
-    their state. An app that has ended is left as it is.
+    Containers are renamed first. So every client reads CANCELLED whatever the exit codes are, even
+    if this process dies. Replicas that have ended keep their state.
 
     Args:
         engine: the daemon.
         app_id: the app.
-        grace_s: seconds between SIGTERM and SIGKILL; None for what the launch was given.
-        pauses_s: seconds to wait after each round of stops, before the next look.
+        grace_s: seconds between SIGTERM and SIGKILL; None for the value of the launch.
+        pauses_s: pauses between rounds of stops, in seconds.
 
     Raises:
-        AppNotFoundError: nothing of the app is on the daemon.
+        AppNotFoundError: the daemon has no container of the app.
+        EngineError: a replica keeps running after the last round.
     """
     rows = _rows(engine, app_id)
     if not rows:
@@ -263,16 +265,16 @@ def cancel(
         time.sleep(pause_s)
         live = _live(_rows(engine, app_id))
     if live:
-        what = f"app {app_id!r} does not end: {', '.join(row.name for row in live)}"
-        fix = "Look at the daemon's log; `docker rm -f` removes the containers."
+        what = f"cannot stop app {app_id!r}; still running: {', '.join(row.name for row in live)}"
+        fix = "See the log of the daemon. `docker rm -f` removes the containers."
         raise EngineError(what, fix=fix)
 
 
 def delete(engine: Engine, app_id: str) -> None:
-    """Remove all containers of an app with their anonymous volumes; stop it first if it lives.
+    """Stop an app if it is running, then remove its containers and anonymous volumes.
 
     Raises:
-        AppNotFoundError: nothing of the app is on the daemon.
+        AppNotFoundError: the daemon has no container of the app.
     """
     rows = _rows(engine, app_id)
     if not rows:
@@ -286,29 +288,29 @@ def delete(engine: Engine, app_id: str) -> None:
 def stop_launch(
     engine: Engine, app_id: str, launch_id: str, *, grace_s: float, keep: bool = False
 ) -> None:
-    """Stop what this launch left running, and remove it unless it is kept; safe at any time.
+    """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent.
 
     Args:
         engine: the daemon.
         app_id: the app.
-        launch_id: the word on the containers of the launch.
+        launch_id: the launch; nothing happens if no container of it exists.
         grace_s: seconds between SIGTERM and SIGKILL.
-        keep: leave the stopped containers.
+        keep: stop the containers, but do not remove them.
     """
     if not _of_launch(engine, app_id, launch_id):
         return
-    _log.info("stopping app %s, which may take %g s", app_id, grace_s)
+    _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
     cancel(engine, app_id, grace_s=grace_s)
     if not keep:
         delete(engine, app_id)
-    _log.info("app %s is stopped, its containers are %s", app_id, "kept" if keep else "gone")
+    _log.info("stopped app %s; its containers are %s", app_id, "kept" if keep else "removed")
 
 
 def not_found(app_id: str) -> AppNotFoundError:
     """Return the error for an app that is not on the daemon."""
     return AppNotFoundError(
         f"no app {app_id!r} on this daemon.",
-        fix="Its containers may have been removed, or it runs on another daemon.",
+        fix="Its containers were removed, or it runs on another daemon: check the connection.",
     )
 
 
@@ -326,13 +328,13 @@ def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
 
 def _grace(rows: Iterable[ContainerRow]) -> float:
     for row in rows:
-        with contextlib.suppress(KeyError, ValueError):  # anybody can write a label
+        with contextlib.suppress(KeyError, ValueError):  # any client can write a label
             return seconds(row.labels[labels.STOP_GRACE])
     return DEFAULT_STOP_GRACE_S
 
 
 def _mark(engine: Engine, row: ContainerRow) -> None:
-    """Write onto a container that it was told to stop."""
+    """Rename a container, so that every client reads it as CANCELLED."""
     if is_cancelled_name(row.name):
         return
     with contextlib.suppress(EngineConflictError, EngineNotFoundError):

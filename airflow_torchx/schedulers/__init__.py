@@ -1,1 +1,1 @@
-"""The faces that TorchX users know, under TorchX's module paths."""
+"""Schedulers under the module paths of TorchX."""

@@ -1,4 +1,4 @@
-"""What schedulers of this package share: the dry run, under TorchX's name."""
+"""Defines what a dry run returns, under TorchX's names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedApp:
-    """An app that no daemon was asked about: its options are parsed, its workspaces are read.
+    """An app whose options are parsed and whose workspaces are read, without the daemon.
 
     Args:
         app: the app.
         opts: its run options, with defaults.
-        workspaces: what each of its workspaces holds.
+        workspaces: content of each of its workspaces.
     """
 
     app: AppDef
@@ -35,7 +35,7 @@ class CheckedApp:
 
     @property
     def by_content(self) -> AppDef:
-        """The app with each workspace named by a digest of its content, and nothing else of it."""
+        """The app with each workspace replaced by the digest of its content."""
         roles = []
         for role in self.app.roles:
             if role.workspace:
@@ -48,16 +48,16 @@ class CheckedApp:
 
 @dataclass(frozen=True)
 class AppDryRunInfo:
-    """What a launch would do; ``print`` it to read it as YAML, with secret values masked.
+    """The plan of a launch; ``print`` shows it as YAML, with secret values masked.
 
     Args:
-        request: every container, decided.
+        request: the containers to create.
         app: the app that was planned.
         cfg: its run options, with defaults.
         checked: the app as `check` returned it.
-        context: what the plan took from outside.
-        facts: the daemon's side; None if the daemon did not answer.
-        images: the image of each workspace that is still to be built or pulled.
+        context: ids, environment and labels of the launch.
+        facts: facts about the daemon; None if it did not answer.
+        images: the workspace images that are not built or pulled yet.
     """
 
     request: JobPlan
@@ -70,7 +70,7 @@ class AppDryRunInfo:
 
     @property
     def known_images(self) -> dict[str, bool]:
-        """Whether the daemon has an image, of those that no build pulls."""
+        """Whether the daemon has each image, except for missing ones that a build pulls."""
         found = self.facts.images if self.facts else {}
         pulled = {image.read.content.base for image in self.images.values()}
         return {

@@ -1,4 +1,4 @@
-"""Questions about the daemon that the docker command line would use."""
+"""Checks the daemon that the docker command line would use."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def why_no_docker() -> str | None:
 
 
 def has_docker() -> bool:
-    """Tell whether a Docker Engine answers where the docker command line would look for one."""
+    """Return whether a Docker Engine answers where the docker command line would connect."""
     return why_no_docker() is None
 
 
 def ensure_network(client: Engine | None = None) -> None:
-    """Make sure that exactly one ``torchx`` bridge network is on the daemon.
+    """Make sure that the daemon has exactly one bridge network ``torchx``.
 
     Args:
         client: the daemon; None for the one that the docker command line would use.

@@ -1,4 +1,4 @@
-"""TorchX's Docker scheduler, under TorchX's names, on our own engine room.
+"""A Docker scheduler with the names and signatures of TorchX's.
 
 https://pytorch.org/torchx/latest/schedulers/docker.html describes the original.
 """
@@ -51,17 +51,16 @@ NETWORK: Final = DEFAULT_NETWORK
 class DockerScheduler(DockerLauncher):
     """Runs apps as labeled containers on one Docker daemon.
 
-    Where an app id is taken, its handle is taken too. Safe to use from several threads. A context
-    manager: leaving it closes connections and stops nothing.
+    Every method that takes an app id also takes a handle. All methods are thread-safe. As a context
+    manager it closes its connections at the end; it does not stop apps.
 
     Args:
         session_name: appears in app handles, ``local_docker://<session>/<app id>``.
         engine: the daemon; None for the one that the docker command line would use, connected to
             on first use.
-        filesystem: opens the storage behind a workspace's URL; None for fsspec's.
-        terminal: show images being built on the terminal; None to do so where there is one, else in
-            the log.
-        defaults: run options that count where ``cfg`` says nothing.
+        filesystem: opens the storage of a workspace's URL; None for fsspec.
+        terminal: show builds on the terminal instead of in the log; None to detect one.
+        defaults: run options for all apps; ``cfg`` wins.
     """
 
     def submit_dryrun(
@@ -72,16 +71,16 @@ class DockerScheduler(DockerLauncher):
         context: LaunchContext | None = None,
         source_root: SourceRoot | None = None,
     ) -> AppDryRunInfo:
-        """Return what `prepare` returns, also if no daemon answers.
+        """Return the plan of a launch, as `prepare` does, even if no daemon answers.
 
         Args:
-            app: what to run, ours or TorchX's.
+            app: the app, an `AppDef` of this package or of TorchX.
             cfg: run options.
-            context: id, labels and more of the launch; None for a random id.
-            source_root: where relative sources of workspaces lie; None for the current folder.
+            context: id, labels and environment of the launch; None for a random id.
+            source_root: base of relative workspace sources; None for the current folder.
 
         Raises:
-            InvalidAppError: with everything that is wrong with the app and its options.
+            InvalidAppError: with all problems of the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
         checked = self.check(app, cfg, source_root=source_root)
@@ -95,19 +94,19 @@ class DockerScheduler(DockerLauncher):
         source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> AppDef:
-        """Return an app whose workspaces have become images, and were pushed to ``image_repo``.
+        """Build the workspaces of an app, push them to ``image_repo``, and return the new app.
 
         Args:
             app: the app.
             cfg: run options.
-            source_root: where relative sources lie; None for the current folder.
-            should_stop: asked several times a second.
+            source_root: base of relative workspace sources; None for the current folder.
+            should_stop: called several times a second.
 
         Raises:
-            InvalidAppError: the daemon cannot run the app as it is; nothing was built.
+            InvalidAppError: the daemon cannot run the app; nothing was built.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
             ImageBuildError: a step of a workspace's Dockerfile failed.
-            ImagePullError: an image below a workspace cannot be pulled.
+            ImagePullError: a base image cannot be pulled.
             ImagePushError: a workspace image cannot be pushed.
             StopRequested: ``should_stop`` returned True.
         """
@@ -117,18 +116,18 @@ class DockerScheduler(DockerLauncher):
     def schedule(
         self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
     ) -> str:
-        """Launch what was prepared: all of it or nothing.
+        """Launch a prepared app: all replicas or none.
 
         Args:
             dryrun_info: from `prepare` or `submit_dryrun`.
-            should_stop: asked several times a second; True undoes the launch.
+            should_stop: called several times a second; True undoes the launch.
 
         Returns:
             The app id.
 
         Raises:
-            InvalidAppError: the daemon cannot run the app as it is.
-            AppExistsError: an app of this id is there already.
+            InvalidAppError: the daemon cannot run the app.
+            AppExistsError: an app with this id exists on the daemon.
             ImagePullError: an image cannot be pulled.
             LaunchError: a replica did not start.
             LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
@@ -144,7 +143,7 @@ class DockerScheduler(DockerLauncher):
         """Prepare and launch an app, and return its id.
 
         Args:
-            app: what to run.
+            app: the app.
             cfg: run options.
             workspace: as for `check`.
 
@@ -154,49 +153,49 @@ class DockerScheduler(DockerLauncher):
         return self.schedule(self.prepare(app, cfg, workspace=workspace))
 
     def describe(self, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse | None:
-        """Return the state of an app and of each replica; None if the daemon knows no such app.
+        """Return the state of an app and of each replica; None if the daemon has no such app.
 
         Args:
             app_id: the app.
-            inspect_all: one more call for every replica, not only for failed ones: tells when each
-                started and ended.
+            inspect_all: also return when each replica started and ended, with one more request
+                per replica; otherwise only failed replicas cost a request.
         """
         return lifecycle.observe(self.engine, app_id_of(app_id), inspect_all=inspect_all)
 
     def list(self, cfg: Mapping[str, object] | None = None) -> list[ListAppResponse]:  # noqa: ARG002 - TorchX's signature
-        """Return every app on the daemon, one row each, whoever launched it; ``cfg`` is unused."""
+        """Return all apps on the daemon, also those of TorchX; ``cfg`` is ignored."""
         return lifecycle.apps(self.engine)
 
     def exists(self, app_id: str) -> bool:
-        """Tell whether anything of an app is on the daemon."""
+        """Return whether the daemon has a container of the app."""
         return lifecycle.exists(self.engine, app_id_of(app_id))
 
     def wait(self, app_id: str, timeout_s: float | None = None) -> DescribeAppResponse:
-        """Wait until every replica has ended, acting on the failure policy; return `describe`'s.
+        """Wait until every replica has ended, act on the failure policy, and describe the app.
 
         Args:
             app_id: the app.
-            timeout_s: seconds to wait at most; None for as long as it takes.
+            timeout_s: longest wait in seconds; None for no limit.
 
         Raises:
-            AppNotFoundError: the daemon knows no such app, or no longer.
-            WaitTimeoutError: it has not ended in time; it goes on running.
+            AppNotFoundError: the daemon has no such app, or it was removed.
+            WaitTimeoutError: the app has not ended in time; it keeps running.
         """
         return waiting.wait(self.engine, app_id_of(app_id), timeout_s)
 
     def cancel(self, app_id: str) -> None:
-        """Stop all live replicas at once, under one grace period. Idempotent.
+        """Stop all running replicas at the same time, with one grace period. Idempotent.
 
         Raises:
-            AppNotFoundError: the daemon knows no such app.
+            AppNotFoundError: the daemon has no such app.
         """
         lifecycle.cancel(self.engine, app_id_of(app_id))
 
     def delete(self, app_id: str) -> None:
-        """Stop the app if it lives, then remove its containers and their anonymous volumes.
+        """Stop the app if it is running, then remove its containers and anonymous volumes.
 
         Raises:
-            AppNotFoundError: the daemon knows no such app.
+            AppNotFoundError: the daemon has no such app.
         """
         lifecycle.delete(self.engine, app_id_of(app_id))
 
@@ -211,22 +210,22 @@ class DockerScheduler(DockerLauncher):
         should_tail: bool = False,
         streams: Stream | None = None,
     ) -> Iterator[str]:
-        """Yield whole lines of one replica's log, each with its newline.
+        """Yield the lines of one replica's log, each with its newline.
 
         Args:
             app_id: the app.
             role_name: the role.
             k: index of the replica.
-            regex: only lines in which this matches somewhere.
-            since: only lines from this time on; a naive time is local.
-            until: only lines up to this time; a naive time is local.
-            should_tail: stay until the replica has ended for good, across restarts.
+            regex: yield only lines that contain a match.
+            since: yield only lines from this time on; a naive time is local.
+            until: yield only lines up to this time; a naive time is local.
+            should_tail: follow the log until the replica has ended, across restarts.
             streams: stdout, stderr or both.
 
         Raises:
-            AppNotFoundError: the daemon knows no such app, role or replica; at once, not on the
-                first line.
-            EngineUnreachableError: the log broke off.
+            AppNotFoundError: the daemon has no such app, role or replica; raised by the call, not
+                by the iterator.
+            EngineUnreachableError: the connection broke while reading.
         """
         log = ReplicaLog(
             self.engine,
@@ -239,6 +238,6 @@ class DockerScheduler(DockerLauncher):
 
 
 def create_scheduler(session_name: str, **kwargs: object) -> DockerScheduler:
-    """Return a scheduler; of what TorchX hands over as ``kwargs``, only ``engine`` is used."""
+    """Return a scheduler; of TorchX's ``kwargs``, only ``engine`` is used."""
     engine = kwargs.get("engine")
     return DockerScheduler(session_name, engine if isinstance(engine, Engine) else None)

@@ -1,4 +1,4 @@
-"""One launch: what it takes is looked up and decided once, then built, created and started."""
+"""Checks, plans, builds and launches apps on one Docker daemon."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ class DockerLauncher(DockerWorkspaceMixin):
         session_name: appears in app handles, ``local_docker://<session>/<app id>``.
         engine: the daemon; None for the one that the docker command line would use, connected to
             on first use.
-        filesystem: opens the storage behind a workspace's URL; None for fsspec's.
-        terminal: show images being built on the terminal; None to do so where there is one, else in
-            the log.
-        defaults: run options that count where ``cfg`` says nothing.
+        filesystem: opens the storage of a workspace's URL; None for fsspec.
+        terminal: show builds on the terminal instead of in the log; None to detect one.
+        defaults: run options for all apps; ``cfg`` wins.
     """
 
     def __init__(
@@ -58,10 +57,10 @@ class DockerLauncher(DockerWorkspaceMixin):
         self.session_name = session_name
 
     def options(self, cfg: Mapping[str, object] | Opts | None = None) -> Opts:
-        """Return the run options that count for an app with these.
+        """Return parsed run options, with the defaults of this scheduler.
 
         Raises:
-            InvalidAppError: with one problem for every option that is wrong.
+            InvalidAppError: with one problem for every invalid option.
         """
         return Opts.parse(cfg, self._defaults)
 
@@ -73,14 +72,13 @@ class DockerLauncher(DockerWorkspaceMixin):
         labels: Mapping[str, str] | None = None,
         ambient_env: Mapping[str, str] | None = None,
     ) -> LaunchContext:
-        """Return the context of a launch that cannot be mistaken for another one.
+        """Return the context of a new launch, with a random launch id.
 
         Args:
             app_id: id of the app.
             private_env: environment variables of every replica whose values are never shown.
             labels: labels to add to every container.
-            ambient_env: environment variables that tell where the app was launched; all others win
-                over them.
+            ambient_env: environment variables that describe the launching process; all others win.
         """
         return LaunchContext(
             app_id=app_id,
@@ -101,18 +99,18 @@ class DockerLauncher(DockerWorkspaceMixin):
         source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> CheckedApp:
-        """Parse an app's options and read its workspaces; ask no daemon unless something is wrong.
+        """Parse an app's options and read its workspaces, without the daemon if they are valid.
 
         Args:
-            app: what to run, ours or TorchX's.
+            app: the app, an `AppDef` of this package or of TorchX.
             cfg: run options.
-            workspace: a local folder, a URL, or a mapping of such sources to folders, for every
-                role that has none of its own; None or an empty text for none.
-            source_root: where relative sources of workspaces lie; None for the current folder.
-            should_stop: asked several times a second.
+            workspace: workspace of every role that has none of its own: a local folder, a URL, or a
+                mapping of such sources to folders; None or an empty string for none.
+            source_root: base of relative workspace sources; None for the current folder.
+            should_stop: called several times a second.
 
         Raises:
-            InvalidAppError: with everything that is wrong with the app and its options.
+            InvalidAppError: with all problems of the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
             StopRequested: ``should_stop`` returned True.
         """
@@ -131,21 +129,21 @@ class DockerLauncher(DockerWorkspaceMixin):
         source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> AppDryRunInfo:
-        """Decide everything that a launch does; creates, pulls and builds nothing.
+        """Plan a launch; create, pull and build nothing.
 
-        The daemon is asked once for itself and once for each image.
+        It makes one request for facts about the daemon, and one for each image.
 
         Args:
-            app: what to run, ours or TorchX's; or what `check` returned, which has the options and
-                workspaces already.
+            app: the app, an `AppDef` of this package or of TorchX; or the result of `check`, for
+                which ``cfg`` and ``workspace`` are ignored.
             cfg: run options.
-            context: id, labels and more of the launch; None for a random id.
+            context: id, labels and environment of the launch; None for a random id.
             workspace: as for `check`.
             source_root: as for `check`.
-            should_stop: asked several times a second.
+            should_stop: called several times a second.
 
         Raises:
-            InvalidAppError: with everything that is wrong, the daemon's side included.
+            InvalidAppError: with all problems, including those that only the daemon shows.
             EngineUnreachableError: the daemon does not answer.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
             StopRequested: ``should_stop`` returned True.
@@ -157,7 +155,7 @@ class DockerLauncher(DockerWorkspaceMixin):
     def build_images(
         self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
     ) -> AppDryRunInfo:
-        """Build the images that a prepared launch lacks, and return the launch with them.
+        """Build the missing images of a prepared launch, and return the launch with them.
 
         Raises:
             AirflowTorchXError: as `build` does.
@@ -174,13 +172,13 @@ class DockerLauncher(DockerWorkspaceMixin):
     def launch(
         self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
     ) -> DescribeAppResponse:
-        """Do what `schedule` does, and return the app as the daemon lists it afterwards."""
+        """Launch as `schedule` does, and return the app as the daemon then lists it."""
         app_id = info.request.app_id
         try:
             built = self.build_images(info, should_stop=should_stop)
-        except StopRequested as why:
-            what = f"app {app_id!r} was told to stop before it was launched."
-            raise LaunchInterruptedError(what, fix="Nothing of it was left behind.") from why
+        except StopRequested as error:
+            what = f"the launch of app {app_id!r} was stopped before a container was created."
+            raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
         return lifecycle.launch(
             self.engine, built.request, known=info.known_images, should_stop=should_stop
         )
@@ -191,7 +189,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         app, opts = checked.app, checked.opts
         context = context or self.new_context(random_app_id(app.name, secrets.randbits(64)))
         if facts is None:
-            unknown = "the workspace image is not known: no daemon answers"
+            unknown = "unknown workspace image: no daemon answers"
             names = {key: one.content.base for key, one in checked.workspaces.items()}
             images, notes = {}, dict.fromkeys(checked.workspaces, unknown)
         else:
@@ -202,13 +200,13 @@ class DockerLauncher(DockerWorkspaceMixin):
             names = {key: image.name(opts.image_repo) for key, image in images.items()}
             notes = {key: image.note for key, image in images.items()}
         request = plan(replace(app, roles=with_images(app.roles, names)), opts, context)
-        said = tuple(
+        workspaces = tuple(
             f"role {role.name}: {notes[key_of(role.image, role.workspace)]}"
             for role in app.roles
             if role.workspace
         )
         return AppDryRunInfo(
-            replace(request, workspaces=said),
+            replace(request, workspaces=workspaces),
             app,
             opts,
             checked=checked,

@@ -220,8 +220,8 @@ class TaskShutdown:
             case ExitAction.HAND_OVER:
                 self.hand_over(app, cursors)
             case ExitAction.KEEP:
-                what = f"the task has moved on; app {app.app_id!r} keeps running{_shown(state)}."
-                raise WorkerShutdownError(what, fix=_NEXT_TRY)
+                what = f"another process owns the task; app {app.app_id!r} keeps running"
+                raise WorkerShutdownError(f"{what}{_shown(state)}.", fix=_NEXT_TRY)
             case ExitAction.STOP:
                 what = f"the task was ended; stopping app {app.app_id!r}{_shown(state)}."
                 raise AppCancelledError(what, fix=_CLEAR)

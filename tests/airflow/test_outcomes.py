@@ -169,7 +169,10 @@ def test_an_app_is_a_template(one_task: OneTask) -> None:
         ({"skip_on_exit_code": 0}, "exit codes from 1 to 255"),
         ({"fail_on_exit_code": ["1"]}, "exit codes from 1 to 255"),
         ({"log_max_mb": "1"}, "log_max_mb='1': give a number above 0"),
-        ({"result_path": "/r", "wait_for_completion": False}, "nobody waits for the file"),
+        (
+            {"result_path": "/r", "wait_for_completion": False},
+            "result_path needs wait_for_completion=True",
+        ),
     ],
 )
 def test_wrong_arguments_are_told_when_the_dag_is_parsed(

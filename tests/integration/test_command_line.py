@@ -465,7 +465,7 @@ def test_ctrl_c_while_an_image_is_built(
         code = terminal.end()
 
     assert 130 == code
-    assert "was told to stop before it was launched." in terminal.text
+    assert "was stopped before a container was created." in terminal.text
     assert "Traceback" not in terminal.text
     assert [] == states()
 

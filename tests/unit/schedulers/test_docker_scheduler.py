@@ -232,7 +232,7 @@ def test_a_dry_run_without_the_base_says_that_the_image_is_not_known(
     unreachable = str(scheduler.submit_dryrun(wanted))
 
     assert "not known until pullable is pulled" in unpulled
-    assert "not known: no daemon answers" in unreachable
+    assert "unknown workspace image: no daemon answers" in unreachable
 
 
 def test_the_mistakes_of_app_and_daemon_come_in_one_error(scheduler: DockerScheduler) -> None:
