@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 import shutil
 import sys
 import textwrap
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx import components
 from airflow_torchx.cli.screen import paint, print_result
+from airflow_torchx.components.usage import docstring
 from airflow_torchx.core.plan.option_text import written_form
 from airflow_torchx.core.plan.options import Opts
 
@@ -28,9 +28,10 @@ def runopts(args: Namespace) -> int:
     """List the run options with their form, default and meaning."""
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     print_result(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
+    _, descriptions = docstring(Opts)
     for option in fields(Opts):
         print_result(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
-        meaning = textwrap.fill(_DESCRIPTIONS[option.name], width - len(_INDENT))
+        meaning = textwrap.fill(descriptions[option.name], width - len(_INDENT))
         print_result(textwrap.indent(meaning, _INDENT))
     print_result(f"\n{_EXAMPLE}")
     return 0
@@ -38,15 +39,12 @@ def runopts(args: Namespace) -> int:
 
 def builtins(args: Namespace) -> int:
     """List the components, or show the help of one."""
-    from airflow_torchx import components
-
     if name := args.component or args.print:
         print_result(components.usage(name, components.get(name)).rstrip())
         return 0
     for name in components.names():
-        summary = (inspect.getdoc(components.get(name)) or "").partition("\n")[0]
-        shown = summary.replace("``", "`")
-        print_result(f"{paint(name.ljust(16), 'bold', sys.stdout)}{shown}")
+        summary, _ = docstring(components.get(name))
+        print_result(f"{paint(name.ljust(16), 'bold', sys.stdout)}{summary}")
     return 0
 
 
@@ -54,13 +52,3 @@ def _form(option: Field[Any]) -> str:
     default = option.default if option.default_factory is MISSING else option.default_factory()
     shown = str(default).lower() if isinstance(default, bool) else str(default)
     return f"{written_form(option)}{f'  ({shown})' if default not in (None, (), {}) else ''}"
-
-
-def _descriptions() -> dict[str, str]:
-    """Return the description of each option from the docstring of `Opts`."""
-    section = (inspect.getdoc(Opts) or "").partition("Args:\n")[2].partition("\n\n")[0]
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).replace("``", "`") for name, text in found}
-
-
-_DESCRIPTIONS: Final = _descriptions()

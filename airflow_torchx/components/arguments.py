@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import textwrap
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, get_args, get_origin
 
@@ -45,13 +46,8 @@ def bind(
     """Return the arguments of ``function`` that a command line describes.
 
     ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. Arguments
-    after the last option go to ``*args``, without a leading ``--``.
-
-    Args:
-        name: name of the component, for messages.
-        function: the component.
-        args: the command line.
-        defaults: command-line values of parameters that ``args`` omits; unknown names are ignored.
+    after the last option go to ``*args``, without a leading ``--``. ``defaults`` holds command-line
+    values of parameters that ``args`` omits; unknown names are ignored.
 
     Raises:
         ComponentError: the arguments are invalid, or a command line cannot set a required
@@ -62,17 +58,10 @@ def bind(
     if mistakes:
         what = "\n  - ".join([f"invalid arguments for component {name!r}:", *mistakes])
         raise ComponentError(what, fix=synopsis(name, signature.parameters))
-    positional: list[Any] = []
-    keywords: dict[str, Any] = {}
     for parameter in signature.parameters.values():
-        if parameter.kind is _VAR:
-            positional += values[parameter.name]
-        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            if parameter.name in values:
-                keywords[parameter.name] = values[parameter.name]
-        else:
-            positional.append(values.get(parameter.name, parameter.default))
-    return signature.bind(*positional, **keywords)
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            values.setdefault(parameter.name, parameter.default)
+    return inspect.BoundArguments(signature, OrderedDict(values))
 
 
 #: Errors that evaluating a string annotation may raise.
@@ -193,12 +182,9 @@ def _unknown(arg: str, parameters: Parameters) -> str:
     option = arg.partition("=")[0]
     near = nearest(option, [f"--{name}" for name in parameters])
     rest = [name for name, parameter in parameters.items() if parameter.kind is _VAR]
-    message = f"unknown option {option}"
-    if near:
-        message += f"; did you mean {near}?"
-    if rest:
-        message += f" (put options of {rest[0]} after --)"
-    return message
+    hint = f"; did you mean {near}?" if near else ""
+    advice = f" (put options of {rest[0]} after --)" if rest else ""
+    return f"unknown option {option}{hint}{advice}"
 
 
 def synopsis(name: str, parameters: Parameters) -> str:

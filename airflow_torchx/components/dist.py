@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from airflow_torchx.components.topology import Topology, on_host, topology
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs import AppDef, Role, macros, parse_mounts, resource
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
 _DEBUG_ENV: Final = {
     "CUDA_LAUNCH_BLOCKING": "1",
     "NCCL_DESYNC_DEBUG": "1",
@@ -75,9 +79,9 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
             the named resource is unknown.
         InvalidAppError: a mount is invalid.
     """
-    program = _program(script, m)
+    program, short_name = _program(script, m)
     nodes = topology(on_host(h, j) if h is not None and j.isdigit() else j)
-    experiment, run = _names(name, program.name)
+    experiment, run = _names(name, short_name)
     tracking = {
         "TORCHX_TRACKING_EXPERIMENT_NAME": experiment,
         "TORCHX_TRACKING_RUN_NAME": run,
@@ -90,11 +94,11 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
     launch += ["--nproc_per_node", str(nodes.processes), "--tee", str(tee), "--role", ""]
     if rdzv_backend == "static":
         launch += ["--node_rank", macros.replica_id]
-    args = [*launch, *program.args, *script_args]
+    args = [*launch, *program, *script_args]
     # The endpoint is not quoted, so that the container's shell expands it.
     endpoint = f"--rdzv_endpoint {_endpoint(nodes, rdzv_port)}"
     role = Role(
-        name=program.name,
+        name=short_name,
         image=image,
         min_replicas=nodes.min_nodes,
         entrypoint="bash",
@@ -109,77 +113,27 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
     return AppDef(name=run, roles=[role], metadata=metadata or {})
 
 
-def ddp(  # noqa: PLR0913 - TorchX's signature
-    *script_args: str,
-    script: str | None = None,
-    m: str | None = None,
-    image: str = "",
-    name: str = "/",
-    h: str | None = None,
-    cpu: int = 2,
-    gpu: int = 0,
-    memMB: int = 1024,  # noqa: N803 - TorchX's name
-    j: str = "1x2",
-    env: dict[str, str] | None = None,
-    metadata: dict[str, str] | None = None,
-    max_retries: int = 0,
-    rdzv_port: int = 29500,
-    rdzv_backend: str = "c10d",
-    rdzv_conf: str | None = None,
-    mounts: list[str] | None = None,
-    debug: bool = False,
-    tee: int = 3,
-) -> AppDef:
+def _signature_of(
+    function: Callable[P, AppDef],
+) -> Callable[[Callable[..., AppDef]], Callable[P, AppDef]]:
+    """Return a decorator that gives a component the signature of another one."""
+    return functools.wraps(function, assigned=())
+
+
+@_signature_of(torchrun)
+def ddp(*script_args: str, j: str = "1x2", **options: Any) -> AppDef:  # noqa: ANN401 - torchrun's
     """Run a script or module like `torchrun`, with ``j=4`` as 4 processes on one node.
 
     Args:
         script_args: arguments of the script or module.
-        script: script in the image to run; set this or ``m``.
-        m: Python module to run, like ``my.module``.
-        image: image that contains bash and PyTorch.
-        name: ``experiment/run``, ``experiment/``, ``/run`` or ``run``; the run names the app and
-            defaults to the name of the script or module.
-        h: named resource of each node, like ``gpu.small``, instead of ``cpu``, ``gpu``, ``memMB``.
-        cpu: CPUs of each node.
-        gpu: GPUs of each node.
-        memMB: memory of each node in MB.
         j: ``<nodes>x<processes per node>``, ``<min>:<max>x<processes per node>`` for an elastic
             app, or the processes of one node.
-        env: environment variables of each node.
-        metadata: metadata of the app.
-        max_retries: how often the app restarts after a failure.
-        rdzv_port: rendezvous port on replica 0, for several nodes.
-        rdzv_backend: rendezvous backend for several nodes.
-        rdzv_conf: settings of the backend, like ``join_timeout=600,close_timeout=600``.
-        mounts: bind mounts, volumes and devices, like
-            ``type=bind,src=/on/host,dst=/in/container,readonly``.
-        debug: set PyTorch's debug environment variables.
-        tee: output to copy to the console: 0 none, 1 stdout, 2 stderr, 3 both.
+        options: the other parameters of `torchrun`.
 
     Raises:
         ComponentError, InvalidAppError: as for `torchrun`.
     """
-    return torchrun(
-        *script_args,
-        script=script,
-        m=m,
-        image=image,
-        name=name,
-        h=h,
-        cpu=cpu,
-        gpu=gpu,
-        memMB=memMB,
-        j=f"1x{j}" if j.isdigit() else j,
-        env=env,
-        metadata=metadata,
-        max_retries=max_retries,
-        rdzv_port=rdzv_port,
-        rdzv_backend=rdzv_backend,
-        rdzv_conf=rdzv_conf,
-        mounts=mounts,
-        debug=debug,
-        tee=tee,
-    )
+    return torchrun(*script_args, j=f"1x{j}" if j.isdigit() else j, **options)
 
 
 def spmd(  # noqa: PLR0913 - TorchX's signature
@@ -234,19 +188,12 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """Holds torchrun's arguments for the program, and the program's short name."""
-
-    args: tuple[str, ...]
-    name: str
-
-
-def _program(script: str | None, m: str | None) -> _Program:
+def _program(script: str | None, m: str | None) -> tuple[list[str], str]:
+    """Return torchrun's arguments for the program, and the program's short name."""
     if script and m is None:
-        return _Program((script,), PurePath(script).stem)
+        return [script], PurePath(script).stem
     if m and script is None:
-        return _Program(("-m", m), m.rpartition(".")[2])
+        return ["-m", m], m.rpartition(".")[2]
     what = f"expected a script or a module, got script={script!r} and m={m!r}"
     raise ComponentError(what, fix="Give exactly one of script and m.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -17,14 +18,14 @@ from airflow_torchx.errors import AirflowTorchXError, ComponentError
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.specs import AnyApp
 
 
-class user_code_errors:  # noqa: N801 - reads as a verb in a with statement
-    """Turns any error of a user's code into a `ComponentError` that names the line.
+@contextlib.contextmanager
+def user_code_errors(what: str, file: Path | str | None = None, fix: str = "") -> Iterator[None]:
+    """Turn any error of a user's code into a `ComponentError` that names the line.
 
     Errors of this package, KeyboardInterrupt and GeneratorExit pass through; SystemExit does not.
 
@@ -33,35 +34,22 @@ class user_code_errors:  # noqa: N801 - reads as a verb in a with statement
         file: file of the user's code; None omits the line.
         fix: what to do about it.
     """
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit, AirflowTorchXError):
+        raise
+    except BaseException as error:
+        line = _line(error, str(file))
+        where = f" ({file}, line {line})" if line else ""
+        raise ComponentError(f"{what}: {type(error).__name__}: {error}{where}", fix=fix) from error
 
-    def __init__(self, what: str, file: Path | str | None = None, fix: str = "") -> None:
-        self._what = what
-        self._fix = fix
-        self._file = str(file) if file else None
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None or isinstance(
-            error, KeyboardInterrupt | GeneratorExit | AirflowTorchXError
-        ):
-            return
-        line = self._line(error)
-        where = f" ({self._file}, line {line})" if line else ""
-        what = f"{self._what}: {type(error).__name__}: {error}{where}"
-        raise ComponentError(what, fix=self._fix) from error
-
-    def _line(self, error: BaseException) -> int | None:
-        if isinstance(error, SyntaxError) and error.filename == self._file:
-            return error.lineno
-        frames = traceback.extract_tb(error.__traceback__)
-        return next((f.lineno for f in reversed(frames) if f.filename == self._file), None)
+def _line(error: BaseException, file: str) -> int | None:
+    """Return the last line of a file that an error passed, or where its syntax is invalid."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
 
 
 def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:

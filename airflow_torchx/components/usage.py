@@ -16,10 +16,11 @@ from airflow_torchx.components.arguments import (
 from airflow_torchx.components.literals import UnsupportedTypeError, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-_ARGUMENTS: Final = re.compile(r"(Args|Arguments):\s*$")
-_ENTRY: Final = re.compile(r"\*{0,2}(\w+)(?:\s*\([^)]*\))?:(.*)")
+_ARGUMENTS: Final = re.compile(r"^(?:Args|Arguments):[ \t]*\n", re.MULTILINE)
+_UNINDENTED: Final = re.compile(r"^(?=\S)", re.MULTILINE)
+_ENTRY: Final = re.compile(r"^\*{0,2}(\w+)(?:[ \t]*\([^)\n]*\))?:", re.MULTILINE)
 _REST: Final = inspect.Parameter.VAR_POSITIONAL
 _WIDTH: Final = 88
 _INDENT: Final = 20
@@ -29,7 +30,7 @@ def usage(name: str, function: Callable[..., Any]) -> str:
     """Return the help of a component: its usage, its summary and its options.
 
     Each option shows its spellings, its type, its default, and its entry in the docstring's
-    ``Args`` section.
+    ``Args`` section, or in that of the function that it wraps.
 
     Args:
         name: name of the component.
@@ -39,7 +40,8 @@ def usage(name: str, function: Callable[..., Any]) -> str:
         ComponentError: a command line cannot set a required parameter.
     """
     parameters = signature_of(name, function).parameters
-    summary, entries = _docstring(function)
+    summary, entries = docstring(function)
+    entries = docstring(inspect.unwrap(function))[1] | entries
     blocks = [synopsis(name, parameters), *([textwrap.fill(summary, _WIDTH)] if summary else [])]
     ordered = sorted(parameters.values(), key=lambda one: one.kind is _REST)
     options = [_option(one, entries.get(one.name, "")) for one in ordered]
@@ -74,29 +76,12 @@ def _kind(parameter: inspect.Parameter) -> str:
     return f"{kind}, default {parameter.default}"
 
 
-def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+def docstring(documented: object) -> tuple[str, dict[str, str]]:
     """Return the first paragraph of a docstring, and its ``Args`` by name, on one line each."""
-    lines = (inspect.getdoc(function) or "").splitlines()
-    start = next((i for i, line in enumerate(lines) if _ARGUMENTS.match(line)), len(lines))
-    paragraphs = "\n".join(lines[:start]).strip().split("\n\n")
-    entries = {name: text.replace("``", "`") for name, text in _entries(lines[start + 1 :])}
-    return " ".join(paragraphs[0].split()).replace("``", "`"), entries
-
-
-def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the name and text of each entry of a section."""
-    depth, name, text = 0, "", [""]
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if line.strip() and not indent:
-            break
-        depth = depth or indent
-        entry = _ENTRY.match(line.strip()) if indent == depth else None
-        if entry:
-            if name:
-                yield name, " ".join(text).strip()
-            name, text = entry[1], [entry[2].strip()]
-        else:
-            text.append(line.strip())
-    if name:
-        yield name, " ".join(text).strip()
+    text = (inspect.getdoc(documented) or "").replace("``", "`")
+    before, *after = _ARGUMENTS.split(text, maxsplit=1)
+    section = _UNINDENTED.split("".join(after), maxsplit=1)[0]
+    parts = _ENTRY.split(textwrap.dedent(section))
+    lines = {name: entry.splitlines() for name, entry in zip(parts[1::2], parts[2::2], strict=True)}
+    entries = {name: " ".join(map(str.strip, entry)).strip() for name, entry in lines.items()}
+    return " ".join(before.strip().partition("\n\n")[0].split()), entries
