@@ -30,7 +30,6 @@ from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from airflow_torchx.core.engine.containers import (
         ContainerDetail,
@@ -237,12 +236,7 @@ class DockerEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _errors(self, what: str) -> AbstractContextManager[None]:

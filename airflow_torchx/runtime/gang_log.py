@@ -18,7 +18,6 @@ from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.logs.cursor import Cursor
@@ -102,12 +101,7 @@ class GangLog(ABC):
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop reading and drop the rest; call `finish` first to lose nothing."""
         self._aborted.set()
         self._close()

@@ -15,7 +15,6 @@ from airflow_torchx.testing.stream import FakeEvents, FakeStream, LogSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
     from airflow_torchx.core.engine.containers import (
         ContainerDetail,
@@ -235,10 +234,5 @@ class FakeEngine(FakeDaemon):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

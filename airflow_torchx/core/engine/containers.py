@@ -143,12 +143,10 @@ class ContainerEvent:
     """An event of the Engine about a container of an app.
 
     Args:
-        app_id: the app.
         app_name: the app's name from its label; empty without that label.
-        container_id: the container.
         action: one of `EVENT_ACTIONS`.
         time_ns: time on the daemon's clock, in nanoseconds since 1970.
-        exit_code: the exit code for ``die``, else None.
+        exit_code: for ``die``, else None.
     """
 
     app_id: str
@@ -176,8 +174,6 @@ class EngineInfo:
         id: id of the daemon, the same for every client.
         url: URL by which this client reaches it.
         is_local: the daemon and this process share a file system.
-        cpus: number of CPUs that containers can use.
-        memory_bytes: memory of the host.
         gpu_ids: GPU ids for ``device_ids``; empty if the daemon does not report them.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
     """

@@ -19,7 +19,6 @@ class ImageRow:
     Args:
         id: ``sha256:…``.
         tags: like ``repo:tag``; empty for a dangling image.
-        labels: its labels.
         created_s: creation time, in seconds since 1970.
     """
 
@@ -55,8 +54,6 @@ class BuildSpec:
     Args:
         tag: name of the image, ``repo:tag``.
         dockerfile: path of the Dockerfile in the context.
-        args: build arguments.
-        labels: labels of the image.
         target: the stage to build; None for the last.
         secrets: secrets for ``RUN --mount=type=secret``, in the form of `docker build --secret`:
             ``id=NAME,src=PATH`` or ``id=NAME,env=VARIABLE``.
@@ -78,8 +75,7 @@ class RegistryLogin:
 
     Args:
         registry: host, with its port if it has one; ``docker.io`` for Docker Hub.
-        username: the user.
-        password: the password or token; never shown.
+        password: or token; never shown.
     """
 
     registry: str

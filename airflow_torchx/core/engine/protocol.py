@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, runtime_ch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
 
     from airflow_torchx.core.engine.containers import (
         ContainerDetail,
@@ -36,11 +35,9 @@ class Stream(Protocol[_Item]):
         Raises:
             EngineUnreachableError: the connection broke before the daemon ended the stream.
         """
-        ...
 
     def close(self) -> None:
         """End the stream, even while another thread waits for the next item. Idempotent."""
-        ...
 
 
 #: Chunks of any size.
@@ -54,71 +51,50 @@ class Images(Protocol):
     """
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ImageRow, ...]:
-        """Return the images that have all these labels, in one request.
-
-        Args:
-            labels: label to value; None for any value.
-        """
-        ...
+        """Return the images that have all these labels, None for any value, in one request."""
 
     def inspect(self, ref: str) -> ImageDetail | None:
         """Return the details of an image; None if it does not exist."""
-        ...
 
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
         """Create a container, never started, to add files to an image; return its id.
 
-        Args:
-            ref: the image.
-            name: name of the container.
-            labels: labels of the image that `commit` creates.
+        The labels are those of the image that `commit` creates.
 
         Raises:
             EngineConflictError: the name is taken.
             EngineNotFoundError: the image does not exist.
         """
-        ...
 
     def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
-        """Unpack an uncompressed tar at the root of a container.
+        """Unpack an uncompressed tar at the root of a container, running or not.
 
-        Args:
-            container_id: the container, running or not.
-            files: the tar in chunks of any size, never held in memory as a whole. Its exceptions
-                are passed on unchanged.
+        The tar comes in chunks of any size, and is never held in memory as a whole. Its exceptions
+        are passed on unchanged.
 
         Raises:
             EngineNotFoundError: the container does not exist.
         """
-        ...
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
-        """Create an image from a container's files, and return its id.
+        """Create an image from the files of a container from `prepare`, and return its id.
 
-        Its configuration is that of the image given to `prepare`, with the labels added.
-
-        Args:
-            container_id: a container from `prepare`.
-            tag: name of the new image, ``repo:tag``; moved if another image has it.
-            working_dir: working directory of the new image.
+        Its configuration is that of the image given to `prepare`, with the labels added and the
+        working directory replaced. If another image has the name ``repo:tag``, it is moved.
         """
-        ...
 
     def build(
         self, spec: BuildSpec, context: Iterable[bytes], on_line: Callable[[str], None]
     ) -> str:
         """Build a Dockerfile, remove the build's containers, and return the id of the image.
 
-        Args:
-            spec: what to build.
-            context: an uncompressed tar in chunks of any size, including the Dockerfile.
-            on_line: called with every line that the build prints, and with an empty string several
-                times a second while it prints nothing. If it raises, the build is aborted.
+        ``context`` is an uncompressed tar in chunks of any size, including the Dockerfile.
+        ``on_line`` is called with every line that the build prints, and with an empty string
+        several times a second while it prints nothing. If it raises, the build is aborted.
 
         Raises:
             ImageBuildError: a step failed, or BuildKit is needed but not available.
         """
-        ...
 
     def tag(self, ref: str, tag: str) -> None:
         """Add a name, ``repo:tag``, to an image; it is moved if another image has it.
@@ -126,7 +102,6 @@ class Images(Protocol):
         Raises:
             EngineNotFoundError: the image does not exist.
         """
-        ...
 
     def untag(self, tag: str) -> None:
         """Remove a name from an image, and the image with its last name.
@@ -136,26 +111,21 @@ class Images(Protocol):
         Raises:
             EngineConflictError: it is the last name of an image that a container uses.
         """
-        ...
 
     def push(self, tag: str, on_progress: Callable[[str], None]) -> None:
         """Push an image to the registry in its name, and wait for the end of the push.
 
-        Args:
-            tag: name of a local image, ``registry/repo:tag``.
-            on_progress: called with a short line, at most once a second.
+        ``on_progress`` is called with a short line, at most once a second.
 
         Raises:
             ImagePushError: the push failed, or its stream reported an error.
         """
-        ...
 
     def is_published(self, tag: str) -> bool:
         """Return whether an image is in its registry; False if the registry cannot be reached.
 
         The daemon queries the registry, with the login that a push would use.
         """
-        ...
 
 
 @runtime_checkable
@@ -165,31 +135,24 @@ class Engine(Protocol):
     @property
     def images(self) -> Images:
         """The daemon's images."""
-        ...
 
     def info(self) -> EngineInfo:
         """Return the facts about the daemon."""
-        ...
 
     def find_image(self, ref: str) -> str | None:
         """Return the id of a local image by name, tag, digest or id; None if it does not exist."""
-        ...
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
         """Pull an image (tag ``latest`` if it has none) and wait for the end of the pull.
 
-        Args:
-            ref: the image.
-            on_progress: called with a short line, at most once a second.
+        ``on_progress`` is called with a short line, at most once a second.
 
         Raises:
             ImagePullError: the pull failed, or its stream reported an error.
         """
-        ...
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks with exactly this name; Docker allows duplicates."""
-        ...
 
     def create_network(self, name: str) -> str:
         """Create a bridge network and return its id.
@@ -197,11 +160,9 @@ class Engine(Protocol):
         Raises:
             EngineConflictError: the name is taken, if the Engine checks that.
         """
-        ...
 
     def remove_network(self, network_id: str) -> None:
         """Remove a network by id; do nothing if it does not exist."""
-        ...
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a container without starting it, and return its id.
@@ -210,11 +171,9 @@ class Engine(Protocol):
             EngineConflictError: the name is taken.
             EngineNotFoundError: the image or the network does not exist.
         """
-        ...
 
     def start(self, container_id: str) -> None:
         """Start a created container; do nothing if it is running."""
-        ...
 
     def rename(self, container_id: str, name: str) -> None:
         """Rename a container, running or not.
@@ -223,7 +182,6 @@ class Engine(Protocol):
             EngineConflictError: the name is taken.
             EngineNotFoundError: the container does not exist.
         """
-        ...
 
     def stop(self, container_id: str, grace_s: float) -> None:
         """Send SIGTERM, wait up to ``grace_s`` seconds, send SIGKILL, and wait for the end.
@@ -231,26 +189,21 @@ class Engine(Protocol):
         Docker counts whole seconds, so ``grace_s`` is rounded up. Does nothing if the container
         does not run or does not exist.
         """
-        ...
 
     def remove(self, container_id: str) -> None:
         """Kill and remove a container with its anonymous volumes.
 
         Does nothing if it does not exist or is already being removed.
         """
-        ...
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return all containers, running or not, that have all these labels, in one request.
 
-        Args:
-            labels: label to value; None for any value.
+        The value None matches any value.
         """
-        ...
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
         """Return the details of a container; None if it does not exist."""
-        ...
 
     def logs(self, container_id: str, query: LogQuery) -> ByteStream:
         """Open a container's log as Docker's multiplexed stream.
@@ -260,7 +213,6 @@ class Engine(Protocol):
         Raises:
             EngineNotFoundError: the container does not exist.
         """
-        ...
 
     def events(self) -> Stream[ContainerEvent]:
         """Follow the events of all apps' containers, from now on, until the stream is closed.
@@ -269,7 +221,6 @@ class Engine(Protocol):
         container list. If the connection breaks or the daemon closes it, the stream raises
         EngineUnreachableError; a new stream does not repeat missed events.
         """
-        ...
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """Read one regular file of a container, running or not.
@@ -278,21 +229,12 @@ class Engine(Protocol):
             EngineNotFoundError: the container or the file does not exist.
             ValueError: it is not a regular file, or larger than ``max_bytes``.
         """
-        ...
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
-        ...
 
     def __enter__(self) -> Self:
         """Return self."""
-        ...
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the engine."""
-        ...

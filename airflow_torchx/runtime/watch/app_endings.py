@@ -25,11 +25,9 @@ class Store(Protocol):
 
     async def aget(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON
         """Return the stored value, or the default."""
-        ...
 
     async def aset(self, key: str, value: Any) -> object:  # noqa: ANN401 - any JSON
         """Store a value."""
-        ...
 
 
 class Endings:

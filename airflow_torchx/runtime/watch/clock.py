@@ -15,11 +15,9 @@ class Clock(Protocol):
 
     def __call__(self) -> float:
         """Return the time in seconds."""
-        ...
 
     def wait(self, condition: threading.Condition, until_s: float) -> None:
         """Wait on a condition, which the caller holds, until it is notified or the time comes."""
-        ...
 
 
 class _SystemClock:
