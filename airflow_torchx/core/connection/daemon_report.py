@@ -19,8 +19,6 @@ class LoginCheck:
     """The result of a login to a registry.
 
     Args:
-        registry: host of the registry.
-        username: the user.
         error: what went wrong and what to do; None if the login succeeded.
     """
 
@@ -31,14 +29,7 @@ class LoginCheck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DaemonReport:
-    """The result of a connection test.
-
-    Args:
-        info: the daemon.
-        network: the network that apps join.
-        has_network: whether the network exists.
-        logins: one for each registry.
-    """
+    """The result of a connection test, with the network that apps join and all logins."""
 
     info: EngineInfo
     network: str

@@ -81,7 +81,8 @@ class Endpoint:
             InvalidAppError: with one problem for every invalid field.
         """
         url = (host or "").strip() or None
-        problems = [*_host_problems(url)]
+        found = url_problem(url) if url else None
+        problems = [Problem("host", *found)] if found else []
         given: dict[str, Any] = {}
         for key, value in extra.items():
             if key not in _READERS:
@@ -145,11 +146,6 @@ def _host_problem(parts: SplitResult) -> tuple[str, str] | None:
     return None
 
 
-def _host_problems(url: str | None) -> list[Problem]:
-    found = url_problem(url) if url else None
-    return [Problem("host", *found)] if found else []
-
-
 def _invalid(key: str, value: object) -> str:
     # A private key may have been pasted into any field.
     text = repr(value)
@@ -172,15 +168,13 @@ def _tls_problems(url: str | None, extra: Mapping[str, object]) -> Iterator[Prob
 def _api_version(value: object) -> str:
     if re.fullmatch(r"\d+\.\d+", str(value)):
         return str(value)
-    msg = "give a version like 1.43, as a string"
-    raise ValueError(msg)
+    raise ValueError("give a version like 1.43, as a string")
 
 
 def _timeout_s(value: object) -> float:
     if (number := values.seconds(value)) > 0:
         return number
-    msg = "give a number of seconds above 0"
-    raise ValueError(msg)
+    raise ValueError("give a number of seconds above 0")
 
 
 _READERS: Final[Mapping[str, Callable[[object], object]]] = {

@@ -31,11 +31,7 @@ def certificate(value: object) -> str | Pem:
 
 
 def private_key(value: object) -> str | Pem:
-    """Return the path or the PEM text of a private key.
-
-    Raises:
-        ValueError: the value is invalid; the message says what to enter, and omits the value.
-    """
+    """Return the path or the PEM text of a private key, as `certificate` does."""
     return _path_or_pem(value, "PRIVATE KEY")
 
 
@@ -46,21 +42,18 @@ def _path_or_pem(value: object, label: str) -> str | Pem:
     # A path appears in errors, so a key without its first line must not count as one.
     if text.startswith("/") and "\n" not in text:
         return text
-    msg = (
+    raise ValueError(
         f"give an absolute path, or the text from -----BEGIN {label}----- to -----END {label}-----"
     )
-    raise ValueError(msg)
 
 
 def _normalized(text: str, label: str) -> str:
     """Return PEM text with its line breaks, which one-line form fields and shells remove."""
     blocks = _BLOCK.findall(text.replace("\\n", "\n"))
     if any("ENCRYPTED" in name or "Proc-Type:" in body for name, body in blocks):
-        msg = "remove its passphrase with `openssl pkey`"
-        raise ValueError(msg)
+        raise ValueError("remove its passphrase with `openssl pkey`")
     if not any(name.endswith(label) for name, _ in blocks):
-        msg = f"give the text from -----BEGIN {label}----- to -----END {label}-----"
-        raise ValueError(msg)
+        raise ValueError(f"give the text from -----BEGIN {label}----- to -----END {label}-----")
     return "".join(_block(name, "".join(body.split())) for name, body in blocks)
 
 
@@ -68,7 +61,8 @@ def _block(name: str, body: str) -> str:
     try:
         base64.b64decode(body, validate=True)
     except ValueError:
-        msg = f"give the complete text: the part after BEGIN {name} is not base64"
-        raise ValueError(msg) from None
+        raise ValueError(
+            f"give the complete text: the part after BEGIN {name} is not base64"
+        ) from None
     lines = textwrap.wrap(body, _LINE_CHARS)
     return "\n".join([f"-----BEGIN {name}-----", *lines, f"-----END {name}-----", ""])

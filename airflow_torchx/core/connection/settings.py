@@ -91,13 +91,7 @@ def daemon_url(
     """Return the daemon's URL from the parts of a connection.
 
     Airflow splits a connection URI, like ``torchx-docker://tcp://gpu-1:2376``, into parts; a
-    connection from the form has the whole URL in its host.
-
-    Args:
-        host: scheme and host.
-        port: the port.
-        login: the user, for ``ssh://``.
-        schema: the path.
+    connection from the form has the whole URL in its host. The schema is the path.
     """
     scheme, separator, rest = (host or "").strip().rpartition("://")
     if not rest:
@@ -130,8 +124,7 @@ def _mapping(value: object) -> dict[str, object]:
         value = json.loads(value)
     if isinstance(value, Mapping):
         return {str(key): item for key, item in value.items()}
-    msg = "give a mapping of run options"
-    raise ValueError(msg)
+    raise ValueError("give a mapping of run options")
 
 
 def _options(value: object) -> Mapping[str, object]:

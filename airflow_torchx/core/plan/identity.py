@@ -53,8 +53,6 @@ class TaskAttempt:
     """One attempt of one Airflow task instance.
 
     Args:
-        dag_id: the DAG.
-        run_id: the DAG run.
         task_id: the task, including its task groups.
         map_index: index of a mapped task instance, -1 for an unmapped one.
         max_tries: ``ti.max_tries``, which grows when a user clears the task and not on a retry.

@@ -21,9 +21,6 @@ def read_options(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Prob
     A mapping has the form ``KEY:VALUE;KEY2:VALUE2``, with commas or semicolons; ``None`` means no
     value. All other texts, and unknown names, are left to `Opts.parse`.
 
-    Args:
-        texts: texts by name of the option.
-
     Returns:
         The options, and a problem for every mapping of another form, without its value, which may
         be a secret.
@@ -39,8 +36,10 @@ def read_options(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Prob
         elif (pairs := _pairs(text)) is None:
             fix = f"write {option}={_form(option)}"
             problems.append(Problem(f"options.{option}", "not a list of pairs", fix))
+        elif option == "log_config":
+            options[name] = {"type": pairs.pop("type", None), "config": pairs}
         else:
-            options[name] = _log_config(pairs) if option == "log_config" else pairs
+            options[name] = pairs
     return options, problems
 
 
@@ -54,12 +53,6 @@ def _pairs(text: str) -> dict[str, str] | None:
     if not all(key and colon for key, colon, _ in pairs):
         return None
     return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _log_config(pairs: Mapping[str, str]) -> dict[str, object]:
-    """Return the log driver, which is the pair ``type``, and its options."""
-    settings = {name: value for name, value in pairs.items() if name != "type"}
-    return {"type": pairs.get("type"), "config": settings}
 
 
 def written_form(option: Field[Any]) -> str:

@@ -19,12 +19,10 @@ def parse_ulimit(text: str) -> Ulimit:
     """
     match = re.fullmatch(r"([a-z]+)=(-1|\d+)(?::(-1|\d+))?", text.strip())
     if match is None:
-        msg = "expected name=soft:hard, like nofile=1024:4096 or memlock=-1"
-        raise ValueError(msg)
+        raise ValueError("expected name=soft:hard, like nofile=1024:4096 or memlock=-1")
     soft, hard = int(match[2]), int(match[3] or match[2])
     if hard != -1 and (soft == -1 or soft > hard):
-        msg = f"the soft limit {soft} is above the hard limit {hard}"
-        raise ValueError(msg)
+        raise ValueError(f"the soft limit {soft} is above the hard limit {hard}")
     return Ulimit(name=match[1], soft=soft, hard=hard)
 
 
@@ -32,8 +30,7 @@ def text(value: object) -> str:
     """Return a non-empty string."""
     if isinstance(value, str) and value.strip():
         return value
-    msg = "give a non-empty string"
-    raise ValueError(msg)
+    raise ValueError("give a non-empty string")
 
 
 def network(value: object) -> str:
@@ -41,8 +38,7 @@ def network(value: object) -> str:
     name = text(value)
     if re.fullmatch(r"(container:)?[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
         return name
-    msg = "start with a letter or digit; use letters, digits, '_', '.' and '-'"
-    raise ValueError(msg)
+    raise ValueError("start with a letter or digit; use letters, digits, '_', '.' and '-'")
 
 
 def flag(value: object) -> bool:
@@ -51,32 +47,29 @@ def flag(value: object) -> bool:
         return value
     if isinstance(value, str) and (word := value.strip().lower()) in _FLAGS:
         return _FLAGS[word]
-    msg = "give True or False"
-    raise ValueError(msg)
+    raise ValueError("give True or False")
 
 
 def seconds(value: object) -> float:
     """Return a number of seconds, at most a year; Docker ignores more than 292 years."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(cast("str", value))
-    except (OverflowError, TypeError, ValueError):
-        number = math.nan
-    if 0 <= number <= _YEAR_S:
+    if 0 <= (number := _number(value)) <= _YEAR_S:
         return number
-    msg = "give a number of seconds, from 0 to a year"
-    raise ValueError(msg)
+    raise ValueError("give a number of seconds, from 0 to a year")
 
 
 def count(value: object) -> int:
     """Return a whole number of at least 1."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(cast("str", value))
-    except (OverflowError, TypeError, ValueError):
-        number = math.nan
-    if number >= 1 and number.is_integer():
+    if (number := _number(value)) >= 1 and number.is_integer():
         return int(number)
-    msg = "give a whole number, 1 or more"
-    raise ValueError(msg)
+    raise ValueError("give a whole number, 1 or more")
+
+
+def _number(value: object) -> float:
+    """Return a number, also from a string; NaN for anything else."""
+    try:
+        return math.nan if isinstance(value, bool) else float(cast("str", value))
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
 
 
 def repository(value: object) -> str:
@@ -84,14 +77,13 @@ def repository(value: object) -> str:
     name = text(value).strip()
     last = name.rpartition("/")[2]
     if "@" in name or (":" in last and not name.startswith(("http://", "https://"))):
-        msg = "give a repository without a tag or digest; the tag is computed from the content"
-        raise ValueError(msg)
+        raise ValueError(
+            "give a repository without a tag or digest; the tag is computed from the content"
+        )
     if name != name.lower() and re.fullmatch(_REPOSITORY, name.lower()):
-        msg = f"use lower case: {name.lower()!r}"
-        raise ValueError(msg)
+        raise ValueError(f"use lower case: {name.lower()!r}")
     if not re.fullmatch(_REPOSITORY, name):
-        msg = "give a repository like 'registry.example.com:5000/team/project'"
-        raise ValueError(msg)
+        raise ValueError("give a repository like 'registry.example.com:5000/team/project'")
     return name
 
 
@@ -101,8 +93,7 @@ def texts(value: object) -> tuple[str, ...]:
         value = [part.strip() for part in re.split("[,;]", value) if part.strip()]
     if isinstance(value, Sequence) and all(isinstance(item, str) and item for item in value):
         return tuple(cast("Sequence[str]", value))
-    msg = "give a list of non-empty strings"
-    raise ValueError(msg)
+    raise ValueError("give a list of non-empty strings")
 
 
 def ulimits(value: object) -> tuple[str, ...]:
@@ -126,8 +117,7 @@ def build_secrets(value: object) -> tuple[str, ...]:
         keys = dict(part.partition("=")[::2] for part in secret.split(","))
         sources = {"src", "source", "env"} & set(keys)
         if not keys.get("id") or len(sources) != 1 or set(keys) - sources - {"id", "type"}:
-            msg = "give 'id=NAME,src=PATH' or 'id=NAME,env=VARIABLE'"
-            raise ValueError(msg)
+            raise ValueError("give 'id=NAME,src=PATH' or 'id=NAME,env=VARIABLE'")
     return secrets
 
 
@@ -138,8 +128,7 @@ def pairs(value: object) -> Mapping[str, str]:
         for key, item in value.items()
     ):
         return {key: str(item) for key, item in value.items()}
-    msg = "give a mapping of strings to strings"
-    raise ValueError(msg)
+    raise ValueError("give a mapping of strings to strings")
 
 
 def env(value: object) -> Mapping[str, str]:
@@ -147,8 +136,9 @@ def env(value: object) -> Mapping[str, str]:
     variables = pairs(value)
     bad = [name for name in variables if not is_env_name(name)]
     if bad:
-        msg = f"rename {shown_env_name(bad[0])!r}: a name cannot contain '=' or a zero byte"
-        raise ValueError(msg)
+        raise ValueError(
+            f"rename {shown_env_name(bad[0])!r}: a name cannot contain '=' or a zero byte"
+        )
     return variables
 
 
@@ -167,21 +157,21 @@ def labels(value: object) -> Mapping[str, str]:
     given = pairs(value)
     reserved = [name for name in given if name.startswith(RESERVED_PREFIXES)]
     if reserved:
-        msg = f"the label {reserved[0]!r} is reserved; rename it"
-        raise ValueError(msg)
+        raise ValueError(f"the label {reserved[0]!r} is reserved; rename it")
     return given
 
 
 def log_config(value: object) -> Mapping[str, Any]:
     """Return a log driver with its options, or an empty mapping."""
-    if isinstance(value, Mapping) and isinstance(value.get("type"), str):
-        options = value.get("config", {})
-        if set(value) <= {"type", "config"}:
-            return {"type": value["type"], "config": pairs(options)}
     if value == {}:
         return {}
-    msg = 'give {"type": driver, "config": {option: value}}'
-    raise ValueError(msg)
+    if (
+        isinstance(value, Mapping)
+        and isinstance(value.get("type"), str)
+        and set(value) <= {"type", "config"}
+    ):
+        return {"type": value["type"], "config": pairs(value.get("config", {}))}
+    raise ValueError('give {"type": driver, "config": {option: value}}')
 
 
 def one_of(*words: str) -> Callable[[object], str]:
@@ -190,8 +180,7 @@ def one_of(*words: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if value in words:
             return str(value)
-        msg = f"choose from {', '.join(words)}"
-        raise ValueError(msg)
+        raise ValueError(f"choose from {', '.join(words)}")
 
     return parse
 

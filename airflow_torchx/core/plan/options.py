@@ -107,7 +107,7 @@ class Opts:
         for option in fields(self):
             value = getattr(self, option.name)
             try:
-                parsed = _default(option) if value is None else _PARSERS[option.name](value)
+                parsed = default_of(option) if value is None else _PARSERS[option.name](value)
             except ValueError as error:
                 problems.append(_problem(option.name, value, str(error)))
             else:
@@ -201,10 +201,9 @@ def snake_case(name: object) -> str:
     return re.sub(r"(?<=[a-z])([A-Z])", lambda upper: f"_{upper[1].lower()}", str(name))
 
 
-def _default(option: Field[Any]) -> object:
-    if option.default_factory is not MISSING:
-        return option.default_factory()
-    return option.default
+def default_of(field: Field[Any]) -> object:
+    """Return the default of a field; a field without one has `MISSING`, which equals no value."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _problem(name: str, value: object, expected: str) -> Problem:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.plan.options import MAPPINGS
+from airflow_torchx.core.plan.options import MAPPINGS, default_of
 from airflow_torchx.specs import to_dict
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ def shown(plan: JobPlan) -> dict[str, Any]:
             name: MASK if name in plan.secret_env or is_sensitive(name) else value
             for name, value in container.get("env", {}).items()
         }
-    return _shortened(_masked(data, secret_values(plan)))
+    masked: dict[str, Any] = _masked(data, secret_values(plan))
+    for container in masked["containers"]:
+        for name, value in container["env"].items():
+            if len(value) > _MAX_VALUE:
+                container["env"][name] = f"{value[:_MAX_VALUE]}… ({len(value)} characters)"
+    return masked
 
 
 def shown_app(app: AppDef, plan: JobPlan) -> dict[str, Any]:
@@ -115,29 +120,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value a plan can hold
         return {
             option.name: _plain(current)
             for option in fields(value)
-            if (current := getattr(value, option.name)) != _default(option)
+            if (current := getattr(value, option.name)) != default_of(option)
         }
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value
-
-
-def _default(option: Any) -> Any:  # noqa: ANN401 - dataclasses.Field of any type
-    return option.default if option.default_factory is MISSING else option.default_factory()
-
-
-def _shortened(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the plan with long environment variables cut."""
-    for container in data["containers"]:
-        container["env"] = {
-            name: value
-            if len(value) <= _MAX_VALUE
-            else f"{value[:_MAX_VALUE]}… ({len(value)} characters)"
-            for name, value in container["env"].items()
-        }
-    return data
 
 
 def _masked(value: Any, secrets: frozenset[str]) -> Any:  # noqa: ANN401 - see _plain

@@ -63,11 +63,7 @@ class Condition:
     ) -> Condition:
         """Return the condition for the arguments of a sensor.
 
-        Args:
-            targets: names of states, or one comma-separated string.
-            failed: likewise.
-            role: the role; None for all roles.
-            min_replicas: a number, or a string of digits.
+        States are names, or one comma-separated string.
 
         Raises:
             ConditionError: an argument is invalid, or the condition can never hold.

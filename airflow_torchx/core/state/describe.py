@@ -86,12 +86,7 @@ def exit_code(row: ContainerRow) -> int | None:
 
 
 def replica_state(row: ContainerRow, code: int | None) -> AppState:
-    """Return the state of a replica.
-
-    Args:
-        row: its container.
-        code: its exit code; None if unknown.
-    """
+    """Return the state of a replica with this container and exit code, None if unknown."""
     if is_cancelled_name(row.name) and row.state in _NOT_RUNNING:
         return AppState.CANCELLED
     if row.state == "exited" and code is not None:
@@ -154,12 +149,8 @@ def describe(
     """Return the description of an app; None if it has no containers.
 
     A replica in the labels without a container counts as failed once any replica was started: a
-    launch creates all of them before it starts the first.
-
-    Args:
-        app_id: the app.
-        rows: its containers.
-        details: inspect results by container id, as far as available.
+    launch creates all of them before it starts the first. ``details`` has inspect results by
+    container id, as far as available.
     """
     if not rows:
         return None
@@ -180,25 +171,22 @@ def describe(
 
 def summaries(rows: Iterable[ContainerRow]) -> list[ListAppResponse]:
     """Return one summary per app, sorted by id."""
-    by_app: dict[str, list[ContainerRow]] = {}
+    found = []
+    for app_id, of_app in sorted(by_app(rows).items()):
+        app, newest = describe(app_id, of_app, {}), max(of_app, key=_age).labels
+        if app is not None:
+            handle = newest.get(labels.HANDLE, "<NOT_SET>")
+            name = newest.get(labels.APP_NAME, "")
+            found.append(ListAppResponse(app_id, app.state, app_handle=handle, name=name))
+    return found
+
+
+def by_app(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
+    """Return the containers of each app, by its id."""
+    groups: dict[str, list[ContainerRow]] = {}
     for row in rows:
-        by_app.setdefault(row.labels[labels.APP_ID], []).append(row)
-    described = [
-        (describe(app_id, of_app, {}), max(of_app, key=_age)) for app_id, of_app in by_app.items()
-    ]
-    return sorted(
-        (
-            ListAppResponse(
-                app_id=app.app_id,
-                state=app.state,
-                app_handle=row.labels.get(labels.HANDLE, "<NOT_SET>"),
-                name=row.labels.get(labels.APP_NAME, ""),
-            )
-            for app, row in described
-            if app is not None
-        ),
-        key=lambda response: response.app_id,
-    )
+        groups.setdefault(row.labels[labels.APP_ID], []).append(row)
+    return groups
 
 
 def signal_name(code: int | None) -> str | None:

@@ -32,33 +32,24 @@ _FINAL_STATES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
-    """The condition holds.
-
-    Args:
-        state: state of the app or role.
-        message: one sentence for the user.
-    """
+@dataclass(frozen=True)
+class _Result:
+    """The state of the app or role, and one sentence for the user."""
 
     state: AppState
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """The condition can no longer hold, or a failed state came first; fields as in `Met`."""
-
-    state: AppState
-    message: str
+class Met(_Result):
+    """The condition holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """The condition may hold later; fields as in `Met`."""
+class Unreachable(_Result):
+    """The condition can no longer hold, or a failed state came first."""
 
-    state: AppState
-    message: str
+
+class Pending(_Result):
+    """The condition may hold later."""
 
 
 def evaluate(app: DescribeAppResponse, condition: Condition) -> Met | Unreachable | Pending:

@@ -51,9 +51,7 @@ def replica_table(app: DescribeAppResponse) -> str:
 def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
     """Return the report of a failed app: the first failure, the replicas and the last log lines.
 
-    Args:
-        app: the app, described with ``inspect_all``.
-        last_lines: last log lines of the first replica to fail.
+    The app is described with ``inspect_all``; the lines are of the first replica to fail.
     """
     blamed = first_failure(app)
     reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""

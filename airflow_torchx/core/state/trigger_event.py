@@ -57,10 +57,7 @@ def trigger_event(
 ) -> AppEvent | Fail | None:
     """Return the event to fire, Fail to stop the peers first, or None to keep waiting.
 
-    Args:
-        app_id: the app.
-        app: its description; None if it is not on the daemon.
-        wait_for: what the trigger waits for.
+    ``app`` is None if the app is not on the daemon.
     """
     if app is None:
         return None if wait_for.wait_for_launch else gone_event(app_id)

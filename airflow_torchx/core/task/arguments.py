@@ -26,8 +26,7 @@ class _Choice(StrEnum):
         except ValueError:
             choices = ", ".join(cls)
             name = _ARGUMENTS[cls.__name__]
-            msg = f"{name}={word!r} is not accepted; choose from {choices}"
-            raise ValueError(msg) from None
+            raise ValueError(f"{name}={word!r} is not accepted; choose from {choices}") from None
 
 
 _ARGUMENTS = {"OnFinish": "on_finish", "OnWorkerShutdown": "on_worker_shutdown"}

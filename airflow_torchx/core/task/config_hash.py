@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.plan.options import default_of
 from airflow_torchx.specs import BindMount, DeviceMount, VolumeMount
 
 if TYPE_CHECKING:
@@ -33,13 +34,8 @@ _IGNORED: Final = frozenset({"quiet", "keep_images", "max_context_mb"})
 def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:
     """Return the hash of what a task launches, like ``v1-0123456789abcdef``.
 
-    Two attempts with the same hash can share an app. Values of secrets are excluded, because they
-    may change between two attempts.
-
-    Args:
-        app: the app, each workspace named by its content.
-        opts: its run options.
-        secret_names: names of its secret environment variables.
+    Two attempts with the same hash can share an app, in which each workspace is named by its
+    content. Values of secrets are excluded, because they may change between two attempts.
     """
     options = {name: value for name, value in _changed(opts).items() if name not in _IGNORED}
     config = {"app": _changed(app), "options": options, "secrets": sorted(secret_names)}
@@ -66,15 +62,10 @@ def _changed(value: Any) -> Any:  # noqa: ANN401 - JSON data
         return kind | {
             field.name: _changed(content)
             for field in fields(value)
-            if (content := getattr(value, field.name)) != _default(field)
+            if (content := getattr(value, field.name)) != default_of(field)
         }
     if isinstance(value, Mapping):
         return {str(key): _changed(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_changed(item) for item in value]
     return value
-
-
-def _default(field: Field[Any]) -> object:
-    """Return the default of a field; a field without one has `MISSING`, which equals no value."""
-    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.state.describe import STOP_GRACE, describe, replicas_of
+from airflow_torchx.core.state.describe import STOP_GRACE, by_app, describe, replicas_of
 from airflow_torchx.core.task.config_hash import is_same_config
 from airflow_torchx.core.task.record import RESULT_REJECTED, SUCCEEDED, LaunchedApp
 from airflow_torchx.specs import AppState, is_terminal
@@ -30,11 +30,7 @@ class ObservedApp:
     """An app of this task on the daemon.
 
     Args:
-        app: its description.
-        launch_id: random id of its launch.
-        handle: its handle.
         max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        config_hash: hash of its configuration.
         try_number: the attempt that launched it.
     """
 
@@ -80,7 +76,6 @@ class CleanUp:
     """One app to stop and remove.
 
     Args:
-        app_id: the app.
         cause: ``incomplete`` for an interrupted launch, ``superseded`` for an app of another
             configuration, of an earlier clear, or that failed.
     """
@@ -115,12 +110,7 @@ def reconcile(
     It reattaches to the newest app that is complete, running or succeeded, was launched since the
     last clear (same ``max_tries``), and has the same configuration. A succeeded app whose result
     was rejected is excluded. All other apps are cleaned up.
-
-    Args:
-        attempt: this attempt.
-        config_hash: hash of what it would launch; None to reattach to no app.
-        apps: all apps of this task in this run, of any attempt.
-        record: the record of earlier attempts.
+    With None as the attempt's hash, it reattaches to no app.
     """
 
     def is_current(one: ObservedApp | TaskRecord) -> bool:
@@ -151,11 +141,8 @@ def reconcile(
 
 def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
     """Return the apps of these containers, by app id."""
-    by_app: dict[str, list[ContainerRow]] = {}
-    for row in rows:
-        by_app.setdefault(row.labels[labels.APP_ID], []).append(row)
     apps = []
-    for app_id, of_app in sorted(by_app.items()):
+    for app_id, of_app in sorted(by_app(rows).items()):
         app, row_labels = describe(app_id, of_app, {}), of_app[0].labels
         if app is not None:
             apps.append(

@@ -30,15 +30,7 @@ RESULT_REJECTED: Final = "result_rejected"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchedApp:
-    """The app of a task.
-
-    Args:
-        app_id: the app.
-        handle: its handle.
-        launch_id: random id of its launch.
-        config_hash: hash of its configuration.
-        stop_grace_s: seconds between SIGTERM and SIGKILL.
-    """
+    """The app of a task; ``stop_grace_s`` is the time between SIGTERM and SIGKILL."""
 
     app_id: str
     handle: str
@@ -63,10 +55,7 @@ class TaskRecord:
     """What a task stores about its app in its state store.
 
     Args:
-        app_id: the app.
-        handle: its handle.
         max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        config_hash: hash of its configuration, see `config_hash`.
         phase: ``launching`` before the first container exists, ``succeeded`` with the ``result``,
             ``result_rejected`` if the app's result cannot be used.
         result: return value of the task.

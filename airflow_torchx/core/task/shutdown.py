@@ -42,12 +42,10 @@ def exit_action(state: str | None, policy: OnWorkerShutdown, *, retry_left: bool
     """
     if state in _TAKEN:
         return ExitAction.KEEP
-    if state == UNKNOWN:
+    if state == UNKNOWN or (state == _RUNNING and policy is OnWorkerShutdown.KEEP):
         return ExitAction.KEEP if retry_left else ExitAction.STOP
     if state != _RUNNING or policy is OnWorkerShutdown.STOP:
         return ExitAction.STOP
-    if policy is OnWorkerShutdown.KEEP:
-        return ExitAction.KEEP if retry_left else ExitAction.STOP
     return ExitAction.HAND_OVER
 
 
@@ -55,9 +53,6 @@ def before_deferral(state: str | None) -> ExitAction:
     """Return what a task does with its app when it is about to defer.
 
     An unknown state does not prevent the deferral; Airflow refuses it if the task may not defer.
-
-    Args:
-        state: state of the task instance, as for `exit_action`.
     """
     if state in _TAKEN:
         return ExitAction.KEEP
@@ -95,10 +90,7 @@ _OVER: Final = frozenset(
 def may_stop(app_id: str, *, state: str | None, current_app_id: str | None) -> bool:
     """Return whether a trigger may stop its app, because no process needs it any more.
 
-    Args:
-        app_id: the app that the trigger waits for.
-        state: state of its task instance; None after a clear.
-        current_app_id: the app in the task instance's XCom, which every try pushes; None if there
-            is none.
+    ``state`` is None after a clear. ``current_app_id`` is in the task instance's XCom, where every
+    try pushes it; None if there is none.
     """
     return state in _OVER or current_app_id not in (None, app_id)

@@ -73,12 +73,7 @@ _ADVICE: Final = tuple(
 
 
 class Step(NamedTuple):
-    """One step of a Dockerfile.
-
-    Args:
-        where: like ``step 2 of 3``.
-        command: the instruction.
-    """
+    """One instruction of a Dockerfile; ``where`` is like ``step 2 of 3``."""
 
     where: str
     command: str
@@ -198,7 +193,9 @@ class BuildKitLog:
             if match[1] and vertex.error is None:  # BuildKit repeats the last lines at the end
                 vertex.tail.append(match[1][:_MAX_LINE_CHARS])
         elif match := _VERTEX_STEP.fullmatch(text):
-            vertex.step = Step(f"step {match[2]} of {match[3]}{_of_stage(match[1])}", match[4])
+            stage = (match[1] or "").strip()
+            of_stage = f" of stage {stage!r}" if stage else ""
+            vertex.step = Step(f"step {match[2]} of {match[3]}{of_stage}", match[4])
         elif match := _VERTEX_BASE.fullmatch(text):
             vertex.step = Step("its base image", f"FROM {match[1]}")
         elif match := _VERTEX_ERROR.fullmatch(text):
@@ -237,10 +234,6 @@ def _advice(spec: BuildSpec, failure: Failure) -> str:
         if failure.step and failure.step.command.upper().startswith("FROM "):
             return _BASE_ADVICE
     return f"Correct that step of {spec.dockerfile!r}, or the files that it needs."
-
-
-def _of_stage(name: str | None) -> str:
-    return f" of stage {name.strip()!r}" if name and name.strip() else ""
 
 
 def _plain(line: str) -> str:

@@ -29,13 +29,7 @@ _VARIABLE: Final = re.compile(r"\$\{?(\w+)")
 
 
 class _Instruction(NamedTuple):
-    """One instruction, with its continued lines joined.
-
-    Args:
-        name: in upper case.
-        args: the text after the name.
-        line: number of its first line.
-    """
+    """One instruction in its first line, with its continued lines joined; the name in capitals."""
 
     name: str
     args: str
@@ -46,10 +40,6 @@ def buildkit_reason(text: str, secrets: Sequence[str]) -> str | None:
     """Return why a Dockerfile needs BuildKit, like ``RUN --mount in line 3``, or None.
 
     It does not check the base image's ``ONBUILD`` instructions.
-
-    Args:
-        text: the Dockerfile.
-        secrets: the secrets of the build.
     """
     if secrets:
         return "build secrets"

@@ -43,11 +43,10 @@ class Content:
 
     Args:
         base: name of the base image, as the role gives it.
-        entries: the files.
         dockerfile: content of the workspace's Dockerfile; None if it has none.
         build_args: build arguments of that Dockerfile.
         target: stage of that Dockerfile; None for the last.
-        workspace_id: id of the workspace, independent of its files; see `workspace_id`.
+        workspace_id: independent of the files; see `workspace_id`.
     """
 
     base: str
@@ -99,13 +98,7 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe(Content):
-    """Everything that determines the content of a workspace image.
-
-    Args:
-        base_id: id of the base image.
-        directory: target folder of the files.
-        key: digest of all of it.
-    """
+    """Everything that determines the content of a workspace image; ``key`` is its digest."""
 
     base_id: str
     directory: str
@@ -124,11 +117,7 @@ class Recipe(Content):
         return _digest({**self._head(), **base}, lines)
 
     def labels(self, depth: int) -> dict[str, str]:
-        """Return the labels of the image.
-
-        Args:
-            depth: number of layers with its files.
-        """
+        """Return the labels of an image with this number of layers with its files."""
         return {
             labels.VERSION: __version__,
             labels.WORKSPACE_ID: self.workspace_id,
@@ -175,10 +164,7 @@ def local_tag(key: str) -> str:
 def workspace_id(parts: Sequence[tuple[str, str]], base: str, source_root: SourceRoot) -> str:
     """Return an id that depends on the sources and the base image, but not on the files' content.
 
-    Args:
-        parts: source and target of each part of the workspace, as the user gave them.
-        base: name of the base image.
-        source_root: the folder that relative sources start from.
+    The parts are source and target, as the user gave them.
     """
     named = [(_stable_name(source, source_root), target) for source, target in parts]
     text = json.dumps([base, *named])
@@ -215,15 +201,10 @@ def copy_dockerfile(where: str, uid: int, gid: int) -> bytes:
 
 
 def owner(user: str, passwd: str, group: str) -> tuple[int, int] | None:
-    """Return the user id and the group id that an image's containers run as.
+    """Return the user id and the group id that an image's containers run as, None if unknown.
 
-    Args:
-        user: the image's user, like ``jovyan``, ``1000`` or ``jovyan:users``; empty for root.
-        passwd: text of the image's ``/etc/passwd``.
-        group: text of its ``/etc/group``.
-
-    Returns:
-        None if the user or the group is not in those files.
+    The user is like ``jovyan``, ``1000`` or ``jovyan:users``, and empty for root. The other texts
+    are of the image's ``/etc/passwd`` and ``/etc/group``.
     """
     name, _, group_name = user.partition(":")
     rows = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 3]  # noqa: PLR2004 - name, x, uid, gid
@@ -245,11 +226,8 @@ def manifest(entries: Iterable[Entry]) -> bytes:
 def changes(before: bytes, entries: Sequence[Entry]) -> tuple[Entry, ...] | None:
     """Return the new and changed files, or None if a layer on top is not enough.
 
-    It is not enough if a path was removed or changed its kind, or if the manifest is invalid.
-
-    Args:
-        before: the manifest of the image below.
-        entries: all files of the new image.
+    It is not enough if a path was removed or changed its kind, or if the manifest of the image
+    below is invalid.
     """
     known = _files_of(before)
     if known is None:
@@ -308,10 +286,7 @@ def own_tags(row: ImageRow) -> tuple[str, ...]:
 def surplus(rows: Iterable[ImageRow], keep: int, newest: str) -> tuple[ImageRow, ...]:
     """Return the images of one workspace beyond the newest ``keep``, oldest first.
 
-    Args:
-        rows: the images.
-        keep: how many to keep.
-        newest: key of the image that was built last, because clocks can be wrong.
+    ``newest`` is the key of the image that was built last, because clocks can be wrong.
     """
     ours = [row for row in rows if own_tags(row) and row.labels[labels.WORKSPACE_KEY] != newest]
     ours.sort(key=_age)

@@ -58,12 +58,7 @@ class Entry:
 
 
 def guard(entries: Sequence[Entry], max_bytes: int) -> str | None:
-    """Return the error message for a workspace that is too large; None if it is not.
-
-    Args:
-        entries: the files, with or without digests.
-        max_bytes: limit of their total size, in bytes.
-    """
+    """Return the error message for a workspace that is too large; None if it is not."""
     total = sum(entry.size_bytes for entry in entries)
     if total <= max_bytes:
         return None

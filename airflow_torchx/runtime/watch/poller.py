@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.state.describe import describe, needs_detail
+from airflow_torchx.core.state.describe import by_app, describe, needs_detail
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime.watch.mailbox import AppSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -80,7 +80,7 @@ class Poller:
         found = engine.rows({labels.APP_ID: None})
         self._rows = len(found)
         self._uninspectable.intersection_update(row.id for row in found)
-        return _grouped(found)
+        return by_app(found)
 
     def _seen(self, engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> AppSnapshot:
         wanted = [row.id for row in rows if needs_detail(row) and row.id not in self._uninspectable]
@@ -92,10 +92,3 @@ class Poller:
             # The list has the states; cause and times are only for people.
             self._uninspectable.update(wanted)
         return AppSnapshot(app_id, describe(app_id, rows, details))
-
-
-def _grouped(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
-    groups: dict[str, list[ContainerRow]] = {}
-    for row in rows:
-        groups.setdefault(row.labels.get(labels.APP_ID, ""), []).append(row)
-    return groups
