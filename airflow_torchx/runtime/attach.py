@@ -62,14 +62,8 @@ def watch(
     """Write all logs of an app until it ends, and return how it ended.
 
     Carries out the app's failure policy meanwhile. The end of a replica's log, which is the end of
-    the replica in most cases, has the daemon asked at once.
-
-    Args:
-        engine: the daemon.
-        app: the app.
-        after: cursors of earlier writers.
-        should_stop: called several times a second.
-        write_to: returns the writer of the logs.
+    the replica in most cases, has the daemon asked at once. ``should_stop`` is called several times
+    a second; ``write_to`` returns the writer of the logs.
 
     Raises:
         Detached: ``should_stop`` returned True; the app keeps running.
@@ -117,11 +111,7 @@ def outcome(
 ) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON that replica 0 of the first role wrote; None without a ``result_path``.
 
-    Args:
-        engine: the daemon.
-        app: the app, which has ended, described with ``inspect_all``.
-        result_path: where the result is.
-        secrets: values that no error shows.
+    The app has ended, and is described with ``inspect_all``.
 
     Raises:
         AppFailedError: the app failed; the message is the whole story, with secrets masked.
@@ -140,13 +130,7 @@ def outcome(
 
 
 def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> AppFailedError:
-    """Return why an app failed: the whole story, with secrets masked.
-
-    Args:
-        engine: the daemon.
-        app: the app, which has failed, described with ``inspect_all``.
-        secrets: values that the error does not show.
-    """
+    """Return why an app, described with ``inspect_all``, failed; secrets are masked."""
     blamed = first_failure(app)
     kind = AppFailedError
     if blamed is not None and blamed.oom_killed:

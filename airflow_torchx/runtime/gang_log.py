@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.concurrency.parallel import StopRequested
@@ -45,21 +44,11 @@ class Detached(StopRequested):
         self.cursors = cursors
 
 
-@dataclass(frozen=True)
-class _Line:
-    replica: ReplicaStatus
-    text: str
-
-
 class GangLog(ABC):
     """Follows each replica of an app in its own thread; the caller's thread writes.
 
     Args:
-        engine: the daemon.
-        app: the app.
         after: cursors of earlier writers; a replica without one is written from its beginning.
-        span: the part of the logs in time.
-        streams: stdout, stderr or both.
     """
 
     def __init__(
@@ -78,7 +67,7 @@ class GangLog(ABC):
         #: Called when the log of a replica has ended, so in most cases when the replica has.
         self.on_end: Callable[[], object] = lambda: None
         # None only wakes the writer.
-        self._lines: queue.Queue[_Line | None] = queue.Queue(_QUEUED)
+        self._lines: queue.Queue[tuple[ReplicaStatus, str] | None] = queue.Queue(_QUEUED)
         self._ended: set[str] = set()
         self._aborted = threading.Event()
         self._closing = threading.Event()
@@ -122,12 +111,11 @@ class GangLog(ABC):
         with contextlib.suppress(queue.Empty):
             while len(burst) < BURST:
                 burst.append(self._lines.get_nowait())
-        by_replica: dict[str, list[_Line]] = {}
-        for line in burst:
-            if line is not None:
-                by_replica.setdefault(replica_name(line.replica), []).append(line)
-        for lines in by_replica.values():
-            self.emit(lines[0].replica, [line.text for line in lines])
+        by_replica: dict[str, tuple[ReplicaStatus, list[str]]] = {}
+        for replica, text in filter(None, burst):
+            by_replica.setdefault(replica_name(replica), (replica, []))[1].append(text)
+        for replica, lines in by_replica.values():
+            self.emit(replica, lines)
         return bool(by_replica)
 
     def wake(self) -> None:
@@ -136,14 +124,9 @@ class GangLog(ABC):
             self._lines.put_nowait(None)
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
-        """Write the rest of every log, after the app has ended.
+        """Write the rest of every log, and return the containers whose logs did not end in time.
 
-        Args:
-            timeout_s: seconds to wait for logs that do not end.
-            should_stop: called several times a second.
-
-        Returns:
-            The containers whose logs did not end in time.
+        The app has ended. ``should_stop`` is called several times a second.
 
         Raises:
             StopRequested: ``should_stop`` returned True.
@@ -209,21 +192,19 @@ class GangLog(ABC):
             if self._closing.is_set():
                 return
             for line in log:
-                self._put(_Line(replica, line.text))
+                self._put(replica, line.text)
         except AirflowTorchXError as why:
-            self._put(_Line(replica, f"(cannot read its log: {why.what})"))
+            self._put(replica, f"(cannot read its log: {why.what})")
         finally:
             self._ended.add(name)
             self.wake()
             self.on_end()
 
-    def _put(self, line: _Line) -> None:
+    def _put(self, replica: ReplicaStatus, text: str) -> None:
         while not self._aborted.is_set():
-            try:
-                self._lines.put(line, timeout=0.5)
-            except queue.Full:
-                continue
-            return
+            with contextlib.suppress(queue.Full):
+                self._lines.put((replica, text), timeout=0.5)
+                return
 
 
 def prefix_width(app: DescribeAppResponse) -> int:

@@ -10,7 +10,6 @@ from airflow_torchx.concurrency import host_lock
 from airflow_torchx.errors import EngineConflictError
 
 if TYPE_CHECKING:
-    from airflow_torchx.core.engine.containers import NetworkRow
     from airflow_torchx.core.engine.protocol import Engine
 
 _log = logging.getLogger(__name__)
@@ -25,12 +24,7 @@ def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
 
     A file lock serializes the processes of this host. Other hosts may use the same daemon, and
     older Engines accept two networks of one name. So every creator lists again and keeps the oldest
-    one.
-
-    Args:
-        engine: the daemon.
-        name: name of a bridge network; built-in networks and ``container:…`` are left alone.
-        lock_timeout_s: seconds to wait for the file lock.
+    one. Built-in networks and ``container:…`` are left alone.
     """
     if name in _BUILT_IN or name.startswith("container:") or engine.networks(name):
         return
@@ -40,10 +34,7 @@ def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
             return
         with contextlib.suppress(EngineConflictError):
             engine.create_network(name)
-        _keep_oldest(engine, engine.networks(name))
-
-
-def _keep_oldest(engine: Engine, networks: tuple[NetworkRow, ...]) -> None:
-    for surplus in sorted(networks, key=lambda row: (row.created_at, row.id))[1:]:
-        _log.info("removing network %s: %s was created twice", surplus.id[:12], surplus.name)
-        engine.remove_network(surplus.id)
+        by_age = sorted(engine.networks(name), key=lambda row: (row.created_at, row.id))
+        for surplus in by_age[1:]:
+            _log.info("removing network %s: %s was created twice", surplus.id[:12], name)
+            engine.remove_network(surplus.id)

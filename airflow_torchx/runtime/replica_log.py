@@ -88,10 +88,6 @@ class ReplicaLog:
     """Reads a replica's log once; can be closed from any thread.
 
     Args:
-        engine: the daemon.
-        container_id: the replica's container.
-        span: the part of the log in time.
-        streams: stdout, stderr or both.
         follow: read until the replica has ended for good. Restarts of the container, and an outage
             of the daemon of less than a minute, neither lose nor repeat a line.
         tail: start with the last this many messages; None for all.

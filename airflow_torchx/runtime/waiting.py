@@ -63,15 +63,9 @@ def wait(
 ) -> DescribeAppResponse:
     """Wait until every replica of an app has ended, and carry out its failure policy.
 
-    Waits through an outage of the daemon of up to a minute.
-
-    Args:
-        engine: the daemon.
-        app_id: the app.
-        timeout_s: longest wait in seconds; None for no limit.
-        should_stop: called before and after every look.
-        wake: set it to have the next look now; the pauses after that are short again.
-        outage_s: seconds without an answer of the daemon to sit out.
+    Waits through an outage of the daemon of ``outage_s`` seconds. ``should_stop`` is called before
+    and after every look. Set ``wake`` to have the next look now; the pauses after that are short
+    again.
 
     Raises:
         StopRequested: ``should_stop`` returned True; the app keeps running.

@@ -52,9 +52,6 @@ class AppWait:
     """One wait for one app, which carries out the app's failure policy meanwhile.
 
     Args:
-        app_id: the app.
-        wait_for: what to wait for.
-        alarms: when the wait ends without it.
         now: returns seconds since 1970.
     """
 

@@ -28,10 +28,7 @@ class EventReader:
     """Delivers events to the subscriptions, and reconnects until it is closed.
 
     Args:
-        subscriptions: gets the events and the outages.
-        connect: returns a new connection to the daemon.
         jitter: returns a number from 0 to 1, so that many processes do not reconnect at once.
-        clock: of the watch.
     """
 
     def __init__(
@@ -102,13 +99,10 @@ class EventReader:
         self._pause_s = min(self._pause_s * 2, _LAST_PAUSE_S)
 
     def _open(self) -> Stream[ContainerEvent]:
-        if self._engine is None:
-            engine = self._connect()
-            with self._lock:
-                self._engine = engine
-                self._lock.notify_all()
-        else:
-            engine = self._engine
+        engine = self._engine or self._connect()
+        with self._lock:
+            self._engine = engine
+            self._lock.notify_all()
         stream = engine.events()
         with self._lock:
             self._stream = stream

@@ -48,11 +48,8 @@ Notification: TypeAlias = AppSnapshot | AppList | DaemonDown
 class Mailbox:
     """Notifications for one reader on an event loop, put there by other threads.
 
-    Only the newest snapshot of each app is kept.
-
-    Args:
-        loop: the event loop of the reader.
-        follows_name: True for a reader that waits for all apps of a name.
+    Only the newest snapshot of each app is kept. A reader ``follows_name`` if it waits for all apps
+    of a name.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, follows_name: bool = False) -> None:
@@ -66,9 +63,6 @@ class Mailbox:
 
     async def next(self, timeout_s: float | None = None) -> Notification | None:
         """Return the oldest unread notification, waiting for one; None if none came in time.
-
-        Args:
-            timeout_s: seconds to wait at most; None for as long as it takes.
 
         Raises:
             RuntimeError: the watch has failed, which is a bug of this package.

@@ -27,7 +27,6 @@ class Poller:
     Apps that come due during a look share the next one.
 
     Args:
-        subscriptions: says which apps are due, and gets the results.
         engine: returns the daemon, None before its first answer.
         renew: called when the event stream may be dead.
     """

@@ -54,9 +54,7 @@ class _Entry:
     """One subscribed app.
 
     Args:
-        mailboxes: its subscribers.
         rows: digest of its rows at the last look; None before the first look.
-        looked_s: time of the last look.
         ending: containers whose end an event reported and no look has shown yet.
         lag_s: how long to wait for the list to show it.
     """
@@ -73,9 +71,6 @@ class Subscriptions:
 
     An event costs the same whatever the number of apps. `missed_events` is True when the last
     periodic look found a change that no event had announced.
-
-    Args:
-        clock: of the watch.
     """
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
@@ -199,12 +194,7 @@ class Subscriptions:
     def changed(
         self, app_ids: Iterable[str], rows: Mapping[str, Sequence[ContainerRow]]
     ) -> list[str]:
-        """Record a look, and return the apps with news for a mailbox.
-
-        Args:
-            app_ids: the apps that were looked at.
-            rows: their containers, by app.
-        """
+        """Record a look at these apps, and return those with news for a mailbox."""
         news = []
         with self._wake:
             now = self._clock()

@@ -38,7 +38,6 @@ class Watch:
     Args:
         connect: returns a connection to the daemon; called in a thread of the watch.
         is_wanted: called about once a second; False closes the watch.
-        clock: on which its threads wait.
     """
 
     def __init__(
@@ -142,7 +141,6 @@ class Watches:
 
     Args:
         linger_s: how much longer, in seconds, because the next app often comes soon.
-        clock: on which their threads wait.
     """
 
     def __init__(self, linger_s: float = 5.0, clock: Clock = SYSTEM) -> None:
@@ -153,12 +151,7 @@ class Watches:
 
     @contextlib.contextmanager
     def on(self, key: Hashable, connect: Callable[[], Engine]) -> Iterator[Watch]:
-        """Use the watch on a daemon.
-
-        Args:
-            key: identifies the daemon.
-            connect: returns a connection to it.
-        """
+        """Use the watch on the daemon that ``key`` identifies and ``connect`` connects to."""
         shared, watch = self._enter(key, connect)
         try:
             yield watch
