@@ -33,14 +33,8 @@ def ensure(
     """Pull images as the policy says, all at once.
 
     Images that no registry has are never pulled: one given by its id (``sha256:…``), and a local
-    workspace image.
-
-    Args:
-        engine: the daemon.
-        images: names of the images.
-        policy: when to pull.
-        known: whether the daemon has an image; it is asked for all others.
-        should_stop: asked several times a second.
+    workspace image. ``known`` says whether the daemon has an image; it is asked for all others.
+    ``should_stop`` is called several times a second.
 
     Raises:
         ImagePullError: an image cannot be pulled; with ``if_possible``, only if it is not on the

@@ -59,13 +59,8 @@ def launch(
     """Launch every container of a plan, or none, and return the app as the daemon lists it.
 
     It pulls images, ensures the network, creates all containers, then starts them. On any error,
-    also on Ctrl-C, it removes every container that it created.
-
-    Args:
-        engine: the daemon.
-        plan: the plan.
-        known: whether the daemon has an image; images that are not listed are looked up.
-        should_stop: called several times a second; True undoes the launch.
+    also on Ctrl-C, it removes every container that it created. ``known`` says whether the daemon
+    has an image; others are looked up. ``should_stop`` is called several times a second.
 
     Raises:
         AppExistsError: an app with this id exists; it is not changed.
@@ -136,8 +131,7 @@ def _launched(engine: Engine, plan: JobPlan) -> DescribeAppResponse:
         raise AppExistsError(plan.app_id)
     if any(is_cancelled_name(row.name) for row in rows):
         raise StopRequested
-    found = _described(engine, plan.app_id, rows)
-    if found is None:
+    if (found := _described(engine, plan.app_id, rows)) is None:
         raise not_found(plan.app_id)
     return found
 
@@ -200,13 +194,8 @@ def observe(
 ) -> DescribeAppResponse | None:
     """Return the state of an app and of each replica; None if the daemon has no container of it.
 
-    It makes one request for all replicas, and one more for each replica that failed.
-
-    Args:
-        engine: the daemon.
-        app_id: the app.
-        inspect_all: also return when each replica started and ended, with one more request per
-            replica.
+    It makes one request for all replicas, and one more for each replica that failed; with
+    ``inspect_all`` for each replica, which also returns when they started and ended.
     """
     return _described(engine, app_id, _rows(engine, app_id), inspect_all=inspect_all)
 
@@ -240,13 +229,8 @@ def cancel(
     """Stop all running replicas of an app at the same time, with one grace period.
 
     Containers are renamed first. So every client reads CANCELLED whatever the exit codes are, even
-    if this process dies. Replicas that have ended keep their state.
-
-    Args:
-        engine: the daemon.
-        app_id: the app.
-        grace_s: seconds between SIGTERM and SIGKILL; None for the value of the launch.
-        pauses_s: pauses between rounds of stops, in seconds.
+    if this process dies. Replicas that have ended keep their state. Without ``grace_s``, the
+    seconds between SIGTERM and SIGKILL are those of the launch.
 
     Raises:
         AppNotFoundError: the daemon has no container of the app.
@@ -290,12 +274,7 @@ def stop_launch(
 ) -> None:
     """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent.
 
-    Args:
-        engine: the daemon.
-        app_id: the app.
-        launch_id: the launch; nothing happens if no container of it exists.
-        grace_s: seconds between SIGTERM and SIGKILL.
-        keep: stop the containers, but do not remove them.
+    Nothing happens if no container of the launch exists.
     """
     if not _of_launch(engine, app_id, launch_id):
         return

@@ -36,8 +36,6 @@ class LaunchContext:
     """Everything outside the app and its options that a plan depends on.
 
     Args:
-        app_id: id of the app on the daemon.
-        handle: handle of the app.
         launch_id: random id of this launch.
         environ: environment of the launching process, for ``copy_env``.
         gpu_ids: GPU ids of the daemon; empty if it does not report them.
@@ -63,12 +61,8 @@ class JobPlan:
     """Everything that a launch does.
 
     Args:
-        app_id: id of the app on the daemon.
-        handle: handle of the app.
-        launch_id: random id of this launch.
         containers: one per replica, by role and index.
         network: network to create if it is missing.
-        pull_policy: when to pull images.
         secret_env: names of the environment variables whose values are not shown.
         warnings: what the user should know.
         workspaces: one line for the user about each workspace.

@@ -60,23 +60,12 @@ class DaemonFacts:
 
 
 def preflight(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
-    """Return the problems of an app that do not depend on the daemon.
-
-    Args:
-        app: the app.
-        opts: its run options.
-    """
+    """Return the problems of an app that do not depend on the daemon."""
     return _type_problems(app) or _value_problems(app, opts)
 
 
 def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Problem, ...]:
-    """Return the problems of an app on this daemon.
-
-    Args:
-        app: the app, without values of wrong types.
-        opts: its run options.
-        facts: facts about the daemon.
-    """
+    """Return the problems of an app, without values of wrong types, on this daemon."""
     problems = [
         problem
         for index, role in enumerate(app.roles)
@@ -107,14 +96,10 @@ def checked_options(
     *,
     look: Callable[[], DaemonFacts | None] = lambda: None,
 ) -> Opts:
-    """Return the options in ``cfg``, if they and the app are valid.
+    """Return the options in ``cfg`` over their ``defaults``, if they and the app are valid.
 
-    Args:
-        app: the app.
-        cfg: run options.
-        defaults: defaults for options that are not in ``cfg``.
-        look: returns facts about the daemon, or None if it does not answer; called only if there
-            are problems, so that the error also has those with the daemon.
+    ``look`` returns facts about the daemon, or None if it does not answer. It is called only if
+    there are problems, so that the error also has those with the daemon.
 
     Raises:
         InvalidAppError: with all problems of the app and its options.
