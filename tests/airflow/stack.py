@@ -59,6 +59,20 @@ _FAILED_TRIES: Final = text(
     " AND l.try_number = h.try_number AND l.event = 'state mismatch' AND l.extra LIKE"
     " '%finished with state success, but the task instance''s state%')"
 )
+_FAIL_ATTEMPT: Final = """\
+import sys
+
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+dag_id, run_id, task_id, map_index = sys.argv[1:]
+with create_session() as session:
+    attempt = select(TaskInstance).filter_by(
+        dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=int(map_index)
+    )
+    session.scalars(attempt).one().handle_failure("taken for lost", session=session)
+"""
 _RUN_STATES: Final = text("SELECT run_id, state FROM dag_run WHERE dag_id = :dag_id")
 
 
@@ -148,6 +162,11 @@ class Task:
     def mark(self, state: str) -> None:
         """Set the task's state as a user does in Airflow's UI."""
         self.stack.patch(self._own_path, {"new_state": state})
+
+    def fail_attempt(self) -> None:
+        """Fail the running attempt as the scheduler does that takes it for lost."""
+        key = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
+        self.stack.run_python("-c", _FAIL_ATTEMPT, *key)
 
     def clear(self) -> None:
         """Have the task run again, as a user does in Airflow's UI."""
@@ -299,7 +318,11 @@ class Stack:
 
     def run(self, *words: str) -> None:
         """Run an ``airflow`` command of this Airflow to its end."""
-        command = [sys.executable, "-m", "airflow", *words]
+        self.run_python("-m", "airflow", *words)
+
+    def run_python(self, *words: str) -> None:
+        """Run Python with the settings of this Airflow to its end."""
+        command = [sys.executable, *words]
         done = subprocess.run(
             command, env=os.environ | self._env, capture_output=True, text=True, check=False
         )

@@ -84,6 +84,26 @@ def test_what_takes_longer_than_airflow_waits(
     until(lambda: not states(), "no containers")
 
 
+def test_an_attempt_that_airflow_takes_for_lost(
+    launch: Callable[[str], Task], states: Callable[[], list[str]], gate: Gate
+) -> None:
+    """The next attempt collects an app that has succeeded meanwhile; it does not run again."""
+    hold = gate.hold(Hold(Kind.ARCHIVE))
+    task = launch("retried")
+    hold.wait()
+    assert ["exited", "exited"] == states()
+
+    task.fail_attempt()
+    hold.release()
+
+    until(lambda: task.now().try_number == 2, "the second attempt")
+    assert "success" == task.wait_for("success", "failed")
+    assert ["failed", "success"] == [one["state"] for one in task.tries()]
+    assert "AirflowRequestError" in task.text()
+    assert task.xcom().endswith("-t1")
+    assert [] == states()
+
+
 def test_worker_shutdown(
     launch: Callable[[str], Task],
     states: Callable[[], list[str]],

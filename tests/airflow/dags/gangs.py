@@ -73,3 +73,13 @@ while [ -z "$ending" ]; do sleep 0.1; done
 seq 501 1000 | sed 's/^/line /'
 """
 patient = gang("patient", TALKS, deferrable=False)
+
+retried = gang(
+    "retried",
+    'echo "\\"${app_id}\\"" > /result.json',
+    result_path="/result.json",
+    retries=1,
+    # The process of the first attempt has ended before the second one starts.
+    retry_delay=timedelta(seconds=10),
+    deferrable=False,
+)
