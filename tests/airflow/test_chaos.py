@@ -114,7 +114,7 @@ def test_supervisor_killed(case: Case, seen: Outcome) -> None:
 
 @of(Blow.TRIGGERER)
 def test_triggerer_killed(seen: Outcome) -> None:
-    """The task goes on as if nothing had been; an end that no triggerer saw is seen by the next."""
+    """The task goes on as if nothing had been; the next triggerer sees an end that none saw."""
     check(seen, ("success",), (REPLICAS,))
 
 
@@ -126,7 +126,7 @@ def test_triggerer_paused(seen: Outcome) -> None:
 
 @of(Blow.SCHEDULER)
 def test_scheduler_killed(seen: Outcome) -> None:
-    """Whatever the next scheduler takes for lost, there is one whole app in the end."""
+    """There is one whole app in the end, whatever the next scheduler takes for lost."""
     check(seen, (*seen.tries[:-1], "success"), (*seen.starts[:-1], REPLICAS))
 
 

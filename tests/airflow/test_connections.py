@@ -198,7 +198,7 @@ def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("airflow_home")
 def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They add a connection whose fields are all right, and a pool that counts deferred tasks."""
+    """The commands add a correct connection, and a pool that counts deferred tasks."""
     from airflow.models.pool import Pool
 
     block = pages.block_with("airflow connections add") + pages.block_with("airflow pools set")

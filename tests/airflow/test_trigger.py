@@ -356,7 +356,7 @@ def test_on_kill(
     names: str | None,
     left: list[str],
 ) -> None:
-    """Only an app for which nobody will come back is stopped, by what the database says."""
+    """A cancelled trigger stops its app only if no process will resume the task."""
     app_id = launch(FOREVER)
 
     killed(trigger(app_id=app_id, owned=True), state, app_id if names == "mine" else names)
