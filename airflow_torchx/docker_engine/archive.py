@@ -9,11 +9,6 @@ from typing import IO, Any
 def read_sole_file(archive: IO[Any], path: str, max_bytes: int) -> bytes:
     """Return the content of the first member of an archive; later members are not read.
 
-    Args:
-        archive: the archive; only its ``read`` is used.
-        path: the requested path, for the error message.
-        max_bytes: the largest size that is accepted.
-
     Raises:
         ValueError: the member is not a regular file, or is larger than ``max_bytes``.
         ConnectionResetError: the archive is incomplete.

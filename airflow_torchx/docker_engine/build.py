@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.core.workspace.build_report import (
@@ -14,35 +14,28 @@ from airflow_torchx.core.workspace.build_report import (
     explain,
 )
 from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.request import upload
 from airflow_torchx.docker_engine.transfer import read_events
-from airflow_torchx.docker_engine.upload import upload
 from airflow_torchx.errors import EngineError, EngineUnreachableError, ImageBuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from airflow_torchx.core.engine.images import BuildSpec
+    from airflow_torchx.docker_engine.request import Client
 
 
 def build(
-    client: Any,  # noqa: ANN401 - Docker's SDK has no types
+    client: Client,
     url: str,
     spec: BuildSpec,
     context: Iterable[bytes],
     on_line: Callable[[str], None],
 ) -> str:
-    """Build a Dockerfile and return the id of the image; intermediate containers are removed.
+    """Build a Dockerfile as `Images.build` describes, and return the id of the image.
 
-    The daemon pulls a missing base image without a login.
-
-    Args:
-        client: a `docker.APIClient`.
-        url: the daemon.
-        spec: what to build.
-        context: an uncompressed tar in pieces of any size, including the Dockerfile. An error that
-            it raises is raised unchanged and cancels the build.
-        on_line: called with each line of output, and with "" several times a second while there is
-            none. An error that it raises cancels the build.
+    The daemon pulls a missing base image without a login. An error that ``context`` or ``on_line``
+    raises is raised unchanged and cancels the build.
 
     Raises:
         ImageBuildError: a step failed, or the daemon rejected the build.
@@ -78,43 +71,35 @@ def build(
 
 
 def _events(
-    client: Any,  # noqa: ANN401 - see build
-    url: str,
-    spec: BuildSpec,
-    context: Iterable[bytes],
+    client: Client, url: str, spec: BuildSpec, context: Iterable[bytes]
 ) -> Generator[Mapping[str, Any]]:
-    what, raised = f"build image {spec.tag!r}", list[Exception]()
-    try:
-        with engine_errors(what, url):
-            response = upload(
-                client,
-                "POST",
-                "/build",
-                _recording(context, raised),
-                params=_params(spec),
-                stream=True,
-                timeout=(client.timeout, None),  # a build step may print nothing for hours
-            )
-            response.raise_for_status()
-    except EngineError as error:
-        # "from None": the cause quotes the URL, which contains the build arguments.
-        if raised:
-            raise raised[0] from None
-        if isinstance(error, EngineUnreachableError):
-            raise error from None
-        reason = error.what.removeprefix(f"cannot {what}: ")
-        text, fix = explain(spec, Failure(reason=reason))
-        raise ImageBuildError(text, fix=fix, status=error.status) from None
+    what = f"build image {spec.tag!r}"
+    response = upload(
+        client,
+        "POST",
+        "/build",
+        context,
+        errors=_request_errors(spec, what, url),
+        params=_params(spec),
+        stream=True,
+        timeout=(client.timeout, None),  # a build step may print nothing for hours
+    )
+    with _request_errors(spec, what, url):
+        response.raise_for_status()
     yield from read_events(response, what, url)
 
 
-def _recording(pieces: Iterable[bytes], raised: list[Exception]) -> Generator[bytes]:
-    """Yield the pieces; record their error, to tell it from an error of the connection."""
+@contextmanager
+def _request_errors(spec: BuildSpec, what: str, url: str) -> Iterator[None]:
+    # "from None": the cause quotes the URL, which contains the build arguments.
     try:
-        yield from pieces
-    except Exception as error:
-        raised.append(error)
-        raise
+        with engine_errors(what, url):
+            yield
+    except EngineUnreachableError as error:
+        raise error from None
+    except EngineError as error:
+        text, fix = explain(spec, Failure(reason=error.what.removeprefix(f"cannot {what}: ")))
+        raise ImageBuildError(text, fix=fix, status=error.status) from None
 
 
 def _params(spec: BuildSpec) -> dict[str, str]:

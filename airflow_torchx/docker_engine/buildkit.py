@@ -45,12 +45,7 @@ _MAX_SECRET_BYTES: Final = 65_536
 
 
 class _Cli(NamedTuple):
-    """A docker CLI that supports BuildKit.
-
-    Args:
-        path: its executable.
-        build: the arguments that start a build.
-    """
+    """The executable of a docker CLI that supports BuildKit, and its arguments to start a build."""
 
     path: str
     build: tuple[str, ...]
@@ -64,16 +59,11 @@ def build(
     *,
     path: str | None = None,
 ) -> str:
-    """Build a Dockerfile and return the id of the image; no process or container is left behind.
+    """Build a Dockerfile as `Images.build` describes, and return the id of the image.
 
-    Args:
-        endpoint: the daemon; resolved.
-        spec: what to build. Secrets are masked in the output.
-        context: an uncompressed tar in pieces of any size, including the Dockerfile. An error that
-            it raises is raised unchanged and cancels the build.
-        on_line: called with each line of output, and with "" several times a second while there is
-            none. An error that it raises cancels the build.
-        path: folders to search for a docker CLI, in the form of PATH; None for PATH itself.
+    No process is left behind, and secrets are masked in the output. An error that ``context`` or
+    ``on_line`` raises is raised unchanged and cancels the build. The endpoint is resolved. ``path``
+    has the folders to search for a docker CLI, in the form of PATH; None for PATH itself.
 
     Raises:
         ImageBuildError: a step failed, or no docker CLI with BuildKit was found.

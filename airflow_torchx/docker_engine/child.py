@@ -20,10 +20,6 @@ _TICK_S: Final = 0.2
 def start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a program in a new process group, with stderr merged into stdout.
 
-    Args:
-        command: the program and its arguments.
-        environ: its complete environment.
-
     Raises:
         OSError: the program cannot be started.
     """

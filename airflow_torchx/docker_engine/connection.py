@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,8 @@ from airflow_torchx.errors import EngineError, EngineUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from airflow_torchx.docker_engine.request import Client
 
 #: Engine 20.10.
 MIN_API_VERSION: Final = "1.41"
@@ -50,11 +53,10 @@ def resolve(endpoint: Endpoint, environ: Mapping[str, str]) -> Endpoint:
     return replace(endpoint, url=complete_url(endpoint))
 
 
-def open_client(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has no types
-    """Return a connected `docker.APIClient` with a negotiated API version.
+def open_client(endpoint: Endpoint) -> Client:
+    """Return a connected client with a negotiated API version.
 
-    Args:
-        endpoint: the daemon; resolved, with its TLS material in files.
+    The endpoint is resolved, and its TLS material is in files.
 
     Raises:
         EngineUnreachableError: the daemon does not answer.
@@ -63,7 +65,9 @@ def open_client(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has n
     try:
         with engine_errors("connect", str(endpoint.url)):
             _check(endpoint)
-            response = _fetch_version(endpoint)
+            # If an SDK client fails in its own version negotiation, its connection stays open.
+            with closing(_client(endpoint, MIN_API_VERSION)) as probe:
+                response = probe.version(api_version=False)
     except EngineError as error:
         if error.status is None:
             raise
@@ -75,16 +79,7 @@ def open_client(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has n
     return _client(endpoint, endpoint.api_version or api_version)
 
 
-def _fetch_version(endpoint: Endpoint) -> Any:  # noqa: ANN401 - any JSON at all
-    # If an SDK client fails in its own version negotiation, its connection stays open.
-    probe = _client(endpoint, MIN_API_VERSION)
-    try:
-        return probe.version(api_version=False)
-    finally:
-        probe.close()
-
-
-def _client(endpoint: Endpoint, api_version: str) -> Any:  # noqa: ANN401 - see open_client
+def _client(endpoint: Endpoint, api_version: str) -> Client:
     import docker
     import requests
     from docker.utils.config import load_general_config
@@ -114,7 +109,7 @@ def _client(endpoint: Endpoint, api_version: str) -> Any:  # noqa: ANN401 - see 
     return client
 
 
-def _tls_config(endpoint: Endpoint) -> Any:  # noqa: ANN401 - see open_client
+def _tls_config(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has no types
     from docker.tls import TLSConfig
 
     if not endpoint.uses_tls:

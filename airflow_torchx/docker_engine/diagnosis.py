@@ -36,9 +36,11 @@ def unreachable_reason(endpoint: Endpoint | None = None) -> str | None:
     Args:
         endpoint: the daemon; None for the one that the docker CLI would use.
     """
-    impatient = _impatient(endpoint or Endpoint())
-    found = _within(_CONNECT_LIMIT_S, impatient, lambda: DockerEngine.connect(impatient).close())
-    return found if isinstance(found, str) else None
+    return _within(
+        _CONNECT_LIMIT_S,
+        endpoint or Endpoint(),
+        lambda impatient: DockerEngine.connect(impatient).close(),
+    )
 
 
 def diagnose(
@@ -46,16 +48,11 @@ def diagnose(
 ) -> DaemonReport | str:
     """Return what is known of a daemon, or why it does not answer and what to do about it.
 
-    Never raises, changes nothing, leaves no connection open, and takes at most 9 seconds.
-
-    Args:
-        endpoint: the daemon.
-        network: the network to look for.
-        logins: registry logins to try, concurrently.
+    Never raises, changes nothing, leaves no connection open, and takes at most 9 seconds. The
+    registry logins are tried concurrently.
     """
-    impatient = _impatient(endpoint)
 
-    def collect() -> DaemonReport:
+    def collect(impatient: Endpoint) -> DaemonReport:
         with DockerEngine.connect(impatient) as engine:
             return DaemonReport(
                 info=engine.info(),
@@ -66,20 +63,23 @@ def diagnose(
                 ),
             )
 
-    return _within(_REPORT_LIMIT_S, impatient, collect)
+    return _within(_REPORT_LIMIT_S, endpoint, collect)
 
 
-def _impatient(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, request_timeout_s=min(endpoint.request_timeout_s, _REQUEST_S))
+def _within(
+    limit_s: float, endpoint: Endpoint, collect: Callable[[Endpoint], _Found]
+) -> _Found | str:
+    """Return what `collect` returns, or on one line why it failed or that time ran out.
 
-
-def _within(limit_s: float, endpoint: Endpoint, collect: Callable[[], _Found]) -> _Found | str:
-    """Return what `collect` returns, or on one line why it failed or that time ran out."""
+    The endpoint that `collect` gets has a request timeout shorter than the limits.
+    """
+    timeout_s = min(endpoint.request_timeout_s, _REQUEST_S)
+    impatient = replace(endpoint, request_timeout_s=timeout_s)
     found: list[_Found | str] = []
 
     def run() -> None:
         try:
-            found.append(collect())
+            found.append(collect(impatient))
         except EngineError as error:
             found.append(" ".join(str(error).splitlines()))
 
@@ -94,18 +94,14 @@ def _within(limit_s: float, endpoint: Endpoint, collect: Callable[[], _Found]) -
 
 
 def _check_login(engine: DockerEngine, login: RegistryLogin) -> LoginCheck:
-    host = host_of(login.registry)
-    return LoginCheck(registry=host, username=login.username, error=_refusal(engine, login, host))
-
-
-def _refusal(engine: DockerEngine, login: RegistryLogin, host: str) -> str | None:
+    host, refusal = host_of(login.registry), None
     try:
         engine.check_login(login)
     except EngineUnreachableError:
-        return f"no answer in {_REQUEST_S:g} s. {advice(Cause.UNREACHABLE, host)}"
+        refusal = f"no answer in {_REQUEST_S:g} s. {advice(Cause.UNREACHABLE, host)}"
     except EngineError as error:
         message = error.what.removeprefix(f"cannot log in to {login.registry}: ")
         is_denied = error.status == HTTPStatus.UNAUTHORIZED
         fix = None if is_denied else advice(cause_of(message), host)
-        return f"{message} {fix or 'Check login and password of its connection.'}"
-    return None
+        refusal = f"{message} {fix or 'Check login and password of its connection.'}"
+    return LoginCheck(registry=host, username=login.username, error=refusal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -17,12 +18,8 @@ from airflow_torchx.docker_engine.events import PARAMS, WHAT, EventStream
 from airflow_torchx.docker_engine.images import DockerImages
 from airflow_torchx.docker_engine.logins import auth_config
 from airflow_torchx.docker_engine.pull import pull
-from airflow_torchx.docker_engine.spec import (
-    container_json,
-    label_filters,
-    log_params,
-    whole_seconds,
-)
+from airflow_torchx.docker_engine.request import request
+from airflow_torchx.docker_engine.spec import container_json, label_filters, log_params
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.docker_engine.tls_files import on_disk
 from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
         NetworkRow,
     )
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.docker_engine.request import Client, Response
 
 #: Marks networks that this package created.
 NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
@@ -49,18 +47,11 @@ _CHECKS_DUPLICATES: Final = (1, 44)
 
 
 class DockerEngine:
-    """A Docker daemon as an `Engine`; use `connect` to create one.
-
-    Args:
-        client: a `docker.APIClient`; closed with the engine.
-        endpoint: the daemon; resolved, with its TLS material in files.
-        logins: for pulls and pushes; they take precedence over those of the docker CLI.
-        on_close: called after the client is closed.
-    """
+    """A Docker daemon as an `Engine`; use `connect` to create one."""
 
     def __init__(
         self,
-        client: Any,  # noqa: ANN401 - the SDK has no types
+        client: Client,
         endpoint: Endpoint,
         logins: Sequence[RegistryLogin] = (),
         on_close: Callable[[], None] = lambda: None,
@@ -129,11 +120,7 @@ class DockerEngine:
             EngineError: the registry rejects the login or does not answer.
         """
         with self._errors(f"log in to {login.registry}"):
-            self._client.post(
-                f"{self._client.base_url}/v{self._client.api_version}/auth",
-                json=auth_config(login),
-                timeout=self._client.timeout,
-            ).raise_for_status()
+            request(self._client, "POST", "/auth", json=auth_config(login)).raise_for_status()
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks with exactly this name."""
@@ -182,7 +169,7 @@ class DockerEngine:
             suppress(EngineNotFoundError),
             self._errors(f"stop container {responses.short_id(container_id)}"),
         ):
-            self._client.stop(container_id, timeout=whole_seconds(grace_s))
+            self._client.stop(container_id, timeout=math.ceil(grace_s))
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes; kill it first if it runs."""
@@ -242,14 +229,9 @@ class DockerEngine:
     def _errors(self, what: str) -> AbstractContextManager[None]:
         return engine_errors(what, self._url)
 
-    def _get(self, path: str, params: Mapping[str, Any]) -> Any:  # noqa: ANN401 - see __init__
+    def _get(self, path: str, params: Mapping[str, Any]) -> Response:
         """Send a GET and return the response with its body unread."""
-        response = self._client.get(
-            f"{self._client.base_url}/v{self._client.api_version}{path}",
-            params=params,
-            headers={"Accept-Encoding": "identity"},
-            stream=True,
-            timeout=self._client.timeout,
-        )
+        headers = {"Accept-Encoding": "identity"}
+        response = request(self._client, "GET", path, params=params, headers=headers, stream=True)
         response.raise_for_status()
         return response

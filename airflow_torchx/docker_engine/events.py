@@ -23,12 +23,7 @@ WHAT: Final = "follow container events"
 
 
 class EventStream:
-    """The container events of all apps.
-
-    Args:
-        lines: the response of ``GET /events``, one JSON object per line.
-        url: the daemon.
-    """
+    """The container events of all apps, from the response of ``GET /events``."""
 
     def __init__(self, lines: LogStream, url: str) -> None:
         self._lines = lines

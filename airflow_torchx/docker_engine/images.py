@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from airflow_torchx.docker_engine import buildkit
 from airflow_torchx.docker_engine.build import build
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.push import is_published, push
+from airflow_torchx.docker_engine.request import request, upload
 from airflow_torchx.docker_engine.responses import image_detail, image_row, short_id
 from airflow_torchx.docker_engine.spec import label_filters
-from airflow_torchx.docker_engine.upload import upload
 from airflow_torchx.errors import EngineNotFoundError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow, RegistryLogin
+    from airflow_torchx.docker_engine.request import Client
 
 #: Docker refuses to create a container without a command, and some images, for example those of
 #: `docker import`, have none.
@@ -32,20 +33,9 @@ _OF_CONTAINERS: Final = ("Hostname", "Domainname", "Image")
 
 
 class DockerImages:
-    """The images of a Docker daemon.
+    """The images of a Docker daemon; its endpoint is resolved."""
 
-    Args:
-        client: a `docker.APIClient`.
-        endpoint: the daemon; resolved.
-        logins: for pulls and pushes; they take precedence over those of the docker CLI.
-    """
-
-    def __init__(
-        self,
-        client: Any,  # noqa: ANN401 - the SDK has no types
-        endpoint: Endpoint,
-        logins: Sequence[RegistryLogin],
-    ) -> None:
+    def __init__(self, client: Client, endpoint: Endpoint, logins: Sequence[RegistryLogin]) -> None:
         self._client = client
         self._endpoint = endpoint
         self._url = str(endpoint.url)
@@ -101,8 +91,10 @@ class DockerImages:
             kept = {key: config[key] for key in config if key not in _OF_CONTAINERS}
             if kept.get("Entrypoint") == _PLACEHOLDER:
                 kept["Entrypoint"] = []
-            response = self._client.post(
-                f"{self._client.base_url}/v{self._client.api_version}/commit",
+            response = request(
+                self._client,
+                "POST",
+                "/commit",
                 params={"container": container_id, "repo": repository, "tag": version, "pause": 0},
                 json={**kept, "WorkingDir": working_dir},
                 timeout=(self._client.timeout, None),  # a large layer takes minutes

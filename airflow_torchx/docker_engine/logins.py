@@ -37,18 +37,15 @@ def auth_config(login: RegistryLogin) -> dict[str, str]:
 def auth_header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
     """Return the ``X-Registry-Auth`` header for a registry; None if there is no login for it.
 
-    The first of the logins for this registry wins. Without one, the configuration of the docker
-    CLI and its credential helpers are read.
-
-    Args:
-        host: the registry, as `registry_of` returns it.
-        logins: logins whose registries may be spelled in any way.
+    The first of the logins for this registry, spelled in any way, wins. Without one, the
+    configuration of the docker CLI and its credential helpers are read.
 
     Raises:
         EngineError: the docker configuration is unreadable, or its credential helper fails. The
             error does not quote the helper's output, which may contain a secret.
     """
     from docker import auth
+    from docker.errors import DockerException
 
     for login in logins:
         if host_of(login.registry) == host:
@@ -60,7 +57,7 @@ def auth_header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
     try:
         found = auth.resolve_authconfig(config, host)
         return _encoded(found) if found else None
-    except (_docker_exception(), *_MALFORMED):
+    except (DockerException, *_MALFORMED):
         pass
     # Outside the handler, because the error's context would contain the helper's output.
     raise EngineError(
@@ -70,19 +67,13 @@ def auth_header(host: str, logins: Iterable[RegistryLogin]) -> str | None:
     )
 
 
-def _docker_exception() -> type[Exception]:
-    from docker.errors import DockerException
-
-    found: type[Exception] = DockerException
-    return found
-
-
 def _configuration() -> Any:  # noqa: ANN401 - Docker's SDK has no types
     from docker import auth
+    from docker.errors import DockerException
 
     try:
         return auth.load_config()
-    except (_docker_exception(), *_MALFORMED):
+    except (DockerException, *_MALFORMED):
         pass
     raise EngineError(
         "the logins in the docker configuration cannot be read.",

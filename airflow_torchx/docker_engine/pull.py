@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.docker_engine.request import Client
 
 _DENIED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
 def pull(
-    client: Any,  # noqa: ANN401 - Docker's SDK has no types
+    client: Client,
     url: str,
     ref: str,
     logins: Sequence[RegistryLogin],
@@ -41,38 +42,26 @@ def pull(
 
     The daemon itself retries a layer whose connection breaks.
 
-    Args:
-        client: a `docker.APIClient`.
-        url: the daemon.
-        ref: the image.
-        logins: registry logins; they take precedence over those of the docker CLI.
-        on_progress: called with a short line, at most once a second.
-
     Raises:
         ImagePullError: the pull failed, or its stream contains an error or ends early.
         EngineUnreachableError: the connection was lost before the pull ended.
     """
     progress = LayerProgress()
-    follow(pull_events(client, url, ref, logins), progress, on_progress)
+    follow(_events(client, url, ref, logins), progress, on_progress)
     if progress.error:
         why, status = progress.error
         raise pull_error(ref, f"cannot pull image {ref!r}: {why.rstrip('.')}.", status)
     if progress.is_incomplete or not _is_present(client, url, ref):
-        raise incomplete_error(ref)
+        raise ImagePullError(
+            f"cannot pull image {ref!r}: the response ended before the image was complete.",
+            fix="Check whether the daemon was restarted (`docker version`), then try again.",
+        )
 
 
-def pull_events(
-    client: Any,  # noqa: ANN401 - see pull
-    url: str,
-    ref: str,
-    logins: Sequence[RegistryLogin],
+def _events(
+    client: Client, url: str, ref: str, logins: Sequence[RegistryLogin]
 ) -> Generator[Mapping[str, Any]]:
-    """Start a pull and yield its events; closing the iterator cancels the pull.
-
-    Raises:
-        ImagePullError: the daemon rejected the pull, or the login cannot be read.
-        EngineUnreachableError: the connection was lost before the pull ended.
-    """
+    """Start a pull and yield its events; closing the iterator cancels the pull."""
     what = f"pull image {ref!r}"
     try:
         login = auth_header(registry_of(ref), logins)
@@ -96,7 +85,7 @@ def _params(ref: str) -> dict[str, str]:
     return {"fromImage": repository, "tag": tag or "latest"}
 
 
-def _is_present(client: Any, url: str, ref: str) -> bool:  # noqa: ANN401 - see pull
+def _is_present(client: Client, url: str, ref: str) -> bool:
     try:
         with engine_errors(f"find image {ref!r}", url):
             client.inspect_image(ref)
@@ -106,13 +95,7 @@ def _is_present(client: Any, url: str, ref: str) -> bool:  # noqa: ANN401 - see 
 
 
 def pull_error(ref: str, what: str, status: int | None) -> ImagePullError:
-    """Return the error of a pull that failed.
-
-    Args:
-        ref: the image.
-        what: the error message.
-        status: the HTTP status of the registry or the Engine; None if unknown.
-    """
+    """Return the error of a pull that failed; the status is that of the registry or the Engine."""
     host, cause = registry_of(ref), cause_of(what)
     reach = "check that the daemon's host reaches the registry"
     if status in _DENIED or cause is Cause.DENIED:
@@ -124,11 +107,3 @@ def pull_error(ref: str, what: str, status: int | None) -> ImagePullError:
     else:
         fix = f"Try again, and {reach}: run `docker pull {ref}` there."
     return ImagePullError(what, fix=fix, status=status)
-
-
-def incomplete_error(ref: str) -> ImagePullError:
-    """Return the error of a pull that ended early."""
-    return ImagePullError(
-        f"cannot pull image {ref!r}: the response ended before the image was complete.",
-        fix="Check whether the daemon was restarted (`docker version`), then try again.",
-    )

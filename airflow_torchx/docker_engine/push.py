@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from airflow_torchx.core.engine.image_refs import registry_of
@@ -17,6 +17,7 @@ from airflow_torchx.docker_engine.registry_errors import (
     cause_of,
     login_advice,
 )
+from airflow_torchx.docker_engine.request import request
 from airflow_torchx.docker_engine.transfer import LayerProgress, follow, post, read_events
 from airflow_torchx.errors import EngineError, EngineUnreachableError, ImagePushError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.docker_engine.request import Client
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +36,7 @@ _NO_LOGIN: Final = "e30="
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A failed attempt.
-
-    Args:
-        error: the error to raise if there is no further attempt.
-        cause: its cause.
-        is_transient: whether a retry may succeed.
-    """
+    """A failed attempt, with the error to raise unless there is a further one."""
 
     error: EngineError
     cause: Cause
@@ -48,7 +44,7 @@ class _Failure:
 
 
 def push(
-    client: Any,  # noqa: ANN401 - Docker's SDK has no types
+    client: Client,
     url: str,
     tag: str,
     logins: Sequence[RegistryLogin],
@@ -59,14 +55,6 @@ def push(
 
     A push that loses its connection, to the registry or to the daemon, is retried three times. A
     layer that the daemon itself has retried in vain (for 50 s) is not retried again.
-
-    Args:
-        client: a `docker.APIClient`.
-        url: the daemon.
-        tag: name of a local image, ``registry/repo:tag``.
-        logins: registry logins; they take precedence over those of the docker CLI.
-        on_progress: called with a short line, at most once a second.
-        sleep: waits, in seconds.
 
     Raises:
         ImagePushError: the push failed, or its stream contains an error.
@@ -89,29 +77,17 @@ def push(
         sleep(pause_s)
 
 
-def is_published(
-    client: Any,  # noqa: ANN401 - see push
-    url: str,
-    tag: str,
-    logins: Sequence[RegistryLogin],
-) -> bool:
+def is_published(client: Client, url: str, tag: str, logins: Sequence[RegistryLogin]) -> bool:
     """Return whether the registry in an image's name has it; False if it does not answer.
 
-    Args:
-        client: a `docker.APIClient`; its daemon asks the registry.
-        url: the daemon.
-        tag: name of an image, local or not.
-        logins: see `push`.
+    The daemon asks the registry; the image need not be local.
     """
     try:
         login = auth_header(registry_of(tag), logins)
+        headers = {"X-Registry-Auth": login} if login else {}
+        path = f"/distribution/{quote(tag, '/:@')}/json"
         with engine_errors(f"look for image {tag!r} in its registry", url):
-            response = client.get(
-                f"{client.base_url}/v{client.api_version}/distribution/{quote(tag, '/:@')}/json",
-                headers={"X-Registry-Auth": login} if login else {},
-                timeout=client.timeout,
-            )
-            response.raise_for_status()
+            request(client, "GET", path, headers=headers).raise_for_status()
     except EngineError as error:
         _log.debug("assuming that image %s is not published: %s", tag, error.what)
         return False
@@ -119,11 +95,7 @@ def is_published(
 
 
 def _attempt(
-    client: Any,  # noqa: ANN401 - see push
-    url: str,
-    tag: str,
-    login: str | None,
-    on_progress: Callable[[str], None],
+    client: Client, url: str, tag: str, login: str | None, on_progress: Callable[[str], None]
 ) -> _Failure | None:
     from docker.utils import parse_repository_tag
 
@@ -152,14 +124,7 @@ def _attempt(
 
 
 def push_error(tag: str, message: str, status: int | None, *, has_login: bool) -> ImagePushError:
-    """Return the error of a push that failed.
-
-    Args:
-        tag: the image.
-        message: the message of the registry or the Engine.
-        status: the HTTP status of the registry or the Engine; None if unknown.
-        has_login: whether the push had a login.
-    """
+    """Return the error of a push that failed with a message of the registry or the Engine."""
     host, cause = registry_of(tag), cause_of(message)
     if cause is Cause.NOT_FOUND:
         fix = f"Build it first, or tag an image with that name: `docker tag IMAGE {tag}`."

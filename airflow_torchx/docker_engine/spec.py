@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         HostOptions,
         LogQuery,
     )
-    from airflow_torchx.specs import DeviceMount, VolumeMount
+    from airflow_torchx.specs import VolumeMount
 
     Json = dict[str, Any]
 
@@ -43,7 +43,7 @@ def container_json(spec: ContainerSpec) -> Json:
             "Hostname": None if shares_network else spec.name,
             "Env": [f"{name}={value}" for name, value in spec.env.items()],
             "Labels": dict(spec.labels),
-            "StopTimeout": whole_seconds(spec.stop_grace_s),
+            "StopTimeout": math.ceil(spec.stop_grace_s),
             "ExposedPorts": {_port(bound.container_port): {} for bound in spec.ports} or None,
             "User": spec.host.user,
             "WorkingDir": spec.host.working_dir,
@@ -76,11 +76,6 @@ def label_filters(labels: Mapping[str, str | None]) -> dict[str, list[str]]:
     }
 
 
-def whole_seconds(seconds: float) -> int:
-    """Return a duration in whole seconds, rounded up."""
-    return math.ceil(seconds)
-
-
 def _host_config(spec: ContainerSpec) -> Json:
     memory = None if spec.memory_mib is None else spec.memory_mib * _MIB
     return _without_none(
@@ -93,7 +88,15 @@ def _host_config(spec: ContainerSpec) -> Json:
             "RestartPolicy": _restart_policy(spec.max_restarts),
             # With `Mounts`, a missing source is an error; `Binds` would create it.
             "Mounts": [_mount(mount) for mount in spec.mounts] or None,
-            "Devices": [_device(device) for device in spec.devices] or None,
+            "Devices": [
+                {
+                    "PathOnHost": device.src_path,
+                    "PathInContainer": device.dst_path,
+                    "CgroupPermissions": device.permissions,
+                }
+                for device in spec.devices
+            ]
+            or None,
             "DeviceRequests": [_gpus(spec.gpus)] if spec.gpus else None,
             "PortBindings": {
                 _port(bound.container_port): [{"HostPort": str(bound.host_port)}]
@@ -133,14 +136,6 @@ def _mount(mount: BindMount | VolumeMount) -> Json:
         ("bind", mount.src_path) if isinstance(mount, BindMount) else ("volume", mount.src)
     )
     return {"Type": kind, "Source": source, "Target": mount.dst_path, "ReadOnly": mount.read_only}
-
-
-def _device(device: DeviceMount) -> Json:
-    return {
-        "PathOnHost": device.src_path,
-        "PathInContainer": device.dst_path,
-        "CgroupPermissions": device.permissions,
-    }
 
 
 def _gpus(request: GpuRequest) -> Json:

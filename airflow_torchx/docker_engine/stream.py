@@ -58,13 +58,9 @@ class ChunkDecoder:
 
 
 class LogStream:
-    """An open log as a `ByteStream`.
+    """An open log, a response with its body unread, as a `ByteStream`.
 
-    Args:
-        raw: urllib3's response with its body unread.
-        what: the request, for errors, for example ``read the log of 'a'``.
-        url: the daemon.
-        follow: yield each message at once, and wait for the next one without a timeout.
+    With ``follow``, it yields each message at once, and waits for the next one without a timeout.
     """
 
     def __init__(self, raw: HTTPResponse, *, what: str, url: str, follow: bool) -> None:

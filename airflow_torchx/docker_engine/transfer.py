@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.request import request
 from airflow_torchx.docker_engine.stream import shut_down
 from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+
+    from airflow_torchx.docker_engine.request import Client, Response
 
 _MB: Final = 1_000_000
 _PROGRESS_S: Final = 1.0
@@ -96,13 +99,9 @@ def follow(
     on_progress: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Read events to their end and report progress once a second.
+    """Read events to their end and report progress, a short line, once a second.
 
-    Args:
-        events: the transfer; closed, which cancels it, if ``on_progress`` raises.
-        progress: updated with each event.
-        on_progress: called with a short line.
-        clock: returns seconds; it never goes back.
+    If ``on_progress`` raises, the events are closed, which cancels the transfer.
     """
     reported_s = clock()
     with closing(events):
@@ -114,22 +113,12 @@ def follow(
                 on_progress(str(progress))
 
 
-def post(
-    client: Any,  # noqa: ANN401 - Docker's SDK has no types
-    path: str,
-    params: Mapping[str, str],
-    login: str | None,
-) -> Any:  # noqa: ANN401 - see client
-    """Start a transfer and return its response, for `read_events`.
-
-    Args:
-        client: a `docker.APIClient`.
-        path: path of the Engine API, without the version.
-        params: query parameters.
-        login: the header from `logins.auth_header`.
-    """
-    response = client.post(
-        f"{client.base_url}/v{client.api_version}{path}",
+def post(client: Client, path: str, params: Mapping[str, str], login: str | None) -> Response:
+    """Start a transfer, with a header from `auth_header`, and return its response."""
+    response = request(
+        client,
+        "POST",
+        path,
         params=params,
         headers={"X-Registry-Auth": login} if login else {},
         stream=True,
@@ -139,19 +128,10 @@ def post(
     return response
 
 
-def read_events(
-    response: Any,  # noqa: ANN401 - requests has no types of its own
-    what: str,
-    url: str,
-) -> Generator[Mapping[str, Any]]:
+def read_events(response: Response, what: str, url: str) -> Generator[Mapping[str, Any]]:
     """Yield the events of a transfer, and an empty one several times a second while there is none.
 
     The empty ones let the caller cancel the transfer at any time, by closing the iterator.
-
-    Args:
-        response: a response from `post`.
-        what: the request, to follow "cannot".
-        url: the daemon.
 
     Raises:
         EngineUnreachableError: the connection was lost before the transfer ended.
@@ -186,9 +166,7 @@ def read_events(
         response.close()
 
 
-def _events(
-    queue: Queue[Mapping[str, Any] | EngineError | None],
-) -> Generator[Mapping[str, Any]]:
+def _events(queue: Queue[Mapping[str, Any] | EngineError | None]) -> Generator[Mapping[str, Any]]:
     while True:
         try:
             event = queue.get(timeout=_TICK_S)

@@ -35,12 +35,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class UnixAdapter(HTTPAdapter):
-    """Sends every request to one unix socket.
-
-    Args:
-        socket_path: path of the socket.
-        max_connections: number of idle connections to keep.
-    """
+    """Sends every request to one unix socket; keeps up to ``max_connections`` idle connections."""
 
     def __init__(self, socket_path: str, *, max_connections: int) -> None:
         super().__init__()
