@@ -9,24 +9,17 @@ import threading
 from typing import TYPE_CHECKING
 
 from airflow_torchx.errors import EngineUnreachableError
-from airflow_torchx.testing.faults import Fault, Faults, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_torchx.testing.container import FakeContainer
     from airflow_torchx.testing.containers import FakeContainers
+    from airflow_torchx.testing.faults import Fault, Verb
 
 
 class Calls:
-    """The lock, the planned faults and the record of calls of a fake daemon.
-
-    Args:
-        containers: its containers.
-        log: receives the verb of each call.
-        before: called at the start of each call with its verb and the name of its object.
-        now_ns: returns the time in nanoseconds since 1970.
-    """
+    """The lock, the planned faults and the record of calls of a fake daemon."""
 
     def __init__(
         self,
@@ -42,7 +35,7 @@ class Calls:
         self._containers = containers
         self._log = log
         self._before = before
-        self._faults = Faults()
+        self._faults: list[Fault] = []
         self._numbers = itertools.count(1)
         self._down = False
 
@@ -60,7 +53,7 @@ class Calls:
     def plan(self, fault: Fault) -> None:
         """Make a future call fail."""
         with self.lock:
-            self._faults.plan(fault)
+            self._faults.append(fault)
 
     @contextlib.contextmanager
     def verb(self, verb: Verb, *names: str) -> Iterator[None]:
@@ -71,9 +64,11 @@ class Calls:
             if self._down:
                 raise unreachable()
             self._containers.settle(self.now_ns())
-            fault = self._faults.take(verb, names)
-            if fault is not None and not fault.after:
-                raise fault.error
+            fault = next((one for one in self._faults if one.hits(verb, names)), None)
+            if fault is not None:
+                fault.times -= 1
+                if not fault.after:
+                    raise fault.error
             yield
             if fault is not None:
                 raise fault.error

@@ -53,21 +53,6 @@ class Fault:
     times: int
     after: bool
 
-
-class Faults:
-    """The planned errors that were not raised yet. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._planned: list[Fault] = []
-
-    def plan(self, fault: Fault) -> None:
-        """Add an error."""
-        self._planned.append(fault)
-
-    def take(self, verb: Verb, names: Collection[str]) -> Fault | None:
-        """Return the fault of this call, if any, and count it."""
-        for fault in self._planned:
-            if fault.times and fault.verb == verb and (not fault.on or fault.on in names):
-                fault.times -= 1
-                return fault
-        return None
+    def hits(self, verb: Verb, names: Collection[str]) -> bool:
+        """Return whether it affects a call."""
+        return self.times > 0 and self.verb == verb and (not self.on or self.on in names)

@@ -28,14 +28,7 @@ Builder: TypeAlias = "Callable[[BuildSpec, dict[str, bytes]], object]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FakeImageVerbs:
-    """The images of a fake daemon; implements `core.engine.protocol.Images`.
-
-    Args:
-        calls: records the calls.
-        store: the images.
-        containers: the containers.
-        builder: returns the function to call in place of a build, or None.
-    """
+    """The images of a fake daemon; implements `core.engine.protocol.Images`."""
 
     calls: Calls
     store: FakeImages
@@ -105,9 +98,8 @@ class FakeImageVerbs:
                 files = unpack(b"".join(context))
                 self._run_builder(spec, files)
                 on_line(f"built {spec.tag}")
-            detail = ImageDetail(id=self._new_id())
             image = FakeImage(
-                detail=detail,
+                detail=ImageDetail(id=self._new_id()),
                 created_s=self._now_s(),
                 labels=dict(spec.labels),
                 files=files,

@@ -25,15 +25,7 @@ _SHORT_ID: Final = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FakeImage:
-    """One image.
-
-    Args:
-        detail: the result of an inspect.
-        created_s: its creation time, in seconds since 1970.
-        labels: its labels.
-        files: all its files.
-        parent: id of its parent image, or "".
-    """
+    """One image with all its files; ``parent`` is the id of its parent image, or ""."""
 
     detail: ImageDetail
     created_s: float
@@ -48,13 +40,7 @@ class FakeImage:
 
 
 class FakeImages:
-    """Images and their names. Not thread-safe.
-
-    Args:
-        pullable: names of the images that registries have.
-        published: names of the pushed images; a push adds to it.
-        created_s: creation time of preloaded and pulled images, in seconds since 1970.
-    """
+    """Images and their names; a push adds a name to ``published``. Not thread-safe."""
 
     def __init__(self, pullable: Iterable[str], published: set[str], created_s: float) -> None:
         self._by_id: dict[str, FakeImage] = {}

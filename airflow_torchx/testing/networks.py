@@ -25,13 +25,11 @@ class FakeNetworks:
     @classmethod
     def built_in(cls, created_at: datetime) -> FakeNetworks:
         """Return the networks that every daemon has."""
-        names = {name.ljust(64, "0"): name for name in _BUILT_IN}
-        return cls(
-            {
-                id_: NetworkRow(id=id_, name=name, created_at=created_at)
-                for id_, name in names.items()
-            }
+        rows = (
+            NetworkRow(id=name.ljust(64, "0"), name=name, created_at=created_at)
+            for name in _BUILT_IN
         )
+        return cls({row.id: row for row in rows})
 
     def named(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks with this name."""

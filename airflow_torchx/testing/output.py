@@ -31,13 +31,7 @@ class Message(NamedTuple):
 
 
 class Output:
-    """The output of one run of a program.
-
-    Args:
-        program: the program.
-        started_ns: start time of the run.
-        floor_ns: all messages get a later timestamp than this.
-    """
+    """The output of one run of a program; all its messages have a timestamp after ``floor_ns``."""
 
     def __init__(self, program: Program, started_ns: int, floor_ns: int) -> None:
         self._started_ns = started_ns

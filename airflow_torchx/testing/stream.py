@@ -22,14 +22,7 @@ class LogSnapshot(NamedTuple):
 
 
 class FakeStream:
-    """A log as a `ByteStream`.
-
-    Args:
-        query: which messages to yield.
-        read: returns the current log; raises if the daemon is down.
-        pause: waits briefly for more.
-        chunk_bytes: maximum size of a chunk; frames may span chunks.
-    """
+    """A log as a `ByteStream`, whose frames may span chunks; ``read`` raises during an outage."""
 
     def __init__(
         self,
@@ -77,9 +70,7 @@ class FakeStream:
 class FakeEvents:
     """The container events of all apps from now on, as a `Stream`.
 
-    Args:
-        read: returns all events of the daemon so far; raises if it is down.
-        pause: waits briefly for more.
+    ``read`` returns all events of the daemon so far, and raises during an outage.
     """
 
     def __init__(
