@@ -38,11 +38,8 @@ def held(
     for locking. If it is a symbolic link, no lock is acquired: its creator could make us change the
     mode of any folder of ours.
 
-    Args:
-        kind: what the lock protects; the beginning of the file's name.
-        key: which one of that kind.
-        timeout_s: maximum wait in seconds; None for no limit.
-        should_stop: called several times a second while waiting.
+    ``kind`` is what the lock protects, ``key`` which one of that kind. With ``timeout_s=None``, the
+    wait has no limit. While it waits, ``should_stop`` is called several times a second.
 
     Raises:
         StopRequested: ``should_stop`` returned True.

@@ -116,7 +116,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         """
         app = with_workspace(as_app(app), workspace)
         opts = checked_options(app, cfg, self._defaults, look=lambda: self._facts_if_any(app))
-        read = self._read(app.roles, opts, source_root, should_stop)
+        read = self._read_workspaces(app.roles, opts, source_root, should_stop)
         return CheckedApp(app=app, opts=opts, workspaces=read)
 
     def prepare(
@@ -165,7 +165,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             info = self.prepare(info.checked, context=info.context)
         if not info.images or info.facts is None:
             return info
-        made = self._made(info.images, info.cfg, info.facts.engine.id, should_stop)
+        made = self._ensure_images(info.images, info.cfg, info.facts.engine.id, should_stop)
         app = replace(info.app, roles=with_images(info.app.roles, made))
         return replace(info, request=info.request.with_images(app.roles), app=app, images={})
 
@@ -196,7 +196,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             if problems := daemon_problems(app, opts, facts):
                 raise InvalidAppError(problems, subject=f"app {app.name!r}")
             context = replace(context, gpu_ids=facts.engine.gpu_ids)
-            images = self._found(checked.workspaces, opts, facts.images)
+            images = self._find_images(checked.workspaces, opts, facts.images)
             names = {key: image.name(opts.image_repo) for key, image in images.items()}
             notes = {key: image.note for key, image in images.items()}
         request = plan(replace(app, roles=with_images(app.roles, names)), opts, context)

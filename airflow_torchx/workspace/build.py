@@ -21,7 +21,7 @@ from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.layers import Layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.core.engine.protocol import Engine
@@ -38,12 +38,7 @@ _COPY_DOCKERFILE: Final = ".airflow-torchx.Dockerfile"
 class ImageBuilder:
     """Builds the workspace images of one daemon.
 
-    Args:
-        engine: the daemon.
-        opts: run options; only those for images are used.
-        report: receives progress and results.
-        daemon_id: the daemon's id.
-        should_stop: called several times a second; True cancels the build with `StopRequested`.
+    ``should_stop`` is called several times a second; True cancels a build with `StopRequested`.
     """
 
     engine: Engine
@@ -54,18 +49,14 @@ class ImageBuilder:
 
     def find(self, recipe: core.Recipe) -> str | None:
         """Return the name of the local image of a recipe; None if there is none."""
-        names = [core.local_tag(recipe.key), *self._published_names(recipe)]
-        return next((name for name in names if self.engine.find_image(name)), None)
+        names = (core.local_tag(recipe.key), self._published_name(recipe))
+        return next((name for name in names if name and self.engine.find_image(name)), None)
 
     def ensure(self, recipe: core.Recipe, base: ImageDetail, found: str | None) -> str:
         """Return the name of the image of a recipe, and build and push it if necessary.
 
-        With ``image_repo``, the image is in that repository, and this is its name there.
-
-        Args:
-            recipe: the content of the image.
-            base: the base image.
-            found: the result of `find`.
+        With ``image_repo``, the image is in that repository, and this is its name there. ``found``
+        is the result of `find`.
 
         Raises:
             ImageBuildError: a step of the workspace's Dockerfile failed.
@@ -73,16 +64,18 @@ class ImageBuilder:
             WorkspaceError: a file has changed since it was hashed.
             StopRequested: ``should_stop`` returned True.
         """
-        name = found
-        published = self._published_names(recipe)
-        if name is not None:
-            self.report.tell(f"workspace image {name} is up to date")
-        elif self.opts.pull_policy != "never" and self._any_published(published):
-            self.report.tell(f"workspace image {published[0]} is already in its registry")
-            return published[0]
-        else:
-            name = self._build_once(recipe, base)
-        return self.push(name, published[0]) if published else name
+        published = self._published_name(recipe)
+        if found is not None:
+            self.report.tell(f"workspace image {found} is up to date")
+        elif (
+            published
+            and self.opts.pull_policy != "never"
+            and self.engine.images.is_published(published)
+        ):
+            self.report.tell(f"workspace image {published} is already in its registry")
+            return published
+        name = found or self._build_once(recipe, base)
+        return self.push(name, published) if published else name
 
     def push(self, local: str, name: str) -> str:
         """Push an image with a name, unless the registry has it, and return the name.
@@ -109,11 +102,8 @@ class ImageBuilder:
         self.report.tell(f"pushed image {name}")
         return name
 
-    def _published_names(self, recipe: core.Recipe) -> tuple[str, ...]:
-        return (f"{self.opts.image_repo}:{recipe.key}",) if self.opts.image_repo else ()
-
-    def _any_published(self, names: Sequence[str]) -> bool:
-        return any(self.engine.images.is_published(name) for name in names)
+    def _published_name(self, recipe: core.Recipe) -> str | None:
+        return f"{self.opts.image_repo}:{recipe.key}" if self.opts.image_repo else None
 
     def _build_once(self, recipe: core.Recipe, base: ImageDetail) -> str:
         """Build an image unless another process does; one at a time per workspace and host."""

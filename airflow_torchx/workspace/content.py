@@ -63,12 +63,8 @@ def read_small_file(path: str) -> bytes:
 def pieces(path: str, size_bytes: int) -> Iterator[bytes]:
     """Yield a file's content in pieces of at most 256 KiB.
 
-    Args:
-        path: the file.
-        size_bytes: its expected size.
-
     Raises:
-        WorkspaceError: it cannot be read, or has another size.
+        WorkspaceError: it cannot be read, or has another size than ``size_bytes``.
     """
     try:
         fd = os.open(path, _FLAGS)

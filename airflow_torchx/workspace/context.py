@@ -60,13 +60,7 @@ def tar_stream(
 
 
 def header(entry: Entry, name: str, owner: tuple[int, int]) -> bytes:
-    """Return the tar header of an entry.
-
-    Args:
-        entry: the entry.
-        name: its path in the tar.
-        owner: user and group id.
-    """
+    """Return the tar header of an entry; ``name`` is its path in the tar."""
     info = tarfile.TarInfo(name)
     info.type = _TYPES[entry.kind]
     info.mode = entry.mode
@@ -83,9 +77,6 @@ def mtime_s(digest: str) -> int:
     Python considers a ``.pyc`` valid if it has the size and time of its source, so a file with
     other content than the base image's needs another time. The same content has the same time on
     each host, which keeps layers identical.
-
-    Args:
-        digest: digest of the content, in hex.
     """
     return _1980_S + int(digest, 16) % (_2020_S - _1980_S)
 

@@ -32,14 +32,9 @@ from airflow_torchx.workspace.source import find_filesystem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import AppDef
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -106,12 +101,7 @@ class DockerWorkspaceMixin:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def build_workspace_and_update_role(
@@ -151,7 +141,12 @@ class DockerWorkspaceMixin:
             AirflowTorchXError: see `build_workspace_and_update_role`.
         """
         opts = replace(Opts.parse(cfg, self._defaults), image_repo=None)
-        return self._built(roles, opts)
+        read = self._read_workspaces(roles, opts)
+        if not read:
+            return list(roles)
+        bases = {base: self.engine.images.inspect(base) for base, _ in read}
+        found = self._find_images(read, opts, bases)
+        return with_images(roles, self._ensure_images(found, opts, self.engine.info().id))
 
     def dryrun_push_images(
         self, app: AppDef, cfg: Mapping[str, object] | Opts | None = None
@@ -190,12 +185,12 @@ class DockerWorkspaceMixin:
             for local, (repo, tag) in images.items():
                 builder.push(local, f"{repo}:{tag}")
 
-    def _read(
+    def _read_workspaces(
         self,
         roles: Iterable[Role],
         opts: Opts,
         source_root: SourceRoot | None = None,
-        should_stop: Callable[[], bool] = _never,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[Key, ReadWorkspace]:
         """Read the workspaces of all roles, each once, without a request to the daemon."""
         read: dict[Key, ReadWorkspace] = {}
@@ -211,7 +206,7 @@ class DockerWorkspaceMixin:
                 )
         return read
 
-    def _found(
+    def _find_images(
         self,
         read: Mapping[Key, ReadWorkspace],
         opts: Opts,
@@ -227,19 +222,20 @@ class DockerWorkspaceMixin:
             found[key] = WorkspaceImage(read=one, base=base, recipe=recipe, found=name)
         return found
 
-    def _made(
+    def _ensure_images(
         self,
         found: Mapping[Key, WorkspaceImage],
         opts: Opts,
         daemon_id: str,
-        should_stop: Callable[[], bool] = _never,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[Key, str]:
         """Build and push the images of workspaces as configured, and return their names."""
         return {
-            key: self._image(image, opts, daemon_id, should_stop) for key, image in found.items()
+            key: self._ensure_image(image, opts, daemon_id, should_stop)
+            for key, image in found.items()
         }
 
-    def _image(
+    def _ensure_image(
         self, image: WorkspaceImage, opts: Opts, daemon_id: str, should_stop: Callable[[], bool]
     ) -> str:
         content = image.read.content
@@ -264,15 +260,6 @@ class DockerWorkspaceMixin:
                 if recipe != (recipe := content.over(base)):
                     found = builder.find(recipe)
             return builder.ensure(recipe, base, found)
-
-    def _built(self, roles: Sequence[Role], opts: Opts) -> list[Role]:
-        """Build the images of the roles' workspaces, and return the roles with these images."""
-        read = self._read(roles, opts)
-        if not read:
-            return list(roles)
-        bases = {base: self.engine.images.inspect(base) for base, _ in read}
-        names = self._made(self._found(read, opts, bases), opts, self.engine.info().id)
-        return with_images(roles, names)
 
 
 def with_images(roles: Iterable[Role], images: Mapping[Key, str]) -> list[Role]:

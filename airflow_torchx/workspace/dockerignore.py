@@ -67,8 +67,7 @@ class Ignore:
     def ignores(self, path: str) -> bool:
         """Return whether a path is ignored; the contents of a folder may differ from the folder.
 
-        Args:
-            path: path below the root of the workspace, without a leading slash.
+        The path is below the root of the workspace, without a leading slash.
         """
         above = self._above_of(path.rpartition("/")[0])
         for rule, matched in zip(reversed(self._rules), reversed(above), strict=True):
@@ -77,11 +76,7 @@ class Ignore:
         return False
 
     def may_contain_kept(self, folder: str) -> bool:
-        """Return whether an ignored folder can contain paths that are kept.
-
-        Args:
-            folder: an ignored path.
-        """
+        """Return whether an ignored folder can contain paths that are kept."""
         matched = self._above_of(folder)
         parts = tuple(folder.split("/"))
         for rule, hit in zip(reversed(self._rules), reversed(matched), strict=True):

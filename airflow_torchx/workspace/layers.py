@@ -31,11 +31,7 @@ _MAX_ACCOUNTS_BYTES: Final = 16 << 20
 class Layers:
     """Adds the files of one workspace to an image.
 
-    Args:
-        engine: the daemon.
-        name: name of the temporary container; an existing one with this name is removed.
-        report: receives progress and results.
-        should_stop: called for each piece that is sent.
+    The temporary container is called ``name``; an existing one with this name is removed.
     """
 
     engine: Engine

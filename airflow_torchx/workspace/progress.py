@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from airflow_torchx.core.engine.amounts import size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _WHOLE: Final = 100
 
 
 class Report(Protocol):
-    """Receives progress and results; a context manager that removes its bar on exit."""
+    """Receives progress and results."""
 
     def tell(self, text: str) -> None:
         """Report a result, which is always shown."""
@@ -31,26 +31,7 @@ class Report(Protocol):
         ...
 
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
-        """Report the progress of a step; shown at intervals.
-
-        Args:
-            text: the step.
-            done: completed bytes.
-            total: total bytes; 0 if unknown.
-        """
-        ...
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        ...
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Remove the bar."""
+        """Report the progress of a step in bytes, shown at intervals; a total of 0 is unknown."""
         ...
 
 
@@ -93,20 +74,9 @@ class LogReport:
         if not self._quiet and self._clock() >= self._written_s + self._every_s:
             self.tell(f"{text}{amount(done, total)}")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        """Do nothing."""
-
 
 class TerminalReport:
-    """Reports progress as a bar on a terminal, and each result as a line.
+    """Reports progress as a bar on a terminal, removed on exit, and each result as a line.
 
     Args:
         quiet: report results only.
@@ -146,25 +116,23 @@ class TerminalReport:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
 
-def reporter(*, quiet: bool = False, terminal: bool | None = None) -> Report:
-    """Return a report on the terminal if there is one, otherwise in the log.
+@contextlib.contextmanager
+def reporter(*, quiet: bool = False, terminal: bool | None = None) -> Iterator[Report]:
+    """Yield a report on the terminal if there is one, otherwise in the log.
 
     Args:
         quiet: report results only.
         terminal: whether to use the terminal; None to detect one.
     """
     if sys.stderr.isatty() if terminal is None else terminal:
-        return TerminalReport(quiet=quiet)
-    return LogReport(quiet=quiet)
+        with TerminalReport(quiet=quiet) as report:
+            yield report
+    else:
+        yield LogReport(quiet=quiet)
 
 
 def amount(done: int, total: int) -> str:

@@ -39,11 +39,7 @@ Key = tuple[str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True, eq=False)
 class ReadWorkspace:
-    """A workspace whose files were read; its downloaded copies are deleted with this object.
-
-    Args:
-        content: its content.
-    """
+    """A workspace whose files were read; its downloaded copies are deleted with this object."""
 
     content: Content
 
@@ -53,7 +49,6 @@ class WorkspaceImage:
     """The image of a workspace, as far as it is known before a pull or build.
 
     Args:
-        read: the workspace.
         base: the base image; None if the daemon does not have it.
         recipe: the content of the image; None without ``base``.
         found: name of the local image with this content; None if there is none.
@@ -97,14 +92,6 @@ def read_workspace(
     should_stop: Callable[[], bool],
 ) -> ReadWorkspace:
     """Read the files of a workspace, without a request to the daemon.
-
-    Args:
-        base: name of the base image.
-        workspace: its sources.
-        opts: run options; only those for images are used.
-        source_root: the folder for relative sources.
-        filesystem: opens the storage behind a URL.
-        should_stop: called several times a second.
 
     Raises:
         WorkspaceError: the workspace cannot be read, is empty, or is too large.

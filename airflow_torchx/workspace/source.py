@@ -50,12 +50,7 @@ def downloaded(
     """Download the remote sources of a workspace, and delete the copies on exit.
 
     Files that a source's ``.dockerignore`` ignores are not downloaded. Local paths are not checked.
-
-    Args:
-        parts: pairs of source and target.
-        relative_to: the folder for relative paths.
-        max_bytes: maximum size of one remote source.
-        filesystem: returns the file system for a URL, and the path in it.
+    The parts are pairs of source and target. ``max_bytes`` limits each remote source.
 
     Raises:
         WorkspaceError: a source cannot be read, or is too large; the message has no password.
@@ -111,13 +106,7 @@ def _fetch_errors(source: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """A path in a storage.
-
-    Args:
-        filesystem: the storage.
-        root: the path, without a trailing slash.
-        name: its name in messages.
-    """
+    """A path in a storage, without a trailing slash; ``name`` is for messages."""
 
     filesystem: AbstractFileSystem
     root: str
@@ -153,19 +142,14 @@ class _Storage:
         }
 
     def _get(self, found: dict[str, _Info], folder: Path, max_bytes: int) -> None:
-        """Download files and create folders.
-
-        Args:
-            found: relative path to fsspec's information.
-            folder: the local folder.
-            max_bytes: maximum total size.
-        """
+        """Download files and create folders, by relative path."""
         entries = [_entry(path, info) for path, info in found.items() if _is_supported(path, info)]
         if problem := guard(entries, max_bytes):
             raise WorkspaceError(f"workspace {self.name!r}: {problem}")
         files = [entry for entry in entries if entry.kind == "file"]
         # Some storages have no folders, and ignored folders may contain kept files.
-        modes = {str(above): _FOLDER_MODE for entry in files for above in _parents(entry.path)}
+        above = (path for entry in files for path in PurePosixPath(entry.path).parents[:-1])
+        modes = {str(path): _FOLDER_MODE for path in above}
         modes |= {entry.path: entry.mode for entry in entries if entry.kind == "dir"}
         for path in modes:
             (folder / path).mkdir(parents=True, exist_ok=True)
@@ -176,10 +160,6 @@ class _Storage:
         )
         for path, mode in (modes | {entry.path: entry.mode for entry in files}).items():
             (folder / path).chmod(mode)
-
-
-def _parents(path: str) -> Sequence[PurePosixPath]:
-    return PurePosixPath(path).parents[:-1]
 
 
 def _is_supported(path: str, info: _Info) -> bool:

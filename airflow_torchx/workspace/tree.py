@@ -176,9 +176,7 @@ class _Walk:
     def _folder(self, folder: str, above: str) -> list[tuple[str, str]]:
         """List one folder, and return its subfolders as pairs of host path and path below the root.
 
-        Args:
-            folder: its path on this host.
-            above: its path below the root, with a trailing slash; "" for the root.
+        The path below the root has a trailing slash; it is "" for the root.
         """
         inner: list[tuple[str, str]] = []
         at = folder

@@ -35,8 +35,7 @@ def test_log_lines_are_at_least_two_seconds_apart() -> None:
     """Steps and results are logged at once, progress at most every two seconds."""
     clock, lines = ManualClock(), list[str]()
 
-    with LogReport(write=lines.append, clock=clock) as report:
-        work(report, clock)
+    work(LogReport(write=lines.append, clock=clock), clock)
 
     assert lines == [
         "building",
@@ -53,8 +52,7 @@ def test_quiet_report() -> None:
     """A quiet report has one line per result."""
     clock, lines = ManualClock(), list[str]()
 
-    with LogReport(quiet=True, write=lines.append, clock=clock) as report:
-        work(report, clock)
+    work(LogReport(quiet=True, write=lines.append, clock=clock), clock)
 
     assert ["built"] == lines
 
