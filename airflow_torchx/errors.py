@@ -34,17 +34,12 @@ exceptions between processes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-
-def _rebuild(
-    cls: Callable[..., AirflowTorchXError], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> AirflowTorchXError:
-    return cls(*args, **kwargs)
+    from collections.abc import Sequence
 
 
 class AirflowTorchXError(Exception):
@@ -73,7 +68,7 @@ class AirflowTorchXError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         args, kwargs = self._init_args
-        return (_rebuild, (type(self), args, kwargs))
+        return (partial(type(self), *args, **kwargs), ())
 
 
 @dataclass(frozen=True, slots=True)

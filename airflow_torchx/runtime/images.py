@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LOCAL: Final = ("sha256:", f"{WORKSPACE_REPOSITORY}:", f"{WORKSPACE_REPOSITORY}@")
 #: Look for every image.
 NOTHING_KNOWN: Final[Mapping[str, bool]] = MappingProxyType({})
 
@@ -41,7 +42,7 @@ def ensure(
             daemon either.
         StopRequested: ``should_stop`` returned True.
     """
-    wanted = [image for image in dict.fromkeys(images) if not _is_local(image)]
+    wanted = [image for image in dict.fromkeys(images) if not image.startswith(_LOCAL)]
     if policy == "never":
         return
     if policy == "missing":
@@ -61,7 +62,3 @@ def ensure(
             _log.warning("using image %s as it is on the daemon: %s", image, error.what)
 
     map_concurrently(pull, wanted, should_stop=should_stop)
-
-
-def _is_local(image: str) -> bool:
-    return image.startswith(("sha256:", f"{WORKSPACE_REPOSITORY}:", f"{WORKSPACE_REPOSITORY}@"))

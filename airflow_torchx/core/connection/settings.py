@@ -26,7 +26,6 @@ class Settings:
     """The settings in an Airflow connection.
 
     Args:
-        endpoint: how to reach the daemon.
         options: default run options of every app, including the network.
         registries: ids of connections with registry logins.
     """

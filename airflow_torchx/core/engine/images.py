@@ -36,8 +36,6 @@ class ImageDetail:
         id: ``sha256:…``.
         user: user of its containers, like ``jovyan`` or ``1000:100``; empty for root.
         working_dir: working directory; empty for ``/``.
-        volumes: paths that it declares as volumes.
-        on_build: its ``ONBUILD`` instructions.
     """
 
     id: str

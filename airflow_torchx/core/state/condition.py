@@ -24,10 +24,9 @@ _PROGRESS: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """States of an app, a role or some replicas to wait for.
+    """States of an app, a role or some replicas to wait for; one of the targets is enough.
 
     Args:
-        targets: states to wait for; one of them is enough.
         failed: states that end the wait as a failure.
         role: the role whose replicas count; None for all roles.
         min_replicas: how many replicas have to reach a target state, whatever the others do; None

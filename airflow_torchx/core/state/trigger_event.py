@@ -60,7 +60,8 @@ def trigger_event(
     ``app`` is None if the app is not on the daemon.
     """
     if app is None:
-        return None if wait_for.wait_for_launch else gone_event(app_id)
+        gone = make_event(app_id, "gone", None, f"app {app_id!r} is not on the daemon.")
+        return None if wait_for.wait_for_launch else gone
     if wait_for.condition is not None:
         return _condition_event(app, wait_for.condition)
     match next_step(app):
@@ -88,11 +89,6 @@ def end_event(app: DescribeAppResponse) -> AppEvent:
     reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
     message = f"app {app.app_id!r} is {app.state.name}{reason}."
     return make_event(app.app_id, "reached", app.state.name, message)
-
-
-def gone_event(app_id: str) -> AppEvent:
-    """Return the event of an app that is not on the daemon."""
-    return make_event(app_id, "gone", None, f"app {app_id!r} is not on the daemon.")
 
 
 def make_event(app_id: str, reason: Reason, state: str | None, message: str) -> AppEvent:

@@ -35,10 +35,8 @@ _TAKEN = frozenset({"queued", "scheduled", "deferred", "up_for_retry", "up_for_r
 def exit_action(state: str | None, policy: OnWorkerShutdown, *, retry_left: bool) -> ExitAction:
     """Return what a task does with its app after SIGTERM.
 
-    Args:
-        state: state of the task instance, `UNKNOWN`, or None after a clear.
-        policy: what to do if the worker shuts down.
-        retry_left: whether the task has another try.
+    The state is that of the task instance, `UNKNOWN`, or None after a clear. The policy is for a
+    worker that shuts down.
     """
     if state in _TAKEN:
         return ExitAction.KEEP
