@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine.amounts import counted
 from airflow_torchx.core.state.describe import first_failure, replicas_of
 
 if TYPE_CHECKING:
@@ -42,10 +43,9 @@ def replica_table(app: DescribeAppResponse) -> str:
     for replica in replicas_of(app):
         cells = _cells(replica, failed_first=replica is blamed)
         table.add_row(*(cells[column] for column in columns))
-    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, emoji=False)
-    with console.capture() as captured:
-        console.print(table, markup=False)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    text = io.StringIO()
+    Console(file=text, width=_WIDTH, color_system=None, emoji=False).print(table, markup=False)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
@@ -57,9 +57,9 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
     reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
     parts = [f"app {app.app_id!r} {app.state.name}{reason}", "", replica_table(app)]
     if blamed is not None:
-        counted = "1 line" if len(last_lines) == 1 else f"{len(last_lines)} lines"
-        title = f"last {counted} of {replica_name(blamed)}:" if last_lines else ""
-        parts += ["", title or f"{replica_name(blamed)} wrote nothing."]
+        name = replica_name(blamed)
+        title = f"last {counted(len(last_lines), 'line')} of {name}:"
+        parts += ["", title if last_lines else f"{name} wrote nothing."]
         parts += [f"  {_cut(line)}" for line in last_lines]
     return "\n".join(parts)
 
@@ -129,14 +129,9 @@ def _columns(app: DescribeAppResponse) -> list[str]:
 
 
 def _cells(replica: ReplicaStatus, *, failed_first: bool) -> dict[str, str]:
-    notes = []
-    if failed_first:
-        notes.append("failed first")
-    if replica.num_restarts:
-        times = "once" if replica.num_restarts == 1 else f"{replica.num_restarts} times"
-        notes.append(f"restarted {times}")
-    if replica.error:
-        notes.append(replica.error)
+    times = "once" if replica.num_restarts == 1 else f"{replica.num_restarts} times"
+    restarted = f"restarted {times}" if replica.num_restarts else ""
+    notes = ["failed first" if failed_first else "", restarted, replica.error]
     return {
         "replica": replica_name(replica),
         "state": replica.state.name,
@@ -144,5 +139,5 @@ def _cells(replica: ReplicaStatus, *, failed_first: bool) -> dict[str, str]:
         "signal": replica.signal or "-",
         "out of memory": "yes" if replica.oom_killed else "no",
         "duration": duration_text(replica.duration_s),
-        "note": ", ".join(notes),
+        "note": ", ".join(filter(None, notes)),
     }

@@ -72,11 +72,8 @@ def after_airflow_error(
         is_replaced: whether Airflow has moved this attempt to the history, which it does only if
             another one follows.
     """
-    if not is_durable:
-        return ExitAction.STOP
-    if state in {_RUNNING, UNKNOWN}:
-        return ExitAction.KEEP if retry_left or is_replaced else ExitAction.STOP
-    return ExitAction.KEEP if state in _TAKEN else ExitAction.STOP
+    follows = state in _TAKEN or (state in {_RUNNING, UNKNOWN} and (retry_left or is_replaced))
+    return ExitAction.KEEP if is_durable and follows else ExitAction.STOP
 
 
 # States in which no process will use the app again.
