@@ -33,11 +33,7 @@ BURST: Final = 200
 
 
 class Detached(StopRequested):
-    """Writing was asked to stop; the app keeps running.
-
-    Args:
-        cursors: how far each log was written, for the next writer.
-    """
+    """Writing was asked to stop after these cursors; the app keeps running."""
 
     def __init__(self, cursors: Cursors) -> None:
         super().__init__()
@@ -47,8 +43,7 @@ class Detached(StopRequested):
 class GangLog(ABC):
     """Follows each replica of an app in its own thread; the caller's thread writes.
 
-    Args:
-        after: cursors of earlier writers; a replica without one is written from its beginning.
+    A replica without a cursor of an earlier writer is written from its beginning.
     """
 
     def __init__(
@@ -220,5 +215,4 @@ def container_of(replica: ReplicaStatus) -> str:
     """
     if replica.container_id:
         return replica.container_id
-    what = "its container is gone, and its log with it"
-    raise AirflowTorchXError(what)
+    raise AirflowTorchXError("its container is gone, and its log with it")

@@ -16,11 +16,7 @@ _GPU_RUNTIME: Final = "nvidia"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoginCheck:
-    """The result of a login to a registry.
-
-    Args:
-        error: what went wrong and what to do; None if the login succeeded.
-    """
+    """The result of a login to a registry; an error also says what to do."""
 
     registry: str
     username: str

@@ -71,11 +71,9 @@ class Endpoint:
 
     @classmethod
     def parse(cls, host: str | None, extra: Mapping[str, object]) -> Self:
-        """Return the endpoint in an Airflow connection.
+        """Return the endpoint in an Airflow connection, whose host is the daemon's URL.
 
-        Args:
-            host: the URL; empty for the docker command line's default.
-            extra: the other fields by name; empty values are ignored.
+        The host is empty for the docker command line's default. Empty fields are ignored.
 
         Raises:
             InvalidAppError: with one problem for every invalid field.

@@ -47,12 +47,10 @@ class Settings:
         *,
         subject: str = "connection",
     ) -> Self:
-        """Return the settings in a connection.
+        """Return the settings in a connection; ``subject`` is its name in errors.
 
-        Args:
-            url: the daemon's URL; empty for the docker command line's default.
-            extra: the other fields by name, or as JSON; empty values are ignored.
-            subject: name of the connection in errors.
+        The URL is empty for the docker command line's default. The other fields are given by name,
+        or as JSON; empty values are ignored.
 
         Raises:
             InvalidAppError: with one problem for every invalid field.

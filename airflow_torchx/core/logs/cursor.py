@@ -68,10 +68,8 @@ class CursorTracker:
     def is_new(self, time_ns: int, *, hold: bool) -> bool:
         """Return whether a message is unread, and count it as read.
 
-        Args:
-            time_ns: time of the message.
-            hold: keep the marks, because later parts of an unfinished line have the time of its
-                first part.
+        ``hold`` keeps the marks, because later parts of an unfinished line have the time of its
+        first part.
         """
         if self._skip:
             if time_ns <= self._newest_ns:

@@ -12,11 +12,7 @@ from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 
 
 def parse_ulimit(text: str) -> Ulimit:
-    """Return the limit in ``name=soft:hard`` or ``name=both``; -1 means unlimited.
-
-    Raises:
-        ValueError: the text has another form, or the soft limit is above the hard one.
-    """
+    """Return the limit in ``name=soft:hard`` or ``name=both``; -1 means unlimited."""
     match = re.fullmatch(r"([a-z]+)=(-1|\d+)(?::(-1|\d+))?", text.strip())
     if match is None:
         raise ValueError("expected name=soft:hard, like nofile=1024:4096 or memlock=-1")

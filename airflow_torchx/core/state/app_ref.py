@@ -31,12 +31,8 @@ class AppRef(NamedTuple):
 def app_ref(app: str, torchx_conn_id: str | None = None) -> AppRef:
     """Return the app that a handle or an id refers to.
 
-    The session of a handle is its connection; an empty session and TorchX's default, ``torchx``,
-    mean the environment's daemon.
-
-    Args:
-        app: a handle, or an app id.
-        torchx_conn_id: the connection, instead of the session in the handle.
+    The session of a handle is its connection, unless another one is given; an empty session and
+    TorchX's default, ``torchx``, mean the environment's daemon.
 
     Raises:
         ConditionError: the value is empty, or a handle of another scheduler.

@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObservedApp:
-    """An app of this task on the daemon.
+    """An app of this task on the daemon, with ``max_tries`` and ``try_number`` of its launch.
 
-    Args:
-        max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        try_number: the attempt that launched it.
+    A clear raises ``max_tries``, a retry does not.
     """
 
     app: DescribeAppResponse

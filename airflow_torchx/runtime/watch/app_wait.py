@@ -49,11 +49,7 @@ class Alarms:
 
 
 class AppWait:
-    """One wait for one app, which carries out the app's failure policy meanwhile.
-
-    Args:
-        now: returns seconds since 1970.
-    """
+    """One wait for one app, which carries out the app's failure policy meanwhile."""
 
     def __init__(
         self,

@@ -27,8 +27,7 @@ _LAST_PAUSE_S: Final = 5.0
 class EventReader:
     """Delivers events to the subscriptions, and reconnects until it is closed.
 
-    Args:
-        jitter: returns a number from 0 to 1, so that many processes do not reconnect at once.
+    A jitter from 0 to 1 keeps many processes from reconnecting at once.
     """
 
     def __init__(

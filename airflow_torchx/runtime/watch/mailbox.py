@@ -31,12 +31,7 @@ class AppList:
 
 @dataclass(frozen=True, slots=True)
 class DaemonDown:
-    """The daemon does not answer.
-
-    Args:
-        since_s: start of the outage, on the monotonic clock.
-        why: the error of the first request without an answer.
-    """
+    """The daemon does not answer since this time on the monotonic clock; with the first error."""
 
     since_s: float
     why: EngineError

@@ -24,11 +24,8 @@ _ROWS_PER_CALL: Final = 32
 class Poller:
     """Looks at the apps that are due and delivers snapshots.
 
-    Apps that come due during a look share the next one.
-
-    Args:
-        engine: returns the daemon, None before its first answer.
-        renew: called when the event stream may be dead.
+    Apps that come due during a look share the next one. ``engine`` returns None before the daemon's
+    first answer; ``renew`` is called when the event stream may be dead.
     """
 
     def __init__(

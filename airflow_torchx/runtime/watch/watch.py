@@ -137,10 +137,9 @@ class _Shared:
 
 
 class Watches:
-    """The watches of a process: one per daemon, while it has users and a little longer.
+    """The watches of a process: one per daemon, while it has users and ``linger_s`` seconds longer.
 
-    Args:
-        linger_s: how much longer, in seconds, because the next app often comes soon.
+    The next app often comes soon.
     """
 
     def __init__(self, linger_s: float = 5.0, clock: Clock = SYSTEM) -> None:
