@@ -53,10 +53,7 @@ def freeze(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
 def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[str] = ()) -> None:
     """Replace fields of a frozen dataclass with read-only copies, from its ``__post_init__``.
 
-    Args:
-        spec: the new dataclass instance.
-        lists: names of the fields that hold a sequence.
-        dicts: names of the fields that hold a mapping.
+    ``lists`` names the fields that hold a sequence, ``dicts`` those that hold a mapping.
 
     Raises:
         InvalidAppError: a field has another type; a string is not a list of strings.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os.path
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.errors import InvalidAppError, Problem
@@ -34,14 +33,6 @@ _REQUIRED: Final = {
 }
 
 
-@dataclass
-class _Draft:
-    """Collects the options of one mount."""
-
-    options: dict[str, str] = field(default_factory=dict)
-    raw: list[str] = field(default_factory=list)
-
-
 def parse_mounts(opts: Iterable[str]) -> list[Mount]:
     """Return the mounts that ``opts`` describe.
 
@@ -59,38 +50,43 @@ def parse_mounts(opts: Iterable[str]) -> list[Mount]:
     problems += [problem for draft in drafts for problem in _check(draft)]
     if problems:
         raise InvalidAppError(problems)
-    return [_build(draft.options) for draft in drafts]
+    return [_build(_options(draft)) for draft in drafts]
 
 
-def _split(opts: Iterable[str]) -> tuple[list[_Draft], list[Problem]]:
-    drafts: list[_Draft] = []
+def _split(opts: Iterable[str]) -> tuple[list[list[str]], list[Problem]]:
+    """Return the options of each mount, and the problems of those that belong to none."""
+    drafts: list[list[str]] = []
     problems: list[Problem] = []
     for opt in opts:
-        name, _, value = opt.partition("=")
+        name = opt.partition("=")[0]
         key = _KEYS.get(name)
         if key is None:
             problems.append(Problem("mounts", f"unknown option {opt!r}", suggest(name, _KEYS)))
         elif key != "type" and not drafts:
             what = f"option {opt!r} comes before any type"
             problems.append(Problem("mounts", what, "begin each mount with its type: type=bind"))
+        elif key == "type":
+            drafts.append([opt])
         else:
-            if key == "type":
-                drafts.append(_Draft())
-            drafts[-1].options[key] = value
-            drafts[-1].raw.append(opt)
+            drafts[-1].append(opt)
     return drafts, problems
 
 
-def _check(draft: _Draft) -> list[Problem]:
-    where, kind = f"mount {','.join(draft.raw)!r}", draft.options["type"]
+def _options(draft: list[str]) -> dict[str, str]:
+    return {_KEYS[name]: value for name, _, value in (opt.partition("=") for opt in draft)}
+
+
+def _check(draft: list[str]) -> list[Problem]:
+    options = _options(draft)
+    where, kind = f"mount {','.join(draft)!r}", options["type"]
     if kind not in _REQUIRED:
         return [Problem(where, f"unknown type {kind!r}", suggest(kind, _REQUIRED))]
     problems = [
         Problem(where, f"{key} is missing", f"add {example}")
         for key, example in _REQUIRED[kind].items()
-        if not draft.options.get(key)
+        if not options.get(key)
     ]
-    permissions = draft.options.get("perm", "rwm")
+    permissions = options.get("perm", "rwm")
     if kind == "device" and (not permissions or set(permissions) - set("rwm")):
         what = f"invalid permissions perm={permissions}"
         problems.append(Problem(where, what, "combine r (read), w (write) and m (mknod)"))

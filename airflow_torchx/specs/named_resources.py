@@ -14,7 +14,6 @@ from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from importlib.metadata import EntryPoint
 
 #: Entry points of this group add names; each loads a resource, or a function that returns one.
 GROUP: Final = "airflow_torchx.named_resources"
@@ -76,7 +75,8 @@ def named_resource(name: str) -> Resource:
     theirs = torchx_compat.resource_names()
     found = _resolve(name, [*plugins, *(theirs or _BUILT_IN)])
     if found in plugins:
-        resource = _load(plugins[found])
+        loaded = plugins[found].load()
+        resource = as_resource(loaded() if callable(loaded) else loaded)
     elif theirs:
         resource = as_resource(torchx_compat.named_resource(found))
     else:
@@ -84,11 +84,6 @@ def named_resource(name: str) -> Resource:
     if resource == NULL_RESOURCE:
         return resource
     return replace(resource, tags={NAME_TAG: found, **resource.tags})
-
-
-def _load(entry: EntryPoint) -> Resource:
-    loaded = entry.load()
-    return as_resource(loaded() if callable(loaded) else loaded)
 
 
 def _resolve(name: str, known: Iterable[str]) -> str:

@@ -10,12 +10,15 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from airflow_torchx.errors import Problem
 from airflow_torchx.specs.app import RetryPolicy
 from airflow_torchx.specs.status import AppState
 from airflow_torchx.specs.suggest import suggest
+
+if TYPE_CHECKING:
+    from enum import Enum
 
 Problems: TypeAlias = list[Problem]
 #: Arguments: path of the value, the value, the list of problems to append to.
@@ -32,47 +35,40 @@ def unexpected(path: str, expected: str, value: object, fix: str) -> Problem:
     return Problem(path or "app", f"expected {expected}, got {shown}", fix)
 
 
-def text(path: str, value: object, problems: Problems) -> str | None:
-    """Read a string."""
-    if isinstance(value, str):
-        return value
-    problems.append(unexpected(path, "a string", value, "put it in quotes"))
-    return None
+def _reader(accepts: Callable[[object], bool], expected: str, fix: str) -> Reader:
+    """Return a reader of the values that ``accepts`` accepts; the texts are for messages."""
+
+    def read(path: str, value: object, problems: Problems) -> object:
+        if accepts(value):
+            return value
+        problems.append(unexpected(path, expected, value, fix))
+        return None
+
+    return read
 
 
-def flag(path: str, value: object, problems: Problems) -> bool | None:
-    """Read a boolean."""
-    if isinstance(value, bool):
-        return value
-    problems.append(unexpected(path, "true or false", value, "write true or false, without quotes"))
-    return None
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+#: Reads a string.
+text: Final = _reader(lambda value: isinstance(value, str), "a string", "put it in quotes")
+#: Reads a boolean.
+flag: Final = _reader(
+    lambda value: isinstance(value, bool), "true or false", "write true or false, without quotes"
+)
 
 
 def whole(unit: str = "") -> Reader:
     """Return a reader of whole numbers; ``unit`` is for messages."""
-
-    def read(path: str, value: object, problems: Problems) -> int | None:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        expected = f"a whole number of {unit}" if unit else "a whole number"
-        problems.append(unexpected(path, expected, value, "write digits only, without quotes"))
-        return None
-
-    return read
+    expected = f"a whole number of {unit}" if unit else "a whole number"
+    fix = "write digits only, without quotes"
+    return _reader(lambda value: isinstance(value, int) and _is_number(value), expected, fix)
 
 
 def number(unit: str) -> Reader:
     """Return a reader of numbers, fractions included; ``unit`` is for messages."""
-
-    def read(path: str, value: object, problems: Problems) -> float | None:
-        if isinstance(value, bool):
-            pass  # bool is a subclass of int
-        elif isinstance(value, int | float) and math.isfinite(value):
-            return value
-        problems.append(unexpected(path, f"a number of {unit}", value, "write it like 2 or 0.5"))
-        return None
-
-    return read
+    return _reader(_is_number, f"a number of {unit}", "write it like 2 or 0.5")
 
 
 def timestamp(path: str, value: object, problems: Problems) -> datetime | None:
@@ -87,29 +83,26 @@ def timestamp(path: str, value: object, problems: Problems) -> datetime | None:
     return None
 
 
-def state(path: str, value: object, problems: Problems) -> AppState | None:
-    """Read the name of a state."""
-    names = AppState.__members__
-    if isinstance(value, str) and value in names:
-        return names[value]
-    problems.append(unexpected(path, "the name of a state", value, suggest(str(value), names)))
-    return None
+def member(kind: type[Enum], expected: str) -> Reader:
+    """Return a reader of the names of an enumeration; ``expected`` is for messages."""
+    names = kind.__members__
+
+    def read(path: str, value: object, problems: Problems) -> Enum | None:
+        if isinstance(value, str) and value in names:
+            return names[value]
+        problems.append(unexpected(path, expected, value, suggest(str(value), names)))
+        return None
+
+    return read
 
 
-def policy(path: str, value: object, problems: Problems) -> RetryPolicy | None:
-    """Read a retry policy."""
-    names = RetryPolicy.__members__
-    if isinstance(value, str) and value in names:
-        return names[value]
-    problems.append(unexpected(path, "a retry policy", value, suggest(str(value), names)))
-    return None
+state: Final = member(AppState, "the name of a state")
+policy: Final = member(RetryPolicy, "a retry policy")
 
 
 def anything(path: str, value: object, problems: Problems) -> object:
     """Read any JSON value; NaN and infinity are rejected."""
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
+    if value is None or isinstance(value, str | bool) or _is_number(value):
         return value
     if isinstance(value, list | tuple):
         return sequence(anything)(path, value, problems)

@@ -104,9 +104,8 @@ def _record(cls: type[Any]) -> read.Reader:
 
     def read_record(path: str, value: object, problems: read.Problems) -> object:
         if not isinstance(value, Mapping):
-            problems.append(
-                read.unexpected(path, "a dict", value, f"write the fields of {cls.__name__}")
-            )
+            fix = f"write the fields of {cls.__name__}"
+            problems.append(read.unexpected(path, "a dict", value, fix))
             return None
         known, found = _FIELDS[cls], len(problems)
         for key in value:
