@@ -31,22 +31,14 @@ FOLDER: Final = ".airflow-torchx"
 
 @dataclass(frozen=True, kw_only=True)
 class Replicas:
-    """Describes the replicas that run a function.
-
-    Args:
-        count: number of replicas.
-        cpu: CPUs per replica.
-        gpu: GPUs per replica.
-        memMB: memory per replica in MB.
-        mounts: mounts of each replica, as for `parse_mounts`.
-        nproc_per_node: torchrun processes per replica; None for one process without torchrun.
-    """
+    """Describes the replicas that run a function; all sizes are those of one replica."""
 
     count: int = 1
     cpu: float = 2
     gpu: int = 0
     memMB: int = 1024  # noqa: N815 - TorchX's name
     mounts: Sequence[str] = ()
+    #: Processes of torchrun; None for one process without it.
     nproc_per_node: int | None = None
 
     @property
@@ -66,14 +58,10 @@ def app_of_function(
     """Return an app with one role, without an image, whose replicas call a function.
 
     The function's source becomes part of the workspace, so its image is built once per source.
-    Arguments are passed in the environment and do not affect the image.
+    Arguments are passed in the environment, from `Call.env`, and do not affect the image.
 
-    Args:
-        source: the function.
-        call_env: the call, from `Call.env`.
-        replicas: number and size of the replicas.
-        workspace: further code that the function can import.
-        python: command that starts Python in the image.
+    The function can import further code from the workspace. ``python`` is the command that starts
+    Python in the image.
 
     Raises:
         WorkspaceError: the workspace is invalid.

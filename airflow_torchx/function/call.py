@@ -27,14 +27,9 @@ _MAX_VALUE_CHARS: Final = 120_000
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Holds the arguments of a function call as JSON values.
+    """Holds the arguments of a function call as JSON values."""
 
-    Args:
-        arguments: argument by parameter name.
-        args: positional arguments.
-        kwargs: keyword arguments.
-    """
-
+    #: Argument by parameter name, whether it is passed by position or by keyword.
     arguments: Mapping[str, Any]
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
@@ -54,7 +49,8 @@ class Call:
             for name, value in bound.arguments.items():
                 bound.arguments[name] = _plain(value, name)
         except _NotJsonError as error:
-            what = f"argument {error.where} of {function.__name__}() is {error.what}, not JSON"
+            where, kind = error.args
+            what = f"argument {where} of {function.__name__}() is {kind}, not JSON"
             fix = "Pass numbers, strings, lists and dicts; for a date, its isoformat()."
             raise FunctionError(what, fix=fix) from None
         return cls(bound.arguments, bound.args, bound.kwargs)
@@ -62,10 +58,8 @@ class Call:
     def env(self, source: FunctionSource, *, file: str, result_path: str | None) -> dict[str, str]:
         """Return the call as environment variables for the container.
 
-        Args:
-            source: the function.
-            file: file name that tracebacks show.
-            result_path: container file for the return value; None discards it.
+        Tracebacks show ``file``. The container writes the return value to ``result_path``; None
+        discards it.
 
         Raises:
             FunctionError: the arguments are too large.
@@ -101,21 +95,16 @@ class Call:
 
 
 class _NotJsonError(Exception):
-    """A value is not JSON; ``where`` is its path, and ``what`` describes it."""
-
-    def __init__(self, where: str, what: str) -> None:
-        super().__init__(where, what)
-        self.where = where
-        self.what = what
+    """A value is not JSON; the arguments are its path and its description."""
 
 
 def _plain(value: object, where: str) -> Any:  # noqa: ANN401 - any JSON
     """Return a value with sequences as lists and mappings as dicts."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
     if isinstance(value, float):
+        if math.isfinite(value):
+            return value
         raise _NotJsonError(where, f"{value}")
     if isinstance(value, Mapping):
         for key in value:

@@ -26,20 +26,15 @@ _WRITES: Final = frozenset({"STORE_GLOBAL", "STORE_NAME"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FunctionSource:
-    """Holds the source of a function.
-
-    Args:
-        name: name of the function.
-        text: its definition without decorators, as a module.
-        file: the file that defines it.
-        line: line of that file where ``text`` begins.
-        lazy_annotations: whether that file has ``from __future__ import annotations``.
-    """
+    """Holds the source of a function and the file that defines it."""
 
     name: str
+    #: Its definition without decorators, as a module.
     text: str
     file: str
+    #: Line of the file where ``text`` begins.
     line: int
+    #: Whether the file has ``from __future__ import annotations``.
     lazy_annotations: bool
 
     @classmethod
