@@ -71,7 +71,9 @@ def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:
     path = Path(folder or ".") / os.path.expanduser(source)  # noqa: PTH111 - see above
     is_module = all(map(str.isidentifier, source.split("."))) and not source.endswith(".py")
     if is_module and not path.is_file():
-        module = _import(name, source)
+        fix = "Correct the name, or install the module where the task runs."
+        with user_code_errors(f"cannot import component {name!r}", fix=fix):
+            module = importlib.import_module(source)
     else:
         module = _run(name, path.absolute(), source)
     found = vars(module).get(attribute)
@@ -80,12 +82,6 @@ def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:
         what = f"no function {attribute!r} in {source}"
         raise ComponentError(what, fix=f"Did you mean {near!r}?" if near else "Correct the name.")
     return _component(name, found)
-
-
-def _import(name: str, module: str) -> ModuleType:
-    fix = "Correct the name, or install the module where the task runs."
-    with user_code_errors(f"cannot import component {name!r}", fix=fix):
-        return importlib.import_module(module)
 
 
 def _run(name: str, path: Path, given: str) -> ModuleType:

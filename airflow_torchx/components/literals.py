@@ -65,21 +65,17 @@ def read_literal(text: str, annotation: object) -> Any:  # noqa: ANN401 - of the
     kind = plain_type(annotation)
     origin, items = get_origin(kind), get_args(kind)
     if kind is bool:
-        return _read_bool(text)
+        # TorchX reads any other text as False, even `--debug yes`.
+        if text.lower() not in ("true", "false"):
+            what = f"neither True nor False: {text}"
+            raise ValueError(what)
+        return text.lower() == "true"
     if origin is list:
         return [items[0](item) for item in split_list(text)] if text else None
     if origin is dict:
         pairs = split_dict(text).items()
         return {items[0](key): items[1](value) for key, value in pairs} or None
     return kind(text)
-
-
-def _read_bool(text: str) -> bool:
-    # TorchX reads any other text as False, even `--debug yes`.
-    if text.lower() not in ("true", "false"):
-        what = f"neither True nor False: {text}"
-        raise ValueError(what)
-    return text.lower() == "true"
 
 
 def split_list(text: str) -> list[str]:

@@ -47,17 +47,13 @@ def on_host(h: str, j: str) -> str:
     """
     gpus = resource(h=h).gpu
     try:
-        nodes, *processes = (int(number) for number in j.split("x"))
+        nodes, processes = map(int, (j if "x" in j else f"{j}x{gpus}").split("x"))
     except ValueError:
         raise _malformed(j, "2x4 or 2") from None
-    if len(processes) > 1:
-        raise _malformed(j, "2x4 or 2")
-    if processes:
-        return f"{nodes}x{processes[0]}"
-    if gpus < 1:
+    if gpus < 1 and "x" not in j:
         what = f"j={j!r} starts one process per GPU, but {h!r} has no GPU"
         raise ComponentError(what, fix=f"Set the number of processes, like {nodes}x2.")
-    return f"{nodes}x{gpus}"
+    return f"{nodes}x{processes}"
 
 
 def _malformed(j: str, forms: str) -> ComponentError:
