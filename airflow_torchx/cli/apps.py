@@ -61,8 +61,8 @@ def status(args: Namespace) -> int:
     if args.json:
         print_result(json.dumps(_status(app), indent=2))
         return 0
-    print_result(paint_states(f"{_handle(app.app_id)} is {app.state.name}\n", sys.stdout))
-    print_result(paint_states(replica_table(app), sys.stdout))
+    text = f"{_handle(app.app_id)} is {app.state.name}\n\n{replica_table(app)}"
+    print_result(paint_states(text, sys.stdout))
     return 0
 
 
@@ -115,10 +115,9 @@ def stop(engine: Engine, app: DescribeAppResponse) -> None:
 
 def _describe(engine: Engine, handle: str) -> DescribeAppResponse:
     app_id = find(engine, handle)
-    app = lifecycle.observe(engine, app_id, inspect_all=True)
-    if app is None:
-        raise lifecycle.not_found(app_id)
-    return app
+    if app := lifecycle.observe(engine, app_id, inspect_all=True):
+        return app
+    raise lifecycle.not_found(app_id)
 
 
 def _without_empty(data: Any) -> Any:  # noqa: ANN401 - JSON data

@@ -24,11 +24,7 @@ class Once(argparse.Action):
         values: object,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        """Set the value.
-
-        Raises:
-            argparse.ArgumentError: the value is already set.
-        """
+        """Set the value, or raise `argparse.ArgumentError` if it is already set."""
         if getattr(namespace, self.dest, None) is not None:
             raise argparse.ArgumentError(self, "given more than once")
         setattr(namespace, self.dest, values)
@@ -36,12 +32,7 @@ class Once(argparse.Action):
 
 @dataclass(frozen=True)
 class Argument:
-    """Describes one argument of a command.
-
-    Args:
-        flags: its spellings, or its name if it is positional.
-        settings: keyword arguments of `argparse.ArgumentParser.add_argument`.
-    """
+    """Holds the arguments of `argparse.ArgumentParser.add_argument`."""
 
     flags: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -49,19 +40,11 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """Describes one command.
-
-    Args:
-        name: its name.
-        help: its summary, in one line.
-        function: its function as ``module:name`` in this package, from parsed arguments to exit
-            code.
-        arguments: its arguments.
-        epilog: text below its help.
-    """
+    """Describes one command."""
 
     name: str
     help: str
+    #: ``module:name`` in this package; it takes parsed arguments and returns the exit code.
     function: str
     arguments: tuple[Argument, ...] = ()
     epilog: str = ""

@@ -7,8 +7,8 @@ import contextlib
 import errno
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import __version__
@@ -27,10 +27,7 @@ _USAGE: Final = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code.
-
-    Args:
-        argv: its arguments; None for those of this process.
+    """Run a command line, None for that of this process, and return its exit code.
 
     Raises:
         SystemExit: after printing help, or if `argparse` rejects the arguments.
@@ -81,10 +78,8 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
 
 def function_of(command: Command) -> Callable[[argparse.Namespace], int]:
     """Import and return the function of a command."""
-    module, _, name = command.function.partition(":")
-    function: Callable[[argparse.Namespace], int] = getattr(
-        import_module(f"airflow_torchx.cli.{module}"), name
-    )
+    function: Callable[[argparse.Namespace], int]
+    function = resolve_name(f"airflow_torchx.cli.{command.function}")
     return function
 
 

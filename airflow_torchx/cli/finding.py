@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def find(engine: Engine, app: str) -> str:
-    """Return the id of an app on a daemon.
-
-    Args:
-        engine: the daemon.
-        app: its handle, its id, or a unique prefix of its id.
+    """Return the id of an app, given its handle, its id or a unique prefix of its id.
 
     Raises:
         ConditionError: the handle is not a Docker scheduler's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -33,31 +34,20 @@ if TYPE_CHECKING:
 _IDENTIFIER: Final = re.compile(
     r"(?P<app>(?:\w+://[^/]*/)?[^/]+)(?:/(?P<role>[^/]+)(?:/(?P<ids>\d{1,9}(?:,\d{1,9})*),?)?)?/?"
 )
-#: A followed log ends with its app, so it has no timeout.
-_NO_TIMEOUT_S: Final = float("inf")
 
 
 @dataclass(frozen=True)
 class LogSelection:
-    """Selects the replicas whose logs to show.
+    """Selects the replicas of a role whose logs to show; without a role or ids, all of them."""
 
-    Args:
-        app: handle or id of the app.
-        role: the role; None for all roles.
-        ids: the replicas of that role; empty for all.
-    """
-
+    #: Handle or id of the app.
     app: str
     role: str | None
     ids: tuple[int, ...]
 
 
 def parse_identifier(identifier: str) -> LogSelection:
-    """Return the selection of ``scheduler://session/app/role/0,1``; only the app is required.
-
-    Raises:
-        UsageError: the identifier has another form.
-    """
+    """Return the selection of ``scheduler://session/app/role/0,1``; only the app is required."""
     match = _IDENTIFIER.fullmatch(identifier)
     if match is None:
         fix = "Use local_docker://torchx/APP_ID, optionally with /ROLE or /ROLE/ID,ID2."
@@ -76,19 +66,18 @@ def log(args: Namespace) -> int:
         if app is None:
             raise lifecycle.not_found(app_id)
         app = select(app, selection)
-        (_follow if args.tail else _read)(engine, app, lines)
+        if not args.tail:
+            _read(engine, app, lines)
+            return 0
+        with ScreenLog(engine, app, lines=lines, stream=sys.stdout) as screen:
+            # A followed log ends with its app, so it has no timeout.
+            screen.finish(math.inf, lambda: False)
     return 0
 
 
 @dataclass(frozen=True)
 class LineFilter:
-    """Selects lines of a log.
-
-    Args:
-        pattern: lines must contain a match.
-        span: lines must have been written in this time.
-        streams: lines must be from stdout, stderr or either.
-    """
+    """Selects lines that contain a match, by their time and stream."""
 
     pattern: re.Pattern[str]
     span: Span
@@ -96,11 +85,7 @@ class LineFilter:
 
 
 def select(app: DescribeAppResponse, selection: LogSelection) -> DescribeAppResponse:
-    """Return the app with only the selected replicas.
-
-    Raises:
-        AppNotFoundError: the app does not have the role or a replica.
-    """
+    """Return the app with only the selected replicas, or raise `AppNotFoundError`."""
     if selection.role is None:
         return app
     roles = {role.role: role for role in app.roles_statuses}
@@ -145,14 +130,9 @@ def _read(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
 
 
 class ScreenLog(GangLog):
-    """Prints the logs of an app's replicas.
+    """Prints the logs of an app's replicas, after the cursors of lines already printed.
 
-    Args:
-        engine: the daemon.
-        app: the app.
-        after: cursors of the lines that were already printed.
-        lines: the lines to print; None for all.
-        stream: the output; None for standard error.
+    Without ``lines`` it prints all lines, and without ``stream`` to standard error.
     """
 
     def __init__(
@@ -181,11 +161,6 @@ class ScreenLog(GangLog):
         for container in incomplete:
             print_message(f"incomplete log: read the rest with `docker logs {container}`")
         return incomplete
-
-
-def _follow(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
-    with ScreenLog(engine, app, lines=lines, stream=sys.stdout) as screen:
-        screen.finish(_NO_TIMEOUT_S, lambda: False)
 
 
 def _pattern(regex: str | None) -> re.Pattern[str]:

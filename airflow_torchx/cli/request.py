@@ -29,29 +29,19 @@ _SEE: Final = "See `airflow-torchx runopts`."
 
 @dataclass(frozen=True)
 class Request:
-    """Holds the arguments of ``run``.
-
-    Args:
-        component: name of the component.
-        arguments: command line of the component.
-        options: the validated run options.
-        workspace: the workspace; None for the current folder, empty for none.
-        unknown: unknown run options in ``.torchxconfig``.
-    """
+    """Holds the arguments of ``run``."""
 
     component: str
     arguments: tuple[str, ...]
     options: Opts
+    #: None for the current folder, empty for none.
     workspace: str | None
+    #: Unknown run options in ``.torchxconfig``.
     unknown: tuple[str, ...] = ()
 
 
 def build_request(args: Namespace, config: TorchXConfig) -> Request:
-    """Return the request of a command line, with defaults from the configuration.
-
-    Raises:
-        UsageError: the command line or the configuration is invalid.
-    """
+    """Return the request of a command line, with defaults from the configuration."""
     defaults = config.command("run")
     arguments = [*args.component_name_and_args]
     if arguments[:1] == ["--"]:
@@ -72,21 +62,13 @@ def build_request(args: Namespace, config: TorchXConfig) -> Request:
 
 
 def build_app(request: Request, config: TorchXConfig) -> AppDef:
-    """Return the app that the component builds, with defaults from ``[component:NAME]``.
-
-    Raises:
-        ComponentError: the component does not exist or rejects the arguments.
-    """
+    """Return the app that the component builds, with defaults from ``[component:NAME]``."""
     name = request.component
     return components.parse(name, request.arguments, defaults=config.component(name))
 
 
 def ensure_images(app: AppDef, component: str) -> None:
-    """Raise an error that says how to set the image if a role has none.
-
-    Raises:
-        UsageError: a role has no image.
-    """
+    """Raise a `UsageError` that says how to set the image if a role has none."""
     if all(role.image not in {"", MISSING, NONE} for role in app.roles):
         return
     if "image" in inspect.signature(components.get(component)).parameters:

@@ -51,9 +51,8 @@ def run(args: Namespace) -> int:
     if wants_help(request):
         from airflow_torchx import components
 
-        print_result(
-            components.usage(request.component, components.get(request.component)).rstrip()
-        )
+        name = request.component
+        print_result(components.usage(name, components.get(name)).rstrip())
         return 0
     if args.detach and (args.wait or args.log):
         fix = "Remove --detach, or --wait and --log."
@@ -80,11 +79,7 @@ def run(args: Namespace) -> int:
 
 
 def read_config() -> TorchXConfig:
-    """Return the configuration of ``.torchxconfig`` files, or of the file in TORCHXCONFIG.
-
-    Raises:
-        UsageError: a file cannot be read.
-    """
+    """Return the configuration of ``.torchxconfig`` files, or of the file in TORCHXCONFIG."""
     files = []
     for name in config_paths(os.environ, os.path.expanduser("~"), os.curdir):  # noqa: PTH111 - no error without a home
         path = Path(name)
@@ -99,11 +94,7 @@ def read_config() -> TorchXConfig:
 
 
 def _workspace(given: str | None) -> str:
-    """Return the workspace; the default is the current folder unless it is empty, as in TorchX.
-
-    Raises:
-        UsageError: the current folder is the root of the file system.
-    """
+    """Return the workspace; the default is the current folder unless it is empty, as in TorchX."""
     if given is not None:
         return given
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -21,7 +22,6 @@ _CODES: Final = {
     "yellow": "\033[33m",
     "cyan": "\033[36m",
     "bold": "\033[1m",
-    "dim": "\033[2m",
 }
 #: Colours of replicas, in turn; red is for failures.
 _PREFIXES: Final = ("\033[36m", "\033[32m", "\033[33m", "\033[35m", "\033[34m", "\033[96m")
@@ -113,22 +113,15 @@ def table(rows: Sequence[Sequence[str]], titles: Sequence[str], stream: TextIO) 
 
 
 class ReplicaLines:
-    """Prints lines of replicas, each prefixed with its replica's name.
-
-    Args:
-        stream: the output.
-        names: the replicas, like ``trainer/0``.
-    """
+    """Prints lines of replicas, each prefixed with its replica's name, like ``trainer/0``."""
 
     def __init__(self, stream: TextIO, names: Sequence[str]) -> None:
         width = max((len(name) for name in names), default=0)
         coloured = is_coloured(stream)
         self._stream = stream
         self._prefixes = {
-            name: f"{_PREFIXES[index % len(_PREFIXES)]}{name.ljust(width)}{_RESET} "
-            if coloured
-            else f"{name.ljust(width)} "
-            for index, name in enumerate(names)
+            name: f"{colour}{name.ljust(width)}{_RESET} " if coloured else f"{name.ljust(width)} "
+            for name, colour in zip(names, itertools.cycle(_PREFIXES), strict=False)
         }
 
     def write(self, name: str, lines: Iterable[str]) -> None:
@@ -149,11 +142,7 @@ class _Handler(logging.Handler):
 
 
 def configure(level: str) -> None:
-    """Configure logging and the output streams of this process.
-
-    Args:
-        level: log level of this package, like ``INFO``; an unknown one means ``INFO``.
-    """
+    """Configure the output streams and this package's log level; an unknown one means INFO."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal that supports only ASCII must show any output.
         with contextlib.suppress(AttributeError):

@@ -15,10 +15,8 @@ _AGO: Final = re.compile(r"(?:\d+[smhd])+")
 def parse_time(text: str, now: datetime) -> datetime:
     """Return the time that a text describes.
 
-    Args:
-        text: a duration before now, like ``90s``, ``10m`` or ``1h30m``, or a date and time in ISO
-            8601, local unless it has a time zone.
-        now: the current time, with its time zone.
+    The text is a duration before ``now``, like ``90s``, ``10m`` or ``1h30m``, or a date and time in
+    ISO 8601, local unless it has a time zone.
 
     Raises:
         UsageError: the text is not a time.

@@ -20,13 +20,7 @@ FILE: Final = ".torchxconfig"
 
 
 def config_paths(environ: Mapping[str, str], home: str, folder: str) -> tuple[str, ...]:
-    """Return the paths of possible files, in order of precedence.
-
-    Args:
-        environ: the environment.
-        home: the user's home folder.
-        folder: the current folder.
-    """
+    """Return the paths of possible files below the home and current folder, by precedence."""
     only = environ.get(VARIABLE)
     if only is not None:
         return (only,) if only else ()
@@ -35,20 +29,14 @@ def config_paths(environ: Mapping[str, str], home: str, folder: str) -> tuple[st
 
 @dataclass(frozen=True)
 class TorchXConfig:
-    """Holds the merged sections of all files; the first file with a key wins.
+    """Holds the merged sections of all files; the first file with a key wins."""
 
-    Args:
-        sections: values by section and key.
-    """
-
+    #: Values by section and key.
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, files: Iterable[tuple[str, str]]) -> Self:
-        """Return the merged configuration of files.
-
-        Args:
-            files: path and text of each file, in order of precedence.
+        """Return the merged configuration of files: path and text, in order of precedence.
 
         Raises:
             UsageError: a file is not a valid INI file.

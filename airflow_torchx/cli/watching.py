@@ -29,11 +29,6 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
     Ctrl-C on a terminal asks whether to cancel the app. Without a terminal, and on SIGTERM, the app
     is cancelled.
 
-    Args:
-        engine: the daemon.
-        app_id: the app.
-        interrupts: records signals.
-
     Raises:
         KeyboardInterrupt: a second signal was received; the app keeps running.
         AppNotFoundError: the app was removed.
@@ -64,9 +59,8 @@ def _should_cancel(app_id: str, interrupts: Interrupts) -> bool:
     Raises:
         KeyboardInterrupt: the user answers with Ctrl-C or the end of input.
     """
-    if interrupts.received is not signal.SIGINT:
-        return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    can_ask = sys.stdin.isatty() and sys.stderr.isatty()
+    if interrupts.received is not signal.SIGINT or not can_ask:
         return True
     try:
         with interrupts.prompting():
