@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx import components
 from airflow_torchx.cli.screen import paint, print_result
 from airflow_torchx.components.usage import docstring
 from airflow_torchx.core.plan.option_text import written_form
-from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.options import Opts, default_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -49,6 +49,6 @@ def builtins(args: Namespace) -> int:
 
 
 def _form(option: Field[Any]) -> str:
-    default = option.default if option.default_factory is MISSING else option.default_factory()
+    default = default_of(option)
     shown = str(default).lower() if isinstance(default, bool) else str(default)
     return f"{written_form(option)}{f'  ({shown})' if default not in (None, (), {}) else ''}"

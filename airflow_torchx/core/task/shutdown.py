@@ -86,6 +86,6 @@ def may_stop(app_id: str, *, state: str | None, current_app_id: str | None) -> b
     """Return whether a trigger may stop its app, because no process needs it any more.
 
     ``state`` is None after a clear. ``current_app_id`` is in the task instance's XCom, where every
-    try pushes it; None if there is none.
+    try pushes it; None without one.
     """
     return state in _OVER or current_app_id not in (None, app_id)
