@@ -84,8 +84,6 @@ def _events(
         stream=True,
         timeout=(client.timeout, None),  # a build step may print nothing for hours
     )
-    with _request_errors(spec, what, url):
-        response.raise_for_status()
     yield from read_events(response, what, url)
 
 

@@ -51,11 +51,9 @@ def communicate(
 ) -> None:
     """Write input and read output until the process closes its output, then wait for its exit.
 
-    Args:
-        process: a process from `start`.
-        pieces: its input, in non-empty pieces. The rest is dropped when it stops reading.
-        on_text: called with each piece of output, and with "" several times a second while there
-            is none.
+    The pieces of input are not empty; when the process stops reading, the rest is dropped.
+    ``on_text`` is called with each piece of output, and with "" several times a second while there
+    is none.
     """
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None  # noqa: S101 - both are pipes

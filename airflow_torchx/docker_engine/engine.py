@@ -106,11 +106,7 @@ class DockerEngine:
             return None
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
-        """Pull an image and wait until it is complete; the default tag is ``latest``.
-
-        Raises:
-            ImagePullError: the pull failed, or its stream contains an error or ends early.
-        """
+        """Pull an image and wait until it is complete; the default tag is ``latest``."""
         pull(self._client, self._url, ref, self._logins, on_progress)
 
     def check_login(self, login: RegistryLogin) -> None:
@@ -120,7 +116,7 @@ class DockerEngine:
             EngineError: the registry rejects the login or does not answer.
         """
         with self._errors(f"log in to {login.registry}"):
-            request(self._client, "POST", "/auth", json=auth_config(login)).raise_for_status()
+            request(self._client, "POST", "/auth", json=auth_config(login))
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks with exactly this name."""
@@ -232,6 +228,4 @@ class DockerEngine:
     def _get(self, path: str, params: Mapping[str, Any]) -> Response:
         """Send a GET and return the response with its body unread."""
         headers = {"Accept-Encoding": "identity"}
-        response = request(self._client, "GET", path, params=params, headers=headers, stream=True)
-        response.raise_for_status()
-        return response
+        return request(self._client, "GET", path, params=params, headers=headers, stream=True)

@@ -76,12 +76,9 @@ class DockerImages:
 
     def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
         """Unpack an uncompressed tar at the root of a container."""
-        what = f"put files into container {short_id(container_id)}"
         path, params = f"/containers/{quote(container_id)}/archive", {"path": "/"}
-        errors = self._errors(what)
-        response = upload(self._client, "PUT", path, files, errors=errors, params=params)
-        with self._errors(what):
-            response.raise_for_status()
+        errors = self._errors(f"put files into container {short_id(container_id)}")
+        upload(self._client, "PUT", path, files, errors=errors, params=params)
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """Commit a container as an image, and return the image's id."""
@@ -99,7 +96,6 @@ class DockerImages:
                 json={**kept, "WorkingDir": working_dir},
                 timeout=(self._client.timeout, None),  # a large layer takes minutes
             )
-            response.raise_for_status()
             return str(response.json()["Id"])
 
     def build(

@@ -87,7 +87,7 @@ def is_published(client: Client, url: str, tag: str, logins: Sequence[RegistryLo
         headers = {"X-Registry-Auth": login} if login else {}
         path = f"/distribution/{quote(tag, '/:@')}/json"
         with engine_errors(f"look for image {tag!r} in its registry", url):
-            request(client, "GET", path, headers=headers).raise_for_status()
+            request(client, "GET", path, headers=headers)
     except EngineError as error:
         _log.debug("assuming that image %s is not published: %s", tag, error.what)
         return False

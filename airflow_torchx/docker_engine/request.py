@@ -36,12 +36,14 @@ def request(
     path: str,
     **options: Any,  # noqa: ANN401 - as requests takes them
 ) -> Response:
-    """Send a request and return the response, whatever its status.
+    """Send a request and return the response; a status of 400 or more raises requests' HTTPError.
 
     The path has no version. The options are those of `requests.Session.request`.
     """
     url = f"{client.base_url}/v{client.api_version}{path}"
-    return client.request(method, url, **({"timeout": client.timeout} | options))
+    response = client.request(method, url, **({"timeout": client.timeout} | options))
+    response.raise_for_status()
+    return response
 
 
 def upload(

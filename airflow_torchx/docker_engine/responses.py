@@ -110,9 +110,7 @@ def engine_info(response: Json, *, url: str, api_version: str) -> EngineInfo:
 def gpu_ids(info: Json, *, local_gpus: Path | None) -> tuple[str, ...]:
     """Return the GPU ids of a daemon, from the first source that lists any.
 
-    Args:
-        info: the response of ``GET /info``.
-        local_gpus: folder where NVIDIA's driver lists this host's GPUs; None for a remote daemon.
+    NVIDIA's driver lists this host's GPUs in the folder ``local_gpus``; None for a remote daemon.
     """
     return tuple(_cdi_gpus(info)) or tuple(_resource_gpus(info)) or _driver_gpus(info, local_gpus)
 

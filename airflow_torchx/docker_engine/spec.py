@@ -85,7 +85,10 @@ def _host_config(spec: ContainerSpec) -> Json:
             # 0 means the same as in TorchX: no limit, and Docker's default size of /dev/shm.
             "Memory": memory,
             "ShmSize": memory,
-            "RestartPolicy": _restart_policy(spec.max_restarts),
+            # Docker takes a maximum of 0 as unlimited.
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": spec.max_restarts}
+            if spec.max_restarts
+            else None,
             # With `Mounts`, a missing source is an error; `Binds` would create it.
             "Mounts": [_mount(mount) for mount in spec.mounts] or None,
             "Devices": [
@@ -122,13 +125,6 @@ def _options(host: HostOptions) -> Json:
         "SecurityOpt": list(host.security_opt) or None,
         "Tmpfs": dict(host.tmpfs) or None,
     }
-
-
-def _restart_policy(max_restarts: int) -> Json | None:
-    # Docker takes a maximum of 0 as unlimited.
-    if not max_restarts:
-        return None
-    return {"Name": "on-failure", "MaximumRetryCount": max_restarts}
 
 
 def _mount(mount: BindMount | VolumeMount) -> Json:

@@ -115,7 +115,7 @@ def follow(
 
 def post(client: Client, path: str, params: Mapping[str, str], login: str | None) -> Response:
     """Start a transfer, with a header from `auth_header`, and return its response."""
-    response = request(
+    return request(
         client,
         "POST",
         path,
@@ -124,8 +124,6 @@ def post(client: Client, path: str, params: Mapping[str, str], login: str | None
         stream=True,
         timeout=(client.timeout, None),  # the daemon may send no event for minutes
     )
-    response.raise_for_status()
-    return response
 
 
 def read_events(response: Response, what: str, url: str) -> Generator[Mapping[str, Any]]:

@@ -102,9 +102,8 @@ class FakeImages:
     def untag(self, ref: str, used: Collection[str]) -> None:
         """Remove a tag, and the image and its parents if they have no other tag.
 
-        Args:
-            ref: the tag; or the id of an image with at most one tag.
-            used: ids of the images that have containers.
+        An image with at most one tag can be removed by its id. The images with the ids in ``used``
+        have containers.
 
         Raises:
             EngineConflictError: it is the last tag of an image that has containers.

@@ -19,6 +19,7 @@ from airflow_torchx.errors import EngineConflictError, EngineError
 from airflow_torchx.workspace.context import tar_stream
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.layers import Layers
+from airflow_torchx.workspace.progress import byte_counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,15 +144,9 @@ class ImageBuilder:
         is_own = path == core.DOCKERFILE
         secrets_ = tuple(self.opts.build_secrets) if is_own else ()
         self.report.step(f"building {path}, {size(recipe.size_bytes)} of context")
-        done = 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal done
-            done += count
-            if self.should_stop():
-                raise StopRequested
-            self.report.move("sending the context", done, recipe.size_bytes)
-
+        on_bytes = byte_counter(
+            self.report, "sending the context", recipe.size_bytes, self.should_stop
+        )
         self.engine.images.build(
             BuildSpec(
                 tag=core.local_tag(recipe.key),

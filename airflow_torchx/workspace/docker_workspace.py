@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 class ImagesToPush(Mapping[str, tuple[str, str]]):
     """The images of an app to push, as a mapping of local name to repository and tag.
 
-    Args:
-        app: the app, with the images' names in the repository.
-        names: the mapping.
+    ``app`` is the app with the images' names in the repository.
     """
 
     app: Any

@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.workspace import recipe as core
@@ -14,6 +13,7 @@ from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from airflow_torchx.workspace import manifests
 from airflow_torchx.workspace.context import tar_stream
+from airflow_torchx.workspace.progress import byte_counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,15 +93,7 @@ class Layers:
     ) -> None:
         """Add files to a container, and commit it."""
         uid, gid = self._owner(container_id, base)
-        total, done = sum(entry.size_bytes for entry in entries), 0
-
-        def on_bytes(count: int) -> None:
-            nonlocal done
-            done += count
-            if self.should_stop():
-                raise StopRequested
-            self.report.move("sending files", done, total)
-
+        total = sum(entry.size_bytes for entry in entries)
         manifest = core.manifest(recipe.entries)
         root = () if base.working_dir.strip("/") else (Entry(path="", kind="dir", mode=0o755),)
         files = tar_stream(
@@ -110,7 +102,7 @@ class Layers:
             uid=uid,
             gid=gid,
             extra={core.MANIFEST: manifest},
-            on_bytes=on_bytes,
+            on_bytes=byte_counter(self.report, "sending files", total, self.should_stop),
         )
         self.engine.images.put_files(container_id, files)
         tag = core.local_tag(recipe.key)

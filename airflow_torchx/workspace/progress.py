@@ -6,12 +6,15 @@ import contextlib
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine.amounts import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.console import Console
 
 _log = logging.getLogger(__name__)
 
@@ -78,12 +81,10 @@ class LogReport:
 class TerminalReport:
     """Reports progress as a bar on a terminal, removed on exit, and each result as a line.
 
-    Args:
-        quiet: report results only.
-        console: a `rich.console.Console`; None for one on standard error.
+    The terminal is standard error by default.
     """
 
-    def __init__(self, *, quiet: bool = False, console: Any = None) -> None:  # noqa: ANN401 - rich is imported late
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -124,15 +125,32 @@ class TerminalReport:
 def reporter(*, quiet: bool = False, terminal: bool | None = None) -> Iterator[Report]:
     """Yield a report on the terminal if there is one, otherwise in the log.
 
-    Args:
-        quiet: report results only.
-        terminal: whether to use the terminal; None to detect one.
+    ``terminal`` overrides the detection; None detects one. A quiet report has results only.
     """
     if sys.stderr.isatty() if terminal is None else terminal:
         with TerminalReport(quiet=quiet) as report:
             yield report
     else:
         yield LogReport(quiet=quiet)
+
+
+def byte_counter(
+    report: Report, what: str, total: int, should_stop: Callable[[], bool]
+) -> Callable[[int], None]:
+    """Return a callback that adds up counts of bytes and reports their sum.
+
+    It raises `StopRequested` once ``should_stop`` returns True.
+    """
+    done = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        if should_stop():
+            raise StopRequested
+        report.move(what, done, total)
+
+    return on_bytes
 
 
 def amount(done: int, total: int) -> str:

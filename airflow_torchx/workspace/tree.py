@@ -184,11 +184,11 @@ class _Walk:
             with os.scandir(folder) as found:
                 for item in found:
                     path, at = above + item.name, item.path
-                    ignored = self._ignore is not None and self._ignore.ignores(path)
+                    ignore = self._ignore if self._ignore and self._ignore.ignores(path) else None
                     is_folder = item.is_dir(follow_symlinks=False)
-                    if ignored and not (is_folder and self._may_contain_kept(path)):
+                    if ignore and not (is_folder and ignore.may_contain_kept(path)):
                         continue
-                    self._add(path, at, item.stat(follow_symlinks=False), ignored)
+                    self._add(path, at, item.stat(follow_symlinks=False), ignore is not None)
                     if is_folder:
                         inner.append((at, f"{path}/"))
         except OSError as error:
@@ -196,9 +196,6 @@ class _Walk:
             if not (isinstance(error, PermissionError) and above[:-1] in self._ignored_folders):
                 raise unreadable(at, error) from error
         return inner
-
-    def _may_contain_kept(self, path: str) -> bool:
-        return self._ignore is not None and self._ignore.may_contain_kept(path)
 
     def _add(self, path: str, source: str, status: os.stat_result, ignored: bool) -> None:
         if special := _SPECIAL.get(stat.S_IFMT(status.st_mode)):
