@@ -32,7 +32,7 @@ IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
 
 # A task that is told to end has 5 s, and waits this long for a request that is under way.
-_PUSH_S: Final = 0.5
+_REQUEST_S: Final = 0.5
 
 
 class TaskContext:
@@ -120,23 +120,23 @@ class TaskContext:
             self._ti.xcom_push(key, value)
 
     @contextlib.contextmanager
-    def pushing(self, values: Mapping[str, object]) -> Iterator[Callable[[], None]]:
-        """Push XComs in a thread while the block runs; the block must not send requests.
+    def meanwhile(self, *requests: Callable[[], None]) -> Iterator[Callable[[], None]]:
+        """Send requests in a thread while the block runs; the block must not send requests.
 
-        Each push waits about 15 ms for the API server.
+        Each request waits about 15 ms for the API server.
 
         Yields:
-            A function that raises the error of a failed push; call it repeatedly.
+            A function that raises the error of a failed request; call it repeatedly.
 
         Raises:
-            AirflowRequestError: a request failed; the remaining XComs are not pushed.
+            AirflowRequestError: a request failed; the remaining ones are not sent.
         """
         errors: list[AirflowRequestError] = []
 
-        def push_all() -> None:
+        def send_all() -> None:
             try:
-                for key, value in values.items():
-                    self.push(key, value)
+                for send in requests:
+                    send()
             except AirflowRequestError as error:
                 errors.append(error)
 
@@ -145,12 +145,14 @@ class TaskContext:
                 raise errors[0]
 
         context = contextvars.copy_context()
-        thread = threading.Thread(target=context.run, args=(push_all,), name="push", daemon=True)
+        thread = threading.Thread(
+            target=context.run, args=(send_all,), name="requests", daemon=True
+        )
         thread.start()
         try:
             yield check
         except BaseException:
-            thread.join(_PUSH_S)
+            thread.join(_REQUEST_S)
             raise
         thread.join()
         check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -148,18 +149,20 @@ class AppTask:
     def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> DescribeAppResponse:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
-        if self._options.durable:
-            self._task.save_record(TaskRecord.of(app, self._task.attempt))
-        seen = self._scheduler.launch(
-            info, should_stop=lambda: self._shutdown.should_stop_launch(app)
-        )
+        record = TaskRecord.of(app, self._task.attempt)
+        saves = [partial(self._task.save_record, record)] if self._options.durable else []
+        with self._task.meanwhile(*saves):
+            seen = self._scheduler.launch(
+                info, should_stop=lambda: self._shutdown.should_stop_launch(app)
+            )
         _log.info("app %s is running; its handle is %s", app.app_id, app.handle)
         return seen
 
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         identity = self._identity(app.handle, seen)
         if self._options.wait_for_completion and not self._options.deferrable:
-            with self._task.pushing(identity) as check:
+            pushes = (partial(self._task.push, key, value) for key, value in identity.items())
+            with self._task.meanwhile(*pushes) as check:
 
                 def should_stop() -> bool:
                     check()

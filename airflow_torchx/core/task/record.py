@@ -56,7 +56,7 @@ class TaskRecord:
 
     Args:
         max_tries: ``ti.max_tries`` at the launch; a clear raises it, a retry does not.
-        phase: ``launching`` before the first container exists, ``succeeded`` with the ``result``,
+        phase: ``launching`` from the launch on, ``succeeded`` with the ``result``,
             ``result_rejected`` if the app's result cannot be used.
         result: return value of the task.
     """
