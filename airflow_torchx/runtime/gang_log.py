@@ -134,7 +134,8 @@ class GangLog(ABC):
                 break
             self.write(0.1)
         late = [thread.name for thread in self._living()]
-        self._write_queued()
+        while self.write(0):
+            pass
         return late
 
     def hand_over(self, timeout_s: float) -> Cursors:
@@ -143,12 +144,9 @@ class GangLog(ABC):
         A log that does not stop within ``timeout_s`` seconds gets no new cursor: lines may then be
         repeated, but none is lost.
         """
-        deadline = time.monotonic() + timeout_s
         self._close()
-        while self._living() and time.monotonic() < deadline:
-            self.write(0.05)
-        late = {thread.name for thread in self._living()}
-        self._write_queued()
+        # Subclasses log which logs did not end, which is no problem here.
+        late = GangLog.finish(self, timeout_s, lambda: False)
         left = {
             name: cursor
             for name, log in self._logs.items()
@@ -162,10 +160,6 @@ class GangLog(ABC):
             for name, thread in self._threads.items()
             if name not in self._ended and thread.is_alive()
         ]
-
-    def _write_queued(self) -> None:
-        while self.write(0):
-            pass
 
     def _close(self) -> None:
         self._closing.set()

@@ -99,8 +99,10 @@ class Endpoint:
 def url_problem(url: str) -> tuple[str, str] | None:
     """Return what is wrong with a daemon's URL, and what to write; None if it is valid."""
     shown = repr(re.sub("//[^/]*@", "//…@", url))  # without a password
-    parts = _split(url)
-    if parts is None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for an invalid port
+    except ValueError:
         return f"{shown} is not a URL", f"write it like {DEFAULT_URL} or tcp://host:2376"
     if parts.scheme not in _SCHEMES or "://" not in url:
         example = DEFAULT_URL if "/" in url.rpartition("//")[2] else "tcp://host:2376"
@@ -118,15 +120,6 @@ def complete_url(endpoint: Endpoint) -> str:
         return url
     port = _TLS_PORT if endpoint.uses_tls else _PORT
     return parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{port}").geturl()
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for an invalid port
-    except ValueError:
-        return None
-    return parts
 
 
 def _socket_problem(parts: SplitResult) -> tuple[str, str] | None:

@@ -151,15 +151,6 @@ class Watches:
     @contextlib.contextmanager
     def on(self, key: Hashable, connect: Callable[[], Engine]) -> Iterator[Watch]:
         """Use the watch on the daemon that ``key`` identifies and ``connect`` connects to."""
-        shared, watch = self._enter(key, connect)
-        try:
-            yield watch
-        finally:
-            with self._lock:
-                shared.users -= 1
-                shared.left_s = self._clock()
-
-    def _enter(self, key: Hashable, connect: Callable[[], Engine]) -> tuple[_Shared, Watch]:
         with self._lock:
             shared = self._shared.get(key)
             if shared is None or shared.watch is None or shared.watch.is_closed:
@@ -167,7 +158,13 @@ class Watches:
                 mine = shared
                 shared.watch = Watch(connect, lambda: self._is_wanted(key, mine), self._clock)
             shared.users += 1
-            return shared, shared.watch
+            watch = shared.watch
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                shared.users -= 1
+                shared.left_s = self._clock()
 
     def _is_wanted(self, key: Hashable, shared: _Shared) -> bool:
         with self._lock:
