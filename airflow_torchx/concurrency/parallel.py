@@ -43,7 +43,10 @@ def map_concurrently(
         try:
             _wait(futures, should_stop)
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            # An interrupted join() marks a running thread as ended before Python 3.13, so the pool
+            # joins its threads only after this wait, which a second signal may interrupt.
+            wait([future for future in futures if not future.cancelled()])
             raise
     return [future.result() for future in futures]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -66,3 +68,33 @@ def test_stop_during_calls() -> None:
         map_concurrently(call, range(100), threads=2, should_stop=lambda: bool(begun))
 
     assert len(begun) < 100
+
+
+def test_interrupted_stop() -> None:
+    """A signal that interrupts a stop does not let a running call outlive it."""
+    stopping, interrupted = threading.Event(), threading.Event()
+    ended: list[int] = []
+
+    def stop() -> bool:
+        stopping.set()
+        return True
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def call(item: int) -> None:
+        stopping.wait()
+        time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        interrupted.wait()
+        time.sleep(0.05)
+        ended.append(item)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            map_concurrently(call, [1], should_stop=stop)
+        assert [1] == ended
+    finally:
+        signal.signal(signal.SIGUSR1, before)
