@@ -39,11 +39,15 @@ campaign: images postgres ## kill each of Airflow's processes at every point; SE
 coverage: images ## show which lines the tests run that need no server
 	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract
 
-check: .venv/.installed ## lint, formatting, types, layers
+# What the rules of English in CONTRIBUTING.md rule out.
+PROSE = airflow_torchx container dags docs tests *.md --include=*.py --include=*.md --include=*.sh
+
+check: .venv/.installed ## lint, formatting, types, layers, phrases
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	! grep -rniEf tests/banned-phrases.txt $(PROSE)
 
 fmt: .venv/.installed ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero

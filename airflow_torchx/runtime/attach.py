@@ -115,14 +115,14 @@ def outcome(
 
     Raises:
         AppFailedError: the app failed; the message is the whole story, with secrets masked.
-        AppCancelledError: somebody cancelled it.
-        ResultError: there is no such file, it is too large, or it is no JSON.
+        AppCancelledError: another client cancelled it.
+        ResultError: the file is missing, too large, or not JSON.
     """
     if app.state is AppState.FAILED:
         raise failure(engine, app, secrets)
     if app.state is not AppState.SUCCEEDED:
         raise AppCancelledError(
-            f"app {app.app_id!r} was {app.state.name} by somebody else.\n{replica_table(app)}",
+            f"app {app.app_id!r} was {app.state.name} by another client.\n{replica_table(app)}",
             fix="Clear the task to run it again.",
         )
     _log.info("app %s succeeded\n%s", app.app_id, replica_table(app))
@@ -151,7 +151,7 @@ def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str
         return []
     try:
         log = ReplicaLog(engine, blamed.container_id, tail=READ_LINES)
-        # Airflow masks the task log, but whoever is told of the failure gets the error as it is.
+        # Airflow masks the task log, but callbacks get the error as it is.
         return [redact(line, secrets) for line in relevant_lines([line.text for line in log])]
     except EngineError as why:
         return [f"(cannot read its log: {why})"]

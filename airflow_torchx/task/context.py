@@ -31,7 +31,7 @@ CONTAINERS_KEY: Final = "container_ids"
 IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
 
-# A task that is told to end has 5 s, and waits this long for a request that is under way.
+# Airflow kills a task 5 s after SIGTERM; this much of it may go to a pending request.
 _REQUEST_S: Final = 0.5
 
 

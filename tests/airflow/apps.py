@@ -12,11 +12,11 @@ from tests.conftest import BUSYBOX
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Until somebody stops it: a shell ends at SIGTERM only if it is told to.
+#: Runs until it is stopped: a shell ends on SIGTERM only with a trap.
 FOREVER: Final = "trap 'exit 143' TERM; sleep 600 & wait"
 #: The same, and then it has succeeded.
 OBEDIENT: Final = "trap 'exit 0' TERM; sleep 600 & wait"
-#: Until somebody kills it.
+#: Runs until it is killed.
 DEAF: Final = "trap '' TERM; while true; do sleep 1; done"
 
 #: Runs a test with a task that waits in its worker, and with one that waits in the triggerer.

@@ -23,7 +23,7 @@ AT_ONCE: Final = 4
 
 
 def play(stage: Stage, case: Case) -> Outcome:
-    """Play a case that concerns nobody else."""
+    """Play a case that affects no other case."""
     with Run(stage, case.mode, str(case)) as run:
         hold = run.reach(case)
         run.strike(case.blow, hold)
@@ -75,7 +75,7 @@ def play_paused(stage: Stage, case: Case) -> Outcome:
 def play_all(stage: Stage, cases: Sequence[Case]) -> Played:
     """Play cases in their order, many at once, and return what came of each.
 
-    First come those that concern nobody else, then those that are played together, and last the
+    First come those that affect no others, then those that are played together, and last the
     pause, after which there is a second triggerer.
     """
     played: Played = {}

@@ -42,7 +42,7 @@ _ASKING_S: Final = 1.0
 
 
 class Stage:
-    """A whole Airflow, gates to its daemon, and whoever sees what lives there.
+    """A whole Airflow, gates to its daemon, and a witness of its containers.
 
     Args:
         stack: runs, and has a connection for each gate, named like its socket.

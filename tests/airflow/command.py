@@ -27,7 +27,7 @@ def airflow(*words: str, **environ: str) -> Answer:
     ran = subprocess.run(
         [sys.executable, "-m", "airflow", *words],
         check=False,
-        # Wide enough for what is told on one line.
+        # Wide enough for every message on one line.
         env={**os.environ, "COLUMNS": "1000", **environ},
         capture_output=True,
         text=True,

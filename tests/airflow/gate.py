@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
     @classmethod
     def of(cls, method: str, target: str) -> Kind | None:
-        """Return the kind of a request, None for what nobody holds."""
+        """Return the kind of a request, None for one that is never held."""
         path = _VERSION.sub("", target.partition("?")[0])
         matching = (kind for kind in cls if re.fullmatch(kind, f"{method} {path}"))
         return next(matching, None)

@@ -58,7 +58,7 @@ def postgres() -> Iterator[str]:
             assert server.poll() is None, log.read_text()
             yield f"postgresql+psycopg2://airflow@/postgres?host={name}"
         finally:
-            # At once: it ends the connections of whoever is still there.
+            # At once: it ends the connections that are still open.
             server.send_signal(signal.SIGINT)
             server.wait()
 

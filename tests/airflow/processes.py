@@ -87,7 +87,7 @@ class Component:
         os.killpg(self.pid, signal.SIGCONT)
 
     def owns(self, pid: int) -> bool:
-        """Tell whether a process is one of it, or was started by one, whoever has ended since."""
+        """Tell whether a process belongs to it, even if the parents in between have ended."""
         try:
             return os.getsid(pid) in {group.pid for group in self._groups}
         except ProcessLookupError:

@@ -370,7 +370,7 @@ class Stack:
         return self._write("POST", path, body)
 
     def _write(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-        """Send a request; again, where the database was somebody else's just then.
+        """Send a request; retry while another process holds the database.
 
         SQLite refuses a transaction at once that has read before another one wrote, and Airflow
         answers 500, as it does to a user, who tries again.
@@ -452,7 +452,7 @@ def _environment(home: Path, database: str, url: str) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         # What runs is what a test triggers.
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
-        # How often a running task asks whether somebody ended it.
+        # How often a running task asks whether it was ended.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "PYTHONPATH": os.pathsep.join([str(_LOCAL_SETTINGS), os.environ.get("PYTHONPATH", "")]),
     }

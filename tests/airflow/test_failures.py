@@ -65,19 +65,19 @@ def test_ended_by_somebody_else(
     end: Callable[[Engine, str], None],
     errors: tuple[type[Exception], ...],
 ) -> None:
-    """A task whose app somebody else cancels or removes fails, tells so, and leaves nothing."""
+    """A task whose app another client cancels or removes fails, says so, and leaves nothing."""
 
     def end_when_running() -> None:
         until(lambda: ["running"] * 2 == [row.state for row in one_task.rows()], "two replicas")
         end(docker_engine, one_task.rows()[0].labels[labels.APP_ID])
 
     with ThreadPoolExecutor() as pool:
-        somebody = pool.submit(end_when_running)
+        other = pool.submit(end_when_running)
         ended = one_task.run(app=shell(FOREVER))
-        somebody.result()
+        other.result()
 
     assert isinstance(ended.error, errors)
-    assert re.search("was CANCELLED by somebody else|no app", str(ended.error))
+    assert re.search("was CANCELLED by another client|no app", str(ended.error))
     assert [] == ended.rows
 
 

@@ -1,4 +1,4 @@
-"""What becomes of an app whose task is ended by somebody else, in a whole Airflow."""
+"""The app of a task that another process ends, in a whole Airflow."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_worker_shutdown(
     until(lambda: task.lines("worker", 1)[499:], "what it says first")
     before = [row.id for row in docker_engine.rows({labels.RUN_ID: app_id})]
 
-    # As a worker does that is told to end: what it supervises gets the same signal.
+    # A worker that is shut down passes the signal to the processes that it supervises.
     pid = task.now().pid
     assert pid
     os.kill(parent_of(pid), signal.SIGTERM)

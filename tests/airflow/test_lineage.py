@@ -1,4 +1,4 @@
-"""What Airflow's OpenLineage provider is told, and what programs get from it."""
+"""What Airflow's OpenLineage provider gets from a task, and a program from the provider."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def switched_on(airflow_home: object, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def tell_parent() -> str:
-    """Return a script whose result is what the program was told of its parent run."""
+    """Return a script whose result is the program's variables of its parent run."""
     words = ", ".join(f'\\"$OPENLINEAGE_PARENT_{name}\\"' for name in PARENT)
     return f'echo "[{words}]" > /result.json'
 

@@ -77,7 +77,7 @@ def test_execution_timeout(one_task: OneTask) -> None:
 
 
 def test_a_timeout_that_is_shorter_than_the_stop(one_task: OneTask) -> None:
-    """Airflow's clock begins anew after a deferral, and rings while the app is stopped."""
+    """Airflow's timeout restarts after a deferral and expires while the app is being stopped."""
     ended = one_task.run(app=shell(DEAF), deferrable=True, execution_timeout=timedelta(seconds=4))
 
     assert "has not ended within execution_timeout (0:00:04)" in str(ended.error)

@@ -14,7 +14,7 @@ from airflow_torchx.hooks import logins_from
 if TYPE_CHECKING:
     from pathlib import Path
 
-PASSWORD = "hidden-word"  # noqa: S105 - nobody's
+PASSWORD = "hidden-word"  # noqa: S105 - not a real one
 
 
 @pytest.fixture(autouse=True)

@@ -110,7 +110,7 @@ def test_start_from_trigger_renders_no_states() -> None:
 
 
 def test_start_from_trigger_pulls_one_value() -> None:
-    """The triggerer would wait for ever for the values of all map indices."""
+    """The triggerer would never get the values of all map indices."""
     pull = "{{ ti.xcom_pull('launch'%s) }}"
     fine = pull % ", map_indexes=-1"
     waiting = sensor(app_id=fine, start_from_trigger=True)

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 ROOT: Final = Path(__file__).parents[2]
 #: Version of TorchX, and where the set-up installs it, apart from us.
 VERSIONS: Final = {"nightly": ".venv-torchx", "0.7.0": ".venv-torchx-0.7"}
-#: Says who it is, and runs until somebody stops it.
+#: Prints its name, and runs until it is stopped.
 SCRIPT: Final = "trap 'exit 3' TERM; echo hello from ${replica_id}; sleep 600 & wait"
 
 

@@ -45,7 +45,7 @@ def test_every_line_of_four_replicas(launch: Callable[[str], Task], dag_id: str)
 def test_an_app_that_ends_updates_an_asset(
     stack: Stack, docker_engine: DockerEngine, app_id: str
 ) -> None:
-    """An app that ends updates an asset, whoever launched it, and the DAG on it is due."""
+    """The end of an app of any launcher updates an asset and triggers the DAG on it."""
     scheduler = DockerScheduler("test", docker_engine)
     app = replace(shell("true"), name="nightly")
     app_ids = (f"{app_id}-{number}" for number in count())

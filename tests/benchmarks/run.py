@@ -67,7 +67,7 @@ def launches(client: docker.APIClient) -> None:
     for _ in range(ROUNDS):
         for name in names:
             spent[name].append(who[name]())
-        # Whoever comes after another one finds the daemon at work on what that one left.
+        # The daemon may still be busy with what the one before left.
         names = [*names[1:], names[0]]
     theirs, ours, least = (statistics.median(spent[name]) for name in who)
     row(f"launch {REPLICAS} replicas, s, against TorchX", ours, theirs, "at most", 0.65)

@@ -28,7 +28,7 @@ _NO_END: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class StubDaemon:
-    """Containers by app, and the streams that are told of them."""
+    """Containers by app, and the streams of their events."""
 
     def __init__(self, apps: int) -> None:
         self._live = {f"app-{index}": True for index in range(apps)}
@@ -109,10 +109,10 @@ def _event(app_id: str) -> bytes:
 
 
 async def serve(path: str, apps: int) -> None:
-    """Answer for ever."""
+    """Answer until the process ends."""
     daemon = StubDaemon(apps)
     server = await asyncio.start_unix_server(daemon.converse, path, backlog=1000)
-    print("ready", flush=True)  # noqa: T201 - whoever has started it waits for this
+    print("ready", flush=True)  # noqa: T201 - its parent waits for this
     await server.serve_forever()
 
 

@@ -35,7 +35,7 @@ WITHIN_S: Final = 10
 #: One look for safety's sake, which comes once a minute, is in it.
 WATCHED_S: Final = 60
 
-#: Ends when it is told to.
+#: Runs until it is asked to end.
 SLEEPER: Final = Role(
     "bench",
     "airflow-torchx/busybox:local",
@@ -70,7 +70,7 @@ def launch(scheduler: DockerScheduler, app_id: str) -> None:
 
 
 def real(client: docker.APIClient) -> None:
-    """Wait for 100 containers that are told to end within 10 s."""
+    """Wait for 100 containers that are asked to end within 10 s."""
     run = uuid.uuid4().hex[:8]
     app_ids = [f"wait-{run}-{index}" for index in range(REAL_APPS)]
     with DockerEngine.connect() as engine:

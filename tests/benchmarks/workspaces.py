@@ -120,7 +120,7 @@ def memory(client: docker.APIClient) -> None:
 
 
 def fill(folder: Path, files: int = FILES, file_bytes: int = FILE_BYTES) -> None:
-    """Write files that nobody has seen, and wait until they are on the disk."""
+    """Write new files, and wait until they are on the disk."""
     for number in range(files):
         path = folder / f"package{number % 40}" / f"file{number}.bin"
         path.parent.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ def with_buildkit(cli: list[str], folder: str, base: str) -> Spent:
 
 @contextlib.contextmanager
 def base_image(client: docker.APIClient) -> Iterator[str]:
-    """Hold an image that nobody else has: a layer of its own, and a working directory.
+    """Hold an image of its own: with its own layer and a working directory.
 
     At the end it is gone, with all that was made of it.
     """
@@ -218,7 +218,7 @@ def build_cache(client: docker.APIClient) -> list[dict[str, Any]]:
 
 
 def remove_build_cache(client: docker.APIClient, known: set[str]) -> None:
-    """Remove what BuildKit keeps of our files, which it would reuse for nobody else's.
+    """Remove BuildKit's cache of our files.
 
     Its records name no build, so ours are those that are new and as large as the workspace.
 

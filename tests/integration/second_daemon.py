@@ -25,7 +25,7 @@ PATIENCE_S: Final = 30.0
 _PROGRAMS: Final = ("dockerd", "ip", "mkfs.ext4", "mount", "setpriv", "unshare")
 #: Exit code of the script where the machine has no loop device for it.
 _NO_DISK: Final = 77
-#: The disk is mounted where nobody else sees it, and goes with the last process that does. The
+#: The disk is mounted in a namespace of its own, and goes with the last process that does. The
 #: empty folder hides a containerd of the system, which could not see the disk: so the daemon starts
 #: one of its own. It has a bridge of its own as well: a daemon with none removes `docker0`, which
 #: is the first one's.

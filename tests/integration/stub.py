@@ -32,14 +32,14 @@ class Request(NamedTuple):
 
 
 class Stub:
-    """Answers ``/version`` by itself, and everything else as it is told.
+    """Answers ``/version`` by itself, and everything else as the test says.
 
     Args:
         answer: from a request to the bytes of its answer; a ConnectionError that it raises closes
             the connection.
         address: path of a unix socket, or a host and a port.
         tls: speaks TLS.
-        api_version: the version of the Engine API that it speaks; None to be told that as well.
+        api_version: the version of the Engine API that it speaks; None to have the test say that as well.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).parents[2]
 PYTHON: Final = ROOT / ".venv-torchx" / "bin" / "python"
 
 ALL: Final = [*GOOD, *BAD, *STRICTER, *REPEATED_WORDS]
-#: TorchX's default image, which nobody publishes any more; we have none, and ask for one.
+#: TorchX's default image, which is no longer published; we have none and ask for one.
 IMAGE: Final = {None: ""}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.integration.registry import Registry
 
-WRONG: Final = "hidden-word"  # nobody's
+WRONG: Final = "hidden-word"  # not a real one
 
 
 def login(host: str) -> RegistryLogin:

@@ -77,7 +77,7 @@ def test_nobody_listens(address: Path) -> None:
 
 @contextlib.contextmanager
 def nobody() -> Iterator[None]:
-    """Be the user nobody for a while, if we are root, who may do everything."""
+    """Become an unprivileged user for a while if we are root."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
@@ -92,7 +92,7 @@ def test_permission_denied() -> None:
     """The error for a socket without write permission names the group to join."""
     import docker
 
-    assert docker  # imported before we are nobody, who may not read it
+    assert docker  # imported before the change of user
     with tempfile.TemporaryDirectory() as folder:
         address = Path(folder, "docker.sock")
         address.parent.chmod(0o711)

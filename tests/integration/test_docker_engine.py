@@ -198,7 +198,7 @@ def _wait_for_exit(engine: DockerEngine, container_id: str) -> None:
         if detail.state == "exited" and detail.restarts == 1:
             return
         time.sleep(0.05)
-    pytest.fail("the container goes on running")
+    pytest.fail("the container keeps running")
 
 
 # Daemons that misbehave.

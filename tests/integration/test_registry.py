@@ -37,7 +37,7 @@ ENCODED: Final = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
 class Bench:
-    """A daemon, images made on it, and what was told of them.
+    """A daemon, images made on it, and the progress lines about them.
 
     Args:
         client: of the SDK.
@@ -193,7 +193,7 @@ def test_push_without_login(bench: Bench, registry: Registry) -> None:
 
 
 def test_push_with_wrong_login(bench: Bench, registry: Registry) -> None:
-    """A refused login is told at once, without its password."""
+    """A refused login is an error at once, without its password."""
     image = bench.image(registry.host)
 
     with pytest.raises(ImagePushError, match="Check user, password") as raised:

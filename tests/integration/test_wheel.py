@@ -97,7 +97,7 @@ def floors() -> dict[str, Version]:
 
 @pytest.fixture(scope="module")
 def lowest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lowest]:
-    """Return the environment, used by nobody else meanwhile, with the wheel in it."""
+    """Return the environment with the wheel in it, for this test alone."""
     if not (ENVIRONMENT / ".installed").exists():
         do_without(f"no {ENVIRONMENT.name}: run `make {ENVIRONMENT.name}/.installed`")
     with FileLock(ENVIRONMENT / ".lock"):

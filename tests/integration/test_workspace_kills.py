@@ -187,7 +187,7 @@ def test_interrupted_while_sending(bench: Bench, number: signal.Signals) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_ended_in_a_step(bench: Bench, number: signal.Signals) -> None:
-    """The daemon ends a step of a Dockerfile that nobody waits for; the next build starts anew."""
+    """The daemon ends a step whose client has left; the next build starts from the beginning."""
     bench.write_dockerfile("sleep 600")
     with bench.started(0) as process:
         wait_until(bench.is_running)

@@ -87,7 +87,7 @@ def error(of: Any, *args: Any) -> dict[str, Any]:  # noqa: ANN401 - any call
 
 
 def refused() -> dict[str, Any]:
-    """Return what is told of an app with all that cannot be kept."""
+    """Return the error of an app with everything that cannot be kept."""
     role = Tuned("a", "i", entrypoint="e", env={"TOKEN": 12345}, queue="fast")
     if NEWER:
         # Reading the role's image would call it.

@@ -21,7 +21,7 @@ from tests.conftest import BUSYBOX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: What the environment of whoever launches holds, besides.
+#: Further variables of the launching process.
 ENVIRON: Final = {"PARITY_A": "a", "PARITY_B": "b = ${app_id}", "PARITY_C": ""}
 #: The app id, with the rest of its name, is longer than what is kept of it in a container's name.
 LONG: Final = "a-name-that-goes-on-and-on-for-longer-than-thirty-characters"
@@ -240,7 +240,7 @@ def _devices() -> dict[str, Case]:
             resource=Resource(1, 0, 64, devices={neuron: 1, efa: 1}),
             mounts=[DeviceMount("/dev/null", "/dev/nothing")],
         ),
-        "devices that nobody knows": _one(resource=Resource(1, 0, 64, devices={"x/y": 3, efa: 0})),
+        "unknown devices": _one(resource=Resource(1, 0, 64, devices={"x/y": 3, efa: 0})),
     }
 
 

@@ -14,7 +14,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import MAX_NAME, legal
 from tests.parity.comparison import Difference, Intended, Pair
 
-#: What Docker makes anew for each container, whoever asks for it.
+#: What Docker generates for each container.
 OF_EACH_CONTAINER: Final = (
     "Id",
     "Created",
@@ -123,7 +123,7 @@ INTENDED: Final = {
     "the time to stop": Intended(
         paths=("Config.StopTimeout",),
         holds=lambda _pair, difference: difference == ("Config.StopTimeout", None, 10),
-        why="The option stop_grace_s holds for whoever stops the container; Docker's default is"
+        why="The option stop_grace_s applies to every client that stops the container; Docker's default is"
         " the same.",
     ),
     "the session of TorchX's process": Intended(
@@ -182,11 +182,11 @@ INTENDED: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An app that somebody refuses.
+    """An app that TorchX, we, or both refuse.
 
     Args:
-        torchx: what TorchX's user is told, as a pattern; None where TorchX takes it.
-        ours: what our user is told, as a pattern; None where we take it.
+        torchx: pattern of TorchX's error; None where TorchX accepts it.
+        ours: pattern of our error; None where we accept it.
         why: the reason, where it is not both.
     """
 

@@ -154,7 +154,7 @@ def planned(container: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unintended(pair: Pair) -> Iterator[Difference]:
-    """Yield the differences of a pair that nobody wants."""
+    """Yield the unintended differences of a pair."""
     for difference in pair.differences():
         if not matches(difference.path, OF_EACH_CONTAINER) and not any(
             intended.covers(pair, difference) for intended in INTENDED.values()

@@ -3,7 +3,7 @@
 Reads one JSON object from its standard input: ``entropy``, of which all app ids are made, and
 ``cases``, by name: ``app`` (in the form of `specs.to_dict`), ``options``, and ``start``. Prints
 another: ``cases``, by name: ``containers``, what an inspect tells of each, or ``refused``, the
-words of whoever refused; and ``vocabulary``. Nothing is left behind.
+the words of the refusal; and ``vocabulary``. Nothing is left behind.
 
 All is TorchX's own way, from the runner that its command line uses down to the call of Docker, but
 for three things: app ids are made of the entropy that is given, no image is pulled, and a container
@@ -46,7 +46,7 @@ def _role(data: dict[str, Any]) -> Any:  # noqa: ANN401 - TorchX's Role
 
 
 def outcome(runner: Any, client: Any, case: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    """Return what becomes of one case, and remove it."""
+    """Return the outcome of one case, and remove its containers."""
     containers.Container.start = START if case["start"] else lambda _self: None
     app = app_def(case["app"])
     built: set[str] = set()

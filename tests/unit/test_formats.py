@@ -328,7 +328,7 @@ def test_files_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_function() -> None:
-    """A container is told what to call by these variables, and by files in this folder."""
+    """These variables, and files in this folder, tell a container what to call."""
     source = FunctionSource.of(_call_me)
     call = Call.of(_call_me, [1], {}).env(source, file="f.py", result_path="/r.json")
 

@@ -1,6 +1,6 @@
 """A gang that a campaign of kills meets in a whole Airflow, in both modes of the operator.
 
-A run is told by its conf through which gate it reaches the daemon, and the folder in which its
+The conf of a run names the gate to the daemon, and the folder in which its
 replicas note that they started, and look whether they may end.
 """
 
@@ -14,7 +14,7 @@ from airflow_torchx.operators import TorchXDockerOperator
 
 REPLICAS = 3
 
-# A shell that is the first process of a container takes a signal only if it is told to; USR1 wakes
+# A shell that is the first process of a container handles a signal only with a trap; USR1 wakes
 # it for a look.
 SCRIPT = r"""
 trap 'exit 143' TERM

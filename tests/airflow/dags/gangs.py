@@ -65,7 +65,7 @@ numbered_sync = gang("numbered_sync", "seq 2000 | sed 's/^/line /'", replicas=4)
 numbered_deferrable = gang(
     "numbered_deferrable", "seq 2000 | sed 's/^/line /'", replicas=4, deferrable=True
 )
-# Ends when it is told to, and says something before and after.
+# Ends on SIGTERM, and prints something before and after.
 TALKS = """
 trap 'ending=1' USR1
 seq 500 | sed 's/^/line /'

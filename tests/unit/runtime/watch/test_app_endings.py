@@ -56,9 +56,9 @@ async def heard(
     targets: tuple[str, ...] = ALL,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> list[tuple[str, str | None]]:
-    """Let these apps end while somebody watches; return which ends he is told.
+    """End these apps during a watch, and return the reported ends.
 
-    One more app ends after all of them: what is not told before that is told is not told at all.
+    One more app ends last: an end that was not reported before that one never is.
     """
     found: list[tuple[str, str | None]] = []
     last = launch(engine, f"last-{len(engine.calls)}")
