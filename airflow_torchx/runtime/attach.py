@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.plan_text import redact
-from airflow_torchx.core.state.describe import first_failure, replicas_of
+from airflow_torchx.core.state.describe import Finish, first_failure, next_step, replicas_of
 from airflow_torchx.core.state.report import (
     READ_LINES,
     failure_card,
@@ -21,6 +22,7 @@ from airflow_torchx.core.state.report import (
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
+    AppNotFoundError,
     EngineError,
     EngineNotFoundError,
     OutOfMemoryError,
@@ -46,7 +48,7 @@ _log = logging.getLogger(__name__)
 MAX_RESULT_BYTES: Final = 1 << 20
 # Between two calls of should_stop; Airflow gives a killed task 5 s.
 _TICK_S: Final = 0.2
-# Reading what an ended container has detached to say; 64 MB take about 10 s on 2 cores.
+# Reading the rest of an ended container's log; 64 MB take about 10 s on 2 cores.
 _LOG_TIMEOUT_S: Final = 120.0
 # Part of the 5 s of a killed task.
 _HAND_OVER_S: Final = 1.0
@@ -90,15 +92,26 @@ def watch(
         left.set()
         wake.set()
         pool.shutdown(wait=False)
-    ended.result()
-    return look(engine, app_id, inspect_all=True)
+    return inspected(engine, ended.result())
+
+
+def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse:
+    """Return an app that has ended with the times and causes of its replicas.
+
+    An end is final: if another client removes the containers meanwhile, ``ended`` is returned.
+    """
+    with contextlib.suppress(AppNotFoundError):
+        app = look(engine, ended.app_id, inspect_all=True)
+        if isinstance(next_step(app), Finish):
+            return app
+    return ended
 
 
 def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse:
-    """Return what is known of an app.
+    """Return the state of an app and of each replica.
 
     Raises:
-        AppNotFoundError: nothing of it is on the daemon.
+        AppNotFoundError: the daemon has no container of it.
     """
     app = observe(engine, app_id, inspect_all=inspect_all)
     if app is None:
@@ -114,16 +127,16 @@ def outcome(
     The app has ended, and is described with ``inspect_all``.
 
     Raises:
-        AppFailedError: the app failed; the message is the whole story, with secrets masked.
+        AppFailedError: the app failed; the message has all details, with secrets masked.
         AppCancelledError: another client cancelled it.
         ResultError: the file is missing, too large, or not JSON.
     """
     if app.state is AppState.FAILED:
         raise failure(engine, app, secrets)
     if app.state is not AppState.SUCCEEDED:
+        what = f"app {app.app_id!r} is {app.state.name}: another client stopped it."
         raise AppCancelledError(
-            f"app {app.app_id!r} was {app.state.name} by another client.\n{replica_table(app)}",
-            fix="Clear the task to run it again.",
+            f"{what}\n{replica_table(app)}", fix="Clear the task to run it again."
         )
     _log.info("app %s succeeded\n%s", app.app_id, replica_table(app))
     return _result(engine, app, result_path) if result_path else None

@@ -127,7 +127,7 @@ class AppTask:
             if isinstance(next_step(seen), Finish):
                 # The process that deferred has pushed these XComs.
                 self._task.pushed |= self._identity(app.handle, seen)
-                return self._collect(app, cursors)
+                return self._collect(app, seen, cursors)
             cursors = self._write_rest(seen, cursors)
             if reason == "timeout":
                 what = f"app {app.app_id!r} has not ended within execution_timeout"
@@ -174,7 +174,7 @@ class AppTask:
         if not self._options.wait_for_completion:
             return app.handle
         if isinstance(next_step(seen), Finish):
-            return self._collect(app, {})
+            return self._collect(app, seen, {})
         return self._shutdown.defer(app, {})
 
     def _identity(self, handle: str, seen: DescribeAppResponse) -> dict[str, object]:
@@ -193,9 +193,9 @@ class AppTask:
         for key, value in values.items():
             self._task.push(key, value)
 
-    def _collect(self, app: LaunchedApp, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
+    def _collect(self, app: LaunchedApp, seen: DescribeAppResponse, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Write the rest of the logs of an app that has ended, and return its result."""
-        ended = attach.look(self._engine, app.app_id, inspect_all=True)
+        ended = attach.inspected(self._engine, seen)
         self._write_rest(ended, cursors)
         return self._conclude(app, ended)
 

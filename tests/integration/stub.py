@@ -39,7 +39,8 @@ class Stub:
             the connection.
         address: path of a unix socket, or a host and a port.
         tls: speaks TLS.
-        api_version: the version of the Engine API that it speaks; None to have the test say that as well.
+        api_version: the version of the Engine API that it speaks; None to leave
+            that to the test as well.
     """
 
     def __init__(

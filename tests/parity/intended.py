@@ -123,8 +123,8 @@ INTENDED: Final = {
     "the time to stop": Intended(
         paths=("Config.StopTimeout",),
         holds=lambda _pair, difference: difference == ("Config.StopTimeout", None, 10),
-        why="The option stop_grace_s applies to every client that stops the container; Docker's default is"
-        " the same.",
+        why="The option stop_grace_s applies to every client that stops the container; Docker's"
+        " default is the same.",
     ),
     "the session of TorchX's process": Intended(
         paths=("Config.Env.TORCHX_INTERNAL_SESSION_ID",),

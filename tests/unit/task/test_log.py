@@ -160,6 +160,15 @@ def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:
     assert "stop" not in engine.calls
 
 
+def test_an_end_is_final() -> None:
+    """An app whose containers are removed after its end keeps the state of its end."""
+    engine = launched(Program(), 1)
+    ended = attach.look(engine, "app-1")
+    lifecycle.delete(engine, "app-1")
+
+    assert AppState.SUCCEEDED is attach.inspected(engine, ended).state
+
+
 def test_an_app_that_is_removed_during_a_watch_is_an_error() -> None:
     """An app that is removed during a watch is an error."""
     engine = launched(FOREVER, 1)
