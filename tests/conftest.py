@@ -11,6 +11,7 @@ import uuid
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import airflow_torchx
 from airflow_torchx.core.engine import labels
@@ -34,6 +35,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # So it is under nohup. A handler, unlike SIG_IGN, is not inherited by what the tests start.
     signal.signal(signal.SIGHUP, lambda *_: None)
+
+# Hypothesis fails a test that is slow, which a busy machine makes of any.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 #: Lanes, where several workers run the tests; all tests of one are run by one worker, and first, as
 #: they take longest. One kills an Airflow of its own. The other makes workspace images, and a test
