@@ -168,8 +168,10 @@ def test_layers_are_limited(workspaces: Workspaces) -> None:
     assert depths[17] in {1, 2}
 
 
-def test_old_images_are_removed(workspaces: Workspaces) -> None:
+def test_old_images_are_removed(workspaces: Workspaces, caplog: pytest.LogCaptureFixture) -> None:
     """Old images are removed, except the newest and those with containers."""
+    # A failure shows what the daemon answered.
+    caplog.set_level("DEBUG", "airflow_torchx")
     first = workspaces.build()
     container = workspaces.engine.images.prepare(first, f"torchx-{os.urandom(4).hex()}", {})
     try:
