@@ -226,7 +226,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         return description(handle, ref.app_id, event.get("state"))
 
     def _defer(self) -> NoReturn:
-        from airflow_torchx.task.deferral import not_before
+        from airflow_torchx.task.trigger_hold import not_before
         from airflow_torchx.triggers import TorchXDockerTrigger
 
         ref, condition = self._app_ref(), self._condition()

@@ -74,7 +74,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         deadline: when to fire ``timeout``, in seconds since 1970.
         flush_at: when to fire ``flush``, in seconds since 1970.
         not_before: earliest time to fire, in seconds since 1970, one minute from now at most; None
-            fires at once. See `task.deferral.not_before`.
+            fires at once. See `task.trigger_hold.not_before`.
         wait_for_launch: wait for an app that is not on the daemon; False fires ``gone``.
         format_version: stored by `serialize`. With it, unknown arguments are ignored: Airflow makes
             a trigger of what another release stored, before an upgrade or a downgrade.

@@ -30,8 +30,8 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.task.deferral import not_before
 from airflow_torchx.task.reaper import Reaper
+from airflow_torchx.task.trigger_hold import not_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

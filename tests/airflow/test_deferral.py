@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.task.deferral import not_before
+from airflow_torchx.task.trigger_hold import not_before
 from tests.airflow.fake_daemon import Stage
 from tests.airflow.supervisor import Supervisor
 
