@@ -2,7 +2,7 @@
 # (3.11 or newer), make, and a network that reaches a package index.
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test campaign coverage check fmt bench clean images engine postgres
+.PHONY: help demo unit test campaign coverage check fmt bench docs clean images engine postgres
 
 # What is set up for `make test` waits for the network and unpacks, on one core each.
 MAKEFLAGS += --jobs=2

@@ -1,17 +1,26 @@
-"""The page about testing DAGs tells how to run a task without Docker."""
+"""What the pages tell people to do in an Airflow works."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.exceptions import AirflowClusterPolicyViolation
 
+from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.specs import AppDef, Role
 from airflow_torchx.testing import FakeEngine
 from tests import pages
 from tests.airflow.conftest import DAGS
 from tests.airflow.one_task import OneTask
+from tests.conftest import require_docker
+from tests.integration.uv_project import BASE
 
 
 @pytest.mark.usefixtures("airflow_home")
@@ -25,3 +34,62 @@ def test_a_dag_runs_on_the_fake_engine(monkeypatch: pytest.MonkeyPatch, app_id: 
     with OneTask(DAGS, FakeEngine(), app_id) as task:
         page["my_dag"] = SimpleNamespace(test=lambda: task.run(app=AppDef("fit", [role])))
         page["test_a_lost_replica_fails_the_run"](monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mapped"),
+    [
+        ({"options": {"privileged": True}}, None),
+        ({"options": {"privileged": True}}, {"image": ["a", "b"]}),
+        ({}, {"options": [{"privileged": True}]}),
+    ],
+)
+def test_the_cluster_policy_refuses(
+    arguments: dict[str, Any], mapped: dict[str, Any] | None
+) -> None:
+    """The policy of the page refuses privileged tasks, mapped ones too, and no others."""
+    (block,) = [b for b in pages.blocks("python") if "def task_policy" in b.text]
+    page: dict[str, Any] = {}
+    exec(block.text, page)  # noqa: S102 - our own page
+
+    def task(**given: Any) -> Any:  # noqa: ANN401 - a task or a mapped one
+        if mapped is None:
+            return TorchXDockerOperator(task_id="train", **given)
+        return TorchXDockerOperator.partial(task_id="train", **given).expand(**mapped)
+
+    with pytest.raises(AirflowClusterPolicyViolation):
+        page["task_policy"](task(**arguments))
+    mapped = mapped and {"image": ["a", "b"]}
+    page["task_policy"](task(options={"privileged": False}))
+
+
+@pytest.mark.docker
+@pytest.mark.xdist_group("images")
+@pytest.mark.usefixtures("no_images_left")
+@pytest.mark.timeout(300)
+def test_the_first_dag_runs(
+    airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command of the page runs its first DAG, and shows the lines of both replicas."""
+    require_docker().close()
+    (dag,) = pages.blocks("python", pages.ROOT / "docs" / "getting-started.md")
+    image = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
+    (tmp_path / "train.py").write_text(dag.text.replace(image, BASE))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text(
+        "import torch.distributed as d; d.init_process_group('gloo');"
+        " print(f'rank {d.get_rank()} of {d.get_world_size()}')"
+    )
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("AIRFLOW_HOME", str(airflow_home))
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
+
+    ran = subprocess.run(
+        ["bash", "-euc", pages.block_with("airflow dags test")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert ["0", "1"] == sorted(re.findall(r"train/(\d) \[0\]:rank \1 of 2", ran.stdout))

@@ -39,9 +39,15 @@ REMOVES: Final = "app_id="
 TESTS: Final = "make test"
 #: Installing from an index is what `make` did to get here; `bash -n` reads the block.
 INSTALLS: Final = "AIRFLOW_VERSION="
-#: `test_quickstart`, `test_container_image` and `test_connections` run these blocks: they look at
-#: the screen of the demo, or have a project and a registry, or a database.
-ELSEWHERE: Final = ("make demo", "container/build.sh", "airflow connections", "airflow pools")
+#: `test_quickstart`, `test_container_image`, `test_connections` and `tests/airflow/test_docs` run
+#: these: they look at the screen of the demo, or have a project and a registry, or a database.
+ELSEWHERE: Final = (
+    "make demo",
+    "container/build.sh",
+    "airflow connections",
+    "airflow pools",
+    "airflow dags test",
+)
 HERE: Final = (TRAINS, "airflow-torchx list", REMOVES)
 
 #: Where `pip install` puts our command.
