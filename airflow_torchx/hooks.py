@@ -38,6 +38,19 @@ def object_storage(url: str) -> tuple[Any, str]:
     return path.fs, path.path
 
 
+def get_connection(conn_id: str, argument: str, fix: str) -> Connection:
+    """Return an Airflow connection.
+
+    Raises:
+        InvalidAppError: it does not exist; the message has the ``argument`` that names it.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        problem = Problem(argument, f"there is no connection {conn_id!r}", fix)
+        raise InvalidAppError([problem], subject=f"connection {conn_id!r}") from error
+
+
 class TorchXDockerHook(BaseHook):
     """Connects to one Docker daemon.
 
@@ -66,8 +79,8 @@ class TorchXDockerHook(BaseHook):
         """Return the connection's settings, and mask its private key in logs.
 
         Raises:
-            AirflowNotFoundException: the connection does not exist.
-            InvalidAppError: one problem for each invalid field.
+            InvalidAppError: the connection does not exist or has another type, or one problem for
+                each invalid field.
         """
         return self._settings(f"connection {self.torchx_conn_id!r}")
 
@@ -75,8 +88,8 @@ class TorchXDockerHook(BaseHook):
         """Return how to reach the daemon.
 
         Raises:
-            AirflowNotFoundException: the connection does not exist.
-            InvalidAppError: one problem for each invalid field.
+            InvalidAppError: the connection does not exist or has another type, or one problem for
+                each invalid field.
         """
         return self.settings().endpoint
 
@@ -125,14 +138,16 @@ class TorchXDockerHook(BaseHook):
 
         if self.torchx_conn_id is None:
             return Settings()
-        connection = self.get_connection(self.torchx_conn_id)
-        url = daemon_url(
-            connection.host,
-            port=connection.port,
-            login=connection.login,
-            schema=connection.schema,
+        fix = (
+            f"add one of type {self.conn_type!r}, or, if it is the session of a handle, pass"
+            " torchx_conn_id= or app_id="
         )
-        settings = Settings.parse(url, connection.extra, subject=subject)
+        found = get_connection(self.torchx_conn_id, self.conn_name_attr, fix)
+        if found.conn_type != self.conn_type:
+            problem = _type_problem("conn_type", found, self.conn_type)
+            raise InvalidAppError([problem], subject=subject)
+        url = daemon_url(found.host, port=found.port, login=found.login, schema=found.schema)
+        settings = Settings.parse(url, found.extra, subject=subject)
         if isinstance(key := settings.endpoint.tls_private_key, Pem):
             mask_secret(key.text.strip())
         return settings
@@ -175,11 +190,15 @@ def logins_from(conn_ids: Sequence[str]) -> tuple[RegistryLogin, ...]:
     return tuple(_login(connection) for _, connection in connections)
 
 
+def _type_problem(where: str, found: Connection, conn_type: str) -> Problem:
+    what = f"its type is {found.conn_type!r}"
+    return Problem(where, what, f"use a connection of type {conn_type!r}")
+
+
 def _problems(conn_id: str, connection: Connection) -> Iterator[Problem]:
     where = f"connection {conn_id!r}"
     if connection.conn_type != REGISTRY_CONN_TYPE:
-        what = f"its type is {connection.conn_type!r}"
-        yield Problem(where, what, f"use a connection of type {REGISTRY_CONN_TYPE!r}")
+        yield _type_problem(where, connection, REGISTRY_CONN_TYPE)
         return
     for field, fix in _MISSING.items():
         if not (getattr(connection, field) or "").strip():

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 from airflow_torchx.core.task.arguments import (
     OnFinish,
     OnWorkerShutdown,
+    check_absolute,
     exit_codes,
     ids_of,
     positive,
@@ -78,8 +79,8 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             those of an app that did not succeed.
         on_worker_shutdown: ``defer`` moves the wait to the triggerer, ``keep`` leaves the app to
             the next try if there is one, ``stop`` stops it.
-        result_path: JSON file in replica 0 of the first role, 1 MiB at most; its content becomes
-            the return value of the task.
+        result_path: absolute path of a JSON file in replica 0 of the first role, 1 MiB at most; its
+            content becomes the return value of the task.
         skip_on_exit_code: exit codes of the first replica to fail that skip the task.
         fail_on_exit_code: exit codes of the first replica to fail that fail the task without a
             retry.
@@ -158,6 +159,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             raise ValueError(
                 "result_path needs wait_for_completion=True: the file is read when the app ends"
             )
+        check_absolute("result_path", result_path)
         super().__init__(**kwargs)
         self.app = app
         self.component = component
@@ -194,6 +196,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """Launch the app or reattach to it, and wait for it."""
         from airflow_torchx.task.plan import requested
 
+        check_absolute("result_path", self.result_path)
         with self._task_of(context) as (task, scheduler, secrets):
             # Do not hold the request in a name: it has the list of the workspace's files.
             return self._app_task(task, scheduler, secrets).run(

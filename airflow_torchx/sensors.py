@@ -127,7 +127,7 @@ class TorchXDockerSensor(BaseSensorOperator):
     ) -> None:
         if (app_handle is None) == (app_id is None):
             given = "neither" if app_id is None else "both"
-            raise ValueError(f"exactly one of app_handle= and app_id= is needed, not {given}")
+            raise ValueError(f"give exactly one of app_handle= and app_id=, got {given}")
         super().__init__(**kwargs)
         # Any: the output of another task before rendering.
         self.app_handle: Any = app_handle

@@ -79,7 +79,7 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
             the named resource is unknown.
         InvalidAppError: a mount is invalid.
     """
-    program, short_name = _program(script, m)
+    program, short_name = _program(script, m, *script_args)
     nodes = topology(on_host(h, j) if h is not None and j.isdigit() else j)
     experiment, run = _names(name, short_name)
     tracking = {
@@ -188,14 +188,15 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
     )
 
 
-def _program(script: str | None, m: str | None) -> tuple[list[str], str]:
+def _program(script: str | None, m: str | None, *rest: str) -> tuple[list[str], str]:
     """Return torchrun's arguments for the program, and the program's short name."""
     if script and m is None:
         return [script], PurePath(script).stem
     if m and script is None:
         return ["-m", m], m.rpartition(".")[2]
     what = f"expected a script or a module, got script={script!r} and m={m!r}"
-    raise ComponentError(what, fix="Give exactly one of script and m.")
+    hint = f" Did you mean --script {rest[0]}?" if rest and rest[0].endswith(".py") else ""
+    raise ComponentError(what, fix=f"Give exactly one of script and m.{hint}")
 
 
 def _endpoint(nodes: Topology, port: int) -> str:

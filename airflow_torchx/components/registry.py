@@ -127,6 +127,8 @@ def _unknown(name: str) -> ComponentError:
     with user_code_errors("TorchX failed to load its components"):
         known = [*dict.fromkeys([*ours, *torchx_compat.component_names()])]
     near = nearest(name.removeprefix(_TORCHX), known)
+    if name.endswith(".py"):
+        near = f"{name}:function"
     fix = f"Did you mean {near!r}? " if near else ""
     fix += f"Known components: {', '.join(sorted(known))}."
     if not torchx_compat.is_installed():

@@ -57,7 +57,7 @@ _ADVICE: Final = (
     ),
     (
         "executable file not found|exec: .*no such file or directory",
-        "Set the role's entrypoint to a program that is in the image.",
+        "Use an image with this program, or set the role's entrypoint (python= of @task.torchx).",
     ),
     ("marked for removal", "Wait until its removal has finished."),
     ("port is already allocated", "Use another host port, or free this one: `docker ps`."),

@@ -43,7 +43,7 @@ def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
         raise not_found(app_id)
     match next_step(app):
         case Fail(lost):
-            _log.info("replica %s/%d is lost; stopping the other replicas", lost.role, lost.id)
+            _log.info("replica %s/%d failed; stopping the other replicas", lost.role, lost.id)
             cancel(engine, app_id)
             return None
         case Finish():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 #: The command that installs TorchX.
-INSTALL: Final = "pip install 'airflow-torchx[torchx]'"
+INSTALL: Final = "pip install torchx-nightly"
 
 _API: Final = "torchx.specs.api"
 _MOUNTS: Final = {"BindMount": "bind", "VolumeMount": "volume", "DeviceMount": "device"}

@@ -41,7 +41,7 @@ def app_of(
     """
     if (app is None) == (component is None):
         given = "neither" if app is None else "both"
-        what = f"task {task_id!r} needs exactly one of app= and component=, not {given}."
+        what = f"task {task_id!r} needs exactly one of app= and component=, got {given}."
         raise ComponentError(what, fix='Set one of them, for example component="dist.ddp".')
     if app is None:
         return _from_component(component or "", args, source_root)

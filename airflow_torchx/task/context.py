@@ -216,13 +216,18 @@ def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str,
     Args:
         private: variables and their values.
         conn_ids: connections to add, each as ``AIRFLOW_CONN_<ID>`` with its URI.
+
+    Raises:
+        InvalidAppError: a connection does not exist.
     """
-    from airflow.sdk import BaseHook
     from airflow.sdk.log import mask_secret
 
-    secrets = dict(private)
+    from airflow_torchx.hooks import get_connection
+
+    secrets, fix = dict(private), "add it, or remove it from env_conn_ids"
     for conn_id in conn_ids:
-        secrets[f"AIRFLOW_CONN_{conn_id.upper()}"] = BaseHook.get_connection(conn_id).get_uri()
+        found = get_connection(conn_id, "env_conn_ids", fix)
+        secrets[f"AIRFLOW_CONN_{conn_id.upper()}"] = found.get_uri()
     for value in secrets.values():
         for text in {value, *value.splitlines()}:
             mask_secret(text)

@@ -63,9 +63,13 @@ def gone_error(ref: AppRef) -> AppGoneError:
 
 
 def unreachable_error(message: str) -> StateUnreachableError:
-    """Return the error for an app that cannot reach a target state."""
-    fix = "See the log of the task that launched it, or run `docker logs` on its containers."
-    return StateUnreachableError(message, fix=fix)
+    """Return the error for an app that cannot reach a target state.
+
+    A second line of the message is its fix.
+    """
+    what, _, fix = message.partition("\n")
+    log = "See the log of the task that launched it, or run `docker logs` on its containers."
+    return StateUnreachableError(what, fix=fix or log)
 
 
 def describe_for_xcom(app: DescribeAppResponse, handle: str) -> dict[str, Any]:

@@ -191,9 +191,16 @@ def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
         hook.test_connection()[0],
         hook.test_connection()[1].partition("Start")[0],
     )
-    assert (False, "The conn_id `nowhere` isn't defined") == (
-        TorchXDockerHook("nowhere").test_connection()
-    )
+    is_fine, message = TorchXDockerHook("nowhere").test_connection()
+    assert not is_fine
+    assert "torchx_conn_id: there is no connection 'nowhere'; add one of type" in message
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection of another type is refused."""
+    with pytest.raises(InvalidAppError, match="its type is 'http'; use a connection of type 't"):
+        hook_on(monkeypatch, {"conn_type": "http", "host": "h"}).settings()
 
 
 @pytest.mark.usefixtures("airflow_home")

@@ -107,10 +107,22 @@ def test_bad_result(one_task: OneTask, script: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, "needs exactly one of app= and component=, not neither"),
-        ({"app": shell("true"), "component": "dist.ddp"}, "not both"),
+        ({}, "needs exactly one of app= and component=, got neither"),
+        ({"app": shell("true"), "component": "dist.ddp"}, "got both"),
         ({"component": "dist.dpp"}, "unknown component 'dist.dpp'\nDid you mean 'dist.ddp'?"),
         ({"component": "dist.ddp", "component_args": "--scrpt a.py"}, "did you mean --script?"),
+        (
+            {"component": "dist.ddp", "component_args": "train.py"},
+            "mean --script train.py?",
+        ),
+        ({"component": "parts/t.py"}, "Did you mean 'parts/t.py:function'?"),
+        ({"component": "dist.ddp", "component_args": "--script a"}, "set image=, or the image"),
+        ({"app": shell("true"), "env": {"A": None}}, "entry 'A' needs strings"),
+        (
+            {"app": shell("true"), "env_conn_ids": ["no"]},
+            "env_conn_ids: there is no con",
+        ),
+        ({"app": shell("true"), "torchx_conn_id": "no"}, "torchx_conn_id: there is no connection"),
         ({"app": {"name": "app", "rolls": []}}, "rolls"),
         ({"app": shell("true"), "options": {"netwrok": "n"}}, "did you mean 'network'?"),
         ({"app": shell("true"), "options": {"network": ["n"]}}, "options.network"),

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_torchx.errors import AirflowTorchXError, ConditionError
+from airflow_torchx.errors import AirflowTorchXError, ConditionError, InvalidAppError
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.task.poke import AppGoneError, AppStateUnknownError, StateUnreachableError
+from airflow_torchx.task.poke import (
+    AppGoneError,
+    AppStateUnknownError,
+    StateUnreachableError,
+    unreachable_error,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def sensor(**arguments: Any) -> TorchXDockerSensor:  # noqa: ANN401 - the sensor's arguments
@@ -27,7 +35,7 @@ def sensor(**arguments: Any) -> TorchXDockerSensor:  # noqa: ANN401 - the sensor
 )
 def test_needs_one_app(arguments: dict[str, Any], given: str) -> None:
     """A sensor takes either a handle or an id."""
-    with pytest.raises(ValueError, match=f"^exactly one of app_handle= and .* not {given}$"):
+    with pytest.raises(ValueError, match=f"^give exactly one of app_handle= and .*, got {given}$"):
         sensor(**arguments)
 
 
@@ -139,3 +147,19 @@ def test_errors(kind: type[AirflowTorchXError]) -> None:
     assert isinstance(error, AirflowException)
     assert (kind is not AppStateUnknownError) == isinstance(error, AirflowFailException)
     assert ("what.\nFix.", kind) == (str(read), type(read))
+
+
+def test_the_fix_of_a_wrong_role() -> None:
+    """A message with a fix of its own, as for a wrong role, replaces the general one."""
+    assert "Its roles are a, b." == unreachable_error("no role 'c'.\nIts roles are a, b.").fix
+    assert "docker logs" in unreachable_error("app 'a' is FAILED.").fix
+
+
+def test_a_session_that_is_no_connection(airflow_home: Path) -> None:
+    """A handle whose session is not a connection gives an error of ours with two ways out."""
+    assert airflow_home.is_dir()
+
+    with pytest.raises(InvalidAppError, match="there is no connection 'mine'; add one") as raised:
+        sensor(app_handle="local_docker://mine/train-x1").poke({})
+
+    assert "pass torchx_conn_id= or app_id=" in str(raised.value)

@@ -367,7 +367,7 @@ def test_on_kill(
 def test_on_kill_removes(
     launch: Callable[..., str], killed: Callable[..., None], docker_engine: DockerEngine
 ) -> None:
-    """Nobody comes back for the containers of a task that a user has marked."""
+    """The trigger removes the containers of a task that a user has marked."""
     app_id = launch(FOREVER)
 
     killed(trigger(app_id=app_id, owned=True, delete_on_finish=True), "success", app_id)

@@ -119,12 +119,13 @@ def build_secrets(value: object) -> tuple[str, ...]:
 
 def pairs(value: object) -> Mapping[str, str]:
     """Return a mapping of strings to strings; numbers become strings."""
-    if isinstance(value, Mapping) and all(
-        isinstance(key, str) and key and isinstance(item, (str, int, float))
-        for key, item in value.items()
-    ):
-        return {key: str(item) for key, item in value.items()}
-    raise ValueError("give a mapping of strings to strings")
+    if not isinstance(value, Mapping):
+        raise ValueError("give a mapping of strings to strings")  # noqa: TRY004 - as in all parsers
+    for key, item in value.items():
+        if not (isinstance(key, str) and key and isinstance(item, (str, int, float))):
+            name = shown_env_name(str(key))
+            raise ValueError(f"entry {name!r} needs strings as its name and value")
+    return {key: str(item) for key, item in value.items()}
 
 
 def env(value: object) -> Mapping[str, str]:

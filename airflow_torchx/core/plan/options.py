@@ -212,6 +212,8 @@ def _problem(name: str, value: object, expected: str) -> Problem:
     if name == "image_repo" and "@" in str(value):  # a password before the host
         is_shown = False
     shown = repr(value) if is_shown else f"a {type(value).__name__}"
+    if name in MAPPINGS and isinstance(value, Mapping):
+        shown = "an entry"
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 

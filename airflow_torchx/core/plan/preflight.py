@@ -158,7 +158,7 @@ def _role_problems(where: str, role: Role) -> Iterator[Problem]:
         what = f"{role.name!r} is not a valid name"
         yield Problem(f"{where}.name", what, "use printable characters without a slash")
     if role.image in ("", MISSING, NONE):
-        yield Problem(f"{where}.image", "no image is given", "name the image of the role")
+        yield Problem(f"{where}.image", "no image is given", "set image=, or the image of the role")
     elif not is_image(role.image):
         what = f"{_without_login(role.image)!r} is not a valid image name"
         fix = "write it like 'registry.example.com:5000/team/image:tag', in lower case"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.core.state.condition import state_names
 from airflow_torchx.core.state.describe import FAILURE_POLICY, app_state, replicas_of
 from airflow_torchx.specs import AppState, is_terminal
-from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +121,7 @@ def _without_role(
 ) -> Unreachable | Pending:
     what = f"app {app.app_id!r} has no role {condition.role!r}"
     if part.is_size_final:
-        return Unreachable(app.state, f"{what}; {suggest(condition.role or '', _roles(app))}")
+        return Unreachable(app.state, f"{what}.\nIts roles are {', '.join(_roles(app))}.")
     return Pending(app.state, f"{what} yet.")
 
 

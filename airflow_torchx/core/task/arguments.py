@@ -69,6 +69,12 @@ def ids_of(given: str | Sequence[str]) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
 
 
+def check_absolute(argument: str, path: object) -> None:
+    """Raise ValueError for a relative path; a template is checked when it is rendered."""
+    if isinstance(path, str) and not path.startswith(("/", "{")):
+        raise ValueError(f"{argument}={path!r}: give an absolute path")
+
+
 def positive(argument: str, given: float | timedelta) -> float:
     """Return the number in an argument, or the seconds of a timedelta.
 

@@ -133,7 +133,7 @@ class AppWait:
     def _stop_others(self, watch: Watch, lost: ReplicaStatus) -> None:
         """Start to stop the other replicas, unless that is in progress."""
         if self._stopping is None or self._stopping.done():
-            _log.info("replica %s is lost; stopping the other replicas", replica_name(lost))
+            _log.info("replica %s failed; stopping the other replicas", replica_name(lost))
             self._stopping = asyncio.create_task(stop(watch, self._app_id))
 
 

@@ -17,7 +17,7 @@ KNOWN = (
     "Known components: dist.ddp, dist.spmd, dist.torchrun, utils.binary, utils.booth, utils.copy, "
     "utils.echo, utils.python, utils.sh, utils.touch."
 )
-EXTRA = "For TorchX's own components, install it: pip install 'airflow-torchx[torchx]'"
+EXTRA = "For TorchX's own components, install it: pip install torchx-nightly"
 
 
 def greet(name: str) -> AppDef:
@@ -46,6 +46,7 @@ def test_get() -> None:
     [
         ("dist.dpp", f"Did you mean 'dist.ddp'? {KNOWN} {EXTRA}"),
         ("UTILS.ECHO", f"Did you mean 'utils.echo'? {KNOWN} {EXTRA}"),
+        ("parts/t.py", f"Did you mean 'parts/t.py:function'? {KNOWN} {EXTRA}"),
         ("zzz", f"{KNOWN} {EXTRA}"),
     ],
 )
@@ -63,7 +64,7 @@ def test_prefix_needs_torchx() -> None:
     with pytest.raises(ComponentError, match=r"'utils.echo' needs TorchX") as caught:
         components.parse("torchx:utils.echo", [])
 
-    assert "Install it: pip install 'airflow-torchx[torchx]'" == caught.value.fix
+    assert "Install it: pip install torchx-nightly" == caught.value.fix
 
 
 def test_folder_named_torchx_is_not_torchx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,11 @@ def test_body_without_message(body: bytes, expected: str) -> None:
     ("message", "advice"),
     [
         ('could not select device driver "" with capabilities: [[gpu]]', "no GPUs"),
-        ('exec: "nosuch": executable file not found in $PATH: unknown', "in the image"),
-        ('exec: "/no": stat /no: no such file or directory: unknown', "in the image"),
+        (
+            'exec: "nosuch": executable file not found in $PATH: unknown',
+            "image with this",
+        ),
+        ('exec: "/no": stat /no: no such file or directory: unknown', "python= of @task.torchx"),
         ("Bind for 0.0.0.0:80 failed: port is already allocated", "another host port"),
     ],
 )

@@ -32,14 +32,16 @@ def test_a_wait_ends_when_every_replica_has() -> None:
     assert lifecycle.observe(engine, "app-1") == ended
 
 
-def test_the_peers_of_a_lost_replica_are_stopped() -> None:
-    """Policy ``fail_fast`` stops the peers of a lost replica."""
+def test_the_peers_of_a_failed_replica_are_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """Policy ``fail_fast`` stops the peers of a failed replica, and the log says so."""
     programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.1)}
     engine = FakeEngine(images=["busybox"], programs=programs)
     lifecycle.launch(engine, planned())
 
-    ended = waiting.wait(engine, "app-1", timeout_s=20)
+    with caplog.at_level("INFO"):
+        ended = waiting.wait(engine, "app-1", timeout_s=20)
 
+    assert "replica trainer/1 failed; stopping the other replicas" in caplog.text
     assert AppState.FAILED is ended.state
     assert ["CANCELLED", "FAILED", "CANCELLED"] == [r.state.name for r in replicas_of(ended)]
 

@@ -209,11 +209,15 @@ def test_invalid_values(name: str) -> None:
         ),
         (
             {"labels": {"torchx.pytorch.org/app-id": "x"}},
-            "is not accepted; the label 'torchx.pytorch.org/app-id' is reserved; rename it",
+            "options.labels: an entry is not accepted; the label 'torchx.pytorch.org/app-id' is",
+        ),
+        (
+            {"env": {"A": None}},
+            "options.env: an entry is not accepted; entry 'A' needs strings as its name and value",
         ),
         (
             {"env": {"A=B": "c"}},
-            "options.env: a dict is not accepted; rename 'A=…': a name cannot contain",
+            "options.env: an entry is not accepted; rename 'A=…': a name cannot contain",
         ),
     ],
 )

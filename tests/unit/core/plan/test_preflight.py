@@ -112,15 +112,15 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
     ),
     "no image of a binary": (
         role(image=NONE),
-        Problem("roles[0].image", "no image is given", "name the image of the role"),
+        Problem("roles[0].image", "no image is given", "set image=, or the image of the role"),
     ),
     "no image": (
         role(image=""),
-        Problem("roles[0].image", "no image is given", "name the image of the role"),
+        Problem("roles[0].image", "no image is given", "set image=, or the image of the role"),
     ),
     "a missing image": (
         role(image=MISSING),
-        Problem("roles[0].image", "no image is given", "name the image of the role"),
+        Problem("roles[0].image", "no image is given", "set image=, or the image of the role"),
     ),
     "no entrypoint": (
         role(entrypoint=""),
@@ -474,6 +474,6 @@ def test_one_error_lists_all_problems() -> None:
     assert (
         "invalid app 'train': 3 problems\n"
         "  - options.pul_policy: there is no such option; did you mean 'pull_policy'?\n"
-        "  - roles[0].image: no image is given; name the image of the role\n"
+        "  - roles[0].image: no image is given; set image=, or the image of the role\n"
         "  - roles[0].num_replicas: 0 replicas are not possible; choose from 1 to 10000"
     ) == str(caught.value)

@@ -247,7 +247,7 @@ def test_an_app_without_a_roles_label(condition: dict[str, str]) -> None:
             {"targets": ["RUNNING"], "min_replicas": 2},
             "1 of 2 replicas of app 'train-x1y2' have reached RUNNING; waiting for 2.",
         ),
-        ("rs", {"role": "A"}, "app 'train-x1y2' has no role 'A'; did you mean 'a'?"),
+        ("rs", {"role": "A"}, "app 'train-x1y2' has no role 'A'.\nIts roles are a."),
     ],
 )
 def test_messages(letters: str, condition: dict[str, object], expected: str) -> None:
