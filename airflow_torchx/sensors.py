@@ -20,7 +20,9 @@ from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.hooks import default_conn_id
 from airflow_torchx.task.poke import (
+    AppGoneError,
     AppStateUnknownError,
+    StateUnreachableError,
     describe,
     describe_for_xcom,
     description,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     from airflow_torchx.specs import AppState
+
+__all__ = ["AppGoneError", "AppStateUnknownError", "StateUnreachableError", "TorchXDockerSensor"]
 
 # The trigger reports a timeout itself; this one is for a trigger that died with its triggerer.
 _PAD_S: Final = 60.0

@@ -10,13 +10,13 @@ from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_torchx.errors import AirflowTorchXError, ConditionError, InvalidAppError
-from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.task.poke import (
+from airflow_torchx.sensors import (
     AppGoneError,
     AppStateUnknownError,
     StateUnreachableError,
-    unreachable_error,
+    TorchXDockerSensor,
 )
+from airflow_torchx.task.poke import unreachable_error
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -62,7 +62,7 @@ SAMPLES = [
     OutOfMemoryError("trainer-x1", "app 'x' FAILED: it\ndid", exit_code=137, replica="trainer/1"),
     ReplicaLostError("trainer-x1", "app 'x' FAILED: it\ndid", replica="trainer/1"),
     AirflowRequestError("cannot push the XCom: not found.", fix="See the log.", status=404),
-    WorkerShutdownError("worker is shutting down.", fix="The next try takes it over."),
+    WorkerShutdownError("worker is shutting down.", fix="The next try reattaches to it."),
     AppCancelledError("app 'x' was cancelled.", fix="Clear the task."),
     ResultError("no file /result.json.", fix="Write it."),
     WaitTimeoutError("app 'x' has not ended.", fix="Wait longer."),

@@ -98,13 +98,15 @@ def test_end(engine: FakeEngine, scene: Scene) -> None:
     assert ("reached", "SUCCEEDED") == scene.fired(scene.wait())
 
 
-def test_fail_fast(engine: FakeEngine, scene: Scene) -> None:
-    """Policy ``fail_fast`` stops the other replicas, then ends the wait."""
+def test_fail_fast(engine: FakeEngine, scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """Policy ``fail_fast`` stops the other replicas, says why, and then ends the wait."""
+    caplog.set_level("INFO")
     engine.programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.1)}
     launch(engine, replicas=3)
 
     event = scene.event(scene.wait())
 
+    assert "replica trainer/1 failed; stopping the other replicas" in caplog.text
     assert ("reached", "FAILED") == (event["reason"], event["state"])
     assert "app 'app-1' is FAILED: trainer/1 failed first: exit code 7." == event["message"]
     assert ["CANCELLED", "FAILED", "CANCELLED"] == states(engine)
