@@ -19,17 +19,10 @@ def has_supervisor() -> bool:
 
 
 def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) -> str | None:
-    """Return the state of a task instance on the API server; None after a clear.
+    """Return the state of a task instance on the API server.
 
-    Args:
-        dag_id: the DAG.
-        run_id: the run.
-        task_id: the task.
-        map_index: index of a mapped task; None or negative for any other.
-
-    Raises:
-        KeyError: the server has no such instance.
-        Exception: the request failed.
+    It is None after a clear, and ``removed`` for an instance that was deleted. ``map_index`` is
+    None or negative if the task is not mapped.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -40,7 +33,8 @@ def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
         task_ids=[task_id],
         map_index=map_index if is_mapped else None,
     )
-    state = states[run_id][f"{task_id}_{map_index}" if is_mapped else task_id]
+    name = f"{task_id}_{map_index}" if is_mapped else task_id
+    state = states.get(run_id, {}).get(name, "removed")
     return None if state is None else str(state)
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+#: A state of the task instance: it is not in the database, as after its DAG was deleted.
+DELETED: Final = "deleted"
 _LENGTH: Final = 4
 _WHEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -231,7 +233,7 @@ class Supervisor:
                 found = ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND, detail={})
             case "GetTaskStates":
                 states = {self._run_id: {self._task.task_id: self.state}}
-                found = TaskStatesResult(task_states=states)
+                found = TaskStatesResult(task_states={} if self.state == DELETED else states)
             case _:
                 pass
         return _ResponseFrame(id=frame.id, body=found.model_dump())

@@ -19,7 +19,7 @@ from airflow_torchx.task.context import (
 )
 from airflow_torchx.testing import Program
 from tests.airflow.fake_daemon import REPLICAS, Stage
-from tests.airflow.supervisor import Answer, Point
+from tests.airflow.supervisor import DELETED, Answer, Point
 
 #: Requests of a process that launches its app, in their order.
 LAUNCHING: Final = (
@@ -101,7 +101,7 @@ def test_a_task_that_resumes(point: Point, answer: Answer) -> None:
     assert_retry_succeeds(stage)
 
 
-@pytest.mark.parametrize("state", ["failed", "success", "restarting", None])
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", None, DELETED])
 @pytest.mark.parametrize("point", [LAUNCHING[-1], COLLECTING[0]], ids=str)
 def test_a_task_that_a_user_ended(point: Point, state: str | None) -> None:
     """The app is stopped and removed."""
