@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -183,7 +184,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     async def _hold(self) -> None:
         """Hold the event back until ``not_before``; a kill in that time still stops the app."""
-        if self.not_before is not None:
+        if self.not_before is not None and math.isfinite(self.not_before):
             # Bounded, because the clock of the worker that deferred may be wrong.
             await asyncio.sleep(min(self.not_before - time.time(), _MAX_HOLD_S))
 

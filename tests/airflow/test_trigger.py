@@ -27,6 +27,7 @@ from airflow_torchx.triggers import TorchXDockerTrigger
 from tests.airflow.apps import FOREVER, shell
 from tests.airflow.deferring import Waits
 from tests.airflow.processes import until
+from tests.airflow.supervisor import DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +138,15 @@ def test_an_event_that_is_held_back(launch: Callable[..., str]) -> None:
         trigger(app_id=app_id, owned=True, not_before=not_before)
     )
     assert time.time() >= not_before
+
+
+def test_a_time_that_is_not_a_number(launch: Callable[..., str]) -> None:
+    """An event whose earliest time is NaN fires at once."""
+    app_id = launch("true")
+
+    assert ("reached", "SUCCEEDED") == fired(
+        trigger(app_id=app_id, owned=True, not_before=float("nan"))
+    )
 
 
 class Holding(TorchXDockerTrigger):
@@ -304,8 +314,10 @@ def task_instance(ended: Ended, state: str | None) -> TaskInstance:
 
     ti = ended.ti
     with create_session() as session:
-        ti.state = state
-        session.merge(ti)
+        ti.state = None if state == DELETED else state
+        merged = session.merge(ti)
+        if state == DELETED:
+            session.delete(merged)
     return ti
 
 
@@ -342,6 +354,7 @@ RUNS, STOPPED = ["RUNNING", "RUNNING"], ["CANCELLED", "CANCELLED"]
         ("failed", "mine", STOPPED),
         ("success", "mine", STOPPED),
         (None, "mine", STOPPED),
+        (DELETED, "mine", STOPPED),
         ("deferred", "mine", RUNS),
         ("running", "mine", RUNS),
         ("deferred", None, RUNS),
