@@ -1,15 +1,15 @@
 """The values that a task stores in Airflow's database for its later processes.
 
 Another release may read them after an upgrade or a downgrade. Unknown fields are ignored, and
-missing ones get their defaults. A mapping without a required field is ignored, because the labels
-of the containers have the same facts.
+missing ones get their defaults. A mapping without a required field, or with a field of another
+type, is ignored, because the labels of the containers have the same facts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_type_hints
 
 from airflow_torchx.core.logs.cursor import Cursor
 
@@ -129,13 +129,20 @@ class Deferral:
 
 
 def _read(kind: type[_Stored], stored: object) -> _Stored | None:
-    """Return a dataclass from its stored mapping; None if a required field is missing."""
+    """Return a dataclass from its stored mapping; None if a field is missing or of another type."""
     if not isinstance(stored, Mapping):
         return None
-    given = {one.name: stored[one.name] for one in fields(kind) if one.name in stored}  # type: ignore[arg-type]
-    required = {
-        one.name
-        for one in fields(kind)  # type: ignore[arg-type]
-        if one.default is MISSING and one.default_factory is MISSING
-    }
-    return kind(**given) if required <= given.keys() else None
+    kinds = get_type_hints(kind)
+    given = {name: stored[name] for name in kinds if name in stored}
+    if not all(_fits(value, kinds[name]) for name, value in given.items()):
+        return None
+    try:
+        return kind(**given)
+    except TypeError:
+        return None
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - an annotation
+    if kind is Any or isinstance(value, bool):
+        return kind is Any
+    return isinstance(value, int | float if kind is float else kind)

@@ -84,6 +84,43 @@ def test_a_deferral_without_a_needed_field_has_no_app(name: str) -> None:
     assert Deferral(None, DEFERRAL.cursors) == Deferral.parse(deferral)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("app_id", 1),
+        ("handle", None),
+        ("max_tries", True),
+        ("max_tries", 2.0),
+        ("config_hash", None),
+        ("config_hash", ["v1-a"]),
+        ("phase", None),
+    ],
+)
+def test_a_record_with_a_field_of_another_type_is_not_used(name: str, value: object) -> None:
+    """A record with a field of a wrong type is ignored."""
+    assert TaskRecord.parse({**stored(RECORD), name: value}) is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("app_id", 7), ("stop_grace_s", "3")])
+def test_an_app_with_a_field_of_another_type_is_not_used(name: str, value: object) -> None:
+    """A deferral whose app has a field of a wrong type has no app."""
+    deferral = stored(DEFERRAL)
+    deferral["app"][name] = value
+
+    assert Deferral(None, DEFERRAL.cursors) == Deferral.parse(deferral)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("time_ns", "5"), ("time_ns", None), ("seen", 0.5), ("newest_ns", "7")]
+)
+def test_a_cursor_with_a_field_of_another_type_is_not_used(name: str, value: object) -> None:
+    """A cursor with a field of a wrong type is ignored; the others are kept."""
+    deferral = stored(DEFERRAL)
+    deferral["cursors"]["trainer/0"][name] = value
+
+    assert {"trainer/1": Cursor(6, 0)} == Deferral.parse(deferral).cursors
+
+
 @pytest.mark.parametrize("value", [None, "app-1", 1, [1, 2], {}, {"pod": "x"}])
 def test_other_values_are_not_used(value: object) -> None:
     """Values of other types are ignored."""
