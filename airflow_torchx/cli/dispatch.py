@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after printing help, or if `argparse` rejects the arguments.
     """
     argument_parser = parser()
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             # The parent process has closed it.
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until exit
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until exit
     try:
         arguments = argument_parser.parse_args(argv)
     except SystemExit:

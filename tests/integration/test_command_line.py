@@ -362,14 +362,22 @@ def test_second_ctrl_c_leaves_the_app_running(
     assert ["running"] * 2 == states()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "shell"),
+    [
+        (signal.SIGINT, 'exec "$@"'),
+        (signal.SIGTERM, 'exec "$@"'),
+        (signal.SIGINT, 'exec "$@" <&-'),
+    ],
+    ids=["ctrl-c", "sigterm", "closed-stdin"],
+)
 def test_without_a_terminal_a_signal_cancels(
-    run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals
+    run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals, shell: str
 ) -> None:
     """A signal without a terminal cancels the app within its grace period, and prints the end."""
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
     with subprocess.Popen(
-        [*CLI, *argv],
+        ["bash", "-c", shell, "bash", *CLI, *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
