@@ -15,6 +15,7 @@ from airflow_torchx.core.task.arguments import (
     OnFinish,
     OnWorkerShutdown,
     check_absolute,
+    exactly_one,
     exit_codes,
     ids_of,
     positive,
@@ -129,7 +130,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     _killed_at: float | None = None
 
-    def __init__(  # noqa: PLR0913 - Airflow's way to configure a task
+    def __init__(  # noqa: PLR0913, PLR0915 - Airflow's way to configure a task
         self,
         *,
         app: AnyApp | Mapping[str, Any] | None = None,
@@ -155,6 +156,8 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         logging_interval: float | timedelta | None = None,
         **kwargs: Any,  # noqa: ANN401 - BaseOperator's own arguments
     ) -> None:
+        if type(self).app_def is TorchXDockerOperator.app_def:
+            exactly_one(app=app, component=component)
         if result_path is not None and not wait_for_completion:
             raise ValueError(
                 "result_path needs wait_for_completion=True: the file is read when the app ends"
@@ -211,12 +214,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             )
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], **stored: Any) -> Any:  # noqa: ANN401 - any JSON
-        """Continue with the app after the trigger fired.
+        """Continue with the app after the trigger fired; the app is inspected again.
 
-        Args:
-            context: Airflow's context.
-            event: what the trigger fired; the app is inspected again, whatever it says.
-            stored: the `Deferral` that this task, perhaps of another release, stored.
+        ``stored`` is the `Deferral` that this task, perhaps of another release, stored.
         """
         from airflow_torchx.core.task.record import Deferral
 
@@ -265,11 +265,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         print(info)  # noqa: T201 - a dry run prints
 
     def app_def(self) -> AppDef:
-        """Return the app that the arguments describe.
-
-        Raises:
-            AirflowTorchXError: as `task.app.app_of` and `task.app.with_overrides` do.
-        """
+        """Return the app that the arguments describe."""
         from airflow_torchx.task.app import app_of, with_overrides
 
         app = app_of(
@@ -347,8 +343,24 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     def _secrets(self, context: Context) -> dict[str, str]:
         """Return the secret environment, and mask its values in logs from now on."""
+        from jinja2 import TemplateError
+
+        from airflow_torchx.core.plan import option_values
+        from airflow_torchx.errors import InvalidAppError, Problem
         from airflow_torchx.task.context import secret_env
 
-        private = self.private_env or {}
-        rendered = {name: str(self.render_template(private[name], context)) for name in private}
-        return secret_env(rendered, ids_of(self.env_conn_ids))
+        private, rendered, name = self.private_env or {}, {}, ""
+        secret_env({name: str(value) for name, value in private.items()}, ())
+        try:
+            for name, value in private.items():
+                rendered[name] = self.render_template(value, context)
+            checked = option_values.env(rendered)
+        except (TemplateError, ValueError) as error:
+            fix = str(error)
+            if isinstance(error, TemplateError):
+                # Its text has parts of the template, which no mask knows.
+                shown = option_values.shown_env_name(name)
+                fix = f"correct the template of {shown!r} ({type(error).__name__})"
+            problem = Problem("private_env", "it is not accepted", fix)
+            raise InvalidAppError([problem], subject=f"task {self.task_id!r}") from None
+        return secret_env(checked, ids_of(self.env_conn_ids))

@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import (
 
 from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.core.state.condition import Condition
+from airflow_torchx.core.task.arguments import exactly_one
 from airflow_torchx.hooks import default_conn_id
 from airflow_torchx.task.poke import (
     AppGoneError,
@@ -129,9 +130,7 @@ class TorchXDockerSensor(BaseSensorOperator):
         start_from_trigger: bool = False,
         **kwargs: Any,  # noqa: ANN401 - BaseSensorOperator's own arguments
     ) -> None:
-        if (app_handle is None) == (app_id is None):
-            given = "neither" if app_id is None else "both"
-            raise ValueError(f"give exactly one of app_handle= and app_id=, got {given}")
+        exactly_one(app_handle=app_handle, app_id=app_id)
         super().__init__(**kwargs)
         # Any: the output of another task before rendering.
         self.app_handle: Any = app_handle

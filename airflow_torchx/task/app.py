@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.core.plan import option_values
+from airflow_torchx.core.task.arguments import exactly_one
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import ComponentError, InvalidAppError, Problem
 from airflow_torchx.specs import as_app, is_app, to_dict
@@ -35,14 +36,11 @@ def app_of(
         source_root: base of relative paths of component files; None for the current folder.
 
     Raises:
-        ComponentError: ``app`` and ``component`` are both set or both missing; the component does
-            not exist, rejects its arguments, or raises.
+        ValueError: ``app`` and ``component`` are both set or both missing.
+        ComponentError: the component does not exist, rejects its arguments, or raises.
         InvalidAppError: ``app`` has invalid fields, or fields that only TorchX supports.
     """
-    if (app is None) == (component is None):
-        given = "neither" if app is None else "both"
-        what = f"task {task_id!r} needs exactly one of app= and component=, got {given}."
-        raise ComponentError(what, fix='Set one of them, for example component="dist.ddp".')
+    exactly_one(app=app, component=component)
     if app is None:
         return _from_component(component or "", args, source_root)
     if args:

@@ -107,8 +107,6 @@ def test_bad_result(one_task: OneTask, script: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, "needs exactly one of app= and component=, got neither"),
-        ({"app": shell("true"), "component": "dist.ddp"}, "got both"),
         ({"component": "dist.dpp"}, "unknown component 'dist.dpp'\nDid you mean 'dist.ddp'?"),
         ({"component": "dist.ddp", "component_args": "--scrpt a.py"}, "did you mean --script?"),
         (

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from airflow_torchx.errors import OutOfMemoryError
+from airflow_torchx.operators import TorchXDockerOperator
 from tests.airflow.apps import DEAF, FOREVER, both_modes, shell
 from tests.contract.script import EATS_MEMORY
 
@@ -164,6 +165,8 @@ def test_an_app_is_a_template(one_task: OneTask) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        ({"app": None}, "^give exactly one of app= and component=, got neither$"),
+        ({"component": "dist.ddp"}, "^give exactly one of app= and component=, got both$"),
         ({"on_finish": "burn"}, "choose from delete, keep, keep_failed"),
         ({"on_worker_shutdown": "burn"}, "choose from defer, keep, stop"),
         ({"skip_on_exit_code": 0}, "exit codes from 1 to 255"),
@@ -181,7 +184,16 @@ def test_wrong_arguments_are_told_when_the_dag_is_parsed(
 ) -> None:
     """Wrong arguments that cannot be templates fail the DAG file."""
     with pytest.raises(ValueError, match=told):
-        one_task.run(app=shell("true"), **arguments)
+        one_task.run(**{"app": shell("true"), **arguments})
+
+
+def test_an_app_that_renders_to_none() -> None:
+    """An app that is None only at run time, like the output of another task, is an error."""
+    task = TorchXDockerOperator(task_id="gang", app=shell("true"))
+    task.app = None
+
+    with pytest.raises(ValueError, match="app= and component=, got neither"):
+        task.app_def()
 
 
 def test_a_template_that_renders_to_a_relative_path(one_task: OneTask) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.operators import TorchXDockerOperator
 from tests.airflow.apps import shell
+from tests.airflow.fake_daemon import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +51,36 @@ def test_exception(one_task: OneTask) -> None:
 
     assert "the word is ***" in str(ended.error)
     assert SECRET not in str(ended.error)
+
+
+@pytest.mark.parametrize(
+    ("private_env", "told"),
+    [
+        (
+            {"WORD": f"{{% {SECRET} %}}"},
+            "private_env: it is not accepted; correct the template of 'WORD'",
+        ),
+        (
+            {"WORD": f"{SECRET}{{{{ nothing.{SECRET} }}}}"},
+            "correct the template of 'WORD' (UndefinedError)",
+        ),
+        ({f"A={SECRET}": "b"}, "private_env: it is not accepted; rename 'A=…': a name cannot"),
+        ({"": SECRET}, "private_env: it is not accepted; entry '' needs strings"),
+    ],
+    ids=["syntax", "undefined", "equals", "empty"],
+)
+def test_a_variable_that_cannot_be_used(private_env: dict[str, str], told: str) -> None:
+    """A template or name that cannot be used fails the task with an error without the value."""
+    stage = Stage(private_env=private_env)
+
+    with capture_logs() as logs:
+        ended = stage.run()
+
+    assert told in str(ended.error)
+    assert ended.error is not None
+    assert SECRET not in "".join(traceback.format_exception(ended.error))
+    assert SECRET not in str([log for log in logs if log["log_level"] != "debug"])
+    assert 0 == stage.created
 
 
 def test_dry_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,7 @@ class _Choice(StrEnum):
 
     @classmethod
     def parse(cls, word: str) -> Self:
-        """Return the member with this value.
-
-        Raises:
-            ValueError: the value is unknown; the message lists the known ones.
-        """
+        """Return the member with this value, or raise ValueError with the known values."""
         try:
             return cls(word)
         except ValueError:
@@ -49,11 +45,7 @@ class OnWorkerShutdown(_Choice):
 
 
 def exit_codes(argument: str, given: int | Sequence[int]) -> frozenset[int]:
-    """Return the exit codes in an argument.
-
-    Raises:
-        ValueError: a value is not an exit code of a failure.
-    """
+    """Return the exit codes in an argument, or raise ValueError if one is not of a failure."""
     codes = [given] if isinstance(given, int) else list(given)
     for code in codes:
         if not isinstance(code, int) or isinstance(code, bool) or not 0 < code <= _MAX_CODE:
@@ -62,6 +54,14 @@ def exit_codes(argument: str, given: int | Sequence[int]) -> frozenset[int]:
 
 
 _MAX_CODE: Final = 255
+
+
+def exactly_one(**given: object) -> None:
+    """Raise ValueError unless one of two arguments is set."""
+    count = sum(value is not None for value in given.values())
+    if count != 1:
+        names = " and ".join(f"{name}=" for name in given)
+        raise ValueError(f"give exactly one of {names}, got {'both' if count else 'neither'}")
 
 
 def ids_of(given: str | Sequence[str]) -> Sequence[str]:
@@ -76,11 +76,7 @@ def check_absolute(argument: str, path: object) -> None:
 
 
 def positive(argument: str, given: float | timedelta) -> float:
-    """Return the number in an argument, or the seconds of a timedelta.
-
-    Raises:
-        ValueError: it is not a number above 0.
-    """
+    """Return a number or the seconds of a timedelta, or raise ValueError if it is not above 0."""
     number = given.total_seconds() if isinstance(given, timedelta) else given
     is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
     if not is_number or not (math.isfinite(number) and number > 0):
