@@ -54,8 +54,9 @@ def test_the_cluster_policy_refuses(
 
     def task(**given: Any) -> Any:  # noqa: ANN401 - a task or a mapped one
         if mapped is None:
-            return TorchXDockerOperator(task_id="train", **given)
-        return TorchXDockerOperator.partial(task_id="train", **given).expand(**mapped)
+            return TorchXDockerOperator(task_id="train", component="dist.ddp", **given)
+        partial = TorchXDockerOperator.partial(task_id="train", component="dist.ddp", **given)
+        return partial.expand(**mapped)
 
     with pytest.raises(AirflowClusterPolicyViolation):
         page["task_policy"](task(**arguments))
