@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.core.logs.lines import LineReader
-from airflow_torchx.core.state.describe import replica_key
+from airflow_torchx.core.state.describe import replica_key, without_copies
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineNotFoundError,
@@ -59,21 +59,15 @@ class Span:
         return cls(since_ns=_nanoseconds(since), until_ns=_nanoseconds(until))
 
 
-def container_ids(engine: Engine, app_id: str) -> dict[tuple[str, int], str]:
-    """Return the newest container of each replica, by role and index, in one call."""
-    rows = engine.rows({labels.APP_ID: app_id})
-    return {
-        replica_key(row): row.id for row in sorted(rows, key=lambda row: (row.created_at, row.id))
-    }
-
-
 def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:
-    """Return the id of a replica's container.
+    """Return the id of a replica's newest container.
 
     Raises:
         AppNotFoundError: it is not on the daemon; the message lists the roles that are.
     """
-    ids = container_ids(engine, app_id)
+    rows = without_copies(engine.rows({labels.APP_ID: app_id}))
+    newest_last = sorted(rows, key=lambda row: (row.created_at, row.id))
+    ids = {replica_key(row): row.id for row in newest_last}
     if (role, replica) in ids:
         return ids[role, replica]
     roles = sorted({name for name, _ in ids})

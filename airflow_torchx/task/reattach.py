@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
@@ -23,9 +24,14 @@ _log = logging.getLogger(__name__)
 
 
 def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
-    """Return all apps of this task in this run, of any try, with one request."""
+    """Return all apps of this task in this run, of any try, with one request.
+
+    An app whose image was committed from a task's container has the task's labels, not its app id.
+    """
     wanted = (labels.DAG_ID, labels.RUN_ID, labels.TASK_ID, labels.MAP_INDEX)
-    return observed_apps(engine.rows({label: attempt.labels[label] for label in wanted}))
+    apps = observed_apps(engine.rows({label: attempt.labels[label] for label in wanted}))
+    tries = [replace(attempt, max_tries=one.max_tries, try_number=one.try_number) for one in apps]
+    return [one for one, of in zip(apps, tries, strict=True) if one.app.app_id == of.app_id]
 
 
 def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:

@@ -181,10 +181,24 @@ def summaries(rows: Iterable[ContainerRow]) -> list[ListAppResponse]:
     return found
 
 
+def without_copies(rows: Iterable[ContainerRow]) -> tuple[ContainerRow, ...]:
+    """Return the containers of apps, without those of images committed from one.
+
+    An image committed from a container brings the container's labels, but not its name.
+    """
+    return tuple(
+        row
+        for row in rows
+        if labels.LAUNCH_ID not in row.labels
+        or row.name.removesuffix(CANCELLED_SUFFIX)
+        == container_name(row.labels.get(labels.APP_ID, ""), *replica_key(row))
+    )
+
+
 def by_app(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
     """Return the containers of each app, by its id."""
     groups: dict[str, list[ContainerRow]] = {}
-    for row in rows:
+    for row in without_copies(rows):
         groups.setdefault(row.labels[labels.APP_ID], []).append(row)
     return groups
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.state.describe import by_app, describe, needs_detail
+from airflow_torchx.core.state.describe import by_app, describe, needs_detail, without_copies
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime.watch.mailbox import AppSnapshot
 
@@ -72,7 +72,7 @@ class Poller:
     ) -> Mapping[str, Sequence[ContainerRow]]:
         """Return the rows of these apps, and possibly of others, by app."""
         if due is not None and len(due) <= max(1, self._rows // _ROWS_PER_CALL):
-            return {app_id: engine.rows({labels.APP_ID: app_id}) for app_id in due}
+            return {one: without_copies(engine.rows({labels.APP_ID: one})) for one in due}
         found = engine.rows({labels.APP_ID: None})
         self._rows = len(found)
         self._uninspectable.intersection_update(row.id for row in found)

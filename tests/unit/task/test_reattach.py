@@ -230,6 +230,16 @@ def test_all_apps_since_a_clear_are_stopped() -> None:
     }
 
 
+def test_an_app_of_a_committed_image_is_not_the_task_s() -> None:
+    """A user's app that runs an image with a task's labels is neither used nor cleaned up."""
+    engine = engine_with(FOREVER)
+    inherited = {**FIRST.labels, labels.CONFIG_HASH: HASH}
+    context = LaunchContext(app_id="debug-1", handle="h", launch_id="l", environ={})
+    lifecycle.launch(engine, plan(app(1), Opts(), replace(context, labels=inherited)))
+
+    assert [FIRST.app_id] == [one.app.app_id for one in reattach.apps_of(engine, FIRST)]
+
+
 def test_a_reattached_app_can_be_stopped() -> None:
     """A reattached app is stopped by the id of its own launch."""
     engine = engine_with(FOREVER)

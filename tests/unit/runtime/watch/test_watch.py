@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,23 @@ def test_end_of_an_app(watches: Watches, clock: ManualClock) -> None:
             assert seen.app == lifecycle.observe(engine, "app-1")
             assert [False, True] == [r.oom_killed for r in replicas_of(seen.app)]
             lifecycle.delete(engine, "app-1")
+            await until(mailbox, shows(None), clock)
+
+    run(scenario(), clock)
+
+
+def test_a_container_of_a_committed_image(watches: Watches, clock: ManualClock) -> None:
+    """A user's container that has an app's labels and another name is not part of the app."""
+    engine = daemon()
+    launch(engine)
+    (row,) = engine.rows({})
+    (spec,) = engine.specs().values()
+    engine.start(engine.create(replace(spec, name="curious_curie")))
+
+    async def scenario() -> None:
+        with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
+            await until(mailbox, RUNS, clock)
+            engine.remove(row.id)
             await until(mailbox, shows(None), clock)
 
     run(scenario(), clock)
