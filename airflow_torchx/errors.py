@@ -9,8 +9,8 @@
   + WorkspaceError           the workspace cannot be read, is empty, or is too large
   + AppExistsError           an app with this id already exists on the daemon
   + AppNotFoundError         the daemon has no such app, role or replica
-  + LaunchError              a replica could not be created or started; all were removed
-  + LaunchInterruptedError   the launch was interrupted; all replicas were removed
+  + LaunchError              a replica could not be created or started; the launch was undone
+  + LaunchInterruptedError   the launch was interrupted, and undone
   + AppFailedError           the app failed
     - OutOfMemoryError       the first replica to fail ran out of memory
     - ReplicaLostError       the container of the first replica to fail is gone
@@ -140,6 +140,12 @@ class WorkspaceError(AirflowTorchXError):
     """The workspace cannot be read, is empty, is too large, or changed during the read."""
 
 
+def leftovers(names: Sequence[str]) -> str:
+    """Return which containers an undo could not remove, and the command; empty for none."""
+    command = f"docker rm -f {' '.join(names)}"
+    return f"Some containers could not be removed. Run `{command}`." if names else ""
+
+
 class LaunchError(AirflowTorchXError):
     """A replica could not be created or started; the other replicas were removed.
 
@@ -155,17 +161,12 @@ class LaunchError(AirflowTorchXError):
         self.replica = replica
         self.why = why
         self.left = tuple(left)
-        fix = (
-            f"These containers could not be removed: {', '.join(self.left)}. "
-            "Remove them with `docker rm -f`."
-            if self.left
-            else "All containers of the app were removed."
-        )
+        fix = leftovers(left) or "All containers of the app were removed."
         super().__init__(f"app {app_id!r}: replica {replica} did not start: {why}", fix=fix)
 
 
 class LaunchInterruptedError(AirflowTorchXError):
-    """The launch was interrupted before every replica started; all of them were removed."""
+    """The launch was interrupted before every replica started, and undone."""
 
 
 class AppFailedError(AirflowTorchXError):

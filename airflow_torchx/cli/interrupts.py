@@ -18,7 +18,8 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """Records the first signal, and raises KeyboardInterrupt on the second one.
 
-    A SIGTERM after Ctrl-C is recorded too, since Ctrl-C may have been a mistake.
+    A SIGTERM after Ctrl-C is recorded too, since Ctrl-C may have been a mistake. Until `launched`,
+    signals after the second one get a reply instead: they must not interrupt the undo.
 
     Use it as a context manager, which restores the previous signal handlers on exit.
     """
@@ -26,14 +27,16 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._reply: str | None = None
+        self._next_reply: str | None = "the launch is already being undone"
         self._is_prompting = False
 
     def pending(self) -> bool:
         """Return whether a signal was received."""
         return self.received is not None
 
-    def restore_hangup(self) -> None:
-        """Restore the previous handler of SIGHUP."""
+    def launched(self) -> None:
+        """Restore the previous handler of SIGHUP, and let every further signal interrupt."""
+        self._next_reply = None
         if signal.SIGHUP in self._before:
             signal.signal(signal.SIGHUP, self._before.pop(signal.SIGHUP) or signal.SIG_DFL)
 
@@ -98,4 +101,5 @@ class Interrupts:
         if escalates:
             self.received = signal.SIGTERM
         if self._is_prompting or not escalates:
+            self._reply = self._next_reply
             raise KeyboardInterrupt

@@ -128,10 +128,7 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
         except LaunchInterruptedError as error:
             print_error(error)
             return interrupts.exit_code
-        except KeyboardInterrupt:
-            print_message("interrupted twice during the launch, which was undone")
-            return interrupts.exit_code
-        interrupts.restore_hangup()
+        interrupts.launched()
         app_id = info.request.app_id
         if not args.json:
             _print_handle(info)
@@ -169,11 +166,14 @@ def _launch(
     """Prepare and launch, as a task does."""
     try:
         info = scheduler.prepare(app, options, should_stop=interrupts.pending)
+        for warning in info.request.warnings:
+            warn(warning)
+        scheduler.schedule(info, should_stop=interrupts.pending)
     except StopRequested:
         raise LaunchInterruptedError("interrupted before the launch") from None
-    for warning in info.request.warnings:
-        warn(warning)
-    scheduler.schedule(info, should_stop=interrupts.pending)
+    except KeyboardInterrupt as error:
+        undo = "\n".join(getattr(error, "__notes__", ["Nothing was left on the daemon."]))
+        raise LaunchInterruptedError("interrupted twice during the launch", fix=undo) from None
     count = len(info.request.containers)
     print_message(f"launched app {info.request.app_id}: {count} replica{'s' * (count != 1)}")
     return info

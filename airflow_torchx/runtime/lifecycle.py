@@ -19,6 +19,7 @@ from airflow_torchx.core.state.describe import (
     needs_detail,
     replica_state,
     summaries,
+    without_copies,
 )
 from airflow_torchx.errors import (
     AppExistsError,
@@ -29,6 +30,7 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
     LaunchError,
     LaunchInterruptedError,
+    leftovers,
 )
 from airflow_torchx.runtime import images, network
 from airflow_torchx.specs import is_terminal
@@ -73,18 +75,25 @@ def launch(
     try:
         images.ensure(engine, plan.images, plan.pull_policy, known=known, should_stop=should_stop)
         network.ensure(engine, plan.network)
-        _create_and_start(engine, plan, ids, should_stop)
+        try:
+            _create_and_start(engine, plan, ids, should_stop)
+        except _ReplicaError as failed:
+            if ids or not known or not isinstance(failed.cause, EngineNotFoundError):
+                raise
+            # The image was removed after the lookup.
+            images.ensure(engine, plan.images, plan.pull_policy, should_stop=should_stop)
+            _create_and_start(engine, plan, ids, should_stop)
         return _launched(engine, plan)
     except StopRequested as error:
-        _undo(engine, plan, ids)
+        fix = leftovers(_undo(engine, plan, ids)) or "Nothing was left on the daemon."
         what = f"the launch of app {plan.app_id!r} was stopped."
-        raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
+        raise LaunchInterruptedError(what, fix=fix) from error
     except _ReplicaError as failed:
         unanswered = isinstance(failed.cause, EngineUnreachableError)
         left = _undo(engine, plan, ids, unanswered=unanswered)
         raise _launch_error(engine, plan, failed, left) from _shown(failed.cause, plan)
-    except BaseException:
-        _undo(engine, plan, ids)
+    except BaseException as error:
+        _note(error, _undo(engine, plan, ids))
         raise
 
 
@@ -148,26 +157,34 @@ def _undo(
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C again; everything was removed first.
     """
+    removed = set()
+
+    def remove(named: tuple[str, str]) -> None:
+        try:
+            engine.remove(named[1])
+            removed.add(named[0])
+        except EngineError as error:
+            _log.warning("cannot remove container %s: %s", named[0], error)
+
     try:
-        return _removed(engine, plan, ids, unanswered=unanswered)
-    except KeyboardInterrupt:
-        _removed(engine, plan, ids, unanswered=unanswered)
+        if not (ids or unanswered):
+            return ()
+        try:
+            found = {row.name: row.id for row in _of_launch(engine, plan.app_id, plan.launch_id)}
+            names = set(found)
+        except EngineError as error:
+            _log.warning("cannot list the containers of app %s: %s", plan.app_id, error)
+            found, names = dict(ids), {spec.name for spec in plan.containers}
+        map_concurrently(remove, list(found.items()))
+        return tuple(sorted(names - removed))
+    except KeyboardInterrupt as error:
+        _note(error, _undo(engine, plan, ids, unanswered=unanswered))
         raise
 
 
-def _removed(
-    engine: Engine, plan: JobPlan, ids: Mapping[str, str], *, unanswered: bool
-) -> tuple[str, ...]:
-    try:
-        map_concurrently(engine.remove, list(ids.values()))
-        if ids or unanswered:
-            map_concurrently(
-                lambda row: engine.remove(row.id), _of_launch(engine, plan.app_id, plan.launch_id)
-            )
-    except EngineError as error:
-        _log.warning("cannot undo the launch of app %s: %s", plan.app_id, error)
-        return tuple(spec.name for spec in plan.containers)
-    return ()
+def _note(error: BaseException, left: Sequence[str]) -> None:
+    if left:
+        error.add_note(leftovers(left))
 
 
 def _launch_error(
@@ -272,10 +289,7 @@ def delete(engine: Engine, app_id: str) -> None:
 def stop_launch(
     engine: Engine, app_id: str, launch_id: str, *, grace_s: float, keep: bool = False
 ) -> None:
-    """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent.
-
-    Nothing happens if no container of the launch exists.
-    """
+    """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent."""
     if not _of_launch(engine, app_id, launch_id):
         return
     _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
@@ -294,11 +308,12 @@ def not_found(app_id: str) -> AppNotFoundError:
 
 
 def _rows(engine: Engine, app_id: str) -> tuple[ContainerRow, ...]:
-    return engine.rows({labels.APP_ID: app_id})
+    return without_copies(engine.rows({labels.APP_ID: app_id}))
 
 
 def _of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[ContainerRow, ...]:
-    return engine.rows({labels.APP_ID: app_id, labels.LAUNCH_ID: launch_id})
+    rows = engine.rows({labels.APP_ID: app_id, labels.LAUNCH_ID: launch_id})
+    return without_copies(rows)
 
 
 def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:

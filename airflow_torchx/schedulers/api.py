@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from airflow_torchx.core.engine.labels import LAUNCH_ID
 from airflow_torchx.core.plan.plan_text import render
 from airflow_torchx.specs import Workspace
 from airflow_torchx.workspace.reading import key_of
@@ -67,6 +69,14 @@ class AppDryRunInfo:
     context: LaunchContext = field(kw_only=True)
     facts: DaemonFacts | None = field(default=None, kw_only=True)
     images: Mapping[Key, WorkspaceImage] = field(default_factory=dict, kw_only=True)
+
+    def renewed(self) -> AppDryRunInfo:
+        """Return the same launch with a new id, so that its undo spares an earlier launch."""
+        context, plan = replace(self.context, launch_id=secrets.token_hex(8)), self.request
+        label = {LAUNCH_ID: context.launch_id}
+        own = tuple(replace(one, labels={**one.labels, **label}) for one in plan.containers)
+        request = replace(plan, launch_id=context.launch_id, containers=own)
+        return replace(self, request=request, context=context)
 
     @property
     def known_images(self) -> dict[str, bool]:

@@ -73,12 +73,6 @@ class DockerScheduler(DockerLauncher):
     ) -> AppDryRunInfo:
         """Return the plan of a launch, as `prepare` does, even if no daemon answers.
 
-        Args:
-            app: the app, an `AppDef` of this package or of TorchX.
-            cfg: run options.
-            context: id, labels and environment of the launch; None for a random id.
-            source_root: base of relative workspace sources; None for the current folder.
-
         Raises:
             InvalidAppError: with all problems of the app and its options.
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
@@ -96,11 +90,7 @@ class DockerScheduler(DockerLauncher):
     ) -> AppDef:
         """Build the workspaces of an app, push them to ``image_repo``, and return the new app.
 
-        Args:
-            app: the app.
-            cfg: run options.
-            source_root: base of relative workspace sources; None for the current folder.
-            should_stop: called several times a second.
+        The arguments are those of `check`.
 
         Raises:
             InvalidAppError: the daemon cannot run the app; nothing was built.
@@ -116,7 +106,7 @@ class DockerScheduler(DockerLauncher):
     def schedule(
         self, dryrun_info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
     ) -> str:
-        """Launch a prepared app: all replicas or none.
+        """Launch a prepared app: all replicas or none. Every call draws a new launch id.
 
         Args:
             dryrun_info: from `prepare` or `submit_dryrun`.
@@ -132,7 +122,7 @@ class DockerScheduler(DockerLauncher):
             LaunchError: a replica did not start.
             LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
         """
-        return self.launch(dryrun_info, should_stop=should_stop).app_id
+        return self.launch(dryrun_info.renewed(), should_stop=should_stop).app_id
 
     def submit(
         self,
@@ -142,10 +132,7 @@ class DockerScheduler(DockerLauncher):
     ) -> str:
         """Prepare and launch an app, and return its id.
 
-        Args:
-            app: the app.
-            cfg: run options.
-            workspace: as for `check`.
+        The arguments are those of `check`.
 
         Raises:
             AirflowTorchXError: as `prepare` and `schedule` do.

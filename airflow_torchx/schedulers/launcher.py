@@ -33,16 +33,7 @@ if TYPE_CHECKING:
 
 
 class DockerLauncher(DockerWorkspaceMixin):
-    """Launches apps on one Docker daemon.
-
-    Args:
-        session_name: appears in app handles, ``local_docker://<session>/<app id>``.
-        engine: the daemon; None for the one that the docker command line would use, connected to
-            on first use.
-        filesystem: opens the storage of a workspace's URL; None for fsspec.
-        terminal: show builds on the terminal instead of in the log; None to detect one.
-        defaults: run options for all apps; ``cfg`` wins.
-    """
+    """Launches apps on one Docker daemon; see `DockerScheduler`."""
 
     def __init__(
         self,
@@ -57,11 +48,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         self.session_name = session_name
 
     def options(self, cfg: Mapping[str, object] | Opts | None = None) -> Opts:
-        """Return parsed run options, with the defaults of this scheduler.
-
-        Raises:
-            InvalidAppError: with one problem for every invalid option.
-        """
+        """Return parsed run options, with the defaults of this scheduler."""
         return Opts.parse(cfg, self._defaults)
 
     def new_context(
@@ -72,14 +59,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         labels: Mapping[str, str] | None = None,
         ambient_env: Mapping[str, str] | None = None,
     ) -> LaunchContext:
-        """Return the context of a new launch, with a random launch id.
-
-        Args:
-            app_id: id of the app.
-            private_env: environment variables of every replica whose values are never shown.
-            labels: labels to add to every container.
-            ambient_env: environment variables that describe the launching process; all others win.
-        """
+        """Return the context of a new launch, with a random launch id; see `LaunchContext`."""
         return LaunchContext(
             app_id=app_id,
             handle=make_app_handle(SCHEDULER, self.session_name, app_id),
@@ -131,16 +111,9 @@ class DockerLauncher(DockerWorkspaceMixin):
     ) -> AppDryRunInfo:
         """Plan a launch; create, pull and build nothing.
 
-        It makes one request for facts about the daemon, and one for each image.
-
-        Args:
-            app: the app, an `AppDef` of this package or of TorchX; or the result of `check`, for
-                which ``cfg`` and ``workspace`` are ignored.
-            cfg: run options.
-            context: id, labels and environment of the launch; None for a random id.
-            workspace: as for `check`.
-            source_root: as for `check`.
-            should_stop: called several times a second.
+        It makes one request for facts about the daemon, and one for each image. ``app`` may be the
+        result of `check`; then ``cfg`` and ``workspace`` are ignored. ``context`` has id, labels
+        and environment of the launch; None for a random id. The others are those of `check`.
 
         Raises:
             InvalidAppError: with all problems, including those that only the daemon shows.

@@ -33,7 +33,7 @@ role = Role("sh", image, entrypoint="sleep", args=["600"], num_replicas=3)
 with DockerEngine.connect() as engine:
     scheduler = DockerScheduler("test", engine)
     info = scheduler.prepare(AppDef("app", [role]), context=scheduler.new_context(app_id))
-    scheduler.schedule(info)
+    scheduler.launch(info)
     reaper = Reaper(engine, app_id, info.request.launch_id, keep=keep == "keep")
     print("ready", flush=True)
     sys.stdin.readline()

@@ -186,7 +186,7 @@ def test_a_failed_launch_lists_leftover_containers() -> None:
 
     assert "app 'x': replica trainer/3 did not start: no such device" == clean.what == dirty.what
     assert "All containers of the app were removed." == clean.fix
-    assert "x-trainer-0, x-trainer-1. Remove them with `docker rm -f`." in dirty.fix
+    assert "could not be removed. Run `docker rm -f x-trainer-0 x-trainer-1`." in dirty.fix
 
 
 def test_an_existing_app_can_be_deleted_or_waited_for() -> None:

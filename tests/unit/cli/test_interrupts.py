@@ -59,3 +59,25 @@ def test_second_signal(first: signal.Signals, second: signal.Signals) -> None:
             signal.raise_signal(second)
 
     assert 128 + first == interrupts.exit_code
+
+
+def test_third_signal_during_a_launch(capfd: pytest.CaptureFixture[str]) -> None:
+    """A third signal does not interrupt the undo of a launch; it is answered."""
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    assert interrupts.pending()
+    assert "already being undone" in capfd.readouterr().err
+
+
+def test_third_signal_after_a_launch() -> None:
+    """After the launch, every further signal interrupts."""
+    with Interrupts() as interrupts:
+        interrupts.launched()
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)

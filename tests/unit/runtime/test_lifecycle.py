@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import (
@@ -21,6 +22,7 @@ from airflow_torchx.errors import (
     LaunchInterruptedError,
 )
 from airflow_torchx.runtime import lifecycle, waiting
+from airflow_torchx.runtime.replica_log import find_container
 from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
@@ -81,12 +83,68 @@ def test_ctrl_c_does_not_end_an_undo() -> None:
     """An interrupt during the undo of a failed launch is raised after nothing is left."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     engine.fail_next("start", EngineError("broken"), on="trainer/1")
-    engine.fail_next("remove", KeyboardInterrupt())
+    engine.fail_next("remove", KeyboardInterrupt(), times=4)
 
     with pytest.raises(KeyboardInterrupt):
         lifecycle.launch(engine, planned())
 
     assert {} == engine.specs()
+
+
+def test_an_undo_tries_every_container() -> None:
+    """The error names only the container that could not be removed; its peers are removed."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.fail_next("start", EngineError("broken"), on="trainer/1")
+    engine.fail_next("remove", EngineError("busy"), on="trainer/0", times=99)
+
+    with pytest.raises(LaunchError) as caught:
+        lifecycle.launch(engine, planned())
+
+    assert ("app-1-trainer-0",) == caught.value.left
+    assert ["app-1-trainer-0"] == [row.name for row in engine.rows({})]
+
+
+def test_a_stopped_launch_says_what_is_left() -> None:
+    """If a stopped launch cannot be undone, the error has the command for what is left."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.fail_next("start", StopRequested())
+    engine.fail_next("remove", EngineError("busy"), on="trainer/2", times=99)
+
+    with pytest.raises(LaunchInterruptedError, match="`docker rm -f app-1-trainer-2`"):
+        lifecycle.launch(engine, planned())
+
+
+def test_an_interrupted_launch_notes_what_is_left() -> None:
+    """An interrupt whose undo fails has a note with the command for what is left."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    engine.fail_next("start", KeyboardInterrupt())
+    engine.fail_next("rows", EngineUnreachableError("down"))
+    engine.fail_next("remove", EngineError("busy"), on="trainer/2", times=99)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        lifecycle.launch(engine, planned())
+
+    assert "`docker rm -f app-1-trainer-2`" in caught.value.__notes__[0]
+
+
+def test_a_container_of_a_committed_image_is_not_a_replica() -> None:
+    """A user's container that has a replica's labels and another name is not part of the app."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    plan = planned()
+    lifecycle.launch(engine, plan)
+    copy = engine.create(replace(plan.containers[0], name="curious_curie"))
+    engine.start(copy)
+    before = lifecycle.observe(engine, "app-1")
+    assert before is not None
+    assert copy not in {replica.container_id for replica in replicas_of(before)}
+    assert copy != find_container(engine, "app-1", "trainer", 0)
+
+    lifecycle.cancel(engine, "app-1", grace_s=0)
+    lifecycle.delete(engine, "app-1")
+
+    assert [("curious_curie", "running")] == [(row.name, row.state) for row in engine.rows({})]
+    assert not lifecycle.exists(engine, "app-1")
+    assert [] == lifecycle.apps(engine)
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

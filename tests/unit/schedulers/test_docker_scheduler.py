@@ -12,7 +12,7 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.errors import InvalidAppError
+from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchError
 from airflow_torchx.schedulers import docker_scheduler as module
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, create_scheduler
 from airflow_torchx.specs import AppDef, AppState, Resource, Role, Workspace
@@ -52,6 +52,32 @@ def test_an_app_goes_through_its_life(scheduler: DockerScheduler) -> None:
     scheduler.cancel(app_id)
     scheduler.delete(app_id)
     assert not scheduler.exists(app_id)
+
+
+def test_a_second_schedule_does_not_undo_the_first(
+    scheduler: DockerScheduler, engine: FakeEngine
+) -> None:
+    """A failed second schedule of one dry run leaves the containers of the first."""
+    info = scheduler.prepare(app(2))
+    scheduler.schedule(info)
+    engine.fail_next("create", EngineUnreachableError("connection reset"))
+
+    with pytest.raises(LaunchError):
+        scheduler.schedule(info)
+
+    assert 2 == len(engine.rows({}))
+
+
+def test_an_image_removed_after_the_dry_run_is_pulled_again() -> None:
+    """An image that was removed between dry run and launch is pulled."""
+    engine = FakeEngine(images=["busybox"], pullable=["busybox"])
+    scheduler = DockerScheduler("mine", engine)
+    info = scheduler.prepare(app(2))
+    engine.images.untag("busybox")
+
+    scheduler.schedule(info)
+
+    assert 2 == len(engine.rows({}))
 
 
 def test_handles_name_scheduler_session_and_app(
