@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, conf
@@ -101,9 +101,8 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             message has the first replica to fail, its last lines, and the state of all replicas.
         AppCancelledError: another client cancelled the app, or the task was ended.
         ResultError: the app succeeded, but the file at ``result_path`` cannot be used.
-        AirflowRequestError, WorkerShutdownError: the next try reattaches to the app, if there is
-            one.
-        EngineUnreachableError: the daemon does not answer.
+        AirflowRequestError, EngineUnreachableError, WorkerShutdownError: the next try reattaches to
+            the app, if there is one.
     """
 
     template_fields: Sequence[str] = (
@@ -199,18 +198,12 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """Launch the app or reattach to it, and wait for it."""
         from airflow_torchx.task.plan import requested
 
-        check_absolute("result_path", self.result_path)
         with self._task_of(context) as (task, scheduler, secrets):
+            check_absolute("result_path", self.result_path)
+            root = self._source_root()
             # Do not hold the request in a name: it has the list of the workspace's files.
-            return self._app_task(task, scheduler, secrets).run(
-                requested(
-                    scheduler,
-                    self.app_def(),
-                    self.options,
-                    secrets,
-                    self._source_root(),
-                    lambda: self._killed_at is not None,
-                )
+            return task.run(
+                requested(scheduler, self.app_def(), self.options, secrets, root, self._is_killed)
             )
 
     def execute_complete(self, context: Context, event: Mapping[str, Any], **stored: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -220,9 +213,8 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """
         from airflow_torchx.core.task.record import Deferral
 
-        deferral = Deferral.parse(stored)
-        with self._task_of(context, deferral.app_id) as (task, scheduler, secrets):
-            return self._app_task(task, scheduler, secrets).resume(event, deferral)
+        with self._task_of(context, is_resumed=True) as (task, _, _):
+            return task.resume(event, Deferral.parse(stored))
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -230,16 +222,9 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         """Stop the app if its trigger timed out, or was lost and no try is left."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except (TaskDeferralTimeout, TaskDeferralError) as error:
-            from airflow_torchx.core.task.record import Deferral
-            from airflow_torchx.task import reattach
-
-            deferral = Deferral.parse(next_kwargs or {})
-            with self._task_of(context, deferral.app_id) as (task, scheduler, _):
-                if isinstance(error, TaskDeferralTimeout) or not task.retry_left:
-                    keep = self.on_finish is not OnFinish.DELETE
-                    reattach.stop_all(scheduler.engine, task.attempt, keep=keep)
-            raise
+        except (TaskDeferralTimeout, TaskDeferralError):
+            with self._task_of(context, is_resumed=True):
+                raise
 
     def on_kill(self) -> None:
         """Ask the task to stop; it then stops, keeps or hands over its app.
@@ -281,54 +266,60 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
 
     @contextmanager
     def _task_of(
-        self, context: Context, app_id: str | None = None
-    ) -> Iterator[tuple[TaskContext, DockerScheduler, dict[str, str]]]:
-        from airflow_torchx.task.context import TaskContext
-        from airflow_torchx.task.shutdown import warn_leftovers
-
-        self._killed_at = None
-        task = TaskContext(context)
-        self._pushed = task.pushed
-        with ExitStack() as stack:
-            try:
-                secrets = self._secrets(context)
-                scheduler = stack.enter_context(self.hook.get_conn())
-            except Exception as error:
-                if app_id is not None and not task.retry_left:
-                    warn_leftovers(app_id, error)
-                raise
-            yield task, scheduler, secrets
-
-    def _app_task(
-        self,
-        task: TaskContext,
-        scheduler: DockerScheduler,
-        secrets: Mapping[str, str],
-    ) -> AppTask:
+        self, context: Context, *, is_resumed: bool = False
+    ) -> Iterator[tuple[AppTask, DockerScheduler, Mapping[str, str]]]:
+        """Connect to the daemon; stop apps that no try may use if the task fails before its app."""
         from airflow_torchx.core.plan.job_plan import copied_env
+        from airflow_torchx.task.context import TaskContext
         from airflow_torchx.task.runner import AppTask
         from airflow_torchx.task.shutdown import TaskOptions
 
-        def secret_values() -> frozenset[str]:
-            copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
-            return frozenset({*secrets.values(), *copied.values()})
+        self._killed_at = None
+        task = TaskContext(context, is_resumed=is_resumed)
+        self._pushed = task.pushed
+        secrets: dict[str, str] = {}
+        with self._connect(task) as scheduler:
 
-        options = TaskOptions(
-            torchx_conn_id=self.hook.torchx_conn_id,
-            wait_for_completion=self.wait_for_completion,
-            deferrable=self.deferrable,
-            durable=self.durable,
-            on_finish=self.on_finish,
-            on_worker_shutdown=self.on_worker_shutdown,
-            result_path=self.result_path,
-            skip_on_exit_code=self.skip_on_exit_code,
-            fail_on_exit_code=self.fail_on_exit_code,
-            log_max_bytes=int(self.log_max_mb * 1e6),
-            logging_interval_s=self.logging_interval,
-            execution_timeout=self.execution_timeout,
-            secrets=secret_values,
-        )
-        return AppTask(task, scheduler, options, lambda: self._killed_at)
+            def secret_values() -> frozenset[str]:
+                copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
+                return frozenset({*secrets.values(), *copied.values()})
+
+            options = TaskOptions(
+                torchx_conn_id=self.hook.torchx_conn_id,
+                wait_for_completion=self.wait_for_completion,
+                deferrable=self.deferrable,
+                durable=self.durable,
+                on_finish=self.on_finish,
+                on_worker_shutdown=self.on_worker_shutdown,
+                result_path=self.result_path,
+                skip_on_exit_code=self.skip_on_exit_code,
+                fail_on_exit_code=self.fail_on_exit_code,
+                log_max_bytes=int(self.log_max_mb * 1e6),
+                logging_interval_s=self.logging_interval,
+                execution_timeout=self.execution_timeout,
+                secrets=secret_values,
+            )
+            app_task = AppTask(task, scheduler, options, lambda: self._killed_at)
+            with app_task.shutdown.guard_earlier():
+                secrets |= self._secrets(context)
+                yield app_task, scheduler, secrets
+
+    def _connect(self, task: TaskContext) -> DockerScheduler:
+        """Connect to the daemon, and wait through an outage if an app may be there."""
+        from airflow_torchx.runtime.waiting import patiently
+        from airflow_torchx.task.shutdown import is_kept, warn_leftovers
+
+        if not task.may_have_app:
+            return self.hook.get_conn()
+        try:
+            return patiently(self.hook.get_conn, self._is_killed)
+        except BaseException as error:
+            if not is_kept(task, error, is_durable=self.durable, is_killed=self._is_killed())[0]:
+                warn_leftovers(task.attempt, error)
+            raise
+
+    def _is_killed(self) -> bool:
+        return self._killed_at is not None
 
     def _source_root(self) -> SourceRoot | None:
         """Return the folder of the DAG file; its path may change with each bundle version."""

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
@@ -92,7 +93,7 @@ def watch(
         left.set()
         wake.set()
         pool.shutdown(wait=False)
-    return inspected(engine, ended.result())
+    return waiting.patiently(partial(inspected, engine, ended.result()), should_stop)
 
 
 def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse:
@@ -113,14 +114,17 @@ def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeA
     Raises:
         AppNotFoundError: the daemon has no container of it.
     """
-    app = observe(engine, app_id, inspect_all=inspect_all)
-    if app is None:
+    if (app := observe(engine, app_id, inspect_all=inspect_all)) is None:
         raise not_found(app_id)
     return app
 
 
 def outcome(
-    engine: Engine, app: DescribeAppResponse, result_path: str | None, secrets: frozenset[str]
+    engine: Engine,
+    app: DescribeAppResponse,
+    result_path: str | None,
+    secrets: frozenset[str],
+    should_stop: Callable[[], bool],
 ) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON that replica 0 of the first role wrote; None without a ``result_path``.
 
@@ -139,7 +143,7 @@ def outcome(
             f"{what}\n{replica_table(app)}", fix="Clear the task to run it again."
         )
     _log.info("app %s succeeded\n%s", app.app_id, replica_table(app))
-    return _result(engine, app, result_path) if result_path else None
+    return _result(engine, app, result_path, should_stop) if result_path else None
 
 
 def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> AppFailedError:
@@ -170,11 +174,14 @@ def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str
         return [f"(cannot read its log: {why})"]
 
 
-def _result(engine: Engine, app: DescribeAppResponse, path: str) -> Any:  # noqa: ANN401 - any JSON
+def _result(
+    engine: Engine, app: DescribeAppResponse, path: str, should_stop: Callable[[], bool]
+) -> Any:  # noqa: ANN401 - any JSON
     writer = replicas_of(app)[0]
     who = f"replica {writer.role}/{writer.id} of app {app.app_id!r}"
     try:
-        result = json.loads(engine.read_file(writer.container_id, path, MAX_RESULT_BYTES))
+        read = partial(engine.read_file, writer.container_id, path, MAX_RESULT_BYTES)
+        result = json.loads(waiting.patiently(read, should_stop))
         # Python reads and writes NaN and lone surrogates, which JSON and Airflow's API refuse.
         json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
     except EngineNotFoundError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import Fail, Finish, Wait, next_step
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # A look is one call of a few milliseconds, so a failure is seen within a second.
 _FIRST_LOOK_S: Final = 0.1
@@ -38,8 +39,7 @@ def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
     """
-    app = observe(engine, app_id)
-    if app is None:
+    if (app := observe(engine, app_id)) is None:
         raise not_found(app_id)
     match next_step(app):
         case Fail(lost):
@@ -111,10 +111,13 @@ class Backoff:
 
 
 class OutageTolerance:
-    """Suppresses EngineUnreachableError for up to a minute, the time of a daemon's restart."""
+    """Suppresses EngineUnreachableError for up to a minute, until ``should_stop`` returns True."""
 
-    def __init__(self, outage_s: float = OUTAGE_S) -> None:
+    def __init__(
+        self, outage_s: float = OUTAGE_S, should_stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self._outage_s = outage_s
+        self._should_stop = should_stop
         self._lost_at: float | None = None
 
     def __enter__(self) -> Self:
@@ -129,4 +132,21 @@ class OutageTolerance:
         if self._lost_at is None:
             self._lost_at = time.monotonic()
             _log.warning("the Docker Engine does not answer, retrying: %s", exc.what)
-        return time.monotonic() - self._lost_at < self._outage_s
+        return time.monotonic() - self._lost_at < self._outage_s and not self._should_stop()
+
+
+def patiently(
+    call: Callable[[], _T],
+    should_stop: Callable[[], bool] = lambda: False,
+    outage_s: float = OUTAGE_S,
+) -> _T:
+    """Return what a request returns, and repeat it through an outage of the daemon.
+
+    Raises:
+        EngineUnreachableError: the outage is longer, or ``should_stop`` returned True.
+    """
+    tolerance, backoff = OutageTolerance(outage_s, should_stop), Backoff()
+    while True:
+        with tolerance:
+            return call()
+        time.sleep(backoff.next())

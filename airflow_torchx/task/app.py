@@ -26,14 +26,9 @@ def app_of(
     args: Sequence[str] | str,
     source_root: SourceRoot | None,
 ) -> AppDef:
-    """Return the given app, or the app that a component returns.
+    """Return the given app, or the app that a component returns; see the operator's arguments.
 
-    Args:
-        task_id: id of the task, for error messages.
-        app: an `AppDef`, also TorchX's, or a mapping in the form of `specs.to_dict`.
-        component: name of a component, as for `components.get`; used instead of ``app``.
-        args: command line of the component, as a list or as one string.
-        source_root: base of relative paths of component files; None for the current folder.
+    Relative paths of component files begin at ``source_root``, or at the current folder.
 
     Raises:
         ValueError: ``app`` and ``component`` are both set or both missing.
@@ -56,13 +51,9 @@ def with_overrides(
     env: Mapping[str, Any],
     workspace: str | Mapping[str, str] | None = None,
 ) -> AppDef:
-    """Return a copy of an app with overrides for every role.
+    """Return a copy of an app with overrides for every role; ``env`` wins over that of the role.
 
-    Args:
-        app: the app.
-        image: replaces the image of every role; None keeps it.
-        env: environment variables that win over those of the role.
-        workspace: workspace of every role that has none of its own.
+    A role keeps a workspace of its own.
 
     Raises:
         InvalidAppError: ``env`` is not a valid environment.

@@ -36,14 +36,16 @@ _REQUEST_S: Final = 0.5
 
 
 class TaskContext:
-    """One running task instance.
+    """One running task instance; a request to Airflow that fails raises AirflowRequestError.
 
     Args:
         context: the context that Airflow passes to `execute`.
+        is_resumed: whether the task continues after a deferral.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, is_resumed: bool = False) -> None:
         self._context = context
+        self._is_resumed = is_resumed
         self._ti: Any = context["ti"]
         #: The XComs of this process, by key.
         self.pushed: dict[str, object] = {}
@@ -68,6 +70,11 @@ class TaskContext:
         return bool(self._ti.try_number <= self._ti.max_tries)
 
     @property
+    def may_have_app(self) -> bool:
+        """Whether an earlier process may have launched an app."""
+        return self._is_resumed or self._ti.try_number > 1
+
+    @property
     def is_orphaned(self) -> bool:
         """Whether Airflow's supervisor of this process has died.
 
@@ -88,11 +95,9 @@ class TaskContext:
         return float(start_s + execution_timeout.total_seconds())
 
     def state(self, timeout_s: float) -> str | None:
-        """Return the state of the task instance on the API server.
+        """Return the state of the task instance on the API server; None after a clear.
 
-        Returns:
-            The state; None after a clear; `UNKNOWN` if the request fails or takes longer than
-            ``timeout_s`` seconds.
+        It is `UNKNOWN` if the request fails or takes longer than ``timeout_s`` seconds.
         """
         found: list[str | None] = []
         attempt = self.attempt
@@ -110,11 +115,7 @@ class TaskContext:
         return found[0] if found else UNKNOWN
 
     def push(self, key: str, value: object) -> None:
-        """Push an XCom.
-
-        Raises:
-            AirflowRequestError: the request failed.
-        """
+        """Push an XCom."""
         self.pushed[key] = value
         with _requesting(f"push the XCom {key!r}"):
             self._ti.xcom_push(key, value)
@@ -126,10 +127,8 @@ class TaskContext:
         Each request waits about 15 ms for the API server.
 
         Yields:
-            A function that raises the error of a failed request; call it repeatedly.
-
-        Raises:
-            AirflowRequestError: a request failed; the remaining ones are not sent.
+            A function that raises the error of a failed request, after which no more are sent; call
+            it repeatedly.
         """
         errors: list[AirflowRequestError] = []
 
@@ -158,21 +157,13 @@ class TaskContext:
         check()
 
     def load_record(self) -> TaskRecord | None:
-        """Return the record that an earlier try of this task saved; None without one.
-
-        Raises:
-            AirflowRequestError: the request failed.
-        """
+        """Return the record that an earlier try of this task saved; None without one."""
         store = self._store()
         with _requesting("read the task's record"):
             return TaskRecord.parse(store.get(RECORD_KEY)) if store is not None else None
 
     def save_record(self, record: TaskRecord) -> None:
-        """Save a record for later tries.
-
-        Raises:
-            AirflowRequestError: the request failed.
-        """
+        """Save a record for later tries."""
         store = self._store()
         if store is not None:
             with _requesting(f"save the task's record ({record.phase})"):
@@ -213,9 +204,7 @@ def _status(error: Exception) -> int | None:
 def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str, str]:
     """Return secret environment variables, and mask their values in logs from now on.
 
-    Args:
-        private: variables and their values.
-        conn_ids: connections to add, each as ``AIRFLOW_CONN_<ID>`` with its URI.
+    They are ``private``, and ``AIRFLOW_CONN_<ID>`` with the URI of each connection.
 
     Raises:
         InvalidAppError: a connection does not exist.

@@ -35,14 +35,9 @@ class LineageMixin:
 
 
 def parent_env(ti: Any) -> dict[str, str]:  # noqa: ANN401 - Airflow's task instance
-    """Return the variables that name this task as the parent run of programs in its app.
+    """Return ``OPENLINEAGE_PARENT_*``, which name this task as the parent run of programs.
 
-    Args:
-        ti: the task instance.
-
-    Returns:
-        The ``OPENLINEAGE_PARENT_*`` variables that OpenLineage's clients read. Without the
-        provider, those of this process.
+    Without the provider, they are those of this process.
     """
     given = {name: value for name, value in os.environ.items() if name.startswith(_PARENT)}
     if find_spec("airflow.providers.openlineage") is None:

@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
 @attr.define
 class TorchXAppRunFacet(RunFacet):
-    """Describes the app of a run.
-
-    Args:
-        handle: handle of the app.
-        app_id: id of the app.
-        images: image id of each role, by role name.
-        replicas: how each replica ended; empty while the app runs.
-    """
+    """Describes the app of a run: image ids by role name, and replicas once they have ended."""
 
     handle: str
     app_id: str

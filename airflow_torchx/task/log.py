@@ -51,18 +51,10 @@ def write_rest(
     max_bytes: int,
     should_stop: Callable[[], bool],
 ) -> Cursors:
-    """Copy what each replica has written since the last copy, one replica after the other.
+    """Copy what each replica has written after these cursors, and return the new ones.
 
-    Args:
-        engine: the daemon.
-        app: the app, running or not.
-        after: how far each log was copied before.
-        max_bytes: limit per replica, in bytes; only the end is copied, after a line that says how
-            much was omitted.
-        should_stop: called every few thousand lines.
-
-    Returns:
-        How far each log is copied now.
+    Of a log with more than ``max_bytes`` bytes only the end is copied, after a line that says how
+    much was omitted. ``should_stop`` is called every few thousand lines.
 
     Raises:
         Detached: ``should_stop`` returned True. The log of the current replica counts as not

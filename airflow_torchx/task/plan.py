@@ -65,7 +65,7 @@ def requested(
         checked = scheduler.check(app, options, source_root=source_root, should_stop=should_stop)
     except StopRequested:
         what = f"the task was killed while it read the workspace of app {app.name!r}."
-        raise AppCancelledError(what, fix="Nothing was launched; clear the task.") from None
+        raise AppCancelledError(what, fix="This try launched nothing; clear the task.") from None
     return LaunchRequest(checked, secrets)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -32,21 +31,19 @@ class AppStateUnknownError(AirflowTorchXError, AirflowException):
 def describe(ref: AppRef, outage_s: float | None = None) -> DescribeAppResponse | None:
     """Return the state of an app; None if the daemon has no container of it.
 
-    Args:
-        ref: the app.
-        outage_s: how long to retry while the daemon does not answer, in seconds; None for 60.
+    It retries for ``outage_s`` seconds, or 60, while the daemon does not answer.
 
     Raises:
         AppStateUnknownError: the daemon has not answered for that long, or refuses the request.
     """
-    from airflow_torchx.runtime.waiting import OUTAGE_S, Backoff, OutageTolerance
+    from airflow_torchx.runtime.waiting import OUTAGE_S, patiently
 
-    tolerance, backoff = OutageTolerance(OUTAGE_S if outage_s is None else outage_s), Backoff()
+    def look() -> DescribeAppResponse | None:
+        with TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:
+            return scheduler.describe(ref.app_id)
+
     try:
-        while True:
-            with tolerance, TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:
-                return scheduler.describe(ref.app_id)
-            time.sleep(backoff.next())
+        return patiently(look, outage_s=OUTAGE_S if outage_s is None else outage_s)
     except EngineError as error:
         raise AppStateUnknownError(error.what, fix=error.fix) from error
 

@@ -26,13 +26,9 @@ _PAUSES_S: Final = (0.0, 2.0, 8.0)
 class Reaper:
     """Stops and removes an app if this process ends before it calls `dismiss`.
 
-    It logs nothing. It cannot help in a container that ends with the process that made it.
-
-    Args:
-        engine: the daemon; the reaper opens a connection of its own.
-        app_id: the app.
-        launch_id: the launch; containers of other launches are left alone.
-        keep: stop the containers, but do not remove them.
+    It logs nothing. It cannot help in a container that ends with the process that made it. It opens
+    a connection of its own, and leaves containers of other launches alone. With ``keep`` it stops
+    the containers, but does not remove them.
     """
 
     def __init__(self, engine: DockerEngine, app_id: str, launch_id: str, *, keep: bool) -> None:

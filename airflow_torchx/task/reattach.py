@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.task.reconcile import CleanUp, ObservedApp, observed_apps
+from airflow_torchx.core.task.reconcile import observed_apps
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.identity import TaskAttempt
+    from airflow_torchx.core.task.reconcile import CleanUp, ObservedApp
     from airflow_torchx.core.task.record import LaunchedApp
 
 _log = logging.getLogger(__name__)
@@ -28,10 +30,15 @@ def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
 
     An app whose image was committed from a task's container has the task's labels, not its app id.
     """
-    wanted = (labels.DAG_ID, labels.RUN_ID, labels.TASK_ID, labels.MAP_INDEX)
-    apps = observed_apps(engine.rows({label: attempt.labels[label] for label in wanted}))
+    apps = observed_apps(engine.rows(task_labels(attempt)))
     tries = [replace(attempt, max_tries=one.max_tries, try_number=one.try_number) for one in apps]
     return [one for one, of in zip(apps, tries, strict=True) if one.app.app_id == of.app_id]
+
+
+def task_labels(attempt: TaskAttempt) -> dict[str, str]:
+    """Return the labels that all apps of this task in this run have."""
+    wanted = (labels.DAG_ID, labels.RUN_ID, labels.TASK_ID, labels.MAP_INDEX)
+    return {label: attempt.labels[label] for label in wanted}
 
 
 def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
@@ -47,14 +54,7 @@ def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
 
 
 def clean_up(engine: Engine, apps: Sequence[CleanUp], *, keep: bool) -> None:
-    """Stop and remove apps of earlier tries.
-
-    Args:
-        engine: the daemon.
-        apps: the apps, each with its cause.
-        keep: keep the containers of superseded apps. Those of an incomplete launch are always
-            removed.
-    """
+    """Stop and remove apps of earlier tries; ``keep`` keeps containers of superseded ones."""
 
     def stop(one: CleanUp) -> None:
         _log.info("cleaning up %s app %s of an earlier try", one.cause, one.app_id)
@@ -65,11 +65,13 @@ def clean_up(engine: Engine, apps: Sequence[CleanUp], *, keep: bool) -> None:
     map_concurrently(stop, apps)
 
 
-def stop_all(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> None:
-    """Stop every app of this task that was launched since a user last cleared it."""
-    apps = [
-        CleanUp(one.app.app_id, "superseded")
+def unneeded(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> list[LaunchedApp]:
+    """Return the apps to stop if no try follows: all that no later clear launched.
+
+    With ``keep``, apps that have ended are left out.
+    """
+    return [
+        one.launched_app
         for one in apps_of(engine, attempt)
-        if one.max_tries == attempt.max_tries
+        if one.max_tries <= attempt.max_tries and not (keep and is_terminal(one.app.state))
     ]
-    clean_up(engine, apps, keep=keep)

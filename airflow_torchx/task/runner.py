@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import structlog
 from airflow.sdk.exceptions import (
@@ -30,7 +30,8 @@ from airflow_torchx.errors import (
     ResultError,
 )
 from airflow_torchx.runtime import attach, lifecycle
-from airflow_torchx.specs import to_dict
+from airflow_torchx.runtime.waiting import patiently
+from airflow_torchx.specs import AppState, to_dict
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (
     APP_ID_KEY,
@@ -55,18 +56,12 @@ if TYPE_CHECKING:
     from airflow_torchx.task.shutdown import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class AppTask:
-    """Runs the app of one task in this process.
-
-    Args:
-        task: the task.
-        scheduler: the scheduler of the daemon.
-        options: the task options.
-        killed_at: returns when Airflow asked the task to end, by ``time.monotonic()``; None if it
-            did not.
-    """
+    """Runs the app of one task in this process; see `TaskShutdown` for ``killed_at``."""
 
     def __init__(
         self,
@@ -79,7 +74,8 @@ class AppTask:
         self._scheduler = scheduler
         self._engine = scheduler.engine
         self._options = options
-        self._shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
+        #: Stops, keeps or hands over the app.
+        self.shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
 
     def run(self, request: LaunchRequest) -> Any:  # noqa: ANN401 - any JSON
         """Reattach to the app of an earlier try, or launch one; return the result.
@@ -89,7 +85,7 @@ class AppTask:
         attempt, config_hash = self._task.attempt, request.config_hash
         durable = self._options.durable
         record = self._task.load_record() if durable else None
-        apps = reattach.apps_of(self._engine, attempt)
+        apps = self._read(reattach.apps_of, self._engine, attempt)
         decision = reconcile(attempt, config_hash if durable else None, apps, record)
         if decision.recorded is not None:
             _log.info("returning the recorded result of app %s", decision.recorded.app_id)
@@ -100,30 +96,25 @@ class AppTask:
         if decision.reattach is not None:
             app = decision.reattach.launched_app
             _log.info("reattaching to app %s of an earlier try", app.app_id)
-            with self._shutdown.guard(app):
-                return self._follow(app, attach.look(self._engine, app.app_id))
+            with self.shutdown.guard(app):
+                return self._follow(app, self._read(attach.look, self._engine, app.app_id))
         info = prepared(self._task, self._scheduler, request)
         app = LaunchedApp.of(info.request, info.cfg, config_hash)
-        with self._shutdown.guard(app):
+        with self.shutdown.guard(app):
             seen = self._launch(info, app)
             # The app may run for days: do not hold the list of its workspace's files meanwhile.
             del request, info
             return self._follow(app, seen)
 
     def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON
-        """Continue after a deferral.
-
-        Args:
-            event: the event of the trigger.
-            deferral: what was stored when the task deferred; an app that is not in it is looked up.
-        """
+        """Continue after a deferral; an app that is not in ``deferral`` is looked up."""
         reason, message = event.get("reason"), event.get("message") or ""
         if reason == "unreachable" and self._task.retry_left:
             raise EngineUnreachableError(message, fix="The next try reattaches to the app.")
-        app = deferral.app or reattach.newest(self._engine, self._task.attempt)
+        app = deferral.app or self._read(reattach.newest, self._engine, self._task.attempt)
         cursors = deferral.cursors
-        with self._shutdown.guard(app):
-            seen = attach.look(self._engine, app.app_id)
+        with self.shutdown.guard(app):
+            seen = self._read(attach.look, self._engine, app.app_id)
             if isinstance(next_step(seen), Finish):
                 # The process that deferred has pushed these XComs.
                 self._task.pushed |= self._identity(app.handle, seen)
@@ -134,11 +125,11 @@ class AppTask:
                 raise AirflowTaskTimeout(f"{what} ({self._options.execution_timeout}); stopping it")
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
-            return self._shutdown.defer(app, cursors)
+            return self.shutdown.defer(app, cursors)
 
     def _push_recorded(self, record: TaskRecord) -> None:
         """Push the XComs of an app that has succeeded, and remove it unless it is kept."""
-        seen = lifecycle.observe(self._engine, record.app_id, inspect_all=True)
+        seen = self._read(lifecycle.observe, self._engine, record.app_id, inspect_all=True)
         if seen is None:
             self._push({HANDLE_KEY: record.handle, APP_ID_KEY: record.app_id})
             return
@@ -153,7 +144,7 @@ class AppTask:
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
         with self._task.meanwhile(*saves):
             seen = self._scheduler.launch(
-                info, should_stop=lambda: self._shutdown.should_stop_launch(app)
+                info, should_stop=lambda: self.shutdown.should_stop_launch(app)
             )
         _log.info("app %s is running; its handle is %s", app.app_id, app.handle)
         return seen
@@ -166,7 +157,7 @@ class AppTask:
 
                 def should_stop() -> bool:
                     check()
-                    return self._shutdown.should_stop()
+                    return self.shutdown.should_stop()
 
                 ended = attach.watch(self._engine, seen, {}, should_stop, TaskLog)
             return self._conclude(app, ended)
@@ -175,13 +166,13 @@ class AppTask:
             return app.handle
         if isinstance(next_step(seen), Finish):
             return self._collect(app, seen, {})
-        return self._shutdown.defer(app, {})
+        return self.shutdown.defer(app, {})
 
     def _identity(self, handle: str, seen: DescribeAppResponse) -> dict[str, object]:
         """Return the XComs that name an app, its containers and its images."""
         ids = {f"{one.role}/{one.id}": one.container_id for one in replicas_of(seen)}
-        found = {role.name: self._engine.find_image(role.image) for role in seen.roles}
-        images = {role.name: found[role.name] or role.image for role in seen.roles}
+        find = self._engine.find_image
+        images = {role.name: self._read(find, role.image) or role.image for role in seen.roles}
         return {
             HANDLE_KEY: handle,
             APP_ID_KEY: seen.app_id,
@@ -189,13 +180,17 @@ class AppTask:
             IMAGES_KEY: images,
         }
 
+    def _read(self, request: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return patiently(partial(request, *args, **kwargs), self.shutdown.should_stop)
+
     def _push(self, values: Mapping[str, object]) -> None:
         for key, value in values.items():
             self._task.push(key, value)
 
     def _collect(self, app: LaunchedApp, seen: DescribeAppResponse, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Write the rest of the logs of an app that has ended, and return its result."""
-        ended = attach.inspected(self._engine, seen)
+        self.shutdown.has_succeeded = seen.state is AppState.SUCCEEDED
+        ended = self._read(attach.inspected, self._engine, seen)
         self._write_rest(ended, cursors)
         return self._conclude(app, ended)
 
@@ -205,15 +200,17 @@ class AppTask:
             seen,
             cursors,
             max_bytes=self._options.log_max_bytes,
-            should_stop=self._shutdown.should_stop,
+            should_stop=self.shutdown.should_stop,
         )
 
     def _conclude(self, app: LaunchedApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         """End the task as the app ended: save the record first, remove the app last."""
         options = self._options
         record = TaskRecord.of(app, self._task.attempt)
+        self.shutdown.has_succeeded = ended.state is AppState.SUCCEEDED
+        secrets, should_stop = options.secrets(), self.shutdown.should_stop
         try:
-            found = attach.outcome(self._engine, ended, options.result_path, options.secrets())
+            found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
             try:
                 self._task.push(REPLICAS_KEY, _replicas(ended))

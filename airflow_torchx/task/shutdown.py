@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
 from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.core.task.shutdown import (
     ExitAction,
-    after_airflow_error,
+    after_error,
     before_deferral,
     exit_action,
 )
@@ -26,10 +27,13 @@ from airflow_torchx.errors import (
     AirflowRequestError,
     AirflowTorchXError,
     AppCancelledError,
+    EngineUnreachableError,
+    ResultError,
     WorkerShutdownError,
 )
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.task import reattach
 from airflow_torchx.task.reaper import Reaper
 from airflow_torchx.task.trigger_hold import not_before
 
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.identity import TaskAttempt
     from airflow_torchx.core.task.record import LaunchedApp
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.task.context import TaskContext
@@ -84,12 +89,8 @@ class TaskOptions:
 class TaskShutdown:
     """Decides and does what happens to an app whose task ends before the app.
 
-    Args:
-        task: the task.
-        engine: the daemon.
-        options: the task options.
-        killed_at: returns when Airflow asked the task to end, by ``time.monotonic()``; None if it
-            did not.
+    ``killed_at`` returns when Airflow asked the task to end, by ``time.monotonic()``; None if it
+    did not.
     """
 
     def __init__(
@@ -104,6 +105,9 @@ class TaskShutdown:
         self._options = options
         self._killed_at = killed_at
         self._reaper: Reaper | None = None
+        self._has_app = False
+        #: Whether the app is known to have succeeded: another try need not run it again.
+        self.has_succeeded = False
 
     def should_stop(self) -> bool:
         """Return whether this process must stop working on its app."""
@@ -116,30 +120,58 @@ class TaskShutdown:
         return should_stop
 
     @contextmanager
+    def guard_earlier(self) -> Iterator[None]:
+        """Stop apps of earlier tries if the task fails before `guard` and no try may use them."""
+        try:
+            yield
+        except BaseException as error:
+            task = self._task
+            if task.may_have_app and not self._has_app and not task.is_orphaned:
+                self._stop_earlier(error)
+            raise
+
+    def _stop_earlier(self, error: BaseException) -> None:
+        kept, state = self._is_kept(error)
+        if kept:
+            return
+        try:
+            apps = reattach.unneeded(self._engine, self._task.attempt, keep=self._options.keep)
+        except AirflowTorchXError as why:
+            warn_leftovers(self._task.attempt, why)
+            return
+        for app in apps:
+            _log.error("stopping app %s of an earlier try%s", app.app_id, _shown(state))
+            self._stop_app(app)
+
+    @contextmanager
     def guard(self, app: LaunchedApp) -> Iterator[None]:
         """Stop the app if the task ends before the app.
 
-        The app is kept if a request to Airflow failed and another try may follow.
+        If another try may follow, the app is kept after an error of Airflow, after an outage of the
+        daemon, and if it has succeeded.
         """
+        self._has_app = True
         try:
             yield
         except (TaskDeferred, WorkerShutdownError):
             raise
         except Detached as detached:
             self._leave(app, detached.cursors)
-        except AirflowRequestError as error:
+        except BaseException as error:
             self._exit_if_orphaned(app)
-            self._keep_or_stop(app, error)
-            raise
-        except BaseException:
-            self._exit_if_orphaned(app)
-            self._stop_app(app)
+            is_usable = self.has_succeeded and not isinstance(error, ResultError)
+            if is_usable or isinstance(error, (AirflowRequestError, EngineUnreachableError)):
+                self._keep_or_stop(app, error)
+            else:
+                self._stop_app(app)
             raise
 
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         self._exit_if_orphaned(app)
         state = self._task.state(_STATE_S)
         policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
+        if self.has_succeeded and policy is OnWorkerShutdown.STOP:
+            policy = OnWorkerShutdown.KEEP
         match exit_action(state, policy, retry_left=retry_left):
             case ExitAction.HAND_OVER:
                 _log.info("worker is shutting down; deferring, app %s keeps running", app.app_id)
@@ -152,21 +184,18 @@ class TaskShutdown:
                 what = f"the task was asked to end; stopped app {app.app_id!r}{_shown(state)}."
                 raise AppCancelledError(what, fix=_CLEAR) from None
 
-    def _keep_or_stop(self, app: LaunchedApp, error: AirflowRequestError) -> None:
-        state = self._task.state(_LEISURE_STATE_S if self._killed_at() is None else _STATE_S)
-        action = after_airflow_error(
-            state,
-            retry_left=self._task.retry_left,
-            is_durable=self._options.durable,
-            is_replaced=error.is_replaced,
-        )
-        if action is ExitAction.KEEP:
-            _log.warning(
-                "%s\nkeeping app %s for the next try%s", error.what, app.app_id, _shown(state)
-            )
+    def _keep_or_stop(self, app: LaunchedApp, error: BaseException) -> None:
+        kept, state = self._is_kept(error)
+        what = error.what if isinstance(error, AirflowTorchXError) else error
+        if kept:
+            _log.warning("%s\nkeeping app %s for the next try%s", what, app.app_id, _shown(state))
         else:
-            _log.error("%s\nstopping app %s%s", error.what, app.app_id, _shown(state))
+            _log.error("%s\nstopping app %s%s", what, app.app_id, _shown(state))
             self._stop_app(app)
+
+    def _is_kept(self, error: BaseException) -> tuple[bool, str | None]:
+        is_killed = self._killed_at() is not None
+        return is_kept(self._task, error, is_durable=self._options.durable, is_killed=is_killed)
 
     def _exit_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:
@@ -252,13 +281,26 @@ def _shown(state: str | None) -> str:
     return f" (task state: {state or 'none, as after a clear'})"
 
 
-def warn_leftovers(app_id: str, error: Exception) -> None:
-    """Log that containers of an app may be left, and the command that removes them."""
+def is_kept(
+    task: TaskContext, error: BaseException, *, is_durable: bool, is_killed: bool
+) -> tuple[bool, str | None]:
+    """Return whether apps of the task are kept after an error, and the state of the task."""
+    state = task.state(_STATE_S if is_killed else _LEISURE_STATE_S)
+    action = after_error(
+        state,
+        retry_left=task.retry_left,
+        is_durable=is_durable,
+        is_replaced=isinstance(error, AirflowRequestError) and error.is_replaced,
+    )
+    return action is ExitAction.KEEP and not isinstance(error, TaskDeferralTimeout), state
+
+
+def warn_leftovers(of: str | TaskAttempt, error: BaseException) -> None:
+    """Log the command that removes containers that may be left of an app, or of a task."""
+    wanted = {labels.APP_ID: of} if isinstance(of, str) else reattach.task_labels(of)
     _log.warning(
-        "containers of app %s may be left: %s\nRemove them with:\n"
-        "  docker rm -f $(docker ps -aq --filter label=%s=%s)",
-        app_id,
+        "containers of %s may be left: %s\nRemove them with:\n  docker rm -f $(docker ps -aq %s)",
+        f"app {of}" if isinstance(of, str) else f"task {of.task_id}",
         error,
-        labels.APP_ID,
-        app_id,
+        " ".join(f"--filter label={shlex.quote(f'{key}={wanted[key]}')}" for key in wanted),
     )

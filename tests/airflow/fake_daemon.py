@@ -70,14 +70,14 @@ class Stage:
             images=[BUSYBOX], programs=program, clock=self.clock, sleep=self.clock.sleep
         )
         self.hook = Hook(self.engine)
-        task = OnFakeDaemon(
+        self.task = OnFakeDaemon(
             task_id="gang",
             app=shell("true", replicas=REPLICAS),
             result_path="/result.json",
             **arguments,
         )
-        task.fake_hook = self.hook
-        self.supervisor = Supervisor(task, max_tries=max_tries)
+        self.task.fake_hook = self.hook
+        self.supervisor = Supervisor(self.task, max_tries=max_tries)
 
     def run(self, try_number: int = 1) -> Ended:
         """Run an attempt to its end, through its deferral if it defers."""

@@ -73,9 +73,7 @@ class ObservedApp:
 class CleanUp:
     """One app to stop and remove.
 
-    Args:
-        cause: ``incomplete`` for an interrupted launch, ``superseded`` for an app of another
-            configuration, of an earlier clear, or that failed.
+    It is superseded if it has another configuration, is of an earlier clear, or failed.
     """
 
     app_id: str

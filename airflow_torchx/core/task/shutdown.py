@@ -5,7 +5,7 @@ second case is the state of the task instance still ``running`` (Airflow 3.3.2).
 a trigger's ``on_kill`` when another triggerer has taken over the trigger, although its docs say
 that it does not (apache/airflow PR #73454); the state decides there, too.
 
-An error of Airflow is not an error of the app. If a request to Airflow fails, the next attempt
+An error of Airflow, or an outage of the daemon, is not an error of the app. The next attempt
 reattaches to the app, unless the state shows that a user ended or cleared the task.
 """
 
@@ -57,10 +57,10 @@ def before_deferral(state: str | None) -> ExitAction:
     return ExitAction.HAND_OVER if state in {_RUNNING, UNKNOWN} else ExitAction.STOP
 
 
-def after_airflow_error(
+def after_error(
     state: str | None, *, retry_left: bool, is_durable: bool, is_replaced: bool
 ) -> ExitAction:
-    """Return whether a task keeps or stops its app after a request to Airflow failed.
+    """Return whether a task keeps or stops its app after an error that is not the app's.
 
     After a clear, the app may be kept, because the next attempt stops it: a clear raises
     ``max_tries``, and a retry does not.

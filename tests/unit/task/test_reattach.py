@@ -218,16 +218,16 @@ def test_cleaning_up_an_app_that_is_gone_is_not_an_error() -> None:
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
 
-def test_all_apps_since_a_clear_are_stopped() -> None:
-    """Apps that were launched before the last clear are left alone."""
+def test_an_app_of_a_later_clear_is_left_alone() -> None:
+    """The last try stops apps of earlier tries, but none that a later clear launched."""
     engine = engine_with(FOREVER)
     lifecycle.launch(engine, planned(CLEARED))
 
-    reattach.stop_all(engine, replace(CLEARED, try_number=5), keep=False)
+    def unneeded(attempt: TaskAttempt) -> set[str]:
+        return {one.app_id for one in reattach.unneeded(engine, attempt, keep=False)}
 
-    assert {FIRST.app_id} == {
-        row.labels[labels.APP_ID] for row in engine.rows({labels.DAG_ID: "dag"})
-    }
+    assert {FIRST.app_id} == unneeded(FIRST)
+    assert {FIRST.app_id, CLEARED.app_id} == unneeded(replace(CLEARED, try_number=5))
 
 
 def test_an_app_of_a_committed_image_is_not_the_task_s() -> None:

@@ -12,7 +12,7 @@ from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown, ids_o
 from airflow_torchx.core.task.shutdown import (
     UNKNOWN,
     ExitAction,
-    after_airflow_error,
+    after_error,
     before_deferral,
     exit_action,
     may_stop,
@@ -101,7 +101,7 @@ def test_an_error_of_airflow_keeps_the_app(
     kept = {"always": True, "never": False}.get(kept_if, retry_left or is_replaced)
     expected = ExitAction.KEEP if kept else ExitAction.STOP
 
-    assert expected is after_airflow_error(
+    assert expected is after_error(
         state, retry_left=retry_left, is_durable=True, is_replaced=is_replaced
     )
 
@@ -109,7 +109,7 @@ def test_an_error_of_airflow_keeps_the_app(
 @pytest.mark.parametrize("state", ["running", UNKNOWN, *TAKEN, *ENDED])
 def test_an_app_that_no_attempt_reattaches_to_is_stopped(state: str | None) -> None:
     """The app is stopped if ``durable=False``, because the next attempt starts its own."""
-    assert ExitAction.STOP is after_airflow_error(
+    assert ExitAction.STOP is after_error(
         state, retry_left=True, is_durable=False, is_replaced=True
     )
 
