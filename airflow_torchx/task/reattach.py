@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import try_suffix
 from airflow_torchx.core.task.reconcile import observed_apps
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
@@ -26,13 +26,12 @@ _log = logging.getLogger(__name__)
 
 
 def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
-    """Return all apps of this task in this run, of any try, with one request.
-
-    An app whose image was committed from a task's container has the task's labels, not its app id.
-    """
+    """Return all apps of this task in this run, of any try, with one request."""
+    # An app of an image that was committed from a task's container has the task's labels, too.
     apps = observed_apps(engine.rows(task_labels(attempt)))
-    tries = [replace(attempt, max_tries=one.max_tries, try_number=one.try_number) for one in apps]
-    return [one for one, of in zip(apps, tries, strict=True) if one.app.app_id == of.app_id]
+    return [
+        one for one in apps if one.app.app_id.endswith(try_suffix(one.max_tries, one.try_number))
+    ]
 
 
 def task_labels(attempt: TaskAttempt) -> dict[str, str]:

@@ -74,7 +74,7 @@ class TaskAttempt:
         """
         key = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
         name = legal(f"{self.dag_id}-{self.task_id}")[:40] or "app"
-        return f"{name}-{_digest(*key, length=12)}-m{self.max_tries}-t{self.try_number}"
+        return f"{name}-{_digest(*key, length=12)}{try_suffix(self.max_tries, self.try_number)}"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -87,6 +87,11 @@ class TaskAttempt:
             labels.MAX_TRIES: str(self.max_tries),
             labels.TRY_NUMBER: str(self.try_number),
         }
+
+
+def try_suffix(max_tries: int, try_number: int) -> str:
+    """Return the end of the app id of a task's try."""
+    return f"-m{max_tries}-t{try_number}"
 
 
 def container_name(app_id: str, role: str, replica: int) -> str:
