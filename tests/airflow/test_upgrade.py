@@ -132,7 +132,11 @@ def file(request: pytest.FixtureRequest) -> Path:
 def upgraded(request: pytest.FixtureRequest, file: Path, app_id: str) -> Iterator[Upgraded]:
     """Return a task after an upgrade, on a fake and then on a real daemon."""
     if request.param == "docker":
-        yield Upgraded(request.getfixturevalue("docker_engine"), read(file, app_id), app_id, None)
+        task = Upgraded(request.getfixturevalue("docker_engine"), read(file, app_id), app_id, None)
+        yield task
+        # An app that the task launched itself has an id of its own.
+        for container_id in task.left:
+            task.engine.remove(container_id)
         return
     clock = ManualClock()
     engine = FakeEngine(images=[BUSYBOX], programs=PROGRAM, clock=clock, sleep=clock.sleep)
