@@ -29,7 +29,7 @@ class Cause(Enum):
 
 
 #: The Engine reports most errors of a registry without a code or with status 500, so only the
-#: message tells them apart: Go's texts, and the codes of the registry API in lower case.
+#: message distinguishes them: Go's texts, and the codes of the registry API in lower case.
 #: https://distribution.github.io/distribution/spec/api/#errors-2
 _PATTERNS: Final = (
     (Cause.FULL_DISK, full_disk.PATTERN),

@@ -145,7 +145,7 @@ class GangLog(ABC):
         repeated, but none is lost.
         """
         self._close()
-        # Subclasses log which logs did not end, which is no problem here.
+        # Not `self.finish`: a subclass warns about logs that have not ended, as they need not here.
         late = GangLog.finish(self, timeout_s, lambda: False)
         left = {
             name: cursor
