@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
-from airflow_torchx.errors import OutOfMemoryError
 from airflow_torchx.operators import TorchXDockerOperator
 from tests.airflow.apps import DEAF, FOREVER, both_modes, shell
-from tests.contract.script import EATS_MEMORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,14 +56,6 @@ def test_fail_on_exit_code(one_task: OneTask) -> None:
 
     assert isinstance(ended.error, AirflowFailException)
     assert "exit code 42" in str(ended.error)
-
-
-def test_out_of_memory(one_task: OneTask) -> None:
-    """Out of memory is an error class of its own, so that a retry policy can recognise it."""
-    ended = one_task.run(app=shell(EATS_MEMORY, replicas=1))
-
-    assert isinstance(ended.error, OutOfMemoryError)
-    assert "raise resource.memMB" in str(ended.error)
 
 
 @both_modes

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import struct
 import time
 from typing import TYPE_CHECKING
+
+import docker
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec, LogQuery
@@ -95,6 +98,18 @@ class Bench:
         """Wait until a container exits, and return its detail."""
         wait_for(lambda: self.detail(container_id).state == "exited")
         return self.detail(container_id)
+
+    def wait_for_oom(self, container_id: str) -> None:
+        """Wait until the daemon knows that the container exceeded its memory limit.
+
+        It says so in an event, and in the container's state only after the exit.
+        """
+        if isinstance(self.engine, FakeEngine):
+            return
+        about = {"container": container_id, "event": "oom"}
+        until = int(time.time() + _PATIENCE_S)
+        with contextlib.closing(docker.from_env()) as client:
+            assert any(client.events(since=0, until=until, filters=about))
 
     def log(self, container_id: str, query: LogQuery | None = None) -> list[tuple[str, bytes]]:
         """Return the messages of a container's log as pairs of stream and bytes."""

@@ -257,6 +257,9 @@ def test_no_restart_after_success(bench: Bench) -> None:
 def test_out_of_memory(bench: Bench) -> None:
     """A container that exceeds its memory limit is killed, and its detail says so."""
     spec = replace(bench.spec(Script(eats_memory=True)), memory_mib=8)
-    detail = bench.ended(bench.run(spec))
+    container_id = bench.run(spec)
+    bench.wait_for_oom(container_id)
+    bench.engine.stop(container_id, grace_s=10)
+    detail = bench.detail(container_id)
 
     assert (137, True) == (detail.exit_code, detail.oom_killed)

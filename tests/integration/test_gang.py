@@ -24,7 +24,6 @@ from airflow_torchx.schedulers.docker_scheduler import (
 )
 from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role
 from tests.conftest import BUSYBOX
-from tests.contract.script import EATS_MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -254,17 +253,6 @@ def test_wait_all_lets_peers_end(scheduler: DockerScheduler, gang: Callable[...,
     ended = scheduler.wait(app, timeout_s=60)
 
     assert ["SUCCEEDED", "FAILED", "SUCCEEDED"] == [r.state.name for r in replicas_of(ended)]
-
-
-def test_running_out_of_memory_is_told(
-    scheduler: DockerScheduler, gang: Callable[..., AppDef]
-) -> None:
-    """The report says that a replica ran out of memory."""
-    app = scheduler.submit(gang(EATS_MEMORY, 1, resource=Resource(cpu=-1, gpu=-1, memMB=16)))
-
-    replica = replicas_of(scheduler.wait(app, timeout_s=60))[0]
-
-    assert (137, "SIGKILL", True) == (replica.exit_code, replica.signal, replica.oom_killed)
 
 
 def test_following_a_log_survives_restarts(

@@ -1,0 +1,42 @@
+"""How an app that has ended is reported, on the fake engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_torchx.errors import AppFailedError, OutOfMemoryError, ReplicaLostError
+from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import planned
+
+
+def error_of(engine: FakeEngine) -> AppFailedError:
+    """Return the error that the app's outcome raises."""
+    ended = attach.look(engine, "app-1", inspect_all=True)
+    with pytest.raises(AppFailedError) as caught:
+        attach.outcome(engine, ended, None, frozenset(), lambda: False)
+    return caught.value
+
+
+@pytest.mark.parametrize("oom_killed", [True, False])
+def test_out_of_memory_is_an_error_of_its_own(*, oom_killed: bool) -> None:
+    """The class of the error tells a retry policy that a replica ran out of memory."""
+    programs = {"trainer/1": Program(exit_code=137, oom_killed=oom_killed)}
+    engine = FakeEngine(images=["busybox"], programs=programs)
+    lifecycle.launch(engine, planned())
+
+    error = error_of(engine)
+
+    assert (OutOfMemoryError if oom_killed else AppFailedError) is type(error)
+    assert (137, "trainer/1") == (error.exit_code, error.replica)
+    assert oom_killed == ("raise resource.memMB" in str(error))
+
+
+def test_a_lost_replica_is_an_error_of_its_own() -> None:
+    """The class of the error tells a retry policy that another client removed a container."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    lifecycle.launch(engine, planned())
+    (lost,) = [row.id for row in engine.rows({}) if row.name.endswith("-1")]
+    engine.remove(lost)
+
+    assert ReplicaLostError is type(error_of(engine))
