@@ -84,9 +84,11 @@ class AppTask:
         """
         attempt, config_hash = self._task.attempt, request.config_hash
         durable = self._options.durable
-        record = self._task.load_record() if durable else None
-        apps = self._read(reattach.apps_of, self._engine, attempt)
-        decision = reconcile(attempt, config_hash if durable else None, apps, record)
+        records: list[TaskRecord | None] = [None]
+        loads = [lambda: records.append(self._task.load_record())] if durable else []
+        with self._task.meanwhile(*loads):
+            apps = self._read(reattach.apps_of, self._engine, attempt)
+        decision = reconcile(attempt, config_hash if durable else None, apps, records[-1])
         if decision.recorded is not None:
             _log.info("returning the recorded result of app %s", decision.recorded.app_id)
             self._push_recorded(decision.recorded)
