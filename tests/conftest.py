@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import pkgutil
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import airflow_torchx
+from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.engine import labels
-from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.testing import FakeEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -43,7 +45,8 @@ settings.load_profile("tests")
 #: Lanes, where several workers run the tests; all tests of one are run by one worker, and first, as
 #: they take longest. One kills an Airflow of its own. The other makes workspace images, and a test
 #: knows its own by what was not there before; or needs the other whole Airflow.
-_LANES: Final = ("kills", "images")
+_IMAGES: Final = "images"
+_LANES: Final = ("kills", _IMAGES)
 _IMAGE_MAKERS: Final = {"no_images_left", "stack", "workspaces"}
 
 
@@ -69,11 +72,36 @@ def _group(item: pytest.Item) -> str:
     if mark := item.get_closest_marker("xdist_group"):
         return str(mark.args[0])
     makes_images = _IMAGE_MAKERS.intersection(_fixtures(item))
-    return "images" if makes_images else item.nodeid.partition("::")[0]
+    return _IMAGES if makes_images else item.nodeid.partition("::")[0]
 
 
 def _fixtures(item: pytest.Item) -> Sequence[str]:
     return item.fixturenames if isinstance(item, pytest.Function) else ()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let the tests that make workspace images take turns with those of other runs on the daemon.
+
+    Such a test counts and removes all images that were not there before. An id of its own would not
+    keep it apart: the name of an image is the digest of its content, which runs have in common. The
+    time for a test begins when its turn comes.
+    """
+    if _group(item) != _IMAGES or item.get_closest_marker("docker") is None:
+        return (yield)
+    with host_lock.held("tests", f"{_IMAGES} {_daemon_id()}"):
+        return (yield)
+
+
+@functools.cache
+def _daemon_id() -> str:
+    from airflow_torchx.docker_engine import DockerEngine
+
+    try:
+        with DockerEngine.connect() as engine:
+            return engine.info().id
+    except EngineError:
+        return ""
 
 
 def pytest_collection_finish() -> None:
