@@ -263,7 +263,7 @@ def test_stop_has_time(address: Path) -> None:
         yield from json_answer({})
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
-        engine.stop("c", 1)
+        engine.stop("c", 60)
 
 
 def test_daemon_restarts(address: Path) -> None:

@@ -6,10 +6,48 @@ import os
 import signal
 import threading
 import time
+import weakref
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Item:
+    """An item; unlike an int, it can be watched."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Items(Collection[Item]):
+    """A hundred items, each of which exists only as long as its call is pending or running."""
+
+    def __init__(self) -> None:
+        self._dropped = threading.Event()
+
+    def __len__(self) -> int:
+        return 100
+
+    def __contains__(self, item: object) -> bool:
+        return False
+
+    def __iter__(self) -> Iterator[Item]:
+        for number in range(99):
+            yield Item(number)
+        last = Item(99)
+        weakref.finalize(last, self._dropped.set)
+        yield last
+
+    def wait_until_dropped(self) -> None:
+        """Return when the last call was dropped; where none ever is, only one caller waits long."""
+        self._dropped.wait(20)
+        self._dropped.set()
 
 
 def test_results_are_in_order() -> None:
@@ -42,32 +80,38 @@ def test_failure() -> None:
     begun: list[int] = []
     ended: list[int] = []
 
-    def call(item: int) -> None:
-        begun.append(item)
-        if item == 0:
-            raise LookupError(item)
-        time.sleep(0.05)
-        ended.append(item)
+    items = Items()
+
+    def call(item: Item) -> None:
+        begun.append(item.number)
+        if item.number == 0:
+            raise LookupError
+        items.wait_until_dropped()
+        ended.append(item.number)
 
     with pytest.raises(LookupError):
-        map_concurrently(call, range(100), threads=2)
+        map_concurrently(call, items, threads=2)
 
     assert set(begun) - {0} == set(ended)
-    assert len(begun) < 100
+    assert len(begun) <= 3
 
 
 def test_stop_during_calls() -> None:
     """After a stop, running calls are awaited and pending ones are dropped."""
     begun: list[int] = []
+    ended: list[int] = []
+    items = Items()
 
-    def call(item: int) -> None:
-        begun.append(item)
-        time.sleep(0.05)
+    def call(item: Item) -> None:
+        begun.append(item.number)
+        items.wait_until_dropped()
+        ended.append(item.number)
 
     with pytest.raises(StopRequested):
-        map_concurrently(call, range(100), threads=2, should_stop=lambda: bool(begun))
+        map_concurrently(call, items, threads=2, should_stop=lambda: bool(begun))
 
-    assert len(begun) < 100
+    assert set(begun) == set(ended)
+    assert len(begun) <= 2
 
 
 def test_interrupted_stop() -> None:

@@ -237,16 +237,21 @@ def test_a_name_taken_by_a_stranger_is_a_launch_error() -> None:
 def test_a_stopped_launch_leaves_nothing() -> None:
     """A launch checks should_stop while the Engine is slow, and undoes itself."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    never = threading.Event()
+    stopped = threading.Event()
 
     def be_slow(_: Verb, name: str) -> None:
         if name.endswith("-2"):
-            never.wait(0.3)
+            stopped.wait(20)
+
+    def stop() -> bool:
+        if "create" in engine.calls:
+            stopped.set()
+        return stopped.is_set()
 
     engine.before = be_slow
 
     with pytest.raises(LaunchInterruptedError, match="Nothing was left"):
-        lifecycle.launch(engine, planned(), should_stop=lambda: "create" in engine.calls)
+        lifecycle.launch(engine, planned(), should_stop=stop)
 
     assert {} == engine.specs()
 
