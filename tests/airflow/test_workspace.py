@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import ImageBuildError, ImagePushError, WorkspaceError
+from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.specs import AppDef, Role, to_dict
+from airflow_torchx.task.context import IMAGES_KEY
+from tests.airflow.apps import FOREVER
+from tests.airflow.supervisor import Answer, Point, Supervisor
 from tests.conftest import BUSYBOX
 from tests.integration.registry import PASSWORD, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("no_images_left")]
@@ -124,3 +130,33 @@ def test_a_task_pushes_with_the_login_of_a_connection(
     logged = "".join([*capfd.readouterr(), *caplog.messages])
     assert f"pushed image {registry.host}/team/code:" in logged
     assert PASSWORD not in logged + str(pushed.xcom("app_handle"))
+
+
+def test_a_retry_adopts_its_app_while_the_registry_is_down(
+    docker_engine: DockerEngine, code: Path, tmp_path: Path, app_id: str
+) -> None:
+    """A retry waits for the running app of its task without a request to the registry."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    code.joinpath("train.sh").write_text(FOREVER)
+    with serving(folder, auth=False) as registry:
+        task = TorchXDockerOperator(
+            task_id="gang",
+            app=APP | {"name": app_id},
+            workspace=str(code),
+            options={"image_repo": f"{registry.host}/team/code"},
+            deferrable=True,
+        )
+        supervisor = Supervisor(task, run_id=app_id)
+        supervisor.fail(Point("SetXCom", key=IMAGES_KEY), Answer.SERVER_ERROR)
+        lost = supervisor.run()
+
+    adopted = supervisor.run(2)
+
+    rows = docker_engine.rows({labels.RUN_ID: app_id})
+    for row in rows:
+        docker_engine.remove(row.id)
+    assert lost.error is not None
+    assert "DeferTask" == adopted.report, adopted.error
+    assert [adopted.message.trigger_kwargs["app_id"]] == [row.labels[labels.APP_ID] for row in rows]
+    assert ["1"] == [row.labels[labels.TRY_NUMBER] for row in rows]
