@@ -83,9 +83,9 @@ def _fixtures(item: pytest.Item) -> Sequence[str]:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Let the tests that make workspace images take turns with those of other runs on the daemon.
 
-    Such a test counts and removes all images that were not there before. An id of its own would not
-    keep it apart: the name of an image is the digest of its content, which runs have in common. The
-    time for a test begins when its turn comes.
+    `no_images_left` removes all images that were not there before, and an image's name is the
+    digest of its content, which two runs of a test have in common. The time for a test begins when
+    its turn comes.
     """
     if _group(item) != _IMAGES or item.get_closest_marker("docker") is None:
         return (yield)

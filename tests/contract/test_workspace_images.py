@@ -10,7 +10,8 @@ import pytest
 
 from airflow_torchx.concurrency import parallel
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.workspace.recipe import own_tags
+from airflow_torchx.core.workspace.recipe import SourceRoot, own_tags, workspace_id
+from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.errors import EngineNotFoundError, InvalidAppError, WorkspaceError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
@@ -33,18 +34,19 @@ class Workspaces(DockerWorkspaceMixin):
     def __init__(self, engine: Engine, folder: Path) -> None:
         super().__init__(engine, terminal=False)
         self.folder = folder
-        self.known = {row.id for row in self._rows()}
+        self._ids = {self._id()}
 
     def build(self, **options: Any) -> str:  # noqa: ANN401 - any option
         """Build the folder on the image of the tests, and return the image."""
+        self._ids.add(self._id())
         role = Role("a", BUSYBOX, entrypoint="true")
         return self.build_workspace_and_update_role(role, str(self.folder), options).image
 
     def images(self) -> list[ImageRow]:
-        """Return the images of this test."""
-        return sorted(
-            (r for r in self._rows() if r.id not in self.known), key=lambda r: r.created_s
-        )
+        """Return the images of the folders that were built."""
+        rows = self.engine.images.rows({labels.WORKSPACE_ID: None})
+        ours = (row for row in rows if row.labels[labels.WORKSPACE_ID] in self._ids)
+        return sorted(ours, key=lambda row: row.created_s)
 
     def read(self, image: str, path: str) -> str:
         """Return a file of an image."""
@@ -59,8 +61,9 @@ class Workspaces(DockerWorkspaceMixin):
         (row,) = [row for row in self.images() if image in row.tags]
         return int(row.labels[labels.WORKSPACE_DEPTH])
 
-    def _rows(self) -> tuple[ImageRow, ...]:
-        return self.engine.images.rows({labels.WORKSPACE_ID: None})
+    def _id(self) -> str:
+        source = parse_workspace(str(self.folder))
+        return workspace_id(source, BUSYBOX, SourceRoot("", ""))
 
 
 @pytest.fixture
@@ -69,7 +72,8 @@ def workspaces(engine: Engine, tmp_path: Path) -> Iterator[Workspaces]:
     folder = tmp_path / "code"
     folder.mkdir()
     folder.joinpath("train.py").write_text("print(1)")
-    folder.joinpath("data.bin").write_bytes(bytes(BIG))
+    # Random, so that no other test run makes images with the same content, and thus the same name.
+    folder.joinpath("data.bin").write_bytes(os.urandom(BIG))
     found = Workspaces(engine, folder)
 
     yield found
@@ -150,7 +154,7 @@ def test_a_changed_mode_is_another_image(workspaces: Workspaces) -> None:
 def test_a_large_change_starts_from_the_base(workspaces: Workspaces) -> None:
     """A large change starts from the base, because replaced files still take space below."""
     workspaces.build()
-    workspaces.folder.joinpath("data.bin").write_bytes(bytes(BIG + 1))
+    workspaces.folder.joinpath("data.bin").write_bytes(os.urandom(BIG + 1))
 
     assert 1 == workspaces.depth(workspaces.build())
 
