@@ -8,8 +8,6 @@ from airflow.sdk import BaseHook, conf
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_torchx.core.engine.image_refs import host_of
-from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, Problem
 
 if TYPE_CHECKING:
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.connection.settings import Settings
+    from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
 #: The connection type of Airflow's own Docker provider, which need not be installed.
@@ -206,6 +205,9 @@ def _problems(conn_id: str, connection: Connection) -> Iterator[Problem]:
 
 
 def _login(connection: Connection) -> RegistryLogin:
+    from airflow_torchx.core.engine.image_refs import host_of
+    from airflow_torchx.core.engine.images import RegistryLogin
+
     host = host_of(str(connection.host))
     return RegistryLogin(
         registry=f"{host}:{connection.port}" if connection.port and ":" not in host else host,
