@@ -15,15 +15,12 @@ _SCHEDULER_LOOP_S: Final = 4.0
 
 
 def not_before() -> float | None:
-    """Return the earliest time at which the trigger of a task that defers now may fire.
+    """Return when the trigger of a task that defers now may fire, in seconds since 1970.
 
     Airflow 3.3 fails a try if its next process is queued or running before the scheduler knows that
     the process that deferred has ended. The worker may notice that end ``[workers]
-    min_heartbeat_interval`` late, and the scheduler handles it in its next loop.
-
-    Returns:
-        Seconds since 1970; None without a supervisor, as under ``dag.test()``, where this race
-        cannot happen.
+    min_heartbeat_interval`` late, and the scheduler handles it in its next loop. None without a
+    supervisor, as under ``dag.test()``, where this race cannot happen.
     """
     if not has_supervisor():
         return None
