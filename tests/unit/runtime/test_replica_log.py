@@ -141,13 +141,16 @@ def test_following_until_a_day_that_never_comes() -> None:
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     span = Span.between(None, datetime(9999, 12, 30, tzinfo=UTC))
     log = ReplicaLog(engine, container, span=span, follow=True)
-    threading.Timer(0.1, log.close).start()
     broken: list[object] = []
+    seen: list[str] = []
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", broken.append)
-        assert ["hello"] == [line.text for line in log]
+        for line in log:
+            seen.append(line.text)
+            log.close()
 
+    assert ["hello"] == seen
     assert [] == broken
 
 
