@@ -95,7 +95,7 @@ def cause(replica: ReplicaStatus) -> str:
         return replica.error or "no exit code"
     signal = replica.signal
     if signal == "SIGKILL":
-        # The daemon can miss that of the first moments, and one that the exit overtakes.
+        # The daemon can miss an OOM event of the first moments, or one that the exit overtakes.
         signal += ", possibly out of memory"
     shown_signal = f" ({signal})" if signal else ""
     error = f": {replica.error}" if replica.error else ""

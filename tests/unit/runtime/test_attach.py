@@ -20,7 +20,7 @@ def error_of(engine: FakeEngine) -> AppFailedError:
 
 @pytest.mark.parametrize("oom_killed", [True, False])
 def test_out_of_memory_is_an_error_of_its_own(*, oom_killed: bool) -> None:
-    """The class of the error tells a retry policy that a replica ran out of memory."""
+    """A replica that ran out of memory raises OutOfMemoryError; exit code 137 alone does not."""
     programs = {"trainer/1": Program(exit_code=137, oom_killed=oom_killed)}
     engine = FakeEngine(images=["busybox"], programs=programs)
     lifecycle.launch(engine, planned())
@@ -33,7 +33,7 @@ def test_out_of_memory_is_an_error_of_its_own(*, oom_killed: bool) -> None:
 
 
 def test_a_lost_replica_is_an_error_of_its_own() -> None:
-    """The class of the error tells a retry policy that another client removed a container."""
+    """A replica whose container another client removed raises ReplicaLostError."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
     lifecycle.launch(engine, planned())
     (lost,) = [row.id for row in engine.rows({}) if row.name.endswith("-1")]
