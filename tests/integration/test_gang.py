@@ -114,16 +114,16 @@ def test_a_peer_resolves_rank_0_while_it_is_cancelled(
     """The mark of a cancel is a rename, and the name still resolves for a graceful shutdown."""
     # A name resolves as long as its container runs, so rank 0 stays until its peer has found it.
     script = (
-        "trap 'case $HOSTNAME in *-0) nc -l -p 4000;;"
-        " *) until echo found | nc $TORCHX_RANK0_HOST 4000; do sleep 0.1; done;; esac; exit' TERM;"
-        " echo ready; while true; do sleep 0.1; done"
+        "trap 'case $HOSTNAME in *-0) nc -l -p 4000;; *)"
+        " until nc $TORCHX_RANK0_HOST 4000 2>/dev/null; do sleep 0.1; done; echo found;;"
+        " esac; exit' TERM; echo ready; while true; do sleep 0.1; done"
     )
     app = scheduler.submit(gang(script))
     _wait_for(lambda: log(scheduler, app, 0) == ["ready"] == log(scheduler, app, 1))
 
     scheduler.cancel(app)
 
-    assert ["ready", "found"] == log(scheduler, app, 0)
+    assert ["ready", "found"] == log(scheduler, app, 1)
 
 
 def test_the_entrypoint_of_the_role_wins_over_the_image(
