@@ -1,7 +1,8 @@
-"""Concurrent blocking calls in threads, none of which outlives an interruption."""
+"""Concurrent blocking calls in threads."""
 
 from __future__ import annotations
 
+import contextvars
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,6 +19,22 @@ _TICK_S: Final = 0.1
 
 class StopRequested(Exception):  # noqa: N818 - not an error
     """``should_stop`` returned True before all calls had finished."""
+
+
+def call_until(call: Callable[[], _Result], should_stop: Callable[[], bool]) -> _Result:
+    """Return what ``call`` returns, which runs in a thread with the caller's context.
+
+    Raises:
+        Exception: what ``call`` raises, unchanged.
+        StopRequested: ``should_stop``, called ten times a second, returned True; the call goes on.
+    """
+    pool = ThreadPoolExecutor(1, "torchx-call")
+    try:
+        future = pool.submit(contextvars.copy_context().run, call)
+        _wait([future], should_stop)
+        return future.result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def map_concurrently(

@@ -16,6 +16,7 @@ from airflow_torchx.core.state.describe import Finish, first_failure, next_step,
 from airflow_torchx.core.state.report import (
     READ_LINES,
     failure_card,
+    quoted_replica,
     relevant_lines,
     replica_name,
     replica_table,
@@ -138,10 +139,8 @@ def outcome(
     if app.state is AppState.FAILED:
         raise failure(engine, app, secrets)
     if app.state is not AppState.SUCCEEDED:
-        what = f"app {app.app_id!r} is {app.state.name}: another client stopped it."
-        raise AppCancelledError(
-            f"{what}\n{replica_table(app)}", fix="Clear the task to run it again."
-        )
+        what = card(engine, app, secrets, "another client stopped it")
+        raise AppCancelledError(what, fix="Clear the task to run it again.")
     _log.info("app %s succeeded\n%s", app.app_id, replica_table(app))
     return _result(engine, app, result_path, should_stop) if result_path else None
 
@@ -156,22 +155,29 @@ def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -
         kind = ReplicaLostError
     return kind(
         app.app_id,
-        failure_card(app, _last_lines(engine, app, secrets)),
+        card(engine, app, secrets),
         exit_code=blamed.exit_code if blamed else None,
         replica=replica_name(blamed) if blamed else "",
     )
 
 
+def card(
+    engine: Engine, app: DescribeAppResponse, secrets: frozenset[str], reason: str = ""
+) -> str:
+    """Return the card of an app, described with ``inspect_all``, with secrets masked."""
+    return failure_card(app, _last_lines(engine, app, secrets), reason)
+
+
 def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
-    blamed = first_failure(app)
-    if blamed is None or not blamed.container_id:
+    quoted = quoted_replica(app)
+    if quoted is None or not quoted.container_id:
         return []
     try:
-        log = ReplicaLog(engine, blamed.container_id, tail=READ_LINES)
+        log = ReplicaLog(engine, quoted.container_id, tail=READ_LINES)
         # Airflow masks the task log, but callbacks get the error as it is.
         return [redact(line, secrets) for line in relevant_lines([line.text for line in log])]
     except EngineError as why:
-        return [f"(cannot read its log: {why})"]
+        return [f"(cannot read its log: {why.what})"]
 
 
 def _result(

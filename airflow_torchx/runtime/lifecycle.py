@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +50,8 @@ _log = logging.getLogger(__name__)
 _REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
 # A concurrent launch may start a container after this process stopped it.
 _CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
+# Between two looks at replicas that another client stops.
+_OTHER_STOP_S: Final = 0.2
 
 
 def launch(
@@ -249,6 +252,9 @@ def cancel(
     if this process dies. Replicas that have ended keep their state. Without ``grace_s``, the
     seconds between SIGTERM and SIGKILL are those of the launch.
 
+    An app that another client is stopping gets no second SIGTERM, which could end a program that
+    saves a checkpoint after the first one. It is stopped if it still runs after a grace period.
+
     Raises:
         AppNotFoundError: the daemon has no container of the app.
         EngineError: a replica keeps running after the last round.
@@ -257,7 +263,7 @@ def cancel(
     if not rows:
         raise not_found(app_id)
     grace = grace_s if grace_s is not None else _grace(rows)
-    live = _live(rows)
+    live = _await_other_stop(engine, app_id, _live(rows), grace)
     for pause_s in pauses_s:
         if not live:
             return
@@ -269,6 +275,25 @@ def cancel(
         what = f"cannot stop app {app_id!r}; still running: {', '.join(row.name for row in live)}"
         fix = "See the log of the daemon. `docker rm -f` removes the containers."
         raise EngineError(what, fix=fix)
+
+
+def _await_other_stop(
+    engine: Engine, app_id: str, live: list[ContainerRow], grace_s: float
+) -> list[ContainerRow]:
+    """Wait while another client stops the app, and return the replicas that still run.
+
+    A client renames all containers before it stops any. The daemon carries out a stop, with its
+    grace period in whole seconds, even if that client has died.
+    """
+    deadline = time.monotonic() + math.ceil(grace_s)
+    while (
+        live
+        and all(row.state == "running" and is_cancelled_name(row.name) for row in live)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(_OTHER_STOP_S)
+        live = _live(_rows(engine, app_id))
+    return live
 
 
 def delete(engine: Engine, app_id: str) -> None:
@@ -287,13 +312,25 @@ def delete(engine: Engine, app_id: str) -> None:
 
 
 def stop_launch(
-    engine: Engine, app_id: str, launch_id: str, *, grace_s: float, keep: bool = False
+    engine: Engine,
+    app_id: str,
+    launch_id: str,
+    *,
+    grace_s: float,
+    keep: bool = False,
+    on_stopped: Callable[[], None] = lambda: None,
 ) -> None:
-    """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent."""
-    if not _of_launch(engine, app_id, launch_id):
+    """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent.
+
+    ``on_stopped`` is called before they are removed, if any of them ran.
+    """
+    rows = _of_launch(engine, app_id, launch_id)
+    if not rows:
         return
-    _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
-    cancel(engine, app_id, grace_s=grace_s)
+    if _live(rows):
+        _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
+        cancel(engine, app_id, grace_s=grace_s)
+        on_stopped()
     if not keep:
         delete(engine, app_id)
     _log.info("stopped app %s; its containers are %s", app_id, "kept" if keep else "removed")

@@ -1,7 +1,7 @@
-"""A process that finishes stopping an app if the task's process is killed.
+"""A process that finishes stopping an app if the task's process ends before that.
 
-Airflow kills a task's process five seconds after SIGTERM. A busy daemon may take longer to stop and
-remove the containers.
+Airflow kills a task's process five seconds after SIGTERM. The grace period of an app may be longer,
+and so may a busy daemon take to stop and remove the containers.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ _PAUSES_S: Final = (0.0, 2.0, 8.0)
 class Reaper:
     """Stops and removes an app if this process ends before it calls `dismiss`.
 
-    It logs nothing. It cannot help in a container that ends with the process that made it. It opens
+    It waits for replicas that this process has begun to stop, up to ``grace_s`` seconds. It logs
+    nothing. It cannot help in a container that ends with the process that made it. It opens
     a connection of its own, and leaves containers of other launches alone. With ``keep`` it stops
     the containers, but does not remove them.
     """
 
-    def __init__(self, engine: DockerEngine, app_id: str, launch_id: str, *, keep: bool) -> None:
-        args = [app_id, launch_id, "keep" if keep else "remove"]
+    def __init__(
+        self, engine: DockerEngine, app_id: str, launch_id: str, *, grace_s: float, keep: bool
+    ) -> None:
+        args = [app_id, launch_id, str(grace_s), "keep" if keep else "remove"]
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-m", __name__, *args],
             stdin=subprocess.PIPE,
@@ -53,14 +56,16 @@ class Reaper:
         self._process.communicate()
 
 
-def _main(app_id: str, launch_id: str, action: str) -> None:
+def _main(app_id: str, launch_id: str, grace_s: str, action: str) -> None:
     with DockerEngine.connect(Endpoint(**json.loads(sys.stdin.readline()))) as engine:
         # Blocks until the task's process ends, which closes the other end of the pipe.
         sys.stdin.read()
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             with suppress(AirflowTorchXError):
-                lifecycle.stop_launch(engine, app_id, launch_id, grace_s=0, keep=action == "keep")
+                lifecycle.stop_launch(
+                    engine, app_id, launch_id, grace_s=float(grace_s), keep=action == "keep"
+                )
 
 
 if __name__ == "__main__":

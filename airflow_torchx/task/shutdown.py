@@ -8,11 +8,13 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
 
+from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
 from airflow_torchx.core.task.record import Deferral
@@ -31,7 +33,7 @@ from airflow_torchx.errors import (
     ResultError,
     WorkerShutdownError,
 )
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task import reattach
 from airflow_torchx.task.reaper import Reaper
@@ -48,9 +50,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("airflow_torchx.task")
 
-# Airflow kills a process 5 s after SIGTERM. Then the reaper finishes the work, without a log.
-_KILL_S: Final = 4.6
-_KILL_GRACE_S: Final = 3.0
+# Airflow kills a process 5 s after SIGTERM. The rest of this time is for the report. An app that
+# still runs then is left to the reaper.
+_KILL_S: Final = 4.2
 # The part of it that one request to a slow API server may take.
 _STATE_S: Final = 1.2
 # The same for a task that was not killed.
@@ -104,7 +106,7 @@ class TaskShutdown:
         self._engine = engine
         self._options = options
         self._killed_at = killed_at
-        self._reaper: Reaper | None = None
+        self._reapers: dict[str, Reaper] = {}
         self._has_app = False
         #: Whether the app is known to have succeeded: another try need not run it again.
         self.has_succeeded = False
@@ -116,7 +118,8 @@ class TaskShutdown:
     def should_stop_launch(self, app: LaunchedApp) -> bool:
         """Return whether this process must stop its launch; start a reaper if so."""
         if should_stop := self.should_stop():
-            self._start_reaper(app, keep=False)
+            # The undo of a launch has no grace period either.
+            self._start_reaper(app, grace_s=0.0, keep=False)
         return should_stop
 
     @contextmanager
@@ -141,7 +144,7 @@ class TaskShutdown:
             return
         for app in apps:
             _log.error("stopping app %s of an earlier try%s", app.app_id, _shown(state))
-            self._stop_app(app)
+            self._log_stop(app)
 
     @contextmanager
     def guard(self, app: LaunchedApp) -> Iterator[None]:
@@ -163,7 +166,7 @@ class TaskShutdown:
             if is_usable or isinstance(error, (AirflowRequestError, EngineUnreachableError)):
                 self._keep_or_stop(app, error)
             else:
-                self._stop_app(app)
+                self._log_stop(app)
             raise
 
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
@@ -180,9 +183,8 @@ class TaskShutdown:
                 what = f"worker is shutting down; app {app.app_id!r} keeps running{_shown(state)}."
                 raise WorkerShutdownError(what, fix=_NEXT_TRY) from None
             case ExitAction.STOP:
-                self._stop_app(app)
-                what = f"the task was asked to end; stopped app {app.app_id!r}{_shown(state)}."
-                raise AppCancelledError(what, fix=_CLEAR) from None
+                what = f"the task was asked to end{_shown(state)}"
+                raise AppCancelledError(self._stop_app(app, what) or what, fix=_CLEAR) from None
 
     def _keep_or_stop(self, app: LaunchedApp, error: BaseException) -> None:
         kept, state = self._is_kept(error)
@@ -191,7 +193,7 @@ class TaskShutdown:
             _log.warning("%s\nkeeping app %s for the next try%s", what, app.app_id, _shown(state))
         else:
             _log.error("%s\nstopping app %s%s", what, app.app_id, _shown(state))
-            self._stop_app(app)
+            self._log_stop(app)
 
     def _is_kept(self, error: BaseException) -> tuple[bool, str | None]:
         is_killed = self._killed_at() is not None
@@ -204,37 +206,81 @@ class TaskShutdown:
         # An exception would make Airflow run callbacks although no state was recorded.
         os._exit(1)
 
-    def _stop_app(self, app: LaunchedApp) -> None:
-        """Stop the app in any state; never raise, so that the first error is reported."""
-        grace, killed_at = app.stop_grace_s, self._killed_at()
-        self._start_reaper(app, keep=self._options.keep)
-        if killed_at is not None:
-            left = killed_at + _KILL_S - time.monotonic()
-            grace = max(0.0, min(grace, _KILL_GRACE_S, left))
+    def _log_stop(self, app: LaunchedApp) -> None:
+        """Stop the app in any state, and log its end if it was running."""
+        if report := self._stop_app(app):
+            _log.error("%s", report)
+
+    def _stop_app(self, app: LaunchedApp, reason: str = "") -> str:
+        """Stop the app in any state, with its grace period; return a report if it was running.
+
+        Never raises, so that the first error is reported. If this process was killed, it does not
+        wait longer than it may: the reaper does.
+        """
+
+        def is_out_of_time() -> bool:
+            self._start_reaper(app, grace_s=app.stop_grace_s, keep=self._options.keep)
+            killed_at = self._killed_at()
+            return killed_at is not None and time.monotonic() > killed_at + _KILL_S
+
+        stop = partial(self._stop, app, reason)
         try:
+            is_out_of_time()
             try:
-                self._stop(app, grace)
+                report = call_until(partial(stop, app.stop_grace_s), is_out_of_time)
             except AirflowTaskTimeout:
                 # Airflow restarts its timeout after a deferral, so it may fire here, once.
-                self._stop(app, 0.0)
+                report = stop(0.0)
+        except StopRequested:
+            return self._unfinished(app, reason)
         except AirflowTorchXError as error:
             warn_leftovers(app.app_id, error)
-        else:
-            if self._reaper is not None:
-                self._reaper.dismiss()
+            return ""
+        if app.launch_id in self._reapers:
+            self._reapers.pop(app.launch_id).dismiss()
+        return report
 
-    def _start_reaper(self, app: LaunchedApp, *, keep: bool) -> None:
-        """Start the process that stops the app if this one is killed first."""
-        if self._killed_at() is None or self._reaper is not None:
+    def _unfinished(self, app: LaunchedApp, reason: str) -> str:
+        """Return the report of an app that outlives this process."""
+        what = (
+            f"{reason}{reason and '; '}app {app.app_id!r} is stopping: its replicas have up to"
+            f" {app.stop_grace_s:g} s (stop_grace_s) to end."
+        )
+        if app.launch_id not in self._reapers:
+            warn_leftovers(app.app_id, StopRequested("no process is left to remove them"))
+            return what
+        end = "keeps" if self._options.keep else "removes"
+        return f"{what} A helper process waits for that, and {end} the containers."
+
+    def _start_reaper(self, app: LaunchedApp, *, grace_s: float, keep: bool) -> None:
+        """Start the process that stops the app if this one was killed, and ends first."""
+        if self._killed_at() is None or app.launch_id in self._reapers:
             return
         # Without a reaper, this process does what it can until it is killed.
         with suppress(OSError):
             if isinstance(self._engine, DockerEngine):
-                self._reaper = Reaper(self._engine, app.app_id, app.launch_id, keep=keep)
+                self._reapers[app.launch_id] = Reaper(
+                    self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep
+                )
 
-    def _stop(self, app: LaunchedApp, grace_s: float) -> None:
-        keep = self._options.keep
-        lifecycle.stop_launch(self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep)
+    def _stop(self, app: LaunchedApp, reason: str, grace_s: float) -> str:
+        """Stop the app; return its card if it was running, else nothing."""
+        cards: list[str] = []
+
+        def on_stopped() -> None:
+            with suppress(AirflowTorchXError):
+                ended = attach.look(self._engine, app.app_id, inspect_all=True)
+                cards.append(attach.card(self._engine, ended, self._options.secrets(), reason))
+
+        lifecycle.stop_launch(
+            self._engine,
+            app.app_id,
+            app.launch_id,
+            grace_s=grace_s,
+            keep=self._options.keep,
+            on_stopped=on_stopped,
+        )
+        return "".join(cards)
 
     def defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task if Airflow still says that it is running.

@@ -25,27 +25,36 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
-def end(task: Task, states: Callable[[], list[str]]) -> None:
-    """Mark a task failed, and wait until its last container is gone.
-
-    Airflow kills the process 5 s after it asked the task to end. A reason that the task writes into
-    its log afterwards shows that it was done by then.
-    """
-    task.mark("failed")
-    until(lambda: not states(), "no containers")
-
-
-@pytest.mark.parametrize("dag_id", ["forever", "deaf"])
-def test_while_running(
-    launch: Callable[[str], Task], states: Callable[[], list[str]], dag_id: str
-) -> None:
-    """An app is stopped and removed when its task is marked failed, whether it listens or not."""
-    task = launch(dag_id)
+def test_while_running(launch: Callable[[str], Task], states: Callable[[], list[str]]) -> None:
+    """An app is stopped and removed when its task is marked failed, and the log has its card."""
+    task = launch("forever")
     until(lambda: states() == ["running", "running"], "two replicas")
 
-    end(task, states)
+    task.mark("failed")
 
+    until(lambda: not states(), "no containers")
+    # Airflow kills the process 5 s after it asked the task to end.
     until(lambda: "AppCancelledError" in task.text(), "the reason in the log")
+    assert 2 == task.text().count("CANCELLED   143         SIGTERM")
+
+
+def test_while_running_with_a_long_grace_period(
+    launch: Callable[[str], Task],
+    states: Callable[[], list[str]],
+    docker_engine: DockerEngine,
+    app_id: str,
+) -> None:
+    """Replicas may save a checkpoint for longer than Airflow lets their task live."""
+    task = launch("saves")
+    until(lambda: states() == ["running", "running"], "two replicas")
+
+    task.mark("failed")
+
+    until(lambda: states() == ["exited", "exited"], "the end of the replicas")
+    rows = docker_engine.rows({labels.RUN_ID: app_id})
+    details = [docker_engine.inspect(row.id) for row in rows]
+    assert [3, 3] == [detail and detail.exit_code for detail in details]
+    until(lambda: "up to 30 s (stop_grace_s) to end" in task.text(), "the reason in the log")
 
 
 def test_while_launching(

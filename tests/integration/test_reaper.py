@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.core.engine import labels
+from airflow_torchx.runtime.replica_log import ReplicaLog
 from tests.airflow.processes import until
 from tests.conftest import BUSYBOX
 
@@ -24,19 +26,23 @@ pytestmark = pytest.mark.docker
 CODE = """
 import sys
 from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.task.reaper import Reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 
 app_id, image, keep = sys.argv[1:]
-role = Role("sh", image, entrypoint="sleep", args=["600"], num_replicas=3)
+script = "trap 'echo stopping; sleep 2; exit 0' TERM; while true; do sleep 0.1; done"
+role = Role("sh", image, entrypoint="sh", args=["-c", script], num_replicas=3)
 with DockerEngine.connect() as engine:
     scheduler = DockerScheduler("test", engine)
     info = scheduler.prepare(AppDef("app", [role]), context=scheduler.new_context(app_id))
     scheduler.launch(info)
-    reaper = Reaper(engine, app_id, info.request.launch_id, keep=keep == "keep")
+    launch_id = info.request.launch_id
+    reaper = Reaper(engine, app_id, launch_id, grace_s=30.0, keep=keep == "keep")
     print("ready", flush=True)
-    sys.stdin.readline()
+    if sys.stdin.readline() == "stop\\n":
+        lifecycle.cancel(engine, app_id)
     reaper.dismiss()
     print("dismissed", flush=True)
     sys.stdin.readline()
@@ -46,7 +52,7 @@ with DockerEngine.connect() as engine:
 @pytest.fixture
 def states(docker_engine: DockerEngine, app_id: str) -> Callable[[], list[str]]:
     """Return what tells the states of the app's containers."""
-    return lambda: [row.state for row in docker_engine.rows({"torchx.pytorch.org/app-id": app_id})]
+    return lambda: [row.state for row in docker_engine.rows({labels.APP_ID: app_id})]
 
 
 @pytest.fixture
@@ -74,6 +80,13 @@ def start(app_id: str, states: Callable[[], list[str]]) -> Iterator[Start]:
         process.communicate()
 
 
+def tell(process: subprocess.Popen[str], word: str) -> None:
+    """Write a line to a process."""
+    assert process.stdin is not None
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+
+
 def test_it_finishes_what_a_killed_process_was_at(
     start: Start, states: Callable[[], list[str]]
 ) -> None:
@@ -86,20 +99,31 @@ def test_it_finishes_what_a_killed_process_was_at(
     until(lambda: not states(), "no containers")
 
 
-def test_it_keeps_what_is_to_be_kept(start: Start, states: Callable[[], list[str]]) -> None:
-    """The reaper stops the containers that are to be kept."""
-    start("keep").kill()
+def test_it_waits_for_replicas_that_save_a_checkpoint(
+    start: Start, states: Callable[[], list[str]], docker_engine: DockerEngine, app_id: str
+) -> None:
+    """The reaper waits for replicas that its maker began to stop, and keeps their containers."""
+    process = start("keep")
+    rows = docker_engine.rows({labels.APP_ID: app_id})
+    tell(process, "stop")
+
+    def are_stopping() -> bool:
+        logs = [[line.text for line in ReplicaLog(docker_engine, row.id)] for row in rows]
+        return logs == [["stopping"]] * 3
+
+    until(are_stopping, "replicas that have SIGTERM")
+    process.kill()
 
     until(lambda: states() == ["exited"] * 3, "stopped containers")
+    details = [docker_engine.inspect(row.id) for row in rows]
+    assert [0] * 3 == [detail and detail.exit_code for detail in details]
 
 
 def test_one_that_is_dismissed_does_nothing(start: Start, states: Callable[[], list[str]]) -> None:
     """A dismissed reaper does nothing and has ended before its maker has."""
     process = start("remove")
-    assert process.stdin is not None
+    tell(process, "dismiss")
     assert process.stdout is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
     assert "dismissed\n" == process.stdout.readline()
 
     assert "" == Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()

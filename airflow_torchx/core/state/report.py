@@ -48,16 +48,25 @@ def replica_table(app: DescribeAppResponse) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def failure_card(app: DescribeAppResponse, last_lines: Sequence[str]) -> str:
-    """Return the report of a failed app: the first failure, the replicas and the last log lines.
+def quoted_replica(app: DescribeAppResponse) -> ReplicaStatus | None:
+    """Return the replica whose last lines a card has: the first to fail, else the first of all."""
+    return first_failure(app) or next(iter(replicas_of(app)), None)
 
-    The app is described with ``inspect_all``; the lines are of the first replica to fail.
+
+def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: str = "") -> str:
+    """Return the report of an app that failed or was cancelled.
+
+    It has the first failure, or else ``reason``, then all replicas, and the last lines of
+    `quoted_replica`. The app is described with ``inspect_all``.
     """
     blamed = first_failure(app)
-    reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
-    parts = [f"app {app.app_id!r} {app.state.name}{reason}", "", replica_table(app)]
     if blamed is not None:
-        name = replica_name(blamed)
+        reason = f"{replica_name(blamed)} failed first: {cause(blamed)}"
+    reason = f": {reason}" if reason else ""
+    parts = [f"app {app.app_id!r} {app.state.name}{reason}", "", replica_table(app)]
+    quoted = quoted_replica(app)
+    if quoted is not None:
+        name = replica_name(quoted)
         title = f"last {counted(len(last_lines), 'line')} of {name}:"
         parts += ["", title if last_lines else f"{name} wrote nothing."]
         parts += [f"  {_cut(line)}" for line in last_lines]

@@ -12,6 +12,8 @@ from airflow_torchx.specs import AppDef, Resource, Role
 
 FOREVER = "trap 'exit 143' TERM; sleep 600 & wait"
 DEAF = "trap '' TERM; while true; do sleep 1; done"
+# Longer than Airflow waits for a task that it has asked to end.
+SAVES = "trap 'sleep 6; echo saved; exit 3' TERM; while true; do sleep 0.2; done"
 
 # 5,000 lines, a long one, one that would fold the log in Airflow's UI, and one that is no UTF-8.
 CHATTY = r"""
@@ -45,7 +47,7 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
 
 
 forever = gang("forever", FOREVER)
-deaf = gang("deaf", DEAF)
+saves = gang("saves", SAVES, options={"stop_grace_s": 30}, on_finish="keep")
 overtime = gang(
     "overtime",
     DEAF,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
+from airflow_torchx.concurrency.parallel import StopRequested, call_until, map_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,3 +143,29 @@ def test_interrupted_stop() -> None:
         assert [1] == ended
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_call_has_the_context_of_its_caller() -> None:
+    """A call in a thread sees the caller's context, and its result and its error are returned."""
+    who = contextvars.ContextVar("who", default="nobody")
+    who.set("caller")
+
+    assert "caller" == call_until(who.get, lambda: False)
+    with pytest.raises(ZeroDivisionError):
+        call_until(lambda: 1 / 0, lambda: False)
+
+
+def test_a_call_that_is_left_goes_on() -> None:
+    """The caller does not wait for a call that takes too long, and the call goes on."""
+    released, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        released.wait(30)
+        ended.set()
+
+    with pytest.raises(StopRequested):
+        call_until(call, lambda: True)
+
+    assert not ended.is_set()
+    released.set()
+    assert ended.wait(30)

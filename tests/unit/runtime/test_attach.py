@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.errors import AppFailedError, OutOfMemoryError, ReplicaLostError
+from airflow_torchx.errors import (
+    AppCancelledError,
+    AppFailedError,
+    OutOfMemoryError,
+    ReplicaLostError,
+)
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned
@@ -40,3 +45,20 @@ def test_a_lost_replica_is_an_error_of_its_own() -> None:
     engine.remove(lost)
 
     assert ReplicaLostError is type(error_of(engine))
+
+
+def test_the_error_of_a_cancelled_app_has_its_last_lines() -> None:
+    """An app that another client cancelled has a card, with secrets masked."""
+    program = Program(lines=["saved with open-sesame"], runs_for_s=None)
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned())
+    lifecycle.cancel(engine, "app-1")
+    ended = attach.look(engine, "app-1", inspect_all=True)
+
+    with pytest.raises(AppCancelledError) as caught:
+        attach.outcome(engine, ended, None, frozenset({"open-sesame"}), lambda: False)
+
+    error = str(caught.value)
+    assert error.startswith("app 'app-1' CANCELLED: another client stopped it\n\nreplica ")
+    assert 3 == error.count("CANCELLED   143         SIGTERM")
+    assert "last 1 line of trainer/0:\n  saved with ***\n" in error

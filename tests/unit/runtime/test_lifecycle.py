@@ -471,6 +471,55 @@ def test_an_interrupted_cancel_is_resumed() -> None:
     assert ["CANCELLED"] * 3 == states(engine)
 
 
+def test_a_replica_that_is_being_stopped_gets_no_second_sigterm() -> None:
+    """A second client waits for replicas that a first one, which died, has begun to stop."""
+    engine = FakeEngine(images=["busybox"], programs=DEAF)
+    lifecycle.launch(engine, planned())
+    lost = EngineUnreachableError("the client died")
+    engine.fail_next("stop", lost, times=3, after=True)
+    with pytest.raises(EngineUnreachableError):
+        lifecycle.cancel(engine, "app-1", grace_s=30)
+    engine.calls.clear()
+
+    def save_checkpoint(verb: Verb, _: str) -> None:
+        if verb == "rows" and engine.calls.count("rows") == 3:
+            for name in engine.specs():
+                engine.end(name, 0)
+
+    engine.before = save_checkpoint
+    lifecycle.cancel(engine, "app-1")
+
+    assert {"rows"} == set(engine.calls)
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
+def test_a_replica_whose_stop_was_lost_is_stopped() -> None:
+    """A second client stops replicas that a first one has marked and did not stop."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+    engine.fail_next("stop", EngineUnreachableError("the client died"), times=3)
+    with pytest.raises(EngineUnreachableError):
+        lifecycle.cancel(engine, "app-1", grace_s=30)
+
+    lifecycle.cancel(engine, "app-1", grace_s=1)
+
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
+def test_a_replica_that_is_being_stopped_can_be_killed() -> None:
+    """A client without a grace period does not wait for the one of another client."""
+    engine = FakeEngine(images=["busybox"], programs=DEAF)
+    lifecycle.launch(engine, planned())
+    lost = EngineUnreachableError("the client died")
+    engine.fail_next("stop", lost, times=3, after=True)
+    with pytest.raises(EngineUnreachableError):
+        lifecycle.cancel(engine, "app-1", grace_s=30)
+
+    lifecycle.cancel(engine, "app-1", grace_s=0)
+
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
 def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
     """A cancel also stops a container that its restart policy restarts."""
     program = Program(exit_code=1, runs_for_s=0.05, restart_delay_s=0.01)
@@ -534,6 +583,25 @@ def test_stop_launch_touches_only_its_own_launch() -> None:
     lifecycle.stop_launch(engine, "app-1", "mine", grace_s=0)
 
     assert ["RUNNING"] * 3 == states(engine)
+
+
+@pytest.mark.parametrize("program", [FOREVER, Program()])
+def test_stop_launch_reports_a_stop_before_the_removal(program: Program) -> None:
+    """The caller sees the stopped containers of an app that was running."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned())
+    seen: list[str] = []
+
+    lifecycle.stop_launch(
+        engine,
+        "app-1",
+        planned().launch_id,
+        grace_s=0,
+        on_stopped=lambda: seen.extend(states(engine)),
+    )
+
+    assert (["CANCELLED"] * 3 if program is FOREVER else []) == seen
+    assert {} == engine.specs()
 
 
 @pytest.mark.parametrize(("keep", "left"), [(True, 3), (False, 0)])

@@ -93,11 +93,15 @@ def test_a_replica_that_wrote_nothing() -> None:
 
 
 def test_the_card_of_a_cancelled_app() -> None:
-    """The card of a cancelled app has neither a first failure nor log lines."""
-    card = failure_card(app(replica(AppState.CANCELLED), state=AppState.CANCELLED), [])
+    """The card of a cancelled app has the reason and the last lines of the first replica."""
+    replicas = [replica(AppState.CANCELLED, index=index, exit_code=143) for index in range(2)]
+    cancelled = app(*replicas, state=AppState.CANCELLED)
 
-    assert card.startswith("app 'train-x1' CANCELLED\n\nreplica ")
-    assert card.endswith("-")
+    card = failure_card(cancelled, ["saved"], "the task was asked to end")
+
+    assert card.startswith("app 'train-x1' CANCELLED: the task was asked to end\n\nreplica ")
+    assert card.endswith("\n\nlast 1 line of trainer/0:\n  saved")
+    assert failure_card(cancelled, []).startswith("app 'train-x1' CANCELLED\n\n")
 
 
 def test_empty_columns_are_omitted() -> None:

@@ -1,0 +1,165 @@
+"""How a task ends before its app, on the fake engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.core.task.record import LaunchedApp
+from airflow_torchx.errors import AppCancelledError, ResultError
+from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.task.context import TaskContext
+from airflow_torchx.task.shutdown import TaskOptions, TaskShutdown
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
+from tests.unit.apps import app, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.testing import Verb
+
+DEAF = Program(lines=["step 1"], runs_for_s=None, on_term="ignore")
+OPTIONS = TaskOptions(
+    torchx_conn_id=None,
+    wait_for_completion=True,
+    deferrable=False,
+    durable=True,
+    on_finish=OnFinish.DELETE,
+    on_worker_shutdown=OnWorkerShutdown.DEFER,
+    result_path=None,
+    skip_on_exit_code=frozenset(),
+    fail_on_exit_code=frozenset(),
+    log_max_bytes=1,
+    logging_interval_s=None,
+    execution_timeout=None,
+    secrets=frozenset,
+)
+
+
+class MarkedTask(TaskContext):
+    """A task that a user has marked failed."""
+
+    def __init__(self) -> None:
+        context: Any = {"ti": None}
+        super().__init__(context)
+
+    def state(self, timeout_s: float) -> str | None:  # noqa: ARG002 - the same signature
+        """Return the state that the user gave it."""
+        return "failed"
+
+    @property
+    def retry_left(self) -> bool:
+        """No try follows."""
+        return False
+
+
+def launched(engine: FakeEngine, grace_s: float = 30.0, replicas: int = 2) -> LaunchedApp:
+    """Launch an app."""
+    plan = planned(app(replicas), stop_grace_s=grace_s)
+    lifecycle.launch(engine, plan)
+    return LaunchedApp(
+        app_id=plan.app_id,
+        handle=plan.handle,
+        launch_id=plan.launch_id,
+        config_hash="",
+        stop_grace_s=grace_s,
+    )
+
+
+def ended(
+    engine: FakeEngine,
+    launch: LaunchedApp,
+    options: TaskOptions = OPTIONS,
+    killed_at: Callable[[], float | None] = time.monotonic,
+) -> str:
+    """Return the error of a task that a user ends while it follows its app."""
+    shutdown = TaskShutdown(MarkedTask(), engine, options, killed_at)
+    with pytest.raises(AppCancelledError) as caught, shutdown.guard(launch):
+        raise Detached({})
+    return str(caught.value)
+
+
+def test_a_task_that_a_user_ends_gives_its_app_the_whole_grace_period() -> None:
+    """A replica has 30 s from SIGTERM on, although Airflow kills the task after five."""
+    clock = ManualClock()
+    engine = FakeEngine(images=["busybox"], programs=DEAF, clock=clock, sleep=clock.sleep)
+    launch = launched(engine, replicas=1)
+    clock.advance(100)
+
+    ended(engine, launch, replace(OPTIONS, on_finish=OnFinish.KEEP))
+
+    (replica,) = replicas_of(attach.look(engine, launch.app_id, inspect_all=True))
+    assert 130.0 == replica.duration_s
+
+
+def test_the_error_of_a_task_that_a_user_ended_has_the_end_of_its_app() -> None:
+    """The error has the table of replicas with their exit codes, and the last lines."""
+    clock = ManualClock()
+    engine = FakeEngine(images=["busybox"], programs=DEAF, clock=clock, sleep=clock.sleep)
+
+    error = ended(engine, launched(engine, 1.0))
+
+    assert error.startswith(
+        "app 'app-1' CANCELLED: the task was asked to end (task state: failed)\n\n"
+    )
+    rows = [line.split()[:4] for line in error.splitlines() if line.startswith("trainer/")]
+    assert [[f"trainer/{i}", "CANCELLED", "137", "SIGKILL"] for i in range(2)] == rows
+    assert "\nlast 1 line of trainer/0:\n  step 1\nClear the task" in error
+    assert {} == engine.specs()
+
+
+def test_an_app_that_outlives_its_task_is_not_killed() -> None:
+    """A task whose time is over leaves, and its error says how long the replicas may take."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launch = launched(engine)
+    released = threading.Event()
+
+    def hold(verb: Verb, _: str) -> None:
+        if verb == "stop":
+            released.wait(30)
+
+    engine.before = hold
+
+    with capture_logs() as logs:
+        error = ended(engine, launch, killed_at=lambda: time.monotonic() - 60)
+
+    assert "app 'app-1' is stopping: its replicas have up to 30 s (stop_grace_s) to end" in error
+    assert ["running", "running"] == [row.state for row in engine.rows({})]
+    assert "docker rm -f $(docker ps -aq --filter label=torchx.pytorch.org/app-id=app-1)" in str(
+        logs
+    )
+    released.set()
+
+
+def test_the_error_of_an_app_that_had_ended_says_only_why_the_task_ended() -> None:
+    """An app that has ended is removed without a report."""
+    engine = FakeEngine(images=["busybox"])
+
+    error = ended(engine, launched(engine))
+
+    assert (
+        "the task was asked to end (task state: failed)\nClear the task to run it again." == error
+    )
+    assert {} == engine.specs()
+
+
+def test_an_app_that_is_stopped_for_another_error_is_reported_in_the_log() -> None:
+    """The end of an app whose task fails by an error of its own is in the log."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launch = launched(engine)
+    shutdown = TaskShutdown(MarkedTask(), engine, OPTIONS, lambda: None)
+
+    with capture_logs() as logs, pytest.raises(ResultError), shutdown.guard(launch):
+        raise ResultError("no file")
+
+    assert "app 'app-1' CANCELLED\n\nreplica" in logs[-1]["event"]
+    assert () == engine.rows({labels.APP_ID: launch.app_id})
