@@ -2,8 +2,13 @@
 
 * AirflowTorchXError
   + InvalidAppError          the app, its options or the connection is invalid
+    - InvalidOptionsError    a run option is unknown or invalid
+    - InvalidHandleError     a text is not an app handle
   + UsageError               a command line or a .torchxconfig is invalid
   + ComponentError           the component does not exist, or does not take these arguments
+    - ComponentNotFoundError no component has this name
+    - InvalidComponentError  a command line cannot call the function
+    - ResourceNotFoundError  no named resource has this name
   + FunctionError            the function or one of its arguments cannot be sent to a container
   + ConditionError           the condition is invalid
   + WorkspaceError           the workspace cannot be read, is empty, or is too large
@@ -105,12 +110,40 @@ class InvalidAppError(AirflowTorchXError, ValueError):
         super().__init__("\n".join(lines))
 
 
+class InvalidOptionsError(InvalidAppError):
+    """A run option is unknown or invalid; nothing was created."""
+
+    @property
+    def cfg_key(self) -> str:
+        """The first such option."""
+        return self.problems[0].where.removeprefix("options.")
+
+
+class InvalidHandleError(InvalidAppError):
+    """The text is not an app handle."""
+
+
 class UsageError(AirflowTorchXError, ValueError):
     """A command line or a ``.torchxconfig`` is invalid; nothing was done."""
 
 
 class ComponentError(AirflowTorchXError, ValueError):
     """The component does not exist, or does not take these arguments."""
+
+
+class ComponentNotFoundError(ComponentError):
+    """No component has this name."""
+
+
+class InvalidComponentError(ComponentError):
+    """The function does not return an app, or has parameters that a command line cannot set."""
+
+
+class ResourceNotFoundError(ComponentError, KeyError):
+    """No named resource has this name, or several have it in another case."""
+
+    # KeyError quotes its message.
+    __str__ = ComponentError.__str__
 
 
 class FunctionError(AirflowTorchXError, ValueError):

@@ -22,6 +22,7 @@ from airflow_torchx.testing import FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -160,6 +161,19 @@ def app_id() -> str:
     that it makes is called `network_name`. All that is removed when the test ends.
     """
     return f"t{uuid.uuid4().hex[:11]}"
+
+
+@pytest.fixture
+def own_modules(tmp_path: Path) -> Iterator[None]:
+    """Let a test load modules from its folder, and forget them afterwards."""
+    before = [*sys.path]
+
+    yield
+
+    sys.path[:] = before
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", None)).startswith(f"{tmp_path}/"):
+            del sys.modules[name]
 
 
 @pytest.fixture

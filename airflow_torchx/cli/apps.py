@@ -149,7 +149,7 @@ def _status(app: DescribeAppResponse) -> dict[str, Any]:
     return {
         "state": data["state"],
         "num_restarts": data["num_restarts"],
-        "roles": data["roles_statuses"],
+        "roles": [role.to_json() for role in app.roles_statuses],
         "msg": data["msg"],
         "structured_error_msg": data["structured_error_msg"],
         "url": data["ui_url"],

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import components
 from airflow_torchx.cli.commands import SCHEDULERS
-from airflow_torchx.components.literals import split_dict
-from airflow_torchx.core.plan.option_text import read_options
+from airflow_torchx.core.plan.option_text import read_options, split_dict
 from airflow_torchx.core.plan.options import Opts, snake_case
 from airflow_torchx.errors import InvalidAppError, UsageError
 from airflow_torchx.specs import MISSING, NONE
@@ -36,11 +35,11 @@ class Request:
     options: Opts
     #: None for the current folder, empty for none.
     workspace: str | None
-    #: Unknown run options in ``.torchxconfig``.
-    unknown: tuple[str, ...] = ()
+    #: What of ``.torchxconfig`` is ignored.
+    warnings: tuple[str, ...] = ()
 
 
-def build_request(args: Namespace, config: TorchXConfig) -> Request:
+def build_request(args: Namespace, config: TorchXConfig, environ: Mapping[str, str]) -> Request:
     """Return the request of a command line, with defaults from the configuration."""
     defaults = config.command("run")
     arguments = [*args.component_name_and_args]
@@ -57,8 +56,13 @@ def build_request(args: Namespace, config: TorchXConfig) -> Request:
         what = f"unknown scheduler {scheduler!r} in .torchxconfig"
         raise UsageError(f"{what}; {suggest(scheduler, SCHEDULERS)}")
     options, unknown = _options(args.scheduler_args or "", config.scheduler(scheduler))
+    if not options.trackers:
+        options = replace(options, trackers=config.trackers(environ))
+    warnings = [f"ignoring unknown run option {name!r} in .torchxconfig" for name in unknown]
+    if unread := ", ".join(f"[{name}]" for name in config.without_effect(environ)):
+        warnings.append(f"sections of .torchxconfig without effect: {unread}")
     workspace = defaults.get("workspace") if args.workspace is None else args.workspace
-    return Request(component, tuple(arguments), options, workspace, unknown)
+    return Request(component, tuple(arguments), options, workspace, tuple(warnings))
 
 
 def build_app(request: Request, config: TorchXConfig) -> AppDef:

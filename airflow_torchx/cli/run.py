@@ -47,7 +47,7 @@ _WORKSPACE_FIX: Final = (
 def run(args: Namespace) -> int:
     """Launch a component, and return 0 only if the app succeeds."""
     config = read_config()
-    request = build_request(args, config)
+    request = build_request(args, config, os.environ)
     if wants_help(request):
         from airflow_torchx import components
 
@@ -57,8 +57,8 @@ def run(args: Namespace) -> int:
     if args.detach and (args.wait or args.log):
         fix = "Remove --detach, or --wait and --log."
         raise UsageError("--detach cannot be used with --wait or --log", fix=fix)
-    for name in request.unknown:
-        warn(f"ignoring unknown run option {name!r} in .torchxconfig")
+    for warning in request.warnings:
+        warn(warning)
     # The component's code may change the folder, or print.
     workspace = _workspace(request.workspace)
     with contextlib.redirect_stdout(sys.stderr):

@@ -9,6 +9,8 @@ import configparser
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
+from airflow_torchx.cli.commands import SCHEDULERS
+from airflow_torchx.core.plan.job_plan import TRACKERS, tracker_variable
 from airflow_torchx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +67,32 @@ class TorchXConfig:
     def command(self, name: str) -> Mapping[str, str]:
         """Return the defaults of a command's arguments: ``[cli:run]``."""
         return self.sections.get(f"cli:{name}", {})
+
+    def trackers(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return the experiment trackers and the configuration of each, which may be empty.
+
+        The names are those of ``TORCHX_TRACKERS``, else the keys of ``[torchx:tracker]``. The
+        configuration is that of the tracker's own variable, else of ``[tracker:NAME]``.
+        """
+        names = [*self.sections.get("torchx:tracker", {})]
+        if TRACKERS in environ:
+            names = [name.strip() for name in environ[TRACKERS].split(",") if name.strip()]
+        return {
+            name: environ.get(
+                tracker_variable(name), self.sections.get(f"tracker:{name}", {}).get("config", "")
+            )
+            for name in names
+        }
+
+    def without_effect(self, environ: Mapping[str, str]) -> list[str]:
+        """Return the sections that nothing reads, like those of other schedulers."""
+        known = {*SCHEDULERS, "cli:run", "torchx:tracker"}
+        known |= {f"tracker:{name}" for name in self.trackers(environ)}
+        return [
+            name
+            for name in self.sections
+            if name not in known and not name.startswith("component:")
+        ]
 
     def component(self, name: str) -> Mapping[str, str]:
         """Return the defaults of a component's parameters: ``[component:dist.ddp]``."""

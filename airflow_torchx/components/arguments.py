@@ -19,7 +19,7 @@ from airflow_torchx.components.literals import (
     plain_type,
     read_literal,
 )
-from airflow_torchx.errors import ComponentError
+from airflow_torchx.errors import ComponentError, InvalidComponentError
 from airflow_torchx.specs.suggest import nearest
 
 Parameters: TypeAlias = Mapping[str, inspect.Parameter]
@@ -74,18 +74,19 @@ def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature of a component whose required parameters a command line can set.
 
     Raises:
-        ComponentError: a required parameter has no type, or one that text cannot express.
+        InvalidComponentError: a required parameter has no type, or one that text cannot express.
     """
     try:
         signature = inspect.signature(function, eval_str=True)
     except _ANNOTATION_ERRORS as error:
         what = f"cannot evaluate the annotations of component {name!r}: {error}"
         fix = "Import the annotated types at the top of its module, outside TYPE_CHECKING."
-        raise ComponentError(what, fix=fix) from error
+        raise InvalidComponentError(what, fix=fix) from error
     for parameter in signature.parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             what = f"component {name!r} takes **{parameter.name}, which a command line cannot set"
-            raise ComponentError(what, fix="Declare each parameter, or take one dict[str, str].")
+            fix = "Declare each parameter, or take one dict[str, str]."
+            raise InvalidComponentError(what, fix=fix)
         try:
             describe(annotation_of(parameter))
         except UnsupportedTypeError as error:
@@ -94,7 +95,7 @@ def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:
                 continue
             what = f"parameter {parameter.name!r} of component {name!r} has an unsupported type"
             fix = "Annotate it as str, int, float, bool, or a list or dict of these."
-            raise ComponentError(f"{what}: {error}", fix=fix) from error
+            raise InvalidComponentError(f"{what}: {error}", fix=fix) from error
     return signature
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-# Quoted text. A quote after a backslash ends it only if no other quote does.
-_QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.DOTALL)
+from airflow_torchx.core.plan.option_text import split_dict
+
 _SCALARS: Final[dict[type, str]] = {
     str: "a string",
     int: "a whole number",
@@ -81,41 +80,3 @@ def read_literal(text: str, annotation: object) -> Any:  # noqa: ANN401 - of the
 def split_list(text: str) -> list[str]:
     """Return the items of ``a, b``; an empty list for blank text."""
     return [item.strip() for item in text.split(",")] if text.strip() else []
-
-
-def split_dict(text: str) -> dict[str, str]:
-    """Return the pairs of ``A=1,B=2``.
-
-    Pairs are separated by a comma or semicolon. A value may contain both: the last one before the
-    next ``key=`` separates, so ``A=1,2;3,B=4`` is ``{"A": "1,2;3", "B": "4"}``. Separators inside
-    quotes do not count, and quotes around a whole value are dropped.
-
-    Raises:
-        ValueError: a key has no value, or a value has no key.
-    """
-    if not text:
-        return {}
-    # The mask keeps the length, so its positions are valid in the text.
-    masked = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
-    parts = [
-        (text[part.start() : part.end()].strip(), part[0].strip())
-        for part in re.finditer("[^=]+", masked)
-        if not part[0].isspace()
-    ]
-    what = f"not key=value pairs: {text}"
-    if len(parts) == 1 or not parts:
-        raise ValueError(what)
-    pairs = {}
-    key = parts[0][0]
-    for part, mask in parts[1:-1]:
-        cut = max(mask.rfind(","), mask.rfind(";"))
-        if not 0 < cut < len(part) - 1:
-            raise ValueError(what)
-        pairs[key] = _unquote(part[:cut].strip())
-        key = part[cut + 1 :].strip()
-    pairs[key] = _unquote(parts[-1][0])
-    return pairs
-
-
-def _unquote(value: str) -> str:
-    return value[1:-1] if value[0] == value[-1] and value[0] in "'\"" else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from airflow_torchx.components import dist, utils
 from airflow_torchx.components.arguments import bind, synopsis
 from airflow_torchx.components.files import load, user_code_errors
-from airflow_torchx.errors import ComponentError
+from airflow_torchx.errors import ComponentError, ComponentNotFoundError
 from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
 from airflow_torchx.specs.suggest import nearest
 
@@ -48,7 +48,9 @@ def get(name: str, *, folder: Path | str | None = None) -> Component:
         folder: base folder of a relative path; None for the current folder.
 
     Raises:
-        ComponentError: the component does not exist or fails to load.
+        ComponentNotFoundError: the component does not exist.
+        InvalidComponentError: the function is not a component.
+        ComponentError: its file or module fails to run.
     """
     if name in COMPONENTS:
         return COMPONENTS[name]
@@ -121,7 +123,7 @@ def call(
     return as_app(app)
 
 
-def _unknown(name: str) -> ComponentError:
+def _unknown(name: str) -> ComponentNotFoundError:
     """Return the error for an unknown name, with the closest known one."""
     ours = [] if name.startswith(_TORCHX) else names()
     with user_code_errors("TorchX failed to load its components"):
@@ -133,4 +135,4 @@ def _unknown(name: str) -> ComponentError:
     fix += f"Known components: {', '.join(sorted(known))}."
     if not torchx_compat.is_installed():
         fix += f" For TorchX's own components, install it: {torchx_compat.INSTALL}"
-    return ComponentError(f"unknown component {name!r}", fix=fix)
+    return ComponentNotFoundError(f"unknown component {name!r}", fix=fix)

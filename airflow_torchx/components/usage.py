@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,13 +13,11 @@ from airflow_torchx.components.arguments import (
     synopsis,
 )
 from airflow_torchx.components.literals import UnsupportedTypeError, describe
+from airflow_torchx.specs.docstrings import docstring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ARGUMENTS: Final = re.compile(r"^(?:Args|Arguments):[ \t]*\n", re.MULTILINE)
-_UNINDENTED: Final = re.compile(r"^(?=\S)", re.MULTILINE)
-_ENTRY: Final = re.compile(r"^\*{0,2}(\w+)(?:[ \t]*\([^)\n]*\))?:", re.MULTILINE)
 _REST: Final = inspect.Parameter.VAR_POSITIONAL
 _WIDTH: Final = 88
 _INDENT: Final = 20
@@ -74,14 +71,3 @@ def _kind(parameter: inspect.Parameter) -> str:
     if parameter.default in (None, ""):
         return f"{kind}, no default"
     return f"{kind}, default {parameter.default}"
-
-
-def docstring(documented: object) -> tuple[str, dict[str, str]]:
-    """Return the first paragraph of a docstring, and its ``Args`` by name, on one line each."""
-    text = (inspect.getdoc(documented) or "").replace("``", "`")
-    before, *after = _ARGUMENTS.split(text, maxsplit=1)
-    section = _UNINDENTED.split("".join(after), maxsplit=1)[0]
-    parts = _ENTRY.split(textwrap.dedent(section))
-    lines = {name: entry.splitlines() for name, entry in zip(parts[1::2], parts[2::2], strict=True)}
-    entries = {name: " ".join(map(str.strip, entry)).strip() for name, entry in lines.items()}
-    return " ".join(before.strip().partition("\n\n")[0].split()), entries

@@ -5,15 +5,18 @@ https://pytorch.org/torchx/latest/schedulers/docker.html describes the original.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.protocol import Engine
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
+from airflow_torchx.core.plan.run_opts import runopts
+from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle, waiting
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
-from airflow_torchx.schedulers.api import AppDryRunInfo
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
+from airflow_torchx.schedulers.dry_run import AppDryRunInfo
 from airflow_torchx.schedulers.launcher import DockerLauncher
 from airflow_torchx.specs import app_id_of
 
@@ -62,6 +65,12 @@ class DockerScheduler(DockerLauncher):
         terminal: show builds on the terminal instead of in the log; None to detect one.
         defaults: run options for all apps; ``cfg`` wins.
     """
+
+    backend: Final = "docker"
+
+    def run_opts(self) -> runopts:
+        """Return all run options."""
+        return runopts()
 
     def submit_dryrun(
         self,
@@ -149,6 +158,10 @@ class DockerScheduler(DockerLauncher):
         """
         return lifecycle.observe(self.engine, app_id_of(app_id), inspect_all=inspect_all)
 
+    def describe_native(self, app_id: str) -> AppDryRunInfo | None:  # noqa: ARG002 - TorchX's
+        """Return None: the launch request of an app is not read back, as in TorchX."""
+        return None
+
     def list(self, cfg: Mapping[str, object] | None = None) -> list[ListAppResponse]:  # noqa: ARG002 - TorchX's signature
         """Return all apps on the daemon, also those of TorchX; ``cfg`` is ignored."""
         return lifecycle.apps(self.engine)
@@ -173,18 +186,18 @@ class DockerScheduler(DockerLauncher):
     def cancel(self, app_id: str) -> None:
         """Stop all running replicas at the same time, with one grace period. Idempotent.
 
-        Raises:
-            AppNotFoundError: the daemon has no such app.
+        An app that is not on the daemon is ignored, as in TorchX.
         """
-        lifecycle.cancel(self.engine, app_id_of(app_id))
+        with contextlib.suppress(AppNotFoundError):
+            lifecycle.cancel(self.engine, app_id_of(app_id))
 
     def delete(self, app_id: str) -> None:
         """Stop the app if it is running, then remove its containers and anonymous volumes.
 
-        Raises:
-            AppNotFoundError: the daemon has no such app.
+        An app that is not on the daemon is ignored, as in TorchX.
         """
-        lifecycle.delete(self.engine, app_id_of(app_id))
+        with contextlib.suppress(AppNotFoundError):
+            lifecycle.delete(self.engine, app_id_of(app_id))
 
     def log_iter(  # noqa: PLR0913, PLR0917 - TorchX's signature
         self,

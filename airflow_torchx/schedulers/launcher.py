@@ -17,7 +17,7 @@ from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchInterruptedError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.daemon_facts import collect
-from airflow_torchx.schedulers.api import AppDryRunInfo, CheckedApp
+from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
 from airflow_torchx.specs import as_app, make_app_handle
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin, with_images
 from airflow_torchx.workspace.reading import key_of

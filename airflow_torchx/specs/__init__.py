@@ -1,5 +1,8 @@
 """Defines apps and their status under TorchX's names, as pure data without dependencies."""
 
+from airflow_torchx.errors import AppNotFoundError as UnknownAppException
+from airflow_torchx.errors import InvalidHandleError as MalformedAppHandleException
+from airflow_torchx.errors import InvalidOptionsError as InvalidRunConfigException
 from airflow_torchx.specs.accept import AnyApp, as_app, is_app
 from airflow_torchx.specs.app import (
     MISSING,
@@ -14,15 +17,17 @@ from airflow_torchx.specs.app import (
     VolumeMount,
     Workspace,
 )
-from airflow_torchx.specs.frozen import FrozenDict
+from airflow_torchx.specs.frozen import FrozenDict, FrozenList
 from airflow_torchx.specs.handle import (
+    AppHandle,
     ParsedAppHandle,
     app_id_of,
     make_app_handle,
     parse_app_handle,
 )
 from airflow_torchx.specs.mounts import parse_mounts
-from airflow_torchx.specs.named_resources import resource
+from airflow_torchx.specs.resources import named_resource as get_named_resources
+from airflow_torchx.specs.resources import named_resources, resource
 from airflow_torchx.specs.serialize import from_dict, to_dict
 from airflow_torchx.specs.status import (
     AppState,
@@ -41,12 +46,16 @@ __all__ = [
     "NULL_RESOURCE",
     "AnyApp",
     "AppDef",
+    "AppHandle",
     "AppState",
     "BindMount",
     "DescribeAppResponse",
     "DeviceMount",
     "FrozenDict",
+    "FrozenList",
+    "InvalidRunConfigException",
     "ListAppResponse",
+    "MalformedAppHandleException",
     "ParsedAppHandle",
     "ReplicaState",
     "ReplicaStatus",
@@ -54,15 +63,18 @@ __all__ = [
     "RetryPolicy",
     "Role",
     "RoleStatus",
+    "UnknownAppException",
     "VolumeMount",
     "Workspace",
     "app_id_of",
     "as_app",
     "from_dict",
+    "get_named_resources",
     "is_app",
     "is_terminal",
     "macros",
     "make_app_handle",
+    "named_resources",
     "parse_app_handle",
     "parse_mounts",
     "resource",

@@ -6,9 +6,11 @@ read-only copies of its lists and dicts. Use `dataclasses.replace` to change a f
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_torchx.specs.frozen import freeze_fields
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 MISSING: Final = "<MISSING>"
 #: An optional string that was not given.
 NONE: Final = "<NONE>"
+#: TorchX's tags for the name of a resource, and for a part of one.
+NAME_TAG: Final = "torchx/named_resources.name"
+FRACTION_TAG: Final = "torchx/named_resources.is_fractional"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,20 @@ class Resource:
             # A plan must print 2.0 and 2 alike.
             object.__setattr__(self, "cpu", int(self.cpu))
         freeze_fields(self, dicts=("capabilities", "devices", "tags"))
+
+    @staticmethod
+    def copy(original: Resource, **capabilities: Any) -> Resource:  # noqa: ANN401 - JSON values
+        """Return a resource with more capabilities, or with other values of some."""
+        return replace(original, capabilities={**original.capabilities, **capabilities})
+
+    def get_resource_name(self) -> str | None:
+        """Return the name under which it is registered; None if it has none."""
+        name = self.tags.get(NAME_TAG)
+        return None if name is None else str(name)
+
+    def is_fractional(self) -> bool:
+        """Return whether it is a part of a named resource."""
+        return bool(self.tags.get(FRACTION_TAG))
 
 
 #: Requests nothing in particular.
@@ -107,6 +126,38 @@ class Workspace:
     def __hash__(self) -> int:
         return hash(frozenset(self.projects.items()))
 
+    def __str__(self) -> str:
+        """Return a text for logs; `from_str` cannot read it."""
+        return ";".join(f"{src}:{dst}" if dst else src for src, dst in self.projects.items())
+
+    @staticmethod
+    def from_str(workspace: str | None) -> Workspace:
+        """Return the workspace in a text: a folder, or a mapping of folders as YAML."""
+        import yaml
+
+        text = (workspace or "").strip()
+        try:
+            loaded = yaml.safe_load(text)
+        except yaml.YAMLError:
+            loaded = text
+        if not isinstance(loaded, dict):
+            # YAML reads some paths as other types, like "~" as None.
+            loaded = {text: ""} if text else {}
+        return Workspace({src: "" if dst is None else dst for src, dst in loaded.items()})
+
+    def is_unmapped_single_project(self) -> bool:
+        """Return whether it is one folder, for the workspace itself."""
+        return [*self.projects.values()] == [""]
+
+    def merge_into(self, outdir: str | Path) -> None:
+        """Copy each folder or file to its target below ``outdir``; a later one replaces files."""
+        for src, dst in self.projects.items():
+            source, target = Path(src).expanduser(), Path(outdir, dst)
+            if source.is_file():
+                shutil.copy2(source, target)
+            else:
+                shutil.copytree(source, target, dirs_exist_ok=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -162,5 +213,25 @@ class AppDef:
     roles: Sequence[Role] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    #: Python otherwise iterates by `__getitem__`.
+    __iter__: ClassVar[None] = None
+
     def __post_init__(self) -> None:
         freeze_fields(self, lists=("roles",), dicts=("metadata",))
+
+    def get_role(self, name: str) -> Role:
+        """Return the first role of that name, or raise KeyError with the names of all roles."""
+        for role in self.roles:
+            if role.name == name:
+                return role
+        known = ", ".join(role.name for role in self.roles) or "none"
+        what = f"app {self.name!r} has no role {name!r}; its roles: {known}"
+        raise KeyError(what)
+
+    def __getitem__(self, name: str) -> Role:
+        """Return the role of that name, as `get_role` does."""
+        return self.get_role(name)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether a role has that name."""
+        return any(role.name == name for role in self.roles)

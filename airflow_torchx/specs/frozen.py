@@ -1,6 +1,6 @@
 """Makes the lists and dicts of a spec read-only.
 
-A spec copies them to tuples and ``FrozenDict``. The latter subclasses dict because
+A spec copies them to ``FrozenList`` and ``FrozenDict``. The latter subclasses dict because
 ``MappingProxyType`` supports neither pickle, nor copy, nor ``json.dumps``.
 """
 
@@ -41,12 +41,61 @@ class FrozenDict(dict[K, V]):
         return (type(self), (dict(self),))
 
 
+class FrozenList(tuple[V, ...]):
+    """Rejects changes after construction, but equals a list, and adds to one, as in TorchX.
+
+    ``[*frozen, item]`` and ``frozen + [item]`` are editable copies.
+
+    Raises:
+        TypeError: a method would change the list.
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, tuple(other) if isinstance(other, list) else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an item or a slice
+        found = tuple.__getitem__(self, index)
+        return FrozenList(found) if isinstance(index, slice) else found
+
+    def __add__(self, other: Any) -> Any:  # noqa: ANN401 - a list for a list, else a tuple
+        return [*self, *other] if isinstance(other, list) else tuple.__add__(self, other)
+
+    def __radd__(self, other: Any) -> Any:  # noqa: ANN401 - see __add__
+        return [*other, *self] if isinstance(other, list) else NotImplemented
+
+    def copy(self) -> list[V]:
+        """Return an editable copy."""
+        return [*self]
+
+    def _reject(self, *_args: object, **_kwargs: object) -> NoReturn:
+        what = "this list is read-only; change a copy instead: [*frozen, item]"
+        raise TypeError(what)
+
+    __setitem__ = _reject
+    __delitem__ = _reject
+    append = _reject
+    clear = _reject
+    extend = _reject
+    insert = _reject
+    pop = _reject
+    remove = _reject
+    reverse = _reject
+    sort = _reject
+
+
 def freeze(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
     """Return ``value`` with read-only copies of all nested dicts and lists."""
     if isinstance(value, Mapping):
         return FrozenDict({key: freeze(item) for key, item in value.items()})
     if isinstance(value, list | tuple):
-        return tuple(freeze(item) for item in value)
+        return FrozenList(freeze(item) for item in value)
     return value
 
 
@@ -62,7 +111,7 @@ def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[st
         value = getattr(spec, name)
         if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
             raise _type_error(spec, name, value, "list")
-        object.__setattr__(spec, name, tuple(freeze(item) for item in value))
+        object.__setattr__(spec, name, FrozenList(freeze(item) for item in value))
     for name in dicts:
         value = getattr(spec, name)
         if not isinstance(value, Mapping):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.errors import InvalidHandleError, Problem
+
+#: TorchX's name of the type of a handle.
+AppHandle: TypeAlias = str
 
 # Greedy as in TorchX: a session may contain slashes, an app id may not.
 _HANDLE: Final = re.compile(r"(.+)://(.*)/(.+)")
@@ -34,14 +37,14 @@ def parse_app_handle(app_handle: str) -> ParsedAppHandle:
     """Return the parts of a handle.
 
     Raises:
-        InvalidAppError: the text is not a handle.
+        InvalidHandleError: the text is not a handle.
     """
     match = _HANDLE.fullmatch(app_handle)
     if match is None:
         problem = Problem(
-            "app handle",
+            "handle",
             f"expected scheduler://session/app_id, got {app_handle!r}",
             "copy it from the launch log, like 'local_docker://torchx/trainer-x1'",
         )
-        raise InvalidAppError([problem])
+        raise InvalidHandleError([problem], subject="app handle")
     return ParsedAppHandle(*match.groups())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.specs.app import NONE
 from airflow_torchx.specs.frozen import freeze_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from airflow_torchx.specs.app import Role
 
@@ -103,6 +103,18 @@ class RoleStatus:
 
     def __post_init__(self) -> None:
         freeze_fields(self, lists=("replicas",))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON data in TorchX's form; a state is a number, and its name is added."""
+        return {"role": self.role, "replicas": [_replica_json(one) for one in self.replicas]}
+
+
+def _replica_json(replica: ReplicaStatus) -> dict[str, Any]:
+    data = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(replica).items()
+    }
+    return data | {"state": replica.state.value, "state_name": replica.state.name}
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class macros:  # noqa: N801 - TorchX's name
         replica_id: str
         rank0_env: str
 
+        def to_dict(self) -> dict[str, Any]:
+            """Return the values by name."""
+            return asdict(self)
+
         def apply(self, role: Role) -> Role:
             """Return a copy of ``role`` with macros substituted in args, env values and metadata.
 
@@ -53,7 +57,7 @@ class macros:  # noqa: N801 - TorchX's name
 
             ``$$`` becomes ``$``; a ``${name}`` that is not a macro stays.
             """
-            return Template(arg).safe_substitute(asdict(self))
+            return Template(arg).safe_substitute(self.to_dict())
 
         def _nested(self, value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
             if isinstance(value, str):

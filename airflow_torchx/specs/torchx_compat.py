@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.errors import ComponentError, Problem
+from airflow_torchx.errors import ComponentNotFoundError, InvalidComponentError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,12 +69,13 @@ def component(name: str) -> Callable[..., Any] | None:
     """Return TorchX's component of that name; None if there is none.
 
     Raises:
-        ComponentError: TorchX is not installed, or the component does not pass its validation.
+        ComponentNotFoundError: TorchX is not installed.
+        InvalidComponentError: the component does not pass TorchX's validation.
         Exception: a module that is registered with TorchX failed.
     """
     if not is_installed():
         what = f"component {name!r} needs TorchX, which is not installed"
-        raise ComponentError(what, fix=f"Install it: {INSTALL}")
+        raise ComponentNotFoundError(what, fix=f"Install it: {INSTALL}")
     from torchx.specs import finder
 
     try:
@@ -82,7 +83,8 @@ def component(name: str) -> Callable[..., Any] | None:
     except finder.ComponentNotFoundException:
         return None
     except finder.ComponentValidationException as error:
-        raise ComponentError(f"TorchX rejected component {name!r}: {error}") from error
+        what = f"TorchX rejected component {name!r}: {error}"
+        raise InvalidComponentError(what) from error
     return found
 
 

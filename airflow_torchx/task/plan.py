@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_torchx.core.workspace.recipe import SourceRoot
-    from airflow_torchx.schedulers.api import AppDryRunInfo, CheckedApp
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+    from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
     from airflow_torchx.specs import AppDef
     from airflow_torchx.task.context import TaskContext
 

@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_torchx.runtime.gang_log import Cursors
-    from airflow_torchx.schedulers.api import AppDryRunInfo
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+    from airflow_torchx.schedulers.dry_run import AppDryRunInfo
     from airflow_torchx.specs import DescribeAppResponse
     from airflow_torchx.task.plan import LaunchRequest
     from airflow_torchx.task.shutdown import TaskOptions

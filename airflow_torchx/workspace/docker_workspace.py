@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY, ImageDetail
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.run_opts import runopts
 from airflow_torchx.core.workspace.recipe import SourceRoot
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.docker_engine import DockerEngine
@@ -36,8 +38,21 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import AppDef
 
+_IMAGE_OPTIONS: Final = frozenset(
+    {
+        "image_repo",
+        "quiet",
+        "build_args",
+        "target",
+        "build_secrets",
+        "max_context_mb",
+        "keep_images",
+    }
+)
 
-@dataclass(frozen=True)
+
+# Without an own `__eq__`, it equals any mapping with the same names, as TorchX's dict does.
+@dataclass(frozen=True, eq=False)
 class ImagesToPush(Mapping[str, tuple[str, str]]):
     """The images of an app to push, as a mapping of local name to repository and tag.
 
@@ -71,6 +86,8 @@ class DockerWorkspaceMixin:
         defaults: run options for those that ``cfg`` does not set.
     """
 
+    LABEL_VERSION: Final = labels.VERSION
+
     def __init__(
         self,
         engine: Engine | None = None,
@@ -101,6 +118,10 @@ class DockerWorkspaceMixin:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def workspace_opts(self) -> runopts:
+        """Return the run options of workspace images."""
+        return runopts(_IMAGE_OPTIONS)
 
     def build_workspace_and_update_role(
         self,

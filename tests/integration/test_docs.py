@@ -88,7 +88,7 @@ def test_the_block_that_trains() -> None:
     assert ["1", "2"] == [epoch for epoch, _ in losses]
     assert float(losses[1][1]) < float(losses[0][1])
     assert ["SUCCEEDED"] * 2 == [
-        replica["state"]
+        replica["state_name"]
         for role in json.loads(f"{{{status}")["roles"]
         for replica in role["replicas"]
     ]

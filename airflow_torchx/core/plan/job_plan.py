@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RANK0_HOST: Final = "TORCHX_RANK0_HOST"
 IMAGE: Final = "TORCHX_IMAGE"
 JOB_ID: Final = "TORCHX_JOB_ID"
+TRACKERS: Final = "TORCHX_TRACKERS"
 
 #: Named devices of a Resource and their host devices, as in TorchX.
 DEVICE_PATHS: Final = {
@@ -100,6 +101,7 @@ class _Shared:
     opts: Opts
     launch: LaunchContext
     env: Mapping[str, str]
+    trackers: Mapping[str, str]
     labels: Mapping[str, str]
     rank0: str
     gpus: Mapping[tuple[str, int], GpuRequest]
@@ -112,6 +114,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         opts=opts,
         launch=launch,
         env={**launch.ambient_env, **copied, **opts.env},
+        trackers=_tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         rank0=container_name(launch.app_id, app.roles[0].name, 0),
         gpus=_gpus(app, launch.gpu_ids if opts.auto_set_gpus else ()),
@@ -142,7 +145,8 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     values = macros.Values(
         img_root="", app_id=launch.app_id, replica_id=str(replica), rank0_env=RANK0_HOST
     )
-    filled = values.apply(role)
+    # As in TorchX, macros count in the configuration of a tracker.
+    filled = values.apply(replace(role, env={**role.env, **shared.trackers}))
     forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
     mounts = [*role.mounts, *_named_devices(resource.devices)]
     return ContainerSpec(
@@ -191,6 +195,17 @@ def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str,
         for name, value in sorted(environ.items())
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
+
+
+def tracker_variable(name: str) -> str:
+    """Return the environment variable that holds the configuration of a tracker."""
+    return f"TORCHX_TRACKER_{name.upper()}_CONFIG"
+
+
+def _tracker_env(trackers: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which TorchX's tracker API finds these trackers."""
+    configs = {tracker_variable(name): config for name, config in trackers.items() if config}
+    return {TRACKERS: ",".join(trackers), **configs} if trackers else {}
 
 
 def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:

@@ -158,6 +158,18 @@ def labels(value: object) -> Mapping[str, str]:
     return given
 
 
+def trackers(value: object) -> Mapping[str, str]:
+    """Return the configuration of each tracker; None becomes empty."""
+    if isinstance(value, Mapping):
+        value = {name: "" if config is None else config for name, config in value.items()}
+    given = pairs(value)
+    if bad := [name for name in given if "," in name or not is_env_name(name)]:
+        raise ValueError(
+            f"rename {shown_env_name(bad[0])!r}: a name cannot contain ',', '=' or a zero byte"
+        )
+    return given
+
+
 def log_config(value: object) -> Mapping[str, Any]:
     """Return a log driver with its options, or an empty mapping."""
     if value == {}:

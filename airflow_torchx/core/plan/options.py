@@ -7,13 +7,14 @@ strings, because templates render to strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, HostOptions
 from airflow_torchx.core.plan import option_values as values
-from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.errors import InvalidOptionsError, Problem
+from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ DEFAULT_NETWORK: Final = "torchx"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opts:
-    """Run options of the Docker scheduler.
+class Opts(Mapping[str, Any]):
+    """Run options of the Docker scheduler, also as a mapping of names to values.
 
     Args:
         copy_env: glob patterns of environment variables to copy from the launching process.
@@ -67,9 +68,11 @@ class Opts:
         tmpfs: path in the container to mount options (may be empty).
         working_dir: working directory, instead of the image's.
         labels: labels to add; the prefixes of TorchX and of this package are reserved.
+        trackers: experiment trackers for TorchX's tracker API in the replicas, each with its
+            configuration, which may be empty.
 
     Raises:
-        InvalidAppError: with one problem for every invalid option.
+        InvalidOptionsError: with one problem for every invalid option.
     """
 
     copy_env: Sequence[str] = ()
@@ -101,6 +104,7 @@ class Opts:
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    trackers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -111,9 +115,29 @@ class Opts:
             except ValueError as error:
                 problems.append(_problem(option.name, value, str(error)))
             else:
-                object.__setattr__(self, option.name, parsed)
+                object.__setattr__(self, option.name, freeze(parsed))
         if problems:
-            raise InvalidAppError(problems, subject="run options")
+            raise InvalidOptionsError(problems, subject="run options")
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - the type of the option
+        if (key := snake_case(name)) in self.__dataclass_fields__:
+            return getattr(self, key)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Return both mappings as one dict; ``other`` wins."""
+        return {**self, **other}
+
+    @classmethod
+    def from_cfg(cls, cfg: Mapping[str, object]) -> Self:
+        """Return the options in a mapping; TorchX's name of `parse`."""
+        return cls.parse(cfg)
 
     @classmethod
     def parse(
@@ -129,7 +153,7 @@ class Opts:
                 ``labels`` are merged.
 
         Raises:
-            InvalidAppError: for unknown names, with the nearest known one, and invalid values.
+            InvalidOptionsError: for unknown names, with the nearest known one, and invalid values.
         """
         if isinstance(cfg, cls):
             return cfg
@@ -148,12 +172,12 @@ class Opts:
                 problems.append(Problem(f"options.{key}", what, fix))
         try:
             opts = cls(**cast("dict[str, Any]", given))
-        except InvalidAppError as error:
+        except InvalidOptionsError as error:
             problems.extend(error.problems)
         else:
             if not problems:
                 return opts
-        raise InvalidAppError(problems, subject="run options")
+        raise InvalidOptionsError(problems, subject="run options")
 
     def host_options(self) -> HostOptions:
         """Return the options that are passed to the Engine unchanged."""
@@ -180,7 +204,7 @@ def _mapping(cfg: object) -> Mapping[str, object]:
         return cfg or {}
     what = f"a {type(cfg).__name__} is not accepted"
     problem = Problem("options", what, "give a mapping of options to values")
-    raise InvalidAppError([problem], subject="run options")
+    raise InvalidOptionsError([problem], subject="run options")
 
 
 def _merged(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mapping[str, object]:
@@ -218,7 +242,9 @@ def _problem(name: str, value: object, expected: str) -> Problem:
 
 
 #: Options that are mappings.
-MAPPINGS: Final = frozenset({"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels"})
+MAPPINGS: Final = frozenset(
+    {"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels", "trackers"}
+)
 _SECRET: Final = MAPPINGS | {"build_secrets"}
 _MERGED: Final = MAPPINGS - {"log_config"}
 _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
@@ -251,4 +277,5 @@ _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "tmpfs": values.pairs,
     "working_dir": values.text,
     "labels": values.labels,
+    "trackers": values.trackers,
 }

@@ -14,7 +14,7 @@ from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.workspace.source import parse_workspace
-from airflow_torchx.errors import InvalidAppError, Problem, WorkspaceError
+from airflow_torchx.errors import InvalidAppError, InvalidOptionsError, Problem, WorkspaceError
 from airflow_torchx.specs import (
     MISSING,
     NONE,
@@ -102,19 +102,21 @@ def checked_options(
     there are problems, so that the error also has those with the daemon.
 
     Raises:
-        InvalidAppError: with all problems of the app and its options.
+        InvalidAppError: with all problems of the app and its options; it is an
+            `InvalidOptionsError` if an option is wrong.
     """
     wrong_options: tuple[Problem, ...] = ()
     try:
         opts = Opts.parse(cfg, defaults)
-    except InvalidAppError as error:
+    except InvalidOptionsError as error:
         wrong_options, opts = error.problems, Opts()
     mistyped = _type_problems(app)
     problems = (*wrong_options, *(mistyped or _value_problems(app, opts)))
     if problems and not mistyped and (facts := look()) is not None:
         problems += daemon_problems(app, opts, facts)
     if problems:
-        raise InvalidAppError(problems, subject=f"app {app.name!r}")
+        kind = InvalidOptionsError if wrong_options else InvalidAppError
+        raise kind(problems, subject=f"app {app.name!r}")
     return opts
 
 

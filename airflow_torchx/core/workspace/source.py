@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
 from airflow_torchx.errors import WorkspaceError
+from airflow_torchx.specs import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from airflow_torchx.specs import Workspace
 
 # https://www.rfc-editor.org/rfc/rfc2397, its shortest form.
 _INLINE: Final = "data:,"
@@ -32,7 +31,7 @@ def parse_workspace(
     # TorchX's Workspace has the same attribute.
     value = getattr(value, "projects", value)
     if isinstance(value, str):
-        value = _mapping(value)
+        value = Workspace.from_str(value).projects
     return tuple(_parts({} if value is None else value))
 
 
@@ -69,19 +68,6 @@ def _shown_url(url: str) -> str:
     except ValueError:
         return f"{url.partition('://')[0]}://…"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def _mapping(text: str) -> Mapping[str, str]:
-    import yaml
-
-    if not text.strip():
-        return {}
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError:
-        loaded = None
-    # YAML reads some paths as other types, like "~" as None.
-    return loaded if isinstance(loaded, dict) else {text.strip(): ""}
 
 
 def _parts(value: object) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ NOTHING = TorchXConfig()
 def request_of(*arguments: str, **sections: dict[str, str]) -> Request:
     """Return the request of ``run`` with these arguments and sections of `.torchxconfig`."""
     config = {name.replace("__", ":"): values for name, values in sections.items()}
-    return build_request(parser().parse_args(["run", *arguments]), TorchXConfig(config))
+    return build_request(parser().parse_args(["run", *arguments]), TorchXConfig(config), {})
 
 
 def test_torchx_command_line() -> None:
@@ -56,11 +56,8 @@ def test_configuration_has_the_defaults() -> None:
     cfg = ["-cfg", "stop_grace_s=2,user=v"]
     request = request_of(*cfg, "--", "--m", "x", cli__run=cli, docker=docker)
 
-    assert ("dist.ddp", "code", ("typo",)) == (
-        request.component,
-        request.workspace,
-        request.unknown,
-    )
+    assert ("dist.ddp", "code") == (request.component, request.workspace)
+    assert ("ignoring unknown run option 'typo' in .torchxconfig",) == request.warnings
     assert ("theirs", 2.0, "v") == (
         request.options.network,
         request.options.stop_grace_s,
@@ -191,3 +188,20 @@ def test_every_command_has_its_function() -> None:
 
     assert all(callable(function_of(command)) for command in COMMANDS)
     assert isinstance(parser(), argparse.ArgumentParser)
+
+
+def test_trackers_of_the_configuration() -> None:
+    """The configured trackers are a run option, unless the command line sets its own."""
+    sections = {"torchx__tracker": {"a": "a"}, "tracker__a": {"config": "x"}}
+
+    assert {"a": "x"} == request_of("utils.sh", **sections).options.trackers
+    own = request_of("-cfg", "trackers=b:", "utils.sh", **sections)
+    assert {"b": ""} == own.options.trackers
+
+
+def test_sections_that_are_not_read() -> None:
+    """One warning names all sections that have no effect."""
+    request = request_of("utils.sh", kubernetes={"queue": "q"}, tracker__a={"config": "x"})
+
+    (warning,) = request.warnings
+    assert "sections of .torchxconfig without effect: [kubernetes], [tracker:a]" == warning

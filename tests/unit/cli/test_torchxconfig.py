@@ -89,3 +89,42 @@ def test_invalid_file(text: str, message: str) -> None:
     assert message in str(caught.value)
     assert "key = value" in str(caught.value)
     assert "sesame" not in str(caught.value)
+
+
+TRACKERS = {
+    "torchx:tracker": {"mlflow": "mlflow", "Runs": "my.module:create"},
+    "tracker:Runs": {"config": "s3://runs"},
+    "tracker:wandb": {"config": "team"},
+    "tracker:mlflow": {"configs": "typo"},
+}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, {"mlflow": "", "Runs": "s3://runs"}),
+        ({"TORCHX_TRACKER_RUNS_CONFIG": "x"}, {"mlflow": "", "Runs": "x"}),
+        ({"TORCHX_TRACKER_RUNS_CONFIG": ""}, {"mlflow": "", "Runs": ""}),
+        ({"TORCHX_TRACKER_WANDB_CONFIG": "x"}, {"mlflow": "", "Runs": "s3://runs"}),
+        ({"TORCHX_TRACKERS": "wandb, new"}, {"wandb": "team", "new": ""}),
+        ({"TORCHX_TRACKERS": "new", "TORCHX_TRACKER_NEW_CONFIG": "x"}, {"new": "x"}),
+        ({"TORCHX_TRACKERS": ""}, {}),
+    ],
+)
+def test_trackers(environ: dict[str, str], expected: dict[str, str]) -> None:
+    """Names and configurations of trackers come from the file, and variables win, as in TorchX."""
+    assert expected == TorchXConfig(TRACKERS).trackers(environ)
+
+
+def test_sections_without_effect() -> None:
+    """Sections of other schedulers, other commands and other trackers have no effect."""
+    read: dict[str, dict[str, str]] = {
+        name: {} for name in ("docker", "local_docker", "cli:run", "component:a.py:b")
+    }
+    unread = ["kubernetes", "cli:status", "torchx:trackers", "components:dist.ddp", "Docker"]
+    config = TorchXConfig({**TRACKERS, **read, **{name: {} for name in unread}})
+
+    assert ["tracker:wandb", *unread] == config.without_effect({})
+    assert ["tracker:Runs", "tracker:mlflow", *unread] == config.without_effect(
+        {"TORCHX_TRACKERS": "wandb"}
+    )

@@ -6,70 +6,14 @@ from types import GenericAlias
 from typing import Annotated, Any, Optional, Union
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from airflow_torchx.components.literals import (
     UnsupportedTypeError,
     describe,
     plain_type,
     read_literal,
-    split_dict,
     split_list,
 )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", {}),
-        ("A=1", {"A": "1"}),
-        ("A=1,B=2", {"A": "1", "B": "2"}),
-        ("A=1;B=2", {"A": "1", "B": "2"}),
-        ("A=1,2", {"A": "1,2"}),
-        ("A=1,2,B=3", {"A": "1,2", "B": "3"}),
-        ("A=1;2,B=3", {"A": "1;2", "B": "3"}),
-        ("A=1,2;B=3", {"A": "1,2", "B": "3"}),
-        ("A=1,B=2,", {"A": "1", "B": "2,"}),
-        (" A = 1 , B = 2 ", {"A": "1", "B": "2"}),
-        ("A=1,A=2", {"A": "2"}),
-        ("A==1", {"A": "1"}),
-        ("=A=1", {"A": "1"}),
-        ("A=1,B=", {"A": "1,B"}),
-        ("A=''", {"A": ""}),
-        ('A=""', {"A": ""}),
-        ("A='x=1,y;z',B=2", {"A": "x=1,y;z", "B": "2"}),
-        ('A="it\'s",B=2', {"A": "it's", "B": "2"}),
-        ("A=it's,B=it's", {"A": "it's,B=it's"}),
-        ("A='b\\'c=d',E=f", {"A": "b\\'c=d", "E": "f"}),
-        ("A='C:\\x=y\\',B=1", {"A": "C:\\x=y\\", "B": "1"}),
-        ("A='a','b'", {"A": "a','b"}),
-        ("A='", {"A": ""}),
-        ("A='b", {"A": "'b"}),
-        ("A='b\nc=d'", {"A": "b\nc=d"}),
-    ],
-)
-def test_dicts(text: str, expected: dict[str, str]) -> None:
-    """The last unquoted comma or semicolon before a key separates two pairs."""
-    assert expected == split_dict(text)
-
-
-@pytest.mark.parametrize("text", ["A", "A=", "=", " ", "A=1,=2", "A=,B=1", "A=1=2", "A=;=1"])
-def test_invalid_dicts(text: str) -> None:
-    """A key without a value and a value without a key are rejected."""
-    with pytest.raises(ValueError, match=f"not key=value pairs: {text}"):
-        split_dict(text)
-
-
-NAME = st.text("abcXYZ_019", min_size=1, max_size=5)
-VALUE = st.text("abc,;= /:", max_size=8)
-
-
-@settings(max_examples=40)
-@given(st.dictionaries(NAME, VALUE, max_size=4))
-def test_quoted_values_are_safe(pairs: dict[str, str]) -> None:
-    """Quoted values are kept unchanged."""
-    assert pairs == split_dict(",".join(f"{key}='{value}'" for key, value in pairs.items()))
 
 
 @pytest.mark.parametrize(

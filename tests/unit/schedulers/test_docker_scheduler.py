@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,12 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchError
+from airflow_torchx.errors import (
+    EngineUnreachableError,
+    InvalidAppError,
+    InvalidOptionsError,
+    LaunchError,
+)
 from airflow_torchx.schedulers import docker_scheduler as module
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, create_scheduler
 from airflow_torchx.specs import AppDef, AppState, Resource, Role, Workspace
@@ -288,6 +293,92 @@ def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
     scheduler.cancel(handle)
     scheduler.delete(handle)
     assert not scheduler.exists(handle)
+
+
+@pytest.mark.parametrize("name", ["gone-x1", "local_docker://mine/gone-x1"])
+def test_cancel_and_delete_of_a_gone_app_do_nothing(scheduler: DockerScheduler, name: str) -> None:
+    """An app that is gone is neither cancelled nor deleted, without an error, as in TorchX."""
+    scheduler.cancel(name)
+    scheduler.delete(name)
+
+    assert [] == scheduler.list()
+
+
+def test_cancel_and_delete_report_other_errors(
+    scheduler: DockerScheduler, engine: FakeEngine
+) -> None:
+    """A daemon that does not answer is an error, because its apps are not known to be gone."""
+    for verb in (scheduler.cancel, scheduler.delete):
+        engine.fail_next("rows", EngineUnreachableError("connection reset"))
+        with pytest.raises(EngineUnreachableError):
+            verb("gone-x1")
+
+
+def test_run_opts(scheduler: DockerScheduler) -> None:
+    """The run options are listed with type, default and meaning, as TorchX lists its own."""
+    opts = scheduler.run_opts()
+    env, quiet, policy = (opts.get(name) for name in ("env", "quiet", "pullPolicy"))
+    assert env
+    assert quiet
+    assert policy
+
+    assert [option.name for option in fields(Opts)] == [name for name, _ in opts]
+    assert len(fields(Opts)) == len(opts)
+    assert ({}, dict[str, str], False) == (env.default, env.opt_type, env.is_required)
+    assert (False, bool) == (quiet.default, quiet.opt_type)
+    assert ("missing", str) == (policy.default, policy.opt_type)
+    assert list[str] == dict(opts)["copy_env"].opt_type
+    assert "environment variables of every replica" in env.help
+    assert opts.get("nothing") is None
+    assert "\nquiet=true|false\n    print one line" in str(opts)
+
+
+def test_resolved_run_opts(scheduler: DockerScheduler) -> None:
+    """Options are resolved to all values, and parsed from TorchX's text."""
+    opts = scheduler.run_opts()
+
+    assert dict(Opts(env={"A": "1"})) == opts.resolve({"env": {"A": "1"}})
+    text = "env=A:1;B:2,privileged=True,copyEnv=X*;Y"
+    parsed = {"env": {"A": "1", "B": "2"}, "privileged": True, "copy_env": ["X*", "Y"]}
+    assert parsed == opts.cfg_from_str(text)
+    assert {} == opts.cfg_from_str("")
+    for wrong in ("env", "env=A", "nothing=1", "privileged=maybe"):
+        with pytest.raises(InvalidOptionsError):
+            opts.cfg_from_str(wrong)
+    with pytest.raises(InvalidOptionsError):
+        opts.resolve({"nothing": 1})
+
+
+def test_workspace_opts(scheduler: DockerScheduler) -> None:
+    """The options of workspace images are TorchX's two, and ours."""
+    opts = scheduler.workspace_opts()
+
+    assert {"image_repo", "quiet"} < {name for name, _ in opts}
+    assert opts.get("privileged") is None
+    assert "h/x" == opts.resolve({"imageRepo": "h/x", "privileged": True})["image_repo"]
+
+
+def test_members_of_torchx(scheduler: DockerScheduler) -> None:
+    """The scheduler has TorchX's backend and label, and reads nothing native back."""
+    app_id = scheduler.submit(app(1))
+
+    assert "docker" == scheduler.backend
+    assert labels.VERSION == scheduler.LABEL_VERSION
+    assert scheduler.describe_native(app_id) is None
+
+
+def test_images_to_push_are_a_dict(scheduler: DockerScheduler) -> None:
+    """The images to push equal TorchX's dict, with an app or without one."""
+    built = AppDef("app", [Role("a", "sha256:abc"), Role("b", "public")])
+    expected = {"sha256:abc": ("h/x", "abc")}
+
+    images = scheduler.dryrun_push_images(built, {"image_repo": "h/x"})
+
+    assert images == expected
+    assert expected == images
+    assert images != {}
+    assert scheduler.dryrun_push_images(AppDef("app", []), {}) == {}
+    assert ["h/x:abc", "public"] == [role.image for role in images.app.roles]
 
 
 def test_a_scheduler_is_a_context_manager(engine: FakeEngine) -> None:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,13 +18,18 @@ from airflow_torchx.specs import (
     BindMount,
     DeviceMount,
     FrozenDict,
+    FrozenList,
     Resource,
     RetryPolicy,
     Role,
+    RoleStatus,
     VolumeMount,
     Workspace,
     resource,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def full_app() -> AppDef:
@@ -56,12 +61,16 @@ def test_public_names() -> None:
         "NULL_RESOURCE",
         "AnyApp",
         "AppDef",
+        "AppHandle",
         "AppState",
         "BindMount",
         "DescribeAppResponse",
         "DeviceMount",
         "FrozenDict",
+        "FrozenList",
+        "InvalidRunConfigException",
         "ListAppResponse",
+        "MalformedAppHandleException",
         "ParsedAppHandle",
         "ReplicaState",
         "ReplicaStatus",
@@ -69,15 +78,18 @@ def test_public_names() -> None:
         "RetryPolicy",
         "Role",
         "RoleStatus",
+        "UnknownAppException",
         "VolumeMount",
         "Workspace",
         "app_id_of",
         "as_app",
         "from_dict",
+        "get_named_resources",
         "is_app",
         "is_terminal",
         "macros",
         "make_app_handle",
+        "named_resources",
         "parse_app_handle",
         "parse_mounts",
         "resource",
@@ -128,6 +140,7 @@ def test_copies_are_equal(duplicate: Any) -> None:  # noqa: ANN401 - one of four
 
     assert app == duplicate(app)
     assert isinstance(duplicate(app).metadata, FrozenDict)
+    assert isinstance(duplicate(app).roles, FrozenList)
 
 
 def test_lists_and_tuples_are_equal() -> None:
@@ -137,6 +150,68 @@ def test_lists_and_tuples_are_equal() -> None:
     assert Role("r", "i", args=["a"], metadata=metadata) == Role(
         "r", "i", args=("a",), metadata={"a": ("x",)}
     )
+
+
+def test_frozen_list_equals_a_list() -> None:
+    """A frozen list equals a list or a tuple with the same items, nested ones included."""
+    role = Role("r", "i", args=["a", "b"], metadata={"n": [["x"], {"y": [1]}]})
+    args: Any = role.args
+
+    assert args == ["a", "b"]
+    assert ["a", "b"] == args
+    assert args == ("a", "b")
+    assert {"n": [["x"], {"y": [1]}]} == role.metadata
+    assert role.mounts == []
+    assert AppDef("a", [role]).roles == [role]
+    assert RoleStatus("r", []).replicas == []
+    assert [args != other for other in (["a"], ("a",), "ab", None, ["a", "b"])] == [
+        *(True, True, True, True, False)
+    ]
+    assert hash(args) == hash(("a", "b"))
+
+
+def test_frozen_list_adds_to_a_list() -> None:
+    """A frozen list and a list add to a new list, and a slice equals a list, as in TorchX."""
+    args: Any = Role("r", "i", args=["a", "b"]).args
+    more = args + ["c"]  # noqa: RUF005 - the operator is the point
+    more.append("d")
+    more += args
+
+    assert ["a", "b", "c", "d", "a", "b"] == more
+    assert ["c", "a", "b"] == ["c"] + args  # noqa: RUF005
+    assert ("a", "b", "c") == args + ("c",)  # noqa: RUF005
+    assert [["b"], ["b", "a"], "b"] == [args[1:], args[::-1], args[-1]]
+    assert [FrozenList, list] == [type(args[:1]), type(args.copy())]
+    assert '["a", "b"]' == json.dumps(args)
+    assert ("a", "b") == args
+    with pytest.raises(TypeError, match="can only concatenate"):
+        args + 1
+    with pytest.raises(TypeError):
+        1 + args
+
+
+@pytest.mark.parametrize(
+    ("method", "args"),
+    [
+        ("__setitem__", (0, "x")),
+        ("__delitem__", (0,)),
+        ("append", ("x",)),
+        ("clear", ()),
+        ("extend", (["x"],)),
+        ("insert", (0, "x")),
+        ("pop", ()),
+        ("remove", ("a",)),
+        ("reverse", ()),
+        ("sort", ()),
+    ],
+)
+def test_lists_are_read_only(method: str, args: tuple[object, ...]) -> None:
+    """Every method that changes a spec's list raises an error that says how to copy it."""
+    role = Role("r", "i", args=["a"])
+
+    with pytest.raises(TypeError, match=r"\[\*frozen, item\]"):
+        getattr(role.args, method)(*args)
+    assert ["a"] == role.args
 
 
 def test_caller_keeps_its_lists() -> None:
@@ -222,3 +297,96 @@ def test_empty_workspace_is_false() -> None:
     assert not Workspace({})
     assert Workspace({"a": ""})
     assert 1 == len({Workspace({"a": "", "b": "c"}), Workspace({"b": "c", "a": ""})})
+
+
+def test_role_of_an_app() -> None:
+    """A role is found by its name, never by position, and an app cannot be iterated over."""
+    app = AppDef("a", [Role("trainer", "i"), Role("ps", "j"), Role("ps", "k")])
+
+    assert app.roles[1] is app.get_role("ps") is app["ps"]
+    assert ["trainer"] == [name for name in ("trainer", "Trainer", 0, app.roles[0]) if name in app]
+    with pytest.raises(KeyError, match="app 'a' has no role 'x'; its roles: trainer, ps, ps"):
+        app["x"]
+    with pytest.raises(KeyError, match="its roles: none"):
+        AppDef("a").get_role("x")
+    with pytest.raises(TypeError, match="not iterable"):
+        list(app)  # type: ignore[call-overload]
+
+
+def test_copy_of_a_resource() -> None:
+    """A copy of a resource has more capabilities, or other values of some, as in TorchX."""
+    tags, devices = {"t": 1}, {"nic": 1}
+    one = Resource(1, 2, 3, {"a": 1, "b": 1}, devices, tags)
+
+    assert Resource(1, 2, 3, {"a": 1, "b": 2, "c": [3]}, devices, tags) == Resource.copy(
+        one, b=2, c=[3]
+    )
+    assert one == Resource.copy(one)
+
+
+def test_name_of_a_resource() -> None:
+    """A named resource knows its name, and TorchX's tag marks a part of one."""
+    named = resource(h="GPU.small")
+    part = Resource(1, 1, 1, tags={"torchx/named_resources.is_fractional": True})
+
+    assert ["gpu.small", None] == [one.get_resource_name() for one in (named, part)]
+    assert [False, True] == [one.is_fractional() for one in (named, part)]
+
+
+@pytest.mark.parametrize(
+    ("text", "projects"),
+    [
+        (None, {}),
+        ("", {}),
+        (" ", {}),
+        ("~/code", {"~/code": ""}),
+        ("memory://x/y", {"memory://x/y": ""}),
+        ("~", {"~": ""}),
+        ("a: b", {"a": "b"}),
+        ("a:\nb: c/d\n~/e: ''", {"a": "", "b": "c/d", "~/e": ""}),
+        ("{a: b, s3://c/d: null}", {"a": "b", "s3://c/d": ""}),
+        ("/a: [b", {"/a: [b": ""}),
+    ],
+)
+def test_workspace_from_a_text(text: str | None, projects: dict[str, str]) -> None:
+    """A text is one folder, or a mapping of folders as YAML, as in TorchX."""
+    assert Workspace(projects) == Workspace.from_str(text)
+
+
+@pytest.mark.parametrize(
+    ("projects", "text", "is_single"),
+    [
+        ({}, "", False),
+        ({"a": ""}, "a", True),
+        ({"a": "b"}, "a:b", False),
+        ({"a": "", "b": "c"}, "a;b:c", False),
+    ],
+)
+def test_text_of_a_workspace(projects: dict[str, str], text: str, is_single: bool) -> None:
+    """A workspace is printed as TorchX prints it."""
+    assert text == str(Workspace(projects)) == f"{Workspace(projects)}"
+    assert is_single is Workspace(projects).is_unmapped_single_project()
+
+
+def test_workspace_is_merged(tmp_path: Path) -> None:
+    """Folders and files are copied to their targets, and later ones replace files, as in TorchX."""
+    for path, text in {"a/x": "a", "a/b/y": "a", "c/x": "c", "f": "f", "g": "g"}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    out = tmp_path / "out"
+    projects = {"a": "", "c": "", "c/x": "b", "f": "", "g": "h"}
+    own = Workspace({str(tmp_path / src): dst for src, dst in projects.items()})
+
+    own.merge_into(str(out))
+    Workspace({f"{tmp_path}/a": "lib/a"}).merge_into(out)
+
+    merged = {str(p.relative_to(out)): p.read_text() for p in out.rglob("*") if p.is_file()}
+    assert {
+        "x": "c",
+        "b/y": "a",
+        "b/x": "c",
+        "f": "f",
+        "h": "g",
+        "lib/a/x": "a",
+        "lib/a/b/y": "a",
+    } == merged

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_torchx.errors import InvalidAppError
-from airflow_torchx.specs import make_app_handle, parse_app_handle
+from airflow_torchx.specs import MalformedAppHandleException, make_app_handle, parse_app_handle
 
 
 @pytest.mark.parametrize(
@@ -28,7 +27,7 @@ def test_parts(handle: str, expected: tuple[str, str, str]) -> None:
 @pytest.mark.parametrize("handle", ["", "app-x", "docker://app-x", "://s/a", "docker://s/", "s/a"])
 def test_other_forms(handle: str) -> None:
     """Other text is rejected with the expected form."""
-    with pytest.raises(InvalidAppError, match="expected scheduler://session/app_id, got"):
+    with pytest.raises(MalformedAppHandleException, match="expected scheduler://session/app_id"):
         parse_app_handle(handle)
 
 

@@ -32,6 +32,13 @@ def test_substitute(text: str, expected: str) -> None:
     assert expected == VALUES.substitute(text)
 
 
+def test_values_as_a_dict() -> None:
+    """The values are a dict by the names of the macros."""
+    expected = {"img_root": "/root", "app_id": "train-x", "replica_id": "3", "rank0_env": "RANK0"}
+
+    assert expected == VALUES.to_dict()
+
+
 @given(st.text("{}ap_id é\n\\"))
 def test_text_without_dollar_stays(text: str) -> None:
     """A text without a dollar stays unchanged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import pickle
 from datetime import UTC, datetime
 
@@ -97,6 +98,37 @@ def test_describe_defaults_are_torchx() -> None:
         ListAppResponse("a", AppState.FAILED).app_handle,
         ListAppResponse("a", AppState.FAILED).name,
     )
+
+
+def test_role_status_as_json() -> None:
+    """A replica has TorchX's keys and number of the state, the state's name, and our keys."""
+    ended = datetime(2026, 1, 1, tzinfo=UTC)
+    replica = ReplicaStatus(1, AppState.FAILED, "r", "h", exit_code=3, finished_at=ended)
+
+    data = json.loads(json.dumps(RoleStatus("r", [replica]).to_json()))
+
+    assert {
+        "role": "r",
+        "replicas": [
+            {
+                "id": 1,
+                "state": 5,
+                "role": "r",
+                "hostname": "h",
+                "structured_error_msg": "<NONE>",
+                "hostaddr": "h",
+                "exit_code": 3,
+                "signal": None,
+                "oom_killed": False,
+                "error": "",
+                "num_restarts": None,
+                "started_at": None,
+                "finished_at": "2026-01-01T00:00:00+00:00",
+                "container_id": "",
+                "state_name": "FAILED",
+            }
+        ],
+    } == data
 
 
 def test_responses_are_frozen_copies() -> None:

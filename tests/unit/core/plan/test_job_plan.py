@@ -228,6 +228,22 @@ def test_env_precedence() -> None:
     } == spec.env
 
 
+def test_trackers() -> None:
+    """Trackers override the role's variables but not private ones, and have macros."""
+    own = {"TORCHX_TRACKERS": "other", "TORCHX_TRACKER_C_CONFIG": "role"}
+    trackers = {"a": "s3://x/${app_id}/${replica_id}", "my.mod:f": "", "c": "c", "d": "d"}
+    spec = only(
+        role(env=own), {"trackers": trackers}, private_env={"TORCHX_TRACKER_D_CONFIG": "private"}
+    )
+
+    assert {
+        "TORCHX_TRACKERS": "a,my.mod:f,c,d",
+        "TORCHX_TRACKER_A_CONFIG": f"s3://x/{APP_ID}/0",
+        "TORCHX_TRACKER_C_CONFIG": "c",
+        "TORCHX_TRACKER_D_CONFIG": "private",
+    } == {name: value for name, value in spec.env.items() if "TRACKER" in name}
+
+
 def test_only_named_variables_are_copied() -> None:
     """Patterns are globs, and case-sensitive."""
     environ = {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "nccl_x": "2", "HOME": "/root", "LANG": "C"}

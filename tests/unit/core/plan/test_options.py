@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -12,7 +12,9 @@ import pytest
 from airflow_torchx.core.engine.containers import HostOptions, Ulimit
 from airflow_torchx.core.plan import option_values
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.errors import InvalidAppError
+from airflow_torchx.errors import InvalidAppError, InvalidOptionsError
+from airflow_torchx.specs import FrozenDict
+from airflow_torchx.specs.frozen import freeze
 
 
 class Option(NamedTuple):
@@ -142,6 +144,10 @@ OPTIONS = {
     "security_opt": TEXTS,
     "tmpfs": PAIRS._replace(good=[({"/tmp": ""}, {"/tmp": ""})]),  # noqa: S108 - a container's
     "working_dir": TEXT,
+    "trackers": PAIRS._replace(
+        good=[*PAIRS.good, ({"a": None, "b.c:d": "s3://x"}, {"a": "", "b.c:d": "s3://x"})],
+        bad=["a", {1: "b"}, {"": "b"}, {"a,b": ""}, {"a=b": ""}, {"a": ["b"]}, {"a\0": ""}],
+    ),
     "labels": PAIRS._replace(
         bad=[*PAIRS.bad, {"torchx.pytorch.org/app-id": "x"}, {"airflow-torchx/launch-id": "x"}]
     ),
@@ -168,7 +174,7 @@ def test_valid_values(name: str) -> None:
     for written, meant in OPTIONS[name].good:
         parsed = getattr(Opts.parse({name: written}), name)
 
-        assert (meant, type(meant)) == (parsed, type(parsed))
+        assert (meant, type(freeze(meant))) == (parsed, type(parsed))
         assert meant == getattr(Opts(**cast("dict[str, Any]", {name: written})), name)
 
 
@@ -324,6 +330,46 @@ def test_options_copy_mappings() -> None:
     env["B"] = "2"
 
     assert {"A": "1"} == opts.env
+
+
+def test_options_are_a_mapping_of_their_values() -> None:
+    """Options are a mapping by name, also in camelCase, as TorchX's are."""
+    opts = Opts(env={"A": "1"}, copy_env=["B*"])
+
+    assert {"A": "1"} == opts["env"] == opts.get("env")
+    assert ["B*"] == opts["copy_env"] == opts["copyEnv"]
+    assert {option.name: getattr(opts, option.name) for option in fields(Opts)} == dict(opts)
+    assert [*OPTIONS] == sorted([*opts], key=[*OPTIONS].index)
+    assert len(OPTIONS) == len(opts)
+    assert "env" in opts
+    assert (None, 3) == (opts.get("parse"), opts.get("nothing", 3))
+    assert [] == [name for name in ("parse", "", 7, None) if name in opts]
+    with pytest.raises(KeyError, match="nothing"):
+        opts["nothing"]
+    assert dict(opts) | {"env": {}} == opts | {"env": {}}
+    assert opts == Opts.parse(dict(opts)) == Opts.from_cfg({**opts})
+
+
+@pytest.mark.parametrize("name", ["env", "log_config", "trackers", "labels"])
+def test_options_cannot_change(name: str) -> None:
+    """Neither an option nor a mapping in it can be changed."""
+    opts = Opts(env={"A": "1"}, log_config={"type": "local", "config": {"max-file": "3"}})
+
+    with pytest.raises(TypeError, match="read-only"):
+        opts[name]["x"] = "y"
+    with pytest.raises(TypeError, match="read-only"):
+        opts.log_config["config"].clear()
+    with pytest.raises(FrozenInstanceError):
+        opts.env = {}  # type: ignore[misc]
+    assert isinstance(opts.env, FrozenDict)
+
+
+def test_error_of_an_option_names_it() -> None:
+    """The error of an option is told from others by its type, and has the option's name."""
+    error = refusal({"privileged": "maybe", "quite": 1})
+
+    assert isinstance(error, InvalidOptionsError)
+    assert "quite" == error.cfg_key
 
 
 def test_options_can_be_copied_and_pickled() -> None:

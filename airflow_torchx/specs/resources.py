@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.errors import ComponentError
+from airflow_torchx.errors import ResourceNotFoundError
 from airflow_torchx.specs import torchx_compat
 from airflow_torchx.specs.accept import as_resource
-from airflow_torchx.specs.app import NULL_RESOURCE, Resource
+from airflow_torchx.specs.app import NAME_TAG, NULL_RESOURCE, Resource
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
+    from importlib.metadata import EntryPoint
 
 #: Entry points of this group add names; each loads a resource, or a function that returns one.
 GROUP: Final = "airflow_torchx.named_resources"
-#: TorchX's tag for the name of a resource.
-NAME_TAG: Final = "torchx/named_resources.name"
 
 _GIB: Final = 1024
 # TorchX's generic names: https://github.com/meta-pytorch/torchx, specs/named_resources_generic.py.
@@ -53,7 +53,7 @@ def resource(
         h: name of a resource, like ``gpu.small``, which replaces all other arguments.
 
     Raises:
-        ComponentError: the name is unknown.
+        ResourceNotFoundError: the name is unknown.
     """
     if h:
         return named_resource(h)
@@ -67,17 +67,16 @@ def named_resource(name: str) -> Resource:
     it is installed, else its generic ones.
 
     Raises:
-        ComponentError: the name is unknown or ambiguous.
+        ResourceNotFoundError: the name is unknown or ambiguous.
         InvalidAppError: an entry point did not provide a resource.
         Exception: an entry point's function failed.
     """
-    plugins = {entry.name: entry for entry in entry_points(group=GROUP)}
-    theirs = torchx_compat.resource_names()
-    found = _resolve(name, [*plugins, *(theirs or _BUILT_IN)])
+    plugins = _plugins()
+    found = _resolve(name, _names(plugins))
     if found in plugins:
         loaded = plugins[found].load()
         resource = as_resource(loaded() if callable(loaded) else loaded)
-    elif theirs:
+    elif torchx_compat.is_installed():
         resource = as_resource(torchx_compat.named_resource(found))
     else:
         resource = _BUILT_IN[found]
@@ -86,9 +85,32 @@ def named_resource(name: str) -> Resource:
     return replace(resource, tags={NAME_TAG: found, **resource.tags})
 
 
-def _resolve(name: str, known: Iterable[str]) -> str:
+class NamedResources(Mapping[str, Resource]):
+    """Maps the names of all resources to them; see `named_resource`."""
+
+    def __getitem__(self, name: str) -> Resource:
+        return named_resource(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_names(_plugins()))
+
+    def __len__(self) -> int:
+        return len(_names(_plugins()))
+
+
+named_resources: Final = NamedResources()
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _names(plugins: Iterable[str]) -> list[str]:
+    return [*dict.fromkeys([*plugins, *(torchx_compat.resource_names() or _BUILT_IN)])]
+
+
+def _resolve(name: str, names: Sequence[str]) -> str:
     """Return the known name that equals ``name``, exactly or ignoring case."""
-    names = [*dict.fromkeys(known)]
     if name in names:
         return name
     matches = [one for one in names if one.casefold() == name.casefold()]
@@ -96,7 +118,7 @@ def _resolve(name: str, known: Iterable[str]) -> str:
         return matches[0]
     if matches:
         what = f"named resource {name!r} is ambiguous: {', '.join(matches)}"
-        raise ComponentError(what, fix="Match the case of one of these names.")
+        raise ResourceNotFoundError(what, fix="Match the case of one of these names.")
     near = nearest(name, names)
     fix = f"Did you mean {near!r}?" if near else f"Known resources: {', '.join(sorted(names))}."
-    raise ComponentError(f"unknown named resource {name!r}", fix=fix)
+    raise ResourceNotFoundError(f"unknown named resource {name!r}", fix=fix)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.errors import ComponentError, InvalidAppError
-from airflow_torchx.specs import NULL_RESOURCE, Resource, resource
+from airflow_torchx.specs import (
+    NULL_RESOURCE,
+    Resource,
+    get_named_resources,
+    named_resources,
+    resource,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +46,20 @@ def test_unknown_name(name: str, fix: str) -> None:
     assert fix in caught.value.fix
 
 
+def test_names_are_a_mapping() -> None:
+    """The named resources are a mapping in which a missing name is a KeyError, as in TorchX."""
+    assert resource(h="gpu.small") == named_resources["gpu.small"] == named_resources["GPU.small"]
+    assert resource(h="cpu.nano") == get_named_resources("cpu.nano")
+    assert {"gpu.small", "cpu.xlarge", "NULL"} <= {*named_resources}
+    assert len(named_resources) == len([*named_resources.keys()]) == len({*named_resources})
+    assert NULL_RESOURCE == dict(named_resources.items())["MISSING"]
+    assert ["gpu.small"] == [name for name in ("gpu.small", "gpu.tiny") if name in named_resources]
+    assert named_resources.get("gpu.tiny") is None
+    with pytest.raises(KeyError) as caught:
+        named_resources["gpu.smal"]
+    assert "unknown named resource 'gpu.smal'\nDid you mean 'gpu.small'?" == str(caught.value)
+
+
 def test_users_add_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entry points add resources, which take precedence and can be ambiguous."""
     info = tmp_path / "more_resources-1.dist-info"
@@ -64,6 +84,7 @@ def test_users_add_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         h="Team.Big"
     )
     assert 3 == resource(h="gpu.small").cpu
+    assert 1 == [*named_resources].count("gpu.small")
     assert 2 == resource(h="cpu.large").cpu
     with pytest.raises(ComponentError, match=r"is ambiguous: gpu.small, GPU.SMALL"):
         resource(h="Gpu.Small")
