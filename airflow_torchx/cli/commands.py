@@ -165,11 +165,13 @@ COMMANDS: Final = (
     ),
     Command(
         "builtins",
-        "list the components, or show the help of one",
+        "list the components, or show the help or the source of one",
         "listings:builtins",
         (
             _argument("component", nargs="?", metavar="COMPONENT", help="show its help"),
-            _argument("--print", metavar="COMPONENT", help="show its help, as in TorchX"),
+            _argument(
+                "--print", metavar="COMPONENT", help="print its source, to start your own from it"
+            ),
         ),
     ),
 )

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from dataclasses import Field, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import components
 from airflow_torchx.cli.screen import paint, print_result
-from airflow_torchx.components.usage import docstring
-from airflow_torchx.core.plan.option_text import written_form
-from airflow_torchx.core.plan.options import Opts, default_of
+from airflow_torchx.components.source import source_of
+from airflow_torchx.core.plan import run_opts
+from airflow_torchx.specs.docstrings import docstring
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -28,18 +27,20 @@ def runopts(args: Namespace) -> int:
     """List the run options with their form, default and meaning."""
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     print_result(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
-    _, descriptions = docstring(Opts)
-    for option in fields(Opts):
-        print_result(f"  {paint(option.name, 'bold', sys.stdout)}={_form(option)}")
-        meaning = textwrap.fill(descriptions[option.name], width - len(_INDENT))
+    for name, option in run_opts.runopts():
+        print_result(f"  {paint(name, 'bold', sys.stdout)}={option.form}{_default(option)}")
+        meaning = textwrap.fill(option.help, width - len(_INDENT))
         print_result(textwrap.indent(meaning, _INDENT))
     print_result(f"\n{_EXAMPLE}")
     return 0
 
 
 def builtins(args: Namespace) -> int:
-    """List the components, or show the help of one."""
-    if name := args.component or args.print:
+    """List the components, or show the help or the source of one."""
+    if name := args.print:
+        print_result(source_of(name, components.get(name)).rstrip())
+        return 0
+    if name := args.component:
         print_result(components.usage(name, components.get(name)).rstrip())
         return 0
     for name in components.names():
@@ -48,7 +49,8 @@ def builtins(args: Namespace) -> int:
     return 0
 
 
-def _form(option: Field[Any]) -> str:
-    default = default_of(option)
-    shown = str(default).lower() if isinstance(default, bool) else str(default)
-    return f"{written_form(option)}{f'  ({shown})' if default not in (None, (), {}) else ''}"
+def _default(option: run_opts.runopt) -> str:
+    if option.default in (None, (), {}):
+        return ""
+    is_flag = isinstance(option.default, bool)
+    return f"  ({str(option.default).lower() if is_flag else option.default})"
