@@ -352,7 +352,7 @@ def test_options_are_a_mapping_of_their_values() -> None:
 
 @pytest.mark.parametrize("name", ["env", "log_config", "trackers", "labels"])
 def test_options_cannot_change(name: str) -> None:
-    """Neither an option nor a mapping in it can be changed."""
+    """No option can change, and no mapping in it."""
     opts = Opts(env={"A": "1"}, log_config={"type": "local", "config": {"max-file": "3"}})
 
     with pytest.raises(TypeError, match="read-only"):
@@ -365,7 +365,7 @@ def test_options_cannot_change(name: str) -> None:
 
 
 def test_error_of_an_option_names_it() -> None:
-    """The error of an option is told from others by its type, and has the option's name."""
+    """The error of an option has its own type and the name of the option."""
     error = refusal({"privileged": "maybe", "quite": 1})
 
     assert isinstance(error, InvalidOptionsError)
