@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import posixpath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -131,12 +132,12 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
 
         processes = self.nproc_per_node
         return Replicas(
-            count=int(_number("num_replicas", self.num_replicas)),
+            count=_whole("num_replicas", self.num_replicas),
             cpu=_number("cpu", self.cpu),
-            gpu=int(_number("gpu", self.gpu)),
-            memMB=int(_number("memMB", self.memMB)),
+            gpu=_whole("gpu", self.gpu),
+            memMB=_whole("memMB", self.memMB),
             mounts=self.mounts,
-            nproc_per_node=None if processes is None else int(_number("nproc_per_node", processes)),
+            nproc_per_node=None if processes is None else _whole("nproc_per_node", processes),
         )
 
     def _shown_file(self, source: FunctionSource) -> str:
@@ -170,9 +171,23 @@ def torchx_task(
     )
 
 
+def _whole(name: str, value: int | str) -> int:
+    number = _number(name, value)
+    if not number.is_integer():
+        raise _not(name, value, "a whole number")
+    return int(number)
+
+
 def _number(name: str, value: float | str) -> float:
     try:
-        return float(value)
-    except ValueError:
-        what = f"{name}={value!r} is not a number."
-        raise FunctionError(what, fix="Give a number, or a template that renders to one.") from None
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _not(name, value, "a number")
+    return number
+
+
+def _not(name: str, value: object, expected: str) -> FunctionError:
+    what = f"{name}={value!r} is not {expected}."
+    return FunctionError(what, fix=f"Give {expected}, or a template that renders to one.")

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_torchx.core.task.arguments import (
@@ -21,6 +21,7 @@ from airflow_torchx.core.task.arguments import (
     positive,
 )
 from airflow_torchx.task.lineage import LineageMixin
+from airflow_torchx.task.templates import TemplatesMixin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_torchx.task.runner import AppTask
 
 
-class TorchXDockerOperator(LineageMixin, BaseOperator):
+class TorchXDockerOperator(LineageMixin, TemplatesMixin):
     """Runs a TorchX app on a Docker daemon; the task succeeds if every replica succeeds.
 
     Example::
@@ -148,7 +149,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         durable: bool = True,
         on_finish: OnFinish | str = OnFinish.DELETE,
         on_worker_shutdown: OnWorkerShutdown | str = OnWorkerShutdown.DEFER,
-        result_path: str | None = None,
+        result_path: str | os.PathLike[str] | None = None,
         skip_on_exit_code: int | Sequence[int] = (),
         fail_on_exit_code: int | Sequence[int] = (),
         log_max_mb: float = 64,
@@ -161,9 +162,11 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             raise ValueError(
                 "result_path needs wait_for_completion=True: the file is read when the app ends"
             )
-        check_absolute("result_path", result_path)
+        if isinstance(result_path, os.PathLike):
+            result_path = os.fspath(result_path)
+        check_absolute("result_path", result_path, is_rendered=False)
         super().__init__(**kwargs)
-        self.app = app
+        self.app = app if app is None else _as_template(app)
         self.component = component
         self.component_args = component_args
         self.image = image
@@ -258,12 +261,6 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         )
         return with_overrides(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Airflow's signature
-        """Render a template field; an `AppDef` becomes a mapping whose strings are rendered."""
-        from airflow_torchx.task.app import as_mapping
-
-        return super().render_template(as_mapping(content), *args, **kwargs)
-
     @contextmanager
     def _task_of(
         self, context: Context, *, is_resumed: bool = False
@@ -344,7 +341,7 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
         secret_env({name: str(value) for name, value in private.items()}, ())
         try:
             for name, value in private.items():
-                rendered[name] = self.render_template(value, context)
+                rendered[name] = self.render_text(value, context)
             checked = option_values.env(rendered)
         except (TemplateError, ValueError) as error:
             fix = str(error)
@@ -355,3 +352,10 @@ class TorchXDockerOperator(LineageMixin, BaseOperator):
             problem = Problem("private_env", "it is not accepted", fix)
             raise InvalidAppError([problem], subject=f"task {self.task_id!r}") from None
         return secret_env(checked, ids_of(self.env_conn_ids))
+
+
+def _as_template(app: AnyApp | Mapping[str, Any]) -> Mapping[str, Any]:
+    from airflow_torchx.specs.accept import as_template
+
+    templates: Mapping[str, Any] = as_template(app)
+    return templates

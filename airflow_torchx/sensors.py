@@ -30,6 +30,7 @@ from airflow_torchx.task.poke import (
     gone_error,
     unreachable_error,
 )
+from airflow_torchx.task.templates import TemplatesMixin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ __all__ = ["AppGoneError", "AppStateUnknownError", "StateUnreachableError", "Tor
 _PAD_S: Final = 60.0
 
 
-class TorchXDockerSensor(BaseSensorOperator):
+class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
     """Waits until a TorchX app on a Docker daemon reaches one of the target states.
 
     Example::

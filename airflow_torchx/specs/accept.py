@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs import torchx_compat
 from airflow_torchx.specs.app import AppDef, Resource
-from airflow_torchx.specs.serialize import from_dict
+from airflow_torchx.specs.serialize import from_dict, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from airflow_torchx.specs.readers import Problems
 
 T = TypeVar("T")
 
@@ -42,7 +40,8 @@ def as_app(value: object) -> AppDef:
     """Return a value as an ``AppDef``; one of ours is returned unchanged.
 
     Args:
-        value: an ``AppDef``, ours or TorchX's, or a mapping as `to_dict` returns it.
+        value: an ``AppDef``, ours or TorchX's, or a mapping as `to_dict` returns it, in which
+            texts of digits are taken as numbers where numbers are meant, and numbers as texts.
 
     Raises:
         InvalidAppError: the value is not an app, or has fields that are invalid or that only
@@ -52,7 +51,18 @@ def as_app(value: object) -> AppDef:
         return value
     if torchx_compat.is_app(value):
         return _read(*torchx_compat.app_data(value), AppDef)
-    return from_dict(value)
+    return from_dict(value, templated=True)
+
+
+def as_template(value: Any) -> Any:  # noqa: ANN401 - an app, or any other value
+    """Return an app as a mapping, in which Airflow finds templates and outputs of other tasks.
+
+    Other values are returned unchanged.
+
+    Raises:
+        InvalidAppError: a value in the app is neither JSON nor the output of another task.
+    """
+    return to_dict(as_app(value), templated=True) if is_app(value) else value
 
 
 def as_resource(value: object) -> Resource:
@@ -69,9 +79,9 @@ def as_resource(value: object) -> Resource:
     raise InvalidAppError([Problem("resource", what, "return a Resource")], subject="resource")
 
 
-def _read(data: dict[str, Any], unsupported: Problems, kind: type[T]) -> T:
+def _read(data: dict[str, Any], unsupported: list[Problem], kind: type[T]) -> T:
     """Return the spec that plain data describes, or raise with every problem."""
-    problems: Problems = [*unsupported]
+    problems = [*unsupported]
     try:
         spec = from_dict(data, kind)
     except InvalidAppError as error:

@@ -5,11 +5,13 @@ On an invalid value, a reader adds a problem and returns None, so one pass finds
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from airflow_torchx.errors import Problem
@@ -20,7 +22,20 @@ from airflow_torchx.specs.suggest import suggest
 if TYPE_CHECKING:
     from enum import Enum
 
-Problems: TypeAlias = list[Problem]
+
+class Problems(list[Problem]):
+    """Collects the problems of the values that are read.
+
+    Args:
+        templated: the values are those of templates. Before these are rendered, a value may be the
+            output of another task. Then a number may be a text, and a text a number.
+    """
+
+    def __init__(self, *, templated: bool = False) -> None:
+        super().__init__()
+        self.templated = templated
+
+
 #: Arguments: path of the value, the value, the list of problems to append to.
 Reader: TypeAlias = Callable[[str, object, Problems], Any]
 
@@ -35,10 +50,25 @@ def unexpected(path: str, expected: str, value: object, fix: str) -> Problem:
     return Problem(path or "app", f"expected {expected}, got {shown}", fix)
 
 
-def _reader(accepts: Callable[[object], bool], expected: str, fix: str) -> Reader:
-    """Return a reader of the values that ``accepts`` accepts; the texts are for messages."""
+def _reader(
+    accepts: Callable[[object], bool],
+    expected: str,
+    fix: str,
+    convert: Callable[[Any], object],
+) -> Reader:
+    """Return a reader of the values that ``accepts`` accepts.
+
+    Args:
+        accepts: whether a value is one of the reader's.
+        expected: what it accepts, for messages.
+        fix: what to write, for messages.
+        convert: returns the value of a template as one of the reader's, or raises an error.
+    """
 
     def read(path: str, value: object, problems: Problems) -> object:
+        if problems.templated and not accepts(value):
+            with contextlib.suppress(*_CONVERSION_ERRORS):
+                value = convert(value)
         if accepts(value):
             return value
         problems.append(unexpected(path, expected, value, fix))
@@ -47,28 +77,54 @@ def _reader(accepts: Callable[[object], bool], expected: str, fix: str) -> Reade
     return read
 
 
+_CONVERSION_ERRORS: Final = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and _is_number(value)
+
+
+def _to_number(value: Any) -> float:  # noqa: ANN401 - a template's value
+    """Return a number as int if it is whole; it may have a type of NumPy."""
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    return int(number) if number.is_integer() else number
+
+
+def _to_text(value: object) -> str:
+    # True is not a text: Python and JSON write it in different ways.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError
+    return str(value)
+
+
 #: Reads a string.
-text: Final = _reader(lambda value: isinstance(value, str), "a string", "put it in quotes")
+text: Final = _reader(
+    lambda value: isinstance(value, str), "a string", "put it in quotes", _to_text
+)
 #: Reads a boolean.
 flag: Final = _reader(
-    lambda value: isinstance(value, bool), "true or false", "write true or false, without quotes"
+    lambda value: isinstance(value, bool),
+    "true or false",
+    "write true or false, without quotes",
+    lambda value: {"true": True, "false": False}[value.lower()],
 )
 
 
 def whole(unit: str = "") -> Reader:
     """Return a reader of whole numbers; ``unit`` is for messages."""
     expected = f"a whole number of {unit}" if unit else "a whole number"
-    fix = "write digits only, without quotes"
-    return _reader(lambda value: isinstance(value, int) and _is_number(value), expected, fix)
+    return _reader(_is_whole, expected, "write digits only", _to_number)
 
 
 def number(unit: str) -> Reader:
     """Return a reader of numbers, fractions included; ``unit`` is for messages."""
-    return _reader(_is_number, f"a number of {unit}", "write it like 2 or 0.5")
+    return _reader(_is_number, f"a number of {unit}", "write it like 2 or 0.5", _to_number)
 
 
 def timestamp(path: str, value: object, problems: Problems) -> datetime | None:
@@ -108,6 +164,8 @@ def anything(path: str, value: object, problems: Problems) -> object:
         return sequence(anything)(path, value, problems)
     if isinstance(value, Mapping):
         return mapping(anything)(path, value, problems)
+    if problems.templated and hasattr(value, "resolve"):
+        return value
     fix = "use strings, numbers, booleans, lists and dicts"
     problems.append(unexpected(path, "a JSON value", value, fix))
     return None

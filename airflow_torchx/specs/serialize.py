@@ -37,14 +37,16 @@ _MOUNTS: Final = {"bind": BindMount, "volume": VolumeMount, "device": DeviceMoun
 _MOUNT_TYPES: Final = {cls: name for name, cls in _MOUNTS.items()}
 
 
-def to_dict(spec: object) -> dict[str, Any]:
+def to_dict(spec: object, *, templated: bool = False) -> dict[str, Any]:
     """Return a spec or status as JSON data, which ``from_dict`` reads.
+
+    With ``templated``, outputs of other tasks of a DAG stay in it as they are.
 
     Raises:
         InvalidAppError: metadata, capabilities or tags hold values that are not JSON; one problem
             each.
     """
-    problems: read.Problems = []
+    problems = read.Problems(templated=templated)
     data = _write("", spec, problems)
     if problems:
         raise InvalidAppError(problems)
@@ -52,20 +54,22 @@ def to_dict(spec: object) -> dict[str, Any]:
 
 
 @overload
-def from_dict(data: object) -> AppDef: ...
+def from_dict(data: object, *, templated: bool = False) -> AppDef: ...
 @overload
-def from_dict(data: object, kind: type[T]) -> T: ...
-def from_dict(data: object, kind: type[Any] = AppDef) -> Any:
+def from_dict(data: object, kind: type[T], *, templated: bool = False) -> T: ...
+def from_dict(data: object, kind: type[Any] = AppDef, *, templated: bool = False) -> Any:
     """Return the spec that ``data`` describes.
 
     Args:
         data: a mapping as ``to_dict`` returns it; fields with a default may be omitted.
         kind: class of the spec, like ``DescribeAppResponse``.
+        templated: the values may come from templates: a text of digits is taken as a number where
+            a number is meant, and a number as a text.
 
     Raises:
         InvalidAppError: fields are invalid, missing or unknown; one problem each.
     """
-    problems: read.Problems = []
+    problems = read.Problems(templated=templated)
     spec = _record(kind)("", data, problems)
     if problems:
         name = data.get("name") if isinstance(data, Mapping) else None

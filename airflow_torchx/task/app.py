@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.core.plan import option_values
 from airflow_torchx.core.task.arguments import exactly_one
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import ComponentError, InvalidAppError, Problem
-from airflow_torchx.specs import as_app, is_app, to_dict
+from airflow_torchx.specs import as_app
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.specs import AnyApp, AppDef
@@ -71,19 +73,31 @@ def with_overrides(
     return with_workspace(replace(app, roles=roles), workspace)
 
 
-def as_mapping(content: object) -> object:
-    """Return an app as a mapping, whose strings Airflow can render; return other values as is."""
-    return to_dict(as_app(content)) if is_app(content) else content
-
-
 def _from_component(
     component: str, args: Sequence[str] | str, source_root: SourceRoot | None
 ) -> AppDef:
     from airflow_torchx import components
 
+    folder = source_root.folder if source_root else None
+    return components.parse(component, _words(args), folder=folder)
+
+
+def _words(args: object) -> list[str]:
+    """Return the arguments that ``component_args`` holds after it was rendered.
+
+    A number, perhaps of another task, is written as Jinja would.
+    """
     try:
-        words = shlex.split(args) if isinstance(args, str) else [*args]
+        words = shlex.split(args) if isinstance(args, str) else args
     except ValueError as error:
         what = f"cannot split component_args={args!r} into arguments: {error}."
         raise ComponentError(what, fix="Close the quotes, or pass a list.") from None
-    return components.parse(component, words, folder=source_root.folder if source_root else None)
+    if isinstance(words, Sequence):
+        given = {f"component_args[{index}]": word for index, word in enumerate(words)}
+    else:
+        given = {"component_args": words}
+    for where, word in given.items():
+        if not isinstance(word, str | Number):
+            what = f"{where}: expected a string or a number, got {word!r:.50}."
+            raise ComponentError(what, fix="Check the task or the template that it comes from.")
+    return [str(word) for word in given.values()]

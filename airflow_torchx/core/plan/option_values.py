@@ -29,6 +29,11 @@ def text(value: object) -> str:
     raise ValueError("give a non-empty string")
 
 
+def user(value: object) -> str:
+    """Return the name or the id of a user, optionally with a group."""
+    return text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+
+
 def network(value: object) -> str:
     """Return the name of a network, or ``container:`` and the name of a container."""
     name = text(value)

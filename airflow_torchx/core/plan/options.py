@@ -264,7 +264,7 @@ _PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "failure_policy": values.one_of("fail_fast", "wait_all"),
     "auto_set_gpus": values.flag,
     "publish_ports": values.flag,
-    "user": values.text,
+    "user": values.user,
     "ipc_mode": values.text,
     "ulimits": values.ulimits,
     "cap_add": values.texts,

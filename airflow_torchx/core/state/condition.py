@@ -70,7 +70,7 @@ class Condition:
         return cls(
             targets=_states(targets),
             failed=_states(failed),
-            role=role,
+            role=None if role is None else str(role),
             min_replicas=None if min_replicas is None else _number(min_replicas),
         )
 
@@ -103,6 +103,6 @@ def _state(name: str) -> AppState:
 def _number(digits: int | str) -> int:
     try:
         return int(digits)
-    except ValueError:
+    except (TypeError, ValueError):
         what = f"min_replicas={digits!r} is not a number."
         raise ConditionError(what, fix="Give 1 or more, or None for all replicas.") from None

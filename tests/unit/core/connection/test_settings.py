@@ -85,7 +85,7 @@ def test_one_error_lists_all_problems() -> None:
         "tls": True,
         "api_version": 1,
         "network": "-",
-        "options": {"user": 1, "init": 2},
+        "options": {"user": True, "init": 2},
         "registries": 3,
     }
 

@@ -106,7 +106,7 @@ OPTIONS = {
     ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
     "publish_ports": OFF,
-    "user": TEXT,
+    "user": TEXT._replace(good=[*TEXT.good, (1000, "1000")], bad=["", True, ["me"]]),
     "ipc_mode": TEXT,
     "ulimits": Option(
         (),
