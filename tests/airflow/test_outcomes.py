@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -163,6 +164,9 @@ def test_an_app_is_a_template(one_task: OneTask) -> None:
         ({"fail_on_exit_code": ["1"]}, "exit codes from 1 to 255"),
         ({"log_max_mb": "1"}, "log_max_mb='1': give a number above 0"),
         ({"result_path": "r.json"}, "result_path='r.json': give an absolute path"),
+        ({"result_path": ""}, "result_path='': give an absolute path"),
+        ({"result_path": "~/r.json"}, "result_path='~/r.json': give an absolute path"),
+        ({"result_path": PurePosixPath("r.json")}, "result_path='r.json': give an absolute path"),
         (
             {"result_path": "/r", "wait_for_completion": False},
             "result_path needs wait_for_completion=True",

@@ -69,9 +69,11 @@ def ids_of(given: str | Sequence[str]) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
 
 
-def check_absolute(argument: str, path: object) -> None:
-    """Raise ValueError for a relative path; a template is checked when it is rendered."""
-    if isinstance(path, str) and not path.startswith(("/", "{")):
+def check_absolute(argument: str, path: object, *, is_rendered: bool = True) -> None:
+    """Raise ValueError for a relative path, but not for None or a template to be rendered."""
+    may_be_template = not is_rendered and (not isinstance(path, str) or path.startswith("{"))
+    is_absolute = isinstance(path, str) and path.startswith("/")
+    if path is not None and not may_be_template and not is_absolute:
         raise ValueError(f"{argument}={path!r}: give an absolute path")
 
 
