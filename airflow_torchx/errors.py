@@ -3,6 +3,7 @@
 * AirflowTorchXError
   + InvalidAppError          the app, its options or the connection is invalid
     - InvalidOptionsError    a run option is unknown or invalid
+      * MissingOptionError   a run option that is needed is not set
     - InvalidHandleError     a text is not an app handle
   + UsageError               a command line or a .torchxconfig is invalid
   + ComponentError           the component does not exist, or does not take these arguments
@@ -117,6 +118,13 @@ class InvalidOptionsError(InvalidAppError):
     def cfg_key(self) -> str:
         """The first such option."""
         return self.problems[0].where.removeprefix("options.")
+
+
+class MissingOptionError(InvalidOptionsError, KeyError):
+    """A run option that is needed is not set; nothing was done."""
+
+    # KeyError quotes its message.
+    __str__ = InvalidOptionsError.__str__
 
 
 class InvalidHandleError(InvalidAppError):

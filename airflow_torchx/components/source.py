@@ -49,8 +49,19 @@ def _needed(name: str, statements: list[ast.stmt]) -> set[str]:
             continue
         needed.add(found)
         if not isinstance(one, ast.Import | ast.ImportFrom):
-            left += [node.id for node in ast.walk(one) if isinstance(node, ast.Name)]
+            left += _names(one)
     return needed
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    """Yield the names in a statement or expression, also those in annotations that are texts."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            for text in ast.walk(annotation) if annotation else ():
+                if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                    yield from re.findall(r"\w+", text.value)
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

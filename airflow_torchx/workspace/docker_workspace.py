@@ -17,7 +17,7 @@ from airflow_torchx.core.plan.run_opts import runopts
 from airflow_torchx.core.workspace.recipe import SourceRoot
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.errors import MissingOptionError, Problem
 from airflow_torchx.runtime import images
 from airflow_torchx.specs import Role, Workspace
 from airflow_torchx.workspace.build import ImageBuilder
@@ -175,17 +175,17 @@ class DockerWorkspaceMixin:
         These are the images that exist only on this daemon: workspace images and images by id.
 
         Raises:
-            InvalidAppError: the app has such an image, and ``image_repo`` is not set.
+            MissingOptionError: the app has such an image, and ``image_repo`` is not set.
         """
         repo = Opts.parse(cfg, self._defaults).image_repo
         names: dict[str, tuple[str, str]] = {}
-        for index, role in enumerate(app.roles):
+        for role in app.roles:
             if tag := _local_digest(role.image):
                 if repo is None:
-                    what = f"{role.image!r} exists only on this daemon, and image_repo is not set"
-                    fix = "set image_repo to a repository that all daemons can pull from"
-                    problem = Problem(f"roles[{index}].image", what, fix)
-                    raise InvalidAppError([problem], subject=f"app {app.name!r}")
+                    what = f"not set, and {role.image!r} exists only on this daemon"
+                    fix = "set it to a repository that all daemons can pull from"
+                    problem = Problem("options.image_repo", what, fix)
+                    raise MissingOptionError([problem], subject=f"app {app.name!r}")
                 names[role.image] = (repo, tag)
         roles = [
             _with_image(role, ":".join(names[role.image])) if role.image in names else role

@@ -12,7 +12,7 @@ from airflow_torchx.concurrency import parallel
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.workspace.recipe import SourceRoot, own_tags, workspace_id
 from airflow_torchx.core.workspace.source import parse_workspace
-from airflow_torchx.errors import EngineNotFoundError, InvalidAppError, WorkspaceError
+from airflow_torchx.errors import EngineNotFoundError, MissingOptionError, WorkspaceError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role, Workspace
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
@@ -257,7 +257,7 @@ def test_images_to_push(workspaces: Workspaces) -> None:
 
     assert {local: ("reg.io/team/x", key)} == dict(images)
     assert [f"reg.io/team/x:{key}", "public/image:1"] == [role.image for role in images.app.roles]
-    with pytest.raises(InvalidAppError, match="image_repo is not set"):
+    with pytest.raises(MissingOptionError, match=r"options\.image_repo: not set, and"):
         workspaces.dryrun_push_images(app, {})
 
 

@@ -239,3 +239,25 @@ def test_own_file_with_torchxs_types(answers: Any) -> None:  # noqa: ANN401 - JS
     assert len(OWN_LINES) == len(answers["lines"])
     for ours, theirs in answers["lines"]:
         assert theirs == ours
+
+
+def test_modules_of_torchxs_paths(answers: Any) -> None:  # noqa: ANN401 - JSON
+    """Every name that a module of TorchX's path has is one of TorchX's."""
+    newer = [] if answers["newer"] else ["specs.api.Workspace"]
+
+    assert newer == answers["unknown_to_torchx"]
+
+
+def test_members_of_torchxs_types(answers: Any) -> None:  # noqa: ANN401 - JSON
+    """Members that the nightly's types have give the same answers in ours."""
+    assert (2 if answers["newer"] else 0) == len(answers["members"])
+    if answers["newer"]:
+        theirs, ours = answers["members"]
+        assert theirs == ours
+
+
+def test_printed_component_of_torchx(answers: Any) -> None:  # noqa: ANN401 - JSON
+    """The printed source of a component with TorchX's types builds the same app."""
+    before, after = answers["printed"]
+
+    assert before == after

@@ -5,11 +5,12 @@ Takes TorchX's folder and a folder of a user's, and writes a JSON object.
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ import torchx.specs as theirs  # noqa: E402 - found from here on
 from torchx.specs.finder import get_component  # noqa: E402
 
 from airflow_torchx import components, specs  # noqa: E402
+from airflow_torchx.components.source import source_of  # noqa: E402
 from airflow_torchx.errors import AirflowTorchXError, InvalidAppError  # noqa: E402
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler  # noqa: E402
 from airflow_torchx.testing import FakeEngine  # noqa: E402
 
+OURS = "airflow_torchx"
 NEWER = hasattr(theirs, "Workspace")
 
 EVERYTHING: dict[str, Any] = {
@@ -127,6 +130,42 @@ def lines(file: str) -> list[list[Any]]:
     return answers
 
 
+def unknown_to_torchx() -> list[str]:
+    """Return the names that our modules of TorchX's paths have, and TorchX's have not."""
+    paths = ("specs.api", "specs.builders", "specs.finder", "schedulers", "schedulers.api")
+    missing = []
+    for path in paths:
+        ours, other = (importlib.import_module(f"{top}.{path}") for top in (OURS, "torchx"))
+        missing += [f"{path}.{name}" for name in ours.__all__ if not hasattr(other, name)]
+    return missing
+
+
+def members(types: Any) -> list[Any]:  # noqa: ANN401 - our types or TorchX's
+    """Return what members of the types of TorchX's nightly answer."""
+    roles = [types.Role("a", "i"), types.Role("b", "j", args=["x"])]
+    app = types.AppDef("app", roles)
+    texts = ["a", "a: b", "{a: b, c: null}", ""]
+    workspaces = [types.Workspace.from_str(text) for text in texts]
+    resource = types.Resource(1, 2, 3, {"a": 1}, {"d": 1}, {"t": 1})
+    values = types.macros.Values("", "app", "0", "R")
+    return [
+        [(dict(one.projects), str(one), one.is_unmapped_single_project()) for one in workspaces],
+        [app.get_role("b").image, app["a"].image, "b" in app, "c" in app, roles[0] in app],
+        [app["b"].args == ["x"], app["b"].args + ["y"], app["b"].args[:1] == ["x"]],  # noqa: RUF005
+        [asdict(types.Resource.copy(resource, b=2)), resource.is_fractional()],
+        [types.resource(h="gpu.small").get_resource_name(), values.to_dict()],
+        [types.named_resources["gpu.small"].gpu, "GPU.small" in types.named_resources],
+    ]
+
+
+def printed(name: str) -> list[Any]:
+    """Return the app of a component of TorchX's, and that of its printed source."""
+    file, words = Path(sys.argv[2], "printed.py"), ["--lr", "1"]
+    file.write_text(source_of(name, components.get(name)))
+    apps = [components.parse(one, words) for one in (name, f"{file}:{name.rpartition('.')[2]}")]
+    return [specs.to_dict(app) for app in apps]
+
+
 def main() -> None:
     """Answer everything at once: starting TorchX takes a second."""
     whole = theirs.AppDef("app", [theirs.Role(**EVERYTHING)], metadata={"x": "y"})
@@ -167,6 +206,9 @@ def main() -> None:
         "ours_wins": components.get("utils.echo") is components.utils.echo,
         "fails": error(components.parse, "my_team.fails", []),
         "lines": lines(sys.argv[3]),
+        "unknown_to_torchx": unknown_to_torchx(),
+        "members": [members(types) for types in (theirs, specs)] if NEWER else [],
+        "printed": printed("my_team.trainer"),
     }
     print(json.dumps(answers))  # noqa: T201 - the answer
 

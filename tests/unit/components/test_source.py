@@ -30,6 +30,7 @@ LINES = {
 }
 OWN = """\
 import json, os
+import typing as t
 from dataclasses import dataclass as data
 from airflow_torchx.specs import AppDef, Role
 
@@ -46,10 +47,10 @@ unused = other = os.sep
 
 @data
 class Base:
-    name: str
+    name: "t.Optional[str]"
 
 class Trainer(Base):
-    def build(self) -> AppDef:
+    def build(self) -> "AppDef":
         return AppDef(self.name, [Role("r", "i", entrypoint=PROGRAM, args=[dumps(other)])])
 """
 
@@ -86,7 +87,7 @@ def test_class_of_a_user(tmp_path: Path) -> None:
     copy.write_text(source_of("t", components.get(f"{file}:Trainer")))
 
     text = copy.read_text()
-    assert text.startswith("import os\nfrom dataclasses import dataclass as data\n")
+    assert text.startswith("import os\nimport typing as t\nfrom dataclasses import dataclass as ")
     assert '\n# What everyone\n# runs.\nPROGRAM = "sh"\n' in text
     assert "\nunused = other = os.sep\n\n\n@data\nclass Base:" in text
     assert components.parse(f"{file}:Trainer", ["--name", "n"]) == components.parse(
