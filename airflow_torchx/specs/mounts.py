@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs.app import BindMount, DeviceMount, VolumeMount
+from airflow_torchx.specs.readers import FLAGS
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _KEYS: Final = {
     "src": "src",
     "perm": "perm",
 }
+#: Values of keys that are written without one.
+_BARE: Final = {"readonly": "true"}
 #: Required keys of each mount type, with an example.
 _REQUIRED: Final = {
     "bind": {"src": "src=/on/the/host", "dst": "dst=/in/the/container"},
@@ -38,6 +41,7 @@ def parse_mounts(opts: Iterable[str]) -> list[Mount]:
 
     Each mount begins with its type: ``type=bind,src=/host,dst=/job,readonly``,
     ``type=volume,src=name,dst=/job,readonly`` or ``type=device,src=/dev/x,dst=/dev/y,perm=rw``.
+    ``readonly=false`` is the default; TorchX reads it as ``readonly``.
     A leading ``~`` in a bind's source is this process's home folder.
 
     Args:
@@ -73,7 +77,10 @@ def _split(opts: Iterable[str]) -> tuple[list[list[str]], list[Problem]]:
 
 
 def _options(draft: list[str]) -> dict[str, str]:
-    return {_KEYS[name]: value for name, _, value in (opt.partition("=") for opt in draft)}
+    return {
+        _KEYS[name]: value if is_set else _BARE.get(_KEYS[name], "")
+        for name, is_set, value in (opt.partition("=") for opt in draft)
+    }
 
 
 def _check(draft: list[str]) -> list[Problem]:
@@ -86,6 +93,8 @@ def _check(draft: list[str]) -> list[Problem]:
         for key, example in _REQUIRED[kind].items()
         if not options.get(key)
     ]
+    if (word := options.get("readonly", "false")).lower() not in FLAGS:
+        problems.append(Problem(where, f"invalid readonly={word}", "write true or false"))
     permissions = options.get("perm", "rwm")
     if kind == "device" and (not permissions or set(permissions) - set("rwm")):
         what = f"invalid permissions perm={permissions}"
@@ -96,7 +105,7 @@ def _check(draft: list[str]) -> list[Problem]:
 def _build(options: Mapping[str, str]) -> Mount:
     src = options["src"]
     dst = options.get("dst") or src
-    read_only = "readonly" in options
+    read_only = FLAGS[options.get("readonly", "false").lower()]
     if options["type"] == "bind":
         # Path.expanduser() raises for an unknown ~user and drops a trailing slash.
         src = os.path.expanduser(src)  # noqa: PTH111 - see above

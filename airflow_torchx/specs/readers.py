@@ -39,6 +39,12 @@ class Problems(list[Problem]):
 #: Arguments: path of the value, the value, the list of problems to append to.
 Reader: TypeAlias = Callable[[str, object, Problems], Any]
 
+#: Words for a boolean on a command line.
+FLAGS: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+
 
 def unexpected(path: str, expected: str, value: object, fix: str) -> Problem:
     """Return the problem of an unexpected value.

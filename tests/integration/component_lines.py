@@ -57,7 +57,6 @@ GOOD: Final = _lines(r"""
     dist.ddp --script main.py -j 2x2 --rdzv_conf join_timeout=600,close_timeout=600
     dist.ddp --script main.py --mounts type=bind,src=/a,dst=/b
     dist.ddp --script main.py --mounts type=bind,source=/a,target=/b,readonly
-    dist.ddp --script main.py --mounts type=bind,src=/a,destination=/b,read_only=false
     dist.ddp --script main.py --mounts type=bind,src=~/a,dst=/b
     dist.ddp --script main.py --mounts type=volume,src=v,dst=/w,type=device,src=/d
     dist.ddp --script main.py --mounts 'type=device, src=/d, dst=/e, perm=rw'
@@ -194,6 +193,13 @@ STRICTER: Final = {
     "dist.ddp -j 1x2 --j 2x2 --script a.py": "the same",
     "dist.ddp --script a.py --mounts type=bind,src=,dst=/b": "Docker would refuse it later",
     "dist.ddp --script a.py --mounts type=device,src=/d,perm=": "the same",
+}
+
+#: TorchX makes another app of each.
+OTHERWISE: Final = {
+    "dist.ddp --script a.py --mounts type=bind,src=/a,dst=/b,readonly=false": "TorchX mounts it "
+    "read-only, whatever the value",
+    "dist.ddp --script main.py --mounts type=bind,src=/a,destination=/b,read_only=false": "the same",
 }
 
 #: Its command line alone refuses each, for repeated words that are the program's own. Its Python

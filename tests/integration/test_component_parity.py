@@ -14,12 +14,18 @@ import pytest
 from airflow_torchx import components
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.specs import to_dict
-from tests.integration.component_lines import BAD, GOOD, REPEATED_WORDS, STRICTER
+from tests.integration.component_lines import (
+    BAD,
+    GOOD,
+    OTHERWISE,
+    REPEATED_WORDS,
+    STRICTER,
+)
 
 ROOT: Final = Path(__file__).parents[2]
 PYTHON: Final = ROOT / ".venv-torchx" / "bin" / "python"
 
-ALL: Final = [*GOOD, *BAD, *STRICTER, *REPEATED_WORDS]
+ALL: Final = [*GOOD, *BAD, *STRICTER, *OTHERWISE, *REPEATED_WORDS]
 #: TorchX's default image, which is no longer published; we have none and ask for one.
 IMAGE: Final = {None: ""}
 
@@ -75,6 +81,12 @@ def test_where_we_are_stricter(line: str, torchx: dict[str, dict[str, Any]]) -> 
     assert "app" in torchx[line]
     with pytest.raises(AirflowTorchXError):
         ours(line)
+
+
+@pytest.mark.parametrize("line", OTHERWISE)
+def test_where_we_differ(line: str, torchx: dict[str, dict[str, Any]]) -> None:
+    """Our component makes another app than TorchX's only where the list gives a reason."""
+    assert theirs(torchx[line]) != ours(line)
 
 
 @pytest.mark.parametrize("line", REPEATED_WORDS)

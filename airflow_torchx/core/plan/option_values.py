@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from airflow_torchx.core.engine.containers import Ulimit
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
+from airflow_torchx.specs.readers import FLAGS
 
 
 def parse_ulimit(text: str) -> Ulimit:
@@ -46,8 +47,8 @@ def flag(value: object) -> bool:
     """Return a boolean, also from words like ``yes`` and ``off``."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and (word := value.strip().lower()) in _FLAGS:
-        return _FLAGS[word]
+    if isinstance(value, str) and (word := value.strip().lower()) in FLAGS:
+        return FLAGS[word]
     raise ValueError("give True or False")
 
 
@@ -204,7 +205,3 @@ _YEAR_S: Final = 366 * 24 * 3600
 _WORD: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST: Final = r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|[a-z0-9-]+(?=:)|\[[0-9a-f:]+\])(?::\d+)?"
 _REPOSITORY: Final = rf"(?:{_HOST}/)?{_WORD}(?:/{_WORD})*"
-_FLAGS: Final = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
