@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shlex
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from airflow_torchx.components.topology import Topology, on_host, topology
+from airflow_torchx.components.topology import Topology, mismatch, on_host, topology
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs import AppDef, Role, macros, parse_mounts, resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 _DEBUG_ENV: Final = {
@@ -47,7 +50,8 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
 ) -> AppDef:
     """Run a script or module under ``torchrun``, with one node per replica.
 
-    Replica 0 is the rendezvous host. A single node uses a free port of its own.
+    Replica 0 is the rendezvous host. A single node uses a free port of its own. A warning is logged
+    if the nodes have GPUs, but not one for each process.
 
     Args:
         script_args: arguments of the script or module.
@@ -81,6 +85,9 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
     """
     program, short_name = _program(script, m, *script_args)
     nodes = topology(on_host(h, j) if h is not None and j.isdigit() else j)
+    node = resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
+    if warning := mismatch(nodes, node.gpu):
+        _log.warning("%s", warning)
     experiment, run = _names(name, short_name)
     tracking = {
         "TORCHX_TRACKING_EXPERIMENT_NAME": experiment,
@@ -103,7 +110,7 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
         min_replicas=nodes.min_nodes,
         entrypoint="bash",
         num_replicas=nodes.max_nodes,
-        resource=resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
+        resource=node,
         args=["-c", f"torchrun {shlex.join(rendezvous)} {endpoint} {shlex.join(args)}"],
         env=log_level | (env or {}) | tracking | (_DEBUG_ENV if debug else {}),
         port_map={"c10d": rdzv_port},

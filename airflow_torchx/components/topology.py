@@ -56,6 +56,14 @@ def on_host(h: str, j: str) -> str:
     return f"{nodes}x{processes}"
 
 
+def mismatch(nodes: Topology, gpus: int) -> str | None:
+    """Return a warning if a node has GPUs, but not one for each process; None if all is well."""
+    if gpus < 1 or gpus == nodes.processes:
+        return None
+    what = f"processes and GPUs of each node differ: {nodes.processes} and {gpus}"
+    return f"{what}; for one process per GPU, use {nodes.nnodes}x{gpus}"
+
+
 def _malformed(j: str, forms: str) -> ComponentError:
     what = f"expected j like {forms}, got {j!r}"
     return ComponentError(what, fix="Write <nodes>x<processes on each node>.")

@@ -100,6 +100,7 @@ def _torchrun_role(source: FunctionSource, replicas: Replicas, processes: int) -
     app = dist.ddp(
         script=FUNCTION_RUNNER,
         name=source.name,
+        gpu=replicas.gpu,
         j=f"{replicas.count}x{processes}",
         mounts=[*replicas.mounts],
         # c10d assigns ranks in order of arrival, but replica 0 must have rank 0, with the result.

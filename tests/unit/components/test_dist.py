@@ -338,6 +338,38 @@ def test_number_alone(component: str, h: str | None, j: str, expected: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "dist.ddp -j 2x4 -h gpu.xlarge",
+            "processes and GPUs of each node differ: 4 and 8; for one process per GPU, use 2x8",
+        ),
+        ("dist.ddp -h gpu.small", "differ: 2 and 1; "),
+        ("dist.ddp --gpu 2 -j 1", "differ: 1 and 2; "),
+        ("dist.ddp -j 1:2x4 -h gpu.medium", "use 1:2x2"),
+        ("dist.torchrun -j 2x3 -h gpu.medium", "use 2x2"),
+        ("dist.spmd -j 1x2", "use 1x1"),
+        ("dist.ddp -j 2x8 -h gpu.xlarge", None),
+        ("dist.torchrun -j 2 -h gpu.xlarge", None),
+        ("dist.spmd -j 3 -h gpu.large", None),
+        ("dist.ddp -j 2x4", None),
+        ("dist.spmd -j 1x4 -h cpu.small", None),
+        ("dist.ddp -h NULL", None),
+    ],
+)
+def test_gpus_without_a_process_each(
+    line: str, expected: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning is logged if the nodes have GPUs, but not one for each process."""
+    name, *args = shlex.split(line)
+
+    parse(name, [*args, "--script", "a.py"])
+
+    assert (expected or "") in caplog.text
+    assert bool(caplog.records) == (expected is not None)
+
+
+@pytest.mark.parametrize(
     ("h", "j", "expected"),
     [
         ("cpu.small", "2", "starts one process per GPU, but 'cpu.small' has no GPU"),

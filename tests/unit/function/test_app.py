@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.workspace.source import inline_text
 from airflow_torchx.function.app import Replicas, app_of_function
 from airflow_torchx.function.source import FunctionSource
 from airflow_torchx.specs import BindMount, Resource, Role, macros
+
+if TYPE_CHECKING:
+    import pytest
 
 TEXT: Final = "def train():\n    return '%20 é'\n"
 SOURCE: Final = FunctionSource(name="train", text=TEXT, file="x.py", line=1, lazy_annotations=False)
@@ -72,3 +75,12 @@ def test_torchrun_in_one_replica_uses_a_free_port() -> None:
 
     assert "--rdzv_backend c10d --rdzv_endpoint localhost:0" in role.args[1]
     assert "1" == role.env["OMP_NUM_THREADS"]
+
+
+def test_gpus_without_a_process_each(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning is logged if torchrun does not start one process for each GPU."""
+    role_of(Replicas(gpu=2, nproc_per_node=2))
+    assert not caplog.records
+
+    role_of(Replicas(count=2, gpu=4, nproc_per_node=2))
+    assert "processes and GPUs of each node differ: 2 and 4" in caplog.text
