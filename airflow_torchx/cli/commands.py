@@ -102,7 +102,8 @@ _RUN: Final = Command(
             "--parent_run_id",
             action=Once,
             metavar="ID",
-            help="id of the parent run, for experiment tracking",
+            help="id of the parent run, for experiment tracking; "
+            "the variable TORCHX_PARENT_RUN_ID wins",
         ),
         _JSON,
         _argument(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import components
 from airflow_torchx.cli.commands import SCHEDULERS
+from airflow_torchx.cli.screen import warn
 from airflow_torchx.core.plan.option_text import read_options, split_dict
 from airflow_torchx.core.plan.options import Opts, snake_case
 from airflow_torchx.errors import InvalidAppError, UsageError
@@ -80,6 +81,17 @@ def ensure_images(app: AppDef, component: str) -> None:
     else:
         fix = "It has no option for one. Use utils.sh to run a program of any image, or a DAG."
     raise UsageError(f"component {component!r} has no image", fix=fix)
+
+
+def parent_run_id(given: str | None, environ: Mapping[str, str]) -> str | None:
+    """Return the id of the parent run: as in TorchX, the variable wins over the command line.
+
+    It prints a warning if the two differ.
+    """
+    run_id = environ.get(PARENT_RUN_ID, given)
+    if given not in (None, run_id):
+        warn(f"ignoring --parent_run_id {given}: {PARENT_RUN_ID}={run_id} wins, as in TorchX")
+    return run_id
 
 
 def with_parent(app: AppDef, run_id: str | None) -> AppDef:

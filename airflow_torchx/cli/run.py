@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.interrupts import Interrupts
 from airflow_torchx.cli.request import (
-    PARENT_RUN_ID,
     build_app,
     build_request,
     ensure_images,
+    parent_run_id,
     wants_help,
     with_parent,
 )
@@ -64,7 +64,7 @@ def run(args: Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         app = build_app(request, config)
     ensure_images(app, request.component)
-    app = with_parent(app, args.parent_run_id or os.environ.get(PARENT_RUN_ID))
+    app = with_parent(app, parent_run_id(args.parent_run_id, os.environ))
     app = with_workspace(app, workspace)
     try:
         with DockerScheduler(DEFAULT_SESSION) as scheduler:

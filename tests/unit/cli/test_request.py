@@ -12,6 +12,7 @@ from airflow_torchx.cli.request import (
     build_app,
     build_request,
     ensure_images,
+    parent_run_id,
     wants_help,
     with_parent,
 )
@@ -169,6 +170,31 @@ def test_parent_run_id() -> None:
 
     assert "exp-1" == with_parent(app, "exp-1").roles[0].env["TORCHX_PARENT_RUN_ID"]
     assert app is with_parent(app, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "expected", "is_warned"),
+    [
+        (None, None, None, False),
+        ("mine", None, "mine", False),
+        (None, "theirs", "theirs", False),
+        ("mine", "theirs", "theirs", True),
+        ("mine", "", "", True),
+        ("same", "same", "same", False),
+    ],
+)
+def test_variable_of_the_parent_run(
+    given: str | None,
+    variable: str | None,
+    expected: str | None,
+    is_warned: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The variable wins over the command line as in TorchX, with a warning if they differ."""
+    environ = {} if variable is None else {"TORCHX_PARENT_RUN_ID": variable}
+
+    assert expected == parent_run_id(given, environ)
+    assert is_warned == ("ignoring --parent_run_id mine" in capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("flag", ["-s", "-cfg", "--workspace", "--parent_run_id"])
