@@ -91,10 +91,11 @@ class ImageBuilder:
                 images.tag(local, name)
             self.report.tell(f"image {name} is already in its registry")
             return name
-        self.report.step(f"pushing image {name}")
+        step = f"pushing image {name}"
+        self.report.step(step)
         images.tag(local, name)
         try:
-            images.push(name, self._on_progress(f"pushing image {name}"))
+            images.push(name, self._on_line(lambda line: self.report.move(f"{step}: {line}")))
         except BaseException:
             if is_new:
                 with contextlib.suppress(EngineError):
@@ -158,7 +159,7 @@ class ImageBuilder:
                 buildkit=buildkit_reason(dockerfile.decode("utf-8", "replace"), secrets_),
             ),
             tar_stream(recipe.entries, extra=_extra(recipe, path, dockerfile), on_bytes=on_bytes),
-            self._on_progress("building"),
+            self._on_line(lambda line: self.report.line(f"building: {line}")),
         )
 
     def _prune(self, recipe: core.Recipe) -> None:
@@ -175,14 +176,14 @@ class ImageBuilder:
                 else:
                     self.report.step(f"removed old workspace image {tag}")
 
-    def _on_progress(self, what: str) -> Callable[[str], None]:
-        """Return a callback for lines of the daemon's progress."""
+    def _on_line(self, show: Callable[[str], None]) -> Callable[[str], None]:
+        """Return a callback for the daemon's lines, which raises `StopRequested` when asked to."""
 
         def on_line(line: str) -> None:
             if self.should_stop():
                 raise StopRequested
             if line:
-                self.report.move(f"{what}: {line}")
+                show(line)
 
         return on_line
 

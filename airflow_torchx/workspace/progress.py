@@ -33,6 +33,10 @@ class Report(Protocol):
         """Report the start of a step."""
         ...
 
+    def line(self, text: str) -> None:
+        """Report a line that a step has printed."""
+        ...
+
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
         """Report the progress of a step in bytes, shown at intervals; a total of 0 is unknown."""
         ...
@@ -72,6 +76,8 @@ class LogReport:
         if not self._quiet:
             self.tell(text)
 
+    line = step
+
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
         """See `Report.move`."""
         if not self._quiet and self._clock() >= self._written_s + self._every_s:
@@ -103,6 +109,11 @@ class TerminalReport:
     def step(self, text: str) -> None:
         """See `Report.step`."""
         self.move(text)
+
+    def line(self, text: str) -> None:
+        """See `Report.line`."""
+        if not self._quiet:
+            self.tell(text)
 
     def move(self, text: str, done: int = 0, total: int = 0) -> None:
         """See `Report.move`."""

@@ -56,20 +56,25 @@ def test_a_dockerfile_of_its_own_is_used(
     docker_engine: DockerEngine,
     client: Any,  # noqa: ANN401 - the SDK's
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A workspace's Dockerfile is used with its arguments, even if .dockerignore names it."""
+    """A workspace's Dockerfile is used with its arguments, and each line of a RUN is logged."""
+    caplog.set_level("INFO", "airflow_torchx")
     tmp_path.joinpath("Dockerfile.torchx").write_text(
         "ARG IMAGE\nFROM $IMAGE AS first\nARG WORKSPACE\nARG COLOUR\nCOPY . /x/\n"
-        'RUN echo "$WORKSPACE $COLOUR" >/x/told\nFROM first AS second\nRUN exit 1\n'
+        'RUN echo "$WORKSPACE $COLOUR" >/x/told; for n in 1 2 3; do echo line $n; done\n'
+        "FROM first AS second\nRUN exit 1\n"
     )
     tmp_path.joinpath(".dockerignore").write_text("Dockerfile.torchx\n.dockerignore\n")
     tmp_path.joinpath("train.py").write_text("1")
     options: dict[str, Any] = {"build_args": {"COLOUR": "green"}, "target": "first"}
 
     image = built(docker_engine, tmp_path, **options)
+    said = [message for message in caplog.messages if message.startswith("building: line ")]
     again = built(docker_engine, tmp_path, **options)
 
     assert image == again
+    assert [f"building: line {n}" for n in (1, 2, 3)] == said
     assert {"train.py", "told"} == files(client, image, "/x").keys()
     held = docker_engine.images.prepare(image, f"torchx-{os.urandom(4).hex()}", {})
     try:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def work(report: Report, clock: ManualClock) -> None:
     """Report ten seconds of a build, with progress every half second."""
     report.step("building")
+    report.line("hello")
+    report.line("world")
     for half in range(1, 21):
         clock.advance(0.5)
         report.move("sending", half * 1_000_000, 20_000_000)
@@ -32,13 +34,15 @@ def work(report: Report, clock: ManualClock) -> None:
 
 
 def test_log_lines_are_at_least_two_seconds_apart() -> None:
-    """Steps and results are logged at once, progress at most every two seconds."""
+    """Steps, their output and results are logged at once, progress at most every two seconds."""
     clock, lines = ManualClock(), list[str]()
 
     work(LogReport(write=lines.append, clock=clock), clock)
 
     assert lines == [
         "building",
+        "hello",
+        "world",
         "sending: 4.0 MB of 20 MB (20%)",
         "sending: 8.0 MB of 20 MB (40%)",
         "sending: 12 MB of 20 MB (60%)",
@@ -77,6 +81,7 @@ def test_terminal_report(*, quiet: bool) -> None:
 
     shown = screen.getvalue()
     assert "built\n" in shown
+    assert quiet == ("hello\n" not in shown)
     assert quiet == ("sending" not in shown)
 
 
