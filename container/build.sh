@@ -4,7 +4,8 @@
 #   container/build.sh [CONTEXT]
 #
 # CONTEXT is the project's folder; default: this repository. A missing uv.lock is created there.
-# Without a .dockerignore, .git, environments and caches are excluded. Environment variables:
+# Without a .dockerignore, the list of a workspace without one is excluded: version control,
+# environments, caches, secrets. Environment variables:
 #
 #   AIRFLOW_TORCHX_IMAGE       name of the image, optionally with :TAG
 #   AIRFLOW_TORCHX_BASE_IMAGE  image with Python and PyTorch
@@ -24,8 +25,7 @@ default() { sed -n "s/^ARG $1=//p" container/Dockerfile; }
 BASE=${AIRFLOW_TORCHX_BASE_IMAGE:-$(default BASE_IMAGE)}
 UV=${AIRFLOW_TORCHX_UV_IMAGE:-$(default UV_IMAGE)}
 readonly BASE UV NETWORK=${AIRFLOW_TORCHX_NETWORK:-default}
-readonly EXCLUDED=(.git .hg .svn '.venv*' __pycache__ '*.pyc' '.*_cache' .cache .tox .nox
-  .ipynb_checkpoints .hypothesis '*.egg-info' .DS_Store)
+readonly DEFAULT_IGNORE=airflow_torchx/workspace/default.dockerignore
 
 check_context() {
   (($# < 2)) || fail "$USAGE; got $# arguments"
@@ -61,9 +61,8 @@ need_image() {
 
 # Print a tar of the project.
 pack() {
-  local pattern flags=()
-  for pattern in "${EXCLUDED[@]}"; do flags+=(--exclude "$pattern"); done
-  COPYFILE_DISABLE=1 tar -C "$context" "${flags[@]}" -c .
+  COPYFILE_DISABLE=1 tar -C "$context" --exclude '*.pyc' --exclude '*.egg-info' \
+    -X <(sed -n 's#^\*\*/##p' "$DEFAULT_IGNORE") -c .
 }
 
 # run_build FOLDER OPTION ...: build the Dockerfile with FOLDER as its context.

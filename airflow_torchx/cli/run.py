@@ -30,6 +30,8 @@ from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceE
 from airflow_torchx.runtime.attach import failure
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState, is_terminal
+from airflow_torchx.workspace.dockerignore import IGNORE_FILE
+from airflow_torchx.workspace.left_out import is_listed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -94,7 +96,10 @@ def read_config() -> TorchXConfig:
 
 
 def _workspace(given: str | None) -> str:
-    """Return the workspace; the default is the current folder unless it is empty, as in TorchX."""
+    """Return the workspace; the default is the current folder unless it is empty, as in TorchX.
+
+    A folder with nothing but version control and the like counts as empty.
+    """
     if given is not None:
         return given
     try:
@@ -102,9 +107,12 @@ def _workspace(given: str | None) -> str:
     except FileNotFoundError:
         fix = "Change to another folder."
         raise UsageError("the current folder does not exist", fix=fix) from None
-    if here == here.parent:
+    # Naming a folder takes all of it, but standing in one does not name it.
+    if here == here.parent or is_listed(here.name):
         raise UsageError(f"{here} cannot be the workspace", fix=_WORKSPACE_FIX)
-    return str(here) if any(here.iterdir()) else ""
+    names = [item.name for item in here.iterdir()]
+    has_files = IGNORE_FILE in names or not all(map(is_listed, names))
+    return str(here) if has_files else ""
 
 
 def _show(info: AppDryRunInfo, *, as_json: bool) -> None:

@@ -111,6 +111,9 @@ def read_workspace(
         listed = list_tree(folders)
         for warning in listed.warnings:
             _log.warning("%s", warning)
+        if listed.left_out:
+            level = logging.INFO if tree.is_junk(listed.left_out) else logging.WARNING
+            _log.log(level, "%s", tree.left_out_line(listed.left_out))
         if problem := tree.guard(listed.entries, max_bytes):
             raise WorkspaceError(problem)
         if hint := tree.hint(listed.entries):

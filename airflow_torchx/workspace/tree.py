@@ -12,6 +12,7 @@ from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.content import digests, read_small_file, unreadable
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
+from airflow_torchx.workspace.left_out import is_left_out, is_listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,11 +51,13 @@ class Tree:
     Args:
         entries: its files, folders and links, sorted by path.
         warnings: messages about skipped paths.
+        left_out: files and folders that a part without a ``.dockerignore`` leaves out.
         dockerfile: content of its ``Dockerfile.torchx``, even if ``.dockerignore`` ignores it.
     """
 
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     dockerfile: bytes | None = None
 
 
@@ -67,8 +70,9 @@ def list_tree(projects: Sequence[Project]) -> Tree:
     """List a workspace without reading its files, so their digests are empty.
 
     If two parts have the same path, the later file wins, and folders are merged. The
-    ``.dockerignore`` of a part applies to that part only. Symbolic links are not followed, except
-    the root of a part.
+    ``.dockerignore`` of a part applies to that part only. A part without one leaves out what
+    `left_out` describes, unless the name of the part itself is on that list. Symbolic links are not
+    followed, except the root of a part.
 
     Raises:
         WorkspaceError: a part does not exist or cannot be read, or the workspace is empty.
@@ -79,10 +83,14 @@ def list_tree(projects: Sequence[Project]) -> Tree:
     if not merger.entries and merger.dockerfile is None:
         roots = ", ".join(repr(str(project.root)) for project in projects)
         what = f"workspace {roots} has no files, or its {IGNORE_FILE} ignores all of them."
+        if merger.left_out:
+            what = f"workspace {roots} has only files that are left out without {IGNORE_FILE}."
         raise WorkspaceError(what, fix="Use the folder that contains the code, or ignore less.")
     return Tree(
         entries=tuple(merger.entries[path] for path in sorted(merger.entries)),
         warnings=tuple(merger.warnings),
+        # Another part may have taken it.
+        left_out=tuple(sorted(path for path in merger.left_out if path not in merger.entries)),
         dockerfile=merger.dockerfile,
     )
 
@@ -109,18 +117,21 @@ class _Merger:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.warnings: list[str] = []
+        self.left_out: list[str] = []
         self.dockerfile: bytes | None = None
 
     def add(self, project: Project, *, is_sole: bool) -> None:
         root, status = _resolved(project.root)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            walk = _Walk(root, f"{project.target}/" if project.target else "")
+            prefix = f"{project.target}/" if project.target else ""
+            walk = _Walk(root, prefix, is_whole=is_listed(project.root.name))
             if project.target:
                 self._put(Entry(path=project.target, kind="dir", mode=stat.S_IMODE(mode)))
             for path in sorted(walk.entries):
                 self._put(walk.entries[path])
             self.warnings += walk.warnings
+            self.left_out += walk.left_out
             self._read_dockerfile(root, project.target)
         elif stat.S_ISREG(mode) and not (is_sole and not project.target):
             self._add_file(project, root, status)
@@ -160,15 +171,20 @@ class _Merger:
 
 
 class _Walk:
-    """The contents of one folder, by path in the workspace."""
+    """The contents of one folder, by path in the workspace.
 
-    def __init__(self, root: str, prefix: str) -> None:
+    With ``is_whole``, a folder without a ``.dockerignore`` leaves out nothing.
+    """
+
+    def __init__(self, root: str, prefix: str, *, is_whole: bool) -> None:
         self.entries: dict[str, Entry] = {}
         self.warnings: list[str] = []
+        self.left_out: list[str] = []
         self._prefix = prefix
         # Ignored folders that may contain kept files; they are added together with the first one.
         self._ignored_folders: dict[str, Entry] = {}
         self._ignore = _ignore(root)
+        self._is_whole = is_whole or self._ignore is not None
         pending = [(root, "")]
         while pending:
             pending += self._folder(*pending.pop())
@@ -184,6 +200,9 @@ class _Walk:
             with os.scandir(folder) as found:
                 for item in found:
                     path, at = above + item.name, item.path
+                    if not self._is_whole and is_left_out(item):
+                        self.left_out.append(self._prefix + path)
+                        continue
                     ignore = self._ignore if self._ignore and self._ignore.ignores(path) else None
                     is_folder = item.is_dir(follow_symlinks=False)
                     if ignore and not (is_folder and ignore.may_contain_kept(path)):

@@ -153,6 +153,7 @@ def test_what_no_image_needs_is_left_out(project: Project) -> None:
     """The image leaves out what no image needs, or what the project's .dockerignore says."""
     (project.folder / ".venv").mkdir()
     (project.folder / ".venv/pyvenv.cfg").touch()
+    (project.folder / ".env").touch()
     (project.folder / "data").mkdir()
     (project.folder / "data/big").touch()
 
@@ -162,7 +163,8 @@ def test_what_no_image_needs_is_left_out(project: Project) -> None:
     project.layers()
 
     assert ["data", "pyproject.toml", "src", "uv.lock"] == without.split()
-    assert [".venv", "pyproject.toml", "src", "uv.lock"] == project.run("ls", "-A").split()
+    with_rules = project.run("ls", "-A")
+    assert [".env", ".venv", "pyproject.toml", "src", "uv.lock"] == with_rules.split()
 
 
 @pytest.mark.docker

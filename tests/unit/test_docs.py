@@ -24,6 +24,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.provider import get_provider_info
 from airflow_torchx.testing import Program
+from airflow_torchx.workspace.left_out import is_listed
 from tests import pages
 
 if TYPE_CHECKING:
@@ -154,6 +155,20 @@ def test_every_component_is_in_its_table() -> None:
     cells = pages.first_cells("components.md", "Built-in components")
 
     assert set(COMPONENTS) == {name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+
+
+def test_names_that_are_left_out_are_listed() -> None:
+    """The table of what a workspace leaves out has names of the list, or of what it looks for."""
+    section = (pages.ROOT / "docs" / "workspaces.md").read_text().split("these are left out**")[1]
+    rows = re.findall(
+        r"^\| [a-zA-Z].* \| (`.*?) \|$", section.split("One line of")[0], re.MULTILINE
+    )
+    names = {name for row in rows for name in re.findall(r"`(.+?)`", row)}
+
+    assert len(rows) == 6
+    assert {"pyvenv.cfg", "conda-meta", "CACHEDIR.TAG", "server.pem", "account.json"} == {
+        name for name in names if not is_listed(name)
+    }
 
 
 def test_errors_in_the_table_exist() -> None:

@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Final, Literal
 from airflow_torchx.core.engine.amounts import mib
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Kind = Literal["file", "dir", "link"]
 
 #: Folders that tools create, and that no app needs in its image.
 JUNK: Final = frozenset(
     {
+        ".cache",
         ".git",
+        ".hg",
+        ".hypothesis",
+        ".ipynb_checkpoints",
+        ".mypy_cache",
+        ".nox",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".svn",
+        ".tox",
         ".venv",
         "__pycache__",
         "node_modules",
-        ".mypy_cache",
-        ".pytest_cache",
-        ".ruff_cache",
-        ".tox",
         "venv",
     }
 )
@@ -82,6 +88,33 @@ def hint(entries: Sequence[Entry]) -> str | None:
     found = ", ".join(f"{mib(size)} in {name}" for name, size in junk.most_common())
     lines = "\n".join(f"  **/{name}" for name, _ in junk.most_common())
     return f"the workspace has {mib(total)}: {found}. Exclude them in .dockerignore:\n{lines}"
+
+
+def is_junk(paths: Iterable[str]) -> bool:
+    """Return whether all paths are junk folders."""
+    return {path.rpartition("/")[2] for path in paths} <= JUNK
+
+
+def left_out_line(paths: Sequence[str]) -> str:
+    """Return a line that names what a workspace without a ``.dockerignore`` leaves out.
+
+    Several files or folders of one name are counted.
+    """
+    names = [path.rpartition("/")[2] for path in paths]
+    counts = Counter(names)
+    listed = dict.fromkeys(
+        path if counts[name] == 1 else f"{counts[name]} x {name}"
+        for path, name in zip(paths, names, strict=True)
+    )
+    what = f"left out of the workspace, which has no .dockerignore: {some_of([*listed])}"
+    return f"{what}; an empty .dockerignore leaves out nothing"
+
+
+def some_of(texts: Sequence[str]) -> str:
+    """Return texts as a list of limited length, on one line."""
+    shown = [text if text.isprintable() else repr(text) for text in texts[:_MAX_LISTED]]
+    rest = len(texts) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def _largest(entries: Sequence[Entry]) -> list[tuple[str, int]]:

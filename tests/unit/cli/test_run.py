@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from airflow_torchx.cli import run
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.errors import EngineError
+from airflow_torchx.errors import EngineError, UsageError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.testing import FakeEngine
 from tests.unit.apps import app
@@ -27,3 +28,33 @@ def test_interrupted_twice(failures: int, message: str, capsys: pytest.CaptureFi
 
     assert 130 == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "is_taken"),
+    [([], False), ([".git", ".venv"], False), ([".git", "a.py"], True), ([".dockerignore"], True)],
+)
+def test_default_workspace(
+    names: list[str], is_taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default is the current folder, or none if it has only what is left out."""
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path(name).touch()
+
+    assert (str(tmp_path) if is_taken else "") == run._workspace(None)  # noqa: SLF001
+
+
+@pytest.mark.parametrize("name", [".ssh", "venv"])
+def test_folders_that_are_no_default(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of secrets or junk is taken only if the user names it."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "id_rsa").touch()
+    monkeypatch.chdir(tmp_path / name)
+
+    with pytest.raises(UsageError, match=f"{name} cannot be the workspace"):
+        run._workspace(None)  # noqa: SLF001
+
+    assert "." == run._workspace(".")  # noqa: SLF001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.core.workspace.tree import Entry, guard, hint
+from airflow_torchx.core.workspace.tree import Entry, guard, hint, left_out_line
 from airflow_torchx.workspace.dockerignore import Ignore
 
 MIB = 1 << 20
@@ -104,3 +104,15 @@ def test_a_hint_about_junk() -> None:
 def test_workspaces_without_a_hint(files: list[Entry]) -> None:
     """A small workspace and one without junk get no hint."""
     assert hint(files) is None
+
+
+def test_a_line_of_limited_length() -> None:
+    """At most ten names are listed; names that cannot be printed are escaped."""
+    paths = ["a\nb", "caf\udce9", *(f"{number}.key" for number in range(12))]
+
+    line = left_out_line(paths)
+
+    assert r": 'a\nb', 'caf\udce9', 0.key, 1.key, " in line
+    assert " and 4 more;" in line
+    assert line.encode()
+    assert "\n" not in line
