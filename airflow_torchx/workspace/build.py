@@ -16,8 +16,9 @@ from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.core.workspace import recipe as core
 from airflow_torchx.core.workspace.dockerfile import buildkit_reason
 from airflow_torchx.errors import EngineConflictError, EngineError
+from airflow_torchx.workspace.content import read_small_file
 from airflow_torchx.workspace.context import tar_stream
-from airflow_torchx.workspace.dockerignore import IGNORE_FILE
+from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
 from airflow_torchx.workspace.layers import Layers
 from airflow_torchx.workspace.progress import byte_counter
 
@@ -189,13 +190,18 @@ class ImageBuilder:
 
 
 def _extra(recipe: core.Recipe, path: str, dockerfile: bytes) -> dict[str, bytes]:
-    """Return the files to add to the context: the Dockerfile, and a ``.dockerignore`` for it.
+    """Return the files to add to the context: the Dockerfile, and a ``.dockerignore`` if needed.
 
-    The Engine removes ignored files from the context itself, so the Dockerfile does not get into
-    the image.
+    The Engine itself removes what the ``.dockerignore`` in the root ignores. That must be neither
+    less, or the Dockerfile gets into the image, nor more, as files of other parts.
     """
-    paths = {entry.path for entry in recipe.entries}
-    if path in paths:
-        return {path: dockerfile}
-    ignore = {} if IGNORE_FILE in paths else {IGNORE_FILE: f"{IGNORE_FILE}\n{path}\n".encode()}
-    return {path: dockerfile, **ignore}
+    entries = {entry.path: entry for entry in recipe.entries}
+    rules = entries.get(IGNORE_FILE)
+    not_in_image = [] if path in entries else [path]
+    if rules is None:
+        needs_own = bool(not_in_image)
+    else:
+        ignore = Ignore(read_small_file(rules.source))
+        needs_own = any(ignore.ignores(one.path) for one in recipe.entries if one.kind != "dir")
+    own = "\n".join([IGNORE_FILE, *not_in_image, ""]).encode()
+    return {path: dockerfile, **({IGNORE_FILE: own} if needs_own else {})}

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.workspace.torchx_rules import difference, torchx_rules
 from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.content import digests, read_small_file, unreadable
@@ -88,7 +89,7 @@ def list_tree(projects: Sequence[Project]) -> Tree:
         raise WorkspaceError(what, fix="Use the folder that contains the code, or ignore less.")
     return Tree(
         entries=tuple(merger.entries[path] for path in sorted(merger.entries)),
-        warnings=tuple(merger.warnings),
+        warnings=(*merger.warnings, *filter(None, [merger.torchx_difference()])),
         # Another part may have taken it.
         left_out=tuple(sorted(path for path in merger.left_out if path not in merger.entries)),
         dockerfile=merger.dockerfile,
@@ -119,17 +120,23 @@ class _Merger:
         self.warnings: list[str] = []
         self.left_out: list[str] = []
         self.dockerfile: bytes | None = None
+        self._walks: list[_Walk] = []
+        # The .dockerignore in the root of the result, and the folder that it belongs to, if any.
+        self._rules: tuple[bytes, _Walk | None] | None = None
 
     def add(self, project: Project, *, is_sole: bool) -> None:
         root, status = _resolved(project.root)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
             prefix = f"{project.target}/" if project.target else ""
-            walk = _Walk(root, prefix, is_whole=is_listed(project.root.name))
+            walk = _Walk(root, prefix, is_sole=is_sole, is_whole=is_listed(project.root.name))
             if project.target:
                 self._put(Entry(path=project.target, kind="dir", mode=stat.S_IMODE(mode)))
             for path in sorted(walk.entries):
                 self._put(walk.entries[path])
+            self._walks.append(walk)
+            if not project.target and walk.rules is not None:
+                self._rules = walk.rules, walk
             self.warnings += walk.warnings
             self.left_out += walk.left_out
             self._read_dockerfile(root, project.target)
@@ -141,6 +148,27 @@ class _Merger:
             fix = "Use the folder that contains the code; to add one file, map it to its name."
             raise WorkspaceError(what, fix=fix)
 
+    def torchx_difference(self) -> str | None:
+        """Return a warning if TorchX would send other files of folders with other rules."""
+        if self._rules is None:
+            return None
+        ignores, others = torchx_rules(self._rules[0]), self._walks.copy()
+        if self._rules[1] is not None:
+            others.remove(self._rules[1])
+        sent = [
+            path
+            for walk in others
+            for path, entry in walk.entries.items()
+            if entry.kind != "dir" and entry is self.entries.get(path) and ignores(path)
+        ]
+        ignored = [
+            path
+            for walk in others
+            for path in walk.ignored
+            if path not in self.entries and not ignores(path)
+        ]
+        return difference(sorted(sent), sorted(ignored))
+
     def _add_file(self, project: Project, root: str, status: os.stat_result) -> None:
         existing = self.entries.get(project.target)
         is_folder = not project.target or (existing is not None and existing.kind == "dir")
@@ -149,6 +177,8 @@ class _Merger:
         self._put(_entry(path, root, status))
         if path == DOCKERFILE:
             self.dockerfile = read_small_file(root)
+        if path == IGNORE_FILE:
+            self._rules = read_small_file(root), None
 
     def _put(self, entry: Entry) -> None:
         self._make_folders(entry.path.rpartition("/")[0])
@@ -173,17 +203,22 @@ class _Merger:
 class _Walk:
     """The contents of one folder, by path in the workspace.
 
-    With ``is_whole``, a folder without a ``.dockerignore`` leaves out nothing.
+    With ``is_sole``, the ignored paths are not collected. With ``is_whole``, a folder without a
+    ``.dockerignore`` leaves out nothing.
     """
 
-    def __init__(self, root: str, prefix: str, *, is_whole: bool) -> None:
+    def __init__(self, root: str, prefix: str, *, is_sole: bool, is_whole: bool) -> None:
         self.entries: dict[str, Entry] = {}
         self.warnings: list[str] = []
         self.left_out: list[str] = []
+        self.ignored: list[str] = []
+        self.rules = _rules(root)
+        self._is_sole = is_sole
         self._prefix = prefix
         # Ignored folders that may contain kept files; they are added together with the first one.
         self._ignored_folders: dict[str, Entry] = {}
-        self._ignore = _ignore(root)
+        where = repr(f"{root}/{IGNORE_FILE}")
+        self._ignore = None if self.rules is None else Ignore(self.rules, where)
         self._is_whole = is_whole or self._ignore is not None
         pending = [(root, "")]
         while pending:
@@ -206,6 +241,7 @@ class _Walk:
                     ignore = self._ignore if self._ignore and self._ignore.ignores(path) else None
                     is_folder = item.is_dir(follow_symlinks=False)
                     if ignore and not (is_folder and ignore.may_contain_kept(path)):
+                        self.ignored += [] if self._is_sole else [self._prefix + path]
                         continue
                     self._add(path, at, item.stat(follow_symlinks=False), ignore is not None)
                     if is_folder:
@@ -243,9 +279,9 @@ def _resolved(root: Path) -> tuple[str, os.stat_result]:
         raise unreadable(str(root), error) from error
 
 
-def _ignore(root: str) -> Ignore | None:
+def _rules(root: str) -> bytes | None:
     path = os.path.join(root, IGNORE_FILE)  # noqa: PTH118 - paths are texts here
-    return Ignore(_read_control_file(path, root), repr(path)) if os.path.lexists(path) else None
+    return _read_control_file(path, root) if os.path.lexists(path) else None
 
 
 def _read_control_file(path: str, root: str) -> bytes:

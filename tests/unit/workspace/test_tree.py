@@ -238,6 +238,59 @@ def test_parts_are_merged(
 
 
 @pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (
+            [("", {"x.log": "", ".dockerignore": "*.log"}), ("b", {"y.log": "", "z": ""})],
+            "TorchX applies the root's to all parts, so it leaves out b/y.log",
+        ),
+        (
+            [("", {"x": "", ".dockerignore": "data"}), ("data/small", {"y": ""})],
+            "so it leaves out data/small/y",
+        ),
+        (
+            [("", {".dockerignore": "b/u"}), ("b", {"t/x": "", "u": "", ".dockerignore": "t\nu"})],
+            "so it sends b/t",
+        ),
+        (
+            [("", {"x": "", ".dockerignore": "x"}), ("", {"x": "", "y": "", ".dockerignore": "y"})],
+            None,
+        ),
+        (
+            [("", {"x": "", "y": "", ".dockerignore": "x"}), ("", {"z": "", ".dockerignore": "y"})],
+            "so it leaves out y, and sends x",
+        ),
+        ([("", {"x": "", ".dockerignore": "*.log"}), ("b", {"y": ""})], None),
+        ([("", {"x": ""}), ("b", {"y": "", "z": "", ".dockerignore": "y"})], None),
+        ([("b", {"y": "", "z": "", ".dockerignore": "y"})], None),
+    ],
+)
+def test_rules_of_parts(
+    tmp_path: Path, parts: list[tuple[str, dict[str, str]]], expected: str | None
+) -> None:
+    """A warning names the files that TorchX would leave out or send, if it applies other rules."""
+    projects = [
+        Project(make(tmp_path / f"{number}", files), target)
+        for number, (target, files) in enumerate(parts)
+    ]
+
+    assert [expected] * (expected is not None) == [
+        warning[-len(str(expected)) :] for warning in read(*projects).warnings
+    ]
+
+
+def test_rules_from_a_single_file(tmp_path: Path) -> None:
+    """A file that is mapped to .dockerignore applies to no part, and a listed file is not named."""
+    make(tmp_path, {"code/x": "", "rules": "*", "code/y": ""})
+    parts = [Project(tmp_path / "code"), Project(tmp_path / "rules", ".dockerignore")]
+
+    tree = read(*parts, Project(tmp_path / "rules", "listed"))
+
+    assert [".dockerignore", "listed", "x", "y"] == paths(tree)
+    assert ["so it leaves out x, y"] == [warning[-21:] for warning in tree.warnings]
+
+
+@pytest.mark.parametrize(
     ("target", "expected"),
     [("", "one.py"), ("lib", "lib/one.py"), ("new", "new"), ("new/x.py", "new/x.py")],
 )
