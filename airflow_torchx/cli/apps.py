@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.finding import find
@@ -12,6 +13,7 @@ from airflow_torchx.cli.screen import paint_states, print_message, print_result,
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
 from airflow_torchx.core.state.describe import STOP_GRACE
+from airflow_torchx.core.state.report import age_text, replica_table
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import UsageError
 from airflow_torchx.runtime import lifecycle
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.specs import DescribeAppResponse, ListAppResponse
 
 _EMPTY: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
 
@@ -30,21 +32,12 @@ _EMPTY: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
 def list_apps(args: Namespace) -> int:
     """List the apps on the daemon."""
     with DockerEngine.connect() as engine:
-        apps = [
-            {
-                "handle": _handle(app.app_id, app.app_handle),
-                "app_id": app.app_id,
-                "name": app.name,
-                "scheduler": SCHEDULER,
-                "state": app.state.name,
-            }
-            for app in lifecycle.apps(engine)
-        ]
+        found = lifecycle.apps(engine)
     if args.json:
-        print_result(json.dumps(apps, indent=2))
-    elif apps:
-        rows = [(app["handle"], app["name"], app["state"]) for app in apps]
-        print_result(table(rows, ("APP HANDLE", "APP NAME", "APP STATUS"), sys.stdout))
+        print_result(json.dumps([_listed(app) for app in found], indent=2))
+    elif found:
+        rows = [_row(app, datetime.now(UTC)) for app in found]
+        print_result(table(rows, ("APP HANDLE", "APP NAME", "APP STATUS", "AGE"), sys.stdout))
     else:
         print_message("no apps on this daemon")
     return 0
@@ -52,8 +45,6 @@ def list_apps(args: Namespace) -> int:
 
 def status(args: Namespace) -> int:
     """Show the state of an app and its replicas."""
-    from airflow_torchx.core.state.report import replica_table
-
     with DockerEngine.connect() as engine:
         app = _describe(engine, args.app_handle)
     if args.roles:
@@ -118,6 +109,24 @@ def _describe(engine: Engine, handle: str) -> DescribeAppResponse:
     if app := lifecycle.observe(engine, app_id, inspect_all=True):
         return app
     raise lifecycle.not_found(app_id)
+
+
+def _listed(app: ListAppResponse) -> dict[str, str | None]:
+    """Return an entry of ``list --json``; no key is ever removed."""
+    return {
+        "handle": _handle(app.app_id, app.app_handle),
+        "app_id": app.app_id,
+        "name": app.name,
+        "scheduler": SCHEDULER,
+        "state": app.state.name,
+        "created_at": app.created_at.isoformat() if app.created_at else None,
+    }
+
+
+def _row(app: ListAppResponse, now: datetime) -> tuple[str, str, str, str]:
+    """Return a row of ``list``."""
+    age = age_text((now - app.created_at).total_seconds()) if app.created_at else ""
+    return _handle(app.app_id, app.app_handle), app.name, app.state.name, age
 
 
 def _without_empty(data: Any) -> Any:  # noqa: ANN401 - JSON data

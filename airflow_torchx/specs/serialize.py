@@ -219,5 +219,6 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "state": read.state,
         "app_handle": read.text,
         "name": read.text,
+        "created_at": read.optional(read.timestamp),
     },
 }

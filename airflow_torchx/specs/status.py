@@ -149,9 +149,10 @@ class DescribeAppResponse:
 
 @dataclass(frozen=True, slots=True)
 class ListAppResponse:
-    """Describes one entry of a scheduler's list of apps."""
+    """Describes one entry of a scheduler's list of apps; TorchX has no ``created_at``."""
 
     app_id: str
     state: AppState
     app_handle: str = "<NOT_SET>"
     name: str = ""
+    created_at: datetime | None = None

@@ -199,7 +199,7 @@ STRICTER: Final = {
 OTHERWISE: Final = {
     "dist.ddp --script a.py --mounts type=bind,src=/a,dst=/b,readonly=false": "TorchX mounts it "
     "read-only, whatever the value",
-    "dist.ddp --script main.py --mounts type=bind,src=/a,destination=/b,read_only=false": "the same",
+    "dist.ddp --script a.py --mounts type=bind,src=/a,destination=/b,read_only=false": "the same",
 }
 
 #: Its command line alone refuses each, for repeated words that are the program's own. Its Python

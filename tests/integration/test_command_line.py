@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,9 +113,10 @@ def test_an_app_from_launch_to_removal(
 
     code, listed, _ = cli("list")
     assert 0 == code
-    assert re.search(rf"^{handle} +sh +FAILED$", listed, re.MULTILINE)
+    assert re.search(rf"^{handle} +sh +FAILED +\d+ (s|min)$", listed, re.MULTILINE)
     mine = [one for one in json.loads(cli("list", "--json")[1]) if one["app_id"] == app]
     row = {"handle": handle, "app_id": app, "name": "sh", "scheduler": "local_docker"}
+    assert datetime.fromisoformat(mine[0].pop("created_at")).tzinfo
     assert [row | {"state": "FAILED"}] == mine
 
     for name in (handle, f"docker:///{app}", app, app[:-1]):

@@ -177,7 +177,8 @@ def summaries(rows: Iterable[ContainerRow]) -> list[ListAppResponse]:
         if app is not None:
             handle = newest.get(labels.HANDLE, "<NOT_SET>")
             name = newest.get(labels.APP_NAME, "")
-            found.append(ListAppResponse(app_id, app.state, app_handle=handle, name=name))
+            created_at = min(row.created_at for row in of_app)
+            found.append(ListAppResponse(app_id, app.state, handle, name, created_at))
     return found
 
 

@@ -123,7 +123,18 @@ def duration_text(duration_s: float | None) -> str:
     return f"{minutes // _MINUTE} h {minutes % _MINUTE} min"
 
 
+def age_text(age_s: float) -> str:
+    """Return an age in its largest unit, like ``0 s``, ``59 min``, ``2 h`` or ``10 d``."""
+    age_s = max(age_s, 0)  # the clocks of two hosts differ
+    for seconds, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if age_s >= seconds:
+            return f"{age_s // seconds:.0f} {unit}"
+    return f"{age_s // 1:.0f} s"
+
+
 _MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
 
 
 def _columns(app: DescribeAppResponse) -> list[str]:

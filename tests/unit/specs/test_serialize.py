@@ -126,7 +126,7 @@ def test_descriptions_survive_json(description: DescribeAppResponse) -> None:
 
 def test_list_responses_survive_json() -> None:
     """An entry of a list survives a round trip through JSON."""
-    line = ListAppResponse("a", AppState.FAILED, "docker:///a", "train")
+    line = ListAppResponse("a", AppState.FAILED, "docker:///a", "train", datetime.now(UTC))
 
     assert line == from_dict(through_json(line), ListAppResponse)
 

@@ -738,8 +738,8 @@ def test_summaries() -> None:
     rows = [ours[0], row("dead", id="o", labels=other, cancelled=True), ours[1]]
 
     assert [
-        ListAppResponse("other-1", AppState.CANCELLED),
-        ListAppResponse(APP, AppState.FAILED, f"local_docker://torchx/{APP}", "train"),
+        ListAppResponse("other-1", AppState.CANCELLED, created_at=NOON),
+        ListAppResponse(APP, AppState.FAILED, f"local_docker://torchx/{APP}", "train", NOON),
     ] == summaries(rows)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_torchx.core.state.report import (
+    age_text,
     cause,
     duration_text,
     failure_card,
@@ -203,6 +204,24 @@ def test_causes(fields: dict[str, Any], expected: str) -> None:
 def test_durations(duration_s: float | None, expected: str) -> None:
     """Durations have the two largest units."""
     assert expected == duration_text(duration_s)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expected"),
+    [
+        (-5, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (86_399, "23 h"),
+        (864_000, "10 d"),
+    ],
+)
+def test_ages(age_s: float, expected: str) -> None:
+    """Ages have the largest unit; that of a daemon whose clock is ahead is 0 s."""
+    assert expected == age_text(age_s)
 
 
 def test_the_name_of_a_replica() -> None:
