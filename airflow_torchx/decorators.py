@@ -39,7 +39,8 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         cpu: CPUs of each container.
         gpu: GPUs of each container.
         memMB: memory of each container in MB.
-        mounts: mounts of each container, like ``["type=bind", "src=/data", "dst=/data"]``.
+        mounts: mounts of each container, like ``"type=bind,src=/data,dst=/data"``, or a list of
+            such options.
         nproc_per_node: processes per container, started by torchrun with its rendezvous at replica
             0; None for one process without torchrun.
         python: command that starts Python 3.8 or newer in the image.
@@ -72,7 +73,7 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         cpu: float | str = 2,
         gpu: int | str = 0,
         memMB: int | str = 1024,  # noqa: N803 - TorchX's name
-        mounts: Sequence[str] = (),
+        mounts: Sequence[str] | str = (),
         nproc_per_node: int | str | None = None,
         python: str = "python3",
         wait_for_completion: bool = True,

@@ -8,11 +8,12 @@ import hashlib
 import importlib.util
 import inspect
 import os.path
+import re
 import sys
 import traceback
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.errors import (
     AirflowTorchXError,
@@ -20,6 +21,7 @@ from airflow_torchx.errors import (
     ComponentNotFoundError,
     InvalidComponentError,
 )
+from airflow_torchx.specs import torchx_compat
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def user_code_errors(what: str, file: Path | str | None = None, fix: str = "") -
     except BaseException as error:
         line = _line(error, str(file))
         where = f" ({file}, line {line})" if line else ""
+        fix = _instead_of_torchx(error) or fix
         raise ComponentError(f"{what}: {type(error).__name__}: {error}{where}", fix=fix) from error
 
 
@@ -57,6 +60,40 @@ def _line(error: BaseException, file: str) -> int | None:
         return error.lineno
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
+
+
+def _instead_of_torchx(error: BaseException) -> str:
+    """Return what to do about an import of TorchX if it is not installed, else an empty text."""
+    module = (error.name or "") if isinstance(error, ImportError) else ""
+    if module.partition(".")[0] != "torchx" or torchx_compat.is_installed():
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    imports = [match for frame in frames if (match := _TORCHX_IMPORT.search(frame.line or ""))]
+    names = [".".join(filter(None, match.groups())) for match in imports[-1:]] or [module]
+    theirs = next(filter(_is_ours, _with_parents(names[0])), None)
+    instead = f"Import airflow_{theirs} instead of {theirs}, or install" if theirs else "Install"
+    return f"{instead} TorchX, which is the extra torchx: {torchx_compat.INSTALL}"
+
+
+#: Its groups are the module and the first name that is imported from it.
+_TORCHX_IMPORT: Final = re.compile(
+    r"^\s*(?:import|from)\s+(torchx(?:\.\w+)*)(?:\s+import\s*\(?\s*(\w+))?"
+)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    """Yield a dotted name and those of the packages that contain it, but for the first."""
+    while "." in name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _is_ours(name: str) -> bool:
+    """Return whether this package has a module under TorchX's name."""
+    try:
+        return importlib.util.find_spec(f"airflow_{name}") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import urllib3.exceptions
 
 from airflow_torchx.core.engine import full_disk
+from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,
@@ -54,10 +55,6 @@ _ADVICE: Final = (
     (
         "could not select device driver",
         "Request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host.",
-    ),
-    (
-        "executable file not found|exec: .*no such file or directory",
-        "Use an image with this program, or set the role's entrypoint (python= of @task.torchx).",
     ),
     ("marked for removal", "Wait until its removal has finished."),
     ("port is already allocated", "Use another host port, or free this one: `docker ps`."),
@@ -154,7 +151,7 @@ def translate(error: BaseException, what: str, url: str) -> EngineError:
         status = int(response.status_code)
         refusal, why = _REFUSALS.get(status, _REFUSED), _message(response)
         matches = (advice for pattern, advice in _ADVICE if re.search(pattern, why))
-        fix = next(matches, refusal.fix)
+        fix = start_advice(why) or next(matches, refusal.fix)
         return refusal.error(f"cannot {what}: {why}", fix=fix, status=status)
     chain = list(_chain(error))
     for cause in _CAUSES:

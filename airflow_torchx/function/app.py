@@ -37,7 +37,7 @@ class Replicas:
     cpu: float = 2
     gpu: int = 0
     memMB: int = 1024  # noqa: N815 - TorchX's name
-    mounts: Sequence[str] = ()
+    mounts: Sequence[str] | str = ()
     #: Processes of torchrun; None for one process without it.
     nproc_per_node: int | None = None
 
@@ -92,7 +92,7 @@ def _plain_role(source: FunctionSource, replicas: Replicas, python: str) -> Role
         args=[FUNCTION_RUNNER],
         num_replicas=replicas.count,
         resource=replicas.resource,
-        mounts=parse_mounts([*replicas.mounts]),
+        mounts=parse_mounts(replicas.mounts),
     )
 
 
@@ -102,11 +102,11 @@ def _torchrun_role(source: FunctionSource, replicas: Replicas, processes: int) -
         name=source.name,
         gpu=replicas.gpu,
         j=f"{replicas.count}x{processes}",
-        mounts=[*replicas.mounts],
         # c10d assigns ranks in order of arrival, but replica 0 must have rank 0, with the result.
         rdzv_backend="static" if replicas.count > 1 else "c10d",
     )
-    return replace(app.roles[0], name=source.name, resource=replicas.resource)
+    mounts = parse_mounts(replicas.mounts)
+    return replace(app.roles[0], name=source.name, resource=replicas.resource, mounts=mounts)
 
 
 def _files(source: FunctionSource) -> dict[str, str]:

@@ -105,22 +105,31 @@ def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[st
     ``lists`` names the fields that hold a sequence, ``dicts`` those that hold a mapping.
 
     Raises:
-        InvalidAppError: a field has another type; a string is not a list of strings.
+        InvalidAppError: fields have another type; a string is not a list of strings.
     """
-    for name in lists:
-        value = getattr(spec, name)
-        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-            raise _type_error(spec, name, value, "list")
-        object.__setattr__(spec, name, FrozenList(freeze(item) for item in value))
-    for name in dicts:
-        value = getattr(spec, name)
-        if not isinstance(value, Mapping):
-            raise _type_error(spec, name, value, "dict")
-        object.__setattr__(spec, name, freeze(value))
+    problems = []
+    for kind, names in (("list", lists), ("dict", dicts)):
+        for name in names:
+            value = getattr(spec, name)
+            if _is_a(kind, value):
+                object.__setattr__(spec, name, freeze(value if kind == "dict" else [*value]))
+            else:
+                problems.append(_problem(spec, name, value, kind))
+    if problems:
+        subject = type(spec).__name__
+        if name := getattr(spec, "name", ""):
+            subject = f"{'app' if subject == 'AppDef' else subject.lower()} {name!r}"
+        raise InvalidAppError(problems, subject=subject)
 
 
-def _type_error(spec: object, name: str, value: object, kind: str) -> InvalidAppError:
-    where = f"{type(spec).__name__}.{name}"
+def _is_a(kind: str, value: object) -> bool:
+    if kind == "dict":
+        return isinstance(value, Mapping)
+    return isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+
+
+def _problem(spec: object, name: str, value: object, kind: str) -> Problem:
     # A malformed environment or command line may hold a secret, so print only its type.
     shown = "None" if value is None else type(value).__name__
-    return InvalidAppError([Problem(where, f"expected a {kind}, got {shown}", f"pass a {kind}")])
+    where = f"{type(spec).__name__}.{name}"
+    return Problem(where, f"expected a {kind}, got {shown}", f"pass a {kind}")

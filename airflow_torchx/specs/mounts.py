@@ -36,7 +36,7 @@ _REQUIRED: Final = {
 }
 
 
-def parse_mounts(opts: Iterable[str]) -> list[Mount]:
+def parse_mounts(opts: Iterable[str] | str) -> list[Mount]:
     """Return the mounts that ``opts`` describe.
 
     Each mount begins with its type: ``type=bind,src=/host,dst=/job,readonly``,
@@ -45,7 +45,8 @@ def parse_mounts(opts: Iterable[str]) -> list[Mount]:
     A leading ``~`` in a bind's source is this process's home folder.
 
     Args:
-        opts: the options of all mounts, each a ``key=value`` or a ``key``.
+        opts: the options of all mounts, each a ``key=value`` or a ``key``; one string has several,
+            separated by commas.
 
     Raises:
         InvalidAppError: options are invalid or missing; one problem each.
@@ -57,11 +58,11 @@ def parse_mounts(opts: Iterable[str]) -> list[Mount]:
     return [_build(_options(draft)) for draft in drafts]
 
 
-def _split(opts: Iterable[str]) -> tuple[list[list[str]], list[Problem]]:
+def _split(opts: Iterable[str] | str) -> tuple[list[list[str]], list[Problem]]:
     """Return the options of each mount, and the problems of those that belong to none."""
     drafts: list[list[str]] = []
     problems: list[Problem] = []
-    for opt in opts:
+    for opt in map(str, opts.split(",") if isinstance(opts, str) else opts):
         name = opt.partition("=")[0]
         key = _KEYS.get(name)
         if key is None:

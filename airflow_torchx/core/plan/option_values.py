@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Final, cast
 
 from airflow_torchx.core.engine.containers import Ulimit
@@ -16,10 +17,11 @@ def parse_ulimit(text: str) -> Ulimit:
     """Return the limit in ``name=soft:hard`` or ``name=both``; -1 means unlimited."""
     match = re.fullmatch(r"([a-z]+)=(-1|\d+)(?::(-1|\d+))?", text.strip())
     if match is None:
-        raise ValueError("expected name=soft:hard, like nofile=1024:4096 or memlock=-1")
+        form = "name=soft:hard, like nofile=1024:4096 or memlock=-1"
+        raise ValueError(f"expected {form}, got {text!r}")
     soft, hard = int(match[2]), int(match[3] or match[2])
     if hard != -1 and (soft == -1 or soft > hard):
-        raise ValueError(f"the soft limit {soft} is above the hard limit {hard}")
+        raise ValueError(f"the soft limit {soft} is above the hard limit {hard} in {text!r}")
     return Ulimit(name=match[1], soft=soft, hard=hard)
 
 
@@ -93,9 +95,12 @@ def texts(value: object) -> tuple[str, ...]:
     """Return strings; one string may have several, separated by commas or semicolons."""
     if isinstance(value, str):
         value = [part.strip() for part in re.split("[,;]", value) if part.strip()]
-    if isinstance(value, Sequence) and all(isinstance(item, str) and item for item in value):
-        return tuple(cast("Sequence[str]", value))
-    raise ValueError("give a list of non-empty strings")
+    if not isinstance(value, Sequence):
+        raise ValueError("give a list of non-empty strings")  # noqa: TRY004 - as in all parsers
+    for index, item in enumerate(value):
+        if not (isinstance(item, str) and item):
+            raise ValueError(f"give a list of non-empty strings: [{index}] is {item!r:.50}")
+    return tuple(cast("Sequence[str]", value))
 
 
 def ulimits(value: object) -> tuple[str, ...]:
@@ -115,11 +120,12 @@ def build_secrets(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(";") if part.strip()]
     secrets = texts(value)
-    for secret in secrets:
+    for index, secret in enumerate(secrets):
         keys = dict(part.partition("=")[::2] for part in secret.split(","))
         sources = {"src", "source", "env"} & set(keys)
         if not keys.get("id") or len(sources) != 1 or set(keys) - sources - {"id", "type"}:
-            raise ValueError("give 'id=NAME,src=PATH' or 'id=NAME,env=VARIABLE'")
+            shown = keys.get("id") or f"[{index}]"
+            raise ValueError(f"give {shown} as 'id=NAME,src=PATH' or 'id=NAME,env=VARIABLE'")
     return secrets
 
 
@@ -127,10 +133,14 @@ def pairs(value: object) -> Mapping[str, str]:
     """Return a mapping of strings to strings; numbers become strings."""
     if not isinstance(value, Mapping):
         raise ValueError("give a mapping of strings to strings")  # noqa: TRY004 - as in all parsers
-    for key, item in value.items():
-        if not (isinstance(key, str) and key and isinstance(item, (str, int, float))):
-            name = shown_env_name(str(key))
-            raise ValueError(f"entry {name!r} needs strings as its name and value")
+    bad = [
+        repr(shown_env_name(str(key)))
+        for key, item in value.items()
+        if not (isinstance(key, str) and key and isinstance(item, str | Real))
+    ]
+    if bad:
+        name = "entry" if len(bad) == 1 else "each of the entries"
+        raise ValueError(f"{name} {', '.join(bad)} needs strings as its name and value")
     return {key: str(item) for key, item in value.items()}
 
 
@@ -139,9 +149,8 @@ def env(value: object) -> Mapping[str, str]:
     variables = pairs(value)
     bad = [name for name in variables if not is_env_name(name)]
     if bad:
-        raise ValueError(
-            f"rename {shown_env_name(bad[0])!r}: a name cannot contain '=' or a zero byte"
-        )
+        names = ", ".join(repr(shown_env_name(name)) for name in bad)
+        raise ValueError(f"rename {names}: a name cannot contain '=' or a zero byte")
     return variables
 
 

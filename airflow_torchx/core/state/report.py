@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.amounts import counted
+from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.core.state.describe import first_failure, replicas_of
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: st
     if blamed is not None:
         reason = f"{replica_name(blamed)} failed first: {cause(blamed)}"
     reason = f": {reason}" if reason else ""
-    parts = [f"app {app.app_id!r} {app.state.name}{reason}", "", replica_table(app)]
+    parts = [f"app {app.app_id!r} {app.state.name}{reason}"]
+    if blamed is not None and blamed.exit_code is not None:
+        hints = (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
+        parts += [*filter(None, hints)][:1]
+    parts += ["", replica_table(app)]
     quoted = quoted_replica(app)
     if quoted is not None:
         name = replica_name(quoted)

@@ -89,6 +89,41 @@ def test_function_in_a_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not isinstance(caught.value, ComponentNotFoundError)
 
 
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        (
+            "import torchx.specs as specs",
+            "Import airflow_torchx.specs instead of torchx.specs, or i",
+        ),
+        (
+            "from torchx import specs",
+            "Import airflow_torchx.specs instead of torchx.specs, or inst",
+        ),
+        ("from torchx.specs import (\n    AppDef,\n)", "Import airflow_torchx.specs instead of t"),
+        (
+            "from torchx.components import dist",
+            "Import airflow_torchx.components.dist instead of torchx.components.dist, or install T",
+        ),
+        ("import torchx", "Install TorchX, which is the extra torchx: pip install torchx-nightly"),
+        ("from torchx.runner import get_runner", "Install TorchX, which is the extra torchx: pip"),
+        ("import helper_of_torchx", "Import airflow_torchx.specs.api instead of torchx.specs.api"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_import_of_torchx_without_it(folder: Path, line: str, fix: str, inside: bool) -> None:
+    """An import of TorchX without it names the module of this package, or how to install TorchX."""
+    folder.joinpath("helper_of_torchx.py").write_text("from torchx.specs.api import AppDef\n")
+    head = "from airflow_torchx.specs import AppDef\ndef f() -> AppDef:\n"
+    body = "\n    ".join(line.splitlines())
+    folder.joinpath("theirs.py").write_text(f"{head}    {body}\n" if inside else f"{line}\n")
+
+    with pytest.raises(ComponentError, match="No module named 'torchx'") as caught:
+        components.parse("theirs.py:f", [], folder=folder)
+
+    assert caught.value.fix.startswith(fix)
+
+
 def test_file_is_reloaded(folder: Path) -> None:
     """A changed file is reloaded, even if its size and its second of change are the same."""
     file = folder / "mine.py"

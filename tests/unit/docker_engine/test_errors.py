@@ -81,9 +81,14 @@ def test_body_without_message(body: bytes, expected: str) -> None:
         ('could not select device driver "" with capabilities: [[gpu]]', "no GPUs"),
         (
             'exec: "nosuch": executable file not found in $PATH: unknown',
-            "image with this",
+            "The image has no nosuch. Use an image with this",
         ),
         ('exec: "/no": stat /no: no such file or directory: unknown', "python= of @task.torchx"),
+        (
+            'exec: "bash": executable file not found in $PATH',
+            "The image has no bash, which the com",
+        ),
+        ('exec: "./a.sh": permission denied: unknown', "./a.sh is not executable. Run `chmod +x`"),
         ("Bind for 0.0.0.0:80 failed: port is already allocated", "another host port"),
     ],
 )

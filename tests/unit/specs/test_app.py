@@ -280,6 +280,21 @@ def test_wrong_containers(fields: dict[str, Any], message: str) -> None:
         Role("r", "i", **fields)
 
 
+def test_wrong_containers_are_reported_at_once() -> None:
+    """One error names the role or the app, and all its fields of a wrong type."""
+    fields: Any = {"args": "--lr 1", "env": None, "mounts": ""}
+    with pytest.raises(InvalidAppError) as of_role:
+        Role("trainer", "i", **fields)
+    with pytest.raises(InvalidAppError) as of_app:
+        AppDef("train", roles=Role("r", "i"))  # type: ignore[arg-type]
+
+    assert "invalid role 'trainer': 3 problems" == of_role.value.what.splitlines()[0]
+    assert ["args", "mounts", "env"] == [
+        problem.where.removeprefix("Role.") for problem in of_role.value.problems
+    ]
+    assert "invalid app 'train': 1 problem" == of_app.value.what.splitlines()[0]
+
+
 def test_whole_cpus_are_ints() -> None:
     """2.0 CPUs read as 2, and half a CPU stays half a CPU."""
     assert "2" == str(Resource(cpu=2.0, gpu=0, memMB=1).cpu)

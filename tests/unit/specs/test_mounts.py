@@ -48,6 +48,7 @@ def test_several_mounts() -> None:
         VolumeMount("v", "/c"),
         DeviceMount("/dev/a", "/dev/a"),
     ] == parse_mounts(opts.split(","))
+    assert parse_mounts(opts) == parse_mounts(opts.split(","))
     assert [] == parse_mounts([])
 
 

@@ -207,7 +207,12 @@ def test_invalid_values(name: str) -> None:
         ),
         ({"ulimits": "nofile=2:1"}, "is not accepted; the soft limit 2 is above the hard limit 1"),
         ({"ulimits": "nofile"}, "is not accepted; expected name=soft:hard, like nofile=1024:4096"),
-        ({"dns": [""]}, "is not accepted; give a list of non-empty strings"),
+        ({"ulimits": ["nofile=1", "stack=2:1"]}, "the hard limit 1 in 'stack=2:1'"),
+        ({"ulimits": ["nofile=1", "core"]}, "like nofile=1024:4096 or memlock=-1, got 'core'"),
+        ({"dns": [""]}, "is not accepted; give a list of non-empty strings: [0] is ''"),
+        ({"copy_env": ["A", None]}, "give a list of non-empty strings: [1] is None"),
+        ({"build_secrets": ["id=a,env=A", "id=b"]}, "a list is not accepted; give b as 'id=NAME,"),
+        ({"build_secrets": ["id=a,env=A", "src=b"]}, "a list is not accepted; give [1] as 'id=NAM"),
         ({"tmpfs": []}, "is not accepted; give a mapping of strings to strings"),
         (
             {"log_config": "local"},
@@ -220,6 +225,10 @@ def test_invalid_values(name: str) -> None:
         (
             {"env": {"A": None}},
             "options.env: an entry is not accepted; entry 'A' needs strings as its name and value",
+        ),
+        (
+            {"labels": {**{f"l{i}": "" for i in range(40)}, "a": None, "b": []}},
+            "options.labels: an entry is not accepted; each of the entries 'a', 'b' needs strings",
         ),
         (
             {"env": {"A=B": "c"}},

@@ -105,6 +105,44 @@ def test_the_card_of_a_cancelled_app() -> None:
     assert failure_card(cancelled, []).startswith("app 'train-x1' CANCELLED\n\n")
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "line", "advice"),
+    [
+        (1, "exec ./a.sh: no such file or directory", "./a.sh or the program that its first line"),
+        (255, "exec /a.py: exec format error", "/a.py is not a program for this host. A script n"),
+        (127, "bash: line 1: torchrun: command not found", "The image has no torchrun, which the"),
+        (127, "sh: torchrun: not found", "The image has no torchrun, which the components dist."),
+        (127, "sh: ./a.sh: not found", "./a.sh or the program that its first line (#!) names is"),
+        (127, "bash: a.sh: cannot execute: required file not found", "a.sh or the program that i"),
+        (126, "sh: 1: ./a.sh: Permission denied", "./a.sh is not executable. Run `chmod +x` on i"),
+        (127, r"/usr/bin/env: 'python3\r': No such file or directory", "A script has CRLF line e"),
+        (2, r"a.sh: line 1: cd: $'/\r': No such file or directory", "A script has CRLF line ends"),
+        (2, "a.sh: 1: set: Illegal option -", "A script has CRLF line ends. Convert them to LF"),
+        (127, ": command not found", "A script has CRLF line ends. Convert them to LF, as dos2"),
+    ],
+)
+def test_a_program_that_did_not_start(exit_code: int, line: str, advice: str) -> None:
+    """The card says why a program did not start, also if its last line says something else."""
+    card = failure_card(app(replica(exit_code=exit_code)), [line, "see above"])
+
+    assert card.splitlines()[1].startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "line"),
+    [
+        (1, "sh: ./a.sh: not found"),
+        (1, "open /data/x: Permission denied"),
+        (1, r"ValueError: invalid literal for int() with base 10: '3\r'"),
+        (139, "exec ./a.sh: no such file or directory"),
+        (None, 'exec: "bash": executable file not found'),
+    ],
+)
+def test_a_program_that_failed(exit_code: int | None, line: str) -> None:
+    """The card gives no advice about the start of a program that failed by itself."""
+    assert "" == failure_card(app(replica(exit_code=exit_code)), [line]).splitlines()[1]
+
+
 def test_empty_columns_are_omitted() -> None:
     """Empty columns are omitted."""
     table = replica_table(app(replica(AppState.SUCCEEDED, ran_s=1.5, exit_code=0)))

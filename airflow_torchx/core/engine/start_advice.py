@@ -1,0 +1,70 @@
+"""Explains why a program did not start, from what the container runtime or a shell printed."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_FIX_FIRST_LINE: Final = (
+    "{0} or the program that its first line (#!) names is not in the image. If the file has CRLF"
+    " line ends, convert them to LF, as dos2unix does."
+)
+_MAKE_EXECUTABLE: Final = (
+    "{0} is not executable. Run `chmod +x` on it, or start its interpreter, as in `sh {0}`."
+)
+_FIX_FORMAT: Final = (
+    "{0} is not a program for this host. A script needs a first line like #!/bin/sh, without a byte"
+    " order mark; a binary needs the architecture of the host."
+)
+_USE_ANOTHER: Final = (
+    "The image has no {0}. Use an image with this program, or set the role's entrypoint (python= of"
+    " @task.torchx)."
+)
+_USE_PYTORCH: Final = (
+    "The image has no {0}, which the components dist.* need: use one with PyTorch."
+)
+# The container runtime did not start the container, so there is no exit code.
+_NOT_STARTED: Final = (None,)
+# https://github.com/opencontainers/runc reports its last error as the container's output.
+_EXEC: Final = (1, 127, 255)
+_SHELL: Final = (126, 127)
+
+#: Exit codes, a pattern of a message, and the advice, in which the pattern's groups are inserted.
+_ADVICE: Final = (
+    (_NOT_STARTED, r'exec: "(bash|torchrun)": executable file not found', _USE_PYTORCH),
+    (
+        _NOT_STARTED,
+        r'exec: "([^"]+)": (?:executable file not found|stat .*no such file)',
+        _USE_ANOTHER,
+    ),
+    (_NOT_STARTED, r'exec: "([^"]+)": permission denied', _MAKE_EXECUTABLE),
+    (_EXEC, r"^exec (\S+): no such file or directory", _FIX_FIRST_LINE),
+    (
+        _EXEC,
+        r"^exec (\S+): exec format error",
+        _FIX_FORMAT,
+    ),
+    (_SHELL, r"\b(torchrun): (?:command )?not found$", _USE_PYTORCH),
+    (_SHELL, r"(\S+): cannot execute: required file not found$", _FIX_FIRST_LINE),
+    (_SHELL, r"(\S*/\S+): not found$", _FIX_FIRST_LINE),
+    (_SHELL, r"(\S+): Permission denied$", _MAKE_EXECUTABLE),
+    (
+        (1, 2, *_SHELL),
+        # A log line begins after its last carriage return.
+        r"\$'[^']*\\r'|env: .*\\r|^: (invalid option|(command )?not found)|[Ii]llegal option -$",
+        "A script has CRLF line ends. Convert them to LF, as dos2unix does.",
+    ),
+)
+
+
+def start_advice(printed: str, exit_code: int | None = None) -> str | None:
+    """Return why a program did not start, and what to do; None if a text does not say so.
+
+    Args:
+        printed: a message of the container runtime, or a line that the container printed.
+        exit_code: that of the container; None if it was not started.
+    """
+    for codes, pattern, advice in _ADVICE:
+        if exit_code in codes and (match := re.search(pattern, printed)):
+            return advice.format(*match.groups())
+    return None
