@@ -95,18 +95,22 @@ class TorchXDockerHook(BaseHook):
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon; close it, or use it as a context manager.
 
-        The connection's options are the defaults of an app's run options.
+        The connection's options are the defaults of an app's run options. Passwords of proxies in
+        the docker configuration are masked in logs.
 
         Raises:
             EngineUnreachableError: no daemon answers.
             InvalidAppError: one problem for each invalid field.
         """
+        from airflow_torchx.core.plan.plan_text import proxy_secrets
         from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
         from airflow_torchx.docker_engine import DockerEngine
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
         settings = self.settings()
         engine = DockerEngine.connect(settings.endpoint, self._logins(settings))
+        for secret in proxy_secrets(engine.proxy_env):
+            mask_secret(secret)
         return DockerScheduler(
             self.torchx_conn_id or DEFAULT_SESSION,
             engine,

@@ -267,6 +267,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
     ) -> Iterator[tuple[AppTask, DockerScheduler, Mapping[str, str]]]:
         """Connect to the daemon; stop apps that no try may use if the task fails before its app."""
         from airflow_torchx.core.plan.job_plan import copied_env
+        from airflow_torchx.core.plan.plan_text import proxy_secrets
         from airflow_torchx.task.context import TaskContext
         from airflow_torchx.task.runner import AppTask
         from airflow_torchx.task.shutdown import TaskOptions
@@ -279,7 +280,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
             def secret_values() -> frozenset[str]:
                 copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
-                return frozenset({*secrets.values(), *copied.values()})
+                proxies = proxy_secrets(scheduler.engine.proxy_env)
+                return proxies.union(secrets.values(), copied.values())
 
             options = TaskOptions(
                 torchx_conn_id=self.hook.torchx_conn_id,

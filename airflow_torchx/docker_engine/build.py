@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, contextmanager
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from airflow_torchx.core.plan.plan_text import proxy_secrets, redact
 from airflow_torchx.core.workspace.build_report import (
     CLASSIC_NOISE,
     ClassicLog,
@@ -31,20 +34,23 @@ def build(
     spec: BuildSpec,
     context: Iterable[bytes],
     on_line: Callable[[str], None],
+    proxy_env: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Build a Dockerfile as `Images.build` describes, and return the id of the image.
 
     The daemon pulls a missing base image without a login. An error that ``context`` or ``on_line``
-    raises is raised unchanged and cancels the build.
+    raises is raised unchanged and cancels the build. ``proxy_env`` has further build arguments,
+    which leave no trace in the image; their passwords are masked in the output.
 
     Raises:
         ImageBuildError: a step failed, or the daemon rejected the build.
         EngineUnreachableError: the connection was lost before the build ended.
     """
     log, lines, image_id = ClassicLog(), TextLines(), ""
+    spec, secrets = replace(spec, args={**proxy_env, **spec.args}), proxy_secrets(proxy_env)
 
     def report(new_lines: Iterable[str]) -> None:
-        for line in new_lines:
+        for line in (redact(line, secrets) for line in new_lines):
             log.add(line)
             on_line(line)
 
@@ -52,7 +58,7 @@ def build(
         for event in events:
             if "error" in event or "errorDetail" in event:
                 report(lines.flush())
-                raise _failed(spec, log, event)
+                raise _failed(spec, log, event, secrets)
             text = _text(event)
             if not event:
                 on_line("")
@@ -123,8 +129,10 @@ def _text(event: Mapping[str, Any]) -> str:
     return f"{layer}{status}\n"
 
 
-def _failed(spec: BuildSpec, log: ClassicLog, event: Mapping[str, Any]) -> ImageBuildError:
+def _failed(
+    spec: BuildSpec, log: ClassicLog, event: Mapping[str, Any], secrets: Iterable[str]
+) -> ImageBuildError:
     detail = event.get("errorDetail") or {}
-    reason = str(detail.get("message") or event.get("error") or "")
+    reason = redact(str(detail.get("message") or event.get("error") or ""), secrets)
     what, fix = explain(spec, log.failure(reason, detail.get("code")))
     return ImageBuildError(what, fix=fix)

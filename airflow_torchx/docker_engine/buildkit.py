@@ -10,15 +10,18 @@ import re
 import subprocess
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from airflow_torchx.core.plan.plan_text import proxy_secrets, redact
 from airflow_torchx.core.workspace.build_report import BuildKitLog, TextLines, explain
 from airflow_torchx.docker_engine import child
 from airflow_torchx.errors import ImageBuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.images import BuildSpec
@@ -38,9 +41,9 @@ _RESERVED: Final = re.compile(
 _REDIRECTING: Final = re.compile(
     "DOCKER_(CONTEXT|CERT_PATH|TLS|TLS_VERIFY|API_VERSION)|BUILDX_BUILDER|BUILDKIT_HOST"
 )
+#: Build arguments that set a proxy, in upper or in lower case.
+_PROXY: Final = re.compile("(http|https|ftp|no|all)_proxy|(HTTP|HTTPS|FTP|NO|ALL)_PROXY")
 _SCHEMES: Final = {"http+unix": "unix", "http": "tcp", "https": "tcp"}
-#: Masking shorter secrets would make unrelated output unreadable.
-_MIN_SECRET_CHARS: Final = 5
 _MAX_SECRET_BYTES: Final = 65_536
 
 
@@ -56,12 +59,14 @@ def build(
     spec: BuildSpec,
     context: Iterable[bytes],
     on_line: Callable[[str], None],
+    proxy_env: Mapping[str, str] = MappingProxyType({}),
     *,
     path: str | None = None,
 ) -> str:
     """Build a Dockerfile as `Images.build` describes, and return the id of the image.
 
-    No process is left behind, and secrets are masked in the output. An error that ``context`` or
+    No process is left behind, and secrets are masked in the output. So are those of ``proxy_env``,
+    which the docker CLI itself finds in its configuration. An error that ``context`` or
     ``on_line`` raises is raised unchanged and cancels the build. The endpoint is resolved. ``path``
     has the folders to search for a docker CLI, in the form of PATH; None for PATH itself.
 
@@ -69,13 +74,14 @@ def build(
         ImageBuildError: a step failed, or no docker CLI with BuildKit was found.
     """
     cli = _find_cli(spec, os.environ.get("PATH", os.defpath) if path is None else path)
+    spec = replace(spec, args=_with_spellings(spec.args))
     _check_names(spec)
-    log, lines, secrets = BuildKitLog(), TextLines(), _secret_values(spec)
+    log, lines = BuildKitLog(), TextLines()
+    secrets = _secret_values(spec) | proxy_secrets(proxy_env)
 
     def report(new_lines: Iterable[str]) -> None:
         for line in itertools.chain.from_iterable(map(log.split, new_lines)):
-            for secret in secrets:
-                line = line.replace(secret, "***")  # noqa: PLW2901 - each secret in turn
+            line = redact(line, secrets)  # noqa: PLW2901 - before anything else sees it
             log.add(line)
             on_line(line)
 
@@ -143,6 +149,17 @@ def _output_of(program: str, *args: str) -> str | None:
     return answer.stdout.decode(errors="replace")
 
 
+def _with_spellings(args: Mapping[str, str]) -> dict[str, str]:
+    """Return build arguments with each proxy in both spellings.
+
+    Otherwise the docker CLI adds the other spelling from its configuration, and BuildKit takes one
+    of them at random.
+    """
+    proxies = {name: value for name, value in args.items() if _PROXY.fullmatch(name)}
+    both = ((name.swapcase(), value) for name, value in proxies.items())
+    return {**dict(both), **args}
+
+
 def _check_names(spec: BuildSpec) -> None:
     taken = {_fields(secret).get("env") for secret in spec.secrets}
     names = [name for name in spec.args if _RESERVED.fullmatch(name) or name in taken]
@@ -197,8 +214,8 @@ def _fields(secret: str) -> dict[str, str]:
     return {key.lower(): value for key, _, value in (field.partition("=") for field in row)}
 
 
-def _secret_values(spec: BuildSpec) -> list[str]:
-    """Return the lines of all secrets, the longest first, to be masked in this order."""
+def _secret_values(spec: BuildSpec) -> set[str]:
+    """Return the lines of all secrets."""
     values: set[str] = set()
     for fields in map(_fields, spec.secrets):
         text = os.environ.get(fields.get("env") or fields.get("id", ""), "")
@@ -206,7 +223,7 @@ def _secret_values(spec: BuildSpec) -> list[str]:
             with contextlib.suppress(OSError), Path(source).open("rb") as file:
                 text = file.read(_MAX_SECRET_BYTES).decode(errors="replace")
         values |= {line.strip() for line in text.splitlines()}
-    return sorted((v for v in values if len(v) >= _MIN_SECRET_CHARS), key=len, reverse=True)
+    return values
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
+from airflow_torchx.core.connection.docker_config import parse_context
 from airflow_torchx.core.connection.endpoint import (
     DEFAULT_URL,
     TLS_FIELDS,
@@ -19,12 +18,14 @@ from airflow_torchx.core.connection.endpoint import (
     complete_url,
     url_problem,
 )
+from airflow_torchx.docker_engine import config_file
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_torchx.core.connection.docker_config import DockerConfig
     from airflow_torchx.docker_engine.request import Client
 
 #: Engine 20.10.
@@ -53,10 +54,11 @@ def resolve(endpoint: Endpoint, environ: Mapping[str, str]) -> Endpoint:
     return replace(endpoint, url=complete_url(endpoint))
 
 
-def open_client(endpoint: Endpoint) -> Client:
+def open_client(endpoint: Endpoint, config: DockerConfig | None = None) -> Client:
     """Return a connected client with a negotiated API version.
 
-    The endpoint is resolved, and its TLS material is in files.
+    The endpoint is resolved, and its TLS material is in files. Requests have the headers of
+    ``config``, if given.
 
     Raises:
         EngineUnreachableError: the daemon does not answer.
@@ -65,8 +67,9 @@ def open_client(endpoint: Endpoint) -> Client:
     try:
         with engine_errors("connect", str(endpoint.url)):
             _check(endpoint)
+            headers = _headers(endpoint, config)
             # If an SDK client fails in its own version negotiation, its connection stays open.
-            with closing(_client(endpoint, MIN_API_VERSION)) as probe:
+            with closing(_client(endpoint, MIN_API_VERSION, headers)) as probe:
                 response = probe.version(api_version=False)
     except EngineError as error:
         if error.status is None:
@@ -76,46 +79,24 @@ def open_client(endpoint: Endpoint) -> Client:
             fix=_CHECK_ADDRESS,
         ) from error
     api_version = _checked_version(response, endpoint)
-    return _client(endpoint, endpoint.api_version or api_version)
+    return _client(endpoint, endpoint.api_version or api_version, headers)
 
 
-def _client(endpoint: Endpoint, api_version: str) -> Client:
-    import docker
-    import requests
-    from docker.utils.config import load_general_config
-    from requests.adapters import HTTPAdapter
+def _client(endpoint: Endpoint, api_version: str, headers: Mapping[str, bytes]) -> Client:
+    from airflow_torchx.docker_engine.client import SdkClient
 
-    from airflow_torchx.docker_engine.unix import UnixAdapter
-
-    client = docker.APIClient(
-        base_url=endpoint.url,
-        version=api_version,
-        timeout=endpoint.request_timeout_s,
-        tls=_tls_config(endpoint),
-        max_pool_size=endpoint.max_connections,
-        use_ssh_client=True,  # like the docker CLI, to respect the user's ssh configuration
-    )
-    client.headers.update(load_general_config().get("HttpHeaders") or {})
-    if endpoint.is_socket:
-        path = urlsplit(str(endpoint.url)).path
-        adapter = UnixAdapter(path, max_connections=endpoint.max_connections)
-        client.mount(client.base_url, adapter)
-    elif client.base_url.startswith(("http://", "https://")):
-        # The SDK keeps requests' default pool of ten; urllib3 warns about each one beyond.
-        client.mount(client.base_url, HTTPAdapter(pool_maxsize=endpoint.max_connections))
-        client.proxies.update(requests.utils.get_environ_proxies(client.base_url))
-    # With trust_env, REQUESTS_CA_BUNDLE would override tls_ca.
-    client.trust_env = False
-    return client
+    return SdkClient(endpoint, api_version, headers)
 
 
-def _tls_config(endpoint: Endpoint) -> Any:  # noqa: ANN401 - Docker's SDK has no types
-    from docker.tls import TLSConfig
-
-    if not endpoint.uses_tls:
-        return False
-    pair = (endpoint.tls_cert, endpoint.tls_private_key) if endpoint.tls_cert else None
-    return TLSConfig(client_cert=pair, ca_cert=endpoint.tls_ca, verify=endpoint.tls_verify)
+def _headers(endpoint: Endpoint, config: DockerConfig | None) -> Mapping[str, bytes]:
+    try:
+        return config.sent_headers if config else {}
+    except ValueError as error:
+        raise EngineUnreachableError(
+            f"no Docker daemon at {endpoint.url}: in HttpHeaders of the docker configuration, "
+            f"{error}.",
+            fix="Correct HttpHeaders in ~/.docker/config.json (or in $DOCKER_CONFIG).",
+        ) from None
 
 
 def _check(endpoint: Endpoint) -> None:
@@ -163,7 +144,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     verify, cert_path = bool(environ.get("DOCKER_TLS_VERIFY")), environ.get("DOCKER_CERT_PATH")
     if not (verify or cert_path):
         return {"url": url}
-    folder = Path(cert_path) if cert_path else _config_folder(environ)
+    folder = Path(cert_path) if cert_path else config_file.folder(environ)
     files = _tls_files(folder)
     if verify or not files:
         files["tls_ca"] = str(folder / "ca.pem")  # if missing: an error, not plain HTTP
@@ -171,40 +152,35 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_context(environ: Mapping[str, str]) -> dict[str, Any]:
-    folder = _config_folder(environ)
-    name = environ.get("DOCKER_CONTEXT") or _read_json(folder / "config.json").get("currentContext")
+    name = environ.get("DOCKER_CONTEXT") or config_file.read(environ).current_context
     if not name or name == "default":
         return {}
-    key = hashlib.sha256(str(name).encode()).hexdigest()
-    meta = folder / "contexts" / "meta" / key / "meta.json"
-    docker = (_read_json(meta).get("Endpoints") or {}).get("docker") or {}
-    if not docker.get("Host"):
-        raise EngineUnreachableError(
-            f"no Docker daemon: docker context {name!r} does not exist or has no host.",
-            fix="Select one of `docker context ls` with DOCKER_CONTEXT or `docker context use`, or "
-            "set the host of the connection.",
-        )
-    files = _tls_files(folder / "contexts" / "tls" / key / "docker")
-    return {"url": docker["Host"], "tls_verify": not docker.get("SkipTLSVerify"), **files}
+    folder = config_file.folder(environ) / "contexts"
+    key = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    try:
+        found = parse_context((folder / "meta" / key / "meta.json").read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise _no_context(name, "does not exist or has no host") from None
+    except OSError as error:
+        raise _no_context(name, f"cannot be read: {error.strerror}") from error
+    files = _tls_files(folder / "tls" / key / "docker")
+    return {**found, **files}
+
+
+def _no_context(name: str, why: str) -> EngineUnreachableError:
+    return EngineUnreachableError(
+        f"no Docker daemon: docker context {name!r} {why}.",
+        fix="Select one of `docker context ls` with DOCKER_CONTEXT or `docker context use`, or "
+        "set the host of the connection.",
+    )
 
 
 def _tls_files(folder: Path) -> dict[str, str]:
     """Return the paths of Docker's TLS files in a folder, those that exist."""
     files = {"tls_ca": "ca.pem", "tls_cert": "cert.pem", "tls_private_key": "key.pem"}
-    return {key: str(folder / name) for key, name in files.items() if (folder / name).is_file()}
-
-
-def _config_folder(environ: Mapping[str, str]) -> Path:
-    if folder := environ.get("DOCKER_CONFIG"):
-        return Path(folder)
-    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path.expanduser can raise
-    return Path(home, ".docker")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object of the docker configuration; empty if it is missing or invalid."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    # Path.is_file raises an error if the folder cannot be searched.
+    return {
+        key: str(folder / name)
+        for key, name in files.items()
+        if os.path.isfile(folder / name)  # noqa: PTH113
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from contextlib import ExitStack, suppress
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.labels import OWN_PREFIX
-from airflow_torchx.docker_engine import responses
+from airflow_torchx.docker_engine import config_file, responses
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.errors import engine_errors
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.docker_engine.request import Client, Response
 
+_log = logging.getLogger(__name__)
+
 #: Marks networks that this package created.
 NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
@@ -55,13 +58,16 @@ class DockerEngine:
         endpoint: Endpoint,
         logins: Sequence[RegistryLogin] = (),
         on_close: Callable[[], None] = lambda: None,
+        *,
+        proxy_env: Mapping[str, str] | None = None,
     ) -> None:
         self._client = client
         self._on_close = on_close
         self._endpoint = endpoint
         self._url = str(endpoint.url)
         self._logins = tuple(logins)
-        self._images = DockerImages(client, endpoint, self._logins)
+        self._proxy_env = proxy_env or {}
+        self._images = DockerImages(client, endpoint, self._logins, self._proxy_env)
 
     @classmethod
     def connect(
@@ -77,9 +83,13 @@ class DockerEngine:
             EngineUnreachableError: the daemon does not answer.
             EngineError: the daemon is older than Engine 20.10.
         """
+        config = config_file.read(os.environ)
+        if config.problem:
+            _log.warning("%s", config.problem)
         with ExitStack() as files:
             reached = files.enter_context(on_disk(resolve(endpoint or Endpoint(), os.environ)))
-            return cls(open_client(reached), reached, logins, files.pop_all().close)
+            client, proxy_env = open_client(reached, config), config.proxy_env(reached)
+            return cls(client, reached, logins, files.pop_all().close, proxy_env=proxy_env)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -90,6 +100,11 @@ class DockerEngine:
     def images(self) -> DockerImages:
         """Return the images of the daemon."""
         return self._images
+
+    @property
+    def proxy_env(self) -> Mapping[str, str]:
+        """Return the environment variables for the proxies of the docker configuration."""
+        return self._proxy_env
 
     def info(self) -> EngineInfo:
         """Describe the daemon."""

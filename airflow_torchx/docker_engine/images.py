@@ -35,8 +35,15 @@ _OF_CONTAINERS: Final = ("Hostname", "Domainname", "Image")
 class DockerImages:
     """The images of a Docker daemon; its endpoint is resolved."""
 
-    def __init__(self, client: Client, endpoint: Endpoint, logins: Sequence[RegistryLogin]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        endpoint: Endpoint,
+        logins: Sequence[RegistryLogin],
+        proxy_env: Mapping[str, str],
+    ) -> None:
         self._client = client
+        self._proxy_env = proxy_env
         self._endpoint = endpoint
         self._url = str(endpoint.url)
         self._logins = tuple(logins)
@@ -103,8 +110,8 @@ class DockerImages:
     ) -> str:
         """Build a Dockerfile with the classic builder, or with BuildKit if it needs that."""
         if spec.buildkit is not None:
-            return buildkit.build(self._endpoint, spec, context, on_line)
-        return build(self._client, self._url, spec, context, on_line)
+            return buildkit.build(self._endpoint, spec, context, on_line, self._proxy_env)
+        return build(self._client, self._url, spec, context, on_line, self._proxy_env)
 
     def tag(self, ref: str, tag: str) -> None:
         """Tag an image; another image with that tag loses it."""

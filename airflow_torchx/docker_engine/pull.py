@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.docker_engine.logins import Header
     from airflow_torchx.docker_engine.request import Client
 
 _DENIED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
@@ -46,11 +47,12 @@ def pull(
         ImagePullError: the pull failed, or its stream contains an error or ends early.
         EngineUnreachableError: the connection was lost before the pull ended.
     """
-    progress = LayerProgress()
-    follow(_events(client, url, ref, logins), progress, on_progress)
+    progress, login = LayerProgress(), auth_header(registry_of(ref), logins)
+    follow(_events(client, url, ref, login), progress, on_progress)
     if progress.error:
         why, status = progress.error
-        raise pull_error(ref, f"cannot pull image {ref!r}: {why.rstrip('.')}.", status)
+        what = f"cannot pull image {ref!r}: {why.rstrip('.')}."
+        raise pull_error(ref, what, status, login.problem)
     if progress.is_incomplete or not _is_present(client, url, ref):
         raise ImagePullError(
             f"cannot pull image {ref!r}: the response ended before the image was complete.",
@@ -58,22 +60,16 @@ def pull(
         )
 
 
-def _events(
-    client: Client, url: str, ref: str, logins: Sequence[RegistryLogin]
-) -> Generator[Mapping[str, Any]]:
+def _events(client: Client, url: str, ref: str, login: Header) -> Generator[Mapping[str, Any]]:
     """Start a pull and yield its events; closing the iterator cancels the pull."""
     what = f"pull image {ref!r}"
     try:
-        login = auth_header(registry_of(ref), logins)
-    except EngineError as error:
-        raise ImagePullError(f"cannot {what}: {error.what}", fix=error.fix) from error
-    try:
         with engine_errors(what, url):
-            response = post(client, "/images/create", _params(ref), login)
+            response = post(client, "/images/create", _params(ref), login.value)
     except EngineUnreachableError:
         raise
     except EngineError as error:
-        raise pull_error(ref, error.what, error.status) from error
+        raise pull_error(ref, error.what, error.status, login.problem) from error
     yield from read_events(response, what, url)
 
 
@@ -94,16 +90,17 @@ def _is_present(client: Client, url: str, ref: str) -> bool:
     return True
 
 
-def pull_error(ref: str, what: str, status: int | None) -> ImagePullError:
+def pull_error(ref: str, what: str, status: int | None, login_problem: str = "") -> ImagePullError:
     """Return the error of a pull that failed; the status is that of the registry or the Engine."""
     host, cause = registry_of(ref), cause_of(what)
+    check = f"Check its name and tag; if it is private, {login_advice(host)}"
     reach = "check that the daemon's host reaches the registry"
     if status in _DENIED or cause is Cause.DENIED:
-        fix = f"Check its name and tag; if it is private, {login_advice(host)}."
+        fix = f"{check}. {login_problem}".rstrip()
     elif found := advice(cause, host):
         fix = found
     elif status is None:
-        fix = f"Check its name and tag; if it is private, {login_advice(host)}; and {reach}."
+        fix = f"{check}; and {reach}. {login_problem}".rstrip()
     else:
         fix = f"Try again, and {reach}: run `docker pull {ref}` there."
     return ImagePullError(what, fix=fix, status=status)

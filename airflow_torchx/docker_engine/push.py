@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.docker_engine.logins import Header
     from airflow_torchx.docker_engine.request import Client
 
 _log = logging.getLogger(__name__)
@@ -60,10 +61,7 @@ def push(
         ImagePushError: the push failed, or its stream contains an error.
         EngineUnreachableError: the daemon does not answer.
     """
-    try:
-        login = auth_header(registry_of(tag), logins)
-    except EngineError as error:
-        raise ImagePushError(f"cannot push image {tag!r}: {error.what}", fix=error.fix) from error
+    login = auth_header(registry_of(tag), logins)
     was_connected = False
     for pause_s in (*_PAUSES_S, None):
         failure = _attempt(client, url, tag, login, on_progress)
@@ -83,7 +81,7 @@ def is_published(client: Client, url: str, tag: str, logins: Sequence[RegistryLo
     The daemon asks the registry; the image need not be local.
     """
     try:
-        login = auth_header(registry_of(tag), logins)
+        login = auth_header(registry_of(tag), logins).value
         headers = {"X-Registry-Auth": login} if login else {}
         path = f"/distribution/{quote(tag, '/:@')}/json"
         with engine_errors(f"look for image {tag!r} in its registry", url):
@@ -95,7 +93,7 @@ def is_published(client: Client, url: str, tag: str, logins: Sequence[RegistryLo
 
 
 def _attempt(
-    client: Client, url: str, tag: str, login: str | None, on_progress: Callable[[str], None]
+    client: Client, url: str, tag: str, login: Header, on_progress: Callable[[str], None]
 ) -> _Failure | None:
     from docker.utils import parse_repository_tag
 
@@ -104,7 +102,7 @@ def _attempt(
     try:
         with engine_errors(what, url):
             path = f"/images/{quote(repository, '/:')}/push"
-            response = post(client, path, {"tag": version or "latest"}, login or _NO_LOGIN)
+            response = post(client, path, {"tag": version or "latest"}, login.value or _NO_LOGIN)
         follow(read_events(response, what, url), progress, on_progress)
     except EngineUnreachableError as error:
         cause = Cause.CONNECTION_LOST if progress.has_begun else Cause.UNREACHABLE
@@ -117,19 +115,19 @@ def _attempt(
         message, status = progress.error
     cause = cause_of(message)
     return _Failure(
-        push_error(tag, message, status, has_login=login is not None),
+        push_error(tag, message, status, login),
         cause,
         is_transient=cause.is_transient and not progress.was_retried,
     )
 
 
-def push_error(tag: str, message: str, status: int | None, *, has_login: bool) -> ImagePushError:
+def push_error(tag: str, message: str, status: int | None, login: Header) -> ImagePushError:
     """Return the error of a push that failed with a message of the registry or the Engine."""
     host, cause = registry_of(tag), cause_of(message)
     if cause is Cause.NOT_FOUND:
         fix = f"Build it first, or tag an image with that name: `docker tag IMAGE {tag}`."
-    elif cause is Cause.DENIED and not has_login:
-        fix = f"There is no login for {host}: {login_advice(host)}."
+    elif cause is Cause.DENIED and login.value is None:
+        fix = f"There is no login for {host}: {login_advice(host)}. {login.problem}".rstrip()
     elif cause is Cause.DENIED:
         fix = f"Check user, password and permissions; {login_advice(host)}."
     else:

@@ -168,7 +168,8 @@ class DockerLauncher(DockerWorkspaceMixin):
         else:
             if problems := daemon_problems(app, opts, facts):
                 raise InvalidAppError(problems, subject=f"app {app.name!r}")
-            context = replace(context, gpu_ids=facts.engine.gpu_ids)
+            gpu_ids, proxy_env = facts.engine.gpu_ids, self.engine.proxy_env
+            context = replace(context, gpu_ids=gpu_ids, proxy_env=proxy_env)
             images = self._find_images(checked.workspaces, opts, facts.images)
             names = {key: image.name(opts.image_repo) for key, image in images.items()}
             notes = {key: image.note for key, image in images.items()}

@@ -49,6 +49,7 @@ class FakeEngine(FakeDaemon):
         clock: returns seconds since 1970; see `ManualClock`.
         sleep: waits that many seconds on ``clock``.
         engine_info: the result of ``info``.
+        proxy_env: environment variables with the proxies of a docker configuration.
         unique_networks: refuse a second network with the same name, as newer Engines do.
         chunk_bytes: maximum size of the chunks of a log.
         before: called at the start of each call with its verb and the name of the container, image

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from airflow.sdk._shared.secrets_masker import redact
 from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
@@ -15,6 +17,7 @@ from tests.airflow.fake_daemon import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
@@ -43,14 +46,18 @@ def test_whole_airflow(
 
 
 @pytest.mark.docker
-def test_exception(one_task: OneTask) -> None:
-    """An app that fails and wrote the value into its log does not tell it in its error."""
-    app = shell('echo "the word is $MAGIC_WORD"; exit 1')
+def test_exception(one_task: OneTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An app that fails and wrote the value, or a proxy, into its log hides it in its error."""
+    proxies = {"default": {"httpProxy": "http://me:mum-is-the-word@proxy"}}
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    app = shell('echo "the word is $MAGIC_WORD, the proxy $HTTP_PROXY"; exit 1')
 
     ended = one_task.run(app=app, private_env=PRIVATE_ENV)
 
-    assert "the word is ***" in str(ended.error)
+    assert "the word is ***, the proxy http://***@proxy" in str(ended.error)
     assert SECRET not in str(ended.error)
+    assert "a ***" == redact("a mum-is-the-word")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import BuildSpec
-from airflow_torchx.docker_engine import build, buildkit
+from airflow_torchx.docker_engine import DockerEngine, build, buildkit
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineUnreachableError, ImageBuildError
 from tests.conftest import BUSYBOX
@@ -31,7 +31,6 @@ from tests.integration.stub import Stub, chunked, failure, json_answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from airflow_torchx.docker_engine import DockerEngine
     from tests.integration.stub import Request
 
 DOCKERFILE: Final = "Dockerfile.torchx"
@@ -242,6 +241,28 @@ def test_what_is_not_there(daemon: Daemon, why: str | None, spec: BuildSpec, fix
         daemon.build(wanted, tar({DOCKERFILE: daemon.dockerfile()}), lambda _: None)
 
     assert fix in raised.value.fix
+
+
+@pytest.mark.docker
+@builders
+def test_proxies(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str | None
+) -> None:
+    """Steps get the proxies of the docker configuration, unless a build argument says otherwise."""
+    proxies = {"httpProxy": "http://me:hidden-word@proxy", "httpsProxy": "x", "noProxy": "a,b"}
+    config = json.dumps({"proxies": {"default": proxies}})
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    step = "RUN echo $HTTP_PROXY $http_proxy $https_proxy $NO_PROXY; exit 3"
+    files, told = {DOCKERFILE: daemon.dockerfile(step)}, list[str]()
+    spec = replace(daemon.spec(why), args={"https_proxy": "own"})
+
+    with DockerEngine.connect(daemon.endpoint) as engine, pytest.raises(ImageBuildError) as raised:
+        engine.images.build(spec, tar(files), told.append)
+
+    expected = "http://***@proxy http://***@proxy own a,b"
+    assert [True, True] == [expected in text for text in ("\n".join(told), str(raised.value))]
+    assert "hidden-word" not in "\n".join(told) + str(raised.value)
 
 
 @pytest.mark.docker

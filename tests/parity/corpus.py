@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 #: Further variables of the launching process.
 ENVIRON: Final = {"PARITY_A": "a", "PARITY_B": "b = ${app_id}", "PARITY_C": ""}
+#: A docker configuration, for which TorchX and we give each container proxies.
+DOCKER_CONFIG: Final = {
+    "proxies": {
+        "default": {
+            "httpProxy": "http://me:word@proxy:3128",
+            "httpsProxy": "http://proxy:3128",
+            "ftpProxy": "ftp://proxy",
+            "noProxy": "localhost,.example.com",
+        }
+    }
+}
 #: The app id, with the rest of its name, is longer than what is kept of it in a container's name.
 LONG: Final = "a-name-that-goes-on-and-on-for-longer-than-thirty-characters"
 
@@ -185,6 +196,7 @@ def _environments() -> dict[str, Case]:
         "odd values": _one(env={f"V{index}": text for index, text in enumerate(_TEXTS)}),
         "odd names of variables": _one(env=names),
         "macros in variables": _one(env={"M": _MACROS, "D": "$$HOME $HOME ${HOME} $$$$"}),
+        "a variable for a proxy": _one(env={"HTTP_PROXY": "http://own"}),
         "a variable that the image has": _one(env={"PATH": "/bin"}),
         "variables that TorchX sets itself": _one(env=claims),
         "many variables": _one(env={f"V{number}": str(number) for number in range(200)}),

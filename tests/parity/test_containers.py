@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount
 from tests.conftest import do_without, require_docker
 from tests.parity.comparison import Difference, Pair, matches
-from tests.parity.corpus import ENVIRON, Given, corpus
+from tests.parity.corpus import DOCKER_CONFIG, ENVIRON, Given, corpus
 from tests.parity.intended import INTENDED, OF_EACH_CONTAINER, REFUSED
 from tests.parity.two_sides import TwoSides, launch_all
 
@@ -37,8 +38,10 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> TwoSides:
     require_docker().close()
     if not PYTHON.exists():
         do_without("no .venv-torchx: run `make .venv-torchx/.installed`")
+    folder = tmp_path_factory.mktemp("docker")
+    folder.joinpath("config.json").write_text(json.dumps(DOCKER_CONFIG))
     with pytest.MonkeyPatch.context() as environ:
-        for name, value in ENVIRON.items():
+        for name, value in {**ENVIRON, "DOCKER_CONFIG": str(folder)}.items():
             environ.setenv(name, value)
         return launch_all(PYTHON, tmp_path_factory.mktemp("parity"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import SplitResult, urlsplit
 
@@ -120,6 +120,13 @@ def complete_url(endpoint: Endpoint) -> str:
         return url
     port = _TLS_PORT if endpoint.uses_tls else _PORT
     return parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{port}").geturl()
+
+
+def is_same_url(url: str, endpoint: Endpoint) -> bool:
+    """Return whether a URL, perhaps without Docker's default port, is that of an endpoint."""
+    return url == endpoint.url or (
+        url_problem(url) is None and complete_url(replace(endpoint, url=url)) == endpoint.url
+    )
 
 
 def _socket_problem(parts: SplitResult) -> tuple[str, str] | None:

@@ -136,6 +136,14 @@ class Engine(Protocol):
     def images(self) -> Images:
         """The daemon's images."""
 
+    @property
+    def proxy_env(self) -> Mapping[str, str]:
+        """The environment variables that containers get unless the app sets them.
+
+        The docker configuration of this user names HTTP proxies for the daemon. Builds get them
+        without further ado.
+        """
+
     def info(self) -> EngineInfo:
         """Return the facts about the daemon."""
 

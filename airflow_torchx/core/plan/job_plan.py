@@ -44,7 +44,9 @@ class LaunchContext:
             variables override them.
         labels: labels to add to every container.
         ambient_env: environment variables of every replica that describe the launching task; all
-            others override them.
+            but the proxies override them.
+        proxy_env: environment variables of every replica with the HTTP proxies of the docker
+            configuration; all others override them.
     """
 
     app_id: str
@@ -55,6 +57,7 @@ class LaunchContext:
     private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
     ambient_env: Mapping[str, str] = field(default_factory=dict)
+    proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     shared = _Shared(
         opts=opts,
         launch=launch,
-        env={**launch.ambient_env, **copied, **opts.env},
+        env={**launch.proxy_env, **launch.ambient_env, **copied, **opts.env},
         trackers=_tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         rank0=container_name(launch.app_id, app.roles[0].name, 0),

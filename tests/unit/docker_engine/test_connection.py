@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from airflow_torchx.core.connection.docker_config import DockerConfig
 from airflow_torchx.core.connection.endpoint import Endpoint
-from airflow_torchx.docker_engine.connection import resolve
+from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineUnreachableError
 
 if TYPE_CHECKING:
@@ -95,25 +96,56 @@ def test_context(tmp_path: Path) -> None:
     assert str(b.tls_private_key).startswith(str(tmp_path / "contexts" / "tls"))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"currentContext": 1}', None])
-def test_unknown_context(tmp_path: Path, content: str | None) -> None:
-    """A missing context raises an error; a configuration without valid JSON is ignored."""
-    environ = {"DOCKER_CONFIG": str(tmp_path)}
-    if content is None:
-        environ["DOCKER_CONTEXT"] = "gone"
-    else:
-        (tmp_path / "config.json").write_text(content)
+@pytest.mark.parametrize("content", ["{", "[]", '{"currentContext": 1}', "", None])
+def test_configuration_without_context(tmp_path: Path, content: str | None) -> None:
+    """A configuration that names no context means the default socket, whatever else is in it."""
+    file = tmp_path / "config.json"
+    file.mkdir() if content is None else file.write_text(content)
 
-    if content in ("{", "[]"):
-        assert URL == resolve(Endpoint(), environ).url
-    else:
+    assert URL == resolve(Endpoint(), {"DOCKER_CONFIG": str(tmp_path)}).url
+
+
+def test_unknown_context(tmp_path: Path) -> None:
+    """A context that does not exist, or that names no host, is never another daemon."""
+    context(tmp_path, "empty")
+    (tmp_path / "config.json").write_text('{"currentContext": "empty"}')
+    environ = {"DOCKER_CONFIG": str(tmp_path)}
+
+    for name, variables in (("empty", {}), ("gone", {"DOCKER_CONTEXT": "gone"})):
         with pytest.raises(
-            EngineUnreachableError, match=r"docker context (1|'gone') does not exist"
+            EngineUnreachableError,
+            match=f"docker context '{name}' does not exist or has no host",
         ):
-            resolve(Endpoint(), environ)
+            resolve(Endpoint(), {**environ, **variables})
+
+
+def test_unreadable_context(tmp_path: Path) -> None:
+    """The error says why a context cannot be read."""
+    key = hashlib.sha256(b"a").hexdigest()
+    (tmp_path / "contexts" / "meta" / key / "meta.json").mkdir(parents=True)
+
+    with pytest.raises(
+        EngineUnreachableError, match="docker context 'a' cannot be read: Is a directory"
+    ):
+        resolve(Endpoint(), {"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "a"})
 
 
 def test_wrong_url() -> None:
     """An invalid URL raises an error without a connection attempt."""
     with pytest.raises(EngineUnreachableError, match="'gpu-1' has none of the schemes"):
         resolve(Endpoint(), {"DOCKER_HOST": "gpu-1"})
+
+
+def test_header_that_cannot_be_sent() -> None:
+    """A header that HTTP does not allow is an error, which hides its value."""
+    config = DockerConfig(headers={"X-Token": "hidden\nword"})
+
+    with pytest.raises(EngineUnreachableError) as raised:
+        open_client(Endpoint(url="unix:///absent"), config)
+
+    assert (
+        "no Docker daemon at unix:///absent: in HttpHeaders of the docker configuration, "
+        in str(raised.value)
+    )
+    assert "hidden" not in str(raised.value)
+    assert raised.value.__cause__ is None

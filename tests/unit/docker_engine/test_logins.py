@@ -11,7 +11,6 @@ import pytest
 
 from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.docker_engine.logins import auth_header
-from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +46,7 @@ def login(registry: str) -> RegistryLogin:
 
 def decoded(host: str, *logins: RegistryLogin) -> dict[str, str] | None:
     """Return the decoded header of a registry, with its keys in lower case."""
-    text = auth_header(host, logins)
+    text = auth_header(host, logins).value
     entry = json.loads(base64.urlsafe_b64decode(text)) if text else None
     return {key.lower(): value for key, value in entry.items() if value} if entry else None
 
@@ -119,55 +118,80 @@ def test_helper_that_knows_nothing(folder: Path) -> None:
     "script",
     [
         f"echo {SECRET}; exit 1",
+        "exit 0",
         f"echo {SECRET}",
         f"""echo '["{SECRET}"]'""",
         f"""echo '{{"Secret": "{SECRET}"}}'""",
         f"printf '\\377{SECRET}'; exit 1",
     ],
-    ids=["fails", "no JSON", "a list", "no user", "no text"],
+    ids=["fails", "nothing", "no JSON", "a list", "no user", "no text"],
 )
-def test_helper_that_fails(folder: Path, script: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The error names a failing helper and how to run it, and never quotes its output."""
-    caplog.set_level("DEBUG")
+def test_helper_that_fails(folder: Path, script: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A failing helper is no login; its output is quoted nowhere, and the problem names it."""
     configure(folder, {"credHelpers": {"h:1": "mine"}})
-    install(folder, "mine", script)
+    install(folder, "mine", f"echo {SECRET} >&2; {script}")
 
-    with pytest.raises(
-        EngineError, match="docker-credential-mine returned no login for h:1"
-    ) as raised:
-        auth_header("h:1", ())
+    header, problem = auth_header("h:1", ())
 
-    assert "`echo h:1 | docker-credential-mine get`" in raised.value.fix
-    assert raised.value.__cause__ is None
-    assert raised.value.__context__ is None
-    assert SECRET not in str(raised.value) + caplog.text
+    assert header is None
+    assert "The credential helper docker-credential-mine returned no login for h:1" in problem
+    assert "`echo h:1 | docker-credential-mine get`" in problem
+    assert SECRET not in problem
+    assert ("", "") == capfd.readouterr()
 
 
-def test_helper_that_is_missing(folder: Path) -> None:
-    """The error names a missing helper and the settings that refer to it."""
-    configure(folder, {"credsStore": "nowhere"})
+@pytest.mark.parametrize("name", ["nowhere", "", "../x", "a b", "a\0b"])
+def test_helper_that_is_missing(folder: Path, name: str) -> None:
+    """A missing helper is no login; the problem names it and the settings that refer to it."""
+    configure(folder, {"credHelpers": {"h:1": name}, "credsStore": "nowhere"})
 
-    with pytest.raises(
-        EngineError, match=r"docker-credential-nowhere, configured for h:1, is not on PATH"
-    ):
-        auth_header("h:1", ())
+    header, problem = auth_header("h:1", ())
+
+    assert header is None
+    if name:
+        assert f"docker-credential-{name}, configured for h:1, is not on PATH" in problem
+        assert "credsStore or credHelpers" in problem
+    else:
+        assert not problem
+
+
+def test_a_login_in_the_file_beside_a_helper(folder: Path) -> None:
+    """Without an answer of the helper, the login in the file is sent."""
+    auth = base64.b64encode(b"cli:x").decode()
+    configure(folder, {"credsStore": "nowhere", "auths": {"h:1": {"auth": auth}}})
+
+    assert "cli" == (decoded("h:1") or {})["username"]
+    assert "" == auth_header("h:1", ()).problem
+
+
+def test_broken_login(folder: Path) -> None:
+    """A damaged login is no login; the problem says how to renew it, and does not quote it."""
+    configure(folder, {"auths": {"h:1": {"auth": SECRET}}})
+
+    header, problem = auth_header("h:1", ())
+
+    assert header is None
+    assert "The login for h:1" in problem
+    assert "`docker login h:1`" in problem
+    assert SECRET not in problem
 
 
 @pytest.mark.parametrize(
-    "auths",
-    [{"h:1": SECRET}, {"h:1": {"auth": SECRET}}, {"h:1": {"auth": 5}}, [SECRET]],
-    ids=["no entry", "no base64", "a number", "a list"],
+    ("content", "why"),
+    [(f"{{{SECRET}", "it is not JSON (line 1, column 2)"), (None, "it cannot be read (Is a dir")],
 )
-def test_broken_configuration(folder: Path, auths: object) -> None:
-    """An unreadable configuration raises an error with its path but not its content."""
-    configure(folder, {"auths": auths})
+def test_broken_configuration(folder: Path, content: str | None, why: str) -> None:
+    """A configuration that cannot be read is no login; the problem has its path."""
+    file = folder / "config.json"
+    file.unlink()
+    file.mkdir() if content is None else file.write_text(content)
 
-    with pytest.raises(EngineError, match="cannot be read") as raised:
-        auth_header("h:1", ())
+    header, problem = auth_header("h:1", ())
 
-    assert "Correct `auths` in ~/.docker/config.json" in raised.value.fix
-    assert SECRET not in str(raised.value)
-    assert raised.value.__context__ is None
+    assert header is None
+    assert f"A login for h:1 cannot be read: the docker configuration {file} is ignored" in problem
+    assert why in problem
+    assert SECRET not in problem
 
 
 def test_a_login_hides_its_password() -> None:

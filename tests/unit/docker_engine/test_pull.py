@@ -121,3 +121,12 @@ def test_pull_error(ref: str, status: int | None, expected: str) -> None:
 def test_cause_of_a_pull_that_failed(message: str, expected: str) -> None:
     """The fix follows from the daemon's message, because most registry errors have status 500."""
     assert expected in pull_error("h:1/app", f"cannot pull image 'h:1/app': {message}.", 500).fix
+
+
+@pytest.mark.parametrize("status", [404, None])
+def test_a_problem_with_the_login_is_told_only_if_it_matters(status: int | None) -> None:
+    """A refused pull says why there was no login; one for another reason does not."""
+    problem = "The helper is missing."
+
+    assert pull_error("h:1/app", "denied: no", status, problem).fix.endswith(problem)
+    assert problem not in pull_error("h:1/app", "no such host", status and 500, problem).fix

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from airflow_torchx.docker_engine.logins import Header
 from airflow_torchx.docker_engine.push import push_error
 from airflow_torchx.docker_engine.registry_errors import Cause, cause_of
 from airflow_torchx.docker_engine.transfer import LayerProgress
@@ -91,6 +92,7 @@ def test_transient_causes() -> None:
     ("message", "has_login", "expected"),
     [
         ("denied: no", False, "There is no login for h:1: add an Airflow connection"),
+        ("denied: no", False, " The helper is missing."),
         ("denied: no", True, "Check user, password and permissions; add an Airflow"),
         ("does not exist locally", True, "`docker tag IMAGE h:1/app:1`"),
         ("connection refused", True, "that a registry runs at h:1"),
@@ -99,7 +101,8 @@ def test_transient_causes() -> None:
 )
 def test_push_error(message: str, *, has_login: bool, expected: str) -> None:
     """The error of a push says what happened, where, and what to do."""
-    error = push_error("h:1/app:1", f"{message}.", None, has_login=has_login)
+    login = Header("x") if has_login else Header(None, "The helper is missing.")
+    error = push_error("h:1/app:1", f"{message}.", None, login)
 
     assert f"cannot push image 'h:1/app:1' to h:1: {message}." == error.what
     assert expected in error.fix

@@ -172,6 +172,22 @@ def test_what_a_dry_run_decided_can_be_scheduled(scheduler: DockerScheduler) -> 
     assert info.request.app_id == scheduler.schedule(info)
 
 
+def test_proxies_reach_every_replica(engine: FakeEngine) -> None:
+    """Replicas get the proxies of the docker configuration; the plan hides their passwords."""
+    engine.proxy_env = {"HTTP_PROXY": "http://me:hidden-word@proxy", "no_proxy": "own.example"}
+    scheduler = DockerScheduler("mine", engine)
+
+    info = scheduler.prepare(app(2, env={"no_proxy": "mine.example"}))
+    scheduler.schedule(info)
+
+    expected = {"HTTP_PROXY": "http://me:hidden-word@proxy", "no_proxy": "mine.example"}
+    assert [True, True] == [
+        expected.items() <= spec.env.items() for spec in engine.specs().values()
+    ]
+    assert "HTTP_PROXY: http://***@proxy" in repr(info)
+    assert "hidden-word" not in repr(info) + repr(info.context)
+
+
 def test_replicas_get_gpus_of_their_own(engine: FakeEngine) -> None:
     """No GPU is given to two replicas of an app."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)

@@ -206,22 +206,24 @@ def test_rank_0_of_an_app_id_that_begins_with_punctuation_resolves() -> None:
 
 
 def test_env_precedence() -> None:
-    """Variables of TorchX override private ones, those the role's, the options' and copied ones."""
+    """Each source of variables overrides those before it; TorchX's own variables win."""
     forced = ["TORCHX_RANK0_HOST", "TORCHX_IMAGE", "TORCHX_JOB_ID"]
-    names = ["A", "B", "C", "D", *forced]
-    copied, option, own, private = (
-        dict.fromkeys(names[start:], layer)
-        for start, layer in enumerate(["copied", "option", "role", "private"])
+    sources = ["proxy", "ambient", "copied", "option", "role", "private"]
+    names = [*sources, *forced]
+    proxy, ambient, copied, option, own, private = (
+        dict.fromkeys(names[start:], source) for start, source in enumerate(sources)
     )
     spec = only(
-        role(env=own), {"copy_env": ["*"], "env": option}, environ=copied, private_env=private
+        role(env=own),
+        {"copy_env": ["*"], "env": option},
+        environ=copied,
+        private_env=private,
+        ambient_env=ambient,
+        proxy_env=proxy,
     )
 
     assert {
-        "A": "copied",
-        "B": "option",
-        "C": "role",
-        "D": "private",
+        **{source: source for source in sources},
         "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
         "TORCHX_IMAGE": "img:1",
         "TORCHX_JOB_ID": HANDLE,

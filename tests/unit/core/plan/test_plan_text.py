@@ -14,6 +14,7 @@ from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.plan.plan_text import (
     is_sensitive,
+    proxy_secrets,
     redact,
     render,
     secret_values,
@@ -200,6 +201,34 @@ def test_a_secret_with_lines_and_quotes_is_masked() -> None:
     assert "BEGIN" not in render(job)
 
 
+@pytest.mark.parametrize(
+    ("url", "secrets", "shown"),
+    [
+        ("http://me:s3cr3t@proxy:3128", {"me:s3cr3t", "s3cr3t"}, "http://***@proxy:3128"),
+        ("me:s3cr3t@proxy", {"me:s3cr3t", "s3cr3t"}, "***@proxy"),
+        ("http://me:a/b#c@d?e@proxy", {"me:a/b#c@d?e", "a/b#c@d?e"}, "http://***@proxy"),
+        (
+            "http://me:s%40cret@proxy",
+            {"me:s%40cret", "me:s@cret", "s%40cret", "s@cret"},
+            "http://***@proxy",
+        ),
+        ("http://trainer@proxy", {"//trainer@"}, "http:***proxy"),
+        ("http://u:p@proxy", {"//u:p@", "p"}, "http:***proxy"),
+        ("socks5h://:s3cr3t@proxy", {":s3cr3t", "s3cr3t"}, "socks5h://***@proxy"),
+        ("http://proxy:3128", set(), "http://proxy:3128"),
+        ("proxy", set(), "proxy"),
+        ("", set(), ""),
+    ],
+)
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+def test_passwords_of_proxies_are_masked(
+    name: str, url: str, secrets: set[str], shown: str
+) -> None:
+    """User and password of a proxy are secret in every form, its host is not."""
+    assert secrets == proxy_secrets({name: url, "NO_PROXY": "me:s3cr3t@h", "MY_PROXY": "a:b@h"})
+    assert shown == container(planned(env={name: url}))["env"][name]
+
+
 def test_short_values_are_masked_only_in_their_variable() -> None:
     """A secret of four characters is masked in its variable only."""
     shown = container(planned(args=["main.py"], env={"PASS": "main"}))
@@ -299,7 +328,8 @@ def test_each_line_of_a_secret_is_masked() -> None:
 @pytest.mark.parametrize("text", ["x", "x:", "a://", "://a:"])
 def test_a_large_value_is_searched_fast(text: str) -> None:
     """A value of a megabyte is searched in linear time."""
-    job = planned(env={"DATA": text * (1_000_000 // len(text))})
+    value = text * (1_000_000 // len(text))
+    job = planned(env={"DATA": value, "HTTP_PROXY": value})
 
     assert frozenset() == secret_values(job)
 

@@ -1,0 +1,70 @@
+"""Docker's SDK as the client of one daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import docker  # noqa: TID253 - this module is imported when a client is made
+import requests
+from requests.adapters import HTTPAdapter
+
+from airflow_torchx.docker_engine.unix import UnixAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_torchx.core.connection.endpoint import Endpoint
+
+
+class SdkClient(docker.APIClient):  # type: ignore[misc] # the SDK has no types
+    """An `APIClient` that reads no file and, except for HTTP proxies, no environment.
+
+    The initializer of the SDK (7.2) reads the docker configuration, and raises bare errors for
+    parts that the docker CLI ignores. So this one replaces it.
+    """
+
+    def __init__(self, endpoint: Endpoint, api_version: str, headers: Mapping[str, bytes]) -> None:
+        requests.Session.__init__(self)
+        self.timeout = endpoint.request_timeout_s
+        self.headers.update({"User-Agent": docker.constants.DEFAULT_USER_AGENT, **headers})
+        # With trust_env, REQUESTS_CA_BUNDLE would override tls_ca.
+        self.trust_env = False
+        self._version = api_version
+        # Methods of the SDK read these.
+        self._general_configs: dict[str, Any] = {}
+        self._proxy_configs = docker.utils.proxy.ProxyConfig()
+        self._auth_configs = docker.auth.AuthConfig({})
+        self.credstore_env = None
+        self._custom_adapter = None
+        url = docker.utils.parse_host(endpoint.url, tls=endpoint.uses_tls)
+        if url.startswith(("http://", "https://")):
+            self.base_url = url
+            self.proxies.update(requests.utils.get_environ_proxies(url))
+        else:
+            self.base_url = f"http+docker://{'ssh' if url.startswith('ssh:') else 'localhost'}"
+        if endpoint.uses_tls:
+            pair = (endpoint.tls_cert, endpoint.tls_private_key) if endpoint.tls_cert else None
+            docker.tls.TLSConfig(
+                client_cert=pair, ca_cert=endpoint.tls_ca, verify=endpoint.tls_verify
+            ).configure_client(self)
+        self.mount(self.base_url, _adapter(url, endpoint))
+
+
+def _adapter(url: str, endpoint: Endpoint) -> HTTPAdapter:
+    kept = endpoint.max_connections
+    if endpoint.is_socket:
+        return UnixAdapter(urlsplit(str(endpoint.url)).path, max_connections=kept)
+    if not url.startswith("ssh:"):
+        # The SDK keeps requests' default pool of ten; urllib3 warns about each one beyond.
+        return HTTPAdapter(pool_maxsize=kept)
+    from docker.transport import SSHHTTPAdapter
+
+    adapter: HTTPAdapter = SSHHTTPAdapter(
+        url,
+        endpoint.request_timeout_s,
+        pool_connections=docker.constants.DEFAULT_NUM_POOLS_SSH,
+        max_pool_size=kept,
+        shell_out=True,  # like the docker CLI, to respect the user's ssh configuration
+    )
+    return adapter
