@@ -12,24 +12,28 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_torchx.airflow_compat import task_state, xcom
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
+from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS, WaitFor
-from airflow_torchx.core.task.shutdown import may_stop
+from airflow_torchx.core.task.shutdown import is_resuming, may_stop
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.attach import look
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_endings import Endings
 from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 
     from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.watch import Watch
 
 _Answer = TypeVar("_Answer")
@@ -48,8 +52,10 @@ _LOOKUPS: Final = ThreadPoolExecutor(4, "torchx-airflow")
 _ASKED: Final = threading.Event()
 # Longest time for which an event is held back.
 _MAX_HOLD_S: Final = 60.0
-#: Stops that continue although Airflow has cancelled their trigger.
-_STOPPING: Final[set[asyncio.Task[None]]] = set()
+# Longest time between two looks at a task that waits for a worker.
+_LAST_LOOK_S: Final = 60.0
+#: Work that continues although Airflow has cancelled its trigger, or the trigger has ended.
+_OUTLIVING: Final[set[asyncio.Task[None]]] = set()
 
 
 class TorchXDockerTrigger(BaseEventTrigger):
@@ -126,6 +132,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.wait_for_launch = wait_for_launch
         #: How long the daemon may be unreachable, in seconds.
         self.outage_s = OUTAGE_S
+        #: When to look first whether the task resumes after the event, in seconds.
+        self.first_look_s = 2.0
         #: The shared watches.
         self.watches = _WATCHES
         #: Returns the state and the app id of the task instance according to Airflow; may block.
@@ -180,6 +188,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 event = await self._wait(self.app_id).event(watch)
                 await self._hold()
                 self._fired = True
+                if self.owned:
+                    _outlive(self._await_resumption(self.app_id))
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _hold(self) -> None:
@@ -201,10 +211,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         if self.app_id is None or not self.owned or self._fired:
             return
         # Airflow cancels this method after 30 s, and calls `cleanup` at once.
-        stopping = asyncio.create_task(self._stop(self.app_id))
-        _STOPPING.add(stopping)
-        stopping.add_done_callback(_STOPPING.discard)
-        await asyncio.shield(stopping)
+        await asyncio.shield(_outlive(self._stop(self.app_id)))
 
     async def _stop(self, app_id: str) -> None:
         state, current = await _in_thread(self.evidence)
@@ -212,10 +219,39 @@ class TorchXDockerTrigger(BaseEventTrigger):
             self.log.info("app %s keeps running (task state: %s)", app_id, state)
             return
         self.log.info("stopping app %s (task state: %s)", app_id, state)
-        end = lifecycle.delete if self.delete_on_finish else lifecycle.cancel
+        await self._end(app_id)
+
+    async def _await_resumption(self, app_id: str) -> None:
+        """Stop the app if a user ends the task before its next process has started.
+
+        Airflow drops the event of a task that is not deferred any more, and starts no process of a
+        task that a user has ended.
+        """
+        fired_s, pause_s = time.monotonic(), self.first_look_s
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LAST_LOOK_S)
+            with contextlib.suppress(AirflowRuntimeError):
+                state, current = await _in_thread(self.evidence)
+                if not is_resuming(state, time.monotonic() - fired_s):
+                    break
+        if may_stop(app_id, state=state, current_app_id=current):
+            await self._end(app_id)
+
+    async def _end(self, app_id: str) -> None:
+        """Stop the app, and remove its containers unless they are kept."""
+
+        def end(engine: Engine) -> str:
+            lifecycle.cancel(engine, app_id)
+            table = replica_table(look(engine, app_id, inspect_all=True))
+            if self.delete_on_finish:
+                lifecycle.delete(engine, app_id)
+            return table
+
         with contextlib.ExitStack() as stack, contextlib.suppress(AppNotFoundError):
             watch = await self._watch(stack)
-            await watch.ask(partial(end, app_id=app_id))
+            # Without last lines: the triggerer does not know which secrets to mask in them.
+            self.log.info("cleaned up app %s\n%s", app_id, await watch.ask(end))
 
     async def _watch(self, stack: contextlib.ExitStack) -> Watch:
         """Return the watch on the daemon; it is released when ``stack`` closes."""
@@ -247,6 +283,14 @@ class TorchXDockerTrigger(BaseEventTrigger):
             raise RuntimeError("the trigger has no task instance")
         asked = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         return task_state(*asked), xcom(APP_ID_KEY, *asked)
+
+
+def _outlive(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start work that does not end with its trigger."""
+    task = asyncio.create_task(work)
+    _OUTLIVING.add(task)
+    task.add_done_callback(_OUTLIVING.discard)
+    return task
 
 
 async def _in_thread(call: Callable[[], _Answer]) -> _Answer:

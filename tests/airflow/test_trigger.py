@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 from airflow.sdk import Asset, AssetWatcher
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_torchx.core.engine import labels
@@ -337,6 +339,7 @@ def airflow_answers(ti: TaskInstance) -> Iterator[None]:
         yield
 
 
+REFUSED = AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
 RUNS, STOPPED = ["RUNNING", "RUNNING"], ["CANCELLED", "CANCELLED"]
 
 
@@ -445,6 +448,49 @@ def test_on_kill_after_the_event(
     asyncio.run(waiting.on_kill())
 
     assert RUNS == states(app_id)
+
+
+@pytest.mark.parametrize(
+    ("script", "answers", "left"),
+    [
+        ("true", ["deferred", REFUSED, "scheduled", "queued", "failed"], 0),
+        ("true", ["scheduled", "running"], 2),
+        (FOREVER, [None], 0),
+    ],
+    ids=["marked", "resumed", "cleared-after-a-flush"],
+)
+def test_a_task_that_is_ended_before_it_resumes(
+    launch: Callable[..., str],
+    docker_engine: DockerEngine,
+    script: str,
+    answers: list[str | Exception | None],
+    left: int,
+) -> None:
+    """After its event, a trigger removes the app of a task that a user ends in the queue."""
+    app_id = launch(script)
+    flush_at = 1.0 if script == FOREVER else None
+    waiting = trigger(app_id=app_id, owned=True, delete_on_finish=True, flush_at=flush_at)
+    waiting.first_look_s = 0.01
+    looks = iter(answers)
+
+    def look() -> tuple[str | None, str | None]:
+        answer = next(looks)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, app_id
+
+    async def fire() -> None:
+        waiting.evidence = look
+        async for _ in waiting.run():
+            pass
+        await waiting.cleanup()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others)
+
+    asyncio.run(fire())
+
+    assert [] == list(looks)
+    assert left == len(docker_engine.rows({labels.APP_ID: app_id}))
 
 
 def test_on_kill_of_an_app_that_is_gone(app_id: str, killed: Callable[..., None]) -> None:

@@ -76,6 +76,20 @@ def after_error(
     return ExitAction.KEEP if is_durable and follows else ExitAction.STOP
 
 
+# An event reaches its task within seconds. A task that is deferred later has deferred again.
+_DELIVERY_S: Final = 60.0
+
+
+def is_resuming(state: str | None, fired_s: float) -> bool:
+    """Return whether no process has the app of a task: its trigger has fired, and it waits to run.
+
+    Args:
+        state: state of the task instance; None after a clear.
+        fired_s: seconds since the trigger fired.
+    """
+    return state in {"scheduled", "queued"} or (state == "deferred" and fired_s < _DELIVERY_S)
+
+
 # States in which no process will use the app again.
 _OVER: Final = frozenset(
     {"failed", "success", "skipped", "removed", "upstream_failed", "restarting", None}

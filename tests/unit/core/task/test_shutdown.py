@@ -15,6 +15,7 @@ from airflow_torchx.core.task.shutdown import (
     after_error,
     before_deferral,
     exit_action,
+    is_resuming,
     may_stop,
 )
 
@@ -162,3 +163,21 @@ GOES_ON = ("deferred", "running", "queued", "scheduled", "up_for_retry", "up_for
 def test_may_stop(state: str | None, current: str | None, *, expected: bool) -> None:
     """A trigger stops its app only if no process needs it any more."""
     assert expected is may_stop("app", state=state, current_app_id=current)
+
+
+@pytest.mark.parametrize(
+    ("state", "fired_s", "expected"),
+    [
+        ("deferred", 59, True),
+        # It has resumed, and deferred again.
+        ("deferred", 61, False),
+        ("scheduled", 9_999, True),
+        ("queued", 9_999, True),
+        ("running", 1, False),
+        ("up_for_retry", 1, False),
+        *((state, 1, False) for state in OVER),
+    ],
+)
+def test_is_resuming(state: str | None, fired_s: float, *, expected: bool) -> None:
+    """A task whose trigger fired is without a process until it runs, however long that takes."""
+    assert expected is is_resuming(state, fired_s)
