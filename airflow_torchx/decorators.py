@@ -98,14 +98,13 @@ class _TorchXDecoratedOperator(DecoratedOperator, TorchXDockerOperator):
         self.nproc_per_node = nproc_per_node
         self.python = python
 
-    def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
-        """Run the app, and return the function's return value."""
+    def _bind(self, context: Context) -> None:
+        """Give the function the values of the context that its parameters name."""
         signature = inspect.signature(self.python_callable)
         given = signature.bind_partial(*self.op_args, **self.op_kwargs).arguments
         asked = (signature.parameters.keys() & context.keys()) - given.keys()
         known = {name: context[name] for name in asked}  # type: ignore[literal-required]
         self.op_kwargs = {**known, **self.op_kwargs}
-        return super().execute(context)
 
     def app_def(self) -> AppDef:
         """Return the app that calls the function.

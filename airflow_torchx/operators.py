@@ -22,6 +22,7 @@ from airflow_torchx.core.task.arguments import (
 )
 from airflow_torchx.task.lineage import LineageMixin
 from airflow_torchx.task.templates import TemplatesMixin
+from airflow_torchx.task.tracebacks import without_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -197,10 +198,12 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
         return TorchXDockerHook(self.torchx_conn_id, ids_of(self.docker_conn_ids))
 
+    @without_traceback
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Launch the app or reattach to it, and wait for it."""
         from airflow_torchx.task.plan import requested
 
+        self._bind(context)
         with self._task_of(context) as (task, scheduler, secrets):
             check_absolute("result_path", self.result_path)
             root = self._source_root()
@@ -219,6 +222,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         with self._task_of(context, is_resumed=True) as (task, _, _):
             return task.resume(event, Deferral.parse(stored))
 
+    @without_traceback
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:  # noqa: ANN401 - any JSON
@@ -251,6 +255,9 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
                 app, self.options, context=context, source_root=self._source_root()
             )
         print(info)  # noqa: T201 - a dry run prints
+
+    def _bind(self, context: Context) -> None:
+        """Take values from the context before the app is described; a subclass may need some."""
 
     def app_def(self) -> AppDef:
         """Return the app that the arguments describe."""

@@ -31,6 +31,7 @@ from airflow_torchx.task.poke import (
     unreachable_error,
 )
 from airflow_torchx.task.templates import TemplatesMixin
+from airflow_torchx.task.tracebacks import without_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -149,6 +150,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
         if start_from_trigger:
             self._start_from_trigger()
 
+    @without_traceback
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Wait in this process, or poke once and then wait in the triggerer."""
         with self._soft_fail():
@@ -180,6 +182,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
                 self.log.info("%s", message)
                 return PokeReturnValue(is_done=False)
 
+    @without_traceback
     def execute_complete(
         self,
         context: Context,  # noqa: ARG002 - Airflow's signature

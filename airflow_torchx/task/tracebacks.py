@@ -1,0 +1,37 @@
+"""Errors as the task log shows them: one message, without causes and frames of this package."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_torchx.errors import AirflowTorchXError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def without_traceback(call: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let a method that Airflow calls raise an error of ours without its causes and its frames.
+
+    Airflow logs each cause with its own traceback. The message of such an error says everything, so
+    the rest is logged at debug level. Any other error keeps its traceback.
+    """
+
+    @functools.wraps(call)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return call(*args, **kwargs)
+        except (AirflowTorchXError, AirflowFailException) as error:
+            expected = error
+        _log.debug("the traceback of the following error", exc_info=expected)
+        raise expected.with_traceback(None) from None
+
+    return called
