@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _IMAGE: Final = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
 #: The id that a task's app has; one that is submitted outside of a task ends at random.
-_APP_ID: Final = "nightly-train-5d1c0f9a7e32-m1-t1"
+_APP_ID: Final = "nightly-train-cqgmu5x3kd-m1-t1"
 _BEGIN_S: Final = datetime(2026, 11, 29, 9, 14, 2, tzinfo=UTC).timestamp()
 _STEP_S: Final = 4.0
 _LINES: Final = (

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 ATTEMPT = TaskAttempt(
     dag_id="nightly", run_id="run", task_id="train", map_index=-1, max_tries=2, try_number=1
 )
-APP_ID = "nightly-train-fc9e9115c5a0-m2-t1"
+APP_ID = "nightly-train-7spjcfofud-m2-t1"
 
 RECIPE = Recipe(
     base_id="sha256:1",
@@ -105,7 +105,7 @@ def test_a_container() -> None:
 
     first = plan(app(2), Opts(), launch).containers[0]
 
-    assert "ghtly-train-fc9e9115c5a0-m2-t1-trainer-0" == first.name
+    assert "nightly-train-7spjcfofud-m2-t1-trainer-0" == first.name
     assert "torchx" == first.network
     assert {
         "TORCHX_RANK0_HOST": first.name,

@@ -3,11 +3,13 @@
 Docker's names match ``[a-zA-Z0-9][a-zA-Z0-9_.-]+``
 (https://docs.docker.com/reference/cli/docker/container/create/), and a host name has at most 63
 characters (RFC 1035, 2.3.4). If TorchX's scheme, ``{app_id[-30:]}-{role[:30]}-{replica}``, makes a
-valid name, that name is used.
+valid name of an id like TorchX's, that name is used. It would cut DAG and task off the id of a
+task's app, so such an id is shortened before its digest instead.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from dataclasses import dataclass
@@ -23,12 +25,20 @@ CANCELLED_SUFFIX: Final = ".cancelled"
 
 #: TorchX's maximum length of both parts of a name.
 _PART: Final = 30
-#: The space for the role, beside the longest app part and replica 9999.
-_LEAST_ROLE_PART: Final = MAX_NAME - _PART - len("--9999")
+#: The space for the app and the role, beside replica 9999.
+_ROOM: Final = MAX_NAME - len("--9999")
+_LEAST_ROLE_PART: Final = _ROOM - _PART
+#: The space for DAG and task in an app id: beside ``trainer``, it is in the names of containers.
+_READABLE: Final = 33
+#: The space for the role in the name of a task's container; DAG and task get the rest.
+_TASK_ROLE_PART: Final = 20
 _DIGEST: Final = 8
+_MARKS: Final = "-_."
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_.-]+")
 _ILLEGAL_START: Final = re.compile(r"^[^a-zA-Z0-9]+")
 _LOOKS_DIGESTED: Final = re.compile(rf"-[0-9a-f]{{{_DIGEST}}}$")
+# The digest is not hexadecimal: an id with twelve such digits has names by TorchX's scheme.
+_TASK_APP: Final = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9_.-]*)(-[a-z2-7]{10}-m\d{1,4}-t\d{1,4})")
 
 # TorchX's alphabets, without vowels and 8, so that ids do not spell words.
 _FIRST: Final = "bcdfghjklmnpqrstvwxz"
@@ -72,9 +82,11 @@ class TaskAttempt:
 
         A second submit of the attempt fails with a name conflict instead of starting a second app.
         """
-        key = (self.dag_id, self.run_id, self.task_id, str(self.map_index))
-        name = legal(f"{self.dag_id}-{self.task_id}")[:40] or "app"
-        return f"{name}-{_digest(*key, length=12)}{try_suffix(self.max_tries, self.try_number)}"
+        index = f"-{self.map_index}" if self.map_index >= 0 else ""
+        name = _joined(legal(self.dag_id), legal(f"{self.task_id}{index}")) or "app"
+        hashed = _sha256(self.dag_id, self.run_id, self.task_id, str(self.map_index)).digest()
+        digest = base64.b32encode(hashed)[:10].decode().lower()
+        return f"{name}-{digest}{try_suffix(self.max_tries, self.try_number)}"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -97,12 +109,17 @@ def try_suffix(max_tries: int, try_number: int) -> str:
 def container_name(app_id: str, role: str, replica: int) -> str:
     """Return the name of a replica's container: valid, at most 63 characters, unique in its app.
 
-    It is also the host name and the network alias. Names of different apps differ if the last 30
-    characters of their ids do, which is true for ids from this module.
+    It is also the host name and the network alias. Names of different apps differ if their ids end
+    in different digests or random words, which is true for ids from this module.
     """
-    app_part = legal(app_id[-_PART:]) or _digest(app_id, length=_DIGEST)
-    room = min(MAX_NAME - len(f"{app_part}--{MAX_REPLICAS - 1}"), _PART)
-    return f"{app_part}-{_role_part(role, room)}-{replica}"
+    if of_task := _TASK_APP.fullmatch(app_id):
+        role_part = _role_part(role, _TASK_ROLE_PART, _TASK_ROLE_PART)
+        readable, rest = of_task.groups()
+        app_part = _shortened(readable, _ROOM - len(role_part) - len(rest)) + rest
+    else:
+        app_part = legal(app_id[-_PART:]) or _digest(app_id)
+        role_part = _role_part(role, min(_ROOM - len(app_part), _PART), _LEAST_ROLE_PART)
+    return f"{app_part}-{role_part}-{replica}"
 
 
 def cancelled_name(name: str) -> str:
@@ -120,14 +137,36 @@ def legal(text: str) -> str:
     return _ILLEGAL_START.sub("", _ILLEGAL.sub("-", text))
 
 
-def _role_part(role: str, room: int) -> str:
+def _role_part(role: str, room: int, shortened_room: int) -> str:
     """Return the role, or a shortened form with a digest if its name is not valid."""
     unchanged = len(role) <= room and role and not _ILLEGAL.search(role)
     if unchanged and not _LOOKS_DIGESTED.search(role):
         return role
-    kept = _ILLEGAL.sub("-", role)[: _LEAST_ROLE_PART - _DIGEST - 1]
-    return f"{kept}-{_digest(role, length=_DIGEST)}"
+    kept = _ILLEGAL.sub("-", role)[: shortened_room - _DIGEST - 1]
+    return f"{kept}-{_digest(role)}"
 
 
-def _digest(*parts: str, length: int) -> str:
-    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:length]
+def _joined(dag: str, task: str) -> str:
+    """Return the start of a DAG's name and the end of a task's; a short one is kept whole."""
+    if not (dag and task):
+        return (dag or task)[:_READABLE]
+    dag_part = dag[: max(_READABLE // 2, _READABLE - 1 - len(task))]
+    return _pieced(dag_part, task[-(_READABLE - 1 - len(dag_part)) :])
+
+
+def _shortened(text: str, room: int) -> str:
+    """Return ``text`` without its middle if it is longer than ``room``."""
+    half = room // 2
+    return text if len(text) <= room else _pieced(text[: room - half - 1], text[-half:])
+
+
+def _pieced(start: str, end: str) -> str:
+    return f"{start.rstrip(_MARKS)}-{end.lstrip(_MARKS)}"
+
+
+def _digest(text: str) -> str:
+    return _sha256(text).hexdigest()[:_DIGEST]
+
+
+def _sha256(*parts: str) -> hashlib._Hash:
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass"))

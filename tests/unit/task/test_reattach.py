@@ -20,6 +20,7 @@ from airflow_torchx.core.task.record import (
 )
 from airflow_torchx.errors import EngineError, LaunchError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app
@@ -238,6 +239,28 @@ def test_an_app_of_a_committed_image_is_not_the_task_s() -> None:
     lifecycle.launch(engine, plan(app(1), Opts(), replace(context, labels=inherited)))
 
     assert [FIRST.app_id] == [one.app.app_id for one in reattach.apps_of(engine, FIRST)]
+
+
+def test_an_app_with_an_id_of_an_earlier_release_is_found() -> None:
+    """An app whose id and names were derived in another way is adopted, stopped and removed."""
+    engine, job = FakeEngine(images=["busybox"], programs=FOREVER), planned()
+    old_id = "retraining_weekly-train-955179c2d5e1-m2-t1"
+    containers = tuple(
+        replace(
+            spec,
+            name=f"eekly-train-955179c2d5e1-m2-t1-trainer-{spec.replica}",
+            labels={**spec.labels, labels.APP_ID: old_id},
+        )
+        for spec in job.containers
+    )
+    lifecycle.launch(engine, replace(job, app_id=old_id, containers=containers))
+
+    found = reconciled(engine).reattach
+
+    assert found is not None
+    assert (old_id, AppState.RUNNING) == (found.app.app_id, found.app.state)
+    lifecycle.stop_launch(engine, old_id, job.launch_id, grace_s=0)
+    assert () == engine.rows({})
 
 
 def test_a_reattached_app_can_be_stopped() -> None:

@@ -30,6 +30,9 @@ ANY_TEXT = st.lists(st.integers(0, 0x10FFFF).map(chr), max_size=70).map("".join)
 # Names that differ only slightly, to provoke collisions.
 LIKELY_TEXT = st.text("ab-._/ 0é", max_size=70)
 NAMES = ANY_TEXT | LIKELY_TEXT
+APP_IDS = NAMES | st.from_regex(
+    r"[a-z_.-]{1,50}-[a-z2-7]{10}-m[0-9]{1,4}-t[0-9]{1,4}", fullmatch=True
+)
 NORMAL_NAMES = st.from_regex(r"\A[a-zA-Z0-9][a-zA-Z0-9_.-]{0,26}\Z").filter(
     lambda name: not re.search(r"-[0-9a-f]{8}$", name)
 )
@@ -93,7 +96,62 @@ def test_invalid_characters_in_app_names() -> None:
 
 def test_an_attempt_has_one_id() -> None:
     """The id depends only on the attempt, so every worker finds the app."""
-    assert "train_daily-fit.model-c8642fafb26d-m0-t1" == attempt().app_id
+    assert "train_daily-fit.model-zbsc7l5snv-m0-t1" == attempt().app_id
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "expected"),
+    [
+        ("train_daily", "fit", "train_daily-fit"),
+        ("customer_churn_retraining", "train", "customer_churn_retraining-train"),
+        ("customer_churn_prediction_retraining", "train", "customer_churn_prediction_r-train"),
+        ("customer_churn.", "prediction.fit_model", "customer_churn-diction.fit_model"),
+        ("etl", "training.search.evaluate_the_candidates", "etl-earch.evaluate_the_candidates"),
+        ("d" * 250, "t" * 250, f"{'d' * 16}-{'t' * 16}"),
+        ("träin", "_fit", "tr-in-fit"),
+        ("é", "fit", "fit"),
+        ("t" * 250, "é", "t" * 33),
+    ],
+)
+def test_containers_of_a_task_name_dag_and_task(dag_id: str, task_id: str, expected: str) -> None:
+    """The names keep the start of a long DAG's name and the end of a long task's."""
+    of = attempt(dag_id=dag_id, task_id=task_id)
+    _, digest, clear, retry = of.app_id.rsplit("-", 3)
+
+    name = container_name(of.app_id, "trainer", 9999)
+
+    assert f"{expected}-{digest}-{clear}-{retry}-trainer-9999" == name
+    assert len(name) <= MAX_HOST_NAME
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [
+        ("r", "retraining_of_reg-train_the_model-XX-m0-t1-r-0"),
+        ("trainer", "retraining_of_reg-train_the_model-XX-m0-t1-trainer-0"),
+        ("parameter-server", "retraining-in_the_model-XX-m0-t1-parameter-server-0"),
+        ("r" * 20, f"retrainin-the_model-XX-m0-t1-{'r' * 20}-0"),
+        ("r" * 21, f"retrainin-the_model-XX-m0-t1-{'r' * 11}-b506d175-0"),
+    ],
+)
+def test_a_role_beside_dag_and_task(role: str, expected: str) -> None:
+    """A role of up to 20 characters is kept whole; DAG and task get the space that it leaves."""
+    app_id = attempt(dag_id="retraining_of_regions", task_id="train_the_model").app_id
+    digest = app_id.split("-")[-3]
+
+    assert expected.replace("XX", digest) == container_name(app_id, role, 0)
+
+
+def test_the_index_of_a_mapped_task_is_in_its_names() -> None:
+    """The app id of a mapped task instance has its map index after the name of the task."""
+    assert attempt(map_index=12).app_id.startswith("train_daily-fit.model-12-")
+
+
+def test_an_app_of_an_earlier_scheme_keeps_its_names() -> None:
+    """An id whose digest has twelve hexadecimal digits has the names of its launch."""
+    app_id = "workspace-cleared-train-955179c2d5e1-m1-t1"
+
+    assert "eared-train-955179c2d5e1-m1-t1-trainer-0" == container_name(app_id, "trainer", 0)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +184,7 @@ def test_the_parts_of_an_attempt_do_not_run_into_each_other() -> None:
 def test_ids_of_attempts_are_legal(
     dag_id: str, run_id: str, task_id: str, map_index: int, max_tries: int, try_number: int
 ) -> None:
-    """The ids of all attempts are valid and differ in their last 30 characters."""
+    """The ids of all attempts are valid and end in a digest of the task and in the try."""
     app_id = TaskAttempt(
         dag_id=dag_id,
         run_id=run_id,
@@ -137,7 +195,7 @@ def test_ids_of_attempts_are_legal(
     ).app_id
 
     assert DOCKER_NAME.fullmatch(app_id)
-    assert re.search(rf"-[0-9a-f]{{12}}-m{max_tries}-t{try_number}$", app_id[-30:])
+    assert re.search(rf"-[a-z2-7]{{10}}-m{max_tries}-t{try_number}$", app_id)
 
 
 def test_an_attempt_without_valid_characters() -> None:
@@ -158,7 +216,7 @@ def test_labels_of_an_attempt() -> None:
 
 
 @quick
-@given(NAMES, NAMES, REPLICAS)
+@given(APP_IDS, NAMES, REPLICAS)
 @example("", "", 0)
 @example("-" * 40, "." * 40, 9999)
 @example("\ud800" * 40, "\ud800", 0)
@@ -173,7 +231,7 @@ def test_container_names_are_legal(app_id: str, role: str, replica: int) -> None
 
 @quick
 @given(
-    NAMES,
+    APP_IDS,
     st.lists(NAMES, min_size=1, max_size=6, unique=True),
     st.sets(REPLICAS | st.sampled_from([0, 1, 9, 10, 99, 100, 999, 1000, 9999]), min_size=1),
 )
