@@ -15,7 +15,6 @@ from airflow_torchx.specs import (
     Resource,
     Role,
     Workspace,
-    macros,
     parse_mounts,
     resource,
 )
@@ -76,8 +75,6 @@ def app_of_function(
         # By default PyTorch starts a thread per CPU of the host and ignores the container's limit.
         "OMP_NUM_THREADS": str(threads),
         **role.env,
-        "TORCHX_REPLICA_IDX": macros.replica_id,
-        "TORCHX_NUM_REPLICAS": str(replicas.count),
         **call_env,
     }
     parts = {**dict(parse_workspace(workspace)), **_files(source)}

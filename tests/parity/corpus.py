@@ -190,7 +190,8 @@ def _commands() -> dict[str, Case]:
 
 def _environments() -> dict[str, Case]:
     names = {"a.b": "1", "a-b": "2", "a b": "3", "é": "4", "lower": "5", "${app_id}": "6"}
-    claims = {f"TORCHX_{name}": "mine" for name in ("RANK0_HOST", "IMAGE", "JOB_ID")}
+    names_of_torchx = ("RANK0_HOST", "IMAGE", "JOB_ID", "REPLICA_IDX", "NUM_REPLICAS")
+    claims = {f"TORCHX_{name}": "mine" for name in names_of_torchx}
     return {
         "variables": _one(env={"A": "1", "B": "two words", "C": "a=b=c"}),
         "odd values": _one(env={f"V{index}": text for index, text in enumerate(_TEXTS)}),

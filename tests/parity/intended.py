@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -70,6 +71,17 @@ def _alias_is_the_name(pair: Pair, difference: Difference) -> bool:
     return ours == {pair.ours["Config.Hostname"]} and theirs <= {pair.theirs["Config.Hostname"]}
 
 
+def _replica_knows_itself(pair: Pair, difference: Difference) -> bool:
+    index, role, roles = (
+        pair.ours[f"Config.Labels.{name}"]
+        for name in (labels.REPLICA_ID, labels.ROLE_NAME, labels.ROLES)
+    )
+    count = f"{json.dumps(role)}: {difference.ours}"
+    is_index = difference.path.endswith("_IDX")
+    told = difference.ours == index if is_index else re.search(rf"{re.escape(count)}[,}}]", roles)
+    return difference.theirs is None and bool(told)
+
+
 def _gpu_is_asked_for(_pair: Pair, difference: Difference) -> bool:
     asked = [{**request, "Capabilities": _GPU} for request in _listed(difference.theirs)]
     return bool(asked) and difference.ours == asked
@@ -130,6 +142,12 @@ INTENDED: Final = {
         paths=("Config.Env.TORCHX_INTERNAL_SESSION_ID",),
         holds=lambda _pair, difference: difference.ours is None,
         why="An id of the launching process for TorchX's own telemetry; there is no such process.",
+    ),
+    "a replica's index and the number of replicas": Intended(
+        paths=("Config.Env.TORCHX_REPLICA_IDX", "Config.Env.TORCHX_NUM_REPLICAS"),
+        holds=_replica_knows_itself,
+        why="A program can divide its work by them. A role or the option env that sets such a"
+        " variable keeps it; one that is copied is of the launching process.",
     ),
     "names with room for every replica": Intended(
         paths=("Name", "Config.Hostname"),

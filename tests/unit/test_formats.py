@@ -110,6 +110,8 @@ def test_a_container() -> None:
     assert {
         "TORCHX_RANK0_HOST": first.name,
         "TORCHX_IMAGE": "busybox",
+        "TORCHX_REPLICA_IDX": "0",
+        "TORCHX_NUM_REPLICAS": "2",
         "TORCHX_JOB_ID": f"local_docker://torchx/{APP_ID}",
     } == first.env
     version = first.labels["torchx.pytorch.org/version"]
@@ -341,8 +343,6 @@ def test_a_function() -> None:
     assert {
         "PYTHONUNBUFFERED",
         "OMP_NUM_THREADS",
-        "TORCHX_REPLICA_IDX",
-        "TORCHX_NUM_REPLICAS",
         "AIRFLOW_TORCHX_CALL_0",
     } == role.env.keys()
     assert {

@@ -24,6 +24,8 @@ RANK0_HOST: Final = "TORCHX_RANK0_HOST"
 IMAGE: Final = "TORCHX_IMAGE"
 JOB_ID: Final = "TORCHX_JOB_ID"
 TRACKERS: Final = "TORCHX_TRACKERS"
+REPLICA_IDX: Final = "TORCHX_REPLICA_IDX"
+NUM_REPLICAS: Final = "TORCHX_NUM_REPLICAS"
 
 #: Named devices of a Resource and their host devices, as in TorchX.
 DEVICE_PATHS: Final = {
@@ -103,7 +105,7 @@ class _Shared:
 
     opts: Opts
     launch: LaunchContext
-    env: Mapping[str, str]
+    inherited: Mapping[str, str]
     trackers: Mapping[str, str]
     labels: Mapping[str, str]
     rank0: str
@@ -116,7 +118,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     shared = _Shared(
         opts=opts,
         launch=launch,
-        env={**launch.proxy_env, **launch.ambient_env, **copied, **opts.env},
+        inherited={**launch.proxy_env, **launch.ambient_env, **copied},
         trackers=_tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         rank0=container_name(launch.app_id, app.roles[0].name, 0),
@@ -150,6 +152,8 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     )
     # As in TorchX, macros count in the configuration of a tracker.
     filled = values.apply(replace(role, env={**role.env, **shared.trackers}))
+    own = {REPLICA_IDX: str(replica), NUM_REPLICAS: str(role.num_replicas)}
+    env = {**shared.inherited, **own, **opts.env, **filled.env}
     forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
     mounts = [*role.mounts, *_named_devices(resource.devices)]
     return ContainerSpec(
@@ -159,7 +163,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
         image=role.image,
         entrypoint=role.entrypoint,
         args=tuple(filled.args),
-        env={**shared.env, **filled.env, **launch.private_env, **forced},
+        env={**env, **launch.private_env, **forced},
         labels={
             **shared.labels,
             labels.ROLE_NAME: role.name,

@@ -25,7 +25,7 @@ def role_of(replicas: Replicas, *, workspace: str | None = None, python: str = "
 
 
 def test_each_replica_calls_the_function() -> None:
-    """Each replica runs the function and knows its index and the number of replicas."""
+    """Each replica runs the function."""
     role = role_of(Replicas(count=3, cpu=4, gpu=1, memMB=512), python="/opt/python")
 
     assert "train" == role.name
@@ -35,8 +35,6 @@ def test_each_replica_calls_the_function() -> None:
     assert {
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "4",
-        "TORCHX_REPLICA_IDX": macros.replica_id,
-        "TORCHX_NUM_REPLICAS": "3",
         "CALL": "x",
     } == role.env
 

@@ -108,6 +108,8 @@ def test_a_plan_has_everything_that_a_launch_does() -> None:
                     "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
                     "TORCHX_IMAGE": "img:1",
                     "TORCHX_JOB_ID": HANDLE,
+                    "TORCHX_REPLICA_IDX": "0",
+                    "TORCHX_NUM_REPLICAS": "1",
                 },
                 labels={
                     "torchx.pytorch.org/version": __version__,
@@ -224,6 +226,8 @@ def test_env_precedence() -> None:
 
     assert {
         **{source: source for source in sources},
+        "TORCHX_REPLICA_IDX": "0",
+        "TORCHX_NUM_REPLICAS": "1",
         "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
         "TORCHX_IMAGE": "img:1",
         "TORCHX_JOB_ID": HANDLE,
@@ -246,13 +250,41 @@ def test_trackers() -> None:
     } == {name: value for name, value in spec.env.items() if "TRACKER" in name}
 
 
+def test_every_replica_knows_itself() -> None:
+    """Each replica of each role has its index in the role and the number of the role's replicas."""
+    job = planned(app(role("ps"), role("trainer", num_replicas=3)))
+
+    assert [("0", "1"), ("0", "3"), ("1", "3"), ("2", "3")] == [
+        (spec.env["TORCHX_REPLICA_IDX"], spec.env["TORCHX_NUM_REPLICAS"]) for spec in job.containers
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("TORCHX_REPLICA_IDX", "0"), ("TORCHX_NUM_REPLICAS", "1")]
+)
+def test_what_a_replica_knows_of_itself_can_be_set(name: str, known: str) -> None:
+    """The options, the role and private variables override it, as in TorchX, which sets neither.
+
+    A copied variable describes the launching process.
+    """
+    found = (
+        only(role(), {"copy_env": ["*"]}, environ={name: "copied"}),
+        only(role(), {"env": {name: "option"}}),
+        only(role(env={name: "role"})),
+        only(role(), private_env={name: "private"}),
+    )
+
+    assert [known, "option", "role", "private"] == [spec.env[name] for spec in found]
+
+
 def test_only_named_variables_are_copied() -> None:
     """Patterns are globs, and case-sensitive."""
     environ = {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "nccl_x": "2", "HOME": "/root", "LANG": "C"}
     spec = only(role(), {"copy_env": ["NCCL_*", "LAN?"]}, environ=environ)
 
-    assert {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "LANG": "C"}.items() <= spec.env.items()
-    assert 6 == len(spec.env)
+    assert {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "LANG": "C"} == {
+        name: value for name, value in spec.env.items() if not name.startswith("TORCHX_")
+    }
 
 
 def test_copied_and_private_variables_are_secret() -> None:
