@@ -11,7 +11,7 @@ from airflow_torchx.core.plan.options import MAPPINGS, default_of
 from airflow_torchx.specs import to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from airflow_torchx.core.plan.job_plan import JobPlan
     from airflow_torchx.core.plan.options import Opts
@@ -86,14 +86,19 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def render(plan: JobPlan) -> str:
-    """Return the plan as YAML, with one entry per container, without defaults."""
+    """Return the plan as YAML, without defaults.
+
+    Of each role's first replica it has everything, of the others what differs.
+    """
     import yaml
 
-    return yaml.safe_dump(shown(plan), sort_keys=False, allow_unicode=True, width=100)
+    data = shown(plan)
+    data["containers"] = _abridged(data["containers"])
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
 def shown(plan: JobPlan) -> dict[str, Any]:
-    """Return the plan as JSON data, see `render`."""
+    """Return the plan as JSON data, with one entry per container, without defaults."""
     data = {
         "app_id": plan.app_id,
         "handle": plan.handle,
@@ -130,6 +135,30 @@ def shown_options(opts: Opts, plan: JobPlan) -> dict[str, Any]:
     for name in MAPPINGS:
         data[name] = _without_secrets(data[name])
     return dict(_masked(data, secret_values(plan)))
+
+
+def _abridged(containers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    firsts: dict[str, Mapping[str, Any]] = {}
+    found: list[Mapping[str, Any]] = []
+    for container in containers:
+        role, index = container["role"], container["replica"]
+        if (first := firsts.setdefault(role, container)) is container:
+            found.append(container)
+        else:
+            like = {"role": role, "replica": index, "like": f"{role}/{first['replica']}"}
+            found.append(like | _difference(first, container))
+    return found
+
+
+def _difference(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of ``other`` that ``first`` does not have; None for a missing one."""
+    return {
+        key: _difference(before, after)
+        if isinstance(before, dict) and isinstance(after, dict)
+        else after
+        for key in {**first, **other}
+        if (after := other.get(key)) != (before := first.get(key))
+    }
 
 
 def _without_secrets(named: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -21,6 +22,7 @@ from airflow_torchx.core.plan.plan_text import (
     shown_app,
     shown_options,
 )
+from airflow_torchx.core.plan.plan_text import shown as shown_plan
 from airflow_torchx.specs import AppDef, BindMount, Resource, Role
 
 MARK = "s3cr3t-value"
@@ -98,6 +100,62 @@ def test_a_plan_as_text() -> None:
     assert list(expected) == list(read(job))
     assert GpuRequest(count=1, device_ids=("g0",)) == job.containers[0].gpus
     assert HostOptions() != job.containers[0].host
+
+
+def test_replicas_are_shown_by_what_differs() -> None:
+    """Of a role's first replica everything is shown, of each other one what differs from it."""
+    job = planned(
+        {"publish_ports": True},
+        args=["--rank=${replica_id}"],
+        env={"SEED": "1${replica_id}", "LR": "0.1"},
+        port_map={"c10d": 29500},
+        num_replicas=3,
+    )
+    first, *others = read(job)["containers"]
+
+    assert {"LR", "SEED", "TORCHX_IMAGE", "TORCHX_NUM_REPLICAS"} < first["env"].keys()
+    assert [
+        {
+            "role": "trainer",
+            "replica": index,
+            "like": "trainer/0",
+            "name": f"train-x1-trainer-{index}",
+            "args": [f"--rank={index}"],
+            "env": {"TORCHX_REPLICA_IDX": str(index), "SEED": f"1{index}"},
+            "labels": {"torchx.pytorch.org/replica-id": str(index)},
+            "ports": [{"container_port": 29500, "host_port": 0}],
+        }
+        for index in (1, 2)
+    ] == others
+
+
+def test_what_a_replica_lacks_is_shown() -> None:
+    """A value of the first replica that another one does not have is null there."""
+    job = planned(env={"A": "1"}, num_replicas=2, resource=Resource(cpu=1, gpu=0, memMB=64))
+    first, second = job.containers
+    bare = replace(second, env={name: second.env[name] for name in second.env if name != "A"})
+
+    found = read(replace(job, containers=(first, replace(bare, memory_mib=None))))
+
+    assert {"TORCHX_REPLICA_IDX": "1", "A": None} == found["containers"][1]["env"]
+    assert found["containers"][1]["memory_mib"] is None
+
+
+def test_each_role_is_shown_whole() -> None:
+    """The first replica of every role is shown with all that it has."""
+    launch = LaunchContext(app_id="a", handle="h", launch_id="l", environ={})
+    roles = [Role(name, "img:1", entrypoint="sh") for name in ("ps", "trainer")]
+
+    found = read(plan(AppDef("train", roles), Opts(), launch))["containers"]
+
+    assert ["img:1", "img:1"] == [one["image"] for one in found]
+
+
+def test_json_shows_every_container_whole() -> None:
+    """As JSON data, a plan has all that each container has."""
+    job = planned(num_replicas=2)
+
+    assert ["img:1", "img:1"] == [one["image"] for one in shown_plan(job)["containers"]]
 
 
 def test_a_plan_without_warnings() -> None:
@@ -241,7 +299,8 @@ def test_every_replica_is_masked() -> None:
     job = planned(env={"TOKEN": "word-${replica_id}-${app_id}"}, num_replicas=2)
 
     assert {"word-0-train-x1", "word-1-train-x1"} == secret_values(job)
-    assert ["***", "***"] == [spec["env"]["TOKEN"] for spec in read(job)["containers"]]
+    assert ["***", "***"] == [spec["env"]["TOKEN"] for spec in shown_plan(job)["containers"]]
+    assert "word-" not in render(job)
 
 
 def test_the_longest_secret_is_masked_first() -> None:
