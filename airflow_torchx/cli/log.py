@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.logs.lines import LogLine
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
@@ -150,9 +151,10 @@ class ScreenLog(GangLog):
         names = [replica_name(replica) for replica in replicas_of(app)]
         self._screen = ReplicaLines(stream or sys.stderr, names)
 
-    def emit(self, replica: ReplicaStatus, lines: Sequence[str]) -> None:
+    def emit(self, replica: ReplicaStatus, lines: Sequence[LogLine]) -> None:
         """Print lines of one replica; see `GangLog.emit`."""
-        self._screen.write(replica_name(replica), filter(self._pattern.search, lines))
+        texts = (line.text for line in lines)
+        self._screen.write(replica_name(replica), filter(self._pattern.search, texts))
         self._screen.flush()
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AirflowTorchXError
@@ -62,7 +63,7 @@ class GangLog(ABC):
         #: Called when the log of a replica has ended, so in most cases when the replica has.
         self.on_end: Callable[[], object] = lambda: None
         # None only wakes the writer.
-        self._lines: queue.Queue[tuple[ReplicaStatus, str] | None] = queue.Queue(_QUEUED)
+        self._lines: queue.Queue[tuple[ReplicaStatus, LogLine] | None] = queue.Queue(_QUEUED)
         self._ended: set[str] = set()
         self._aborted = threading.Event()
         self._closing = threading.Event()
@@ -77,7 +78,7 @@ class GangLog(ABC):
         self.width = prefix_width(app)
 
     @abstractmethod
-    def emit(self, replica: ReplicaStatus, lines: Sequence[str]) -> None:
+    def emit(self, replica: ReplicaStatus, lines: Sequence[LogLine]) -> None:
         """Write some lines of one replica."""
 
     def __enter__(self) -> Self:
@@ -93,8 +94,8 @@ class GangLog(ABC):
     def write(self, timeout_s: float) -> bool:
         """Write the lines that have arrived; wait up to ``timeout_s`` seconds for the first.
 
-        Lines of one replica that arrived together become one event. `wake` and the end of a log end
-        the wait, too.
+        Lines of one replica that arrived together are emitted together. `wake` and the end of a log
+        end the wait, too.
 
         Returns:
             Whether anything was written.
@@ -106,9 +107,9 @@ class GangLog(ABC):
         with contextlib.suppress(queue.Empty):
             while len(burst) < BURST:
                 burst.append(self._lines.get_nowait())
-        by_replica: dict[str, tuple[ReplicaStatus, list[str]]] = {}
-        for replica, text in filter(None, burst):
-            by_replica.setdefault(replica_name(replica), (replica, []))[1].append(text)
+        by_replica: dict[str, tuple[ReplicaStatus, list[LogLine]]] = {}
+        for replica, line in filter(None, burst):
+            by_replica.setdefault(replica_name(replica), (replica, []))[1].append(line)
         for replica, lines in by_replica.values():
             self.emit(replica, lines)
         return bool(by_replica)
@@ -181,18 +182,18 @@ class GangLog(ABC):
             if self._closing.is_set():
                 return
             for line in log:
-                self._put(replica, line.text)
+                self._put(replica, line)
         except AirflowTorchXError as why:
-            self._put(replica, f"(cannot read its log: {why.what})")
+            self._put(replica, LogLine("stderr", f"(cannot read its log: {why.what})"))
         finally:
             self._ended.add(name)
             self.wake()
             self.on_end()
 
-    def _put(self, replica: ReplicaStatus, text: str) -> None:
+    def _put(self, replica: ReplicaStatus, line: LogLine) -> None:
         while not self._aborted.is_set():
             with contextlib.suppress(queue.Full):
-                self._lines.put((replica, text), timeout=0.5)
+                self._lines.put((replica, line), timeout=0.5)
                 return
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from datetime import UTC, datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from airflow_torchx.core.engine.amounts import size
+from airflow_torchx.core.logs.levels import level_of
+from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AirflowTorchXError
@@ -28,8 +32,8 @@ _MARKERS: Final = ("::group::", "::endgroup::")
 class TaskLog(GangLog):
     """Writes the logs of all replicas to the task log."""
 
-    def emit(self, replica: ReplicaStatus, lines: Sequence[str]) -> None:
-        """Write lines of one replica as one log event."""
+    def emit(self, replica: ReplicaStatus, lines: Sequence[LogLine]) -> None:
+        """Write lines of one replica; those of one second and one level are one log event."""
         _emit(replica, lines, self.width)
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
@@ -68,14 +72,15 @@ def write_rest(
             log = ReplicaLog(engine, container_of(replica), after=cursors.get(name), resumable=True)
             rest = _Rest(max_bytes)
             for count, line in enumerate(log):
-                rest.add(line.text)
+                rest.add(line)
                 if count % _LINES_PER_CHECK == 0 and should_stop():
                     raise Detached(cursors)
             rest.emit(replica, width)
             if log.cursor is not None:
                 cursors[name] = log.cursor
         except AirflowTorchXError as error:
-            _emit(replica, [f"(cannot read its log: {error.args[0]})"], width)
+            note = LogLine("stderr", f"(cannot read its log: {error.args[0]})")
+            _emit(replica, [note], width)
     return cursors
 
 
@@ -87,15 +92,15 @@ class _Rest:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._lines: deque[str] = deque()
+        self._lines: deque[LogLine] = deque()
         self._bytes = 0
         self._omitted_lines = self._omitted_bytes = 0
 
-    def add(self, text: str) -> None:
-        self._lines.append(text)
-        self._bytes += len(text) + 1
+    def add(self, line: LogLine) -> None:
+        self._lines.append(line)
+        self._bytes += len(line.text) + 1
         while self._bytes > self._max_bytes and len(self._lines) > 1:
-            dropped = len(self._lines.popleft()) + 1
+            dropped = len(self._lines.popleft().text) + 1
             self._bytes -= dropped
             self._omitted_lines += 1
             self._omitted_bytes += dropped
@@ -107,17 +112,38 @@ class _Rest:
                 f"raise log_max_mb, or set on_finish='keep' and run "
                 f"`docker logs {replica.hostname}`)"
             )
-            _emit(replica, [note], width)
+            # Airflow sorts a log by time.
+            _emit(replica, [self._lines[0]._replace(text=note)], width)
         while self._lines:
             burst = [self._lines.popleft() for _ in range(min(BURST, len(self._lines)))]
             _emit(replica, burst, width)
 
 
-def _emit(replica: ReplicaStatus, lines: Sequence[str], width: int) -> None:
+def _emit(replica: ReplicaStatus, lines: Sequence[LogLine], width: int) -> None:
+    """Log lines under the time at which they were written, which Airflow shows to the second."""
     prefix = replica_name(replica).ljust(width)
-    text = "\n".join(f"{prefix} {_without_markers(line)}" for line in lines)
     logger = structlog.get_logger(f"torchx.{replica.role}.{replica.id}")
-    logger.info(text, role=replica.role, replica=replica.id)
+    for (_, level), alike in groupby(lines, _second_and_level):
+        burst = list(alike)
+        text = "\n".join(f"{prefix} {_without_markers(line.text)}" for line in burst)
+        logger.log(
+            level, text, role=replica.role, replica=replica.id, **_timestamp(burst[0].time_ns)
+        )
+
+
+def _second_and_level(line: LogLine) -> tuple[int | None, int]:
+    second = None if line.time_ns is None else line.time_ns // _SECOND_NS
+    return second, level_of(line.text)
+
+
+def _timestamp(time_ns: int | None) -> dict[str, str]:
+    """Return the field that structlog would set to the time of the call."""
+    if time_ns is None:
+        return {}
+    return {"timestamp": datetime.fromtimestamp(time_ns / _SECOND_NS, UTC).isoformat()}
+
+
+_SECOND_NS: Final = 1_000_000_000
 
 
 def _without_markers(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,11 +15,15 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.specs import AppState
-from airflow_torchx.task.log import TaskLog
-from airflow_torchx.testing import FakeEngine, Program
+from airflow_torchx.task.log import TaskLog, write_rest
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FOREVER = Program(runs_for_s=None)
+BEGIN_S: Final = datetime(2026, 11, 29, 9, 14, 2, 250_000, tzinfo=UTC).timestamp()
 
 
 def never() -> bool:
@@ -83,6 +89,79 @@ def test_a_container_cannot_fold_the_task_log() -> None:
         log.finish(30, never)
 
     assert ["mine", "in it", ""] == written(events, 0)  # type: ignore[arg-type]
+
+
+def engine_of(*lines: str, every_s: float = 0.0) -> tuple[FakeEngine, ManualClock]:
+    """Return an engine, and its clock, with one replica that has written these lines and ended."""
+    clock = ManualClock(BEGIN_S)
+    program = Program(lines=lines, line_every_s=every_s)
+    engine = FakeEngine(images=["busybox"], programs=program, clock=clock, sleep=clock.sleep)
+    lifecycle.launch(engine, planned(app(1)))
+    clock.advance(100)
+    return engine, clock
+
+
+def follow(engine: FakeEngine) -> None:
+    """Write the log of an app that has ended as a task does that follows it."""
+    with TaskLog(engine, attach.look(engine, "app-1")) as log:
+        log.finish(30, never)
+
+
+def copy(engine: FakeEngine, max_bytes: int = 1_000_000) -> None:
+    """Write the log of an app that has ended as a task does that resumes."""
+    write_rest(engine, attach.look(engine, "app-1"), {}, max_bytes=max_bytes, should_stop=never)
+
+
+@pytest.mark.parametrize("write", [follow, copy])
+def test_each_line_has_its_own_time(write: Callable[[FakeEngine], None]) -> None:
+    """A line has the time at which its replica wrote it, however late it is copied."""
+    engine, _ = engine_of("one", "two", "three", every_s=1.5)
+
+    with capture_logs() as events:
+        write(engine)
+
+    assert [
+        ("trainer/0 one", "2026-11-29T09:14:02.250000+00:00"),
+        ("trainer/0 two", "2026-11-29T09:14:03.750000+00:00"),
+        ("trainer/0 three", "2026-11-29T09:14:05.250000+00:00"),
+    ] == [(event["event"], event["timestamp"]) for event in events]
+
+
+def test_lines_of_one_second_are_one_event() -> None:
+    """Airflow shows times to the second, so lines of one second need one time."""
+    engine, _ = engine_of("a", "b", "c", "d", every_s=0.5)
+
+    with capture_logs() as events:
+        copy(engine)
+
+    assert ["trainer/0 a\ntrainer/0 b", "trainer/0 c\ntrainer/0 d"] == [
+        event["event"] for event in events
+    ]
+
+
+def test_levels_of_pytorch_are_levels_of_the_task_log() -> None:
+    """A warning or an error of PyTorch is an event of its own, with that level."""
+    warning = "[rank0]:[W1129 09:19:38.1 socket.cpp:697] [c10d] slow"
+    error = "E1129 09:19:38.123000 71 torch/distributed/run.py:852] failed"
+    engine, _ = engine_of("step 1", warning, warning, error, "step 2")
+
+    with capture_logs() as events:
+        copy(engine)
+
+    assert [("info", 1), ("warning", 2), ("error", 1), ("info", 1)] == [
+        (event["log_level"], len(event["event"].splitlines())) for event in events
+    ]
+
+
+def test_a_note_about_omitted_lines_stands_before_the_others() -> None:
+    """The note has the time of the first line that is kept, because Airflow sorts by time."""
+    engine, _ = engine_of("one", "two", "three", every_s=1.5)
+
+    with capture_logs() as events:
+        copy(engine, max_bytes=10)
+
+    assert "(omitted 1 lines before this" in events[0]["event"]
+    assert events[0]["timestamp"] == events[1]["timestamp"]
 
 
 def test_an_unreadable_log_is_not_an_error() -> None:
