@@ -31,7 +31,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.waiting import patiently
-from airflow_torchx.specs import AppState, to_dict
+from airflow_torchx.specs import NONE, AppState, to_dict
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (
     APP_ID_KEY,
@@ -135,7 +135,7 @@ class AppTask:
         if seen is None:
             self._push({HANDLE_KEY: record.handle, APP_ID_KEY: record.app_id})
             return
-        self._push(self._identity(record.handle, seen) | {REPLICAS_KEY: _replicas(seen)})
+        self._push(self._identity(record.handle, seen) | {REPLICAS_KEY: replicas_for_xcom(seen)})
         if self._options.on_finish is not OnFinish.KEEP:
             self._remove(record.app_id)
 
@@ -148,7 +148,7 @@ class AppTask:
             seen = self._scheduler.launch(
                 info, should_stop=lambda: self.shutdown.should_stop_launch(app)
             )
-        _log.info("app %s is running; its handle is %s", app.app_id, app.handle)
+        _log.info("app %s has started; its handle is %s", app.app_id, app.handle)
         return seen
 
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
@@ -215,7 +215,7 @@ class AppTask:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
             try:
-                self._task.push(REPLICAS_KEY, _replicas(ended))
+                self._task.push(REPLICAS_KEY, replicas_for_xcom(ended))
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
                 _log.warning("%s", error)
@@ -225,7 +225,7 @@ class AppTask:
         if options.durable:
             # If this process dies before it reports, the next try returns the recorded result.
             self._task.save_record(record.at(SUCCEEDED, result))
-        self._task.push(REPLICAS_KEY, _replicas(ended))
+        self._task.push(REPLICAS_KEY, replicas_for_xcom(ended))
         if options.on_finish is not OnFinish.KEEP:
             self._remove(app.app_id)
         return result
@@ -248,5 +248,7 @@ class AppTask:
             warn_leftovers(app_id, error)
 
 
-def _replicas(app: DescribeAppResponse) -> list[object]:
-    return [to_dict(replica) for replica in replicas_of(app)]
+def replicas_for_xcom(app: DescribeAppResponse) -> list[object]:
+    """Return the XCom that says how each replica ended, without TorchX's mark for no value."""
+    found = (to_dict(replica).items() for replica in replicas_of(app))
+    return [{key: value for key, value in named if value != NONE} for named in found]

@@ -143,7 +143,7 @@ class TaskShutdown:
             warn_leftovers(self._task.attempt, why)
             return
         for app in apps:
-            _log.error("stopping app %s of an earlier try%s", app.app_id, _shown(state))
+            _log.error("no later try will use app %s%s", app.app_id, _shown(state))
             self._log_stop(app)
 
     @contextmanager
@@ -192,7 +192,7 @@ class TaskShutdown:
         if kept:
             _log.warning("%s\nkeeping app %s for the next try%s", what, app.app_id, _shown(state))
         else:
-            _log.error("%s\nstopping app %s%s", what, app.app_id, _shown(state))
+            _log.error("%s\nno later try will use app %s%s", what, app.app_id, _shown(state))
             self._log_stop(app)
 
     def _is_kept(self, error: BaseException) -> tuple[bool, str | None]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_torchx.concurrency import host_lock
@@ -36,7 +35,7 @@ from airflow_torchx.function.call import Call
 from airflow_torchx.function.source import FunctionSource
 from airflow_torchx.provider import get_provider_info
 from airflow_torchx.runtime.watch.app_endings import STATE_KEY
-from airflow_torchx.specs import ReplicaStatus
+from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 from airflow_torchx.workspace import manifests
 from tests.unit.apps import app
 
@@ -110,9 +109,9 @@ def test_a_container() -> None:
     assert {
         "TORCHX_RANK0_HOST": first.name,
         "TORCHX_IMAGE": "busybox",
+        "TORCHX_JOB_ID": f"local_docker://torchx/{APP_ID}",
         "TORCHX_REPLICA_IDX": "0",
         "TORCHX_NUM_REPLICAS": "2",
-        "TORCHX_JOB_ID": f"local_docker://torchx/{APP_ID}",
     } == first.env
     version = first.labels["torchx.pytorch.org/version"]
     assert {
@@ -251,7 +250,7 @@ def test_a_sensor_that_starts_in_the_triggerer() -> None:
 
 def test_xcoms() -> None:
     """The operator and the sensor push these XComs."""
-    from airflow_torchx.task import context, poke
+    from airflow_torchx.task import context, poke, runner
 
     keys = {value for name, value in vars(context).items() if name.endswith("_KEY")}
 
@@ -264,22 +263,25 @@ def test_xcoms() -> None:
         "airflow-torchx/app",  # not an XCom but the key of the record
     } == keys
     assert ["app_handle", "app_id", "state", "replicas"] == list(poke.description("h", "a", "s"))
+    replica = ReplicaStatus(0, AppState.SUCCEEDED, "trainer", "app-x-trainer-0")
+    app = DescribeAppResponse(roles_statuses=[RoleStatus("trainer", [replica])])
     assert [
-        "id",
-        "state",
-        "role",
-        "hostname",
-        "structured_error_msg",
-        "hostaddr",
-        "exit_code",
-        "signal",
-        "oom_killed",
-        "error",
-        "num_restarts",
-        "started_at",
-        "finished_at",
-        "container_id",
-    ] == [field.name for field in fields(ReplicaStatus)]
+        {
+            "id": 0,
+            "state": "SUCCEEDED",
+            "role": "trainer",
+            "hostname": "app-x-trainer-0",
+            "hostaddr": "app-x-trainer-0",
+            "exit_code": None,
+            "signal": None,
+            "oom_killed": False,
+            "error": "",
+            "num_restarts": None,
+            "started_at": None,
+            "finished_at": None,
+            "container_id": "",
+        }
+    ] == runner.replicas_for_xcom(app)
 
 
 def test_the_facet_of_a_run() -> None:

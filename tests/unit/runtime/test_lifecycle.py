@@ -614,3 +614,25 @@ def test_stop_launch_keeps_containers_only_on_request(left: int, *, keep: bool) 
 
     assert left == len(engine.specs())
     assert {"exited"} >= {row.state for row in engine.rows({})}
+
+
+@pytest.mark.parametrize(
+    ("program", "keep", "expected"),
+    [
+        (FOREVER, True, ["stopping app app-1 with a grace period of 2.5 s", "stopped app app-1"]),
+        (Program(exit_code=3), True, []),
+        (Program(exit_code=3), False, ["removed the containers of app app-1"]),
+        (Program(), False, ["removed the containers of app app-1"]),
+    ],
+)
+def test_only_a_running_app_is_said_to_be_stopped(
+    program: Program, expected: list[str], caplog: pytest.LogCaptureFixture, *, keep: bool
+) -> None:
+    """The log of a stop says what is done: an app that has ended is not stopped."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned())
+    caplog.set_level("INFO", "airflow_torchx.runtime.lifecycle")
+
+    lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=2.5, keep=keep)
+
+    assert expected == caplog.messages
