@@ -30,7 +30,7 @@ _ROOM: Final = MAX_NAME - len("--9999")
 _LEAST_ROLE_PART: Final = _ROOM - _PART
 #: The space for DAG and task in an app id: beside ``trainer``, it is in the names of containers.
 _READABLE: Final = 33
-#: The space for the role in the name of a task's container; DAG and task get the rest.
+#: The least space for the role in the name of a task's container; DAG and task get the rest.
 _TASK_ROLE_PART: Final = 20
 _DIGEST: Final = 8
 _MARKS: Final = "-_."
@@ -113,7 +113,8 @@ def container_name(app_id: str, role: str, replica: int) -> str:
     in different digests or random words, which is true for ids from this module.
     """
     if of_task := _TASK_APP.fullmatch(app_id):
-        role_part = _role_part(role, _TASK_ROLE_PART, _TASK_ROLE_PART)
+        room = max(_TASK_ROLE_PART, _ROOM - len(app_id))
+        role_part = _role_part(role, room, _TASK_ROLE_PART)
         readable, rest = of_task.groups()
         app_part = _shortened(readable, _ROOM - len(role_part) - len(rest)) + rest
     else:

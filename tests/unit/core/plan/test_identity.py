@@ -142,6 +142,15 @@ def test_a_role_beside_dag_and_task(role: str, expected: str) -> None:
     assert expected.replace("XX", digest) == container_name(app_id, role, 0)
 
 
+def test_a_long_role_beside_a_short_task() -> None:
+    """A longer role is kept whole if DAG and task leave space for it."""
+    app_id = attempt(dag_id="d", task_id="t").app_id
+    room = MAX_HOST_NAME - len(f"{app_id}--9999")
+
+    assert f"{app_id}-{'r' * room}-9999" == container_name(app_id, "r" * room, 9999)
+    assert len(container_name(app_id, "r" * (room + 1), 9999)) < MAX_HOST_NAME
+
+
 def test_the_index_of_a_mapped_task_is_in_its_names() -> None:
     """The app id of a mapped task instance has its map index after the name of the task."""
     assert attempt(map_index=12).app_id.startswith("train_daily-fit.model-12-")
