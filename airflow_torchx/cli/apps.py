@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.finding import find
+from airflow_torchx.cli.request import run_options
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
@@ -30,7 +31,9 @@ _EMPTY: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
 
 
 def list_apps(args: Namespace) -> int:
-    """List the apps on the daemon."""
+    """List the apps on the daemon; run options are checked, and have no effect."""
+    if args.scheduler_args:
+        run_options(args.scheduler_args)
     with DockerEngine.connect() as engine:
         found = lifecycle.apps(engine)
     if args.json:

@@ -79,7 +79,8 @@ _APP: Final = _argument(
 )
 _JSON: Final = _flag("--json", help="print JSON to standard output")
 
-_RUN: Final = Command(
+#: The command ``run``.
+RUN: Final = Command(
     "run",
     "launch a component, show its logs, and wait for it to end",
     "run:run",
@@ -120,7 +121,7 @@ _RUN: Final = Command(
 )
 
 COMMANDS: Final = (
-    _RUN,
+    RUN,
     Command(
         "status",
         "show the state of an app and its replicas",

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import __version__
 from airflow_torchx.cli.commands import COMMANDS, Command
+from airflow_torchx.specs.suggest import nearest, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The parent process has closed it.
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until exit
     try:
-        arguments = argument_parser.parse_args(argv)
+        arguments, unknown = argument_parser.parse_known_args(argv)
+        if unknown:
+            argument_parser.error(_unknown(unknown, arguments.command))
     except SystemExit:
         if _flush():
             raise
@@ -83,9 +87,34 @@ def function_of(command: Command) -> Callable[[argparse.Namespace], int]:
     return function
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest choice, like a command, instead of an unknown one."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            hint = suggest(str(value), action.choices)
+            if "run" in action.choices and re.search(r"\w[.:]\w", str(value)):
+                hint = f"to run a component, write run {value}"
+            raise argparse.ArgumentError(action, f"unknown value {value!r}; {hint}")
+
+
+def _unknown(arguments: Sequence[str], command: Command | None) -> str:
+    """Return the error for arguments that a command does not have."""
+    known = [flag for one in command.arguments for flag in one.flags] if command else []
+    lines = []
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        near = nearest(option, [flag for flag in known if flag.startswith("-")])
+        hint = f"; did you mean {near}?" if near and option.startswith("-") else ""
+        if command is not None and option in known:
+            hint = f"; write it after {command.name}"
+        lines.append(f"unexpected argument {option}{hint}")
+    return "\n".join(lines)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    root = argparse.ArgumentParser(
+    root = _Parser(
         PROG,
         description="Run TorchX apps on Docker, as a DAG would.",
         epilog=f"See {PROG} COMMAND --help. Defaults are read from .torchxconfig.",

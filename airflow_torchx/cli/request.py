@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import components
-from airflow_torchx.cli.commands import SCHEDULERS
+from airflow_torchx.cli.commands import RUN, SCHEDULERS
 from airflow_torchx.cli.screen import warn
 from airflow_torchx.core.plan.option_text import read_options, split_dict
 from airflow_torchx.core.plan.options import Opts, snake_case
-from airflow_torchx.errors import InvalidAppError, UsageError
+from airflow_torchx.errors import ComponentError, InvalidAppError, UsageError
 from airflow_torchx.specs import MISSING, NONE
-from airflow_torchx.specs.suggest import suggest
+from airflow_torchx.specs.suggest import nearest, suggest
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_torchx.cli.torchxconfig import TorchXConfig
     from airflow_torchx.specs import AppDef
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 #: TorchX's variable for experiment tracking.
 PARENT_RUN_ID: Final = "TORCHX_PARENT_RUN_ID"
 _SEE: Final = "See `airflow-torchx runopts`."
+_OPTIONS: Final = frozenset(Opts.__dataclass_fields__)
+#: Keys of ``[cli:run]``.
+_DEFAULTS: Final = ("component", "scheduler", "workspace")
+_FLAGS: Final = frozenset(flag for argument in RUN.arguments for flag in argument.flags)
 
 
 @dataclass(frozen=True)
@@ -56,20 +62,75 @@ def build_request(args: Namespace, config: TorchXConfig, environ: Mapping[str, s
     if scheduler not in SCHEDULERS:
         what = f"unknown scheduler {scheduler!r} in .torchxconfig"
         raise UsageError(f"{what}; {suggest(scheduler, SCHEDULERS)}")
-    options, unknown = _options(args.scheduler_args or "", config.scheduler(scheduler))
+    workspace = defaults.get("workspace") if args.workspace is None else args.workspace
+    request = Request(component, tuple(arguments), Opts(), workspace)
+    try:
+        options = run_options(args.scheduler_args or "", config.scheduler(scheduler))
+    except UsageError as error:
+        raise UsageError("\n".join([str(error), *_problems(request, config)])) from None
     if not options.trackers:
         options = replace(options, trackers=config.trackers(environ))
-    warnings = [f"ignoring unknown run option {name!r} in .torchxconfig" for name in unknown]
-    if unread := ", ".join(f"[{name}]" for name in config.without_effect(environ)):
-        warnings.append(f"sections of .torchxconfig without effect: {unread}")
-    workspace = defaults.get("workspace") if args.workspace is None else args.workspace
-    return Request(component, tuple(arguments), options, workspace, tuple(warnings))
+    warnings = _warnings(component, scheduler, config, environ)
+    return replace(request, options=options, warnings=tuple(warnings))
 
 
 def build_app(request: Request, config: TorchXConfig) -> AppDef:
-    """Return the app that the component builds, with defaults from ``[component:NAME]``."""
-    name = request.component
-    return components.parse(name, request.arguments, defaults=config.component(name))
+    """Return the app that the component builds, with defaults from ``[component:NAME]``.
+
+    Defaults that the component does not have are warned of.
+    """
+    name, defaults = request.component, config.component(request.component)
+    function = components.get(name)
+    known = [*inspect.signature(function).parameters]
+    for key in defaults:
+        if key not in known:
+            warn(f"ignoring {_hinted(key, known)} in [component:{name}] of .torchxconfig")
+    return components.call(name, function, request.arguments, defaults=defaults, outer=_FLAGS)
+
+
+def _problems(request: Request, config: TorchXConfig) -> list[str]:
+    """Return what is wrong with a request besides its options."""
+    if wants_help(request):
+        return []
+    try:
+        # The component's code may print.
+        with contextlib.redirect_stdout(sys.stderr):
+            ensure_images(build_app(request, config), request.component)
+    except (ComponentError, InvalidAppError, UsageError) as error:
+        return [str(error)]
+    return []
+
+
+def _warnings(
+    component: str, scheduler: str, config: TorchXConfig, environ: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield what of ``.torchxconfig`` is ignored, with the nearest known name."""
+    for name in _unknown(config.scheduler(scheduler)):
+        yield f"ignoring unknown run option {_hinted(name, _OPTIONS)} in .torchxconfig"
+    for name in config.command("run"):
+        if name not in _DEFAULTS:
+            yield f"ignoring {_hinted(name, _DEFAULTS)} in [cli:run] of .torchxconfig"
+    if unread := [*_unread(component, config, environ)]:
+        yield f"sections of .torchxconfig without effect: {', '.join(unread)}"
+
+
+def _unread(component: str, config: TorchXConfig, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the sections without effect, with the section that may be meant."""
+    known = [*SCHEDULERS, "cli:run", "torchx:tracker", f"component:{component}"]
+    for name in config.without_effect(environ):
+        near = None if name.startswith("tracker:") else nearest(name, known)
+        yield f"[{name}]" + (f" (did you mean [{near}]?)" if near else "")
+    ours = [f"component:{name}" for name in components.names()]
+    for name in config.sections:
+        is_ours = name.startswith(("component:dist.", "component:utils."))
+        if is_ours and name not in ours and (near := nearest(name, ours)):
+            yield f"[{name}] (did you mean [{near}]?)"
+
+
+def _hinted(name: str, known: Iterable[str]) -> str:
+    """Return a name in quotes, with the nearest known one."""
+    near = nearest(name, known)
+    return f"{name!r} (did you mean {near!r}?)" if near else repr(name)
 
 
 def ensure_images(app: AppDef, component: str) -> None:
@@ -108,16 +169,22 @@ def wants_help(request: Request) -> bool:
     return "--help" in arguments[: arguments.index("--") if "--" in arguments else None]
 
 
-def _options(cfg: str, config: Mapping[str, str]) -> tuple[Opts, tuple[str, ...]]:
-    """Return the run options of ``-cfg`` over the configuration, and its unknown names."""
-    names = set(Opts.__dataclass_fields__)
-    unknown = tuple(name for name in config if snake_case(name) not in names)
+def run_options(cfg: str, config: Mapping[str, str] | None = None) -> Opts:
+    """Return the run options of ``-cfg`` over those in a configuration.
+
+    Names in the configuration that are unknown are ignored.
+
+    Raises:
+        UsageError: ``-cfg`` has another form, or options are invalid; it has all problems.
+    """
     try:
         pairs = split_dict(cfg)
     except ValueError:
         fix = f"Use -cfg KEY=VALUE,KEY2=VALUE2, and quote a value that contains =. {_SEE}"
         raise UsageError("-cfg is not a list of KEY=VALUE pairs", fix=fix) from None
+    config = config or {}
     given, problems = read_options(pairs)
+    unknown = _unknown(config)
     defaults, more = read_options({name: config[name] for name in config if name not in unknown})
     overridden = {snake_case(name) for name in given}
     values = {key: value for key, value in defaults.items() if snake_case(key) not in overridden}
@@ -127,6 +194,10 @@ def _options(cfg: str, config: Mapping[str, str]) -> tuple[Opts, tuple[str, ...]
         more += error.problems
     else:
         if not problems and not more:
-            return options, unknown
+            return options
     lines = "\n".join(f"  - {problem}" for problem in (*problems, *more))
     raise UsageError(f"invalid run options in -cfg or .torchxconfig:\n{lines}", fix=_SEE)
+
+
+def _unknown(config: Mapping[str, str]) -> list[str]:
+    return [name for name in config if snake_case(name) not in _OPTIONS]

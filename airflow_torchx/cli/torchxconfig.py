@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.cli.commands import SCHEDULERS
 from airflow_torchx.core.plan.job_plan import TRACKERS, tracker_variable
+from airflow_torchx.core.plan.options import snake_case
 from airflow_torchx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class TorchXConfig:
 
     #: Values by section and key.
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    #: Sections that cannot be read; they stop only what uses them.
+    invalid: Mapping[str, UsageError] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, files: Iterable[tuple[str, str]]) -> Self:
@@ -44,29 +47,41 @@ class TorchXConfig:
             UsageError: a file is not a valid INI file.
         """
         sections: dict[str, dict[str, str]] = {}
+        invalid: dict[str, UsageError] = {}
         for path, text in files:
             parser = configparser.ConfigParser()
             # Options and parameters are case-sensitive.
             parser.optionxform = str  # type: ignore[assignment,method-assign]
             try:
                 parser.read_string(text, path)
-                parsed = {name: dict(parser.items(name)) for name in parser.sections()}
             except configparser.Error as error:
-                what = f"cannot parse {path}: {_describe(error)}"
-                fix = "Write a section as [name], a value as key = value, and % as %%."
-                raise UsageError(what, fix=fix) from None
-            for name, values in parsed.items():
-                sections[name] = {**values, **sections.get(name, {})}
-        return cls(sections)
+                raise _error(path, error) from None
+            for name in parser.sections():
+                own = sections.setdefault(name, {})
+                try:
+                    sections[name] = _merged(dict(parser.items(name)), own)
+                except configparser.InterpolationError as error:
+                    invalid.setdefault(name, _error(path, error))
+        return cls(sections, invalid)
+
+    def section(self, name: str) -> Mapping[str, str]:
+        """Return the values in a section, which may be missing.
+
+        Raises:
+            UsageError: a value in it has an invalid ``%``.
+        """
+        if name in self.invalid:
+            raise self.invalid[name]
+        return self.sections.get(name, {})
 
     def scheduler(self, name: str) -> Mapping[str, str]:
         """Return the run options in ``[name]``; `docker` and `local_docker` are one scheduler."""
         other = "docker" if name == "local_docker" else "local_docker"
-        return {**self.sections.get(other, {}), **self.sections.get(name, {})}
+        return _merged(self.section(other), self.section(name))
 
     def command(self, name: str) -> Mapping[str, str]:
         """Return the defaults of a command's arguments: ``[cli:run]``."""
-        return self.sections.get(f"cli:{name}", {})
+        return self.section(f"cli:{name}")
 
     def trackers(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the experiment trackers and the configuration of each, which may be empty.
@@ -74,12 +89,13 @@ class TorchXConfig:
         The names are those of ``TORCHX_TRACKERS``, else the keys of ``[torchx:tracker]``. The
         configuration is that of the tracker's own variable, else of ``[tracker:NAME]``.
         """
-        names = [*self.sections.get("torchx:tracker", {})]
-        if TRACKERS in environ:
+        if TRACKERS not in environ:
+            names = [*self.section("torchx:tracker")]
+        else:
             names = [name.strip() for name in environ[TRACKERS].split(",") if name.strip()]
         return {
             name: environ.get(
-                tracker_variable(name), self.sections.get(f"tracker:{name}", {}).get("config", "")
+                tracker_variable(name), self.section(f"tracker:{name}").get("config", "")
             )
             for name in names
         }
@@ -96,7 +112,18 @@ class TorchXConfig:
 
     def component(self, name: str) -> Mapping[str, str]:
         """Return the defaults of a component's parameters: ``[component:dist.ddp]``."""
-        return self.sections.get(f"component:{name}", {})
+        return self.section(f"component:{name}")
+
+
+def _merged(values: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return values without those that ``own`` has, perhaps in another spelling, and ``own``."""
+    names = {snake_case(key) for key in own}
+    return {key: value for key, value in values.items() if snake_case(key) not in names} | {**own}
+
+
+def _error(path: str, error: configparser.Error) -> UsageError:
+    fix = "Write a section as [name], a value as key = value, and % as %%."
+    return UsageError(f"cannot parse {path}: {_describe(error)}", fix=fix)
 
 
 def _describe(error: configparser.Error) -> str:

@@ -10,17 +10,19 @@ import argparse
 import inspect
 import textwrap
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, NoReturn, TypeAlias, get_args, get_origin
 
+from airflow_torchx.components.corrections import Corrected, Options, correct
 from airflow_torchx.components.literals import (
     UnsupportedTypeError,
     describe,
     plain_type,
     read_literal,
 )
-from airflow_torchx.errors import ComponentError, InvalidComponentError
-from airflow_torchx.specs.suggest import nearest
+from airflow_torchx.components.problems import arguments_error
+from airflow_torchx.errors import InvalidComponentError
 
 Parameters: TypeAlias = Mapping[str, inspect.Parameter]
 
@@ -37,31 +39,70 @@ class _Parser(argparse.ArgumentParser):
         raise _ParserError(message)
 
 
+@dataclass(frozen=True)
+class CommandLine:
+    """The parsed command line of a component.
+
+    Args:
+        bound: the arguments of its function, without those that are missing or wrong.
+        mistakes: what is wrong, one line for each mistake.
+        incomplete: parameters whose option has no value, or several.
+    """
+
+    bound: inspect.BoundArguments
+    mistakes: tuple[str, ...] = ()
+    incomplete: frozenset[str] = frozenset()
+
+
 def bind(
     name: str,
     function: Callable[..., Any],
     args: Sequence[str],
     defaults: Mapping[str, str] | None = None,
 ) -> inspect.BoundArguments:
-    """Return the arguments of ``function`` that a command line describes.
-
-    ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. Arguments
-    after the last option go to ``*args``, without a leading ``--``. ``defaults`` holds command-line
-    values of parameters that ``args`` omits; unknown names are ignored.
+    """Return the arguments of ``function`` that a command line describes; see `parse_line`.
 
     Raises:
-        ComponentError: the arguments are invalid, or a command line cannot set a required
-            parameter of the function.
+        ComponentError: the arguments are invalid.
+        InvalidComponentError: a command line cannot set a required parameter of the function.
+    """
+    line = parse_line(name, function, args, defaults)
+    if line.mistakes:
+        usage = synopsis(name, line.bound.signature.parameters)
+        raise arguments_error(name, line.mistakes, usage)
+    return line.bound
+
+
+def parse_line(
+    name: str,
+    function: Callable[..., Any],
+    args: Sequence[str],
+    defaults: Mapping[str, str] | None = None,
+    outer: Collection[str] = (),
+) -> CommandLine:
+    """Return the arguments of ``function`` that a command line describes, and all mistakes in it.
+
+    ``--x=y``, ``--x y`` and for one-letter parameters ``-x y`` set the parameter ``x``. Arguments
+    after the last option go to ``*args``, without a leading ``--``.
+
+    Args:
+        name: name of the component, for messages.
+        function: the component.
+        args: the command line.
+        defaults: command-line values of parameters that ``args`` omits; unknown names are ignored.
+        outer: options that come before the component, for messages.
+
+    Raises:
+        InvalidComponentError: a command line cannot set a required parameter of the function.
     """
     signature = signature_of(name, function)
-    values, mistakes = _parse(signature.parameters, args, defaults or {})
-    if mistakes:
-        what = "\n  - ".join([f"invalid arguments for component {name!r}:", *mistakes])
-        raise ComponentError(what, fix=synopsis(name, signature.parameters))
+    values, mistakes, incomplete = _parse(signature.parameters, args, defaults or {}, outer)
     for parameter in signature.parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        is_optional = parameter.default is not _NO_DEFAULT
+        if is_optional and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             values.setdefault(parameter.name, parameter.default)
-    return inspect.BoundArguments(signature, OrderedDict(values))
+    bound = inspect.BoundArguments(signature, OrderedDict(values))
+    return CommandLine(bound, tuple(mistakes), frozenset(incomplete))
 
 
 #: Errors that evaluating a string annotation may raise.
@@ -115,26 +156,52 @@ def options_of(parameter: inspect.Parameter) -> list[str]:
 
 
 def _parse(
-    parameters: Parameters, args: Sequence[str], defaults: Mapping[str, str]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the value of each parameter, and the mistakes in the arguments."""
+    parameters: Parameters,
+    args: Sequence[str],
+    defaults: Mapping[str, str],
+    outer: Collection[str],
+) -> tuple[dict[str, Any], list[str], set[str]]:
+    """Return the value of each parameter, the mistakes, and the parameters without one value."""
     not_strings = [f"{arg!r} is not a string" for arg in args if not isinstance(arg, str)]
     if isinstance(args, str) or not_strings:
-        return {}, not_strings or ["expected a list of strings, got one string"]
+        return {}, not_strings or ["expected a list of strings, got one string"], set()
+    parsed, complaint = _texts(parameters, args)
+    corrected = Corrected()
+    if complaint:
+        corrected = correct(args, _options(parameters, outer))
+        parsed, _ = _texts(parameters, corrected.args)
+        if not corrected.mistakes:
+            corrected.mistakes.append(complaint)
+    values: dict[str, Any] = {}
+    mistakes = corrected.mistakes
+    for name, parameter in parameters.items():
+        texts = parsed.get(name) or _default(parameter, defaults)
+        if texts is not None and len(texts) > 1 and parameter.kind is not _VAR:
+            mistakes.append(f"--{name} is given {len(texts)} times")
+            corrected.incomplete.add(name)
+        elif texts is not None:
+            mistakes += _convert(parameter, texts, values)
+        elif parameter.default is _NO_DEFAULT and name not in corrected.incomplete:
+            expected = describe(annotation_of(parameter))
+            mistakes.append(f"--{name} is missing: expected {expected}")
+    return values, mistakes, corrected.incomplete
+
+
+def _texts(parameters: Parameters, args: Sequence[str]) -> tuple[dict[str, list[str]], str]:
+    """Return the texts given for each parameter, and what `argparse` says of the first mistake."""
     try:
         parsed, unknown = _parser(parameters).parse_known_args(args)
     except _ParserError as error:
-        return {}, [str(error)]
-    mistakes = [_unknown(arg, parameters) for arg in unknown]
-    values: dict[str, Any] = {}
-    for parameter in parameters.values():
-        texts = vars(parsed).get(parameter.name) or _default(parameter, defaults)
-        if texts is not None:
-            mistakes += _convert(parameter, texts, values)
-        elif parameter.default is _NO_DEFAULT:
-            expected = describe(annotation_of(parameter))
-            mistakes.append(f"--{parameter.name} is missing: expected {expected}")
-    return values, mistakes
+        return {}, str(error)
+    return vars(parsed), f"unexpected arguments {unknown}" if unknown else ""
+
+
+def _options(parameters: Parameters, outer: Collection[str]) -> Options:
+    rest = [name for name, parameter in parameters.items() if parameter.kind is _VAR]
+    spellings = {
+        name: options_of(parameter) for name, parameter in parameters.items() if name not in rest
+    }
+    return Options(spellings, rest[0] if rest else None, outer)
 
 
 def _default(parameter: inspect.Parameter, defaults: Mapping[str, str]) -> list[str] | None:
@@ -161,8 +228,6 @@ def _convert(parameter: inspect.Parameter, texts: list[str], values: dict[str, A
         if parameter.kind is _VAR:
             rest = texts[1:] if texts[:1] == ["--"] else texts
             values[parameter.name] = [read_literal(text, annotation) for text in rest]
-        elif len(texts) > 1:
-            return [f"--{parameter.name} is given {len(texts)} times"]
         else:
             values[parameter.name] = read_literal(texts[0], annotation)
     except UnsupportedTypeError:
@@ -175,17 +240,6 @@ def _convert(parameter: inspect.Parameter, texts: list[str], values: dict[str, A
         shown = texts if parameter.kind is _VAR else texts[0]
         return [f"--{parameter.name}: expected {expected}, got {shown!r}"]
     return []
-
-
-def _unknown(arg: str, parameters: Parameters) -> str:
-    if not arg.startswith("-"):
-        return f"unexpected argument {arg!r}"
-    option = arg.partition("=")[0]
-    near = nearest(option, [f"--{name}" for name in parameters])
-    rest = [name for name, parameter in parameters.items() if parameter.kind is _VAR]
-    hint = f"; did you mean {near}?" if near else ""
-    advice = f" (put options of {rest[0]} after --)" if rest else ""
-    return f"unknown option {option}{hint}{advice}"
 
 
 def synopsis(name: str, parameters: Parameters) -> str:

@@ -9,6 +9,7 @@ import shlex
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
+from airflow_torchx.components.problems import check_all
 from airflow_torchx.components.topology import Topology, mismatch, on_host, topology
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs import AppDef, Role, macros, parse_mounts, resource
@@ -80,19 +81,21 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
 
     Raises:
         ComponentError: neither or both of ``script`` and ``m`` are set, ``j`` has another form, or
-            the named resource is unknown.
+            the named resource is unknown; it has all problems.
         InvalidAppError: a mount is invalid.
     """
+    check_all(
+        lambda: _program(script, m, *script_args),
+        lambda: _nodes(j, h),
+        lambda: resource(h=h),
+        lambda: parse_mounts(mounts or []),
+    )
     program, short_name = _program(script, m, *script_args)
-    nodes = topology(on_host(h, j) if h is not None and j.isdigit() else j)
+    nodes = _nodes(j, h)
     node = resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     if warning := mismatch(nodes, node.gpu):
         _log.warning("%s", warning)
     experiment, run = _names(name, short_name)
-    tracking = {
-        "TORCHX_TRACKING_EXPERIMENT_NAME": experiment,
-        "TORCHX_TRACKING_RUN_NAME": run,
-    }
     log_level = {"LOGLEVEL": os.environ.get("LOGLEVEL", "WARNING")}
     rendezvous = ["--rdzv_backend", rdzv_backend]
     if rdzv_conf is not None:
@@ -112,7 +115,7 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
         num_replicas=nodes.max_nodes,
         resource=node,
         args=["-c", f"torchrun {shlex.join(rendezvous)} {endpoint} {shlex.join(args)}"],
-        env=log_level | (env or {}) | tracking | (_DEBUG_ENV if debug else {}),
+        env=log_level | (env or {}) | _tracking(experiment, run) | (_DEBUG_ENV if debug else {}),
         port_map={"c10d": rdzv_port},
         max_retries=max_retries,
         mounts=parse_mounts(mounts or []),
@@ -179,6 +182,12 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
         ComponentError: as for `torchrun`, or ``j`` has no processes and ``h`` no GPU.
         InvalidAppError: a mount is invalid.
     """
+    check_all(
+        lambda: _program(script, m, *args),
+        lambda: on_host(h, j),
+        lambda: resource(h=h),
+        lambda: parse_mounts(mounts or []),
+    )
     return torchrun(
         *args,
         script=script,
@@ -206,11 +215,19 @@ def _program(script: str | None, m: str | None, *rest: str) -> tuple[list[str], 
     raise ComponentError(what, fix=f"Give exactly one of script and m.{hint}")
 
 
+def _nodes(j: str, h: str | None) -> Topology:
+    return topology(on_host(h, j) if h is not None and j.isdigit() else j)
+
+
 def _endpoint(nodes: Topology, port: int) -> str:
     if nodes.max_nodes == 1:
         return "localhost:0"
     # After substitution: ${TORCHX_RANK0_HOST:=localhost}.
     return f"$${{{macros.rank0_env}:=localhost}}:{port}"
+
+
+def _tracking(experiment: str, run: str) -> dict[str, str]:
+    return {"TORCHX_TRACKING_EXPERIMENT_NAME": experiment, "TORCHX_TRACKING_RUN_NAME": run}
 
 
 def _names(name: str, program: str) -> tuple[str, str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from airflow_torchx.components import dist, utils
-from airflow_torchx.components.arguments import bind, synopsis
+from airflow_torchx.components.arguments import parse_line, synopsis
 from airflow_torchx.components.files import load, user_code_errors
-from airflow_torchx.errors import ComponentError, ComponentNotFoundError
+from airflow_torchx.components.problems import SeveralProblemsError, arguments_error, problems_of
+from airflow_torchx.errors import ComponentError, ComponentNotFoundError, InvalidAppError
 from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from airflow_torchx.components.arguments import CommandLine
 
 Component: TypeAlias = Callable[..., AnyApp]
 
@@ -71,6 +75,7 @@ def parse(
     *,
     folder: Path | str | None = None,
     defaults: Mapping[str, str] | None = None,
+    outer: Collection[str] = (),
 ) -> AppDef:
     """Return the app that a component builds from command-line arguments.
 
@@ -82,12 +87,13 @@ def parse(
         args: the command line.
         folder: base folder of a relative path in ``name``; None for the current folder.
         defaults: command-line values of parameters that ``args`` omits.
+        outer: options that come before the component, for messages.
 
     Raises:
         ComponentError: the component does not exist, rejects the arguments, or fails.
         InvalidAppError: the app is TorchX's and uses features that only TorchX supports.
     """
-    return call(name, get(name, folder=folder), args, defaults=defaults)
+    return call(name, get(name, folder=folder), args, defaults=defaults, outer=outer)
 
 
 def call(
@@ -96,6 +102,7 @@ def call(
     args: Sequence[str],
     *,
     defaults: Mapping[str, str] | None = None,
+    outer: Collection[str] = (),
 ) -> AppDef:
     """Return the app that ``function`` builds from command-line arguments.
 
@@ -104,23 +111,57 @@ def call(
         function: the component.
         args: the command line.
         defaults: command-line values of parameters that ``args`` omits.
+        outer: options that come before the component, for messages.
 
     Raises:
         ComponentError: the function rejects the arguments, fails, or does not return an app.
         InvalidAppError: the app is TorchX's and uses features that only TorchX supports.
     """
-    bound = bind(name, function, args, defaults)
+    line = parse_line(name, function, args, defaults, outer)
+    usage = synopsis(name, line.bound.signature.parameters)
+    if line.mistakes:
+        mistakes = [*line.mistakes, *_more_mistakes(function, line)]
+        raise arguments_error(name, mistakes, usage)
     code = getattr(function, "__code__", None)
     try:
         with user_code_errors(f"component {name!r} failed", code and code.co_filename):
-            app: object = function(*bound.args, **bound.kwargs)
+            app: object = function(*line.bound.args, **line.bound.kwargs)
+    except SeveralProblemsError as error:
+        raise arguments_error(name, error.lines, usage) from None
     except ComponentError as error:
-        fix = f"{error.fix}\n{synopsis(name, bound.signature.parameters)}".lstrip()
+        fix = f"{error.fix}\n{usage}".lstrip()
         raise ComponentError(error.what, fix=fix) from (error.__cause__ or error)
     if not is_app(app):
         what = f"component {name!r} returned {type(app).__name__} instead of an AppDef"
         raise ComponentError(what, fix="Return airflow_torchx.specs.AppDef, or TorchX's.")
     return as_app(app)
+
+
+def _more_mistakes(function: Component, line: CommandLine) -> list[str]:
+    """Return what a built-in component finds in the arguments that are not known to be wrong.
+
+    A component of a user is not called with a part of its arguments.
+    """
+    if function not in COMPONENTS.values():
+        return []
+    bound, unset = line.bound, inspect.Parameter.empty
+    required = {
+        name
+        for name, one in bound.signature.parameters.items()
+        if one.default is unset and one.kind is not inspect.Parameter.VAR_POSITIONAL
+    }
+    # What has a wrong value, or none, is not missing.
+    named = (line.incomplete & _PROGRAMS) | (required - bound.arguments.keys())
+    bound.arguments.update(dict.fromkeys(named, "..."))
+    try:
+        function(*bound.args, **bound.kwargs)
+    except (ComponentError, InvalidAppError) as error:
+        return problems_of(error)
+    return []
+
+
+#: Parameters of the built-in components of which one is required.
+_PROGRAMS: Final = frozenset({"script", "m", "c"})
 
 
 def _unknown(name: str) -> ComponentNotFoundError:

@@ -11,6 +11,8 @@ from airflow_torchx.specs import resource
 
 _FORM: Final = re.compile(r"(?:(?:([0-9]+):)?([0-9]+)x)?([0-9]+)")
 
+_FORM_ON_HOST: Final = re.compile(r"[0-9]+(?:x[0-9]+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -45,11 +47,10 @@ def on_host(h: str, j: str) -> str:
         ComponentError: ``j`` has another form or omits the processes for a resource without GPUs,
             or the resource is unknown.
     """
+    if not _FORM_ON_HOST.fullmatch(j):
+        raise _malformed(j, "2x4 or 2")
     gpus = resource(h=h).gpu
-    try:
-        nodes, processes = map(int, (j if "x" in j else f"{j}x{gpus}").split("x"))
-    except ValueError:
-        raise _malformed(j, "2x4 or 2") from None
+    nodes, processes = map(int, (j if "x" in j else f"{j}x{gpus}").split("x"))
     if gpus < 1 and "x" not in j:
         what = f"j={j!r} starts one process per GPU, but {h!r} has no GPU"
         raise ComponentError(what, fix=f"Set the number of processes, like {nodes}x2.")

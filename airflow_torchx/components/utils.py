@@ -6,6 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.components.problems import check_all
 from airflow_torchx.errors import ComponentError
 from airflow_torchx.specs import NONE, AppDef, Resource, Role, parse_mounts, resource
 
@@ -79,6 +80,7 @@ def sh(  # noqa: PLR0913 - TorchX's signature
         ComponentError: the named resource is unknown.
         InvalidAppError: a mount is invalid.
     """
+    check_all(lambda: resource(h=h), lambda: parse_mounts(mounts or []))
     quoted = [shlex.quote(arg) for arg in args]
     role = Role(
         name="sh",
@@ -130,6 +132,11 @@ def python(  # noqa: PLR0913 - TorchX's signature
             is unknown.
         InvalidAppError: a mount is invalid.
     """
+    check_all(
+        lambda: _program(m, c, script),
+        lambda: resource(h=h),
+        lambda: parse_mounts(mounts or []),
+    )
     role = Role(
         name="python",
         image=image,

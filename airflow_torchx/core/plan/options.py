@@ -157,19 +157,7 @@ class Opts(Mapping[str, Any]):
         """
         if isinstance(cfg, cls):
             return cfg
-        names = {option.name for option in fields(cls)}
-        given: dict[str, object] = {}
-        problems = []
-        for key, value in _merged(_mapping(cfg), defaults or {}).items():
-            name = snake_case(key)
-            if name in given:
-                what, fix = "given twice, in two spellings", f"use only {name!r}"
-                problems.append(Problem(f"options.{name}", what, fix))
-            elif name in names:
-                given[name] = value
-            else:
-                what, fix = "there is no such option", suggest(str(key), sorted(names))
-                problems.append(Problem(f"options.{key}", what, fix))
+        given, problems = _named(_merged(_mapping(cfg), defaults or {}))
         try:
             opts = cls(**cast("dict[str, Any]", given))
         except InvalidOptionsError as error:
@@ -199,6 +187,31 @@ class Opts(Mapping[str, Any]):
         )
 
 
+def _named(cfg: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]:
+    """Return options by their names in snake_case, and the problems of their names."""
+    names = [option.name for option in fields(Opts)]
+    given: dict[str, object] = {}
+    problems = []
+    for key, value in cfg.items():
+        name = snake_case(key)
+        if name not in names:
+            what, fix = "there is no such option", suggest(str(key), sorted(names))
+            problems.append(Problem(f"options.{key}", what, fix))
+        elif name in given and not _is_same(name, given[name], value):
+            what = "given twice, in two spellings and with different values"
+            problems.append(Problem(f"options.{name}", what, f"use only {name!r}"))
+        given.setdefault(name, value)
+    return {name: value for name, value in given.items() if name in names}, problems
+
+
+def _is_same(name: str, one: object, other: object) -> bool:
+    """Return whether two values of an option mean the same."""
+    try:
+        return one == other or _PARSERS[name](one) == _PARSERS[name](other)
+    except ValueError:
+        return False
+
+
 def _mapping(cfg: object) -> Mapping[str, object]:
     if cfg is None or isinstance(cfg, Mapping):
         return cfg or {}
@@ -211,12 +224,11 @@ def _merged(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mappin
     """Return options merged with their defaults."""
     named = {snake_case(key): value for key, value in defaults.items() if value is not None}
     both = {k: v for k, v in cfg.items() if v is not None or snake_case(k) not in named}
-    spelled = {snake_case(key): key for key in both}
     for name, default in named.items():
-        key = spelled.get(name, name)
-        own = both.setdefault(key, default)
-        if name in _MERGED and isinstance(own, Mapping) and isinstance(default, Mapping):
-            both[key] = {**default, **own}
+        for key in [key for key in both if snake_case(key) == name] or [name]:
+            own = both.setdefault(key, default)
+            if name in _MERGED and isinstance(own, Mapping) and isinstance(default, Mapping):
+                both[key] = {**default, **own}
     return both
 
 

@@ -24,6 +24,9 @@ APP = DescribeAppResponse(
     [
         (HANDLE, LogSelection(HANDLE, None, ())),
         (f"{HANDLE}/", LogSelection(HANDLE, None, ())),
+        (f"{HANDLE}/trainer/", LogSelection(HANDLE, "trainer", ())),
+        (f"{HANDLE}/trainer/0/", LogSelection(HANDLE, "trainer", (0,))),
+        ("app-1/trainer/", LogSelection("app-1", "trainer", ())),
         (f"{HANDLE}/trainer", LogSelection(HANDLE, "trainer", ())),
         (f"{HANDLE}/trainer/0", LogSelection(HANDLE, "trainer", (0,))),
         (f"{HANDLE}/trainer/0,12", LogSelection(HANDLE, "trainer", (0, 12))),

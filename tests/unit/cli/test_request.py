@@ -6,7 +6,8 @@ import argparse
 
 import pytest
 
-from airflow_torchx.cli.dispatch import parser
+from airflow_torchx.cli.apps import list_apps
+from airflow_torchx.cli.dispatch import main, parser
 from airflow_torchx.cli.request import (
     Request,
     build_app,
@@ -91,6 +92,105 @@ def test_invalid_arguments(arguments: list[str], texts: list[str]) -> None:
         request_of(*arguments)
 
     assert [] == [text for text in texts if text not in str(caught.value)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (
+            ["-cfg", "stop_grace_s=x", "dist.ddp", "-j", "2xx", "--scrpt", "t.py"],
+            ["options.stop_grace_s", "did you mean --script?", "got '2xx'"],
+        ),
+        (
+            ["-cfg", "nework=x", "utils.echo"],
+            ["options.nework", "component 'utils.echo' has no im"],
+        ),
+        (["-cfg", "a", "utils.ecko"], ["-cfg is not a list", "unknown component 'utils.ecko'"]),
+    ],
+)
+def test_mistakes_in_options_and_component(arguments: list[str], texts: list[str]) -> None:
+    """One error has the mistakes in the run options and in the component's arguments."""
+    with pytest.raises(UsageError) as caught:
+        request_of(*arguments)
+
+    assert [] == [text for text in texts if text not in str(caught.value)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ["dist.ddp", "--script", "x", "--dryrun"],
+            "--dryrun does not belong to the component: pu",
+        ),
+        (["utils.echo", "--json"], "--json does not belong to the component: put it before"),
+        (["utils.sh", "-cfg", "a=b", "ls"], "-cfg does not belong to the component: put it before"),
+        (
+            ["dist.ddp", "--script=x", "--dry_run"],
+            "--dry_run; did you mean --dryrun, before the co",
+        ),
+    ],
+)
+def test_option_after_the_component(arguments: list[str], text: str) -> None:
+    """An option of ``run`` after the component is an error that says where to put it."""
+    with pytest.raises(ComponentError) as caught:
+        build_app(request_of(*arguments), NOTHING)
+
+    assert text in str(caught.value)
+
+
+def test_typos_in_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is misspelt in the configuration is warned of, with the nearest known name."""
+    sections: dict[str, dict[str, str]] = {
+        "docker": {"imageRepo": "r", "image_rep": "r", "zzz": "1"},
+        "cli:run": {"workspce": "."},
+        "component:utils.echo": {"image": "i", "num_replcas": "2"},
+        "component:utils.ecko": {"image": "i"},
+        "local_dokcer": {"quiet": "True"},
+        "component:mine.py:f": {"x": "1"},
+    }
+    meant = "[local_docker]?), [component:utils.ecko] (did you mean [component:utils.echo]?)"
+    request = request_of("utils.echo", **{k.replace(":", "__"): v for k, v in sections.items()})
+    build_app(request, TorchXConfig(sections))
+
+    assert (
+        "ignoring unknown run option 'image_rep' (did you mean 'image_repo'?) in .torchxconfig",
+        "ignoring unknown run option 'zzz' in .torchxconfig",
+        "ignoring 'workspce' (did you mean 'workspace'?) in [cli:run] of .torchxconfig",
+        f"sections of .torchxconfig without effect: [local_dokcer] (did you mean {meant}",
+    ) == request.warnings
+    said = "ignoring 'num_replcas' (did you mean 'num_replicas'?) in [component:utils.echo]"
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["statsu"], "unknown value 'statsu'; did you mean 'status'?"),
+        (["zzz"], "unknown value 'zzz'; use one of run, status, log, list"),
+        (["dist.ddp", "--script", "x"], "to run a component, write run dist.ddp"),
+        (["run", "-s", "dcker", "utils.sh"], "unknown value 'dcker'; did you mean 'docker'?"),
+        (["log", "--streams", "stdotu", "a"], "unknown value 'stdotu'; did you mean 'stdout'?"),
+        (["run", "--dryrn", "utils.sh"], "unexpected argument --dryrn; did you mean --dryrun?"),
+        (["--dryrun", "run", "utils.sh"], "unexpected argument --dryrun; write it after run"),
+        (["status", "a", "b"], "unexpected argument b"),
+    ],
+)
+def test_unknown_names(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown command, choice or option is an error with the nearest known name."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert 2 == caught.value.code
+    assert text in capsys.readouterr().err
+
+
+def test_options_of_list_are_checked() -> None:
+    """The run options of ``list`` are checked before the daemon is asked."""
+    arguments = parser().parse_args(["list", "-cfg", "nework=x,init=maybe"])
+
+    with pytest.raises(UsageError, match=r"(?s)nework.*'network'.*init: 'maybe'"):
+        list_apps(arguments)
 
 
 def test_unknown_scheduler_in_the_configuration() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 import pytest
 
 from airflow_torchx.cli.torchxconfig import TorchXConfig, config_paths
 from airflow_torchx.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOME = """
 [local_docker]
@@ -75,8 +80,6 @@ def test_requested_scheduler_section_wins() -> None:
     [
         ("TOKEN = sesame", "line 1 is outside any section"),
         ("[a]\nTOKEN sesame", "line 2 is neither a section nor a value"),
-        ("[a]\nx = sesame%", "x in [a] has an invalid %"),
-        ("[a]\nx = sesame%(y)s", "x in [a] has an invalid %"),
         ("[a]\nx = sesame\nx = sesame", "x in [a] is repeated in line 3"),
         ("[a]\nx = sesame\n[a]", "section [a] is repeated in line 3"),
     ],
@@ -89,6 +92,43 @@ def test_invalid_file(text: str, message: str) -> None:
     assert message in str(caught.value)
     assert "key = value" in str(caught.value)
     assert "sesame" not in str(caught.value)
+
+
+#: What reads a section, by the section; nothing reads the last one.
+READERS: Final[dict[str, Callable[[TorchXConfig], object]]] = {
+    "docker": lambda config: config.scheduler("docker"),
+    "cli:run": lambda config: config.command("run"),
+    "component:a": lambda config: config.component("a"),
+    "torchx:tracker": lambda config: config.trackers({}),
+    "kubernetes": lambda _: True,
+}
+
+
+@pytest.mark.parametrize("value", ["sesame%", "sesame%(y)s", "%"])
+@pytest.mark.parametrize("broken", READERS)
+def test_invalid_value_of_a_section(broken: str, value: str) -> None:
+    """An invalid % stops only what reads its section, and the error does not show the value."""
+    text = "\n".join(f"[{name}]\nx = {value if name == broken else 1}" for name in READERS)
+    config = TorchXConfig.parse([("/x/.torchxconfig", text)])
+
+    assert all(read(config) for name, read in READERS.items() if name != broken)
+    if broken == "kubernetes":
+        return
+    where = rf"^cannot parse /x/\.torchxconfig: x in \[{broken}\] has an invalid %\n.*% as %%"
+    with pytest.raises(UsageError, match=where) as caught:
+        READERS[broken](config)
+    assert "sesame" not in str(caught.value)
+
+
+def test_spellings_of_an_option() -> None:
+    """The first file with an option wins, however the others spell it."""
+    files = [("home", "[docker]\ncopyEnv = A"), ("here", "[local_docker]\ncopy_env = B\nuser = u")]
+
+    merged = TorchXConfig.parse([files[0], ("here", files[1][1].replace("local_", ""))])
+
+    assert {"copyEnv": "A", "user": "u"} == merged.scheduler("docker")
+    assert {"copyEnv": "A", "user": "u"} == TorchXConfig.parse(files).scheduler("docker")
+    assert {"copy_env": "B", "user": "u"} == TorchXConfig.parse(files).scheduler("local_docker")
 
 
 TRACKERS = {

@@ -120,6 +120,15 @@ def test_rest_may_be_untyped() -> None:
             ["--epochs", "x", "--fast", "y", "--zz=1"],
             ["unknown option --zz", "--epochs: expected", "--fast: expected"],
         ),
+        (
+            ["--epohcs", "x", "--fast", "y", "main.py", "--zz"],
+            ["did you mean --epochs?", "--epochs: expected", "--fast: expected"],
+        ),
+        (["--modle", "x", "--fast", "y"], ["did you mean --model?", "--fast: expected"]),
+        (["--epochs", "--fast", "y", "-j"], ["argument --epochs: ", "argument -j/--j: ", "--fast"]),
+        (["--e", "4", "--fast", "y"], ["ambiguous option: --e could match --epochs, --env", "--f"]),
+        (["-jx", "--zz", "1", "--epochs", "-5", "--fast=y"], ["--zz", "--fast: expected True or"]),
+        (["--zz", "--", "--fast", "y"], ["unknown option --zz"]),
     ],
 )
 def test_mistakes(args: list[str], expected: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,6 +141,18 @@ def test_mistakes(args: list[str], expected: list[str], capsys: pytest.CaptureFi
     assert len(expected) == len(mistakes)
     assert all(text in line for text, line in zip(expected, mistakes, strict=True))
     assert ("", "") == capsys.readouterr()
+
+
+def test_what_has_no_value_is_not_missing() -> None:
+    """A required option without a value, or with a misspelt name, is reported once."""
+    with pytest.raises(ComponentError) as caught:
+        bind("train", train, ["--modle", "m", "--lr"])
+
+    assert (
+        "invalid arguments for component 'train':\n"
+        "  - unknown option --modle; did you mean --model? (put options of script_args after --)\n"
+        "  - argument --lr: expected one argument"
+    ) == caught.value.what
 
 
 def test_usage_is_shown() -> None:

@@ -102,6 +102,52 @@ def test_wrong_arguments_show_the_usage() -> None:
     assert usage.startswith("usage: utils.python [-m M] [-c C] [--script SCRIPT]")
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "dist.ddp -j 2x1 --scrpt t.py --memMB lots",
+            ["unknown option --scrpt; did you mean --script?", "--memMB: expected a whole number"],
+        ),
+        ("dist.ddp -j 2xx --script", ["argument --script: expected one", "expected j like 2x4"]),
+        ("dist.ddp -j 2xx", ["expected a script or a module", "expected j like 2x4, 1:2x4 or 4"]),
+        (
+            "dist.ddp --cpu x -j 2x --script a -h gpu.smal --mounts type=bnd",
+            ["--cpu: expected", "got '2x'", "Did you mean 'gpu.small'?", "unknown type 'bnd'"],
+        ),
+        ("dist.ddp --script a --script b -j x", ["--script is given 2 times", "got 'x'"]),
+        ("dist.spmd -j 2xx -h nope", ["expected a script", "expected j", "named resource 'nope'"]),
+        ("dist.spmd -h nope", ["expected a script", "unknown named resource 'nope'"]),
+        ("utils.python -h nope", ["expected one program", "unknown named resource 'nope'"]),
+        ("utils.sh --cpu x --mounts src=a", ["--cpu: expected", "option 'src=a' comes before any"]),
+        ("utils.copy --src a --mounts type=x", ["--dst is missing: expected", "unknown type 'x'"]),
+        ("utils.python -m --cpu x", ["argument -m/--m: expected one argument", "--cpu: expected"]),
+    ],
+)
+def test_all_mistakes_are_reported(line: str, expected: list[str]) -> None:
+    """One error has the mistakes in the options, and those that a built-in component finds."""
+    name, *args = line.split()
+
+    with pytest.raises(ComponentError) as caught:
+        components.parse(name, args)
+
+    first, *mistakes = caught.value.what.splitlines()
+    assert f"invalid arguments for component {name!r}:" == first
+    assert len(expected) == len(mistakes)
+    assert [] == [text for text, line in zip(expected, mistakes, strict=True) if text not in line]
+    assert caught.value.fix.startswith(f"usage: {name} ")
+
+
+def test_own_component_is_not_called_with_mistakes() -> None:
+    """A component of a user is called only with valid arguments."""
+
+    def component(*, epochs: int = 1) -> AppDef:
+        raise AssertionError(epochs)
+
+    with pytest.raises(ComponentError, match="--epochs: expected a whole number"):
+        components.call("c", component, ["--epochs", "x"])
+
+
 def test_component_that_fails() -> None:
     """The error shows the exception, its line and the usage; our own errors pass through."""
 

@@ -460,10 +460,28 @@ def test_invalid_names_of_variables(name: str) -> None:
 
 
 def test_an_option_in_two_spellings_is_refused() -> None:
-    """An option in two spellings is refused."""
+    """An option in two spellings with different values is refused."""
     (problem,) = refusal({"copyEnv": ["A"], "copy_env": ["B"]}).problems
 
     assert ("options.copy_env", "use only 'copy_env'") == (problem.where, problem.fix)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("A;B", ["A", "B"]), (None, None), (["A"], "A"), (["A", "B"], ["A", "B"])],
+)
+def test_an_option_in_two_spellings_with_one_value(one: object, other: object) -> None:
+    """An option in two spellings is accepted if both values mean the same."""
+    opts = Opts.parse({"copyEnv": one, "copy_env": other})
+
+    assert Opts.parse({"copy_env": other}) == opts
+
+
+def test_two_spellings_with_a_default() -> None:
+    """Defaults do not make two equal values different."""
+    both = {"extraHosts": {"a": "1"}, "extra_hosts": {"a": "1"}}
+
+    assert {"a": "1", "b": "2"} == Opts.parse(both, {"extra_hosts": {"b": "2"}}).extra_hosts
 
 
 @pytest.mark.parametrize(
