@@ -45,6 +45,17 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
 
 
+def masked(text: str) -> str:
+    """Return a text without the secrets that this process knows.
+
+    Airflow masks the log of a task in the supervisor. But the LocalExecutor also writes what the
+    task logs to its own output, without masks.
+    """
+    from airflow.sdk._shared.secrets_masker import redact
+
+    return str(redact(text))
+
+
 def airflow_env(context: Context) -> dict[str, str]:
     """Return Airflow's ``AIRFLOW_CTX_*`` environment variables of a task."""
     from airflow.sdk.execution_time.context import context_to_airflow_vars

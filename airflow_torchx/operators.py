@@ -65,8 +65,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         component_args: command line of the component, as a list or as one string.
         image: image of every role, instead of the role's own.
         env: environment variables of every role; they win over the role's own.
-        private_env: secret environment variables of every role: rendered, but never stored, logged
-            or shown.
+        private_env: secret environment variables of every role: rendered, but never stored, and
+            masked in logs.
         env_conn_ids: Airflow connections that every role gets, each as a secret environment
             variable ``AIRFLOW_CONN_<ID>``.
         options: run options, see `core.plan.options.Opts`.

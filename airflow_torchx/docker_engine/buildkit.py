@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from airflow_torchx.core.plan.plan_text import proxy_secrets, redact
+from airflow_torchx.core.plan.plan_text import proxy_secrets
+from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.workspace.build_report import BuildKitLog, TextLines, explain
 from airflow_torchx.docker_engine import child
 from airflow_torchx.errors import ImageBuildError

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
-from airflow_torchx.core.plan.plan_text import redact
+from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import Finish, first_failure, next_step, replicas_of
 from airflow_torchx.core.state.report import (
     READ_LINES,

@@ -13,7 +13,8 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
 from airflow_torchx.core.plan.option_values import seconds
-from airflow_torchx.core.plan.plan_text import redact, secret_values
+from airflow_torchx.core.plan.plan_text import secret_values
+from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import (
     describe,
     exit_code,

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_torchx.airflow_compat import airflow_env, has_supervisor, task_state
 from airflow_torchx.core.plan.identity import TaskAttempt
+from airflow_torchx.core.plan.redact import secret_forms
 from airflow_torchx.core.task.record import RECORD_KEY, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import AirflowRequestError
@@ -202,7 +203,7 @@ def _status(error: Exception) -> int | None:
 
 
 def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str, str]:
-    """Return secret environment variables, and mask their values in logs from now on.
+    """Return secret environment variables, and mask each form of their values from now on.
 
     They are ``private``, and ``AIRFLOW_CONN_<ID>`` with the URI of each connection.
 
@@ -217,9 +218,7 @@ def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str,
     for conn_id in conn_ids:
         found = get_connection(conn_id, "env_conn_ids", fix)
         secrets[f"AIRFLOW_CONN_{conn_id.upper()}"] = found.get_uri()
-    for value in secrets.values():
-        for text in {value, *value.splitlines()}:
-            mask_secret(text)
+    mask_secret([form for value in secrets.values() for form in secret_forms(value)])
     return secrets
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from airflow_torchx.airflow_compat import masked
 from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.logs.levels import level_of
 from airflow_torchx.core.logs.lines import LogLine
@@ -125,7 +126,8 @@ def _emit(replica: ReplicaStatus, lines: Sequence[LogLine], width: int) -> None:
     logger = structlog.get_logger(f"torchx.{replica.role}.{replica.id}")
     for (_, level), alike in groupby(lines, _second_and_level):
         burst = list(alike)
-        text = "\n".join(f"{prefix} {_without_markers(line.text)}" for line in burst)
+        shown = masked("\n".join(line.text for line in burst)).split("\n")
+        text = "\n".join(f"{prefix} {_without_markers(line)}" for line in shown)
         logger.log(
             level, text, role=replica.role, replica=replica.id, **_timestamp(burst[0].time_ns)
         )

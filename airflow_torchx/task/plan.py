@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.task.config_hash import config_hash
@@ -86,7 +87,7 @@ def prepared(
     )
     info = scheduler.prepare(request.checked, context=context)
     _log.info("::group::Plan of app %s", info.request.app_id)
-    _log.info("%s", info)
+    _log.info("%s", masked(str(info)))
     _log.info("::endgroup::")
     for warning in info.request.warnings:
         _log.warning("%s", warning)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import structlog
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
 
+from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
@@ -209,7 +210,7 @@ class TaskShutdown:
     def _log_stop(self, app: LaunchedApp) -> None:
         """Stop the app in any state, and log its end if it was running."""
         if report := self._stop_app(app):
-            _log.error("%s", report)
+            _log.error("%s", masked(report))
 
     def _stop_app(self, app: LaunchedApp, reason: str = "") -> str:
         """Stop the app in any state, with its grace period; return a report if it was running.

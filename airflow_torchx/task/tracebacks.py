@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_torchx.airflow_compat import masked
 from airflow_torchx.errors import AirflowTorchXError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def without_traceback(call: Callable[_P, _T]) -> Callable[_P, _T]:
     """Let a method that Airflow calls raise an error of ours without its causes and its frames.
 
     Airflow logs each cause with its own traceback. The message of such an error says everything, so
-    the rest is logged at debug level. Any other error keeps its traceback.
+    the rest is logged at debug level. Any other error keeps its traceback. Secrets are masked in
+    the message.
     """
 
     @functools.wraps(call)
@@ -32,6 +34,7 @@ def without_traceback(call: Callable[_P, _T]) -> Callable[_P, _T]:
         except (AirflowTorchXError, AirflowFailException) as error:
             expected = error
         _log.debug("the traceback of the following error", exc_info=expected)
+        expected.args = tuple(masked(one) if isinstance(one, str) else one for one in expected.args)
         raise expected.with_traceback(None) from None
 
     return called

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import traceback
+from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from airflow.sdk._shared.secrets_masker import redact
+from airflow.sdk.log import mask_secret
 from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.operators import TorchXDockerOperator
+from airflow_torchx.testing import Program
 from tests.airflow.apps import shell
 from tests.airflow.fake_daemon import Stage
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
-    from tests.airflow.stack import Task
+    from tests.airflow.stack import Stack, Task
 
 #: In the source of the DAG the secret is only there backwards.
 BACKWARDS: Final = "emases-nepo"
@@ -32,16 +35,25 @@ PRIVATE_ENV: Final = {"MAGIC_WORD": f"{{{{ '{BACKWARDS}' | reverse }}}}"}
 @pytest.mark.docker
 @pytest.mark.timeout(240)
 def test_whole_airflow(
-    launch: Callable[[str], Task], docker_engine: DockerEngine, app_id: str
+    launch: Callable[[str], Task], stack: Stack, docker_engine: DockerEngine, app_id: str
 ) -> None:
-    """The value reaches the container, and no log, rendered field, XCom, DAG or label has it."""
+    """The value reaches the container, and no log, rendered field, XCom, DAG or label has it.
+
+    The LocalExecutor writes what a task logs to the output of the scheduler.
+    """
     task = launch("whisper")
     task.wait_for("success")
 
     (row, *_) = docker_engine.rows({labels.RUN_ID: app_id})
     assert BACKWARDS == task.xcom("return_value")
-    assert "the word is ***" in str(task.log())
-    assert SECRET not in task.text()
+    echo = stack.scheduler.text()
+    for log in (str(task.log()), echo):
+        assert 4 == log.count("the word is ***")
+        assert 2 == log.count("the word is dXNlcj")
+    for shown in (task.text(), echo):
+        assert SECRET not in shown
+        assert SECRET.upper() not in shown
+        assert "vcGVuLXNlc2FtZ" not in shown
     assert SECRET not in str(row)
 
 
@@ -88,6 +100,25 @@ def test_a_variable_that_cannot_be_used(private_env: dict[str, str], told: str) 
     assert SECRET not in "".join(traceback.format_exception(ended.error))
     assert SECRET not in str([log for log in logs if log["log_level"] != "debug"])
     assert 0 == stage.created
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_what_the_task_logs(exit_code: int) -> None:
+    """No line of the task's process has a value that Airflow knows to mask, in no form of it."""
+    known = "known-to-airflow"
+    mask_secret(known)
+    encoded = b64encode(f"user:{SECRET}".encode()).decode()
+    lines = [f"the words are {known}, {SECRET}", SECRET.upper(), encoded]
+    program = Program(lines=lines, exit_code=exit_code, files={"/result.json": b"7"})
+    stage = Stage(program, env={"KNOWN": known}, private_env=PRIVATE_ENV)
+
+    with capture_logs() as logs:
+        ended = stage.run()
+
+    told = f"{logs} {ended.error}"
+    assert "the words are ***, ***" in told
+    for secret in (known, SECRET, SECRET.upper(), encoded):
+        assert secret not in told
 
 
 def test_dry_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

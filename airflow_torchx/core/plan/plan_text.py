@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from airflow_torchx.core.plan.options import MAPPINGS, default_of
+from airflow_torchx.core.plan.redact import MASK, MIN_SECRET, redact
 from airflow_torchx.specs import to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_torchx.core.plan.job_plan import JobPlan
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.specs import AppDef
 
-MASK: Final = "***"
-# Masking shorter values would mask ordinary words; Airflow's masker has the same minimum.
-_MIN_SECRET: Final = 5
 # Longer values are cut, because the plan is printed to the task's log.
 _MAX_VALUE: Final = 1000
 _SENSITIVE: Final = re.compile(
@@ -71,18 +69,9 @@ def proxy_secrets(env: Mapping[str, str]) -> frozenset[str]:
         if _PROXY_NAME.fullmatch(name) and (match := _PROXY.match(value)):
             user, password = match["user"], match["user"].partition(":")[2]
             # A user without a password, or a short one, may be an ordinary word elsewhere.
-            whole = user if password and len(user) >= _MIN_SECRET else f"//{user}@"
+            whole = user if password and len(user) >= MIN_SECRET else f"//{user}@"
             secrets |= {whole, unquote(whole), password, unquote(password)}
     return frozenset(secrets - {""})
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with these values, and each of their lines, masked."""
-    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
-    for secret in sorted(parts, key=len, reverse=True):
-        if len(secret) >= _MIN_SECRET:
-            text = text.replace(secret, MASK)
-    return text
 
 
 def render(plan: JobPlan) -> str:

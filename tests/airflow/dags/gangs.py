@@ -27,6 +27,8 @@ printf 'no newline'
 # The word comes out backwards: Airflow does not know it that way, so it does not mask it.
 WHISPER = """
 echo "the word is $MAGIC_WORD"
+echo "the word is $(echo "$MAGIC_WORD" | tr a-z A-Z)"
+echo "the word is $(echo -n "user:$MAGIC_WORD" | base64)"
 echo "\\"$(echo "$MAGIC_WORD" | rev)\\"" > /word.json
 """
 

@@ -1,0 +1,69 @@
+"""Masks secrets in a text, in the forms in which a program may print them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MASK: Final = "***"
+#: Masking shorter values would mask ordinary words; Airflow's masker has the same minimum.
+MIN_SECRET: Final = 5
+# Other forms of longer secrets, like a file, are not expected, and take time to look for.
+_MAX_FORMS: Final = 4_096
+# What the base64 command writes into one line.
+_LINE: Final = 76
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` with each form of these secrets masked."""
+    for form in _longest_first(frozenset(secrets)):
+        text = text.replace(form, MASK)
+    return text
+
+
+@lru_cache(maxsize=16)
+def _longest_first(secrets: frozenset[str]) -> tuple[str, ...]:
+    forms = frozenset().union(*map(secret_forms, secrets))
+    return tuple(sorted(forms, key=lambda form: (-len(form), form)))
+
+
+def secret_forms(secret: str) -> frozenset[str]:
+    """Return a secret and its lines, and it in upper and lower case, in base64, in URLs and JSON.
+
+    Values and lines of less than `MIN_SECRET` characters are left out.
+    """
+    if len(secret) < MIN_SECRET:
+        return frozenset()
+    forms = {secret, *secret.splitlines()}
+    if len(secret) <= _MAX_FORMS:
+        forms |= {
+            secret.upper(),
+            secret.lower(),
+            quote(secret, safe="", errors="surrogateescape"),
+            quote_plus(secret, errors="surrogateescape"),
+            json.dumps(secret)[1:-1],
+            *_in_base64(secret.encode(errors="surrogateescape")),
+        }
+    return frozenset(form for form in forms if len(form) >= MIN_SECRET)
+
+
+def _in_base64(secret: bytes) -> Iterator[str]:
+    """Yield a secret in base64: by itself, by its lines, and within a longer text.
+
+    Three bytes become four characters. So there are three forms within a text, without the
+    characters that depend on the bytes around the secret.
+    """
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        whole = encode(secret).decode()
+        yield whole
+        yield from (whole[start : start + _LINE] for start in range(0, len(whole), _LINE))
+        for before in range(3):
+            text = encode(bytes(before) + secret).decode()
+            # 8 bits a byte, 6 bits a character.
+            yield text[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
