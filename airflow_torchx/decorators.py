@@ -156,6 +156,16 @@ def torchx_task(
 ) -> TaskDecorator:
     """Turn a function into a task that runs it in the replicas of an app.
 
+    Example::
+
+        from airflow.sdk import task
+
+        @task.torchx(image="python:3.12-slim", num_replicas=2)
+        def greet(name: str) -> str:
+            import socket
+
+            return f"{name} from {socket.gethostname()}"
+
     Args:
         python_callable: the function.
         multiple_outputs: also push each item of a returned dict under its own key.

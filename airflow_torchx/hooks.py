@@ -53,6 +53,13 @@ def get_connection(conn_id: str, argument: str, fix: str) -> Connection:
 class TorchXDockerHook(BaseHook):
     """Connects to one Docker daemon.
 
+    Example::
+
+        from airflow_torchx.hooks import TorchXDockerHook
+
+        with TorchXDockerHook("gpu_host").get_conn() as scheduler:
+            print(scheduler.list())
+
     Args:
         torchx_conn_id: connection of type ``torchx_docker``, see `core.connection.settings`. None
             uses ``[torchx] default_conn_id`` of Airflow's configuration, or else the daemon of the

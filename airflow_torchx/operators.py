@@ -43,12 +43,15 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
     Example::
 
+        from airflow_torchx.operators import TorchXDockerOperator
+
         TorchXDockerOperator(
             task_id="train",
             component="dist.ddp",
             component_args=["-j", "2x1", "--script", "train.py"],
             image="pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime",
             workspace="code",  # the folder beside the DAG file that contains train.py
+            retries=1,  # the retry reattaches to the running app
         )
 
     It launches all replicas or none. It stops the app if a user ends or clears the task, or if

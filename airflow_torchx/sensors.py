@@ -51,6 +51,8 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
 
     Example::
 
+        from airflow_torchx.sensors import TorchXDockerSensor
+
         TorchXDockerSensor(
             task_id="serves",
             app_handle="{{ params.app_handle }}",

@@ -61,6 +61,14 @@ _OUTLIVING: Final[set[asyncio.Task[None]]] = set()
 class TorchXDockerTrigger(BaseEventTrigger):
     """Fires when an app reaches a state, or whenever an app of a given name ends.
 
+    Example::
+
+        from airflow.sdk import Asset, AssetWatcher
+        from airflow_torchx.triggers import TorchXDockerTrigger
+
+        trigger = TorchXDockerTrigger(app_name="nightly", target_states=["SUCCEEDED"])
+        model = Asset("model", watchers=[AssetWatcher(name="nightly", trigger=trigger)])
+
     All triggers of a triggerer share one stream of events for each daemon; none of them polls.
     The event is a mapping with ``app_id``, ``reason`` (see `core.state.trigger_event.Reason`),
     ``state`` and ``message``.

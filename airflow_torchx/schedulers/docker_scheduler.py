@@ -54,6 +54,17 @@ NETWORK: Final = DEFAULT_NETWORK
 class DockerScheduler(DockerLauncher):
     """Runs apps as labeled containers on one Docker daemon.
 
+    Example::
+
+        from airflow_torchx.schedulers.docker_scheduler import create_scheduler
+        from airflow_torchx.specs import AppDef, Role
+
+        app = AppDef("hello", [Role("sh", "busybox", entrypoint="echo", args=["hello"])])
+        with create_scheduler("mine") as scheduler:
+            app_id = scheduler.submit(app, {})
+            print(scheduler.wait(app_id).state)
+            scheduler.delete(app_id)
+
     Every method that takes an app id also takes a handle. All methods are thread-safe. As a context
     manager it closes its connections at the end; it does not stop apps.
 

@@ -73,14 +73,11 @@ def test_the_first_dag_runs(
 ) -> None:
     """The command of the page runs its first DAG, and shows the lines of both replicas."""
     require_docker().close()
-    (dag,) = pages.blocks("python", pages.ROOT / "docs" / "getting-started.md")
+    script, dag = pages.blocks("python", pages.ROOT / "docs" / "getting-started.md")
     image = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
-    (tmp_path / "train.py").write_text(dag.text.replace(image, BASE))
+    (tmp_path / "first.py").write_text(dag.text.replace(image, BASE))
     (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "train.py").write_text(
-        "import torch.distributed as d; d.init_process_group('gloo');"
-        " print(f'rank {d.get_rank()} of {d.get_world_size()}')"
-    )
+    (tmp_path / "code" / "train.py").write_text(script.text)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("AIRFLOW_HOME", str(airflow_home))
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(tmp_path))
@@ -93,4 +90,5 @@ def test_the_first_dag_runs(
     )
 
     assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert f"1 file, {len(script.text)} bytes" in ran.stdout
     assert ["0", "1"] == sorted(re.findall(r"train/(\d) \[0\]:rank \1 of 2", ran.stdout))

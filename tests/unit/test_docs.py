@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import configparser
 import html
 import json
 import re
 import runpy
 import subprocess
+import textwrap
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -21,8 +23,11 @@ from airflow_torchx import errors
 from airflow_torchx.components.registry import COMPONENTS
 from airflow_torchx.core.connection.settings import FIELDS
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.task.record import RECORD_KEY
 from airflow_torchx.provider import get_provider_info
+from airflow_torchx.runtime.watch.app_endings import STATE_KEY
 from airflow_torchx.testing import Program
 from airflow_torchx.workspace.left_out import is_listed
 from tests import pages
@@ -192,6 +197,53 @@ def test_every_label_of_a_container_is_in_its_table() -> None:
     }
 
     assert carried == named
+
+
+def test_the_commands_of_the_uninstall_name_what_there_is() -> None:
+    """The commands that remove what is left use the names that the code gives to it."""
+    text = (pages.ROOT / "docs" / "uninstall.md").read_text()
+    names = {
+        *(labels.LAUNCH_ID, labels.WORKSPACE_KEY, WORKSPACE_REPOSITORY, RECORD_KEY),
+        *(
+            STATE_KEY.partition("/")[0],
+            f"network rm {Opts().network}",
+            f"uninstall {PROJECT['name']}",
+        ),
+    }
+
+    assert [] == [name for name in names if name not in text]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("operators", "TorchXDockerOperator"),
+        ("sensors", "TorchXDockerSensor"),
+        ("triggers", "TorchXDockerTrigger"),
+        ("hooks", "TorchXDockerHook"),
+        ("decorators", "torchx_task"),
+        ("schedulers.docker_scheduler", "DockerScheduler"),
+    ],
+)
+def test_help_begins_with_an_example(module: str, name: str) -> None:
+    """After one sentence, the help shows code that can be pasted: it imports what it uses."""
+    path = Path(airflow_torchx.__file__).parent / f"{module.replace('.', '/')}.py"
+    (found,) = [
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
+    ]
+    head, _, rest = str(ast.get_docstring(found)).partition("\n\nExample::\n\n")
+    code = ast.parse(textwrap.dedent(re.split(r"(?m)^(?=\S)", rest)[0]))
+    nodes = [*ast.walk(code)]
+    used = [node for node in nodes if isinstance(node, ast.Name)]
+    known = {node.name for node in nodes if isinstance(node, ast.alias)} | {*dir(builtins)}
+    known |= {node.id for node in used if isinstance(node.ctx, ast.Store)}
+    known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+    assert "\n" not in head
+    assert used
+    assert [] == [node.id for node in used if node.id not in known]
 
 
 def literals() -> Iterator[str]:
