@@ -15,6 +15,7 @@ from airflow_torchx.core.task.arguments import (
     OnFinish,
     OnWorkerShutdown,
     check_absolute,
+    check_conflicts,
     exactly_one,
     exit_codes,
     ids_of,
@@ -162,10 +163,14 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
     ) -> None:
         if type(self).app_def is TorchXDockerOperator.app_def:
             exactly_one(app=app, component=component)
-        if result_path is not None and not wait_for_completion:
-            raise ValueError(
-                "result_path needs wait_for_completion=True: the file is read when the app ends"
-            )
+        check_conflicts(
+            wait_for_completion=wait_for_completion,
+            durable=durable,
+            on_worker_shutdown=on_worker_shutdown,
+            result_path=result_path,
+            skip_on_exit_code=skip_on_exit_code,
+            fail_on_exit_code=fail_on_exit_code,
+        )
         if isinstance(result_path, os.PathLike):
             result_path = os.fspath(result_path)
         check_absolute("result_path", result_path, is_rendered=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS
 from airflow_torchx.specs import BindMount
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 _MIB: Final = 1 << 20
 _SECOND_NS: Final = 1_000_000_000
-#: Networks on which Docker allows no aliases.
-_WITHOUT_ALIASES: Final = ("host", "none", "bridge", "default")
 
 
 def container_json(spec: ContainerSpec) -> Json:
     """Return the body of ``POST /containers/create``, without the fields that are None."""
     shares_network = spec.network.startswith("container:")
-    has_alias = not shares_network and spec.network not in _WITHOUT_ALIASES
+    has_alias = not shares_network and spec.network not in BUILT_IN_NETWORKS
+    # On the host's network, only names in /etc/hosts resolve, and Docker adds none by itself.
+    has_name = spec.network != "host" or spec.name in spec.host.extra_hosts
     endpoint = {"EndpointsConfig": {spec.network: {"Aliases": [spec.name]}}}
     return _without_none(
         {
@@ -40,7 +41,7 @@ def container_json(spec: ContainerSpec) -> Json:
             "Entrypoint": [spec.entrypoint],
             "Cmd": list(spec.args),
             # A container that joins another one's network shares its host name.
-            "Hostname": None if shares_network else spec.name,
+            "Hostname": spec.name if has_name and not shares_network else None,
             "Env": [f"{name}={value}" for name, value in spec.env.items()],
             "Labels": dict(spec.labels),
             "StopTimeout": math.ceil(spec.stop_grace_s),

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency import host_lock
+from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS
 from airflow_torchx.errors import EngineConflictError
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Networks that every daemon has.
-_BUILT_IN: Final = frozenset({"bridge", "host", "none", "default"})
 _LOCK_TIMEOUT_S: Final = 10.0
 
 
@@ -26,7 +25,7 @@ def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
     older Engines accept two networks of one name. So every creator lists again and keeps the oldest
     one. Built-in networks and ``container:…`` are left alone.
     """
-    if name in _BUILT_IN or name.startswith("container:") or engine.networks(name):
+    if name in BUILT_IN_NETWORKS or name.startswith("container:") or engine.networks(name):
         return
     # If the lock times out, the list afterwards is enough.
     with host_lock.held("network", f"{engine.info().id}\0{name}", timeout_s=lock_timeout_s):

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
+from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
@@ -27,6 +28,7 @@ from airflow_torchx.errors import (
     AirflowTorchXError,
     AppFailedError,
     EngineUnreachableError,
+    InvalidAppError,
     ResultError,
 )
 from airflow_torchx.runtime import attach, lifecycle
@@ -82,6 +84,9 @@ class AppTask:
 
         Only a launch looks up images and facts about the daemon, and builds images.
         """
+        checked = request.checked
+        if problem := result_conflict(self._options.result_path, checked.opts):
+            raise InvalidAppError([problem], subject=f"app {checked.app.name!r}")
         attempt, config_hash = self._task.attempt, request.config_hash
         durable = self._options.durable
         records: list[TaskRecord | None] = [None]
@@ -105,7 +110,7 @@ class AppTask:
         with self.shutdown.guard(app):
             seen = self._launch(info, app)
             # The app may run for days: do not hold the list of its workspace's files meanwhile.
-            del request, info
+            del request, checked, info
             return self._follow(app, seen)
 
     def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON

@@ -171,6 +171,18 @@ def test_an_app_is_a_template(one_task: OneTask) -> None:
             {"result_path": "/r", "wait_for_completion": False},
             "result_path needs wait_for_completion=True",
         ),
+        (
+            {"skip_on_exit_code": 3, "wait_for_completion": False},
+            "skip_on_exit_code needs wait_for_completion=True",
+        ),
+        (
+            {"fail_on_exit_code": [3], "wait_for_completion": False},
+            "fail_on_exit_code needs wait_for_completion=True",
+        ),
+        (
+            {"on_worker_shutdown": "keep", "durable": False},
+            "on_worker_shutdown='keep' needs durable=True",
+        ),
     ],
 )
 def test_wrong_arguments_are_told_when_the_dag_is_parsed(

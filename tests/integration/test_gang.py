@@ -108,6 +108,31 @@ def test_peers_resolve_rank_0_whatever_the_names(
     assert ended.state is AppState.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    ("network", "replicas"), [("host", 2), ("host", 1), ("none", 1), ("bridge", 1), ("joined", 1)]
+)
+def test_names_resolve_on_networks_without_names(
+    scheduler: DockerScheduler,
+    gang: Callable[..., AppDef],
+    network: str,
+    replicas: int,
+) -> None:
+    """Rank 0 and the own host name, which torchrun announces, resolve on every other network."""
+    names = ["$TORCHX_RANK0_HOST"]
+    if (network, replicas) != ("host", 1):  # there, the own name is that of the host
+        names.append("$(hostname)")
+    script = " && ".join(f"ping -c 1 -W 5 {name}" for name in names)
+    if network == "joined":
+        owner = scheduler.describe(scheduler.submit(gang("sleep 100", 1)))
+        assert owner is not None
+        network = f"container:{replicas_of(owner)[0].container_id}"
+
+    app = scheduler.submit(gang(script, replicas), {"network": network})
+
+    ended = scheduler.wait(app, timeout_s=60)
+    assert [0] * replicas == [replica.exit_code for replica in replicas_of(ended)]
+
+
 def test_a_peer_resolves_rank_0_while_it_is_cancelled(
     scheduler: DockerScheduler, gang: Callable[..., AppDef]
 ) -> None:

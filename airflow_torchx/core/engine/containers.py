@@ -13,8 +13,15 @@ if TYPE_CHECKING:
 
 #: Default seconds between SIGTERM and SIGKILL, as in Docker.
 DEFAULT_STOP_GRACE_S: Final = 10.0
+#: Networks that every daemon has. Docker allows no aliases on them.
+BUILT_IN_NETWORKS: Final = frozenset({"bridge", "default", "host", "none"})
 #: The events that change a container's row; health checks emit many others.
 EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")
+
+
+def has_own_address(network: str) -> bool:
+    """Return whether each container on a network has an address of its own, unlike its host's."""
+    return network not in {"host", "none"} and not network.startswith("container:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import fnmatch
 import json
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import __version__
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, PortBinding
+from airflow_torchx.core.engine.containers import (
+    ContainerSpec,
+    GpuRequest,
+    PortBinding,
+    has_own_address,
+)
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
 
@@ -27,6 +33,8 @@ TRACKERS: Final = "TORCHX_TRACKERS"
 REPLICA_IDX: Final = "TORCHX_REPLICA_IDX"
 NUM_REPLICAS: Final = "TORCHX_NUM_REPLICAS"
 
+#: Address of replica 0 where all replicas share those of one host.
+_LOOPBACK: Final = IPv4Address("127.0.1.1")
 #: Named devices of a Resource and their host devices, as in TorchX.
 DEVICE_PATHS: Final = {
     "vpc.amazonaws.com/efa": "/dev/infiniband/uverbs",
@@ -108,6 +116,7 @@ class _Shared:
     inherited: Mapping[str, str]
     trackers: Mapping[str, str]
     labels: Mapping[str, str]
+    hosts: Mapping[str, str]
     rank0: str
     gpus: Mapping[tuple[str, int], GpuRequest]
 
@@ -115,13 +124,16 @@ class _Shared:
 def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     """Return the plan for an app that `preflight` found valid."""
     copied = copied_env(opts.copy_env, launch.environ)
+    rank0 = container_name(launch.app_id, app.roles[0].name, 0)
+    hosts = _loopback_hosts(app, opts, launch.app_id)
     shared = _Shared(
         opts=opts,
         launch=launch,
         inherited={**launch.proxy_env, **launch.ambient_env, **copied},
         trackers=_tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
-        rank0=container_name(launch.app_id, app.roles[0].name, 0),
+        hosts=hosts,
+        rank0=rank0 if rank0 in hosts or has_own_address(opts.network) else "localhost",
         gpus=_gpus(app, launch.gpu_ids if opts.auto_set_gpus else ()),
     )
     return JobPlan(
@@ -136,7 +148,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         network=opts.network,
         pull_policy=opts.pull_policy,
         secret_env=frozenset({*copied, *launch.private_env}),
-        warnings=tuple(_warnings(app)),
+        warnings=tuple(_warnings(app, opts)),
     )
 
 
@@ -178,8 +190,26 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
         max_restarts=role.max_retries,
         ports=_ports(role, replica) if opts.publish_ports else (),
         stop_grace_s=opts.stop_grace_s,
-        host=opts.host_options(),
+        host=replace(opts.host_options(), extra_hosts={**shared.hosts, **opts.extra_hosts}),
     )
+
+
+def _loopback_hosts(app: AppDef, opts: Opts, app_id: str) -> dict[str, str]:
+    """Return names and addresses of all replicas, where Docker resolves no names.
+
+    torchrun announces the host name of a replica to the others. Addresses differ, because it takes
+    two nodes for one if the names that belong to their addresses and their process ids are equal.
+
+    A sole replica on the host's network keeps the host's name: Docker copies the host's
+    ``/etc/hosts`` only into containers without entries of their own.
+    """
+    names = [
+        container_name(app_id, role.name, replica)
+        for role in app.roles
+        for replica in range(role.num_replicas)
+    ]
+    is_needed = opts.network == "none" or (opts.network == "host" and len(names) > 1)
+    return {name: str(_LOOPBACK + index) for index, name in enumerate(names) if is_needed}
 
 
 def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str]:
@@ -245,7 +275,12 @@ def _named_devices(devices: Mapping[str, int]) -> Iterator[DeviceMount]:
             yield DeviceMount(src_path=f"{path}{index}", dst_path=f"{path}{index}")
 
 
-def _warnings(app: AppDef) -> Iterator[str]:
+def _warnings(app: AppDef, opts: Opts) -> Iterator[str]:
+    if opts.working_dir and any(role.workspace for role in app.roles):
+        yield (
+            f"options.working_dir: relative paths start at {opts.working_dir!r}, but the files of "
+            "the workspace are in the working directory of the image"
+        )
     for i, role in enumerate(app.roles):
         for name in role.resource.devices:
             if name not in DEVICE_PATHS:

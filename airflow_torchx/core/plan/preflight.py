@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.image_refs import is_image
+from airflow_torchx.core.plan.conflicts import conflicts, workspace_conflict
 from airflow_torchx.core.plan.identity import MAX_REPLICAS
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
@@ -75,7 +76,7 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
 
 
 def _value_problems(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
-    problems = [*_app_problems(app)]
+    problems = [*_app_problems(app), *conflicts(app, opts)]
     if opts.publish_ports:
         problems.extend(_port_problems(app))
     for index, role in enumerate(app.roles):
@@ -246,6 +247,8 @@ def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> 
     if opts.pull_policy == "never" and role.image in facts.absent_images:
         what = f"{role.image!r} is not on {engine.url}, and pull_policy is 'never'"
         yield Problem(f"{where}.image", what, "load the image, or set pull_policy='missing'")
+    if hidden := workspace_conflict(role, opts, facts.images.get(role.image)):
+        yield hidden
     for position, mount in enumerate(role.mounts):
         if isinstance(mount, BindMount) and mount.src_path in facts.absent_paths:
             what = f"{mount.src_path!r} does not exist on this host"

@@ -64,6 +64,20 @@ def exactly_one(**given: object) -> None:
         raise ValueError(f"give exactly one of {names}, got {'both' if count else 'neither'}")
 
 
+def check_conflicts(
+    *, wait_for_completion: bool, durable: bool, on_worker_shutdown: str, **at_end: object
+) -> None:
+    """Raise ValueError if an argument takes away what another one needs.
+
+    ``at_end`` are arguments that are used when the app ends.
+    """
+    given = [name for name, value in at_end.items() if value is not None and value not in ((), [])]
+    if given and not wait_for_completion:
+        raise ValueError(f"{given[0]} needs wait_for_completion=True: it is used when the app ends")
+    if on_worker_shutdown == OnWorkerShutdown.KEEP and not durable:
+        raise ValueError("on_worker_shutdown='keep' needs durable=True, or no try uses the app")
+
+
 def ids_of(given: str | Sequence[str]) -> Sequence[str]:
     """Return the ids in an argument, which may be one string."""
     return [given] if isinstance(given, str) else given

@@ -174,7 +174,14 @@ def test_networks_without_aliases(network: str) -> None:
 
     assert network == body["HostConfig"]["NetworkMode"]
     assert "NetworkingConfig" not in body
-    assert ("Hostname" in body) == (network != "container:x")
+    assert ("Hostname" in body) == (network not in {"container:x", "host"})
+
+
+def test_host_name_on_the_network_of_the_host() -> None:
+    """On the host's network a container has its own host name if that resolves there."""
+    named = replace(SPEC.host, extra_hosts={SPEC.name: "127.0.0.1"})
+
+    assert SPEC.name == container_json(replace(SPEC, network="host", host=named))["Hostname"]
 
 
 @pytest.mark.parametrize(("grace_s", "expected"), [(0, 0), (0.001, 1), (10, 10), (10.5, 11)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
-from airflow_torchx.errors import EngineUnreachableError, ImagePullError
+from airflow_torchx.errors import EngineUnreachableError, ImagePullError, InvalidAppError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
 from airflow_torchx.specs import AppDef, Role, Workspace
 from airflow_torchx.task.context import TaskContext
@@ -50,7 +50,9 @@ class Worker:
         role = Role("main", "base", entrypoint="run", workspace=Workspace({str(folder): ""}))
         self._app = AppDef("app", [role])
 
-    def run(self, number: int, **options: object) -> dict[str, Any]:
+    def run(
+        self, number: int, *, result_path: str | None = None, **options: object
+    ) -> dict[str, Any]:
         """Run one attempt, which leaves its app running, and return its XComs."""
         attempt = Attempt(number)
         context: Any = {"ti": attempt}
@@ -62,7 +64,7 @@ class Worker:
             durable=True,
             on_finish=OnFinish.DELETE,
             on_worker_shutdown=OnWorkerShutdown.KEEP,
-            result_path=None,
+            result_path=result_path,
             skip_on_exit_code=frozenset(),
             fail_on_exit_code=frozenset(),
             log_max_bytes=1,
@@ -153,3 +155,15 @@ def test_a_changed_workspace_supersedes_the_app(
     assert {second["app_id"]} == {
         spec.labels["torchx.pytorch.org/app-id"] for spec in engine.specs().values()
     }
+
+
+def test_a_result_that_would_be_lost_is_refused_before_the_launch(folder: Path) -> None:
+    """A task whose result is in a tmpfs makes no request to the daemon."""
+    engine = FakeEngine(images=["base"], programs=Program())
+
+    with pytest.raises(
+        InvalidAppError, match="result_path: '/scratch/r' is in the tmpfs '/scratch'"
+    ):
+        Worker(engine, folder).run(1, result_path="/scratch/r", tmpfs={"/scratch": ""})
+
+    assert [] == engine.calls

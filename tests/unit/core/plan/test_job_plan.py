@@ -36,6 +36,7 @@ from airflow_torchx.specs import (
     RetryPolicy,
     Role,
     VolumeMount,
+    Workspace,
 )
 
 APP_ID = "train-x1y2"
@@ -205,6 +206,48 @@ def test_rank_0_of_an_app_id_that_begins_with_punctuation_resolves() -> None:
 
     assert "application-t4rcs9x6sv1mbcdf-trainer-0" == spec.name
     assert spec.name == spec.env["TORCHX_RANK0_HOST"]
+
+
+@pytest.mark.parametrize(
+    ("network", "replicas", "rank0", "addresses"),
+    [
+        ("torchx", 2, "train-x1y2-trainer-0", []),
+        ("bridge", 1, "train-x1y2-trainer-0", []),
+        ("host", 2, "train-x1y2-trainer-0", ["127.0.1.1", "127.0.1.2"]),
+        ("host", 1, "localhost", []),
+        ("none", 1, "train-x1y2-trainer-0", ["127.0.1.1"]),
+        ("container:x", 1, "localhost", []),
+    ],
+)
+def test_names_on_other_networks(
+    network: str, replicas: int, rank0: str, addresses: list[str]
+) -> None:
+    """Rank 0 has a name that resolves on every network; where Docker resolves none, it is added."""
+    cfg = {"network": network, "extra_hosts": {"a": "10.0.0.1"}}
+    specs = planned(role(num_replicas=replicas), cfg).containers
+
+    hosts = {f"train-x1y2-trainer-{index}": one for index, one in enumerate(addresses)}
+    assert {rank0} == {spec.env["TORCHX_RANK0_HOST"] for spec in specs}
+    assert [{**hosts, "a": "10.0.0.1"}] * replicas == [spec.host.extra_hosts for spec in specs]
+
+
+def test_addresses_of_many_replicas_differ() -> None:
+    """Every replica of every role has its own address on the network of the host."""
+    many = [role(name, num_replicas=200) for name in ("a", "b")]
+
+    hosts = planned(app(*many), {"network": "host"}).containers[0].host.extra_hosts
+
+    assert 400 == len(set(hosts.values())) == len(hosts)
+
+
+def test_a_working_directory_beside_a_workspace_is_warned_of() -> None:
+    """A working directory that is not the workspace's makes relative paths miss its files."""
+    wanted = role(workspace=Workspace({"code": ""}))
+
+    assert "options.working_dir: relative paths start at '/x'" in str(
+        planned(wanted, {"working_dir": "/x"}).warnings
+    )
+    assert () == planned(wanted).warnings + planned(role(), {"working_dir": "/x"}).warnings
 
 
 def test_env_precedence() -> None:

@@ -1,0 +1,83 @@
+"""Finds run options that take away what the app, the task or another option needs."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.engine.containers import has_own_address
+from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER, directory
+from airflow_torchx.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.core.engine.images import ImageDetail
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.specs import AppDef, Role
+
+#: Networks on which no replica can find another one.
+_WITHOUT_NAMES: Final = {
+    "bridge": "Docker resolves no names there",
+    "default": "Docker resolves no names there",
+    "none": "it connects nothing",
+    "container:": "all would have the host name of that container",
+}
+#: Options that Docker refuses for a container that joins another one's network.
+_OF_THE_OWNER: Final = ("dns", "extra_hosts")
+
+
+def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
+    """Yield the conflicts that are seen without the daemon."""
+    yield from _network_conflicts(app, opts)
+    targets = {posixpath.normpath(path) for path in opts.tmpfs}
+    for index, role in enumerate(app.roles):
+        for position, mount in enumerate(role.mounts):
+            if posixpath.normpath(mount.dst_path) in targets:
+                what = f"{mount.dst_path!r} is also in options.tmpfs"
+                where = f"roles[{index}].mounts[{position}].dst_path"
+                yield Problem(where, what, "remove one of them")
+    if opts.working_dir and any(FUNCTION_RUNNER in arg for role in app.roles for arg in role.args):
+        what = "the file of the function is in the working directory of the image"
+        fix = "remove it, and call os.chdir() in the function"
+        yield Problem("options.working_dir", what, fix)
+
+
+def workspace_conflict(role: Role, opts: Opts, image: ImageDetail | None) -> Problem | None:
+    """Return what hides the workspace of a role, if its image is known."""
+    if not role.workspace or image is None:
+        return None
+    where = directory(image)
+    path = _tmpfs_of(where, opts)
+    what = f"{path!r} hides the workspace of role {role.name!r}, which is in {where!r}"
+    return Problem("options.tmpfs", what, "use another path") if path else None
+
+
+def result_conflict(result_path: str | None, opts: Opts) -> Problem | None:
+    """Return why the result of an app cannot be read when the app has ended."""
+    path = _tmpfs_of(result_path, opts) if result_path else None
+    what = f"{result_path!r} is in the tmpfs {path!r}, which is gone when the container ends"
+    return Problem("result_path", what, "set result_path= to a path elsewhere") if path else None
+
+
+def _tmpfs_of(path: str, opts: Opts) -> str | None:
+    """Return the tmpfs in which an absolute path is; None for none."""
+    inside = f"{posixpath.normpath(path)}/"
+    folders = {one: posixpath.normpath(one).rstrip("/") for one in opts.tmpfs}
+    return next((one for one, folder in folders.items() if inside.startswith(f"{folder}/")), None)
+
+
+def _network_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
+    network, count = opts.network, sum(role.num_replicas for role in app.roles)
+    why = _WITHOUT_NAMES.get("container:" if network.startswith("container:") else network)
+    if count > 1 and why:
+        what = f"{count} replicas do not find each other on {network!r}: {why}"
+        yield Problem("options.network", what, "leave it out, or use 'host' or a network of yours")
+    if opts.publish_ports and not has_own_address(network) and any(r.port_map for r in app.roles):
+        what = f"Docker publishes no ports of a container on network {network!r}"
+        yield Problem("options.publish_ports", what, "leave one of the two options out")
+    if network.startswith("container:"):
+        for name in _OF_THE_OWNER:
+            if getattr(opts, name):
+                what = f"Docker refuses it for a container on network {network!r}"
+                yield Problem(f"options.{name}", what, "set it for that container")

@@ -1,0 +1,139 @@
+"""Options that take away what something else needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_torchx.core.engine.containers import EngineInfo
+from airflow_torchx.core.engine.images import ImageDetail
+from airflow_torchx.core.plan.conflicts import result_conflict
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.preflight import DaemonFacts, daemon_problems, preflight
+from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER
+from airflow_torchx.specs import AppDef, BindMount, Role, VolumeMount, Workspace
+
+ENGINE = EngineInfo(
+    id="d1",
+    url="unix:///s",
+    is_local=True,
+    version="28.0.0",
+    api_version="1.48",
+    os="linux",
+    cpus=4,
+    memory_bytes=1 << 33,
+)
+
+
+def conflicts(cfg: dict[str, Any], *roles: Role, **role: Any) -> dict[str, str]:  # noqa: ANN401 - fields of a role
+    """Return what is wrong with an app of these roles, or of one, by where it is."""
+    app = AppDef("train", roles or [Role("trainer", "img:1", entrypoint="run", **role)])
+    return {problem.where: problem.what for problem in preflight(app, Opts.parse(cfg))}
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        ("bridge", "2 replicas do not find each other on 'bridge': Docker resolves no names"),
+        ("default", "2 replicas do not find each other on 'default': Docker resolves no names"),
+        ("none", "2 replicas do not find each other on 'none': it connects nothing"),
+        ("container:x", "2 replicas do not find each other on 'container:x': all would have the"),
+    ],
+)
+def test_networks_on_which_replicas_do_not_find_each_other(network: str, why: str) -> None:
+    """Several replicas, of one role or of several, need a network with names; one does not."""
+    single = [Role(name, "img:1", entrypoint="run") for name in ("a", "b")]
+    cfg = {"network": network}
+
+    assert conflicts(cfg, num_replicas=2)["options.network"].startswith(why)
+    assert conflicts(cfg, *single)["options.network"].startswith(why)
+    assert {} == conflicts(cfg)
+
+
+@pytest.mark.parametrize("network", ["torchx", "mine", "host", "container", "Bridge"])
+def test_networks_on_which_they_do(network: str) -> None:
+    """Several replicas find each other on the host's network, and on any with names."""
+    assert {} == conflicts({"network": network}, num_replicas=2)
+
+
+@pytest.mark.parametrize("network", ["host", "none", "container:x"])
+def test_ports_that_cannot_be_published(network: str) -> None:
+    """Ports are not published where a container has no address of its own."""
+    cfg = {"network": network, "publish_ports": True}
+
+    assert conflicts(cfg, port_map={"http": 80}) == {
+        "options.publish_ports": f"Docker publishes no ports of a container on network {network!r}"
+    }
+    assert {} == conflicts(cfg) | conflicts({**cfg, "network": "bridge"}, port_map={"http": 80})
+
+
+@pytest.mark.parametrize("option", [{"dns": ["1.1.1.1"]}, {"extra_hosts": {"a": "10.0.0.1"}}])
+def test_names_in_the_network_of_another_container(option: dict[str, Any]) -> None:
+    """Docker refuses name servers and hosts for a container that joins another one's network."""
+    (name,) = option
+
+    assert [f"options.{name}"] == [*conflicts({"network": "container:x", **option})]
+    assert {} == conflicts({"network": "host", **option})
+
+
+def test_a_mount_on_a_tmpfs() -> None:
+    """A path cannot be both a mount and a tmpfs."""
+    mounts = [BindMount("/a", "/data"), VolumeMount("v", "/data/x"), VolumeMount("v", "/scratch/")]
+
+    assert conflicts({"tmpfs": {"/data/x/y": "", "/scratch": "size=1m"}}, mounts=mounts) == {
+        "roles[0].mounts[2].dst_path": "'/scratch/' is also in options.tmpfs"
+    }
+
+
+@pytest.mark.parametrize("args", [[FUNCTION_RUNNER], ["-c", f"torchrun {FUNCTION_RUNNER}"]])
+def test_a_function_needs_the_working_directory_of_the_image(args: list[str]) -> None:
+    """The file of a function is found in the working directory of its image only."""
+    assert ["options.working_dir"] == [*conflicts({"working_dir": "/x"}, args=args)]
+    assert {} == conflicts({"working_dir": "/x"}, args=["run.py"]) | conflicts({}, args=args)
+
+
+@pytest.mark.parametrize(
+    ("working_dir", "tmpfs", "hidden"),
+    [
+        ("/app", "/app", True),
+        ("/app/", "/app/", True),
+        ("/srv/app", "/srv", True),
+        ("", "/workspace", True),
+        ("/app", "/app/scratch", False),
+        ("/app", "/ap", False),
+    ],
+)
+def test_a_tmpfs_over_a_workspace(working_dir: str, tmpfs: str, *, hidden: bool) -> None:
+    """A tmpfs may not hide the files of a workspace."""
+    image = ImageDetail(id="sha256:1", working_dir=working_dir)
+    facts = DaemonFacts(engine=ENGINE, images={"img:1": image, "img:2": None})
+    opts = Opts.parse({"tmpfs": {"/scratch": "", tmpfs: ""}})
+
+    def problems(**role: Any) -> list[str]:  # noqa: ANN401 - fields of a role
+        app = AppDef("train", [Role("trainer", **{"image": "img:1", **role})])
+        return [problem.where for problem in daemon_problems(app, opts, facts)]
+
+    code = Workspace({"code": ""})
+    assert ["options.tmpfs"] * hidden == problems(workspace=code)
+    assert [] == problems() + problems(workspace=code, image="img:2")
+
+
+@pytest.mark.parametrize(
+    ("path", "tmpfs"),
+    [
+        ("/scratch/a/result.json", "/scratch"),
+        ("/out/../scratch/r", "/scratch/"),
+        ("/r.json", "/"),
+        ("/scratchy/r", None),
+        ("/r.json", None),
+        (None, None),
+    ],
+)
+def test_a_result_in_a_tmpfs(path: str | None, tmpfs: str | None) -> None:
+    """A result cannot be read from a tmpfs, because that is gone when the container ends."""
+    found = result_conflict(path, Opts.parse({"tmpfs": {tmpfs or "/scratch": ""}}))
+
+    assert (found is None) == (tmpfs is None)
+    if found is not None:
+        assert f"{path!r} is in the tmpfs {tmpfs!r}, which is gone" in found.what
