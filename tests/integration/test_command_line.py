@@ -216,6 +216,7 @@ def test_dry_run_creates_nothing_and_shows_no_secret(
     assert [] == states()
 
 
+@pytest.mark.usefixtures("own_modules")
 def test_component_that_prints_and_changes_the_folder(
     cli: Callable[..., tuple[int, str, str]],
 ) -> None:
