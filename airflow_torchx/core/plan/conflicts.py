@@ -23,6 +23,8 @@ _WITHOUT_NAMES: Final = {
     "none": "it connects nothing",
     "container:": "all would have the host name of that container",
 }
+#: Log drivers that Docker reads without a cache of its own.
+_READABLE: Final = frozenset({"json-file", "local", "journald"})
 #: Options that Docker refuses for a container that joins another one's network.
 _OF_THE_OWNER: Final = ("dns", "extra_hosts")
 
@@ -30,6 +32,7 @@ _OF_THE_OWNER: Final = ("dns", "extra_hosts")
 def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
     """Yield the conflicts that are seen without the daemon."""
     yield from _network_conflicts(app, opts)
+    yield from _log_conflicts(opts)
     targets = {posixpath.normpath(path) for path in opts.tmpfs}
     for index, role in enumerate(app.roles):
         for position, mount in enumerate(role.mounts):
@@ -81,3 +84,14 @@ def _network_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
             if getattr(opts, name):
                 what = f"Docker refuses it for a container on network {network!r}"
                 yield Problem(f"options.{name}", what, "set it for that container")
+
+
+def _log_conflicts(opts: Opts) -> Iterator[Problem]:
+    driver, settings = opts.log_config.get("type"), opts.log_config.get("config", {})
+    without_cache = settings.get("cache-disabled", "").lower() in ("1", "t", "true")
+    if driver == "none":
+        what, fix = "Docker keeps no logs, so no task shows them", "use 'local' with max-size"
+        yield Problem("options.log_config", what, fix)
+    elif driver and driver not in _READABLE and without_cache:
+        what = f"Docker cannot read the logs of driver {driver!r} without its cache"
+        yield Problem("options.log_config", what, "leave cache-disabled out")

@@ -77,6 +77,25 @@ def test_names_in_the_network_of_another_container(option: dict[str, Any]) -> No
     assert {} == conflicts({"network": "host", **option})
 
 
+@pytest.mark.parametrize(
+    ("driver", "settings", "refused"),
+    [
+        ("none", {}, True),
+        ("syslog", {"cache-disabled": "true"}, True),
+        ("splunk", {"cache-disabled": "True"}, True),
+        ("syslog", {"cache-disabled": "false"}, False),
+        ("syslog", {}, False),
+        ("local", {"cache-disabled": "true"}, False),
+        ("json-file", {"max-size": "1m"}, False),
+    ],
+)
+def test_logs_that_cannot_be_read(driver: str, settings: dict[str, str], *, refused: bool) -> None:
+    """The task log and the report of a failure need logs that Docker can read."""
+    found = conflicts({"log_config": {"type": driver, "config": settings}})
+
+    assert ["options.log_config"] * refused == [*found]
+
+
 def test_a_mount_on_a_tmpfs() -> None:
     """A path cannot be both a mount and a tmpfs."""
     mounts = [BindMount("/a", "/data"), VolumeMount("v", "/data/x"), VolumeMount("v", "/scratch/")]
