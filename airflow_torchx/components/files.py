@@ -119,7 +119,9 @@ def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:
     if is_module and not path.is_file():
         module = _imported(name, source)
     else:
-        module = _run(name, path.absolute(), source)
+        # The name of a folder tells whether it is a package, and ".." is not one.
+        file = path.parent.resolve() / path.name if ".." in path.parts else path.absolute()
+        module = _run(name, file, source)
     found = vars(module).get(attribute)
     if found is None:
         near = nearest(attribute, _functions(module))

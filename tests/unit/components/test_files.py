@@ -176,6 +176,15 @@ def test_file_in_a_package(folder: Path, imports: str) -> None:
     assert AppDef("img") == components.parse("parts/models/comp.py:train", [], folder=folder)
 
 
+def test_path_with_parent_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file above the current folder can import its siblings, as in TorchX."""
+    models = package(folder)
+    models.parent.joinpath("comp.py").write_text(COMPONENT.format(imports="from .util import IMAGE"))
+    monkeypatch.chdir(models)
+
+    assert AppDef("img") == components.parse("../comp.py:train", [])
+
+
 def test_component_in_the_file_of_a_package(folder: Path) -> None:
     """A component may be in the file of the package itself."""
     models = package(folder)
