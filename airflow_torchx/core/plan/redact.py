@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, quote_plus
@@ -18,6 +20,8 @@ MIN_SECRET: Final = 5
 _MAX_FORMS: Final = 4_096
 # What the base64 command writes into one line.
 _LINE: Final = 76
+#: A character in a URL.
+_ESCAPE: Final = re.compile("%..")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -34,23 +38,40 @@ def _longest_first(secrets: frozenset[str]) -> tuple[str, ...]:
 
 
 def secret_forms(secret: str) -> frozenset[str]:
-    """Return a secret and its lines, and it in upper and lower case, in base64, in URLs and JSON.
+    """Return a secret and its lines, and other forms in which programs print it.
 
+    The other forms are other cases, base64 and hexadecimal, and as URLs, JSON, HTML, Python and a
+    shell quote it.
     Values and lines of less than `MIN_SECRET` characters are left out.
     """
     if len(secret) < MIN_SECRET:
         return frozenset()
     forms = {secret, *secret.splitlines()}
     if len(secret) <= _MAX_FORMS:
+        encoded = secret.encode(errors="surrogateescape")
         forms |= {
             secret.upper(),
             secret.lower(),
-            quote(secret, safe="", errors="surrogateescape"),
-            quote_plus(secret, errors="surrogateescape"),
-            json.dumps(secret)[1:-1],
-            *_in_base64(secret.encode(errors="surrogateescape")),
+            secret.capitalize(),
+            encoded.hex(),
+            encoded.hex().upper(),
+            html.escape(secret),
+            *_quoted(secret, encoded),
+            *_in_base64(encoded),
         }
     return frozenset(form for form in forms if len(form) >= MIN_SECRET)
+
+
+def _quoted(secret: str, encoded: bytes) -> Iterator[str]:
+    """Yield a secret as URLs, JSON, Python and a shell quote it, without the quotes around it."""
+    for url in (quote(encoded, safe=""), quote(encoded), quote_plus(encoded)):
+        yield from (url, url.lower(), _ESCAPE.sub(lambda found: found[0].lower(), url))
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield repr(secret)[1:-1]
+    yield repr(encoded)[2:-1]
+    yield secret.replace("'", "'\"'\"'")
+    yield secret.replace("'", r"'\''")
 
 
 def _in_base64(secret: bytes) -> Iterator[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
+import shlex
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -33,11 +36,36 @@ def test_the_longest_secret_is_masked_first() -> None:
         quote(SECRET, safe=""),
         quote_plus(SECRET),
         json.dumps(SECRET)[1:-1],
+        quote(SECRET),
+        html.escape(SECRET),
+        SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
     ],
 )
 def test_a_form_is_masked_completely(printed: str) -> None:
-    """A secret is masked in upper and lower case, in base64, in a URL and in JSON."""
+    """A secret is masked in another case, in base64, hexadecimal, a URL, JSON and HTML."""
     assert "a *** b" == redact(f"a {printed} b", [SECRET])
+
+
+QUOTED = "key's \\ \"Wört/+\""
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        repr(QUOTED)[1:-1],
+        repr(QUOTED.encode())[2:-1],
+        shlex.quote(QUOTED)[1:-1],
+        json.dumps(QUOTED)[1:-1],
+        json.dumps(QUOTED, ensure_ascii=False)[1:-1],
+        quote(QUOTED).lower(),
+        re.sub("%..", lambda found: found[0].lower(), quote(QUOTED)),
+        QUOTED.capitalize(),
+    ],
+)
+def test_a_quoted_form_is_masked_completely(printed: str) -> None:
+    """A secret is masked as Python, a shell, JSON and a URL write its special characters."""
+    assert "a *** b" == redact(f"a {printed} b", [QUOTED])
 
 
 @pytest.mark.parametrize("before", ["", "u", "us", "user:"])
