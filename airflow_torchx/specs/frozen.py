@@ -70,6 +70,11 @@ class FrozenList(tuple[V, ...]):
     def __radd__(self, other: Any) -> Any:  # noqa: ANN401 - see __add__
         return [*other, *self] if isinstance(other, list) else NotImplemented
 
+    def __mul__(self, count: Any) -> Any:  # noqa: ANN401 - see __add__
+        return [*self] * count
+
+    __rmul__ = __mul__
+
     def copy(self) -> list[V]:
         """Return an editable copy."""
         return [*self]

@@ -179,7 +179,9 @@ def test_file_in_a_package(folder: Path, imports: str) -> None:
 def test_path_with_parent_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file above the current folder can import its siblings, as in TorchX."""
     models = package(folder)
-    models.parent.joinpath("comp.py").write_text(COMPONENT.format(imports="from .util import IMAGE"))
+    models.parent.joinpath("comp.py").write_text(
+        COMPONENT.format(imports="from .util import IMAGE")
+    )
     monkeypatch.chdir(models)
 
     assert AppDef("img") == components.parse("../comp.py:train", [])

@@ -171,7 +171,7 @@ def test_frozen_list_equals_a_list() -> None:
 
 
 def test_frozen_list_adds_to_a_list() -> None:
-    """A frozen list and a list add to a new list, and a slice equals a list, as in TorchX."""
+    """A frozen list adds to and multiplies into a new list, and a slice equals a list."""
     args: Any = Role("r", "i", args=["a", "b"]).args
     more = args + ["c"]  # noqa: RUF005 - the operator is the point
     more.append("d")
@@ -184,6 +184,8 @@ def test_frozen_list_adds_to_a_list() -> None:
     assert [FrozenList, list] == [type(args[:1]), type(args.copy())]
     assert '["a", "b"]' == json.dumps(args)
     assert ("a", "b") == args
+    assert [["a", "b"] * 2] * 2 == [args * 2, 2 * args]
+    assert [list, list] == [type(args * 2), type(2 * args)]
     with pytest.raises(TypeError, match="can only concatenate"):
         args + 1
     with pytest.raises(TypeError):

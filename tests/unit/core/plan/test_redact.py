@@ -47,7 +47,7 @@ def test_a_form_is_masked_completely(printed: str) -> None:
     assert "a *** b" == redact(f"a {printed} b", [SECRET])
 
 
-QUOTED = "key's \\ \"Wört/+\""
+QUOTED = 'key\'s \\ "Wört/+"'
 
 
 @pytest.mark.parametrize(
