@@ -10,7 +10,8 @@ _FIX_FIRST_LINE: Final = (
     " line ends, convert them to LF, as dos2unix does."
 )
 _MAKE_EXECUTABLE: Final = (
-    "{0} is not executable. Run `chmod +x` on it, or start its interpreter, as in `sh {0}`."
+    "{0} is not executable. Run `chmod +x` on it, or start its interpreter, as in `sh {0}`. If it"
+    " is a folder, name a program in it."
 )
 _FIX_FORMAT: Final = (
     "{0} is not a program for this host. A script needs a first line like #!/bin/sh, without a byte"
@@ -23,6 +24,12 @@ _USE_ANOTHER: Final = (
 _USE_PYTORCH: Final = (
     "The image has no {0}, which the components dist.* need: use one with PyTorch."
 )
+_FIX_SYNTAX: Final = (
+    "A script has a syntax error. If it has CRLF line ends, convert them to LF, as dos2unix does."
+)
+_ONE_PROGRAM: Final = (
+    "An entrypoint is the name of one program: {0!r} has a space. Put its arguments in args."
+)
 # The container runtime did not start the container, so there is no exit code.
 _NOT_STARTED: Final = (None,)
 # https://github.com/opencontainers/runc reports its last error as the container's output.
@@ -32,6 +39,7 @@ _SHELL: Final = (126, 127)
 #: Exit codes, a pattern of a message, and the advice, in which the pattern's groups are inserted.
 _ADVICE: Final = (
     (_NOT_STARTED, r'exec: "(bash|torchrun)": executable file not found', _USE_PYTORCH),
+    (_NOT_STARTED, r'exec: "(\S+ [^"]*)": (?:executable file not|stat .*no such)', _ONE_PROGRAM),
     (
         _NOT_STARTED,
         r'exec: "([^"]+)": (?:executable file not found|stat .*no such file)',
@@ -51,9 +59,14 @@ _ADVICE: Final = (
     (
         (1, 2, *_SHELL),
         # A log line begins after its last carriage return.
-        r"\$'[^']*\\r'|env: .*\\r|^: (invalid option|(command )?not found)|[Ii]llegal option -$",
+        (
+            r"\$'[^']*\\r'|env: .*\\r|python\S*: can't open file '[^']*\\r'|"
+            r"^: (invalid option|(command )?not found|numeric argument)|"
+            r"[Ii]llegal (option -|number: \d+)$"
+        ),
         "A script has CRLF line ends. Convert them to LF, as dos2unix does.",
     ),
+    ((2,), r"[Ss]yntax error: .*(unexpected|expecting)", _FIX_SYNTAX),
 )
 
 

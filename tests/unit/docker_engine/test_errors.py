@@ -88,6 +88,8 @@ def test_body_without_message(body: bytes, expected: str) -> None:
             'exec: "bash": executable file not found in $PATH',
             "The image has no bash, which the com",
         ),
+        ('exec: "sh -c": executable file not found in $PATH', "'sh -c' has a space. Put its argum"),
+        ('exec: "/tmp": permission denied: unknown', "If it is a folder, name a program in it."),
         ('exec: "./a.sh": permission denied: unknown', "./a.sh is not executable. Run `chmod +x`"),
         ("Bind for 0.0.0.0:80 failed: port is already allocated", "another host port"),
     ],

@@ -119,6 +119,11 @@ def test_the_card_of_a_cancelled_app() -> None:
         (2, r"a.sh: line 1: cd: $'/\r': No such file or directory", "A script has CRLF line ends"),
         (2, "a.sh: 1: set: Illegal option -", "A script has CRLF line ends. Convert them to LF"),
         (127, ": command not found", "A script has CRLF line ends. Convert them to LF, as dos2"),
+        (2, ": numeric argument required", "A script has CRLF line ends"),
+        (2, "a.sh: 1: exit: Illegal number: 1", "A script has CRLF line ends"),
+        (2, r"python3: can't open file '/app/t.py\r': [Errno 2]", "A script has CRLF line ends"),
+        (2, 'a.sh: 5: Syntax error: end of file unexpected (expecting "then")', "A script has"),
+        (2, "a.sh: line 5: syntax error: unexpected end of file", "A script has a syntax error"),
     ],
 )
 def test_a_program_that_did_not_start(exit_code: int, line: str, advice: str) -> None:
@@ -134,6 +139,8 @@ def test_a_program_that_did_not_start(exit_code: int, line: str, advice: str) ->
         (1, "sh: ./a.sh: not found"),
         (1, "open /data/x: Permission denied"),
         (1, r"ValueError: invalid literal for int() with base 10: '3\r'"),
+        (1, "SyntaxError: unexpected character after line continuation character"),
+        (1, "sh: syntax error: unexpected end of file"),
         (139, "exec ./a.sh: no such file or directory"),
         (None, 'exec: "bash": executable file not found'),
     ],
