@@ -73,10 +73,12 @@ _CONNECTION_TYPE: Final = {
     "hook-name": _INTEGRATION,
     "conn-fields": _CONNECTION_FIELDS,
     "ui-field-behaviour": {
-        "hidden-fields": ["schema", "port", "login", "password"],
-        "relabeling": {"host": "Docker daemon"},
+        "hidden-fields": ["schema", "login", "password"],
+        # The test button of the list sends port 0 for none; Airflow refuses it unless 0 is stored.
+        "relabeling": {"host": "Docker daemon", "port": "Port (0 if it is in the URL)"},
         "placeholders": {
             "host": "unix:///var/run/docker.sock, tcp://host:2376 or ssh://user@host",
+            "port": "0",
             "network": "torchx",
             "api_version": "1.43",
             "request_timeout_s": "60",

@@ -7,11 +7,11 @@ import math
 import os
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.labels import OWN_PREFIX
-from airflow_torchx.docker_engine import config_file, responses
+from airflow_torchx.docker_engine import config_file, peer, responses
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.errors import engine_errors
@@ -110,7 +110,13 @@ class DockerEngine:
         """Describe the daemon."""
         with self._errors("describe the daemon"):
             answer = self._client.info()
-        return responses.engine_info(answer, url=self._url, api_version=self._client.api_version)
+        is_socket = self._endpoint.is_socket
+        return responses.engine_info(
+            answer,
+            url=self._url,
+            api_version=self._client.api_version,
+            is_visible=is_socket and peer.is_visible(urlsplit(self._url).path),
+        )
 
     def find_image(self, ref: str) -> str | None:
         """Return the id of a local image by name, tag, digest or id; None if it does not exist."""

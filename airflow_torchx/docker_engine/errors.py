@@ -56,6 +56,10 @@ _ADVICE: Final = (
         "could not select device driver",
         "Request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host.",
     ),
+    (
+        "bind source path does not exist",
+        "Create it on the daemon's host; the files of a worker's container are not on that host.",
+    ),
     ("marked for removal", "Wait until its removal has finished."),
     ("port is already allocated", "Use another host port, or free this one: `docker ps`."),
 )

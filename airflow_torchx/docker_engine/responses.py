@@ -90,9 +90,15 @@ def network_row(response: Json) -> NetworkRow:
     return NetworkRow(id=response["Id"], name=response["Name"], created_at=created_at)
 
 
-def engine_info(response: Json, *, url: str, api_version: str) -> EngineInfo:
-    """Return the response of ``GET /info`` from the daemon at ``url``."""
-    is_local = "unix://" in url and response.get("Name") == socket.gethostname()
+def engine_info(
+    response: Json, *, url: str, api_version: str, is_visible: bool = True
+) -> EngineInfo:
+    """Return the response of ``GET /info`` from the daemon at ``url``.
+
+    ``is_visible`` is False if this process cannot see the daemon's, because it is in a container.
+    """
+    named = "unix://" in url and response.get("Name") == socket.gethostname()
+    is_local = named and is_visible
     return EngineInfo(
         id=response.get("ID") or "",
         url=url,

@@ -11,7 +11,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.identity import random_app_id
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.plan.preflight import checked_options, daemon_problems
+from airflow_torchx.core.plan.preflight import checked_options, daemon_problems, daemon_warnings
 from airflow_torchx.core.state.app_ref import SCHEDULER
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchInterruptedError
@@ -161,6 +161,7 @@ class DockerLauncher(DockerWorkspaceMixin):
     ) -> AppDryRunInfo:
         app, opts = checked.app, checked.opts
         context = context or self.new_context(random_app_id(app.name, secrets.randbits(64)))
+        warnings: list[str] = []
         if facts is None:
             unknown = "unknown workspace image: no daemon answers"
             names = {key: one.content.base for key, one in checked.workspaces.items()}
@@ -173,6 +174,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             images = self._find_images(checked.workspaces, opts, facts.images)
             names = {key: image.name(opts.image_repo) for key, image in images.items()}
             notes = {key: image.note for key, image in images.items()}
+            warnings.extend(daemon_warnings(app, opts, facts))
         request = plan(replace(app, roles=with_images(app.roles, names)), opts, context)
         workspaces = tuple(
             f"role {role.name}: {notes[key_of(role.image, role.workspace)]}"
@@ -180,7 +182,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             if role.workspace
         )
         return AppDryRunInfo(
-            replace(request, workspaces=workspaces),
+            replace(request, workspaces=workspaces, warnings=(*request.warnings, *warnings)),
             app,
             opts,
             checked=checked,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
-from airflow_torchx.core.connection.settings import Settings
+from airflow_torchx.core.connection.settings import Settings, daemon_url
 from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.hooks import TorchXDockerHook
 from tests import pages
@@ -150,10 +150,11 @@ def test_test(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> No
     is_fine, message = hook_on(monkeypatch, connection).test_connection()
 
     assert is_fine, message
-    daemon, network, login = message.splitlines()
+    daemon, network, files, login = message.splitlines()
     pattern = r"Docker \S+ \(API [\d.]+\) on .+ at tcp://127.0.0.1:\d+: \d+ CPUs, [\d.]+ GiB of "
     assert re.match(pattern, daemon)
     assert "Network 'bridge' exists." == network
+    assert files.startswith("The files of its host are not visible here")
     assert re.fullmatch(r"Login to 127.0.0.1:\d+ as 'tester' succeeded\.", login)
 
 
@@ -218,7 +219,8 @@ def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     Pool.delete_pool("gpu_host")
 
     (found,) = json.loads(got.output)
-    settings = Settings.parse(found["host"], found["extra_dejson"])
+    url = daemon_url(found["host"], port=int(found["port"]))
+    settings = Settings.parse(url, found["extra_dejson"])
     assert "tcp://gpu-1.example.com:2376" == settings.endpoint.url
     assert ("training", ("ghcr",)) == (settings.network, settings.registries)
     assert pool is not None
@@ -248,7 +250,9 @@ def test_api_server(stack: Stack, connection: dict[str, Any]) -> None:
     right = json.loads(os.environ["AIRFLOW_CONN_RIGHT"])
     stack.post("connections", {"connection_id": "stored", **right})
     connection["extra"]["registries"] = ["stored"]
-    body = {**connection, "connection_id": "gpus", "extra": json.dumps(connection["extra"])}
+    # The UI sends this port for an empty one, and the API server compares it with the stored one.
+    extra = json.dumps(connection["extra"])
+    body = {**connection, "connection_id": "gpus", "extra": extra, "port": 0}
 
     shown = stack.post("connections", body)
     tested = stack.post("connections/test", body)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import docker
 import pytest
 
 from airflow_torchx.core.connection.daemon_report import DaemonReport, LoginCheck
 from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import RegistryLogin
-from airflow_torchx.docker_engine import DockerEngine, diagnose
+from airflow_torchx.docker_engine import DockerEngine, diagnose, peer
 from tests.integration.stub import Request, Stub, failure, json_answer
+from tests.integration.uv_project import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -149,3 +153,24 @@ def test_a_daemon_that_says_no_more(address: Path) -> None:
 
     assert isinstance(found, str)
     assert "did not answer in time" in found
+
+
+@pytest.mark.docker
+def test_mounted_socket(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> None:
+    """A process in a container does not see the one behind a mounted socket; this one does."""
+    code = "import runpy; print(runpy.run_path('/peer.py')['is_visible']('/s/sock'))"
+    volumes = [f"{tmp_path}:/s", f"{peer.__file__}:/peer.py:ro"]
+    with socket.socket(socket.AF_UNIX) as server, closing(docker.from_env()) as client:
+        server.bind(str(tmp_path / "sock"))
+        server.listen()
+
+        inside = client.containers.run(
+            BASE,
+            ["python3", "-c", code],
+            labels={labels.APP_ID: app_id},
+            network_mode="host",
+            volumes=volumes,
+        )
+
+        assert (b"False", True) == (inside.strip(), peer.is_visible(str(tmp_path / "sock")))
+    assert docker_engine.info().is_local

@@ -26,3 +26,10 @@ def test_the_key_is_a_secret() -> None:
     secret = [name for name in fields if fields[name]["schema"].get("format") == "password"]
 
     assert ["tls_private_key"] == secret
+
+
+def test_the_form_asks_for_the_port() -> None:
+    """The form has a port, without which Airflow refuses to test a connection of its list."""
+    form = connection_type()["ui-field-behaviour"]
+
+    assert ("0", True) == (form["placeholders"]["port"], "port" not in form["hidden-fields"])

@@ -49,6 +49,8 @@ class DaemonReport:
         if not self.network.startswith("container:"):
             state = "exists" if self.has_network else "will be created by the first launch"
             yield f"Network {self.network!r} {state}."
+        if not info.is_local:
+            yield "The files of its host are not visible here: sources of mounts are not checked."
         for login in self.logins:
             attempt = f"Login to {login.registry} as {login.username!r}"
             yield f"{attempt} {f'failed: {login.error}' if login.error else 'succeeded.'}"

@@ -94,7 +94,8 @@ def daemon_url(
     if not rest:
         return f"unix:///{schema}" if schema else None
     address = f"{login}@{rest}" if login and scheme == "ssh" and "@" not in rest else rest
-    if port and ":" not in address.rpartition("]")[2]:
+    has_port = ":" in address.rpartition("]")[2] or scheme.endswith("unix")
+    if port and not has_port:
         address = f"{address}:{port}"
     return f"{scheme}{separator}{address}/{schema}" if schema else f"{scheme}{separator}{address}"
 

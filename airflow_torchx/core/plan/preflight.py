@@ -75,6 +75,25 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
     return (*problems, *_gpu_problems(app, opts, facts.engine))
 
 
+def daemon_warnings(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[str]:
+    """Yield what this process cannot find out about the daemon's host, and what follows."""
+    engine = facts.engine
+    users = sum(role.num_replicas for role in app.roles if role.resource.gpu > 0)
+    if opts.auto_set_gpus and users > 1 and not engine.gpu_ids:
+        yield (
+            f"roles: {engine.url} reports no ids of GPUs here, so all replicas get the same first "
+            "GPUs; use CDI (Docker 28.2), or list them as node-generic-resources of the daemon"
+        )
+    if "unix://" in engine.url and not engine.is_local:
+        for index, role in enumerate(app.roles):
+            for position, mount in enumerate(role.mounts):
+                if isinstance(mount, BindMount):
+                    yield (
+                        f"roles[{index}].mounts[{position}].src_path: {mount.src_path!r} is not "
+                        "checked, because the files of the daemon's host are not visible here"
+                    )
+
+
 def _value_problems(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
     problems = [*_app_problems(app), *conflicts(app, opts)]
     if opts.publish_ports:

@@ -153,7 +153,7 @@ def test_network() -> None:
 
 
 def test_info() -> None:
-    """A daemon is local if its URL is a unix socket and its host name is this host's."""
+    """A daemon is local if its URL is a socket, its host's name is ours, and we can see it."""
     body = {
         "ID": "id",
         "Name": socket.gethostname(),
@@ -163,8 +163,10 @@ def test_info() -> None:
         "MemTotal": 3,
     }
 
-    def is_local(url: str, **changes: str) -> bool:
-        info = responses.engine_info({**body, **changes}, url=url, api_version="1.50")
+    def is_local(url: str, *, is_visible: bool = True, **changes: str) -> bool:
+        info = responses.engine_info(
+            {**body, **changes}, url=url, api_version="1.50", is_visible=is_visible
+        )
         assert ("id", url, "28.2.2", "1.50") == (info.id, info.url, info.version, info.api_version)
         assert ("Debian GNU/Linux 12", 2, 3, ()) == (
             info.os,
@@ -174,8 +176,9 @@ def test_info() -> None:
         )
         return info.is_local
 
-    assert [True, False, False] == [
+    assert [True, False, False, False] == [
         is_local(URL),
+        is_local(URL, is_visible=False),
         is_local(URL, Name="another"),
         is_local("tcp://localhost:2375"),
     ]

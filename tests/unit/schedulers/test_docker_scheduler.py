@@ -212,6 +212,15 @@ def test_gpus_are_counted_where_no_daemon_tells_their_ids(engine: FakeEngine) ->
     ]
 
 
+def test_what_the_daemon_does_not_tell_is_warned_of(engine: FakeEngine) -> None:
+    """A plan warns that replicas share GPUs, if the daemon answers but reports no ids."""
+    wanted = app(2, resource=Resource(cpu=1, gpu=1, memMB=64))
+
+    (warning,) = DockerScheduler("mine", engine).prepare(wanted).request.warnings
+
+    assert "fake://engine reports no ids of GPUs here" in warning
+
+
 def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:
     """Asking for more GPUs than the host has is an error before anything is created."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)

@@ -38,6 +38,7 @@ def test_a_report_without_problems() -> None:
             "no GPU runtime."
         ),
         "Network 'lan' exists.",
+        "The files of its host are not visible here: sources of mounts are not checked.",
         "Login to ghcr.io as 'me' succeeded.",
     ]
 
@@ -64,7 +65,8 @@ def test_the_network_in_the_report(
     network: str, has_network: bool, expected: Sequence[str]
 ) -> None:
     """A missing network is not an error, and another container's network is not looked up."""
-    findings = DaemonReport(info=INFO, network=network, has_network=has_network)
+    info = replace(INFO, is_local=True)
+    findings = DaemonReport(info=info, network=network, has_network=has_network)
 
     assert findings.is_fine
     assert expected == str(findings).splitlines()[1:]
