@@ -29,12 +29,18 @@ LISTED: Final = (
     *(".env", ".env.local", "prod.env", ".envrc", ".netrc", ".pgpass", ".npmrc", ".aws", ".kube"),
     *("simple_auth_manager_passwords.json.generated", "standalone_admin_password.txt"),
     *("secrets.yaml", "client_secret_1.json", "credentials.json", "terraform.tfstate"),
+    *("credentials.ini", "my_credentials.cfg", "secret.ini", "db-secrets.cfg", "passwords.csv"),
+    *("kaggle.json", ".kaggle", ".huggingface", "hf_token", ".hf_token", ".token", "api_key.txt"),
+    *(".api_key", "apikey.json", ".passwd", "rclone.conf", ".databrickscfg", ".terraform"),
+    *("webserver_config.py", "airflow-webserver.pid", "pip.conf", "hf_token.txt"),
     *("id_rsa", "id_ed25519", "id_ecdsa_sk", "server.key", "key.pem", "a.p12", ".ssh", ".gnupg"),
 )
 KEPT: Final = (
     *("train.py", "env", "environment.yml", ".gitignore", ".github", "cache", "data", "logs"),
     *("airflow.py", "airflow", "data.db", ".env.example", ".env.template", "env.py"),
     *("secrets.py", "credentials.py", "password.py", "secrets", "tokenizer.json", "keys.json"),
+    *("token.py", "tokens.txt", "special_tokens_map.json", "tokenizer_config.json", "hf_token.py"),
+    *("setup.cfg", "config.ini", ".python-version", "token", "test_pip.conf", "api_key.py"),
     *("id_rsa.pub", "ca.pem", "cert.pem", "key.py", "Makefile", ".dockerignore"),
 )
 KEY: Final = "-----BEGIN RSA PRIVATE KEY-----\nMII="
