@@ -85,7 +85,7 @@ class AppTask:
         Only a launch looks up images and facts about the daemon, and builds images.
         """
         checked = request.checked
-        if problem := result_conflict(self._options.result_path, checked.opts):
+        if problem := result_conflict(self._options.result_path, checked.app, checked.opts):
             raise InvalidAppError([problem], subject=f"app {checked.app.name!r}")
         attempt, config_hash = self._task.attempt, request.config_hash
         durable = self._options.durable

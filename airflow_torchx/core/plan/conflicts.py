@@ -23,6 +23,8 @@ _WITHOUT_NAMES: Final = {
     "none": "it connects nothing",
     "container:": "all would have the host name of that container",
 }
+#: File systems in memory that Docker mounts in every container.
+_IN_MEMORY: Final = ("/dev", "/proc", "/sys")
 #: Log drivers that Docker reads without a cache of its own.
 _READABLE: Final = frozenset({"json-file", "local", "journald"})
 #: Options that Docker refuses for a container that joins another one's network.
@@ -56,18 +58,29 @@ def workspace_conflict(role: Role, opts: Opts, image: ImageDetail | None) -> Pro
     return Problem("options.tmpfs", what, "use another path") if path else None
 
 
-def result_conflict(result_path: str | None, opts: Opts) -> Problem | None:
+def result_conflict(result_path: str | None, app: AppDef, opts: Opts) -> Problem | None:
     """Return why the result of an app cannot be read when the app has ended."""
-    path = _tmpfs_of(result_path, opts) if result_path else None
-    what = f"{result_path!r} is in the tmpfs {path!r}, which is gone when the container ends"
+    if not result_path:
+        return None
+    path = _tmpfs_of(result_path, opts)
+    if path is None and not _is_mounted(result_path, app):
+        path = next((one for one in _IN_MEMORY if _is_in(result_path, one)), None)
+    what = f"{result_path!r} is in {path!r}, which is gone when the container ends"
     return Problem("result_path", what, "set result_path= to a path elsewhere") if path else None
 
 
 def _tmpfs_of(path: str, opts: Opts) -> str | None:
     """Return the tmpfs in which an absolute path is; None for none."""
+    return next((one for one in opts.tmpfs if _is_in(path, one)), None)
+
+
+def _is_mounted(path: str, app: AppDef) -> bool:
+    return any(_is_in(path, mount.dst_path) for role in app.roles for mount in role.mounts)
+
+
+def _is_in(path: str, folder: str) -> bool:
     inside = f"{posixpath.normpath(path)}/"
-    folders = {one: posixpath.normpath(one).rstrip("/") for one in opts.tmpfs}
-    return next((one for one, folder in folders.items() if inside.startswith(f"{folder}/")), None)
+    return inside.startswith(f"{posixpath.normpath(folder).rstrip('/')}/")
 
 
 def _network_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:

@@ -161,9 +161,7 @@ def test_a_result_that_would_be_lost_is_refused_before_the_launch(folder: Path) 
     """A task whose result is in a tmpfs makes no request to the daemon."""
     engine = FakeEngine(images=["base"], programs=Program())
 
-    with pytest.raises(
-        InvalidAppError, match="result_path: '/scratch/r' is in the tmpfs '/scratch'"
-    ):
+    with pytest.raises(InvalidAppError, match="result_path: '/scratch/r' is in '/scratch'"):
         Worker(engine, folder).run(1, result_path="/scratch/r", tmpfs={"/scratch": ""})
 
     assert [] == engine.calls

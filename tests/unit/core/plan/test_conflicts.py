@@ -151,8 +151,28 @@ def test_a_tmpfs_over_a_workspace(working_dir: str, tmpfs: str, *, hidden: bool)
 )
 def test_a_result_in_a_tmpfs(path: str | None, tmpfs: str | None) -> None:
     """A result cannot be read from a tmpfs, because that is gone when the container ends."""
-    found = result_conflict(path, Opts.parse({"tmpfs": {tmpfs or "/scratch": ""}}))
+    app = AppDef("train", [Role("trainer", "img:1", entrypoint="run")])
+    found = result_conflict(path, app, Opts.parse({"tmpfs": {tmpfs or "/scratch": ""}}))
 
     assert (found is None) == (tmpfs is None)
     if found is not None:
-        assert f"{path!r} is in the tmpfs {tmpfs!r}, which is gone" in found.what
+        assert f"{path!r} is in {tmpfs!r}, which is gone" in found.what
+
+
+@pytest.mark.parametrize(
+    ("path", "mount", "refused"),
+    [
+        ("/dev/a/r.json", "/data", True),
+        ("/data/../proc/r.json", "/data", True),
+        ("/sys/r.json", "/data", True),
+        ("/dev/out/r.json", "/dev/out", False),
+        ("/device/r.json", "/data", False),
+    ],
+)
+def test_a_result_in_memory(path: str, mount: str, *, refused: bool) -> None:
+    """A result cannot be read from the file systems that Docker keeps in memory."""
+    role = Role("trainer", "img:1", entrypoint="run", mounts=[BindMount("/out", mount)])
+
+    found = result_conflict(path, AppDef("train", [role]), Opts())
+
+    assert refused == (found is not None)
