@@ -150,11 +150,10 @@ class _Merger:
 
     def torchx_difference(self) -> str | None:
         """Return a warning if TorchX would send other files of folders with other rules."""
-        if self._rules is None:
+        if self._rules is None and not any(walk.ignored for walk in self._walks):
             return None
-        ignores, others = torchx_rules(self._rules[0]), self._walks.copy()
-        if self._rules[1] is not None:
-            others.remove(self._rules[1])
+        text, own = self._rules or (b"", None)
+        ignores, others = torchx_rules(text), [walk for walk in self._walks if walk is not own]
         sent = [
             path
             for walk in others

@@ -261,7 +261,12 @@ def test_parts_are_merged(
             "so it leaves out y, and sends x",
         ),
         ([("", {"x": "", ".dockerignore": "*.log"}), ("b", {"y": ""})], None),
-        ([("", {"x": ""}), ("b", {"y": "", "z": "", ".dockerignore": "y"})], None),
+        ([("", {"x": ""}), ("b", {"y": "", ".dockerignore": "y"})], "so it sends b/y"),
+        (
+            [("a", {"x": "", ".dockerignore": "x"}), ("b", {"y": "", ".dockerignore": "y"})],
+            "so it sends a/x, b/y",
+        ),
+        ([("", {"x": ""}), ("b", {"y": "", ".dockerignore": "z"})], None),
         ([("b", {"y": "", "z": "", ".dockerignore": "y"})], None),
     ],
 )
