@@ -76,9 +76,7 @@ def _instead_of_torchx(error: BaseException) -> str:
 
 
 #: Its groups are the module and the first name that is imported from it.
-_TORCHX_IMPORT: Final = re.compile(
-    r"^\s*(?:import|from)\s+(torchx(?:\.\w+)*)(?:\s+import\s*\(?\s*(\w+))?"
-)
+_TORCHX_IMPORT: Final = re.compile(r"(?<![\w.])(torchx(?:\.\w+)*)(?:\s+import\s*\(?\s*(\w+))?")
 
 
 def _with_parents(name: str) -> Iterator[str]:
