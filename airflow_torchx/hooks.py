@@ -110,14 +110,15 @@ class TorchXDockerHook(BaseHook):
             InvalidAppError: one problem for each invalid field.
         """
         from airflow_torchx.core.plan.plan_text import proxy_secrets
+        from airflow_torchx.core.plan.redact import secret_forms
         from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
         from airflow_torchx.docker_engine import DockerEngine
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
         settings = self.settings()
         engine = DockerEngine.connect(settings.endpoint, self._logins(settings))
-        for secret in proxy_secrets(engine.proxy_env):
-            mask_secret(secret)
+        secrets = proxy_secrets(engine.proxy_env)
+        mask_secret([form for secret in secrets for form in secret_forms(secret)])
         return DockerScheduler(
             self.torchx_conn_id or DEFAULT_SESSION,
             engine,

@@ -48,7 +48,7 @@ class FakeDaemon:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     engine_info: EngineInfo = _INFO
-    proxy_env: Mapping[str, str] = field(default_factory=dict)
+    proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     unique_networks: bool = True
     chunk_bytes: int = 4096
     before: Callable[[Verb, str], object] | None = None

@@ -92,6 +92,7 @@ def test_body_without_message(body: bytes, expected: str) -> None:
         ('exec: "/tmp": permission denied: unknown', "If it is a folder, name a program in it."),
         ('exec: "./a.sh": permission denied: unknown', "./a.sh is not executable. Run `chmod +x`"),
         ("Bind for 0.0.0.0:80 failed: port is already allocated", "another host port"),
+        ("bind source path does not exist: /data", "the files of a worker's container are not"),
     ],
 )
 def test_messages_without_status(message: str, advice: str) -> None:

@@ -7,9 +7,12 @@ server in place of a daemon.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_torchx.core.connection.docker_config import HUB_URL, DockerConfig, parse_context
 from airflow_torchx.core.connection.endpoint import Endpoint
@@ -193,6 +196,31 @@ def test_a_header_with_a_control_character(control: str) -> None:
         _ = parsed(HttpHeaders={"X-A": f"{SECRET}{control}{SECRET}"}).sent_headers
 
     assert SECRET not in str(raised.value)
+
+
+FIELDS = ("auths", "credsStore", "credHelpers", "currentContext", "HttpHeaders", "proxies")
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda item: (
+        st.lists(item, max_size=2)
+        | st.dictionaries(st.sampled_from([HOST, HUB_URL, "default", "auth", "x"]), item)
+    ),
+    max_leaves=9,
+)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_any_configuration(content: dict[str, object]) -> None:
+    """Whatever is in the configuration, all that is read of it has the right type."""
+    config = DockerConfig.parse(json.dumps(content))
+
+    with contextlib.suppress(ValueError):
+        config.login(HOST)
+    with contextlib.suppress(ValueError):
+        assert all(isinstance(value, bytes) for value in config.sent_headers.values())
+    values = [config.current_context, config.helper_of(HOST), config.helper_of("docker.io")]
+    values += config.proxy_env(Endpoint(url=URL)).values()
+    assert all(isinstance(value, str) for value in values)
 
 
 URL = "tcp://gpu-1:2375"
