@@ -109,7 +109,8 @@ def test_every_setting_is_taken(docker_engine: DockerEngine, app_id: str, tmp_pa
             ulimits=(Ulimit(name="nofile", soft=1000, hard=2000),),
             cap_add=("SYS_PTRACE",),
             init=True,
-            extra_hosts={"db": "10.0.0.1"},
+            # A host name of its own is kept on the network of the host if /etc/hosts lists it.
+            extra_hosts={"db": "10.0.0.1", app_id: "127.0.1.1"},
             dns=("1.1.1.1",),
             log_driver="local",
             log_options={"max-size": "1m"},
