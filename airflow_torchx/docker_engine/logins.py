@@ -7,14 +7,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow_torchx.core.connection.docker_config import server_of
+from airflow_torchx.core.connection.docker_config import DockerConfig, server_of
 from airflow_torchx.core.engine.image_refs import HUB, host_of
 from airflow_torchx.docker_engine import config_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from airflow_torchx.core.engine.images import RegistryLogin
 
@@ -23,6 +24,8 @@ _UNKNOWN: Final = b"credentials not found in native keychain"
 #: The user name with which a helper returns an identity token.
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - not a password
 _HELPER_TIMEOUT_S: Final = 60.0
+#: A docker configuration, of which the docker CLI (28.3) reads the logins before those of the file.
+_VARIABLE: Final = "DOCKER_AUTH_CONFIG"
 
 
 class Header(NamedTuple):
@@ -55,27 +58,53 @@ def auth_config(login: RegistryLogin) -> dict[str, str]:
 def auth_header(host: str, logins: Iterable[RegistryLogin]) -> Header:
     """Return the login for a registry.
 
-    The first of the logins for this registry, spelled in any way, wins. Without one, the
-    configuration of the docker CLI and its credential helpers are read. As in the docker CLI, a
-    broken one is no error: most images need no login.
+    The first of the logins for this registry, spelled in any way, wins. Without one, the places are
+    read where the docker CLI finds a login: its variable, credential helpers, and its
+    configuration. As in the docker CLI, a broken one is no error: most images need no login.
     """
     for login in logins:
         if host_of(login.registry) == host:
             return Header(_encoded(auth_config(login)))
+    problems = []
+    for found, problem in _cli_logins(host):
+        if found:
+            return Header(_encoded(found))
+        problems.append(problem)
+    return Header(None, " ".join(filter(None, problems)))
+
+
+def _cli_logins(host: str) -> Iterator[tuple[dict[str, str], str]]:
+    """Yield the login of each place where the docker CLI looks, or what is wrong with it."""
+    given = DockerConfig.parse(os.environ.get(_VARIABLE, ""))
+    if given.problem:
+        yield {}, f"The variable {_VARIABLE} is ignored: {given.problem}."
+    yield _stored(given, host, f"{_VARIABLE} is damaged: correct it")
     config = config_file.read(os.environ)
-    problem = config.problem and f"A login for {host} cannot be read: {config.problem}."
-    found: dict[str, str] = {}
-    if helper := config.helper_of(host):
-        found, problem = _from_helper(f"docker-credential-{helper}", host)
-    if not found:
-        try:
-            found = config.login(host)
-        except ValueError:
-            problem = (
-                f"The login for {host} in the docker configuration is damaged: run "
-                f"{login_command(host)} again."
-            )
-    return Header(_encoded(found)) if found else Header(None, problem)
+    if config.problem:
+        yield {}, f"A login for {host} cannot be read: {config.problem}."
+    helper = config.helper_of(host)
+    if not (helper or config.auths or config.helpers):
+        helper = _default_helper()
+    if helper:
+        yield _from_helper(f"docker-credential-{helper}", host)
+    damaged = f"the docker configuration is damaged: run {login_command(host)} again"
+    yield _stored(config, host, damaged)
+
+
+def _stored(config: DockerConfig, host: str, damaged: str) -> tuple[dict[str, str], str]:
+    try:
+        return config.login(host), ""
+    except ValueError:
+        return {}, f"The login for {host} in {damaged}."
+
+
+def _default_helper() -> str:
+    """Return the helper that the docker CLI uses without any setting, if it is installed."""
+    if sys.platform == "darwin":
+        name = "osxkeychain"
+    else:
+        name = "pass" if shutil.which("pass") else "secretservice"
+    return name if shutil.which(f"docker-credential-{name}") else ""
 
 
 def _from_helper(program: str, host: str) -> tuple[dict[str, str], str]:

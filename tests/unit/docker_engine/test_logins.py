@@ -22,6 +22,7 @@ SECRET = "hidden-word"  # noqa: S105 - not a real one
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder for the docker configuration, and for credential helpers."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_AUTH_CONFIG", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     configure(tmp_path, {})
     return tmp_path
@@ -162,6 +163,77 @@ def test_a_login_in_the_file_beside_a_helper(folder: Path) -> None:
 
     assert "cli" == (decoded("h:1") or {})["username"]
     assert "" == auth_header("h:1", ()).problem
+
+
+def entry(user: str) -> dict[str, str]:
+    """Return a login of the docker configuration."""
+    return {"auth": base64.b64encode(f"{user}:{SECRET}".encode()).decode()}
+
+
+def test_the_variable_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login in DOCKER_AUTH_CONFIG precedes helpers and the file, for its own registry only."""
+    configure(folder, {"credHelpers": {"h:1": "nowhere"}, "auths": {"h:2": entry("file")}})
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps({"auths": {"h:1": entry("variable")}}))
+
+    assert "variable" == (decoded("h:1") or {})["username"]
+    assert "file" == (decoded("h:2") or {})["username"]
+    assert "me" == (decoded("h:1", login("h:1")) or {})["username"]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (SECRET, "The variable DOCKER_AUTH_CONFIG is ignored: it is not JSON (line 1, column 1)."),
+        (
+            json.dumps({"auths": {"h:1": {"auth": SECRET}}}),
+            "The login for h:1 in DOCKER_AUTH_CONFIG is damaged: correct it.",
+        ),
+        (json.dumps({"auths": {"h:1": {}}}), ""),
+        (" ", ""),
+    ],
+    ids=["not JSON", "damaged", "no login", "blank"],
+)
+def test_a_broken_variable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, value: str, problem: str
+) -> None:
+    """Without a login in DOCKER_AUTH_CONFIG, the file is read; the problem does not quote it."""
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", value)
+
+    assert (None, problem) == auth_header("h:1", ())
+
+    configure(folder, {"auths": {"h:1": entry("file")}})
+
+    assert "file" == (decoded("h:1") or {})["username"]
+
+
+@pytest.mark.parametrize(
+    ("config", "installed", "user"),
+    [
+        ({}, ["secretservice"], "secretservice"),
+        ({"auths": {}}, ["secretservice"], "secretservice"),
+        ({}, ["secretservice", "pass"], "secretservice"),
+        ({"auths": {"h:2": {}}}, ["secretservice"], None),
+        ({"credHelpers": {"h:2": "mine"}}, ["secretservice"], None),
+        ({}, ["mine"], None),
+    ],
+)
+def test_the_default_helper(
+    folder: Path, config: dict[str, Any], installed: list[str], user: str | None
+) -> None:
+    """A configuration without any login or helper means the helper that docker defaults to."""
+    configure(folder, config)
+    for name in installed:
+        install(folder, name, f"""echo '{{"Username": "{name}", "Secret": "{SECRET}"}}'""")
+
+    assert user == (decoded("h:1") or {}).get("username")
+
+
+def test_the_default_helper_beside_pass(folder: Path) -> None:
+    """The default helper is that of pass if both are installed."""
+    install(folder, "pass", f"""echo '{{"Username": "pass", "Secret": "{SECRET}"}}'""")
+    (folder / "pass").symlink_to("docker-credential-pass")
+
+    assert "pass" == (decoded("h:1") or {})["username"]
 
 
 def test_broken_login(folder: Path) -> None:
