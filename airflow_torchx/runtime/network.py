@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS
 from airflow_torchx.errors import EngineConflictError
+from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
@@ -33,6 +34,9 @@ def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
             return
         with contextlib.suppress(EngineConflictError):
             engine.create_network(name)
+            near = nearest(name, BUILT_IN_NETWORKS)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            _log.info("created network %r%s; it stays when its apps are removed", name, hint)
         by_age = sorted(engine.networks(name), key=lambda row: (row.created_at, row.id))
         for surplus in by_age[1:]:
             _log.info("removing network %s: %s was created twice", surplus.id[:12], name)

@@ -26,6 +26,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.task.record import RECORD_KEY
+from airflow_torchx.docker_engine.engine import NETWORK_LABEL
 from airflow_torchx.provider import get_provider_info
 from airflow_torchx.runtime.watch.app_endings import STATE_KEY
 from airflow_torchx.testing import Program
@@ -207,6 +208,9 @@ def test_the_commands_of_the_uninstall_name_what_there_is() -> None:
         *(
             STATE_KEY.partition("/")[0],
             f"network rm {Opts().network}",
+            f"network prune --filter label={NETWORK_LABEL}",
+            # Containers of builds and of apps have the first label, and no build takes a day.
+            f"{labels.WORKSPACE_KEY} --filter label!={labels.APP_ID} --filter until=24h",
             f"uninstall {PROJECT['name']}",
         ),
     }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Final, cast
 
-from airflow_torchx.core.engine.containers import Ulimit
+from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS, Ulimit
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 from airflow_torchx.specs.readers import FLAGS
 
@@ -40,6 +40,13 @@ def user(value: object) -> str:
 def network(value: object) -> str:
     """Return the name of a network, or ``container:`` and the name of a container."""
     name = text(value)
+    mode, _, container = name.partition(":")
+    is_joined = mode.lower() == "container"
+    meant = f"container:{container or 'NAME'}" if is_joined else name.strip().lower()
+    if name != meant and (is_joined or meant in BUILT_IN_NETWORKS):
+        raise ValueError(f"did you mean {meant!r}?")
+    if name in _NETWORKS_OF_SWARM:
+        raise ValueError("Docker Swarm uses this name; choose another one")
     if re.fullmatch(r"(container:)?[a-zA-Z0-9][a-zA-Z0-9_.-]*", name):
         return name
     raise ValueError("start with a letter or digit; use letters, digits, '_', '.' and '-'")
@@ -209,6 +216,7 @@ def one_of(*words: str) -> Callable[[object], str]:
     return parse
 
 
+_NETWORKS_OF_SWARM: Final = ("ingress", "docker_gwbridge")
 _YEAR_S: Final = 366 * 24 * 3600
 # https://docs.docker.com/reference/cli/docker/image/tag/ has the rules.
 _WORD: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -48,7 +48,7 @@ class Opts(Mapping[str, Any]):
         pull_policy: ``missing`` pulls an image that is not on the daemon, ``always`` pulls every
             image, ``if_possible`` too but falls back to the image on the daemon, ``never`` uses
             the image on the daemon.
-        network: network that the replicas join; created as a bridge if it is missing.
+        network: network that the replicas join; created as a bridge, which stays, if it is missing.
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
         failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
             waits for them.

@@ -36,6 +36,29 @@ def test_a_network_is_made_once() -> None:
     assert 1 == len(engine.networks("torchx"))
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("lan", "created network 'lan'; it stays when its apps are removed"),
+        (
+            "brige",
+            "created network 'brige' (did you mean 'bridge'?); it stays when its apps are removed",
+        ),
+    ],
+)
+def test_a_network_that_is_created_is_logged(
+    name: str, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names a network that did not exist, once, and the network that may be meant."""
+    caplog.set_level("INFO", "airflow_torchx.runtime.network")
+    engine = FakeEngine()
+
+    network.ensure(engine, name)
+    network.ensure(engine, name)
+
+    assert [line] == caplog.messages
+
+
 @pytest.mark.parametrize("name", ["host", "none", "bridge", "default", "container:abc"])
 def test_networks_that_docker_has_are_left_alone(name: str) -> None:
     """Docker's built-in networks cause no request."""

@@ -51,7 +51,7 @@ def test_networks_on_which_replicas_do_not_find_each_other(network: str, why: st
     assert {} == conflicts(cfg)
 
 
-@pytest.mark.parametrize("network", ["torchx", "mine", "host", "container", "Bridge"])
+@pytest.mark.parametrize("network", ["torchx", "mine", "host", "containers", "my-Bridge"])
 def test_networks_on_which_they_do(network: str) -> None:
     """Several replicas find each other on the host's network, and on any with names."""
     assert {} == conflicts({"network": network}, num_replicas=2)

@@ -93,7 +93,11 @@ OPTIONS = {
         ],
         ["sometimes", "", 1, ["always"]],
     ),
-    "network": TEXT._replace(default="torchx", good=[("own", "own"), (None, "torchx")]),
+    "network": TEXT._replace(
+        default="torchx",
+        good=[(name, name) for name in ("own", "host", "container:x")] + [(None, "torchx")],
+        bad=[*TEXT.bad, "a/b", "service:db"],
+    ),
     "stop_grace_s": Option(
         10.0,
         [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, 10.0)],
@@ -304,6 +308,25 @@ def test_one_error_lists_all_problems() -> None:
     assert ["options.quite", "options.privileged", "options.dns"] == [
         problem.where for problem in error.problems
     ]
+
+
+@pytest.mark.parametrize(
+    ("network", "fix"),
+    [
+        *[("HOST", "did you mean 'host'?"), (" bridge ", "did you mean 'bridge'?")],
+        *[("None", "did you mean 'none'?"), ("DEFAULT", "did you mean 'default'?")],
+        ("container", "did you mean 'container:NAME'?"),
+        ("container:", "did you mean 'container:NAME'?"),
+        ("Container:db", "did you mean 'container:db'?"),
+        ("ingress", "Docker Swarm uses this name; choose another one"),
+        ("docker_gwbridge", "Docker Swarm uses this name; choose another one"),
+    ],
+)
+def test_networks_that_mean_another_one(network: str, fix: str) -> None:
+    """A network that is almost one of Docker's, or one of a Swarm, is refused, not created."""
+    (problem,) = refusal({"network": network}).problems
+
+    assert ("options.network", fix) == (problem.where, problem.fix)
 
 
 def test_an_unknown_name_beside_valid_options() -> None:
