@@ -1,42 +1,32 @@
 """Parses a component's command line by TorchX's rules, without exiting or printing.
 
 Options are the function's parameters, typed by its annotations. Unlike TorchX, one pass finds every
-mistake, a bool must be True or False, and an option may not be repeated.
+mistake, a bool must be True or False, an option may not be repeated, and what comes after the
+options may be anything.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import textwrap
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, NoReturn, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Final, TypeAlias, get_args, get_origin
 
-from airflow_torchx.components.corrections import Corrected, Options, correct
 from airflow_torchx.components.literals import (
     UnsupportedTypeError,
     describe,
     plain_type,
     read_literal,
 )
-from airflow_torchx.components.problems import arguments_error
+from airflow_torchx.components.option_parser import Options
 from airflow_torchx.errors import InvalidComponentError
 
 Parameters: TypeAlias = Mapping[str, inspect.Parameter]
 
 _VAR: Final = inspect.Parameter.VAR_POSITIONAL
 _NO_DEFAULT: Final = inspect.Parameter.empty
-
-
-class _ParserError(Exception):
-    """Argparse cannot parse the arguments."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _ParserError(message)
 
 
 @dataclass(frozen=True)
@@ -52,25 +42,6 @@ class CommandLine:
     bound: inspect.BoundArguments
     mistakes: tuple[str, ...] = ()
     incomplete: frozenset[str] = frozenset()
-
-
-def bind(
-    name: str,
-    function: Callable[..., Any],
-    args: Sequence[str],
-    defaults: Mapping[str, str] | None = None,
-) -> inspect.BoundArguments:
-    """Return the arguments of ``function`` that a command line describes; see `parse_line`.
-
-    Raises:
-        ComponentError: the arguments are invalid.
-        InvalidComponentError: a command line cannot set a required parameter of the function.
-    """
-    line = parse_line(name, function, args, defaults)
-    if line.mistakes:
-        usage = synopsis(name, line.bound.signature.parameters)
-        raise arguments_error(name, line.mistakes, usage)
-    return line.bound
 
 
 def parse_line(
@@ -165,35 +136,20 @@ def _parse(
     not_strings = [f"{arg!r} is not a string" for arg in args if not isinstance(arg, str)]
     if isinstance(args, str) or not_strings:
         return {}, not_strings or ["expected a list of strings, got one string"], set()
-    parsed, complaint = _texts(parameters, args)
-    corrected = Corrected()
-    if complaint:
-        corrected = correct(args, _options(parameters, outer))
-        parsed, _ = _texts(parameters, corrected.args)
-        if not corrected.mistakes:
-            corrected.mistakes.append(complaint)
+    texts = _options(parameters, outer).split(args)
     values: dict[str, Any] = {}
-    mistakes = corrected.mistakes
+    mistakes, incomplete = texts.mistakes, texts.incomplete
     for name, parameter in parameters.items():
-        texts = parsed.get(name) or _default(parameter, defaults)
-        if texts is not None and len(texts) > 1 and parameter.kind is not _VAR:
-            mistakes.append(f"--{name} is given {len(texts)} times")
-            corrected.incomplete.add(name)
-        elif texts is not None:
-            mistakes += _convert(parameter, texts, values)
-        elif parameter.default is _NO_DEFAULT and name not in corrected.incomplete:
+        given = texts.given.get(name) or _default(parameter, defaults)
+        if given is not None and len(given) > 1 and parameter.kind is not _VAR:
+            mistakes.append(f"--{name} is given {len(given)} times")
+            incomplete.add(name)
+        elif given is not None:
+            mistakes += _convert(parameter, given, values)
+        elif parameter.default is _NO_DEFAULT and name not in incomplete:
             expected = describe(annotation_of(parameter))
             mistakes.append(f"--{name} is missing: expected {expected}")
-    return values, mistakes, corrected.incomplete
-
-
-def _texts(parameters: Parameters, args: Sequence[str]) -> tuple[dict[str, list[str]], str]:
-    """Return the texts given for each parameter, and what `argparse` says of the first mistake."""
-    try:
-        parsed, unknown = _parser(parameters).parse_known_args(args)
-    except _ParserError as error:
-        return {}, str(error)
-    return vars(parsed), f"unexpected arguments {unknown}" if unknown else ""
+    return values, mistakes, incomplete
 
 
 def _options(parameters: Parameters, outer: Collection[str]) -> Options:
@@ -209,16 +165,6 @@ def _default(parameter: inspect.Parameter, defaults: Mapping[str, str]) -> list[
     if parameter.kind is _VAR:
         return defaults.get(parameter.name, "").split()
     return [defaults[parameter.name]] if parameter.name in defaults else None
-
-
-def _parser(parameters: Parameters) -> _Parser:
-    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    for parameter in parameters.values():
-        if parameter.kind is _VAR:
-            parser.add_argument(parameter.name, nargs=argparse.REMAINDER)
-        else:
-            parser.add_argument(*options_of(parameter), dest=parameter.name, action="append")
-    return parser
 
 
 def _convert(parameter: inspect.Parameter, texts: list[str], values: dict[str, Any]) -> list[str]:

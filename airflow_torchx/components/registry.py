@@ -69,14 +69,7 @@ def get(name: str, *, folder: Path | str | None = None) -> Component:
     raise _unknown(name)
 
 
-def parse(
-    name: str,
-    args: Sequence[str],
-    *,
-    folder: Path | str | None = None,
-    defaults: Mapping[str, str] | None = None,
-    outer: Collection[str] = (),
-) -> AppDef:
+def parse(name: str, args: Sequence[str], *, folder: Path | str | None = None) -> AppDef:
     """Return the app that a component builds from command-line arguments.
 
     ``torchx run dist.ddp -j 2x1 --script main.py`` is
@@ -86,14 +79,12 @@ def parse(
         name: the component, as for `get`.
         args: the command line.
         folder: base folder of a relative path in ``name``; None for the current folder.
-        defaults: command-line values of parameters that ``args`` omits.
-        outer: options that come before the component, for messages.
 
     Raises:
         ComponentError: the component does not exist, rejects the arguments, or fails.
         InvalidAppError: the app is TorchX's and uses features that only TorchX supports.
     """
-    return call(name, get(name, folder=folder), args, defaults=defaults, outer=outer)
+    return call(name, get(name, folder=folder), args)
 
 
 def call(

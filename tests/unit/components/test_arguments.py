@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import pytest
 
-from airflow_torchx.components.arguments import bind
+from airflow_torchx.components.arguments import parse_line, synopsis
+from airflow_torchx.components.problems import arguments_error
 from airflow_torchx.errors import ComponentError
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable, Mapping, Sequence
+
+
+def bind(
+    name: str,
+    function: Callable[..., Any],
+    args: Sequence[str],
+    defaults: Mapping[str, str] | None = None,
+) -> inspect.BoundArguments:
+    """Return the arguments of a component, or raise its error."""
+    line = parse_line(name, function, args, defaults)
+    if line.mistakes:
+        usage = synopsis(name, line.bound.signature.parameters)
+        raise arguments_error(name, line.mistakes, usage)
+    return line.bound
 
 
 def train(  # noqa: PLR0913 - one parameter of each kind
@@ -76,6 +95,8 @@ def test_options(args: list[str], expected: dict[str, Any] | None) -> None:
         (["--", "--", "a"], ("--", "a")),
         (["--"], ()),
         ([""], ("",)),
+        (["a", "--e"], ("a", "--e")),
+        (["--zzz=a b"], ("--zzz=a b",)),
     ],
 )
 def test_rest(args: list[str], expected: tuple[str, ...]) -> None:
