@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.plan.options import MAPPINGS, FailurePolicy, PullPolicy, snake_case
+from airflow_torchx.core.plan.options import KINDS, MAPPINGS, snake_case
 from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from dataclasses import Field
 
 # Quoted text. A quote after a backslash ends it only if no other quote does.
 _QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.DOTALL)
@@ -37,7 +36,7 @@ def read_options(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Prob
         elif option not in MAPPINGS:
             options[name] = text
         elif (pairs := _pairs(text)) is None:
-            fix = f"write {option}={_form(option)}"
+            fix = f"write {option}={KINDS[option].form}"
             problems.append(Problem(f"options.{option}", "not a list of pairs", fix))
         elif option == "log_config":
             options[name] = {"type": pairs.pop("type", None), "config": pairs}
@@ -46,31 +45,12 @@ def read_options(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Prob
     return options, problems
 
 
-def _form(option: str) -> str:
-    return "type:DRIVER;OPTION:VALUE" if option == "log_config" else "KEY:VALUE;KEY2:VALUE2"
-
-
 def _pairs(text: str) -> dict[str, str] | None:
     parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
     pairs = [part.partition(":") for part in parts]
     if not all(key and colon for key, colon, _ in pairs):
         return None
     return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def written_form(option: Field[Any]) -> str:
-    """Return the form of an option's value on a command line."""
-    kind = str(option.type).removesuffix(" | None")
-    if option.name in MAPPINGS:
-        return _form(option.name)
-    if "Sequence" in kind:
-        return "A;B"
-    if kind in _CHOICES:
-        return "|".join(_CHOICES[kind])
-    return {"bool": "true|false", "int": "NUMBER", "float": "NUMBER"}.get(kind, "TEXT")
-
-
-_CHOICES: Final = {"PullPolicy": get_args(PullPolicy), "FailurePolicy": get_args(FailurePolicy)}
 
 
 def split_dict(text: str) -> dict[str, str]:

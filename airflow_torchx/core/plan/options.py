@@ -7,9 +7,9 @@ strings, because templates render to strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast, get_args
 
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, HostOptions
 from airflow_torchx.core.plan import option_values as values
@@ -18,7 +18,7 @@ from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 PullPolicy = Literal["always", "if_possible", "missing", "never"]
 FailurePolicy = Literal["fail_fast", "wait_all"]
@@ -111,7 +111,7 @@ class Opts(Mapping[str, Any]):
         for option in fields(self):
             value = getattr(self, option.name)
             try:
-                parsed = default_of(option) if value is None else _PARSERS[option.name](value)
+                parsed = default_of(option) if value is None else KINDS[option.name].parse(value)
             except ValueError as error:
                 problems.append(_problem(option.name, value, str(error)))
             else:
@@ -206,8 +206,9 @@ def _named(cfg: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]
 
 def _is_same(name: str, one: object, other: object) -> bool:
     """Return whether two values of an option mean the same."""
+    parse = KINDS[name].parse
     try:
-        return one == other or _PARSERS[name](one) == _PARSERS[name](other)
+        return one == other or parse(one) == parse(other)
     except ValueError:
         return False
 
@@ -253,41 +254,58 @@ def _problem(name: str, value: object, expected: str) -> Problem:
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 
-#: Options that are mappings.
-MAPPINGS: Final = frozenset(
-    {"env", "build_args", "extra_hosts", "log_config", "tmpfs", "labels", "trackers"}
-)
-_SECRET: Final = MAPPINGS | {"build_secrets"}
-_MERGED: Final = MAPPINGS - {"log_config"}
-_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
-    "copy_env": values.texts,
+class Kind(NamedTuple):
+    """Describes the values of an option.
+
+    Args:
+        parse: returns a value as one of this kind, or raises ValueError with what to write.
+        type: its type in TorchX's words.
+        form: how it is written on a command line.
+    """
+
+    parse: Callable[[object], object]
+    type: object
+    form: str
+
+
+def _choice(words: object) -> Kind:
+    choices = get_args(words)
+    return Kind(values.one_of(*choices), str, "|".join(choices))
+
+
+#: Kinds by the type of the field.
+_KINDS: Final = {
+    "bool": Kind(values.flag, bool, "true|false"),
+    "int": Kind(values.count, int, "NUMBER"),
+    "float": Kind(values.seconds, float, "NUMBER"),
+    "str": Kind(values.text, str, "TEXT"),
+    "PullPolicy": _choice(PullPolicy),
+    "FailurePolicy": _choice(FailurePolicy),
+    "Sequence[str]": Kind(values.texts, list[str], "A;B"),
+    "Mapping[str, str]": Kind(values.pairs, dict[str, str], "KEY:VALUE;KEY2:VALUE2"),
+    "Mapping[str, Any]": Kind(values.log_config, dict[str, str], "type:DRIVER;OPTION:VALUE"),
+}
+_OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "env": values.env,
-    "privileged": values.flag,
     "image_repo": values.repository,
-    "quiet": values.flag,
     "build_args": values.env,
-    "target": values.text,
     "build_secrets": values.build_secrets,
-    "max_context_mb": values.count,
-    "keep_images": values.count,
-    "pull_policy": values.one_of("always", "if_possible", "missing", "never"),
     "network": values.network,
-    "stop_grace_s": values.seconds,
-    "failure_policy": values.one_of("fail_fast", "wait_all"),
-    "auto_set_gpus": values.flag,
-    "publish_ports": values.flag,
     "user": values.user,
-    "ipc_mode": values.text,
     "ulimits": values.ulimits,
-    "cap_add": values.texts,
-    "init": values.flag,
-    "extra_hosts": values.pairs,
-    "dns": values.texts,
-    "log_config": values.log_config,
-    "runtime": values.text,
-    "security_opt": values.texts,
-    "tmpfs": values.pairs,
-    "working_dir": values.text,
     "labels": values.labels,
     "trackers": values.trackers,
 }
+
+
+def _kind(option: Field[Any]) -> Kind:
+    kind = _KINDS[str(option.type).removesuffix(" | None")]
+    return kind._replace(parse=_OWN_PARSERS.get(option.name, kind.parse))
+
+
+#: Kinds by the name of the option.
+KINDS: Final = {option.name: _kind(option) for option in fields(Opts)}
+#: Options that are mappings.
+MAPPINGS: Final = frozenset(name for name, kind in KINDS.items() if kind.type == dict[str, str])
+_SECRET: Final = MAPPINGS | {"build_secrets"}
+_MERGED: Final = MAPPINGS - {"log_config"}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.core.plan.option_text import read_options, split_dict, written_form
-from airflow_torchx.core.plan.options import MAPPINGS, Opts, default_of, snake_case
+from airflow_torchx.core.plan.option_text import read_options, split_dict
+from airflow_torchx.core.plan.options import KINDS, Opts, default_of, snake_case
 from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.docstrings import docstring
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
-    from dataclasses import Field
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,10 @@ class runopts:  # noqa: N801 - TorchX's name
         self._opts = {
             option.name: runopt(
                 default=default_of(option),
-                opt_type=_type_of(option),
+                opt_type=KINDS[option.name].type,
                 is_required=False,
                 help=meanings[option.name],
-                form=written_form(option),
+                form=KINDS[option.name].form,
             )
             for option in fields(Opts)
             if names is None or option.name in names
@@ -94,13 +93,3 @@ class runopts:  # noqa: N801 - TorchX's name
     def __repr__(self) -> str:
         lines = [f"{name}={option.form}\n    {option.help}" for name, option in self]
         return "\n".join(lines)
-
-
-def _type_of(option: Field[Any]) -> object:
-    kind = str(option.type).removesuffix(" | None")
-    if option.name in MAPPINGS:
-        return dict[str, str]
-    return list[str] if "Sequence" in kind else _TYPES.get(kind, str)
-
-
-_TYPES: Final[Mapping[str, type]] = {"bool": bool, "int": int, "float": float}

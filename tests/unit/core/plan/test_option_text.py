@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_torchx.core.plan.option_text import read_options, split_dict, written_form
-from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.option_text import read_options, split_dict
+from airflow_torchx.core.plan.options import KINDS, Opts
 
 
 @pytest.mark.parametrize(
@@ -58,11 +57,11 @@ def test_every_form_can_be_parsed() -> None:
     """Every form that `runopts` shows can be parsed."""
     examples = {"KEY:VALUE;KEY2:VALUE2": "a:b", "type:DRIVER;OPTION:VALUE": "type:local"}
     special = {"ulimits": "nofile=1:2", "build_secrets": "id=a,env=B", "image_repo": "a/b"}
-    for option in fields(Opts):
-        form = written_form(option)
-        text: Any = special.get(option.name) or examples.get(form) or form.partition("|")[0]
+    for name, kind in KINDS.items():
+        form = kind.form
+        text: Any = special.get(name) or examples.get(form) or form.partition("|")[0]
         text = {"NUMBER": "7", "A;B": "a", "TEXT": "text"}.get(text, text)
-        options, problems = read_options({option.name: text})
+        options, problems = read_options({name: text})
 
         assert [] == problems
         assert Opts.parse(options)
