@@ -7,7 +7,7 @@ import socket
 import threading
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import docker
 import pytest
@@ -156,8 +156,11 @@ def test_a_daemon_that_says_no_more(address: Path) -> None:
 
 
 @pytest.mark.docker
-def test_mounted_socket(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> None:
-    """A process in a container does not see the one behind a mounted socket; this one does."""
+@pytest.mark.parametrize("shared", [{}, {"pid_mode": "host"}], ids=["network", "processes"])
+def test_mounted_socket(
+    docker_engine: DockerEngine, app_id: str, tmp_path: Path, shared: dict[str, Any]
+) -> None:
+    """A container does not see the files behind a mounted socket, whatever it shares; we do."""
     code = "import runpy; print(runpy.run_path('/peer.py')['is_visible']('/s/sock'))"
     volumes = [f"{tmp_path}:/s", f"{peer.__file__}:/peer.py:ro"]
     with socket.socket(socket.AF_UNIX) as server, closing(docker.from_env()) as client:
@@ -170,6 +173,7 @@ def test_mounted_socket(docker_engine: DockerEngine, app_id: str, tmp_path: Path
             labels={labels.APP_ID: app_id},
             network_mode="host",
             volumes=volumes,
+            **shared,
         )
 
         assert (b"False", True) == (inside.strip(), peer.is_visible(str(tmp_path / "sock")))
