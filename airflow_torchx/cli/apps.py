@@ -13,12 +13,12 @@ from airflow_torchx.cli.request import run_options
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
-from airflow_torchx.core.state.describe import STOP_GRACE
+from airflow_torchx.core.state.describe import STOP_GRACE, has_ended
 from airflow_torchx.core.state.report import age_text, replica_table
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import UsageError
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.specs import NONE, is_terminal, to_dict
+from airflow_torchx.specs import NONE, to_dict
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def cancel(args: Namespace) -> int:
     """Stop an app and keep its containers."""
     with DockerEngine.connect() as engine:
         app = _describe(engine, args.app_handle)
-        if is_terminal(app.state):
+        if has_ended(app):
             print_message(paint_states(f"app {app.app_id} is already {app.state.name}", sys.stderr))
             return 0
         stop(engine, app)
@@ -93,7 +93,7 @@ def delete(args: Namespace) -> int:
     """Stop an app and remove its containers."""
     with DockerEngine.connect() as engine:
         app = _describe(engine, args.app_handle)
-        if not is_terminal(app.state):
+        if not has_ended(app):
             stop(engine, app)
         lifecycle.delete(engine, app.app_id)
     print_message(f"deleted app {app.app_id}")

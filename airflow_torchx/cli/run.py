@@ -24,12 +24,13 @@ from airflow_torchx.cli.watching import follow
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.plan_text import secret_values, shown, shown_app, shown_options
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, SCHEDULER
+from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
 from airflow_torchx.runtime.attach import failure
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppState, is_terminal
+from airflow_torchx.specs import AppState
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.left_out import is_listed
 
@@ -148,7 +149,7 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
                 ended = follow(scheduler.engine, app_id, interrupts)
             except KeyboardInterrupt:
                 now = scheduler.describe(app_id)
-                running = now and not is_terminal(now.state)
+                running = now and not has_ended(now)
                 print_message(_still_running(app_id) if running else _ended(app_id))
                 return interrupts.exit_code
     if args.json:

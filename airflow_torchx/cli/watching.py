@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.cli.apps import stop
 from airflow_torchx.cli.log import ScreenLog
 from airflow_torchx.cli.screen import paint, print_message
+from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.runtime import attach
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
     from airflow_torchx.cli.interrupts import Interrupts
@@ -42,7 +42,7 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
         except Detached as detached:
             after = detached.cursors
         app = attach.look(engine, app_id)
-        if not is_terminal(app.state):
+        if not has_ended(app):
             if not _should_cancel(app_id, interrupts):
                 interrupts.reset()
                 print_message(f"app {app_id} keeps running")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.redact import redact
-from airflow_torchx.core.state.describe import Finish, first_failure, next_step, replicas_of
+from airflow_torchx.core.state.describe import first_failure, has_ended, replicas_of
 from airflow_torchx.core.state.report import (
     READ_LINES,
     failure_card,
@@ -104,7 +104,7 @@ def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse
     """
     with contextlib.suppress(AppNotFoundError):
         app = look(engine, ended.app_id, inspect_all=True)
-        if isinstance(next_step(app), Finish):
+        if has_ended(app):
             return app
     return ended
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import try_suffix
+from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.task.reconcile import observed_apps
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,5 +72,5 @@ def unneeded(engine: Engine, attempt: TaskAttempt, *, keep: bool) -> list[Launch
     return [
         one.launched_app
         for one in apps_of(engine, attempt)
-        if one.max_tries <= attempt.max_tries and not (keep and is_terminal(one.app.state))
+        if one.max_tries <= attempt.max_tries and not (keep and has_ended(one.app))
     ]

@@ -151,6 +151,24 @@ def _check_describe_and_delete(cli: Callable[..., tuple[int, str, str]], app: st
     assert f"no app '{app}'" in errors
 
 
+def test_a_failed_app_is_cancelled_if_a_replica_still_runs(
+    cli: Callable[..., tuple[int, str, str]],
+    run_argv: list[str],
+    states: Callable[[], list[str]],
+) -> None:
+    """The command cancel stops replicas that outlive a failed peer, and says that it does."""
+    run_argv[run_argv.index("-cfg") + 1] += ",failure_policy=wait_all"
+    script = f"if [ $TORCHX_REPLICA_IDX = 1 ]; then exit 1; fi; {LOOP}"
+    _, handle, _ = cli("run", "--detach", *run_argv[1:], script)
+    app = app_id_of(handle.strip())
+    until(lambda: sorted(states()) == ["exited", "running"], "a failed and a running replica")
+
+    code, _, errors = cli("cancel", app)
+
+    said = f"stopping app {app}; this may take 2 s\napp {app} is FAILED\n"
+    assert (0, said, ["exited"] * 2) == (code, errors, states())
+
+
 def test_logs_of_roles_replicas_and_times(
     cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:

@@ -115,13 +115,17 @@ def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail:
     The failure policy comes from the app's labels. Apps without it, like those of TorchX's command
     line, are never stopped.
     """
-    replicas = replicas_of(app)
-    if all(is_terminal(replica.state) for replica in replicas):
+    if has_ended(app):
         return Finish(app.state)
     lost = first_failure(app)
     if lost is not None and app.metadata.get(FAILURE_POLICY) == "fail_fast":
         return Fail(lost)
     return Wait()
+
+
+def has_ended(app: DescribeAppResponse) -> bool:
+    """Return whether every replica has ended; an app may have failed before that."""
+    return all(is_terminal(replica.state) for replica in replicas_of(app))
 
 
 def replicas_of(app: DescribeAppResponse) -> list[ReplicaStatus]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from airflow_torchx.core.state.describe import Finish, next_step
+from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.trigger_event import end_event
 from airflow_torchx.runtime.watch import AppList, AppSnapshot
 
@@ -75,7 +75,7 @@ class Endings:
                         await self._save(self._reported)
 
     def _is_new(self, app: DescribeAppResponse) -> bool:
-        return app.app_id not in self._reported and isinstance(next_step(app), Finish)
+        return app.app_id not in self._reported and has_ended(app)
 
     async def _save(self, reported: set[str]) -> None:
         self._reported = reported

@@ -231,6 +231,15 @@ def test_an_app_of_a_later_clear_is_left_alone() -> None:
     assert {FIRST.app_id, CLEARED.app_id} == unneeded(replace(CLEARED, try_number=5))
 
 
+@pytest.mark.parametrize(("program", "expected"), [(FOREVER, 1), (DONE, 0)])
+def test_an_app_with_a_replica_that_still_runs_is_unneeded(program: Program, expected: int) -> None:
+    """With ``keep``, a failed app is left out only if no replica of it runs."""
+    engine = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": program})
+    lifecycle.launch(engine, planned())
+
+    assert expected == len(reattach.unneeded(engine, RETRY, keep=True))
+
+
 def test_an_app_of_a_committed_image_is_not_the_task_s() -> None:
     """A user's app that runs an image with a task's labels is neither used nor cleaned up."""
     engine = engine_with(FOREVER)
