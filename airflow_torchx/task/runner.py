@@ -12,8 +12,9 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
+from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
-from airflow_torchx.core.state.describe import Finish, next_step, replicas_of
+from airflow_torchx.core.state.describe import has_ended, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
@@ -26,6 +27,7 @@ from airflow_torchx.core.task.record import (
 from airflow_torchx.errors import (
     AirflowRequestError,
     AirflowTorchXError,
+    AppCancelledError,
     AppFailedError,
     EngineUnreachableError,
     InvalidAppError,
@@ -50,6 +52,7 @@ from airflow_torchx.task.shutdown import TaskShutdown, warn_leftovers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_torchx.core.task.reconcile import Decision
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.schedulers.dry_run import AppDryRunInfo
@@ -97,7 +100,7 @@ class AppTask:
         if decision.recorded is not None:
             _log.info("returning the recorded result of app %s", decision.recorded.app_id)
             self._push_recorded(decision.recorded)
-        reattach.clean_up(self._engine, decision.clean_up, keep=self._options.keep)
+        self._clean_up(decision)
         if decision.recorded is not None:
             return decision.recorded.result
         if decision.reattach is not None:
@@ -122,7 +125,7 @@ class AppTask:
         cursors = deferral.cursors
         with self.shutdown.guard(app):
             seen = self._read(attach.look, self._engine, app.app_id)
-            if isinstance(next_step(seen), Finish):
+            if has_ended(seen):
                 # The process that deferred has pushed these XComs.
                 self._task.pushed |= self._identity(app.handle, seen)
                 return self._collect(app, seen, cursors)
@@ -133,6 +136,19 @@ class AppTask:
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
             return self.shutdown.defer(app, cursors)
+
+    def _clean_up(self, decision: Decision) -> None:
+        """Stop apps of earlier tries; if this process is killed meanwhile, leave that to a reaper.
+
+        `TaskShutdown.guard_earlier` starts it.
+        """
+        keep = self._options.keep
+        stop = partial(reattach.clean_up, self._engine, decision.clean_up, keep=keep)
+        try:
+            call_until(stop, self.shutdown.should_stop)
+        except StopRequested:
+            what = "the task was asked to end while it stopped apps of its earlier tries."
+            raise AppCancelledError(what, fix="Clear the task to run it again.") from None
 
     def _push_recorded(self, record: TaskRecord) -> None:
         """Push the XComs of an app that has succeeded, and remove it unless it is kept."""
@@ -171,7 +187,7 @@ class AppTask:
         self._push(identity)
         if not self._options.wait_for_completion:
             return app.handle
-        if isinstance(next_step(seen), Finish):
+        if has_ended(seen):
             return self._collect(app, seen, {})
         return self.shutdown.defer(app, {})
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
-from airflow_torchx.errors import EngineUnreachableError, ImagePullError, InvalidAppError
+from airflow_torchx.errors import (
+    AppCancelledError,
+    EngineUnreachableError,
+    ImagePullError,
+    InvalidAppError,
+)
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
 from airflow_torchx.specs import AppDef, Role, Workspace
 from airflow_torchx.task.context import TaskContext
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow.sdk import Context
+
+    from airflow_torchx.testing import Verb
 
 
 class Attempt:
@@ -47,6 +57,8 @@ class Worker:
 
     def __init__(self, engine: FakeEngine, folder: Path) -> None:
         self._scheduler = DockerScheduler("torchx", engine)
+        #: When Airflow asked the attempt to end.
+        self.killed_at: float | None = None
         role = Role("main", "base", entrypoint="run", workspace=Workspace({str(folder): ""}))
         self._app = AppDef("app", [role])
 
@@ -73,7 +85,9 @@ class Worker:
             secrets=frozenset,
         )
         request = requested(self._scheduler, self._app, options, {}, None, lambda: False)
-        AppTask(TaskContext(task), self._scheduler, task_options, lambda: None).run(request)
+        one = AppTask(TaskContext(task), self._scheduler, task_options, lambda: self.killed_at)
+        with one.shutdown.guard_earlier():
+            one.run(request)
         return attempt.pushed
 
 
@@ -165,3 +179,26 @@ def test_a_result_that_would_be_lost_is_refused_before_the_launch(folder: Path) 
         Worker(engine, folder).run(1, result_path="/scratch/r", tmpfs={"/scratch": ""})
 
     assert [] == engine.calls
+
+
+def test_an_attempt_that_is_killed_while_it_stops_an_earlier_app_does_not_wait(
+    engine: FakeEngine, folder: Path
+) -> None:
+    """Airflow kills it after five seconds, so it leaves the rest to the process that stands by."""
+    worker = Worker(engine, folder)
+    app_id = worker.run(1)["app_id"]
+    released = threading.Event()
+
+    def hold(verb: Verb, _: str) -> None:
+        if verb == "stop":
+            worker.killed_at = time.monotonic() - 60
+            released.wait(30)
+
+    engine.before = hold
+
+    with capture_logs() as logs, pytest.raises(AppCancelledError, match="its earlier tries"):
+        worker.run(3, env={"CHANGED": "1"})
+
+    assert f"no later try will use app {app_id}" in str(logs)
+    assert "no process is left to remove them" in str(logs)
+    released.set()
