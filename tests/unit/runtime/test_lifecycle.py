@@ -632,6 +632,7 @@ def test_only_a_running_app_is_said_to_be_stopped(
     engine = FakeEngine(images=["busybox"], programs=program)
     lifecycle.launch(engine, planned())
     caplog.set_level("INFO", "airflow_torchx.runtime.lifecycle")
+    caplog.clear()
 
     lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=2.5, keep=keep)
 
