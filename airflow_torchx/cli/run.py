@@ -109,10 +109,12 @@ def _workspace(given: str | None) -> str:
         fix = "Change to another folder."
         raise UsageError("the current folder does not exist", fix=fix) from None
     # Naming a folder takes all of it, but standing in one does not name it.
-    if here == here.parent or is_listed(here.name):
+    if here == here.parent or is_listed(here.name, is_folder=True):
         raise UsageError(f"{here} cannot be the workspace", fix=_WORKSPACE_FIX)
-    names = [item.name for item in here.iterdir()]
-    has_files = IGNORE_FILE in names or not all(map(is_listed, names))
+    has_files = any(
+        item.name == IGNORE_FILE or not is_listed(item.name, is_folder=item.is_dir())
+        for item in here.iterdir()
+    )
     return str(here) if has_files else ""
 
 

@@ -12,20 +12,24 @@ from typing import Final
 
 from airflow_torchx.workspace.content import read_small_file
 
-#: The names, as lines of a ``.dockerignore`` like ``**/NAME`` or ``!**/NAME``.
+#: The names, as lines of a ``.dockerignore`` like ``**/NAME`` or ``!**/NAME``; ``!**/NAME/**`` keeps
+#: folders of a name.
 _FILE: Final = "default.dockerignore"
 #: A folder that contains one of these is a virtual environment, a Conda environment or a cache.
 _MARKERS: Final = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
 _PRIVATE_KEY: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
 #: Types of files that may contain a private key, but often have none; "" is a name without a dot.
-_KEY_TYPES: Final = frozenset({"", "cer", "crt", "json", "pem"})
+_KEY_TYPES: Final = frozenset({"", "asc", "cer", "crt", "json", "pem"})
 _MAX_KEY_BYTES: Final = 64 << 10
 
 
-def is_listed(name: str) -> bool:
-    """Return whether the name of a file or folder is on the list."""
+def is_listed(name: str, *, is_folder: bool = False) -> bool:
+    """Return whether the name of a file or folder is on the list, as it is or in lower case."""
     left_out, kept = _patterns()
-    return bool(left_out.fullmatch(name)) and not kept.fullmatch(name)
+    for one in (name, name.lower()):
+        if left_out.fullmatch(one):
+            return not kept.fullmatch(f"{one}/" if is_folder else one)
+    return False
 
 
 def is_left_out(item: os.DirEntry[str]) -> bool:
@@ -34,9 +38,10 @@ def is_left_out(item: os.DirEntry[str]) -> bool:
     Raises:
         WorkspaceError: it may contain a private key, but cannot be read.
     """
-    if is_listed(item.name):
+    is_folder = item.is_dir(follow_symlinks=False)
+    if is_listed(item.name, is_folder=is_folder):
         return True
-    if item.is_dir(follow_symlinks=False):
+    if is_folder:
         return any(os.path.lexists(f"{item.path}/{marker}") for marker in _MARKERS)
     return _has_private_key(item)
 

@@ -129,7 +129,8 @@ class _Merger:
         mode = status.st_mode
         if stat.S_ISDIR(mode):
             prefix = f"{project.target}/" if project.target else ""
-            walk = _Walk(root, prefix, is_sole=is_sole, is_whole=is_listed(project.root.name))
+            is_whole = is_listed(project.root.name, is_folder=True)
+            walk = _Walk(root, prefix, is_sole=is_sole, is_whole=is_whole)
             if project.target:
                 self._put(Entry(path=project.target, kind="dir", mode=stat.S_IMODE(mode)))
             for path in sorted(walk.entries):

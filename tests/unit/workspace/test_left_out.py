@@ -33,16 +33,25 @@ LISTED: Final = (
     *("kaggle.json", ".kaggle", ".huggingface", "hf_token", ".hf_token", ".token", "api_key.txt"),
     *(".api_key", "apikey.json", ".passwd", "rclone.conf", ".databrickscfg", ".terraform"),
     *("webserver_config.py", "airflow-webserver.pid", "pip.conf", "hf_token.txt"),
+    *("token.txt", "access_token.json", "github_token", "slack.token", "token.pickle", ".pypirc"),
+    *("auth.json", "auth.toml", "google_oauth.json", "connections.json", "connections.yaml"),
+    *("gcp-service-account.json", "kubeconfig", "dev.kubeconfig", "gcp-creds.json", "nats.creds"),
+    *("credentials.toml", "aws_credentials.csv", ".smbcredentials", ".passwd-s3fs", ".docker"),
+    *("airflow.keytab", "client.ovpn", "AuthKey.p8", ".bash_history", "cookies.txt", ".htpasswd"),
     *("id_rsa", "id_ed25519", "id_ecdsa_sk", "server.key", "key.pem", "a.p12", ".ssh", ".gnupg"),
 )
 KEPT: Final = (
     *("train.py", "env", "environment.yml", ".gitignore", ".github", "cache", "data", "logs"),
     *("airflow.py", "airflow", "data.db", ".env.example", ".env.template", "env.py"),
-    *("secrets.py", "credentials.py", "password.py", "secrets", "tokenizer.json", "keys.json"),
+    *("secrets.py", "credentials.py", "password.py", "passwords.py", "tokenizer.json", "keys.json"),
+    *("auth.py", "auth", "oauth.py", "connections.py", "authors.json", "cookies.py", "creds.py"),
+    *("service_account.py", "tokenizer.txt", "vocab.json", "added_tokens.json", "history.csv"),
     *("token.py", "tokens.txt", "special_tokens_map.json", "tokenizer_config.json", "hf_token.py"),
-    *("setup.cfg", "config.ini", ".python-version", "token", "test_pip.conf", "api_key.py"),
+    *("setup.cfg", "config.ini", ".python-version", "test_pip.conf", "api_key.py"),
     *("id_rsa.pub", "ca.pem", "cert.pem", "key.py", "Makefile", ".dockerignore"),
 )
+#: Names of secret files that a package may have, too.
+FILES_ONLY: Final = ("credentials", "password", "passwd", "secrets", "token", "apikey", "hf_token")
 KEY: Final = "-----BEGIN RSA PRIVATE KEY-----\nMII="
 
 
@@ -73,6 +82,31 @@ def test_names(names: tuple[str, ...], expected: bool) -> None:
     assert [] == [name for name in names if docker.ignores(f"a/{name}") != expected]
 
 
+@pytest.mark.parametrize("name", FILES_ONLY)
+def test_a_file_is_listed_but_not_a_folder(name: str) -> None:
+    """A file with such a name is on the list, but a folder is not, and Docker reads it so, too."""
+    docker = Ignore(resources.files(workspace).joinpath("default.dockerignore").read_text())
+
+    assert is_listed(name)
+    assert not is_listed(name, is_folder=True)
+    assert docker.ignores(f"a/{name}")
+    assert not docker.ignores(f"a/{name}/x.py")
+    assert docker.ignores(f".venv/{name}/x.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((".ENV", True), ("PASSWORD.txt", True), ("Credentials.JSON", True), ("Token.txt", True)),
+        *(("Id_RSA", True), ("Kubeconfig", True), (".AWS", True), ("Server.Key", True)),
+        *(("ID_RSA.PUB", False), (".ENV.EXAMPLE", False), ("Token.py", False), ("cvs", False)),
+    ],
+)
+def test_case_of_a_name(name: str, expected: bool) -> None:
+    """A name is on the list in any case, except those that the list has in upper case."""
+    assert expected == is_listed(name)
+
+
 def test_junk_is_listed() -> None:
     """Every junk folder is on the list."""
     assert [] == [name for name in JUNK if not is_listed(name)]
@@ -80,10 +114,11 @@ def test_junk_is_listed() -> None:
 
 def test_what_is_left_out(tmp_path: Path) -> None:
     """Listed names are left out at every depth, and environments and caches under any name."""
-    kept = {"train.py": "", "a/b.py": "", "env/__init__.py": "", "venv.py": ""}
+    kept = {"train.py": "", "a/b.py": "", "env/__init__.py": "", "secrets/__init__.py": ""}
     left_out = {
         ".env": "",
-        "a/.env": "",
+        "a/.ENV": "",
+        "secrets/credentials": "",
         "a/__pycache__/b.pyc": "",
         ".git/config": "",
         "my-env/pyvenv.cfg": "",
