@@ -110,16 +110,21 @@ def call(
     """
     line = parse_line(name, function, args, defaults, outer)
     usage = synopsis(name, line.bound.signature.parameters)
+    no_image = _missing_image(function, line)
     if line.mistakes:
-        mistakes = [*line.mistakes, *_more_mistakes(function, line)]
+        mistakes = [*line.mistakes, *_more_mistakes(function, line), *no_image]
         raise arguments_error(name, mistakes, usage)
     code = getattr(function, "__code__", None)
     try:
         with user_code_errors(f"component {name!r} failed", code and code.co_filename):
             app: object = function(*line.bound.args, **line.bound.kwargs)
     except SeveralProblemsError as error:
-        raise arguments_error(name, error.lines, usage) from None
-    except ComponentError as error:
+        raise arguments_error(name, [*error.lines, *no_image], usage) from None
+    except (ComponentError, InvalidAppError) as error:
+        if no_image:
+            raise arguments_error(name, [*problems_of(error), *no_image], usage) from None
+        if isinstance(error, InvalidAppError):
+            raise
         fix = f"{error.fix}\n{usage}".lstrip()
         raise ComponentError(error.what, fix=fix) from (error.__cause__ or error)
     if not is_app(app):
@@ -149,6 +154,14 @@ def _more_mistakes(function: Component, line: CommandLine) -> list[str]:
     except (ComponentError, InvalidAppError) as error:
         return problems_of(error)
     return []
+
+
+def _missing_image(function: Component, line: CommandLine) -> list[str]:
+    """Return what is wrong if a built-in component gets no image; other mistakes come with it."""
+    bound = line.bound
+    is_set = bound.arguments.get("image") or "image" in line.incomplete
+    takes_one = "image" in bound.signature.parameters and function in COMPONENTS.values()
+    return ["--image is missing: expected an image"] if takes_one and not is_set else []
 
 
 #: Parameters of the built-in components of which one is required.

@@ -12,8 +12,8 @@ from typing import Final
 
 from airflow_torchx.workspace.content import read_small_file
 
-#: The names, as lines of a ``.dockerignore`` like ``**/NAME`` or ``!**/NAME``; ``!**/NAME/**`` keeps
-#: folders of a name.
+#: The names, as lines of a ``.dockerignore`` like ``**/NAME`` or ``!**/NAME``; ``!**/NAME/**``
+#: keeps folders of a name.
 _FILE: Final = "default.dockerignore"
 #: A folder that contains one of these is a virtual environment, a Conda environment or a cache.
 _MARKERS: Final = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")

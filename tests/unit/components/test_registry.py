@@ -95,7 +95,7 @@ def test_component_must_return_an_app() -> None:
 def test_wrong_arguments_show_the_usage() -> None:
     """When a component rejects its arguments, the usage follows its own advice."""
     with pytest.raises(ComponentError) as caught:
-        components.parse("utils.python", ["-h", "cpu.nano"])
+        components.parse("utils.python", ["-h", "cpu.nano", "--image", "i"])
 
     advice, usage = caught.value.fix.split("\n", 1)
     assert "Give exactly one of m, c and script." == advice
@@ -129,13 +129,48 @@ def test_all_mistakes_are_reported(line: str, expected: list[str]) -> None:
     name, *args = line.split()
 
     with pytest.raises(ComponentError) as caught:
-        components.parse(name, args)
+        components.parse(name, ["--image", "i", *args])
 
     first, *mistakes = caught.value.what.splitlines()
     assert f"invalid arguments for component {name!r}:" == first
     assert len(expected) == len(mistakes)
     assert [] == [text for text, line in zip(expected, mistakes, strict=True) if text not in line]
     assert caught.value.fix.startswith(f"usage: {name} ")
+
+
+@pytest.mark.parametrize(
+    ("line", "others"),
+    [
+        *(("dist.ddp -j 2xx --script", 2), ("dist.ddp", 1), ("dist.spmd -j 2xx", 2)),
+        *(("dist.ddp -j 2xx --script t.py", 1), ("dist.torchrun --script a -m b", 1)),
+        *(("dist.ddp --script a --mounts type=x", 1), ("dist.ddp --script a --image= --cpu x", 1)),
+        *(("utils.sh --cpu x --mounts src=a", 2), ("utils.sh -h nope ls", 1), ("utils.python", 1)),
+        *(("utils.copy --src", 2), ("utils.touch", 1), ("utils.echo --num_replicas x", 1)),
+    ],
+)
+def test_a_missing_image_is_a_mistake(line: str, others: int) -> None:
+    """If a built-in component has other mistakes and no image, one error has all of them."""
+    name, *args = line.split()
+
+    with pytest.raises(ComponentError) as caught:
+        components.parse(name, args)
+
+    _, *mistakes = caught.value.what.splitlines()
+    assert "  - --image is missing: expected an image" == mistakes[-1]
+    assert others + 1 == len(mistakes)
+
+
+@pytest.mark.parametrize(
+    "line", ["dist.ddp --image", "utils.binary --num_replicas 2", "dist.ddp --img i -m x"]
+)
+def test_an_image_is_not_missing(line: str) -> None:
+    """A value that --image lacks or that has another name, or a missing parameter, is one error."""
+    name, *args = line.split()
+
+    with pytest.raises(ComponentError, match="argument|entrypoint|unknown option") as caught:
+        components.parse(name, args)
+
+    assert "--image is missing" not in str(caught.value)
 
 
 def test_own_component_is_not_called_with_mistakes() -> None:
