@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount
+from airflow_torchx.core.plan import run_opts
+from airflow_torchx.schedulers import api as schedulers_api
+from airflow_torchx.schedulers import docker_scheduler
+from airflow_torchx.specs import AppDef, BindMount, DeviceMount, Resource, Role, VolumeMount, api
+from airflow_torchx.workspace import docker_workspace
+from tests import pages
 from tests.conftest import do_without, require_docker
 from tests.parity.comparison import Difference, Pair, matches
 from tests.parity.corpus import DOCKER_CONFIG, ENVIRON, Given, corpus
@@ -123,6 +128,40 @@ def test_the_corpus_gives_every_option_and_mount(sides: TwoSides) -> None:
     assert set(sides.vocabulary["options"]) == options
     assert {BindMount, VolumeMount, DeviceMount} <= mounts
     assert len(CASES) >= 60
+
+
+def test_members_of_classes(sides: TwoSides) -> None:
+    """Our classes have the public members of TorchX's, except those of a table of the docs."""
+    page = (pages.ROOT / "docs" / "compatibility.md").read_text()
+    rows = re.findall(
+        r"^\| (.*) \| (.*) \|$", page.split("except these:")[1].split("Three")[0], re.MULTILINE
+    )
+    excepted = {
+        (name, member)
+        for classes, members in rows
+        for name in re.findall(r"`(\w+)`", classes)
+        for member in re.findall(r"`(\w+)`", members.partition(":")[0])
+    }
+    modules = (api, run_opts, schedulers_api, docker_scheduler, docker_workspace)
+    ours = {name: getattr(m, name) for m in modules for name in sides.members if hasattr(m, name)}
+    members = {
+        name: {*dir(one), *getattr(one, "__dataclass_fields__", ()), *one.__annotations__}
+        for name, one in ours.items()
+    }
+
+    assert sides.members.keys() == ours.keys()
+    assert {name for name, _ in excepted} <= ours.keys()
+    assert [] == [(name, member) for name, member in excepted if member in members[name]]
+    assert (
+        set()
+        == {
+            (name, member)
+            for name, theirs in sides.members.items()
+            for member in theirs
+            if member not in members[name]
+        }
+        - excepted
+    )
 
 
 def parts(app: AppDef) -> Iterator[object]:

@@ -3,7 +3,7 @@
 Reads one JSON object from its standard input: ``entropy``, of which all app ids are made, and
 ``cases``, by name: ``app`` (in the form of `specs.to_dict`), ``options``, and ``start``. Prints
 another: ``cases``, by name: ``containers``, what an inspect tells of each, or ``refused``, the
-the words of the refusal; and ``vocabulary``. Nothing is left behind.
+the words of the refusal; ``vocabulary``; and ``members``. Nothing is left behind.
 
 All is TorchX's own way, from the runner that its command line uses down to the call of Docker, but
 for three things: app ids are made of the entropy that is given, no image is pulled, and a container
@@ -78,6 +78,37 @@ def vocabulary(runner: Any) -> dict[str, list[str]]:  # noqa: ANN401 - TorchX's 
     return fields | {"options": options}
 
 
+#: Classes whose members are compared, by module.
+CLASSES = {
+    "torchx.specs": (
+        *("AppDef", "Role", "Resource", "Workspace", "RetryPolicy", "BindMount", "VolumeMount"),
+        *("DeviceMount", "AppState", "RoleStatus", "ReplicaStatus", "macros", "ParsedAppHandle"),
+        "runopts",
+    ),
+    "torchx.specs.api": ("runopt",),
+    "torchx.schedulers.api": ("AppDryRunInfo", "DescribeAppResponse", "ListAppResponse", "Stream"),
+    "torchx.schedulers.docker_scheduler": ("DockerScheduler", "Opts"),
+    "torchx.workspace.docker_workspace": ("DockerWorkspaceMixin",),
+}
+
+
+def members() -> dict[str, list[str]]:
+    """Return the public members of each class, fields of its objects included."""
+    found = {
+        name: getattr(importlib.import_module(module), name)
+        for module, names in CLASSES.items()
+        for name in names
+    }
+    return {
+        name: [one for one in {*dir(kind), *_fields(kind)} if not one.startswith("_")]
+        for name, kind in found.items()
+    }
+
+
+def _fields(kind: Any) -> set[str]:  # noqa: ANN401 - one of TorchX's classes
+    return {*getattr(kind, "__dataclass_fields__", ()), *getattr(kind, "__annotations__", ())}
+
+
 def main() -> None:
     """Answer what is asked on the standard input."""
     asked = json.load(sys.stdin)
@@ -88,7 +119,7 @@ def main() -> None:
     api: Any = importlib.import_module("torchx.runner")
     with api.get_runner("torchx") as runner:
         found = {name: outcome(runner, client, case) for name, case in asked["cases"].items()}
-        answer = {"cases": found, "vocabulary": vocabulary(runner)}
+        answer = {"cases": found, "vocabulary": vocabulary(runner), "members": members()}
     print(json.dumps(answer))  # noqa: T201 - the answer
 
 

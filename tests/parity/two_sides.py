@@ -76,12 +76,14 @@ class TwoSides:
         theirs, ours: by the name of the case.
         pairs: the two containers of each replica; none where a side refused the app.
         vocabulary: names of the fields of TorchX's types, and of its run options.
+        members: names of the public members of TorchX's classes.
     """
 
     theirs: Mapping[str, Outcome]
     ours: Mapping[str, Outcome]
     pairs: Mapping[str, Sequence[Pair]]
     vocabulary: Mapping[str, Sequence[str]]
+    members: Mapping[str, Sequence[str]]
 
 
 def _pairs(case: Case, theirs: Outcome, ours: Outcome) -> list[Pair]:
@@ -127,6 +129,7 @@ def launch_all(python: Path, folder: Path) -> TwoSides:
         ours={name: side for part in parts for name, side in part.ours.items()},
         pairs={name: pairs for part in parts for name, pairs in part.pairs.items()},
         vocabulary=parts[0].vocabulary,
+        members=parts[0].members,
     )
 
 
@@ -144,7 +147,13 @@ def _launch(python: Path, client: Any, cases: Mapping[str, Case]) -> TwoSides:  
     word = random_app_id("app", entropy).removeprefix("app")
     assert [] == [app_id for app_id in ids if app_id.endswith(word)]
     pairs = {name: _pairs(case, theirs[name], ours[name]) for name, case in cases.items()}
-    return TwoSides(theirs=theirs, ours=ours, pairs=pairs, vocabulary=answer["vocabulary"])
+    return TwoSides(
+        theirs=theirs,
+        ours=ours,
+        pairs=pairs,
+        vocabulary=answer["vocabulary"],
+        members=answer["members"],
+    )
 
 
 def _launched_by_torchx(python: Path, cases: Mapping[str, Case], entropy: int) -> dict[str, Any]:

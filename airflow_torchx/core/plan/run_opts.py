@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, get_origin
 
 from airflow_torchx.core.plan.option_text import read_options, split_dict
 from airflow_torchx.core.plan.options import KINDS, Opts, default_of, snake_case
@@ -11,7 +13,7 @@ from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.docstrings import docstring
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,44 @@ class runopts:  # noqa: N801 - TorchX's name
     def __len__(self) -> int:
         return len(self._opts)
 
+    def __or__(self, other: runopts) -> Self:
+        """Return the options of both."""
+        return type(self)({*self._opts, *other._opts})
+
+    def update(self, other: runopts) -> None:
+        """Add the options of another list."""
+        self._opts |= other._opts
+
+    @staticmethod
+    def is_type(obj: object, tp: Any) -> bool:  # noqa: ANN401 - a type, also like `list[str]`
+        """Return whether a value has a type, like `isinstance`; items of a container are texts."""
+        kind = get_origin(tp)
+        if kind is dict:
+            return isinstance(obj, Mapping) and all(
+                isinstance(x, str) for p in obj.items() for x in p
+            )
+        if kind is list:
+            return isinstance(obj, list | tuple) and all(isinstance(item, str) for item in obj)
+        return isinstance(obj, tp)
+
+    def canonical_key(self, name: str) -> str | None:
+        """Return the name of an option that may be in camelCase; None if there is none."""
+        key = snake_case(name)
+        return key if key in self._opts else None
+
     def get(self, name: str) -> runopt | None:
         """Return an option by its name, also in camelCase; None if there is none."""
         return self._opts.get(snake_case(name))
 
-    def resolve(self, cfg: Mapping[str, object]) -> dict[str, Any]:
-        """Return valid options with all defaults.
+    def resolve(self, cfg: Mapping[str, object], *, ignore_unknown: bool = False) -> dict[str, Any]:
+        """Return valid options with all defaults; unknown names are passed through if ignored.
 
         Raises:
             InvalidOptionsError: with one problem for every unknown name and invalid value.
         """
-        parsed = Opts.parse(cfg)
-        return {name: parsed[name] for name in self._opts}
+        unknown = {k: v for k, v in cfg.items() if ignore_unknown and not self.canonical_key(k)}
+        parsed = Opts.parse({key: value for key, value in cfg.items() if key not in unknown})
+        return {name: parsed[name] for name in self._opts} | unknown
 
     def cfg_from_str(self, cfg_str: str) -> dict[str, Any]:
         """Return the options in a text like ``env=A:1;B:2,privileged=True``, without defaults.
@@ -87,9 +115,29 @@ class runopts:  # noqa: N801 - TorchX's name
         given, problems = read_options(texts)
         if problems:
             raise InvalidOptionsError(problems, subject="run options")
-        parsed = Opts.parse(given)
-        return {name: parsed[name] for name in map(snake_case, given)}
+        return _given(given)
+
+    def cfg_from_json_repr(self, json_repr: str, *, ignore_unknown: bool = False) -> dict[str, Any]:
+        """Return the options in a JSON object, without defaults; unknown ones may be ignored.
+
+        Raises:
+            InvalidOptionsError: it is not a JSON object, or has an unknown name or invalid value.
+        """
+        try:
+            cfg = json.loads(json_repr)
+        except ValueError:
+            problem = Problem("options", "not JSON", 'write {"NAME": VALUE, "NAME2": VALUE2}')
+            raise InvalidOptionsError([problem], subject="run options") from None
+        if ignore_unknown and isinstance(cfg, dict):
+            cfg = {key: value for key, value in cfg.items() if self.canonical_key(key)}
+        return _given(cfg)
 
     def __repr__(self) -> str:
         lines = [f"{name}={option.form}\n    {option.help}" for name, option in self]
         return "\n".join(lines)
+
+
+def _given(cfg: Mapping[str, object]) -> dict[str, Any]:
+    """Return valid options without defaults."""
+    parsed = Opts.parse(cfg)
+    return {name: parsed[name] for name in map(snake_case, cfg)}

@@ -167,7 +167,7 @@ def test_an_image_is_not_missing(line: str) -> None:
     """A value that --image lacks or that has another name, or a missing parameter, is one error."""
     name, *args = line.split()
 
-    with pytest.raises(ComponentError, match="argument|entrypoint|unknown option") as caught:
+    with pytest.raises(ComponentError, match=r"argument|entrypoint|unknown option") as caught:
         components.parse(name, args)
 
     assert "--image is missing" not in str(caught.value)

@@ -374,6 +374,48 @@ def test_resolved_run_opts(scheduler: DockerScheduler) -> None:
         opts.resolve({"nothing": 1})
 
 
+def test_run_opts_from_json(scheduler: DockerScheduler) -> None:
+    """Options are read from JSON, without defaults; unknown ones are errors, or are ignored."""
+    opts = scheduler.run_opts()
+    text = '{"env": {"A": 1}, "copyEnv": ["X*"], "image_repo": null}'
+    parsed = {"env": {"A": "1"}, "copy_env": ["X*"], "image_repo": None}
+
+    assert parsed == opts.cfg_from_json_repr(text)
+    unknown = text.replace("{", '{"nothing": 1, ', 1)
+    assert parsed == opts.cfg_from_json_repr(unknown, ignore_unknown=True)
+    assert {"nothing": 1, **Opts()} == opts.resolve({"nothing": 1}, ignore_unknown=True)
+    for wrong in ("", "[]", "1", unknown, '{"env": 1}', '{"copy_env": [1], "copyEnv": [2]}'):
+        with pytest.raises(InvalidOptionsError):
+            opts.cfg_from_json_repr(wrong)
+
+
+def test_lists_of_run_opts_are_merged(scheduler: DockerScheduler) -> None:
+    """A list of options is updated with another, or both are merged to a new one."""
+    both, own = scheduler.workspace_opts(), scheduler.workspace_opts()
+    merged = own | scheduler.run_opts()
+    both.update(scheduler.run_opts())
+
+    assert {name for name, _ in scheduler.run_opts()} == {*dict(both)} == {*dict(merged)}
+    assert len(scheduler.workspace_opts()) == len(own)
+    assert ("env", None) == (both.canonical_key("env"), own.canonical_key("env"))
+    assert "copy_env" == both.canonical_key("copyEnv")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        *((1, int, True), ("1", int, False), ("", str, True), (None, str, False)),
+        *((["a"], list[str], True), ([1], list[str], False), ("a", list[str], False)),
+        *(({"a": "b"}, dict[str, str], True), ({"a": 1}, dict[str, str], False)),
+        *(([], dict[str, str], False), (Opts().env, dict[str, str], True)),
+        *((Opts().copy_env, list[str], True), ({}, list, False)),
+    ],
+)
+def test_is_type(scheduler: DockerScheduler, value: object, kind: object, expected: bool) -> None:
+    """A value has a type as in `isinstance`; lists and dicts hold texts."""
+    assert expected == scheduler.run_opts().is_type(value, kind)
+
+
 def test_workspace_opts(scheduler: DockerScheduler) -> None:
     """The options of workspace images are TorchX's two, and ours."""
     opts = scheduler.workspace_opts()
