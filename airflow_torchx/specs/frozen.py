@@ -6,7 +6,7 @@ A spec copies them to ``FrozenList`` and ``FrozenDict``. The latter subclasses d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from airflow_torchx.errors import InvalidAppError, Problem
@@ -41,8 +41,13 @@ class FrozenDict(dict[K, V]):
         return (type(self), (dict(self),))
 
 
+def _comparison(of_tuples: Callable[[Any, Any], Any]) -> Callable[[Any, object], Any]:
+    """Return a comparison of tuples that also compares with a list."""
+    return lambda own, other: of_tuples(own, tuple(other) if isinstance(other, list) else other)
+
+
 class FrozenList(tuple[V, ...]):
-    """Rejects changes after construction, but equals a list, and adds to one, as in TorchX.
+    """Rejects changes after construction, but compares, prints and adds like a list, as in TorchX.
 
     ``[*frozen, item]`` and ``frozen + [item]`` are editable copies.
 
@@ -52,20 +57,27 @@ class FrozenList(tuple[V, ...]):
 
     __slots__ = ()
 
-    def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, tuple(other) if isinstance(other, list) else other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
+    __eq__ = _comparison(tuple.__eq__)
+    __ne__ = _comparison(tuple.__ne__)
+    __lt__ = _comparison(tuple.__lt__)
+    __le__ = _comparison(tuple.__le__)
+    __gt__ = _comparison(tuple.__gt__)
+    __ge__ = _comparison(tuple.__ge__)
     __hash__ = tuple.__hash__
+
+    def __repr__(self) -> str:
+        return repr([*self])
 
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an item or a slice
         found = tuple.__getitem__(self, index)
         return FrozenList(found) if isinstance(index, slice) else found
 
     def __add__(self, other: Any) -> Any:  # noqa: ANN401 - a list for a list, else a tuple
-        return [*self, *other] if isinstance(other, list) else tuple.__add__(self, other)
+        is_list = isinstance(other, list | FrozenList)
+        return [*self, *other] if is_list else tuple.__add__(self, other)
+
+    def __iadd__(self, other: Any) -> Any:  # noqa: ANN401 - see __add__
+        return [*self, *other]
 
     def __radd__(self, other: Any) -> Any:  # noqa: ANN401 - see __add__
         return [*other, *self] if isinstance(other, list) else NotImplemented

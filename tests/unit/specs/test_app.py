@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import operator
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -29,6 +30,7 @@ from airflow_torchx.specs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -190,6 +192,44 @@ def test_frozen_list_adds_to_a_list() -> None:
         args + 1
     with pytest.raises(TypeError):
         1 + args
+
+
+def added(items: Any, more: object) -> Any:  # noqa: ANN401 - a list
+    """Return what ``items += more`` makes of a list."""
+    items += more
+    return items
+
+
+READS: Final[tuple[Callable[[Any], object], ...]] = (
+    *(lambda x: x < ["z"], lambda x: x <= ["a", "b"], lambda x: x > ["a", "a", "a"]),
+    *(lambda x: x >= ["b"], lambda x: ["A"] < x, lambda x: ["b"] <= x, lambda x: ["z"] > x),
+    *(lambda x: x == ["a"], lambda x: x != ["a", "b"], lambda x: ["a", "b"] != x),
+    *(lambda x: max(x, ["z"]), lambda x: sorted([x, ["0"], ["b"]]), lambda x: x < x[1:]),
+    *(lambda x: "a" in x, lambda x: x.index("b"), lambda x: x.count("a"), lambda x: [*x]),
+    *(lambda x: x[-3:], lambda x: x[::-1], lambda x: x[:1] == ["a"], lambda x: x[5:]),
+    *(repr, str, "{}".format, list, sorted, len, bool, json.dumps, " ".join),
+    *(copy.copy, copy.deepcopy, lambda x: x.copy(), lambda x: [x] == [[*x]]),
+    *(lambda x: x + x, lambda x: type(x + x), lambda x: type(x * 2), lambda x: -1 * x),
+    *(lambda x: added(x, ["c"]), lambda x: added(x, "cd"), lambda x: added(x, {"c": 1})),
+)
+
+
+def test_frozen_list_is_read_as_a_list() -> None:
+    """What reads a list has the same result of a frozen list."""
+    args = Role("r", "i", args=["a", "b"]).args
+
+    assert [] == [number for number, read in enumerate(READS) if read(["a", "b"]) != read(args)]
+
+
+@pytest.mark.parametrize("other", [1, None, "z", {"z": 1}])
+def test_frozen_list_is_not_less_than_another_type(other: Any) -> None:  # noqa: ANN401
+    """A frozen list can be ordered among lists and tuples, and among nothing else."""
+    args: Any = Role("r", "i", args=["a"]).args
+
+    assert args != other
+    for compare in (operator.lt, operator.ge):
+        with pytest.raises(TypeError, match="not supported between"):
+            compare(args, other)
 
 
 @pytest.mark.parametrize(
