@@ -89,9 +89,9 @@ def read_config() -> TorchXConfig:
         if not path.is_file() and VARIABLE not in os.environ:
             continue
         try:
-            files.append((name, path.read_text("utf-8-sig")))
-        except (OSError, UnicodeDecodeError) as error:
-            what = f"cannot read {name}: {getattr(error, 'strerror', None) or error}"
+            files.append((name, path.read_text("utf-8-sig", "surrogateescape")))
+        except OSError as error:
+            what = f"cannot read {name}: {error.strerror}"
             raise UsageError(what, fix=f"Fix it, or set {VARIABLE} to another file.") from None
     return TorchXConfig.parse(files)
 

@@ -6,7 +6,10 @@ See https://docs.pytorch.org/torchx/latest/runner.config.html.
 from __future__ import annotations
 
 import configparser
+import re
 from dataclasses import dataclass, field
+from itertools import accumulate
+from textwrap import dedent
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.cli.commands import SCHEDULERS
@@ -15,7 +18,7 @@ from airflow_torchx.core.plan.options import snake_case
 from airflow_torchx.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 #: Environment variable with the only file to read; no file if empty.
 VARIABLE: Final = "TORCHXCONFIG"
@@ -43,32 +46,30 @@ class TorchXConfig:
     def parse(cls, files: Iterable[tuple[str, str]]) -> Self:
         """Return the merged configuration of files: path and text, in order of precedence.
 
+        Files are decoded with ``surrogateescape``. Sections are parsed one by one, so an invalid
+        one stops only what uses it.
+
         Raises:
-            UsageError: a file is not a valid INI file.
+            UsageError: a line is outside any section.
         """
         sections: dict[str, dict[str, str]] = {}
         invalid: dict[str, UsageError] = {}
         for path, text in files:
-            parser = configparser.ConfigParser()
-            # Options and parameters are case-sensitive.
-            parser.optionxform = str  # type: ignore[assignment,method-assign]
-            try:
-                parser.read_string(text, path)
-            except configparser.Error as error:
-                raise _error(path, error) from None
-            for name in parser.sections():
-                own = sections.setdefault(name, {})
+            for name, own_text in _split(path, text).items():
                 try:
-                    sections[name] = _merged(dict(parser.items(name)), own)
-                except configparser.InterpolationError as error:
-                    invalid.setdefault(name, _error(path, error))
+                    found = _values(path, own_text)
+                except UsageError as error:
+                    invalid.setdefault(name, error)
+                    found = {name: {}}
+                for section, values in found.items():
+                    sections[section] = _merged(values, sections.get(section, {}))
         return cls(sections, invalid)
 
     def section(self, name: str) -> Mapping[str, str]:
         """Return the values in a section, which may be missing.
 
         Raises:
-            UsageError: a value in it has an invalid ``%``.
+            UsageError: it is invalid in a file.
         """
         if name in self.invalid:
             raise self.invalid[name]
@@ -121,12 +122,56 @@ def _merged(values: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]
     return {key: value for key, value in values.items() if snake_case(key) not in names} | {**own}
 
 
-def _error(path: str, error: configparser.Error) -> UsageError:
+def _split(path: str, text: str) -> dict[str, str]:
+    """Return the text of each section, and of [DEFAULT]; all other lines are empty.
+
+    Raises:
+        UsageError: a line is outside any section.
+    """
+    lines = dedent(text).split("\n")
+    owners = list(accumulate(lines, _owner, initial=""))[1:]
+    _values(path, _only(lines, owners, {""}))
+    return {
+        name: _only(lines, owners, {name, configparser.DEFAULTSECT})
+        for name in dict.fromkeys(owners)
+        if name not in {"", configparser.DEFAULTSECT}
+    }
+
+
+def _owner(above: str, line: str) -> str:
+    """Return the section that a line belongs to; an indented header may continue a value."""
+    header = configparser.ConfigParser.SECTCRE.match(line if above else line.lstrip())
+    return header["header"] if header else above
+
+
+def _only(lines: Iterable[str], owners: Iterable[str], names: Collection[str]) -> str:
+    return "\n".join(
+        line if owner in names else "" for line, owner in zip(lines, owners, strict=True)
+    )
+
+
+def _values(path: str, text: str) -> dict[str, dict[str, str]]:
+    """Return the values of the sections in a text.
+
+    Raises:
+        UsageError: the text is not valid.
+    """
+    parser = configparser.ConfigParser()
+    # Options and parameters are case-sensitive.
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(text, path)
+        text.encode()
+        return {name: dict(parser.items(name)) for name in parser.sections()}
+    except UnicodeEncodeError as error:
+        problem = f"line {len(text[: error.start].split(chr(10)))} is not UTF-8"
+    except configparser.Error as error:
+        problem = _describe(error, text)
     fix = "Write a section as [name], a value as key = value, and % as %%."
-    return UsageError(f"cannot parse {path}: {_describe(error)}", fix=fix)
+    raise UsageError(f"cannot parse {path}: {problem}", fix=fix)
 
 
-def _describe(error: configparser.Error) -> str:
+def _describe(error: configparser.Error, text: str) -> str:
     """Return the problem and its location, without values, which may be secret."""
     match error:
         case configparser.MissingSectionHeaderError():
@@ -138,6 +183,8 @@ def _describe(error: configparser.Error) -> str:
         case configparser.DuplicateOptionError():
             return f"{error.option} in [{error.section}] is repeated in line {error.lineno}"
         case configparser.InterpolationError():
-            return f"{error.option} in [{error.section}] has an invalid %"
+            key = re.compile(rf"\s*{re.escape(error.option)}\s*[=:]")
+            line = next((n for n, one in enumerate(text.split("\n"), 1) if key.match(one)), "?")
+            return f"{error.option} in [{error.section}] has an invalid % in line {line}"
         case _:
             return type(error).__name__

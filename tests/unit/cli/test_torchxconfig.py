@@ -76,20 +76,15 @@ def test_requested_scheduler_section_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("TOKEN = sesame", "line 1 is outside any section"),
-        ("[a]\nTOKEN sesame", "line 2 is neither a section nor a value"),
-        ("[a]\nx = sesame\nx = sesame", "x in [a] is repeated in line 3"),
-        ("[a]\nx = sesame\n[a]", "section [a] is repeated in line 3"),
-    ],
+    "text", ["TOKEN = sesame", "# a\n\nTOKEN = sesame\n[a]", "[a\nTOKEN = sesame", "a]\n[b]\n[b]"]
 )
-def test_invalid_file(text: str, message: str) -> None:
-    """The error shows path, line and the valid form, but no value, which may be secret."""
-    with pytest.raises(UsageError, match=r"cannot parse /x/\.torchxconfig: ") as caught:
-        TorchXConfig.parse([("/x/.torchxconfig", text)])
+def test_line_outside_any_section(text: str) -> None:
+    """A line above all sections stops everything; the error has its number, but not its value."""
+    line = next(n for n, line in enumerate(text.split("\n"), 1) if line and line[0] != "#")
 
-    assert message in str(caught.value)
+    with pytest.raises(UsageError, match=rf"cannot parse f: line {line} is outside any") as caught:
+        TorchXConfig.parse([("f", text)])
+
     assert "key = value" in str(caught.value)
     assert "sesame" not in str(caught.value)
 
@@ -104,20 +99,60 @@ READERS: Final[dict[str, Callable[[TorchXConfig], object]]] = {
 }
 
 
-@pytest.mark.parametrize("value", ["sesame%", "sesame%(y)s", "%"])
+#: Lines of an invalid section, and what the error says of it.
+BROKEN: Final = {
+    "x = sesame%": "x in [{}] has an invalid % in line {}",
+    "x = sesame%(y)s": "x in [{}] has an invalid % in line {}",
+    "x = 1\nTOKEN sesame": "line {1} is neither a section nor a value",
+    "x = 1\nTOKEN": "line {1} is neither a section nor a value",
+    "x = 1\n= sesame": "line {1} is neither a section nor a value",
+    "x = 1\n<<<<<<< HEAD": "line {1} is neither a section nor a value",
+    "x = 1\n[sesame": "line {1} is neither a section nor a value",
+    "x = sesame\nx = open": "x in [{}] is repeated in line {}",
+    "x = sesame\n[a]\nx = 1\n[{}]": "section [{}] is repeated in line {}",
+    "x = 1\ny = \udcfc": "line {1} is not UTF-8",
+}
+
+
+@pytest.mark.parametrize("lines", BROKEN)
 @pytest.mark.parametrize("broken", READERS)
-def test_invalid_value_of_a_section(broken: str, value: str) -> None:
-    """An invalid % stops only what reads its section, and the error does not show the value."""
-    text = "\n".join(f"[{name}]\nx = {value if name == broken else 1}" for name in READERS)
+def test_invalid_section(broken: str, lines: str) -> None:
+    """An invalid section stops only what reads it; the error has file and line, but no value."""
+    text = "\n".join(
+        f"[{name}]\n{lines.replace('{}', name) if name == broken else 'x = 1'}" for name in READERS
+    )
     config = TorchXConfig.parse([("/x/.torchxconfig", text)])
 
     assert all(read(config) for name, read in READERS.items() if name != broken)
+    assert broken in config.sections
     if broken == "kubernetes":
         return
-    where = rf"^cannot parse /x/\.torchxconfig: x in \[{broken}\] has an invalid %\n.*% as %%"
-    with pytest.raises(UsageError, match=where) as caught:
+    with pytest.raises(UsageError) as caught:
         READERS[broken](config)
-    assert "sesame" not in str(caught.value)
+    last = text.split("\n").index(f"[{broken}]") + 1 + len(lines.split("\n"))
+    problem = BROKEN[lines].format(broken, last)
+    assert f"cannot parse /x/.torchxconfig: {problem}" == caught.value.what
+    assert "% as %%" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[DEFAULT]\nx = 1\n[docker]\n[b]\nx = %\n", {"x": "1"}),
+        ("[docker]\nx = [\n  [1]\n  [2]\n  ]\n[b]\n[b]", {"x": "[\n[1]\n[2]\n]"}),
+        ("  [docker]\n  x = 1\n\n  [b]\n  y", {"x": "1"}),
+        ("\t[docker]\n\tx\t=\t1\n\t[b]\n\ty", {"x": "1"}),
+        ("# a\n; b\n\n[docker] # c\nx: 1\n# d\n[b]\ny", {"x": "1"}),
+        ("[docker]\nx = 1\n\ty\n[b]\nx = 1\nx = 1", {"x": "1\ny"}),
+        ("[docker]\ny = 1\nx = %(y)s\n[b]\nx = %(y)s", {"y": "1", "x": "1"}),
+    ],
+)
+def test_section_beside_an_invalid_one(text: str, expected: dict[str, str]) -> None:
+    """Defaults, lists over several lines, comments and tabs are read as TorchX reads them."""
+    config = TorchXConfig.parse([("f", text)])
+
+    assert expected == config.section("docker")
+    assert "b" in config.sections
 
 
 def test_spellings_of_an_option() -> None:
