@@ -63,16 +63,33 @@ def _line(error: BaseException, file: str) -> int | None:
 
 
 def _instead_of_torchx(error: BaseException) -> str:
-    """Return what to do about an import of TorchX if it is not installed, else an empty text."""
-    module = (error.name or "") if isinstance(error, ImportError) else ""
-    if module.partition(".")[0] != "torchx" or torchx_compat.is_installed():
+    """Return what to do about an import of TorchX if it is not installed, else an empty text.
+
+    The user's code may have caught that import's error and raised another one.
+    """
+    missing = next(filter(_is_of_torchx, _with_causes(error)), None)
+    if missing is None or torchx_compat.is_installed():
         return ""
-    frames = traceback.extract_tb(error.__traceback__)
+    module = getattr(missing, "name", "")
+    frames = traceback.extract_tb(missing.__traceback__)
     imports = [match for frame in frames if (match := _TORCHX_IMPORT.search(frame.line or ""))]
     names = [".".join(filter(None, match.groups())) for match in imports[-1:]] or [module]
     theirs = next(filter(_is_ours, _with_parents(names[0])), None)
     instead = f"Import airflow_{theirs} instead of {theirs}, or install" if theirs else "Install"
     return f"{instead} TorchX, which is the extra torchx: {torchx_compat.INSTALL}"
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it, the last one first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_torchx(error: BaseException) -> bool:
+    return isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "torchx"
 
 
 #: Its groups are the module and the first name that is imported from it.

@@ -127,6 +127,40 @@ def test_import_of_torchx_without_it(folder: Path, line: str, fix: str, inside: 
     assert caught.value.fix.startswith(fix)
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "RuntimeError('no TorchX') from error",
+        "RuntimeError('no TorchX')",
+        "ImportError('no TorchX') from None",
+        "SystemExit('no TorchX')",
+        "error from error",
+    ],
+)
+@pytest.mark.parametrize("where", ["theirs", "helper_of_torchx"])
+def test_an_import_error_in_another_error(folder: Path, raised: str, where: str) -> None:
+    """The error of a component that caught the import of TorchX names what to do about it, too."""
+    text = "try:\n    from torchx import specs\nexcept ImportError as error:\n    raise "
+    folder.joinpath("theirs.py").write_text("import helper_of_torchx\n")
+    folder.joinpath(f"{where}.py").write_text(f"{text}{raised}\n")
+
+    with pytest.raises(ComponentError, match="[Nn]o (TorchX|module)") as caught:
+        components.parse("theirs.py:f", [], folder=folder)
+
+    assert caught.value.fix.startswith("Import airflow_torchx.specs instead of torchx.specs, or in")
+
+
+def test_an_error_after_another_import_has_no_such_hint(folder: Path) -> None:
+    """An error that no import of TorchX led to keeps its own fix."""
+    text = "try:\n    import no_such\nexcept ImportError:\n    raise RuntimeError('no')\n"
+    folder.joinpath("theirs.py").write_text(text)
+
+    with pytest.raises(ComponentError) as caught:
+        components.parse("theirs.py:f", [], folder=folder)
+
+    assert "Fix the error in that file." == caught.value.fix
+
+
 def test_file_is_reloaded(folder: Path) -> None:
     """A changed file is reloaded, even if its size and its second of change are the same."""
     file = folder / "mine.py"
