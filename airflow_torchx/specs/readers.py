@@ -103,10 +103,15 @@ def _to_number(value: Any) -> float:  # noqa: ANN401 - a template's value
 
 
 def _to_text(value: object) -> str:
-    # True is not a text: Python and JSON write it in different ways.
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # A boolean, too, is written as Jinja would.
+    if not isinstance(value, Real):
         raise TypeError
     return str(value)
+
+
+def to_flag(value: object) -> bool:
+    """Return the boolean in a value: a boolean, 1 or 0, or one of `FLAGS`; else raise KeyError."""
+    return FLAGS[str(value).strip().lower()]
 
 
 #: Reads a string.
@@ -118,7 +123,7 @@ flag: Final = _reader(
     lambda value: isinstance(value, bool),
     "true or false",
     "write true or false, without quotes",
-    lambda value: {"true": True, "false": False}[value.lower()],
+    to_flag,
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS, Ulimit
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
-from airflow_torchx.specs.readers import FLAGS
+from airflow_torchx.specs.readers import to_flag
 
 
 def parse_ulimit(text: str) -> Ulimit:
@@ -53,12 +53,11 @@ def network(value: object) -> str:
 
 
 def flag(value: object) -> bool:
-    """Return a boolean, also from words like ``yes`` and ``off``."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and (word := value.strip().lower()) in FLAGS:
-        return FLAGS[word]
-    raise ValueError("give True or False")
+    """Return a boolean, also from 1 and 0, and from words like ``yes`` and ``off``."""
+    try:
+        return to_flag(value)
+    except KeyError:
+        raise ValueError("give True or False") from None
 
 
 def seconds(value: object) -> float:

@@ -10,10 +10,11 @@ import pytest
 from airflow.sdk import DAG, BaseOperator, literal
 
 from airflow_torchx.decorators import torchx_task
-from airflow_torchx.errors import ComponentError, FunctionError
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.errors import ComponentError, FunctionError, InvalidAppError
 from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.specs import AppDef, BindMount, Resource, Role, to_dict
+from airflow_torchx.specs import AppDef, BindMount, Resource, Role, VolumeMount, to_dict
 
 #: What Python reads as something else than a text, or as another text, and what Jinja shortens.
 TEXTS: Final = [
@@ -22,6 +23,7 @@ TEXTS: Final = [
 ]
 PARAMS: Final[dict[str, Any]] = {
     "n": 3,
+    "yes": True,
     "lr": 1e-05,
     "digits": "007",
     "sizes": [64, 128],
@@ -145,6 +147,52 @@ def test_numbers_in_a_mapping(native: bool) -> None:
     assert {"p": 8030} == made.port_map
     assert Resource(cpu=1.5, gpu=0, memMB=300) == made.resource
     assert [BindMount("/a", "/b", read_only=True)] == [*made.mounts]
+
+
+@both_kinds
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(literal(True), literal(1), literal("True"), literal("true"), literal("1")),
+        *("{{ params.yes }}", "{{ params.yes | lower }}", "{{ params.yes | int }}", " {{ 1 }} "),
+        *("yes", "{{ 'on' }}"),
+    ],
+)
+def test_booleans(native: bool, value: object) -> None:
+    """A boolean is taken as a boolean, a number or a text, in an app and in options."""
+    mount = {"type": "volume", "src": "a", "dst_path": "/b", "read_only": value}
+    role = {"name": "r", "image": "i", "mounts": [mount]}
+    options = {"privileged": value, "init": value}
+
+    made = run(native, app={"name": "a", "roles": [role]}, options=options)
+
+    opts = Opts.parse(made.options)
+    assert [VolumeMount("a", "/b", read_only=True)] == [*made.app_def().roles[0].mounts]
+    assert (True, True) == (opts.privileged, opts.init)
+
+
+@both_kinds
+@pytest.mark.parametrize("value", [literal(True), "{{ params.yes }}"])
+def test_booleans_are_texts(native: bool, value: object) -> None:
+    """A boolean is written as a template writes it, wherever a text is meant."""
+    texts = {"args": [value], "env": {"A": value}, "entrypoint": value}
+
+    made = run(native, app={"name": "a", "roles": [{"name": "r", "image": "i", **texts}]})
+
+    (role,) = made.app_def().roles
+    assert (["True"], {"A": "True"}, "True") == ([*role.args], role.env, role.entrypoint)
+
+
+@pytest.mark.parametrize("value", [2, "maybe", "", 1.0, [True], None])
+def test_not_a_boolean(value: object) -> None:
+    """Nothing else is taken as a boolean."""
+    mount = {"type": "volume", "src": "a", "dst_path": "/b", "read_only": literal(value)}
+    role = {"name": "r", "image": "i", "mounts": [mount]}
+
+    made = run(native=False, app={"name": "a", "roles": [role]})
+
+    with pytest.raises(InvalidAppError, match=r"read_only: expected true or false, got"):
+        made.app_def()
 
 
 @both_kinds

@@ -44,8 +44,8 @@ PAIRS = Option(
 )
 OFF = Option(
     False,
-    [(True, True), ("True", True), (" yes ", True), ("off", False), ("0", False), (None, False)],
-    ["maybe", "", 1, [True]],
+    [(True, True), ("True", True), (" yes ", True), ("off", False), ("0", False), (1, True), (None, False)],
+    ["maybe", "", 2, 1.0, [True]],
 )
 COUNT = Option(1, [(1, 1), (" 12 ", 12)], [0, -1, "0", 1.5, "many", "", True, [1]])
 OPTIONS = {
@@ -122,7 +122,7 @@ OPTIONS = {
         [["nofile"], ["nofile=a"], ["nofile=2:1"], ["nofile=-1:1"], "nofile:1", 1],
     ),
     "cap_add": TEXTS,
-    "init": Option(None, [(True, True), ("false", False), (None, None)], ["maybe", 1]),
+    "init": Option(None, [(True, True), ("false", False), (None, None)], ["maybe", 2]),
     "extra_hosts": PAIRS,
     "dns": TEXTS,
     "log_config": Option(
