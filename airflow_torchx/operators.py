@@ -14,8 +14,8 @@ from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 from airflow_torchx.core.task.arguments import (
     OnFinish,
     OnWorkerShutdown,
-    check_absolute,
     check_conflicts,
+    check_result_path,
     exactly_one,
     exit_codes,
     ids_of,
@@ -87,7 +87,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         on_worker_shutdown: ``defer`` moves the wait to the triggerer, ``keep`` leaves the app to
             the next try if there is one, ``stop`` stops it.
         result_path: absolute path of a JSON file in replica 0 of the first role, 1 MiB at most; its
-            content becomes the return value of the task.
+            content becomes the return value of the task. It may have TorchX's macros.
         skip_on_exit_code: exit codes of the first replica to fail that skip the task.
         fail_on_exit_code: exit codes of the first replica to fail that fail the task without a
             retry.
@@ -173,7 +173,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         )
         if isinstance(result_path, os.PathLike):
             result_path = os.fspath(result_path)
-        check_absolute("result_path", result_path, is_rendered=False)
+        check_result_path(result_path, is_rendered=False)
         super().__init__(**kwargs)
         self.app = app if app is None else _as_template(app)
         self.component = component
@@ -213,7 +213,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
         self._bind(context)
         with self._task_of(context) as (task, scheduler, secrets):
-            check_absolute("result_path", self.result_path)
+            check_result_path(self.result_path)
             root = self._source_root()
             # Do not hold the request in a name: it has the list of the workspace's files.
             return task.run(

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.plan.job_plan import macro_values
 from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import first_failure, has_ended, replicas_of
 from airflow_torchx.core.state.report import (
@@ -185,6 +186,7 @@ def _result(
 ) -> Any:  # noqa: ANN401 - any JSON
     writer = replicas_of(app)[0]
     who = f"replica {writer.role}/{writer.id} of app {app.app_id!r}"
+    path = macro_values(app.app_id, writer.id).substitute(path)
     try:
         read = partial(engine.read_file, writer.container_id, path, MAX_RESULT_BYTES)
         result = json.loads(waiting.patiently(read, should_stop))

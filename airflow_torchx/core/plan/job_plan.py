@@ -157,11 +157,14 @@ def requested_gpus(app: AppDef) -> int:
     return sum(max(role.resource.gpu, 0) * role.num_replicas for role in app.roles)
 
 
+def macro_values(app_id: str, replica: int) -> macros.Values:
+    """Return the values of TorchX's macros for a replica."""
+    return macros.Values(img_root="", app_id=app_id, replica_id=str(replica), rank0_env=RANK0_HOST)
+
+
 def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     launch, opts, resource = shared.launch, shared.opts, role.resource
-    values = macros.Values(
-        img_root="", app_id=launch.app_id, replica_id=str(replica), rank0_env=RANK0_HOST
-    )
+    values = macro_values(launch.app_id, replica)
     # As in TorchX, macros count in the configuration of a tracker.
     filled = values.apply(replace(role, env={**role.env, **shared.trackers}))
     own = {REPLICA_IDX: str(replica), NUM_REPLICAS: str(role.num_replicas)}

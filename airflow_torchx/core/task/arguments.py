@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import posixpath
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
@@ -83,12 +85,18 @@ def ids_of(given: str | Sequence[str]) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
 
 
-def check_absolute(argument: str, path: object, *, is_rendered: bool = True) -> None:
-    """Raise ValueError for a relative path, but not for None or a template to be rendered."""
-    may_be_template = not is_rendered and (not isinstance(path, str) or path.startswith("{"))
-    is_absolute = isinstance(path, str) and path.startswith("/")
-    if path is not None and not may_be_template and not is_absolute:
-        raise ValueError(f"{argument}={path!r}: give an absolute path")
+def check_result_path(path: object, *, is_rendered: bool = True) -> None:
+    """Raise ValueError unless this is the path of a file, None, or a template to be rendered."""
+    is_template = path.startswith("{") if isinstance(path, str) else hasattr(path, "resolve")
+    if path is None or (is_template and not is_rendered):
+        return
+    is_text = isinstance(path, str) and _PATH.fullmatch(path)
+    if not is_text or posixpath.basename(str(path)) in ("", ".", ".."):
+        raise ValueError(f"result_path={path!r}: give the absolute path of a file")
+
+
+#: Not a zero byte, and nothing that UTF-8 cannot encode.
+_PATH: Final = re.compile("/[^\0\ud800-\udfff]*")
 
 
 def positive(argument: str, given: float | timedelta) -> float:

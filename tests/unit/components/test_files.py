@@ -144,7 +144,7 @@ def test_an_import_error_in_another_error(folder: Path, raised: str, where: str)
     folder.joinpath("theirs.py").write_text("import helper_of_torchx\n")
     folder.joinpath(f"{where}.py").write_text(f"{text}{raised}\n")
 
-    with pytest.raises(ComponentError, match="[Nn]o (TorchX|module)") as caught:
+    with pytest.raises(ComponentError, match=r"[Nn]o (TorchX|module)") as caught:
         components.parse("theirs.py:f", [], folder=folder)
 
     assert caught.value.fix.startswith("Import airflow_torchx.specs instead of torchx.specs, or in")

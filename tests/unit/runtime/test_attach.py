@@ -62,3 +62,14 @@ def test_the_error_of_a_cancelled_app_has_its_last_lines() -> None:
     assert error.startswith("app 'app-1' CANCELLED: another client stopped it\n\nreplica ")
     assert 3 == error.count("CANCELLED   143         SIGTERM")
     assert "last 1 line of trainer/0:\n  saved with ***\n" in error
+
+
+def test_the_path_of_a_result_has_macros() -> None:
+    """The macros in the path of a result are those of the replica that wrote it."""
+    program = Program(files={"/data/app-1-0$.json": b"3"})
+    engine = FakeEngine(images=["busybox"], programs=program)
+    lifecycle.launch(engine, planned())
+    ended = attach.look(engine, "app-1", inspect_all=True)
+
+    path = "/data/${app_id}-${replica_id}$$.json"
+    assert 3 == attach.outcome(engine, ended, path, frozenset(), lambda: False)

@@ -9,8 +9,8 @@ from typing import Any, Final
 import pytest
 from airflow.sdk import DAG, BaseOperator, literal
 
-from airflow_torchx.decorators import torchx_task
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.decorators import torchx_task
 from airflow_torchx.errors import ComponentError, FunctionError, InvalidAppError
 from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.sensors import TorchXDockerSensor

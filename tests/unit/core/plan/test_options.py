@@ -44,7 +44,15 @@ PAIRS = Option(
 )
 OFF = Option(
     False,
-    [(True, True), ("True", True), (" yes ", True), ("off", False), ("0", False), (1, True), (None, False)],
+    [
+        (True, True),
+        ("True", True),
+        (" yes ", True),
+        ("off", False),
+        ("0", False),
+        (1, True),
+        (None, False),
+    ],
     ["maybe", "", 2, 1.0, [True]],
 )
 COUNT = Option(1, [(1, 1), (" 12 ", 12)], [0, -1, "0", 1.5, "many", "", True, [1]])
