@@ -131,8 +131,7 @@ class AppTask:
                 return self._collect(app, seen, cursors)
             cursors = self._write_rest(seen, cursors)
             if reason == "timeout":
-                what = f"app {app.app_id!r} has not ended within execution_timeout"
-                raise AirflowTaskTimeout(f"{what} ({self._options.execution_timeout}); stopping it")
+                raise AirflowTaskTimeout
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
             return self.shutdown.defer(app, cursors)

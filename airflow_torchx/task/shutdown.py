@@ -63,6 +63,7 @@ _PAD_S: Final = 60.0
 
 _NEXT_TRY: Final = "The next try reattaches to it."
 _CLEAR: Final = "Clear the task to run it again."
+_RAISE: Final = "Raise execution_timeout, which counts from the start of the try, or leave it out."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +133,9 @@ class TaskShutdown:
             task = self._task
             if task.may_have_app and not self._has_app and not task.is_orphaned:
                 self._stop_earlier(error)
+            if isinstance(error, AirflowTaskTimeout) and not self._has_app:
+                what = f"no app was launched: {self._timeout}"
+                raise AirflowTaskTimeout(f"{what}\n{_RAISE}") from None
             raise
 
     def _stop_earlier(self, error: BaseException) -> None:
@@ -164,11 +168,22 @@ class TaskShutdown:
         except BaseException as error:
             self._exit_if_orphaned(app)
             is_usable = self.has_succeeded and not isinstance(error, ResultError)
+            is_timeout, report = isinstance(error, AirflowTaskTimeout), ""
             if is_usable or isinstance(error, (AirflowRequestError, EngineUnreachableError)):
                 self._keep_or_stop(app, error)
+            elif is_timeout:
+                report = self._stop_app(app, self._timeout)
             else:
                 self._log_stop(app)
+            if is_timeout:
+                what = report or f"app {app.app_id!r} has ended: {self._timeout}"
+                raise AirflowTaskTimeout(f"{what}\n{_RAISE}") from None
             raise
+
+    @property
+    def _timeout(self) -> str:
+        timeout = self._options.execution_timeout
+        return f"the task has not ended within execution_timeout ({timeout})"
 
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         self._exit_if_orphaned(app)

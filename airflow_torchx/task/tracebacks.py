@@ -6,7 +6,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.errors import AirflowTorchXError
@@ -31,8 +31,8 @@ def without_traceback(call: Callable[_P, _T]) -> Callable[_P, _T]:
     def called(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return call(*args, **kwargs)
-        except (AirflowTorchXError, AirflowFailException) as error:
-            expected = error
+        except (AirflowTorchXError, AirflowFailException, AirflowTaskTimeout) as error:
+            expected: BaseException = error
         _log.debug("the traceback of the following error", exc_info=expected)
         expected.args = tuple(masked(one) if isinstance(one, str) else one for one in expected.args)
         raise expected.with_traceback(None) from None

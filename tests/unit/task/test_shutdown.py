@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
@@ -59,6 +62,11 @@ class MarkedTask(TaskContext):
     @property
     def retry_left(self) -> bool:
         """No try follows."""
+        return False
+
+    @property
+    def may_have_app(self) -> bool:
+        """No try came before."""
         return False
 
 
@@ -163,3 +171,48 @@ def test_an_app_that_is_stopped_for_another_error_is_reported_in_the_log() -> No
 
     assert "app 'app-1' CANCELLED\n\nreplica" in logs[-1]["event"]
     assert () == engine.rows({labels.APP_ID: launch.app_id})
+
+
+def out_of_time(engine: FakeEngine, launch: LaunchedApp | None, *, has_succeeded: bool) -> str:
+    """Return the error of a task whose execution_timeout is over before the task has ended."""
+    options = replace(OPTIONS, execution_timeout=timedelta(minutes=5))
+    shutdown = TaskShutdown(MarkedTask(), engine, options, lambda: None)
+    shutdown.has_succeeded = has_succeeded
+    guard = shutdown.guard(launch) if launch else nullcontext()
+    with pytest.raises(AirflowTaskTimeout) as caught, shutdown.guard_earlier(), guard:
+        raise AirflowTaskTimeout("Timeout, PID: 1")
+    assert caught.value.__suppress_context__
+    return str(caught.value)
+
+
+def test_the_error_of_a_task_that_is_out_of_time_has_the_end_of_its_app() -> None:
+    """The error says that execution_timeout stopped the app, and has the app's card and a fix."""
+    engine = FakeEngine(images=["busybox"], programs=Program(lines=["step 1"], runs_for_s=None))
+
+    error = out_of_time(engine, launched(engine, replicas=1), has_succeeded=False)
+
+    assert error.startswith(
+        "app 'app-1' CANCELLED: the task has not ended within execution_timeout (0:05:00)\n\n"
+    )
+    assert error.endswith(
+        "\nlast 1 line of trainer/0:\n  step 1\n"
+        "Raise execution_timeout, which counts from the start of the try, or leave it out."
+    )
+    assert {} == engine.specs()
+
+
+@pytest.mark.parametrize(
+    ("has_app", "has_succeeded", "what"),
+    [
+        (False, False, "no app was launched: the task"),
+        (True, False, "app 'app-1' has ended: the task"),
+        (True, True, "app 'app-1' has ended: the task"),
+    ],
+)
+def test_a_timeout_without_a_running_app(has_app: bool, has_succeeded: bool, what: str) -> None:
+    """The error names execution_timeout, too, before the launch and after the end of the app."""
+    engine = FakeEngine(images=["busybox"])
+
+    error = out_of_time(engine, launched(engine) if has_app else None, has_succeeded=has_succeeded)
+
+    assert error.startswith(f"{what} has not ended within execution_timeout (0:05:00)\nRaise exec")

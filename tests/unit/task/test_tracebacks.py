@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 from structlog import tracebacks
 
 from airflow_torchx.errors import EngineError, ImagePullError
@@ -52,6 +53,19 @@ def test_an_error_has_neither_causes_nor_frames(caplog: pytest.LogCaptureFixture
     assert ["DEBUG"] == [record.levelname for record in caplog.records]
     for part in ("in pull", "in ask", "in connect", "OSError: no route", "EngineError: no answer"):
         assert part in caplog.text
+
+
+def test_a_timeout_has_no_frames() -> None:
+    """The error of a task that is out of time keeps only the frame of the wrapper."""
+
+    def time_out() -> None:
+        raise AirflowTaskTimeout("app 'a' CANCELLED")
+
+    with pytest.raises(AirflowTaskTimeout) as caught:
+        without_traceback(time_out)()
+
+    (stack,) = tracebacks.extract(caught.type, caught.value, caught.tb).stacks
+    assert ["called"] == [frame.name for frame in stack.frames[1:]]
 
 
 def test_an_unexpected_error_keeps_its_traceback() -> None:
