@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import logging
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,21 @@ def masked(text: str) -> str:
     from airflow.sdk._shared.secrets_masker import redact
 
     return str(redact(text))
+
+
+class _Mask(logging.Handler):
+    """Masks a record before the handlers of the root logger get it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = masked(record.getMessage()), ()
+
+
+_MASK: Final = _Mask()
+
+
+def mask_log() -> None:
+    """Mask from now on what the modules below the operators log, as `masked` does."""
+    logging.getLogger(__package__).addHandler(_MASK)
 
 
 def airflow_env(context: Context) -> dict[str, str]:

@@ -75,10 +75,11 @@ _CONNECTION_TYPE: Final = {
     "ui-field-behaviour": {
         "hidden-fields": ["schema", "login", "password"],
         # The test button of the list sends port 0 for none; Airflow refuses it unless 0 is stored.
-        "relabeling": {"host": "Docker daemon", "port": "Port (0 if it is in the URL)"},
+        "relabeling": {"host": "Docker daemon", "port": "Port"},
         "placeholders": {
             "host": "unix:///var/run/docker.sock, tcp://host:2376 or ssh://user@host",
-            "port": "0",
+            # A placeholder "0" looks like a value.
+            "port": "type 0 for a socket, or if the URL has the port",
             "network": "torchx",
             "api_version": "1.43",
             "request_timeout_s": "60",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
-from airflow_torchx.airflow_compat import masked
+from airflow_torchx.airflow_compat import mask_log, masked
 from airflow_torchx.errors import AirflowTorchXError
 
 if TYPE_CHECKING:
@@ -24,11 +24,12 @@ def without_traceback(call: Callable[_P, _T]) -> Callable[_P, _T]:
 
     Airflow logs each cause with its own traceback. The message of such an error says everything, so
     the rest is logged at debug level. Any other error keeps its traceback. Secrets are masked in
-    the message.
+    the message, and in what this package logs.
     """
 
     @functools.wraps(call)
     def called(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        mask_log()
         try:
             return call(*args, **kwargs)
         except (AirflowTorchXError, AirflowFailException, AirflowTaskTimeout) as error:

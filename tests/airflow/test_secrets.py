@@ -121,6 +121,17 @@ def test_what_the_task_logs(exit_code: int) -> None:
         assert secret not in told
 
 
+def test_what_the_daemon_says(caplog: pytest.LogCaptureFixture) -> None:
+    """Lines about images are masked before they are logged, as the plan is."""
+    stage = Stage(image=f"hub/{SECRET}", private_env=PRIVATE_ENV)
+
+    ended = stage.run()
+
+    assert "pulling image hub/***" in caplog.messages
+    assert "cannot pull image hub/***" in str(ended.error)
+    assert SECRET not in caplog.text
+
+
 def test_dry_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run prints the plan without the value, and needs no daemon."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
