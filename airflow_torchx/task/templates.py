@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Callable, Collection, Container
-from functools import partial
+from contextlib import suppress
+from dataclasses import fields
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from airflow.sdk import BaseOperator
+
+from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.task.tracebacks import without_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +27,12 @@ _Render: TypeAlias = Callable[[Any, str, bool], Any]
 #: The arguments of a function, which Airflow renders: their types are the function's own.
 _FUNCTION: Final = frozenset({"op_args", "op_kwargs"})
 #: Lists and mappings of texts.
-_TEXTS: Final = frozenset({"args", "component_args", "env"})
+_TEXTS: Final = frozenset(
+    {"args", "build_args", "component_args", "config", "env", "extra_hosts", "labels", "projects"}
+    | {"tmpfs", "trackers"}
+)
+#: Mappings of any values, whose keys are the user's.
+_FREE: Final = frozenset({"metadata", "capabilities", "tags", "*"})
 #: Mappings, which a template may also write as one Python literal.
 _MAPPINGS: Final = frozenset({"app", "env", "options"})
 #: Types of the objects that a template may become; all others are written as texts.
@@ -34,10 +46,14 @@ class TemplatesMixin(BaseOperator):
     literal: the argument ``"3"`` becomes a number, and ``""`` becomes None. Here, a template
     becomes an object only if it prints one value, like ``"{{ params.n }}"``, and is not one of the
     texts of a list or a mapping.
+
+    A template whose text is that of a list or a mapping, where one is meant, is an error.
     """
 
     _field = ""
+    _misread: tuple[Problem, ...] = ()
 
+    @without_traceback
     def _do_render_template_fields(
         self,
         parent: Any,  # noqa: ANN401 - any object
@@ -45,8 +61,11 @@ class TemplatesMixin(BaseOperator):
         *args: Any,  # noqa: ANN401 - Airflow's own
         **kwargs: Any,  # noqa: ANN401 - Airflow's own
     ) -> None:
+        self._misread = ()
         for self._field in template_fields:
             super()._do_render_template_fields(parent, (self._field,), *args, **kwargs)
+        if self._misread:
+            raise InvalidAppError(self._misread, subject=f"task {self.task_id!r}")
 
     def render_template(
         self,
@@ -79,21 +98,28 @@ class TemplatesMixin(BaseOperator):
     ) -> Any:  # noqa: ANN401 - any value
         from jinja2.nativetypes import NativeEnvironment
 
-        is_literal = name in _MAPPINGS and not is_text
+        is_native = isinstance(env, NativeEnvironment)
+        is_literal = is_native and name in _MAPPINGS and not is_text
         if not isinstance(value, str) or is_literal or value.endswith(tuple(self.template_ext)):
             return super().render_template(value, context, env)
         if all(kind == "data" for _, kind, _ in env.lex(value)):
             # Jinja would remove a line end after it.
             return value
-        if not isinstance(env, NativeEnvironment):
-            return super().render_template(value, context, env)
-        text, printed = self._print(value, context)
-        is_object = (
-            len(printed) == 1 and text == str(printed[0]) and isinstance(printed[0], _OBJECTS)
-        )
-        return printed[0] if is_object and not is_text else text
+        if is_native:
+            found, printed = self._print(value, context)
+            is_one = len(printed) == 1 and found == str(printed[0])
+            if is_one and isinstance(printed[0], _OBJECTS) and not is_text:
+                found = printed[0]
+        else:
+            found = super().render_template(value, context, env)
+        if not is_text and name in _plural() and _is_object(found):
+            where = name if name == self._field else f"{self._field}.{name}"
+            # The text may have a secret.
+            what = "its template prints a list or a dict as a text"
+            self._misread += (Problem(where, what, _FIX),)
+        return found
 
-    def _print(self, template: str, context: Context) -> tuple[str, list[object]]:
+    def _print(self, template: str, context: Context) -> tuple[Any, list[object]]:
         """Return the text of a template, and the values that it printed."""
         printed: list[object] = []
 
@@ -108,6 +134,41 @@ class TemplatesMixin(BaseOperator):
             return super().render_template(template, context, env), printed
         finally:
             self.render_template_as_native_obj = native
+
+
+_FIX: Final = (
+    "set render_template_as_native_obj=True of the DAG and write one expression, like "
+    "'{{ ti.xcom_pull(…) }}', or give the output of the task without a template, like pick()"
+)
+
+
+@cache
+def _plural() -> frozenset[str]:
+    """Return the names of all fields, options and arguments that are lists or mappings."""
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.specs import AppDef, Resource, Role, Workspace
+
+    kinds = (AppDef, Role, Resource, Workspace, Opts)
+    described = [one for kind in kinds for one in fields(kind)]
+    names = {one.name for one in described if str(one.type).startswith(("Sequence", "Mapping"))}
+    return _PLURAL | names
+
+
+_PLURAL: Final = frozenset(
+    {"app", "component_args", "config", "docker_conn_ids", "env_conn_ids", "failed_states"}
+    | {"options", "resource", "target_states", "workspace"}
+)
+
+
+def _is_object(text: object) -> bool:
+    """Return whether a text is that of a list, a tuple, a set or a dict, in Python or in JSON."""
+    if not isinstance(text, str) or not text.strip().startswith(("[", "{", "(")):
+        return False
+    for read in (ast.literal_eval, json.loads):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            read(text.strip())
+            return True
+    return False
 
 
 def _nested(
@@ -125,7 +186,8 @@ def _nested(
         return value
     are_texts = is_text or name in _TEXTS
     if isinstance(value, dict):
-        return {k: _nested(item, k, render, rendered, are_texts) for k, item in value.items()}
+        names = {key: "*" if name in _FREE else key for key in value}
+        return {k: _nested(v, names[k], render, rendered, are_texts) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_nested(item, "", render, rendered, are_texts) for item in value]
+        return [_nested(item, name, render, rendered, are_texts) for item in value]
     return render(value, name, is_text)

@@ -251,6 +251,81 @@ def test_native_templates_become_objects(field: str, template: object, expected:
     assert expected == getattr(run(native=True, **{field: template}, **other), field)
 
 
+ROLE: Final[dict[str, Any]] = {"name": "r", "image": "i"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        ({"component_args": "{{ params.args }}"}, "component_args"),
+        ({"component_args": "['--n', '{{ params.n }}']"}, "component_args"),
+        ({"env": "{{ params.env }}"}, "env"),
+        ({"env_conn_ids": "{{ params.args }}"}, "env_conn_ids"),
+        ({"docker_conn_ids": " {{ params.args }}"}, "docker_conn_ids"),
+        ({"workspace": "{{ params.env }}"}, "workspace"),
+        ({"options": "{{ params.options }}"}, "options"),
+        ({"options": {"env": "{{ params.env }}"}}, "options.env"),
+        ({"options": {"copy_env": "{{ params.args }}"}}, "options.copy_env"),
+        ({"options": {"dns": ["{{ params.args }}"]}}, "options.dns"),
+        ({"options": {"labels": "{'a': '{{ params.n }}'}"}}, "options.labels"),
+        ({"options": {"log_config": {"config": "{{ params.env }}"}}}, "options.config"),
+        ({"app": "{{ params.app }}"}, "app"),
+        ({"app": {"name": "a", "roles": "{{ params.args }}"}}, "app.roles"),
+        ({"app": {"name": "a", "roles": ["{{ params.env }}"]}}, "app.roles"),
+        ({"app": {"name": "a", "roles": [{**ROLE, "args": "{{ params.args }}"}]}}, "app.args"),
+        ({"app": {"name": "a", "roles": [{**ROLE, "env": "{{ params.env }}"}]}}, "app.env"),
+        ({"app": {"name": "a", "roles": [{**ROLE, "mounts": ["{{ params.env }}"]}]}}, "app.mounts"),
+        ({"app": {"name": "a", "roles": [{**ROLE, "resource": "{{ params.env }}"}]}}, "app.resour"),
+        ({"app": {"name": "a", "metadata": "{{ params.env }}"}}, "app.metadata"),
+    ],
+)
+def test_an_object_without_native_templates(arguments: dict[str, Any], where: str) -> None:
+    """A list or a mapping that became a text is an error that names the DAG's argument."""
+    component = {} if "app" in arguments else {"component": "utils.echo"}
+
+    with pytest.raises(InvalidAppError) as caught:
+        run(native=False, **component, **arguments)
+
+    (problem,) = caught.value.problems
+    assert problem.where.startswith(where)
+    assert "set render_template_as_native_obj=True of the DAG" in problem.fix
+    assert "1e-3" not in str(caught.value)
+
+
+def test_an_object_that_native_templates_print_as_a_text() -> None:
+    """A template that is more than one expression prints a text in any DAG, which is an error."""
+    with pytest.raises(InvalidAppError, match=r"component_args: .* write one expression"):
+        run(native=True, component="utils.echo", component_args="{{ params.args | tojson }}")
+
+
+def test_states_without_native_templates() -> None:
+    """The states of a sensor are a list, too."""
+    with pytest.raises(InvalidAppError, match=r"target_states: .*render_template_as_native_obj"):
+        rendered(TorchXDockerSensor, False, app_id="a", target_states="{{ params.states }}")
+
+
+@both_kinds
+def test_texts_that_look_like_objects(native: bool) -> None:
+    """A text may look like a list or a mapping wherever a text is meant."""
+    sizes = "{{ params.sizes }}"
+    role = {**ROLE, "args": [sizes], "env": {"options": sizes}, "metadata": {"args": f"{sizes} "}}
+    options = {
+        "labels": {"env": sizes},
+        "copy_env": "[{{ params.n }}-9]*",
+        "trackers": {"t": sizes},
+    }
+
+    made = run(native, app={"name": "a", "roles": [role]}, options=options, env={"A": sizes})
+
+    (found,) = made.app_def().roles
+    shown = "[64, 128]"
+    assert [shown] == [*found.args]
+    assert {"options": shown, "A": shown} == found.env
+    assert f"{shown} " == found.metadata["args"]
+    copied = {"labels": {"env": shown}, "copy_env": "[3-9]*", "trackers": {"t": shown}}
+    assert copied == made.options
+
+
 def test_a_finalizer_of_the_dag_is_kept() -> None:
     """A DAG's own `finalize` for Jinja is applied."""
     kwargs = {"finalize": lambda value: "-" if value is None else value}
