@@ -37,6 +37,7 @@ _EXEC: Final = (1, 127, 255)
 _SHELL: Final = (126, 127)
 
 #: Exit codes, a pattern of a message, and the advice, in which the pattern's groups are inserted.
+#: A line may have megabytes, so no pattern looks at a character more than a few times.
 _ADVICE: Final = (
     (_NOT_STARTED, r'exec: "(bash|torchrun)": executable file not found', _USE_PYTORCH),
     (_NOT_STARTED, r'exec: "(\S+ [^"]*)": (?:executable file not|stat .*no such)', _ONE_PROGRAM),
@@ -47,26 +48,22 @@ _ADVICE: Final = (
     ),
     (_NOT_STARTED, r'exec: "([^"]+)": permission denied', _MAKE_EXECUTABLE),
     (_EXEC, r"^exec (\S+): no such file or directory", _FIX_FIRST_LINE),
-    (
-        _EXEC,
-        r"^exec (\S+): exec format error",
-        _FIX_FORMAT,
-    ),
+    (_EXEC, r"^exec (\S+): exec format error", _FIX_FORMAT),
     (_SHELL, r"\b(torchrun): (?:command )?not found$", _USE_PYTORCH),
-    (_SHELL, r"(\S+): cannot execute: required file not found$", _FIX_FIRST_LINE),
-    (_SHELL, r"(\S*/\S+): not found$", _FIX_FIRST_LINE),
-    (_SHELL, r"(\S+): Permission denied$", _MAKE_EXECUTABLE),
+    (_SHELL, r"(?<!\S)(\S+): cannot execute: required file not found$", _FIX_FIRST_LINE),
+    (_SHELL, r"(?<!\S)([^\s/]*/\S+): not found$", _FIX_FIRST_LINE),
+    (_SHELL, r"(?<!\S)(\S+): Permission denied$", _MAKE_EXECUTABLE),
     (
         (1, 2, *_SHELL),
         # A log line begins after its last carriage return.
         (
-            r"\$'[^']*\\r'|env: .*\\r|python\S*: can't open file '[^']*\\r'|"
+            r"\$'[^']*\\r'|env: [^:]*\\r|python[\d.]*t?: can't open file '[^']*\\r'|"
             r"^: (invalid option|(command )?not found|numeric argument)|"
             r"[Ii]llegal (option -|number: \d+)$"
         ),
         "A script has CRLF line ends. Convert them to LF, as dos2unix does.",
     ),
-    ((2,), r"[Ss]yntax error: .*(unexpected|expecting)", _FIX_SYNTAX),
+    ((2,), r"[Ss]yntax error: .{0,99}(unexpected|expecting)", _FIX_SYNTAX),
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.core.state.report import (
     age_text,
     cause,
@@ -148,6 +149,13 @@ def test_a_program_that_did_not_start(exit_code: int, line: str, advice: str) ->
 def test_a_program_that_failed(exit_code: int | None, line: str) -> None:
     """The card gives no advice about the start of a program that failed by itself."""
     assert "" == failure_card(app(replica(exit_code=exit_code)), [line]).splitlines()[1]
+
+
+@pytest.mark.parametrize("text", ["/", "x", "a:", "env: ", "python", "syntax error: "])
+@pytest.mark.parametrize("exit_code", [1, 2, 126, 127])
+def test_a_line_of_a_megabyte(exit_code: int, text: str) -> None:
+    """A line of a megabyte is searched in a moment; a nested repetition would take years."""
+    assert start_advice(text * (1_000_000 // len(text)), exit_code) is None
 
 
 def test_empty_columns_are_omitted() -> None:
