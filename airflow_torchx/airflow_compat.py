@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from airflow.sdk import Context
 
@@ -44,6 +44,15 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+
+
+def mask(secrets: Iterable[str]) -> None:
+    """Mask each form of these secrets in logs from now on."""
+    from airflow.sdk.log import mask_secret
+
+    from airflow_torchx.core.plan.redact import secret_forms
+
+    mask_secret([form for secret in secrets for form in secret_forms(secret)])
 
 
 def masked(text: str) -> str:

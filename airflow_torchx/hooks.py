@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook, conf
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
-from airflow.sdk.log import mask_secret
 
+from airflow_torchx.airflow_compat import mask
 from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, Problem
 
 if TYPE_CHECKING:
@@ -109,16 +109,14 @@ class TorchXDockerHook(BaseHook):
             EngineUnreachableError: no daemon answers.
             InvalidAppError: one problem for each invalid field.
         """
-        from airflow_torchx.core.plan.plan_text import proxy_secrets
-        from airflow_torchx.core.plan.redact import secret_forms
+        from airflow_torchx.core.plan.redact import proxy_secrets
         from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
         from airflow_torchx.docker_engine import DockerEngine
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
         settings = self.settings()
         engine = DockerEngine.connect(settings.endpoint, self._logins(settings))
-        secrets = proxy_secrets(engine.proxy_env)
-        mask_secret([form for secret in secrets for form in secret_forms(secret)])
+        mask(proxy_secrets(engine.proxy_env))
         return DockerScheduler(
             self.torchx_conn_id or DEFAULT_SESSION,
             engine,
@@ -160,7 +158,7 @@ class TorchXDockerHook(BaseHook):
         url = daemon_url(found.host, port=found.port, login=found.login, schema=found.schema)
         settings = Settings.parse(url, found.extra, subject=subject)
         if isinstance(key := settings.endpoint.tls_private_key, Pem):
-            mask_secret(key.text.strip())
+            mask([key.text.strip()])
         return settings
 
     def _logins(self, settings: Settings) -> tuple[RegistryLogin, ...]:
@@ -192,8 +190,7 @@ def logins_from(conn_ids: Sequence[str]) -> tuple[RegistryLogin, ...]:
             fix = f"add one of type {REGISTRY_CONN_TYPE!r}, or remove it from the registries"
             problems.append(Problem(f"connection {conn_id!r}", "it does not exist", fix))
             continue
-        if connection.password:
-            mask_secret(connection.password)
+        mask([connection.password or ""])
         connections.append((conn_id, connection))
         problems += _problems(conn_id, connection)
     if problems:

@@ -282,7 +282,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
     ) -> Iterator[tuple[AppTask, DockerScheduler, Mapping[str, str]]]:
         """Connect to the daemon; stop apps that no try may use if the task fails before its app."""
         from airflow_torchx.core.plan.job_plan import copied_env
-        from airflow_torchx.core.plan.plan_text import proxy_secrets
+        from airflow_torchx.core.plan.redact import proxy_secrets
         from airflow_torchx.task.context import TaskContext
         from airflow_torchx.task.runner import AppTask
         from airflow_torchx.task.shutdown import TaskOptions

@@ -8,8 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.core.plan.plan_text import proxy_secrets
-from airflow_torchx.core.plan.redact import redact
+from airflow_torchx.core.plan.redact import proxy_secrets, redact
 from airflow_torchx.core.workspace.build_report import (
     CLASSIC_NOISE,
     ClassicLog,

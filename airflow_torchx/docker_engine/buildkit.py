@@ -15,8 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from airflow_torchx.core.plan.plan_text import proxy_secrets
-from airflow_torchx.core.plan.redact import redact
+from airflow_torchx.core.plan.redact import PROXY_VARIABLES, proxy_secrets, redact
 from airflow_torchx.core.workspace.build_report import BuildKitLog, TextLines, explain
 from airflow_torchx.docker_engine import child
 from airflow_torchx.errors import ImageBuildError
@@ -42,8 +41,6 @@ _RESERVED: Final = re.compile(
 _REDIRECTING: Final = re.compile(
     "DOCKER_(CONTEXT|CERT_PATH|TLS|TLS_VERIFY|API_VERSION)|BUILDX_BUILDER|BUILDKIT_HOST"
 )
-#: Build arguments that set a proxy, in upper or in lower case.
-_PROXY: Final = re.compile("(http|https|ftp|no|all)_proxy|(HTTP|HTTPS|FTP|NO|ALL)_PROXY")
 _SCHEMES: Final = {"http+unix": "unix", "http": "tcp", "https": "tcp"}
 _MAX_SECRET_BYTES: Final = 65_536
 
@@ -156,9 +153,8 @@ def _with_spellings(args: Mapping[str, str]) -> dict[str, str]:
     Otherwise the docker CLI adds the other spelling from its configuration, and BuildKit takes one
     of them at random.
     """
-    proxies = {name: value for name, value in args.items() if _PROXY.fullmatch(name)}
-    both = ((name.swapcase(), value) for name, value in proxies.items())
-    return {**dict(both), **args}
+    proxies = {name.swapcase(): args[name] for name in PROXY_VARIABLES if name in args}
+    return {**proxies, **args}
 
 
 def _check_names(spec: BuildSpec) -> None:

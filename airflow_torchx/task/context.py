@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from airflow_torchx.airflow_compat import airflow_env, has_supervisor, task_state
+from airflow_torchx.airflow_compat import airflow_env, has_supervisor, mask, task_state
 from airflow_torchx.core.plan.identity import TaskAttempt
-from airflow_torchx.core.plan.redact import secret_forms
 from airflow_torchx.core.task.record import RECORD_KEY, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import AirflowRequestError
@@ -210,15 +209,13 @@ def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str,
     Raises:
         InvalidAppError: a connection does not exist.
     """
-    from airflow.sdk.log import mask_secret
-
     from airflow_torchx.hooks import get_connection
 
     secrets, fix = dict(private), "add it, or remove it from env_conn_ids"
     for conn_id in conn_ids:
         found = get_connection(conn_id, "env_conn_ids", fix)
         secrets[f"AIRFLOW_CONN_{conn_id.upper()}"] = found.get_uri()
-    mask_secret([form for value in secrets.values() for form in secret_forms(value)])
+    mask(secrets.values())
     return secrets
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.core.connection.endpoint import is_same_url
 from airflow_torchx.core.engine.image_refs import HUB, host_of
+from airflow_torchx.core.plan.redact import PROXY_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 #: Docker Hub's key in the configuration, and its server address in a login.
 HUB_URL: Final = "https://index.docker.io/v1/"
-_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "ftp_proxy", "all_proxy")
 #: Headers that the docker command line sets itself, whatever the configuration says.
 _OWN_HEADERS: Final = frozenset(
     {
@@ -102,10 +102,9 @@ class DockerConfig:
         keys = (key for key in self.proxies if is_same_url(key, endpoint))
         settings = self.proxies.get(next(keys, "default"), {})
         return {
-            spelled: value
-            for name in _PROXIES
-            if (value := settings.get(name.replace("_", "")))
-            for spelled in (name.upper(), name)
+            name: value
+            for name in PROXY_VARIABLES
+            if (value := settings.get(name.replace("_", "").lower()))
         }
 
     def helper_of(self, host: str) -> str:

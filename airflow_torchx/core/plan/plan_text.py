@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 from airflow_torchx.core.plan.options import MAPPINGS, default_of
-from airflow_torchx.core.plan.redact import MASK, MIN_SECRET, redact
+from airflow_torchx.core.plan.redact import MASK, proxy_secrets, redact
 from airflow_torchx.specs import to_dict
 
 if TYPE_CHECKING:
@@ -33,11 +32,6 @@ _PLAIN: Final = frozenset({"PWD"})
 _IN_URL: Final = re.compile(r"://[^\s/?#:@]*:([^\s/?#@]+)@")
 
 
-_PROXY_NAME: Final = re.compile("(http|https|ftp|all)_proxy", re.IGNORECASE)
-#: User and password of a proxy, which may contain any character and may lack a scheme before it.
-_PROXY: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?(?P<user>.*)@", re.IGNORECASE | re.DOTALL)
-
-
 def is_sensitive(name: str) -> bool:
     """Return whether a variable, an option or a label of this name probably has a secret value."""
     return name not in _PLAIN and _SENSITIVE.search(re.sub(r"[.\-/]", "_", name)) is not None
@@ -60,18 +54,6 @@ def secret_values(plan: JobPlan) -> frozenset[str]:
             )
         ),
     )
-
-
-def proxy_secrets(env: Mapping[str, str]) -> frozenset[str]:
-    """Return users and passwords in the variables of HTTP proxies, like HTTPS_PROXY."""
-    secrets = set()
-    for name, value in env.items():
-        if _PROXY_NAME.fullmatch(name) and (match := _PROXY.match(value)):
-            user, password = match["user"], match["user"].partition(":")[2]
-            # A user without a password, or a short one, may be an ordinary word elsewhere.
-            whole = user if password and len(user) >= MIN_SECRET else f"//{user}@"
-            secrets |= {whole, unquote(whole), password, unquote(password)}
-    return frozenset(secrets - {""})
 
 
 def render(plan: JobPlan) -> str:

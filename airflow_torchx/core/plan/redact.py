@@ -1,4 +1,4 @@
-"""Masks secrets in a text, in the forms in which a program may print them."""
+"""Finds the forms in which a program may print a secret, and masks them in a text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import json
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 MASK: Final = "***"
 #: Masking shorter values would mask ordinary words; Airflow's masker has the same minimum.
@@ -20,6 +20,14 @@ MIN_SECRET: Final = 5
 _MAX_FORMS: Final = 4_096
 # What the base64 command writes into one line.
 _LINE: Final = 76
+#: Variables of HTTP proxies, each in both spellings that programs read.
+PROXY_VARIABLES: Final = tuple(
+    spelled
+    for kind in ("http", "https", "no", "ftp", "all")
+    for spelled in (f"{kind.upper()}_PROXY", f"{kind}_proxy")
+)
+#: User and password of a proxy, which may contain any character and may lack a scheme before it.
+_PROXY: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?(?P<user>.*)@", re.IGNORECASE | re.DOTALL)
 #: A character in a URL.
 _ESCAPE: Final = re.compile("%..")
 
@@ -35,6 +43,19 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 def _longest_first(secrets: frozenset[str]) -> tuple[str, ...]:
     forms = frozenset().union(*map(secret_forms, secrets))
     return tuple(sorted(forms, key=lambda form: (-len(form), form)))
+
+
+def proxy_secrets(env: Mapping[str, str]) -> frozenset[str]:
+    """Return users and passwords in the variables of HTTP proxies, like HTTPS_PROXY."""
+    secrets = set()
+    for name, value in env.items():
+        is_proxy = name.upper() in PROXY_VARIABLES and name.upper() != "NO_PROXY"
+        if is_proxy and (match := _PROXY.match(value)):
+            user, password = match["user"], match["user"].partition(":")[2]
+            # A user without a password, or a short one, may be an ordinary word elsewhere.
+            whole = user if password and len(user) >= MIN_SECRET else f"//{user}@"
+            secrets |= {whole, unquote(whole), password, unquote(password)}
+    return frozenset(secrets - {""})
 
 
 def secret_forms(secret: str) -> frozenset[str]:

@@ -15,13 +15,13 @@ from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.plan.plan_text import (
     is_sensitive,
-    proxy_secrets,
     render,
     secret_values,
     shown_app,
     shown_options,
 )
 from airflow_torchx.core.plan.plan_text import shown as shown_plan
+from airflow_torchx.core.plan.redact import proxy_secrets
 from airflow_torchx.specs import AppDef, BindMount, Resource, Role
 
 MARK = "s3cr3t-value"
