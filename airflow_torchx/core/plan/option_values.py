@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from numbers import Real
 from typing import Any, Final, cast
 
@@ -15,7 +17,7 @@ from airflow_torchx.specs.readers import to_flag
 
 def parse_ulimit(text: str) -> Ulimit:
     """Return the limit in ``name=soft:hard`` or ``name=both``; -1 means unlimited."""
-    match = re.fullmatch(r"([a-z]+)=(-1|\d+)(?::(-1|\d+))?", text.strip())
+    match = re.fullmatch(rf"({_LIMITS})=(-1|\d+)(?::(-1|\d+))?", text.strip())
     if match is None:
         form = "name=soft:hard, like nofile=1024:4096 or memlock=-1"
         raise ValueError(f"expected {form}, got {text!r}")
@@ -34,7 +36,62 @@ def text(value: object) -> str:
 
 def user(value: object) -> str:
     """Return the name or the id of a user, optionally with a group."""
-    return text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    name = text(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+    ids = [int(part) for part in name.split(":") if re.fullmatch(r"[-+]?\d+", part)]
+    if all(0 <= one <= _MAX_ID for one in ids):
+        return name
+    raise ValueError(f"give ids from 0 to {_MAX_ID}")
+
+
+def formed(
+    parse: Callable[[object], str | tuple[str, ...]], pattern: str, form: str
+) -> Callable[[object], str | tuple[str, ...]]:
+    """Return a parser of one or several texts that match a pattern; ``form`` is for messages."""
+
+    def parse_formed(value: object) -> str | tuple[str, ...]:
+        parsed = parse(value)
+        for one in [parsed] if isinstance(parsed, str) else parsed:
+            if not re.fullmatch(pattern, one, re.DOTALL):
+                raise ValueError(f"give {form}, not {one!r:.50}")
+        return parsed
+
+    return parse_formed
+
+
+def extra_hosts(value: object) -> Mapping[str, str]:
+    """Return addresses of hosts, without spaces around them."""
+    hosts = {name: address.strip() for name, address in pairs(value).items()}
+    for name, address in hosts.items():
+        if re.search(r"[:\s]", name) or not (address == _GATEWAY or _is_address(address)):
+            form = f"a host name without ':' and spaces, and an IP address or {_GATEWAY!r}"
+            raise ValueError(f"entry {name!r:.50} needs {form}")
+    return hosts
+
+
+def dns(value: object) -> tuple[str, ...]:
+    """Return addresses of name servers."""
+    servers = texts(value)
+    if bad := [one for one in servers if not _is_address(one)]:
+        raise ValueError(f"give IP addresses, not {bad[0]!r:.50}")
+    return servers
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
+
+
+def tmpfs(value: object) -> Mapping[str, str]:
+    """Return absolute paths with their mount options, which the Engine knows."""
+    mounts = pairs(value)
+    for path, options in mounts.items():
+        if not path.startswith("/") or not posixpath.normpath(path).strip("/"):
+            raise ValueError(f"give absolute paths below '/', not {path!r:.50}")
+        if not all(re.fullmatch(_MOUNT_OPTION, one) for one in options.split(",") if options):
+            raise ValueError(f"entry {path!r:.50} needs options like 'size=64m,mode=1777,noexec'")
+    return mounts
 
 
 def network(value: object) -> str:
@@ -200,7 +257,11 @@ def log_config(value: object) -> Mapping[str, Any]:
         and isinstance(value.get("type"), str)
         and set(value) <= {"type", "config"}
     ):
-        return {"type": value["type"], "config": pairs(value.get("config", {}))}
+        config = pairs(value.get("config", {}))
+        for name in _LOG_OPTIONS.keys() & config.keys():
+            if not re.fullmatch(_LOG_OPTIONS[name], config[name]):
+                raise ValueError(f"entry {name!r} of its config has a value that Docker refuses")
+        return {"type": value["type"], "config": config}
     raise ValueError('give {"type": driver, "config": {option: value}}')
 
 
@@ -216,6 +277,49 @@ def one_of(*words: str) -> Callable[[object], str]:
 
 
 _NETWORKS_OF_SWARM: Final = ("ingress", "docker_gwbridge")
+_MAX_ID: Final = 2**31 - 1
+_GATEWAY: Final = "host-gateway"
+# https://man7.org/linux/man-pages/man2/getrlimit.2.html, but for RLIMIT_AS, which Docker lacks.
+_LIMITS: Final = (
+    "core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending"
+    "|stack"
+)
+# https://docs.docker.com/engine/storage/tmpfs/, in the form in which the kernel reads them.
+_MOUNT_OPTION: Final = (
+    r"defaults|r[ow]|(no)?(suid|dev|exec|atime|diratime|relatime|strictatime|mand)|(dir|a)?sync"
+    r"|r?(private|shared|slave|unbindable)|mode=[0-7]{1,4}|[ug]id=\d+|size=\d+[kmgtKMGT%]?"
+    r"|nr_(inodes|blocks)=\d+[kmgKMG]?|mpol=.+"
+)
+#: What the Engine accepts for these options of its log drivers.
+_SIZE: Final = r"-1|\d+(\.\d+)? ?(?i:[kmgtp]?i?b?)"
+_LOG_OPTIONS: Final = {
+    "max-size": _SIZE,
+    "max-buffer-size": _SIZE,
+    "max-file": "[1-9][0-9]*",
+    "mode": "(non-)?blocking",
+}
+# https://man7.org/linux/man-pages/man7/capabilities.7.html
+_CAPABILITIES: Final = (
+    "ALL|AUDIT_CONTROL|AUDIT_READ|AUDIT_WRITE|BLOCK_SUSPEND|BPF|CHECKPOINT_RESTORE|CHOWN"
+    "|DAC_OVERRIDE|DAC_READ_SEARCH|FOWNER|FSETID|IPC_LOCK|IPC_OWNER|KILL|LEASE|LINUX_IMMUTABLE"
+    "|MAC_ADMIN|MAC_OVERRIDE|MKNOD|NET_ADMIN|NET_BIND_SERVICE|NET_BROADCAST|NET_RAW|PERFMON"
+    "|SETFCAP|SETGID|SETPCAP|SETUID|SYSLOG|SYS_ADMIN|SYS_BOOT|SYS_CHROOT|SYS_MODULE|SYS_NICE"
+    "|SYS_PACCT|SYS_PTRACE|SYS_RAWIO|SYS_RESOURCE|SYS_TIME|SYS_TTY_CONFIG|WAKE_ALARM"
+)
+cap_add: Final = formed(texts, f"(?i:(CAP_)?({_CAPABILITIES}))", "Linux capabilities")
+ipc_mode: Final = formed(
+    text,
+    "none|private|shareable|host|container:.+",
+    "none, private, shareable, host or container:NAME",
+)
+# The docker command line reads a seccomp profile from a file, and has systempaths of its own.
+security_opt: Final = formed(
+    texts,
+    r"no-new-privileges([=:](true|false))?|writable-cgroups[=:](true|false)|(label|apparmor)[=:].+"
+    r"|seccomp[=:](unconfined|builtin|\{.*)",
+    "no-new-privileges, label=…, apparmor=…, or seccomp= with unconfined or a profile's JSON",
+)
+working_dir: Final = formed(text, "/.*", "an absolute path")
 _YEAR_S: Final = 366 * 24 * 3600
 # https://docs.docker.com/reference/cli/docker/image/tag/ has the rules.
 _WORD: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -295,6 +295,13 @@ _OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "ulimits": values.ulimits,
     "labels": values.labels,
     "trackers": values.trackers,
+    "ipc_mode": values.ipc_mode,
+    "cap_add": values.cap_add,
+    "extra_hosts": values.extra_hosts,
+    "dns": values.dns,
+    "security_opt": values.security_opt,
+    "tmpfs": values.tmpfs,
+    "working_dir": values.working_dir,
 }
 
 

@@ -57,6 +57,8 @@ def test_every_form_can_be_parsed() -> None:
     """Every form that `runopts` shows can be parsed."""
     examples = {"KEY:VALUE;KEY2:VALUE2": "a:b", "type:DRIVER;OPTION:VALUE": "type:local"}
     special = {"ulimits": "nofile=1:2", "build_secrets": "id=a,env=B", "image_repo": "a/b"}
+    special |= {"ipc_mode": "host", "cap_add": "ALL", "security_opt": "label=disable", "dns": "::1"}
+    special |= {"extra_hosts": "a:::1", "tmpfs": "/a:size=1m", "working_dir": "/a"}
     for name, kind in KINDS.items():
         form = kind.form
         text: Any = special.get(name) or examples.get(form) or form.partition("|")[0]

@@ -118,8 +118,15 @@ OPTIONS = {
     ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
     "publish_ports": OFF,
-    "user": TEXT._replace(good=[*TEXT.good, (1000, "1000")], bad=["", True, ["me"]]),
-    "ipc_mode": TEXT,
+    "user": TEXT._replace(
+        good=[(name, name) for name in ("me", "0:0", ":0", "1:", "a-b:c", "2147483647")]
+        + [(1000, "1000"), (None, None)],
+        bad=["", True, ["me"], "-1", -1, "99999999999", "0:-1", "2147483648"],
+    ),
+    "ipc_mode": TEXT._replace(
+        good=[(one, one) for one in ("host", "none", "private", "shareable", "container:a")],
+        bad=[*TEXT.bad, "x", "HOST", "container:", "container"],
+    ),
     "ulimits": Option(
         (),
         [
@@ -127,12 +134,33 @@ OPTIONS = {
             ("memlock=-1;stack=1:-1", ("memlock=-1", "stack=1:-1")),
             (None, ()),
         ],
-        [["nofile"], ["nofile=a"], ["nofile=2:1"], ["nofile=-1:1"], "nofile:1", 1],
+        [
+            *(["nofile"], ["nofile=a"], ["nofile=2:1"], ["nofile=-1:1"], "nofile:1", 1),
+            *("bogus=1", "NOFILE=1", "as=1", "=1"),
+        ],
     ),
-    "cap_add": TEXTS,
+    "cap_add": TEXTS._replace(
+        good=[("all,sys_ptrace; CAP_KILL", ("all", "sys_ptrace", "CAP_KILL")), (None, ())],
+        bad=[*TEXTS.bad, "bogus", "CAP_X", "CAP_", ["SYS_ADMIN "], "-SYS_ADMIN"],
+    ),
     "init": Option(None, [(True, True), ("false", False), (None, None)], ["maybe", 2]),
-    "extra_hosts": PAIRS,
-    "dns": TEXTS,
+    "extra_hosts": PAIRS._replace(
+        good=[
+            ({"a": "10.0.0.1", "b_c.d": "::1"}, {"a": "10.0.0.1", "b_c.d": "::1"}),
+            ({"a": "host-gateway"}, {"a": "host-gateway"}),
+            ({"a": " 10.0.0.1"}, {"a": "10.0.0.1"}),
+            (None, {}),
+        ],
+        bad=[
+            *PAIRS.bad,
+            *({"a": text} for text in ("", "b", "1.2.3", "1.2.3.4:5", 5, "[::1]", "1.2.3.04")),
+            *({name: "1.2.3.4"} for name in ("a:b", "a\nb", "a b", ":")),
+        ],
+    ),
+    "dns": TEXTS._replace(
+        good=[("1.1.1.1;::1", ("1.1.1.1", "::1")), (None, ())],
+        bad=[*TEXTS.bad, "a", "1.2.3", "1.2.3.4:53", "[::1]", [" 1.1.1.1"]],
+    ),
     "log_config": Option(
         {},
         [
@@ -143,8 +171,22 @@ OPTIONS = {
             ),
             ({}, {}),
             (None, {}),
+            *(
+                ({"type": "x", "config": {name: text}}, {"type": "x", "config": {name: text}})
+                for name, text in (
+                    *(("max-size", text) for text in ("10m", "1.5 GB", "3kib", "100", "-1")),
+                    *(("mode", "blocking"), ("mode", "non-blocking"), ("tag", "x")),
+                )
+            ),
         ],
         [
+            *(
+                {"type": "local", "config": {name: text}}
+                for name, text in (
+                    *(("max-size", "x"), ("max-size", "10 MX"), ("max-buffer-size", "-2")),
+                    *(("max-file", "0"), ("max-file", "x"), ("mode", "x"), ("max-size", "")),
+                )
+            ),
             "local",
             {"config": {}},
             {"type": 1},
@@ -153,9 +195,41 @@ OPTIONS = {
         ],
     ),
     "runtime": TEXT,
-    "security_opt": TEXTS,
-    "tmpfs": PAIRS._replace(good=[({"/tmp": ""}, {"/tmp": ""})]),  # noqa: S108 - a container's
-    "working_dir": TEXT,
+    "security_opt": TEXTS._replace(
+        good=[
+            ([one], (one,))
+            for one in (
+                *("seccomp=unconfined", "seccomp:unconfined", "seccomp=builtin", "seccomp={}"),
+                *("no-new-privileges", "no-new-privileges:true", "no-new-privileges=false"),
+                *("label=disable", "label:type:x", "apparmor=unconfined", "apparmor=mine"),
+            )
+        ],
+        bad=[
+            *(*TEXTS.bad, "bogus", "=", "x=y", "no-new-privileges=x", "seccomp=/x.json", "label="),
+            *("systempaths=unconfined", "seccomp"),
+        ],
+    ),
+    "tmpfs": PAIRS._replace(
+        good=[
+            ({"/a": text}, {"/a": text})
+            for text in (
+                *("", "size=64m", "size=50%,mode=1777", "rw,noexec,nosuid,uid=0,gid=0"),
+                *("nr_inodes=10k,nr_blocks=5", "defaults", "rprivate,async,nodiratime"),
+            )
+        ],
+        bad=[*PAIRS.bad, {"a": ""}, {"./a": ""}, {"/": ""}, {"/a/..": ""}, {"//": ""}]
+        + [
+            {"/a": text}
+            for text in (
+                *("bogus", "size", "size=", "size=lots", "size=0.5g", "size=-1", "size=1e3"),
+                *("mode=999", "mode=abc", "uid=a", "a,,b", " size=1m", "SIZE=1m", "huge=always"),
+            )
+        ],
+    ),
+    "working_dir": TEXT._replace(
+        good=[(path, path) for path in ("/", "/a", "/a b/../c")],
+        bad=[*TEXT.bad, "app", "./app", "~", "C:\\x", " /a"],
+    ),
     "trackers": PAIRS._replace(
         good=[*PAIRS.good, ({"a": None, "b.c:d": "s3://x"}, {"a": "", "b.c:d": "s3://x"})],
         bad=["a", {1: "b"}, {"": "b"}, {"a,b": ""}, {"a=b": ""}, {"a": ["b"]}, {"a\0": ""}],
@@ -510,13 +584,20 @@ def test_an_option_in_two_spellings_with_one_value(one: object, other: object) -
 
 def test_two_spellings_with_a_default() -> None:
     """Defaults do not make two equal values different."""
-    both = {"extraHosts": {"a": "1"}, "extra_hosts": {"a": "1"}}
+    both = {"extraHosts": {"a": "::1"}, "extra_hosts": {"a": "::1"}}
 
-    assert {"a": "1", "b": "2"} == Opts.parse(both, {"extra_hosts": {"b": "2"}}).extra_hosts
+    assert {"a": "::1", "b": "::2"} == Opts.parse(both, {"extra_hosts": {"b": "::2"}}).extra_hosts
 
 
 @pytest.mark.parametrize(
-    "cfg", [{"copy_env": {"HF_TOKEN": "s3cr3t"}}, {"log_config": {"type": "x", "opt": "s3cr3t"}}]
+    "cfg",
+    [
+        {"copy_env": {"HF_TOKEN": "s3cr3t"}},
+        {"log_config": {"type": "x", "opt": "s3cr3t"}},
+        {"log_config": {"type": "x", "config": {"mode": "s3cr3t"}}},
+        {"extra_hosts": {"a": "s3cr3t"}},
+        {"tmpfs": {"/a": "s3cr3t"}},
+    ],
 )
 def test_errors_do_not_repeat_mappings(cfg: dict[str, Any]) -> None:
     """No error repeats a mapping, because it may have secrets."""
