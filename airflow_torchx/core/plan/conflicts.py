@@ -42,7 +42,7 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
                 what = f"{mount.dst_path!r} is also in options.tmpfs"
                 where = f"roles[{index}].mounts[{position}].dst_path"
                 yield Problem(where, what, "remove one of them")
-    if opts.working_dir and any(FUNCTION_RUNNER in arg for role in app.roles for arg in role.args):
+    if opts.working_dir and any(map(is_function, app.roles)):
         what = "the file of the function is in the working directory of the image"
         fix = "remove it, and call os.chdir() in the function"
         yield Problem("options.working_dir", what, fix)
@@ -56,6 +56,23 @@ def workspace_conflict(role: Role, opts: Opts, image: ImageDetail | None) -> Pro
     path = _tmpfs_of(where, opts)
     what = f"{path!r} hides the workspace of role {role.name!r}, which is in {where!r}"
     return Problem("options.tmpfs", what, "use another path") if path else None
+
+
+def mount_conflicts(where: str, role: Role, image: ImageDetail | None) -> Iterator[Problem]:
+    """Yield the mounts that hide the workspace of a role, which is at ``where``."""
+    if not role.workspace or image is None:
+        return
+    folder = directory(image)
+    for position, mount in enumerate(role.mounts):
+        if _is_in(folder, mount.dst_path):
+            what = f"{mount.dst_path!r} hides the workspace in {folder!r}"
+            fix = "mount it at another path, or leave the workspace out"
+            yield Problem(f"{where}.mounts[{position}].dst_path", what, fix)
+
+
+def is_function(role: Role) -> bool:
+    """Return whether a role runs the file of a function, which is in its workspace."""
+    return any(FUNCTION_RUNNER in arg for arg in role.args)
 
 
 def result_conflict(result_path: str | None, app: AppDef, opts: Opts) -> Problem | None:

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.image_refs import is_image
-from airflow_torchx.core.plan.conflicts import conflicts, workspace_conflict
+from airflow_torchx.core.plan.conflicts import (
+    conflicts,
+    is_function,
+    mount_conflicts,
+    workspace_conflict,
+)
 from airflow_torchx.core.plan.identity import MAX_REPLICAS
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
@@ -76,7 +81,7 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
 
 
 def daemon_warnings(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[str]:
-    """Yield what this process cannot find out about the daemon's host, and what follows."""
+    """Yield what this process cannot find out about the daemon's host, and hidden workspaces."""
     engine = facts.engine
     users = sum(role.num_replicas for role in app.roles if role.resource.gpu > 0)
     if opts.auto_set_gpus and users > 1 and not engine.gpu_ids:
@@ -84,6 +89,10 @@ def daemon_warnings(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[str
             f"roles: {engine.url} reports no ids of GPUs here, so all replicas get the same first "
             "GPUs; use CDI (Docker 28.2), or list them as node-generic-resources of the daemon"
         )
+    for index, role in enumerate(app.roles):
+        if not is_function(role):  # A folder of the same files may be mounted there.
+            found = mount_conflicts(f"roles[{index}]", role, facts.images.get(role.image))
+            yield from map(str, found)
     if "unix://" in engine.url and not engine.is_local:
         for index, role in enumerate(app.roles):
             for position, mount in enumerate(role.mounts):
@@ -268,6 +277,8 @@ def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> 
         yield Problem(f"{where}.image", what, "load the image, or set pull_policy='missing'")
     if hidden := workspace_conflict(role, opts, facts.images.get(role.image)):
         yield hidden
+    if is_function(role):
+        yield from mount_conflicts(where, role, facts.images.get(role.image))
     for position, mount in enumerate(role.mounts):
         if isinstance(mount, BindMount) and mount.src_path in facts.absent_paths:
             what = f"{mount.src_path!r} does not exist on this host"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,12 @@ from airflow_torchx.core.engine.containers import EngineInfo
 from airflow_torchx.core.engine.images import ImageDetail
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.plan.preflight import DaemonFacts, daemon_problems, preflight
+from airflow_torchx.core.plan.preflight import (
+    DaemonFacts,
+    daemon_problems,
+    daemon_warnings,
+    preflight,
+)
 from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER
 from airflow_torchx.specs import AppDef, BindMount, Role, VolumeMount, Workspace
 
@@ -139,11 +145,46 @@ def test_a_tmpfs_over_a_workspace(working_dir: str, tmpfs: str, *, hidden: bool)
 
 
 @pytest.mark.parametrize(
+    ("working_dir", "target", "hidden"),
+    [
+        ("/app", "/app", True),
+        ("/app", "/app/.", True),
+        ("/srv/app", "/srv/", True),
+        ("", "/workspace", True),
+        ("/app", "/app/data", False),
+        ("/app", "/application", False),
+        ("/app", "/data", False),
+    ],
+)
+@pytest.mark.parametrize("kind", [BindMount, VolumeMount])
+def test_a_mount_over_a_workspace(
+    working_dir: str, target: str, kind: type[BindMount | VolumeMount], *, hidden: bool
+) -> None:
+    """A mount over a workspace is warned of, and refused if it hides the file of a function."""
+    facts = DaemonFacts(
+        engine=ENGINE, images={"img:1": ImageDetail(id="sha256:1", working_dir=working_dir)}
+    )
+    role = Role("a", "img:1", mounts=[kind("/x", "/y"), kind("/x", target)])
+
+    def found(**fields: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 - fields of a role
+        app, opts = AppDef("train", [replace(role, **fields)]), Opts()
+        refused = [f"{one.where}: {one.what}" for one in daemon_problems(app, opts, facts)]
+        return refused, [*daemon_warnings(app, opts, facts)]
+
+    code, function = Workspace({"code": ""}), [FUNCTION_RUNNER]
+    where = working_dir or "/workspace"
+    what = f"roles[0].mounts[1].dst_path: {target!r} hides the workspace in {where!r}"
+    fix = "; mount it at another path, or leave the workspace out"
+    assert ([], [what + fix] * hidden) == found(workspace=code)
+    assert ([what] * hidden, []) == found(workspace=code, args=function)
+    assert ([], []) == found()
+
+
+@pytest.mark.parametrize(
     ("path", "tmpfs"),
     [
         ("/scratch/a/result.json", "/scratch"),
         ("/out/../scratch/r", "/scratch/"),
-        ("/r.json", "/"),
         ("/scratchy/r", None),
         ("/r.json", None),
         (None, None),
