@@ -142,7 +142,8 @@ def _timestamp(time_ns: int | None) -> dict[str, str]:
     """Return the field that structlog would set to the time of the call."""
     if time_ns is None:
         return {}
-    return {"timestamp": datetime.fromtimestamp(time_ns / _SECOND_NS, UTC).isoformat()}
+    moment = datetime.fromtimestamp(time_ns / _SECOND_NS, UTC)
+    return {"timestamp": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"}
 
 
 _SECOND_NS: Final = 1_000_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import traceback
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
@@ -34,7 +35,8 @@ def without_traceback(call: Callable[_P, _T]) -> Callable[_P, _T]:
             return call(*args, **kwargs)
         except (AirflowTorchXError, AirflowFailException, AirflowTaskTimeout) as error:
             expected: BaseException = error
-        _log.debug("the traceback of the following error", exc_info=expected)
+        # As text, which `mask_log` masks.
+        _log.debug("the following error:\n%s", "".join(traceback.format_exception(expected)))
         expected.args = tuple(masked(one) if isinstance(one, str) else one for one in expected.args)
         raise expected.with_traceback(None) from None
 

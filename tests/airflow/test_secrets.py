@@ -122,13 +122,15 @@ def test_what_the_task_logs(exit_code: int) -> None:
 
 
 def test_what_the_daemon_says(caplog: pytest.LogCaptureFixture) -> None:
-    """Lines about images are masked before they are logged, as the plan is."""
+    """Lines about images and tracebacks are masked before they are logged, as the plan is."""
+    caplog.set_level("DEBUG", "airflow_torchx")
     stage = Stage(image=f"hub/{SECRET}", private_env=PRIVATE_ENV)
 
     ended = stage.run()
 
     assert "pulling image hub/***" in caplog.messages
     assert "cannot pull image hub/***" in str(ended.error)
+    assert "ImagePullError: cannot pull image hub/***" in caplog.text
     assert SECRET not in caplog.text
 
 
