@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,11 +65,11 @@ def auth_header(host: str, logins: Iterable[RegistryLogin]) -> Header:
     """
     for login in logins:
         if host_of(login.registry) == host:
-            return Header(_encoded(auth_config(login)))
+            return _header(host, auth_config(login))
     problems = []
     for found, problem in _cli_logins(host):
         if found:
-            return Header(_encoded(found))
+            return _header(host, found)
         problems.append(problem)
     return Header(None, " ".join(filter(None, problems)))
 
@@ -147,5 +148,11 @@ def _login(answer: Any, server: str) -> dict[str, str]:  # noqa: ANN401 - any JS
     return {"username": user, "password": secret, "serveraddress": server}
 
 
-def _encoded(found: dict[str, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(found).encode()).decode()
+def _header(host: str, found: dict[str, str]) -> Header:
+    """Return a login as a header; a daemon replaces what UTF-8 cannot encode, as readers do."""
+    is_damaged = _NOT_UTF8.search("".join(found.values()))
+    problem = f"The login for {host} is not in UTF-8: enter it again." if is_damaged else ""
+    return Header(base64.urlsafe_b64encode(json.dumps(found).encode()).decode(), problem)
+
+
+_NOT_UTF8: Final = re.compile("[\ufffd\ud800-\udfff]")

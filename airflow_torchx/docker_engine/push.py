@@ -129,7 +129,9 @@ def push_error(tag: str, message: str, status: int | None, login: Header) -> Ima
     elif cause is Cause.DENIED and login.value is None:
         fix = f"There is no login for {host}: {login_advice(host)}. {login.problem}".rstrip()
     elif cause is Cause.DENIED:
-        fix = f"Check user, password and permissions; {login_advice(host)}."
+        fix = (
+            f"Check user, password and permissions; {login_advice(host)}. {login.problem}".rstrip()
+        )
     else:
         fix = advice(cause, host) or (
             f"See the logs of the registry at {host} and of the daemon; try `docker push {tag}`."

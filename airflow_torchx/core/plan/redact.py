@@ -28,6 +28,7 @@ PROXY_VARIABLES: Final = tuple(
 )
 #: User and password of a proxy, which may contain any character and may lack a scheme before it.
 _PROXY: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://)?(?P<user>.*)@", re.IGNORECASE | re.DOTALL)
+_SURROGATE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 #: A character in a URL.
 _ESCAPE: Final = re.compile("%..")
 
@@ -69,7 +70,8 @@ def secret_forms(secret: str) -> frozenset[str]:
         return frozenset()
     forms = {secret, *secret.splitlines()}
     if len(secret) <= _MAX_FORMS:
-        encoded = secret.encode(errors="surrogateescape")
+        # No bytes become a surrogate below U+DC80: that comes from JSON, and no program gets it.
+        encoded = _SURROGATE.sub("?", secret).encode(errors="surrogateescape")
         forms |= {
             secret.upper(),
             secret.lower(),

@@ -269,3 +269,33 @@ def test_broken_configuration(folder: Path, content: str | None, why: str) -> No
 def test_a_login_hides_its_password() -> None:
     """The repr of a login does not contain its password."""
     assert SECRET not in repr(login("h"))
+
+
+@pytest.mark.parametrize("word", ["pässwörd", "pä€ss日本", "п\u0300", "😀"])
+def test_characters_beyond_ascii(folder: Path, word: str) -> None:
+    """A user and a password of any characters are sent as they are, wherever they come from."""
+    configure(
+        folder, {"auths": {"h:1": {"auth": base64.b64encode(f"jürgen:{word}".encode()).decode()}}}
+    )
+    given = RegistryLogin(registry="h:1", username="jürgen", password=word)
+
+    for found in (decoded("h:1"), decoded("h:1", given)):
+        assert {"username": "jürgen", "password": word, "serveraddress": "h:1"} == found
+    assert ["", ""] == [auth_header("h:1", logins).problem for logins in ([], [given])]
+
+
+def test_a_login_that_is_not_in_utf8(folder: Path) -> None:
+    """A login in Latin-1 stops no request, and is named if the registry refuses the login."""
+    word = "pässwörd".encode("latin-1")
+    given = RegistryLogin(
+        registry="h:1", username="u", password=word.decode(errors="surrogateescape")
+    )
+    named = "The login for h:1 is not in UTF-8: enter it again."
+
+    assert named == auth_header("h:1", [given]).problem
+    (folder / "config.json").write_bytes(
+        b'{"auths": {"h:1": {"username": "u", "password": "%b"}}}' % word
+    )
+    assert named == auth_header("h:1", []).problem
+    configure(folder, {"auths": {"h:1": {"auth": base64.b64encode(b"u:" + word).decode()}}})
+    assert "damaged" in auth_header("h:1", []).problem

@@ -106,8 +106,9 @@ def test_a_short_secret_has_no_forms(secret: str) -> None:
 
 
 def test_a_value_that_is_not_utf8_is_masked() -> None:
-    """A value with any bytes, as an environment variable may have, is masked."""
+    """A value with any bytes, or with half of a character as in JSON, is masked."""
     assert "***" == redact("caf\udce9-word", ["caf\udce9-word"])
+    assert "***" == redact("caf\ud800-word", ["caf\ud800-word"])
 
 
 def test_a_word_in_a_form_with_data() -> None:
