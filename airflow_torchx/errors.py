@@ -7,6 +7,7 @@
     - InvalidHandleError     a text is not an app handle
   + UsageError               a command line or a .torchxconfig is invalid
   + ComponentError           the component does not exist, or does not take these arguments
+    - SeveralProblemsError   several arguments of the component are invalid
     - ComponentNotFoundError no component has this name
     - InvalidComponentError  a command line cannot call the function
     - ResourceNotFoundError  no named resource has this name
@@ -45,7 +46,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class AirflowTorchXError(Exception):
@@ -139,6 +140,14 @@ class ComponentError(AirflowTorchXError, ValueError):
     """The component does not exist, or does not take these arguments."""
 
 
+class SeveralProblemsError(ComponentError):
+    """Several arguments of a component are invalid; ``lines`` has one line for each problem."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n  - ".join(["invalid arguments:", *lines]))
+
+
 class ComponentNotFoundError(ComponentError):
     """No component has this name."""
 
@@ -152,6 +161,35 @@ class ResourceNotFoundError(ComponentError, KeyError):
 
     # KeyError quotes its message.
     __str__ = ComponentError.__str__
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Call every check, and raise one error with the problems of all.
+
+    Raises:
+        SeveralProblemsError: several checks raised an error.
+        ComponentError, InvalidAppError: one did.
+    """
+    errors = []
+    for check in checks:
+        try:
+            check()
+        except (ComponentError, InvalidAppError) as error:
+            errors.append(error)
+    lines = dict.fromkeys(line for error in errors for line in problems_of(error))
+    if len(lines) > 1 and len(errors) > 1:
+        raise SeveralProblemsError([*lines])
+    if errors:
+        raise errors[0]
+
+
+def problems_of(error: ComponentError | InvalidAppError) -> list[str]:
+    """Return the problems in an error, one line for each."""
+    if isinstance(error, InvalidAppError):
+        return [str(problem) for problem in error.problems]
+    if isinstance(error, SeveralProblemsError):
+        return [*error.lines]
+    return [" ".join(f"{error.what.rstrip('.')}. {error.fix}".split())]
 
 
 class FunctionError(AirflowTorchXError, ValueError):

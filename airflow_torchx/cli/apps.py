@@ -55,7 +55,7 @@ def status(args: Namespace) -> int:
     if args.json:
         print_result(json.dumps(_status(app), indent=2))
         return 0
-    text = f"{_handle(app.app_id)} is {app.state.name}\n\n{replica_table(app)}"
+    text = f"{_handle(app.app_id)} is {app.state.name}\n\n{replica_table(app, datetime.now(UTC))}"
     print_result(paint_states(text, sys.stdout))
     return 0
 
@@ -86,7 +86,13 @@ def cancel(args: Namespace) -> int:
         stop(engine, app)
         ended = _describe(engine, app.app_id)
     print_message(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
+    print_message(kept(app.app_id))
     return 0
+
+
+def kept(app_id: str) -> str:
+    """Return how to remove an app that has ended."""
+    return f"its containers are kept; remove them:\n  airflow-torchx delete {app_id}"
 
 
 def delete(args: Namespace) -> int:

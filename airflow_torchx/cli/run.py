@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.cli.apps import kept
 from airflow_torchx.cli.interrupts import Interrupts
 from airflow_torchx.cli.request import (
     build_app,
@@ -196,6 +197,7 @@ def _print_end(scheduler: DockerScheduler, app: DescribeAppResponse, info: AppDr
     else:
         text = f"app {app.app_id!r} {app.state.name}\n\n{replica_table(app)}"
     print_message(paint_states(f"\n{text}", sys.stderr))
+    print_message(f"\n{kept(app.app_id)}")
     return 0 if app.state is AppState.SUCCEEDED else 1
 
 
@@ -219,4 +221,8 @@ def _still_running(app_id: str) -> str:
 
 
 def _ended(app_id: str) -> str:
-    return f"\napp {app_id} has ended. Show its state:\n  airflow-torchx status {app_id}"
+    return (
+        f"\napp {app_id} has ended. Show its state, or remove its containers:\n"
+        f"  airflow-torchx status {app_id}\n"
+        f"  airflow-torchx delete {app_id}"
+    )

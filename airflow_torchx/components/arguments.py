@@ -21,7 +21,7 @@ from airflow_torchx.components.literals import (
     read_literal,
 )
 from airflow_torchx.components.option_parser import Options
-from airflow_torchx.errors import InvalidComponentError
+from airflow_torchx.errors import ComponentError, InvalidComponentError
 
 Parameters: TypeAlias = Mapping[str, inspect.Parameter]
 
@@ -80,6 +80,12 @@ def parse_line(
 _ANNOTATION_ERRORS: Final = (
     *(NameError, AttributeError, SyntaxError, TypeError, ValueError, LookupError, ArithmeticError),
 )
+
+
+def arguments_error(name: str, lines: Sequence[str], usage: str) -> ComponentError:
+    """Return the error for arguments of the component ``name``, with one line for each problem."""
+    lines = [f"invalid arguments for component {name!r}:", *dict.fromkeys(lines)]
+    return ComponentError("\n  - ".join(lines), fix=usage)
 
 
 def signature_of(name: str, function: Callable[..., Any]) -> inspect.Signature:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import shlex
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from airflow_torchx.components.problems import check_all
-from airflow_torchx.components.topology import Topology, mismatch, on_host, topology
-from airflow_torchx.errors import ComponentError
+from airflow_torchx.errors import ComponentError, check_all
 from airflow_torchx.specs import AppDef, Role, macros, parse_mounts, resource
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+#: Forms of ``j``, the nodes and the processes on each.
+_FORM: Final = re.compile(r"(?:(?:([0-9]+):)?([0-9]+)x)?([0-9]+)")
+_FORM_ON_HOST: Final = re.compile(r"[0-9]+(?:x[0-9]+)?")
 _DEBUG_ENV: Final = {
     "CUDA_LAUNCH_BLOCKING": "1",
     "NCCL_DESYNC_DEBUG": "1",
@@ -93,7 +96,7 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
     program, short_name = _program(script, m, *script_args)
     nodes = _nodes(j, h)
     node = resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
-    if warning := mismatch(nodes, node.gpu):
+    if warning := _mismatch(nodes, node.gpu):
         _log.warning("%s", warning)
     experiment, run = _names(name, short_name)
     log_level = {"LOGLEVEL": os.environ.get("LOGLEVEL", "WARNING")}
@@ -184,7 +187,7 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
     """
     check_all(
         lambda: _program(script, m, *args),
-        lambda: on_host(h, j),
+        lambda: _on_host(h, j),
         lambda: resource(h=h),
         lambda: parse_mounts(mounts or []),
     )
@@ -195,13 +198,69 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
         image=image,
         name=name,
         h=h,
-        j=on_host(h, j),
+        j=_on_host(h, j),
         env=env,
         metadata=metadata,
         max_retries=max_retries,
         mounts=mounts,
         debug=debug,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Topology:
+    """Holds the number of nodes and of processes on each."""
+
+    min_nodes: int
+    max_nodes: int
+    processes: int
+    #: The value of torchrun's ``--nnodes``.
+    nnodes: str
+
+
+def _topology(j: str) -> _Topology:
+    """Return the topology of ``2x4``, ``1:2x4`` or ``4``, the latter being processes of one node.
+
+    Raises:
+        ComponentError: ``j`` has another form.
+    """
+    match = _FORM.fullmatch(j)
+    if match is None:
+        raise _malformed(j, "2x4, 1:2x4 or 4")
+    least, most, processes = match.groups()
+    most = most or "1"
+    nnodes = f"{least}:{most}" if least else most
+    return _Topology(int(least or most), int(most), int(processes), nnodes)
+
+
+def _on_host(h: str, j: str) -> str:
+    """Return ``j`` as ``nodes x processes``; without processes, it is one per GPU of ``h``.
+
+    Raises:
+        ComponentError: ``j`` has another form or omits the processes for a resource without GPUs,
+            or the resource is unknown.
+    """
+    if not _FORM_ON_HOST.fullmatch(j):
+        raise _malformed(j, "2x4 or 2")
+    gpus = resource(h=h).gpu
+    nodes, processes = map(int, (j if "x" in j else f"{j}x{gpus}").split("x"))
+    if gpus < 1 and "x" not in j:
+        what = f"j={j!r} starts one process per GPU, but {h!r} has no GPU"
+        raise ComponentError(what, fix=f"Set the number of processes, like {nodes}x2.")
+    return f"{nodes}x{processes}"
+
+
+def _mismatch(nodes: _Topology, gpus: int) -> str | None:
+    """Return a warning if a node has GPUs, but not one for each process; None if all is well."""
+    if gpus < 1 or gpus == nodes.processes:
+        return None
+    what = f"processes and GPUs of each node differ: {nodes.processes} and {gpus}"
+    return f"{what}; for one process per GPU, use {nodes.nnodes}x{gpus}"
+
+
+def _malformed(j: str, forms: str) -> ComponentError:
+    what = f"expected j like {forms}, got {j!r}"
+    return ComponentError(what, fix="Write <nodes>x<processes on each node>.")
 
 
 def _program(script: str | None, m: str | None, *rest: str) -> tuple[list[str], str]:
@@ -215,11 +274,11 @@ def _program(script: str | None, m: str | None, *rest: str) -> tuple[list[str], 
     raise ComponentError(what, fix=f"Give exactly one of script and m.{hint}")
 
 
-def _nodes(j: str, h: str | None) -> Topology:
-    return topology(on_host(h, j) if h is not None and j.isdigit() else j)
+def _nodes(j: str, h: str | None) -> _Topology:
+    return _topology(_on_host(h, j) if h is not None and j.isdigit() else j)
 
 
-def _endpoint(nodes: Topology, port: int) -> str:
+def _endpoint(nodes: _Topology, port: int) -> str:
     if nodes.max_nodes == 1:
         return "localhost:0"
     # After substitution: ${TORCHX_RANK0_HOST:=localhost}.

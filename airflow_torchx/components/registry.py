@@ -7,10 +7,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from airflow_torchx.components import dist, utils
-from airflow_torchx.components.arguments import parse_line, synopsis
+from airflow_torchx.components.arguments import arguments_error, parse_line, synopsis
 from airflow_torchx.components.files import load, user_code_errors
-from airflow_torchx.components.problems import SeveralProblemsError, arguments_error, problems_of
-from airflow_torchx.errors import ComponentError, ComponentNotFoundError, InvalidAppError
+from airflow_torchx.errors import (
+    ComponentError,
+    ComponentNotFoundError,
+    InvalidAppError,
+    SeveralProblemsError,
+    problems_of,
+)
 from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
 from airflow_torchx.specs.suggest import nearest
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import airflow_torchx
-from airflow_torchx import errors
+from airflow_torchx import components, errors
 from airflow_torchx.components.registry import COMPONENTS
+from airflow_torchx.components.source import source_of
 from airflow_torchx.core.connection.settings import FIELDS
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
@@ -163,6 +164,22 @@ def test_every_component_is_in_its_table() -> None:
     cells = pages.first_cells("components.md", "Built-in components")
 
     assert set(COMPONENTS) == {name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_printed_components_import_only_what_is_stable(name: str) -> None:
+    """The source of a component that users start from imports only paths that stay."""
+    text = (pages.ROOT / "docs" / "compatibility.md").read_text()
+    stable = {*re.findall(r"`(?:airflow_torchx)?\.(\w+)`", text.split("**Import paths**")[1])}
+    imports = [
+        node.module.split(".")
+        for node in ast.walk(ast.parse(source_of(name, components.get(name))))
+        if isinstance(node, ast.ImportFrom) and node.module
+    ]
+    ours = {tuple(rest) for package, *rest in imports if package == "airflow_torchx"}
+
+    assert ("specs",) in ours
+    assert {(path,) for path in stable} >= ours
 
 
 def test_names_that_are_left_out_are_listed() -> None:

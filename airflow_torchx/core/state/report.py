@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.amounts import counted
 from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.core.state.describe import first_failure, replicas_of
+from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
@@ -27,10 +30,11 @@ def replica_name(replica: ReplicaStatus) -> str:
     return f"{replica.role}/{replica.id}"
 
 
-def replica_table(app: DescribeAppResponse) -> str:
+def replica_table(app: DescribeAppResponse, now: datetime | None = None) -> str:
     """Return a table with one line per replica.
 
-    It has durations only for an app described with ``inspect_all``.
+    It has durations only for an app described with ``inspect_all``; those of replicas that have not
+    ended are until ``now``.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -42,7 +46,7 @@ def replica_table(app: DescribeAppResponse) -> str:
     for column in columns:
         table.add_column(column, overflow="fold")
     for replica in replicas_of(app):
-        cells = _cells(replica, failed_first=replica is blamed)
+        cells = _cells(replica, now, failed_first=replica is blamed)
         table.add_row(*(cells[column] for column in columns))
     text = io.StringIO()
     Console(file=text, width=_WIDTH, color_system=None, emoji=False).print(table, markup=False)
@@ -153,7 +157,10 @@ def _columns(app: DescribeAppResponse) -> list[str]:
     return [column for column in _COLUMNS if not is_empty.get(column, False)]
 
 
-def _cells(replica: ReplicaStatus, *, failed_first: bool) -> dict[str, str]:
+def _cells(replica: ReplicaStatus, now: datetime | None, *, failed_first: bool) -> dict[str, str]:
+    if not is_terminal(replica.state):
+        # A replica that was restarted has the end of its last run.
+        replica = replace(replica, finished_at=now)
     times = "once" if replica.num_restarts == 1 else f"{replica.num_restarts} times"
     restarted = f"restarted {times}" if replica.num_restarts else ""
     notes = ["failed first" if failed_first else "", restarted, replica.error]

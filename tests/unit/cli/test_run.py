@@ -30,6 +30,22 @@ def test_interrupted_twice(failures: int, message: str, capsys: pytest.CaptureFi
     assert message in capsys.readouterr().err
 
 
+def test_end_of_a_run_says_how_to_remove_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last lines of a run are the command that removes the containers, which are kept."""
+    engine = FakeEngine(images=["busybox"])
+
+    code = run._run(  # noqa: SLF001
+        DockerScheduler("t", engine), app(), Opts(), Namespace(json=False, detach=False)
+    )
+
+    printed = capsys.readouterr()
+    app_id = printed.out.strip().rpartition("/")[2]
+    assert 0 == code
+    assert printed.err.endswith(
+        f"\n\nits containers are kept; remove them:\n  airflow-torchx delete {app_id}\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("names", "is_taken"),
     [([], False), ([".git", ".venv"], False), ([".git", "a.py"], True), ([".dockerignore"], True)],

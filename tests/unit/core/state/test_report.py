@@ -169,10 +169,30 @@ def test_empty_columns_are_omitted() -> None:
 
 
 def test_unknown_values_are_dashes() -> None:
-    """A running replica has no exit code and no duration."""
-    assert ["trainer/0", "RUNNING", "-", "-"] == cells(
-        replica_table(app(replica(AppState.RUNNING)))
-    )[1]
+    """A running replica has no exit code, and no duration without its start or the time."""
+    started = replica(AppState.RUNNING, started_at=NOON)
+
+    for table in (replica_table(app(replica(AppState.RUNNING)), NOON), replica_table(app(started))):
+        assert ["trainer/0", "RUNNING", "-", "-"] == cells(table)[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "ended_s", "expected"),
+    [
+        (AppState.RUNNING, None, "1 min 30 s"),  # it runs
+        (AppState.PENDING, None, "1 min 30 s"),  # it is paused
+        (AppState.RUNNING, -5, "1 min 30 s"),  # its run before a restart ended earlier
+        (AppState.FAILED, 4, "4.0 s"),
+    ],
+)
+def test_duration_until_now(state: AppState, ended_s: float | None, expected: str) -> None:
+    """The duration of a replica that has not ended is the time since its start."""
+    end = None if ended_s is None else NOON + timedelta(seconds=ended_s)
+    one = replica(state, started_at=NOON, finished_at=end)
+
+    table = replica_table(app(one), NOON + timedelta(seconds=90))
+
+    assert expected == cells(table)[1][3]
 
 
 @pytest.mark.parametrize(("restarts", "note"), [(1, "restarted once"), (3, "restarted 3 times")])
