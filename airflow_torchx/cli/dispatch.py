@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import itertools
 import os
 import re
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from airflow_torchx import __version__
-from airflow_torchx.cli.commands import COMMANDS, Command
+from airflow_torchx.cli.commands import COMMANDS, RUN, Command
 from airflow_torchx.specs.suggest import nearest, suggest
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ _BROKEN_PIPE: Final = 141
 #: Errors of an output stream whose reader has exited, or whose disk is full.
 _UNWRITABLE: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _USAGE: Final = 2
+_HELP: Final = ("-h", "--help")
+#: Options before the command.
+_ROOT: Final = ("--version", "--log_level")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments, unknown = argument_parser.parse_known_args(argv)
         if unknown:
-            argument_parser.error(_unknown(unknown, arguments.command))
+            arguments.parser.error(_unknown(unknown, arguments.command))
     except SystemExit:
         if _flush():
             raise
@@ -88,11 +92,32 @@ def function_of(command: Command) -> Callable[[argparse.Namespace], int]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names the nearest choice, like a command, instead of an unknown one."""
+    """Names the nearest choice, like a command or an option, instead of an unknown one."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments, and keep them for messages."""
+        self._given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with a message, which also names the unknown options in front of a component."""
+        if message.startswith(f"argument {'/'.join(_HELP)}: "):
+            message = "unexpected argument; did you mean --help?"
+        elif message.startswith("the following arguments are required"):
+            options = itertools.takewhile(lambda arg: arg.startswith("--"), self._given)
+            if unknown := [one for one in options if one not in self._option_string_actions]:
+                message = f"{_unknown(unknown, self.get_default('command'))}\n{message}"
+        super().error(message)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             hint = suggest(str(value), action.choices)
+            if nearest(str(value), [*action.choices, *_HELP]) in _HELP:
+                hint = "did you mean --help?"
             if "run" in action.choices and re.search(r"\w[.:]\w", str(value)):
                 hint = f"to run a component, write run {value}"
             raise argparse.ArgumentError(action, f"unknown value {value!r}; {hint}")
@@ -100,7 +125,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _unknown(arguments: Sequence[str], command: Command | None) -> str:
     """Return the error for arguments that a command does not have."""
-    known = [flag for one in command.arguments for flag in one.flags] if command else []
+    flags = (flag for one in command.arguments for flag in one.flags) if command else _ROOT
+    known = [*flags, *_HELP]
     lines = []
     for argument in arguments:
         option = argument.partition("=")[0]
@@ -108,6 +134,10 @@ def _unknown(arguments: Sequence[str], command: Command | None) -> str:
         hint = f"; did you mean {near}?" if near and option.startswith("-") else ""
         if command is not None and option in known:
             hint = f"; write it after {command.name}"
+        elif command is not None and option in _ROOT:
+            hint = f"; write it before {command.name}"
+        elif command is RUN and not hint:
+            hint = "; options of a component come after its name"
         lines.append(f"unexpected argument {option}{hint}")
     return "\n".join(lines)
 
@@ -119,11 +149,9 @@ def parser() -> argparse.ArgumentParser:
         description="Run TorchX apps on Docker, as a DAG would.",
         epilog=f"See {PROG} COMMAND --help. Defaults are read from .torchxconfig.",
     )
-    root.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    root.add_argument(
-        "--log_level", metavar="LEVEL", help="DEBUG, INFO (the default), WARNING or ERROR"
-    )
-    root.set_defaults(command=None)
+    root.add_argument(_ROOT[0], action="version", version=f"{PROG} {__version__}")
+    root.add_argument(_ROOT[1], metavar="LEVEL", help="DEBUG, INFO (the default), WARNING or ERROR")
+    root.set_defaults(command=None, parser=root)
     commands = root.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         subparser = commands.add_parser(
@@ -136,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
         )
         for argument in command.arguments:
             subparser.add_argument(*argument.flags, **argument.settings)
-        subparser.set_defaults(command=command)
+        subparser.set_defaults(command=command, parser=subparser)
     return root
 
 

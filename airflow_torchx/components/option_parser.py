@@ -12,6 +12,11 @@ from airflow_torchx.specs.suggest import nearest
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+#: What to do about options that users expect in every component.
+_INSTEAD: Final = {
+    "--help": "it takes no value, and only the command line has it",
+    "--image": "set image= in a DAG, or use another component, like utils.sh",
+}
 _NEGATIVE: Final = re.compile(r"-(\d+|\d*\.\d+)")
 
 
@@ -80,7 +85,7 @@ class Options:
         if name is None:
             near = self._nearest(option)
             found.mistakes.append(self._unknown(option, near))
-            name = None if near in named else near
+            name = near if near in self.spellings and near not in named else None
         elif not values:
             spelled = "/".join(self.spellings[name])
             found.mistakes.append(f"argument {spelled}: expected one argument")
@@ -109,13 +114,14 @@ class Options:
         return " " not in arg and not _NEGATIVE.fullmatch(arg)
 
     def _nearest(self, option: str) -> str | None:
-        """Return the parameter with the name closest to an option; None if none is close."""
-        near = nearest(option, [f"--{name}" for name in self.spellings])
-        return near and near.removeprefix("--")
+        """Return the parameter closest to an option, or ``help``; None if none is close."""
+        return nearest(option, [*self.spellings, "help"])
 
     def _unknown(self, option: str, near: str | None) -> str:
         if option in self.outer:
             return f"{option} does not belong to the component: put it before the component's name"
+        if option in _INSTEAD:
+            return f"unknown option {option}; {_INSTEAD[option]}"
         hint = f"; did you mean --{near}?" if near else ""
         if not near and (outer := nearest(option, self.outer)):
             hint = f"; did you mean {outer}, before the component's name?"

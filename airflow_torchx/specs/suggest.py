@@ -10,9 +10,12 @@ if TYPE_CHECKING:
 
 
 def nearest(written: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to ``written``, ignoring case; None if none is close."""
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(written.lower(), by_lower, n=1)
+    """Return the known name closest to ``written``; None if none is close.
+
+    Case and leading dashes are ignored.
+    """
+    by_lower = {name.lstrip("-").lower(): name for name in known}
+    near = difflib.get_close_matches(written.lstrip("-").lower(), by_lower, n=1)
     return by_lower[near[0]] if near else None
 
 

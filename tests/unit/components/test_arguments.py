@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import pytest
 
-from airflow_torchx.components.arguments import parse_line, synopsis
-from airflow_torchx.components.problems import arguments_error
+from airflow_torchx.components.arguments import arguments_error, parse_line, synopsis
 from airflow_torchx.errors import ComponentError
 
 if TYPE_CHECKING:
@@ -126,6 +125,9 @@ def test_rest_may_be_untyped() -> None:
     ("args", "expected"),
     [
         (["--modle", "m"], ["unknown option --modle; did you mean --model?"]),
+        (["--hlep"], ["unknown option --hlep; did you mean --help?"]),
+        (["--help=1"], ["unknown option --help; it takes no value, and only the command"]),
+        (["--image", "i"], ["unknown option --image; set image= in a DAG, or use another"]),
         (["--EPOCHS=5"], ["unknown option --EPOCHS; did you mean --epochs?"]),
         (["--zzz"], ["unknown option --zzz (put options of script_args after --)"]),
         (["--zzz", "-y"], ["unknown option --zzz", "unknown option -y"]),
