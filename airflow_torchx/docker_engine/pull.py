@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.image_refs import registry_of
+from airflow_torchx.core.engine.image_refs import HUB, registry_of
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.logins import auth_header
 from airflow_torchx.docker_engine.registry_errors import (
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine.logins import Header
     from airflow_torchx.docker_engine.request import Client
 
+#: What to do about an image without the name of a registry, which the daemon looks for on the Hub.
+_OWN_IMAGE: Final = (
+    "It names no registry, so the daemon asked Docker Hub. If it is an image of your own, build it "
+    "on this daemon (`docker build -t {ref} .`), with pull_policy missing. If it is in another "
+    "registry, put that in front, like registry.example.com/{ref}."
+)
 _DENIED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
@@ -103,4 +109,7 @@ def pull_error(ref: str, what: str, status: int | None, login_problem: str = "")
         fix = f"{check}; and {reach}. {login_problem}".rstrip()
     else:
         fix = f"Try again, and {reach}: run `docker pull {ref}` there."
+    is_missing = status in (*_DENIED, None) or cause in (Cause.DENIED, Cause.UNREACHABLE)
+    if host == HUB and HUB not in ref and is_missing:
+        fix = f"{fix} {_OWN_IMAGE.format(ref=ref)}"
     return ImagePullError(what, fix=fix, status=status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import weakref
 from collections.abc import Callable
@@ -82,6 +83,12 @@ def key_of(image: str, workspace: Workspace) -> Key:
     return image, frozenset(workspace.projects.items())
 
 
+@functools.lru_cache(maxsize=1000)
+def _log_once(level: int, line: str, workspace: tuple[object, ...]) -> None:  # noqa: ARG001
+    """Log a line about a workspace, once in this process for all roles and launches."""
+    _log.log(level, "%s", line)
+
+
 def read_workspace(
     base: str,
     workspace: str | Mapping[str, str] | Workspace,
@@ -113,7 +120,7 @@ def read_workspace(
             _log.warning("%s", warning)
         if listed.left_out:
             level = logging.INFO if tree.is_junk(listed.left_out) else logging.WARNING
-            _log.log(level, "%s", tree.left_out_line(listed.left_out))
+            _log_once(level, tree.left_out_line(listed.left_out), (source_root.folder, *parts))
         if problem := tree.guard(listed.entries, max_bytes):
             raise WorkspaceError(problem)
         if hint := tree.hint(listed.entries):

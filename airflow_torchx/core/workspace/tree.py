@@ -107,7 +107,7 @@ def left_out_line(paths: Sequence[str]) -> str:
         for path, name in zip(paths, names, strict=True)
     )
     what = f"left out of the workspace, which has no .dockerignore: {some_of([*listed])}"
-    return f"{what}; an empty .dockerignore leaves out nothing"
+    return f"{what}; if the app needs one, list in a .dockerignore what to leave out instead"
 
 
 def some_of(texts: Sequence[str]) -> str:

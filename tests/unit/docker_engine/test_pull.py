@@ -123,6 +123,28 @@ def test_cause_of_a_pull_that_failed(message: str, expected: str) -> None:
     assert expected in pull_error("h:1/app", f"cannot pull image 'h:1/app': {message}.", 500).fix
 
 
+@pytest.mark.parametrize(
+    ("ref", "message", "status", "is_said"),
+    [
+        ("foo:local", "pull access denied", 404, True),
+        ("me/foo", "lookup registry-1.docker.io: no such host", 500, True),
+        ("foo", "the stream has no code", None, True),
+        ("foo", "unexpected EOF", 500, False),
+        ("ghcr.io/foo:local", "not found", 404, False),
+        ("localhost/foo:local", "connection refused", 500, False),
+        ("docker.io/me/foo", "not found", 404, False),
+    ],
+)
+def test_image_without_a_registry(
+    ref: str, message: str, status: int | None, *, is_said: bool
+) -> None:
+    """The fix of an image that Docker Hub does not have says how to build or name it."""
+    fix = pull_error(ref, message, status).fix
+
+    assert is_said == (f"`docker build -t {ref} .`" in fix)
+    assert is_said == (f"put that in front, like registry.example.com/{ref}." in fix)
+
+
 @pytest.mark.parametrize("status", [404, None])
 def test_a_problem_with_the_login_is_told_only_if_it_matters(status: int | None) -> None:
     """A refused pull says why there was no login; one for another reason does not."""
