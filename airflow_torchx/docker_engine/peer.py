@@ -1,4 +1,4 @@
-"""Whether the process behind a socket is on the same host; only the standard library is used."""
+"""Finds out whether the daemon behind a socket is on this host, with the standard library only."""
 
 from __future__ import annotations
 

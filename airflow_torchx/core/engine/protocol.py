@@ -140,8 +140,8 @@ class Engine(Protocol):
     def proxy_env(self) -> Mapping[str, str]:
         """The environment variables that containers get unless the app sets them.
 
-        The docker configuration of this user names HTTP proxies for the daemon. Builds get them
-        without further ado.
+        The docker configuration of this user names HTTP proxies for the daemon. Builds get them,
+        too.
         """
 
     def info(self) -> EngineInfo:

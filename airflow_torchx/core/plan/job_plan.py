@@ -140,11 +140,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         app_id=launch.app_id,
         handle=launch.handle,
         launch_id=launch.launch_id,
-        containers=tuple(
-            _container(role, replica, shared)
-            for role in app.roles
-            for replica in range(role.num_replicas)
-        ),
+        containers=tuple(_container(*replica, shared) for replica in _replicas(app)),
         network=opts.network,
         pull_policy=opts.pull_policy,
         secret_env=frozenset({*copied, *launch.private_env}),
@@ -160,6 +156,12 @@ def requested_gpus(app: AppDef) -> int:
 def macro_values(app_id: str, replica: int) -> macros.Values:
     """Return the values of TorchX's macros for a replica."""
     return macros.Values(img_root="", app_id=app_id, replica_id=str(replica), rank0_env=RANK0_HOST)
+
+
+def _replicas(app: AppDef) -> Iterator[tuple[Role, int]]:
+    for role in app.roles:
+        for replica in range(role.num_replicas):
+            yield role, replica
 
 
 def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
@@ -206,11 +208,7 @@ def _loopback_hosts(app: AppDef, opts: Opts, app_id: str) -> dict[str, str]:
     A sole replica on the host's network keeps the host's name: Docker copies the host's
     ``/etc/hosts`` only into containers without entries of their own.
     """
-    names = [
-        container_name(app_id, role.name, replica)
-        for role in app.roles
-        for replica in range(role.num_replicas)
-    ]
+    names = [container_name(app_id, role.name, replica) for role, replica in _replicas(app)]
     is_needed = opts.network == "none" or (opts.network == "host" and len(names) > 1)
     return {name: str(_LOOPBACK + index) for index, name in enumerate(names) if is_needed}
 
@@ -254,13 +252,11 @@ def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:
     With a count, as TorchX requests GPUs, every container gets the same first GPUs of the host.
     """
     left = iter(ids if len(ids) >= requested_gpus(app) else ())
-    requests = {}
-    for role in app.roles:
-        count = role.resource.gpu
-        for replica in range(role.num_replicas if count > 0 else 0):
-            own = tuple(islice(left, count))
-            requests[role.name, replica] = GpuRequest(count=count, device_ids=own)
-    return requests
+    return {
+        (role.name, replica): GpuRequest(count=count, device_ids=tuple(islice(left, count)))
+        for role, replica in _replicas(app)
+        if (count := role.resource.gpu) > 0
+    }
 
 
 def _ports(role: Role, replica: int) -> tuple[PortBinding, ...]:

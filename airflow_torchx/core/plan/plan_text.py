@@ -39,21 +39,14 @@ def is_sensitive(name: str) -> bool:
 
 def secret_values(plan: JobPlan) -> frozenset[str]:
     """Return the values in a plan that must not be shown."""
-    proxies = [proxy_secrets(spec.env) for spec in plan.containers]
-    return frozenset().union(
-        *proxies,
-        (
-            secret
-            for spec in plan.containers
-            for named in (spec.env, spec.labels, spec.host.log_options)
-            for name, value in named.items()
-            for secret in (
-                [value]
-                if is_sensitive(name) or (named is spec.env and name in plan.secret_env)
-                else _IN_URL.findall(value)
-            )
-        ),
-    )
+    found: set[str] = set()
+    for spec in plan.containers:
+        found |= proxy_secrets(spec.env)
+        found |= {spec.env[name] for name in plan.secret_env & spec.env.keys()}
+        for named in (spec.env, spec.labels, spec.host.log_options):
+            for name, value in named.items():
+                found.update([value] if is_sensitive(name) else _IN_URL.findall(value))
+    return frozenset(found)
 
 
 def render(plan: JobPlan) -> str:

@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_torchx.core.engine.image_refs import is_image
 from airflow_torchx.core.plan.conflicts import (
@@ -32,11 +32,13 @@ from airflow_torchx.specs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow_torchx.core.engine.containers import EngineInfo
     from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.specs import AppDef, Resource, Role
+
+_Value = TypeVar("_Value")
 
 #: Docker's minimum: https://docs.docker.com/engine/containers/resource_constraints/
 MIN_MEMORY_MIB: Final = 6
@@ -155,10 +157,14 @@ def _app_problems(app: AppDef) -> Iterator[Problem]:
     if not app.roles:
         yield Problem("roles", "the app has no roles", "give it at least one role")
     # Docker's DNS ignores case.
-    for name, count in Counter(role.name.casefold() for role in app.roles).items():
-        if count > 1:
-            what = f"{count} roles are named {name!r}, ignoring case"
-            yield Problem("roles", what, "give each its own name")
+    for name, count in _repeated(role.name.casefold() for role in app.roles):
+        what = f"{count} roles are named {name!r}, ignoring case"
+        yield Problem("roles", what, "give each its own name")
+
+
+def _repeated(values: Iterable[_Value]) -> list[tuple[_Value, int]]:
+    """Return the values that occur more than once, each with its number."""
+    return [(value, count) for value, count in Counter(values).items() if count > 1]
 
 
 def _type_problems(app: AppDef) -> tuple[Problem, ...]:
@@ -177,11 +183,9 @@ def _type_problems(app: AppDef) -> tuple[Problem, ...]:
 
 
 def _port_problems(app: AppDef) -> Iterator[Problem]:
-    ports = Counter(port for role in app.roles for port in role.port_map.values())
-    for port, count in ports.items():
-        if count > 1:
-            what = f"port {port} is published {count} times"
-            yield Problem("roles", what, "give each its own port, or set publish_ports=False")
+    for port, count in _repeated(port for role in app.roles for port in role.port_map.values()):
+        what = f"port {port} is published {count} times"
+        yield Problem("roles", what, "give each its own port, or set publish_ports=False")
 
 
 def _role_problems(where: str, role: Role) -> Iterator[Problem]:
@@ -209,11 +213,9 @@ def _role_problems(where: str, role: Role) -> Iterator[Problem]:
 
 
 def _target_problems(where: str, role: Role) -> Iterator[Problem]:
-    targets = Counter(mount.dst_path for mount in role.mounts)
-    for path, count in targets.items():
-        if count > 1:
-            what = f"{count} mounts have the dst_path {path!r}"
-            yield Problem(f"{where}.mounts", what, "give each its own dst_path")
+    for path, count in _repeated(mount.dst_path for mount in role.mounts):
+        what = f"{count} mounts have the dst_path {path!r}"
+        yield Problem(f"{where}.mounts", what, "give each its own dst_path")
 
 
 def _workspace_problems(where: str, role: Role) -> Iterator[Problem]:
