@@ -52,7 +52,8 @@ def secret_values(plan: JobPlan) -> frozenset[str]:
 def render(plan: JobPlan) -> str:
     """Return the plan as YAML, without defaults.
 
-    Of each role's first replica it has everything, of the others what differs.
+    Of each role's first replica it has everything, of the others what differs, and of those that
+    differ only by their index the first.
     """
     import yaml
 
@@ -101,16 +102,28 @@ def shown_options(opts: Opts, plan: JobPlan) -> dict[str, Any]:
     return dict(_masked(data, secret_values(plan)))
 
 
-def _abridged(containers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _abridged(containers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return containers that differ from the one before by their index only as one entry."""
     firsts: dict[str, Mapping[str, Any]] = {}
-    found: list[Mapping[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    shape, begin = "", 0
     for container in containers:
         role, index = container["role"], container["replica"]
-        if (first := firsts.setdefault(role, container)) is container:
-            found.append(container)
+        first = firsts.setdefault(role, container)
+        other = _difference(first, container)
+        own_index = re.compile(rf"\b{index}\b")
+        last, shape = shape, own_index.sub("#", f"{role} {other}")
+        if first is container:
+            found.append(dict(container))
+        elif shape != last:
+            begin = index
+            like = f"{role}/{first['replica']}"
+            found.append({"role": role, "replica": index, "like": like} | other)
+        elif "name" in found[-1]:
+            like = f"{role}/{begin}, but for the index"
+            found.append({"role": role, "replica": index, "like": like})
         else:
-            like = {"role": role, "replica": index, "like": f"{role}/{first['replica']}"}
-            found.append(like | _difference(first, container))
+            found[-1]["replica"] = f"{begin + 1} to {index}"
     return found
 
 

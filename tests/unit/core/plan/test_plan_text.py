@@ -128,6 +128,30 @@ def test_replicas_are_shown_by_what_differs() -> None:
     ] == others
 
 
+@pytest.mark.parametrize(("count", "rest"), [(3, 2), (4, "2 to 3"), (64, "2 to 63")])
+def test_replicas_that_differ_by_their_index_are_one_entry(count: int, rest: object) -> None:
+    """Of replicas that differ only by their index, one is shown, and which others are like it."""
+    job = planned(args=["--rank=${replica_id}"], num_replicas=count)
+    _, second, others = read(job)["containers"]
+
+    assert ("trainer/0", ["--rank=1"]) == (second["like"], second["args"])
+    assert {"role": "trainer", "replica": rest, "like": "trainer/1, but for the index"} == others
+
+
+def test_a_replica_of_its_own_is_shown_among_others() -> None:
+    """A replica that differs by more than its index is shown, and so is the one after it."""
+    job = planned(num_replicas=6)
+    odd = replace(job.containers[3], memory_mib=7)
+
+    found = read(replace(job, containers=(*job.containers[:3], odd, *job.containers[4:])))
+
+    assert [0, 1, 2, 3, 4, 5] == [one["replica"] for one in found["containers"]]
+    assert 7 == found["containers"][3]["memory_mib"]
+    likes = [one.get("like", "") for one in found["containers"]]
+    assert ["trainer/1, but for the index", "trainer/0", "trainer/0"] == likes[2:5]
+    assert "trainer/4, but for the index" == likes[5]
+
+
 def test_what_a_replica_lacks_is_shown() -> None:
     """A value of the first replica that another one does not have is null there."""
     job = planned(env={"A": "1"}, num_replicas=2, resource=Resource(cpu=1, gpu=0, memMB=64))
