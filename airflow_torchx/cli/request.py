@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx import components
 from airflow_torchx.cli.commands import RUN, SCHEDULERS
 from airflow_torchx.cli.screen import warn
-from airflow_torchx.core.plan.option_text import read_options, split_dict
+from airflow_torchx.core.plan.option_text import read_options
 from airflow_torchx.core.plan.options import Opts, snake_case
 from airflow_torchx.errors import ComponentError, InvalidAppError, UsageError
 from airflow_torchx.specs import MISSING, NONE
@@ -178,12 +178,11 @@ def run_options(cfg: str, config: Mapping[str, str] | None = None) -> Opts:
         UsageError: ``-cfg`` has another form, or options are invalid; it has all problems.
     """
     try:
-        pairs = split_dict(cfg)
+        given, problems = read_options(cfg)
     except ValueError:
         fix = f"Use -cfg KEY=VALUE,KEY2=VALUE2, and quote a value that contains =. {_SEE}"
         raise UsageError("-cfg is not a list of KEY=VALUE pairs", fix=fix) from None
     config = config or {}
-    given, problems = read_options(pairs)
     unknown = _unknown(config)
     defaults, more = read_options({name: config[name] for name in config if name not in unknown})
     overridden = {snake_case(name) for name in given}

@@ -21,6 +21,7 @@ from airflow_torchx.components.literals import (
     read_literal,
 )
 from airflow_torchx.components.option_parser import Options
+from airflow_torchx.core.plan.option_text import RepeatedKeyError
 from airflow_torchx.errors import ComponentError, InvalidComponentError
 
 Parameters: TypeAlias = Mapping[str, inspect.Parameter]
@@ -184,6 +185,8 @@ def _convert(parameter: inspect.Parameter, texts: list[str], values: dict[str, A
             values[parameter.name] = read_literal(texts[0], annotation)
     except UnsupportedTypeError:
         return [f"--{parameter.name} cannot be set on a command line: its type is {annotation}"]
+    except RepeatedKeyError as error:
+        return [f"--{parameter.name}: {error}"]
     except ValueError:
         expected = describe(annotation)
         if get_origin(plain_type(annotation)) is dict:

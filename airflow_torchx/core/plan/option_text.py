@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.plan.options import KINDS, MAPPINGS, snake_case
 from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # Quoted text. A quote after a backslash ends it only if no other quote does.
 _QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.DOTALL)
@@ -17,40 +17,75 @@ _QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.
 _NONE: Final = "None"
 
 
-def read_options(texts: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+class RepeatedKeyError(ValueError):
+    """Keys are repeated with different values, of which ``pairs`` has the last."""
+
+    def __init__(self, keys: Sequence[str], pairs: Mapping[str, str]) -> None:
+        super().__init__(f"given twice, with different values: {', '.join(keys)}")
+        self.keys, self.pairs = tuple(keys), pairs
+
+
+def read_options(texts: Mapping[str, str] | str) -> tuple[dict[str, object], list[Problem]]:
     """Return run options for `Opts.parse` from texts in TorchX's form.
 
     A mapping has the form ``KEY:VALUE;KEY2:VALUE2``, with commas or semicolons; ``None`` means no
     value. All other texts, and unknown names, are left to `Opts.parse`.
 
     Returns:
-        The options, and a problem for every mapping of another form, without its value, which may
-        be a secret.
+        The options, and a problem for every repeated option, and for every mapping of another form,
+        without its value, which may be a secret.
+
+    Raises:
+        ValueError: the argument is a string that is not a list of pairs.
     """
     options: dict[str, object] = {}
     problems = []
+    if isinstance(texts, str):
+        try:
+            texts = split_dict(texts)
+        except RepeatedKeyError as error:
+            problems += [_repeated(f"options.{name}", snake_case(name)) for name in error.keys]
+            texts = error.pairs
     for name, text in texts.items():
         option = snake_case(name)
         if text == _NONE:
             options[name] = None
         elif option not in MAPPINGS:
             options[name] = text
-        elif (pairs := _pairs(text)) is None:
-            fix = f"write {option}={KINDS[option].form}"
-            problems.append(Problem(f"options.{option}", "not a list of pairs", fix))
-        elif option == "log_config":
-            options[name] = {"type": pairs.pop("type", None), "config": pairs}
         else:
-            options[name] = pairs
+            try:
+                options[name] = _mapping(option, text)
+            except RepeatedKeyError as error:
+                problems += [_repeated(f"options.{option}.{key}", option) for key in error.keys]
+            except ValueError as error:
+                fix = f"write {option}={KINDS[option].form}"
+                problems.append(Problem(f"options.{option}", str(error), fix))
     return options, problems
 
 
-def _pairs(text: str) -> dict[str, str] | None:
+def _mapping(option: str, text: str) -> dict[str, Any]:
     parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
-    pairs = [part.partition(":") for part in parts]
-    if not all(key and colon for key, colon, _ in pairs):
-        return None
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    split = [part.partition(":") for part in parts]
+    if not all(key and colon for key, colon, _ in split):
+        what = "not a list of pairs"
+        raise ValueError(what)
+    pairs = _unrepeated([(key.strip(), value.strip()) for key, _, value in split])
+    if option == "log_config":
+        return {"type": pairs.pop("type", None), "config": pairs}
+    return pairs
+
+
+def _unrepeated(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return pairs as a dict; TorchX silently takes the last of several values of a key."""
+    found = dict(pairs)
+    if repeated := dict.fromkeys(key for key, value in pairs if found[key] != value):
+        raise RepeatedKeyError([*repeated], found)
+    return found
+
+
+def _repeated(where: str, option: str) -> Problem:
+    form = f", like {option}={KINDS[option].form}" if option in KINDS else ""
+    return Problem(where, "given twice, with different values", f"give it once{form}")
 
 
 def split_dict(text: str) -> dict[str, str]:
@@ -61,6 +96,7 @@ def split_dict(text: str) -> dict[str, str]:
     quotes do not count, and quotes around a whole value are dropped.
 
     Raises:
+        RepeatedKeyError: a key has two values.
         ValueError: a key has no value, or a value has no key.
     """
     if not text:
@@ -75,16 +111,16 @@ def split_dict(text: str) -> dict[str, str]:
     what = f"not key=value pairs: {text}"
     if len(parts) == 1 or not parts:
         raise ValueError(what)
-    pairs = {}
+    pairs = []
     key = parts[0][0]
     for part, mask in parts[1:-1]:
         cut = max(mask.rfind(","), mask.rfind(";"))
         if not 0 < cut < len(part) - 1:
             raise ValueError(what)
-        pairs[key] = _unquote(part[:cut].strip())
+        pairs.append((key, _unquote(part[:cut].strip())))
         key = part[cut + 1 :].strip()
-    pairs[key] = _unquote(parts[-1][0])
-    return pairs
+    pairs.append((key, _unquote(parts[-1][0])))
+    return _unrepeated(pairs)
 
 
 def _unquote(value: str) -> str:

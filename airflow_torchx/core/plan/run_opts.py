@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, get_origin
 
-from airflow_torchx.core.plan.option_text import read_options, split_dict
+from airflow_torchx.core.plan.option_text import read_options
 from airflow_torchx.core.plan.options import KINDS, Opts, default_of, snake_case
 from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.docstrings import docstring
@@ -108,11 +108,10 @@ class runopts:  # noqa: N801 - TorchX's name
             InvalidOptionsError: the text is malformed, or has an unknown name or invalid value.
         """
         try:
-            texts = split_dict(cfg_str)
+            given, problems = read_options(cfg_str)
         except ValueError:
             problem = Problem("options", "not a list of pairs", "write KEY=VALUE,KEY2=VALUE2")
             raise InvalidOptionsError([problem], subject="run options") from None
-        given, problems = read_options(texts)
         if problems:
             raise InvalidOptionsError(problems, subject="run options")
         return _given(given)

@@ -121,6 +121,10 @@ def test_wrong_arguments_show_the_usage() -> None:
         ("utils.python -h nope", ["expected one program", "unknown named resource 'nope'"]),
         ("utils.sh --cpu x --mounts src=a", ["--cpu: expected", "option 'src=a' comes before any"]),
         ("utils.copy --src a --mounts type=x", ["--dst is missing: expected", "unknown type 'x'"]),
+        (
+            "dist.ddp --env A=1,A=2 -m x -j 2xx",
+            ["--env: given twice, with different", "expected j"],
+        ),
         ("utils.python -m --cpu x", ["argument -m/--m: expected one argument", "--cpu: expected"]),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_torchx.core.plan.option_text import read_options, split_dict
+from airflow_torchx.core.plan.option_text import RepeatedKeyError, read_options, split_dict
 from airflow_torchx.core.plan.options import KINDS, Opts
 
 
@@ -82,7 +82,7 @@ def test_every_form_can_be_parsed() -> None:
         ("A=1,2;B=3", {"A": "1,2", "B": "3"}),
         ("A=1,B=2,", {"A": "1", "B": "2,"}),
         (" A = 1 , B = 2 ", {"A": "1", "B": "2"}),
-        ("A=1,A=2", {"A": "2"}),
+        ("A=1,B=2,A=1", {"A": "1", "B": "2"}),
         ("A==1", {"A": "1"}),
         ("=A=1", {"A": "1"}),
         ("A=1,B=", {"A": "1,B"}),
@@ -109,6 +109,49 @@ def test_invalid_dicts(text: str) -> None:
     """A key without a value and a value without a key are rejected."""
     with pytest.raises(ValueError, match=f"not key=value pairs: {text}"):
         split_dict(text)
+
+
+@pytest.mark.parametrize("text", ["A=s1,A=s2", "A=s1;B=0;A=s2", "A='s2',B=0,A=s1,A=s2"])
+def test_repeated_keys(text: str) -> None:
+    """A key with two values is rejected, and the error shows the key, but no value."""
+    with pytest.raises(RepeatedKeyError) as caught:
+        split_dict(text)
+
+    assert "given twice, with different values: A" == str(caught.value)
+    assert "s2" == caught.value.pairs["A"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("copy_env=s1,copy_env=s2", ["options.copy_env: given twice", "like copy_env=A;B"]),
+        ("copyEnv=s1;copyEnv=s2", ["options.copyEnv: given twice", "like copy_env=A;B"]),
+        ("env=A:s1,env=B:s2", ["options.env: given twice", "env=KEY:VALUE;KEY2:VALUE2"]),
+        ("env=A:s1;A:s2", ["options.env.A: given twice", "env=KEY:VALUE;KEY2:VALUE2"]),
+        ("labels=a:s1,b:2,a:s2", ["options.labels.a: given twice"]),
+        ("log_config=type:s1;type:s2", ["options.log_config.type: given twice"]),
+        ("privileged=True,quiet=True,privileged=False", ["options.privileged: given twice"]),
+        ("user=s1,x=1,user=s2,x=2", ["options.user: given twice", "options.x: given twice"]),
+        ("env=A:s1;A:s2,user=s1,user=s2", ["options.user: given twice", "options.env.A: given"]),
+    ],
+)
+def test_repeated_options(text: str, expected: list[str]) -> None:
+    """An option or a key with two values is a problem, whose text does not show the values."""
+    _, problems = read_options(text)
+
+    lines = "\n".join(map(str, problems))
+    assert [] == [part for part in expected if part not in lines]
+    assert "s1" not in lines
+    assert "s2" not in lines
+
+
+@pytest.mark.parametrize("text", ["user=a,user=a", "env=A:1;A:1", "env=A:1,env=A:1"])
+def test_equal_repetitions(text: str) -> None:
+    """An option or a key that is repeated with the same value is accepted."""
+    options, problems = read_options(text)
+
+    assert [] == problems
+    assert 1 == len(options)
 
 
 NAME = st.text("abcXYZ_019", min_size=1, max_size=5)
