@@ -80,7 +80,7 @@ def list_tree(projects: Sequence[Project]) -> Tree:
     """
     merger = _Merger()
     for project in projects:
-        merger.add(project, is_sole=len(projects) == 1)
+        merger.add(project, is_root=len(projects) == 1 and not project.target)
     if not merger.entries and merger.dockerfile is None:
         roots = ", ".join(repr(str(project.root)) for project in projects)
         what = f"workspace {roots} has no files, or its {IGNORE_FILE} ignores all of them."
@@ -124,13 +124,14 @@ class _Merger:
         # The .dockerignore in the root of the result, and the folder that it belongs to, if any.
         self._rules: tuple[bytes, _Walk | None] | None = None
 
-    def add(self, project: Project, *, is_sole: bool) -> None:
+    def add(self, project: Project, *, is_root: bool) -> None:
+        """Add a part; ``is_root`` means that it is the whole workspace."""
         root, status = _resolved(project.root)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
             prefix = f"{project.target}/" if project.target else ""
             is_whole = is_listed(project.root.name, is_folder=True)
-            walk = _Walk(root, prefix, is_sole=is_sole, is_whole=is_whole)
+            walk = _Walk(root, prefix, is_root=is_root, is_whole=is_whole)
             if project.target:
                 self._put(Entry(path=project.target, kind="dir", mode=stat.S_IMODE(mode)))
             for path in sorted(walk.entries):
@@ -141,7 +142,7 @@ class _Merger:
             self.warnings += walk.warnings
             self.left_out += walk.left_out
             self._read_dockerfile(root, project.target)
-        elif stat.S_ISREG(mode) and not (is_sole and not project.target):
+        elif stat.S_ISREG(mode) and not is_root:
             self._add_file(project, root, status)
         else:
             kind = _SPECIAL.get(stat.S_IFMT(mode), "file")
@@ -203,17 +204,17 @@ class _Merger:
 class _Walk:
     """The contents of one folder, by path in the workspace.
 
-    With ``is_sole``, the ignored paths are not collected. With ``is_whole``, a folder without a
+    With ``is_root``, the ignored paths are not collected. With ``is_whole``, a folder without a
     ``.dockerignore`` leaves out nothing.
     """
 
-    def __init__(self, root: str, prefix: str, *, is_sole: bool, is_whole: bool) -> None:
+    def __init__(self, root: str, prefix: str, *, is_root: bool, is_whole: bool) -> None:
         self.entries: dict[str, Entry] = {}
         self.warnings: list[str] = []
         self.left_out: list[str] = []
         self.ignored: list[str] = []
         self.rules = _rules(root)
-        self._is_sole = is_sole
+        self._is_root = is_root
         self._prefix = prefix
         # Ignored folders that may contain kept files; they are added together with the first one.
         self._ignored_folders: dict[str, Entry] = {}
@@ -241,7 +242,7 @@ class _Walk:
                     ignore = self._ignore if self._ignore and self._ignore.ignores(path) else None
                     is_folder = item.is_dir(follow_symlinks=False)
                     if ignore and not (is_folder and ignore.may_contain_kept(path)):
-                        self.ignored += [] if self._is_sole else [self._prefix + path]
+                        self.ignored += [] if self._is_root else [self._prefix + path]
                         continue
                     self._add(path, at, item.stat(follow_symlinks=False), ignore is not None)
                     if is_folder:

@@ -267,7 +267,11 @@ def test_parts_are_merged(
             "so it sends a/x, b/y",
         ),
         ([("", {"x": ""}), ("b", {"y": "", ".dockerignore": "z"})], None),
-        ([("b", {"y": "", "z": "", ".dockerignore": "y"})], None),
+        ([("b", {"y": "", "z": "", ".dockerignore": "y"})], "so it sends b/y"),
+        ([("b/c", {"y": "", "z/y": "", ".dockerignore": "z/"})], "so it sends b/c/z"),
+        ([("b", {"y": "", "z": "", ".dockerignore": "x"})], None),
+        ([("b", {"y": "", "z": ""})], None),
+        ([("", {"y": "", "z": "", ".dockerignore": "y"})], None),
     ],
 )
 def test_rules_of_parts(
