@@ -6,10 +6,11 @@ import logging
 import re
 from typing import Final
 
-# torchrun puts the role and the local rank in front of a worker's line, PyTorch the rank.
+# torchrun puts the role and the local rank in front of a worker's line, PyTorch the rank. A logger
+# may add a color.
 _PREFIX: Final = re.compile(
     r"""
-    (?:\[[^\]\s]*\]:\ ?)*
+    (?:\x1b\[[\d;]*m|\[[^\]\s]*\]:\ ?)*
     (?:
         # Python, since 2.4: W1129 09:19:38.123000 71 torch/distributed/run.py:852] …
         # C++: [W1129 09:19:38.123456789 socket.cpp:697] …, and 2.3 or older: [E socket.cpp:957] …

@@ -33,6 +33,9 @@ from airflow_torchx.core.logs.levels import level_of
         ("E20241129 09:19:38.123000 71 ProcessGroupNCCL.cpp:852] Watchdog", "ERROR"),
         ("ERROR:torch.distributed.elastic.multiprocessing.api:failed", "ERROR"),
         ("WARNING:root:no GPU", "WARNING"),
+        ("\x1b[33mWARNING:torch.hub:cached\x1b[0m", "WARNING"),
+        ("[0]:\x1b[1;31m[rank0]:[E1129 09:19:38.1 ProcessGroupGloo.cpp:145] Gloo", "ERROR"),
+        ("\x1b[31mred\x1b[0m", "INFO"),
         ("", "INFO"),
         ("Warning: nothing of PyTorch", "INFO"),
         ("Epoch 1 09:19:38.1 x.py:1]", "INFO"),
@@ -47,7 +50,10 @@ def test_levels(text: str, level: str) -> None:
     assert level == logging.getLevelName(level_of(text))
 
 
-@pytest.mark.parametrize("text", ["[", "[]:", "[W ", "W1129 ", "[W1129 1 ", "[rank0]:W1129 :1"])
+@pytest.mark.parametrize(
+    "text",
+    ["[", "[]:", "[W ", "W1129 ", "[W1129 1 ", "[rank0]:W1129 :1", "\x1b[", "\x1b[3", "\x1b[1m"],
+)
 def test_a_long_line_is_searched_fast(text: str) -> None:
     """A line of a megabyte is searched in linear time."""
     assert logging.INFO == level_of(text * (1_000_000 // len(text)))
