@@ -332,8 +332,10 @@ def stop_launch(
         _log.info("stopped app %s", app_id)
         on_stopped()
     if rows and not keep:
-        delete(engine, app_id)
-        _log.info("removed the containers of app %s", app_id)
+        # A reaper and the next try of a task may do the same at the same time.
+        with contextlib.suppress(AppNotFoundError):
+            delete(engine, app_id)
+            _log.info("removed the containers of app %s", app_id)
 
 
 def not_found(app_id: str) -> AppNotFoundError:

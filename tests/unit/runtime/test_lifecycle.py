@@ -604,6 +604,19 @@ def test_stop_launch_reports_a_stop_before_the_removal(program: Program) -> None
     assert {} == engine.specs()
 
 
+def test_stop_launch_of_an_app_that_another_client_removes() -> None:
+    """A stop is done if another client removes the containers first."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+
+    def remove() -> None:
+        lifecycle.delete(engine, "app-1")
+
+    lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=0, on_stopped=remove)
+
+    assert {} == engine.specs()
+
+
 @pytest.mark.parametrize(("keep", "left"), [(True, 3), (False, 0)])
 def test_stop_launch_keeps_containers_only_on_request(left: int, *, keep: bool) -> None:
     """A stopped launch keeps its exited containers only with ``keep``."""
