@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -91,16 +92,19 @@ def relevant_lines(lines: Sequence[str]) -> list[str]:
     """Return the last lines before torchrun's own traceback, `TAIL_LINES` at most.
 
     torchrun ends with a traceback and a banner, 40 lines without the cause; the lines of its
-    workers come before.
+    workers come before. Colors and other control sequences of terminals are left out.
     """
+    lines = [_SEQUENCE.sub("", line) for line in lines]
     own = [i for i, line in enumerate(lines) if line.startswith(_TORCHRUN_ERROR)]
     starts = [i for i, line in enumerate(lines[: own[-1]]) if line == _TRACEBACK] if own else []
     if not starts:
-        return list(lines[-TAIL_LINES:])
+        return lines[-TAIL_LINES:]
     return [*lines[: starts[-1]][1 - TAIL_LINES :], "(torchrun's own traceback is omitted)"]
 
 
 _LINE_CHARACTERS: Final = 2_000
+#: A control sequence of ECMA-48, or a command to the terminal, like a link.
+_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 _TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
 _TRACEBACK: Final = "Traceback (most recent call last):"
 

@@ -322,6 +322,29 @@ def test_the_banner_of_torchrun_does_not_hide_the_cause() -> None:
     ] == shown[-2:]
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m and \x1b[38;5;9mmore\x1b[m", "red and more"),
+        ("\x1b[2K\x1b[1Gprogress\x1b[?25h", "progress"),
+        ("\x1b]8;;http://docs\x1b\\link\x1b]8;;\x07", "link"),
+        ("a\x1b", "a\x1b"),
+        ("[31m is text", "[31m is text"),
+    ],
+)
+def test_last_lines_have_no_colors(line: str, shown: str) -> None:
+    """A card has no control sequences of terminals, which Airflow shows only in its log lines."""
+    assert [shown] == relevant_lines([line])
+
+
+@pytest.mark.parametrize("text", ["\x1b[", "\x1b[3", "\x1b]", "\x1b]8", "\x1b"])
+def test_a_long_last_line_is_searched_fast(text: str) -> None:
+    """Control sequences in a line of a megabyte are found in linear time."""
+    (shown,) = relevant_lines([text * (1_000_000 // len(text))])
+
+    assert 1_000_000 >= len(shown)
+
+
 def test_last_lines_of_other_programs() -> None:
     """The last lines of other programs are returned unchanged."""
     lines = [f"line {i}" for i in range(30)]
