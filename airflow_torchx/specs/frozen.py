@@ -1,12 +1,12 @@
 """Makes the lists and dicts of a spec read-only.
 
-A spec copies them to ``FrozenList`` and ``FrozenDict``. The latter subclasses dict because
-``MappingProxyType`` supports neither pickle, nor copy, nor ``json.dumps``.
+A spec copies them to ``FrozenList`` and ``FrozenDict``. These subclass list and dict, so that they
+compare, print, pickle and serialize like TorchX's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from airflow_torchx.errors import InvalidAppError, Problem
@@ -41,15 +41,10 @@ class FrozenDict(dict[K, V]):
         return (type(self), (dict(self),))
 
 
-def _comparison(of_tuples: Callable[[Any, Any], Any]) -> Callable[[Any, object], Any]:
-    """Return a comparison of tuples that also compares with a list."""
-    return lambda own, other: of_tuples(own, tuple(other) if isinstance(other, list) else other)
+class FrozenList(list[V]):
+    """Rejects changes after construction; ``[*frozen, item]`` is an editable copy.
 
-
-class FrozenList(tuple[V, ...]):
-    """Rejects changes after construction, but compares, prints and adds like a list, as in TorchX.
-
-    ``[*frozen, item]`` and ``frozen + [item]`` are editable copies.
+    It has a hash, and equals a tuple with the same items.
 
     Raises:
         TypeError: a method would change the list.
@@ -57,39 +52,20 @@ class FrozenList(tuple[V, ...]):
 
     __slots__ = ()
 
-    __eq__ = _comparison(tuple.__eq__)
-    __ne__ = _comparison(tuple.__ne__)
-    __lt__ = _comparison(tuple.__lt__)
-    __le__ = _comparison(tuple.__le__)
-    __gt__ = _comparison(tuple.__gt__)
-    __ge__ = _comparison(tuple.__ge__)
-    __hash__ = tuple.__hash__
+    def __eq__(self, other: object) -> bool:
+        return list.__eq__(self, [*other] if isinstance(other, tuple) else other)
 
-    def __repr__(self) -> str:
-        return repr([*self])
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
-    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - an item or a slice
-        found = tuple.__getitem__(self, index)
-        return FrozenList(found) if isinstance(index, slice) else found
+    def __hash__(self) -> int:  # type: ignore[override] # a list has none
+        return hash(tuple(self))
 
-    def __add__(self, other: Any) -> Any:  # noqa: ANN401 - a list for a list, else a tuple
-        is_list = isinstance(other, list | FrozenList)
-        return [*self, *other] if is_list else tuple.__add__(self, other)
-
-    def __iadd__(self, other: Any) -> Any:  # noqa: ANN401 - see __add__
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[misc] # noqa: ANN401 - a new list
         return [*self, *other]
 
-    def __radd__(self, other: Any) -> Any:  # noqa: ANN401 - see __add__
-        return [*other, *self] if isinstance(other, list) else NotImplemented
-
-    def __mul__(self, count: Any) -> Any:  # noqa: ANN401 - see __add__
-        return [*self] * count
-
-    __rmul__ = __mul__
-
-    def copy(self) -> list[V]:
-        """Return an editable copy."""
-        return [*self]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), ([*self],))
 
     def _reject(self, *_args: object, **_kwargs: object) -> NoReturn:
         what = "this list is read-only; change a copy instead: [*frozen, item]"
@@ -97,6 +73,7 @@ class FrozenList(tuple[V, ...]):
 
     __setitem__ = _reject
     __delitem__ = _reject
+    __imul__ = _reject
     append = _reject
     clear = _reject
     extend = _reject

@@ -84,7 +84,7 @@ def _write(path: str, value: object, problems: read.Problems) -> Any:  # noqa: A
         return value.isoformat()
     if type(value) in _FIELDS:
         return _write_record(path, value, problems)
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         return read.sequence(_write)(path, value, problems)
     if isinstance(value, Mapping):
         return read.mapping(_write)(path, value, problems)

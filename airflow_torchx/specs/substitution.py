@@ -64,6 +64,6 @@ class macros:  # noqa: N801 - TorchX's name
                 return self.substitute(value)
             if isinstance(value, FrozenDict):
                 return {key: self._nested(item) for key, item in value.items()}
-            if isinstance(value, tuple):
+            if isinstance(value, list | tuple):
                 return tuple(self._nested(item) for item in value)
             return value

@@ -64,4 +64,4 @@ def test_torchx_programs() -> None:
 
     assert ("-m", "torchx.apps.utils.copy_main", "--src", "a", "--dst", "b") == copy.args
     assert (BindMount("/x", "/y"),) == copy.mounts
-    assert ("--x1", "1", "--x2", "2.5", "--trial_idx", "0") == booth.args[2:8]
+    assert ["--x1", "1", "--x2", "2.5", "--trial_idx", "0"] == booth.args[2:8]
