@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 import docker  # noqa: TID253 - this module is imported when a client is made
 import requests
@@ -40,7 +40,8 @@ class SdkClient(docker.APIClient):  # type: ignore[misc] # the SDK has no types
         url = docker.utils.parse_host(endpoint.url, tls=endpoint.uses_tls)
         if url.startswith(("http://", "https://")):
             self.base_url = url
-            self.proxies.update(requests.utils.get_environ_proxies(url))
+            found = requests.utils.get_environ_proxies(url)
+            self.proxies.update({name: _in_utf8(proxy) for name, proxy in found.items()})
         else:
             self.base_url = f"http+docker://{'ssh' if url.startswith('ssh:') else 'localhost'}"
         if endpoint.uses_tls:
@@ -49,6 +50,18 @@ class SdkClient(docker.APIClient):  # type: ignore[misc] # the SDK has no types
                 client_cert=pair, ca_cert=endpoint.tls_ca, verify=endpoint.tls_verify
             ).configure_client(self)
         self.mount(self.base_url, _adapter(url, endpoint))
+
+
+def _in_utf8(proxy: str) -> str:
+    """Return the URL of a proxy whose user and password requests sends in UTF-8.
+
+    It encodes them in Latin-1, so each byte of UTF-8 is written as the character of that number.
+    """
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    login, at, host = parts.netloc.rpartition("@")
+    raw = (unquote_to_bytes(part.encode(errors="surrogateescape")) for part in login.split(":", 1))
+    login = ":".join(quote(part.decode("latin-1"), safe="") for part in raw)
+    return urlunsplit(parts._replace(netloc=f"{login}{at}{host}"))
 
 
 def _adapter(url: str, endpoint: Endpoint) -> HTTPAdapter:
