@@ -148,4 +148,4 @@ def test_out_of_time(launch: Callable[[str], Task], states: Callable[[], list[st
     task.wait_for("failed")
 
     assert [] == states()
-    assert "AirflowTaskTimeout" in task.text()
+    assert "has not ended within execution_timeout (0:00:03)" in task.text()
