@@ -73,7 +73,7 @@ class FrozenList(list[V]):
 
     __setitem__ = _reject
     __delitem__ = _reject
-    __imul__ = _reject
+    __imul__ = list.__mul__  # type: ignore[assignment] # a new list
     append = _reject
     clear = _reject
     extend = _reject

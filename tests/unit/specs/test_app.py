@@ -210,6 +210,7 @@ READS: Final[tuple[Callable[[Any], object], ...]] = (
     *(copy.copy, copy.deepcopy, lambda x: x.copy(), lambda x: [x] == [[*x]]),
     *(lambda x: x + x, lambda x: type(x + x), lambda x: type(x * 2), lambda x: -1 * x),
     *(lambda x: added(x, ["c"]), lambda x: added(x, "cd"), lambda x: added(x, {"c": 1})),
+    lambda x: operator.imul(x, 2),  # type: ignore[no-untyped-call]
 )
 
 
