@@ -166,7 +166,7 @@ def test_a_failed_app_is_cancelled_if_a_replica_still_runs(
     code, _, errors = cli("cancel", app)
 
     said = f"stopping app {app}; this may take 2 s\napp {app} is FAILED\n"
-    assert (0, said, ["exited"] * 2) == (code, errors, states())
+    assert (0, True, ["exited"] * 2) == (code, errors.startswith(said), states())
 
 
 def test_logs_of_roles_replicas_and_times(
