@@ -48,7 +48,7 @@ def is_left_out(item: os.DirEntry[str]) -> bool:
 
 def _has_private_key(item: os.DirEntry[str]) -> bool:
     _, dot, kind = item.name.rpartition(".")
-    if dot and kind not in _KEY_TYPES:
+    if dot and kind.lower() not in _KEY_TYPES:
         return False
     status = item.stat(follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:

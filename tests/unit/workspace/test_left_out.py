@@ -143,7 +143,7 @@ def test_private_keys_are_found_by_content(tmp_path: Path) -> None:
     left_out = {
         "deploy": KEY.replace("RSA", "OPENSSH"),
         "server.pem": f"-----BEGIN CERTIFICATE-----\n{KEY}",
-        "server.crt": KEY.replace("RSA ", ""),
+        "server.CRT": KEY.replace("RSA ", ""),
         "account.json": f'{{"private_key": "{KEY}"}}'.replace("\n", "\\n"),
         "pgp": "-----BEGIN PGP PRIVATE KEY BLOCK-----",
     }
