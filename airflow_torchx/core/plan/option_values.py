@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS, Ulimit
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 from airflow_torchx.specs.readers import to_flag
+from airflow_torchx.specs.suggest import suggest
 
 
 def parse_ulimit(text: str) -> Ulimit:
@@ -258,6 +259,11 @@ def log_config(value: object) -> Mapping[str, Any]:
         and set(value) <= {"type", "config"}
     ):
         config = pairs(value.get("config", {}))
+        known = _OF_DRIVER.get(value["type"])
+        if known and (bad := sorted(config.keys() - known)):
+            raise ValueError(
+                f"{value['type']} has no option {bad[0]!r:.50}; {suggest(bad[0], sorted(known))}"
+            )
         for name in _LOG_OPTIONS.keys() & config.keys():
             if not re.fullmatch(_LOG_OPTIONS[name], config[name]):
                 raise ValueError(f"entry {name!r} of its config has a value that Docker refuses")
@@ -297,6 +303,12 @@ _LOG_OPTIONS: Final = {
     "max-buffer-size": _SIZE,
     "max-file": "[1-9][0-9]*",
     "mode": "(non-)?blocking",
+    "compress": "1|t|T|TRUE|true|True|0|f|F|FALSE|false|False",
+}
+_CACHE: Final = {"cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"}
+_OF_DRIVER: Final[Mapping[str, set[str]]] = {
+    "local": {*_LOG_OPTIONS, *_CACHE},
+    "json-file": {*_LOG_OPTIONS, *_CACHE, "env", "env-regex", "labels", "labels-regex", "tag"},
 }
 # https://man7.org/linux/man-pages/man7/capabilities.7.html
 _CAPABILITIES: Final = (

@@ -185,6 +185,7 @@ OPTIONS = {
                 for name, text in (
                     *(("max-size", "x"), ("max-size", "10 MX"), ("max-buffer-size", "-2")),
                     *(("max-file", "0"), ("max-file", "x"), ("mode", "x"), ("max-size", "")),
+                    *(("compress", "maybe"), ("max-sise", "1m"), ("tag", "x")),
                 )
             ),
             "local",
