@@ -48,9 +48,11 @@ ELSEWHERE: Final = (
     "container/build.sh",
     "airflow connections",
     "airflow pools",
-    "airflow dags test",
+    "airflow db migrate",
 )
-HERE: Final = (TRAINS, "airflow-torchx list", REMOVES)
+#: Prints the source of a component.
+PRINTS: Final = "mkdir -p parts"
+HERE: Final = (TRAINS, "airflow-torchx list", REMOVES, PRINTS)
 
 #: Where `pip install` puts our command.
 BIN: Final = str(Path(sys.executable).parent)
@@ -112,13 +114,21 @@ def test_the_blocks_that_find_and_remove_leftovers(
     assert () == docker_engine.rows({labels.APP_ID: left})
 
 
-def _run(block: str) -> str:
+@pytest.mark.docker
+def test_the_block_that_prints_a_component(tmp_path: Path) -> None:
+    """The commands write a component into a file of an empty folder."""
+    _run(pages.block_with(PRINTS), tmp_path)
+
+    assert "\ndef ddp(" in (tmp_path / "parts" / "trainer.py").read_text()
+
+
+def _run(block: str, folder: Path = pages.ROOT) -> str:
     require_docker().close()
 
     ran = subprocess.run(
         ["bash", "-euc", block],
         check=False,
-        cwd=pages.ROOT,
+        cwd=folder,
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
