@@ -8,7 +8,6 @@ from __future__ import annotations
 import configparser
 import re
 from dataclasses import dataclass, field
-from itertools import accumulate
 from textwrap import dedent
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,7 +17,7 @@ from airflow_torchx.core.plan.options import snake_case
 from airflow_torchx.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
 #: Environment variable with the only file to read; no file if empty.
 VARIABLE: Final = "TORCHXCONFIG"
@@ -129,25 +128,18 @@ def _split(path: str, text: str) -> dict[str, str]:
         UsageError: a line is outside any section.
     """
     lines = dedent(text).split("\n")
-    owners = list(accumulate(lines, _owner, initial=""))[1:]
-    _values(path, _only(lines, owners, {""}))
+    owner, texts = "", {"": [""] * len(lines), configparser.DEFAULTSECT: [""] * len(lines)}
+    for number, line in enumerate(lines):
+        # An indented header may continue a value.
+        header = configparser.ConfigParser.SECTCRE.match(line if owner else line.lstrip())
+        owner = header["header"] if header else owner
+        texts.setdefault(owner, [""] * len(lines))[number] = line
+    _values(path, "\n".join(texts.pop("")))
+    defaults = texts.pop(configparser.DEFAULTSECT)
     return {
-        name: _only(lines, owners, {name, configparser.DEFAULTSECT})
-        for name in dict.fromkeys(owners)
-        if name not in {"", configparser.DEFAULTSECT}
+        name: "\n".join(line or default for line, default in zip(own, defaults, strict=True))
+        for name, own in texts.items()
     }
-
-
-def _owner(above: str, line: str) -> str:
-    """Return the section that a line belongs to; an indented header may continue a value."""
-    header = configparser.ConfigParser.SECTCRE.match(line if above else line.lstrip())
-    return header["header"] if header else above
-
-
-def _only(lines: Iterable[str], owners: Iterable[str], names: Collection[str]) -> str:
-    return "\n".join(
-        line if owner in names else "" for line, owner in zip(lines, owners, strict=True)
-    )
 
 
 def _values(path: str, text: str) -> dict[str, dict[str, str]]:
