@@ -163,17 +163,17 @@ class ResourceNotFoundError(ComponentError, KeyError):
     __str__ = ComponentError.__str__
 
 
-def check_all(*checks: Callable[[], object]) -> None:
-    """Call every check, and raise one error with the problems of all.
+def check_all(*checks: Callable[[], Any]) -> list[Any]:
+    """Return what every check returns, or raise one error with the problems of all.
 
     Raises:
         SeveralProblemsError: several checks raised an error.
         ComponentError, InvalidAppError: one did.
     """
-    errors = []
+    results, errors = [], []
     for check in checks:
         try:
-            check()
+            results.append(check())
         except (ComponentError, InvalidAppError) as error:
             errors.append(error)
     lines = dict.fromkeys(line for error in errors for line in problems_of(error))
@@ -181,6 +181,7 @@ def check_all(*checks: Callable[[], object]) -> None:
         raise SeveralProblemsError([*lines])
     if errors:
         raise errors[0]
+    return results
 
 
 def problems_of(error: ComponentError | InvalidAppError) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from airflow_torchx.errors import ComponentError, check_all
-from airflow_torchx.specs import AppDef, Role, macros, parse_mounts, resource
+from airflow_torchx.specs import AppDef, Resource, Role, macros, parse_mounts, resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,15 +87,14 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
             the named resource is unknown; it has all problems.
         InvalidAppError: a mount is invalid.
     """
-    check_all(
+    nodes: _Topology
+    node: Resource
+    (program, short_name), nodes, node, role_mounts = check_all(
         lambda: _program(script, m, *script_args),
         lambda: _nodes(j, h),
-        lambda: resource(h=h),
+        lambda: resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
         lambda: parse_mounts(mounts or []),
     )
-    program, short_name = _program(script, m, *script_args)
-    nodes = _nodes(j, h)
-    node = resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h)
     if warning := _mismatch(nodes, node.gpu):
         _log.warning("%s", warning)
     experiment, run = _names(name, short_name)
@@ -121,7 +120,7 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
         env=log_level | (env or {}) | _tracking(experiment, run) | (_DEBUG_ENV if debug else {}),
         port_map={"c10d": rdzv_port},
         max_retries=max_retries,
-        mounts=parse_mounts(mounts or []),
+        mounts=role_mounts,
     )
     return AppDef(name=run, roles=[role], metadata=metadata or {})
 
@@ -185,7 +184,7 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
         ComponentError: as for `torchrun`, or ``j`` has no processes and ``h`` no GPU.
         InvalidAppError: a mount is invalid.
     """
-    check_all(
+    _, j, *_ = check_all(
         lambda: _program(script, m, *args),
         lambda: _on_host(h, j),
         lambda: resource(h=h),
@@ -198,7 +197,7 @@ def spmd(  # noqa: PLR0913 - TorchX's signature
         image=image,
         name=name,
         h=h,
-        j=_on_host(h, j),
+        j=j,
         env=env,
         metadata=metadata,
         max_retries=max_retries,

@@ -79,7 +79,9 @@ def sh(  # noqa: PLR0913 - TorchX's signature
         ComponentError: the named resource is unknown.
         InvalidAppError: a mount is invalid.
     """
-    check_all(lambda: resource(h=h), lambda: parse_mounts(mounts or []))
+    node, role_mounts = check_all(
+        lambda: resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h), lambda: parse_mounts(mounts or [])
+    )
     quoted = [shlex.quote(arg) for arg in args]
     role = Role(
         name="sh",
@@ -87,10 +89,10 @@ def sh(  # noqa: PLR0913 - TorchX's signature
         entrypoint="sh" if entrypoint is None else entrypoint,
         args=["-c", " ".join(quoted)] if entrypoint is None else quoted,
         num_replicas=num_replicas,
-        resource=resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
+        resource=node,
         env={"LOGLEVEL": os.environ.get("LOGLEVEL", "WARNING")} | (env or {}),
         max_retries=max_retries,
-        mounts=parse_mounts(mounts or []),
+        mounts=role_mounts,
     )
     return AppDef("sh", [role])
 
@@ -131,9 +133,9 @@ def python(  # noqa: PLR0913 - TorchX's signature
             is unknown.
         InvalidAppError: a mount is invalid.
     """
-    check_all(
+    program, node, role_mounts = check_all(
         lambda: _program(m, c, script),
-        lambda: resource(h=h),
+        lambda: resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
         lambda: parse_mounts(mounts or []),
     )
     role = Role(
@@ -141,11 +143,11 @@ def python(  # noqa: PLR0913 - TorchX's signature
         image=image,
         entrypoint="python",
         num_replicas=num_replicas,
-        resource=resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
-        args=[*_program(m, c, script), *args],
+        resource=node,
+        args=[*program, *args],
         # As in TorchX, for programs that use Hydra's decorator.
         env={"HYDRA_MAIN_MODULE": m} if m else {},
-        mounts=parse_mounts(mounts or []),
+        mounts=role_mounts,
     )
     return AppDef(name, [role])
 
