@@ -61,13 +61,13 @@ def open_client(endpoint: Endpoint, config: DockerConfig | None = None) -> Clien
     ``config``, if given.
 
     Raises:
-        EngineUnreachableError: the daemon does not answer.
+        EngineUnreachableError: the daemon does not answer, or a header is invalid.
         EngineError: the daemon is older than Engine 20.10.
     """
     try:
         with engine_errors("connect", str(endpoint.url)):
             _check(endpoint)
-            headers = _headers(endpoint, config)
+            headers = config.sent_headers if config else {}
             # If an SDK client fails in its own version negotiation, its connection stays open.
             with closing(_client(endpoint, MIN_API_VERSION, headers)) as probe:
                 response = probe.version(api_version=False)
@@ -86,17 +86,6 @@ def _client(endpoint: Endpoint, api_version: str, headers: Mapping[str, bytes]) 
     from airflow_torchx.docker_engine.client import SdkClient
 
     return SdkClient(endpoint, api_version, headers)
-
-
-def _headers(endpoint: Endpoint, config: DockerConfig | None) -> Mapping[str, bytes]:
-    try:
-        return config.sent_headers if config else {}
-    except ValueError as error:
-        raise EngineUnreachableError(
-            f"no Docker daemon at {endpoint.url}: in HttpHeaders of the docker configuration, "
-            f"{error}.",
-            fix="Correct HttpHeaders in ~/.docker/config.json (or in $DOCKER_CONFIG).",
-        ) from None
 
 
 def _check(endpoint: Endpoint) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from airflow_torchx.core.connection.endpoint import is_same_url
 from airflow_torchx.core.engine.image_refs import HUB, host_of
 from airflow_torchx.core.plan.redact import PROXY_VARIABLES
+from airflow_torchx.errors import EngineUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +32,8 @@ _OWN_HEADERS: Final = frozenset(
         "x-registry-auth",
     }
 )
-_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+#: Name and value, in two lines, of a header that HTTP allows.
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\n[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,13 +85,15 @@ class DockerConfig:
         """The headers of each request.
 
         Raises:
-            ValueError: HTTP allows no such header; the message has its name, but not its value.
+            EngineUnreachableError: HTTP does not allow one, so the docker command line does not
+                send it, either; the message has its name, but not its value.
         """
         for name, value in self.headers.items():
-            if not _HEADER.fullmatch(name):
-                raise ValueError(f"{name!r} is not the name of a header")
-            if _CONTROL.search(value):
-                raise ValueError(f"the value of {name!r} has a control character")
+            if not _HEADER.fullmatch(f"{name}\n{value}"):
+                raise EngineUnreachableError(
+                    f"HttpHeaders of the docker configuration has an invalid header: {name!r}.",
+                    fix="Correct its name or value in ~/.docker/config.json or $DOCKER_CONFIG.",
+                )
         return {
             name: value.strip().encode(errors="replace")
             for name, value in self.headers.items()

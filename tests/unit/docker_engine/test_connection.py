@@ -144,8 +144,8 @@ def test_header_that_cannot_be_sent() -> None:
         open_client(Endpoint(url="unix:///absent"), config)
 
     assert (
-        "no Docker daemon at unix:///absent: in HttpHeaders of the docker configuration, "
-        in str(raised.value)
+        "HttpHeaders of the docker configuration has an invalid header: 'X-Token'."
+        == raised.value.what
     )
     assert "hidden" not in str(raised.value)
     assert raised.value.__cause__ is None

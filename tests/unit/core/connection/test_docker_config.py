@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_torchx.core.connection.docker_config import HUB_URL, DockerConfig, parse_context
 from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.errors import EngineUnreachableError
 
 SECRET = "hidden-word"  # noqa: S105 - not a real one
 HOST = "h:1"
@@ -182,19 +183,19 @@ def test_headers(headers: object, expected: dict[str, bytes]) -> None:
     assert expected == parsed(HttpHeaders=headers).sent_headers
 
 
-@pytest.mark.parametrize("name", ["", "X A", "X:A", "Ü", "X\n"])
-def test_a_header_without_a_valid_name(name: str) -> None:
-    """The docker command line sends no request with such a header; the error names it."""
-    with pytest.raises(ValueError, match="is not the name of a header"):
-        _ = parsed(HttpHeaders={name: SECRET}).sent_headers
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, SECRET) for name in ("", "X A", "X:A", "Ü", "X\n")),
+        *(("X-A", f"{SECRET}{control}{SECRET}") for control in "\n\r\0\x7f\x1b"),
+    ],
+)
+def test_an_invalid_header(name: str, value: str) -> None:
+    """The docker command line sends no request with such a header; the error hides its value."""
+    with pytest.raises(EngineUnreachableError, match="has an invalid header") as raised:
+        _ = parsed(HttpHeaders={name: value}).sent_headers
 
-
-@pytest.mark.parametrize("control", ["\n", "\r", "\0", "\x7f", "\x1b"])
-def test_a_header_with_a_control_character(control: str) -> None:
-    """The docker command line sends no request with such a header; the error hides the value."""
-    with pytest.raises(ValueError, match="the value of 'X-A' has a control character") as raised:
-        _ = parsed(HttpHeaders={"X-A": f"{SECRET}{control}{SECRET}"}).sent_headers
-
+    assert repr(name) in str(raised.value)
     assert SECRET not in str(raised.value)
 
 
@@ -216,7 +217,7 @@ def test_any_configuration(content: dict[str, object]) -> None:
 
     with contextlib.suppress(ValueError):
         config.login(HOST)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(EngineUnreachableError):
         assert all(isinstance(value, bytes) for value in config.sent_headers.values())
     values = [config.current_context, config.helper_of(HOST), config.helper_of("docker.io")]
     values += config.proxy_env(Endpoint(url=URL)).values()
