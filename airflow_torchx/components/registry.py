@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from airflow_torchx.components import dist, utils
 from airflow_torchx.components.arguments import arguments_error, parse_line, synopsis
-from airflow_torchx.components.files import load, user_code_errors
+from airflow_torchx.components.files import load
+from airflow_torchx.components.user_errors import user_code_errors
 from airflow_torchx.errors import (
     ComponentError,
     ComponentNotFoundError,
