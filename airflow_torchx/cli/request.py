@@ -177,11 +177,7 @@ def run_options(cfg: str, config: Mapping[str, str] | None = None) -> Opts:
     Raises:
         UsageError: ``-cfg`` has another form, or options are invalid; it has all problems.
     """
-    try:
-        given, problems = read_options(cfg)
-    except ValueError:
-        fix = f"Use -cfg KEY=VALUE,KEY2=VALUE2, and quote a value that contains =. {_SEE}"
-        raise UsageError("-cfg is not a list of KEY=VALUE pairs", fix=fix) from None
+    given, problems = read_options(cfg)
     config = config or {}
     unknown = _unknown(config)
     defaults, more = read_options({name: config[name] for name in config if name not in unknown})

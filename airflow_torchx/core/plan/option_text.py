@@ -32,20 +32,13 @@ def read_options(texts: Mapping[str, str] | str) -> tuple[dict[str, object], lis
     value. All other texts, and unknown names, are left to `Opts.parse`.
 
     Returns:
-        The options, and a problem for every repeated option, and for every mapping of another form,
-        without its value, which may be a secret.
-
-    Raises:
-        ValueError: the argument is a string that is not a list of pairs.
+        The options, and a problem for every repeated option, and for a text or mapping of another
+        form, without its value, which may be a secret.
     """
     options: dict[str, object] = {}
-    problems = []
+    problems: list[Problem] = []
     if isinstance(texts, str):
-        try:
-            texts = split_dict(texts)
-        except RepeatedKeyError as error:
-            problems += [_repeated(f"options.{name}", snake_case(name)) for name in error.keys]
-            texts = error.pairs
+        texts, problems = _pairs(texts)
     for name, text in texts.items():
         option = snake_case(name)
         if text == _NONE:
@@ -61,6 +54,17 @@ def read_options(texts: Mapping[str, str] | str) -> tuple[dict[str, object], lis
                 fix = f"write {option}={KINDS[option].form}"
                 problems.append(Problem(f"options.{option}", str(error), fix))
     return options, problems
+
+
+def _pairs(text: str) -> tuple[Mapping[str, str], list[Problem]]:
+    try:
+        return split_dict(text), []
+    except RepeatedKeyError as error:
+        repeated = [_repeated(f"options.{name}", snake_case(name)) for name in error.keys]
+        return error.pairs, repeated
+    except ValueError:
+        fix = "write KEY=VALUE,KEY2=VALUE2, and quote a value that contains ="
+        return {}, [Problem("options", "not a list of KEY=VALUE pairs", fix)]
 
 
 def _mapping(option: str, text: str) -> dict[str, Any]:

@@ -107,11 +107,7 @@ class runopts:  # noqa: N801 - TorchX's name
         Raises:
             InvalidOptionsError: the text is malformed, or has an unknown name or invalid value.
         """
-        try:
-            given, problems = read_options(cfg_str)
-        except ValueError:
-            problem = Problem("options", "not a list of pairs", "write KEY=VALUE,KEY2=VALUE2")
-            raise InvalidOptionsError([problem], subject="run options") from None
+        given, problems = read_options(cfg_str)
         if problems:
             raise InvalidOptionsError(problems, subject="run options")
         return _given(given)

@@ -81,7 +81,7 @@ def test_command_line_overrides_the_configuration() -> None:
     [
         ([], ["no component", "dist.ddp", ".torchxconfig"]),
         (["--", "--script", "x"], ["no component"]),
-        (["-cfg", "x", "dist.ddp"], ["-cfg is not a list of KEY=VALUE", "runopts"]),
+        (["-cfg", "x", "dist.ddp"], ["options: not a list of KEY=VALUE", "runopts"]),
         (["-cfg", "nework=x", "dist.ddp"], ["nework", "'network'", "runopts"]),
         (["-cfg", "env=A,init=maybe,nework=x", "dist.ddp"], ["env=KEY:VALUE", "init", "nework"]),
     ],
@@ -105,7 +105,7 @@ def test_invalid_arguments(arguments: list[str], texts: list[str]) -> None:
             ["-cfg", "nework=x", "utils.echo"],
             ["options.nework", "component 'utils.echo' has no im"],
         ),
-        (["-cfg", "a", "utils.ecko"], ["-cfg is not a list", "unknown component 'utils.ecko'"]),
+        (["-cfg", "a", "utils.ecko"], ["options: not a list", "unknown component 'utils.ecko'"]),
     ],
 )
 def test_mistakes_in_options_and_component(arguments: list[str], texts: list[str]) -> None:
