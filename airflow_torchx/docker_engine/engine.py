@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from contextlib import ExitStack, suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlsplit
 
@@ -23,7 +24,7 @@ from airflow_torchx.docker_engine.request import request
 from airflow_torchx.docker_engine.spec import container_json, label_filters, log_params
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.docker_engine.tls_files import on_disk
-from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
+from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -175,9 +176,14 @@ class DockerEngine:
             self._client.start(container_id)
 
     def rename(self, container_id: str, name: str) -> None:
-        """Rename a container."""
-        with self._errors(f"rename container {responses.short_id(container_id)} to {name!r}"):
-            self._client.rename(container_id, name)
+        """Rename a container; do nothing if it has that name."""
+        try:
+            with self._errors(f"rename container {responses.short_id(container_id)} to {name!r}"):
+                self._client.rename(container_id, name)
+        except EngineError as error:
+            # The daemon has one status for a bad name and for the current one.
+            if error.status != HTTPStatus.BAD_REQUEST or not self._has_name(container_id, name):
+                raise
 
     def stop(self, container_id: str, grace_s: float) -> None:
         """Stop a container; with ``grace_s=0`` it is killed at once."""
@@ -242,6 +248,10 @@ class DockerEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _has_name(self, container_id: str, name: str) -> bool:
+        with self._errors(f"inspect container {responses.short_id(container_id)}"):
+            return bool(self._client.inspect_container(container_id)["Name"] == f"/{name}")
 
     def _errors(self, what: str) -> AbstractContextManager[None]:
         return engine_errors(what, self._url)

@@ -76,11 +76,9 @@ class FakeContainers:
             EngineError: it does not exist, or the name is in use or invalid.
         """
         container = self.get(ref)
-        if name == container.name:
-            what = f"container {name!r} has that name already."
-            raise EngineError(what, fix="Rename it to another name.", status=400)
-        self._check_name(name)
-        container.name = name
+        if name != container.name:
+            self._check_name(name)
+            container.name = name
         return container
 
     def remove(self, container: FakeContainer) -> None:

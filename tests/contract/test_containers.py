@@ -176,6 +176,18 @@ def test_rename(bench: Bench, state: str) -> None:
     assert container_id != bench.create(spec)
 
 
+def test_rename_to_the_current_name(bench: Bench) -> None:
+    """A container keeps its name if it is renamed to it, but an invalid name is refused."""
+    spec = bench.spec(Script())
+    container_id = bench.create(spec)
+
+    bench.engine.rename(container_id, spec.name)
+    with pytest.raises(EngineError, match=r"rename|invalid"):
+        bench.engine.rename(container_id, "-a b")
+
+    assert spec.name == bench.row(container_id).name
+
+
 def test_rename_conflict(bench: Bench) -> None:
     """A container cannot be renamed to a used name."""
     taken = bench.spec(Script())

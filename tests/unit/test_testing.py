@@ -635,14 +635,6 @@ def test_invalid_names(engine: FakeEngine, name: str) -> None:
         engine.create(replace(SPEC, name=name))
 
 
-def test_rename_to_itself(engine: FakeEngine) -> None:
-    """A container cannot be renamed to its current name."""
-    container_id = engine.create(SPEC)
-
-    with pytest.raises(EngineError, match="has that name already"):
-        engine.rename(container_id, SPEC.name)
-
-
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [

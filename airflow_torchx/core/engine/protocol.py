@@ -184,7 +184,7 @@ class Engine(Protocol):
         """Start a created container; do nothing if it is running."""
 
     def rename(self, container_id: str, name: str) -> None:
-        """Rename a container, running or not.
+        """Rename a container, running or not; do nothing if it has that name.
 
         Raises:
             EngineConflictError: the name is taken.

@@ -531,6 +531,25 @@ def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
     assert ["CANCELLED"] * 2 == states(engine)
 
 
+class Raced(FakeEngine):
+    """A daemon on which another client renames each container first, and then dies."""
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Rename a container for both clients."""
+        super().rename(container_id, name)
+        super().rename(container_id, name)
+
+
+def test_an_app_that_another_client_marks_at_once_is_stopped() -> None:
+    """A cancel goes on if another client renames the containers at the same time."""
+    engine = Raced(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] * 3 == states(engine)
+
+
 class Stubborn(FakeEngine):
     """A daemon that confirms a stop and does nothing."""
 
