@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
 from airflow_torchx.core.state.describe import STOP_GRACE, has_ended
 from airflow_torchx.core.state.report import age_text, replica_table
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.errors import UsageError
+from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.specs import NONE, to_dict
 from airflow_torchx.specs.suggest import suggest
@@ -83,8 +84,12 @@ def cancel(args: Namespace) -> int:
         if has_ended(app):
             print_message(paint_states(f"app {app.app_id} is already {app.state.name}", sys.stderr))
             return 0
-        stop(engine, app)
-        ended = _describe(engine, app.app_id)
+        with contextlib.suppress(AppNotFoundError):
+            stop(engine, app)
+        ended = lifecycle.observe(engine, app.app_id)
+    if ended is None:
+        print_message(f"app {app.app_id} was deleted by another client")
+        return 0
     print_message(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
     print_message(kept(app.app_id))
     return 0
@@ -99,11 +104,17 @@ def delete(args: Namespace) -> int:
     """Stop an app and remove its containers."""
     with DockerEngine.connect() as engine:
         app = _describe(engine, args.app_handle)
+        remove(engine, app)
+    print_message(f"deleted app {app.app_id}")
+    return 0
+
+
+def remove(engine: Engine, app: DescribeAppResponse) -> None:
+    """Stop an app if it runs, and remove it; another client may do the same at the same time."""
+    with contextlib.suppress(AppNotFoundError):
         if not has_ended(app):
             stop(engine, app)
         lifecycle.delete(engine, app.app_id)
-    print_message(f"deleted app {app.app_id}")
-    return 0
 
 
 def stop(engine: Engine, app: DescribeAppResponse) -> None:

@@ -15,7 +15,7 @@ HANDLE: Final = "SCHEDULER://SESSION/APP_ID"
 
 
 class Once(argparse.Action):
-    """Accepts an option once, as TorchX does."""
+    """Accepts an option once, as TorchX does, or with the same value again."""
 
     def __call__(
         self,
@@ -24,10 +24,39 @@ class Once(argparse.Action):
         values: object,
         option_string: str | None = None,  # noqa: ARG002
     ) -> None:
-        """Set the value, or raise `argparse.ArgumentError` if it is already set."""
-        if getattr(namespace, self.dest, None) is not None:
-            raise argparse.ArgumentError(self, "given more than once")
+        """Set the value, or raise `argparse.ArgumentError` if another one is already set."""
+        before = getattr(namespace, self.dest, None)
+        if before is not None and self.meaning(before) != self.meaning(values):
+            raise argparse.ArgumentError(self, "given more than once, with different values")
         setattr(namespace, self.dest, values)
+
+    def meaning(self, value: object) -> object:
+        """Return what is equal for values that mean the same."""
+        return value
+
+
+class OneScheduler(Once):
+    """Accepts both names of the scheduler."""
+
+    def meaning(self, value: object) -> object:  # noqa: ARG002 - both mean the same
+        """Return the scheduler."""
+        return SCHEDULERS[0]
+
+
+class OneCfg(Once):
+    """Accepts the same run options in any spelling and order."""
+
+    def meaning(self, value: object) -> object:
+        """Return the run options, or the text if they are invalid."""
+        from airflow_torchx.core.plan.option_text import read_options
+        from airflow_torchx.core.plan.options import Opts
+        from airflow_torchx.errors import InvalidOptionsError
+
+        options, problems = read_options(str(value))
+        try:
+            return value if problems else Opts.parse(options)
+        except InvalidOptionsError:
+            return value
 
 
 @dataclass(frozen=True)
@@ -51,7 +80,8 @@ class Command:
 
 
 def _argument(*flags: str, **settings: Any) -> Argument:  # noqa: ANN401 - argparse's own
-    return Argument(flags, settings)
+    once = {"action": Once} if flags[0].startswith("-") else {}
+    return Argument(flags, {**once, **settings})
 
 
 def _flag(*flags: str, help: str) -> Argument:  # noqa: A002 - argparse's name
@@ -62,14 +92,14 @@ _SCHEDULER: Final = _argument(
     "-s",
     "--scheduler",
     choices=SCHEDULERS,
-    action=Once,
+    action=OneScheduler,
     help="both names mean the Docker daemon that the docker command line uses",
 )
 _CFG: Final = _argument(
     "-cfg",
     "--scheduler_args",
     metavar="KEY=VALUE,KEY2=VALUE2",
-    action=Once,
+    action=OneCfg,
     help="run options, with lists as a;b and mappings as env=A:1;B:2 (see runopts)",
 )
 _APP: Final = _argument(
@@ -94,14 +124,12 @@ RUN: Final = Command(
         _flag("-d", "--detach", help="print the handle and leave the app running"),
         _argument(
             "--workspace",
-            action=Once,
             metavar="FOLDER",
             help="folder to copy into the image of every role (default: the current folder; "
             'none: "")',
         ),
         _argument(
             "--parent_run_id",
-            action=Once,
             metavar="ID",
             help="id of the parent run, for experiment tracking; "
             "the variable TORCHX_PARENT_RUN_ID wins",
@@ -128,7 +156,7 @@ COMMANDS: Final = (
         "apps:status",
         (
             _APP,
-            _argument("--roles", default="", metavar="ROLE,ROLE2", help="show only these roles"),
+            _argument("--roles", metavar="ROLE,ROLE2", help="show only these roles"),
             _JSON,
         ),
     ),

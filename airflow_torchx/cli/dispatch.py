@@ -14,7 +14,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from airflow_torchx import __version__
-from airflow_torchx.cli.commands import COMMANDS, RUN, Command
+from airflow_torchx.cli.commands import COMMANDS, RUN, Command, Once
 from airflow_torchx.specs.suggest import nearest, suggest
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"See {PROG} COMMAND --help. Defaults are read from .torchxconfig.",
     )
     root.add_argument(_ROOT[0], action="version", version=f"{PROG} {__version__}")
-    root.add_argument(_ROOT[1], metavar="LEVEL", help="DEBUG, INFO (the default), WARNING or ERROR")
+    levels = "DEBUG, INFO (the default), WARNING or ERROR"
+    root.add_argument(_ROOT[1], action=Once, metavar="LEVEL", help=levels)
     root.set_defaults(command=None, parser=root)
     commands = root.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:

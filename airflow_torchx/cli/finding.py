@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def find(engine: Engine, app: str) -> str:
-    """Return the id of an app, given its handle, its id or a unique prefix of its id.
+    """Return the id of an app, given its handle, its id or a unique prefix of one.
 
     Raises:
         ConditionError: the handle is not a Docker scheduler's.
@@ -29,7 +29,7 @@ def find(engine: Engine, app: str) -> str:
 
 
 def match(app: str, app_ids: Collection[str]) -> str:
-    """Return the only app id that a handle, an id or a prefix of an id matches.
+    """Return the only app id that a handle, an id or a prefix of one matches.
 
     Raises:
         AppNotFoundError: no id or several ids match.
@@ -37,7 +37,7 @@ def match(app: str, app_ids: Collection[str]) -> str:
     ref = app_ref(app)
     if ref.app_id in app_ids:
         return ref.app_id
-    matches = sorted(one for one in app_ids if one.startswith(ref.app_id) and "://" not in app)
+    matches = sorted(one for one in app_ids if ref.app_id and one.startswith(ref.app_id))
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -1,7 +1,7 @@
 """Parses a component's command line by TorchX's rules, without exiting or printing.
 
 Options are the function's parameters, typed by its annotations. Unlike TorchX, one pass finds every
-mistake, a bool must be True or False, an option may not be repeated, and what comes after the
+mistake, a bool must be True or False, an option has one value, and what comes after the
 options may be anything.
 """
 
@@ -148,8 +148,8 @@ def _parse(
     mistakes, incomplete = texts.mistakes, texts.incomplete
     for name, parameter in parameters.items():
         given = texts.given.get(name) or _default(parameter, defaults)
-        if given is not None and len(given) > 1 and parameter.kind is not _VAR:
-            mistakes.append(f"--{name} is given {len(given)} times")
+        if given is not None and parameter.kind is not _VAR and not _is_same(parameter, given):
+            mistakes.append(f"--{name} is given {len(given)} times, with different values")
             incomplete.add(name)
         elif given is not None:
             mistakes += _convert(parameter, given, values)
@@ -172,6 +172,15 @@ def _default(parameter: inspect.Parameter, defaults: Mapping[str, str]) -> list[
     if parameter.kind is _VAR:
         return defaults.get(parameter.name, "").split()
     return [defaults[parameter.name]] if parameter.name in defaults else None
+
+
+def _is_same(parameter: inspect.Parameter, texts: list[str]) -> bool:
+    """Return whether all texts mean the same value."""
+    if len(set(texts)) == 1:
+        return True
+    each: list[dict[str, Any]] = [{} for _ in texts]
+    are_wrong = any(_convert(parameter, [text], one) for text, one in zip(texts, each, strict=True))
+    return not are_wrong and all(one == each[0] for one in each)
 
 
 def _convert(parameter: inspect.Parameter, texts: list[str], values: dict[str, Any]) -> list[str]:

@@ -17,12 +17,14 @@ APPS = ["trainer-x1", "trainer-x12", "server-y"]
         ("trainer-x12", "trainer-x12"),
         ("ser", "server-y"),
         ("docker://torchx/server-y", "server-y"),
+        ("local_docker://torchx/ser", "server-y"),
+        ("docker:///s", "server-y"),
         ("local_docker:///server-y", "server-y"),
         ("local_docker://gpus/server-y", "server-y"),
     ],
 )
 def test_app_is_matched(app: str, expected: str) -> None:
-    """A handle, an id or a unique prefix of an id matches an app."""
+    """A handle, an id or a unique prefix of one matches an app."""
     assert expected == match(app, APPS)
 
 
@@ -31,7 +33,7 @@ def test_app_is_matched(app: str, expected: str) -> None:
     [
         ("trainer", ["2 apps: trainer-x1, trainer-x12", "more of the id"]),
         ("trainer-x2", ["no app 'trainer-x2'", "Did you mean trainer-x12?", "airflow-torchx list"]),
-        ("docker://torchx/ser", ["no app 'ser'", "airflow-torchx list"]),
+        ("docker://torchx/trainer", ["2 apps: trainer-x1, trainer-x12", "more of the id"]),
         (
             "docker://gpus/nope",
             ["no app 'nope'", "'gpus' is an Airflow connection", "DOCKER_HOST"],
@@ -39,7 +41,7 @@ def test_app_is_matched(app: str, expected: str) -> None:
     ],
 )
 def test_app_is_not_matched(app: str, texts: list[str]) -> None:
-    """The error suggests other apps, and a handle is never a prefix."""
+    """The error suggests other apps."""
     with pytest.raises(AppNotFoundError) as caught:
         match(app, APPS)
 

@@ -297,14 +297,43 @@ def test_variable_of_the_parent_run(
     assert is_warned == ("ignoring --parent_run_id mine" in capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("flag", ["-s", "-cfg", "--workspace", "--parent_run_id"])
-def test_repeated_flags(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A repeated flag is an error."""
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run -cfg network=a -cfg network=b",
+        "run -cfg network=a --scheduler_args quiet=true",
+        "run --workspace docker --workspace local_docker",
+        "run --parent_run_id a --parent_run_id b",
+        "log --regex a --regex b x",
+        "log --since 1h --since 2h x",
+        "status --roles a --roles b x",
+        "--log_level INFO --log_level DEBUG list",
+    ],
+)
+def test_repeated_flags(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag with two different values is an error."""
     with pytest.raises(SystemExit) as caught:
-        parser().parse_args(["run", flag, "docker", flag, "docker"])
+        parser().parse_args(line.split())
 
     assert 2 == caught.value.code
-    assert "given more than once" in capsys.readouterr().err
+    assert "given more than once, with different values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-cfg env=A:1 --scheduler_args env=A:1",
+        "-cfg stopGraceS=3,quiet=true -cfg quiet=True,stop_grace_s=3.0",
+        "-cfg nework=a -cfg nework=a",
+        "-s docker --scheduler docker",
+        "-s docker --scheduler=local_docker",
+        "--workspace x --workspace=x",
+        "--parent_run_id a --parent_run_id a",
+    ],
+)
+def test_same_value_twice(line: str) -> None:
+    """The same value twice is accepted, in any spelling."""
+    parser().parse_args(["run", *line.split(), "utils.echo"])
 
 
 def test_every_command_has_its_function() -> None:
