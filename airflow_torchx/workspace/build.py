@@ -125,7 +125,7 @@ class ImageBuilder:
             name = f"torchx-build-{host_lock.scope()}-{recipe.workspace_id}"
             self._build_image(recipe, base, name if locked else f"{name}-{secrets.token_hex(4)}")
             self._prune(recipe)
-        files = f"{counted(len(recipe.entries), 'file')}, {size(recipe.size_bytes)}"
+        files = f"{counted(recipe.file_count, 'file')}, {size(recipe.size_bytes)}"
         self.report.tell(f"built workspace image {tag}: {files}")
         return tag
 

@@ -48,7 +48,7 @@ class Layers:
         """
         if self._add_to_last(recipe, base):
             return
-        files = f"{counted(len(recipe.entries), 'file')} ({size(recipe.size_bytes)})"
+        files = f"{counted(recipe.file_count, 'file')} ({size(recipe.size_bytes)})"
         self.report.step(f"adding {files} to {recipe.base}")
         with self._container(recipe.base_id, recipe.labels(1)) as container_id:
             self._commit_files(container_id, recipe, base, recipe.entries)
@@ -69,7 +69,8 @@ class Layers:
             changed = None if before is None else core.changes(before, recipe.entries)
             if changed is None or not core.is_small(changed, recipe):
                 return False
-            what = counted(len(changed), "changed file")
+            count = core.count_files(changed)
+            what = counted(count, "changed file") if count else "changed folders"
             self.report.step(f"adding {what} to the last workspace image")
             self._commit_files(container_id, recipe, base, changed)
         return True

@@ -72,7 +72,7 @@ class WorkspaceImage:
         content = self.read.content
         if self.recipe is None:
             return f"the workspace image is not known until {content.base} is pulled"
-        files = f"{counted(len(content.entries), 'file')}, {size(content.size_bytes)}"
+        files = f"{counted(content.file_count, 'file')}, {size(content.size_bytes)}"
         if self.found is not None:
             return f"up to date ({files})"
         return f"to be built on {content.base} ({files})"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.workspace.torchx_rules import difference, torchx_rules
-from airflow_torchx.core.workspace.tree import Entry
+from airflow_torchx.core.workspace.tree import Entry, marked_as_deleted
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.content import digests, read_small_file, unreadable
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
@@ -76,7 +76,8 @@ def list_tree(projects: Sequence[Project]) -> Tree:
     followed, except the root of a part.
 
     Raises:
-        WorkspaceError: a part does not exist or cannot be read, or the workspace is empty.
+        WorkspaceError: a part does not exist or cannot be read, the workspace is empty, or an image
+            cannot have one of its names.
     """
     merger = _Merger()
     for project in projects:
@@ -87,6 +88,9 @@ def list_tree(projects: Sequence[Project]) -> Tree:
         if merger.left_out:
             what = f"workspace {roots} has only files that are left out without {IGNORE_FILE}."
         raise WorkspaceError(what, fix="Use the folder that contains the code, or ignore less.")
+    if path := marked_as_deleted(merger.entries.values()):
+        what = f"{path!r} has a name with '.wh.' in front, which deletes a file in an image."
+        raise WorkspaceError(what, fix=f"Rename it, or add it to {IGNORE_FILE}.")
     return Tree(
         entries=tuple(merger.entries[path] for path in sorted(merger.entries)),
         warnings=(*merger.warnings, *filter(None, [merger.torchx_difference()])),

@@ -91,6 +91,11 @@ class Content:
         return ((entry.path, _signature(entry)) for entry in self.entries)
 
     @property
+    def file_count(self) -> int:
+        """Number of files and links, without folders."""
+        return count_files(self.entries)
+
+    @property
     def size_bytes(self) -> int:
         """Total size of the files."""
         return sum(entry.size_bytes for entry in self.entries)
@@ -214,6 +219,11 @@ def owner(user: str, passwd: str, group: str) -> tuple[int, int] | None:
     uid, own_gid = known.get(name, (name or "0", by_number.get(name, "0")))
     gid = groups.get(group_name, group_name) if group_name else own_gid
     return (int(uid), int(gid)) if uid.isdecimal() and gid.isdecimal() else None
+
+
+def count_files(entries: Iterable[Entry]) -> int:
+    """Return the number of files and links, without folders."""
+    return sum(entry.kind != "dir" for entry in entries)
 
 
 def manifest(entries: Iterable[Entry]) -> bytes:

@@ -63,6 +63,14 @@ class Entry:
     link: str = ""
 
 
+def marked_as_deleted(entries: Iterable[Entry]) -> str | None:
+    """Return a path that an image cannot have; None if there is none.
+
+    In a layer of an image, ``.wh.NAME`` means that NAME is deleted.
+    """
+    return next((entry.path for entry in entries if "/.wh." in f"/{entry.path}"), None)
+
+
 def guard(entries: Sequence[Entry], max_bytes: int) -> str | None:
     """Return the error message for a workspace that is too large; None if it is not."""
     total = sum(entry.size_bytes for entry in entries)

@@ -258,7 +258,8 @@ def test_a_dry_run_foresees_the_image_and_builds_nothing(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
     """A dry run names the image and says whether it must be built."""
-    tmp_path.joinpath("train.py").write_text("1")
+    tmp_path.joinpath("a/b").mkdir(parents=True)
+    tmp_path.joinpath("a/b/train.py").write_text("12")
     scheduler = DockerScheduler("mine", engine)
     wanted = app(1, workspace=Workspace({str(tmp_path): ""}))
 
@@ -267,7 +268,7 @@ def test_a_dry_run_foresees_the_image_and_builds_nothing(
     scheduler.schedule(before)
     after = scheduler.submit_dryrun(wanted)
 
-    assert "to be built on busybox (1 file, 1 bytes)" in str(before)
+    assert "to be built on busybox (1 file, 2 bytes)" in str(before)
     assert "up to date" in str(after)
     (launched,) = engine.specs().values()
     assert before.request.images == after.request.images == (launched.image,)

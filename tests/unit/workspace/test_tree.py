@@ -400,6 +400,18 @@ def test_invalid_workspaces(tmp_path: Path, name: str, what: str) -> None:
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("name", [".wh.a.py", ".wh.a/b.py", "a/.wh.b", "a/.wh..wh..opq", ".wh."])
+def test_names_that_delete_a_file(tmp_path: Path, name: str) -> None:
+    """A name that deletes a file in an image is refused, unless it is ignored."""
+    make(tmp_path, {name: "", "kept.wh.py": "", ".where": ""})
+
+    with pytest.raises(WorkspaceError, match=r"'\.wh\.' in front"):
+        list_tree([Project(tmp_path)])
+
+    make(tmp_path, {".dockerignore": "**/.wh.*"})
+    assert {"kept.wh.py", ".where"} <= set(paths(list_tree([Project(tmp_path)])))
+
+
 def test_sole_dockerfile(tmp_path: Path) -> None:
     """A Dockerfile alone is a workspace, even if it is ignored."""
     make(tmp_path, {"Dockerfile.torchx": "FROM x", ".dockerignore": "**"})
