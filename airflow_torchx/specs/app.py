@@ -47,10 +47,10 @@ class Resource:
     tags: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        freeze_fields(self, dicts=("capabilities", "devices", "tags"))
         if isinstance(self.cpu, float) and self.cpu.is_integer():
             # A plan must print 2.0 and 2 alike.
             object.__setattr__(self, "cpu", int(self.cpu))
-        freeze_fields(self, dicts=("capabilities", "devices", "tags"))
 
     @staticmethod
     def copy(original: Resource, **capabilities: Any) -> Resource:  # noqa: ANN401 - JSON values
@@ -87,6 +87,9 @@ class BindMount:
     dst_path: str
     read_only: bool = False
 
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeMount:
@@ -96,6 +99,9 @@ class VolumeMount:
     dst_path: str
     read_only: bool = False
 
+    def __post_init__(self) -> None:
+        freeze_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceMount:
@@ -104,6 +110,9 @@ class DeviceMount:
     src_path: str
     dst_path: str
     permissions: str = "rwm"
+
+    def __post_init__(self) -> None:
+        freeze_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ compare, print, pickle and serialize like TorchX's.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn, TypeVar
+from enum import Enum
+from typing import Any, Final, NoReturn, TypeVar
 
 from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.specs.scalars import BYTES, as_number, plain
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -85,22 +89,35 @@ class FrozenList(list[V]):
 
 
 def freeze(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
-    """Return ``value`` with read-only copies of all nested dicts and lists."""
+    """Return ``value`` with read-only copies of all nested dicts and lists.
+
+    A member of an enumeration of texts or numbers becomes its value.
+    """
     if isinstance(value, Mapping):
-        return FrozenDict({key: freeze(item) for key, item in value.items()})
+        return FrozenDict({_value(key): freeze(item) for key, item in value.items()})
     if isinstance(value, list | tuple):
         return FrozenList(freeze(item) for item in value)
-    return value
+    return _value(value)
+
+
+def _value(value: object) -> object:
+    return plain(value) if isinstance(value, Enum) else value
 
 
 def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[str] = ()) -> None:
     """Replace fields of a frozen dataclass with read-only copies, from its ``__post_init__``.
 
-    ``lists`` names the fields that hold a sequence, ``dicts`` those that hold a mapping.
+    ``lists`` names the fields that hold a sequence, ``dicts`` those that hold a mapping. In the
+    fields of texts and numbers, a member of an enumeration becomes its value, and a number of any
+    type one of Python's.
 
     Raises:
         InvalidAppError: fields have another type; a string is not a list of strings.
     """
+    for field in dataclasses.fields(spec):  # type: ignore[arg-type] # a dataclass
+        value, kind = getattr(spec, field.name), str(field.type).partition(" ")[0]
+        if kind in _SCALARS:
+            object.__setattr__(spec, field.name, _scalar(kind, value))
     problems = []
     for kind, names in (("list", lists), ("dict", dicts)):
         for name in names:
@@ -116,10 +133,21 @@ def freeze_fields(spec: object, *, lists: Iterable[str] = (), dicts: Iterable[st
         raise InvalidAppError(problems, subject=subject)
 
 
+_SCALARS: Final = ("str", "int", "float")
+
+
+def _scalar(kind: str, value: object) -> object:
+    if kind == "str" or isinstance(value, str | int | float):
+        return _value(value)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        return as_number(value)
+    return value
+
+
 def _is_a(kind: str, value: object) -> bool:
     if kind == "dict":
         return isinstance(value, Mapping)
-    return isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+    return isinstance(value, Iterable) and not isinstance(value, (str, Mapping, *BYTES))
 
 
 def _problem(spec: object, name: str, value: object, kind: str) -> Problem:

@@ -11,11 +11,12 @@ import re
 import reprlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from numbers import Real
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from airflow_torchx.errors import Problem
 from airflow_torchx.specs.app import RetryPolicy
+from airflow_torchx.specs.scalars import as_number, as_text, plain
 from airflow_torchx.specs.status import AppState
 from airflow_torchx.specs.suggest import suggest
 
@@ -94,30 +95,13 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and _is_number(value)
 
 
-def _to_number(value: Any) -> float:  # noqa: ANN401 - a template's value
-    """Return a number as int if it is whole; it may have a type of NumPy."""
-    if isinstance(value, bool):
-        raise TypeError
-    number = float(value)
-    return int(number) if number.is_integer() else number
-
-
-def _to_text(value: object) -> str:
-    # A boolean, too, is written as Jinja would.
-    if not isinstance(value, Real):
-        raise TypeError
-    return str(value)
-
-
 def to_flag(value: object) -> bool:
     """Return the boolean in a value: a boolean, 1 or 0, or one of `FLAGS`; else raise KeyError."""
     return FLAGS[str(value).strip().lower()]
 
 
 #: Reads a string.
-text: Final = _reader(
-    lambda value: isinstance(value, str), "a string", "put it in quotes", _to_text
-)
+text: Final = _reader(lambda value: isinstance(value, str), "a string", "put it in quotes", as_text)
 #: Reads a boolean.
 flag: Final = _reader(
     lambda value: isinstance(value, bool),
@@ -130,12 +114,12 @@ flag: Final = _reader(
 def whole(unit: str = "") -> Reader:
     """Return a reader of whole numbers; ``unit`` is for messages."""
     expected = f"a whole number of {unit}" if unit else "a whole number"
-    return _reader(_is_whole, expected, "write digits only", _to_number)
+    return _reader(_is_whole, expected, "write digits only", as_number)
 
 
 def number(unit: str) -> Reader:
     """Return a reader of numbers, fractions included; ``unit`` is for messages."""
-    return _reader(_is_number, f"a number of {unit}", "write it like 2 or 0.5", _to_number)
+    return _reader(_is_number, f"a number of {unit}", "write it like 2 or 0.5", as_number)
 
 
 def timestamp(path: str, value: object, problems: Problems) -> datetime | None:
@@ -169,6 +153,7 @@ policy: Final = member(RetryPolicy, "a retry policy")
 
 def anything(path: str, value: object, problems: Problems) -> object:
     """Read any JSON value; NaN and infinity are rejected."""
+    value = plain(value)
     if value is None or isinstance(value, str | bool) or _is_number(value):
         return value
     if isinstance(value, list | tuple):
@@ -177,6 +162,8 @@ def anything(path: str, value: object, problems: Problems) -> object:
         return mapping(anything)(path, value, problems)
     if problems.templated and hasattr(value, "resolve"):
         return value
+    if problems.templated and isinstance(value, Number) and not isinstance(value, float):
+        return str(value)
     fix = "use strings, numbers, booleans, lists and dicts"
     problems.append(unexpected(path, "a JSON value", value, fix))
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.core.plan import option_values
@@ -13,6 +12,7 @@ from airflow_torchx.core.task.arguments import exactly_one
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import ComponentError, InvalidAppError, Problem
 from airflow_torchx.specs import as_app
+from airflow_torchx.specs.scalars import BYTES, as_text, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ def _from_component(
     from airflow_torchx import components
 
     folder = source_root.folder if source_root else None
-    return components.parse(component, _words(args), folder=folder)
+    return components.parse(str(plain(component)), _words(args), folder=folder)
 
 
 def _words(args: object) -> list[str]:
@@ -88,16 +88,19 @@ def _words(args: object) -> list[str]:
     A number, perhaps of another task, is written as Jinja would.
     """
     try:
-        words = shlex.split(args) if isinstance(args, str) else args
+        words = shlex.split(plain(args)) if isinstance(args, str) else args
     except ValueError as error:
         what = f"cannot split component_args={args!r} into arguments: {error}."
         raise ComponentError(what, fix="Close the quotes, or pass a list.") from None
-    if isinstance(words, Sequence):
+    given: dict[str, object] = {"component_args": words}
+    if isinstance(words, Sequence) and not isinstance(words, BYTES):
         given = {f"component_args[{index}]": word for index, word in enumerate(words)}
-    else:
-        given = {"component_args": words}
+    texts = []
     for where, word in given.items():
-        if not isinstance(word, str | Number):
+        try:
+            texts.append(as_text(word))
+        except TypeError:
             what = f"{where}: expected a string or a number, got {word!r:.50}."
-            raise ComponentError(what, fix="Check the task or the template that it comes from.")
-    return [str(word) for word in given.values()]
+            fix = "Check the task or the template that it comes from."
+            raise ComponentError(what, fix=fix) from None
+    return texts

@@ -7,12 +7,13 @@ import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from numbers import Real
 from typing import Any, Final, cast
 
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS, Ulimit
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
+from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.readers import to_flag
+from airflow_torchx.specs.scalars import BYTES, as_number, as_text
 from airflow_torchx.specs.suggest import suggest
 
 
@@ -135,7 +136,7 @@ def count(value: object) -> int:
 def _number(value: object) -> float:
     """Return a number, also from a string; NaN for anything else."""
     try:
-        return math.nan if isinstance(value, bool) else float(cast("str", value))
+        return float(as_number(value))
     except (OverflowError, TypeError, ValueError):
         return math.nan
 
@@ -159,7 +160,7 @@ def texts(value: object) -> tuple[str, ...]:
     """Return strings; one string may have several, separated by commas or semicolons."""
     if isinstance(value, str):
         value = [part.strip() for part in re.split("[,;]", value) if part.strip()]
-    if not isinstance(value, Sequence):
+    if not isinstance(value, Sequence) or isinstance(value, BYTES):
         raise ValueError("give a list of non-empty strings")  # noqa: TRY004 - as in all parsers
     for index, item in enumerate(value):
         if not (isinstance(item, str) and item):
@@ -195,17 +196,22 @@ def build_secrets(value: object) -> tuple[str, ...]:
 
 def pairs(value: object) -> Mapping[str, str]:
     """Return a mapping of strings to strings; numbers become strings."""
+    value = freeze(value)
     if not isinstance(value, Mapping):
         raise ValueError("give a mapping of strings to strings")  # noqa: TRY004 - as in all parsers
-    bad = [
-        repr(shown_env_name(str(key)))
-        for key, item in value.items()
-        if not (isinstance(key, str) and key and isinstance(item, str | Real))
-    ]
+    found, bad = {}, []
+    for key, item in value.items():
+        try:
+            found[key] = as_text(item)
+        except TypeError:
+            bad.append(key)
+        if not (isinstance(key, str) and key):
+            bad.append(key)
     if bad:
-        name = "entry" if len(bad) == 1 else "each of the entries"
-        raise ValueError(f"{name} {', '.join(bad)} needs strings as its name and value")
-    return {key: str(item) for key, item in value.items()}
+        names = [repr(shown_env_name(str(key))) for key in dict.fromkeys(bad)]
+        name = "entry" if len(names) == 1 else "each of the entries"
+        raise ValueError(f"{name} {', '.join(names)} needs strings as its name and value")
+    return found
 
 
 def env(value: object) -> Mapping[str, str]:

@@ -111,7 +111,9 @@ class Opts(Mapping[str, Any]):
         for option in fields(self):
             value = getattr(self, option.name)
             try:
-                parsed = default_of(option) if value is None else KINDS[option.name].parse(value)
+                parsed = (
+                    default_of(option) if value is None else KINDS[option.name].parse(freeze(value))
+                )
             except ValueError as error:
                 problems.append(_problem(option.name, value, str(error)))
             else:

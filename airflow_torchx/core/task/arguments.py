@@ -9,6 +9,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
+from airflow_torchx.specs.scalars import BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,7 +52,12 @@ def exit_codes(argument: str, given: int | Sequence[int]) -> frozenset[int]:
     """Return the exit codes in an argument, or raise ValueError if one is not of a failure."""
     codes = [given] if isinstance(given, int) else list(given)
     for code in codes:
-        if not isinstance(code, int) or isinstance(code, bool) or not 0 < code <= _MAX_CODE:
+        if (
+            isinstance(given, BYTES)
+            or not isinstance(code, int)
+            or isinstance(code, bool)
+            or not 0 < code <= _MAX_CODE
+        ):
             raise ValueError(f"{argument}={given!r}: give exit codes from 1 to {_MAX_CODE}")
     return frozenset(codes)
 
