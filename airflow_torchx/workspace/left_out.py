@@ -8,27 +8,46 @@ import re
 import stat
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.workspace.content import read_small_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: The names, as lines of a ``.dockerignore`` like ``**/NAME`` or ``!**/NAME``; ``!**/NAME/**``
 #: keeps folders of a name.
 _FILE: Final = "default.dockerignore"
 #: A folder that contains one of these is a virtual environment, a Conda environment or a cache.
-_MARKERS: Final = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
-_PRIVATE_KEY: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----")
+_MARKERS: Final = (
+    "pyvenv.cfg",
+    "bin/activate",
+    "Scripts/activate",
+    "conda-meta",
+    "CACHEDIR.TAG",
+)
+#: What editors and users add to the name of a file for its copy.
+_COPY: Final = re.compile(
+    r"(~|#|[._-](bak|backup|bkp|copy|old|orig)|\.(sav|save|sw[a-p]|tmp|txt|[\d_-]+))$",
+    re.IGNORECASE,
+)
+_PRIVATE_KEY: Final = re.compile(
+    rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|AGE-SECRET-KEY-1|PuTTY-User-Key-File-\d"
+)
 #: Types of files that may contain a private key, but often have none; "" is a name without a dot.
-_KEY_TYPES: Final = frozenset({"", "asc", "cer", "crt", "json", "pem"})
+_KEY_TYPES: Final = frozenset({"", "asc", "cer", "crt", "json", "pem", "yaml", "yml"})
 _MAX_KEY_BYTES: Final = 64 << 10
 
 
 def is_listed(name: str, *, is_folder: bool = False) -> bool:
-    """Return whether the name of a file or folder is on the list, as it is or in lower case."""
+    """Return whether a name, or the name that it is a copy of, is on the list, in any case."""
     left_out, kept = _patterns()
-    for one in (name, name.lower()):
-        if left_out.fullmatch(one):
-            return not kept.fullmatch(f"{one}/" if is_folder else one)
+    for one in _originals(name):
+        for cased in (one, one.lower()):
+            if kept.fullmatch(f"{cased}/" if is_folder else cased):
+                return False
+            if left_out.fullmatch(cased):
+                return True
     return False
 
 
@@ -46,8 +65,19 @@ def is_left_out(item: os.DirEntry[str]) -> bool:
     return _has_private_key(item)
 
 
+def _originals(name: str) -> Iterator[str]:
+    """Yield a name, and the names that it may be a copy of, the last without any addition."""
+    yield name
+    while (shorter := _COPY.sub("", name)) not in ("", name):
+        # Editors also put these in front, as in ".name.swp" and "#name#".
+        yield shorter.lstrip("#")
+        yield shorter.lstrip("#.")
+        name = shorter
+
+
 def _has_private_key(item: os.DirEntry[str]) -> bool:
-    _, dot, kind = item.name.rpartition(".")
+    *_, original = _originals(item.name)
+    _, dot, kind = original.rpartition(".")
     if dot and kind.lower() not in _KEY_TYPES:
         return False
     status = item.stat(follow_symlinks=False)

@@ -38,6 +38,8 @@ LISTED: Final = (
     *("gcp-service-account.json", "kubeconfig", "dev.kubeconfig", "gcp-creds.json", "nats.creds"),
     *("credentials.toml", "aws_credentials.csv", ".smbcredentials", ".passwd-s3fs", ".docker"),
     *("airflow.keytab", "client.ovpn", "AuthKey.p8", ".bash_history", "cookies.txt", ".htpasswd"),
+    *("key.txt", "service-account.yaml", "jwt_secret", "rootkey.csv", "accessKeys.csv", "sa.json"),
+    *("me_accessKeys.csv", "gha-creds-123.json", "variables.json", ".env_prod", "openai_key.txt"),
     *("id_rsa", "id_ed25519", "id_ecdsa_sk", "server.key", "key.pem", "a.p12", ".ssh", ".gnupg"),
 )
 KEPT: Final = (
@@ -48,6 +50,8 @@ KEPT: Final = (
     *("service_account.py", "tokenizer.txt", "vocab.json", "added_tokens.json", "history.csv"),
     *("token.py", "tokens.txt", "special_tokens_map.json", "tokenizer_config.json", "hf_token.py"),
     *("setup.cfg", "config.ini", ".python-version", "test_pip.conf", "api_key.py"),
+    *("accesskey.py", "variables.py", "variables.tf", "jwt_secret.py", "monkey.txt", "keys.csv"),
+    *(".env_example", "notes.txt", "train.py.bak", "sa.py", "creds_test.py", "train.py~", "1.txt"),
     *("id_rsa.pub", "ca.pem", "cert.pem", "key.py", "Makefile", ".dockerignore"),
 )
 #: Names of secret files that a package may have, too.
@@ -107,6 +111,24 @@ def test_case_of_a_name(name: str, expected: bool) -> None:
     assert expected == is_listed(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((".env~", True), (".netrc.bak", True), ("server.key.bak", True), ("sa.json.txt", True)),
+        *((".id_rsa.swp", True), (".kaggle.json.swp", True), ("#server.key#", True)),
+        *((".pgpass.old", True), ("jwt_secret.txt", True), ("kaggle.json.orig", True)),
+        *(("Server.KEY.BAK", True), (".aws.old", True), (".netrc.1", True), ("a.key.bak~", True)),
+        *((".env.example~", True), ("token_old", True), (".#server.key", True)),
+        *(("train.py.bak", False), ("token.py~", False), (".train.py.swp", False), ("~", False)),
+        *(("model.old", False), ("env.py.txt", False), ("requirements.txt", False)),
+        *(("tokens.txt", False), ("venv.txt", False), ("id_rsa.pub", False), (".txt", False)),
+    ],
+)
+def test_backup_of_a_name(name: str, expected: bool) -> None:
+    """A backup of a name is on the list if the name is."""
+    assert expected == is_listed(name)
+
+
 def test_junk_is_listed() -> None:
     """Every junk folder is on the list."""
     assert [] == [name for name in JUNK if not is_listed(name)]
@@ -114,13 +136,15 @@ def test_junk_is_listed() -> None:
 
 def test_what_is_left_out(tmp_path: Path) -> None:
     """Listed names are left out at every depth, and environments and caches under any name."""
-    kept = {"train.py": "", "a/b.py": "", "env/__init__.py": "", "secrets/__init__.py": ""}
+    kept = {"train.py": "", "a/b.py": "", "bin/run": "", "secrets/__init__.py": ""}
     left_out = {
         ".env": "",
         "a/.ENV": "",
         "secrets/credentials": "",
         "a/__pycache__/b.pyc": "",
         ".git/config": "",
+        "env/bin/activate": "",
+        "win/Scripts/activate": "",
         "my-env/pyvenv.cfg": "",
         "my-env/bin/python": "",
         "a/conda/conda-meta/history": "",
@@ -137,6 +161,7 @@ def test_private_keys_are_found_by_content(tmp_path: Path) -> None:
     kept = {
         "ca.pem": "-----BEGIN CERTIFICATE-----",
         "keys.json": "{}",
+        "notes.txt": "AGE-SECRET",
         "tls.py": f"KEY = '''{KEY}'''",
         "large": "x" * 65536 + KEY,
     }
@@ -145,6 +170,10 @@ def test_private_keys_are_found_by_content(tmp_path: Path) -> None:
         "server.pem": f"-----BEGIN CERTIFICATE-----\n{KEY}",
         "server.CRT": KEY.replace("RSA ", ""),
         "account.json": f'{{"private_key": "{KEY}"}}'.replace("\n", "\\n"),
+        "a.pem.old": KEY,
+        "b.json.txt": KEY,
+        "c.yaml": KEY,
+        "keys.txt": "# public key: age1x\nAGE-SECRET-KEY-1X",
         "pgp": "-----BEGIN PGP PRIVATE KEY BLOCK-----",
     }
     make(tmp_path, kept | left_out)
