@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -55,17 +56,52 @@ def map_concurrently(
     """
     if not items:
         return []
+    gate = _Gate()
+
+    def through_gate(item: _Item) -> _Result:
+        with gate:
+            return call(item)
+
     with ThreadPoolExecutor(min(threads, len(items)), "torchx") as pool:
-        futures = [pool.submit(call, item) for item in items]
         try:
+            futures = [pool.submit(through_gate, item) for item in items]
             _wait(futures, should_stop)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            # An interrupted join() marks a running thread as ended before Python 3.13, so the pool
-            # joins its threads only after this wait, which a second signal may interrupt.
-            wait([future for future in futures if not future.cancelled()])
+            gate.close()
             raise
     return [future.result() for future in futures]
+
+
+class _Gate:
+    """Lets calls begin until it is closed.
+
+    A pool cannot tell which calls run once its caller is interrupted: it does not know a thread
+    whose start() was interrupted, and before Python 3.13 an interrupted join() marks a running
+    thread as ended.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._is_closed = False
+
+    def __enter__(self) -> None:
+        with self._changed:
+            if self._is_closed:
+                raise StopRequested
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no further call begin, and wait for the end of those that run."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.wait_for(lambda: self._running == 0)
 
 
 def _wait(futures: list[Future[_Result]], should_stop: Callable[[], bool]) -> None:

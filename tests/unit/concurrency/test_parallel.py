@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextvars
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Collection
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,7 @@ from airflow_torchx.concurrency.parallel import StopRequested, call_until, map_c
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 
 class Item:
@@ -143,6 +146,33 @@ def test_interrupted_stop() -> None:
         assert [1] == ended
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_interrupt_while_a_thread_starts() -> None:
+    """No call outlives an interrupt that comes while the caller waits for a thread to start."""
+    ended: list[int] = []
+
+    def slow(item: int) -> None:
+        time.sleep(0.1)
+        ended.append(item)
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        codes = [one.f_code for one in (frame, frame.f_back) if one is not None]
+        if event == "return" and codes == [Event.wait.__code__, Thread.start.__code__]:
+            raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            map_concurrently(slow, range(3))
+    finally:
+        sys.setprofile(None)
+    ended_at_return = list(ended)
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+
+    assert ended_at_return == ended
 
 
 def test_a_call_has_the_context_of_its_caller() -> None:
