@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -170,18 +171,33 @@ def test_a_failed_app_is_cancelled_if_a_replica_still_runs(
 
 
 def test_logs_of_roles_replicas_and_times(
-    cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
+    cli: Callable[..., tuple[int, str, str]], run_argv: list[str], tmp_path: Path
 ) -> None:
     """The log command prints all lines in the order of time, or the selected ones."""
-    script = "echo out $HOSTNAME; sleep 0.3; echo err >&2; sleep 0.3; echo end"
-    app = app_id_of(cli(*run_argv, script)[1].strip())
+    gate = "read line < /gates/$TORCHX_REPLICA_IDX"
+    script = f"echo out; {gate}-err; echo err >&2; {gate}-end; echo end"
+    for replica in (0, 1):
+        os.mkfifo(tmp_path / f"{replica}-err")
+        os.mkfifo(tmp_path / f"{replica}-end")
+    mount = f"type=bind,src={tmp_path},dst=/gates"
+    argv = [*run_argv[:1], "--detach", *run_argv[1:]]
+    argv[argv.index("--") : argv.index("--")] = ["--mounts", mount]
+    app = app_id_of(cli(*argv, script)[1].strip())
     handle = f"local_docker://torchx/{app}"
 
-    lines = cli("log", handle)[1].splitlines()
-    assert 6 == len(lines)
-    assert [{"out"}, {"err"}, {"end"}] == [
-        {line.split()[1] for line in lines[at : at + 2]} for at in (0, 2, 4)
-    ]
+    def lines() -> list[str]:
+        return [line.split()[1] for line in cli("log", handle)[1].splitlines()]
+
+    def has_lines(count: int) -> bool:
+        return len(lines()) == count
+
+    for count, word in ((2, "err"), (4, "end")):
+        until(partial(has_lines, count), f"{count} lines")
+        for replica in (0, 1):
+            (tmp_path / f"{replica}-{word}").write_text("go\n")
+    until(partial(has_lines, 6), "6 lines")
+
+    assert ["out", "out", "err", "err", "end", "end"] == lines()
     assert ["sh/1 err"] == cli("log", "--streams", "stderr", f"{handle}/sh/1")[1].splitlines()
     matching = cli("log", "--regex", "e.d", f"{app}/sh")[1]
     assert ["sh/0 end", "sh/1 end"] == sorted(matching.splitlines())

@@ -267,6 +267,8 @@ def test_a_reconnect_misses_nothing(watches: Watches, clock: ManualClock, outage
     async def scenario() -> None:
         with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
             await until(mailbox, RUNS, clock)
+            # The first look may come before the stream is open.
+            await settled(clock)
             engine.down = True
             engine.end("trainer/0")
             clock.advance(outage_s)
