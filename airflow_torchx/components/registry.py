@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -10,11 +11,12 @@ from airflow_torchx.components import dist, utils
 from airflow_torchx.components.arguments import arguments_error, parse_line, synopsis
 from airflow_torchx.components.files import load
 from airflow_torchx.components.user_errors import user_code_errors
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.preflight import preflight
 from airflow_torchx.errors import (
     ComponentError,
     ComponentNotFoundError,
     InvalidAppError,
-    SeveralProblemsError,
     problems_of,
 )
 from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
@@ -124,19 +126,21 @@ def call(
     try:
         with user_code_errors(f"component {name!r} failed", code and code.co_filename):
             app: object = function(*line.bound.args, **line.bound.kwargs)
-    except SeveralProblemsError as error:
-        raise arguments_error(name, [*error.lines, *no_image], usage) from None
     except (ComponentError, InvalidAppError) as error:
-        if no_image:
-            raise arguments_error(name, [*problems_of(error), *no_image], usage) from None
-        if isinstance(error, InvalidAppError):
+        if isinstance(error, InvalidAppError) and function not in COMPONENTS.values():
             raise
+        mistakes = [*(_more_mistakes(function, line) or problems_of(error)), *no_image]
+        if len(mistakes) > 1 or isinstance(error, InvalidAppError):
+            raise arguments_error(name, mistakes, usage) from None
         fix = f"{error.fix}\n{usage}".lstrip()
         raise ComponentError(error.what, fix=fix) from (error.__cause__ or error)
     if not is_app(app):
         what = f"component {name!r} returned {type(app).__name__} instead of an AppDef"
         raise ComponentError(what, fix="Return airflow_torchx.specs.AppDef, or TorchX's.")
-    return as_app(app)
+    built = as_app(app)
+    if mistakes := _wrong_values(function, line, built):
+        raise arguments_error(name, [*mistakes, *no_image], usage)
+    return built
 
 
 def _more_mistakes(function: Component, line: CommandLine) -> list[str]:
@@ -147,19 +151,41 @@ def _more_mistakes(function: Component, line: CommandLine) -> list[str]:
     if function not in COMPONENTS.values():
         return []
     bound, unset = line.bound, inspect.Parameter.empty
+    parameters = bound.signature.parameters
     required = {
         name
-        for name, one in bound.signature.parameters.items()
+        for name, one in parameters.items()
         if one.default is unset and one.kind is not inspect.Parameter.VAR_POSITIONAL
     }
     # What has a wrong value, or none, is not missing.
     named = (line.incomplete & _PROGRAMS) | (required - bound.arguments.keys())
     bound.arguments.update(dict.fromkeys(named, "..."))
-    try:
-        function(*bound.args, **bound.kwargs)
-    except (ComponentError, InvalidAppError) as error:
-        return problems_of(error)
-    return []
+    mistakes: list[str] = []
+    # Valid values, one after the other, let the component build an app, which may show more.
+    for name in ("", *_CHECKED):
+        if name in parameters:
+            valid = "..." if name == "script" else parameters[name].default
+            bound.arguments[name] = valid
+        try:
+            app = as_app(function(*bound.args, **bound.kwargs))
+        except (ComponentError, InvalidAppError) as error:
+            mistakes += problems_of(error) if not mistakes else []
+        else:
+            return [*mistakes, *_wrong_values(function, line, app)]
+    return mistakes
+
+
+def _wrong_values(function: Component, line: CommandLine, app: AppDef) -> list[str]:
+    """Return the problems of a built-in component's app, one for each option that sets a value."""
+    found: dict[str, str] = {}
+    for problem in preflight(app, Opts()) if function in COMPONENTS.values() else ():
+        field = _FIELD.match(problem.where)
+        name = _SET_BY.get(field[1], field[1]) if field else ""
+        if field and field[1] in line.bound.arguments:
+            name = field[1]
+        if name in line.bound.arguments and name != "image":
+            found.setdefault(name, f"--{name}: {problem.what}; {problem.fix}")
+    return [*found.values()]
 
 
 def _missing_image(function: Component, line: CommandLine) -> list[str]:
@@ -172,6 +198,12 @@ def _missing_image(function: Component, line: CommandLine) -> list[str]:
 
 #: Parameters of the built-in components of which one is required.
 _PROGRAMS: Final = frozenset({"script", "m", "c"})
+#: Parameters that the built-in components check themselves.
+_CHECKED: Final = ("mounts", "m", "c", "script", "h", "j")
+#: The field of a role, or of its resource, in the path of a problem.
+_FIELD: Final = re.compile(r"roles\[0\]\.(?:resource\.)?(\w+)")
+#: Parameters that set a field of another name.
+_SET_BY: Final = {"num_replicas": "j", "min_replicas": "j", "port_map": "rdzv_port"}
 
 
 def _unknown(name: str) -> ComponentNotFoundError:

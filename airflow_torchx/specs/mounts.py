@@ -86,7 +86,7 @@ def _options(draft: list[str]) -> dict[str, str]:
 
 def _check(draft: list[str]) -> list[Problem]:
     options = _options(draft)
-    where, kind = f"mount {','.join(draft)!r}", options["type"]
+    where, kind = f"mounts {','.join(draft)!r}", options["type"]
     if kind not in _REQUIRED:
         return [Problem(where, f"unknown type {kind!r}", suggest(kind, _REQUIRED))]
     problems = [

@@ -19,7 +19,6 @@ GOOD: Final = _lines(r"""
     dist.ddp --j 2x1 --m my.pkg.train
     dist.ddp -m my.pkg.train -j 4
     dist.ddp -m my.pkg.train -j 1:3x2
-    dist.ddp -m my.pkg.train -j 0:1x2
     dist.ddp -m a -j 2x1 x --script q
     dist.ddp --script main.py 'a b' '$HOME' "it's" '${app_id}' '' '*'
     dist.ddp --script 'my script.py' -- --x=1 -- y
@@ -50,7 +49,6 @@ GOOD: Final = _lines(r"""
     dist.ddp --script main.py --metadata k=v,l=w
     dist.ddp --script main.py --max_retries 3
     dist.ddp --script main.py --max_r 3
-    dist.ddp --script main.py --max_retries -1
     dist.ddp --script main.py -j 2x2 --rdzv_port 1234
     dist.ddp --script main.py -j 2x2 --rdzv_backend static
     dist.ddp --script main.py -j 2x2 --rdzv_backend etcd-v2

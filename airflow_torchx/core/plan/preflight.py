@@ -204,9 +204,10 @@ def _role_problems(where: str, role: Role) -> Iterator[Problem]:
     if not 1 <= role.num_replicas <= MAX_REPLICAS:
         what = f"{role.num_replicas} replicas are not possible"
         yield Problem(f"{where}.num_replicas", what, f"choose from 1 to {MAX_REPLICAS}")
-    if role.min_replicas is not None and not 1 <= role.min_replicas <= role.num_replicas:
-        what = f"{role.min_replicas} does not match num_replicas={role.num_replicas}"
-        yield Problem(f"{where}.min_replicas", what, "choose from 1 to num_replicas")
+    elif role.min_replicas is not None and not 1 <= role.min_replicas <= role.num_replicas:
+        what = f"{role.min_replicas} is not a minimum of {role.num_replicas} replicas"
+        fix = f"choose from 1 to {role.num_replicas}"
+        yield Problem(f"{where}.min_replicas", what, fix)
     if role.max_retries < 0:
         yield Problem(f"{where}.max_retries", f"{role.max_retries} is negative", "use 0 or more")
     yield from _text_problems(where, role)

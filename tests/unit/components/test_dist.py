@@ -128,13 +128,6 @@ COMMANDS = [
         ),
     ),
     (
-        "-j 0:1x2 --script main.py",
-        (
-            "torchrun --rdzv_backend c10d --rdzv_endpoint localhost:0 "
-            "--rdzv_id '${app_id}' --nnodes 0:1 --nproc_per_node 2 --tee 3 --role '' main.py"
-        ),
-    ),
-    (
         "--rdzv_p 1 -j 2x1 --script m.py",
         (
             "torchrun --rdzv_backend c10d --rdzv_endpoint $${${rank0_env}:=localhost}:1 "

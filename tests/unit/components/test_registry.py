@@ -126,6 +126,26 @@ def test_wrong_arguments_show_the_usage() -> None:
             ["--env: given twice, with different", "expected j"],
         ),
         ("utils.python -m --cpu x", ["argument -m/--m: expected one argument", "--cpu: expected"]),
+        ("dist.ddp -j 0x1 --script a", ["--j: 0 replicas are not possible; choose from 1"]),
+        ("dist.ddp -j 3:2x1 --script a", ["--j: 3 is not a minimum of 2 replicas; choose from 1"]),
+        ("dist.ddp -j 0:1x2 --script a", ["--j: 0 is not a minimum of 1 replicas; choose from 1"]),
+        ("dist.ddp -j 0x1 --script a --cpu two", ["--cpu: expected", "--j: 0 replicas"]),
+        (
+            "dist.ddp -j 0x1 --script a --memMB 3 --mounts foo",
+            ["mounts: unknown option 'foo'", "--j: 0 replicas", "--memMB: 3 MB is below"],
+        ),
+        (
+            "dist.ddp -j 2xx --max_retries -1 --rdzv_port 99999",
+            ["expected a script", "expected j", "--max_retries: -1 is", "--rdzv_port: 99999 is"],
+        ),
+        ("dist.spmd --script a -j 0x1", ["--j: 0 replicas are not possible"]),
+        ("utils.echo --num_replicas 0", ["--num_replicas: 0 replicas are not possible; choose"]),
+        ("utils.sh --mounts type=bin,dst=x", ["mounts 'type=bin,dst=x': unknown type 'bin'"]),
+        (
+            "utils.copy --src a --dst b --mounts type=bind,src=/a,dst=/b,readonly=flase",
+            ["invalid readonly=flase; write true or false"],
+        ),
+        ("utils.sh --mounts type=bind,src=/a,dst=b", ["--mounts: 'b' is not an absolute path"]),
     ],
 )
 def test_all_mistakes_are_reported(line: str, expected: list[str]) -> None:

@@ -58,7 +58,7 @@ def test_several_mounts() -> None:
         ("type=bind,scr=/a,dst=/b", ["unknown option 'scr=/a'; did you mean 'src'?", "src is mis"]),
         ("type=bind,x=1,src=/a,dst=/b", ["unknown option 'x=1'; use one of type, destination,"]),
         ("src=/a,dst=/b", ["'src=/a' comes before any type; begin", "'dst=/b' comes before any"]),
-        ("type=bnd,src=/a", ["mount 'type=bnd,src=/a': unknown type 'bnd'; did you mean 'bind'?"]),
+        ("type=bnd,src=/a", ["mounts 'type=bnd,src=/a': unknown type 'bnd'; did you mean 'bind'?"]),
         ("type=", ["unknown type ''; use one of bind, volume, device"]),
         ("type=bind", ["src is missing; add src=/on/the/host", "dst is missing; add dst=/in/the/"]),
         ("type=volume,src=,dst=/b", ["src is missing; add src=name-of-the-volume"]),

@@ -156,8 +156,8 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
         role(num_replicas=2, min_replicas=3),
         Problem(
             "roles[0].min_replicas",
-            "3 does not match num_replicas=2",
-            "choose from 1 to num_replicas",
+            "3 is not a minimum of 2 replicas",
+            "choose from 1 to 2",
         ),
     ),
     "negative retries": (
