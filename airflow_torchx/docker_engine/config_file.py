@@ -21,14 +21,19 @@ def folder(environ: Mapping[str, str]) -> Path:
     return Path(home, ".docker")
 
 
+def path(environ: Mapping[str, str]) -> Path:
+    """Return the path of the docker configuration."""
+    return folder(environ) / "config.json"
+
+
 def read(environ: Mapping[str, str]) -> DockerConfig:
     """Return the docker configuration; one that cannot be read is empty, and has a problem."""
-    path = folder(environ) / "config.json"
+    file = path(environ)
     try:
-        config = DockerConfig.parse(path.read_text("utf-8-sig", errors="replace"))
+        config = DockerConfig.parse(file.read_text("utf-8-sig", errors="replace"))
     except FileNotFoundError:
         return DockerConfig()
     except OSError as error:
         config = DockerConfig(problem=f"it cannot be read ({error.strerror})")
-    problem = f"the docker configuration {path} is ignored: {config.problem}"
+    problem = f"the docker configuration {file} is ignored: {config.problem}"
     return replace(config, problem=problem) if config.problem else config

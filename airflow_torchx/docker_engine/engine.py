@@ -87,6 +87,9 @@ class DockerEngine:
         config = config_file.read(os.environ)
         if config.problem:
             _log.warning("%s", config.problem)
+        if config.ignored:
+            names, path = ", ".join(config.ignored), config_file.path(os.environ)
+            _log.warning("wrong types in the docker configuration %s are ignored: %s", path, names)
         with ExitStack() as files:
             reached = files.enter_context(on_disk(resolve(endpoint or Endpoint(), os.environ)))
             client, proxy_env = open_client(reached, config), config.proxy_env(reached)

@@ -221,6 +221,24 @@ def test_unknown_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(unreachable_reason()).startswith(expected)
 
 
+def test_wrong_types_in_the_configuration(
+    tmp_path: Path,
+    address: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A connection warns of settings of a wrong type, with the path of the file."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text('{"proxies": "x"}')
+
+    with Stub(saying([]), address):
+        assert unreachable_reason(Endpoint(url=f"unix://{address}")) is None
+
+    file = tmp_path / "config.json"
+    expected = f"wrong types in the docker configuration {file} are ignored: proxies"
+    assert [expected] == caplog.messages
+
+
 def test_context(tmp_path: Path, address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The docker command line and we read a context in the same way."""
     monkeypatch.delenv("DOCKER_HOST", raising=False)

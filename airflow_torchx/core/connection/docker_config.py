@@ -35,6 +35,18 @@ _OWN_HEADERS: Final = frozenset(
 #: Name and value, in two lines, of a header that HTTP allows.
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\n[^\x00-\x08\x0a-\x1f\x7f]*")
 
+#: Types of the settings, by level: of a setting, of its entries, and of theirs.
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "currentContext": (str,),
+    "HttpHeaders": (dict, str),
+    "credsStore": (str,),
+    "credHelpers": (dict, str),
+    "auths": (dict, dict, str),
+    "proxies": (dict, dict, str),
+}
+#: Python converts no text of thousands of digits to an int. No setting here is a number.
+_DECODER: Final = json.JSONDecoder(parse_int=float)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DockerConfig:
@@ -42,6 +54,7 @@ class DockerConfig:
 
     Args:
         problem: why nothing could be read; empty if the file is valid or missing.
+        ignored: names of settings in which something has a wrong type.
         current_context: name of the docker context to use; empty for the default.
         headers: HTTP headers to send to the daemon.
         helper: the credential helper of registries without one in ``helpers``; empty for none.
@@ -51,6 +64,7 @@ class DockerConfig:
     """
 
     problem: str = ""
+    ignored: tuple[str, ...] = ()
     current_context: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     helper: str = ""
@@ -63,15 +77,18 @@ class DockerConfig:
         """Return the configuration in a text; never raises, and no problem quotes the text."""
         try:
             # Like Go's decoder, ignore what follows the first value.
-            content, _ = json.JSONDecoder().raw_decode(text.strip() or "{}")
+            content, _ = _DECODER.raw_decode(text.strip() or "{}")
         except json.JSONDecodeError as error:
             return cls(problem=f"it is not JSON (line {error.lineno}, column {error.colno})")
-        except (RecursionError, ValueError):
+        except RecursionError:
             return cls(problem="it is not JSON")
         if content is not None and not isinstance(content, dict):
             return cls(problem="it is not a JSON object")
         named = _named(content)
         return cls(
+            ignored=tuple(
+                name for name, types in _TYPES.items() if not _fits(named.get(name.lower()), types)
+            ),
             current_context=_text(named.get("currentcontext")),
             headers=_texts(named.get("httpheaders")),
             helper=_text(named.get("credsstore")),
@@ -146,7 +163,7 @@ def parse_context(text: str) -> dict[str, Any]:
         ValueError: it is not JSON, or names no host.
     """
     try:
-        endpoints = _named(_named(json.loads(text)).get("endpoints"))
+        endpoints = _named(_named(_DECODER.decode(text)).get("endpoints"))
     except (RecursionError, ValueError):
         raise ValueError("it is not JSON") from None
     docker = _named(endpoints.get("docker"))
@@ -178,6 +195,13 @@ def _decoded(auth: str) -> dict[str, str]:
 def _named(content: object) -> dict[str, Any]:
     """Return the fields of an object by their names in lower case, as Go's decoder ignores case."""
     return {key.lower(): value for key, value in _mapping(content).items()}
+
+
+def _fits(value: object, types: tuple[type, ...]) -> bool:
+    """Return whether a value is null, or it and what is in it have the types of their levels."""
+    if isinstance(value, dict) and types[0] is dict:
+        return all(_fits(entry, types[1:]) for entry in value.values())
+    return value is None or isinstance(value, types[0])
 
 
 def _mapping(content: object) -> dict[str, Any]:

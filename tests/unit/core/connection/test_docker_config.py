@@ -134,7 +134,7 @@ def test_nothing_to_read(text: str) -> None:
         ("{", "it is not JSON (line 1, column 2)"),
         (f'{{\n"auths": {SECRET}}}', "it is not JSON (line 2, column 10)"),
         ("[" * 100_000, "it is not JSON"),
-        ("9" * 10_000, "it is not JSON"),
+        ("9" * 10_000, "it is not a JSON object"),
         (f'["{SECRET}"]', "it is not a JSON object"),
         (f'"{SECRET}"', "it is not a JSON object"),
     ],
@@ -143,6 +143,37 @@ def test_nothing_to_read(text: str) -> None:
 def test_unreadable(text: str, why: str) -> None:
     """A text that is not a JSON object is a problem, which does not quote it."""
     assert DockerConfig(problem=why) == DockerConfig.parse(text)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "1e9999", "0." + "1" * 5000])
+def test_long_numbers(number: str) -> None:
+    """A number of any length is JSON."""
+    text = f'{{"x": {number}, "auths": {json.dumps(GOOD)}}}'
+
+    assert ME == DockerConfig.parse(text).login(HOST)
+    context = f'{{"x": {number}, "Endpoints": {{"docker": {{"Host": "{URL}"}}}}}}'
+    assert URL == parse_context(context)["url"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"proxies": "x"}, ("proxies",)),
+        ({"Proxies": {"default": "http://p"}}, ("proxies",)),
+        ({"auths": [SECRET], "credsStore": 5}, ("credsStore", "auths")),
+        ({"HttpHeaders": {"X-A": 1}, "credHelpers": {HOST: ["x"]}}, ("HttpHeaders", "credHelpers")),
+        ({"currentContext": {}}, ("currentContext",)),
+        ({"proxies": {"default": None}, "auths": None, "psFormat": 5, "aliases": "x"}, ()),
+        (
+            {"auths": {HOST: {"auth": 5}}, "proxies": {"default": {"httpProxy": 5}}},
+            ("auths", "proxies"),
+        ),
+        ({"auths": {HOST: {"auth": None}}, "credsStore": "", "proxies": {}}, ()),
+    ],
+)
+def test_wrong_types_are_named(content: dict[str, object], expected: tuple[str, ...]) -> None:
+    """Settings that are used and have a wrong type are named."""
+    assert expected == parsed(**content).ignored
 
 
 def test_text_after_the_object() -> None:
