@@ -60,6 +60,31 @@ _ADVICE: Final = (
         "bind source path does not exist",
         "Create it on the daemon's host; the files of a worker's container are not on that host.",
     ),
+    (
+        "unable to find (user|group) ",
+        "Set the run option user to one that the image has, or to numbers like 1000:1000.",
+    ),
+    (
+        "[Uu]nknown runtime|unknown or invalid runtime",
+        "Set the run option runtime to a runtime of the daemon; `docker info` lists them.",
+    ),
+    (
+        r"logging (plugin|driver:)|\b(syslog|gelf|fluentd|splunk)-\w+",
+        "Correct the run option log_config; `docker info` lists the log drivers of the daemon.",
+    ),
+    (
+        "non[- ]running container|join IPC",
+        "Correct the run option network or ipc_mode: the container must run and share it.",
+    ),
+    (
+        "rlimit",
+        "Lower the limits of the run option ulimits; the daemon's host does not allow them.",
+    ),
+    ("seccomp", "Correct the profile in the run option security_opt."),
+    (
+        "Cannot mkdir: .* is not a directory",
+        "Set the run option working_dir to a folder of the image.",
+    ),
     ("marked for removal", "Wait until its removal has finished."),
     ("port is already allocated", "Use another host port, or free this one: `docker ps`."),
 )

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.engine.image_refs import is_image
+from airflow_torchx.core.plan.conflicts import joined
 from airflow_torchx.core.plan.preflight import DaemonFacts
 from airflow_torchx.specs import BindMount
 
 if TYPE_CHECKING:
+    from airflow_torchx.core.engine.containers import ContainerDetail
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.specs import AppDef
 
 
-def collect(engine: Engine, app: AppDef) -> DaemonFacts:
+def collect(engine: Engine, app: AppDef, opts: Opts) -> DaemonFacts:
     """Return the facts that a launch of this app needs; change nothing.
 
-    It makes one request for the daemon, and one for each image.
+    It makes one request for the daemon, and one for each image and each container that it joins.
     """
     info = engine.info()
     sources = {
@@ -31,7 +34,14 @@ def collect(engine: Engine, app: AppDef) -> DaemonFacts:
         engine=info,
         images={name: engine.images.inspect(name) for name in filter(is_image, names)},
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),
+        not_running=frozenset(
+            name for name in joined(opts).values() if not _is_running(engine.inspect(name))
+        ),
     )
+
+
+def _is_running(container: ContainerDetail | None) -> bool:
+    return container is not None and container.state in ("running", "paused")
 
 
 def _is_absent(path: str) -> bool:

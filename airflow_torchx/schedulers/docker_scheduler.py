@@ -98,7 +98,7 @@ class DockerScheduler(DockerLauncher):
             WorkspaceError: a workspace cannot be read, is empty, or is too large.
         """
         checked = self.check(app, cfg, source_root=source_root)
-        return self._planned(checked, context, self._facts_if_any(checked.app))
+        return self._planned(checked, context, self._facts_if_any(checked.app, checked.opts))
 
     def build(
         self,

@@ -95,7 +95,9 @@ class DockerLauncher(DockerWorkspaceMixin):
             StopRequested: ``should_stop`` returned True.
         """
         app = with_workspace(as_app(app), workspace)
-        opts = checked_options(app, cfg, self._defaults, look=lambda: self._facts_if_any(app))
+        opts = checked_options(
+            app, cfg, self._defaults, look=lambda opts: self._facts_if_any(app, opts)
+        )
         read = self._read_workspaces(app.roles, opts, source_root, should_stop)
         return CheckedApp(app=app, opts=opts, workspaces=read)
 
@@ -123,7 +125,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         """
         if not isinstance(app, CheckedApp):
             app = self.check(app, cfg, workspace, source_root=source_root, should_stop=should_stop)
-        return self._planned(app, context, collect(self.engine, app.app))
+        return self._planned(app, context, collect(self.engine, app.app, app.opts))
 
     def build_images(
         self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
@@ -191,8 +193,8 @@ class DockerLauncher(DockerWorkspaceMixin):
             images=images,
         )
 
-    def _facts_if_any(self, app: AppDef) -> DaemonFacts | None:
+    def _facts_if_any(self, app: AppDef, opts: Opts) -> DaemonFacts | None:
         try:
-            return collect(self.engine, app)
+            return collect(self.engine, app, opts)
         except EngineUnreachableError:
             return None

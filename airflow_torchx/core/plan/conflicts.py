@@ -48,6 +48,16 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
         yield Problem("options.working_dir", what, fix)
 
 
+def joined(opts: Opts) -> dict[str, str]:
+    """Return the containers that an app joins, by the option that names them."""
+    values = {"network": opts.network, "ipc_mode": opts.ipc_mode or ""}
+    return {
+        option: value.removeprefix("container:")
+        for option, value in values.items()
+        if value.startswith("container:")
+    }
+
+
 def workspace_conflict(role: Role, opts: Opts, image: ImageDetail | None) -> Problem | None:
     """Return what hides the workspace of a role, if its image is known."""
     if not role.workspace or image is None:

@@ -12,6 +12,7 @@ from airflow_torchx.core.engine.image_refs import is_image
 from airflow_torchx.core.plan.conflicts import (
     conflicts,
     is_function,
+    joined,
     mount_conflicts,
     workspace_conflict,
 )
@@ -55,11 +56,13 @@ class DaemonFacts:
         engine: the daemon.
         images: the app's images by name; None for an image that is not on the daemon.
         absent_paths: bind sources that do not exist; empty for a daemon on another host.
+        not_running: containers that the app joins, and that do not run.
     """
 
     engine: EngineInfo
     images: Mapping[str, ImageDetail | None] = field(default_factory=dict)
     absent_paths: frozenset[str] = frozenset()
+    not_running: frozenset[str] = frozenset()
 
     @property
     def absent_images(self) -> frozenset[str]:
@@ -79,7 +82,7 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
         for index, role in enumerate(app.roles)
         for problem in _daemon_problems(f"roles[{index}]", role, opts, facts)
     ]
-    return (*problems, *_gpu_problems(app, opts, facts.engine))
+    return (*problems, *_option_problems(opts, facts), *_gpu_problems(app, opts, facts.engine))
 
 
 def daemon_warnings(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[str]:
@@ -125,7 +128,7 @@ def checked_options(
     cfg: Mapping[str, object] | Opts | None,
     defaults: Mapping[str, object] | None = None,
     *,
-    look: Callable[[], DaemonFacts | None] = lambda: None,
+    look: Callable[[Opts], DaemonFacts | None] = lambda _: None,
 ) -> Opts:
     """Return the options in ``cfg`` over their ``defaults``, if they and the app are valid.
 
@@ -143,7 +146,7 @@ def checked_options(
         wrong_options, opts = error.problems, Opts()
     mistyped = _type_problems(app)
     problems = (*wrong_options, *(mistyped or _value_problems(app, opts)))
-    if problems and not mistyped and (facts := look()) is not None:
+    if problems and not mistyped and (facts := look(opts)) is not None:
         problems += daemon_problems(app, opts, facts)
     if problems:
         kind = InvalidOptionsError if wrong_options else InvalidAppError
@@ -286,6 +289,20 @@ def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> 
         if isinstance(mount, BindMount) and mount.src_path in facts.absent_paths:
             what = f"{mount.src_path!r} does not exist on this host"
             yield Problem(f"{where}.mounts[{position}].src_path", what, "create it first")
+
+
+def _option_problems(opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
+    engine = facts.engine
+    for option, container in joined(opts).items():
+        if container in facts.not_running:
+            what = f"no container {container!r} is running on {engine.url}"
+            yield Problem(f"options.{option}", what, "correct its name, or start it first")
+    # Some daemons take runtimes that they do not list, by the names of containerd or by path.
+    is_listed = opts.runtime in (None, *engine.runtimes) or re.search("[./]", str(opts.runtime))
+    if engine.runtimes and not is_listed:
+        what = f"{engine.url} has no runtime {opts.runtime!r}"
+        fix = f"use one of {', '.join(engine.runtimes)}, or install it on the daemon's host"
+        yield Problem("options.runtime", what, fix)
 
 
 def _gpu_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.runtime import network
 from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.specs import AppDef, BindMount, Role
-from airflow_torchx.testing import FakeEngine
-from tests.unit.apps import app
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app, planned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +38,8 @@ def test_missing_images_and_paths_are_found(tmp_path: Path) -> None:
     wanted = app(mounts=[BindMount(str(tmp_path / "no"), "/x"), BindMount(str(tmp_path), "/y")])
     engine = FakeEngine()
 
-    here = collect(engine, wanted)
-    there = collect(FakeEngine(engine_info=replace(engine.info(), is_local=False)), wanted)
+    here = collect(engine, wanted, Opts())
+    there = collect(FakeEngine(engine_info=replace(engine.info(), is_local=False)), wanted, Opts())
 
     assert frozenset({"busybox"}) == here.absent_images
     assert frozenset({str(tmp_path / "no")}) == here.absent_paths
@@ -49,7 +51,7 @@ def test_an_invalid_image_name_is_not_looked_up(image: str) -> None:
     """An invalid image name is left to preflight and never sent to the daemon."""
     wanted = AppDef("app", [Role("trainer", image, entrypoint="run")])
 
-    assert frozenset() == collect(FakeEngine(), wanted).absent_images
+    assert frozenset() == collect(FakeEngine(), wanted, Opts()).absent_images
 
 
 def test_an_impossible_path_is_absent() -> None:
@@ -57,7 +59,8 @@ def test_an_impossible_path_is_absent() -> None:
     path = f"/{'a' * 5000}"
 
     assert (
-        frozenset({path}) == collect(FakeEngine(), app(mounts=[BindMount(path, "/x")])).absent_paths
+        frozenset({path})
+        == collect(FakeEngine(), app(mounts=[BindMount(path, "/x")]), Opts()).absent_paths
     )
 
 
@@ -68,6 +71,28 @@ def test_an_unreadable_folder_is_not_reported(tmp_path: Path) -> None:
     wanted = app(mounts=[BindMount(path, "/x")])
 
     with _as_nobody():
-        found = collect(FakeEngine(), wanted)
+        found = collect(FakeEngine(), wanted, Opts())
 
     assert frozenset() == found.absent_paths
+
+
+@pytest.mark.parametrize(
+    ("option", "container", "expected"),
+    [
+        ("network", "up", []),
+        ("ipc_mode", "up", []),
+        ("network", "created", ["created"]),
+        ("ipc_mode", "gone", ["gone"]),
+    ],
+)
+def test_containers_that_the_app_joins(option: str, container: str, expected: list[str]) -> None:
+    """A container that the app joins and that does not run is found."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    (spec,) = planned(app(1)).containers
+    engine.create(replace(spec, name="created"))
+    network.ensure(engine, spec.network)
+    engine.start(engine.create(replace(spec, name="up")))
+
+    found = collect(engine, app(1), Opts.parse({option: f"container:{container}"}))
+
+    assert expected == sorted(found.not_running)

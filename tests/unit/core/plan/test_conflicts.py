@@ -217,3 +217,30 @@ def test_a_result_in_memory(path: str, mount: str, *, refused: bool) -> None:
     found = result_conflict(path, AppDef("train", [role]), Opts())
 
     assert refused == (found is not None)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        ({"network": "container:gone"}, ["options.network"]),
+        ({"ipc_mode": "container:gone"}, ["options.ipc_mode"]),
+        ({"network": "container:here", "ipc_mode": "container:here"}, []),
+        ({"network": "gone", "ipc_mode": "host"}, []),
+        ({"runtime": "nvidia"}, ["options.runtime"]),
+        ({"runtime": "Runc"}, ["options.runtime"]),
+        ({"runtime": "runc"}, []),
+        ({"runtime": "io.containerd.kata.v2"}, []),
+        ({"runtime": "/usr/bin/kata"}, []),
+    ],
+)
+def test_options_that_name_something_of_the_daemon(
+    cfg: dict[str, Any], expected: list[str]
+) -> None:
+    """A container to join must run, and the runtime must be one that the daemon can have."""
+    app, opts = AppDef("train", [Role("trainer", "img:1", entrypoint="run")]), Opts.parse(cfg)
+    engine = replace(ENGINE, runtimes=("io.containerd.runc.v2", "runc"))
+    facts = DaemonFacts(engine=engine, not_running=frozenset({"gone"}))
+
+    assert expected == [problem.where for problem in daemon_problems(app, opts, facts)]
+    unlisted = DaemonFacts(engine=ENGINE)
+    assert () == daemon_problems(app, opts, unlisted)
