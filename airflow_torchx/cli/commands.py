@@ -11,6 +11,17 @@ if TYPE_CHECKING:
 
 #: Names of the scheduler: TorchX's and a shorter one.
 SCHEDULERS: Final = ("local_docker", "docker")
+#: What only TorchX has of its command line, and what to do instead.
+ONLY_TORCHX: Final = {
+    "configure": "write .torchxconfig yourself",
+    "tracker": "use the command torchx",
+    "--stdin": "write the component and its arguments as arguments",
+    "--buck-target": "use --workspace",
+    **dict.fromkeys(
+        ("aws_batch", "gcp_batch", "kubernetes", "local_cwd", "lsf", "slurm"),
+        "here, Docker is the only scheduler",
+    ),
+}
 HANDLE: Final = "SCHEDULER://SESSION/APP_ID"
 
 

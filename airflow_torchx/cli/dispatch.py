@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import itertools
 import os
 import re
@@ -14,7 +15,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from airflow_torchx import __version__
-from airflow_torchx.cli.commands import COMMANDS, RUN, Command, Once
+from airflow_torchx.cli.commands import COMMANDS, ONLY_TORCHX, RUN, Command, Once
 from airflow_torchx.specs.suggest import nearest, suggest
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _BROKEN_PIPE: Final = 141
 _UNWRITABLE: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 _USAGE: Final = 2
 _HELP: Final = ("-h", "--help")
+_COMPONENT: Final = re.compile(r"\w[.:]\w")
 #: Options before the command.
 _ROOT: Final = ("--version", "--log_level")
 
@@ -46,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments, unknown = argument_parser.parse_known_args(argv)
         if unknown:
-            arguments.parser.error(_unknown(unknown, arguments.command))
+            lines = [_unknown(unknown, arguments.command)]
+            if arguments.command is RUN:
+                lines += _more_mistakes(sys.argv[1:] if argv is None else argv, unknown)
+            arguments.parser.error("\n".join(lines))
     except SystemExit:
         if _flush():
             raise
@@ -118,9 +123,15 @@ class _Parser(argparse.ArgumentParser):
             hint = suggest(str(value), action.choices)
             if nearest(str(value), [*action.choices, *_HELP]) in _HELP:
                 hint = "did you mean --help?"
-            if "run" in action.choices and re.search(r"\w[.:]\w", str(value)):
+            if str(value) in ONLY_TORCHX:
+                hint = _only_torchx(str(value))
+            if "run" in action.choices and _COMPONENT.search(str(value)):
                 hint = f"to run a component, write run {value}"
             raise argparse.ArgumentError(action, f"unknown value {value!r}; {hint}")
+
+
+def _only_torchx(name: str) -> str:
+    return f"only TorchX has it; {ONLY_TORCHX[name]}"
 
 
 def _unknown(arguments: Sequence[str], command: Command | None) -> str:
@@ -132,7 +143,9 @@ def _unknown(arguments: Sequence[str], command: Command | None) -> str:
         option = argument.partition("=")[0]
         near = nearest(option, [flag for flag in known if flag.startswith("-")])
         hint = f"; did you mean {near}?" if near and option.startswith("-") else ""
-        if command is not None and option in known:
+        if option in ONLY_TORCHX:
+            hint = f"; {_only_torchx(option)}"
+        elif command is not None and option in known:
             hint = f"; write it after {command.name}"
         elif command is not None and option in _ROOT:
             hint = f"; write it before {command.name}"
@@ -140,6 +153,31 @@ def _unknown(arguments: Sequence[str], command: Command | None) -> str:
             hint = "; options of a component come after its name"
         lines.append(f"unexpected argument {option}{hint}")
     return "\n".join(lines)
+
+
+def _more_mistakes(argv: Sequence[str], unknown: Sequence[str]) -> list[str]:
+    """Return what else is wrong with a `run` whose unknown options mean the nearest ones."""
+    from airflow_torchx.cli.run import mistakes
+
+    flags = [flag for one in RUN.arguments for flag in one.flags if flag.startswith("-")]
+    left, meant = [*unknown], []
+    for argument in argv:
+        option, equals, value = argument.partition("=")
+        if argument not in left:
+            meant.append(argument)
+            continue
+        left.remove(argument)
+        if option not in ONLY_TORCHX and (near := nearest(option, flags)):
+            meant.append(f"{near}{equals}{value}")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            arguments, still_unknown = parser().parse_known_args(meant)
+    except SystemExit:
+        return []
+    component = next(iter(arguments.component_name_and_args), "")
+    # An unknown option may have had a value, which now passes for the component.
+    is_clear = len(meant) == len(argv) or _COMPONENT.search(component)
+    return mistakes(arguments) if is_clear and not still_unknown else []
 
 
 def parser() -> argparse.ArgumentParser:

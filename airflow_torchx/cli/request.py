@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import components
@@ -13,13 +14,17 @@ from airflow_torchx.cli.commands import RUN, SCHEDULERS
 from airflow_torchx.cli.screen import warn
 from airflow_torchx.core.plan.option_text import read_options
 from airflow_torchx.core.plan.options import Opts, snake_case
-from airflow_torchx.errors import ComponentError, InvalidAppError, UsageError
+from airflow_torchx.core.workspace.source import parse_workspace
+from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, UsageError, WorkspaceError
 from airflow_torchx.specs import MISSING, NONE
 from airflow_torchx.specs.suggest import nearest, suggest
+from airflow_torchx.workspace.dockerignore import IGNORE_FILE
+from airflow_torchx.workspace.left_out import is_listed
+from airflow_torchx.workspace.source import check_local
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow_torchx.cli.torchxconfig import TorchXConfig
     from airflow_torchx.specs import AppDef
@@ -31,6 +36,13 @@ _OPTIONS: Final = frozenset(Opts.__dataclass_fields__)
 #: Keys of ``[cli:run]``.
 _DEFAULTS: Final = ("component", "scheduler", "workspace")
 _FLAGS: Final = frozenset(flag for argument in RUN.arguments for flag in argument.flags)
+
+
+#: What to do about a workspace that the user may not have meant.
+WORKSPACE_FIX: Final = (
+    'Set --workspace to another folder, or to "" for none: --workspace "". '
+    "The default is the current folder."
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,8 @@ def build_request(args: Namespace, config: TorchXConfig, environ: Mapping[str, s
     try:
         options = run_options(args.scheduler_args or "", config.scheduler(scheduler))
     except UsageError as error:
-        raise UsageError("\n".join([str(error), *_problems(request, config)])) from None
+        more = [] if wants_help(request) else problems_of(lambda: prepare(request, config))
+        raise UsageError("\n".join([str(error), *more])) from None
     if not options.trackers:
         options = replace(options, trackers=config.trackers(environ))
     warnings = _warnings(component, scheduler, config, environ)
@@ -88,17 +101,61 @@ def build_app(request: Request, config: TorchXConfig) -> AppDef:
     return components.call(name, function, request.arguments, defaults=defaults, outer=_FLAGS)
 
 
-def _problems(request: Request, config: TorchXConfig) -> list[str]:
-    """Return what is wrong with a request besides its options."""
-    if wants_help(request):
-        return []
+def prepare(request: Request, config: TorchXConfig) -> tuple[AppDef, str]:
+    """Return the app of a request and its workspace, or raise one error with all problems."""
+    # The component's code may change the folder.
     try:
-        # The component's code may print.
-        with contextlib.redirect_stdout(sys.stderr):
-            ensure_images(build_app(request, config), request.component)
-    except (ComponentError, InvalidAppError, UsageError) as error:
+        workspace = workspace_of(request.workspace)
+    except (UsageError, WorkspaceError) as error:
+        more = problems_of(lambda: _app_with_images(request, config))
+        if not more:
+            raise
+        raise UsageError("\n".join([str(error), *more])) from None
+    return _app_with_images(request, config), workspace
+
+
+def problems_of(check: Callable[[], object]) -> list[str]:
+    """Return the message of the error that a check raises, or an empty list."""
+    try:
+        check()
+    except AirflowTorchXError as error:
         return [str(error)]
     return []
+
+
+def _app_with_images(request: Request, config: TorchXConfig) -> AppDef:
+    # The component's code may print.
+    with contextlib.redirect_stdout(sys.stderr):
+        app = build_app(request, config)
+    ensure_images(app, request.component)
+    return app
+
+
+def workspace_of(given: str | None) -> str:
+    """Return the workspace; the default is the current folder unless it is empty, as in TorchX.
+
+    A folder with nothing but version control and the like counts as empty.
+
+    Raises:
+        UsageError: the current folder cannot be a workspace.
+        WorkspaceError: the given one is invalid, or a folder of it does not exist.
+    """
+    if given is not None:
+        check_local(parse_workspace(given), Path())
+        return given
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        fix = "Change to another folder."
+        raise UsageError("the current folder does not exist", fix=fix) from None
+    # Naming a folder takes all of it, but standing in one does not name it.
+    if here == here.parent or is_listed(here.name, is_folder=True):
+        raise UsageError(f"{here} cannot be the workspace", fix=WORKSPACE_FIX)
+    has_files = any(
+        item.name == IGNORE_FILE or not is_listed(item.name, is_folder=item.is_dir())
+        for item in here.iterdir()
+    )
+    return str(here) if has_files else ""
 
 
 def _warnings(
@@ -110,6 +167,10 @@ def _warnings(
     for name in config.command("run"):
         if name not in _DEFAULTS:
             yield f"ignoring {_hinted(name, _DEFAULTS)} in [cli:run] of .torchxconfig"
+    for tracker in config.trackers(environ):
+        for name in config.section(section := f"tracker:{tracker}"):
+            if name != "config":
+                yield f"ignoring {_hinted(name, ['config'])} in [{section}] of .torchxconfig"
     if unread := [*_unread(component, config, environ)]:
         yield f"sections of .torchxconfig without effect: {', '.join(unread)}"
 
@@ -117,8 +178,9 @@ def _warnings(
 def _unread(component: str, config: TorchXConfig, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the sections without effect, with the section that may be meant."""
     known = [*SCHEDULERS, "cli:run", "torchx:tracker", f"component:{component}"]
+    trackers = [f"tracker:{name}" for name in config.trackers(environ)]
     for name in config.without_effect(environ):
-        near = None if name.startswith("tracker:") else nearest(name, known)
+        near = nearest(name, trackers if name.startswith("tracker:") else known)
         yield f"[{name}]" + (f" (did you mean [{near}]?)" if near else "")
     ours = [f"component:{name}" for name in components.names()]
     for name in config.sections:

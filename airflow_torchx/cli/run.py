@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from airflow_torchx.cli.apps import kept
 from airflow_torchx.cli.interrupts import Interrupts
 from airflow_torchx.cli.request import (
-    build_app,
+    WORKSPACE_FIX,
     build_request,
-    ensure_images,
     parent_run_id,
+    prepare,
+    problems_of,
     wants_help,
     with_parent,
 )
@@ -32,8 +32,6 @@ from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceE
 from airflow_torchx.runtime.attach import failure
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
-from airflow_torchx.workspace.dockerignore import IGNORE_FILE
-from airflow_torchx.workspace.left_out import is_listed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -41,11 +39,6 @@ if TYPE_CHECKING:
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo
     from airflow_torchx.specs import AppDef, DescribeAppResponse
-
-_WORKSPACE_FIX: Final = (
-    'Set --workspace to another folder, or to "" for none: --workspace "". '
-    "The default is the current folder."
-)
 
 
 def run(args: Namespace) -> int:
@@ -63,11 +56,7 @@ def run(args: Namespace) -> int:
         raise UsageError("--detach cannot be used with --wait or --log", fix=fix)
     for warning in request.warnings:
         warn(warning)
-    # The component's code may change the folder, or print.
-    workspace = _workspace(request.workspace)
-    with contextlib.redirect_stdout(sys.stderr):
-        app = build_app(request, config)
-    ensure_images(app, request.component)
+    app, workspace = prepare(request, config)
     app = with_parent(app, parent_run_id(args.parent_run_id, os.environ))
     app = with_workspace(app, workspace)
     try:
@@ -79,7 +68,19 @@ def run(args: Namespace) -> int:
     except WorkspaceError as error:
         if request.workspace is not None:
             raise
-        raise WorkspaceError(error.what, fix=f"{error.fix}\n{_WORKSPACE_FIX}") from None
+        raise WorkspaceError(error.what, fix=f"{error.fix}\n{WORKSPACE_FIX}") from None
+
+
+def mistakes(args: Namespace) -> list[str]:
+    """Return what is wrong with the arguments of `run`; nothing is launched."""
+
+    def check() -> None:
+        config = read_config()
+        request = build_request(args, config, os.environ)
+        if not wants_help(request):
+            prepare(request, config)
+
+    return problems_of(check)
 
 
 def read_config() -> TorchXConfig:
@@ -95,28 +96,6 @@ def read_config() -> TorchXConfig:
             what = f"cannot read {name}: {error.strerror}"
             raise UsageError(what, fix=f"Fix it, or set {VARIABLE} to another file.") from None
     return TorchXConfig.parse(files)
-
-
-def _workspace(given: str | None) -> str:
-    """Return the workspace; the default is the current folder unless it is empty, as in TorchX.
-
-    A folder with nothing but version control and the like counts as empty.
-    """
-    if given is not None:
-        return given
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        fix = "Change to another folder."
-        raise UsageError("the current folder does not exist", fix=fix) from None
-    # Naming a folder takes all of it, but standing in one does not name it.
-    if here == here.parent or is_listed(here.name, is_folder=True):
-        raise UsageError(f"{here} cannot be the workspace", fix=_WORKSPACE_FIX)
-    has_files = any(
-        item.name == IGNORE_FILE or not is_listed(item.name, is_folder=item.is_dir())
-        for item in here.iterdir()
-    )
-    return str(here) if has_files else ""
 
 
 def _show(info: AppDryRunInfo, *, as_json: bool) -> None:

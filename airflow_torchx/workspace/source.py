@@ -14,7 +14,7 @@ from airflow_torchx.core.workspace.source import inline_text, is_inline, is_url,
 from airflow_torchx.core.workspace.tree import Entry, guard
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
-from airflow_torchx.workspace.tree import DOCKERFILE, Project
+from airflow_torchx.workspace.tree import DOCKERFILE, Project, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,6 +79,17 @@ def _write_inline(source: str, folder: Path) -> Path:
     file.write_bytes(inline_text(source))
     file.chmod(_FILE_MODE)
     return file
+
+
+def check_local(parts: Sequence[tuple[str, str]], relative_to: Path) -> None:
+    """Check that the local parts of a workspace exist; they are pairs of source and target.
+
+    Raises:
+        WorkspaceError: one does not exist, or cannot be read.
+    """
+    for source, _ in parts:
+        if not is_inline(source) and (not is_url(source) or source.startswith(_LOCAL)):
+            resolved(relative_to / _local_path(source))
 
 
 def _local_path(source: str) -> Path:

@@ -130,7 +130,7 @@ class _Merger:
 
     def add(self, project: Project, *, is_root: bool) -> None:
         """Add a part; ``is_root`` means that it is the whole workspace."""
-        root, status = _resolved(project.root)
+        root, status = resolved(project.root)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
             prefix = f"{project.target}/" if project.target else ""
@@ -272,7 +272,7 @@ class _Walk:
             folder = folder.rpartition("/")[0]
 
 
-def _resolved(root: Path) -> tuple[str, os.stat_result]:
+def resolved(root: Path) -> tuple[str, os.stat_result]:
     """Return the real path of a part, and its status."""
     try:
         real = os.path.realpath(root, strict=True)

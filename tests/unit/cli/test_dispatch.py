@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from airflow_torchx.cli.commands import COMMANDS
 from airflow_torchx.cli.dispatch import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NO_APP = "the following arguments are required: SCHEDULER://SESSION/APP_ID"
 
@@ -52,3 +57,62 @@ def test_what_to_write_instead(
 ) -> None:
     """An unknown argument is named with what may be meant, or where it belongs."""
     assert expected == message(capsys, *line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("run --stdin", "unexpected argument --stdin"),
+        ("run --buck-target=x", "unexpected argument --buck-target"),
+        ("configure", "argument COMMAND: unknown value 'configure'"),
+        ("tracker list", "argument COMMAND: unknown value 'tracker'"),
+        ("run -s slurm utils.echo", "argument -s/--scheduler: unknown value 'slurm'"),
+        ("runopts local_cwd", "argument scheduler: unknown value 'local_cwd'"),
+    ],
+)
+def test_what_only_torchx_has(line: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command, an option or a scheduler of TorchX that is not here is named as such."""
+    assert message(capsys, *line.split()).startswith(f"{expected}; only TorchX has it; ")
+
+
+@pytest.mark.parametrize(
+    ("line", "texts"),
+    [
+        (
+            "run -cfg nework=host --workspce x utils.echo --msgg x",
+            [
+                "--workspce;",
+                "options.nework",
+                "'x' does not exist",
+                "--msgg;",
+                "--image is missing",
+            ],
+        ),
+        (
+            "run --dryrun --jsn utils.echo --msgg x --num_replicas z",
+            ["--jsn;", "--msgg;", "--num_replicas: expected a whole number", "--image is missing"],
+        ),
+        ("run --workspce=x utils.ecko", ["--workspce;", "'x' does not exist", "'utils.ecko'"]),
+        ("run --zzzz utils.echo", ["--zzzz;", "component 'utils.echo' has no image"]),
+    ],
+)
+def test_all_mistakes_of_run(
+    line: str,
+    texts: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One error names the mistakes in the options of ``run`` and in those of the component."""
+    monkeypatch.chdir(tmp_path)
+
+    text = message(capsys, *line.split())
+
+    assert [] == [one for one in texts if one not in text]
+
+
+def test_value_of_an_unknown_option_is_not_a_component(capsys: pytest.CaptureFixture[str]) -> None:
+    """What may be the value of an unknown option is not reported as an unknown component."""
+    text = message(capsys, "run", "--zzzz", "3", "utils.echo")
+
+    assert "unexpected argument --zzzz; options of a component come after its name" == text

@@ -14,6 +14,7 @@ from airflow_torchx.cli.request import (
     build_request,
     ensure_images,
     parent_run_id,
+    prepare,
     wants_help,
     with_parent,
 )
@@ -113,6 +114,17 @@ def test_mistakes_in_options_and_component(arguments: list[str], texts: list[str
     with pytest.raises(UsageError) as caught:
         request_of(*arguments)
 
+    assert [] == [text for text in texts if text not in str(caught.value)]
+
+
+def test_missing_workspace_and_mistakes_of_the_component() -> None:
+    """A workspace that does not exist is named together with the component's mistakes."""
+    request = request_of("--workspace", "nosuch", "dist.ddp", "-j", "2xx", "--script", "a.py")
+
+    with pytest.raises(UsageError) as caught:
+        prepare(request, NOTHING)
+
+    texts = ["workspace 'nosuch' does not exist", "got '2xx'", "--image is missing"]
     assert [] == [text for text in texts if text not in str(caught.value)]
 
 
@@ -360,3 +372,12 @@ def test_sections_that_are_not_read() -> None:
 
     (warning,) = request.warnings
     assert "sections of .torchxconfig without effect: [kubernetes], [tracker:a]" == warning
+
+
+def test_misspelled_trackers() -> None:
+    """A misspelled key or section of a tracker is warned of, with the nearest known name."""
+    sections = {"torchx__tracker": {"fsspec": "fsspec"}, "tracker__fsspec": {"confg": "x"}}
+    key, section = request_of("utils.sh", **sections, tracker__fspec={"config": "x"}).warnings
+
+    assert "ignoring 'confg' (did you mean 'config'?) in [tracker:fsspec] of .torchxconfig" == key
+    assert section.endswith("effect: [tracker:fspec] (did you mean [tracker:fsspec]?)")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_torchx.cli import run
+from airflow_torchx.cli.request import workspace_of
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.errors import EngineError, UsageError
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -58,7 +59,7 @@ def test_default_workspace(
     for name in names:
         Path(name).touch()
 
-    assert (str(tmp_path) if is_taken else "") == run._workspace(None)  # noqa: SLF001
+    assert (str(tmp_path) if is_taken else "") == workspace_of(None)
 
 
 @pytest.mark.parametrize("name", [".ssh", "venv"])
@@ -71,6 +72,6 @@ def test_folders_that_are_no_default(
     monkeypatch.chdir(tmp_path / name)
 
     with pytest.raises(UsageError, match=f"{name} cannot be the workspace"):
-        run._workspace(None)  # noqa: SLF001
+        workspace_of(None)
 
-    assert "." == run._workspace(".")  # noqa: SLF001
+    assert "." == workspace_of(".")
