@@ -254,7 +254,7 @@ REFUSED: Final = {
     "an argument with a zero byte": _cannot_run("contains a zero byte"),
     "less than the least cpu": _cannot_run("below Docker's minimum"),
     "a variable with an equals sign in its name": _mistake("is not a valid environment variable"),
-    "more replicas needed than launched": _mistake("3 does not match num_replicas=2"),
+    "more replicas needed than launched": _mistake("3 is not a minimum of 2 replicas"),
     "retries that are negative": _mistake("-1 is negative"),
     "a port that is none": _mistake("70000 is not a port number"),
     "an app without roles": _both("No roles for app", "the app has no roles"),
