@@ -9,7 +9,7 @@ from airflow_torchx.core.plan.options import KINDS, MAPPINGS, snake_case
 from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # Quoted text. A quote after a backslash ends it only if no other quote does.
 _QUOTED: Final = re.compile(r"'(?:\\.|[^'\\])*\\?'|\"(?:\\.|[^\"\\])*\\?\"", re.DOTALL)
@@ -58,13 +58,26 @@ def read_options(texts: Mapping[str, str] | str) -> tuple[dict[str, object], lis
 
 def _pairs(text: str) -> tuple[Mapping[str, str], list[Problem]]:
     try:
-        return split_dict(text), []
+        return split_dict(text, _meaning), []
     except RepeatedKeyError as error:
         repeated = [_repeated(f"options.{name}", snake_case(name)) for name in error.keys]
         return error.pairs, repeated
     except ValueError:
         fix = "write KEY=VALUE,KEY2=VALUE2, and quote a value that contains ="
         return {}, [Problem("options", "not a list of KEY=VALUE pairs", fix)]
+
+
+def _meaning(name: str, text: str) -> object:
+    """Return the value of an option, or its text if that is invalid."""
+    option = snake_case(name)
+    try:
+        return _mapping(option, text) if option in MAPPINGS else KINDS[option].parse(text)
+    except (KeyError, ValueError):
+        return text
+
+
+def _text(_: str, text: str) -> object:
+    return text
 
 
 def _mapping(option: str, text: str) -> dict[str, Any]:
@@ -79,10 +92,17 @@ def _mapping(option: str, text: str) -> dict[str, Any]:
     return pairs
 
 
-def _unrepeated(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _unrepeated(
+    pairs: Sequence[tuple[str, str]], meaning: Callable[[str, str], object] = _text
+) -> dict[str, str]:
     """Return pairs as a dict; TorchX silently takes the last of several values of a key."""
     found = dict(pairs)
-    if repeated := dict.fromkeys(key for key, value in pairs if found[key] != value):
+    repeated = dict.fromkeys(
+        key
+        for key, value in pairs
+        if found[key] != value and meaning(key, found[key]) != meaning(key, value)
+    )
+    if repeated:
         raise RepeatedKeyError([*repeated], found)
     return found
 
@@ -92,12 +112,16 @@ def _repeated(where: str, option: str) -> Problem:
     return Problem(where, "given twice, with different values", f"give it once{form}")
 
 
-def split_dict(text: str) -> dict[str, str]:
+def split_dict(text: str, meaning: Callable[[str, str], object] = _text) -> dict[str, str]:
     """Return the pairs of ``A=1,B=2``.
 
     Pairs are separated by a comma or semicolon. A value may contain both: the last one before the
     next ``key=`` separates, so ``A=1,2;3,B=4`` is ``{"A": "1,2;3", "B": "4"}``. Separators inside
     quotes do not count, and quotes around a whole value are dropped.
+
+    Args:
+        text: the pairs.
+        meaning: returns what is equal for values of a key that mean the same.
 
     Raises:
         RepeatedKeyError: a key has two values.
@@ -124,7 +148,7 @@ def split_dict(text: str) -> dict[str, str]:
         pairs.append((key, _unquote(part[:cut].strip())))
         key = part[cut + 1 :].strip()
     pairs.append((key, _unquote(parts[-1][0])))
-    return _unrepeated(pairs)
+    return _unrepeated(pairs, meaning)
 
 
 def _unquote(value: str) -> str:

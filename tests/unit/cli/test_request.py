@@ -336,7 +336,8 @@ def test_repeated_flags(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         "-cfg env=A:1 --scheduler_args env=A:1",
         "-cfg stopGraceS=3,quiet=true -cfg quiet=True,stop_grace_s=3.0",
-        "-cfg nework=a -cfg nework=a",
+        "-cfg quiet=true,quiet=True,stop_grace_s=3,stop_grace_s=3.0",
+        "-cfg copy_env=A;B,copy_env=A;B;,env=A:1;B:2,env=B:2;A:1",
         "-s docker --scheduler docker",
         "-s docker --scheduler=local_docker",
         "--workspace x --workspace=x",
@@ -345,7 +346,7 @@ def test_repeated_flags(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_same_value_twice(line: str) -> None:
     """The same value twice is accepted, in any spelling."""
-    parser().parse_args(["run", *line.split(), "utils.echo"])
+    request_of(*line.split(), "utils.echo")
 
 
 def test_every_command_has_its_function() -> None:
