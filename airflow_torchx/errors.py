@@ -12,7 +12,7 @@
     - InvalidComponentError  a command line cannot call the function
     - ResourceNotFoundError  no named resource has this name
   + FunctionError            the function or one of its arguments cannot be sent to a container
-  + ConditionError           the condition is invalid
+  + ConditionError           the condition, or the app that it is about, is invalid
   + WorkspaceError           the workspace cannot be read, is empty, or is too large
   + AppExistsError           an app with this id already exists on the daemon
   + AppNotFoundError         the daemon has no such app, role or replica
@@ -113,7 +113,28 @@ class InvalidAppError(AirflowTorchXError, ValueError):
 
 
 class InvalidOptionsError(InvalidAppError):
-    """A run option is unknown or invalid; nothing was created."""
+    """A run option is unknown or invalid; nothing was created.
+
+    As TorchX's exception, it can also be made of a reason and the name of the option.
+
+    Args:
+        problems: all problems, or the reason.
+        cfg_key: the option, if a reason is given.
+        cfg: all options; not shown, because they may hold secrets.
+        subject: what is invalid.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[Problem] | str,
+        cfg_key: str = "",
+        cfg: object = None,  # noqa: ARG002 - TorchX's signature
+        *,
+        subject: str = "run options",
+    ) -> None:
+        if isinstance(problems, str):
+            problems = [Problem(f"options.{cfg_key}", problems, "correct it, or leave it out")]
+        super().__init__(problems, subject=subject)
 
     @property
     def cfg_key(self) -> str:
@@ -129,7 +150,16 @@ class MissingOptionError(InvalidOptionsError, KeyError):
 
 
 class InvalidHandleError(InvalidAppError):
-    """The text is not an app handle."""
+    """The value is not an app handle.
+
+    Args:
+        app_handle: the value.
+    """
+
+    def __init__(self, app_handle: object) -> None:
+        what = f"expected scheduler://session/app_id, got {app_handle!r}"
+        fix = "copy it from the launch log, like 'local_docker://torchx/trainer-x1'"
+        super().__init__([Problem("handle", what, fix)], subject="app handle")
 
 
 class UsageError(AirflowTorchXError, ValueError):
@@ -198,7 +228,7 @@ class FunctionError(AirflowTorchXError, ValueError):
 
 
 class ConditionError(AirflowTorchXError, ValueError):
-    """The condition can never hold, or contradicts itself."""
+    """The condition can never hold, or the handle is not one of an app on a Docker daemon."""
 
 
 class AppExistsError(AirflowTorchXError):

@@ -12,13 +12,13 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.protocol import Engine
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
 from airflow_torchx.core.plan.run_opts import runopts
+from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle, waiting
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.schedulers.docker_daemon import ensure_network, has_docker, why_no_docker
 from airflow_torchx.schedulers.dry_run import AppDryRunInfo
 from airflow_torchx.schedulers.launcher import DockerLauncher
-from airflow_torchx.specs import app_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,8 +65,9 @@ class DockerScheduler(DockerLauncher):
             print(scheduler.wait(app_id).state)
             scheduler.delete(app_id)
 
-    Every method that takes an app id also takes a handle. All methods are thread-safe. As a context
-    manager it closes its connections at the end; it does not stop apps.
+    Every method that takes an app id also takes a handle, and raises `ConditionError` for one of
+    another scheduler. All methods are thread-safe. As a context manager it closes its connections
+    at the end; it does not stop apps.
 
     Args:
         session_name: appears in app handles, ``local_docker://<session>/<app id>``.
@@ -167,7 +168,7 @@ class DockerScheduler(DockerLauncher):
             inspect_all: also return when each replica started and ended, with one more request
                 per replica; otherwise only failed replicas cost a request.
         """
-        return lifecycle.observe(self.engine, app_id_of(app_id), inspect_all=inspect_all)
+        return lifecycle.observe(self.engine, app_ref(app_id).app_id, inspect_all=inspect_all)
 
     def describe_native(self, app_id: str) -> AppDryRunInfo | None:  # noqa: ARG002 - TorchX's
         """Return None: the launch request of an app is not read back, as in TorchX."""
@@ -179,7 +180,7 @@ class DockerScheduler(DockerLauncher):
 
     def exists(self, app_id: str) -> bool:
         """Return whether the daemon has a container of the app."""
-        return lifecycle.exists(self.engine, app_id_of(app_id))
+        return lifecycle.exists(self.engine, app_ref(app_id).app_id)
 
     def wait(self, app_id: str, timeout_s: float | None = None) -> DescribeAppResponse:
         """Wait until every replica has ended, act on the failure policy, and describe the app.
@@ -192,7 +193,7 @@ class DockerScheduler(DockerLauncher):
             AppNotFoundError: the daemon has no such app, or it was removed.
             WaitTimeoutError: the app has not ended in time; it keeps running.
         """
-        return waiting.wait(self.engine, app_id_of(app_id), timeout_s)
+        return waiting.wait(self.engine, app_ref(app_id).app_id, timeout_s)
 
     def cancel(self, app_id: str) -> None:
         """Stop all running replicas at the same time, with one grace period. Idempotent.
@@ -200,7 +201,7 @@ class DockerScheduler(DockerLauncher):
         An app that is not on the daemon is ignored, as in TorchX.
         """
         with contextlib.suppress(AppNotFoundError):
-            lifecycle.cancel(self.engine, app_id_of(app_id))
+            lifecycle.cancel(self.engine, app_ref(app_id).app_id)
 
     def delete(self, app_id: str) -> None:
         """Stop the app if it is running, then remove its containers and anonymous volumes.
@@ -208,7 +209,7 @@ class DockerScheduler(DockerLauncher):
         An app that is not on the daemon is ignored, as in TorchX.
         """
         with contextlib.suppress(AppNotFoundError):
-            lifecycle.delete(self.engine, app_id_of(app_id))
+            lifecycle.delete(self.engine, app_ref(app_id).app_id)
 
     def log_iter(  # noqa: PLR0913, PLR0917 - TorchX's signature
         self,
@@ -240,7 +241,7 @@ class DockerScheduler(DockerLauncher):
         """
         log = ReplicaLog(
             self.engine,
-            find_container(self.engine, app_id_of(app_id), role_name, k),
+            find_container(self.engine, app_ref(app_id).app_id, role_name, k),
             span=Span.between(since, until),
             streams=streams or Stream.COMBINED,
             follow=should_tail,

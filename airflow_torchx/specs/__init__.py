@@ -21,7 +21,6 @@ from airflow_torchx.specs.frozen import FrozenDict, FrozenList
 from airflow_torchx.specs.handle import (
     AppHandle,
     ParsedAppHandle,
-    app_id_of,
     make_app_handle,
     parse_app_handle,
 )
@@ -66,7 +65,6 @@ __all__ = [
     "UnknownAppException",
     "VolumeMount",
     "Workspace",
-    "app_id_of",
     "as_app",
     "from_dict",
     "get_named_resources",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple, TypeAlias
 
-from airflow_torchx.errors import InvalidHandleError, Problem
+from airflow_torchx.errors import InvalidHandleError
 
 #: TorchX's name of the type of a handle.
 AppHandle: TypeAlias = str
@@ -27,24 +27,13 @@ def make_app_handle(scheduler_backend: str, session_name: str, app_id: str) -> s
     return f"{scheduler_backend}://{session_name}/{app_id}"
 
 
-def app_id_of(handle_or_id: str) -> str:
-    """Return the app id of a handle; an app id is returned unchanged."""
-    match = _HANDLE.fullmatch(handle_or_id)
-    return match[3] if match else handle_or_id
-
-
 def parse_app_handle(app_handle: str) -> ParsedAppHandle:
     """Return the parts of a handle.
 
     Raises:
         InvalidHandleError: the text is not a handle.
     """
-    match = _HANDLE.fullmatch(app_handle)
+    match = _HANDLE.fullmatch(app_handle) if isinstance(app_handle, str) else None
     if match is None:
-        problem = Problem(
-            "handle",
-            f"expected scheduler://session/app_id, got {app_handle!r}",
-            "copy it from the launch log, like 'local_docker://torchx/trainer-x1'",
-        )
-        raise InvalidHandleError([problem], subject="app handle")
+        raise InvalidHandleError(app_handle)
     return ParsedAppHandle(*match.groups())

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.core.engine.labels import APP_ID
+from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
-from airflow_torchx.specs import AppState, app_id_of
+from airflow_torchx.specs import AppState
 from tests.airflow.apps import shell
 from tests.conftest import BUSYBOX, do_without
 
@@ -74,7 +75,7 @@ def test_the_sensor_waits_for_what_it_launches(
     """The sensor waits for an app that TorchX launched; the handle is enough."""
 
     def stop() -> None:
-        for row in docker_engine.rows({APP_ID: app_id_of(launched)}):
+        for row in docker_engine.rows({APP_ID: app_ref(launched).app_id}):
             docker_engine.stop(row.id, 10)
 
     running = one_task.run(
@@ -100,7 +101,7 @@ def test_our_verbs_are_for_what_it_launches_too(
     torchx: str, launched: str, docker_engine: DockerEngine
 ) -> None:
     """Our scheduler describes, follows and cancels an app that TorchX launched, by its handle."""
-    scheduler, app_id = DockerScheduler("torchx", docker_engine), app_id_of(launched)
+    scheduler, app_id = DockerScheduler("torchx", docker_engine), app_ref(launched).app_id
 
     seen = scheduler.describe(app_id)
     follow = scheduler.log_iter(app_id, "sh", 1, should_tail=True)

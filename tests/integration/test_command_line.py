@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.cli import main
-from airflow_torchx.specs import app_id_of
+from airflow_torchx.core.state.app_ref import app_ref
 from tests.airflow.processes import until
 from tests.conftest import BUSYBOX
 from tests.integration.terminal import CTRL_C, CTRL_D, Terminal
@@ -105,7 +105,7 @@ def test_an_app_from_launch_to_removal(
     script = "sleep 0.$TORCHX_TEST; echo hello; exit 3"
     code, handle, errors = cli(*run_argv, script.replace("$TORCHX_TEST", "5"))
     handle = handle.strip()
-    app = app_id_of(handle)
+    app = app_ref(handle).app_id
 
     assert (1, f"local_docker://torchx/{app}") == (code, handle)
     assert "sh/0 hello\n" in errors
@@ -161,7 +161,7 @@ def test_a_failed_app_is_cancelled_if_a_replica_still_runs(
     run_argv[run_argv.index("-cfg") + 1] += ",failure_policy=wait_all"
     script = f"if [ $TORCHX_REPLICA_IDX = 1 ]; then exit 1; fi; {LOOP}"
     _, handle, _ = cli("run", "--detach", *run_argv[1:], script)
-    app = app_id_of(handle.strip())
+    app = app_ref(handle.strip()).app_id
     until(lambda: sorted(states()) == ["exited", "running"], "a failed and a running replica")
 
     code, _, errors = cli("cancel", app)
@@ -182,7 +182,7 @@ def test_logs_of_roles_replicas_and_times(
     mount = f"type=bind,src={tmp_path},dst=/gates"
     argv = [*run_argv[:1], "--detach", *run_argv[1:]]
     argv[argv.index("--") : argv.index("--")] = ["--mounts", mount]
-    app = app_id_of(cli(*argv, script)[1].strip())
+    app = app_ref(cli(*argv, script)[1].strip()).app_id
     handle = f"local_docker://torchx/{app}"
 
     def lines() -> list[str]:

@@ -57,7 +57,7 @@ SAMPLES = [
     InvalidAppError(PROBLEMS, subject="app 'trainer'"),
     InvalidOptionsError(PROBLEMS, subject="run options"),
     MissingOptionError(PROBLEMS, subject="run options"),
-    InvalidHandleError(PROBLEMS, subject="app handle"),
+    InvalidHandleError("x://"),
     UsageError("-cfg has no option 'nework'.", fix="Did you mean 'network'?"),
     ComponentError("no component 'dist.dpp'.", fix="Did you mean 'dist.ddp'?"),
     SeveralProblemsError(["--a is missing.", "--b is missing."]),

@@ -88,6 +88,24 @@ def test_exceptions_are_ours() -> None:
     assert not isinstance(invalid.value, api.InvalidRunConfigException)
 
 
+def test_exceptions_are_made_as_in_torchx() -> None:
+    """A test of a user can make each of TorchX's exceptions with TorchX's arguments."""
+    invalid = api.InvalidRunConfigException("no such option", "k", {"secret": "hidden-word"})
+
+    assert "options.k: no such option" in str(invalid)
+    assert "hidden-word" not in str(invalid)
+    assert "k" == invalid.cfg_key
+    assert "expected scheduler://session/app_id, got 'x://'" in str(
+        api.MalformedAppHandleException("x://")
+    )
+    for kind in (
+        api.UnknownAppException,
+        finder.ComponentNotFoundException,
+        finder.ComponentValidationException,
+    ):
+        assert "local_docker://torchx/x" == str(kind("local_docker://torchx/x"))
+
+
 @pytest.mark.usefixtures("own_modules")
 @pytest.mark.parametrize(
     ("name", "text"),

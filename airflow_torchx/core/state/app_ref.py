@@ -13,6 +13,7 @@ DEFAULT_SESSION: Final = "torchx"
 SCHEDULER: Final = "local_docker"
 #: The schedulers of apps on a Docker daemon.
 _BACKENDS: Final = (SCHEDULER, "docker")
+_FIX: Final = "A handle looks like 'local_docker://torchx/trainer-x1'."
 
 
 class AppRef(NamedTuple):
@@ -28,15 +29,18 @@ class AppRef(NamedTuple):
         return make_app_handle(SCHEDULER, session, self.app_id)
 
 
-def app_ref(app: str, torchx_conn_id: str | None = None) -> AppRef:
+def app_ref(app: object, torchx_conn_id: str | None = None) -> AppRef:
     """Return the app that a handle or an id refers to.
 
     The session of a handle is its connection, unless another one is given; an empty session and
     TorchX's default, ``torchx``, mean the environment's daemon.
 
     Raises:
-        ConditionError: the value is empty, or a handle of another scheduler.
+        ConditionError: the value is empty, not a text, or a handle of another scheduler.
     """
+    if not isinstance(app, str):
+        what = f"expected the app's handle or id, got {app!r:.50}."
+        raise ConditionError(what, fix=_FIX)
     if not app:
         what = "the app's handle or id is empty."
         raise ConditionError(what, fix="Check what the task that launched the app returned.")
@@ -48,6 +52,6 @@ def app_ref(app: str, torchx_conn_id: str | None = None) -> AppRef:
         backend, session, app_id = "", "", ""
     if backend not in _BACKENDS:
         what = f"{app!r} is not a handle of an app on a Docker daemon."
-        raise ConditionError(what, fix="A handle looks like 'local_docker://torchx/trainer-x1'.")
+        raise ConditionError(what, fix=_FIX)
     session_conn_id = session if session not in {"", DEFAULT_SESSION} else None
     return AppRef(app_id, torchx_conn_id or session_conn_id)

@@ -6,13 +6,14 @@ import copy
 import inspect
 from dataclasses import fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.errors import (
+    ConditionError,
     EngineUnreachableError,
     InvalidAppError,
     InvalidOptionsError,
@@ -319,6 +320,21 @@ def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
     scheduler.cancel(handle)
     scheduler.delete(handle)
     assert not scheduler.exists(handle)
+
+
+@pytest.mark.parametrize(
+    "handle", ["kubernetes://x/{}", "slurm:///{}", "x/ y://{}", "local_docker://{}", "", None, 3]
+)
+def test_other_handles_are_refused(scheduler: DockerScheduler, handle: Any) -> None:  # noqa: ANN401
+    """A handle of another scheduler, and what is not a handle, is refused by every verb."""
+    app_id = scheduler.submit(app(1))
+    name = handle.format(app_id) if isinstance(handle, str) else handle
+    verbs = (scheduler.describe, scheduler.exists, scheduler.wait, scheduler.cancel)
+
+    for verb in (*verbs, scheduler.delete, lambda app: scheduler.log_iter(app, "trainer")):
+        with pytest.raises(ConditionError, match="handle"):
+            verb(name)
+    assert scheduler.exists(app_id)
 
 
 @pytest.mark.parametrize("name", ["gone-x1", "local_docker://mine/gone-x1"])

@@ -83,7 +83,6 @@ def test_public_names() -> None:
         "UnknownAppException",
         "VolumeMount",
         "Workspace",
-        "app_id_of",
         "as_app",
         "from_dict",
         "get_named_resources",

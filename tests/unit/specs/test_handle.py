@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,9 +26,11 @@ def test_parts(handle: str, expected: tuple[str, str, str]) -> None:
     assert handle == make_app_handle(*expected)
 
 
-@pytest.mark.parametrize("handle", ["", "app-x", "docker://app-x", "://s/a", "docker://s/", "s/a"])
-def test_other_forms(handle: str) -> None:
-    """Other text is rejected with the expected form."""
+@pytest.mark.parametrize(
+    "handle", ["", "app-x", "docker://app-x", "://s/a", "docker://s/", "s/a", None, 3]
+)
+def test_other_forms(handle: Any) -> None:  # noqa: ANN401 - any value
+    """Another value is rejected with the expected form."""
     with pytest.raises(MalformedAppHandleException, match="expected scheduler://session/app_id"):
         parse_app_handle(handle)
 
