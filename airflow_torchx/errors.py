@@ -5,7 +5,7 @@
     - InvalidOptionsError    a run option is unknown or invalid
       * MissingOptionError   a run option that is needed is not set
     - InvalidHandleError     a text is not an app handle
-  + UsageError               a command line or a .torchxconfig is invalid
+  + UsageError               a command line, a .torchxconfig or a path is invalid
   + ComponentError           the component does not exist, or does not take these arguments
     - SeveralProblemsError   several arguments of the component are invalid
     - ComponentNotFoundError no component has this name
@@ -163,7 +163,7 @@ class InvalidHandleError(InvalidAppError):
 
 
 class UsageError(AirflowTorchXError, ValueError):
-    """A command line or a ``.torchxconfig`` is invalid; nothing was done."""
+    """A command line, a ``.torchxconfig`` or a path is invalid; nothing was done."""
 
 
 class ComponentError(AirflowTorchXError, ValueError):

@@ -28,6 +28,7 @@ from airflow_torchx.task.tracebacks import without_traceback
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
+    from pathlib import PurePath
 
     from airflow.sdk import Context
 
@@ -146,7 +147,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         private_env: Mapping[str, str] | None = None,
         env_conn_ids: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
-        workspace: str | Mapping[str, str] | None = None,
+        workspace: str | PurePath | Mapping[str, str] | None = None,
         torchx_conn_id: str | None = None,
         docker_conn_ids: Sequence[str] = (),
         wait_for_completion: bool = True,

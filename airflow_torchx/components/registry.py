@@ -134,13 +134,20 @@ def call(
             raise arguments_error(name, mistakes, usage) from None
         fix = f"{error.fix}\n{usage}".lstrip()
         raise ComponentError(error.what, fix=fix) from (error.__cause__ or error)
-    if not is_app(app):
-        what = f"component {name!r} returned {type(app).__name__} instead of an AppDef"
-        raise ComponentError(what, fix="Return airflow_torchx.specs.AppDef, or TorchX's.")
-    built = as_app(app)
+    built = _as_app(name, app)
     if mistakes := _wrong_values(function, line, built):
         raise arguments_error(name, [*mistakes, *no_image], usage)
     return built
+
+
+def _as_app(name: str, app: object) -> AppDef:
+    """Return what a component returned as an app."""
+    if is_app(app):
+        return as_app(app)
+    if inspect.iscoroutine(app):
+        app.close()  # Python warns of one that never runs.
+    what = f"component {name!r} returned {type(app).__name__} instead of an AppDef"
+    raise ComponentError(what, fix="Return airflow_torchx.specs.AppDef, or TorchX's.")
 
 
 def _more_mistakes(function: Component, line: CommandLine) -> list[str]:

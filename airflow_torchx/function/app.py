@@ -21,6 +21,7 @@ from airflow_torchx.specs import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import PurePath
 
     from airflow_torchx.function.source import FunctionSource
 
@@ -51,7 +52,7 @@ def app_of_function(
     call_env: Mapping[str, str],
     replicas: Replicas,
     *,
-    workspace: str | Mapping[str, str] | None,
+    workspace: str | PurePath | Mapping[str, str] | None,
     python: str,
 ) -> AppDef:
     """Return an app with one role, without an image, whose replicas call a function.

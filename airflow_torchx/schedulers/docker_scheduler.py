@@ -23,6 +23,7 @@ from airflow_torchx.schedulers.launcher import DockerLauncher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
+    from pathlib import PurePath
 
     from airflow_torchx.core.plan.job_plan import LaunchContext
     from airflow_torchx.core.workspace.recipe import SourceRoot
@@ -149,7 +150,7 @@ class DockerScheduler(DockerLauncher):
         self,
         app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
-        workspace: str | Mapping[str, str] | None = None,
+        workspace: str | PurePath | Mapping[str, str] | None = None,
     ) -> str:
         """Prepare and launch an app, and return its id.
 

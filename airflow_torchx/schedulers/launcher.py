@@ -24,6 +24,7 @@ from airflow_torchx.workspace.reading import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import PurePath
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.preflight import DaemonFacts
@@ -74,7 +75,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         self,
         app: AnyApp,
         cfg: Mapping[str, object] | Opts | None = None,
-        workspace: str | Mapping[str, str] | None = None,
+        workspace: str | PurePath | Mapping[str, str] | None = None,
         *,
         source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = lambda: False,
@@ -106,7 +107,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         app: AnyApp | CheckedApp,
         cfg: Mapping[str, object] | Opts | None = None,
         context: LaunchContext | None = None,
-        workspace: str | Mapping[str, str] | None = None,
+        workspace: str | PurePath | Mapping[str, str] | None = None,
         *,
         source_root: SourceRoot | None = None,
         should_stop: Callable[[], bool] = lambda: False,

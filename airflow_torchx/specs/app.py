@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from airflow_torchx.specs.frozen import freeze_fields
@@ -186,7 +186,7 @@ class Role:
         port_map: port number in the container by name.
         metadata: settings that only some schedulers understand, as ``scheduler.key``.
         mounts: bind mounts, volumes and devices of each replica.
-        workspace: local folders to copy into the image.
+        workspace: local folders to copy into the image; a ``Path`` is one folder.
     """
 
     name: str
@@ -206,6 +206,9 @@ class Role:
 
     def __post_init__(self) -> None:
         freeze_fields(self, lists=("args", "mounts"), dicts=("env", "port_map", "metadata"))
+        workspace: object = self.workspace
+        if isinstance(workspace, PurePath):
+            object.__setattr__(self, "workspace", Workspace({str(workspace): ""}))
 
 
 @dataclass(frozen=True, slots=True)

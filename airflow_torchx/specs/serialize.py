@@ -109,6 +109,8 @@ def _record(cls: type[Any]) -> read.Reader:
     def read_record(path: str, value: object, problems: read.Problems) -> object:
         if not isinstance(value, Mapping):
             fix = f"write the fields of {cls.__name__}"
+            if cls is Resource and isinstance(value, str):
+                fix = f"write resource(h={value!r}), with resource of airflow_torchx.specs"
             problems.append(read.unexpected(path, "a dict", value, fix))
             return None
         known, found = _FIELDS[cls], len(problems)

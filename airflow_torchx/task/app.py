@@ -16,6 +16,7 @@ from airflow_torchx.specs.scalars import BYTES, as_text, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import PurePath
 
     from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.specs import AnyApp, AppDef
@@ -51,7 +52,7 @@ def with_overrides(
     *,
     image: str | None,
     env: Mapping[str, Any],
-    workspace: str | Mapping[str, str] | None = None,
+    workspace: str | PurePath | Mapping[str, str] | None = None,
 ) -> AppDef:
     """Return a copy of an app with overrides for every role; ``env`` wins over that of the role.
 

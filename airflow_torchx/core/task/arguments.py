@@ -9,6 +9,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
+from airflow_torchx.errors import UsageError
 from airflow_torchx.specs.scalars import BYTES
 
 if TYPE_CHECKING:
@@ -93,13 +94,13 @@ def ids_of(given: str | Sequence[str]) -> Sequence[str]:
 
 
 def check_result_path(path: object, *, is_rendered: bool = True) -> None:
-    """Raise ValueError unless this is the path of a file, None, or a template to be rendered."""
+    """Raise UsageError unless this is the path of a file, None, or a template to be rendered."""
     is_template = path.startswith("{") if isinstance(path, str) else hasattr(path, "resolve")
     if path is None or (is_template and not is_rendered):
         return
     is_text = isinstance(path, str) and _PATH.fullmatch(path)
     if not is_text or posixpath.basename(str(path)) in ("", ".", ".."):
-        raise ValueError(f"result_path={path!r}: give the absolute path of a file")
+        raise UsageError(f"result_path={path!r}: give the absolute path of a file")
 
 
 #: Not a zero byte, and nothing that UTF-8 cannot encode.

@@ -16,6 +16,7 @@ from airflow_torchx.specs import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import PurePath
 
     from airflow_torchx.core.engine.images import ImageDetail, ImageRow
     from airflow_torchx.core.workspace.tree import Entry
@@ -145,7 +146,7 @@ class SourceRoot:
     name: str
 
 
-def with_workspace(app: AppDef, workspace: str | Mapping[str, str] | None) -> AppDef:
+def with_workspace(app: AppDef, workspace: str | PurePath | Mapping[str, str] | None) -> AppDef:
     """Return an app in which every role without a workspace has this one.
 
     Raises:

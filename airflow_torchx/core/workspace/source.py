@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes, urlsplit, urlunsplit
 
@@ -17,7 +19,7 @@ _INLINE: Final = "data:,"
 
 
 def parse_workspace(
-    value: str | Mapping[str, str] | Workspace | None,
+    value: str | PurePath | Mapping[str, str] | Workspace | None,
 ) -> tuple[tuple[str, str], ...]:
     """Return the source and target of each part of a workspace; empty for None and "".
 
@@ -30,6 +32,8 @@ def parse_workspace(
     """
     # TorchX's Workspace has the same attribute.
     value = getattr(value, "projects", value)
+    if isinstance(value, PurePath):
+        value = {str(value): ""}
     if isinstance(value, str):
         value = Workspace.from_str(value).projects
     return tuple(_parts({} if value is None else value))
@@ -74,7 +78,11 @@ def _parts(value: object) -> Iterator[tuple[str, str]]:
     if not isinstance(value, Mapping):
         what = f"a workspace cannot be a {type(value).__name__}."
         raise WorkspaceError(what, fix="Give a path, a URL, or a mapping of sources to targets.")
-    for source, target in value.items():
+    for given, target in value.items():
+        source = str(given) if isinstance(given, PurePath) else given
+        if isinstance(source, str) and re.match("data:[^,]+,", source):
+            what = "a data: URL with a media type is not read as a workspace source."
+            raise WorkspaceError(what, fix="Write the content as text: 'data:,hello%20world'.")
         if not isinstance(source, str) or not source.strip() or "\0" in source:
             name = shown(source) if isinstance(source, str) else source
             what = f"{name!r} is not a valid workspace source."

@@ -292,5 +292,9 @@ def test_component_that_returns_something_else(folder: Path) -> None:
     file = folder / "liar.py"
     file.write_text("from airflow_torchx.specs import AppDef\ndef f() -> AppDef:\n    return 3\n")
 
+    with file.open("a") as more:
+        more.write("async def g() -> AppDef:\n    return 3\n")
+    with pytest.raises(ComponentError, match="returned coroutine instead of an AppDef"):
+        components.parse(f"{file}:g", [])
     with pytest.raises(ComponentError, match="returned int instead of an AppDef"):
         components.parse(f"{file}:f", [])

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import operator
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -31,7 +32,6 @@ from airflow_torchx.specs import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def full_app() -> AppDef:
@@ -353,6 +353,13 @@ def test_empty_workspace_is_false() -> None:
     assert not Workspace({})
     assert Workspace({"a": ""})
     assert 1 == len({Workspace({"a": "", "b": "c"}), Workspace({"b": "c", "a": ""})})
+
+
+def test_workspace_that_is_a_path() -> None:
+    """A role takes a path as one folder."""
+    folder: Any = Path("code")
+
+    assert Workspace({"code": ""}) == Role("r", "i", workspace=folder).workspace
 
 
 def test_role_of_an_app() -> None:

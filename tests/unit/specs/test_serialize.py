@@ -223,6 +223,7 @@ def role_with(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - right or wrong
         (role_with(retry_policy="ROL"), "expected a retry policy, got 'ROL'; did you mean 'ROLE'?"),
         (role_with(metadata={"a": [object]}), "roles[0].metadata['a'][0]: expected a JSON value"),
         (role_with(workspace="~/x"), "roles[0].workspace: expected a dict, got '~/x'; write the"),
+        (role_with(resource="gpu.small"), "got 'gpu.small'; write resource(h='gpu.small'), with"),
         (role_with(mounts=["/a:/b"]), "roles[0].mounts[0]: expected a dict, got '/a:/b'; write"),
         (role_with(mounts=[{}]), "roles[0].mounts[0].type: expected a mount type, got None"),
         (role_with(mounts=[{"type": ["bind"]}]), "expected a mount type, got ['bind']"),

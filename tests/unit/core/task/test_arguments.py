@@ -6,6 +6,7 @@ import pytest
 from airflow.sdk import literal
 
 from airflow_torchx.core.task.arguments import check_result_path
+from airflow_torchx.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ from airflow_torchx.core.task.arguments import check_result_path
 @pytest.mark.parametrize("is_rendered", [False, True])
 def test_a_result_path_that_no_file_has(path: object, is_rendered: bool) -> None:
     """A value that cannot be the path of a file in a container is refused."""
-    with pytest.raises(ValueError, match=r"^result_path=.*: give the absolute path of a file$"):
+    with pytest.raises(UsageError, match=r"^result_path=.*: give the absolute path of a file$"):
         check_result_path(path, is_rendered=is_rendered)
 
 

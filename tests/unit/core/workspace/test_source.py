@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,9 @@ from airflow_torchx.specs import Workspace
         ("/a: ./x//y/.\nb:", (("/a", "x/y"), ("b", ""))),
         ({"b": "", "a": "x/", "c": None}, (("b", ""), ("a", "x"), ("c", ""))),
         (Workspace({"a": "."}), (("a", ""),)),
+        (Path("a"), (("a", ""),)),
+        (Path("/a: b"), (("/a: b", ""),)),
+        ({Path("a"): "b"}, (("a", "b"),)),
     ],
 )
 def test_valid_workspaces(value: Any, expected: tuple[tuple[str, str], ...]) -> None:  # noqa: ANN401
@@ -56,6 +60,8 @@ def test_valid_workspaces(value: Any, expected: tuple[tuple[str, str], ...]) -> 
         ({"a\0b": ""}, "is not a valid workspace source"),
         ({"s3://me:secret@b/\0": ""}, "is not a valid workspace source"),
         (7, "cannot be a int"),
+        ("data:text/plain;base64,aGk=", "a data: URL with a media type is not read"),
+        ({"data:;base64,aGk=": "f"}, "a data: URL with a media type is not read"),
     ],
 )
 def test_invalid_workspaces(value: Any, what: str) -> None:  # noqa: ANN401
