@@ -47,7 +47,7 @@ def load(name: str, folder: Path | str | None = None) -> Callable[..., AnyApp]:
     if is_module and not path.is_file():
         module = _imported(name, source)
     else:
-        # The name of a folder tells whether it is a package, and ".." is not one.
+        # A folder is a package only if its name is an identifier, which ".." is not.
         file = path.parent.resolve() / path.name if ".." in path.parts else path.absolute()
         module = _run(name, file, source)
     found = vars(module).get(attribute)

@@ -61,7 +61,7 @@ def auth_header(host: str, logins: Iterable[RegistryLogin]) -> Header:
 
     The first of the logins for this registry, spelled in any way, wins. Without one, the places are
     read where the docker CLI finds a login: its variable, credential helpers, and its
-    configuration. As in the docker CLI, a broken one is no error: most images need no login.
+    configuration. Like the docker CLI, this ignores a broken one: most images need no login.
     """
     for login in logins:
         if host_of(login.registry) == host:

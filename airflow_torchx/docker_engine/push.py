@@ -127,7 +127,7 @@ def push_error(tag: str, message: str, status: int | None, login: Header) -> Ima
     if cause is Cause.NOT_FOUND:
         fix = f"Build it first, or tag an image with that name: `docker tag IMAGE {tag}`."
     elif cause is Cause.DENIED and login.value is None:
-        fix = f"There is no login for {host}: {login_advice(host)}. {login.problem}".rstrip()
+        fix = f"No login is configured for {host}: {login_advice(host)}. {login.problem}".rstrip()
     elif cause is Cause.DENIED:
         fix = (
             f"Check user, password and permissions; {login_advice(host)}. {login.problem}".rstrip()

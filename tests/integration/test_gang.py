@@ -316,15 +316,15 @@ def test_lines_are_whole_and_streams_apart(
     assert ["100%"] == log(scheduler, app, regex=r"^\d+%$")
 
 
-def test_an_unknown_app_is_told(scheduler: DockerScheduler) -> None:
+def test_an_unknown_app(scheduler: DockerScheduler) -> None:
     """Wait and logs of an app that is gone are errors, and cancel and delete do nothing."""
-    scheduler.cancel("nobody-here")
-    scheduler.delete("nobody-here")
+    scheduler.cancel("no-such-app")
+    scheduler.delete("no-such-app")
     with pytest.raises(AppNotFoundError):
-        scheduler.wait("nobody-here")
+        scheduler.wait("no-such-app")
     with pytest.raises(AppNotFoundError):
-        scheduler.log_iter("nobody-here", "worker")
-    assert scheduler.describe("nobody-here") is None
+        scheduler.log_iter("no-such-app", "worker")
+    assert scheduler.describe("no-such-app") is None
 
 
 def test_delete_removes_anonymous_volumes(

@@ -183,8 +183,8 @@ def test_push_without_login(bench: Bench, registry: Registry) -> None:
 
     assert f"cannot push image {image!r} to {registry.host}: " in raised.value.what
     assert raised.value.fix == (
-        f"There is no login for {registry.host}: add an Airflow connection of type `docker` with "
-        f"host {registry.host} to docker_conn_ids, or run `docker login {registry.host}` on "
+        f"No login is configured for {registry.host}: add an Airflow connection of type `docker` "
+        f"with host {registry.host} to docker_conn_ids, or run `docker login {registry.host}` on "
         "this host."
     )
     assert not bench.has(image)

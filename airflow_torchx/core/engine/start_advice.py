@@ -30,7 +30,7 @@ _FIX_SYNTAX: Final = (
 _ONE_PROGRAM: Final = (
     "An entrypoint is the name of one program: {0!r} has a space. Put its arguments in args."
 )
-# The container runtime did not start the container, so there is no exit code.
+# A container that the runtime did not start has no exit code.
 _NOT_STARTED: Final = (None,)
 # https://github.com/opencontainers/runc reports its last error as the container's output.
 _EXEC: Final = (1, 127, 255)

@@ -197,7 +197,7 @@ def _named(cfg: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]
     for key, value in cfg.items():
         name = snake_case(key)
         if name not in names:
-            what, fix = "there is no such option", suggest(str(key), sorted(names))
+            what, fix = "unknown option", suggest(str(key), sorted(names))
             problems.append(Problem(f"options.{key}", what, fix))
         elif name in given and not _is_same(name, given[name], value):
             what = "given twice, in two spellings and with different values"

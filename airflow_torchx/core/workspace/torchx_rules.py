@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def torchx_rules(text: bytes) -> Callable[[str], bool]:
-    """Return a function that tells whether TorchX ignores a path in the merged workspace.
+    """Return a function that decides whether TorchX ignores a path of the merged workspace.
 
     TorchX merges all parts and applies the ``.dockerignore`` in the root of the result to them. Its
     wildcards match slashes. It does not enter an ignored folder, and in other folders it applies

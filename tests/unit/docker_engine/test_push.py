@@ -91,7 +91,7 @@ def test_transient_causes() -> None:
 @pytest.mark.parametrize(
     ("message", "has_login", "expected"),
     [
-        ("denied: no", False, "There is no login for h:1: add an Airflow connection"),
+        ("denied: no", False, "No login is configured for h:1: add an Airflow connection"),
         ("denied: no", False, " The helper is missing."),
         ("denied: no", True, "Check user, password and permissions; add an Airflow"),
         ("does not exist locally", True, "`docker tag IMAGE h:1/app:1`"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.errors import (
     AppCancelledError,
     EngineUnreachableError,
@@ -22,8 +23,8 @@ from airflow_torchx.specs import AppDef, Role, Workspace
 from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.plan import requested
 from airflow_torchx.task.runner import AppTask
-from airflow_torchx.task.shutdown import TaskOptions
 from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.task.task_options import OPTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,20 +70,12 @@ class Worker:
         attempt = Attempt(number)
         context: Any = {"ti": attempt}
         task: Context = context
-        task_options = TaskOptions(
-            torchx_conn_id=None,
+        task_options = replace(
+            OPTIONS,
             wait_for_completion=False,
-            deferrable=False,
-            durable=True,
-            on_finish=OnFinish.DELETE,
             on_worker_shutdown=OnWorkerShutdown.KEEP,
             result_path=result_path,
-            skip_on_exit_code=frozenset(),
-            fail_on_exit_code=frozenset(),
-            log_max_bytes=1,
-            logging_interval_s=None,
             execution_timeout=timedelta(hours=1),
-            secrets=frozenset,
         )
         request = requested(self._scheduler, self._app, options, {}, None, lambda: False)
         one = AppTask(TaskContext(task), self._scheduler, task_options, lambda: self.killed_at)

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
+from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import LaunchedApp
 from airflow_torchx.errors import AppCancelledError, ResultError
 from airflow_torchx.runtime import attach, lifecycle
@@ -24,6 +24,7 @@ from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.shutdown import TaskOptions, TaskShutdown
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
+from tests.unit.task.task_options import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,21 +32,6 @@ if TYPE_CHECKING:
     from airflow_torchx.testing import Verb
 
 DEAF = Program(lines=["step 1"], runs_for_s=None, on_term="ignore")
-OPTIONS = TaskOptions(
-    torchx_conn_id=None,
-    wait_for_completion=True,
-    deferrable=False,
-    durable=True,
-    on_finish=OnFinish.DELETE,
-    on_worker_shutdown=OnWorkerShutdown.DEFER,
-    result_path=None,
-    skip_on_exit_code=frozenset(),
-    fail_on_exit_code=frozenset(),
-    log_max_bytes=1,
-    logging_interval_s=None,
-    execution_timeout=None,
-    secrets=frozenset,
-)
 
 
 class MarkedTask(TaskContext):

@@ -62,7 +62,7 @@ def test_network_among_the_options() -> None:
         ),
         ({"options": [1]}, "extra.options: invalid value; give a mapping of run options"),
         ({"options": "{'user': 1}"}, "extra.options: not a JSON object; write it like"),
-        ({"options": {"usr": "me"}}, "extra.options.usr: there is no such option; did you mean"),
+        ({"options": {"usr": "me"}}, "extra.options.usr: unknown option; did you mean"),
         ({"options": {"env": "hidden-word"}}, "extra.options.env: a str is not accepted; give"),
         (
             {"options": {"network": "a"}, "network": "b"},

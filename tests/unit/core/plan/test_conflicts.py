@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from airflow_torchx.core.engine.containers import EngineInfo
 from airflow_torchx.core.engine.images import ImageDetail
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.options import Opts
@@ -19,17 +18,9 @@ from airflow_torchx.core.plan.preflight import (
 )
 from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER
 from airflow_torchx.specs import AppDef, BindMount, Role, VolumeMount, Workspace
+from airflow_torchx.testing import FakeEngine
 
-ENGINE = EngineInfo(
-    id="d1",
-    url="unix:///s",
-    is_local=True,
-    version="28.0.0",
-    api_version="1.48",
-    os="linux",
-    cpus=4,
-    memory_bytes=1 << 33,
-)
+ENGINE = replace(FakeEngine().info(), runtimes=())
 
 
 def conflicts(cfg: dict[str, Any], *roles: Role, **role: Any) -> dict[str, str]:  # noqa: ANN401 - fields of a role

@@ -373,7 +373,7 @@ def test_a_misspelled_option() -> None:
 
     assert (
         "invalid run options: 1 problem\n"
-        "  - options.priviledged: there is no such option; did you mean 'privileged'?"
+        "  - options.priviledged: unknown option; did you mean 'privileged'?"
     ) == str(error)
 
 
@@ -644,7 +644,7 @@ def test_a_log_driver_is_not_merged() -> None:
 
 def test_defaults_do_not_hide_mistakes() -> None:
     """Defaults do not hide unknown names and invalid values, and do not apply to an `Opts`."""
-    with pytest.raises(InvalidAppError, match=r"options\.netwrok: there is no such option"):
+    with pytest.raises(InvalidAppError, match=r"options\.netwrok: unknown option"):
         Opts.parse({"netwrok": None}, {"network": "lan"})
     with pytest.raises(InvalidAppError, match=r"options\.env: a str is not accepted"):
         Opts.parse({"env": "A=1"}, {"env": {"A": "1"}})

@@ -475,7 +475,7 @@ def test_one_error_lists_all_problems() -> None:
     assert Opts(quiet=True) == checked_options(app(role()), {"quiet": True})
     assert (
         "invalid app 'train': 3 problems\n"
-        "  - options.pul_policy: there is no such option; did you mean 'pull_policy'?\n"
+        "  - options.pul_policy: unknown option; did you mean 'pull_policy'?\n"
         "  - roles[0].image: no image is given; set image=, or the image of the role\n"
         "  - roles[0].num_replicas: 0 replicas are not possible; choose from 1 to 10000"
     ) == str(caught.value)
