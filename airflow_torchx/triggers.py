@@ -21,7 +21,7 @@ from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS, WaitFor
 from airflow_torchx.core.task.shutdown import is_resuming, may_stop
-from airflow_torchx.errors import AppNotFoundError
+from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.attach import look
@@ -251,7 +251,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
         def end(engine: Engine) -> str:
             lifecycle.cancel(engine, app_id)
-            table = replica_table(look(engine, app_id, inspect_all=True))
+            try:
+                table = replica_table(look(engine, app_id, inspect_all=True))
+            except EngineError as error:
+                table = f"(cannot show its replicas: {error.what})"
             if self.delete_on_finish:
                 lifecycle.delete(engine, app_id)
             return table

@@ -326,14 +326,14 @@ def stop_launch(
     ``on_stopped`` is called before they are removed, if any of them ran.
     """
     rows = _of_launch(engine, app_id, launch_id)
-    if _live(rows):
-        _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
-        cancel(engine, app_id, grace_s=grace_s)
-        _log.info("stopped app %s", app_id)
-        on_stopped()
-    if rows and not keep:
-        # A reaper and the next try of a task may do the same at the same time.
-        with contextlib.suppress(AppNotFoundError):
+    # A reaper and the next try of a task may do the same at the same time.
+    with contextlib.suppress(AppNotFoundError):
+        if _live(rows):
+            _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
+            cancel(engine, app_id, grace_s=grace_s)
+            _log.info("stopped app %s", app_id)
+            on_stopped()
+        if rows and not keep:
             delete(engine, app_id)
             _log.info("removed the containers of app %s", app_id)
 

@@ -228,7 +228,7 @@ class TaskShutdown:
             _log.error("%s", masked(report))
 
     def _stop_app(self, app: LaunchedApp, reason: str = "") -> str:
-        """Stop the app in any state, with its grace period; return a report if it was running.
+        """Stop the app in any state, with its grace period; return a report unless it had ended.
 
         Never raises, so that the first error is reported. If this process was killed, it does not
         wait longer than it may: the reaper does.
@@ -251,7 +251,7 @@ class TaskShutdown:
             return self._unfinished(app, reason)
         except AirflowTorchXError as error:
             warn_leftovers(app.app_id, error)
-            return ""
+            return f"{reason}{reason and '; '}app {app.app_id!r} may still run."
         if app.launch_id in self._reapers:
             self._reapers.pop(app.launch_id).dismiss()
         return report

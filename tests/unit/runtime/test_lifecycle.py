@@ -636,6 +636,24 @@ def test_stop_launch_of_an_app_that_another_client_removes() -> None:
     assert {} == engine.specs()
 
 
+def test_stop_launch_of_an_app_that_is_gone_before_its_stop() -> None:
+    """A stop is done if another client removes the containers after they were listed."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    lifecycle.launch(engine, planned())
+    looks: list[str] = []
+
+    def remove(verb: Verb, _: str) -> None:
+        looks.append(verb)
+        if looks.count("rows") == 2:
+            engine.before = lambda *_: None
+            lifecycle.delete(engine, "app-1")
+
+    engine.before = remove
+    lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=0)
+
+    assert {} == engine.specs()
+
+
 @pytest.mark.parametrize(("keep", "left"), [(True, 3), (False, 0)])
 def test_stop_launch_keeps_containers_only_on_request(left: int, *, keep: bool) -> None:
     """A stopped launch keeps its exited containers only with ``keep``."""

@@ -17,7 +17,11 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import LaunchedApp
-from airflow_torchx.errors import AppCancelledError, ResultError
+from airflow_torchx.errors import (
+    AppCancelledError,
+    EngineError,
+    ResultError,
+)
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task.context import TaskContext
@@ -157,6 +161,23 @@ def test_an_app_that_is_stopped_for_another_error_is_reported_in_the_log() -> No
 
     assert "app 'app-1' CANCELLED\n\nreplica" in logs[-1]["event"]
     assert () == engine.rows({labels.APP_ID: launch.app_id})
+
+
+@pytest.mark.parametrize("verb", ["stop", "rows"])
+def test_an_app_whose_stop_fails_is_not_said_to_have_ended(verb: Verb) -> None:
+    """The error of a task that ends says that the app may still run."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launch = launched(engine, 0.0)
+    engine.fail_next(verb, EngineError("no answer"), times=9)
+
+    late = out_of_time(engine, launch, has_succeeded=False)
+    engine.fail_next(verb, EngineError("no answer"), times=9)
+    asked = ended(engine, launch)
+
+    why = "the task has not ended within execution_timeout (0:05:00)"
+    assert late.startswith(f"{why}; app 'app-1' may still run.\nRaise execution_timeout")
+    why = "the task was asked to end (task state: failed)"
+    assert f"{why}; app 'app-1' may still run.\nClear the task to run it again." == asked
 
 
 def out_of_time(engine: FakeEngine, launch: LaunchedApp | None, *, has_succeeded: bool) -> str:
