@@ -47,12 +47,15 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None
 
 
 def mask(secrets: Iterable[str]) -> None:
-    """Mask each form of these secrets in logs from now on."""
+    """Mask these secrets and each form of them in logs from now on.
+
+    Airflow decides which secrets are too short (``[logging] min_length_masked_secret``).
+    """
     from airflow.sdk.log import mask_secret
 
     from airflow_torchx.core.plan.redact import secret_forms
 
-    mask_secret([form for secret in secrets for form in secret_forms(secret)])
+    mask_secret([form for secret in secrets for form in {secret, *secret_forms(secret)}])
 
 
 def masked(text: str) -> str:

@@ -90,5 +90,5 @@ def prepared(
     _log.info("%s", masked(str(info)))
     _log.info("::endgroup::")
     for warning in info.request.warnings:
-        _log.warning("%s", warning)
+        _log.warning("%s", masked(warning))
     return info

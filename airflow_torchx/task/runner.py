@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
+from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.state.describe import has_ended, replicas_of
@@ -238,7 +239,7 @@ class AppTask:
                 self._task.push(REPLICAS_KEY, replicas_for_xcom(ended))
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
-                _log.warning("%s", error)
+                _log.warning("%s", masked(str(error)))
             self._raise_for(failed, record)
             raise
         result = app.handle if options.result_path is None else found

@@ -204,7 +204,7 @@ class TaskShutdown:
 
     def _keep_or_stop(self, app: LaunchedApp, error: BaseException) -> None:
         kept, state = self._is_kept(error)
-        what = error.what if isinstance(error, AirflowTorchXError) else error
+        what = masked(str(error.what if isinstance(error, AirflowTorchXError) else error))
         if kept:
             _log.warning("%s\nkeeping app %s for the next try%s", what, app.app_id, _shown(state))
         else:
@@ -363,6 +363,6 @@ def warn_leftovers(of: str | TaskAttempt, error: BaseException) -> None:
     _log.warning(
         "containers of %s may be left: %s\nRemove them with:\n  docker rm -f $(docker ps -aq %s)",
         f"app {of}" if isinstance(of, str) else f"task {of.task_id}",
-        error,
+        masked(str(error)),
         " ".join(f"--filter label={shlex.quote(f'{key}={wanted[key]}')}" for key in wanted),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import traceback
 from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -14,13 +16,13 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.operators import TorchXDockerOperator
+from airflow_torchx.specs import to_dict
 from airflow_torchx.testing import Program
 from tests.airflow.apps import shell
 from tests.airflow.fake_daemon import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
@@ -132,6 +134,20 @@ def test_what_the_daemon_says(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot pull image hub/***" in str(ended.error)
     assert "ImagePullError: cannot pull image hub/***" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_a_warning_about_the_plan() -> None:
+    """A warning is masked before it is logged, as the plan is."""
+    stage = Stage(private_env=PRIVATE_ENV)
+    stage.task.app = to_dict(shell("true", mount=Path(f"/{SECRET}")))
+    info = stage.engine.engine_info
+    stage.engine.engine_info = replace(info, url="unix:///run/docker.sock", is_local=False)
+
+    with capture_logs() as logs:
+        stage.run()
+
+    assert "mounts[0].src_path: '/***' is not checked" in str(logs)
+    assert SECRET not in str(logs)
 
 
 def test_dry_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

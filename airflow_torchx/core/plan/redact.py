@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MASK: Final = "***"
-#: Masking shorter values would mask ordinary words; Airflow's masker has the same minimum.
+#: Masking shorter values would mask ordinary words. Airflow has a minimum of its own for its logs.
 MIN_SECRET: Final = 5
 # Other forms of longer secrets, like a file, are not expected, and take time to look for.
 _MAX_FORMS: Final = 4_096

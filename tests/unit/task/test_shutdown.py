@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 from structlog.testing import capture_logs
 
+from airflow_torchx.airflow_compat import mask
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
@@ -20,6 +21,7 @@ from airflow_torchx.core.task.record import LaunchedApp
 from airflow_torchx.errors import (
     AppCancelledError,
     EngineError,
+    EngineUnreachableError,
     ResultError,
 )
 from airflow_torchx.runtime import attach, lifecycle
@@ -178,6 +180,22 @@ def test_an_app_whose_stop_fails_is_not_said_to_have_ended(verb: Verb) -> None:
     assert late.startswith(f"{why}; app 'app-1' may still run.\nRaise execution_timeout")
     why = "the task was asked to end (task state: failed)"
     assert f"{why}; app 'app-1' may still run.\nClear the task to run it again." == asked
+
+
+def test_what_the_daemon_says_about_a_kept_app_is_masked() -> None:
+    """A secret in the message of an error is in no line of the log."""
+    engine = FakeEngine(images=["busybox"])
+    launch = launched(engine)
+    shutdown = TaskShutdown(MarkedTask(), engine, OPTIONS, lambda: None)
+    engine.fail_next("remove", EngineError("a busy hush-hush"))
+    mask(["hush-hush"])
+
+    with capture_logs() as logs, pytest.raises(EngineUnreachableError), shutdown.guard(launch):
+        raise EngineUnreachableError("no answer from hush-hush")
+
+    assert "no answer from ***" in str(logs)
+    assert "a busy ***" in str(logs)
+    assert "hush-hush" not in str(logs)
 
 
 def out_of_time(engine: FakeEngine, launch: LaunchedApp | None, *, has_succeeded: bool) -> str:
