@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+#: Set while a component is called only to find mistakes, with values that the user did not give.
+is_probe: Final = ContextVar("is_probe", default=False)
 #: Forms of ``j``, the nodes and the processes on each.
 _FORM: Final = re.compile(r"(?:(?:([0-9]+):)?([0-9]+)x)?([0-9]+)")
 _FORM_ON_HOST: Final = re.compile(r"[0-9]+(?:x[0-9]+)?")
@@ -95,7 +98,7 @@ def torchrun(  # noqa: PLR0913 - TorchX's signature
         lambda: resource(cpu=cpu, gpu=gpu, memMB=memMB, h=h),
         lambda: parse_mounts(mounts or []),
     )
-    if warning := _mismatch(nodes, node.gpu):
+    if (warning := _mismatch(nodes, node.gpu)) and not is_probe.get():
         _log.warning("%s", warning)
     experiment, run = _names(name, short_name)
     log_level = {"LOGLEVEL": os.environ.get("LOGLEVEL", "WARNING")}

@@ -134,6 +134,8 @@ def _place(path: Path) -> tuple[str, list[str]]:
 
 def _find(name: str) -> ModuleSpec | None:
     """Return what an import of this name finds, and import the packages that contain it."""
+    if name.startswith("."):  # a hidden file; an import would be relative
+        return None
     try:
         return importlib.util.find_spec(name)
     except ValueError:  # a module that was not imported, like __main__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -168,13 +169,15 @@ def _more_mistakes(function: Component, line: CommandLine) -> list[str]:
     named = (line.incomplete & _PROGRAMS) | (required - bound.arguments.keys())
     bound.arguments.update(dict.fromkeys(named, "..."))
     mistakes: list[str] = []
+    probe = contextvars.copy_context()
+    probe.run(dist.is_probe.set, True)
     # Valid values, one after the other, let the component build an app, which may show more.
     for name in ("", *_CHECKED):
         if name in parameters:
             valid = "..." if name == "script" else parameters[name].default
             bound.arguments[name] = valid
         try:
-            app = as_app(function(*bound.args, **bound.kwargs))
+            app = as_app(probe.run(function, *bound.args, **bound.kwargs))
         except (ComponentError, InvalidAppError) as error:
             mistakes += problems_of(error) if not mistakes else []
         else:

@@ -362,6 +362,17 @@ def test_gpus_without_a_process_each(
     assert bool(caplog.records) == (expected is not None)
 
 
+@pytest.mark.parametrize("line", ["-j bad --gpu 4", "--gpu 4 --cpu two", "-j 3 --gpu 4 --tee x"])
+def test_no_warning_about_values_that_were_not_given(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error about arguments comes without a warning about the defaults in their place."""
+    with pytest.raises(ComponentError):
+        parse("dist.ddp", ["--script", "a.py", *line.split()])
+
+    assert [] == caplog.messages
+
+
 @pytest.mark.parametrize(
     ("h", "j", "expected"),
     [

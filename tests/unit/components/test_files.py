@@ -68,6 +68,14 @@ def test_function_in_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert expected == components.parse("mine.py:train", arguments)
 
 
+def test_function_in_a_hidden_file(folder: Path) -> None:
+    """A name that begins with a dot is not taken for that of a relative import."""
+    folder.joinpath(".mine.py").write_text(GOOD)
+
+    assert "n" == components.parse(f"{folder}/.mine.py:train", ["--name", "n"]).name
+    assert "n" == components.parse(".mine.py:train", ["--name", "n"], folder=folder).name
+
+
 def test_class_in_a_file(folder: Path) -> None:
     """A class is called with the arguments, and its build() returns the app."""
     name = f"{folder}/mine.py:Trainer"
