@@ -26,11 +26,8 @@ _Render: TypeAlias = Callable[[Any, str, bool], Any]
 
 #: The arguments of a function, which Airflow renders: their types are the function's own.
 _FUNCTION: Final = frozenset({"op_args", "op_kwargs"})
-#: Lists and mappings of texts.
-_TEXTS: Final = frozenset(
-    {"args", "build_args", "component_args", "config", "env", "extra_hosts", "labels", "projects"}
-    | {"tmpfs", "trackers"}
-)
+#: Lists and mappings of texts, besides those of the run options.
+_TEXTS: Final = frozenset({"args", "component_args", "config", "projects"})
 #: Mappings of any values, whose keys are the user's.
 _FREE: Final = frozenset({"metadata", "capabilities", "tags", "*"})
 #: Mappings, which a template may also write as one Python literal.
@@ -143,6 +140,14 @@ _FIX: Final = (
 
 
 @cache
+def _texts() -> frozenset[str]:
+    """Return the names of all fields, options and arguments whose items are texts."""
+    from airflow_torchx.core.plan.options import TEXT_MAPPINGS
+
+    return _TEXTS | TEXT_MAPPINGS
+
+
+@cache
 def _plural() -> frozenset[str]:
     """Return the names of all fields, options and arguments that are lists or mappings."""
     from airflow_torchx.core.plan.options import Opts
@@ -184,7 +189,7 @@ def _nested(
     """
     if id(value) in rendered:
         return value
-    are_texts = is_text or name in _TEXTS
+    are_texts = is_text or name in _texts()
     if isinstance(value, dict):
         names = {key: "*" if name in _FREE else key for key in value}
         return {k: _nested(v, names[k], render, rendered, are_texts) for k, v in value.items()}

@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS, Ulimit
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
-from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.readers import to_flag
 from airflow_torchx.specs.scalars import BYTES, as_number, as_text
 from airflow_torchx.specs.suggest import suggest
@@ -196,7 +195,6 @@ def build_secrets(value: object) -> tuple[str, ...]:
 
 def pairs(value: object) -> Mapping[str, str]:
     """Return a mapping of strings to strings; numbers become strings."""
-    value = freeze(value)
     if not isinstance(value, Mapping):
         raise ValueError("give a mapping of strings to strings")  # noqa: TRY004 - as in all parsers
     found, bad = {}, []

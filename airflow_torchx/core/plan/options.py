@@ -7,7 +7,7 @@ strings, because templates render to strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast, get_args
 
@@ -197,13 +197,17 @@ def _named(cfg: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]
     for key, value in cfg.items():
         name = snake_case(key)
         if name not in names:
-            what, fix = "unknown option", suggest(str(key), sorted(names))
-            problems.append(Problem(f"options.{key}", what, fix))
+            problems.append(unknown_option(key, names))
         elif name in given and not _is_same(name, given[name], value):
             what = "given twice, in two spellings and with different values"
             problems.append(Problem(f"options.{name}", what, f"use only {name!r}"))
         given.setdefault(name, value)
     return {name: value for name, value in given.items() if name in names}, problems
+
+
+def unknown_option(key: object, names: Iterable[str]) -> Problem:
+    """Return the problem of an option that is not one of these."""
+    return Problem(f"options.{key}", "unknown option", suggest(str(key), sorted(names)))
 
 
 def _is_same(name: str, one: object, other: object) -> bool:
@@ -230,7 +234,7 @@ def _merged(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mappin
     for name, default in named.items():
         for key in [key for key in both if snake_case(key) == name] or [name]:
             own = both.setdefault(key, default)
-            if name in _MERGED and isinstance(own, Mapping) and isinstance(default, Mapping):
+            if name in TEXT_MAPPINGS and isinstance(own, Mapping) and isinstance(default, Mapping):
                 both[key] = {**default, **own}
     return both
 
@@ -317,4 +321,5 @@ KINDS: Final = {option.name: _kind(option) for option in fields(Opts)}
 #: Options that are mappings.
 MAPPINGS: Final = frozenset(name for name, kind in KINDS.items() if kind.type == dict[str, str])
 _SECRET: Final = MAPPINGS | {"build_secrets"}
-_MERGED: Final = MAPPINGS - {"log_config"}
+#: Those whose values are texts.
+TEXT_MAPPINGS: Final = MAPPINGS - {"log_config"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, get_origin
 
 from airflow_torchx.core.plan.option_text import read_options
-from airflow_torchx.core.plan.options import KINDS, Opts, default_of, snake_case
+from airflow_torchx.core.plan.options import KINDS, Opts, default_of, snake_case, unknown_option
 from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.docstrings import docstring
 
@@ -97,9 +97,16 @@ class runopts:  # noqa: N801 - TorchX's name
         Raises:
             InvalidOptionsError: with one problem for every unknown name and invalid value.
         """
-        unknown = {k: v for k, v in cfg.items() if ignore_unknown and not self.canonical_key(k)}
-        parsed = Opts.parse({key: value for key, value in cfg.items() if key not in unknown})
-        return {name: parsed[name] for name in self._opts} | unknown
+        unknown = {key: value for key, value in cfg.items() if not self.canonical_key(key)}
+        problems = [] if ignore_unknown else [unknown_option(key, self._opts) for key in unknown]
+        try:
+            parsed = Opts.parse({key: value for key, value in cfg.items() if key not in unknown})
+        except InvalidOptionsError as error:
+            problems += error.problems
+        else:
+            if not problems:
+                return {name: parsed[name] for name in self._opts} | unknown
+        raise InvalidOptionsError(problems, subject="run options")
 
     def cfg_from_str(self, cfg_str: str) -> dict[str, Any]:
         """Return the options in a text like ``env=A:1;B:2,privileged=True``, without defaults.
@@ -120,12 +127,18 @@ class runopts:  # noqa: N801 - TorchX's name
         """
         try:
             cfg = json.loads(json_repr)
+            if isinstance(cfg, dict):
+                names = filter(self.canonical_key, cfg) if ignore_unknown else cfg
+                return _given({name: cfg[name] for name in names})
+            what = "not a JSON object"
+        except InvalidOptionsError:
+            raise
         except ValueError:
-            problem = Problem("options", "not JSON", 'write {"NAME": VALUE, "NAME2": VALUE2}')
-            raise InvalidOptionsError([problem], subject="run options") from None
-        if ignore_unknown and isinstance(cfg, dict):
-            cfg = {key: value for key, value in cfg.items() if self.canonical_key(key)}
-        return _given(cfg)
+            what = "not JSON"
+        except RecursionError:
+            what = "nested too deeply"
+        problem = Problem("options", what, 'write {"NAME": VALUE, "NAME2": VALUE2}')
+        raise InvalidOptionsError([problem], subject="run options")
 
     def __repr__(self) -> str:
         lines = [f"{name}={option.form}\n    {option.help}" for name, option in self]

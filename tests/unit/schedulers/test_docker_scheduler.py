@@ -18,6 +18,7 @@ from airflow_torchx.errors import (
     InvalidAppError,
     InvalidOptionsError,
     LaunchError,
+    Problem,
 )
 from airflow_torchx.schedulers import docker_scheduler as module
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, create_scheduler
@@ -406,6 +407,38 @@ def test_run_opts_from_json(scheduler: DockerScheduler) -> None:
             opts.cfg_from_json_repr(wrong)
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "not JSON"),
+        ("null", "not a JSON object"),
+        ('{"env": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+        ('{"env": ' + "[" * 900 + "]" * 900 + "}", "nested too deeply"),
+    ],
+    ids=["open", "null", "very deep", "deep"],
+)
+def test_bad_json_of_run_opts(scheduler: DockerScheduler, text: str, what: str) -> None:
+    """An error of a text that has no options says what it is, and the form."""
+    with pytest.raises(InvalidOptionsError) as caught:
+        scheduler.run_opts().cfg_from_json_repr(text)
+
+    fix = 'write {"NAME": VALUE, "NAME2": VALUE2}'
+    assert (Problem("options", what, fix),) == caught.value.problems
+
+
+def test_a_part_of_the_run_opts_resolves_only_its_own(scheduler: DockerScheduler) -> None:
+    """An option that is not in a list of options is unknown to it, whatever else is wrong."""
+    some = scheduler.workspace_opts()
+
+    with pytest.raises(InvalidOptionsError) as caught:
+        some.resolve({"network": "n", "imageRepo": "a:b", "nothing": 1})
+
+    found = {problem.where: problem.what for problem in caught.value.problems}
+    assert "unknown option" == found["options.network"] == found["options.nothing"]
+    assert {"options.network", "options.nothing", "options.image_repo"} == found.keys()
+    assert "n" == some.resolve({"network": "n"}, ignore_unknown=True)["network"]
+
+
 def test_lists_of_run_opts_are_merged(scheduler: DockerScheduler) -> None:
     """A list of options is updated with another, or both are merged to a new one."""
     both, own = scheduler.workspace_opts(), scheduler.workspace_opts()
@@ -439,7 +472,7 @@ def test_workspace_opts(scheduler: DockerScheduler) -> None:
 
     assert {"image_repo", "quiet"} < {name for name, _ in opts}
     assert opts.get("privileged") is None
-    assert "h/x" == opts.resolve({"imageRepo": "h/x", "privileged": True})["image_repo"]
+    assert "h/x" == opts.resolve({"imageRepo": "h/x"})["image_repo"]
 
 
 def test_members_of_torchx(scheduler: DockerScheduler) -> None:
