@@ -189,9 +189,11 @@ def _whole(name: str, value: int | str) -> int:
 
 
 def _number(name: str, value: float | str) -> float:
+    from airflow_torchx.specs.scalars import as_number
+
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = float(as_number(value))
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
         raise _not(name, value, "a number")

@@ -79,7 +79,7 @@ def build_request(args: Namespace, config: TorchXConfig, environ: Mapping[str, s
     try:
         options = run_options(args.scheduler_args or "", config.scheduler(scheduler))
     except UsageError as error:
-        more = [] if wants_help(request) else problems_of(lambda: prepare(request, config))
+        more = [] if wants_help(request) else messages_of(lambda: prepare(request, config))
         raise UsageError("\n".join([str(error), *more])) from None
     if not options.trackers:
         options = replace(options, trackers=config.trackers(environ))
@@ -107,14 +107,14 @@ def prepare(request: Request, config: TorchXConfig) -> tuple[AppDef, str]:
     try:
         workspace = workspace_of(request.workspace)
     except (UsageError, WorkspaceError) as error:
-        more = problems_of(lambda: _app_with_images(request, config))
+        more = messages_of(lambda: _app_with_images(request, config))
         if not more:
             raise
         raise UsageError("\n".join([str(error), *more])) from None
     return _app_with_images(request, config), workspace
 
 
-def problems_of(check: Callable[[], object]) -> list[str]:
+def messages_of(check: Callable[[], object]) -> list[str]:
     """Return the message of the error that a check raises, or an empty list."""
     try:
         check()

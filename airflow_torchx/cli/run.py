@@ -13,9 +13,9 @@ from airflow_torchx.cli.interrupts import Interrupts
 from airflow_torchx.cli.request import (
     WORKSPACE_FIX,
     build_request,
+    messages_of,
     parent_run_id,
     prepare,
-    problems_of,
     wants_help,
     with_parent,
 )
@@ -80,7 +80,7 @@ def mistakes(args: Namespace) -> list[str]:
         if not wants_help(request):
             prepare(request, config)
 
-    return problems_of(check)
+    return messages_of(check)
 
 
 def read_config() -> TorchXConfig:

@@ -245,10 +245,20 @@ def test_another_program_is_refused(name: str) -> None:
         operator(image="img", **{name: "x"})
 
 
-def test_number_that_is_none() -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("memMB", "1 GB", "'1 GB' is not a number"),
+        ("num_replicas", True, "True is not a number"),
+        ("gpu", 10**400, "0 is not a number"),
+        ("num_replicas", "1.5", "'1.5' is not a whole number"),
+    ],
+    ids=["text", "boolean", "huge", "fraction"],
+)
+def test_number_that_is_none(name: str, value: object, shown: str) -> None:
     """An argument that must be a number is named if it is not one."""
-    with pytest.raises(FunctionError, match=r"memMB='1 GB' is not a number"):
-        operator(image="img", memMB="1 GB").app_def()
+    with pytest.raises(FunctionError, match=rf"{name}=.*{shown}\."):
+        operator(image="img", **{name: value}).app_def()
 
 
 def test_closure_is_an_error_of_the_dag_file() -> None:
