@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
 )
 
+from airflow_torchx.airflow_compat import masked
 from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.task.arguments import exactly_one
@@ -228,7 +229,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
         try:
             app = describe(ref, self.outage_s)
         except AppStateUnknownError as error:
-            self.log.warning("%s", error)
+            self.log.warning("%s", masked(str(error)))
             app = None
         if app is not None:
             return describe_for_xcom(app, handle)
