@@ -1,4 +1,4 @@
-"""Defines apps and their status under TorchX's names, as pure data without dependencies."""
+"""Defines apps and their status under TorchX's names, as frozen data."""
 
 from airflow_torchx.errors import AppNotFoundError as UnknownAppException
 from airflow_torchx.errors import InvalidHandleError as MalformedAppHandleException
