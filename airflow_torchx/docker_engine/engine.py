@@ -16,7 +16,7 @@ from airflow_torchx.docker_engine import config_file, peer, responses
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.errors import engine_errors
-from airflow_torchx.docker_engine.events import PARAMS, WHAT, EventStream
+from airflow_torchx.docker_engine.events import WHAT, EventStream, event_params
 from airflow_torchx.docker_engine.images import DockerImages
 from airflow_torchx.docker_engine.logins import auth_config
 from airflow_torchx.docker_engine.pull import pull
@@ -204,6 +204,21 @@ class DockerEngine:
         with gone, self._errors(f"remove container {responses.short_id(container_id)}"):
             self._client.remove_container(container_id, v=True, force=True)
 
+    def discard(self, container_id: str) -> bool:
+        """Remove a container that does not run, and return whether this call removed it."""
+        try:
+            with self._errors(f"discard container {responses.short_id(container_id)}"):
+                self._client.remove_container(container_id, v=True)
+        except EngineNotFoundError:
+            return False
+        except EngineConflictError:
+            # The daemon has one status for a container that runs and for one that is being removed.
+            found = self.inspect(container_id)
+            if found is not None and found.state != "removing":
+                raise
+            return False
+        return True
+
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return all containers that have all these labels, in one request."""
         with self._errors("list containers"):
@@ -225,10 +240,10 @@ class DockerEngine:
             response = self._get(f"/containers/{quote(container_id)}/logs", log_params(query))
         return LogStream(response.raw, what=what, url=self._url, follow=query.follow)
 
-    def events(self) -> EventStream:
-        """Follow the container events of all apps, from now on."""
+    def events(self, *, all_containers: bool = False) -> EventStream:
+        """Follow the container events of all apps, or of all containers, from now on."""
         with self._errors(WHAT):
-            response = self._get("/events", PARAMS)
+            response = self._get("/events", event_params(all_containers=all_containers))
         lines = LogStream(response.raw, what=WHAT, url=self._url, follow=True)
         return EventStream(lines, self._url)
 

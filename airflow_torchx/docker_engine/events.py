@@ -1,4 +1,4 @@
-"""The daemon's stream of container events, for the containers of apps."""
+"""The daemon's stream of container events."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine.stream import LogStream
 
-_FILTERS: Final = {"type": ["container"], "label": [labels.APP_ID], "event": list(EVENT_ACTIONS)}
-#: Parameters of ``GET /events``.
-PARAMS: Final = {"filters": json.dumps(_FILTERS)}
+_FILTERS: Final = {"type": ["container"], "event": list(EVENT_ACTIONS)}
 #: The request, for error messages.
 WHAT: Final = "follow container events"
 
 
+def event_params(*, all_containers: bool) -> dict[str, str]:
+    """Return the parameters of ``GET /events``."""
+    ours = {} if all_containers else {"label": [labels.APP_ID]}
+    return {"filters": json.dumps(_FILTERS | ours)}
+
+
 class EventStream:
-    """The container events of all apps, from the response of ``GET /events``."""
+    """Container events, from the response of ``GET /events``."""
 
     def __init__(self, lines: LogStream, url: str) -> None:
         self._lines = lines

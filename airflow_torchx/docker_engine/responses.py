@@ -15,9 +15,10 @@ from airflow_torchx.core.engine.containers import (
     NetworkRow,
 )
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+from airflow_torchx.docker_engine.gpus import gpu_requests, reported_gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     Json = Mapping[str, Any]
 
@@ -26,7 +27,6 @@ _LIVE: Final = ("running", "paused")
 _ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 #: Docker writes "untagged" like this.
 _NO_TAG: Final = "<none>:<none>"
-_CDI_GPU: Final = "nvidia.com/gpu="
 _NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
 
 
@@ -59,6 +59,7 @@ def container_detail(response: Json) -> ContainerDetail:
         restarts=response.get("RestartCount") or 0,
         started_at=started_at,
         finished_at=parse_time(state.get("FinishedAt")) if has_ended else None,
+        gpus=tuple(gpu_requests((response.get("HostConfig") or {}).get("DeviceRequests"))),
     )
 
 
@@ -99,6 +100,7 @@ def engine_info(
     """
     named = "unix://" in url and response.get("Name") == socket.gethostname()
     is_local = named and is_visible
+    gpus = reported_gpus(response, local_gpus=_NVIDIA_GPUS if is_local else None)
     return EngineInfo(
         id=response.get("ID") or "",
         url=url,
@@ -108,41 +110,12 @@ def engine_info(
         os=response.get("OperatingSystem") or response.get("OSType") or "",
         cpus=response.get("NCPU") or 0,
         memory_bytes=response.get("MemTotal") or 0,
-        gpu_ids=gpu_ids(response, local_gpus=_NVIDIA_GPUS if is_local else None),
+        gpu_ids=gpus.ids,
+        gpu_kind=gpus.kind,
         runtimes=tuple(sorted(response.get("Runtimes") or ())),
+        # A field that Podman adds to Docker's.
+        is_podman="BuildahVersion" in response,
     )
-
-
-def gpu_ids(info: Json, *, local_gpus: Path | None) -> tuple[str, ...]:
-    """Return the GPU ids of a daemon, from the first source that lists any.
-
-    NVIDIA's driver lists this host's GPUs in the folder ``local_gpus``; None for a remote daemon.
-    """
-    return tuple(_cdi_gpus(info)) or tuple(_resource_gpus(info)) or _driver_gpus(info, local_gpus)
-
-
-def _cdi_gpus(info: Json) -> Iterator[str]:
-    """Yield the indexes of the CDI devices that Docker discovers (28.2 and newer)."""
-    for device in info.get("DiscoveredDevices") or ():
-        name = device.get("ID") or ""
-        # Each GPU is listed twice, by index and by UUID; "all" stands for all of them.
-        if name.startswith(_CDI_GPU) and name.removeprefix(_CDI_GPU).isdigit():
-            yield name.removeprefix(_CDI_GPU)
-
-
-def _resource_gpus(info: Json) -> Iterator[str]:
-    """Yield the ids in the daemon's ``node-generic-resources`` setting."""
-    for resource in info.get("GenericResources") or ():
-        named = resource.get("NamedResourceSpec") or {}
-        if "GPU" in (named.get("Kind") or "").upper() and named.get("Value"):
-            yield named["Value"]
-
-
-def _driver_gpus(info: Json, local_gpus: Path | None) -> tuple[str, ...]:
-    if local_gpus is None or "nvidia" not in (info.get("Runtimes") or {}):
-        return ()
-    count = sum(1 for _ in local_gpus.glob("*/information"))
-    return tuple(str(index) for index in range(count))
 
 
 def short_id(container_id: str) -> str:

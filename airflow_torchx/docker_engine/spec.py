@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS
+from airflow_torchx.docker_engine.gpus import device_request
 from airflow_torchx.specs import BindMount
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import (
         ContainerSpec,
-        GpuRequest,
         HostOptions,
         LogQuery,
     )
@@ -101,7 +101,7 @@ def _host_config(spec: ContainerSpec) -> Json:
                 for device in spec.devices
             ]
             or None,
-            "DeviceRequests": [_gpus(spec.gpus)] if spec.gpus else None,
+            "DeviceRequests": [device_request(spec.gpus)] if spec.gpus else None,
             "PortBindings": {
                 _port(bound.container_port): [{"HostPort": str(bound.host_port)}]
                 for bound in spec.ports
@@ -133,13 +133,6 @@ def _mount(mount: BindMount | VolumeMount) -> Json:
         ("bind", mount.src_path) if isinstance(mount, BindMount) else ("volume", mount.src)
     )
     return {"Type": kind, "Source": source, "Target": mount.dst_path, "ReadOnly": mount.read_only}
-
-
-def _gpus(request: GpuRequest) -> Json:
-    which = (
-        {"DeviceIDs": list(request.device_ids)} if request.device_ids else {"Count": request.count}
-    )
-    return {"Driver": "", "Capabilities": [["compute", "utility", "gpu"]], **which}
 
 
 def _log_config(driver: str | None, options: Mapping[str, str]) -> Json | None:

@@ -109,7 +109,7 @@ class FakeContainer:
         Raises:
             EngineError: it cannot start; its state does not change.
         """
-        if self.state(now_ns) in _LIVE:
+        if self.is_live(now_ns):
             return
         try:
             attach(self.spec.network)
@@ -136,9 +136,13 @@ class FakeContainer:
             return "running"
         return "exited" if self._due_ns() is None else "restarting"
 
+    def is_live(self, now_ns: int) -> bool:
+        """Return whether it runs, or will be restarted."""
+        return self.state(now_ns) in _LIVE
+
     def terminate(self, now_ns: int, grace_s: float) -> None:
         """Send SIGTERM now, and SIGKILL after the grace period."""
-        if self.state(now_ns) in _LIVE:
+        if self.is_live(now_ns):
             self._stopped = True
             last = self._runs[-1]
             if last.program.on_term == "exit":
@@ -232,6 +236,7 @@ class FakeContainer:
             restarts=self._restarts + (state == "restarting"),
             started_at=to_datetime(last.started_ns) if last else None,
             finished_at=to_datetime(ended.ends_ns) if ended and ended.ends_ns is not None else None,
+            gpus=(self.spec.gpus,) if self.spec.gpus else (),
         )
 
     def _run(self, now_ns: int) -> None:

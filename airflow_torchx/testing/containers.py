@@ -81,9 +81,10 @@ class FakeContainers:
             container.name = name
         return container
 
-    def remove(self, container: FakeContainer) -> None:
-        """Remove a container."""
+    def remove(self, container: FakeContainer, now_ns: int) -> None:
+        """Remove a container, and record the event."""
         del self._by_id[container.id]
+        self.journal.append(container.event("destroy", now_ns))
 
     def _check_name(self, name: str) -> None:
         if not _NAME.fullmatch(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.core.engine.containers import NetworkRow
+from airflow_torchx.errors import EngineConflictError
 from airflow_torchx.testing.calls import unreachable
 from airflow_torchx.testing.container import FakeContainer
 from airflow_torchx.testing.daemon import FakeDaemon
@@ -177,8 +178,19 @@ class FakeEngine(FakeDaemon):
                 now_ns = self._calls.now_ns()
                 container.kill(now_ns)
                 self._containers.settle(now_ns)
-                self._containers.remove(container)
-                self._containers.journal.append(container.event("destroy", now_ns))
+                self._containers.remove(container, now_ns)
+
+    def discard(self, container_id: str) -> bool:
+        """See `Engine.discard`."""
+        with self._calls.on("discard", container_id) as container:
+            if container is None:
+                return False
+            now_ns = self._calls.now_ns()
+            if container.is_live(now_ns):
+                what = f"cannot discard container {container.name}: it runs."
+                raise EngineConflictError(what, fix="Stop it first.", status=409)
+            self._containers.remove(container, now_ns)
+            return True
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """See `Engine.rows`."""
@@ -209,7 +221,7 @@ class FakeEngine(FakeDaemon):
 
         return FakeStream(query, read, lambda: self.sleep(_TICK_S), self.chunk_bytes)
 
-    def events(self) -> FakeEvents:
+    def events(self, *, all_containers: bool = False) -> FakeEvents:
         """See `Engine.events`."""
         with self._calls.verb("events"):
             outages = self._calls.outages
@@ -221,7 +233,7 @@ class FakeEngine(FakeDaemon):
                 self._containers.settle(self._calls.now_ns())
                 return self._containers.journal
 
-        return FakeEvents(read, lambda: self.sleep(_TICK_S))
+        return FakeEvents(read, lambda: self.sleep(_TICK_S), all_containers=all_containers)
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """See `Engine.read_file`; files come from images, uploads and programs."""

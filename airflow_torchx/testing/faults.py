@@ -20,6 +20,7 @@ Verb: TypeAlias = Literal[
     "rename",
     "stop",
     "remove",
+    "discard",
     "rows",
     "inspect",
     "logs",

@@ -68,14 +68,19 @@ class FakeStream:
 
 
 class FakeEvents:
-    """The container events of all apps from now on, as a `Stream`.
+    """The container events of all apps, or of all containers, from now on, as a `Stream`.
 
     ``read`` returns all events of the daemon so far, and raises during an outage.
     """
 
     def __init__(
-        self, read: Callable[[], Sequence[ContainerEvent]], pause: Callable[[], None]
+        self,
+        read: Callable[[], Sequence[ContainerEvent]],
+        pause: Callable[[], None],
+        *,
+        all_containers: bool = False,
     ) -> None:
+        self._all_containers = all_containers
         self._read = read
         self._pause = pause
         self._closed = threading.Event()
@@ -87,7 +92,7 @@ class FakeEvents:
             new = self._read()[self._position :]
             self._position += len(new)
             for event in new:
-                if event.app_id and not self._closed.is_set():
+                if (event.app_id or self._all_containers) and not self._closed.is_set():
                     yield event
             self._pause()
 

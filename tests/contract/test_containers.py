@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import ContainerDetail
+from airflow_torchx.core.engine.containers import ContainerDetail, GpuRequest
 from airflow_torchx.core.state.describe import exit_code
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from tests.contract.bench import wait_for
@@ -235,6 +235,34 @@ def test_rows_by_labels(bench: Bench) -> None:
     assert set() == found(color="red", size=None)
     assert set() == found(color="re")
     assert {red} <= {row.id for row in bench.engine.rows({"color": "red"})}
+
+
+def test_rows_of_the_daemon(bench: Bench) -> None:
+    """Without labels, the rows are those of all containers, with an app or without."""
+    ours = bench.create(Script())
+    strangers = bench.spec(Script())
+    stranger = bench.create(replace(strangers, labels={}))
+    try:
+        assert {ours, stranger} <= {row.id for row in bench.engine.rows({})}
+    finally:
+        bench.engine.remove(stranger)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GpuRequest(count=2, device_ids=("GPU-a", "GPU-b")),
+        GpuRequest(count=3),
+        GpuRequest(count=-1),
+        GpuRequest(count=1, device_ids=("GPU-a",), driver="cdi"),
+        GpuRequest(count=1, device_ids=("0x9e",), driver="cdi", kind="amd.com/gpu"),
+    ],
+)
+def test_gpus(bench: Bench, request_: GpuRequest) -> None:
+    """The detail of a container has the GPUs that its spec requests."""
+    container_id = bench.create(replace(bench.spec(Script()), gpus=request_))
+
+    assert (request_,) == bench.detail(container_id).gpus
 
 
 def test_restarts(bench: Bench) -> None:

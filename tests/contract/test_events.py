@@ -121,6 +121,20 @@ def test_containers_of_no_app(bench: Bench) -> None:
     assert bench.app_id == mine.app_id
 
 
+def test_containers_of_all(bench: Bench) -> None:
+    """On request, containers without an app give events, too."""
+    stranger = replace(bench.spec(Script()), labels={})
+    with closing(bench.engine.events(all_containers=True)) as stream:
+        container_id = bench.create(stranger)
+        assert bench.engine.discard(container_id)
+        found = (event for event in stream if event.container_id == container_id)
+        created, destroyed = next(found), next(found)
+
+    assert [("", "create"), ("", "destroy")] == [
+        (event.app_id, event.action) for event in (created, destroyed)
+    ]
+
+
 def test_app_name(bench: Bench) -> None:
     """An event has the app name in the container's labels."""
     spec = bench.spec(Script())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import docker
 import pytest
 
+from airflow_torchx.errors import EngineConflictError
 from airflow_torchx.specs import VolumeMount
 from tests.conftest import BUSYBOX
 from tests.contract.bench import Bench, wait_for
@@ -124,6 +125,42 @@ def test_remove_at_once(bench: Bench) -> None:
 
     wait_for(lambda: bench.rows() == ())
     assert bench.engine.inspect(container_id) is None
+
+
+@pytest.mark.parametrize("state", ["created", "exited"])
+def test_discard(bench: Bench, state: str) -> None:
+    """A container that does not run is gone when discard returns True."""
+    container_id = (bench.create if state == "created" else bench.run_to_its_end)(Script())
+
+    assert bench.engine.discard(container_id)
+
+    assert () == bench.rows()
+    assert bench.engine.inspect(container_id) is None
+
+
+def test_discard_gone(bench: Bench) -> None:
+    """Discarding a container that does not exist returns False."""
+    assert not bench.engine.discard(GONE)
+
+
+def test_discard_running(bench: Bench) -> None:
+    """A running container is not discarded, and keeps running."""
+    container_id = bench.run(Script(then_s=None))
+
+    with pytest.raises(EngineConflictError):
+        bench.engine.discard(container_id)
+
+    assert "running" == bench.row(container_id).state
+
+
+def test_discard_at_once(bench: Bench) -> None:
+    """Of several threads that discard the same container, one removes it."""
+    container_id = bench.create(Script())
+
+    with ThreadPoolExecutor(4) as threads:
+        removed = list(threads.map(bench.engine.discard, [container_id] * 4))
+
+    assert [False] * 3 + [True] == sorted(removed)
 
 
 @pytest.mark.docker

@@ -107,7 +107,7 @@ def _is_made_legal(_pair: Pair, difference: Difference) -> bool:
     return legal(theirs) == ours
 
 
-_GPU: Final = [["compute", "utility", "gpu"]]
+_GPU: Final = [["gpu"]]
 _HANDLE: Final = "local_docker://torchx/"
 
 INTENDED: Final = {
@@ -171,9 +171,9 @@ INTENDED: Final = {
     "the capability of a GPU": Intended(
         paths=("HostConfig.DeviceRequests",),
         holds=_gpu_is_asked_for,
-        why="Docker finds a driver by the capability gpu on any host, and by the others on some"
-        " (https://github.com/meta-pytorch/torchx/issues/825). Where a daemon tells the ids of its"
-        " GPUs each replica is given its own, besides: auto_set_gpus, which is off here.",
+        why="The drivers of all vendors have the capability gpu, which `docker run --gpus` names;"
+        " some lack the others (https://github.com/meta-pytorch/torchx/issues/825). Where a daemon"
+        " reports the ids of its GPUs, each replica has its own: auto_set_gpus, which is off here.",
     ),
     "cpus are rounded": Intended(
         paths=("HostConfig.NanoCpus",),

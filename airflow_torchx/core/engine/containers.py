@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 DEFAULT_STOP_GRACE_S: Final = 10.0
 #: Networks that every daemon has. Docker allows no aliases on them.
 BUILT_IN_NETWORKS: Final = frozenset({"bridge", "default", "host", "none"})
+#: NVIDIA's GPUs in CDI, the Container Device Interface.
+NVIDIA_GPU: Final = "nvidia.com/gpu"
 #: The events that change a container's row; health checks emit many others.
 EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")
 
@@ -58,10 +60,18 @@ class HostOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuRequest:
-    """GPUs of one container: these ``device_ids``, or any ``count`` if no ids are known."""
+    """GPUs of one container: these ``device_ids``, or the first ``count`` if no ids are known.
+
+    Args:
+        count: number of GPUs; -1 for all of the daemon.
+        driver: ``cdi``, or empty for the daemon's choice. CDI needs ids.
+        kind: the ids' vendor and class in CDI.
+    """
 
     count: int
     device_ids: tuple[str, ...] = ()
+    driver: Literal["", "cdi"] = ""
+    kind: str = NVIDIA_GPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +143,7 @@ class ContainerDetail:
         error: the Engine's message if the container could not be started, else empty.
         started_at: start of the last run; None if it never ran.
         finished_at: end of the last run; None before its end.
+        gpus: the GPUs that it requested, from any client.
     """
 
     id: str
@@ -143,13 +154,15 @@ class ContainerDetail:
     restarts: int
     started_at: datetime | None
     finished_at: datetime | None
+    gpus: tuple[GpuRequest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerEvent:
-    """An event of the Engine about a container of an app.
+    """An event of the Engine about a container.
 
     Args:
+        app_id: the app's id from its label; empty without that label.
         app_name: the app's name from its label; empty without that label.
         action: one of `EVENT_ACTIONS`.
         time_ns: time on the daemon's clock, in nanoseconds since 1970.
@@ -181,8 +194,11 @@ class EngineInfo:
         id: id of the daemon, the same for every client.
         url: URL by which this client reaches it.
         is_local: the daemon and this process share a file system.
-        gpu_ids: GPU ids for ``device_ids``; empty if the daemon does not report them.
+        gpu_ids: GPU ids for ``device_ids``, UUIDs rather than indices; empty if the daemon does
+            not report them.
+        gpu_kind: their vendor and class in CDI, like ``nvidia.com/gpu``; empty if it is unknown.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
+        is_podman: the daemon is Podman's, which speaks Docker's API.
     """
 
     id: str
@@ -194,7 +210,9 @@ class EngineInfo:
     cpus: int
     memory_bytes: int
     gpu_ids: tuple[str, ...] = ()
+    gpu_kind: str = ""
     runtimes: tuple[str, ...] = ()
+    is_podman: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -204,10 +204,20 @@ class Engine(Protocol):
         Does nothing if it does not exist or is already being removed.
         """
 
+    def discard(self, container_id: str) -> bool:
+        """Remove a container that does not run, and return whether this call removed it.
+
+        Returns False if it does not exist, or if another client is removing it. Its anonymous
+        volumes are removed, too.
+
+        Raises:
+            EngineConflictError: the container runs.
+        """
+
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return all containers, running or not, that have all these labels, in one request.
 
-        The value None matches any value.
+        The value None matches any value. Without labels, these are all containers of the daemon.
         """
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
@@ -222,12 +232,13 @@ class Engine(Protocol):
             EngineNotFoundError: the container does not exist.
         """
 
-    def events(self) -> Stream[ContainerEvent]:
+    def events(self, *, all_containers: bool = False) -> Stream[ContainerEvent]:
         """Follow the events of all apps' containers, from now on, until the stream is closed.
 
-        Yields each action of `EVENT_ACTIONS` once. Docker sends ``die`` before it updates the
-        container list. If the connection breaks or the daemon closes it, the stream raises
-        EngineUnreachableError; a new stream does not repeat missed events.
+        With ``all_containers``, also those of containers without an app. Yields each action of
+        `EVENT_ACTIONS` once. Docker sends ``die`` before it updates the container list. If the
+        connection breaks or the daemon closes it, the stream raises EngineUnreachableError; a new
+        stream does not repeat missed events.
         """
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:

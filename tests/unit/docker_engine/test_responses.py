@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 
-from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, NetworkRow
+from airflow_torchx.core.engine.containers import (
+    ContainerDetail,
+    ContainerRow,
+    GpuRequest,
+    NetworkRow,
+)
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
 from airflow_torchx.docker_engine import responses
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 URL: Final = "unix:///var/run/docker.sock"
 
@@ -184,31 +185,33 @@ def test_info() -> None:
     ]
 
 
-def test_gpus(tmp_path: Path) -> None:
-    """GPU ids come from CDI, else from the daemon's resources, else from the driver."""
-    for bus in ("0000:01:00.0", "0000:02:00.0"):
-        (tmp_path / bus).mkdir()
-        (tmp_path / bus / "information").touch()
-    driver: dict[str, Any] = {"Runtimes": {"runc": {}, "nvidia": {}}}
-    listed = {
-        **driver,
-        "GenericResources": [
-            {"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": "GPU-45cbf7b"}},
-            {"NamedResourceSpec": {"Kind": "nic", "Value": "x"}},
-            {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 3}},
-        ],
-    }
-    names = ["nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=GPU-1", "nvidia.com/gpu=all"]
-    discovered = {
-        **listed,
-        "DiscoveredDevices": [
-            *({"Source": "cdi", "ID": name} for name in names),
-            {"Source": "cdi", "ID": "vendor.com/nic=0"},
-        ],
-    }
+@pytest.mark.parametrize(("more", "expected"), [({}, False), ({"BuildahVersion": "1.37"}, True)])
+def test_podman(more: dict[str, str], expected: bool) -> None:
+    """Podman is recognized by the version of Buildah that it adds to Docker's fields."""
+    body = {"ID": "id", "ServerVersion": "5.2.0", **more}
 
-    assert ("0", "1") == responses.gpu_ids(discovered, local_gpus=None)
-    assert ("GPU-45cbf7b",) == responses.gpu_ids(listed, local_gpus=tmp_path)
-    assert ("0", "1") == responses.gpu_ids(driver, local_gpus=tmp_path)
-    assert () == responses.gpu_ids(driver, local_gpus=None)
-    assert () == responses.gpu_ids({}, local_gpus=tmp_path)
+    assert expected == responses.engine_info(body, url=URL, api_version="1.41").is_podman
+
+
+def test_gpus_of_info() -> None:
+    """The GPUs of a daemon come with their kind."""
+    devices = [{"Source": "cdi", "ID": "nvidia.com/gpu=GPU-1"}]
+
+    info = responses.engine_info(
+        {"ID": "id", "DiscoveredDevices": devices}, url=URL, api_version="1.50"
+    )
+
+    assert (("GPU-1",), "nvidia.com/gpu") == (info.gpu_ids, info.gpu_kind)
+
+
+def test_gpus_of_detail() -> None:
+    """The detail of a container has the GPUs that it requested."""
+    requests = [{"Driver": "", "Count": 2, "DeviceIDs": None, "Capabilities": [["gpu"]]}]
+    state = {"Status": "created", "StartedAt": NEVER, "FinishedAt": NEVER}
+
+    def gpus(config: dict[str, Any] | None) -> tuple[GpuRequest, ...]:
+        found = responses.container_detail({"Id": "abc", "State": state, "HostConfig": config})
+        return found.gpus
+
+    assert (GpuRequest(count=2),) == gpus({"DeviceRequests": requests})
+    assert [()] * 3 == [gpus({"DeviceRequests": None}), gpus({}), gpus(None)]

@@ -99,7 +99,7 @@ def test_full_container() -> None:
             {
                 "Driver": "",
                 "DeviceIDs": ["0", "3"],
-                "Capabilities": [["compute", "utility", "gpu"]],
+                "Capabilities": [["gpu"]],
             }
         ],
         "PortBindings": {"29500/tcp": [{"HostPort": "0"}]},
@@ -150,6 +150,22 @@ def test_any_gpus() -> None:
 
     assert [2] == [wanted["Count"] for wanted in request["DeviceRequests"]]
     assert "DeviceIDs" not in request["DeviceRequests"][0]
+
+
+def test_gpus_of_cdi() -> None:
+    """In a request to CDI, each id has its vendor and class."""
+    nvidia = GpuRequest(count=2, device_ids=("GPU-1", "0:1"), driver="cdi")
+    amd = GpuRequest(count=1, device_ids=("0",), driver="cdi", kind="amd.com/gpu")
+
+    requests = [
+        container_json(replace(SPEC, gpus=gpus))["HostConfig"]["DeviceRequests"]
+        for gpus in (nvidia, amd)
+    ]
+
+    assert [
+        [{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=GPU-1", "nvidia.com/gpu=0:1"]}],
+        [{"Driver": "cdi", "DeviceIDs": ["amd.com/gpu=0"]}],
+    ] == requests
 
 
 def test_no_memory_limit() -> None:

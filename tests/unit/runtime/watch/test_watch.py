@@ -300,9 +300,9 @@ def test_a_daemon_that_refuses_events(watches: Watches, clock: ManualClock) -> N
 class Mute(FakeEngine):
     """A daemon whose event stream is open but dead, as behind some routers."""
 
-    def events(self) -> FakeEvents:
+    def events(self, *, all_containers: bool = False) -> FakeEvents:
         """Return a stream without events."""
-        super().events()
+        super().events(all_containers=all_containers)
         return FakeEvents(tuple, lambda: time.sleep(0.01))
 
 

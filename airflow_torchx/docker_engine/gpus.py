@@ -1,0 +1,113 @@
+"""GPUs in requests and responses of the Engine API; pure, except that local GPUs are listed.
+
+A GPU has a name in CDI, the Container Device Interface: its kind and an id, like
+``nvidia.com/gpu=GPU-45cbf7b``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from airflow_torchx.core.engine.containers import NVIDIA_GPU, GpuRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Json = Mapping[str, Any]
+
+#: The kinds of GPUs that have a CDI specification, the preferred one first.
+_KINDS: Final = (NVIDIA_GPU, "amd.com/gpu")
+#: The id that stands for all GPUs.
+_ALL: Final = "all"
+#: The id of a GPU by position, or of a MIG device by that of its GPU and its own.
+_INDEX: Final = re.compile(r"(?:gpu|mig)?(\d+)(:\d+)?")
+
+
+class ReportedGpus(NamedTuple):
+    """The GPUs that a daemon reports, and their kind in CDI if it is known."""
+
+    ids: tuple[str, ...]
+    kind: str = ""
+
+
+def device_request(request: GpuRequest) -> dict[str, Any]:
+    """Return an entry of ``DeviceRequests``."""
+    if request.driver == "cdi":
+        names = [f"{request.kind}={gpu_id}" for gpu_id in request.device_ids]
+        return {"Driver": "cdi", "DeviceIDs": names}
+    which = (
+        {"DeviceIDs": list(request.device_ids)} if request.device_ids else {"Count": request.count}
+    )
+    # Every vendor's driver has this capability. With a second one, some would not match.
+    return {"Driver": "", "Capabilities": [["gpu"]], **which}
+
+
+def gpu_requests(device_requests: Iterable[Json] | None) -> Iterator[GpuRequest]:
+    """Yield the requests for GPUs among the ``DeviceRequests`` of a container."""
+    for request in device_requests or ():
+        ids = tuple(request.get("DeviceIDs") or ())
+        if request.get("Driver") == "cdi":
+            yield from _cdi_requests(ids)
+        elif any("gpu" in capabilities for capabilities in request.get("Capabilities") or ()):
+            yield GpuRequest(count=len(ids) or request.get("Count") or 0, device_ids=ids)
+
+
+def reported_gpus(info: Json, *, local_gpus: Path | None) -> ReportedGpus:
+    """Return the GPUs of a daemon from the first source in its ``GET /info`` that lists any.
+
+    NVIDIA's driver lists this host's GPUs in the folder ``local_gpus``; None for a remote daemon.
+    """
+    sources = (_discovered(info), _resources(info), _of_driver(info, local_gpus))
+    return next((found for found in sources if found.ids), ReportedGpus(()))
+
+
+def _cdi_requests(names: tuple[str, ...]) -> Iterator[GpuRequest]:
+    for kind in _KINDS:
+        if ids := _ids_of_kind(names, kind):
+            yield GpuRequest(count=len(ids), device_ids=ids, driver="cdi", kind=kind)
+
+
+def _discovered(info: Json) -> ReportedGpus:
+    """Return the CDI devices that Docker discovers (28.2 and newer)."""
+    names = [device.get("ID") or "" for device in info.get("DiscoveredDevices") or ()]
+    for kind in _KINDS:
+        if ids := _disjoint([gpu_id for gpu_id in _ids_of_kind(names, kind) if gpu_id != _ALL]):
+            return ReportedGpus(tuple(ids), kind)
+    return ReportedGpus(())
+
+
+def _disjoint(ids: Sequence[str]) -> Sequence[str]:
+    """Return the UUIDs of devices that share no hardware, or else their indices.
+
+    Most tools list a device by both, and a GPU also if it is divided into MIG devices.
+    """
+    indices = [found for gpu_id in ids if (found := _INDEX.fullmatch(gpu_id))]
+    divided = {found[1] for found in indices if found[2]}
+    whole = {found[1] for found in indices} - divided
+    uuids = [gpu_id for gpu_id in ids if not _INDEX.fullmatch(gpu_id)]
+    parts = [gpu_id for gpu_id in uuids if gpu_id.startswith("MIG-")]
+    # A UUID does not show which GPU is divided.
+    if uuids and not (divided and whole):
+        return parts or uuids
+    return [found[0] for found in indices if found[2] or found[1] in whole]
+
+
+def _ids_of_kind(names: Iterable[str], kind: str) -> tuple[str, ...]:
+    prefix = f"{kind}="
+    return tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+
+
+def _resources(info: Json) -> ReportedGpus:
+    """Return the ids in the daemon's ``node-generic-resources`` setting."""
+    named = [each.get("NamedResourceSpec") or {} for each in info.get("GenericResources") or ()]
+    gpus = (each.get("Value") for each in named if "GPU" in (each.get("Kind") or "").upper())
+    return ReportedGpus(tuple(filter(None, gpus)))
+
+
+def _of_driver(info: Json, local_gpus: Path | None) -> ReportedGpus:
+    if local_gpus is None or "nvidia" not in (info.get("Runtimes") or {}):
+        return ReportedGpus(())
+    count = sum(1 for _ in local_gpus.glob("*/information"))
+    return ReportedGpus(tuple(str(index) for index in range(count)), NVIDIA_GPU)
