@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.engine.containers import EngineInfo
+from airflow_torchx.core.engine.containers import NVIDIA_GPU, EngineInfo
 from airflow_torchx.testing.calls import Calls
 from airflow_torchx.testing.containers import FakeContainers
 from airflow_torchx.testing.image_verbs import FakeImageVerbs
@@ -16,7 +16,7 @@ from airflow_torchx.testing.output import NS_PER_S, to_datetime
 from airflow_torchx.testing.program import Program, Programs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.testing.faults import Verb
@@ -48,6 +48,7 @@ class FakeDaemon:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     engine_info: EngineInfo = _INFO
+    gpus: InitVar[int | Sequence[str]] = ()
     proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     unique_networks: bool = True
     chunk_bytes: int = 4096
@@ -57,8 +58,14 @@ class FakeDaemon:
     closed: bool = field(default=False, init=False)
 
     def __post_init__(
-        self, images: Iterable[str], image_details: Mapping[str, ImageDetail] | None
+        self,
+        images: Iterable[str],
+        image_details: Mapping[str, ImageDetail] | None,
+        gpus: int | Sequence[str],
     ) -> None:
+        ids = [f"GPU-{index}" for index in range(gpus)] if isinstance(gpus, int) else gpus
+        if ids:
+            self.engine_info = replace(self.engine_info, gpu_ids=tuple(ids), gpu_kind=NVIDIA_GPU)
         self._containers = FakeContainers()
         self._calls = Calls(self._containers, self.calls, self._on_call, self._now_ns)
         self._networks = FakeNetworks.built_in(to_datetime(self._now_ns()))

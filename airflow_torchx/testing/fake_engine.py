@@ -50,6 +50,8 @@ class FakeEngine(FakeDaemon):
         clock: returns seconds since 1970; see `ManualClock`.
         sleep: waits that many seconds on ``clock``.
         engine_info: the result of ``info``.
+        gpus: the ids of its GPUs, or how many it has: ``gpus=2`` are ``GPU-0`` and ``GPU-1``. They
+            are in the result of ``info``, and those that a container requests are in its detail.
         proxy_env: environment variables with the proxies of a docker configuration.
         unique_networks: refuse a second network with the same name, as newer Engines do.
         chunk_bytes: maximum size of the chunks of a log.

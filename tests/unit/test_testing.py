@@ -73,6 +73,14 @@ def engine(clock: ManualClock) -> FakeEngine:
     return FakeEngine(images=["busybox"], clock=clock, sleep=clock.sleep)
 
 
+@pytest.mark.parametrize(("gpus", "ids"), [(2, ("GPU-0", "GPU-1")), (["a"], ("a",)), (0, ())])
+def test_gpus(gpus: int | list[str], ids: tuple[str, ...]) -> None:
+    """A fake daemon reports the GPUs that it is given, by number or by id."""
+    info = FakeEngine(gpus=gpus).info()
+
+    assert (ids, "nvidia.com/gpu" if ids else "") == (info.gpu_ids, info.gpu_kind)
+
+
 def test_programs_by_replica(engine: FakeEngine) -> None:
     """A program for a replica overrides the one for its role; other containers exit with 0."""
     engine.programs = {"trainer": Program(exit_code=1), "trainer/1": Program(exit_code=2)}
