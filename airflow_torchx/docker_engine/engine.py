@@ -15,6 +15,7 @@ from airflow_torchx.core.engine.labels import OWN_PREFIX
 from airflow_torchx.docker_engine import config_file, peer, responses
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.connection import open_client, resolve
+from airflow_torchx.docker_engine.discard import discard
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.events import WHAT, EventStream, event_params
 from airflow_torchx.docker_engine.images import DockerImages
@@ -205,19 +206,8 @@ class DockerEngine:
             self._client.remove_container(container_id, v=True, force=True)
 
     def discard(self, container_id: str) -> bool:
-        """Remove a container that does not run, and return whether this call removed it."""
-        try:
-            with self._errors(f"discard container {responses.short_id(container_id)}"):
-                self._client.remove_container(container_id, v=True)
-        except EngineNotFoundError:
-            return False
-        except EngineConflictError:
-            # The daemon has one status for a container that runs and for one that is being removed.
-            found = self.inspect(container_id)
-            if found is not None and found.state != "removing":
-                raise
-            return False
-        return True
+        """Remove a container that does not run, and return whether this call discarded it."""
+        return discard(self._client, self._url, container_id)
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return all containers that have all these labels, in one request."""

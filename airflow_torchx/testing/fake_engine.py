@@ -191,6 +191,7 @@ class FakeEngine(FakeDaemon):
             if container.is_live(now_ns):
                 what = f"cannot discard container {container.name}: it runs."
                 raise EngineConflictError(what, fix="Stop it first.", status=409)
+            self._containers.journal.append(container.event("rename", now_ns))
             self._containers.remove(container, now_ns)
             return True
 

@@ -89,6 +89,15 @@ def test_removal_of_a_running_container(bench: Bench) -> None:
     assert ["create", "start", "die", "destroy"] == listener.actions
 
 
+def test_discard(bench: Bench) -> None:
+    """Discarding a container gives a rename event before its destroy event."""
+    with Listener(bench) as listener:
+        bench.engine.discard(bench.create(FOREVER))
+        listener.wait_for(3)
+
+    assert ["create", "rename", "destroy"] == listener.actions
+
+
 def test_restart_by_the_daemon(bench: Bench) -> None:
     """Each automatic restart gives a start and a die event."""
     spec = replace(bench.spec(Script(exit_code=1)), max_restarts=1)
@@ -126,7 +135,7 @@ def test_containers_of_all(bench: Bench) -> None:
     stranger = replace(bench.spec(Script()), labels={})
     with closing(bench.engine.events(all_containers=True)) as stream:
         container_id = bench.create(stranger)
-        assert bench.engine.discard(container_id)
+        bench.engine.remove(container_id)
         found = (event for event in stream if event.container_id == container_id)
         created, destroyed = next(found), next(found)
 

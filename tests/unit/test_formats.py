@@ -30,6 +30,7 @@ from airflow_torchx.core.task.config_hash import VERSION, config_hash
 from airflow_torchx.core.workspace.recipe import MANIFEST, Recipe, local_tag, manifest
 from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.docker_engine import NETWORK_LABEL
+from airflow_torchx.docker_engine.discard import DISCARDED_PREFIX
 from airflow_torchx.function.app import Replicas, app_of_function
 from airflow_torchx.function.call import Call
 from airflow_torchx.function.source import FunctionSource
@@ -141,6 +142,7 @@ def test_names() -> None:
     assert "trainer-t4rcs9x6sv1m" == random_app_id("trainer", 0x0123456789ABCDEF)
     assert "trainer-x1-worker-0" == container_name("trainer-x1", "worker", 0)
     assert "trainer-x1-worker-0.cancelled" == cancelled_name("trainer-x1-worker-0")
+    assert "airflow-torchx-discarded-" == DISCARDED_PREFIX
     assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
     assert "local_docker://gpu_host/trainer-x1" == AppRef("trainer-x1", "gpu_host").handle
 

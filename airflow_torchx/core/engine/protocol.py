@@ -205,10 +205,11 @@ class Engine(Protocol):
         """
 
     def discard(self, container_id: str) -> bool:
-        """Remove a container that does not run, and return whether this call removed it.
+        """Remove a container that does not run, and return whether this call discarded it.
 
-        Returns False if it does not exist, or if another client is removing it. Its anonymous
-        volumes are removed, too.
+        Of several calls for one container, in any processes, one returns True. Returns False if it
+        does not exist, or if another client removes it. It is renamed first, which frees its name.
+        Its anonymous volumes are removed, too.
 
         Raises:
             EngineConflictError: the container runs.
