@@ -26,6 +26,7 @@
   + WorkerShutdownError      the task's worker is shutting down; the app keeps running
   + ResultError              the app succeeded, but its result cannot be used
   + WaitTimeoutError         the app did not finish within the caller's timeout
+    - GpuWaitTimeoutError    not enough GPUs became free in time; nothing was launched
   + EngineError              the Docker Engine refused a request
     - EngineUnreachableError the Docker Engine did not answer
     - EngineNotFoundError    the object does not exist (HTTP 404)
@@ -340,6 +341,19 @@ class ResultError(AirflowTorchXError):
 
 class WaitTimeoutError(AirflowTorchXError, TimeoutError):
     """The app did not finish within the caller's timeout; it keeps running."""
+
+
+class GpuWaitTimeoutError(WaitTimeoutError):
+    """Not enough GPUs became free within ``gpu_wait_timeout_s``; nothing was launched.
+
+    Args:
+        waited_for: what the app waited for, and who held it.
+        timeout_s: that option.
+    """
+
+    def __init__(self, waited_for: str, *, timeout_s: float) -> None:
+        fix = "Raise gpu_wait_timeout_s, or see who holds the GPUs: `airflow-torchx gpus`."
+        super().__init__(f"after {timeout_s:g} s still {waited_for}.", fix=fix)
 
 
 class EngineError(AirflowTorchXError):

@@ -123,6 +123,7 @@ class TorchXDockerHook(BaseHook):
             filesystem=object_storage,
             terminal=False,
             defaults=settings.options,
+            gpu_ids=settings.gpu_ids,
         )
 
     def test_connection(self) -> tuple[bool, str]:

@@ -65,6 +65,12 @@ _CONNECTION_FIELDS: Final = {
         "login, one per line",
         "schema": {"type": ["array", "null"], "items": {"type": "string"}},
     },
+    "gpu_ids": {
+        "label": "GPUs",
+        "description": "Ids of the GPUs to use, one per line, as `nvidia-smi -L` prints them; "
+        "empty for all that the daemon reports",
+        "schema": {"type": ["array", "null"], "items": {"type": "string"}},
+    },
 }
 
 _CONNECTION_TYPE: Final = {

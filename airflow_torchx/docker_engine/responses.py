@@ -113,6 +113,8 @@ def engine_info(
         gpu_ids=gpus.ids,
         gpu_kind=gpus.kind,
         runtimes=tuple(sorted(response.get("Runtimes") or ())),
+        host=response.get("Name") or url,
+        system_time=parse_time(response.get("SystemTime")),
         # A field that Podman adds to Docker's.
         is_podman="BuildahVersion" in response,
     )

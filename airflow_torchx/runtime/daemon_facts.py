@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.engine.image_refs import is_image
+from airflow_torchx.core.gpu.ids import as_listed
 from airflow_torchx.core.plan.conflicts import joined
 from airflow_torchx.core.plan.preflight import DaemonFacts
 from airflow_torchx.specs import BindMount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_torchx.core.engine.containers import ContainerDetail
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.specs import AppDef
 
 
-def collect(engine: Engine, app: AppDef, opts: Opts) -> DaemonFacts:
+def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()) -> DaemonFacts:
     """Return the facts that a launch of this app needs; change nothing.
 
     It makes one request for the daemon, and one for each image and each container that it joins.
+    ``gpu_ids`` are the GPUs to use, in place of all that the daemon reports.
     """
     info = engine.info()
+    reported = info.gpu_ids
+    chosen = {one: as_listed(one, info.gpu_ids) for one in gpu_ids}
+    if chosen:
+        used = tuple(dict.fromkeys(found or one for one, found in chosen.items()))
+        info = replace(info, gpu_ids=used)
     sources = {
         mount.src_path
         for role in app.roles
@@ -32,6 +42,7 @@ def collect(engine: Engine, app: AppDef, opts: Opts) -> DaemonFacts:
     names = dict.fromkeys(role.image for role in app.roles)
     return DaemonFacts(
         engine=info,
+        unlisted_gpus=tuple(one for one, found in chosen.items() if reported and not found),
         images={name: engine.images.inspect(name) for name in filter(is_image, names)},
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),
         not_running=frozenset(

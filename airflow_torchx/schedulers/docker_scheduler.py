@@ -77,6 +77,7 @@ class DockerScheduler(DockerLauncher):
         filesystem: opens the storage of a workspace's URL; None for fsspec.
         terminal: show builds on the terminal instead of in the log; None to detect one.
         defaults: run options for all apps; ``cfg`` wins.
+        gpu_ids: GPUs to use, in place of all that the daemon reports.
     """
 
     backend: Final = "docker"
@@ -142,6 +143,7 @@ class DockerScheduler(DockerLauncher):
             AppExistsError: an app with this id exists on the daemon.
             ImagePullError: an image cannot be pulled.
             LaunchError: a replica did not start.
+            GpuWaitTimeoutError: not enough GPUs became free within ``gpu_wait_timeout_s``.
             LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
         """
         return self.launch(dryrun_info.renewed(), should_stop=should_stop).app_id

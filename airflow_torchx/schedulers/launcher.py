@@ -15,15 +15,16 @@ from airflow_torchx.core.plan.preflight import checked_options, daemon_problems,
 from airflow_torchx.core.state.app_ref import SCHEDULER
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchInterruptedError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.daemon_facts import collect
+from airflow_torchx.runtime.gpu_supply import GpuSupply
 from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
 from airflow_torchx.specs import as_app, make_app_handle
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin, with_images
 from airflow_torchx.workspace.reading import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import PurePath
 
     from airflow_torchx.core.engine.protocol import Engine
@@ -44,9 +45,11 @@ class DockerLauncher(DockerWorkspaceMixin):
         filesystem: Filesystem | None = None,
         terminal: bool | None = None,
         defaults: Mapping[str, object] | None = None,
+        gpu_ids: Sequence[str] = (),
     ) -> None:
         super().__init__(engine, filesystem=filesystem, terminal=terminal, defaults=defaults)
         self.session_name = session_name
+        self._gpu_ids = gpu_ids
 
     def options(self, cfg: Mapping[str, object] | Opts | None = None) -> Opts:
         """Return parsed run options, with the defaults of this scheduler."""
@@ -126,7 +129,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         """
         if not isinstance(app, CheckedApp):
             app = self.check(app, cfg, workspace, source_root=source_root, should_stop=should_stop)
-        return self._planned(app, context, collect(self.engine, app.app, app.opts))
+        return self._planned(app, context, self._facts(app.app, app.opts))
 
     def build_images(
         self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
@@ -146,17 +149,39 @@ class DockerLauncher(DockerWorkspaceMixin):
         return replace(info, request=info.request.with_images(app.roles), app=app, images={})
 
     def launch(
-        self, info: AppDryRunInfo, *, should_stop: Callable[[], bool] = lambda: False
+        self,
+        info: AppDryRunInfo,
+        *,
+        may_wait: bool = True,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> DescribeAppResponse:
-        """Launch as `schedule` does, and return the app as the daemon then lists it."""
+        """Launch as `schedule` does, and return the app as the daemon then lists it.
+
+        Raises:
+            MustWait: not enough GPUs are free, and ``may_wait`` is False.
+            AirflowTorchXError: as `schedule` does.
+        """
         app_id = info.request.app_id
         try:
             built = self.build_images(info, should_stop=should_stop)
         except StopRequested as error:
             what = f"the launch of app {app_id!r} was stopped before a container was created."
             raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
-        return lifecycle.launch(
-            self.engine, built.request, known=info.known_images, should_stop=should_stop
+        gpus = None
+        if built.request.own_gpus and built.facts is not None:
+            gpus = GpuSupply(
+                self.engine,
+                built.facts.engine,
+                timeout_s=built.cfg.gpu_wait_timeout_s,
+                is_deferred=not may_wait,
+                should_stop=should_stop,
+            )
+        return launching.launch(
+            self.engine,
+            built.request,
+            known=info.known_images,
+            gpus=gpus,
+            should_stop=should_stop,
         )
 
     def _planned(
@@ -172,12 +197,11 @@ class DockerLauncher(DockerWorkspaceMixin):
         else:
             if problems := daemon_problems(app, opts, facts):
                 raise InvalidAppError(problems, subject=f"app {app.name!r}")
-            gpu_ids, proxy_env = facts.engine.gpu_ids, self.engine.proxy_env
-            context = replace(context, gpu_ids=gpu_ids, proxy_env=proxy_env)
+            context = replace(context, proxy_env=self.engine.proxy_env)
             images = self._find_images(checked.workspaces, opts, facts.images)
             names = {key: image.name(opts.image_repo) for key, image in images.items()}
             notes = {key: image.note for key, image in images.items()}
-            warnings.extend(daemon_warnings(app, opts, facts))
+            warnings.extend(daemon_warnings(app, facts))
         request = plan(replace(app, roles=with_images(app.roles, names)), opts, context)
         workspaces = tuple(
             f"role {role.name}: {notes[key_of(role.image, role.workspace)]}"
@@ -194,8 +218,11 @@ class DockerLauncher(DockerWorkspaceMixin):
             images=images,
         )
 
+    def _facts(self, app: AppDef, opts: Opts) -> DaemonFacts:
+        return collect(self.engine, app, opts, self._gpu_ids)
+
     def _facts_if_any(self, app: AppDef, opts: Opts) -> DaemonFacts | None:
         try:
-            return collect(self.engine, app, opts)
+            return self._facts(app, opts)
         except EngineUnreachableError:
             return None

@@ -203,6 +203,7 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "started_at": read.optional(read.timestamp),
         "finished_at": read.optional(read.timestamp),
         "container_id": read.text,
+        "gpus": read.sequence(read.text),
     },
     RoleStatus: {"role": read.text, "replicas": read.sequence(_record(ReplicaStatus))},
     DescribeAppResponse: {

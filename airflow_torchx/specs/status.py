@@ -64,6 +64,7 @@ class ReplicaStatus:
         started_at: time of its start.
         finished_at: time of its end.
         container_id: id of its container.
+        gpus: ids of its GPUs.
     """
 
     id: int
@@ -81,8 +82,10 @@ class ReplicaStatus:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     container_id: str = ""
+    gpus: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "gpus", tuple(self.gpus))
         if self.hostaddr is None:
             object.__setattr__(self, "hostaddr", self.hostname)
 

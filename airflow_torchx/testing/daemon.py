@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _INFO: Final = EngineInfo(
     id="FAKE:ENGINE",
     url="fake://engine",
+    host="fake",
     is_local=True,
     version="20.10.24",
     api_version="1.41",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.core.engine.containers import NetworkRow
@@ -102,7 +103,8 @@ class FakeEngine(FakeDaemon):
     def info(self) -> EngineInfo:
         """See `Engine.info`."""
         with self._calls.verb("info"):
-            return self.engine_info
+            now = to_datetime(self._calls.now_ns())
+            return replace(self.engine_info, system_time=now)
 
     def find_image(self, ref: str) -> str | None:
         """See `Engine.find_image`."""

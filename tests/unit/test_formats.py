@@ -86,6 +86,11 @@ def test_labels() -> None:
         "MAP_INDEX": "airflow-torchx/map-index",
         "TRY_NUMBER": "airflow-torchx/try-number",
         "MAX_TRIES": "airflow-torchx/max-tries",
+        "GPUS": "airflow-torchx/gpus",
+        "GPU_PLACE": "airflow-torchx/gpu-place",
+        "GPU_APP": "airflow-torchx/gpu-app",
+        "GPU_COUNT": "airflow-torchx/gpu-count",
+        "GPU_PATIENCE": "airflow-torchx/gpu-patience-s",
         "WORKSPACE_ID": "airflow-torchx/workspace-id",
         "WORKSPACE_KEY": "airflow-torchx/workspace-key",
         "WORKSPACE_BASE_ID": "airflow-torchx/workspace-base-id",
@@ -282,6 +287,7 @@ def test_xcoms() -> None:
             "started_at": None,
             "finished_at": None,
             "container_id": "",
+            "gpus": [],
         }
     ] == runner.replicas_for_xcom(app)
 
@@ -379,6 +385,7 @@ def test_a_connection() -> None:
         "network",
         "options",
         "registries",
+        "gpu_ids",
     } == set(settings.FIELDS)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_torchx.errors import EngineError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.testing import FakeEngine, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
@@ -41,7 +41,7 @@ def test_an_app_that_cannot_be_shown_is_removed(monkeypatch: pytest.MonkeyPatch)
     """The table of replicas is only for the log: without it, the containers are removed, too."""
     monkeypatch.setenv("AIRFLOW_CONN_D", json.dumps({"conn_type": "torchx_docker"}))
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
-    lifecycle.launch(engine, planned(app(1), stop_grace_s=0))
+    launching.launch(engine, planned(app(1), stop_grace_s=0))
     engine.fail_next("inspect", EngineError("a bad answer"))
     trigger = TorchXDockerTrigger(
         app_id="app-1", torchx_conn_id="d", owned=True, delete_on_finish=True

@@ -16,7 +16,7 @@ from airflow_torchx.specs.suggest import suggest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_OWN_FIELDS: Final = ("network", "options", "registries")
+_OWN_FIELDS: Final = ("network", "options", "registries", "gpu_ids")
 #: Every field of a connection's extra.
 FIELDS: Final = (*ENDPOINT_FIELDS, *_OWN_FIELDS)
 
@@ -28,11 +28,13 @@ class Settings:
     Args:
         options: default run options of every app, including the network.
         registries: ids of connections with registry logins.
+        gpu_ids: GPUs of the daemon to use; empty for all that it reports.
     """
 
     endpoint: Endpoint = field(default_factory=Endpoint)
     options: Mapping[str, object] = field(default_factory=dict)
     registries: tuple[str, ...] = ()
+    gpu_ids: tuple[str, ...] = ()
 
     @property
     def network(self) -> str:
@@ -75,7 +77,12 @@ class Settings:
             raise InvalidAppError(problems, subject=subject)
         if found["network"]:
             options = {**options, "network": found["network"]}
-        return cls(endpoint=endpoint, options=options, registries=found["registries"] or ())
+        return cls(
+            endpoint=endpoint,
+            options=options,
+            registries=found["registries"] or (),
+            gpu_ids=found["gpu_ids"] or (),
+        )
 
 
 def daemon_url(
@@ -146,4 +153,5 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "network": values.network,
     "options": _options,
     "registries": values.texts,
+    "gpu_ids": values.texts,
 }

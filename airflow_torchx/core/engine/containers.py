@@ -199,6 +199,8 @@ class EngineInfo:
         gpu_kind: their vendor and class in CDI, like ``nvidia.com/gpu``; empty if it is unknown.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
         is_podman: the daemon is Podman's, which speaks Docker's API.
+        host: name of its host.
+        system_time: its clock at the time of the answer; None if it does not report it.
     """
 
     id: str
@@ -213,6 +215,8 @@ class EngineInfo:
     gpu_kind: str = ""
     runtimes: tuple[str, ...] = ()
     is_podman: bool = False
+    host: str = ""
+    system_time: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,3 +47,14 @@ TASK_ID: Final = f"{OWN_PREFIX}task-id"
 MAP_INDEX: Final = f"{OWN_PREFIX}map-index"
 TRY_NUMBER: Final = f"{OWN_PREFIX}try-number"
 MAX_TRIES: Final = f"{OWN_PREFIX}max-tries"
+
+#: Ids of the GPUs that a container holds, separated by commas; empty for a place in the queue.
+GPUS: Final = f"{OWN_PREFIX}gpus"
+#: What a container that never starts stands for: ``section``, ``ticket``, ``claim`` or ``probe``.
+GPU_PLACE: Final = f"{OWN_PREFIX}gpu-place"
+#: Id of the app that waits for GPUs; not `APP_ID`, because the container is not a replica.
+GPU_APP: Final = f"{OWN_PREFIX}gpu-app"
+#: Number of GPUs that a ticket waits for.
+GPU_COUNT: Final = f"{OWN_PREFIX}gpu-count"
+#: Seconds for which others respect a ticket that could be served, or a claim.
+GPU_PATIENCE: Final = f"{OWN_PREFIX}gpu-patience-s"

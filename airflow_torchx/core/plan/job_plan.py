@@ -23,7 +23,7 @@ from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMoun
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from airflow_torchx.core.plan.options import Opts, PullPolicy
+    from airflow_torchx.core.plan.options import GpuForeign, Opts, PullPolicy
     from airflow_torchx.specs import AppDef, Role
 
 RANK0_HOST: Final = "TORCHX_RANK0_HOST"
@@ -49,7 +49,6 @@ class LaunchContext:
     Args:
         launch_id: random id of this launch.
         environ: environment of the launching process, for ``copy_env``.
-        gpu_ids: GPU ids of the daemon; empty if it does not report them.
         private_env: environment variables of every replica with secret values; only TorchX's own
             variables override them.
         labels: labels to add to every container.
@@ -63,7 +62,6 @@ class LaunchContext:
     handle: str
     launch_id: str
     environ: Mapping[str, str] = field(repr=False)
-    gpu_ids: Sequence[str] = ()
     private_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
     ambient_env: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +78,8 @@ class JobPlan:
         secret_env: names of the environment variables whose values are not shown.
         warnings: what the user should know.
         workspaces: one line for the user about each workspace.
+        gpu_foreign: whether GPUs that other programs use are respected; None if the replicas need
+            no GPUs of their own.
     """
 
     app_id: str
@@ -91,6 +91,32 @@ class JobPlan:
     secret_env: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
     workspaces: tuple[str, ...] = ()
+    gpu_foreign: GpuForeign | None = None
+
+    @property
+    def own_gpus(self) -> int:
+        """The number of GPUs that no other app may use meanwhile."""
+        requests = (spec.gpus for spec in self.containers if self.gpu_foreign is not None)
+        return sum(request.count for request in requests if request)
+
+    def with_gpus(self, ids: Sequence[str], kind: str) -> JobPlan:
+        """Return the same plan with these GPUs, given to the replicas in order.
+
+        Args:
+            ids: an id per GPU, or "all" for the GPUs of a daemon that does not report ids.
+            kind: their CDI kind, like ``nvidia.com/gpu``.
+        """
+        left, containers = iter(ids), []
+        for spec in self.containers:
+            if spec.gpus is None:
+                containers.append(spec)
+                continue
+            own = tuple(islice(left, spec.gpus.count))
+            known = () if own == ("all",) else own
+            request = replace(spec.gpus, device_ids=known, kind=kind or spec.gpus.kind)
+            held = {**spec.labels, labels.GPUS: ",".join(own)}
+            containers.append(replace(spec, gpus=request, labels=held))
+        return replace(self, containers=tuple(containers))
 
     def with_images(self, roles: Iterable[Role]) -> JobPlan:
         """Return the same plan with the images of these roles."""
@@ -118,7 +144,6 @@ class _Shared:
     labels: Mapping[str, str]
     hosts: Mapping[str, str]
     rank0: str
-    gpus: Mapping[tuple[str, int], GpuRequest]
 
 
 def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
@@ -134,7 +159,6 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         hosts=hosts,
         rank0=rank0 if rank0 in hosts or has_own_address(opts.network) else "localhost",
-        gpus=_gpus(app, launch.gpu_ids if opts.auto_set_gpus else ()),
     )
     return JobPlan(
         app_id=launch.app_id,
@@ -145,6 +169,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         pull_policy=opts.pull_policy,
         secret_env=frozenset({*copied, *launch.private_env}),
         warnings=tuple(_warnings(app, opts)),
+        gpu_foreign=opts.gpu_foreign if opts.auto_set_gpus and requested_gpus(app) else None,
     )
 
 
@@ -173,6 +198,8 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     env = {**shared.inherited, **own, **opts.env, **filled.env}
     forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
     mounts = [*role.mounts, *_named_devices(resource.devices)]
+    gpus, driver = resource.gpu, opts.gpu_driver or ""
+    is_shared = gpus > 0 and not opts.auto_set_gpus
     return ContainerSpec(
         role=role.name,
         replica=replica,
@@ -185,13 +212,15 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
             **shared.labels,
             labels.ROLE_NAME: role.name,
             labels.REPLICA_ID: str(replica),
+            # Docker gives a request by count the first GPUs of the host.
+            **({labels.GPUS: ",".join(map(str, range(gpus)))} if is_shared else {}),
         },
         network=opts.network,
         mounts=tuple(mount for mount in mounts if isinstance(mount, (BindMount, VolumeMount))),
         devices=tuple(mount for mount in mounts if isinstance(mount, DeviceMount)),
         nano_cpus=round(resource.cpu * 1e9) if resource.cpu >= 0 else None,
         memory_mib=resource.memMB if resource.memMB >= 0 else None,
-        gpus=shared.gpus.get((role.name, replica)),
+        gpus=GpuRequest(count=gpus, driver=driver) if gpus > 0 else None,
         max_restarts=role.max_retries,
         ports=_ports(role, replica) if opts.publish_ports else (),
         stop_grace_s=opts.stop_grace_s,
@@ -244,19 +273,6 @@ def _tracker_env(trackers: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which TorchX's tracker API finds these trackers."""
     configs = {tracker_variable(name): config for name, config in trackers.items() if config}
     return {TRACKERS: ",".join(trackers), **configs} if trackers else {}
-
-
-def _gpus(app: AppDef, ids: Sequence[str]) -> dict[tuple[str, int], GpuRequest]:
-    """Return disjoint GPUs per replica, or counts if the ids are not known.
-
-    With a count, as TorchX requests GPUs, every container gets the same first GPUs of the host.
-    """
-    left = iter(ids if len(ids) >= requested_gpus(app) else ())
-    return {
-        (role.name, replica): GpuRequest(count=count, device_ids=tuple(islice(left, count)))
-        for role, replica in _replicas(app)
-        if (count := role.resource.gpu) > 0
-    }
 
 
 def _ports(role: Role, replica: int) -> tuple[PortBinding, ...]:

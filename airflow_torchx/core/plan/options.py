@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PullPolicy = Literal["always", "if_possible", "missing", "never"]
 FailurePolicy = Literal["fail_fast", "wait_all"]
+GpuForeign = Literal["respect", "ignore"]
+GpuDriver = Literal["cdi"]
 
 DEFAULT_NETWORK: Final = "torchx"
 
@@ -52,7 +54,13 @@ class Opts(Mapping[str, Any]):
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
         failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
             waits for them.
-        auto_set_gpus: give every replica its own GPUs, if the daemon reports their ids.
+        auto_set_gpus: give every replica GPUs of its own, and wait until enough are free. False
+            requests them by count, as TorchX does: then replicas share the first GPUs of the host.
+        gpu_wait_timeout_s: longest time in seconds to wait for GPUs; None for no limit.
+        gpu_foreign: ``respect`` leaves GPUs alone that a container of another program requested,
+            ``ignore`` does not.
+        gpu_driver: ``cdi`` requests GPUs by their CDI names, as MIG devices need; None lets Docker
+            choose the driver.
         publish_ports: publish the role's ``port_map`` on the host: replica 0 on the same ports, the
             others on free ones.
         user: user name or id in the container, optionally with ``:group``.
@@ -90,6 +98,9 @@ class Opts(Mapping[str, Any]):
     stop_grace_s: float = DEFAULT_STOP_GRACE_S
     failure_policy: FailurePolicy = "fail_fast"
     auto_set_gpus: bool = True
+    gpu_wait_timeout_s: float | None = None
+    gpu_foreign: GpuForeign = "respect"
+    gpu_driver: GpuDriver | None = None
     publish_ports: bool = False
     user: str | None = None
     ipc_mode: str | None = None
@@ -287,6 +298,8 @@ _KINDS: Final = {
     "str": Kind(values.text, str, "TEXT"),
     "PullPolicy": _choice(PullPolicy),
     "FailurePolicy": _choice(FailurePolicy),
+    "GpuForeign": _choice(GpuForeign),
+    "GpuDriver": _choice(GpuDriver),
     "Sequence[str]": Kind(values.texts, list[str], "A;B"),
     "Mapping[str, str]": Kind(values.pairs, dict[str, str], "KEY:VALUE;KEY2:VALUE2"),
     "Mapping[str, Any]": Kind(values.log_config, dict[str, str], "type:DRIVER;OPTION:VALUE"),

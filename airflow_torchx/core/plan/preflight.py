@@ -57,12 +57,14 @@ class DaemonFacts:
         images: the app's images by name; None for an image that is not on the daemon.
         absent_paths: bind sources that do not exist; empty for a daemon on another host.
         not_running: containers that the app joins, and that do not run.
+        unlisted_gpus: GPUs to use that are not among those that the daemon reports.
     """
 
     engine: EngineInfo
     images: Mapping[str, ImageDetail | None] = field(default_factory=dict)
     absent_paths: frozenset[str] = frozenset()
     not_running: frozenset[str] = frozenset()
+    unlisted_gpus: tuple[str, ...] = ()
 
     @property
     def absent_images(self) -> frozenset[str]:
@@ -82,18 +84,12 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
         for index, role in enumerate(app.roles)
         for problem in _daemon_problems(f"roles[{index}]", role, opts, facts)
     ]
-    return (*problems, *_option_problems(opts, facts), *_gpu_problems(app, opts, facts.engine))
+    return (*problems, *_option_problems(opts, facts), *_gpu_problems(app, opts, facts))
 
 
-def daemon_warnings(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[str]:
+def daemon_warnings(app: AppDef, facts: DaemonFacts) -> Iterator[str]:
     """Yield what this process cannot find out about the daemon's host, and hidden workspaces."""
     engine = facts.engine
-    users = sum(role.num_replicas for role in app.roles if role.resource.gpu > 0)
-    if opts.auto_set_gpus and users > 1 and not engine.gpu_ids:
-        yield (
-            f"roles: {engine.url} reports no ids of GPUs here, so all replicas get the same first "
-            "GPUs; use CDI (Docker 28.2), or list them as node-generic-resources of the daemon"
-        )
     for index, role in enumerate(app.roles):
         if not is_function(role):  # A folder of the same files may be mounted there.
             found = mount_conflicts(f"roles[{index}]", role, facts.images.get(role.image))
@@ -305,11 +301,38 @@ def _option_problems(opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
         yield Problem("options.runtime", what, fix)
 
 
-def _gpu_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
-    wanted, known = requested_gpus(app), len(engine.gpu_ids)
-    if opts.auto_set_gpus and 0 < known < wanted:
-        what = f"all replicas together request {wanted} GPUs, but {engine.url} has {known}"
+def _gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
+    engine = facts.engine
+    if not requested_gpus(app):
+        return
+    if engine.is_podman:
+        what = f"{engine.url} is Podman, whose Docker API ignores requests for GPUs"
+        yield Problem("roles", what, "use a Docker Engine, or request no GPUs")
+    elif opts.auto_set_gpus and facts.unlisted_gpus:
+        what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
+        yield Problem("gpu_ids", what, "correct gpu_ids of the connection: `nvidia-smi -L`")
+    elif opts.auto_set_gpus and engine.gpu_ids:
+        yield from gpu_shortage(requested_gpus(app), len(engine.gpu_ids), engine.url)
+
+
+def gpu_shortage(wanted: int, known: int, url: str, *, replicas: int = 1) -> Iterator[Problem]:
+    """Yield a problem if replicas request more GPUs than a daemon has, or ones without ids.
+
+    A request by count gives the first GPUs of the host to every container that makes one. So it is
+    good enough for one replica only.
+    """
+    if known:
+        what = f"all replicas together request {wanted} GPUs, but {url} has {known}"
         fix = "request fewer, or share them between replicas with auto_set_gpus=False"
+    else:
+        what = f"{replicas} replicas need GPUs of their own, but the ids of the GPUs of {url} are"
+        what += " unknown: the daemon reports none, and nvidia-smi does not run in the image"
+        fix = (
+            "list the ids in gpu_ids of the connection or in node-generic-resources of the daemon,"
+            " set up CDI (Docker 28.2), use an image in which nvidia-smi runs, or share the first"
+            " GPUs with auto_set_gpus=False"
+        )
+    if wanted > known > 0 or (not known and replicas > 1):
         yield Problem("roles", what, fix)
 
 

@@ -203,7 +203,7 @@ def without_copies(rows: Iterable[ContainerRow]) -> tuple[ContainerRow, ...]:
 def by_app(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
     """Return the containers of each app, by its id."""
     groups: dict[str, list[ContainerRow]] = {}
-    for row in without_copies(rows):
+    for row in without_copies(row for row in rows if labels.APP_ID in row.labels):
         groups.setdefault(row.labels[labels.APP_ID], []).append(row)
     return groups
 
@@ -268,6 +268,7 @@ def _status(
         started_at=None if detail is None else detail.started_at,
         finished_at=None if detail is None else detail.finished_at,
         container_id=row.id,
+        gpus=tuple(filter(None, row.labels.get(labels.GPUS, "").split(","))),
     )
 
 

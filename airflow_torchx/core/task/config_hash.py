@@ -28,7 +28,9 @@ _DIGITS: Final = 16
 _VERSIONED: Final = re.compile(r"(v\d+)-.+")
 _MOUNTS: Final = (BindMount, VolumeMount, DeviceMount)
 #: Options that do not change the containers.
-_IGNORED: Final = frozenset({"quiet", "keep_images", "max_context_mb"})
+_IGNORED: Final = frozenset(
+    {"quiet", "keep_images", "max_context_mb", "gpu_wait_timeout_s", "gpu_foreign"}
+)
 
 
 def config_hash(app: AppDef, opts: Opts, secret_names: Iterable[str]) -> str:

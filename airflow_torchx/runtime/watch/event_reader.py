@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime.watch.clock import SYSTEM, wait_for
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.core.engine.protocol import Engine, Stream
     from airflow_torchx.runtime.watch.clock import Clock
-    from airflow_torchx.runtime.watch.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
 
@@ -24,20 +23,40 @@ _FIRST_PAUSE_S: Final = 0.2
 _LAST_PAUSE_S: Final = 5.0
 
 
-class EventReader:
-    """Delivers events to the subscriptions, and reconnects until it is closed.
+class Listener(Protocol):
+    """What an event reader reports to."""
 
-    A jitter from 0 to 1 keeps many processes from reconnecting at once.
+    def note(self, event: ContainerEvent) -> None:
+        """Take an event."""
+
+    def streaming(self, *, on: bool) -> None:
+        """Take that the stream was opened or has ended."""
+
+    def failed(self, why: EngineError) -> None:
+        """Take that the daemon did not answer."""
+
+
+def _of_apps(engine: Engine) -> Stream[ContainerEvent]:
+    return engine.events()
+
+
+class EventReader:
+    """Delivers events to a listener, and reconnects until it is closed.
+
+    A jitter from 0 to 1 keeps many processes from reconnecting at once. ``open_stream`` returns the
+    events; by default those of apps.
     """
 
     def __init__(
         self,
-        subscriptions: Subscriptions,
+        listener: Listener,
         connect: Callable[[], Engine],
         jitter: Callable[[], float],
         clock: Clock = SYSTEM,
+        open_stream: Callable[[Engine], Stream[ContainerEvent]] = _of_apps,
     ) -> None:
-        self._subscriptions = subscriptions
+        self._listener = listener
+        self._open_stream = open_stream
         self._connect = connect
         self._jitter = jitter
         self._clock = clock
@@ -67,10 +86,10 @@ class EventReader:
                 with contextlib.closing(self._open()) as stream:
                     self._read(stream)
             except EngineUnreachableError as why:
-                self._subscriptions.failed(why)
+                self._listener.failed(why)
             except EngineError as why:
                 if self._engine is None:
-                    self._subscriptions.failed(why)
+                    self._listener.failed(why)
                 _log.warning("the Docker Engine sends no events, so it is polled: %s", why)
             if self._clock() - began_s > _LAST_PAUSE_S:
                 self._pause_s = _FIRST_PAUSE_S
@@ -102,7 +121,7 @@ class EventReader:
         with self._lock:
             self._engine = engine
             self._lock.notify_all()
-        stream = engine.events()
+        stream = self._open_stream(engine)
         with self._lock:
             self._stream = stream
         if self._is_closed:
@@ -110,12 +129,12 @@ class EventReader:
         return stream
 
     def _read(self, stream: Stream[ContainerEvent]) -> None:
-        self._subscriptions.streaming(on=True)
+        self._listener.streaming(on=True)
         try:
             with contextlib.suppress(EngineUnreachableError):
                 for event in stream:
-                    self._subscriptions.note(event)
+                    self._listener.note(event)
         finally:
             with self._lock:
                 self._stream = None
-            self._subscriptions.streaming(on=False)
+            self._listener.streaming(on=False)

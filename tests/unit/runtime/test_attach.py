@@ -10,7 +10,7 @@ from airflow_torchx.errors import (
     OutOfMemoryError,
     ReplicaLostError,
 )
-from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.runtime import attach, launching, lifecycle
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned
 
@@ -28,7 +28,7 @@ def test_out_of_memory_is_an_error_of_its_own(*, oom_killed: bool) -> None:
     """A replica that ran out of memory raises OutOfMemoryError; exit code 137 alone does not."""
     programs = {"trainer/1": Program(exit_code=137, oom_killed=oom_killed)}
     engine = FakeEngine(images=["busybox"], programs=programs)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     error = error_of(engine)
 
@@ -40,7 +40,7 @@ def test_out_of_memory_is_an_error_of_its_own(*, oom_killed: bool) -> None:
 def test_a_lost_replica_is_an_error_of_its_own() -> None:
     """A replica whose container another client removed raises ReplicaLostError."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     (lost,) = [row.id for row in engine.rows({}) if row.name.endswith("-1")]
     engine.remove(lost)
 
@@ -51,7 +51,7 @@ def test_the_error_of_a_cancelled_app_has_its_last_lines() -> None:
     """An app that another client cancelled has a card, with secrets masked."""
     program = Program(lines=["saved with open-sesame"], runs_for_s=None)
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     lifecycle.cancel(engine, "app-1")
     ended = attach.look(engine, "app-1", inspect_all=True)
 
@@ -68,7 +68,7 @@ def test_the_path_of_a_result_has_macros() -> None:
     """The macros in the path of a result are those of the replica that wrote it."""
     program = Program(files={"/data/app-1-0$.json": b"3"})
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     ended = attach.look(engine, "app-1", inspect_all=True)
 
     path = "/data/${app_id}-${replica_id}$$.json"

@@ -1,4 +1,4 @@
-"""Launch, observe, cancel and delete an app on the fake engine."""
+"""Observe, cancel and delete an app on the fake engine."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import (
-    AppExistsError,
     AppNotFoundError,
-    EngineConflictError,
     EngineError,
     EngineUnreachableError,
-    ImagePullError,
-    LaunchError,
-    LaunchInterruptedError,
 )
-from airflow_torchx.runtime import lifecycle, waiting
+from airflow_torchx.runtime import launching, lifecycle, waiting
 from airflow_torchx.runtime.replica_log import find_container
 from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, Program
-from tests.unit.apps import app, planned
+from tests.unit.apps import app, planned, states
 
 if TYPE_CHECKING:
     from airflow_torchx.testing import Verb
@@ -34,104 +28,11 @@ FOREVER = Program(runs_for_s=None)
 DEAF = Program(runs_for_s=None, on_term="ignore")
 
 
-def states(engine: FakeEngine) -> list[str]:
-    """Return the states of all replicas."""
-    found = lifecycle.observe(engine, "app-1")
-    assert found is not None
-    return [replica.state.name for replica in replicas_of(found)]
-
-
-def test_all_replicas_run_after_a_launch() -> None:
-    """A launch creates all containers before it starts any."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-
-    lifecycle.launch(engine, planned())
-
-    assert ["RUNNING"] * 3 == states(engine)
-    work = [verb for verb in engine.calls if verb in ("create", "start")]
-    assert ["create"] * 3 + ["start"] * 3 == work
-
-
-@pytest.mark.parametrize("verb", ["create", "start"])
-@pytest.mark.parametrize("replica", [0, 1, 2])
-def test_half_a_gang_is_never_left_running(verb: Verb, replica: int) -> None:
-    """If the Engine refuses a replica, nothing is left and the error names the replica."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    engine.fail_next(verb, EngineError("no space left on device"), on=f"trainer/{replica}")
-
-    with pytest.raises(LaunchError, match=rf"replica trainer/{replica} .*no space left") as caught:
-        lifecycle.launch(engine, planned())
-
-    assert (f"trainer/{replica}", ()) == (caught.value.replica, caught.value.left)
-    assert {} == engine.specs()
-
-
-@pytest.mark.parametrize("verb", ["create", "start"])
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_ctrl_c_leaves_nothing(verb: Verb, interrupt: type[BaseException]) -> None:
-    """An interrupt during a launch undoes it and is raised again."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    engine.fail_next(verb, interrupt(), on="trainer/1")
-
-    with pytest.raises(interrupt):
-        lifecycle.launch(engine, planned())
-
-    assert {} == engine.specs()
-
-
-def test_ctrl_c_does_not_end_an_undo() -> None:
-    """An interrupt during the undo of a failed launch is raised after nothing is left."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    engine.fail_next("start", EngineError("broken"), on="trainer/1")
-    engine.fail_next("remove", KeyboardInterrupt(), times=4)
-
-    with pytest.raises(KeyboardInterrupt):
-        lifecycle.launch(engine, planned())
-
-    assert {} == engine.specs()
-
-
-def test_an_undo_tries_every_container() -> None:
-    """The error names only the container that could not be removed; its peers are removed."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    engine.fail_next("start", EngineError("broken"), on="trainer/1")
-    engine.fail_next("remove", EngineError("busy"), on="trainer/0", times=99)
-
-    with pytest.raises(LaunchError) as caught:
-        lifecycle.launch(engine, planned())
-
-    assert ("app-1-trainer-0",) == caught.value.left
-    assert ["app-1-trainer-0"] == [row.name for row in engine.rows({})]
-
-
-def test_a_stopped_launch_says_what_is_left() -> None:
-    """If a stopped launch cannot be undone, the error has the command for what is left."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    engine.fail_next("start", StopRequested())
-    engine.fail_next("remove", EngineError("busy"), on="trainer/2", times=99)
-
-    with pytest.raises(LaunchInterruptedError, match="`docker rm -f app-1-trainer-2`"):
-        lifecycle.launch(engine, planned())
-
-
-def test_an_interrupted_launch_notes_what_is_left() -> None:
-    """An interrupt whose undo fails has a note with the command for what is left."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    engine.fail_next("start", KeyboardInterrupt())
-    engine.fail_next("rows", EngineUnreachableError("down"))
-    engine.fail_next("remove", EngineError("busy"), on="trainer/2", times=99)
-
-    with pytest.raises(KeyboardInterrupt) as caught:
-        lifecycle.launch(engine, planned())
-
-    assert "`docker rm -f app-1-trainer-2`" in caught.value.__notes__[0]
-
-
 def test_a_container_of_a_committed_image_is_not_a_replica() -> None:
     """A user's container that has a replica's labels and another name is not part of the app."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     plan = planned()
-    lifecycle.launch(engine, plan)
+    launching.launch(engine, plan)
     copy = engine.create(replace(plan.containers[0], name="curious_curie"))
     engine.start(copy)
     before = lifecycle.observe(engine, "app-1")
@@ -147,174 +48,11 @@ def test_a_container_of_a_committed_image_is_not_a_replica() -> None:
     assert [] == lifecycle.apps(engine)
 
 
-@pytest.mark.parametrize("replicas", [1, 3])
-def test_an_app_whose_first_container_is_gone_is_not_joined(replicas: int) -> None:
-    """A launch that finds other containers of its app id undoes itself."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
-    (first,) = [row for row in engine.rows({}) if row.name == "app-1-trainer-0"]
-    engine.remove(first.id)
-
-    with pytest.raises(AppExistsError):
-        lifecycle.launch(engine, planned(app(replicas), launch_id="two"))
-
-    assert {"one"} == {spec.labels[labels.LAUNCH_ID] for spec in engine.specs().values()}
-
-
-def test_a_container_whose_creation_got_no_answer_is_removed() -> None:
-    """A container whose creation got no answer is found by label and removed."""
-    engine = FakeEngine(images=["busybox"])
-    lost = EngineUnreachableError("timed out")
-    engine.fail_next("create", lost, on="trainer/0", after=True)
-
-    with pytest.raises(LaunchError):
-        lifecycle.launch(engine, planned())
-
-    assert {} == engine.specs()
-
-
-def test_an_undo_that_fails_says_what_is_left() -> None:
-    """If the removal fails too, the error names the containers and the command."""
-    engine = FakeEngine(images=["busybox"])
-    engine.fail_next("start", EngineError("broken"), on="trainer/1")
-    engine.fail_next("remove", EngineError("busy"), times=99)
-
-    with pytest.raises(LaunchError, match="docker rm -f") as caught:
-        lifecycle.launch(engine, planned())
-
-    assert "app-1-trainer-1" in caught.value.left
-
-
-def test_a_second_launch_of_an_app_id_is_an_error_not_a_twin() -> None:
-    """A second launch of an app id fails and leaves the first app untouched."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
-
-    with pytest.raises(AppExistsError, match="app-1"):
-        lifecycle.launch(engine, planned(launch_id="two"))
-
-    assert ["RUNNING"] * 3 == states(engine)
-
-
-@pytest.mark.parametrize("second", ["one", "two"])
-def test_of_two_launches_at_once_one_wins_whole(second: str) -> None:
-    """Of two concurrent launches one wins all names, and the loser removes nothing."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    gate = threading.Barrier(2)
-
-    def meet(verb: Verb, name: str) -> None:
-        if (verb, name) == ("create", "app-1-trainer-0"):
-            gate.wait(5)
-
-    engine.before = meet
-    errors: list[BaseException] = []
-
-    def run(launch_id: str) -> None:
-        try:
-            lifecycle.launch(engine, planned(launch_id=launch_id))
-        except AppExistsError as why:
-            errors.append(why)
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in ("one", second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-
-    assert [AppExistsError] == [type(why) for why in errors]
-    assert ["RUNNING"] * 3 == states(engine)
-
-
-def test_a_name_taken_by_a_stranger_is_a_launch_error() -> None:
-    """A name taken by a foreign container is a launch error, not an existing app."""
-    engine = FakeEngine(images=["busybox"])
-    engine.fail_next("create", EngineConflictError("name in use"), on="trainer/0")
-
-    with pytest.raises(LaunchError, match="name in use"):
-        lifecycle.launch(engine, planned())
-
-
-def test_a_stopped_launch_leaves_nothing() -> None:
-    """A launch checks should_stop while the Engine is slow, and undoes itself."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    stopped = threading.Event()
-
-    def be_slow(_: Verb, name: str) -> None:
-        if name.endswith("-2"):
-            stopped.wait(20)
-
-    def stop() -> bool:
-        if "create" in engine.calls:
-            stopped.set()
-        return stopped.is_set()
-
-    engine.before = be_slow
-
-    with pytest.raises(LaunchInterruptedError, match="Nothing was left"):
-        lifecycle.launch(engine, planned(), should_stop=stop)
-
-    assert {} == engine.specs()
-
-
-def test_cancelling_an_app_while_it_is_launched_ends_the_launch() -> None:
-    """A launch does not start an app that was cancelled meanwhile."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    cancelled = threading.Event()
-
-    def cancel(verb: Verb, _: str) -> None:
-        if verb == "start" and not cancelled.is_set():
-            cancelled.set()
-            lifecycle.cancel(engine, "app-1")
-
-    engine.before = cancel
-
-    with pytest.raises(LaunchInterruptedError):
-        lifecycle.launch(engine, planned())
-
-    assert {} == engine.specs()
-
-
-def test_an_image_that_cannot_be_pulled_creates_nothing() -> None:
-    """A failed pull ends the launch before a container is created."""
-    engine = FakeEngine()
-
-    with pytest.raises(ImagePullError, match="busybox"):
-        lifecycle.launch(engine, planned())
-
-    assert "create" not in engine.calls
-
-
-def test_the_error_of_a_launch_shows_no_secret() -> None:
-    """A launch error redacts the values of private variables."""
-    engine = FakeEngine(images=["busybox"])
-    engine.fail_next("create", EngineError("bad env API_TOKEN=hunter22"), on="trainer/0")
-
-    with pytest.raises(LaunchError) as caught:
-        lifecycle.launch(engine, planned(app(env={"API_TOKEN": "hunter22"})))
-
-    assert "hunter22" not in str(caught.value)
-    assert "hunter22" not in repr(caught.value)
-    assert caught.value.__suppress_context__  # a traceback would tell what the Engine said
-    assert caught.value.__cause__ is None
-
-
-def test_the_error_of_a_launch_has_the_engine_s_as_its_cause() -> None:
-    """A launch error keeps the Engine's error as its cause if that holds no secret."""
-    engine = FakeEngine(images=["busybox"])
-    why = EngineError("no space left")
-    engine.fail_next("create", why, on="trainer/0")
-
-    with pytest.raises(LaunchError) as caught:
-        lifecycle.launch(engine, planned(app(env={"API_TOKEN": "hunter22"})))
-
-    assert why is caught.value.__cause__
-
-
 @pytest.mark.parametrize("replicas", [1, 64])
 def test_the_status_of_any_number_of_replicas_is_one_call(replicas: int) -> None:
     """A status takes one call as long as no replica failed."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned(app(replicas)))
+    launching.launch(engine, planned(app(replicas)))
     engine.calls.clear()
 
     found = lifecycle.observe(engine, "app-1")
@@ -328,7 +66,7 @@ def test_a_failed_replica_costs_one_more_call_and_tells_its_cause() -> None:
     """A failed replica costs one inspect, which has exit code, time and out-of-memory flag."""
     programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=137, oom_killed=True)}
     engine = FakeEngine(images=["busybox"], programs=programs)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.calls.clear()
 
     found = lifecycle.observe(engine, "app-1")
@@ -356,7 +94,7 @@ def test_an_app_that_never_existed_is_none() -> None:
 def test_removed_replicas_are_lost_and_never_done() -> None:
     """An app with removed replicas has FAILED, even if the others succeeded."""
     engine = FakeEngine(images=["busybox"])
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     gone = [row.id for row in engine.rows({labels.REPLICA_ID: None})][:2]
     for container in gone:
         engine.remove(container)
@@ -373,7 +111,7 @@ def test_every_app_is_listed_once_in_one_call() -> None:
     engine = FakeEngine(
         images=["busybox"], programs={"trainer": FOREVER, "trainer/0": Program(exit_code=1)}
     )
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.calls.clear()
 
     listed = lifecycle.apps(engine)
@@ -389,7 +127,7 @@ def test_a_cancelled_app_is_cancelled_whatever_its_exit_codes(exit_code: int) ->
     """A cancelled replica that exits with 0 is CANCELLED, not SUCCEEDED."""
     program = Program(runs_for_s=None, term_exit_code=exit_code)
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.cancel(engine, "app-1")
 
@@ -399,7 +137,7 @@ def test_a_cancelled_app_is_cancelled_whatever_its_exit_codes(exit_code: int) ->
 def test_replicas_that_ignore_sigterm_share_one_grace_period() -> None:
     """Sixteen replicas that ignore SIGTERM are stopped concurrently."""
     engine = FakeEngine(images=["busybox"], programs=DEAF)
-    lifecycle.launch(engine, planned(app(16), stop_grace_s=0.3))
+    launching.launch(engine, planned(app(16), stop_grace_s=0.3))
     told = threading.Barrier(16)
 
     def meet(verb: Verb, _: str) -> None:
@@ -416,7 +154,7 @@ def test_replicas_that_ignore_sigterm_share_one_grace_period() -> None:
 def test_replicas_that_ended_keep_their_state_when_the_rest_is_cancelled() -> None:
     """A cancel does not change the state of replicas that had ended."""
     engine = FakeEngine(images=["busybox"], programs={"trainer": FOREVER, "trainer/0": Program()})
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.cancel(engine, "app-1")
 
@@ -429,7 +167,7 @@ def test_an_invalid_grace_label_is_ignored(text: str) -> None:
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     plan = planned()
     strange = [replace(s, labels={**s.labels, labels.STOP_GRACE: text}) for s in plan.containers]
-    lifecycle.launch(engine, replace(plan, containers=tuple(strange)))
+    launching.launch(engine, replace(plan, containers=tuple(strange)))
 
     lifecycle.cancel(engine, "app-1")
 
@@ -439,7 +177,7 @@ def test_an_invalid_grace_label_is_ignored(text: str) -> None:
 def test_cancelling_twice_is_cancelling_once() -> None:
     """A second cancel stops nothing."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     lifecycle.cancel(engine, "app-1")
     engine.calls.clear()
 
@@ -451,7 +189,7 @@ def test_cancelling_twice_is_cancelling_once() -> None:
 def test_an_app_that_ended_is_not_cancelled_afterwards() -> None:
     """A cancel does not change the state of an app that has ended."""
     engine = FakeEngine(images=["busybox"])
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.cancel(engine, "app-1")
 
@@ -461,7 +199,7 @@ def test_an_app_that_ended_is_not_cancelled_afterwards() -> None:
 def test_an_interrupted_cancel_is_resumed() -> None:
     """A cancel marks all containers first, so the next one can resume it."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.fail_next("stop", EngineUnreachableError("gone"), times=3)
     with pytest.raises(EngineUnreachableError):
         lifecycle.cancel(engine, "app-1")
@@ -474,7 +212,7 @@ def test_an_interrupted_cancel_is_resumed() -> None:
 def test_a_replica_that_is_being_stopped_gets_no_second_sigterm() -> None:
     """A second client waits for replicas that a first one, which died, has begun to stop."""
     engine = FakeEngine(images=["busybox"], programs=DEAF)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     lost = EngineUnreachableError("the client died")
     engine.fail_next("stop", lost, times=3, after=True)
     with pytest.raises(EngineUnreachableError):
@@ -496,7 +234,7 @@ def test_a_replica_that_is_being_stopped_gets_no_second_sigterm() -> None:
 def test_a_replica_whose_stop_was_lost_is_stopped() -> None:
     """A second client stops replicas that a first one has marked and did not stop."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.fail_next("stop", EngineUnreachableError("the client died"), times=3)
     with pytest.raises(EngineUnreachableError):
         lifecycle.cancel(engine, "app-1", grace_s=30)
@@ -509,7 +247,7 @@ def test_a_replica_whose_stop_was_lost_is_stopped() -> None:
 def test_a_replica_that_is_being_stopped_can_be_killed() -> None:
     """A client without a grace period does not wait for the one of another client."""
     engine = FakeEngine(images=["busybox"], programs=DEAF)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     lost = EngineUnreachableError("the client died")
     engine.fail_next("stop", lost, times=3, after=True)
     with pytest.raises(EngineUnreachableError):
@@ -524,7 +262,7 @@ def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
     """A cancel also stops a container that its restart policy restarts."""
     program = Program(exit_code=1, runs_for_s=0.05, restart_delay_s=0.01)
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned(app(2, max_retries=1_000_000)))
+    launching.launch(engine, planned(app(2, max_retries=1_000_000)))
 
     lifecycle.cancel(engine, "app-1")
 
@@ -543,7 +281,7 @@ class Raced(FakeEngine):
 def test_an_app_that_another_client_marks_at_once_is_stopped() -> None:
     """A cancel goes on if another client renames the containers at the same time."""
     engine = Raced(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.cancel(engine, "app-1")
 
@@ -560,7 +298,7 @@ class Stubborn(FakeEngine):
 def test_an_app_that_does_not_end_is_an_error() -> None:
     """A cancel fails if the containers keep running."""
     engine = Stubborn(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     with pytest.raises(EngineError, match="still running"):
         lifecycle.cancel(engine, "app-1", pauses_s=(0.0, 0.0))
@@ -569,7 +307,7 @@ def test_an_app_that_does_not_end_is_an_error() -> None:
 def test_a_cancel_that_succeeds_at_the_last_try_is_no_error() -> None:
     """A cancel succeeds if its last round stops everything."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.cancel(engine, "app-1", pauses_s=(0.0,))
 
@@ -587,7 +325,7 @@ def test_an_unknown_app_is_an_error(verb: object) -> None:
 def test_delete_leaves_nothing(program: Program) -> None:
     """A delete removes all containers, running or not."""
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.delete(engine, "app-1")
 
@@ -597,7 +335,7 @@ def test_delete_leaves_nothing(program: Program) -> None:
 def test_stop_launch_touches_only_its_own_launch() -> None:
     """Containers of another launch under the same app id stay untouched."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned(launch_id="theirs"))
+    launching.launch(engine, planned(launch_id="theirs"))
 
     lifecycle.stop_launch(engine, "app-1", "mine", grace_s=0)
 
@@ -608,7 +346,7 @@ def test_stop_launch_touches_only_its_own_launch() -> None:
 def test_stop_launch_reports_a_stop_before_the_removal(program: Program) -> None:
     """The caller sees the stopped containers of an app that was running."""
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     seen: list[str] = []
 
     lifecycle.stop_launch(
@@ -626,7 +364,7 @@ def test_stop_launch_reports_a_stop_before_the_removal(program: Program) -> None
 def test_stop_launch_of_an_app_that_another_client_removes() -> None:
     """A stop is done if another client removes the containers first."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     def remove() -> None:
         lifecycle.delete(engine, "app-1")
@@ -639,7 +377,7 @@ def test_stop_launch_of_an_app_that_another_client_removes() -> None:
 def test_stop_launch_of_an_app_that_is_gone_before_its_stop() -> None:
     """A stop is done if another client removes the containers after they were listed."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     looks: list[str] = []
 
     def remove(verb: Verb, _: str) -> None:
@@ -658,7 +396,7 @@ def test_stop_launch_of_an_app_that_is_gone_before_its_stop() -> None:
 def test_stop_launch_keeps_containers_only_on_request(left: int, *, keep: bool) -> None:
     """A stopped launch keeps its exited containers only with ``keep``."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=0, keep=keep)
 
@@ -680,7 +418,7 @@ def test_only_a_running_app_is_said_to_be_stopped(
 ) -> None:
     """The log of a stop says what is done: an app that has ended is not stopped."""
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     caplog.set_level("INFO", "airflow_torchx.runtime.lifecycle")
     caplog.clear()
 

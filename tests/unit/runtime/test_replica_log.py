@@ -15,7 +15,7 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
     InvalidAppError,
 )
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
@@ -29,7 +29,7 @@ def launched(
 ) -> tuple[FakeEngine, str]:
     """Return an engine with one replica of this program, and the replica's container."""
     engine = FakeEngine(images=["busybox"], programs=program, clock=clock)
-    lifecycle.launch(engine, planned(app(1, **role)))
+    launching.launch(engine, planned(app(1, **role)))
     return engine, find_container(engine, "app-1", "trainer", 0)
 
 

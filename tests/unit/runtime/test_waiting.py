@@ -10,7 +10,7 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppNotFoundError, EngineUnreachableError, WaitTimeoutError
-from airflow_torchx.runtime import lifecycle, waiting
+from airflow_torchx.runtime import launching, lifecycle, waiting
 from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned
@@ -24,7 +24,7 @@ FOREVER = Program(runs_for_s=None)
 def test_a_wait_ends_when_every_replica_has() -> None:
     """A wait ends with the last replica and returns its description."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.2))
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     ended = waiting.wait(engine, "app-1")
 
@@ -36,7 +36,7 @@ def test_the_peers_of_a_failed_replica_are_stopped(caplog: pytest.LogCaptureFixt
     """Policy ``fail_fast`` stops the peers of a failed replica, and the log says so."""
     programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.1)}
     engine = FakeEngine(images=["busybox"], programs=programs)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     with caplog.at_level("INFO"):
         ended = waiting.wait(engine, "app-1", timeout_s=20)
@@ -50,7 +50,7 @@ def test_wait_all_lets_the_peers_end_by_themselves() -> None:
     """Policy ``wait_all`` stops nothing."""
     programs = {"trainer": Program(runs_for_s=0.4), "trainer/1": Program(exit_code=7)}
     engine = FakeEngine(images=["busybox"], programs=programs)
-    lifecycle.launch(engine, planned(failure_policy="wait_all"))
+    launching.launch(engine, planned(failure_policy="wait_all"))
 
     ended = waiting.wait(engine, "app-1", timeout_s=20)
 
@@ -61,7 +61,7 @@ def test_wait_all_lets_the_peers_end_by_themselves() -> None:
 def test_a_removed_replica_is_lost() -> None:
     """A removed container of a running app counts as lost, and the others are stopped."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.remove(next(row.id for row in engine.rows({}) if row.name.endswith("-2")))
 
     ended = waiting.wait(engine, "app-1", timeout_s=20)
@@ -72,7 +72,7 @@ def test_a_removed_replica_is_lost() -> None:
 def test_a_timeout_ends_the_wait_and_not_the_app() -> None:
     """A timeout ends the wait and leaves the app running."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     with pytest.raises(WaitTimeoutError, match="keeps running"):
         waiting.wait(engine, "app-1", timeout_s=0.2)
@@ -85,7 +85,7 @@ def test_a_timeout_ends_the_wait_and_not_the_app() -> None:
 def test_an_app_that_is_removed_meanwhile_is_an_error() -> None:
     """An app that is removed during a wait is an error."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     looks: list[str] = []
 
     def remove(verb: Verb, _: str) -> None:
@@ -102,7 +102,7 @@ def test_an_app_that_is_removed_meanwhile_is_an_error() -> None:
 def test_a_daemon_that_restarts_is_waited_for() -> None:
     """Two looks without an answer do not end a wait."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.1))
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.fail_next("rows", EngineUnreachableError("away"), times=2)
 
     assert AppState.SUCCEEDED is waiting.wait(engine, "app-1", timeout_s=20).state
@@ -111,7 +111,7 @@ def test_a_daemon_that_restarts_is_waited_for() -> None:
 def test_a_daemon_that_stays_away_is_an_error() -> None:
     """An outage longer than the tolerance ends a wait with an error."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     engine.down = True
 
     with pytest.raises(EngineUnreachableError):
@@ -121,7 +121,7 @@ def test_a_daemon_that_stays_away_is_an_error() -> None:
 def test_a_wait_can_be_stopped() -> None:
     """A stopped wait leaves the app running."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     with pytest.raises(StopRequested):
         waiting.wait(engine, "app-1", should_stop=lambda: True)
@@ -132,7 +132,7 @@ def test_a_wait_can_be_stopped() -> None:
 def test_a_wait_stopped_in_a_pause_does_not_look_again() -> None:
     """A wait that is stopped during a pause makes no further request."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     before = engine.calls.count("rows")
     answers = iter([False, True])
 
@@ -145,7 +145,7 @@ def test_a_wait_stopped_in_a_pause_does_not_look_again() -> None:
 def test_a_wait_that_is_woken_looks_often() -> None:
     """The daemon may list an end a little later than it told it otherwise."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
     pauses: list[float | None] = []
 
     class Bell(threading.Event):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import GpuRequest
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.errors import (
     ConditionError,
@@ -191,36 +192,34 @@ def test_proxies_reach_every_replica(engine: FakeEngine) -> None:
 
 
 def test_replicas_get_gpus_of_their_own(engine: FakeEngine) -> None:
-    """No GPU is given to two replicas of an app."""
+    """No GPU is given to two replicas of an app; a plan has only their number."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
     scheduler = DockerScheduler("mine", engine)
 
     info = scheduler.submit_dryrun(app(3, resource=Resource(cpu=1, gpu=1, memMB=64)), {})
+    app_id = scheduler.schedule(info)
 
+    assert [GpuRequest(count=1)] * 3 == [spec.gpus for spec in info.request.containers]
+    assert {("0",), ("1",), ("2",)} == {
+        spec.gpus.device_ids for spec in engine.specs().values() if spec.gpus
+    }
+    described = scheduler.describe(app_id)
+    assert described is not None
     assert [("0",), ("1",), ("2",)] == [
-        spec.gpus.device_ids for spec in info.request.containers if spec.gpus
+        replica.gpus for role in described.roles_statuses for replica in role.replicas
     ]
 
 
-def test_gpus_are_counted_where_no_daemon_tells_their_ids(engine: FakeEngine) -> None:
-    """Without GPU ids a request has a count."""
-    engine.down = True
-    scheduler = DockerScheduler("mine", engine)
+def test_gpus_can_be_chosen(engine: FakeEngine) -> None:
+    """A scheduler uses the GPUs that it was given, and none that the daemon does not have."""
+    engine.engine_info = replace(engine.engine_info, gpu_ids=GPUS)
+    wanted = app(1, resource=Resource(cpu=1, gpu=1, memMB=64))
 
-    info = scheduler.submit_dryrun(app(1, resource=Resource(cpu=1, gpu=2, memMB=64)), {})
+    DockerScheduler("mine", engine, gpu_ids=["2", "1"]).submit(wanted)
 
-    assert [(2, ())] == [
-        (spec.gpus.count, spec.gpus.device_ids) for spec in info.request.containers if spec.gpus
-    ]
-
-
-def test_what_the_daemon_does_not_tell_is_warned_of(engine: FakeEngine) -> None:
-    """A plan warns that replicas share GPUs, if the daemon answers but reports no ids."""
-    wanted = app(2, resource=Resource(cpu=1, gpu=1, memMB=64))
-
-    (warning,) = DockerScheduler("mine", engine).prepare(wanted).request.warnings
-
-    assert "fake://engine reports no ids of GPUs here" in warning
+    assert [("2",)] == [spec.gpus.device_ids for spec in engine.specs().values() if spec.gpus]
+    with pytest.raises(InvalidAppError, match="gpu_ids: fake://engine has no GPU 7"):
+        DockerScheduler("mine", engine, gpu_ids=["0", "7"]).submit(wanted)
 
 
 def test_more_gpus_than_there_are_is_told(engine: FakeEngine) -> None:

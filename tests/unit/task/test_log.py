@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import AppNotFoundError, EngineError
-from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.runtime import attach, launching, lifecycle
 from airflow_torchx.specs import AppState
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -34,7 +34,7 @@ def never() -> bool:
 def launched(program: Program, replicas: int = 2) -> FakeEngine:
     """Return an engine with a launched app of this program."""
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned(app(replicas)))
+    launching.launch(engine, planned(app(replicas)))
     return engine
 
 
@@ -96,7 +96,7 @@ def engine_of(*lines: str, every_s: float = 0.0) -> tuple[FakeEngine, ManualCloc
     clock = ManualClock(BEGIN_S)
     program = Program(lines=lines, line_every_s=every_s)
     engine = FakeEngine(images=["busybox"], programs=program, clock=clock, sleep=clock.sleep)
-    lifecycle.launch(engine, planned(app(1)))
+    launching.launch(engine, planned(app(1)))
     clock.advance(100)
     return engine, clock
 

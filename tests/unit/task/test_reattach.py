@@ -19,7 +19,7 @@ from airflow_torchx.core.task.record import (
     TaskRecord,
 )
 from airflow_torchx.errors import EngineError, LaunchError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.testing import FakeEngine, Program
@@ -49,7 +49,7 @@ def planned(attempt: TaskAttempt = FIRST, config_hash: str = HASH, **options: ob
 def engine_with(program: Program) -> FakeEngine:
     """Return an engine on which the first attempt has launched its app."""
     engine = FakeEngine(images=["busybox"], programs=program)
-    lifecycle.launch(engine, planned(stop_grace_s=3))
+    launching.launch(engine, planned(stop_grace_s=3))
     return engine
 
 
@@ -152,7 +152,7 @@ def test_a_cleared_or_changed_task_launches_again(
 def test_a_retry_reattaches_to_an_app_with_a_hash_of_another_version() -> None:
     """An upgrade that changes the hash does not stop a running app."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    lifecycle.launch(engine, planned(config_hash="v1-a"))
+    launching.launch(engine, planned(config_hash="v1-a"))
 
     assert Decision(clean_up=(SUPERSEDED,)) == reconciled(engine, config_hash="v1-b")
     assert reconciled(engine, config_hash="v2-b").reattach is not None
@@ -170,7 +170,7 @@ def test_an_app_that_has_failed_is_launched_again() -> None:
     """A retry launches a failed app again, even while other replicas of it still run."""
     assert Decision(clean_up=(SUPERSEDED,)) == reconciled(engine_with(BROKEN))
     half = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": FOREVER})
-    lifecycle.launch(half, planned())
+    launching.launch(half, planned())
 
     assert Decision(clean_up=(SUPERSEDED,)) == reconciled(half)
 
@@ -222,7 +222,7 @@ def test_cleaning_up_an_app_that_is_gone_is_not_an_error() -> None:
 def test_an_app_of_a_later_clear_is_left_alone() -> None:
     """The last try stops apps of earlier tries, but none that a later clear launched."""
     engine = engine_with(FOREVER)
-    lifecycle.launch(engine, planned(CLEARED))
+    launching.launch(engine, planned(CLEARED))
 
     def unneeded(attempt: TaskAttempt) -> set[str]:
         return {one.app_id for one in reattach.unneeded(engine, attempt, keep=False)}
@@ -235,7 +235,7 @@ def test_an_app_of_a_later_clear_is_left_alone() -> None:
 def test_an_app_with_a_replica_that_still_runs_is_unneeded(program: Program, expected: int) -> None:
     """With ``keep``, a failed app is left out only if no replica of it runs."""
     engine = FakeEngine(images=["busybox"], programs={"trainer/0": BROKEN, "trainer/1": program})
-    lifecycle.launch(engine, planned())
+    launching.launch(engine, planned())
 
     assert expected == len(reattach.unneeded(engine, RETRY, keep=True))
 
@@ -245,7 +245,7 @@ def test_an_app_of_a_committed_image_is_not_the_task_s() -> None:
     engine = engine_with(FOREVER)
     inherited = {**FIRST.labels, labels.CONFIG_HASH: HASH}
     context = LaunchContext(app_id="debug-1", handle="h", launch_id="l", environ={})
-    lifecycle.launch(engine, plan(app(1), Opts(), replace(context, labels=inherited)))
+    launching.launch(engine, plan(app(1), Opts(), replace(context, labels=inherited)))
 
     assert [FIRST.app_id] == [one.app.app_id for one in reattach.apps_of(engine, FIRST)]
 
@@ -262,7 +262,7 @@ def test_an_app_with_an_id_of_an_earlier_release_is_found() -> None:
         )
         for spec in job.containers
     )
-    lifecycle.launch(engine, replace(job, app_id=old_id, containers=containers))
+    launching.launch(engine, replace(job, app_id=old_id, containers=containers))
 
     found = reconciled(engine).reattach
 
@@ -288,6 +288,6 @@ def test_a_failed_launch_leaves_no_app() -> None:
     engine = FakeEngine(images=["busybox"])
     engine.fail_next("start", EngineError("no such device"))
     with pytest.raises(LaunchError):
-        lifecycle.launch(engine, planned())
+        launching.launch(engine, planned())
 
     assert Decision() == reconciled(engine)

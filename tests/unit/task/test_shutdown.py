@@ -24,7 +24,7 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
     ResultError,
 )
-from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.runtime import attach, launching
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.shutdown import TaskOptions, TaskShutdown
@@ -65,7 +65,7 @@ class MarkedTask(TaskContext):
 def launched(engine: FakeEngine, grace_s: float = 30.0, replicas: int = 2) -> LaunchedApp:
     """Launch an app."""
     plan = planned(app(replicas), stop_grace_s=grace_s)
-    lifecycle.launch(engine, plan)
+    launching.launch(engine, plan)
     return LaunchedApp(
         app_id=plan.app_id,
         handle=plan.handle,

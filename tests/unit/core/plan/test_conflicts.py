@@ -158,9 +158,9 @@ def test_a_mount_over_a_workspace(
     role = Role("a", "img:1", mounts=[kind("/x", "/y"), kind("/x", target)])
 
     def found(**fields: Any) -> tuple[list[str], list[str]]:  # noqa: ANN401 - fields of a role
-        app, opts = AppDef("train", [replace(role, **fields)]), Opts()
-        refused = [f"{one.where}: {one.what}" for one in daemon_problems(app, opts, facts)]
-        return refused, [*daemon_warnings(app, opts, facts)]
+        app = AppDef("train", [replace(role, **fields)])
+        refused = [f"{one.where}: {one.what}" for one in daemon_problems(app, Opts(), facts)]
+        return refused, [*daemon_warnings(app, facts)]
 
     code, function = Workspace({"code": ""}), [FUNCTION_RUNNER]
     where = working_dir or "/workspace"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -181,9 +182,9 @@ def test_planning_twice_gives_the_same_and_leaves_the_app_alone(roles: list[Role
     """A plan depends only on its arguments, and planning does not change the app."""
     what = app(*roles)
     before = copy.deepcopy(what)
-    first = planned(what, gpu_ids=["0", "1", "2", "3"])
+    first = planned(what)
 
-    assert first == planned(what, gpu_ids=["0", "1", "2", "3"])
+    assert first == planned(what)
     assert before == what
 
 
@@ -422,45 +423,61 @@ def gpus(job: JobPlan) -> list[GpuRequest | None]:
     return [spec.gpus for spec in job.containers]
 
 
-def test_replicas_do_not_share_gpus() -> None:
-    """Replicas get disjoint GPUs if the daemon reports their ids."""
+def held(job: JobPlan) -> list[str | None]:
+    """Return the GPUs that each container holds, by its label."""
+    return [spec.labels.get(labels.GPUS) for spec in job.containers]
+
+
+def test_gpus_are_given_to_the_replicas_in_order() -> None:
+    """Each replica has GPUs of its own, and a label with their ids."""
     trainer = role(num_replicas=2, resource=wants(gpu=2))
     server = role("ps", num_replicas=2)
     scorer = role("eval", resource=wants(gpu=1))
-    what = app(trainer, server, scorer)
+    job = planned(app(trainer, server, scorer), {"gpu_driver": "cdi"})
+    request = partial(GpuRequest, driver="cdi", kind="amd.com/gpu")
 
+    given = job.with_gpus(["g0", "g1", "g2", "g3", "g4"], "amd.com/gpu")
+
+    assert 5 == job.own_gpus == requested_gpus(app(trainer, server, scorer))
+    assert [None] * 5 == held(job)
+    assert ["g0,g1", "g2,g3", None, None, "g4"] == held(given)
     assert [
-        GpuRequest(count=2, device_ids=("g0", "g1")),
-        GpuRequest(count=2, device_ids=("g2", "g3")),
+        request(count=2, device_ids=("g0", "g1")),
+        request(count=2, device_ids=("g2", "g3")),
         None,
         None,
-        GpuRequest(count=1, device_ids=("g4",)),
-    ] == gpus(planned(what, gpu_ids=["g0", "g1", "g2", "g3", "g4", "g5"]))
-    assert 5 == requested_gpus(what)
+        request(count=1, device_ids=("g4",)),
+    ] == gpus(given)
 
 
-@pytest.mark.parametrize(
-    ("cfg", "gpu_ids"),
-    [
-        ({}, ["g0", "g1", "g2"]),
-        ({}, []),
-        ({"auto_set_gpus": False}, ["g0", "g1", "g2", "g3"]),
-    ],
-)
-def test_gpus_without_usable_ids_are_counted(cfg: dict[str, Any], gpu_ids: list[str]) -> None:
-    """Replicas request a count of GPUs if there are too few ids, or if GPUs are shared."""
+def test_gpus_without_ids_are_counted() -> None:
+    """A replica that takes all GPUs of a daemon, whose ids are unknown, requests a count."""
+    given = planned(role(resource=wants(gpu=2))).with_gpus(["all"], "")
+
+    assert [GpuRequest(count=2)] == gpus(given)
+    assert ["all"] == held(given)
+
+
+def test_shared_gpus_are_the_first_ones() -> None:
+    """Replicas that share GPUs request a count, as TorchX does, and hold the first GPUs."""
     trainer = role(num_replicas=2, resource=wants(gpu=2))
+    job = planned(app(trainer, role("ps")), {"auto_set_gpus": False})
 
-    assert [GpuRequest(count=2)] * 2 == gpus(planned(trainer, cfg, gpu_ids=gpu_ids))
+    assert 0 == job.own_gpus
+    assert [GpuRequest(count=2), GpuRequest(count=2), None] == gpus(job)
+    assert ["0,1", "0,1", None] == held(job)
 
 
 @pytest.mark.parametrize("count", [-1, 0])
-def test_a_role_without_gpus(count: int) -> None:
-    """A role without GPUs requests none."""
+@pytest.mark.parametrize("auto", [True, False])
+def test_a_role_without_gpus(count: int, *, auto: bool) -> None:
+    """A role without GPUs requests none, and holds none."""
     what = role(resource=wants(gpu=count))
+    job = planned(what, {"auto_set_gpus": auto})
 
-    assert [None] == gpus(planned(what, gpu_ids=["g0"]))
-    assert 0 == requested_gpus(app(what))
+    assert [None] == gpus(job)
+    assert [None] == held(job)
+    assert 0 == job.own_gpus == requested_gpus(app(what))
 
 
 def test_named_devices_are_torchx() -> None:

@@ -117,6 +117,17 @@ OPTIONS = {
         ["quorum", "", 1],
     ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
+    "gpu_wait_timeout_s": Option(
+        None,
+        [(0, 0.0), (2.5, 2.5), ("3600", 3600.0), (None, None)],
+        [-1, "soon", "", True, float("nan"), 10**10],
+    ),
+    "gpu_foreign": Option(
+        "respect",
+        [("respect", "respect"), ("ignore", "ignore"), (None, "respect")],
+        ["kill", "", 1],
+    ),
+    "gpu_driver": Option(None, [("cdi", "cdi"), (None, None)], ["nvidia", "", 1]),
     "publish_ports": OFF,
     "user": TEXT._replace(
         good=[(name, name) for name in ("me", "0:0", ":0", "1:", "a-b:c", "2147483647")]

@@ -41,7 +41,6 @@ def planned(
         handle="local_docker://torchx/train-x1",
         launch_id="word",
         environ=environ or {},
-        gpu_ids=["g0", "g1"],
         private_env=private_env or {},
     )
     return plan(AppDef("train", [Role(**fields)]), Opts.parse(cfg), launch)
@@ -86,7 +85,7 @@ def test_a_plan_as_text() -> None:
                 "mounts": [{"src_path": "/data", "dst_path": "/data", "read_only": True}],
                 "nano_cpus": 500_000_000,
                 "memory_mib": 512,
-                "gpus": {"count": 1, "device_ids": ["g0"]},
+                "gpus": {"count": 1},
                 "host": {
                     "privileged": True,
                     "ulimits": [{"name": "nofile", "soft": 1024, "hard": 4096}],
@@ -97,7 +96,7 @@ def test_a_plan_as_text() -> None:
 
     assert expected == read(job)
     assert list(expected) == list(read(job))
-    assert GpuRequest(count=1, device_ids=("g0",)) == job.containers[0].gpus
+    assert GpuRequest(count=1) == job.containers[0].gpus
     assert HostOptions() != job.containers[0].host
 
 

@@ -481,25 +481,6 @@ def test_one_error_lists_all_problems() -> None:
     ) == str(caught.value)
 
 
-def warnings(what: AppDef, facts: DaemonFacts, **cfg: object) -> list[str]:
-    """Return the warnings about a daemon."""
-    return [*daemon_warnings(what, Opts.parse(cfg), facts)]
-
-
-def test_gpus_without_ids_are_warned_of() -> None:
-    """Without GPU ids, several replicas get the same GPUs; one replica, or shared ones, may."""
-    gpu = Resource(cpu=1, gpu=1, memMB=64)
-    two, one = app(role(num_replicas=2, resource=gpu)), app(role(resource=gpu))
-
-    assert "all replicas get the same first GPUs" in str(warnings(two, daemon()))
-    assert [] == [
-        *warnings(two, daemon(gpu_ids=("0", "1"))),
-        *warnings(two, daemon(), auto_set_gpus=False),
-        *warnings(one, daemon()),
-        *warnings(app(role(num_replicas=2)), daemon()),
-    ]
-
-
 def test_a_worker_in_a_container_cannot_check_mounts() -> None:
     """A mounted socket does not show the files of its host; a remote daemon is no surprise."""
     wanted = app(role(mounts=[VolumeMount("v", "/v"), BindMount("/data", "/x")]))
@@ -507,6 +488,6 @@ def test_a_worker_in_a_container_cannot_check_mounts() -> None:
     mounted = replace(local, engine=replace(local.engine, is_local=False))
     remote = replace(mounted, engine=replace(mounted.engine, url="tcp://gpu-1:2376"))
 
-    (warning,) = warnings(wanted, mounted)
+    (warning,) = daemon_warnings(wanted, mounted)
     assert warning.startswith("roles[0].mounts[1].src_path: '/data' is not checked")
-    assert [] == warnings(wanted, local) + warnings(wanted, remote)
+    assert [] == [*daemon_warnings(wanted, local), *daemon_warnings(wanted, remote)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.watch import AppSnapshot
 from airflow_torchx.testing import Program
 from tests.unit.apps import app
@@ -42,7 +42,7 @@ def launch(
     """Launch an app of one role, and return its id."""
     launched = LaunchContext(app_id=app_id, handle=f"t://t/{app_id}", launch_id=app_id, environ={})
     named = replace(app(replicas), name=name)
-    lifecycle.launch(engine, plan(named, Opts.parse(options), launched))
+    launching.launch(engine, plan(named, Opts.parse(options), launched))
     return app_id
 
 

@@ -1,0 +1,113 @@
+"""What an app asks of the GPUs of a daemon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerSpec
+from airflow_torchx.core.gpu.ids import ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_torchx.core.plan.job_plan import JobPlan
+
+Place = Literal["section", "ticket", "claim", "probe"]
+
+PREFIX: Final = "airflow-torchx-gpu-"
+_TRY: Final = re.compile(r"-t\d+$")
+_OF_TASK: Final = (
+    labels.DAG_ID,
+    labels.RUN_ID,
+    labels.TASK_ID,
+    labels.MAP_INDEX,
+    labels.MAX_TRIES,
+    labels.TRY_NUMBER,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuDemand:
+    """A number of GPUs that an app waits for as a whole.
+
+    Args:
+        key: names ticket and claim. Tries of a task share it until a clear, so that a retry takes
+            over both.
+        count: number of GPUs.
+        listed: ids of the daemon's GPUs, in the order in which they are given away.
+        image: an image that is on the daemon.
+        respects_foreign: whether containers of other programs hold GPUs.
+        labels: labels that identify the app and its task.
+    """
+
+    key: str
+    count: int
+    listed: tuple[str, ...]
+    image: str
+    respects_foreign: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: JobPlan, listed: Sequence[str]) -> Self | None:
+        """Return what a plan demands; None if its replicas need no GPUs of their own."""
+        if not (count := plan.own_gpus):
+            return None
+        first = plan.containers[0]
+        own = {name: first.labels[name] for name in _OF_TASK if name in first.labels}
+        is_task = labels.TRY_NUMBER in own
+        return cls(
+            key=_TRY.sub("", plan.app_id) if is_task else plan.launch_id,
+            # Without ids, one replica takes all GPUs.
+            count=1 if ALL in listed else count,
+            listed=tuple(listed),
+            image=first.image,
+            respects_foreign=plan.gpu_foreign == "respect",
+            labels={**own, labels.GPU_APP: plan.app_id, labels.LAUNCH_ID: plan.launch_id},
+        )
+
+    def name(self, place: Place) -> str:
+        """Return the name of a container in this place."""
+        return f"{PREFIX}{place}" if place == "section" else f"{PREFIX}{place}-{self.key}"
+
+    def spec(
+        self, place: Place, *, ids: Sequence[str] = (), patience_s: float = 0
+    ) -> ContainerSpec:
+        """Return the container, which never starts, for a place."""
+        return ContainerSpec(
+            role="",
+            replica=0,
+            name=self.name(place),
+            image=self.image,
+            entrypoint="true",
+            args=(),
+            env={},
+            labels={
+                **self.labels,
+                labels.GPUS: ",".join(ids),
+                labels.GPU_PLACE: place,
+                labels.GPU_COUNT: str(self.count),
+                labels.GPU_PATIENCE: f"{patience_s:g}",
+            },
+            network="none",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the demand as JSON data."""
+        return asdict(self) | {"labels": dict(self.labels), "listed": list(self.listed)}
+
+    @classmethod
+    def parse(cls, stored: object) -> Self | None:
+        """Return a stored demand; None if it cannot be used."""
+        if not isinstance(stored, Mapping):
+            return None
+        given = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
+        try:
+            given["listed"] = tuple(str(one) for one in given["listed"])
+            given["labels"] = {str(k): str(v) for k, v in dict(given.get("labels", {})).items()}
+            return cls(**given) if isinstance(given["count"], int) else None
+        except (KeyError, TypeError, ValueError):
+            return None

@@ -1,0 +1,79 @@
+"""GPU ids: where they come from, and which of them mean the same GPU."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow_torchx.core.engine.containers import GpuRequest
+
+#: In place of ids where none are known: all GPUs of the daemon, for one replica at a time.
+ALL: Final = "all"
+#: Lines of ``nvidia-smi -L``; a MIG device is indented below its GPU.
+_LINE: Final = re.compile(
+    r"^(?P<mig> *MIG.*?|GPU \d+: (?P<model>.*?)) *\(UUID: (?P<id>[^)]+)\)", re.MULTILINE
+)
+
+
+def as_listed(given: str, listed: Sequence[str]) -> str | None:
+    """Return the listed id of the same GPU; None if it is not in the list.
+
+    NVIDIA's runtime accepts an id, an index, and the beginning of a UUID.
+    """
+    if given in listed:
+        return given
+    if given.isdecimal():
+        return listed[int(given)] if int(given) < len(listed) else None
+    found = [one for one in listed if given and one.startswith(given)]
+    return found[0] if len(found) == 1 else None
+
+
+def held_ids(given: Iterable[str], listed: Sequence[str]) -> tuple[str, ...]:
+    """Return the listed ids that a container with these ids holds.
+
+    If either side does not know ids, the container holds every GPU.
+    """
+    given = tuple(given)
+    if given and (ALL in given or ALL in listed):
+        return tuple(listed)
+    return tuple(found for one in given if (found := as_listed(one, listed)) is not None)
+
+
+def requested_ids(requests: Iterable[GpuRequest], listed: Sequence[str]) -> tuple[str, ...]:
+    """Return the listed ids that the device requests of a container hold.
+
+    A request by count holds the first GPUs of the host, as Docker's driver assigns them. A request
+    for all GPUs holds none, because a notebook that may use all would block the host.
+    """
+    held: list[str] = []
+    for request in requests:
+        if ALL in request.device_ids or request.count < 0:
+            continue
+        wanted = request.device_ids or tuple(str(index) for index in range(request.count))
+        held += held_ids(wanted, listed)
+    return tuple(dict.fromkeys(held))
+
+
+def are_all(requests: Iterable[GpuRequest]) -> bool:
+    """Return whether a container requests all GPUs of its host."""
+    return any(ALL in request.device_ids or request.count < 0 for request in requests)
+
+
+def parse_nvidia_smi(text: str) -> dict[str, str]:
+    """Return UUID to model of each GPU in the output of ``nvidia-smi -L``.
+
+    A GPU that is divided into MIG devices cannot be used as a whole, so its devices replace it.
+    """
+    found: dict[str, str] = {}
+    whole = ""
+    for line in _LINE.finditer(text):
+        if line["mig"].startswith("GPU"):
+            whole = line["id"]
+            found[whole] = line["model"]
+        else:
+            found.pop(whole, None)
+            found[line["id"]] = line["mig"].strip()
+    return found

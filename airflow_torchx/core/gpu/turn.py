@@ -1,0 +1,76 @@
+"""Decides whether an app may take GPUs now, and which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.gpu.demand import GpuDemand
+    from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The claim of this app, made by this process or by an earlier try."""
+
+    claim: Holder
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """These GPUs can be claimed."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """The app has to wait.
+
+    Args:
+        wanted: number of GPUs that it waits for.
+        holders: what holds GPUs.
+        ahead: the tickets before it, oldest first.
+        served: the oldest ticket, if it could take its GPUs now.
+        again_s: in how many seconds to look again although nothing changed; None for never.
+    """
+
+    wanted: int
+    holders: tuple[Holder, ...]
+    ahead: tuple[Ticket, ...] = ()
+    served: Ticket | None = None
+    again_s: float | None = None
+
+
+def decide(ledger: Ledger, demand: GpuDemand) -> Own | Take | Wait:
+    """Return what an app does next; the oldest ticket is served first.
+
+    An app that waits for many GPUs is not overtaken by those that need few.
+    """
+    for holder in ledger.holders:
+        if holder.name == demand.name("claim") and len(holder.ids) == demand.count:
+            return Own(holder)
+    ahead = _ahead(ledger, demand)
+    free = ledger.free
+    if not ahead and len(free) >= demand.count:
+        return Take(free[: demand.count])
+    return Wait(
+        wanted=demand.count,
+        holders=ledger.holders,
+        ahead=ahead,
+        served=ahead[0] if ahead and ahead[0].count <= len(free) else None,
+    )
+
+
+def own_ticket(ledger: Ledger, demand: GpuDemand) -> Ticket | None:
+    """Return the ticket of an app; None if it has none for this number of GPUs."""
+    name = demand.name("ticket")
+    found = (one for one in ledger.tickets if one.name == name and one.count == demand.count)
+    return next(found, None)
+
+
+def _ahead(ledger: Ledger, demand: GpuDemand) -> tuple[Ticket, ...]:
+    mine = own_ticket(ledger, demand)
+    older = ledger.tickets[: ledger.tickets.index(mine)] if mine else ledger.tickets
+    return tuple(one for one in older if one.name != demand.name("ticket"))

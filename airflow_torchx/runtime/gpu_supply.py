@@ -1,0 +1,141 @@
+"""Supplies a launch with GPUs of its own: finds their ids, and waits until enough are free."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.gpu.ids import ALL
+from airflow_torchx.core.gpu.report import holders_key, waiting_text
+from airflow_torchx.core.gpu.turn import Wait
+from airflow_torchx.core.plan.preflight import gpu_shortage
+from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
+from airflow_torchx.runtime.gpus.probe import probed
+from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
+from airflow_torchx.runtime.waiting import OutageTolerance
+from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, LOOKS_S, GpuBell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_torchx.core.engine.containers import EngineInfo
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.job_plan import JobPlan
+
+_log = logging.getLogger(__name__)
+
+# Between two checks of should_stop; Airflow gives a killed task 5 s.
+_TICK_S: Final = 0.2
+
+
+class GpuSupply:
+    """The GPUs of one launch.
+
+    Args:
+        info: the daemon; its ``gpu_ids`` may be empty.
+        timeout_s: longest wait, in seconds; None for no limit.
+        is_deferred: raise `MustWait` instead of waiting.
+        should_stop: called several times a second.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        info: EngineInfo,
+        *,
+        timeout_s: float | None = None,
+        is_deferred: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._engine = engine
+        self._info = info
+        self._timeout_s = timeout_s
+        self._is_deferred = is_deferred
+        self._should_stop = should_stop
+        self._queue: GpuQueue | None = None
+        self._claim: Claim | None = None
+
+    def placed(self, plan: JobPlan) -> JobPlan:
+        """Claim GPUs for a plan whose images are on the daemon, and return the plan with their ids.
+
+        Raises:
+            InvalidAppError: the daemon has fewer GPUs, or several replicas need GPUs whose ids are
+                unknown.
+            GpuWaitTimeoutError: not enough GPUs became free in time.
+            MustWait: not enough GPUs are free, and the launch is of a deferrable task.
+            StopRequested: ``should_stop`` returned True.
+        """
+        demand = GpuDemand.of(plan, self._listed(plan))
+        if demand is None:
+            return plan
+        patience = DEFERRED if self._is_deferred else PRESENT
+        self._queue = GpuQueue(self._engine, demand, patience, should_stop=self._should_stop)
+        step = self._queue.attempt()
+        if isinstance(step, Wait):
+            if self._is_deferred:
+                raise MustWait(demand, waiting_text(step, self._info.host, datetime.now(UTC)))
+            step = self._wait(self._queue, step)
+        self._claim = step
+        return plan.with_gpus(step.ids, self._info.gpu_kind)
+
+    def handed_over(self) -> bool:
+        """Return whether the replicas, which were created, hold the GPUs from now on."""
+        if self._queue is None or self._claim is None:
+            return True
+        return self._queue.hand_over(self._claim)
+
+    def release(self) -> None:
+        """Give up the place in the queue, and the claim. Idempotent."""
+        if self._queue is not None:
+            self._queue.release()
+
+    def _wait(self, queue: GpuQueue, step: Claim | Wait) -> Claim:
+        """Attempt after each event of the daemon that may have freed GPUs."""
+        began_s, shown, rung = time.monotonic(), object(), threading.Event()
+        tolerance = OutageTolerance(should_stop=self._should_stop)
+        with GpuBell(lambda: self._engine) as bell:
+            bell.add(rung.set)
+            pauses = iter(LOOKS_S)
+            while isinstance(step, Wait):
+                if holders_key(step) != shown:
+                    shown = holders_key(step)
+                    _log.info("%s", waiting_text(step, self._info.host, datetime.now(UTC)))
+                pauses = self._pause(pauses, rung, step, began_s)
+                with tolerance:
+                    step = queue.attempt()
+        return step
+
+    def _pause(
+        self, pauses: Iterator[float], rung: threading.Event, step: Wait, began_s: float
+    ) -> Iterator[float]:
+        """Wait for a ring or the next look, and return the pauses after this one."""
+        again_s = IDLE_S if step.again_s is None else step.again_s
+        until_s = time.monotonic() + min(next(pauses, IDLE_S), again_s)
+        while not rung.is_set() and time.monotonic() < until_s:
+            if self._should_stop():
+                raise StopRequested
+            waited_s = time.monotonic() - began_s
+            if self._timeout_s is not None and waited_s >= self._timeout_s:
+                text = waiting_text(step, self._info.host, datetime.now(UTC))
+                raise GpuWaitTimeoutError(text, timeout_s=self._timeout_s)
+            rung.wait(min(_TICK_S, max(0.0, until_s - time.monotonic())))
+        if not rung.is_set():
+            return pauses
+        rung.clear()
+        return iter(LOOKS_S)
+
+    def _listed(self, plan: JobPlan) -> Sequence[str]:
+        """Return the ids of the daemon's GPUs."""
+        users = [spec for spec in plan.containers if spec.gpus]
+        if not plan.own_gpus or self._info.gpu_ids:
+            return self._info.gpu_ids
+        found = probed(self._engine, self._info.id, users[0].image, should_stop=self._should_stop)
+        shortage = gpu_shortage(plan.own_gpus, len(found), self._info.url, replicas=len(users))
+        if problems := tuple(shortage):
+            raise InvalidAppError(problems, subject=f"app {plan.app_id!r}")
+        return tuple(found) or (ALL,)

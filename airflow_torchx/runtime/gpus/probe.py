@@ -1,0 +1,89 @@
+"""Finds the GPUs of a daemon that does not report them, from inside a container."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, LogQuery
+from airflow_torchx.core.gpu.demand import PREFIX
+from airflow_torchx.core.gpu.ids import parse_nvidia_smi
+from airflow_torchx.core.logs.lines import LineReader
+from airflow_torchx.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_torchx.core.engine.protocol import Engine
+
+# The first call of nvidia-smi after a boot may load the driver.
+_TIMEOUT_S: Final = 30.0
+_PAUSE_S: Final = 0.05
+_LOCK: Final = threading.Lock()
+_FOUND: Final[dict[str, Mapping[str, str]]] = {}
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def probed(
+    engine: Engine,
+    daemon_id: str,
+    image: str,
+    *,
+    owner: Mapping[str, str] = _NO_LABELS,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Mapping[str, str]:
+    """Return id to model of each GPU that a container of an image sees; empty if it sees none.
+
+    A container with all GPUs runs ``nvidia-smi -L``, which NVIDIA's runtime adds to any image, and
+    is removed. What was found is kept for the daemon while this process lives. ``owner`` has labels
+    for that container.
+    """
+    with _LOCK:
+        if daemon_id not in _FOUND:
+            found = _probe(engine, image, owner, should_stop)
+            if not found:
+                return {}
+            _FOUND[daemon_id] = found
+        return _FOUND[daemon_id]
+
+
+def _probe(
+    engine: Engine, image: str, owner: Mapping[str, str], should_stop: Callable[[], bool]
+) -> dict[str, str]:
+    spec = ContainerSpec(
+        role="",
+        replica=0,
+        name=f"{PREFIX}probe-{secrets.token_hex(6)}",
+        image=image,
+        entrypoint="nvidia-smi",
+        args=("-L",),
+        env={},
+        labels={**owner, labels.GPU_PLACE: "probe", labels.GPUS: ""},
+        network="none",
+        gpus=GpuRequest(count=-1),
+    )
+    try:
+        container_id = engine.create(spec)
+    except EngineError:
+        return {}
+    try:
+        engine.start(container_id)
+        deadline = time.monotonic() + _TIMEOUT_S
+        while (seen := engine.inspect(container_id)) is not None and seen.state == "running":
+            if should_stop() or time.monotonic() > deadline:
+                return {}
+            time.sleep(_PAUSE_S)
+        reader = LineReader()
+        with contextlib.closing(engine.logs(container_id, LogQuery(streams="stdout"))) as log:
+            lines = [line.text for chunk in log for line in reader.feed(chunk)]
+        return parse_nvidia_smi("\n".join([*lines, *(line.text for line in reader.flush())]))
+    except EngineError:
+        return {}  # an image without nvidia-smi, or a host without GPUs
+    finally:
+        with contextlib.suppress(EngineError):
+            engine.remove(container_id)

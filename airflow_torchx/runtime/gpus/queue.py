@@ -1,0 +1,227 @@
+"""The place of one app in the queue for the GPUs of a daemon."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket
+from airflow_torchx.errors import EngineConflictError
+from airflow_torchx.runtime.gpus.section import Section
+from airflow_torchx.runtime.gpus.survey import Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.gpu.demand import GpuDemand
+    from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
+
+_log = logging.getLogger(__name__)
+
+# Between two looks while a claim or a replica that has not started holds GPUs.
+_LAPSING_S: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long other clients respect what an app left on the daemon, in seconds.
+
+    Args:
+        ticket: how long they let it take GPUs that are free.
+        claim: how long they leave GPUs to it that it has claimed.
+    """
+
+    ticket: float
+    claim: float
+
+
+#: Of a process that waits itself: it takes GPUs within milliseconds, and then launches.
+PRESENT: Final = Patience(ticket=1.0, claim=30.0)
+#: Of a deferred task: a triggerer may have to take over, and a worker to become free.
+DEFERRED: Final = Patience(ticket=60.0, claim=600.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """GPUs that an app has claimed, by a container that holds them until its replicas do."""
+
+    container_id: str
+    ids: tuple[str, ...]
+
+
+class MustWait(Exception):  # noqa: N818 - not an error
+    """An app has to wait for GPUs, and keeps its place in the queue meanwhile.
+
+    Args:
+        demand: what it waits for.
+        message: who holds the GPUs, in one line.
+    """
+
+    def __init__(self, demand: GpuDemand, message: str) -> None:
+        super().__init__(message)
+        self.demand = demand
+        self.message = message
+
+
+class GpuQueue:
+    """Takes GPUs for one app, or keeps its place in the queue.
+
+    Args:
+        demand: what the app needs.
+        patience: how long others respect its ticket and its claim.
+        should_stop: called often while other clients are in the section.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        demand: GpuDemand,
+        patience: Patience = PRESENT,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._demand = demand
+        self._patience = patience
+        self._should_stop = should_stop
+        self._clock = clock
+        self._survey = Survey(engine, demand.listed, respects_foreign=demand.respects_foreign)
+        self._served, self._served_since_s = "", 0.0
+
+    def attempt(self) -> Claim | Wait:
+        """Claim GPUs if it is this app's turn, else keep its place in the queue.
+
+        It makes one request if the app has to wait, and about eight if not.
+
+        Raises:
+            EngineError: the daemon refused a request; the place in the queue may be kept.
+            StopRequested: ``should_stop`` returned True.
+        """
+        while True:
+            ledger = self._look()
+            step = self._decided(ledger)
+            if isinstance(step, Own):
+                return self._claimed(ledger, step.claim)
+            if isinstance(step, Take):
+                if (claim := self._take()) is not None:
+                    return claim
+            elif own_ticket(ledger, self._demand) is None and self._queue_up(ledger):
+                # GPUs may have become free before the ticket was there.
+                continue
+            elif not self._pass_over(step.served):
+                return replace(step, again_s=self._again_s(step))
+
+    def hand_over(self, claim: Claim) -> bool:
+        """Remove the claim, after the replicas that hold its GPUs were created.
+
+        Returns:
+            True if the claim was valid until now. False if another client removed it: then others
+            may have the GPUs.
+        """
+        return self._engine.discard(claim.container_id)
+
+    def release(self) -> None:
+        """Remove the place of the app in the queue, and its claim. Idempotent."""
+        for place in ("ticket", "claim"):
+            name = self._demand.name(place)
+            for row in self._engine.rows({labels.GPU_PLACE: place}):
+                if row.name == name:
+                    self._engine.discard(row.id)
+
+    def _look(self) -> Ledger:
+        """Return the ledger, without a claim of this app for another number of GPUs."""
+        ledger = self._survey.look()
+        other = [
+            one
+            for one in ledger.holders
+            if one.name == self._demand.name("claim") and len(one.ids) != self._demand.count
+        ]
+        for one in other:
+            self._engine.discard(one.container_id)
+        return ledger.without(other)
+
+    def _decided(self, ledger: Ledger) -> Own | Take | Wait:
+        """Return the next step; GPUs of launches that have not gone on come last."""
+        step = decide(ledger, self._demand)
+        if isinstance(step, Wait) and (lapsed := self._lapsed(ledger)):
+            return decide(ledger.without(lapsed), self._demand)
+        return step
+
+    def _lapsed(self, ledger: Ledger) -> tuple[Holder, ...]:
+        if all(one.lapses_at is None for one in ledger.holders):
+            return ()
+        now = self._engine.info().system_time
+        return ledger.lapsed(now) if now else ()
+
+    def _take(self) -> Claim | None:
+        """Claim GPUs where no other client decides; None if another one was faster."""
+        with Section(self._engine, self._demand, self._should_stop, self._clock) as section:
+            ledger = self._look()
+            step = self._decided(ledger)
+            if not isinstance(step, Take) or not self._freed(ledger, step.ids):
+                return None
+            try:
+                spec = self._demand.spec("claim", ids=step.ids, patience_s=self._patience.claim)
+                claim_id = self._engine.create(spec)
+            except EngineConflictError:
+                return None
+            if not section.is_mine:
+                self._engine.discard(claim_id)
+                return None
+        if ledger.unbounded:
+            many = ", ".join(ledger.unbounded)
+            _log.warning("these containers may use the same GPUs, as they requested all: %s", many)
+        self._drop_ticket(ledger)
+        return Claim(container_id=claim_id, ids=step.ids)
+
+    def _freed(self, ledger: Ledger, ids: Sequence[str]) -> bool:
+        """Remove containers of launches that have not gone on and hold these GPUs."""
+        for one in ledger.holders:
+            if not set(one.ids).isdisjoint(ids):
+                _log.warning("removing %s: its launch has not gone on", one.name)
+                try:
+                    self._engine.discard(one.container_id)
+                except EngineConflictError:
+                    return False  # it has started meanwhile
+        return True
+
+    def _claimed(self, ledger: Ledger, claim: Holder) -> Claim:
+        self._drop_ticket(ledger)
+        return Claim(container_id=claim.container_id, ids=claim.ids)
+
+    def _drop_ticket(self, ledger: Ledger) -> None:
+        for one in ledger.tickets:
+            if one.name == self._demand.name("ticket"):
+                self._engine.discard(one.container_id)
+
+    def _queue_up(self, ledger: Ledger) -> bool:
+        """Create a ticket, and return whether that was possible."""
+        self._drop_ticket(ledger)  # one for another number of GPUs
+        try:
+            self._engine.create(self._demand.spec("ticket", patience_s=self._patience.ticket))
+        except EngineConflictError:
+            return False
+        return True
+
+    def _pass_over(self, served: Ticket | None) -> bool:
+        """Remove the oldest ticket if its app has not taken GPUs in time; return whether so."""
+        if served is None or served.container_id != self._served:
+            self._served = served.container_id if served else ""
+            self._served_since_s = self._clock()
+            return False
+        if self._clock() < self._served_since_s + served.patience_s:
+            return False
+        _log.warning("passing over app %s, which has not taken its GPUs", served.app_id)
+        self._engine.discard(served.container_id)
+        return True
+
+    def _again_s(self, wait: Wait) -> float | None:
+        """Return in how many seconds to look again although nothing was announced."""
+        if wait.served is not None:
+            return max(0.0, self._served_since_s + wait.served.patience_s - self._clock())
+        return _LAPSING_S if any(one.lapses_at for one in wait.holders) else None

@@ -1,0 +1,80 @@
+"""The section in which one client at a time decides about the GPUs of a daemon."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.engine import labels
+from airflow_torchx.errors import EngineConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.gpu.demand import GpuDemand
+
+# A section takes about 15 ms on a quiet daemon (measured).
+_PATIENCE_S: Final = 3.0
+_PAUSE_S: Final = 0.02
+# Not random.random: its state is the whole process's, which others may have seeded.
+_RANDOM: Final = random.SystemRandom()
+
+
+class Section:
+    """Holds the section, a container name, which Docker gives to one client at a time.
+
+    A client that stays longer than three seconds was killed, or is slow: the next one removes its
+    container. So a client has to ask `is_mine` after what it did: as long as it holds the name,
+    no other client has entered since, and those that enter later see what it did.
+
+    Raises:
+        StopRequested: ``should_stop`` returned True before the section was entered.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        demand: GpuDemand,
+        should_stop: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._spec = demand.spec("section")
+        self._should_stop = should_stop
+        self._clock = clock
+        self._id = ""
+        self._holder, self._since_s = "", 0.0
+
+    def __enter__(self) -> Self:
+        while not self._id:
+            if self._should_stop():
+                raise StopRequested
+            try:
+                self._id = self._engine.create(self._spec)
+            except EngineConflictError:
+                self._wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.discard(self._id)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this client still holds the section."""
+        return self._held_by() == self._id
+
+    def _wait(self) -> None:
+        holder = self._held_by()
+        if holder != self._holder:
+            self._holder, self._since_s = holder, self._clock()
+        elif holder and self._clock() > self._since_s + _PATIENCE_S:
+            self._engine.discard(holder)
+            return
+        time.sleep(_PAUSE_S * (0.5 + _RANDOM.random()))
+
+    def _held_by(self) -> str:
+        rows = self._engine.rows({labels.GPU_PLACE: "section"})
+        return next((row.id for row in rows if row.name == self._spec.name), "")

@@ -1,0 +1,265 @@
+"""Launches every container of a plan, or none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import is_cancelled_name
+from airflow_torchx.core.plan.plan_text import secret_values
+from airflow_torchx.core.plan.redact import redact
+from airflow_torchx.errors import (
+    AppExistsError,
+    EngineConflictError,
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    LaunchError,
+    LaunchInterruptedError,
+    leftovers,
+)
+from airflow_torchx.runtime import images, network
+from airflow_torchx.runtime.gpus.queue import MustWait
+from airflow_torchx.runtime.lifecycle import described, not_found, rows_of, rows_of_launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerSpec
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.specs import DescribeAppResponse
+
+_log = logging.getLogger(__name__)
+
+# The daemon reserves a name before it lists the container with that name.
+_REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
+
+
+class Gpus(Protocol):
+    """The GPUs of one launch; see `runtime.gpu_supply.GpuSupply`."""
+
+    def placed(self, plan: JobPlan) -> JobPlan:
+        """Return the plan with GPUs that are claimed for it."""
+
+    def handed_over(self) -> bool:
+        """Return whether the created replicas hold the GPUs from now on."""
+
+    def release(self) -> None:
+        """Give up what was not handed over. Idempotent."""
+
+
+def launch(
+    engine: Engine,
+    plan: JobPlan,
+    *,
+    known: Mapping[str, bool] = images.NOTHING_KNOWN,
+    gpus: Gpus | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> DescribeAppResponse:
+    """Launch every container of a plan, or none, and return the app as the daemon lists it.
+
+    It pulls images, ensures the network, takes GPUs, creates all containers, then starts them. On
+    any error, also on Ctrl-C, it removes every container that it created. ``known`` says whether
+    the daemon has an image; others are looked up. ``should_stop`` is called several times a second.
+
+    Raises:
+        AppExistsError: an app with this id exists; it is not changed.
+        AppNotFoundError: another client removed all containers right after the start.
+        ImagePullError: an image cannot be pulled; nothing was created.
+        LaunchError: a container could not be created or started; the message names the replica.
+        LaunchInterruptedError: ``should_stop`` returned True, or another client cancelled the app.
+        MustWait: the app is of a deferrable task, and has to wait for GPUs.
+    """
+    ids: dict[str, str] = {}
+    try:
+        images.ensure(engine, plan.images, plan.pull_policy, known=known, should_stop=should_stop)
+        network.ensure(engine, plan.network)
+        _create(engine, plan, ids, gpus, should_stop, known=known)
+        _start(engine, plan, ids, should_stop)
+        return _launched(engine, plan)
+    except MustWait:
+        raise
+    except StopRequested as error:
+        fix = leftovers(_undo(engine, plan, ids, gpus)) or "Nothing was left on the daemon."
+        what = f"the launch of app {plan.app_id!r} was stopped."
+        raise LaunchInterruptedError(what, fix=fix) from error
+    except _ReplicaError as failed:
+        unanswered = isinstance(failed.cause, EngineUnreachableError)
+        left = _undo(engine, plan, ids, gpus, unanswered=unanswered)
+        raise _launch_error(engine, plan, failed, left) from _shown(failed.cause, plan)
+    except BaseException as error:
+        _note(error, _undo(engine, plan, ids, gpus))
+        raise
+
+
+class _ReplicaError(Exception):
+    """The Engine refused to create or start the container of one replica."""
+
+    def __init__(self, spec: ContainerSpec, cause: EngineError) -> None:
+        super().__init__(spec.name)
+        self.spec = spec
+        self.cause = cause
+
+
+def _create(
+    engine: Engine,
+    plan: JobPlan,
+    ids: dict[str, str],
+    gpus: Gpus | None,
+    should_stop: Callable[[], bool],
+    *,
+    known: Mapping[str, bool],
+) -> None:
+    """Create all containers, with GPUs that no other app has; see `_create_all`."""
+    while True:
+        placed = gpus.placed(plan) if gpus else plan
+        _create_all(engine, placed, ids, should_stop, known=known)
+        if gpus is None or gpus.handed_over():
+            return
+        _log.warning("another app has taken the GPUs of app %s, which waits again", plan.app_id)
+        if left := _undo(engine, plan, ids):
+            cause = EngineError(f"cannot remove {', '.join(left)}")
+            raise _ReplicaError(plan.containers[0], cause)
+        ids.clear()
+
+
+def _create_all(
+    engine: Engine,
+    plan: JobPlan,
+    ids: dict[str, str],
+    should_stop: Callable[[], bool],
+    *,
+    known: Mapping[str, bool],
+) -> None:
+    """Create all containers; add each created one to ``ids``, by name."""
+
+    def create(spec: ContainerSpec) -> None:
+        try:
+            ids[spec.name] = engine.create(spec)
+        except EngineError as error:
+            raise _ReplicaError(spec, error) from error
+
+    def create_each() -> None:
+        # Two launches of one app race for the first name; the daemon gives it to one of them.
+        map_concurrently(create, plan.containers[:1], should_stop=should_stop)
+        map_concurrently(create, plan.containers[1:], should_stop=should_stop)
+
+    try:
+        create_each()
+    except _ReplicaError as failed:
+        if ids or not known or not isinstance(failed.cause, EngineNotFoundError):
+            raise
+        # The image was removed after the lookup.
+        images.ensure(engine, plan.images, plan.pull_policy, should_stop=should_stop)
+        create_each()
+
+
+def _start(
+    engine: Engine, plan: JobPlan, ids: Mapping[str, str], should_stop: Callable[[], bool]
+) -> None:
+    """Start all containers of ``ids``."""
+
+    def start(spec: ContainerSpec) -> None:
+        try:
+            engine.start(ids[spec.name])
+        except EngineError as error:
+            raise _ReplicaError(spec, error) from error
+
+    map_concurrently(start, plan.containers, should_stop=should_stop)
+
+
+def _launched(engine: Engine, plan: JobPlan) -> DescribeAppResponse:
+    """Return the launched app, from one list of its containers.
+
+    The name of the first container is the lock of a launch. An app whose first container was
+    removed or cancelled no longer holds it, so containers of another launch may exist.
+    """
+    rows = rows_of(engine, plan.app_id)
+    if any(row.labels.get(labels.LAUNCH_ID) != plan.launch_id for row in rows):
+        raise AppExistsError(plan.app_id)
+    if any(is_cancelled_name(row.name) for row in rows):
+        raise StopRequested
+    if (found := described(engine, plan.app_id, rows)) is None:
+        raise not_found(plan.app_id)
+    return found
+
+
+def _undo(
+    engine: Engine,
+    plan: JobPlan,
+    ids: Mapping[str, str],
+    gpus: Gpus | None = None,
+    *,
+    unanswered: bool = False,
+) -> tuple[str, ...]:
+    """Remove what this launch created; return the names of containers that may be left.
+
+    A container whose creation was not answered has no id here, so it is found by its labels. A
+    launch that lost the race for the first name removes nothing: the winner may have the same
+    labels.
+
+    Raises:
+        KeyboardInterrupt: the user pressed Ctrl-C again; everything was removed first.
+    """
+    removed = set()
+
+    def remove(named: tuple[str, str]) -> None:
+        try:
+            engine.remove(named[1])
+            removed.add(named[0])
+        except EngineError as error:
+            _log.warning("cannot remove container %s: %s", named[0], error)
+
+    try:
+        if gpus is not None:
+            _release(gpus)
+        if not (ids or unanswered):
+            return ()
+        try:
+            found = {
+                row.name: row.id for row in rows_of_launch(engine, plan.app_id, plan.launch_id)
+            }
+            names = set(found)
+        except EngineError as error:
+            _log.warning("cannot list the containers of app %s: %s", plan.app_id, error)
+            found, names = dict(ids), {spec.name for spec in plan.containers}
+        map_concurrently(remove, list(found.items()))
+        return tuple(sorted(names - removed))
+    except KeyboardInterrupt as error:
+        _note(error, _undo(engine, plan, ids, gpus, unanswered=unanswered))
+        raise
+
+
+def _release(gpus: Gpus) -> None:
+    try:
+        gpus.release()
+    except EngineError as error:
+        _log.warning("cannot leave the queue for GPUs: %s", error)
+
+
+def _note(error: BaseException, left: Sequence[str]) -> None:
+    if left:
+        error.add_note(leftovers(left))
+
+
+def _launch_error(
+    engine: Engine, plan: JobPlan, failed: _ReplicaError, left: Sequence[str]
+) -> AppExistsError | LaunchError:
+    """Return the error that names the replica and the cause."""
+    if isinstance(failed.cause, EngineConflictError) and not left:
+        for pause_s in _REGISTRATION_PAUSES_S:
+            if rows_of(engine, plan.app_id):
+                return AppExistsError(plan.app_id)
+            time.sleep(pause_s)
+    replica = f"{failed.spec.role}/{failed.spec.replica}"
+    text = redact(str(failed.cause), secret_values(plan))
+    return LaunchError(plan.app_id, replica, text, left=left)
+
+
+def _shown(cause: EngineError, plan: JobPlan) -> EngineError | None:
+    """Return the cause for the traceback; None if its message contains a secret."""
+    return cause if redact(str(cause), secret_values(plan)) == str(cause) else None
