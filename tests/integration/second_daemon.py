@@ -1,4 +1,4 @@
-"""A Docker daemon of the tests' own, on a disk as small as one likes."""
+"""Docker daemons of the tests' own: on a disk as small as one likes, or with GPUs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,48 @@ from airflow_torchx.errors import EngineUnreachableError
 from tests.conftest import BUSYBOX, do_without, require_docker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE_S: Final = 30.0
 _PROGRAMS: Final = ("dockerd", "ip", "mkfs.ext4", "mount", "setpriv", "unshare")
 #: Exit code of the script where the machine has no loop device for it.
 _NO_DISK: Final = 77
-#: The disk is mounted in a namespace of its own, and goes with the last process that does. The
-#: empty folder hides a containerd of the system, which could not see the disk: so the daemon starts
-#: one of its own. It has a bridge of its own as well: a daemon with none removes `docker0`, which
-#: is the first one's.
-_SCRIPT: Final = f"""
-cd "$1"
-mkfs.ext4 -q -m 0 disk && mount -o loop disk data || exit {_NO_DISK}
-[ ! -d /run/containerd ] || mount -t tmpfs none /run/containerd || exit {_NO_DISK}
-ip link add "$2" type bridge || exit {_NO_DISK}
+#: A daemon with all that it writes in the folder $1, and more options in $2. What is mounted is so
+#: in a namespace of its own, and goes with the last process that does. An empty folder hides a
+#: containerd of the system, which could not see the folder: so the daemon starts one of its own.
+#: Another one hides the key that the system's daemon has its id from.
+_DAEMON: Final = """
+echo {} >config.json
+for path in /run/containerd /etc/docker; do
+  [ ! -d $path ] || mount -t tmpfs none $path || exit 1
+done
 exec dockerd --data-root="$1/data" --exec-root="$1/exec" --pidfile="$1/pid" \\
   --host="unix://$1/sock" --config-file="$1/config.json" --log-level=warn \\
-  --bridge="$2" --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false
+  --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false $2
+"""
+#: It has a bridge of its own as well: a daemon with none removes `docker0`, which is the first
+#: one's.
+_ON_A_DISK: Final = f"""
+mkdir data
+truncate --size="$3M" disk
+mkfs.ext4 -q -m 0 disk && mount -o loop disk data || exit {_NO_DISK}
+ip link add "$4" type bridge || exit {_NO_DISK}
+{_DAEMON}
+"""
+#: The Engine has NVIDIA's driver if it finds this program. The real one would make the GPUs visible
+#: to the container; what the Engine asks it for is in the container's environment.
+_WITH_GPUS: Final = f"""
+mkdir bin
+printf '#!/bin/sh\n' >bin/nvidia-container-runtime-hook
+chmod +x bin/nvidia-container-runtime-hook
+PATH="$1/bin:$PATH"
+ip link set lo up
+{_DAEMON}
 """
 
 
 class SecondDaemon:
-    """A daemon that runs and has the image of the tests, but no network besides the host's.
+    """A daemon that runs and has the image of the tests.
 
     Args:
         folder: all that it writes.
@@ -62,13 +81,36 @@ class SecondDaemon:
 
 @contextlib.contextmanager
 def running(disk_mb: int) -> Iterator[SecondDaemon]:
-    """Run a daemon; at the end it, its disk and all that is on it are gone.
+    """Run a daemon without networks but the host's; at the end it and its disk are gone.
 
     Where this may not be done the test is skipped, but in CI it fails.
 
     Args:
         disk_mb: MiB of its disk; some of them are the file system's own.
     """
+    bridge = f"tx-{secrets.token_hex(4)}"
+    try:
+        with _daemon(_ON_A_DISK, f"--bridge={bridge}", f"{disk_mb}", bridge) as daemon:
+            yield daemon
+    finally:
+        subprocess.run(["ip", "link", "delete", bridge], check=True)
+
+
+@contextlib.contextmanager
+def running_with_gpus(gpu_ids: Sequence[str]) -> Iterator[SecondDaemon]:
+    """Run a daemon on networks of its own with a driver that gives containers no GPUs, but ids.
+
+    At the end it and its networks are gone. Without root the test is skipped, but in CI it fails.
+    """
+    options = " ".join(f"--node-generic-resource=gpu={gpu_id}" for gpu_id in gpu_ids)
+    with _daemon(_WITH_GPUS, options, namespaces=("--mount", "--net")) as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def _daemon(
+    script: str, options: str, *arguments: str, namespaces: Sequence[str] = ("--mount",)
+) -> Iterator[SecondDaemon]:
     require_docker().close()  # it has the image
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if os.geteuid() != 0 or missing:
@@ -76,24 +118,20 @@ def running(disk_mb: int) -> Iterator[SecondDaemon]:
     # Not in the folder of pytest: the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="torchx-dockerd-") as name:
         folder = Path(name)
-        folder.joinpath("data").mkdir()
-        folder.joinpath("config.json").write_text("{}")
-        with folder.joinpath("disk").open("wb") as disk:
-            disk.truncate(disk_mb << 20)
         # It also ends where the tests are killed.
-        command = ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount"]
-        bridge = f"tx-{secrets.token_hex(4)}"
-        command += ["sh", "-c", _SCRIPT, "sh", str(folder), bridge]
+        command = ["setpriv", "--pdeathsig", "TERM", "unshare", *namespaces]
+        command += ["sh", "-c", script, "sh", name, options, *arguments]
         with folder.joinpath("log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             _await(process, folder)
             daemon = SecondDaemon(folder, process.pid)
             _bring_image(daemon)
             yield daemon
         finally:
-            _end(process, str(folder))
-            subprocess.run(["ip", "link", "delete", bridge], check=True)
+            _end(process, name)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
