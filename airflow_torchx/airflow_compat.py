@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+
+
+def use_metadata_database() -> None:
+    """Let this process find connections in Airflow's database, as ``airflow connections`` does."""
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
 
 
 def mask(secrets: Iterable[str]) -> None:

@@ -195,6 +195,20 @@ COMMANDS: Final = (
         ),
     ),
     Command("list", "list the apps on the daemon", "apps:list_apps", (_SCHEDULER, _CFG, _JSON)),
+    Command(
+        "gpus",
+        "list the GPUs of the daemon, what holds them, and the apps that wait for some",
+        "gpus:gpus",
+        (
+            _argument(
+                "--conn",
+                metavar="ID",
+                help="Airflow connection of the daemon (default: the daemon that the docker "
+                "command line uses)",
+            ),
+            _JSON,
+        ),
+    ),
     Command("describe", "show all details of an app", "apps:describe", (_APP, _JSON)),
     Command("cancel", "stop an app and keep its containers", "apps:cancel", (_APP,)),
     Command("delete", "stop an app and remove its containers", "apps:delete", (_APP,)),

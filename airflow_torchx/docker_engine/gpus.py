@@ -6,17 +6,20 @@ A GPU has a name in CDI, the Container Device Interface: its kind and an id, lik
 
 from __future__ import annotations
 
+import contextlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_torchx.core.engine.containers import NVIDIA_GPU, GpuRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     Json = Mapping[str, Any]
 
+#: Where NVIDIA's driver lists the GPUs of this host.
+NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
 #: The kinds of GPUs that have a CDI specification, the preferred one first.
 _KINDS: Final = (NVIDIA_GPU, "amd.com/gpu")
 #: The id that stands for all GPUs.
@@ -61,6 +64,18 @@ def reported_gpus(info: Json, *, local_gpus: Path | None) -> ReportedGpus:
     """
     sources = (_discovered(info), _resources(info), _of_driver(info, local_gpus))
     return next((found for found in sources if found.ids), ReportedGpus(()))
+
+
+def local_models(folder: Path = NVIDIA_GPUS) -> dict[str, str]:
+    """Return the models of this host's GPUs, each by its UUID and its index; empty if unknown."""
+    found: dict[str, str] = {}
+    for index, path in enumerate(sorted(folder.glob("*/information"))):
+        with contextlib.suppress(OSError):
+            lines = (line.partition(":") for line in path.read_text().splitlines())
+            fields = {name.strip(): value.strip() for name, _, value in lines}
+            model = fields.get("Model", "")
+            found |= {str(index): model, fields.get("GPU UUID", ""): model}
+    return found
 
 
 def _cdi_requests(names: tuple[str, ...]) -> Iterator[GpuRequest]:

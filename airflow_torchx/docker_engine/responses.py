@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import (
@@ -15,7 +14,7 @@ from airflow_torchx.core.engine.containers import (
     NetworkRow,
 )
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
-from airflow_torchx.docker_engine.gpus import gpu_requests, reported_gpus
+from airflow_torchx.docker_engine.gpus import NVIDIA_GPUS, gpu_requests, reported_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +26,6 @@ _LIVE: Final = ("running", "paused")
 _ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 #: Docker writes "untagged" like this.
 _NO_TAG: Final = "<none>:<none>"
-_NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
 
 
 def container_row(response: Json) -> ContainerRow:
@@ -100,7 +98,7 @@ def engine_info(
     """
     named = "unix://" in url and response.get("Name") == socket.gethostname()
     is_local = named and is_visible
-    gpus = reported_gpus(response, local_gpus=_NVIDIA_GPUS if is_local else None)
+    gpus = reported_gpus(response, local_gpus=NVIDIA_GPUS if is_local else None)
     return EngineInfo(
         id=response.get("ID") or "",
         url=url,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.engine.image_refs import is_image
-from airflow_torchx.core.gpu.ids import as_listed
+from airflow_torchx.core.gpu.ids import unlisted, used_ids
 from airflow_torchx.core.plan.conflicts import joined
 from airflow_torchx.core.plan.preflight import DaemonFacts
 from airflow_torchx.specs import BindMount
@@ -29,10 +29,6 @@ def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()
     """
     info = engine.info()
     reported = info.gpu_ids
-    chosen = {one: as_listed(one, info.gpu_ids) for one in gpu_ids}
-    if chosen:
-        used = tuple(dict.fromkeys(found or one for one, found in chosen.items()))
-        info = replace(info, gpu_ids=used)
     sources = {
         mount.src_path
         for role in app.roles
@@ -41,8 +37,8 @@ def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()
     }
     names = dict.fromkeys(role.image for role in app.roles)
     return DaemonFacts(
-        engine=info,
-        unlisted_gpus=tuple(one for one, found in chosen.items() if reported and not found),
+        engine=replace(info, gpu_ids=used_ids(gpu_ids, reported)),
+        unlisted_gpus=unlisted(gpu_ids, reported),
         images={name: engine.images.inspect(name) for name in filter(is_image, names)},
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),
         not_running=frozenset(

@@ -43,6 +43,21 @@ def test_arguments_and_exit_codes_are_the_same(docker_engine: DockerEngine, app_
     assert "sh/0 12 --help\n" in answer.errors
 
 
+def test_gpus_of_a_connection_in_the_database() -> None:
+    """The command gpus finds a connection in Airflow's database, and says if it is not there."""
+    extra = json.dumps({"gpu_ids": ["GPU-of-test"]})
+    added = ("torchx_gpus_of_test", "--conn-type", "torchx_docker", "--conn-extra", extra)
+    assert 0 == airflow("connections", "add", *added).code
+
+    answer = airflow("torchx", "gpus", "--json", "--conn", added[0])
+    assert 0 == airflow("connections", "delete", added[0]).code
+    missing = airflow("torchx", "gpus", "--conn", added[0])
+
+    assert ["GPU-of-test"] == [gpu["id"] for gpu in json.loads(answer.output)["gpus"]]
+    assert 1 == missing.code
+    assert f"there is no connection '{added[0]}'; add one of type 'torchx_docker'" in missing.errors
+
+
 def test_group_has_every_command() -> None:
     """The command group has each command with each of its arguments."""
     from airflow.cli.cli_config import GroupCommand

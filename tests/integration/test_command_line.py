@@ -209,6 +209,30 @@ def test_logs_of_roles_replicas_and_times(
         assert reason in answer[2]
 
 
+def test_gpus_of_a_daemon_that_reports_none(
+    cli: Callable[..., tuple[int, str, str]],
+) -> None:
+    """The command gpus says how to name GPUs, and changes nothing; a connection can name them."""
+    code, _, errors = cli("gpus")
+    data = json.loads(cli("gpus", "--json")[1])
+
+    assert 0 == code
+    assert "reports no ids of GPUs, so only GPUs that apps hold are listed\n" in errors
+    assert {"host", "url", "ids_known", "gpus", "waiting", "requested_all"} == set(data)
+    assert data["ids_known"] is False
+
+    connection = {"conn_type": "torchx_docker", "extra": {"gpu_ids": ["GPU-of-test"]}}
+    ran = subprocess.run(
+        [*CLI, "gpus", "--json", "--conn", "gpu_host"],
+        check=True,
+        env={**os.environ, "AIRFLOW_CONN_GPU_HOST": json.dumps(connection)},
+        capture_output=True,
+        text=True,
+    )
+    (gpu,) = json.loads(ran.stdout)["gpus"]
+    assert ("GPU-of-test", "free") == (gpu["id"], gpu["state"])
+
+
 def test_json_output(cli: Callable[..., tuple[int, str, str]], run_argv: list[str]) -> None:
     """The command run --json prints one object and nothing else, even with --detach."""
     code, output, _ = cli("run", "--json", *run_argv[1:], "true")

@@ -52,7 +52,9 @@ ELSEWHERE: Final = (
 )
 #: Prints the source of a component.
 PRINTS: Final = "mkdir -p parts"
-HERE: Final = (TRAINS, "airflow-torchx list", REMOVES, PRINTS)
+#: Lists GPUs.
+LISTS_GPUS: Final = "airflow-torchx gpus"
+HERE: Final = (TRAINS, "airflow-torchx list", REMOVES, PRINTS, LISTS_GPUS)
 
 #: Where `pip install` puts our command.
 BIN: Final = str(Path(sys.executable).parent)
@@ -112,6 +114,19 @@ def test_the_blocks_that_find_and_remove_leftovers(
     assert f"/{left} " in found  # airflow-torchx list
     assert container_name(left, "echo", 0) in found  # docker ps
     assert () == docker_engine.rows({labels.APP_ID: left})
+
+
+@pytest.mark.docker
+def test_the_block_that_lists_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands list the GPUs of a daemon, and those that a connection names."""
+    extra = {"gpu_ids": ["GPU-of-docs"]}
+    connection = json.dumps({"conn_type": "torchx_docker", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_GPU_HOST", connection)
+
+    listed = _run(pages.block_with(LISTS_GPUS))
+
+    found = json.loads(listed[listed.index("{") :])
+    assert ["GPU-of-docs"] == [gpu["id"] for gpu in found["gpus"]]
 
 
 @pytest.mark.docker

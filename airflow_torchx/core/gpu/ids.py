@@ -31,6 +31,17 @@ def as_listed(given: str, listed: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def used_ids(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
+    """Return the GPUs to use: those given, with the daemon's ids, or else all that it reports."""
+    used = tuple(as_listed(one, reported) or one for one in given)
+    return tuple(dict.fromkeys(used)) or tuple(reported)
+
+
+def unlisted(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the given GPUs that a daemon, which reports some, does not have."""
+    return tuple(one for one in given if reported and as_listed(one, reported) is None)
+
+
 def held_ids(given: Iterable[str], listed: Sequence[str]) -> tuple[str, ...]:
     """Return the listed ids that a container with these ids holds.
 

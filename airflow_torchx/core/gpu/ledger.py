@@ -118,6 +118,12 @@ def read(
     )
 
 
+def labelled_ids(rows: Iterable[ContainerRow]) -> tuple[str, ...]:
+    """Return the ids of the GPUs that replicas and claims hold, in order."""
+    texts = (row.labels.get(labels.GPUS, "") for row in rows if row.state in _HOLDS)
+    return tuple(sorted({one for text in texts for one in text.split(",") if one}))
+
+
 def unlabelled(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
     """Return the containers that may hold GPUs although they have no label for it."""
     return [row for row in rows if labels.GPUS not in row.labels and row.state in _HOLDS]

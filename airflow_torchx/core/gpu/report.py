@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.report import age_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from airflow_torchx.core.gpu.ledger import Holder, Ledger
@@ -18,45 +18,95 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuUse:
-    """One GPU and what holds it; empty texts where that is unknown, or nothing does.
+    """One GPU and a container that holds it; an empty text is unknown or does not apply.
 
     Args:
+        model: what kind of GPU it is.
         state: ``free``, ``held``, or ``claimed`` by an app that is about to start.
-        held_by: the app, or the container of another program.
+        app_id: the app that holds it; empty for a container of another program.
+        container: name of the container that holds it.
+        map_index: index of a mapped task; None without one.
         since: when that container was created.
     """
 
-    host: str
     id: str
     model: str = ""
-    state: str = "free"
-    held_by: str = ""
+    state: Literal["free", "held", "claimed"] = "free"
+    app_id: str = ""
+    container: str = ""
     dag_id: str = ""
     run_id: str = ""
     task_id: str = ""
+    map_index: int | None = None
     since: datetime | None = None
 
 
-def uses(ledger: Ledger, host: str, models: Mapping[str, str]) -> list[GpuUse]:
-    """Return what holds each GPU of a daemon, in the daemon's order."""
-    holders = {one: holder for holder in ledger.holders for one in holder.ids}
-    return [_use(holders.get(one), host, one, models.get(one, "")) for one in ledger.listed]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitingApp:
+    """An app that waits for a number of GPUs since it asked for them."""
+
+    app_id: str
+    gpus: int
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int | None
+    since: datetime
 
 
-def _use(holder: Holder | None, host: str, gpu_id: str, model: str) -> GpuUse:
-    if holder is None:
-        return GpuUse(host=host, id=gpu_id, model=model)
-    return GpuUse(
-        host=host,
-        id=gpu_id,
-        model=model,
-        state="claimed" if holder.kind == "claim" else "held",
-        held_by=holder.app_id or f"container {holder.name}",
-        dag_id=holder.labels.get(labels.DAG_ID, ""),
-        run_id=holder.labels.get(labels.RUN_ID, ""),
-        task_id=holder.labels.get(labels.TASK_ID, ""),
-        since=holder.since,
-    )
+def uses(ledger: Ledger, models: Mapping[str, str]) -> list[GpuUse]:
+    """Return what holds each GPU of a daemon, in the daemon's order.
+
+    A GPU that several containers share has an entry for each of them.
+    """
+    return [
+        use
+        for one in ledger.listed
+        for use in _uses(
+            one, models.get(one, ""), [holder for holder in ledger.holders if one in holder.ids]
+        )
+    ]
+
+
+def waiting(ledger: Ledger) -> list[WaitingApp]:
+    """Return the apps that wait for GPUs, the oldest first."""
+    return [
+        WaitingApp(app_id=one.app_id, gpus=one.count, since=one.since, **_task_of(one.labels))
+        for one in ledger.tickets
+    ]
+
+
+def _uses(gpu_id: str, model: str, holders: Sequence[Holder]) -> list[GpuUse]:
+    return [
+        GpuUse(
+            id=gpu_id,
+            model=model,
+            state="claimed" if holder.kind == "claim" else "held",
+            app_id=holder.app_id,
+            container=holder.name,
+            since=holder.since,
+            **_task_of(holder.labels),
+        )
+        for holder in holders
+    ] or [GpuUse(id=gpu_id, model=model)]
+
+
+class _Task(TypedDict):
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int | None
+
+
+def _task_of(given: Mapping[str, str]) -> _Task:
+    index = given.get(labels.MAP_INDEX, "")
+    return {
+        "dag_id": given.get(labels.DAG_ID, ""),
+        "run_id": given.get(labels.RUN_ID, ""),
+        "task_id": given.get(labels.TASK_ID, ""),
+        # It is -1 for a task that is not mapped.
+        "map_index": int(index) if index.isdecimal() else None,
+    }
 
 
 def waiting_text(wait: Wait, host: str, now: datetime) -> str:

@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
+#: How this process can know the ids of a daemon's GPUs.
+GPU_ID_SOURCES: Final = (
+    "list the ids in gpu_ids of the connection or in node-generic-resources of the daemon, or set"
+    " up CDI (Docker 28.2)"
+)
+NO_GPUS_ON_PODMAN: Final = "is Podman, whose Docker API ignores requests for GPUs"
 #: Docker's minimum: https://docs.docker.com/engine/containers/resource_constraints/
 MIN_MEMORY_MIB: Final = 6
 _MIN_CPUS: Final = 0.01
@@ -306,7 +312,7 @@ def _gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Probl
     if not requested_gpus(app):
         return
     if engine.is_podman:
-        what = f"{engine.url} is Podman, whose Docker API ignores requests for GPUs"
+        what = f"{engine.url} {NO_GPUS_ON_PODMAN}"
         yield Problem("roles", what, "use a Docker Engine, or request no GPUs")
     elif opts.auto_set_gpus and facts.unlisted_gpus:
         what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
@@ -328,9 +334,8 @@ def gpu_shortage(wanted: int, known: int, url: str, *, replicas: int = 1) -> Ite
         what = f"{replicas} replicas need GPUs of their own, but the ids of the GPUs of {url} are"
         what += " unknown: the daemon reports none, and nvidia-smi does not run in the image"
         fix = (
-            "list the ids in gpu_ids of the connection or in node-generic-resources of the daemon,"
-            " set up CDI (Docker 28.2), use an image in which nvidia-smi runs, or share the first"
-            " GPUs with auto_set_gpus=False"
+            f"{GPU_ID_SOURCES}, use an image in which nvidia-smi runs, or share the first GPUs with"
+            " auto_set_gpus=False"
         )
     if wanted > known > 0 or (not known and replicas > 1):
         yield Problem("roles", what, fix)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.core.engine.containers import GpuRequest
-from airflow_torchx.docker_engine.gpus import gpu_requests, reported_gpus
+from airflow_torchx.docker_engine.gpus import gpu_requests, local_models, reported_gpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +96,18 @@ def test_sources(local_gpus: Path) -> None:
     assert (("0", "1"), "nvidia.com/gpu") == reported_gpus(DRIVER, local_gpus=local_gpus)
     assert ((), "") == reported_gpus(DRIVER, local_gpus=None)
     assert ((), "") == reported_gpus({}, local_gpus=local_gpus)
+
+
+def test_models_of_local_gpus(local_gpus: Path) -> None:
+    """The driver's file of each GPU has its model, by which UUID and index are known."""
+    text = "Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 250\nGPU UUID: \t GPU-45cbf7b\n"
+    (local_gpus / "0000:02:00.0" / "information").write_text(text)
+
+    models = local_models(local_gpus)
+
+    assert ["NVIDIA A100-SXM4-40GB"] * 2 == [models["1"], models["GPU-45cbf7b"]]
+    assert "" == models["0"]
+    assert {} == local_models(local_gpus / "absent")
 
 
 @pytest.mark.parametrize(
