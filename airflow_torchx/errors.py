@@ -348,12 +348,11 @@ class GpuWaitTimeoutError(WaitTimeoutError):
 
     Args:
         waited_for: what the app waited for, and who held it.
-        timeout_s: that option.
     """
 
-    def __init__(self, waited_for: str, *, timeout_s: float) -> None:
+    def __init__(self, waited_for: str) -> None:
         fix = "Raise gpu_wait_timeout_s, or see who holds the GPUs: `airflow-torchx gpus`."
-        super().__init__(f"after {timeout_s:g} s still {waited_for}.", fix=fix)
+        super().__init__(f"gave up after gpu_wait_timeout_s, {waited_for}.", fix=fix)
 
 
 class EngineError(AirflowTorchXError):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.hooks import TorchXDockerHook
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -210,26 +211,39 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
     @without_traceback
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - any JSON
         """Launch the app or reattach to it, and wait for it."""
+        return self._execute(context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any], **stored: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Continue after the trigger fired: with the app, or with the launch once it has GPUs.
+
+        ``stored`` is the `Deferral` that this task, perhaps of another release, stored.
+        """
+        from airflow_torchx.core.task.record import Deferral
+
+        deferral = Deferral.parse(stored)
+        if deferral.gpu_demand is not None:
+            return self._execute(context, event, deferral.gpu_demand)
+        with self._task_of(context, is_resumed=True) as (task, _, _):
+            return task.resume(event, deferral)
+
+    def _execute(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        demand: GpuDemand | None = None,
+    ) -> Any:  # noqa: ANN401 - any JSON
         from airflow_torchx.task.plan import requested
 
         self._bind(context)
-        with self._task_of(context) as (task, scheduler, secrets):
+        with self._task_of(context, is_resumed=event is not None) as (task, scheduler, secrets):
+            if event is not None and demand is not None:
+                task.resume_gpu_wait(event, demand)
             check_result_path(self.result_path)
             root = self._source_root()
             # Do not hold the request in a name: it has the list of the workspace's files.
             return task.run(
                 requested(scheduler, self.app_def(), self.options, secrets, root, self._is_killed)
             )
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any], **stored: Any) -> Any:  # noqa: ANN401 - any JSON
-        """Continue with the app after the trigger fired; the app is inspected again.
-
-        ``stored`` is the `Deferral` that this task, perhaps of another release, stored.
-        """
-        from airflow_torchx.core.task.record import Deferral
-
-        with self._task_of(context, is_resumed=True) as (task, _, _):
-            return task.resume(event, Deferral.parse(stored))
 
     @without_traceback
     def resume_execution(
@@ -285,8 +299,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         from airflow_torchx.core.plan.job_plan import copied_env
         from airflow_torchx.core.plan.redact import proxy_secrets
         from airflow_torchx.task.context import TaskContext
+        from airflow_torchx.task.options import TaskOptions
         from airflow_torchx.task.runner import AppTask
-        from airflow_torchx.task.shutdown import TaskOptions
 
         self._killed_at = None
         task = TaskContext(context, is_resumed=is_resumed)

@@ -9,17 +9,23 @@ import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_torchx.airflow_compat import task_state, xcom
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.report import replica_table
-from airflow_torchx.core.state.trigger_event import FORMAT_VERSION, TRIGGER_CLASS, WaitFor
+from airflow_torchx.core.state.trigger_event import (
+    FORMAT_VERSION,
+    TRIGGER_CLASS,
+    WaitFor,
+    make_event,
+)
 from airflow_torchx.core.task.shutdown import is_resuming, may_stop
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.hooks import TorchXDockerHook
@@ -28,12 +34,14 @@ from airflow_torchx.runtime.attach import look
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_endings import Endings
 from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
+from airflow_torchx.runtime.watch.gpu_wait import GpuWait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.state.trigger_event import AppEvent
     from airflow_torchx.runtime.watch import Watch
 
 _Answer = TypeVar("_Answer")
@@ -91,6 +99,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         not_before: earliest time to fire, in seconds since 1970, one minute from now at most; None
             fires at once. See `task.trigger_hold.not_before`.
         wait_for_launch: wait for an app that is not on the daemon; False fires ``gone``.
+        gpu_demand: wait for GPUs instead, which a task needs before it launches the app; the
+            trigger claims them and fires ``claimed``.
         format_version: stored by `serialize`. With it, unknown arguments are ignored: Airflow makes
             a trigger of what another release stored, before an upgrade or a downgrade.
 
@@ -116,6 +126,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         flush_at: float | None = None,
         not_before: float | None = None,
         wait_for_launch: bool = False,
+        gpu_demand: Mapping[str, Any] | None = None,
         format_version: int | None = None,
         **unknown: Any,  # noqa: ANN401 - see above
     ) -> None:
@@ -138,6 +149,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.flush_at = flush_at
         self.not_before = not_before
         self.wait_for_launch = wait_for_launch
+        self.gpu_demand = gpu_demand
         #: How long the daemon may be unreachable, in seconds.
         self.outage_s = OUTAGE_S
         #: When to look first whether the task resumes after the event, in seconds.
@@ -158,6 +170,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that Airflow stores."""
+        of_gpus = {} if self.gpu_demand is None else {"gpu_demand": dict(self.gpu_demand)}
         return (
             TRIGGER_CLASS,
             {
@@ -175,6 +188,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 "not_before": self.not_before,
                 "wait_for_launch": self.wait_for_launch,
                 "format_version": FORMAT_VERSION,
+                **of_gpus,
             },
         )
 
@@ -193,12 +207,25 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 async for event in endings.events(watch):
                     yield TriggerEvent(event)  # type: ignore[no-untyped-call]
             elif self.app_id is not None:
-                event = await self._wait(self.app_id).event(watch)
+                event = await self._wait_on(watch, self.app_id)
                 await self._hold()
                 self._fired = True
                 if self.owned:
                     _outlive(self._await_resumption(self.app_id))
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait_on(self, watch: Watch, app_id: str) -> AppEvent:
+        if self.gpu_demand is None:
+            return await self._wait(app_id).event(watch)
+        if self._gpu_wait is None:
+            what = f"cannot read what app {app_id!r} needs; another release has stored it."
+            return make_event(app_id, "unreachable", None, what)
+        return await self._gpu_wait.event(watch)
+
+    @cached_property
+    def _gpu_wait(self) -> GpuWait | None:
+        demand = GpuDemand.parse(self.gpu_demand)
+        return GpuWait(self.app_id or "", demand, self._alarms()) if demand else None
 
     async def _hold(self) -> None:
         """Hold the event back until ``not_before``; a kill in that time still stops the app."""
@@ -247,7 +274,13 @@ class TorchXDockerTrigger(BaseEventTrigger):
             await self._end(app_id)
 
     async def _end(self, app_id: str) -> None:
-        """Stop the app, and remove its containers unless they are kept."""
+        """Stop the app, and remove its containers unless they are kept; or leave the queue."""
+        if self.gpu_demand is not None:
+            if self._gpu_wait is not None:
+                with contextlib.ExitStack() as stack:
+                    await self._gpu_wait.release(await self._watch(stack))
+                self.log.info("app %s does not wait for GPUs any more", app_id)
+            return
 
         def end(engine: Engine) -> str:
             lifecycle.cancel(engine, app_id)
@@ -283,10 +316,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
             condition = Condition.parse(
                 self.target_states, self.failed_states, self.role, self.min_replicas
             )
-        alarms = Alarms(deadline_s=self.deadline, flush_s=self.flush_at, outage_s=self.outage_s)
-        return AppWait(
-            app_id, WaitFor(condition=condition, wait_for_launch=self.wait_for_launch), alarms
-        )
+        wait_for = WaitFor(condition=condition, wait_for_launch=self.wait_for_launch)
+        return AppWait(app_id, wait_for, self._alarms())
+
+    def _alarms(self) -> Alarms:
+        return Alarms(deadline_s=self.deadline, flush_s=self.flush_at, outage_s=self.outage_s)
 
     def _ask_airflow(self) -> tuple[str | None, str | None]:
         ti = self.task_instance

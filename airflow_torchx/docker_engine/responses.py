@@ -58,6 +58,7 @@ def container_detail(response: Json) -> ContainerDetail:
         started_at=started_at,
         finished_at=parse_time(state.get("FinishedAt")) if has_ended else None,
         gpus=tuple(gpu_requests((response.get("HostConfig") or {}).get("DeviceRequests"))),
+        created_at=parse_time(response.get("Created")),
     )
 
 

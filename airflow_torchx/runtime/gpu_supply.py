@@ -122,7 +122,7 @@ class GpuSupply:
             waited_s = time.monotonic() - began_s
             if self._timeout_s is not None and waited_s >= self._timeout_s:
                 text = waiting_text(step, self._info.host, datetime.now(UTC))
-                raise GpuWaitTimeoutError(text, timeout_s=self._timeout_s)
+                raise GpuWaitTimeoutError(text)
             rung.wait(min(_TICK_S, max(0.0, until_s - time.monotonic())))
         if not rung.is_set():
             return pauses

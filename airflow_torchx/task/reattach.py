@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.ledger import is_place
 from airflow_torchx.core.plan.identity import try_suffix
 from airflow_torchx.core.state.describe import has_ended
-from airflow_torchx.core.task.reconcile import observed_apps
+from airflow_torchx.core.task.reconcile import observed_apps, unneeded_places
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.identity import TaskAttempt
     from airflow_torchx.core.task.reconcile import CleanUp, ObservedApp
@@ -25,13 +27,37 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+def found(
+    engine: Engine, attempt: TaskAttempt
+) -> tuple[list[ObservedApp], tuple[ContainerRow, ...]]:
+    """Return what this task has on the daemon in this run, of any try, with one request.
+
+    Returns:
+        Its apps, and the containers that stand for its places in the queue for GPUs.
+    """
+    rows = engine.rows(task_labels(attempt))
+    # An app of an image that was committed from a task's container has the task's labels, too.
+    apps = [
+        one
+        for one in observed_apps(rows)
+        if one.app.app_id.endswith(try_suffix(one.max_tries, one.try_number))
+    ]
+    return apps, tuple(row for row in rows if is_place(row))
+
+
 def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
     """Return all apps of this task in this run, of any try, with one request."""
-    # An app of an image that was committed from a task's container has the task's labels, too.
-    apps = observed_apps(engine.rows(task_labels(attempt)))
-    return [
-        one for one in apps if one.app.app_id.endswith(try_suffix(one.max_tries, one.try_number))
-    ]
+    return found(engine, attempt)[0]
+
+
+def leave_queue(engine: Engine, attempt: TaskAttempt) -> None:
+    """Remove what this task has in the queue for GPUs, unless a later clear made it."""
+    discard(engine, unneeded_places(attempt, found(engine, attempt)[1], may_wait=False))
+
+
+def discard(engine: Engine, places: Sequence[str]) -> None:
+    """Remove containers that stand for places in the queue for GPUs."""
+    map_concurrently(engine.discard, places)
 
 
 def task_labels(attempt: TaskAttempt) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import structlog
 from airflow.sdk.exceptions import (
@@ -15,9 +17,10 @@ from airflow.sdk.exceptions import (
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
+from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
-from airflow_torchx.core.task.reconcile import reconcile
+from airflow_torchx.core.task.reconcile import reconcile, unneeded_places
 from airflow_torchx.core.task.record import (
     RESULT_REJECTED,
     SUCCEEDED,
@@ -31,10 +34,12 @@ from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
     EngineUnreachableError,
+    GpuWaitTimeoutError,
     InvalidAppError,
     ResultError,
 )
 from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.waiting import patiently
 from airflow_torchx.specs import NONE, AppState, to_dict
 from airflow_torchx.task import reattach
@@ -53,13 +58,14 @@ from airflow_torchx.task.shutdown import TaskShutdown, warn_leftovers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.task.reconcile import Decision
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.schedulers.dry_run import AppDryRunInfo
     from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.task.options import TaskOptions
     from airflow_torchx.task.plan import LaunchRequest
-    from airflow_torchx.task.shutdown import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
 _P = ParamSpec("_P")
@@ -80,6 +86,8 @@ class AppTask:
         self._scheduler = scheduler
         self._engine = scheduler.engine
         self._options = options
+        #: When a wait for GPUs that began in an earlier process has lasted too long.
+        self._gpu_until_s: float | None = None
         #: Stops, keeps or hands over the app.
         self.shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
 
@@ -91,17 +99,8 @@ class AppTask:
         checked = request.checked
         if problem := result_conflict(self._options.result_path, checked.app, checked.opts):
             raise InvalidAppError([problem], subject=f"app {checked.app.name!r}")
-        attempt, config_hash = self._task.attempt, request.config_hash
-        durable = self._options.durable
-        records: list[TaskRecord | None] = [None]
-        loads = [lambda: records.append(self._task.load_record())] if durable else []
-        with self._task.meanwhile(*loads):
-            apps = self._read(reattach.apps_of, self._engine, attempt)
-        decision = reconcile(attempt, config_hash if durable else None, apps, records[-1])
-        if decision.recorded is not None:
-            _log.info("returning the recorded result of app %s", decision.recorded.app_id)
-            self._push_recorded(decision.recorded)
-        self._clean_up(decision)
+        config_hash = request.config_hash
+        decision = self._reconciled(request)
         if decision.recorded is not None:
             return decision.recorded.result
         if decision.reattach is not None:
@@ -117,6 +116,43 @@ class AppTask:
             del request, checked, info
             return self._follow(app, seen)
 
+    def _reconciled(self, request: LaunchRequest) -> Decision:
+        """Look up what earlier tries left, and remove what this one does not use."""
+        attempt, durable = self._task.attempt, self._options.durable
+        records: list[TaskRecord | None] = [None]
+        loads = [lambda: records.append(self._task.load_record())] if durable else []
+        with self._task.meanwhile(*loads):
+            apps, places = self._read(reattach.found, self._engine, attempt)
+        decision = reconcile(attempt, request.config_hash if durable else None, apps, records[-1])
+        if decision.recorded is not None:
+            _log.info("returning the recorded result of app %s", decision.recorded.app_id)
+            self._push_recorded(decision.recorded)
+        self._clean_up(decision)
+        may_wait = decision.launches and requested_gpus(request.checked.app) > 0
+        self._read(
+            reattach.discard, self._engine, unneeded_places(attempt, places, may_wait=may_wait)
+        )
+        return decision
+
+    def resume_gpu_wait(self, event: Mapping[str, Any], demand: GpuDemand) -> None:
+        """Return if GPUs were claimed for this task, so that it can launch its app.
+
+        Raises:
+            AirflowTaskTimeout: ``execution_timeout`` is over.
+            GpuWaitTimeoutError: ``gpu_wait_timeout_s`` is over.
+            EngineUnreachableError: the daemon did not answer for too long.
+        """
+        reason, message = event.get("reason"), event.get("message") or ""
+        self._gpu_until_s = demand.until_s
+        if reason in {"claimed", None}:
+            return
+        if reason == "unreachable":
+            raise EngineUnreachableError(message, fix="The next try keeps its place in the queue.")
+        self._read(reattach.leave_queue, self._engine, self._task.attempt)
+        if reason == "timeout":
+            raise AirflowTaskTimeout
+        raise GpuWaitTimeoutError(message)
+
     def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON
         """Continue after a deferral; an app that is not in ``deferral`` is looked up."""
         reason, message = event.get("reason"), event.get("message") or ""
@@ -125,6 +161,7 @@ class AppTask:
         app = deferral.app or self._read(reattach.newest, self._engine, self._task.attempt)
         cursors = deferral.cursors
         with self.shutdown.guard(app):
+            self.shutdown.is_launched = True
             seen = self._read(attach.look, self._engine, app.app_id)
             if has_ended(seen):
                 # The process that deferred has pushed these XComs.
@@ -165,14 +202,35 @@ class AppTask:
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         record = TaskRecord.of(app, self._task.attempt)
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
-        with self._task.meanwhile(*saves):
-            seen = self._scheduler.launch(
-                info, should_stop=lambda: self.shutdown.should_stop_launch(app)
-            )
+        options = self._options
+        try:
+            with self._task.meanwhile(*saves):
+                seen = self._scheduler.launch(
+                    info,
+                    may_wait=not (options.deferrable and options.wait_for_completion),
+                    should_stop=lambda: self.shutdown.should_stop_launch(app),
+                )
+        except MustWait as wait:
+            self._defer_for_gpus(app, wait, info.cfg.gpu_wait_timeout_s)
         _log.info("app %s has started; its handle is %s", app.app_id, app.handle)
         return seen
 
+    def _defer_for_gpus(
+        self, app: LaunchedApp, wait: MustWait, timeout_s: float | None
+    ) -> NoReturn:
+        """Defer the task, which keeps its place in the queue unless a user ended it."""
+        _log.info("%s; deferring", wait.message)
+        until_s = self._gpu_until_s
+        if until_s is None and timeout_s is not None:
+            until_s = time.time() + timeout_s
+        try:
+            self.shutdown.defer_for_gpus(app, replace(wait.demand, until_s=until_s))
+        except AppCancelledError:
+            self._read(reattach.leave_queue, self._engine, self._task.attempt)
+            raise
+
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
+        self.shutdown.is_launched = True
         identity = self._identity(app.handle, seen)
         if self._options.wait_for_completion and not self._options.deferrable:
             pushes = (partial(self._task.push, key, value) for key, value in identity.items())

@@ -6,8 +6,6 @@ import os
 import shlex
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -17,8 +15,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, Task
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
-from airflow_torchx.core.task.record import Deferral
+from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.shutdown import (
     ExitAction,
     after_error,
@@ -37,17 +34,19 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task import reattach
+from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
 from airflow_torchx.task.reaper import Reaper
-from airflow_torchx.task.trigger_hold import not_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.plan.identity import TaskAttempt
     from airflow_torchx.core.task.record import LaunchedApp
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.task.context import TaskContext
+    from airflow_torchx.task.options import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
 
@@ -58,36 +57,10 @@ _KILL_S: Final = 4.2
 _STATE_S: Final = 1.2
 # The same for a task that was not killed.
 _LEISURE_STATE_S: Final = 10.0
-# Airflow's timeout of a deferral comes after the trigger's own: it is for a trigger that was lost.
-_PAD_S: Final = 60.0
 
 _NEXT_TRY: Final = "The next try reattaches to it."
 _CLEAR: Final = "Clear the task to run it again."
 _RAISE: Final = "Raise execution_timeout, which counts from the start of the try, or leave it out."
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaskOptions:
-    """Task options; see the operator's arguments of the same names."""
-
-    torchx_conn_id: str | None
-    wait_for_completion: bool
-    deferrable: bool
-    durable: bool
-    on_finish: OnFinish
-    on_worker_shutdown: OnWorkerShutdown
-    result_path: str | None
-    skip_on_exit_code: frozenset[int]
-    fail_on_exit_code: frozenset[int]
-    log_max_bytes: int
-    logging_interval_s: float | None
-    execution_timeout: timedelta | None
-    secrets: Callable[[], frozenset[str]]
-
-    @property
-    def keep(self) -> bool:
-        """Whether the containers of an app that did not succeed are kept."""
-        return self.on_finish is not OnFinish.DELETE
 
 
 class TaskShutdown:
@@ -110,6 +83,8 @@ class TaskShutdown:
         self._killed_at = killed_at
         self._reapers: dict[str, Reaper] = {}
         self._has_app = False
+        #: Whether the app was on the daemon: a launch may end while it waits for GPUs.
+        self.is_launched = False
         #: Whether the app is known to have succeeded: another try need not run it again.
         self.has_succeeded = False
 
@@ -143,6 +118,7 @@ class TaskShutdown:
         if kept:
             return
         try:
+            reattach.leave_queue(self._engine, self._task.attempt)
             apps = reattach.unneeded(self._engine, self._task.attempt, keep=self._options.keep)
         except AirflowTorchXError as why:
             warn_leftovers(self._task.attempt, why)
@@ -176,7 +152,10 @@ class TaskShutdown:
             else:
                 self._log_stop(app)
             if is_timeout:
-                what = report or f"app {app.app_id!r} has ended: {self._timeout}"
+                ended = (
+                    f"app {app.app_id!r} has ended" if self.is_launched else "no app was launched"
+                )
+                what = report or f"{ended}: {self._timeout}"
                 raise AirflowTaskTimeout(f"{what}\n{_RAISE}") from None
             raise
 
@@ -194,7 +173,7 @@ class TaskShutdown:
         match exit_action(state, policy, retry_left=retry_left):
             case ExitAction.HAND_OVER:
                 _log.info("worker is shutting down; deferring, app %s keeps running", app.app_id)
-                self.hand_over(app, cursors)
+                hand_over(self._task, self._options, app, cursors)
             case ExitAction.KEEP:
                 what = f"worker is shutting down; app {app.app_id!r} keeps running{_shown(state)}."
                 raise WorkerShutdownError(what, fix=_NEXT_TRY) from None
@@ -306,37 +285,31 @@ class TaskShutdown:
             WorkerShutdownError: another process has the task; the app keeps running.
             AppCancelledError: a user ended or cleared the task.
         """
+        self._check_deferral(app)
+        hand_over(self._task, self._options, app, cursors)
+
+    def defer_for_gpus(self, app: LaunchedApp, demand: GpuDemand) -> NoReturn:
+        """Defer the task until GPUs are claimed for its app, if Airflow says that it is running.
+
+        Raises:
+            TaskDeferred: the triggerer waits for the GPUs.
+            WorkerShutdownError: another process has the task; the place in the queue stays.
+            AppCancelledError: a user ended or cleared the task.
+        """
+        self._check_deferral(app)
+        hand_over_gpu_wait(self._task, self._options, app.app_id, demand)
+
+    def _check_deferral(self, app: LaunchedApp) -> None:
         state = self._task.state(_LEISURE_STATE_S)
         match before_deferral(state):
             case ExitAction.HAND_OVER:
-                self.hand_over(app, cursors)
+                return
             case ExitAction.KEEP:
-                what = f"another process owns the task; app {app.app_id!r} keeps running"
+                what = f"another process owns the task; app {app.app_id!r} is left to it"
                 raise WorkerShutdownError(f"{what}{_shown(state)}.", fix=_NEXT_TRY)
             case ExitAction.STOP:
                 what = f"the task was ended; stopping app {app.app_id!r}{_shown(state)}."
                 raise AppCancelledError(what, fix=_CLEAR)
-
-    def hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
-        """Defer the task: the triggerer waits for the app, and the worker slot is free."""
-        from airflow_torchx.triggers import TorchXDockerTrigger
-
-        now, interval = time.time(), self._options.logging_interval_s
-        deadline = self._task.deadline_s(self._options.execution_timeout)
-        raise TaskDeferred(
-            trigger=TorchXDockerTrigger(
-                app_id=app.app_id,
-                torchx_conn_id=self._options.torchx_conn_id,
-                owned=True,
-                delete_on_finish=self._options.on_finish is OnFinish.DELETE,
-                deadline=deadline,
-                flush_at=now + interval if interval else None,
-                not_before=not_before(),
-            ),
-            method_name="execute_complete",
-            kwargs=Deferral(app, cursors).to_json(),
-            timeout=None if deadline is None else timedelta(seconds=deadline - now + _PAD_S),
-        )
 
 
 def _shown(state: str | None) -> str:

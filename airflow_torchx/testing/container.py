@@ -237,6 +237,7 @@ class FakeContainer:
             started_at=to_datetime(last.started_ns) if last else None,
             finished_at=to_datetime(ended.ends_ns) if ended and ended.ends_ns is not None else None,
             gpus=(self.spec.gpus,) if self.spec.gpus else (),
+            created_at=to_datetime(self._created_ns),
         )
 
     def _run(self, now_ns: int) -> None:

@@ -81,7 +81,7 @@ SAMPLES = [
     AppCancelledError("app 'x' was cancelled.", fix="Clear the task."),
     ResultError("no file /result.json.", fix="Write it."),
     WaitTimeoutError("app 'x' has not ended.", fix="Wait longer."),
-    GpuWaitTimeoutError("waiting for 2 GPUs on gpu-1: none is free", timeout_s=60),
+    GpuWaitTimeoutError("waiting for 2 GPUs on gpu-1: none is free"),
     EngineError("create: no space left.", fix="Run docker system prune.", status=500),
     EngineUnreachableError("no answer from unix:///x.", fix="Start it."),
     EngineNotFoundError("no such image.", fix="Pull it.", status=404),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.connection import settings
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.plan.identity import (
     TaskAttempt,
@@ -202,6 +203,34 @@ def test_a_deferral() -> None:
     } == record.Deferral(launched, {"trainer/0": Cursor(5, 1, 7)}).to_json()
 
 
+DEMAND = {
+    "key": "nightly-train-7spjcfofud-m2",
+    "count": 2,
+    "listed": ["GPU-a", "GPU-b"],
+    "image": "busybox",
+    "respects_foreign": True,
+    "labels": {"airflow-torchx/gpu-app": APP_ID},
+    "until_s": 5.0,
+}
+
+
+def test_a_wait_for_gpus() -> None:
+    """A task that waits for GPUs stores its demand, with which any release leaves the queue."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    demand = GpuDemand.parse(DEMAND)
+    assert demand is not None
+
+    deferral = record.Deferral(gpu_demand=demand)
+    assert {"app": None, "cursors": {}, "gpu_demand": DEMAND} == deferral.to_json()
+    assert deferral == record.Deferral.parse(deferral.to_json())
+    _, kwargs = TorchXDockerTrigger(app_id="a", gpu_demand=DEMAND).serialize()
+    assert DEMAND == kwargs["gpu_demand"]
+    assert "airflow-torchx-gpu-section" == demand.name("section")
+    assert "airflow-torchx-gpu-ticket-nightly-train-7spjcfofud-m2" == demand.name("ticket")
+    assert "airflow-torchx-gpu-claim-nightly-train-7spjcfofud-m2" == demand.name("claim")
+
+
 def test_a_trigger() -> None:
     """Airflow stores a trigger under this class path and with these arguments."""
     from airflow_torchx.triggers import TorchXDockerTrigger
@@ -231,7 +260,16 @@ def test_a_trigger() -> None:
 def test_an_event() -> None:
     """A trigger fires an event with these fields and one of these reasons."""
     assert ["app_id", "reason", "state", "message"] == list(AppEvent.__annotations__)
-    assert ("reached", "failed", "timeout", "flush", "gone", "unreachable") == get_args(Reason)
+    assert (
+        "reached",
+        "failed",
+        "timeout",
+        "flush",
+        "gone",
+        "unreachable",
+        "claimed",
+        "busy",
+    ) == get_args(Reason)
 
 
 def test_a_sensor_that_starts_in_the_triggerer() -> None:

@@ -144,6 +144,7 @@ class ContainerDetail:
         started_at: start of the last run; None if it never ran.
         finished_at: end of the last run; None before its end.
         gpus: the GPUs that it requested, from any client.
+        created_at: when it was created, to the microsecond; a row has whole seconds.
     """
 
     id: str
@@ -155,6 +156,7 @@ class ContainerDetail:
     started_at: datetime | None
     finished_at: datetime | None
     gpus: tuple[GpuRequest, ...] = ()
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

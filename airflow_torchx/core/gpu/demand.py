@@ -42,6 +42,7 @@ class GpuDemand:
         image: an image that is on the daemon.
         respects_foreign: whether containers of other programs hold GPUs.
         labels: labels that identify the app and its task.
+        until_s: when a wait has lasted too long, in seconds since 1970; None for never.
     """
 
     key: str
@@ -50,6 +51,7 @@ class GpuDemand:
     image: str
     respects_foreign: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
+    until_s: float | None = None
 
     @classmethod
     def of(cls, plan: JobPlan, listed: Sequence[str]) -> Self | None:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_torchx.core.engine.containers import ContainerRow, GpuRequest
+    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
 
 # https://docs.docker.com/reference/api/engine/ (container list, State). A container that is being
 # removed may still run.
 _HOLDS: Final = frozenset({"created", "running", "restarting", "paused", "removing"})
+#: A row has whole seconds; without more, a ticket counts as the last of its second.
+_SECOND: Final = timedelta(seconds=1)
 #: A replica that has not started by then was left by a launch that was killed, in seconds.
 UNSTARTED_S: Final = 60.0
 
@@ -101,19 +103,23 @@ class Ledger:
 def read(
     rows: Sequence[ContainerRow],
     listed: Sequence[str],
-    foreign: Mapping[str, Sequence[GpuRequest]],
+    details: Mapping[str, ContainerDetail],
 ) -> Ledger:
     """Return the ledger of a daemon.
 
     Args:
         rows: all its containers.
         listed: ids of its GPUs.
-        foreign: the device requests of containers without our label, by container id.
+        details: the results of an inspect of the containers of `needs_inspect`, by container id.
     """
+    requests = {row.id: detail.gpus for row in rows if (detail := details.get(row.id))}
+    foreign = {row.id: requests[row.id] for row in rows if _is_other(row) and row.id in requests}
     return Ledger(
         listed=tuple(listed),
         holders=tuple(_holders(rows, listed, foreign)),
-        tickets=tuple(sorted(_tickets(rows), key=lambda one: (one.since, one.container_id))),
+        tickets=tuple(
+            sorted(_tickets(rows, details), key=lambda one: (one.since, one.container_id))
+        ),
         unbounded=tuple(row.name for row in rows if row.id in foreign and are_all(foreign[row.id])),
     )
 
@@ -124,9 +130,24 @@ def labelled_ids(rows: Iterable[ContainerRow]) -> tuple[str, ...]:
     return tuple(sorted({one for text in texts for one in text.split(",") if one}))
 
 
-def unlabelled(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
-    """Return the containers that may hold GPUs although they have no label for it."""
-    return [row for row in rows if labels.GPUS not in row.labels and row.state in _HOLDS]
+def is_place(row: ContainerRow) -> bool:
+    """Return whether a container stands for a place in the queue for GPUs, and never starts."""
+    return _place(row) is not None
+
+
+def needs_inspect(rows: Iterable[ContainerRow], *, respects_foreign: bool) -> Iterator[str]:
+    """Yield the ids of containers of which `read` needs more than the row.
+
+    These are containers that may hold GPUs although they have no label for it, and tickets, whose
+    order needs more than the whole seconds of a row.
+    """
+    for row in rows:
+        if _place(row) == "ticket" or (respects_foreign and _is_other(row)):
+            yield row.id
+
+
+def _is_other(row: ContainerRow) -> bool:
+    return labels.GPUS not in row.labels and row.state in _HOLDS
 
 
 def _holders(
@@ -168,15 +189,17 @@ def _holders(
             )
 
 
-def _tickets(rows: Iterable[ContainerRow]) -> Iterator[Ticket]:
+def _tickets(
+    rows: Iterable[ContainerRow], details: Mapping[str, ContainerDetail]
+) -> Iterator[Ticket]:
     for row in rows:
-        count = row.labels.get(labels.GPU_COUNT, "")
+        count, detail = row.labels.get(labels.GPU_COUNT, ""), details.get(row.id)
         if _place(row) == "ticket" and count.isdecimal():
             yield Ticket(
                 container_id=row.id,
                 name=row.name,
                 count=int(count),
-                since=row.created_at,
+                since=(detail.created_at if detail else None) or row.created_at + _SECOND,
                 patience_s=_seconds(row),
                 labels=row.labels,
             )

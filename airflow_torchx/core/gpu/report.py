@@ -118,18 +118,26 @@ def waiting_text(wait: Wait, host: str, now: datetime) -> str:
 
 def holders_key(wait: Wait) -> object:
     """Return a value that changes when other apps hold the GPUs, or wait before this one."""
-    held = frozenset((one.app_id or one.name, one.ids) for one in wait.holders)
+    held = frozenset((who, ids) for who, (ids, _) in _by_owner(wait).items())
     return held, tuple(one.app_id for one in wait.ahead)
 
 
-def _held(wait: Wait, now: datetime) -> Iterator[str]:
-    for holder in wait.holders:
+def _by_owner(wait: Wait) -> dict[str, tuple[tuple[str, ...], Holder]]:
+    """Return the GPUs of each app and each container of others, with its oldest container."""
+    found: dict[str, tuple[tuple[str, ...], Holder]] = {}
+    for holder in sorted(wait.holders, key=lambda one: (one.since, one.name)):
         who = f"app {holder.app_id}" if holder.app_id else f"container {holder.name}"
-        dag = holder.labels.get(labels.DAG_ID)
-        age = age_text((now - holder.since).total_seconds())
-        are = "is" if len(holder.ids) == 1 else "are"
+        ids, first = found.get(who, ((), holder))
+        found[who] = tuple(sorted({*ids, *holder.ids})), first
+    return found
+
+
+def _held(wait: Wait, now: datetime) -> Iterator[str]:
+    for who, (ids, first) in _by_owner(wait).items():
+        dag = first.labels.get(labels.DAG_ID)
+        age = age_text((now - first.since).total_seconds())
         context = f"dag {dag}, {age}" if dag else age
-        yield f"{', '.join(holder.ids)} {are} held by {who} ({context})"
+        yield f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} held by {who} ({context})"
 
 
 def _queued(wait: Wait) -> Iterator[str]:

@@ -21,8 +21,11 @@ FORMAT_VERSION: Final = 1
 
 #: ``reached``: the condition holds. ``failed``: it can no longer hold. ``gone``: the app is not on
 #: the daemon. ``timeout``, ``flush``: the deadline or the logging interval is over.
-#: ``unreachable``: the daemon did not answer for too long.
-Reason: TypeAlias = Literal["reached", "failed", "timeout", "flush", "gone", "unreachable"]
+#: ``unreachable``: the daemon did not answer for too long. ``claimed``: the task has GPUs for its
+#: app. ``busy``: it waited for GPUs for too long.
+Reason: TypeAlias = Literal[
+    "reached", "failed", "timeout", "flush", "gone", "unreachable", "claimed", "busy"
+]
 
 
 class AppEvent(TypedDict):

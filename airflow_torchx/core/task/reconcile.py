@@ -94,6 +94,11 @@ class Decision:
     recorded: TaskRecord | None = None
     clean_up: tuple[CleanUp, ...] = ()
 
+    @property
+    def launches(self) -> bool:
+        """Whether the task launches an app."""
+        return self.reattach is None and self.recorded is None
+
 
 def reconcile(
     attempt: TaskAttempt,
@@ -133,6 +138,25 @@ def reconcile(
             if one is not reattach
         ),
     )
+
+
+def unneeded_places(
+    attempt: TaskAttempt, places: Iterable[ContainerRow], *, may_wait: bool
+) -> tuple[str, ...]:
+    """Return the containers of a task's places in the queue for GPUs that no try will use.
+
+    A try that launches, and may wait, takes over ticket and claim of a try since the last clear.
+    Places of a later clear are left alone.
+    """
+
+    def is_kept(row: ContainerRow) -> bool:
+        cleared = _number(row.labels, labels.MAX_TRIES)
+        is_usable = row.labels.get(labels.GPU_PLACE) in {"ticket", "claim"}
+        return cleared > attempt.max_tries or (
+            may_wait and is_usable and cleared == attempt.max_tries
+        )
+
+    return tuple(row.id for row in places if not is_kept(row))
 
 
 def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_type_hints
 
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.logs.cursor import Cursor
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ class Deferral:
     Args:
         app: the app; None to look it up on the daemon.
         cursors: how far the log of each replica has been copied, by ``role/replica``.
+        gpu_demand: what the task waits for, if it waits for GPUs and has no app yet.
     """
 
     app: LaunchedApp | None = None
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
+    gpu_demand: GpuDemand | None = None
 
     @property
     def app_id(self) -> str | None:
@@ -121,11 +124,16 @@ class Deferral:
         return cls(
             app=_read(LaunchedApp, stored.get("app")),
             cursors={name: cursor for name, cursor in read.items() if cursor is not None},
+            gpu_demand=GpuDemand.parse(stored.get("gpu_demand")),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the deferral as JSON data."""
-        return asdict(self)
+        """Return the deferral as JSON data; what is about GPUs only if it is set."""
+        cursors = {name: asdict(cursor) for name, cursor in self.cursors.items()}
+        data: dict[str, Any] = {"app": asdict(self.app) if self.app else None, "cursors": cursors}
+        if self.gpu_demand is not None:
+            data["gpu_demand"] = self.gpu_demand.to_json()
+        return data
 
 
 def _read(kind: type[_Stored], stored: object) -> _Stored | None:

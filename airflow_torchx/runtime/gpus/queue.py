@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket
 from airflow_torchx.errors import EngineConflictError
@@ -88,7 +90,9 @@ class GpuQueue:
         self._engine = engine
         self._demand = demand
         self._patience = patience
-        self._should_stop = should_stop
+        self._lock = threading.Lock()
+        self._is_released = False
+        self._should_stop = lambda: self._is_released or should_stop()
         self._clock = clock
         self._survey = Survey(engine, demand.listed, respects_foreign=demand.respects_foreign)
         self._served, self._served_since_s = "", 0.0
@@ -100,9 +104,13 @@ class GpuQueue:
 
         Raises:
             EngineError: the daemon refused a request; the place in the queue may be kept.
-            StopRequested: ``should_stop`` returned True.
+            StopRequested: ``should_stop`` returned True, or `release` was called.
         """
-        while True:
+        with self._lock:
+            return self._attempt()
+
+    def _attempt(self) -> Claim | Wait:
+        while not self._is_released:
             ledger = self._look()
             step = self._decided(ledger)
             if isinstance(step, Own):
@@ -115,6 +123,7 @@ class GpuQueue:
                 continue
             elif not self._pass_over(step.served):
                 return replace(step, again_s=self._again_s(step))
+        raise StopRequested
 
     def hand_over(self, claim: Claim) -> bool:
         """Remove the claim, after the replicas that hold its GPUs were created.
@@ -126,7 +135,15 @@ class GpuQueue:
         return self._engine.discard(claim.container_id)
 
     def release(self) -> None:
-        """Remove the place of the app in the queue, and its claim. Idempotent."""
+        """Remove the place of the app in the queue, and its claim. Idempotent.
+
+        It waits for an attempt that another thread makes, and ends all later ones.
+        """
+        self._is_released = True
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
         for place in ("ticket", "claim"):
             name = self._demand.name(place)
             for row in self._engine.rows({labels.GPU_PLACE: place}):
@@ -180,15 +197,19 @@ class GpuQueue:
         return Claim(container_id=claim_id, ids=step.ids)
 
     def _freed(self, ledger: Ledger, ids: Sequence[str]) -> bool:
-        """Remove containers of launches that have not gone on and hold these GPUs."""
-        for one in ledger.holders:
-            if not set(one.ids).isdisjoint(ids):
-                _log.warning("removing %s: its launch has not gone on", one.name)
-                try:
-                    self._engine.discard(one.container_id)
-                except EngineConflictError:
-                    return False  # it has started meanwhile
-        return True
+        """Remove containers of launches that have not gone on and hold these GPUs.
+
+        Returns False if one of these launches has gone on meanwhile.
+        """
+        return all(self._removed(one) for one in ledger.holders if not set(one.ids).isdisjoint(ids))
+
+    def _removed(self, lapsed: Holder) -> bool:
+        _log.warning("removing %s: its launch has not gone on", lapsed.name)
+        if lapsed.kind == "claim":
+            return self._engine.discard(lapsed.container_id)
+        # It may start at this moment: then it is killed, and its launch fails.
+        self._engine.remove(lapsed.container_id)
+        return self._engine.inspect(lapsed.container_id) is None
 
     def _claimed(self, ledger: Ledger, claim: Holder) -> Claim:
         self._drop_ticket(ledger)

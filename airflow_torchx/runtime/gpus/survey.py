@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
-from airflow_torchx.core.gpu.ledger import read, unlabelled
+from airflow_torchx.core.gpu.ledger import needs_inspect, read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_torchx.core.engine.containers import GpuRequest
+    from airflow_torchx.core.engine.containers import ContainerDetail
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.ledger import Ledger
 
 
 class Survey:
-    """Reads the ledger of a daemon with one request, and one for each new container of others.
+    """Reads the ledger of a daemon.
+
+    It makes one request, and one for each new ticket and each new container of other programs.
 
     Args:
         listed: ids of the daemon's GPUs.
@@ -29,17 +31,16 @@ class Survey:
         self._engine = engine
         self._listed = listed
         self._respects_foreign = respects_foreign
-        #: Device requests by container; they never change.
-        self._requests: dict[str, tuple[GpuRequest, ...]] = {}
+        #: Results of inspects by container. What is used of them never changes.
+        self._details: dict[str, ContainerDetail] = {}
 
     def look(self) -> Ledger:
         """Return who holds and who waits for GPUs now."""
         rows = self._engine.rows({})
-        if self._respects_foreign:
-            others = [row.id for row in unlabelled(rows)]
-            new = [one for one in others if one not in self._requests]
-            details = zip(new, map_concurrently(self._engine.inspect, new), strict=True)
-            found = {one: detail.gpus if detail else () for one, detail in details}
-            known = self._requests | found
-            self._requests = {one: known[one] for one in others}
-        return read(rows, self._listed, self._requests)
+        needed = list(needs_inspect(rows, respects_foreign=self._respects_foreign))
+        new = [one for one in needed if one not in self._details]
+        found = zip(new, map_concurrently(self._engine.inspect, new), strict=True)
+        known = self._details | {one: detail for one, detail in found if detail is not None}
+        # The daemon lists a container for a moment before it can be inspected.
+        self._details = {one: known[one] for one in needed if one in known}
+        return read(rows, self._listed, self._details)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.runtime.watch.clock import SYSTEM
 from airflow_torchx.runtime.watch.event_reader import EventReader
+from airflow_torchx.runtime.watch.gpu_bell import GpuBell
 from airflow_torchx.runtime.watch.mailbox import Mailbox
 from airflow_torchx.runtime.watch.poller import Poller
 from airflow_torchx.runtime.watch.subscriptions import Subscriptions
@@ -57,6 +58,8 @@ class Watch:
         self._actors = ThreadPoolExecutor(_ACTORS, "torchx-watch-act")
         self._asked: set[Future[Any]] = set()
         self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._bell: GpuBell | None = None
         for run, name in ((self._reader.run, "events"), (self._look, "looks")):
             threading.Thread(
                 target=self._guard, args=(run,), name=f"torchx-watch-{name}", daemon=True
@@ -81,6 +84,23 @@ class Watch:
         finally:
             self._subscriptions.drop(mailbox)
 
+    @contextlib.contextmanager
+    def gpu_rings(self) -> Iterator[asyncio.Event]:
+        """Get an event that is set whenever GPUs of the daemon may have become free."""
+        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+
+        def ring() -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that was closed
+                loop.call_soon_threadsafe(rung.set)
+
+        with self._lock:
+            bell = self._bell = self._bell or GpuBell(self._engine)
+        key = bell.add(ring)
+        try:
+            yield rung
+        finally:
+            bell.drop(key)
+
     async def ask(self, call: Callable[[Engine], _Answer]) -> _Answer:
         """Make a blocking call in a thread of its own.
 
@@ -89,21 +109,20 @@ class Watch:
         Raises:
             EngineUnreachableError: the daemon has not answered yet.
         """
-
-        def make() -> _Answer:
-            engine = self._reader.engine_within(_FIRST_ANSWER_S)
-            if engine is None:
-                raise EngineUnreachableError(
-                    f"the Docker daemon has not answered within {_FIRST_ANSWER_S:g} s.",
-                    fix="Check that it runs and is not stuck (`docker version`).",
-                )
-            return call(engine)
-
-        asked = self._actors.submit(make)
+        asked = self._actors.submit(lambda: call(self._engine()))
         self._asked.add(asked)
         asked.add_done_callback(self._asked.discard)
         # Otherwise a cancelled caller cancels a call that has not begun.
         return await asyncio.shield(asyncio.wrap_future(asked))
+
+    def _engine(self) -> Engine:
+        engine = self._reader.engine_within(_FIRST_ANSWER_S)
+        if engine is None:
+            raise EngineUnreachableError(
+                f"the Docker daemon has not answered within {_FIRST_ANSWER_S:g} s.",
+                fix="Check that it runs and is not stuck (`docker version`).",
+            )
+        return engine
 
     def _look(self) -> None:
         while self._asked or self._is_wanted():
@@ -114,6 +133,8 @@ class Watch:
         self._closed.set()
         self._subscriptions.close(why)
         self._reader.close()
+        if self._bell is not None:
+            self._bell.close()
         self._actors.shutdown(wait=False)
         if self._reader.engine is not None:
             self._reader.engine.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown
-from airflow_torchx.task.shutdown import TaskOptions
+from airflow_torchx.task.options import TaskOptions
 
 OPTIONS: Final = TaskOptions(
     torchx_conn_id=None,

@@ -27,7 +27,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import attach, launching
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task.context import TaskContext
-from airflow_torchx.task.shutdown import TaskOptions, TaskShutdown
+from airflow_torchx.task.shutdown import TaskShutdown
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 from tests.unit.task.task_options import OPTIONS
@@ -35,6 +35,7 @@ from tests.unit.task.task_options import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_torchx.task.options import TaskOptions
     from airflow_torchx.testing import Verb
 
 DEAF = Program(lines=["step 1"], runs_for_s=None, on_term="ignore")
@@ -198,16 +199,33 @@ def test_what_the_daemon_says_about_a_kept_app_is_masked() -> None:
     assert "hush-hush" not in str(logs)
 
 
-def out_of_time(engine: FakeEngine, launch: LaunchedApp | None, *, has_succeeded: bool) -> str:
+def out_of_time(
+    engine: FakeEngine,
+    launch: LaunchedApp | None,
+    *,
+    has_succeeded: bool,
+    is_launched: bool = True,
+) -> str:
     """Return the error of a task whose execution_timeout is over before the task has ended."""
     options = replace(OPTIONS, execution_timeout=timedelta(minutes=5))
     shutdown = TaskShutdown(MarkedTask(), engine, options, lambda: None)
     shutdown.has_succeeded = has_succeeded
+    shutdown.is_launched = is_launched
     guard = shutdown.guard(launch) if launch else nullcontext()
     with pytest.raises(AirflowTaskTimeout) as caught, shutdown.guard_earlier(), guard:
         raise AirflowTaskTimeout("Timeout, PID: 1")
     assert caught.value.__suppress_context__
     return str(caught.value)
+
+
+def test_a_timeout_while_the_app_waits_for_gpus() -> None:
+    """The error does not say that an app has ended that was not launched."""
+    engine = FakeEngine(images=["busybox"])
+    app = replace(launched(engine), launch_id="another")
+
+    error = out_of_time(engine, app, has_succeeded=False, is_launched=False)
+
+    assert error.startswith("no app was launched: the task has not ended within execution_timeout")
 
 
 def test_the_error_of_a_task_that_is_out_of_time_has_the_end_of_its_app() -> None:

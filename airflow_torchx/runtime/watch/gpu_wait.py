@@ -1,0 +1,146 @@
+"""Wait on an event loop until GPUs are claimed for an app."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.gpu.report import holders_key, waiting_text
+from airflow_torchx.core.state.trigger_event import make_event
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
+from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, LOOKS_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.gpu.demand import GpuDemand
+    from airflow_torchx.core.gpu.turn import Wait
+    from airflow_torchx.core.state.trigger_event import AppEvent, Reason
+    from airflow_torchx.runtime.watch import Watch
+    from airflow_torchx.runtime.watch.app_wait import Alarms
+
+_log = logging.getLogger(__name__)
+
+# Between two attempts to leave the queue of a daemon that does not answer.
+_RETRY_S: Final = 5.0
+
+
+class GpuWait:
+    """One wait for GPUs; it claims them when it is the app's turn.
+
+    Args:
+        demand: what the app needs.
+        alarms: when the wait ends without GPUs.
+    """
+
+    def __init__(
+        self,
+        app_id: str,
+        demand: GpuDemand,
+        alarms: Alarms,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._app_id = app_id
+        self._demand = demand
+        self._alarms = alarms
+        self._now = now
+        self._queue: GpuQueue | None = None
+        self._host = ""
+        self._shown: object = None
+        self._message = "waiting for GPUs"
+        self._down_since_s: float | None = None
+
+    async def event(self, watch: Watch) -> AppEvent:
+        """Wait, and return the event that ends the wait.
+
+        The app keeps its place in the queue, unless GPUs were claimed.
+        """
+        with watch.gpu_rings() as rung:
+            pauses = iter(LOOKS_S)
+            while True:
+                step: Claim | Wait | None = None
+                try:
+                    step = await watch.ask(self._attempt)
+                    self._down_since_s = None
+                except EngineUnreachableError as why:
+                    self._down_since_s = self._down_since_s or self._now()
+                    self._message = str(why)
+                except EngineError as why:
+                    return self._fired("unreachable", str(why))
+                if isinstance(step, Claim):
+                    gpus = ", ".join(step.ids)
+                    _log.info("claimed %s for app %s", gpus, self._app_id)
+                    return self._fired("claimed", f"app {self._app_id!r} has {gpus}.")
+                self._show(step)
+                if (alarm := self._alarm()) is not None:
+                    return alarm
+                pauses = await self._pause(pauses, rung, step)
+
+    async def release(self, watch: Watch) -> None:
+        """Leave the queue, and give up claimed GPUs; retry until the daemon has done it."""
+        while True:
+            try:
+                await watch.ask(lambda engine: self._queue_on(engine).release())
+            except EngineError as error:
+                _log.warning("cannot leave the queue for GPUs, retrying: %s", error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    def _attempt(self, engine: Engine) -> Claim | Wait:
+        queue = self._queue_on(engine)
+        if not self._host:
+            self._host = engine.info().host
+        return queue.attempt()
+
+    def _queue_on(self, engine: Engine) -> GpuQueue:
+        if self._queue is None:
+            self._queue = GpuQueue(engine, self._demand, DEFERRED)
+        return self._queue
+
+    def _show(self, step: Wait | None) -> None:
+        """Log who holds the GPUs, whenever that changes."""
+        if step is None:
+            return
+        self._message = waiting_text(step, self._host, datetime.now(UTC))
+        if holders_key(step) != self._shown:
+            self._shown = holders_key(step)
+            _log.info("%s", self._message)
+
+    def _alarm(self) -> AppEvent | None:
+        now = self._now()
+        return next((self._fired(r, self._message) for at, r in self._times() if at <= now), None)
+
+    def _times(self) -> Iterator[tuple[float, Reason]]:
+        """Yield the times of all alarms, in seconds since 1970, by precedence."""
+        if self._alarms.deadline_s is not None:
+            yield self._alarms.deadline_s, "timeout"
+        if self._demand.until_s is not None:
+            yield self._demand.until_s, "busy"
+        if self._down_since_s is not None:
+            yield self._down_since_s + self._alarms.outage_s, "unreachable"
+
+    async def _pause(
+        self, pauses: Iterator[float], rung: asyncio.Event, step: Wait | None
+    ) -> Iterator[float]:
+        """Wait for a ring, an alarm or the next look; return the pauses after this one."""
+        again_s = IDLE_S if step is None or step.again_s is None else step.again_s
+        pause_s = min(next(pauses, IDLE_S), again_s)
+        now = self._now()
+        pause_s = min([pause_s, *(max(0.0, at - now) for at, _ in self._times())])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await rung.wait()
+        if not rung.is_set():
+            return pauses
+        rung.clear()
+        return iter(LOOKS_S)
+
+    def _fired(self, reason: Reason, message: str) -> AppEvent:
+        return make_event(self._app_id, reason, None, message)

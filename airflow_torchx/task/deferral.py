@@ -1,0 +1,73 @@
+"""Defers a task: Airflow's triggerer waits for its app, or for GPUs, without a worker slot."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_torchx.core.task.arguments import OnFinish
+from airflow_torchx.core.task.record import Deferral
+from airflow_torchx.task.trigger_hold import not_before
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.gpu.demand import GpuDemand
+    from airflow_torchx.core.task.record import LaunchedApp
+    from airflow_torchx.runtime.gang_log import Cursors
+    from airflow_torchx.task.context import TaskContext
+    from airflow_torchx.task.options import TaskOptions
+
+# Airflow's timeout of a deferral comes after the trigger's own: it is for a trigger that was lost.
+_PAD_S: Final = 60.0
+
+
+def hand_over(
+    task: TaskContext, options: TaskOptions, app: LaunchedApp, cursors: Cursors
+) -> NoReturn:
+    """Defer the task until its app has ended."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    now, interval = time.time(), options.logging_interval_s
+    deadline = task.deadline_s(options.execution_timeout)
+    raise TaskDeferred(
+        trigger=TorchXDockerTrigger(
+            app_id=app.app_id,
+            torchx_conn_id=options.torchx_conn_id,
+            owned=True,
+            delete_on_finish=options.on_finish is OnFinish.DELETE,
+            deadline=deadline,
+            flush_at=now + interval if interval else None,
+            not_before=not_before(),
+        ),
+        method_name="execute_complete",
+        kwargs=Deferral(app, cursors).to_json(),
+        timeout=_padded(deadline, now),
+    )
+
+
+def hand_over_gpu_wait(
+    task: TaskContext, options: TaskOptions, app_id: str, demand: GpuDemand
+) -> NoReturn:
+    """Defer the task until GPUs are claimed for its app; then a worker launches it."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    deadline = task.deadline_s(options.execution_timeout)
+    raise TaskDeferred(
+        trigger=TorchXDockerTrigger(
+            app_id=app_id,
+            torchx_conn_id=options.torchx_conn_id,
+            owned=True,
+            deadline=deadline,
+            gpu_demand=demand.to_json(),
+            not_before=not_before(),
+        ),
+        method_name="execute_complete",
+        kwargs=Deferral(gpu_demand=demand).to_json(),
+        timeout=_padded(deadline, time.time()),
+    )
+
+
+def _padded(deadline_s: float | None, now_s: float) -> timedelta | None:
+    return None if deadline_s is None else timedelta(seconds=deadline_s - now_s + _PAD_S)
