@@ -35,6 +35,11 @@ class ReportedGpus(NamedTuple):
     kind: str = ""
 
 
+class _LocalGpu(NamedTuple):
+    id: str
+    model: str
+
+
 def device_request(request: GpuRequest) -> dict[str, Any]:
     """Return an entry of ``DeviceRequests``."""
     if request.driver == "cdi":
@@ -67,15 +72,8 @@ def reported_gpus(info: Json, *, local_gpus: Path | None) -> ReportedGpus:
 
 
 def local_models(folder: Path = NVIDIA_GPUS) -> dict[str, str]:
-    """Return the models of this host's GPUs, each by its UUID and its index; empty if unknown."""
-    found: dict[str, str] = {}
-    for index, path in enumerate(sorted(folder.glob("*/information"))):
-        with contextlib.suppress(OSError):
-            lines = (line.partition(":") for line in path.read_text().splitlines())
-            fields = {name.strip(): value.strip() for name, _, value in lines}
-            model = fields.get("Model", "")
-            found |= {str(index): model, fields.get("GPU UUID", ""): model}
-    return found
+    """Return the model of each of this host's GPUs, by the id that `reported_gpus` has for it."""
+    return {gpu.id: gpu.model for gpu in _listed_by_driver(folder)}
 
 
 def _cdi_requests(names: tuple[str, ...]) -> Iterator[GpuRequest]:
@@ -124,5 +122,21 @@ def _resources(info: Json) -> ReportedGpus:
 def _of_driver(info: Json, local_gpus: Path | None) -> ReportedGpus:
     if local_gpus is None or "nvidia" not in (info.get("Runtimes") or {}):
         return ReportedGpus(())
-    count = sum(1 for _ in local_gpus.glob("*/information"))
-    return ReportedGpus(tuple(str(index) for index in range(count)), NVIDIA_GPU)
+    return ReportedGpus(tuple(gpu.id for gpu in _listed_by_driver(local_gpus)), NVIDIA_GPU)
+
+
+def _listed_by_driver(folder: Path) -> Iterator[_LocalGpu]:
+    """Yield the GPUs of this host in the order of their indices.
+
+    The id is a UUID, as other clients of the daemon may know no index, unless the driver has not
+    read it yet: then the file has question marks.
+    """
+    for index, path in enumerate(sorted(folder.glob("*/information"))):
+        text = ""
+        with contextlib.suppress(OSError):
+            text = path.read_text(errors="replace")
+        lines = (line.partition(":") for line in text.splitlines())
+        fields = {name.strip(): value.strip() for name, _, value in lines}
+        uuid = fields.get("GPU UUID", "")
+        has_uuid = uuid.startswith("GPU-") and "?" not in uuid
+        yield _LocalGpu(uuid if has_uuid else str(index), fields.get("Model", ""))

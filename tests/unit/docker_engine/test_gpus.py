@@ -98,15 +98,17 @@ def test_sources(local_gpus: Path) -> None:
     assert ((), "") == reported_gpus({}, local_gpus=local_gpus)
 
 
-def test_models_of_local_gpus(local_gpus: Path) -> None:
-    """The driver's file of each GPU has its model, by which UUID and index are known."""
-    text = "Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 250\nGPU UUID: \t GPU-45cbf7b\n"
-    (local_gpus / "0000:02:00.0" / "information").write_text(text)
+def test_local_gpus(local_gpus: Path) -> None:
+    """The driver's file of each GPU has its model and UUID, or question marks until it knows it."""
+    text = "Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 250\nGPU UUID: \t {}\n"
+    first, second = (path / "information" for path in sorted(local_gpus.iterdir()))
+    first.write_text(text.format("GPU-????????-????-????-????-????????????"))
+    second.write_text(text.format("GPU-45cbf7b"))
+    (local_gpus / "0000:03:00.0" / "information").mkdir(parents=True)  # cannot be read
+    model = "NVIDIA A100-SXM4-40GB"
 
-    models = local_models(local_gpus)
-
-    assert ["NVIDIA A100-SXM4-40GB"] * 2 == [models["1"], models["GPU-45cbf7b"]]
-    assert "" == models["0"]
+    assert ("0", "GPU-45cbf7b", "2") == reported_gpus(DRIVER, local_gpus=local_gpus).ids
+    assert {"0": model, "GPU-45cbf7b": model, "2": ""} == local_models(local_gpus)
     assert {} == local_models(local_gpus / "absent")
 
 
