@@ -24,6 +24,12 @@ NVIDIA_GPUS: Final = Path("/proc/driver/nvidia/gpus")
 _KINDS: Final = (NVIDIA_GPU, "amd.com/gpu")
 #: The id that stands for all GPUs.
 _ALL: Final = "all"
+#: What a request can ask of NVIDIA's driver. Each of these words gets GPUs; TorchX's is "compute".
+#: https://github.com/moby/moby/blob/v20.10.24/daemon/nvidia_linux.go
+_CAPABILITIES: Final = frozenset(
+    {"gpu", "nvidia", "compute", "compat32", "graphics", "utility", "video", "display"}
+)
+_DRIVERS: Final = ("nvidia", "amd")
 #: The id of a GPU by position, or of a MIG device by that of its GPU and its own.
 _INDEX: Final = re.compile(r"(?:gpu|mig)?(\d+)(:\d+)?")
 
@@ -58,7 +64,9 @@ def gpu_requests(device_requests: Iterable[Json] | None) -> Iterator[GpuRequest]
         ids = tuple(request.get("DeviceIDs") or ())
         if request.get("Driver") == "cdi":
             yield from _cdi_requests(ids)
-        elif any("gpu" in capabilities for capabilities in request.get("Capabilities") or ()):
+        elif request.get("Driver") in _DRIVERS or any(
+            not _CAPABILITIES.isdisjoint(named) for named in request.get("Capabilities") or ()
+        ):
             yield GpuRequest(count=len(ids) or request.get("Count") or 0, device_ids=ids)
 
 
@@ -128,15 +136,19 @@ def _of_driver(info: Json, local_gpus: Path | None) -> ReportedGpus:
 def _listed_by_driver(folder: Path) -> Iterator[_LocalGpu]:
     """Yield the GPUs of this host in the order of their indices.
 
-    The id is a UUID, as other clients of the daemon may know no index, unless the driver has not
-    read it yet: then the file has question marks.
+    The ids are UUIDs, as other clients of the daemon may know no index. If the driver has not read
+    one yet, its file has question marks: then all ids are indices.
     """
-    for index, path in enumerate(sorted(folder.glob("*/information"))):
-        text = ""
-        with contextlib.suppress(OSError):
-            text = path.read_text(errors="replace")
-        lines = (line.partition(":") for line in text.splitlines())
-        fields = {name.strip(): value.strip() for name, _, value in lines}
-        uuid = fields.get("GPU UUID", "")
-        has_uuid = uuid.startswith("GPU-") and "?" not in uuid
-        yield _LocalGpu(uuid if has_uuid else str(index), fields.get("Model", ""))
+    files = [_fields(path) for path in sorted(folder.glob("*/information"))]
+    uuids = [fields.get("GPU UUID", "") for fields in files]
+    are_known = all(uuid.startswith("GPU-") and "?" not in uuid for uuid in uuids)
+    for index, fields in enumerate(files):
+        yield _LocalGpu(uuids[index] if are_known else str(index), fields.get("Model", ""))
+
+
+def _fields(path: Path) -> dict[str, str]:
+    text = ""
+    with contextlib.suppress(OSError):
+        text = path.read_text(errors="replace")
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}

@@ -314,6 +314,9 @@ def _gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Probl
     if engine.is_podman:
         what = f"{engine.url} {NO_GPUS_ON_PODMAN}"
         yield Problem("roles", what, "use a Docker Engine, or request no GPUs")
+    elif opts.gpu_driver == "cdi" and not opts.auto_set_gpus:
+        what = "CDI has no request by count, as auto_set_gpus=False makes it"
+        yield Problem("options.gpu_driver", what, "leave one of the two options out")
     elif opts.auto_set_gpus and facts.unlisted_gpus:
         what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
         yield Problem("gpu_ids", what, "correct gpu_ids of the connection: `nvidia-smi -L`")
@@ -321,23 +324,26 @@ def _gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Probl
         yield from gpu_shortage(requested_gpus(app), len(engine.gpu_ids), engine.url)
 
 
-def gpu_shortage(wanted: int, known: int, url: str, *, replicas: int = 1) -> Iterator[Problem]:
+def gpu_shortage(
+    wanted: int, known: int, url: str, *, replicas: int = 1, needs_ids: bool = False
+) -> Iterator[Problem]:
     """Yield a problem if replicas request more GPUs than a daemon has, or ones without ids.
 
     A request by count gives the first GPUs of the host to every container that makes one. So it is
-    good enough for one replica only.
+    good enough for one replica only, unless it ``needs_ids``.
     """
     if known:
         what = f"all replicas together request {wanted} GPUs, but {url} has {known}"
         fix = "request fewer, or share them between replicas with auto_set_gpus=False"
     else:
-        what = f"{replicas} replicas need GPUs of their own, but the ids of the GPUs of {url} are"
+        who = "one replica needs" if replicas == 1 else f"{replicas} replicas need"
+        what = f"{who} GPUs by their ids, but the ids of the GPUs of {url} are"
         what += " unknown: the daemon reports none, and nvidia-smi does not run in the image"
         fix = (
             f"{GPU_ID_SOURCES}, use an image in which nvidia-smi runs, or share the first GPUs with"
             " auto_set_gpus=False"
         )
-    if wanted > known > 0 or (not known and replicas > 1):
+    if wanted > known > 0 or (not known and (replicas > 1 or needs_ids)):
         yield Problem("roles", what, fix)
 
 

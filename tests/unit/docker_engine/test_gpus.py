@@ -99,7 +99,10 @@ def test_sources(local_gpus: Path) -> None:
 
 
 def test_local_gpus(local_gpus: Path) -> None:
-    """The driver's file of each GPU has its model and UUID, or question marks until it knows it."""
+    """The driver's file of each GPU has its model and UUID, or question marks until it knows it.
+
+    UUIDs and indices are never mixed.
+    """
     text = "Model: \t\t NVIDIA A100-SXM4-40GB\nIRQ:   \t\t 250\nGPU UUID: \t {}\n"
     first, second = (path / "information" for path in sorted(local_gpus.iterdir()))
     first.write_text(text.format("GPU-????????-????-????-????-????????????"))
@@ -107,8 +110,11 @@ def test_local_gpus(local_gpus: Path) -> None:
     (local_gpus / "0000:03:00.0" / "information").mkdir(parents=True)  # cannot be read
     model = "NVIDIA A100-SXM4-40GB"
 
-    assert ("0", "GPU-45cbf7b", "2") == reported_gpus(DRIVER, local_gpus=local_gpus).ids
-    assert {"0": model, "GPU-45cbf7b": model, "2": ""} == local_models(local_gpus)
+    assert ("0", "1", "2") == reported_gpus(DRIVER, local_gpus=local_gpus).ids
+    assert {"0": model, "1": model, "2": ""} == local_models(local_gpus)
+    (local_gpus / "0000:03:00.0" / "information").rmdir()
+    first.write_text(text.format("GPU-16a23f1"))
+    assert ("GPU-16a23f1", "GPU-45cbf7b") == reported_gpus(DRIVER, local_gpus=local_gpus).ids
     assert {} == local_models(local_gpus / "absent")
 
 
@@ -142,6 +148,9 @@ def test_local_gpus(local_gpus: Path) -> None:
         ),
         ({"Driver": "cdi", "DeviceIDs": ["vendor.com/nic=0"]}, ()),
         ({"Driver": "", "Count": 1, "Capabilities": [["tpu"]]}, ()),
+        # TorchX's request.
+        ({"Driver": "", "Count": 1, "Capabilities": [["compute"]]}, (GpuRequest(count=1),)),
+        ({"Driver": "nvidia", "Count": 1, "Capabilities": None}, (GpuRequest(count=1),)),
         ({"Driver": "tpu", "Count": 1, "Capabilities": None}, ()),
     ],
 )
