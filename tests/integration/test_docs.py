@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 from tests import pages
 from tests.conftest import BUSYBOX, require_docker
+from tests.integration.conftest import GPU_IDS
 from tests.integration.uv_project import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.docker_engine import DockerEngine
 
 # The command line makes workspace images.
@@ -54,7 +57,9 @@ ELSEWHERE: Final = (
 PRINTS: Final = "mkdir -p parts"
 #: Lists GPUs.
 LISTS_GPUS: Final = "airflow-torchx gpus"
-HERE: Final = (TRAINS, "airflow-torchx list", REMOVES, PRINTS, LISTS_GPUS)
+#: Finds what apps leave that wait for GPUs.
+FINDS_PLACES: Final = "docker container ls --all"
+HERE: Final = (TRAINS, "airflow-torchx list", REMOVES, PRINTS, LISTS_GPUS, FINDS_PLACES)
 
 #: Where `pip install` puts our command.
 BIN: Final = str(Path(sys.executable).parent)
@@ -127,6 +132,22 @@ def test_the_block_that_lists_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = json.loads(listed[listed.index("{") :])
     assert ["GPU-of-docs"] == [gpu["id"] for gpu in found["gpus"]]
+
+
+@pytest.mark.docker
+def test_the_block_that_finds_places_in_the_queue_for_gpus(
+    gpu_daemon: Endpoint, gpu_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command lists tickets and claims, also those that a client was about to remove."""
+    demand = GpuDemand(key="of-docs", count=1, listed=GPU_IDS, image=BUSYBOX)
+    ids = [gpu_engine.create(demand.spec(place)) for place in ("ticket", "claim")]
+    gpu_engine.rename(ids[1], f"airflow-torchx-discarded-{ids[1]}")
+    monkeypatch.setenv("DOCKER_HOST", str(gpu_daemon.url))
+
+    found = _run(pages.block_with(FINDS_PLACES))
+
+    names = {line.split()[0] for line in found.splitlines()}
+    assert {"airflow-torchx-gpu-ticket-of-docs", f"airflow-torchx-discarded-{ids[1]}"} == names
 
 
 @pytest.mark.docker

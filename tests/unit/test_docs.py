@@ -284,8 +284,9 @@ def literals() -> Iterator[str]:
 
 
 def test_every_message_of_troubleshooting_is_one_of_ours() -> None:
-    """An error text that has changed is changed on the page of troubleshooting, too."""
-    text = (pages.ROOT / "docs" / "troubleshooting.md").read_text()
+    """An error text that has changed is changed on the pages that explain it, too."""
+    texts = ((pages.ROOT / "docs" / name).read_text() for name in ("troubleshooting.md", "gpus.md"))
+    text = "\n".join(texts)
     messages = {
         *re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE),
         *re.findall(r"^- \*\*`(.*?)`\*\*", text, re.MULTILINE),
