@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ALL: Final = "all"
 #: Lines of ``nvidia-smi -L``; a MIG device is indented below its GPU.
 _LINE: Final = re.compile(
-    r"^(?P<mig> *MIG.*?|GPU \d+: (?P<model>.*?)) *\(UUID: (?P<id>[^)]+)\)", re.MULTILINE
+    r"^(?:GPU \d+: (?P<model>.*?)| *(?P<part>MIG \S+).*?) *\(UUID: (?P<id>[^)]+)\)", re.MULTILINE
 )
 
 
@@ -42,15 +42,19 @@ def unlisted(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
     return tuple(one for one in given if reported and as_listed(one, reported) is None)
 
 
-def held_ids(given: Iterable[str], listed: Sequence[str]) -> tuple[str, ...]:
-    """Return the listed ids that a container with these ids holds.
+def held_ids(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
+    """Return which of a daemon's GPUs a container with these ids holds.
 
-    If either side does not know ids, the container holds every GPU.
+    A container with ids of another form, which cannot be compared, holds every GPU. So does one
+    whose ids are unknown, and any container where those of the daemon are unknown.
     """
     given = tuple(given)
-    if given and (ALL in given or ALL in listed):
-        return tuple(listed)
-    return tuple(found for one in given if (found := as_listed(one, listed)) is not None)
+    found = {one: as_listed(one, reported) for one in given}
+    are_indices = all(one.isdecimal() for one in reported)
+    is_other = any(are_indices and not found[one] and not one.isdecimal() for one in given)
+    if given and (ALL in given or ALL in reported or is_other):
+        return tuple(reported)
+    return tuple(one for one in found.values() if one is not None)
 
 
 def requested_ids(requests: Iterable[GpuRequest], listed: Sequence[str]) -> tuple[str, ...]:
@@ -79,12 +83,12 @@ def parse_nvidia_smi(text: str) -> dict[str, str]:
     A GPU that is divided into MIG devices cannot be used as a whole, so its devices replace it.
     """
     found: dict[str, str] = {}
-    whole = ""
+    whole = model = ""
     for line in _LINE.finditer(text):
-        if line["mig"].startswith("GPU"):
-            whole = line["id"]
-            found[whole] = line["model"]
+        if line["part"] is None:
+            whole, model = line["id"], line["model"]
+            found[whole] = model
         else:
             found.pop(whole, None)
-            found[line["id"]] = line["mig"].strip()
+            found[line["id"]] = f"{model}, {line['part']}"
     return found

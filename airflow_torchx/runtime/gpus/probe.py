@@ -9,12 +9,13 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, LogQuery
 from airflow_torchx.core.gpu.demand import PREFIX
 from airflow_torchx.core.gpu.ids import parse_nvidia_smi
 from airflow_torchx.core.logs.lines import LineReader
-from airflow_torchx.errors import EngineError
+from airflow_torchx.errors import EngineError, EngineUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,6 +43,10 @@ def probed(
     A container with all GPUs runs ``nvidia-smi -L``, which NVIDIA's runtime adds to any image, and
     is removed. What was found is kept for the daemon while this process lives. ``owner`` has labels
     for that container.
+
+    Raises:
+        EngineUnreachableError: the daemon does not answer.
+        StopRequested: ``should_stop`` returned True.
     """
     with _LOCK:
         if daemon_id not in _FOUND:
@@ -62,28 +67,40 @@ def _probe(
         image=image,
         entrypoint="nvidia-smi",
         args=("-L",),
-        env={},
+        # An image may leave nvidia-smi out.
+        env={"NVIDIA_DRIVER_CAPABILITIES": "utility"},
         labels={**owner, labels.GPU_PLACE: "probe", labels.GPUS: ""},
         network="none",
         gpus=GpuRequest(count=-1),
     )
     try:
         container_id = engine.create(spec)
+    except EngineUnreachableError:
+        raise
     except EngineError:
         return {}
     try:
         engine.start(container_id)
-        deadline = time.monotonic() + _TIMEOUT_S
-        while (seen := engine.inspect(container_id)) is not None and seen.state == "running":
-            if should_stop() or time.monotonic() > deadline:
-                return {}
-            time.sleep(_PAUSE_S)
-        reader = LineReader()
-        with contextlib.closing(engine.logs(container_id, LogQuery(streams="stdout"))) as log:
-            lines = [line.text for chunk in log for line in reader.feed(chunk)]
-        return parse_nvidia_smi("\n".join([*lines, *(line.text for line in reader.flush())]))
+        return parse_nvidia_smi(_output(engine, container_id, should_stop))
+    except EngineUnreachableError:
+        raise
     except EngineError:
         return {}  # an image without nvidia-smi, or a host without GPUs
     finally:
         with contextlib.suppress(EngineError):
             engine.remove(container_id)
+
+
+def _output(engine: Engine, container_id: str, should_stop: Callable[[], bool]) -> str:
+    """Return what a container has written when it has ended; empty if it does not end in time."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while (seen := engine.inspect(container_id)) is not None and seen.state == "running":
+        if should_stop():
+            raise StopRequested
+        if time.monotonic() > deadline:
+            return ""
+        time.sleep(_PAUSE_S)
+    reader = LineReader()
+    with contextlib.closing(engine.logs(container_id, LogQuery(streams="stdout"))) as log:
+        lines = [line.text for chunk in log for line in reader.feed(chunk)]
+    return "\n".join([*lines, *(line.text for line in reader.flush())])

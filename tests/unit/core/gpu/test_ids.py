@@ -1,0 +1,66 @@
+"""Which GPU ids mean the same GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_torchx.core.engine.containers import GpuRequest
+from airflow_torchx.core.gpu.ids import ALL, held_ids, parse_nvidia_smi, requested_ids
+
+UUIDS = ("GPU-aa", "GPU-ab", "GPU-ba")
+
+
+@pytest.mark.parametrize(
+    ("given", "reported", "expected"),
+    [
+        (["GPU-ab"], UUIDS, ("GPU-ab",)),
+        (["2", "0"], UUIDS, ("GPU-ba", "GPU-aa")),
+        (["GPU-b"], UUIDS, ("GPU-ba",)),
+        (["GPU-a"], UUIDS, ()),  # the beginning of two
+        (["3"], UUIDS, ()),
+        ([], UUIDS, ()),
+        ([ALL], UUIDS, UUIDS),
+        (["GPU-zz"], UUIDS, ()),
+        # An id of another form may be any of the daemon's.
+        (["GPU-ab"], ("0", "1"), ("0", "1")),
+        (["1"], ("0", "1"), ("1",)),
+        (["GPU-ab"], (ALL,), (ALL,)),
+        ([], (ALL,), ()),
+    ],
+)
+def test_held(given: list[str], reported: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """An id is a UUID, the beginning of one, or a position in the daemon's list."""
+    assert expected == held_ids(given, reported)
+
+
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [
+        ([GpuRequest(count=2)], ("GPU-aa", "GPU-ab")),
+        ([GpuRequest(count=1, device_ids=("GPU-ba",))], ("GPU-ba",)),
+        ([GpuRequest(count=1, device_ids=("1",)), GpuRequest(count=1)], ("GPU-ab", "GPU-aa")),
+        ([GpuRequest(count=-1)], ()),
+        ([GpuRequest(count=1, device_ids=(ALL,))], ()),
+        ([], ()),
+    ],
+)
+def test_requested(requests: list[GpuRequest], expected: tuple[str, ...]) -> None:
+    """A request by count holds the first GPUs; one for all GPUs holds none."""
+    assert expected == requested_ids(requests, UUIDS)
+
+
+def test_the_output_of_nvidia_smi() -> None:
+    """MIG devices replace the GPU that they are parts of."""
+    text = (
+        "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c89852c)\n"
+        "  MIG 3g.20gb     Device  0: (UUID: MIG-d7a2)\n"
+        "  MIG 3g.20gb     Device  1: (UUID: MIG-e8b3)\n"
+        "GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-16a23f1)\n"
+    )
+
+    assert {
+        "MIG-d7a2": "NVIDIA A100-SXM4-40GB, MIG 3g.20gb",
+        "MIG-e8b3": "NVIDIA A100-SXM4-40GB, MIG 3g.20gb",
+        "GPU-16a23f1": "NVIDIA A100-SXM4-40GB",
+    } == parse_nvidia_smi(text)
+    assert {} == parse_nvidia_smi("NVIDIA-SMI has failed\n")
