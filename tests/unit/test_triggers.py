@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime import launching
+from airflow_torchx.runtime.gpus.queue import DEFERRED, GpuQueue
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.testing import FakeEngine, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
@@ -17,10 +22,11 @@ from tests.unit.apps import app, planned
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    import pytest
-
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.watch import Watch
+
+
+DEMAND: Final = GpuDemand(key="app-m0", count=1, listed=("GPU-0",), image="busybox")
 
 
 class OfOne(Watches):
@@ -37,9 +43,13 @@ class OfOne(Watches):
             yield watch
 
 
-def test_an_app_that_cannot_be_shown_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of replicas is only for the log: without it, the containers are removed, too."""
+@pytest.fixture(autouse=True)
+def _connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_D", json.dumps({"conn_type": "torchx_docker"}))
+
+
+def test_an_app_that_cannot_be_shown_is_removed() -> None:
+    """The table of replicas is only for the log: without it, the containers are removed, too."""
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
     launching.launch(engine, planned(app(1), stop_grace_s=0))
     engine.fail_next("inspect", EngineError("a bad answer"))
@@ -52,3 +62,97 @@ def test_an_app_that_cannot_be_shown_is_removed(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(trigger.on_kill())
 
     assert {} == engine.specs()
+
+
+def waiting(engine: FakeEngine, *states: str | None) -> TorchXDockerTrigger:
+    """Return a trigger that waits for a GPU, as a triggerer makes it.
+
+    ``states`` are those of its task, one after the other; the last one stays.
+    """
+    made = TorchXDockerTrigger(
+        app_id="app-m0-t1", torchx_conn_id="d", owned=True, gpu_demand=DEMAND.to_json()
+    )
+    _, stored = made.serialize()
+    trigger = TorchXDockerTrigger(**json.loads(json.dumps(stored)))
+    trigger.watches = OfOne(engine)
+    trigger.first_look_s = 0.0
+    left = list(states)
+    trigger.evidence = lambda: (left.pop(0) if len(left) > 1 else left[0], None)
+    return trigger
+
+
+def places(engine: FakeEngine) -> list[str]:
+    """Return what stands for places in the queue."""
+    return [row.labels[labels.GPU_PLACE] for row in engine.rows({labels.GPU_PLACE: None})]
+
+
+async def fired(trigger: TorchXDockerTrigger) -> dict[str, Any]:
+    """Run a trigger to its only event, and return that."""
+    (event,) = [event.payload async for event in trigger.run()]
+    await trigger.cleanup()
+    found: dict[str, Any] = event
+    return found
+
+
+@pytest.mark.parametrize(("state", "left"), [("failed", []), (None, []), ("deferred", ["ticket"])])
+def test_a_kill_leaves_the_queue(state: str | None, left: list[str]) -> None:
+    """A trigger of a task that a user ended leaves the queue, whether or not it ever ran.
+
+    One that another triggerer has taken over does not.
+    """
+    engine = FakeEngine(images=["busybox"], gpus=1)
+    engine.create(DEMAND.spec("ticket"))
+
+    asyncio.run(waiting(engine, state).on_kill())
+
+    assert left == places(engine)
+
+
+@pytest.mark.parametrize(
+    ("states", "left"),
+    [
+        (("scheduled", "queued", "failed"), []),
+        (("deferred", None), []),
+        (("queued", "running"), ["claim"]),
+    ],
+)
+def test_claimed_gpus_of_a_task_that_does_not_resume(
+    states: tuple[str | None, ...], left: list[str]
+) -> None:
+    """If a user ends the task before its next process has started, the claim is removed."""
+    engine = FakeEngine(images=["busybox"], gpus=1)
+
+    async def scenario() -> dict[str, Any]:
+        event = await fired(waiting(engine, *states))
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        return event
+
+    assert "claimed" == asyncio.run(scenario())["reason"]
+    assert left == places(engine)
+
+
+def test_a_triggerer_that_takes_over_finds_the_claim() -> None:
+    """The event was lost with a triggerer that had claimed GPUs; the next one fires it."""
+    engine = FakeEngine(images=["busybox"], gpus=1)
+    claim = GpuQueue(engine, DEMAND, DEFERRED).attempt()
+
+    event = asyncio.run(fired(waiting(engine, "running")))
+
+    assert ("claimed", "app 'app-m0-t1' has GPU-0.") == (event["reason"], event["message"])
+    assert claim == GpuQueue(engine, DEMAND, DEFERRED).attempt()
+
+
+def test_a_demand_of_another_release() -> None:
+    """A trigger that cannot read what the app needs lets the next try ask again."""
+    engine = FakeEngine(images=["busybox"], gpus=1)
+    trigger = TorchXDockerTrigger(
+        app_id="app-m0-t1", torchx_conn_id="d", owned=True, gpu_demand={"gpus": 1}, format_version=2
+    )
+    trigger.watches = OfOne(engine)
+    trigger.evidence = lambda: ("running", None)
+
+    event = asyncio.run(fired(trigger))
+
+    assert "unreachable" == event["reason"]
+    assert "another release" in event["message"]
+    assert [] == places(engine)

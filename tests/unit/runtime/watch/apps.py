@@ -78,6 +78,12 @@ async def eventually(happened: Callable[[], object], clock: ManualClock) -> None
         await _moment()
 
 
+async def now(happened: Callable[[], object]) -> None:
+    """Wait until a condition holds; time stands still."""
+    while not happened():
+        await _moment()
+
+
 async def settled(clock: ManualClock) -> None:
     """Wait until the watch is idle and its mailbox is read; time stands still."""
     while not clock.parked:

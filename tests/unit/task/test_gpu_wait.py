@@ -1,0 +1,360 @@
+"""A deferrable task that waits for GPUs, on the fake engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.task.record import Deferral
+from airflow_torchx.errors import (
+    AppCancelledError,
+    EngineUnreachableError,
+    GpuWaitTimeoutError,
+    WorkerShutdownError,
+)
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Resource, Role
+from airflow_torchx.task.context import TaskContext
+from airflow_torchx.task.plan import requested
+from airflow_torchx.task.runner import AppTask
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
+from airflow_torchx.triggers import TorchXDockerTrigger
+from tests.unit.task.task_options import OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_torchx.core.engine.containers import ContainerRow
+
+GPUS: Final = ("GPU-a", "GPU-b")
+STARTED: Final = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR: Final = timedelta(hours=1)
+
+
+class Attempt:
+    """A task instance with the attributes that a task reads; it keeps its XComs."""
+
+    dag_id, run_id, task_id, map_index, start_date = "dag", "run", "task", -1, STARTED
+
+    def __init__(self, try_number: int, max_tries: int) -> None:
+        self.try_number = try_number
+        self.max_tries = max_tries
+        self.pushed: dict[str, object] = {}
+
+    def xcom_push(self, key: str, value: object) -> None:
+        """Keep an XCom."""
+        self.pushed[key] = value
+
+
+class Context(TaskContext):
+    """A task whose state on the API server is given."""
+
+    def __init__(self, attempt: Attempt, state: str | None, *, is_resumed: bool) -> None:
+        context: Any = {"ti": attempt}
+        super().__init__(context, is_resumed=is_resumed)
+        self._state = state
+
+    def state(self, timeout_s: float) -> str | None:  # noqa: ARG002 - the same signature
+        """Return the given state."""
+        return self._state
+
+
+class Task:
+    """Processes of one deferrable task on one daemon with two GPUs, which its app needs both."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self._scheduler = DockerScheduler("torchx", engine)
+        #: State of the task instance on the API server.
+        self.state: str | None = "running"
+        self.max_tries = 2
+        self.attempt = Attempt(1, self.max_tries)
+
+    def run(
+        self,
+        try_number: int = 1,
+        *,
+        app: AppDef | None = None,
+        deferral: Deferral | None = None,
+        event: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> None:
+        """Run one process of the task; with an event, one that continues after a deferral."""
+        self.attempt = Attempt(try_number, self.max_tries)
+        context = Context(self.attempt, self.state, is_resumed=event is not None)
+        given = replace(OPTIONS, deferrable=True, execution_timeout=HOUR)
+        one = AppTask(context, self._scheduler, given, lambda: None)
+        request = requested(self._scheduler, app or needing(2), options, {}, None, lambda: False)
+        with one.shutdown.guard_earlier():
+            if event is not None:
+                assert deferral is not None
+                assert deferral.gpu_demand is not None
+                one.resume_gpu_wait(event, deferral.gpu_demand)
+            one.run(request)
+
+    def deferred(self, try_number: int = 1, **arguments: Any) -> TaskDeferred:  # noqa: ANN401 - those of `run`
+        """Run one process of the task, which defers, and return how."""
+        with pytest.raises(TaskDeferred) as caught:
+            self.run(try_number, **arguments)
+        return caught.value
+
+    def demand(self, deferred: TaskDeferred) -> GpuDemand:
+        """Return what the trigger of a deferral waits for."""
+        assert isinstance(deferred.trigger, TorchXDockerTrigger)
+        demand = GpuDemand.parse(deferred.trigger.gpu_demand)
+        assert demand is not None
+        return demand
+
+    def claim(self, deferred: TaskDeferred) -> Claim:
+        """Claim GPUs as the trigger of a deferral does."""
+        step = GpuQueue(self.engine, self.demand(deferred), DEFERRED).attempt()
+        assert isinstance(step, Claim)
+        return step
+
+    def resume(
+        self,
+        deferred: TaskDeferred,
+        reason: str,
+        try_number: int = 1,
+        **options: Any,  # noqa: ANN401 - run options
+    ) -> None:
+        """Continue after the event of a trigger."""
+        stored = Deferral.parse(deferred.kwargs or {})
+        event = {"reason": reason, "message": "waiting for 2 GPUs on fake: …"}
+        self.run(try_number, deferral=stored, event=event, **options)
+
+    def places(self, place: str) -> list[ContainerRow]:
+        """Return the containers on the daemon that stand for tickets or claims."""
+        return list(self.engine.rows({labels.GPU_PLACE: place}))
+
+    @property
+    def replicas(self) -> list[str]:
+        """The GPUs of each replica of the task's apps, in order."""
+        rows = self.engine.rows({labels.TASK_ID: "task", labels.APP_ID: None})
+        return sorted(row.labels.get(labels.GPUS, "") for row in rows)
+
+
+def needing(gpus: int) -> AppDef:
+    """Return an app that needs this many GPUs: one replica for each, and one more without any."""
+    resource = Resource(cpu=1, gpu=1, memMB=64)
+    role = Role("main", "base", entrypoint="run", num_replicas=gpus, resource=resource)
+    other = Role("other", "base", entrypoint="run")
+    return AppDef("app", [role, other] if gpus else [other])
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """Return a daemon with two GPUs, on which apps run until they are stopped."""
+    clock = ManualClock()
+    program = Program(runs_for_s=None)
+    return FakeEngine(images=["base"], programs=program, gpus=GPUS, clock=clock, sleep=clock.sleep)
+
+
+@pytest.fixture
+def holder(engine: FakeEngine) -> str:
+    """Return an app that holds both GPUs."""
+    return DockerScheduler("other", engine).submit(needing(2), {})
+
+
+@pytest.fixture
+def task(engine: FakeEngine, holder: str) -> Task:
+    """Return a task whose app has to wait."""
+    assert holder
+    return Task(engine)
+
+
+def test_it_defers_and_keeps_its_place(task: Task, holder: str) -> None:
+    """The trigger gets what the app demands, the queue has one ticket, and nothing was pushed."""
+    deferred = task.deferred(gpu_wait_timeout_s=60)
+
+    (ticket,) = task.places("ticket")
+    _, kwargs = deferred.trigger.serialize()
+    demand = kwargs["gpu_demand"]
+    assert (2, list(GPUS)) == (demand["count"], demand["listed"])
+    assert ticket.name == f"airflow-torchx-gpu-ticket-{demand['key']}"
+    assert kwargs["app_id"] == f"{demand['key']}-t1" == ticket.labels[labels.GPU_APP]
+    assert kwargs["owned"]
+    assert kwargs["deadline"] == (STARTED + HOUR).timestamp()
+    assert "execute_complete" == deferred.method_name
+    assert demand == (deferred.kwargs or {})["gpu_demand"]
+    assert {} == task.attempt.pushed
+    assert [] == task.replicas
+    assert lifecycle.exists(task.engine, holder)
+
+
+def test_it_launches_with_the_claimed_gpus(task: Task, holder: str) -> None:
+    """The process after the event launches with the GPUs of the claim, and leaves no place."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    claim = task.claim(deferred)
+
+    with pytest.raises(TaskDeferred) as second:
+        task.resume(deferred, "claimed")
+
+    assert ["", *sorted(claim.ids)] == task.replicas
+    assert [] == task.places("ticket") + task.places("claim")
+    assert isinstance(second.value.trigger, TorchXDockerTrigger)
+    assert second.value.trigger.gpu_demand is None
+    assert {"app_handle", "app_id", "container_ids", "image_ids"} == task.attempt.pushed.keys()
+
+
+def test_a_broken_claim_means_another_wait_until_the_same_time(task: Task) -> None:
+    """If others have the GPUs, the task waits again, and its longest wait does not begin again."""
+    deferred = task.deferred(gpu_wait_timeout_s=60)
+
+    with pytest.raises(TaskDeferred) as again:
+        task.resume(deferred, "claimed", gpu_wait_timeout_s=60)
+
+    assert task.demand(deferred).until_s is not None
+    assert task.demand(deferred).until_s == task.demand(again.value).until_s
+    assert 1 == len(task.places("ticket"))
+
+
+def test_an_event_without_a_reason_does_not_end_the_wait(task: Task) -> None:
+    """The process that such an event starts looks at the GPUs itself."""
+    deferred = task.deferred()
+    stored = Deferral.parse(deferred.kwargs or {})
+
+    with pytest.raises(TaskDeferred):
+        task.run(deferral=stored, event={})
+
+    assert 1 == len(task.places("ticket"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "text"),
+    [
+        ("busy", GpuWaitTimeoutError, "waiting for 2 GPUs on fake: …"),
+        ("timeout", AirflowTaskTimeout, r"no app was launched: .* execution_timeout \(1:00:00\)"),
+    ],
+)
+def test_it_leaves_the_queue_when_the_time_is_over(
+    task: Task, reason: str, error: type[Exception], text: str
+) -> None:
+    """The task fails, and its ticket is gone although another try follows."""
+    deferred = task.deferred()
+
+    with pytest.raises(error, match=text):
+        task.resume(deferred, reason)
+
+    assert [] == task.places("ticket")
+
+
+@pytest.mark.parametrize(("try_number", "left"), [(1, 1), (3, 0)])
+def test_an_outage_keeps_the_place_for_the_next_try(task: Task, try_number: int, left: int) -> None:
+    """After an outage of the daemon the next try finds the ticket; the last try removes it."""
+    deferred = task.deferred(try_number)
+
+    with pytest.raises(EngineUnreachableError, match="waiting for 2 GPUs"):
+        task.resume(deferred, "unreachable", try_number)
+
+    assert left == len(task.places("ticket"))
+
+
+@pytest.mark.parametrize("state", ["failed", "success", None])
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_user_ends_it_before_it_defers(task: Task, state: str | None, earlier: int) -> None:
+    """A task that a user has marked or cleared leaves the queue, with the place of its tries."""
+    for number in range(earlier):
+        task.deferred(number + 1)
+    task.state = state
+
+    with pytest.raises(AppCancelledError, match="the task was ended"):
+        task.run(earlier + 1)
+
+    assert [] == task.places("ticket")
+
+
+def test_another_process_has_the_task(task: Task) -> None:
+    """The place is left to the process that follows."""
+    task.state = "up_for_retry"
+
+    with pytest.raises(WorkerShutdownError):
+        task.run()
+
+    assert 1 == len(task.places("ticket"))
+
+
+def test_a_retry_takes_over_the_ticket(task: Task) -> None:
+    """The place of a try whose processes were killed is that of the next one."""
+    task.deferred()
+    (ticket,) = task.places("ticket")
+
+    deferred = task.deferred(2)
+
+    assert [ticket.id] == [row.id for row in task.places("ticket")]
+    assert task.demand(deferred).labels[labels.TRY_NUMBER] == "2"
+
+
+def test_a_retry_launches_with_the_claim(task: Task, holder: str) -> None:
+    """The GPUs that were claimed for a try that was killed then are those of the next one."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    claim = task.claim(deferred)
+
+    task.deferred(2)
+
+    assert ["", *sorted(claim.ids)] == task.replicas
+    assert [] == task.places("claim")
+
+
+def test_a_clear_queues_up_again(task: Task) -> None:
+    """The place of an attempt that a user has cleared is removed."""
+    task.deferred()
+    (old,) = task.places("ticket")
+    task.max_tries = 4
+
+    task.deferred(3)
+
+    (new,) = task.places("ticket")
+    assert old.id != new.id
+
+
+def test_an_app_without_gpus_leaves_the_queue(task: Task) -> None:
+    """A retry whose app was changed and needs no GPUs any more launches, and leaves the queue."""
+    task.deferred()
+
+    task.deferred(2, app=needing(0))
+
+    assert [""] == task.replicas
+    assert [] == task.places("ticket")
+
+
+def test_a_claim_for_more_gpus_is_given_up(task: Task, holder: str) -> None:
+    """A retry whose app was changed and needs fewer GPUs holds no more than these."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    task.claim(deferred)
+
+    task.deferred(2, app=needing(1))
+
+    assert ["", "GPU-a"] == task.replicas
+    assert [] == task.places("claim")
+
+
+def test_the_end_of_a_launch_leaves_the_queue(task: Task, holder: str) -> None:
+    """What stops a launch, as a reaper does, removes its ticket and its claim."""
+    deferred = task.deferred()
+    launch_id = task.demand(deferred).labels[labels.LAUNCH_ID]
+    lifecycle.stop_launch(task.engine, "any", "another", grace_s=0)
+    assert 1 == len(task.places("ticket"))
+
+    lifecycle.stop_launch(task.engine, "any", launch_id, grace_s=0)
+
+    assert [] == task.places("ticket")
+
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    task.claim(deferred)
+    launch_id = task.demand(deferred).labels[labels.LAUNCH_ID]
+    lifecycle.stop_launch(task.engine, "any", launch_id, grace_s=0)
+
+    assert [] == task.places("claim")
