@@ -124,11 +124,8 @@ def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     info = engine.info()
     listed = used_ids(gpu_ids, info.gpu_ids)
     # Other containers may name GPUs in other ways than apps do.
-    survey = (
-        Survey(engine, listed)
-        if listed
-        else Survey(engine, labelled_ids(engine.rows({})), respects_foreign=False)
-    )
+    known = listed or labelled_ids(engine.rows({}))
+    survey = Survey(engine, known, info.gpu_ids or known, respects_foreign=bool(listed))
     return GpuListing(
         info=info,
         ledger=survey.look(),

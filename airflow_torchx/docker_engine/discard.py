@@ -6,6 +6,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.responses import short_id
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
-#: Beginning of the name of a container that is being discarded; its id follows.
-DISCARDED_PREFIX: Final = "airflow-torchx-discarded-"
 _LIVE: Final = ("running", "paused", "restarting")
 
 

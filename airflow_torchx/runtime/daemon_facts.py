@@ -38,6 +38,7 @@ def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()
     names = dict.fromkeys(role.image for role in app.roles)
     return DaemonFacts(
         engine=replace(info, gpu_ids=used_ids(gpu_ids, reported)),
+        reported_gpus=reported,
         unlisted_gpus=unlisted(gpu_ids, reported),
         images={name: engine.images.inspect(name) for name in filter(is_image, names)},
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
-from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
 from airflow_torchx.core.gpu.ids import ALL
 from airflow_torchx.core.gpu.report import holders_key, waiting_text
 from airflow_torchx.core.gpu.turn import Wait
@@ -18,7 +18,7 @@ from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
 from airflow_torchx.runtime.gpus.probe import probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.waiting import OutageTolerance
-from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, LOOKS_S, GpuBell
+from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, GpuBell, looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,8 @@ class GpuSupply:
     """The GPUs of one launch.
 
     Args:
-        info: the daemon; its ``gpu_ids`` may be empty.
+        info: the daemon, with the GPUs to use; its ``gpu_ids`` may be empty.
+        reported: ids of all its GPUs.
         timeout_s: longest wait, in seconds; None for no limit.
         is_deferred: raise `MustWait` instead of waiting.
         should_stop: called several times a second.
@@ -48,12 +49,14 @@ class GpuSupply:
         engine: Engine,
         info: EngineInfo,
         *,
+        reported: Sequence[str] = (),
         timeout_s: float | None = None,
         is_deferred: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._info = info
+        self._reported = reported
         self._timeout_s = timeout_s
         self._is_deferred = is_deferred
         self._should_stop = should_stop
@@ -70,7 +73,7 @@ class GpuSupply:
             MustWait: not enough GPUs are free, and the launch is of a deferrable task.
             StopRequested: ``should_stop`` returned True.
         """
-        demand = GpuDemand.of(plan, self._listed(plan))
+        demand = GpuDemand.of(plan, *self._ids(plan))
         if demand is None:
             return plan
         patience = DEFERRED if self._is_deferred else PRESENT
@@ -100,7 +103,7 @@ class GpuSupply:
         tolerance = OutageTolerance(should_stop=self._should_stop)
         with GpuBell(lambda: self._engine) as bell:
             bell.add(rung.set)
-            pauses = iter(LOOKS_S)
+            pauses = looks(step)
             while isinstance(step, Wait):
                 if holders_key(step) != shown:
                     shown = holders_key(step)
@@ -116,26 +119,44 @@ class GpuSupply:
         """Wait for a ring or the next look, and return the pauses after this one."""
         again_s = IDLE_S if step.again_s is None else step.again_s
         until_s = time.monotonic() + min(next(pauses, IDLE_S), again_s)
-        while not rung.is_set() and time.monotonic() < until_s:
-            if self._should_stop():
-                raise StopRequested
-            waited_s = time.monotonic() - began_s
-            if self._timeout_s is not None and waited_s >= self._timeout_s:
-                text = waiting_text(step, self._info.host, datetime.now(UTC))
-                raise GpuWaitTimeoutError(text)
-            rung.wait(min(_TICK_S, max(0.0, until_s - time.monotonic())))
+        while True:
+            self._check(step, began_s)
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or rung.wait(min(_TICK_S, left_s)):
+                break
         if not rung.is_set():
             return pauses
         rung.clear()
-        return iter(LOOKS_S)
+        return looks(step)
 
-    def _listed(self, plan: JobPlan) -> Sequence[str]:
-        """Return the ids of the daemon's GPUs."""
+    def _check(self, step: Wait, began_s: float) -> None:
+        """Raise if the wait has to end."""
+        if self._should_stop():
+            raise StopRequested
+        if self._timeout_s is not None and time.monotonic() - began_s >= self._timeout_s:
+            raise GpuWaitTimeoutError(waiting_text(step, self._info.host, datetime.now(UTC)))
+
+    def _ids(self, plan: JobPlan) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the ids of the GPUs that the app may have, and of all GPUs of the daemon."""
         users = [spec for spec in plan.containers if spec.gpus]
         if not plan.own_gpus or self._info.gpu_ids:
-            return self._info.gpu_ids
-        found = probed(self._engine, self._info.id, users[0].image, should_stop=self._should_stop)
-        shortage = gpu_shortage(plan.own_gpus, len(found), self._info.url, replicas=len(users))
+            return self._info.gpu_ids, self._reported or self._info.gpu_ids
+        found = tuple(
+            probed(
+                self._engine,
+                self._info.id,
+                users[0].image,
+                owner=owner_labels(plan),
+                should_stop=self._should_stop,
+            )
+        )
+        shortage = gpu_shortage(
+            plan.own_gpus,
+            len(found),
+            self._info.url,
+            replicas=len(users),
+            needs_ids=any(spec.gpus and spec.gpus.driver == "cdi" for spec in users),
+        )
         if problems := tuple(shortage):
             raise InvalidAppError(problems, subject=f"app {plan.app_id!r}")
-        return tuple(found) or (ALL,)
+        return (found, found) if found else ((ALL,), (ALL,))

@@ -172,6 +172,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             gpus = GpuSupply(
                 self.engine,
                 built.facts.engine,
+                reported=built.facts.reported_gpus,
                 timeout_s=built.cfg.gpu_wait_timeout_s,
                 is_deferred=not may_wait,
                 should_stop=should_stop,

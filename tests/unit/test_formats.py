@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.connection import settings
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.plan.identity import (
@@ -31,7 +32,6 @@ from airflow_torchx.core.task.config_hash import VERSION, config_hash
 from airflow_torchx.core.workspace.recipe import MANIFEST, Recipe, local_tag, manifest
 from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.docker_engine import NETWORK_LABEL
-from airflow_torchx.docker_engine.discard import DISCARDED_PREFIX
 from airflow_torchx.function.app import Replicas, app_of_function
 from airflow_torchx.function.call import Call
 from airflow_torchx.function.source import FunctionSource
@@ -91,6 +91,7 @@ def test_labels() -> None:
         "GPU_PLACE": "airflow-torchx/gpu-place",
         "GPU_APP": "airflow-torchx/gpu-app",
         "GPU_COUNT": "airflow-torchx/gpu-count",
+        "GPU_AMONG": "airflow-torchx/gpu-among",
         "GPU_PATIENCE": "airflow-torchx/gpu-patience-s",
         "WORKSPACE_ID": "airflow-torchx/workspace-id",
         "WORKSPACE_KEY": "airflow-torchx/workspace-key",
@@ -207,6 +208,7 @@ DEMAND = {
     "key": "nightly-train-7spjcfofud-m2",
     "count": 2,
     "listed": ["GPU-a", "GPU-b"],
+    "reported": ["GPU-a", "GPU-b", "GPU-c"],
     "image": "busybox",
     "respects_foreign": True,
     "labels": {"airflow-torchx/gpu-app": APP_ID},

@@ -17,6 +17,8 @@ DEFAULT_STOP_GRACE_S: Final = 10.0
 BUILT_IN_NETWORKS: Final = frozenset({"bridge", "default", "host", "none"})
 #: NVIDIA's GPUs in CDI, the Container Device Interface.
 NVIDIA_GPU: Final = "nvidia.com/gpu"
+#: Beginning of the name of a container that is being discarded; its id follows.
+DISCARDED_PREFIX: Final = "airflow-torchx-discarded-"
 #: The events that change a container's row; health checks emit many others.
 EVENT_ACTIONS: Final = ("create", "start", "pause", "unpause", "rename", "die", "destroy")
 

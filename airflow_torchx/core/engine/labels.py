@@ -56,5 +56,7 @@ GPU_PLACE: Final = f"{OWN_PREFIX}gpu-place"
 GPU_APP: Final = f"{OWN_PREFIX}gpu-app"
 #: Number of GPUs that a ticket waits for.
 GPU_COUNT: Final = f"{OWN_PREFIX}gpu-count"
+#: Ids of the GPUs that a ticket waits for some of.
+GPU_AMONG: Final = f"{OWN_PREFIX}gpu-among"
 #: Seconds for which others respect a ticket that could be served, or a claim.
 GPU_PATIENCE: Final = f"{OWN_PREFIX}gpu-patience-s"

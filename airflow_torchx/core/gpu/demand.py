@@ -38,9 +38,10 @@ class GpuDemand:
         key: names ticket and claim. Tries of a task share it until a clear, so that a retry takes
             over both.
         count: number of GPUs.
-        listed: ids of the daemon's GPUs, in the order in which they are given away.
+        listed: ids of the GPUs that it may have, in the order in which they are given away.
         image: an image that is on the daemon.
         respects_foreign: whether containers of other programs hold GPUs.
+        reported: ids of all GPUs of the daemon, in the order of their indices; empty for the same.
         labels: labels that identify the app and its task.
         until_s: when a wait has lasted too long, in seconds since 1970; None for never.
     """
@@ -50,25 +51,25 @@ class GpuDemand:
     listed: tuple[str, ...]
     image: str
     respects_foreign: bool = True
+    reported: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     until_s: float | None = None
 
     @classmethod
-    def of(cls, plan: JobPlan, listed: Sequence[str]) -> Self | None:
+    def of(cls, plan: JobPlan, listed: Sequence[str], reported: Sequence[str]) -> Self | None:
         """Return what a plan demands; None if its replicas need no GPUs of their own."""
         if not (count := plan.own_gpus):
             return None
-        first = plan.containers[0]
-        own = {name: first.labels[name] for name in _OF_TASK if name in first.labels}
-        is_task = labels.TRY_NUMBER in own
+        is_task = labels.TRY_NUMBER in plan.containers[0].labels
         return cls(
             key=_TRY.sub("", plan.app_id) if is_task else plan.launch_id,
             # Without ids, one replica takes all GPUs.
             count=1 if ALL in listed else count,
             listed=tuple(listed),
-            image=first.image,
+            reported=tuple(reported),
+            image=plan.containers[0].image,
             respects_foreign=plan.gpu_foreign == "respect",
-            labels={**own, labels.GPU_APP: plan.app_id, labels.LAUNCH_ID: plan.launch_id},
+            labels=owner_labels(plan),
         )
 
     def name(self, place: Place) -> str:
@@ -92,6 +93,7 @@ class GpuDemand:
                 labels.GPUS: ",".join(ids),
                 labels.GPU_PLACE: place,
                 labels.GPU_COUNT: str(self.count),
+                labels.GPU_AMONG: ",".join(self.listed),
                 labels.GPU_PATIENCE: f"{patience_s:g}",
             },
             network="none",
@@ -99,7 +101,8 @@ class GpuDemand:
 
     def to_json(self) -> dict[str, Any]:
         """Return the demand as JSON data."""
-        return asdict(self) | {"labels": dict(self.labels), "listed": list(self.listed)}
+        ids = {"listed": list(self.listed), "reported": list(self.reported)}
+        return asdict(self) | ids | {"labels": dict(self.labels)}
 
     @classmethod
     def parse(cls, stored: object) -> Self | None:
@@ -108,8 +111,16 @@ class GpuDemand:
             return None
         given = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
         try:
-            given["listed"] = tuple(str(one) for one in given["listed"])
+            for name in ("listed", "reported"):
+                given[name] = tuple(str(one) for one in given.get(name, ()))
             given["labels"] = {str(k): str(v) for k, v in dict(given.get("labels", {})).items()}
             return cls(**given) if isinstance(given["count"], int) else None
         except (KeyError, TypeError, ValueError):
             return None
+
+
+def owner_labels(plan: JobPlan) -> dict[str, str]:
+    """Return the labels by which a task finds what its launch left, and people who launched it."""
+    given = plan.containers[0].labels
+    own = {name: given[name] for name in _OF_TASK if name in given}
+    return {**own, labels.GPU_APP: plan.app_id, labels.LAUNCH_ID: plan.launch_id}

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import PREFIX
 from airflow_torchx.core.gpu.ids import are_all, held_ids, requested_ids
 from airflow_torchx.core.plan.option_values import seconds
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # https://docs.docker.com/reference/api/engine/ (container list, State). A container that is being
 # removed may still run.
 _HOLDS: Final = frozenset({"created", "running", "restarting", "paused", "removing"})
+Kind = Literal["replica", "claim", "foreign"]
+
 #: A row has whole seconds; without more, a ticket counts as the last of its second.
 _SECOND: Final = timedelta(seconds=1)
 #: A replica that has not started by then was left by a launch that was killed, in seconds.
@@ -39,7 +42,7 @@ class Holder:
 
     container_id: str
     name: str
-    kind: Literal["replica", "claim", "foreign"]
+    kind: Kind
     ids: tuple[str, ...]
     since: datetime
     labels: Mapping[str, str]
@@ -53,11 +56,18 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ticket:
-    """A place in the queue; ``patience_s`` is how long others let it take GPUs that are free."""
+    """A place in the queue.
+
+    Args:
+        count: number of GPUs that it waits for.
+        among: ids of the GPUs of which it waits for some.
+        patience_s: how long others let it take GPUs that are free.
+    """
 
     container_id: str
     name: str
     count: int
+    among: tuple[str, ...]
     since: datetime
     patience_s: float
     labels: Mapping[str, str]
@@ -73,22 +83,26 @@ class Ledger:
     """The GPUs of a daemon at one moment.
 
     Args:
-        listed: ids of all GPUs.
+        listed: ids of the GPUs that this client may use.
+        reported: ids of all GPUs.
         holders: the containers that hold some.
         tickets: the apps that wait, the oldest first.
         unbounded: names of running containers that requested all GPUs, and hold none.
+        discarded: ids of containers that a client was killed at while it discarded them.
     """
 
     listed: tuple[str, ...]
+    reported: tuple[str, ...]
     holders: tuple[Holder, ...] = ()
     tickets: tuple[Ticket, ...] = ()
     unbounded: tuple[str, ...] = ()
+    discarded: tuple[str, ...] = ()
 
     @property
     def free(self) -> tuple[str, ...]:
-        """The GPUs that no container holds."""
+        """The GPUs that no container holds, those that this client may use first."""
         taken = {one for holder in self.holders for one in holder.ids}
-        return tuple(one for one in self.listed if one not in taken)
+        return tuple(one for one in dict.fromkeys(self.listed + self.reported) if one not in taken)
 
     def lapsed(self, now: datetime) -> tuple[Holder, ...]:
         """Return the holders that others may remove."""
@@ -103,24 +117,29 @@ class Ledger:
 def read(
     rows: Sequence[ContainerRow],
     listed: Sequence[str],
+    reported: Sequence[str],
     details: Mapping[str, ContainerDetail],
 ) -> Ledger:
     """Return the ledger of a daemon.
 
     Args:
         rows: all its containers.
-        listed: ids of its GPUs.
+        listed: ids of the GPUs that this client may use.
+        reported: ids of all its GPUs, in the order of their indices.
         details: the results of an inspect of the containers of `needs_inspect`, by container id.
     """
-    requests = {row.id: detail.gpus for row in rows if (detail := details.get(row.id))}
-    foreign = {row.id: requests[row.id] for row in rows if _is_other(row) and row.id in requests}
+    others = {row.id for row in _others(rows) if row.state != "created"}
+    foreign = {one: detail.gpus for one, detail in details.items() if one in others}
+    tickets = _tickets(rows, reported, details)
     return Ledger(
         listed=tuple(listed),
-        holders=tuple(_holders(rows, listed, foreign)),
-        tickets=tuple(
-            sorted(_tickets(rows, details), key=lambda one: (one.since, one.container_id))
+        reported=tuple(reported),
+        holders=tuple(_holders(rows, reported, foreign)),
+        tickets=tuple(sorted(tickets, key=lambda one: (one.since, one.container_id))),
+        unbounded=tuple(row.name for row in rows if are_all(foreign.get(row.id, ()))),
+        discarded=tuple(
+            row.id for row in rows if _is_discarded(row) and row.state in {"created", "exited"}
         ),
-        unbounded=tuple(row.name for row in rows if row.id in foreign and are_all(foreign[row.id])),
     )
 
 
@@ -141,56 +160,75 @@ def needs_inspect(rows: Iterable[ContainerRow], *, respects_foreign: bool) -> It
     These are containers that may hold GPUs although they have no label for it, and tickets, whose
     order needs more than the whole seconds of a row.
     """
+    rows = tuple(rows)
+    yield from (row.id for row in rows if _place(row) == "ticket")
+    if respects_foreign:
+        yield from (row.id for row in _others(rows))
+
+
+def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:
+    """Yield the containers of other programs that may hold GPUs."""
+    rows = tuple(rows)
+    replicas = _replicas(rows)
     for row in rows:
-        if _place(row) == "ticket" or (respects_foreign and _is_other(row)):
-            yield row.id
+        is_ours = row.id in replicas or _place(row) is not None or _is_discarded(row)
+        if row.state in _HOLDS and not is_ours:
+            yield row
 
 
-def _is_other(row: ContainerRow) -> bool:
-    return labels.GPUS not in row.labels and row.state in _HOLDS
+def _replicas(rows: Iterable[ContainerRow]) -> set[str]:
+    """Return the ids of the replicas with GPUs.
+
+    A replica that is being discarded has another name, but may have started before that.
+    """
+    own = [row for row in rows if labels.GPUS in row.labels and labels.GPU_PLACE not in row.labels]
+    discarded = {row.id for row in own if _is_discarded(row)}
+    return discarded | {row.id for row in without_copies(own)}
+
+
+def _is_discarded(row: ContainerRow) -> bool:
+    return row.name == f"{DISCARDED_PREFIX}{row.id}"
 
 
 def _holders(
     rows: Sequence[ContainerRow],
-    listed: Sequence[str],
+    reported: Sequence[str],
     foreign: Mapping[str, Sequence[GpuRequest]],
 ) -> Iterator[Holder]:
-    replicas = {row.id for row in without_copies(row for row in rows if _place(row) is None)}
+    replicas = _replicas(rows)
     for row in rows:
-        lapses_at = None
-        if row.state not in _HOLDS:
-            continue
+        labelled = held_ids(_ids(row, labels.GPUS), reported)
         if _place(row) == "claim":
-            kind: Literal["replica", "claim", "foreign"] = "claim"
-            lapses_at = row.created_at + timedelta(seconds=_seconds(row))
-        elif labels.GPUS in row.labels and row.id in replicas:
-            kind = "replica"
-            if row.state == "created":
-                lapses_at = row.created_at + timedelta(seconds=UNSTARTED_S)
-        elif row.state != "created" and row.id in foreign:
-            kind = "foreign"
-        else:
+            # In any state: a user may have started it.
+            yield from _holder(row, "claim", labelled, _seconds(row))
+        elif row.state not in _HOLDS:
             continue
-        text = row.labels.get(labels.GPUS, "")
-        ids = (
-            requested_ids(foreign[row.id], listed)
-            if kind == "foreign"
-            else held_ids(filter(None, text.split(",")), listed)
+        elif row.id in replicas:
+            lapses_s = UNSTARTED_S if row.state == "created" else None
+            yield from _holder(row, "replica", labelled, lapses_s)
+        elif row.id in foreign:
+            yield from _holder(row, "foreign", requested_ids(foreign[row.id], reported))
+
+
+def _holder(
+    row: ContainerRow, kind: Kind, ids: tuple[str, ...], lapses_s: float | None = None
+) -> Iterator[Holder]:
+    if ids:
+        yield Holder(
+            container_id=row.id,
+            name=row.name,
+            kind=kind,
+            ids=ids,
+            since=row.created_at,
+            labels=row.labels,
+            lapses_at=None if lapses_s is None else row.created_at + timedelta(seconds=lapses_s),
         )
-        if ids:
-            yield Holder(
-                container_id=row.id,
-                name=row.name,
-                kind=kind,
-                ids=ids,
-                since=row.created_at,
-                labels=row.labels,
-                lapses_at=lapses_at,
-            )
 
 
 def _tickets(
-    rows: Iterable[ContainerRow], details: Mapping[str, ContainerDetail]
+    rows: Iterable[ContainerRow],
+    reported: Sequence[str],
+    details: Mapping[str, ContainerDetail],
 ) -> Iterator[Ticket]:
     for row in rows:
         count, detail = row.labels.get(labels.GPU_COUNT, ""), details.get(row.id)
@@ -199,10 +237,15 @@ def _tickets(
                 container_id=row.id,
                 name=row.name,
                 count=int(count),
+                among=held_ids(_ids(row, labels.GPU_AMONG), reported),
                 since=(detail.created_at if detail else None) or row.created_at + _SECOND,
                 patience_s=_seconds(row),
                 labels=row.labels,
             )
+
+
+def _ids(row: ContainerRow, label: str) -> Iterator[str]:
+    return filter(None, row.labels.get(label, "").split(","))
 
 
 def _place(row: ContainerRow) -> str | None:

@@ -48,19 +48,31 @@ def decide(ledger: Ledger, demand: GpuDemand) -> Own | Take | Wait:
 
     An app that waits for many GPUs is not overtaken by those that need few.
     """
-    for holder in ledger.holders:
-        if holder.name == demand.name("claim") and len(holder.ids) == demand.count:
-            return Own(holder)
+    if (claim := _own_claim(ledger, demand)) and unusable_claim(ledger, demand) is None:
+        return Own(claim)
     ahead = _ahead(ledger, demand)
-    free = ledger.free
+    free = [one for one in ledger.free if one in demand.listed]
     if not ahead and len(free) >= demand.count:
-        return Take(free[: demand.count])
+        return Take(tuple(free[: demand.count]))
     return Wait(
         wanted=demand.count,
-        holders=ledger.holders,
+        holders=tuple(one for one in ledger.holders if not set(one.ids).isdisjoint(demand.listed)),
         ahead=ahead,
-        served=ahead[0] if ahead and ahead[0].count <= len(free) else None,
+        served=ahead[0] if ahead and _fits(ledger, ahead[0]) else None,
     )
+
+
+def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
+    """Return the claim of an app if it is for another number of GPUs, or for GPUs that are held.
+
+    A client that was killed before it knew whether it still held the section left such a claim.
+    """
+    claim = _own_claim(ledger, demand)
+    if claim is None:
+        return None
+    others = {one for holder in ledger.holders if holder is not claim for one in holder.ids}
+    is_usable = len(claim.ids) == demand.count and others.isdisjoint(claim.ids)
+    return None if is_usable else claim
 
 
 def own_ticket(ledger: Ledger, demand: GpuDemand) -> Ticket | None:
@@ -70,7 +82,20 @@ def own_ticket(ledger: Ledger, demand: GpuDemand) -> Ticket | None:
     return next(found, None)
 
 
+def _own_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
+    return next((one for one in ledger.holders if one.name == demand.name("claim")), None)
+
+
 def _ahead(ledger: Ledger, demand: GpuDemand) -> tuple[Ticket, ...]:
+    """Return the older tickets of apps that may have GPUs which this app may have, too."""
     mine = own_ticket(ledger, demand)
     older = ledger.tickets[: ledger.tickets.index(mine)] if mine else ledger.tickets
-    return tuple(one for one in older if one.name != demand.name("ticket"))
+    return tuple(
+        one
+        for one in older
+        if one.name != demand.name("ticket") and not set(one.among).isdisjoint(demand.listed)
+    )
+
+
+def _fits(ledger: Ledger, ticket: Ticket) -> bool:
+    return ticket.count <= len(set(ticket.among).intersection(ledger.free))

@@ -63,6 +63,7 @@ class DaemonFacts:
         images: the app's images by name; None for an image that is not on the daemon.
         absent_paths: bind sources that do not exist; empty for a daemon on another host.
         not_running: containers that the app joins, and that do not run.
+        reported_gpus: ids of all GPUs of the daemon; the engine has those to use.
         unlisted_gpus: GPUs to use that are not among those that the daemon reports.
     """
 
@@ -70,6 +71,7 @@ class DaemonFacts:
     images: Mapping[str, ImageDetail | None] = field(default_factory=dict)
     absent_paths: frozenset[str] = frozenset()
     not_running: frozenset[str] = frozenset()
+    reported_gpus: tuple[str, ...] = ()
     unlisted_gpus: tuple[str, ...] = ()
 
     @property

@@ -6,17 +6,19 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket
+from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket, unusable_claim
 from airflow_torchx.errors import EngineConflictError
 from airflow_torchx.runtime.gpus.section import Section
 from airflow_torchx.runtime.gpus.survey import Survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
@@ -86,6 +88,7 @@ class GpuQueue:
         *,
         should_stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine = engine
         self._demand = demand
@@ -94,7 +97,15 @@ class GpuQueue:
         self._is_released = False
         self._should_stop = lambda: self._is_released or should_stop()
         self._clock = clock
-        self._survey = Survey(engine, demand.listed, respects_foreign=demand.respects_foreign)
+        self._sleep = sleep
+        self._survey = Survey(
+            engine,
+            demand.listed,
+            demand.reported or demand.listed,
+            respects_foreign=demand.respects_foreign,
+        )
+        #: The daemon's time at 0 of the clock.
+        self._epoch: datetime | None = None
         self._served, self._served_since_s = "", 0.0
 
     def attempt(self) -> Claim | Wait:
@@ -113,9 +124,7 @@ class GpuQueue:
         while not self._is_released:
             ledger = self._look()
             step = self._decided(ledger)
-            if isinstance(step, Own):
-                return self._claimed(ledger, step.claim)
-            if isinstance(step, Take):
+            if isinstance(step, Own | Take):
                 if (claim := self._take()) is not None:
                     return claim
             elif own_ticket(ledger, self._demand) is None and self._queue_up(ledger):
@@ -151,16 +160,12 @@ class GpuQueue:
                     self._engine.discard(row.id)
 
     def _look(self) -> Ledger:
-        """Return the ledger, without a claim of this app for another number of GPUs."""
-        ledger = self._survey.look()
-        other = [
-            one
-            for one in ledger.holders
-            if one.name == self._demand.name("claim") and len(one.ids) != self._demand.count
-        ]
-        for one in other:
-            self._engine.discard(one.container_id)
-        return ledger.without(other)
+        """Return the ledger, after the removal of a claim that this app cannot use."""
+        while True:
+            ledger = self._survey.look()
+            if (claim := unusable_claim(ledger, self._demand)) is None:
+                return ledger
+            self._engine.discard(claim.container_id)
 
     def _decided(self, ledger: Ledger) -> Own | Take | Wait:
         """Return the next step; GPUs of launches that have not gone on come last."""
@@ -172,34 +177,48 @@ class GpuQueue:
     def _lapsed(self, ledger: Ledger) -> tuple[Holder, ...]:
         if all(one.lapses_at is None for one in ledger.holders):
             return ()
-        now = self._engine.info().system_time
-        return ledger.lapsed(now) if now else ()
+        if self._epoch is None and (now := self._engine.info().system_time):
+            self._epoch = now - timedelta(seconds=self._clock())
+        return ledger.lapsed(self._epoch + timedelta(seconds=self._clock())) if self._epoch else ()
 
     def _take(self) -> Claim | None:
         """Claim GPUs where no other client decides; None if another one was faster."""
-        with Section(self._engine, self._demand, self._should_stop, self._clock) as section:
+        section = Section(self._engine, self._demand, self._should_stop, self._clock, self._sleep)
+        with section:
             ledger = self._look()
             step = self._decided(ledger)
-            if not isinstance(step, Take) or not self._freed(ledger, step.ids):
-                return None
-            try:
-                spec = self._demand.spec("claim", ids=step.ids, patience_s=self._patience.claim)
-                claim_id = self._engine.create(spec)
-            except EngineConflictError:
+            claim = self._claimed(ledger, step)
+            if claim is None:
                 return None
             if not section.is_mine:
-                self._engine.discard(claim_id)
+                if isinstance(step, Take):
+                    self._engine.discard(claim.container_id)
                 return None
         if ledger.unbounded:
             many = ", ".join(ledger.unbounded)
             _log.warning("these containers may use the same GPUs, as they requested all: %s", many)
+        for one in ledger.discarded:
+            self._engine.discard(one)
         self._drop_ticket(ledger)
-        return Claim(container_id=claim_id, ids=step.ids)
+        return claim
+
+    def _claimed(self, ledger: Ledger, step: Own | Take | Wait) -> Claim | None:
+        """Return the claim of this app, or create it; None if neither is possible now."""
+        if isinstance(step, Own):
+            return Claim(container_id=step.claim.container_id, ids=step.claim.ids)
+        if isinstance(step, Wait) or not self._freed(ledger, step.ids):
+            return None
+        spec = self._demand.spec("claim", ids=step.ids, patience_s=self._patience.claim)
+        try:
+            return Claim(container_id=self._engine.create(spec), ids=step.ids)
+        except EngineConflictError:
+            return None
 
     def _freed(self, ledger: Ledger, ids: Sequence[str]) -> bool:
         """Remove containers of launches that have not gone on and hold these GPUs.
 
-        Returns False if one of these launches has gone on meanwhile.
+        Returns False if one of these launches has gone on meanwhile: a claim has been handed over
+        to replicas that the ledger does not show.
         """
         return all(self._removed(one) for one in ledger.holders if not set(one.ids).isdisjoint(ids))
 
@@ -210,10 +229,6 @@ class GpuQueue:
         # It may start at this moment: then it is killed, and its launch fails.
         self._engine.remove(lapsed.container_id)
         return self._engine.inspect(lapsed.container_id) is None
-
-    def _claimed(self, ledger: Ledger, claim: Holder) -> Claim:
-        self._drop_ticket(ledger)
-        return Claim(container_id=claim.container_id, ids=claim.ids)
 
     def _drop_ticket(self, ledger: Ledger) -> None:
         for one in ledger.tickets:

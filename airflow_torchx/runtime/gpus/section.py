@@ -40,11 +40,13 @@ class Section:
         demand: GpuDemand,
         should_stop: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine = engine
         self._spec = demand.spec("section")
         self._should_stop = should_stop
         self._clock = clock
+        self._sleep = sleep
         self._id = ""
         self._holder, self._since_s = "", 0.0
 
@@ -73,7 +75,7 @@ class Section:
         elif holder and self._clock() > self._since_s + _PATIENCE_S:
             self._engine.discard(holder)
             return
-        time.sleep(_PAUSE_S * (0.5 + _RANDOM.random()))
+        self._sleep(_PAUSE_S * (0.5 + _RANDOM.random()))
 
     def _held_by(self) -> str:
         rows = self._engine.rows({labels.GPU_PLACE: "section"})

@@ -21,15 +21,22 @@ class Survey:
     It makes one request, and one for each new ticket and each new container of other programs.
 
     Args:
-        listed: ids of the daemon's GPUs.
-        respects_foreign: whether containers without our label hold GPUs.
+        listed: ids of the GPUs that this client may use.
+        reported: ids of all GPUs of the daemon, in the order of their indices.
+        respects_foreign: whether containers of other programs hold GPUs.
     """
 
     def __init__(
-        self, engine: Engine, listed: Sequence[str], *, respects_foreign: bool = True
+        self,
+        engine: Engine,
+        listed: Sequence[str],
+        reported: Sequence[str],
+        *,
+        respects_foreign: bool = True,
     ) -> None:
         self._engine = engine
         self._listed = listed
+        self._reported = reported
         self._respects_foreign = respects_foreign
         #: Results of inspects by container. What is used of them never changes.
         self._details: dict[str, ContainerDetail] = {}
@@ -43,4 +50,4 @@ class Survey:
         known = self._details | {one: detail for one, detail in found if detail is not None}
         # The daemon lists a container for a moment before it can be inspected.
         self._details = {one: known[one] for one in needed if one in known}
-        return read(rows, self._listed, self._details)
+        return read(rows, self._listed, self._reported, self._details)

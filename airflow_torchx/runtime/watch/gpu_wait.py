@@ -13,7 +13,7 @@ from airflow_torchx.core.gpu.report import holders_key, waiting_text
 from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
-from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, LOOKS_S
+from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ class GpuWait:
         The app keeps its place in the queue, unless GPUs were claimed.
         """
         with watch.gpu_rings() as rung:
-            pauses = iter(LOOKS_S)
+            pauses = looks(None)
             while True:
                 step: Claim | Wait | None = None
                 try:
@@ -140,7 +140,7 @@ class GpuWait:
         if not rung.is_set():
             return pauses
         rung.clear()
-        return iter(LOOKS_S)
+        return looks(step)
 
     def _fired(self, reason: Reason, message: str) -> AppEvent:
         return make_event(self._app_id, reason, None, message)

@@ -1,0 +1,246 @@
+"""Who holds GPUs, and who is next, read from the containers of a daemon."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
+from airflow_torchx.core.gpu.demand import GpuDemand, Place
+from airflow_torchx.core.gpu.ledger import Ledger, needs_inspect, read
+from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide
+
+REPORTED = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MINE = GpuDemand(key="mine", count=2, listed=REPORTED, image="busybox")
+
+
+def demand(key: str, count: int, *listed: str) -> GpuDemand:
+    """Return the demand of another app."""
+    return GpuDemand(key=key, count=count, listed=listed or REPORTED, image="busybox")
+
+
+def row(name: str, state: str, found: dict[str, str], age_s: float = 0) -> ContainerRow:
+    """Return a container that was created this long before noon."""
+    return ContainerRow(
+        id=f"id-{name}",
+        name=name,
+        image="busybox",
+        state=state,
+        status="",
+        labels=found,
+        created_at=NOON - timedelta(seconds=age_s),
+    )
+
+
+def place(one: GpuDemand, kind: Place, *ids: str, age_s: float = 0) -> ContainerRow:
+    """Return a claim or a ticket of an app, which others respect for half a minute."""
+    spec = one.spec(kind, ids=ids, patience_s=30)
+    return row(spec.name, "created", dict(spec.labels), age_s)
+
+
+def replica(state: str, *ids: str, age_s: float = 0, name: str = "app-t-0") -> ContainerRow:
+    """Return a replica with GPUs."""
+    found = {
+        labels.APP_ID: "app",
+        labels.ROLE_NAME: "t",
+        labels.REPLICA_ID: "0",
+        labels.LAUNCH_ID: "l",
+        labels.GPUS: ",".join(ids),
+    }
+    return row(name, state, found, age_s)
+
+
+def ledger(*rows: ContainerRow, **foreign: GpuRequest) -> Ledger:
+    """Return the ledger of these containers, of which ``foreign`` are those of other programs."""
+    others = [row(name, "running", {}) for name in foreign]
+    details = {f"id-{name}": detail(f"id-{name}", one) for name, one in foreign.items()}
+    details |= {one.id: detail(one.id, created_at=one.created_at) for one in rows}
+    return read([*rows, *others], REPORTED, REPORTED, details)
+
+
+def detail(
+    container_id: str, *requests: GpuRequest, created_at: datetime | None = None
+) -> ContainerDetail:
+    """Return the result of an inspect."""
+    unused: dict[str, Any] = {"exit_code": None, "oom_killed": False, "error": "", "restarts": 0}
+    return ContainerDetail(
+        id=container_id,
+        state="running",
+        started_at=None,
+        finished_at=None,
+        gpus=requests,
+        created_at=created_at,
+        **unused,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "holds"),
+    [
+        ("created", True),
+        ("running", True),
+        ("restarting", True),
+        ("paused", True),
+        ("removing", True),
+        ("exited", False),
+        ("dead", False),
+    ],
+)
+def test_a_replica_holds_its_gpus_while_it_lives(state: str, holds: bool) -> None:
+    """A replica that has ended holds nothing, although its container is kept."""
+    free = ledger(replica(state, "GPU-b")).free
+
+    assert (("GPU-a", "GPU-c", "GPU-d") if holds else REPORTED) == free
+
+
+def test_other_programs() -> None:
+    """A request by count holds the first GPUs; one for all holds none, and is named."""
+    found = ledger(
+        notebook=GpuRequest(count=1),
+        tool=GpuRequest(count=1, device_ids=("GPU-c",)),
+        browser=GpuRequest(count=-1),
+    )
+
+    assert ("GPU-b", "GPU-d") == found.free
+    assert ("browser",) == found.unbounded
+
+
+def test_an_image_that_was_committed_from_a_replica_holds_nothing() -> None:
+    """Such a container has the replica's labels, but not its name."""
+    assert REPORTED == ledger(replica("running", "GPU-a", name="mine")).free
+
+
+def test_a_replica_that_is_being_discarded_holds_its_gpus() -> None:
+    """It may have started in the moment before it got its new name."""
+    one = replica("running", "GPU-a")
+    found = ledger(replace(one, name=f"airflow-torchx-discarded-{one.id}"))
+
+    assert "GPU-a" not in found.free
+    assert () == found.discarded
+
+
+def test_a_claim_that_is_being_discarded_holds_nothing() -> None:
+    """Of several clients, one has already decided about it."""
+    claim = place(MINE, "claim", "GPU-a", "GPU-b")
+    found = ledger(replace(claim, name=f"airflow-torchx-discarded-{claim.id}"))
+
+    assert REPORTED == found.free
+    assert (claim.id,) == found.discarded
+
+
+def test_a_newcomer_takes_free_gpus() -> None:
+    """Nobody waits, so it need not wait either."""
+    assert Take(("GPU-b", "GPU-c")) == decide(ledger(replica("running", "GPU-a")), MINE)
+
+
+def test_the_oldest_is_served_first() -> None:
+    """An app that needs few GPUs does not overtake one that needs many."""
+    big, small = demand("big", 4), demand("small", 1)
+    rows = [
+        replica("running", "GPU-a"),
+        place(small, "ticket", age_s=1),
+        place(big, "ticket", age_s=2),
+    ]
+
+    step = decide(ledger(*rows), small)
+
+    assert isinstance(step, Wait)
+    assert ["airflow-torchx-gpu-ticket-big"] == [one.name for one in step.ahead]
+    assert step.served is None
+    assert isinstance(decide(ledger(*rows), big), Wait)
+    assert Take(REPORTED) == decide(ledger(*rows[1:]), big)
+
+
+def test_who_could_be_served_is_named() -> None:
+    """An app that waits knows which older one has not taken the GPUs that are free for it."""
+    old, young = demand("old", 2), demand("young", 1)
+
+    step = decide(ledger(place(young, "ticket", age_s=1), place(old, "ticket", age_s=2)), young)
+
+    assert isinstance(step, Wait)
+    assert step.served is not None
+    assert "airflow-torchx-gpu-ticket-old" == step.served.name
+
+
+def test_apps_with_other_gpus_are_not_ahead() -> None:
+    """Two connections may select different GPUs of a daemon."""
+    other = demand("other", 2, "GPU-c", "GPU-d")
+    mine = demand("mine", 1, "GPU-a")
+    rows = [place(other, "ticket", age_s=5), replica("running", "GPU-d")]
+
+    assert Take(("GPU-a",)) == decide(ledger(*rows), mine)
+    assert isinstance(decide(ledger(*rows), demand("late", 1, "GPU-c")), Wait)
+    # It waits, and could not be served with GPUs that it may not have.
+    late = decide(ledger(*rows), demand("late", 1, "GPU-c"))
+    assert isinstance(late, Wait)
+    assert late.served is None
+
+
+def test_a_retry_takes_over_the_claim() -> None:
+    """A claim is found by its name, which all tries of a task since a clear share."""
+    step = decide(ledger(place(MINE, "claim", "GPU-c", "GPU-d")), MINE)
+
+    assert isinstance(step, Own)
+    assert ("GPU-c", "GPU-d") == step.claim.ids
+
+
+@pytest.mark.parametrize("ids", [("GPU-a",), ("GPU-a", "GPU-b", "GPU-c")])
+def test_a_claim_for_another_number_is_not_used(ids: tuple[str, ...]) -> None:
+    """The app of the try before may have needed other GPUs."""
+    assert not isinstance(decide(ledger(place(MINE, "claim", *ids)), MINE), Own)
+
+
+def test_a_claim_on_gpus_that_are_held_is_not_used() -> None:
+    """A client that was killed before it noticed that it had lost the section left it."""
+    found = ledger(place(MINE, "claim", "GPU-a", "GPU-b"), replica("running", "GPU-b"))
+
+    assert not isinstance(decide(found, MINE), Own)
+
+
+def test_what_lapses() -> None:
+    """A claim lapses after its patience, a replica that never started after a minute."""
+    rows = [
+        place(demand("late", 1), "claim", "GPU-a", age_s=31),
+        place(demand("fresh", 1), "claim", "GPU-b", age_s=29),
+        replica("created", "GPU-c", age_s=61),
+        replace(replica("running", "GPU-d", age_s=61), id="other"),
+    ]
+
+    found = ledger(*rows)
+
+    lapsed = found.lapsed(NOON)
+    assert {"GPU-a", "GPU-c"} == {one for holder in lapsed for one in holder.ids}
+    assert ("GPU-a", "GPU-c") == found.without(lapsed).free
+
+
+def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
+    """A row has whole seconds; a ticket that cannot be inspected yet is the last of its second."""
+    one, two, three = (place(demand(key, 1), "ticket") for key in ("one", "two", "three"))
+    details = {
+        one.id: detail(one.id, created_at=NOON + timedelta(microseconds=2)),
+        two.id: detail(two.id, created_at=NOON + timedelta(microseconds=1)),
+    }
+
+    found = read([three, one, two], REPORTED, REPORTED, details)
+
+    assert [two.id, one.id, three.id] == [ticket.container_id for ticket in found.tickets]
+
+
+def test_what_is_inspected() -> None:
+    """Tickets, and live containers of others unless they are ignored."""
+    rows = [
+        place(MINE, "ticket"),
+        place(MINE, "claim", "GPU-a"),
+        replica("running", "GPU-b"),
+        row("notebook", "running", {}),
+        row("ended", "exited", {}),
+    ]
+    ticket = "id-airflow-torchx-gpu-ticket-mine"
+
+    assert [ticket, "id-notebook"] == list(needs_inspect(rows, respects_foreign=True))
+    assert [ticket] == list(needs_inspect(rows, respects_foreign=False))
