@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.docker_engine import DockerEngine
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("gpus")]
 
 
 def test_info(gpu_engine: DockerEngine, docker_engine: DockerEngine) -> None:
