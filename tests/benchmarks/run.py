@@ -2,6 +2,7 @@
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
                                       [commands] [tasks] [workspace] [push] [memory] [waits]
+                                      [gpus]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -21,7 +22,7 @@ import docker
 
 from airflow_torchx.schedulers.docker_scheduler import LABEL_APP_ID, create_scheduler
 from airflow_torchx.specs import AppDef, Resource, Role
-from tests.benchmarks import waits, workspaces
+from tests.benchmarks import gpus, waits, workspaces
 from tests.benchmarks.comparison import Comparison, console, measure
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ def main() -> None:
         "push": workspaces.pushes,
         "memory": workspaces.memory,
         "waits": waits.waits,
+        "gpus": gpus.gpus,
     }
     client = docker.from_env(timeout=120).api  # the same daemon as everybody else here
     for name in sys.argv[1:] or parts:
@@ -277,6 +279,7 @@ def main() -> None:
     results.show()
     workspaces.results.show()
     waits.results.show()
+    gpus.results.show()
 
 
 if __name__ == "__main__":
