@@ -225,7 +225,16 @@ class TorchXDockerTrigger(BaseEventTrigger):
     @cached_property
     def _gpu_wait(self) -> GpuWait | None:
         demand = GpuDemand.parse(self.gpu_demand)
-        return GpuWait(self.app_id or "", demand, self._alarms()) if demand else None
+        if demand is None:
+            return None
+        return GpuWait(self.app_id or "", demand, self._alarms(), self._is_awaited)
+
+    async def _is_awaited(self) -> bool:
+        """Return whether the task is deferred, as far as is known."""
+        # A RuntimeError without a task instance, as under `dag.test()`.
+        with contextlib.suppress(AirflowRuntimeError, RuntimeError):
+            return (await _in_thread(self.evidence))[0] == "deferred"
+        return True
 
     async def _hold(self) -> None:
         """Hold the event back until ``not_before``; a kill in that time still stops the app."""

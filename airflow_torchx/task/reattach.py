@@ -52,12 +52,18 @@ def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
 
 def leave_queue(engine: Engine, attempt: TaskAttempt) -> None:
     """Remove what this task has in the queue for GPUs, unless a later clear made it."""
-    discard(engine, unneeded_places(attempt, found(engine, attempt)[1], may_wait=False))
+    discard_places(engine, attempt, found(engine, attempt)[1], may_wait=False)
 
 
-def discard(engine: Engine, places: Sequence[str]) -> None:
-    """Remove containers that stand for places in the queue for GPUs."""
-    map_concurrently(engine.discard, places)
+def discard_places(
+    engine: Engine, attempt: TaskAttempt, places: Sequence[ContainerRow], *, may_wait: bool
+) -> None:
+    """Remove the places in the queue for GPUs that no try of this task will use."""
+    while unneeded := unneeded_places(attempt, places, may_wait=may_wait):
+        if all(map_concurrently(engine.discard, unneeded)):
+            return
+        # A trigger that Airflow has not ended yet may have exchanged a ticket for a claim.
+        places = found(engine, attempt)[1]
 
 
 def task_labels(attempt: TaskAttempt) -> dict[str, str]:

@@ -20,7 +20,7 @@ from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended, replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
-from airflow_torchx.core.task.reconcile import reconcile, unneeded_places
+from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
     RESULT_REJECTED,
     SUCCEEDED,
@@ -129,9 +129,7 @@ class AppTask:
             self._push_recorded(decision.recorded)
         self._clean_up(decision)
         may_wait = decision.launches and requested_gpus(request.checked.app) > 0
-        self._read(
-            reattach.discard, self._engine, unneeded_places(attempt, places, may_wait=may_wait)
-        )
+        self._read(reattach.discard_places, self._engine, attempt, places, may_wait=may_wait)
         return decision
 
     def resume_gpu_wait(self, event: Mapping[str, Any], demand: GpuDemand) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -121,6 +122,7 @@ def test_claimed_gpus_of_a_task_that_does_not_resume(
 ) -> None:
     """If a user ends the task before its next process has started, the claim is removed."""
     engine = FakeEngine(images=["busybox"], gpus=1)
+    engine.create(DEMAND.spec("ticket"))
 
     async def scenario() -> dict[str, Any]:
         event = await fired(waiting(engine, *states))
@@ -129,6 +131,39 @@ def test_claimed_gpus_of_a_task_that_does_not_resume(
 
     assert "claimed" == asyncio.run(scenario())["reason"]
     assert left == places(engine)
+
+
+def test_a_place_that_was_lost() -> None:
+    """A trigger whose task is still deferred queues up again."""
+    engine = FakeEngine(images=["busybox"], gpus=1)
+
+    event = asyncio.run(fired(waiting(engine, "deferred")))
+
+    assert "claimed" == event["reason"]
+
+
+def test_a_place_that_a_later_attempt_removed() -> None:
+    """A trigger whose task runs again claims nothing, and fires nothing."""
+    engine = FakeEngine(images=["busybox"], gpus=1)
+    trigger, asked = waiting(engine), threading.Event()
+
+    def state() -> tuple[str, None]:
+        asked.set()
+        return "running", None
+
+    trigger.evidence = state
+
+    async def scenario() -> None:
+        running = asyncio.ensure_future(fired(trigger))
+        await asyncio.to_thread(asked.wait)
+        await asyncio.wait([running], timeout=0)
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(scenario())
+
+    assert [] == places(engine)
 
 
 def test_a_triggerer_that_takes_over_finds_the_claim() -> None:

@@ -71,6 +71,13 @@ class MustWait(Exception):  # noqa: N818 - not an error
         self.message = message
 
 
+class PlaceLost(Exception):  # noqa: N818 - not an error
+    """Another client has removed the place of an app in the queue.
+
+    A later attempt of its task did, or a client that waited for the app to take GPUs.
+    """
+
+
 class GpuQueue:
     """Takes GPUs for one app, or keeps its place in the queue.
 
@@ -108,24 +115,28 @@ class GpuQueue:
         self._epoch: datetime | None = None
         self._served, self._served_since_s = "", 0.0
 
-    def attempt(self) -> Claim | Wait:
+    def attempt(self, *, may_join: bool = True) -> Claim | Wait:
         """Claim GPUs if it is this app's turn, else keep its place in the queue.
 
-        It makes one request if the app has to wait, and about eight if not.
+        It makes one request if the app has to wait, and about eight if not. With ``may_join``, an
+        app without a place gets one, or GPUs at once.
 
         Raises:
             EngineError: the daemon refused a request; the place in the queue may be kept.
+            PlaceLost: the app may not join, and another client has removed its place.
             StopRequested: ``should_stop`` returned True, or `release` was called.
         """
         with self._lock:
-            return self._attempt()
+            return self._attempt(may_join=may_join)
 
-    def _attempt(self) -> Claim | Wait:
+    def _attempt(self, *, may_join: bool) -> Claim | Wait:
         while not self._is_released:
             ledger = self._look()
             step = self._decided(ledger)
+            if not (may_join or self._has_place(ledger, step)):
+                raise PlaceLost
             if isinstance(step, Own | Take):
-                if (claim := self._take()) is not None:
+                if (claim := self._take(may_join=may_join)) is not None:
                     return claim
             elif own_ticket(ledger, self._demand) is None and self._queue_up(ledger):
                 # GPUs may have become free before the ticket was there.
@@ -181,12 +192,20 @@ class GpuQueue:
             self._epoch = now - timedelta(seconds=self._clock())
         return ledger.lapsed(self._epoch + timedelta(seconds=self._clock())) if self._epoch else ()
 
-    def _take(self) -> Claim | None:
-        """Claim GPUs where no other client decides; None if another one was faster."""
+    def _has_place(self, ledger: Ledger, step: Own | Take | Wait) -> bool:
+        return isinstance(step, Own) or own_ticket(ledger, self._demand) is not None
+
+    def _take(self, *, may_join: bool) -> Claim | None:
+        """Claim GPUs where no other client decides; None if another one was faster.
+
+        An app that may not join exchanges its ticket for the claim: one client removes a ticket.
+        """
         section = Section(self._engine, self._demand, self._should_stop, self._clock, self._sleep)
         with section:
             ledger = self._look()
             step = self._decided(ledger)
+            if not (may_join or self._has_place(ledger, step)):
+                return None
             claim = self._claimed(ledger, step)
             if claim is None:
                 return None
@@ -199,7 +218,10 @@ class GpuQueue:
             _log.warning("these containers may use the same GPUs, as they requested all: %s", many)
         for one in ledger.discarded:
             self._engine.discard(one)
-        self._drop_ticket(ledger)
+        is_exchanged = self._drop_ticket(ledger)
+        if isinstance(step, Take) and not (may_join or is_exchanged):
+            self._engine.discard(claim.container_id)
+            return None
         return claim
 
     def _claimed(self, ledger: Ledger, step: Own | Take | Wait) -> Claim | None:
@@ -230,10 +252,11 @@ class GpuQueue:
         self._engine.remove(lapsed.container_id)
         return self._engine.inspect(lapsed.container_id) is None
 
-    def _drop_ticket(self, ledger: Ledger) -> None:
-        for one in ledger.tickets:
-            if one.name == self._demand.name("ticket"):
-                self._engine.discard(one.container_id)
+    def _drop_ticket(self, ledger: Ledger) -> bool:
+        """Remove the ticket of this app; return False if it has none, or another client did."""
+        name = self._demand.name("ticket")
+        own = (one.container_id for one in ledger.tickets if one.name == name)
+        return any(self._engine.discard(one) for one in own)
 
     def _queue_up(self, ledger: Ledger) -> bool:
         """Create a ticket, and return whether that was possible."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.core.gpu.report import holders_key, waiting_text
 from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
+from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
 from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, looks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
@@ -37,6 +37,8 @@ class GpuWait:
     Args:
         demand: what the app needs.
         alarms: when the wait ends without GPUs.
+        is_wanted: whether the task still waits for this wait; asked when the app has lost its place
+            in the queue.
     """
 
     def __init__(
@@ -44,11 +46,14 @@ class GpuWait:
         app_id: str,
         demand: GpuDemand,
         alarms: Alarms,
+        is_wanted: Callable[[], Awaitable[bool]],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._app_id = app_id
         self._demand = demand
         self._alarms = alarms
+        self._is_wanted = is_wanted
+        self._may_join = False
         self._now = now
         self._queue: GpuQueue | None = None
         self._host = ""
@@ -59,7 +64,8 @@ class GpuWait:
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait.
 
-        The app keeps its place in the queue, unless GPUs were claimed.
+        The app keeps its place in the queue, unless GPUs were claimed. It never returns if the app
+        has lost its place and is not wanted any more.
         """
         with watch.gpu_rings() as rung:
             pauses = looks(None)
@@ -68,6 +74,9 @@ class GpuWait:
                 try:
                     step = await watch.ask(self._attempt)
                     self._down_since_s = None
+                except PlaceLost:
+                    await self._rejoin()
+                    continue
                 except EngineUnreachableError as why:
                     self._down_since_s = self._down_since_s or self._now()
                     self._message = str(why)
@@ -97,7 +106,18 @@ class GpuWait:
         queue = self._queue_on(engine)
         if not self._host:
             self._host = engine.info().host
-        return queue.attempt()
+        may_join, self._may_join = self._may_join, False
+        return queue.attempt(may_join=may_join)
+
+    async def _rejoin(self) -> None:
+        """Let the next attempt queue up again.
+
+        After a clear, the next attempt of the task removes the places of this one, and Airflow ends
+        this wait a little later.
+        """
+        if not await self._is_wanted():
+            await asyncio.get_running_loop().create_future()
+        self._may_join = True
 
     def _queue_on(self, engine: Engine) -> GpuQueue:
         if self._queue is None:

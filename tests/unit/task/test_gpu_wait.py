@@ -19,7 +19,7 @@ from airflow_torchx.errors import (
     WorkerShutdownError,
 )
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
+from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
 from airflow_torchx.task.context import TaskContext
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.testing import Verb
 
 GPUS: Final = ("GPU-a", "GPU-b")
 STARTED: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -316,6 +317,49 @@ def test_a_clear_queues_up_again(task: Task) -> None:
 
     (new,) = task.places("ticket")
     assert old.id != new.id
+
+
+def test_a_clear_beside_a_trigger_that_lives_on(task: Task, holder: str) -> None:
+    """The trigger of the cleared attempt claims GPUs meanwhile; the next attempt removes that."""
+    deferred = task.deferred()
+    trigger = GpuQueue(task.engine, task.demand(deferred), DEFERRED)
+    lifecycle.delete(task.engine, holder)
+
+    def claim(verb: Verb, name: str) -> None:
+        if verb == "discard" and "-ticket-" in name:
+            task.engine.before = None
+            assert isinstance(trigger.attempt(may_join=False), Claim)
+
+    task.engine.before = claim
+    task.max_tries = 4
+
+    task.deferred(3)
+
+    assert ["", *GPUS] == task.replicas
+    assert [] == task.places("ticket") + task.places("claim")
+    with pytest.raises(PlaceLost):
+        trigger.attempt(may_join=False)
+
+
+def test_a_claim_whose_ticket_a_later_attempt_has_removed(task: Task, holder: str) -> None:
+    """A trigger that claims GPUs while its place is removed gives them up."""
+    deferred = task.deferred()
+    trigger = GpuQueue(task.engine, task.demand(deferred), DEFERRED)
+    (ticket,) = task.places("ticket")
+    lifecycle.delete(task.engine, holder)
+
+    def remove(verb: Verb, name: str) -> None:
+        if verb == "discard" and name == ticket.name:
+            task.engine.before = None
+            assert 1 == len(task.places("claim"))
+            task.engine.discard(ticket.id)
+
+    task.engine.before = remove
+
+    with pytest.raises(PlaceLost):
+        trigger.attempt(may_join=False)
+
+    assert [] == task.places("claim")
 
 
 def test_an_app_without_gpus_leaves_the_queue(task: Task) -> None:

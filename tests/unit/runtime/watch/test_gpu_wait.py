@@ -45,6 +45,13 @@ class Scene:
         self.clock = ManualClock()
         self.engine = FakeEngine(images=["busybox"], programs=FOREVER, gpus=GPUS, clock=self.clock)
         self._watches = Watches(linger_s=0, clock=self.clock)
+        #: Whether the task still waits, and how often a wait has asked that.
+        self.is_wanted = True
+        self.asked = 0
+
+    def queue_up(self) -> str:
+        """Leave the ticket that the task leaves when it defers, and return its id."""
+        return self.engine.create(DEMAND.spec("ticket", patience_s=60))
 
     def hold(self, gpus: int = 1) -> str:
         """Launch an app that holds GPUs, and return its id."""
@@ -63,7 +70,11 @@ class Scene:
     def wait(self, alarms: Alarms | None = None, *, until_s: float | None = None) -> GpuWait:
         """Return a wait for both GPUs."""
         demand = replace(DEMAND, until_s=until_s)
-        return GpuWait("app-1", demand, alarms or Alarms(), self.clock)
+        return GpuWait("app-1", demand, alarms or Alarms(), self._is_wanted, self.clock)
+
+    async def _is_wanted(self) -> bool:
+        self.asked += 1
+        return self.is_wanted
 
     async def event(self, wait: GpuWait) -> AppEvent:
         """Return the event of a wait."""
@@ -244,6 +255,49 @@ def test_a_claim_that_the_daemon_refuses(scene: Scene) -> None:
     event = scene.run(scene.event(scene.wait()))
 
     assert ("unreachable", "no space left") == (event["reason"], event["message"])
+    assert [] == scene.places
+
+
+def test_a_place_that_others_have_removed(scene: Scene) -> None:
+    """A wait that its task wants queues up again."""
+    holder = scene.hold()
+    ticket = scene.queue_up()
+    looks = scene.engine.calls.count("rows")
+
+    async def scenario() -> AppEvent:
+        waiting = asyncio.ensure_future(scene.event(scene.wait()))
+        await now(lambda: scene.engine.calls.count("rows") > looks)
+        assert 0 == scene.asked
+        scene.engine.discard(ticket)
+        await now(lambda: scene.places == ["ticket"])
+        lifecycle.delete(scene.engine, holder)
+        return await waiting
+
+    assert "claimed" == scene.passing(scenario())["reason"]
+    assert 1 == scene.asked
+
+
+def test_a_place_that_a_later_attempt_has_removed(scene: Scene) -> None:
+    """A wait whose task was cleared neither queues up again nor claims GPUs that become free."""
+    holder = scene.hold()
+    ticket = scene.queue_up()
+    looks = scene.engine.calls.count("rows")
+    scene.is_wanted = False
+
+    async def scenario() -> None:
+        waiting = asyncio.ensure_future(scene.event(scene.wait()))
+        await now(lambda: scene.engine.calls.count("rows") > looks)
+        scene.engine.discard(ticket)
+        lifecycle.delete(scene.engine, holder)
+        await now(lambda: scene.asked)
+        last = scene.engine.calls.count("rows")
+        await asyncio.sleep(60)
+        assert last == scene.engine.calls.count("rows")
+        waiting.cancel()
+
+    scene.passing(scenario())
+
+    assert 1 == scene.asked
     assert [] == scene.places
 
 
