@@ -134,7 +134,7 @@ def test_a_claim_that_is_being_discarded_holds_nothing() -> None:
 
 
 def test_a_newcomer_takes_free_gpus() -> None:
-    """Nobody waits, so it need not wait either."""
+    """No app waits before it."""
     assert Take(("GPU-b", "GPU-c")) == decide(ledger(replica("running", "GPU-a")), MINE)
 
 
