@@ -15,7 +15,7 @@ ENV = AIRFLOW_TORCHX_BASE_IMAGE="$$(cat .cache/base-image)" AIRFLOW_HOME="$(CURD
 VENVS := .venv-lowest .venv-torchx .venv-torchx-0.7
 LOWEST = sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml
 
-# Of the order in which the campaign plays its cases; a report names it.
+# Of what the campaign draws; a report names it.
 SEED := $(or $(SEED),$(shell date +%s))
 
 # Two long lanes, see tests/conftest.py, and one for all that may run beside them.
@@ -33,8 +33,9 @@ unit: .venv/.installed ## run the tests that need no engine and no server
 test: check images postgres $(VENVS:=/.installed) ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest $(LANES)
 
-campaign: images postgres ## kill each of Airflow's processes at every point; SEED=... draws the order
-	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py --campaign $(SEED)
+campaign: images postgres ## kill Airflow's processes, and launches, at every point, as SEED=... draws
+	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py tests/integration/test_gpu_race.py \
+	  --campaign $(SEED)
 
 coverage: images ## show which lines the tests run that need no server
 	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract

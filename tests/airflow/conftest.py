@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -57,7 +58,7 @@ _set_up_home()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what has all cases of the campaign of kills played."""
-    what = "play every case of tests/airflow/test_chaos.py, in the order that this seed draws"
+    what = "play all kills, those of Airflow in the order that this seed draws"
     parser.addoption("--campaign", metavar="SEED", help=what)
 
 
@@ -83,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(f"campaign of kills, seed {seed}")
     for state in ("passed", "failed", "error"):
         for report in terminalreporter.getreports(state):
-            name = report.nodeid.partition("[")[2].removesuffix("]")
+            name = re.split(r"\[|::", report.nodeid)[-1].removesuffix("]")
             outcome = dict(report.user_properties).get("outcome", "no outcome")
             if report.when == "call" or report.failed:
                 terminalreporter.write_line(f"{state:6} {name:40} {outcome}")

@@ -1,0 +1,84 @@
+"""What the journal of `gpu_race` shows if something is wrong."""
+
+from __future__ import annotations
+
+import json
+
+from tests.integration.gpu_journal import Entry, outdated, overlaps, overtaken, wrong_uses
+
+
+def entry(who: str, did: str, gpus: str = "", **facts: object) -> Entry:
+    """Return a line of a journal."""
+    return Entry.parse(json.dumps({"t": 1.0, "who": who, "did": did, "gpus": gpus, **facts}))
+
+
+def test_an_overlap_is_found() -> None:
+    """Two replicas that use one GPU overlap, unless the first one has ended or is killed."""
+    first, second = entry("a/r0/0", "use", "GPU-a,GPU-b"), entry("b/r0/0", "use", "GPU-b")
+    created = entry("1.1", "after create replica", id="c1", name="a/r0/0", status=201)
+    killed = entry("2.1", "before remove replica", id="c1")
+
+    assert ["b/r0/0 uses GPU-b at 1.0, which a/r0/0 uses"] == overlaps([first, second])
+    assert [] == overlaps([first, entry("a/r0/0", "end"), second])
+    assert [] == overlaps([created, first, killed, second])
+    assert [] == overlaps([created, killed, first, second])
+
+
+def test_a_wrong_number_is_found() -> None:
+    """An app that was launched has to use as many GPUs as it needs, unless others kill it."""
+    entries = [entry("1.1", "launch", count=2), entry("1.1", "launched", text="a")]
+    created = entry("1.1", "after create replica", id="c1", name="a/r0/0", status=201)
+    killed = entry("2.1", "before remove replica", id="c1")
+
+    assert ["app a uses 0 GPUs, not 2"] == wrong_uses(entries)
+    assert [] == wrong_uses([*entries, entry("a/r0/0", "use", "GPU-a,GPU-b")])
+    assert [] == wrong_uses([created, *entries, killed])
+
+
+def queue_up(who: str) -> list[Entry]:
+    """Return the lines of an app that gets a ticket."""
+    made = entry(who, "after create ticket", id=f"ticket {who}", status=201)
+    return [entry(who, "before create ticket"), made]
+
+
+def decide(who: str) -> list[Entry]:
+    """Return the lines of an app that looks, and of its claim."""
+    made = entry(who, "after create claim", status=201)
+    return [entry(who, "before list in section"), entry(who, "before create claim"), made]
+
+
+def launch(who: str) -> Entry:
+    """Return the line of an app that has GPUs."""
+    return entry(who, "before create replica")
+
+
+def test_overtaking_is_found() -> None:
+    """An app must not take GPUs while there is a ticket that is older than its own."""
+    look, *take = decide("2.1")
+    leaves = entry("2.1", "before rename ticket", id="ticket 1.1")
+    go = launch("2.1")
+
+    late = ["2.1 takes GPUs at 1.0, but app 1 has an older ticket"]
+    assert late == overtaken([*queue_up("1.1"), look, *take, go])
+    assert late == overtaken([*queue_up("1.1"), *queue_up("2.1"), look, *take, go])
+    assert late == overtaken([*queue_up("1.1"), look, *take, leaves, go])
+    assert [] == overtaken([*queue_up("2.1"), *queue_up("1.1"), look, *take, go])
+    assert [] == overtaken([*queue_up("1.1"), leaves, look, *take, go])
+    assert [] == overtaken([*queue_up("1.1"), look, leaves, *take, go])
+    assert [] == overtaken([look, *queue_up("1.1"), *take, go])
+    assert [] == overtaken([*queue_up("1.1"), look, *take])
+
+
+def test_an_outdated_choice_is_found() -> None:
+    """An app must not launch after another one has claimed GPUs since it looked."""
+    look, *take = decide("1.1")
+    other = decide("2.1")
+
+    late = ["1.1 claims GPUs at 1.0 and has not seen that 2.1 has at 1.0"]
+    assert late == outdated([look, *other, launch("2.1"), *take, launch("1.1")])
+    assert late == outdated([look, *other, *take, launch("1.1"), launch("2.1")])
+    assert [] == outdated([look, *other, launch("2.1"), *take])
+    assert [] == outdated([look, *other, *take, launch("1.1")])
+    gives_up = entry("1.1", "before rename claim", id="c1")
+    assert [] == outdated([look, *other, *take, gives_up, launch("1.1"), launch("2.1")])
+    assert [] == outdated([*other, launch("2.1"), look, *take, launch("1.1")])
