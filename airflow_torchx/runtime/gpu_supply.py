@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: How a launch waits for GPUs. ``here``: in this process. ``resumable``: in this process, and in
+#: another one, by `MustWait`, if ``should_stop`` ends the wait. ``elsewhere``: in another one.
+Waiting: TypeAlias = Literal["here", "resumable", "elsewhere"]
+
 # Between two checks of should_stop; Airflow gives a killed task 5 s.
 _TICK_S: Final = 0.2
 
@@ -40,7 +45,7 @@ class GpuSupply:
         info: the daemon, with the GPUs to use; its ``gpu_ids`` may be empty.
         reported: ids of all its GPUs.
         timeout_s: longest wait, in seconds; None for no limit.
-        is_deferred: raise `MustWait` instead of waiting.
+        waiting: how to wait.
         should_stop: called several times a second.
     """
 
@@ -51,14 +56,14 @@ class GpuSupply:
         *,
         reported: Sequence[str] = (),
         timeout_s: float | None = None,
-        is_deferred: bool = False,
+        waiting: Waiting = "here",
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._info = info
         self._reported = reported
         self._timeout_s = timeout_s
-        self._is_deferred = is_deferred
+        self._waiting = waiting
         self._should_stop = should_stop
         self._queue: GpuQueue | None = None
         self._claim: Claim | None = None
@@ -70,19 +75,21 @@ class GpuSupply:
             InvalidAppError: the daemon has fewer GPUs, or several replicas need GPUs whose ids are
                 unknown.
             GpuWaitTimeoutError: not enough GPUs became free in time.
-            MustWait: not enough GPUs are free, and the launch is of a deferrable task.
+            MustWait: not enough GPUs are free, and another process is to wait for them.
             StopRequested: ``should_stop`` returned True.
         """
         demand = GpuDemand.of(plan, *self._ids(plan))
         if demand is None:
             return plan
-        patience = DEFERRED if self._is_deferred else PRESENT
+        if self._timeout_s is not None:
+            demand = replace(demand, until_s=time.time() + self._timeout_s)
+        patience = DEFERRED if self._waiting == "elsewhere" else PRESENT
         self._queue = GpuQueue(self._engine, demand, patience, should_stop=self._should_stop)
         step = self._queue.attempt()
         if isinstance(step, Wait):
-            if self._is_deferred:
-                raise MustWait(demand, waiting_text(step, self._info.host, datetime.now(UTC)))
-            step = self._wait(self._queue, step)
+            if self._waiting == "elsewhere":
+                raise MustWait(demand, self._text(step))
+            step = self._wait(self._queue, demand, step)
         self._claim = step
         return plan.with_gpus(step.ids, self._info.gpu_kind)
 
@@ -97,7 +104,7 @@ class GpuSupply:
         if self._queue is not None:
             self._queue.release()
 
-    def _wait(self, queue: GpuQueue, step: Claim | Wait) -> Claim:
+    def _wait(self, queue: GpuQueue, demand: GpuDemand, step: Claim | Wait) -> Claim:
         """Attempt after each event of the daemon that may have freed GPUs."""
         began_s, shown, rung = time.monotonic(), object(), threading.Event()
         tolerance = OutageTolerance(should_stop=self._should_stop)
@@ -107,8 +114,13 @@ class GpuSupply:
             while isinstance(step, Wait):
                 if holders_key(step) != shown:
                     shown = holders_key(step)
-                    _log.info("%s", waiting_text(step, self._info.host, datetime.now(UTC)))
-                pauses = self._pause(pauses, rung, step, began_s)
+                    _log.info("%s", self._text(step))
+                try:
+                    pauses = self._pause(pauses, rung, step, began_s)
+                except StopRequested:
+                    if self._waiting == "here":
+                        raise
+                    raise MustWait(demand, self._text(step)) from None
                 with tolerance:
                     step = queue.attempt()
         return step
@@ -134,7 +146,10 @@ class GpuSupply:
         if self._should_stop():
             raise StopRequested
         if self._timeout_s is not None and time.monotonic() - began_s >= self._timeout_s:
-            raise GpuWaitTimeoutError(waiting_text(step, self._info.host, datetime.now(UTC)))
+            raise GpuWaitTimeoutError(self._text(step))
+
+    def _text(self, step: Wait) -> str:
+        return waiting_text(step, self._info.host, datetime.now(UTC))
 
     def _ids(self, plan: JobPlan) -> tuple[Sequence[str], Sequence[str]]:
         """Return the ids of the GPUs that the app may have, and of all GPUs of the daemon."""

@@ -72,7 +72,7 @@ def launch(
         ImagePullError: an image cannot be pulled; nothing was created.
         LaunchError: a container could not be created or started; the message names the replica.
         LaunchInterruptedError: ``should_stop`` returned True, or another client cancelled the app.
-        MustWait: the app is of a deferrable task, and has to wait for GPUs.
+        MustWait: the app has to wait for GPUs, and keeps its place in the queue.
     """
     ids: dict[str, str] = {}
     try:

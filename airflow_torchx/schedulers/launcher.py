@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.preflight import DaemonFacts
     from airflow_torchx.core.workspace.recipe import SourceRoot
+    from airflow_torchx.runtime.gpu_supply import Waiting
     from airflow_torchx.specs import AnyApp, AppDef, DescribeAppResponse
     from airflow_torchx.workspace.reading import Filesystem
 
@@ -152,13 +153,13 @@ class DockerLauncher(DockerWorkspaceMixin):
         self,
         info: AppDryRunInfo,
         *,
-        may_wait: bool = True,
+        waiting: Waiting = "here",
         should_stop: Callable[[], bool] = lambda: False,
     ) -> DescribeAppResponse:
         """Launch as `schedule` does, and return the app as the daemon then lists it.
 
         Raises:
-            MustWait: not enough GPUs are free, and ``may_wait`` is False.
+            MustWait: not enough GPUs are free, and ``waiting`` lets another process wait for them.
             AirflowTorchXError: as `schedule` does.
         """
         app_id = info.request.app_id
@@ -174,7 +175,7 @@ class DockerLauncher(DockerWorkspaceMixin):
                 built.facts.engine,
                 reported=built.facts.reported_gpus,
                 timeout_s=built.cfg.gpu_wait_timeout_s,
-                is_deferred=not may_wait,
+                waiting=waiting,
                 should_stop=should_stop,
             )
         return launching.launch(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -200,27 +199,23 @@ class AppTask:
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         record = TaskRecord.of(app, self._task.attempt)
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
-        options = self._options
+        is_deferred = self._options.deferrable and self._options.wait_for_completion
         try:
             with self._task.meanwhile(*saves):
                 seen = self._scheduler.launch(
                     info,
-                    may_wait=not (options.deferrable and options.wait_for_completion),
+                    waiting="elsewhere" if is_deferred else "resumable",
                     should_stop=lambda: self.shutdown.should_stop_launch(app),
                 )
         except MustWait as wait:
-            self._defer_for_gpus(app, wait, info.cfg.gpu_wait_timeout_s)
+            self._defer_for_gpus(app, wait)
         _log.info("app %s has started; its handle is %s", app.app_id, app.handle)
         return seen
 
-    def _defer_for_gpus(
-        self, app: LaunchedApp, wait: MustWait, timeout_s: float | None
-    ) -> NoReturn:
+    def _defer_for_gpus(self, app: LaunchedApp, wait: MustWait) -> NoReturn:
         """Defer the task, which keeps its place in the queue unless a user ended it."""
-        _log.info("%s; deferring", wait.message)
-        until_s = self._gpu_until_s
-        if until_s is None and timeout_s is not None:
-            until_s = time.time() + timeout_s
+        _log.info("%s", wait.message)
+        until_s = wait.demand.until_s if self._gpu_until_s is None else self._gpu_until_s
         try:
             self.shutdown.defer_for_gpus(app, replace(wait.demand, until_s=until_s))
         except AppCancelledError:

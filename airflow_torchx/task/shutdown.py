@@ -165,12 +165,8 @@ class TaskShutdown:
         return f"the task has not ended within execution_timeout ({timeout})"
 
     def _leave(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
-        self._exit_if_orphaned(app)
-        state = self._task.state(_STATE_S)
-        policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
-        if self.has_succeeded and policy is OnWorkerShutdown.STOP:
-            policy = OnWorkerShutdown.KEEP
-        match exit_action(state, policy, retry_left=retry_left):
+        action, state = self._exit_action(app)
+        match action:
             case ExitAction.HAND_OVER:
                 _log.info("worker is shutting down; deferring, app %s keeps running", app.app_id)
                 hand_over(self._task, self._options, app, cursors)
@@ -180,6 +176,15 @@ class TaskShutdown:
             case ExitAction.STOP:
                 what = f"the task was asked to end{_shown(state)}"
                 raise AppCancelledError(self._stop_app(app, what) or what, fix=_CLEAR) from None
+
+    def _exit_action(self, app: LaunchedApp) -> tuple[ExitAction, str | None]:
+        """Return what a task that was asked to end does with its app, and the task's state."""
+        self._exit_if_orphaned(app)
+        state = self._task.state(_STATE_S)
+        policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
+        if self.has_succeeded and policy is OnWorkerShutdown.STOP:
+            policy = OnWorkerShutdown.KEEP
+        return exit_action(state, policy, retry_left=retry_left), state
 
     def _keep_or_stop(self, app: LaunchedApp, error: BaseException) -> None:
         kept, state = self._is_kept(error)
@@ -197,7 +202,8 @@ class TaskShutdown:
     def _exit_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:
             return
-        _log.error("Airflow's supervisor of this task died; app %s keeps running", app.app_id)
+        what = "keeps running" if self.is_launched else "is left to the next try"
+        _log.error("Airflow's supervisor of this task died; app %s %s", app.app_id, what)
         # An exception would make Airflow run callbacks although no state was recorded.
         os._exit(1)
 
@@ -293,11 +299,27 @@ class TaskShutdown:
 
         Raises:
             TaskDeferred: the triggerer waits for the GPUs.
-            WorkerShutdownError: another process has the task; the place in the queue stays.
+            WorkerShutdownError: the next process of the task waits on, in the same place.
             AppCancelledError: a user ended or cleared the task.
         """
-        self._check_deferral(app)
+        if self.should_stop():
+            self._leave_gpu_wait(app)
+        else:
+            self._check_deferral(app)
         hand_over_gpu_wait(self._task, self._options, app.app_id, demand)
+
+    def _leave_gpu_wait(self, app: LaunchedApp) -> None:
+        """Return if the triggerer is to wait for GPUs, because the worker is shutting down."""
+        action, state = self._exit_action(app)
+        if action is ExitAction.STOP:
+            what = f"the task was asked to end while app {app.app_id!r} waited for GPUs"
+            raise AppCancelledError(f"{what}{_shown(state)}.", fix=_CLEAR)
+        if app.launch_id in self._reapers:
+            self._reapers.pop(app.launch_id).dismiss()
+        if action is ExitAction.KEEP:
+            what = f"worker is shutting down; app {app.app_id!r} keeps its place in the queue"
+            raise WorkerShutdownError(f"{what}{_shown(state)}.", fix="The next try waits on.")
+        _log.info("worker is shutting down; deferring, app %s waits for GPUs", app.app_id)
 
     def _check_deferral(self, app: LaunchedApp) -> None:
         state = self._task.state(_LEISURE_STATE_S)

@@ -1,7 +1,8 @@
-"""A deferrable task that waits for GPUs, on the fake engine."""
+"""A task that waits for GPUs, on the fake engine."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.errors import (
     AppCancelledError,
@@ -77,6 +79,7 @@ class Task:
         #: State of the task instance on the API server.
         self.state: str | None = "running"
         self.max_tries = 2
+        self.options = replace(OPTIONS, deferrable=True, execution_timeout=HOUR)
         self.attempt = Attempt(1, self.max_tries)
 
     def run(
@@ -91,8 +94,7 @@ class Task:
         """Run one process of the task; with an event, one that continues after a deferral."""
         self.attempt = Attempt(try_number, self.max_tries)
         context = Context(self.attempt, self.state, is_resumed=event is not None)
-        given = replace(OPTIONS, deferrable=True, execution_timeout=HOUR)
-        one = AppTask(context, self._scheduler, given, lambda: None)
+        one = AppTask(context, self._scheduler, self.options, self._killed_at)
         request = requested(self._scheduler, app or needing(2), options, {}, None, lambda: False)
         with one.shutdown.guard_earlier():
             if event is not None:
@@ -135,6 +137,11 @@ class Task:
     def places(self, place: str) -> list[ContainerRow]:
         """Return the containers on the daemon that stand for tickets or claims."""
         return list(self.engine.rows({labels.GPU_PLACE: place}))
+
+    def _killed_at(self) -> float | None:
+        """Ask a process that waits in its worker to end, once it has a ticket."""
+        is_asked = not self.options.deferrable and self.places("ticket")
+        return time.monotonic() if is_asked else None
 
     @property
     def replicas(self) -> list[str]:
@@ -282,6 +289,50 @@ def test_another_process_has_the_task(task: Task) -> None:
         task.run()
 
     assert 1 == len(task.places("ticket"))
+
+
+def test_a_worker_shutdown_moves_the_wait_to_the_triggerer(task: Task) -> None:
+    """A task that waits in its worker keeps its place, and the time that it may wait."""
+    task.options = replace(task.options, deferrable=False)
+    before_s = time.time()
+
+    deferred = task.deferred(gpu_wait_timeout_s=60)
+
+    demand = task.demand(deferred)
+    assert [demand.name("ticket")] == [row.name for row in task.places("ticket")]
+    assert demand.until_s is not None
+    assert before_s + 60 <= demand.until_s <= time.time() + 60
+
+
+def test_a_worker_shutdown_keeps_the_place_for_the_next_try(task: Task) -> None:
+    """With ``on_worker_shutdown="keep"`` the try fails, and the next one has the same place."""
+    task.options = replace(task.options, deferrable=False, on_worker_shutdown=OnWorkerShutdown.KEEP)
+
+    with pytest.raises(WorkerShutdownError, match="keeps its place in the queue"):
+        task.run()
+
+    assert 1 == len(task.places("ticket"))
+
+
+@pytest.mark.parametrize(
+    ("state", "policy"),
+    [
+        ("running", OnWorkerShutdown.STOP),
+        ("failed", OnWorkerShutdown.DEFER),
+        (None, OnWorkerShutdown.KEEP),
+    ],
+)
+def test_a_user_ends_it_while_it_waits(
+    task: Task, state: str | None, policy: OnWorkerShutdown
+) -> None:
+    """A task that waits in its worker leaves the queue when it is asked to end for good."""
+    task.options = replace(task.options, deferrable=False, on_worker_shutdown=policy)
+    task.state = state
+
+    with pytest.raises(AppCancelledError, match=r"while app .* waited for GPUs"):
+        task.run()
+
+    assert [] == task.places("ticket")
 
 
 def test_a_retry_takes_over_the_ticket(task: Task) -> None:
