@@ -34,8 +34,8 @@ test: check images postgres $(VENVS:=/.installed) ## check, then run all tests a
 	$(ENV) $(BIN)/pytest $(LANES)
 
 campaign: images postgres ## kill Airflow's processes, and launches, at every point, as SEED=... draws
-	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py tests/integration/test_gpu_race.py \
-	  --campaign $(SEED)
+	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py tests/airflow/test_gpu_queue.py \
+	  tests/integration/test_gpu_race.py --campaign $(SEED)
 
 coverage: images ## show which lines the tests run that need no server
 	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract

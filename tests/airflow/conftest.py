@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.gate import Gate
+    from tests.airflow.killable import KillableAirflow
     from tests.airflow.one_task import OneTask
     from tests.airflow.remains import Remains
     from tests.airflow.stack import Stack, Task
@@ -65,9 +66,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the kills that are not in the selection, unless all are to be played."""
     from tests.airflow.cases import SELECTION, Case
+    from tests.airflow.gpu_run import GpuCase
 
     def is_left_out(item: pytest.Item) -> bool:
         case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        if isinstance(case, GpuCase):
+            return not case.is_selected
         return isinstance(case, Case) and case not in SELECTION
 
     if not config.getoption("campaign", None):
@@ -184,9 +188,31 @@ def stack(request: pytest.FixtureRequest, whole_airflow: _WholeAirflow) -> Itera
     """Return a whole Airflow of separate processes on a database file, the same for all tests."""
     yield whole_airflow.started()
     # Idle, it takes a fifth of a core from the tests that need none.
-    *_, last = (item for item in request.session.items if _needs_stack(item))
+    *_, last = (item for item in request.session.items if _needs("stack", item))
     if request.node is last:
         whole_airflow.end()
+
+
+@pytest.fixture(scope="session")
+def killable_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KillableAirflow]:
+    """Return what starts a whole Airflow to kill, and see it end; tests use `killable`, too."""
+    from tests.airflow.cases import CASES
+    from tests.airflow.killable import KillableAirflow
+
+    airflow = KillableAirflow(tmp_path_factory.mktemp("killable"), len(CASES))
+    yield airflow
+    airflow.end()
+
+
+@pytest.fixture
+def killable(
+    request: pytest.FixtureRequest, killable_airflow: KillableAirflow
+) -> Iterator[KillableAirflow]:
+    """Return the Airflow to kill, and end it after the last test of it."""
+    yield killable_airflow
+    *_, last = (item for item in request.session.items if _needs("killable", item))
+    if request.node is last:
+        killable_airflow.end()
 
 
 @pytest.fixture
@@ -197,8 +223,8 @@ def gate(stack: Stack, whole_airflow: _WholeAirflow) -> Iterator[Gate]:
     whole_airflow.gate.release_all()
 
 
-def _needs_stack(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and "stack" in item.fixturenames
+def _needs(fixture: str, item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and fixture in item.fixturenames
 
 
 @pytest.fixture

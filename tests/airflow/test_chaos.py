@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.airflow.campaign import Played, play_all
 from tests.airflow.cases import CASES, LAUNCHED, LAUNCHING, MARKS, Blow, Case, Outcome, Point
 from tests.airflow.chaos_run import REPLICAS, Stage
-from tests.airflow.postgres import postgres
-from tests.airflow.stack import Stack
 from tests.conftest import require_docker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tests.airflow.killable import KillableAirflow
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800), pytest.mark.xdist_group("kills")]
 
@@ -29,24 +26,12 @@ def of(*blows: Blow, at: Sequence[Point] = tuple(Point)) -> pytest.MarkDecorator
     return pytest.mark.parametrize("case", cases, ids=str)
 
 
-SETTINGS: Final = {
-    "AIRFLOW__CORE__PARALLELISM": "24",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "30",
-    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-    # Every second, 20 tasks would keep the API server busy.
-    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
-}
-
-
 @pytest.fixture(scope="module")
-def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Played:
+def played(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    killable_airflow: KillableAirflow,
+) -> Played:
     """Play the cases of all tests that are to run, in the order of the tests or of a seed."""
     cases: list[Case] = [
         item.callspec.params["case"]  # type: ignore[misc]
@@ -56,30 +41,21 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if seed := request.config.getoption("campaign", None):
         random.Random(seed).shuffle(cases)  # noqa: S311 - an order, no secret
     require_docker().close()
-    home = tmp_path_factory.mktemp("chaos")
-    # The path of a socket must be short.
-    with tempfile.TemporaryDirectory(prefix="torchx-gates-") as gates, postgres() as database:
-        sockets = [Path(gates) / f"gate_{number}" for number in range(len(cases))]
-        connections = {
-            f"AIRFLOW_CONN_{path.name.upper()}": json.dumps(
-                {
-                    "conn_type": "torchx_docker",
-                    "host": f"unix://{path}",
-                    # Longer than anything is held.
-                    "extra": {"request_timeout_s": 600},
-                }
-            )
-            for path in sockets
-        }
-        stack = Stack(home, database, settings=SETTINGS | connections)
-        stack.run("db", "migrate")
-        with stack, Stage(stack, sockets, home) as stage:
-            return play_all(stage, cases)
+    stack = killable_airflow.started()
+    sockets = killable_airflow.sockets[: len(cases)]
+    with Stage(stack, sockets, tmp_path_factory.mktemp("chaos")) as stage:
+        return play_all(stage, cases)
 
 
 @pytest.fixture
-def seen(case: Case, played: Played, record_property: Callable[[str, object], None]) -> Outcome:
+def seen(
+    case: Case,
+    played: Played,
+    killable: KillableAirflow,
+    record_property: Callable[[str, object], None],
+) -> Outcome:
     """Return how the case of a test came out."""
+    assert killable
     outcome: Outcome = played[case].result()
     record_property("outcome", str(outcome))
     return outcome
