@@ -89,6 +89,7 @@ class Ledger:
         tickets: the apps that wait, the oldest first.
         unbounded: names of running containers that requested all GPUs, and hold none.
         discarded: ids of containers that a client was killed at while it discarded them.
+        section: id of the container of the client that decides now; empty if there is none.
     """
 
     listed: tuple[str, ...]
@@ -97,6 +98,7 @@ class Ledger:
     tickets: tuple[Ticket, ...] = ()
     unbounded: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
+    section: str = ""
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -140,6 +142,7 @@ def read(
         discarded=tuple(
             row.id for row in rows if _is_discarded(row) and row.state in {"created", "exited"}
         ),
+        section=next((row.id for row in rows if _place(row) == "section"), ""),
     )
 
 

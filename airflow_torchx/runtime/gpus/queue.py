@@ -13,7 +13,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket, unusable_claim
 from airflow_torchx.errors import EngineConflictError
-from airflow_torchx.runtime.gpus.section import Section
+from airflow_torchx.runtime.gpus.section import PATIENCE_S, Section
 from airflow_torchx.runtime.gpus.survey import Survey
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class GpuQueue:
         #: The daemon's time at 0 of the clock.
         self._epoch: datetime | None = None
         self._served, self._served_since_s = "", 0.0
+        #: The container of another client in the section, and since when it is seen.
+        self._section = "", 0.0
 
     def attempt(self, *, may_join: bool = True) -> Claim | Wait:
         """Claim GPUs if it is this app's turn, else keep its place in the queue.
@@ -174,6 +176,8 @@ class GpuQueue:
         """Return the ledger, after the removal of a claim that this app cannot use."""
         while True:
             ledger = self._survey.look()
+            if ledger.section != self._section[0]:
+                self._section = ledger.section, self._clock()
             if (claim := unusable_claim(ledger, self._demand)) is None:
                 return ledger
             self._engine.discard(claim.container_id)
@@ -200,7 +204,14 @@ class GpuQueue:
 
         An app that may not join exchanges its ticket for the claim: one client removes a ticket.
         """
-        section = Section(self._engine, self._demand, self._should_stop, self._clock, self._sleep)
+        section = Section(
+            self._engine,
+            self._demand,
+            self._should_stop,
+            self._clock,
+            self._sleep,
+            seen=self._section,
+        )
         with section:
             ledger = self._look()
             step = self._decided(ledger)
@@ -268,8 +279,13 @@ class GpuQueue:
         return True
 
     def _pass_over(self, served: Ticket | None) -> bool:
-        """Remove the oldest ticket if its app has not taken GPUs in time; return whether so."""
-        if served is None or served.container_id != self._served:
+        """Remove the oldest ticket if its app has not taken GPUs in time; return whether so.
+
+        Its app may have to wait for the section, which a client that was killed has left.
+        """
+        section, since_s = self._section
+        is_section_used = section and self._clock() < since_s + PATIENCE_S
+        if served is None or served.container_id != self._served or is_section_used:
             self._served = served.container_id if served else ""
             self._served_since_s = self._clock()
             return False

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
 
-# A section takes about 15 ms on a quiet daemon (measured).
-_PATIENCE_S: Final = 3.0
+#: How long a client may stay. A section takes about 15 ms on a quiet daemon (measured).
+PATIENCE_S: Final = 3.0
 _PAUSE_S: Final = 0.02
 # Not random.random: its state is the whole process's, which others may have seeded.
 _RANDOM: Final = random.SystemRandom()
@@ -30,6 +30,9 @@ class Section:
     container. So a client has to ask `is_mine` after what it did: as long as it holds the name,
     no other client has entered since, and those that enter later see what it did.
 
+    Args:
+        seen: the container of another client, and since when this one has seen it.
+
     Raises:
         StopRequested: ``should_stop`` returned True before the section was entered.
     """
@@ -41,6 +44,8 @@ class Section:
         should_stop: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        seen: tuple[str, float] = ("", 0.0),
     ) -> None:
         self._engine = engine
         self._spec = demand.spec("section")
@@ -48,7 +53,7 @@ class Section:
         self._clock = clock
         self._sleep = sleep
         self._id = ""
-        self._holder, self._since_s = "", 0.0
+        self._holder, self._since_s = seen
 
     def __enter__(self) -> Self:
         while not self._id:
@@ -72,7 +77,7 @@ class Section:
         holder = self._held_by()
         if holder != self._holder:
             self._holder, self._since_s = holder, self._clock()
-        elif holder and self._clock() > self._since_s + _PATIENCE_S:
+        elif holder and self._clock() > self._since_s + PATIENCE_S:
             self._engine.discard(holder)
             return
         self._sleep(_PAUSE_S * (0.5 + _RANDOM.random()))
