@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
 from airflow_torchx.core.gpu.ids import ALL
-from airflow_torchx.core.gpu.report import holders_key, waiting_text
+from airflow_torchx.core.gpu.report import waiting_text
 from airflow_torchx.core.gpu.turn import Wait
 from airflow_torchx.core.plan.preflight import gpu_shortage
 from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
 from airflow_torchx.runtime.gpus.probe import probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
+from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.waiting import OutageTolerance
 from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, GpuBell, looks
 
@@ -91,6 +92,7 @@ class GpuSupply:
                 raise MustWait(demand, self._text(step))
             step = self._wait(self._queue, demand, step)
         self._claim = step
+        _log.info("app %s gets %s", plan.app_id, ", ".join(step.ids))
         return plan.with_gpus(step.ids, self._info.gpu_kind)
 
     def handed_over(self) -> bool:
@@ -106,15 +108,13 @@ class GpuSupply:
 
     def _wait(self, queue: GpuQueue, demand: GpuDemand, step: Claim | Wait) -> Claim:
         """Attempt after each event of the daemon that may have freed GPUs."""
-        began_s, shown, rung = time.monotonic(), object(), threading.Event()
+        began_s, rung, log = time.monotonic(), threading.Event(), WaitLog(self._info.host)
         tolerance = OutageTolerance(should_stop=self._should_stop)
         with GpuBell(lambda: self._engine) as bell:
             bell.add(rung.set)
             pauses = looks(step)
             while isinstance(step, Wait):
-                if holders_key(step) != shown:
-                    shown = holders_key(step)
-                    _log.info("%s", self._text(step))
+                log.note(step)
                 try:
                     pauses = self._pause(pauses, rung, step, began_s)
                 except StopRequested:

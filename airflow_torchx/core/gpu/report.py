@@ -144,4 +144,5 @@ def _queued(wait: Wait) -> Iterator[str]:
     if wait.ahead:
         count = len(wait.ahead)
         who = ", ".join(one.app_id for one in wait.ahead[:3]) + ", …" * (count > 3)  # noqa: PLR2004
-        yield f"{count} app{'s' * (count > 1)} before it: {who}"
+        many = "apps are" if count > 1 else "app is"
+        yield f"{count} {many} ahead in the queue: {who}"

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.gpu.report import holders_key, waiting_text
 from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
+from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, looks
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ class GpuWait:
         self._may_join = False
         self._now = now
         self._queue: GpuQueue | None = None
-        self._host = ""
-        self._shown: object = None
+        self._log: WaitLog | None = None
         self._message = "waiting for GPUs"
         self._down_since_s: float | None = None
 
@@ -86,7 +84,8 @@ class GpuWait:
                     gpus = ", ".join(step.ids)
                     _log.info("claimed %s for app %s", gpus, self._app_id)
                     return self._fired("claimed", f"app {self._app_id!r} has {gpus}.")
-                self._show(step)
+                if step is not None and self._log is not None:
+                    self._message = self._log.note(step)
                 if (alarm := self._alarm()) is not None:
                     return alarm
                 pauses = await self._pause(pauses, rung, step)
@@ -104,8 +103,8 @@ class GpuWait:
 
     def _attempt(self, engine: Engine) -> Claim | Wait:
         queue = self._queue_on(engine)
-        if not self._host:
-            self._host = engine.info().host
+        if self._log is None:
+            self._log = WaitLog(engine.info().host, self._now)
         may_join, self._may_join = self._may_join, False
         return queue.attempt(may_join=may_join)
 
@@ -123,15 +122,6 @@ class GpuWait:
         if self._queue is None:
             self._queue = GpuQueue(engine, self._demand, DEFERRED)
         return self._queue
-
-    def _show(self, step: Wait | None) -> None:
-        """Log who holds the GPUs, whenever that changes."""
-        if step is None:
-            return
-        self._message = waiting_text(step, self._host, datetime.now(UTC))
-        if holders_key(step) != self._shown:
-            self._shown = holders_key(step)
-            _log.info("%s", self._message)
 
     def _alarm(self) -> AppEvent | None:
         now = self._now()

@@ -1,0 +1,76 @@
+"""The command line waits for GPUs, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Resource, Role
+from tests.conftest import BUSYBOX
+from tests.integration.conftest import GPU_IDS
+from tests.integration.terminal import CTRL_C, Terminal
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.docker_engine import DockerEngine
+
+pytestmark = pytest.mark.docker
+
+#: An app that needs one GPU.
+RUN: Final = (
+    *("run", "--workspace", "", "utils.sh", "--image", BUSYBOX, "--num_replicas", "1"),
+    *("--gpu", "1", "echo", "done"),
+)
+
+
+@pytest.fixture
+def holder(gpu_engine: DockerEngine) -> str:
+    """Return an app that holds all GPUs."""
+    all_gpus = Resource(cpu=0, gpu=len(GPU_IDS), memMB=64)
+    role = Role("main", BUSYBOX, entrypoint="sleep", args=["600"], resource=all_gpus)
+    return DockerScheduler("test", gpu_engine).submit(AppDef("holder", [role]), {"stop_grace_s": 0})
+
+
+def running(daemon: Endpoint, folder: Path) -> Terminal:
+    """Run an app on a terminal."""
+    command = (sys.executable, "-W", "ignore", "-m", "airflow_torchx.cli", *RUN)
+    env = {"DOCKER_HOST": str(daemon.url), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return Terminal(command, cwd=folder, env=env, columns=1000)
+
+
+def test_a_wait_is_shown(
+    gpu_daemon: Endpoint, gpu_engine: DockerEngine, holder: str, tmp_path: Path
+) -> None:
+    """The screen says for what the app waits, and which GPU it gets when there is one."""
+    with running(gpu_daemon, tmp_path) as terminal:
+        terminal.wait_for(f"are held by app {holder} (")
+        lifecycle.delete(gpu_engine, holder)
+
+        assert 0 == terminal.end()
+
+    assert f"waiting for 1 GPU on {gpu_engine.info().host}: GPU-" in terminal.text
+    assert " gets GPU-" in terminal.text
+    assert "sh/0 done\n" in terminal.text
+    (row,) = gpu_engine.rows({})
+    assert "exited" == row.state
+
+
+def test_a_wait_is_interrupted(
+    gpu_daemon: Endpoint, gpu_engine: DockerEngine, holder: str, tmp_path: Path
+) -> None:
+    """After Ctrl-C, nothing of the app is on the daemon, and the error says so."""
+    before = gpu_engine.rows({})
+    with running(gpu_daemon, tmp_path) as terminal:
+        terminal.wait_for(f"are held by app {holder} (")
+        assert len(before) < len(gpu_engine.rows({}))
+        terminal.type(CTRL_C)
+
+        assert 130 == terminal.end()
+
+    assert "was stopped.\nNothing was left on the daemon." in terminal.text
+    assert {row.id for row in before} == {row.id for row in gpu_engine.rows({})}
