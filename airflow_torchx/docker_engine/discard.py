@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine.request import Client
 
     Json = Mapping[str, Any]
+
+_log = logging.getLogger(__name__)
 
 _LIVE: Final = ("running", "paused", "restarting")
 
@@ -40,9 +42,14 @@ def discard(client: Client, url: str, container_id: str) -> bool:
         raise EngineConflictError(why, fix="Stop it first.", status=HTTPStatus.CONFLICT)
     is_first = _rename(client, url, what, container_id, name)
     # The second client finishes what the first one may have been killed at.
-    gone = suppress(EngineNotFoundError, EngineConflictError)
-    with gone, engine_errors(what, url):
-        client.remove_container(container_id, v=True)
+    try:
+        with engine_errors(what, url):
+            client.remove_container(container_id, v=True)
+    except (EngineNotFoundError, EngineConflictError):
+        pass
+    except EngineError as error:
+        # The name has decided, and frees what the container held. A later launch removes the rest.
+        _log.warning("%s", error)
     return is_first
 
 

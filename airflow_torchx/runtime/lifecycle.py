@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
-from airflow_torchx.core.gpu.ledger import is_place
 from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
@@ -159,12 +158,9 @@ def stop_launch(
 ) -> None:
     """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent.
 
-    It also gives up the launch's place in the queue for GPUs. ``on_stopped`` is called before the
-    containers are removed, if any of them ran.
+    ``on_stopped`` is called before the containers are removed, if any of them ran.
     """
-    found = engine.rows({labels.LAUNCH_ID: launch_id})
-    map_concurrently(engine.discard, [row.id for row in found if is_place(row)])
-    rows = without_copies(row for row in found if row.labels.get(labels.APP_ID) == app_id)
+    rows = rows_of_launch(engine, app_id, launch_id)
     # A reaper and the next try of a task may do the same at the same time.
     with contextlib.suppress(AppNotFoundError):
         if _live(rows):

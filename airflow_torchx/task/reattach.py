@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.concurrency.parallel import map_concurrently
+from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.ledger import is_place
 from airflow_torchx.core.plan.identity import try_suffix
@@ -16,7 +17,7 @@ from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from airflow_torchx.core.task.record import LaunchedApp
 
 _log = logging.getLogger(__name__)
+
+# Until another client's removal of a place is in the list.
+_PAUSE_S: Final = 0.1
 
 
 def found(
@@ -51,17 +55,37 @@ def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
 
 
 def leave_queue(engine: Engine, attempt: TaskAttempt) -> None:
-    """Remove what this task has in the queue for GPUs, unless a later clear made it."""
+    """Remove what this task has in the queue for GPUs, unless a later try made it."""
     discard_places(engine, attempt, found(engine, attempt)[1], may_wait=False)
 
 
 def discard_places(
-    engine: Engine, attempt: TaskAttempt, places: Sequence[ContainerRow], *, may_wait: bool
+    engine: Engine,
+    attempt: TaskAttempt,
+    places: Sequence[ContainerRow],
+    *,
+    may_wait: bool,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Remove the places in the queue for GPUs that no try of this task will use."""
+    """Remove the places in the queue for GPUs that no try of this task will use.
+
+    Raises:
+        StopRequested: ``should_stop`` returned True; some may be left.
+    """
+
+    def is_removed(row: ContainerRow) -> bool:
+        if row.labels.get(labels.GPU_PLACE) != "probe":
+            return engine.discard(row.id)
+        # It may run, and it is not part of a race.
+        engine.remove(row.id)
+        return True
+
     while unneeded := unneeded_places(attempt, places, may_wait=may_wait):
-        if all(map_concurrently(engine.discard, unneeded)):
+        if all(map_concurrently(is_removed, unneeded)):
             return
+        if should_stop():
+            raise StopRequested
+        time.sleep(_PAUSE_S)
         # A trigger that Airflow has not ended yet may have exchanged a ticket for a claim.
         places = found(engine, attempt)[1]
 

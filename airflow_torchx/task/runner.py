@@ -55,8 +55,9 @@ from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown, warn_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.task.reconcile import Decision
     from airflow_torchx.runtime.gang_log import Cursors
@@ -126,9 +127,8 @@ class AppTask:
         if decision.recorded is not None:
             _log.info("returning the recorded result of app %s", decision.recorded.app_id)
             self._push_recorded(decision.recorded)
-        self._clean_up(decision)
         may_wait = decision.launches and requested_gpus(request.checked.app) > 0
-        self._read(reattach.discard_places, self._engine, attempt, places, may_wait=may_wait)
+        self._clean_up(decision, places, may_wait=may_wait)
         return decision
 
     def resume_gpu_wait(self, event: Mapping[str, Any], demand: GpuDemand) -> None:
@@ -171,15 +171,29 @@ class AppTask:
                 raise EngineUnreachableError(message)
             return self.shutdown.defer(app, cursors)
 
-    def _clean_up(self, decision: Decision) -> None:
-        """Stop apps of earlier tries; if this process is killed meanwhile, leave that to a reaper.
+    def _clean_up(
+        self, decision: Decision, places: Sequence[ContainerRow], *, may_wait: bool
+    ) -> None:
+        """Stop apps of earlier tries, and remove their places in the queue for GPUs.
 
-        `TaskShutdown.guard_earlier` starts it.
+        If this process is killed meanwhile, a reaper does that; `TaskShutdown.guard_earlier` starts
+        it.
         """
-        keep = self._options.keep
-        stop = partial(reattach.clean_up, self._engine, decision.clean_up, keep=keep)
+
+        def clean_up() -> None:
+            apps, keep = decision.clean_up, self._options.keep
+            reattach.clean_up(self._engine, apps, keep=keep)
+            self._read(
+                reattach.discard_places,
+                self._engine,
+                self._task.attempt,
+                places,
+                may_wait=may_wait,
+                should_stop=self.shutdown.should_stop,
+            )
+
         try:
-            call_until(stop, self.shutdown.should_stop)
+            call_until(clean_up, self.shutdown.should_stop)
         except StopRequested:
             what = "the task was asked to end while it stopped apps of its earlier tries."
             raise AppCancelledError(what, fix="Clear the task to run it again.") from None

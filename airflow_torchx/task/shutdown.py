@@ -261,7 +261,12 @@ class TaskShutdown:
         with suppress(OSError):
             if isinstance(self._engine, DockerEngine):
                 self._reapers[app.launch_id] = Reaper(
-                    self._engine, app.app_id, app.launch_id, grace_s=grace_s, keep=keep
+                    self._engine,
+                    app.app_id,
+                    app.launch_id,
+                    grace_s=grace_s,
+                    keep=keep,
+                    waiting=None if self.is_launched else self._task.attempt,
                 )
 
     def _stop(self, app: LaunchedApp, reason: str, grace_s: float) -> str:
@@ -281,7 +286,16 @@ class TaskShutdown:
             keep=self._options.keep,
             on_stopped=on_stopped,
         )
+        if not self.is_launched:
+            self._leave_queue()
         return "".join(cards)
+
+    def _leave_queue(self) -> None:
+        """Give up what the task has in the queue for GPUs, also what an earlier process made."""
+        try:
+            reattach.leave_queue(self._engine, self._task.attempt)
+        except AirflowTorchXError as error:
+            warn_leftovers(self._task.attempt, error)
 
     def defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task if Airflow still says that it is running.

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.docker
 
 CODE = """
 import sys
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.task.reaper import Reaper
@@ -32,6 +35,7 @@ from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 
 app_id, image, keep = sys.argv[1:]
+waiting = None
 script = "trap 'echo stopping; sleep 2; exit 0' TERM; while true; do sleep 0.1; done"
 role = Role("sh", image, entrypoint="sh", args=["-c", script], num_replicas=3)
 with DockerEngine.connect() as engine:
@@ -39,7 +43,16 @@ with DockerEngine.connect() as engine:
     info = scheduler.prepare(AppDef("app", [role]), context=scheduler.new_context(app_id))
     scheduler.launch(info)
     launch_id = info.request.launch_id
-    reaper = Reaper(engine, app_id, launch_id, grace_s=30.0, keep=keep == "keep")
+    if keep == "remove":
+        waiting = TaskAttempt(
+            dag_id=app_id, run_id="run", task_id="task", map_index=-1, max_tries=0, try_number=1
+        )
+        own = {**waiting.labels, labels.LAUNCH_ID: "earlier", labels.APP_ID: f"{app_id}-claim"}
+        claim = GpuDemand(key=app_id, count=1, listed=("GPU-0",), image=image, labels=own)
+        engine.create(claim.spec("claim", ids=["GPU-0"], patience_s=600))
+    reaper = Reaper(
+        engine, app_id, launch_id, grace_s=30.0, keep=keep == "keep", waiting=waiting
+    )
     print("ready", flush=True)
     if sys.stdin.readline() == "stop\\n":
         lifecycle.cancel(engine, app_id)
@@ -88,15 +101,21 @@ def tell(process: subprocess.Popen[str], word: str) -> None:
 
 
 def test_it_finishes_what_a_killed_process_was_at(
-    start: Start, states: Callable[[], list[str]]
+    start: Start, states: Callable[[], list[str]], docker_engine: DockerEngine, app_id: str
 ) -> None:
-    """The reaper removes all containers after its maker was killed."""
+    """The reaper removes all containers after its maker was killed.
+
+    It also leaves the queue for GPUs, where an earlier process of the task has made a claim.
+    """
     process = start("remove")
     assert ["running"] * 3 == states()
+    claim = {labels.DAG_ID: app_id, labels.GPU_PLACE: "claim"}
+    assert 1 == len(docker_engine.rows(claim))
 
     process.kill()
 
     until(lambda: not states(), "no containers")
+    until(lambda: not docker_engine.rows(claim), "no claim")
 
 
 def test_it_waits_for_replicas_that_save_a_checkpoint(

@@ -142,21 +142,24 @@ def reconcile(
 
 def unneeded_places(
     attempt: TaskAttempt, places: Iterable[ContainerRow], *, may_wait: bool
-) -> tuple[str, ...]:
+) -> tuple[ContainerRow, ...]:
     """Return the containers of a task's places in the queue for GPUs that no try will use.
 
     A try that launches, and may wait, takes over ticket and claim of a try since the last clear.
-    Places of a later clear are left alone.
+    Places of a later try are left alone, and those that are being removed.
     """
 
     def is_kept(row: ContainerRow) -> bool:
         cleared = _number(row.labels, labels.MAX_TRIES)
-        is_usable = row.labels.get(labels.GPU_PLACE) in {"ticket", "claim"}
-        return cleared > attempt.max_tries or (
-            may_wait and is_usable and cleared == attempt.max_tries
+        is_later = (cleared, _number(row.labels, labels.TRY_NUMBER)) > (
+            attempt.max_tries,
+            attempt.try_number,
         )
+        is_usable = row.labels.get(labels.GPU_PLACE) in {"ticket", "claim"}
+        is_used = may_wait and is_usable and cleared == attempt.max_tries
+        return is_later or is_used or row.state == "removing"
 
-    return tuple(row.id for row in places if not is_kept(row))
+    return tuple(row for row in places if not is_kept(row))
 
 
 def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:

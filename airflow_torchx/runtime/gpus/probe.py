@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 import time
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # The first call of nvidia-smi after a boot may load the driver.
 _TIMEOUT_S: Final = 30.0
 _PAUSE_S: Final = 0.05
+_PREFIX: Final = f"{PREFIX}probe-"
+#: A probe of this age has no client any more.
+_LEFT_AFTER: Final = timedelta(minutes=1)
 _LOCK: Final = threading.Lock()
 _FOUND: Final[dict[str, Mapping[str, str]]] = {}
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -63,7 +67,7 @@ def _probe(
     spec = ContainerSpec(
         role="",
         replica=0,
-        name=f"{PREFIX}probe-{secrets.token_hex(6)}",
+        name=f"{_PREFIX}{secrets.token_hex(6)}",
         image=image,
         entrypoint="nvidia-smi",
         args=("-L",),
@@ -80,6 +84,7 @@ def _probe(
     except EngineError:
         return {}
     try:
+        _sweep(engine, container_id)
         engine.start(container_id)
         return parse_nvidia_smi(_output(engine, container_id, should_stop))
     except EngineUnreachableError:
@@ -89,6 +94,17 @@ def _probe(
     finally:
         with contextlib.suppress(EngineError):
             engine.remove(container_id)
+
+
+def _sweep(engine: Engine, own_id: str) -> None:
+    """Remove the probes of clients that were killed."""
+    with contextlib.suppress(EngineError):
+        rows = engine.rows({labels.GPU_PLACE: "probe"})
+        probes = {row.id: row.created_at for row in rows if row.name.startswith(_PREFIX)}
+        for one, created_at in probes.items():
+            # By the daemon's time: the clocks of its clients may differ.
+            if probes[own_id] > created_at + _LEFT_AFTER:
+                engine.remove(one)
 
 
 def _output(engine: Engine, container_id: str, should_stop: Callable[[], bool]) -> str:

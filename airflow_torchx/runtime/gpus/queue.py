@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket, unusable_claim
-from airflow_torchx.errors import EngineConflictError
+from airflow_torchx.errors import EngineConflictError, EngineError
 from airflow_torchx.runtime.gpus.section import PATIENCE_S, Section
 from airflow_torchx.runtime.gpus.survey import Survey
 
@@ -227,13 +227,20 @@ class GpuQueue:
         if ledger.unbounded:
             many = ", ".join(ledger.unbounded)
             _log.warning("these containers may use the same GPUs, as they requested all: %s", many)
-        for one in ledger.discarded:
-            self._engine.discard(one)
+        self._sweep(ledger.discarded)
         is_exchanged = self._drop_ticket(ledger)
         if isinstance(step, Take) and not (may_join or is_exchanged):
             self._engine.discard(claim.container_id)
             return None
         return claim
+
+    def _sweep(self, discarded: Sequence[str]) -> None:
+        """Finish removals at which other clients were killed; a later launch may do it as well."""
+        for one in discarded:
+            try:
+                self._engine.discard(one)
+            except EngineError as error:
+                _log.warning("cannot remove what another client has discarded: %s", error)
 
     def _claimed(self, ledger: Ledger, step: Own | Take | Wait) -> Claim | None:
         """Return the claim of this app, or create it; None if neither is possible now."""

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from structlog.testing import capture_logs
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.errors import (
     AppCancelledError,
+    EngineError,
     EngineUnreachableError,
     GpuWaitTimeoutError,
+    LaunchInterruptedError,
     WorkerShutdownError,
 )
 from airflow_torchx.runtime import lifecycle
@@ -163,7 +167,14 @@ def engine() -> FakeEngine:
     """Return a daemon with two GPUs, on which apps run until they are stopped."""
     clock = ManualClock()
     program = Program(runs_for_s=None)
-    return FakeEngine(images=["base"], programs=program, gpus=GPUS, clock=clock, sleep=clock.sleep)
+    return FakeEngine(
+        pullable=["base"],
+        images=["base"],
+        programs=program,
+        gpus=GPUS,
+        clock=clock,
+        sleep=clock.sleep,
+    )
 
 
 @pytest.fixture
@@ -435,21 +446,69 @@ def test_a_claim_for_more_gpus_is_given_up(task: Task, holder: str) -> None:
     assert [] == task.places("claim")
 
 
-def test_the_end_of_a_launch_leaves_the_queue(task: Task, holder: str) -> None:
-    """What stops a launch, as a reaper does, removes its ticket and its claim."""
-    deferred = task.deferred()
-    launch_id = task.demand(deferred).labels[labels.LAUNCH_ID]
-    lifecycle.stop_launch(task.engine, "any", "another", grace_s=0)
-    assert 1 == len(task.places("ticket"))
-
-    lifecycle.stop_launch(task.engine, "any", launch_id, grace_s=0)
-
-    assert [] == task.places("ticket")
-
-    deferred = task.deferred()
+@pytest.mark.parametrize("try_number", [1, 3])
+@pytest.mark.parametrize(
+    ("verb", "error"), [("networks", EngineError("no network")), ("pull", StopRequested())]
+)
+def test_a_launch_that_ends_before_it_uses_its_claim(
+    task: Task, holder: str, verb: Verb, error: Exception, try_number: int
+) -> None:
+    """The GPUs that a trigger has claimed are free again if the launch fails, or is stopped."""
+    deferred = task.deferred(try_number)
     lifecycle.delete(task.engine, holder)
     task.claim(deferred)
-    launch_id = task.demand(deferred).labels[labels.LAUNCH_ID]
-    lifecycle.stop_launch(task.engine, "any", launch_id, grace_s=0)
+    task.engine.fail_next(verb, error)
+
+    with pytest.raises((EngineError, LaunchInterruptedError)):
+        task.resume(deferred, "claimed", try_number, pull_policy="always")
 
     assert [] == task.places("claim")
+    assert [] == task.replicas
+
+
+def test_a_failed_launch_beside_a_later_one(task: Task, holder: str) -> None:
+    """A process that ends late leaves the claim of the next try alone."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+
+    def take_over(verb: Verb, _: str) -> None:
+        if verb == "networks":
+            task.engine.before = None
+            later = {**task.demand(deferred).labels, labels.TRY_NUMBER: "2"}
+            queue = GpuQueue(task.engine, replace(task.demand(deferred), labels=later), DEFERRED)
+            assert isinstance(queue.attempt(), Claim)
+
+    task.engine.before = take_over
+    task.engine.fail_next("networks", EngineError("no network"))
+
+    with pytest.raises(EngineError, match="no network"):
+        task.resume(deferred, "claimed")
+
+    assert 1 == len(task.places("claim"))
+
+
+def test_a_failed_launch_whose_place_cannot_be_removed(task: Task, holder: str) -> None:
+    """The first error is raised, and the log says how to remove what may be left."""
+    deferred = task.deferred(3)
+    lifecycle.delete(task.engine, holder)
+    task.claim(deferred)
+    claim = task.demand(deferred).name("claim")
+    task.engine.fail_next("networks", EngineError("no network"))
+    task.engine.fail_next("discard", EngineError("busy"), on=claim)
+
+    with capture_logs() as logs, pytest.raises(EngineError, match="no network"):
+        task.resume(deferred, "claimed", 3)
+
+    assert "containers of task task may be left: busy" in str(logs)
+
+
+def test_a_probe_that_hangs(task: Task) -> None:
+    """A probe that still runs when its process was killed does not stop the next try."""
+    deferred = task.deferred()
+    owner = task.demand(deferred)
+    probe = replace(owner.spec("probe"), name=owner.name("probe"))
+    task.engine.start(task.engine.create(probe))
+
+    task.deferred(2)
+
+    assert [] == task.places("probe")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.job_plan import JobPlan, LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
@@ -24,6 +27,9 @@ from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app
+
+if TYPE_CHECKING:
+    from airflow_torchx.testing import Verb
 
 FIRST = TaskAttempt(
     dag_id="dag", run_id="run", task_id="task", map_index=-1, max_tries=2, try_number=1
@@ -291,3 +297,28 @@ def test_a_failed_launch_leaves_no_app() -> None:
         launching.launch(engine, planned())
 
     assert Decision() == reconciled(engine)
+
+
+def test_places_that_come_back_are_removed_until_the_task_has_to_end() -> None:
+    """A trigger may make a place for each that is removed; that does not hold up a killed task."""
+    engine, asked = FakeEngine(images=["busybox"]), iter([False, False, True])
+    own = {**FIRST.labels, labels.GPU_APP: "app"}
+    ticket = GpuDemand(key="k", count=1, listed=("GPU-0",), image="busybox", labels=own)
+    engine.create(ticket.spec("ticket"))
+
+    def exchange(verb: Verb, _: str) -> None:
+        if verb == "discard":
+            engine.before = None
+            engine.discard(engine.rows({})[0].id)
+            engine.create(ticket.spec("ticket"))
+            engine.before = exchange
+
+    engine.before = exchange
+    places = reattach.found(engine, FIRST)[1]
+
+    with pytest.raises(StopRequested):
+        reattach.discard_places(
+            engine, FIRST, places, may_wait=False, should_stop=lambda: next(asked)
+        )
+
+    assert [] == list(asked)

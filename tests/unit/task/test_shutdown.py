@@ -7,6 +7,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +46,10 @@ class MarkedTask(TaskContext):
     """A task that a user has marked failed."""
 
     def __init__(self) -> None:
-        context: Any = {"ti": None}
+        ti = SimpleNamespace(
+            dag_id="dag", run_id="run", task_id="task", map_index=-1, max_tries=0, try_number=1
+        )
+        context: Any = {"ti": ti}
         super().__init__(context)
 
     def state(self, timeout_s: float) -> str | None:  # noqa: ARG002 - the same signature

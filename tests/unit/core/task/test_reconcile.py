@@ -17,15 +17,21 @@ RETRY: Final = TaskAttempt(
 )
 
 
-def place(place: str, max_tries: str) -> ContainerRow:
+def place(
+    place: str, max_tries: str, try_number: str = "2", state: str = "created"
+) -> ContainerRow:
     """Return the container of a place."""
     return ContainerRow(
         id="c",
         name=f"airflow-torchx-gpu-{place}-key",
         image="busybox",
-        state="created",
-        status="Created",
-        labels={labels.GPU_PLACE: place, labels.MAX_TRIES: max_tries},
+        state=state,
+        status="",
+        labels={
+            labels.GPU_PLACE: place,
+            labels.MAX_TRIES: max_tries,
+            labels.TRY_NUMBER: try_number,
+        },
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
@@ -54,6 +60,16 @@ def place(place: str, max_tries: str) -> ContainerRow:
 )
 def test_unneeded_places(kind: str, max_tries: str, *, may_wait: bool, is_removed: bool) -> None:
     """Only an attempt that may wait keeps places, those that its tries since the clear made."""
-    found = unneeded_places(RETRY, [place(kind, max_tries)], may_wait=may_wait)
+    row = place(kind, max_tries)
 
-    assert (("c",) if is_removed else ()) == found
+    assert ((row,) if is_removed else ()) == unneeded_places(RETRY, [row], may_wait=may_wait)
+
+
+def test_places_that_are_not_for_this_attempt() -> None:
+    """An attempt leaves places of a later try alone, and what the daemon is removing already."""
+    first, second = place("claim", "2", "1"), place("claim", "2", "2")
+    later, removed = place("claim", "2", "3"), place("claim", "2", "1", "removing")
+
+    found = unneeded_places(RETRY, [first, second, later, removed], may_wait=False)
+
+    assert (first, second) == found
