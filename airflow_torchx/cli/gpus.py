@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.cli.screen import print_message, print_result, table, warn
 from airflow_torchx.core.gpu import report
-from airflow_torchx.core.gpu.ids import unlisted, used_ids
+from airflow_torchx.core.gpu.ids import GpuIds, unlisted, used_ids
 from airflow_torchx.core.gpu.ledger import labelled_ids
 from airflow_torchx.core.plan.preflight import GPU_ID_SOURCES, NO_GPUS_ON_PODMAN
 from airflow_torchx.core.state.report import age_text
@@ -50,6 +50,7 @@ class GpuListing:
     """The GPUs of one daemon at one moment.
 
     Args:
+        listed: the GPUs that a launch would use.
         ids_known: whether the daemon or its connection lists all GPUs.
         unlisted: GPUs of the connection that the daemon does not have.
         models: the models of its GPUs by id, as far as this process knows them.
@@ -57,6 +58,7 @@ class GpuListing:
 
     info: EngineInfo
     ledger: Ledger
+    listed: Sequence[str]
     ids_known: bool
     unlisted: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +114,7 @@ class GpuListing:
         }
 
     def _uses(self) -> list[report.GpuUse]:
-        return report.uses(self.ledger, self.models)
+        return report.uses(self.ledger, self.listed, self.models)
 
 
 def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
@@ -122,15 +124,18 @@ def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     connection.
     """
     info = engine.info()
-    listed = used_ids(gpu_ids, info.gpu_ids)
+    reported = GpuIds(info.gpu_ids, info.gpus_are_indexed)
+    listed = used_ids(gpu_ids, reported)
     # Other containers may name GPUs in other ways than apps do.
     known = listed or labelled_ids(engine.rows({}))
-    survey = Survey(engine, known, info.gpu_ids or known, respects_foreign=bool(listed))
+    gpus = reported if reported.ids else GpuIds(tuple(known))
+    survey = Survey(engine, gpus, sees_foreign=bool(listed))
     return GpuListing(
         info=info,
         ledger=survey.look(),
+        listed=known,
         ids_known=bool(listed),
-        unlisted=unlisted(gpu_ids, info.gpu_ids),
+        unlisted=unlisted(gpu_ids, reported),
         models=local_models() if info.is_local else {},
     )
 

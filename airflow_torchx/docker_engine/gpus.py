@@ -35,10 +35,16 @@ _INDEX: Final = re.compile(r"(?:gpu|mig)?(\d+)(:\d+)?")
 
 
 class ReportedGpus(NamedTuple):
-    """The GPUs that a daemon reports, and their kind in CDI if it is known."""
+    """The GPUs that a daemon reports.
+
+    Args:
+        kind: their kind in CDI; empty if it is unknown.
+        is_indexed: these are all its GPUs, in the order of their indices.
+    """
 
     ids: tuple[str, ...]
     kind: str = ""
+    is_indexed: bool = False
 
 
 class _LocalGpu(NamedTuple):
@@ -75,8 +81,11 @@ def reported_gpus(info: Json, *, local_gpus: Path | None) -> ReportedGpus:
 
     NVIDIA's driver lists this host's GPUs in the folder ``local_gpus``; None for a remote daemon.
     """
-    sources = (_discovered(info), _resources(info), _of_driver(info, local_gpus))
-    return next((found for found in sources if found.ids), ReportedGpus(()))
+    driver = _of_driver(info, local_gpus)
+    sources = (_discovered(info), _resources(info), driver)
+    found = next((found for found in sources if found.ids), ReportedGpus(()))
+    # Docker sorts the names of CDI, so that UUIDs are not in the order of the indices.
+    return driver if set(driver.ids) == set(found.ids) else found
 
 
 def local_models(folder: Path = NVIDIA_GPUS) -> dict[str, str]:
@@ -124,13 +133,14 @@ def _resources(info: Json) -> ReportedGpus:
     """Return the ids in the daemon's ``node-generic-resources`` setting."""
     named = [each.get("NamedResourceSpec") or {} for each in info.get("GenericResources") or ()]
     gpus = (each.get("Value") for each in named if "GPU" in (each.get("Kind") or "").upper())
-    return ReportedGpus(tuple(filter(None, gpus)))
+    return ReportedGpus(tuple(filter(None, gpus)), is_indexed=True)
 
 
 def _of_driver(info: Json, local_gpus: Path | None) -> ReportedGpus:
     if local_gpus is None or "nvidia" not in (info.get("Runtimes") or {}):
         return ReportedGpus(())
-    return ReportedGpus(tuple(gpu.id for gpu in _listed_by_driver(local_gpus)), NVIDIA_GPU)
+    ids = tuple(gpu.id for gpu in _listed_by_driver(local_gpus))
+    return ReportedGpus(ids, NVIDIA_GPU, is_indexed=True)
 
 
 def _listed_by_driver(folder: Path) -> Iterator[_LocalGpu]:

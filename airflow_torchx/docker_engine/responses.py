@@ -110,6 +110,7 @@ def engine_info(
         cpus=response.get("NCPU") or 0,
         memory_bytes=response.get("MemTotal") or 0,
         gpu_ids=gpus.ids,
+        gpus_are_indexed=gpus.is_indexed,
         gpu_kind=gpus.kind,
         runtimes=tuple(sorted(response.get("Runtimes") or ())),
         host=response.get("Name") or url,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.engine.image_refs import is_image
-from airflow_torchx.core.gpu.ids import unlisted, used_ids
+from airflow_torchx.core.gpu.ids import GpuIds, unlisted, used_ids
 from airflow_torchx.core.plan.conflicts import joined
 from airflow_torchx.core.plan.preflight import DaemonFacts
 from airflow_torchx.specs import BindMount
@@ -28,7 +28,7 @@ def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()
     ``gpu_ids`` are the GPUs to use, in place of all that the daemon reports.
     """
     info = engine.info()
-    reported = info.gpu_ids
+    reported = GpuIds(info.gpu_ids, info.gpus_are_indexed)
     sources = {
         mount.src_path
         for role in app.roles
@@ -38,7 +38,7 @@ def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()
     names = dict.fromkeys(role.image for role in app.roles)
     return DaemonFacts(
         engine=replace(info, gpu_ids=used_ids(gpu_ids, reported)),
-        reported_gpus=reported,
+        reported_gpus=reported.ids,
         unlisted_gpus=unlisted(gpu_ids, reported),
         images={name: engine.images.inspect(name) for name in filter(is_image, names)},
         absent_paths=frozenset(filter(_is_absent, sources if info.is_local else ())),

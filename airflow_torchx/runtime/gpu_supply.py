@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
-from airflow_torchx.core.gpu.ids import ALL
+from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.report import waiting_text
 from airflow_torchx.core.gpu.turn import Wait
 from airflow_torchx.core.plan.preflight import gpu_shortage
@@ -151,11 +151,12 @@ class GpuSupply:
     def _text(self, step: Wait) -> str:
         return waiting_text(step, self._info.host, datetime.now(UTC))
 
-    def _ids(self, plan: JobPlan) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the ids of the GPUs that the app may have, and of all GPUs of the daemon."""
+    def _ids(self, plan: JobPlan) -> tuple[Sequence[str], GpuIds]:
+        """Return the ids of the GPUs that the app may have, and those of the daemon."""
         users = [spec for spec in plan.containers if spec.gpus]
         if not plan.own_gpus or self._info.gpu_ids:
-            return self._info.gpu_ids, self._reported or self._info.gpu_ids
+            reported = tuple(self._reported or self._info.gpu_ids)
+            return self._info.gpu_ids, GpuIds(reported, self._info.gpus_are_indexed)
         found = tuple(
             probed(
                 self._engine,
@@ -174,4 +175,5 @@ class GpuSupply:
         )
         if problems := tuple(shortage):
             raise InvalidAppError(problems, subject=f"app {plan.app_id!r}")
-        return (found, found) if found else ((ALL,), (ALL,))
+        are_whole = all(one.startswith("GPU-") for one in found)
+        return (found, GpuIds(found, are_whole)) if found else ((ALL,), GpuIds((ALL,)))

@@ -66,7 +66,9 @@ class FakeDaemon:
     ) -> None:
         ids = [f"GPU-{index}" for index in range(gpus)] if isinstance(gpus, int) else gpus
         if ids:
-            self.engine_info = replace(self.engine_info, gpu_ids=tuple(ids), gpu_kind=NVIDIA_GPU)
+            self.engine_info = replace(
+                self.engine_info, gpu_ids=tuple(ids), gpus_are_indexed=True, gpu_kind=NVIDIA_GPU
+            )
         self._containers = FakeContainers()
         self._calls = Calls(self._containers, self.calls, self._on_call, self._now_ns)
         self._networks = FakeNetworks.built_in(to_datetime(self._now_ns()))

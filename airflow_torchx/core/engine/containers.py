@@ -200,6 +200,7 @@ class EngineInfo:
         is_local: the daemon and this process share a file system.
         gpu_ids: GPU ids for ``device_ids``, UUIDs rather than indices; empty if the daemon does
             not report them.
+        gpus_are_indexed: these are all its GPUs, in the order of their indices.
         gpu_kind: their vendor and class in CDI, like ``nvidia.com/gpu``; empty if it is unknown.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
         is_podman: the daemon is Podman's, which speaks Docker's API.
@@ -216,6 +217,7 @@ class EngineInfo:
     cpus: int
     memory_bytes: int
     gpu_ids: tuple[str, ...] = ()
+    gpus_are_indexed: bool = False
     gpu_kind: str = ""
     runtimes: tuple[str, ...] = ()
     is_podman: bool = False

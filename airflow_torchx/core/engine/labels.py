@@ -58,5 +58,7 @@ GPU_APP: Final = f"{OWN_PREFIX}gpu-app"
 GPU_COUNT: Final = f"{OWN_PREFIX}gpu-count"
 #: Ids of the GPUs that a ticket waits for some of.
 GPU_AMONG: Final = f"{OWN_PREFIX}gpu-among"
+#: Whether GPUs of other programs are free for an app: ``respect`` or ``ignore``.
+GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
 #: Seconds for which others respect a ticket that could be served, or a claim.
 GPU_PATIENCE: Final = f"{OWN_PREFIX}gpu-patience-s"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec
-from airflow_torchx.core.gpu.ids import ALL
+from airflow_torchx.core.gpu.ids import ALL, GpuIds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,11 +37,12 @@ class GpuDemand:
     Args:
         key: names ticket and claim. Tries of a task share it until a clear, so that a retry takes
             over both.
-        count: number of GPUs.
+        count: number of GPUs; all of them if the ids are unknown.
         listed: ids of the GPUs that it may have, in the order in which they are given away.
         image: an image that is on the daemon.
         respects_foreign: whether containers of other programs hold GPUs.
-        reported: ids of all GPUs of the daemon, in the order of their indices; empty for the same.
+        reported: ids of the GPUs that the daemon reports; empty for the same.
+        is_indexed: these are all GPUs of the daemon, in the order of their indices.
         labels: labels that identify the app and its task.
         until_s: when a wait has lasted too long, in seconds since 1970; None for never.
     """
@@ -52,25 +53,41 @@ class GpuDemand:
     image: str
     respects_foreign: bool = True
     reported: tuple[str, ...] = ()
+    is_indexed: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     until_s: float | None = None
 
     @classmethod
-    def of(cls, plan: JobPlan, listed: Sequence[str], reported: Sequence[str]) -> Self | None:
+    def of(cls, plan: JobPlan, listed: Sequence[str], reported: GpuIds) -> Self | None:
         """Return what a plan demands; None if its replicas need no GPUs of their own."""
         if not (count := plan.own_gpus):
             return None
         is_task = labels.TRY_NUMBER in plan.containers[0].labels
         return cls(
             key=_TRY.sub("", plan.app_id) if is_task else plan.launch_id,
-            # Without ids, one replica takes all GPUs.
-            count=1 if ALL in listed else count,
+            count=count,
             listed=tuple(listed),
-            reported=tuple(reported),
+            reported=reported.ids,
+            is_indexed=reported.is_indexed,
             image=plan.containers[0].image,
             respects_foreign=plan.gpu_foreign == "respect",
             labels=owner_labels(plan),
         )
+
+    @property
+    def gpus(self) -> GpuIds:
+        """The GPUs of the daemon."""
+        return GpuIds(self.reported or self.listed, self.is_indexed)
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether the ids are unknown: then one replica takes all GPUs."""
+        return ALL in self.listed
+
+    @property
+    def claims(self) -> int:
+        """The number of ids that it claims."""
+        return 1 if self.needs_all else self.count
 
     def name(self, place: Place) -> str:
         """Return the name of a container in this place."""
@@ -94,6 +111,7 @@ class GpuDemand:
                 labels.GPU_PLACE: place,
                 labels.GPU_COUNT: str(self.count),
                 labels.GPU_AMONG: ",".join(self.listed),
+                labels.GPU_FOREIGN: "respect" if self.respects_foreign else "ignore",
                 labels.GPU_PATIENCE: f"{patience_s:g}",
             },
             network="none",

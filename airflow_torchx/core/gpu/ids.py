@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from airflow_torchx.core.engine.containers import GpuRequest
 
@@ -18,58 +19,91 @@ _LINE: Final = re.compile(
 )
 
 
-def as_listed(given: str, listed: Sequence[str]) -> str | None:
-    """Return the listed id of the same GPU; None if it is not in the list.
+@dataclass(frozen=True, slots=True)
+class GpuIds:
+    """The ids of a daemon's GPUs.
 
-    NVIDIA's runtime accepts an id, an index, and the beginning of a UUID.
+    Args:
+        ids: the ids, each of another GPU.
+        is_indexed: these are all GPUs, in the order of their indices.
     """
-    if given in listed:
-        return given
-    if given.isdecimal():
-        return listed[int(given)] if int(given) < len(listed) else None
-    found = [one for one in listed if given and one.startswith(given)]
-    return found[0] if len(found) == 1 else None
+
+    ids: tuple[str, ...]
+    is_indexed: bool = False
+
+    def find(self, given: str) -> str | None:
+        """Return the id of the same GPU; None if it is not among these.
+
+        NVIDIA's runtime accepts an id, an index, and the beginning of a UUID.
+        """
+        if given in self.ids:
+            return given
+        if given.isdecimal():
+            is_listed = self.is_indexed and int(given) < len(self.ids)
+            return self.ids[int(given)] if is_listed else None
+        found = [one for one in self.ids if one.startswith(given) or given.startswith(one)]
+        return found[0] if given and len(found) == 1 else None
+
+    def held(self, given: Iterable[str]) -> tuple[str, ...]:
+        """Return which of these GPUs a container with the given ids holds.
+
+        An id that cannot be compared with these may mean any of them, so it holds every GPU.
+        """
+        given = tuple(given)
+        found = {one: self.find(one) for one in given}
+        is_any = any(found[one] is None and not self._is_another(one) for one in given)
+        if given and (ALL in given or ALL in self.ids or is_any):
+            return self.ids
+        return tuple(one for one in found.values() if one is not None)
+
+    def requested(self, requests: Iterable[GpuRequest]) -> tuple[str, ...]:
+        """Return which of these GPUs a container with these device requests holds.
+
+        A request by count holds the first GPUs of the host, as Docker's driver assigns them. A
+        request for all GPUs holds none, because a notebook that may use all would block the host.
+        """
+        held: list[str] = []
+        for request in requests:
+            if ALL not in request.device_ids and request.count >= 0:
+                first = tuple(str(index) for index in range(request.count))
+                held += self.held(request.device_ids or first)
+        return tuple(dict.fromkeys(held))
+
+    def is_comparable(self, given: str) -> bool:
+        """Return whether these ids have the form of another one."""
+        return _form(given) in {_form(one) for one in self.ids}
+
+    def _is_another(self, given: str) -> bool:
+        """Return whether an id that is not among these certainly means another GPU."""
+        has_parts = any(_form(one) in _PARTS for one in self.ids)
+        if _form(given) not in _PARTS and has_parts:
+            return False  # the GPU of which one of these may be a part
+        return self.is_comparable(given) or (given.isdecimal() and self.is_indexed)
 
 
-def used_ids(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
+def _form(gpu_id: str) -> str:
+    return next((name for name, form in _FORMS.items() if form.match(gpu_id)), gpu_id)
+
+
+#: An index, a UUID, and both for a MIG device, which is a part of a GPU.
+_FORMS: Final = {
+    "index": re.compile(r"\d+$"),
+    "MIG index": re.compile(r"\d+:\d+$"),
+    "UUID": re.compile("GPU-"),
+    "MIG UUID": re.compile("MIG-"),
+}
+_PARTS: Final = ("MIG index", "MIG UUID")
+
+
+def used_ids(given: Iterable[str], reported: GpuIds) -> tuple[str, ...]:
     """Return the GPUs to use: those given, with the daemon's ids, or else all that it reports."""
-    used = tuple(as_listed(one, reported) or one for one in given)
-    return tuple(dict.fromkeys(used)) or tuple(reported)
+    used = tuple(reported.find(one) or one for one in given)
+    return tuple(dict.fromkeys(used)) or reported.ids
 
 
-def unlisted(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
+def unlisted(given: Iterable[str], reported: GpuIds) -> tuple[str, ...]:
     """Return those of the given GPUs that a daemon, which reports some, does not have."""
-    return tuple(one for one in given if reported and as_listed(one, reported) is None)
-
-
-def held_ids(given: Iterable[str], reported: Sequence[str]) -> tuple[str, ...]:
-    """Return which of a daemon's GPUs a container with these ids holds.
-
-    A container with ids of another form, which cannot be compared, holds every GPU. So does one
-    whose ids are unknown, and any container where those of the daemon are unknown.
-    """
-    given = tuple(given)
-    found = {one: as_listed(one, reported) for one in given}
-    are_indices = all(one.isdecimal() for one in reported)
-    is_other = any(are_indices and not found[one] and not one.isdecimal() for one in given)
-    if given and (ALL in given or ALL in reported or is_other):
-        return tuple(reported)
-    return tuple(one for one in found.values() if one is not None)
-
-
-def requested_ids(requests: Iterable[GpuRequest], listed: Sequence[str]) -> tuple[str, ...]:
-    """Return the listed ids that the device requests of a container hold.
-
-    A request by count holds the first GPUs of the host, as Docker's driver assigns them. A request
-    for all GPUs holds none, because a notebook that may use all would block the host.
-    """
-    held: list[str] = []
-    for request in requests:
-        if ALL in request.device_ids or request.count < 0:
-            continue
-        wanted = request.device_ids or tuple(str(index) for index in range(request.count))
-        held += held_ids(wanted, listed)
-    return tuple(dict.fromkeys(held))
+    return tuple(one for one in given if reported.ids and reported.find(one) is None)
 
 
 def are_all(requests: Iterable[GpuRequest]) -> bool:

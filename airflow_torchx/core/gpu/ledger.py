@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import PREFIX
-from airflow_torchx.core.gpu.ids import are_all, held_ids, requested_ids
+from airflow_torchx.core.gpu.ids import ALL, GpuIds, are_all
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import without_copies
 
@@ -61,6 +61,8 @@ class Ticket:
     Args:
         count: number of GPUs that it waits for.
         among: ids of the GPUs of which it waits for some.
+        needs_all: it waits until no GPU is held, as it knows no ids.
+        respects_foreign: GPUs of other programs are not free for it.
         patience_s: how long others let it take GPUs that are free.
     """
 
@@ -68,6 +70,8 @@ class Ticket:
     name: str
     count: int
     among: tuple[str, ...]
+    needs_all: bool
+    respects_foreign: bool
     since: datetime
     patience_s: float
     labels: Mapping[str, str]
@@ -83,28 +87,30 @@ class Ledger:
     """The GPUs of a daemon at one moment.
 
     Args:
-        listed: ids of the GPUs that this client may use.
-        reported: ids of all GPUs.
+        ids: ids of all GPUs, as far as they are known.
         holders: the containers that hold some.
         tickets: the apps that wait, the oldest first.
         unbounded: names of running containers that requested all GPUs, and hold none.
-        discarded: ids of containers that a client was killed at while it discarded them.
-        section: id of the container of the client that decides now; empty if there is none.
+        discarded: ids of containers that were left when a client was killed.
+        section: id of the container of the client that decides now; empty without one.
     """
 
-    listed: tuple[str, ...]
-    reported: tuple[str, ...]
+    ids: tuple[str, ...]
     holders: tuple[Holder, ...] = ()
     tickets: tuple[Ticket, ...] = ()
     unbounded: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
     section: str = ""
 
-    @property
-    def free(self) -> tuple[str, ...]:
-        """The GPUs that no container holds, those that this client may use first."""
-        taken = {one for holder in self.holders for one in holder.ids}
-        return tuple(one for one in dict.fromkeys(self.listed + self.reported) if one not in taken)
+    def holders_for(self, *, respects_foreign: bool) -> tuple[Holder, ...]:
+        """Return the holders that count for an app."""
+        return tuple(one for one in self.holders if respects_foreign or one.kind != "foreign")
+
+    def free(self, *, respects_foreign: bool = True) -> tuple[str, ...]:
+        """Return the GPUs that are free for an app."""
+        holders = self.holders_for(respects_foreign=respects_foreign)
+        taken = {one for holder in holders for one in holder.ids}
+        return tuple(one for one in self.ids if one not in taken)
 
     def lapsed(self, now: datetime) -> tuple[Holder, ...]:
         """Return the holders that others may remove."""
@@ -117,26 +123,22 @@ class Ledger:
 
 
 def read(
-    rows: Sequence[ContainerRow],
-    listed: Sequence[str],
-    reported: Sequence[str],
-    details: Mapping[str, ContainerDetail],
+    rows: Sequence[ContainerRow], known: GpuIds, details: Mapping[str, ContainerDetail]
 ) -> Ledger:
     """Return the ledger of a daemon.
 
     Args:
         rows: all its containers.
-        listed: ids of the GPUs that this client may use.
-        reported: ids of all its GPUs, in the order of their indices.
+        known: its GPUs, as far as this client knows them.
         details: the results of an inspect of the containers of `needs_inspect`, by container id.
     """
+    gpus = _with_others(known, rows)
     others = {row.id for row in _others(rows) if row.state != "created"}
     foreign = {one: detail.gpus for one, detail in details.items() if one in others}
-    tickets = _tickets(rows, reported, details)
+    tickets = _tickets(rows, gpus, details)
     return Ledger(
-        listed=tuple(listed),
-        reported=tuple(reported),
-        holders=tuple(_holders(rows, reported, foreign)),
+        ids=gpus.ids,
+        holders=tuple(_holders(rows, gpus, foreign)),
         tickets=tuple(sorted(tickets, key=lambda one: (one.since, one.container_id))),
         unbounded=tuple(row.name for row in rows if are_all(foreign.get(row.id, ()))),
         discarded=tuple(
@@ -144,6 +146,20 @@ def read(
         ),
         section=next((row.id for row in rows if _place(row) == "section"), ""),
     )
+
+
+def _with_others(known: GpuIds, rows: Iterable[ContainerRow]) -> GpuIds:
+    """Return the known ids, and those that other clients know of a daemon that reports none."""
+    if known.is_indexed:
+        return known
+    named = (_ids(row, label) for row in rows for label in (labels.GPUS, labels.GPU_AMONG))
+    others = {
+        one
+        for ids in named
+        for one in ids
+        if known.find(one) is None and (known.is_comparable(one) or ALL in known.ids)
+    }
+    return GpuIds((*known.ids, *sorted(others - {ALL})))
 
 
 def labelled_ids(rows: Iterable[ContainerRow]) -> tuple[str, ...]:
@@ -157,7 +173,7 @@ def is_place(row: ContainerRow) -> bool:
     return _place(row) is not None
 
 
-def needs_inspect(rows: Iterable[ContainerRow], *, respects_foreign: bool) -> Iterator[str]:
+def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterator[str]:
     """Yield the ids of containers of which `read` needs more than the row.
 
     These are containers that may hold GPUs although they have no label for it, and tickets, whose
@@ -165,7 +181,7 @@ def needs_inspect(rows: Iterable[ContainerRow], *, respects_foreign: bool) -> It
     """
     rows = tuple(rows)
     yield from (row.id for row in rows if _place(row) == "ticket")
-    if respects_foreign:
+    if sees_foreign:
         yield from (row.id for row in _others(rows))
 
 
@@ -195,12 +211,12 @@ def _is_discarded(row: ContainerRow) -> bool:
 
 def _holders(
     rows: Sequence[ContainerRow],
-    reported: Sequence[str],
+    gpus: GpuIds,
     foreign: Mapping[str, Sequence[GpuRequest]],
 ) -> Iterator[Holder]:
     replicas = _replicas(rows)
     for row in rows:
-        labelled = held_ids(_ids(row, labels.GPUS), reported)
+        labelled = gpus.held(_ids(row, labels.GPUS))
         if _place(row) == "claim":
             # In any state: a user may have started it.
             yield from _holder(row, "claim", labelled, _seconds(row))
@@ -210,7 +226,9 @@ def _holders(
             lapses_s = UNSTARTED_S if row.state == "created" else None
             yield from _holder(row, "replica", labelled, lapses_s)
         elif row.id in foreign:
-            yield from _holder(row, "foreign", requested_ids(foreign[row.id], reported))
+            # An app that a release without this label launched is not of another program.
+            kind: Kind = "replica" if labels.LAUNCH_ID in row.labels else "foreign"
+            yield from _holder(row, kind, gpus.requested(foreign[row.id]))
 
 
 def _holder(
@@ -230,17 +248,20 @@ def _holder(
 
 def _tickets(
     rows: Iterable[ContainerRow],
-    reported: Sequence[str],
+    gpus: GpuIds,
     details: Mapping[str, ContainerDetail],
 ) -> Iterator[Ticket]:
     for row in rows:
+        among = tuple(_ids(row, labels.GPU_AMONG))
         count, detail = row.labels.get(labels.GPU_COUNT, ""), details.get(row.id)
         if _place(row) == "ticket" and count.isdecimal():
             yield Ticket(
                 container_id=row.id,
                 name=row.name,
                 count=int(count),
-                among=held_ids(_ids(row, labels.GPU_AMONG), reported),
+                among=gpus.held(among),
+                needs_all=ALL in among,
+                respects_foreign=row.labels.get(labels.GPU_FOREIGN) != "ignore",
                 since=(detail.created_at if detail else None) or row.created_at + _SECOND,
                 patience_s=_seconds(row),
                 labels=row.labels,

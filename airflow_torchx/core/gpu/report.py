@@ -54,14 +54,14 @@ class WaitingApp:
     since: datetime
 
 
-def uses(ledger: Ledger, models: Mapping[str, str]) -> list[GpuUse]:
-    """Return what holds each GPU of a daemon, in the daemon's order.
+def uses(ledger: Ledger, listed: Sequence[str], models: Mapping[str, str]) -> list[GpuUse]:
+    """Return what holds each of these GPUs of a daemon.
 
     A GPU that several containers share has an entry for each of them.
     """
     return [
         use
-        for one in ledger.listed
+        for one in listed
         for use in _uses(
             one, models.get(one, ""), [holder for holder in ledger.holders if one in holder.ids]
         )
@@ -111,9 +111,11 @@ def _task_of(given: Mapping[str, str]) -> _Task:
 
 def waiting_text(wait: Wait, host: str, now: datetime) -> str:
     """Return one line about what an app waits for, and who holds it."""
-    many = "s" * (wait.wanted != 1)
+    what = f"{wait.wanted} GPU{'s' * (wait.wanted != 1)} on {host}"
+    if wait.needs_all:
+        what = f"the end of all other apps with GPUs on {host}, as the ids of its GPUs are unknown"
     causes = [*_held(wait, now), *_queued(wait)]
-    return f"waiting for {wait.wanted} GPU{many} on {host}: {'; '.join(causes) or 'none is free'}"
+    return f"waiting for {what}: {'; '.join(causes) or 'none is free'}"
 
 
 def holders_key(wait: Wait) -> object:
@@ -137,7 +139,8 @@ def _held(wait: Wait, now: datetime) -> Iterator[str]:
         dag = first.labels.get(labels.DAG_ID)
         age = age_text((now - first.since).total_seconds())
         context = f"dag {dag}, {age}" if dag else age
-        yield f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} held by {who} ({context})"
+        many = f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} held by "
+        yield f"{'' if wait.needs_all else many}{who} ({context})"
 
 
 def _queued(wait: Wait) -> Iterator[str]:

@@ -30,6 +30,7 @@ class Wait:
 
     Args:
         wanted: number of GPUs that it waits for.
+        needs_all: it waits until no GPU is held, as the ids are unknown.
         holders: what holds GPUs.
         ahead: the tickets before it, oldest first.
         served: the oldest ticket, if it could take its GPUs now.
@@ -37,6 +38,7 @@ class Wait:
     """
 
     wanted: int
+    needs_all: bool = False
     holders: tuple[Holder, ...]
     ahead: tuple[Ticket, ...] = ()
     served: Ticket | None = None
@@ -51,14 +53,17 @@ def decide(ledger: Ledger, demand: GpuDemand) -> Own | Take | Wait:
     if (claim := _own_claim(ledger, demand)) and unusable_claim(ledger, demand) is None:
         return Own(claim)
     ahead = _ahead(ledger, demand)
-    free = [one for one in ledger.free if one in demand.listed]
-    if not ahead and len(free) >= demand.count:
-        return Take(tuple(free[: demand.count]))
+    holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
+    unheld = ledger.free(respects_foreign=demand.respects_foreign)
+    free = [one for one in demand.listed if one in unheld]
+    if not ahead and len(free) >= demand.claims:
+        return Take(tuple(free[: demand.claims]))
     return Wait(
         wanted=demand.count,
-        holders=tuple(one for one in ledger.holders if not set(one.ids).isdisjoint(demand.listed)),
+        needs_all=demand.needs_all,
+        holders=tuple(one for one in holders if not set(one.ids).isdisjoint(demand.listed)),
         ahead=ahead,
-        served=ahead[0] if ahead and _fits(ledger, ahead[0]) else None,
+        served=ahead[0] if ahead and _is_served(ledger, ahead[0]) else None,
     )
 
 
@@ -70,8 +75,10 @@ def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
     claim = _own_claim(ledger, demand)
     if claim is None:
         return None
-    others = {one for holder in ledger.holders if holder is not claim for one in holder.ids}
-    is_usable = len(claim.ids) == demand.count and others.isdisjoint(claim.ids)
+    holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
+    others = {one for holder in holders if holder is not claim for one in holder.ids}
+    number = 1 if demand.needs_all else len(claim.ids)
+    is_usable = number == demand.claims and others.isdisjoint(claim.ids)
     return None if is_usable else claim
 
 
@@ -90,12 +97,19 @@ def _ahead(ledger: Ledger, demand: GpuDemand) -> tuple[Ticket, ...]:
     """Return the older tickets of apps that may have GPUs which this app may have, too."""
     mine = own_ticket(ledger, demand)
     older = ledger.tickets[: ledger.tickets.index(mine)] if mine else ledger.tickets
+    listed = ledger.ids if demand.needs_all else demand.listed
     return tuple(
         one
         for one in older
-        if one.name != demand.name("ticket") and not set(one.among).isdisjoint(demand.listed)
+        if one.name != demand.name("ticket") and not set(one.among).isdisjoint(listed)
     )
 
 
-def _fits(ledger: Ledger, ticket: Ticket) -> bool:
-    return ticket.count <= len(set(ticket.among).intersection(ledger.free))
+def _is_served(ledger: Ledger, ticket: Ticket) -> bool:
+    """Return whether an app that waits could take GPUs now."""
+    older = ledger.tickets[: ledger.tickets.index(ticket)]
+    if any(not set(one.among).isdisjoint(ticket.among) for one in older):
+        return False
+    free = ledger.free(respects_foreign=ticket.respects_foreign)
+    needed = len(ledger.ids) if ticket.needs_all else ticket.count
+    return needed <= len(set(ticket.among).intersection(free))

@@ -105,12 +105,7 @@ class GpuQueue:
         self._should_stop = lambda: self._is_released or should_stop()
         self._clock = clock
         self._sleep = sleep
-        self._survey = Survey(
-            engine,
-            demand.listed,
-            demand.reported or demand.listed,
-            respects_foreign=demand.respects_foreign,
-        )
+        self._survey = Survey(engine, demand.gpus)
         #: The daemon's time at 0 of the clock.
         self._epoch: datetime | None = None
         self._served, self._served_since_s = "", 0.0

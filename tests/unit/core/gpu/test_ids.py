@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from airflow_torchx.core.engine.containers import GpuRequest
-from airflow_torchx.core.gpu.ids import ALL, held_ids, parse_nvidia_smi, requested_ids
+from airflow_torchx.core.gpu.ids import ALL, GpuIds, parse_nvidia_smi, unlisted, used_ids
 
 UUIDS = ("GPU-aa", "GPU-ab", "GPU-ba")
+PARTS = ("0", "1:0", "1:1")
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ UUIDS = ("GPU-aa", "GPU-ab", "GPU-ba")
         (["GPU-ab"], UUIDS, ("GPU-ab",)),
         (["2", "0"], UUIDS, ("GPU-ba", "GPU-aa")),
         (["GPU-b"], UUIDS, ("GPU-ba",)),
+        (["GPU-ba77"], UUIDS, ("GPU-ba",)),  # a connection may have its beginning
         (["GPU-a"], UUIDS, ()),  # the beginning of two
         (["3"], UUIDS, ()),
         ([], UUIDS, ()),
@@ -23,6 +25,7 @@ UUIDS = ("GPU-aa", "GPU-ab", "GPU-ba")
         (["GPU-zz"], UUIDS, ()),
         # An id of another form may be any of the daemon's.
         (["GPU-ab"], ("0", "1"), ("0", "1")),
+        (["MIG-1"], UUIDS, UUIDS),
         (["1"], ("0", "1"), ("1",)),
         (["GPU-ab"], (ALL,), (ALL,)),
         ([], (ALL,), ()),
@@ -30,7 +33,33 @@ UUIDS = ("GPU-aa", "GPU-ab", "GPU-ba")
 )
 def test_held(given: list[str], reported: tuple[str, ...], expected: tuple[str, ...]) -> None:
     """An id is a UUID, the beginning of one, or a position in the daemon's list."""
-    assert expected == held_ids(given, reported)
+    assert expected == GpuIds(reported, is_indexed=True).held(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "expected"),
+    [
+        # Docker sorts UUIDs: a position is not an index.
+        (["0"], UUIDS, UUIDS),
+        # A connection selects some GPUs of a daemon that reports none.
+        (["1"], ("GPU-b",), ("GPU-b",)),
+        (["1"], ("0", "2"), ()),
+        # A GPU may be the whole of which a listed device is a part.
+        (["MIG-1"], ("MIG-1", "MIG-2"), ("MIG-1",)),
+        (["MIG-3"], ("MIG-1", "MIG-2"), ()),
+        (["GPU-a"], ("MIG-1", "MIG-2"), ("MIG-1", "MIG-2")),
+        (["0:1"], ("MIG-1", "MIG-2"), ("MIG-1", "MIG-2")),
+        (["0"], PARTS, ("0",)),
+        (["1"], PARTS, PARTS),
+        (["1:1"], PARTS, ("1:1",)),
+        (["MIG-1"], PARTS, PARTS),
+    ],
+)
+def test_held_where_positions_mean_nothing(
+    given: list[str], known: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    """An id that cannot be compared holds every GPU."""
+    assert expected == GpuIds(known).held(given)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +75,17 @@ def test_held(given: list[str], reported: tuple[str, ...], expected: tuple[str, 
 )
 def test_requested(requests: list[GpuRequest], expected: tuple[str, ...]) -> None:
     """A request by count holds the first GPUs; one for all GPUs holds none."""
-    assert expected == requested_ids(requests, UUIDS)
+    assert expected == GpuIds(UUIDS, is_indexed=True).requested(requests)
+
+
+def test_gpus_of_a_connection() -> None:
+    """They have the daemon's ids; an index needs a list in the order of the indices."""
+    indexed, sorted_ = GpuIds(UUIDS, is_indexed=True), GpuIds(UUIDS)
+
+    assert ("GPU-ba", "GPU-aa") == used_ids(["2", "GPU-aa", "GPU-ba"], indexed)
+    assert () == unlisted(["2", "GPU-aa"], indexed)
+    assert ("2",) == unlisted(["2", "GPU-aa"], sorted_)
+    assert () == unlisted(["2"], GpuIds(()))
 
 
 def test_the_output_of_nvidia_smi() -> None:

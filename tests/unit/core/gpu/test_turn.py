@@ -11,6 +11,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand, Place
+from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.ledger import Ledger, needs_inspect, read
 from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide
 
@@ -60,7 +61,7 @@ def ledger(*rows: ContainerRow, **foreign: GpuRequest) -> Ledger:
     others = [row(name, "running", {}) for name in foreign]
     details = {f"id-{name}": detail(f"id-{name}", one) for name, one in foreign.items()}
     details |= {one.id: detail(one.id, created_at=one.created_at) for one in rows}
-    return read([*rows, *others], REPORTED, REPORTED, details)
+    return read([*rows, *others], GpuIds(REPORTED, is_indexed=True), details)
 
 
 def detail(
@@ -93,7 +94,7 @@ def detail(
 )
 def test_a_replica_holds_its_gpus_while_it_lives(state: str, holds: bool) -> None:
     """A replica that has ended holds nothing, although its container is kept."""
-    free = ledger(replica(state, "GPU-b")).free
+    free = ledger(replica(state, "GPU-b")).free()
 
     assert (("GPU-a", "GPU-c", "GPU-d") if holds else REPORTED) == free
 
@@ -106,13 +107,13 @@ def test_other_programs() -> None:
         browser=GpuRequest(count=-1),
     )
 
-    assert ("GPU-b", "GPU-d") == found.free
+    assert ("GPU-b", "GPU-d") == found.free()
     assert ("browser",) == found.unbounded
 
 
 def test_an_image_that_was_committed_from_a_replica_holds_nothing() -> None:
     """Such a container has the replica's labels, but not its name."""
-    assert REPORTED == ledger(replica("running", "GPU-a", name="mine")).free
+    assert REPORTED == ledger(replica("running", "GPU-a", name="mine")).free()
 
 
 def test_a_replica_that_is_being_discarded_holds_its_gpus() -> None:
@@ -120,7 +121,7 @@ def test_a_replica_that_is_being_discarded_holds_its_gpus() -> None:
     one = replica("running", "GPU-a")
     found = ledger(replace(one, name=f"airflow-torchx-discarded-{one.id}"))
 
-    assert "GPU-a" not in found.free
+    assert "GPU-a" not in found.free()
     assert () == found.discarded
 
 
@@ -129,7 +130,7 @@ def test_a_claim_that_is_being_discarded_holds_nothing() -> None:
     claim = place(MINE, "claim", "GPU-a", "GPU-b")
     found = ledger(replace(claim, name=f"airflow-torchx-discarded-{claim.id}"))
 
-    assert REPORTED == found.free
+    assert REPORTED == found.free()
     assert (claim.id,) == found.discarded
 
 
@@ -181,6 +182,70 @@ def test_apps_with_other_gpus_are_not_ahead() -> None:
     assert late.served is None
 
 
+def test_an_app_behind_a_younger_and_an_older_one() -> None:
+    """A waiting app that another one is before does not count as one that could be served."""
+    first = demand("first", 2, "GPU-a", "GPU-b")
+    second = demand("second", 1, "GPU-b", "GPU-c")
+    rows = [
+        replica("running", "GPU-a"),
+        place(first, "ticket", age_s=3),
+        place(second, "ticket", age_s=2),
+    ]
+
+    step = decide(ledger(*rows), demand("third", 1, "GPU-c"))
+
+    assert isinstance(step, Wait)
+    assert ["airflow-torchx-gpu-ticket-second"] == [one.name for one in step.ahead]
+    assert step.served is None
+
+
+def test_an_app_that_ignores_other_programs() -> None:
+    """It takes their GPUs, but does not think that an app before it could."""
+    polite = demand("polite", 4)
+    rude = replace(demand("rude", 1), respects_foreign=False)
+    notebook = GpuRequest(count=1)
+
+    assert Take(("GPU-a",)) == decide(ledger(notebook=notebook), rude)
+    step = decide(ledger(place(polite, "ticket"), notebook=notebook), rude)
+
+    assert isinstance(step, Wait)
+    assert step.served is None
+    assert () == step.holders
+
+
+def test_an_app_of_the_last_release_is_not_of_another_program() -> None:
+    """Its replicas have no label for GPUs, but device requests."""
+    rude = replace(demand("rude", 1), respects_foreign=False)
+    old = row("old-t-0", "running", {labels.APP_ID: "old", labels.LAUNCH_ID: "l"})
+    details = {old.id: detail(old.id, GpuRequest(count=1, device_ids=("GPU-a",)))}
+
+    found = read([old], GpuIds(REPORTED, is_indexed=True), details)
+
+    assert Take(("GPU-b",)) == decide(found, rude)
+
+
+def test_clients_that_know_different_ids_of_a_silent_daemon() -> None:
+    """One learns ids from the labels of the other, and so sees that a dead one could be served."""
+    dead = demand("dead", 4)
+    mine = demand("mine", 1, "GPU-b")
+    unknown = demand("unknown", 3, ALL)
+
+    for one, known in ((mine, GpuIds(("GPU-b",))), (unknown, GpuIds((ALL,)))):
+        found = read([place(dead, "ticket")], known, {})
+        step = decide(found, one)
+        assert isinstance(step, Wait)
+        assert step.served is not None
+    free = read([], GpuIds((ALL,)), {})
+    assert Take((ALL,)) == decide(free, unknown)
+    held = read([replica("running", "GPU-a")], GpuIds((ALL,)), {})
+    assert isinstance(decide(held, unknown), Wait)
+    # It waits for all GPUs, of which one is held.
+    waits = read([place(unknown, "ticket"), replica("running", "GPU-c")], GpuIds(("GPU-b",)), {})
+    step = decide(waits, mine)
+    assert isinstance(step, Wait)
+    assert step.served is None
+
+
 def test_a_retry_takes_over_the_claim() -> None:
     """A claim is found by its name, which all tries of a task since a clear share."""
     step = decide(ledger(place(MINE, "claim", "GPU-c", "GPU-d")), MINE)
@@ -215,7 +280,7 @@ def test_what_lapses() -> None:
 
     lapsed = found.lapsed(NOON)
     assert {"GPU-a", "GPU-c"} == {one for holder in lapsed for one in holder.ids}
-    assert ("GPU-a", "GPU-c") == found.without(lapsed).free
+    assert ("GPU-a", "GPU-c") == found.without(lapsed).free()
 
 
 def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
@@ -226,7 +291,7 @@ def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
         two.id: detail(two.id, created_at=NOON + timedelta(microseconds=1)),
     }
 
-    found = read([three, one, two], REPORTED, REPORTED, details)
+    found = read([three, one, two], GpuIds(REPORTED), details)
 
     assert [two.id, one.id, three.id] == [ticket.container_id for ticket in found.tickets]
 
@@ -242,5 +307,5 @@ def test_what_is_inspected() -> None:
     ]
     ticket = "id-airflow-torchx-gpu-ticket-mine"
 
-    assert [ticket, "id-notebook"] == list(needs_inspect(rows, respects_foreign=True))
-    assert [ticket] == list(needs_inspect(rows, respects_foreign=False))
+    assert [ticket, "id-notebook"] == list(needs_inspect(rows, sees_foreign=True))
+    assert [ticket] == list(needs_inspect(rows, sees_foreign=False))
