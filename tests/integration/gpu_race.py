@@ -25,7 +25,7 @@ from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import AirflowTorchXError, LaunchError
 from airflow_torchx.runtime import gpu_supply
-from airflow_torchx.runtime.gpus import queue, section
+from airflow_torchx.runtime.gpus import first_in_line, queue, section
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
 from tests.integration.gpu_launches import Launch, Race, drawn
@@ -155,7 +155,7 @@ def hasten(patience_s: Sequence[float]) -> None:
     section_s, ticket_s, claim_s, replica_s = patience_s
     for module, name, value in (
         (section, "PATIENCE_S", section_s),
-        (queue, "PATIENCE_S", section_s),
+        (first_in_line, "PATIENCE_S", section_s),
         (gpu_supply, "PRESENT", queue.Patience(ticket=ticket_s, claim=claim_s)),
         (ledger, "UNSTARTED_S", replica_s),
     ):

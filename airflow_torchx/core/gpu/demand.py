@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Place = Literal["section", "ticket", "claim", "probe"]
 
 PREFIX: Final = "airflow-torchx-gpu-"
+#: End of the name of a ticket whose app is asked whether it still waits.
+ASKED_SUFFIX: Final = ".asked"
 _TRY: Final = re.compile(r"-t\d+$")
 _OF_TASK: Final = (
     labels.DAG_ID,

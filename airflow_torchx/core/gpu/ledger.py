@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
-from airflow_torchx.core.gpu.demand import PREFIX
+from airflow_torchx.core.gpu.demand import ASKED_SUFFIX, PREFIX
 from airflow_torchx.core.gpu.ids import ALL, GpuIds, are_all
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import without_copies
@@ -64,6 +64,7 @@ class Ticket:
         needs_all: it waits until no GPU is held, as it knows no ids.
         respects_foreign: GPUs of other programs are not free for it.
         patience_s: how long others let it take GPUs that are free.
+        is_asked: whether another client asks if the app still waits.
     """
 
     container_id: str
@@ -75,6 +76,7 @@ class Ticket:
     since: datetime
     patience_s: float
     labels: Mapping[str, str]
+    is_asked: bool = False
 
     @property
     def app_id(self) -> str:
@@ -257,7 +259,7 @@ def _tickets(
         if _place(row) == "ticket" and count.isdecimal():
             yield Ticket(
                 container_id=row.id,
-                name=row.name,
+                name=row.name.removesuffix(ASKED_SUFFIX),
                 count=int(count),
                 among=gpus.held(among),
                 needs_all=ALL in among,
@@ -265,6 +267,7 @@ def _tickets(
                 since=(detail.created_at if detail else None) or row.created_at + _SECOND,
                 patience_s=_seconds(row),
                 labels=row.labels,
+                is_asked=row.name.endswith(ASKED_SUFFIX),
             )
 
 

@@ -34,6 +34,7 @@ class Wait:
         holders: what holds GPUs.
         ahead: the tickets before it, oldest first.
         served: the oldest ticket, if it could take its GPUs now.
+        blocking: the oldest ticket, if it could not, but this app could.
         again_s: in how many seconds to look again although nothing changed; None for never.
     """
 
@@ -42,6 +43,7 @@ class Wait:
     holders: tuple[Holder, ...]
     ahead: tuple[Ticket, ...] = ()
     served: Ticket | None = None
+    blocking: Ticket | None = None
     again_s: float | None = None
 
 
@@ -58,12 +60,15 @@ def decide(ledger: Ledger, demand: GpuDemand) -> Own | Take | Wait:
     free = [one for one in demand.listed if one in unheld]
     if not ahead and len(free) >= demand.claims:
         return Take(tuple(free[: demand.claims]))
+    first = ahead[0] if ahead else None
+    is_served = first is not None and _is_served(ledger, first)
     return Wait(
         wanted=demand.count,
         needs_all=demand.needs_all,
         holders=tuple(one for one in holders if not set(one.ids).isdisjoint(demand.listed)),
         ahead=ahead,
-        served=ahead[0] if ahead and _is_served(ledger, ahead[0]) else None,
+        served=first if is_served else None,
+        blocking=None if is_served or len(free) < demand.claims else first,
     )
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
 from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket, unusable_claim
 from airflow_torchx.errors import EngineConflictError, EngineError
-from airflow_torchx.runtime.gpus.section import PATIENCE_S, Section
+from airflow_torchx.runtime.gpus.first_in_line import FirstInLine
+from airflow_torchx.runtime.gpus.section import Section
 from airflow_torchx.runtime.gpus.survey import Survey
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
-    from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
+    from airflow_torchx.core.gpu.ledger import Holder, Ledger
 
 _log = logging.getLogger(__name__)
 
@@ -108,9 +110,7 @@ class GpuQueue:
         self._survey = Survey(engine, demand.gpus)
         #: The daemon's time at 0 of the clock.
         self._epoch: datetime | None = None
-        self._served, self._served_since_s = "", 0.0
-        #: The container of another client in the section, and since when it is seen.
-        self._section = "", 0.0
+        self._first = FirstInLine(engine, clock)
 
     def attempt(self, *, may_join: bool = True) -> Claim | Wait:
         """Claim GPUs if it is this app's turn, else keep its place in the queue.
@@ -138,7 +138,7 @@ class GpuQueue:
             elif own_ticket(ledger, self._demand) is None and self._queue_up(ledger):
                 # GPUs may have become free before the ticket was there.
                 continue
-            elif not self._pass_over(step.served):
+            elif not self._first.is_passed_over(step):
                 return replace(step, again_s=self._again_s(step))
         raise StopRequested
 
@@ -164,15 +164,15 @@ class GpuQueue:
         for place in ("ticket", "claim"):
             name = self._demand.name(place)
             for row in self._engine.rows({labels.GPU_PLACE: place}):
-                if row.name == name:
+                if row.name.removesuffix(ASKED_SUFFIX) == name:
                     self._engine.discard(row.id)
 
     def _look(self) -> Ledger:
         """Return the ledger, after the removal of a claim that this app cannot use."""
         while True:
             ledger = self._survey.look()
-            if ledger.section != self._section[0]:
-                self._section = ledger.section, self._clock()
+            self._first.look(ledger)
+            self._first.answer(own_ticket(ledger, self._demand))
             if (claim := unusable_claim(ledger, self._demand)) is None:
                 return ledger
             self._engine.discard(claim.container_id)
@@ -205,7 +205,7 @@ class GpuQueue:
             self._should_stop,
             self._clock,
             self._sleep,
-            seen=self._section,
+            seen=self._first.section,
         )
         with section:
             ledger = self._look()
@@ -280,25 +280,8 @@ class GpuQueue:
             return False
         return True
 
-    def _pass_over(self, served: Ticket | None) -> bool:
-        """Remove the oldest ticket if its app has not taken GPUs in time; return whether so.
-
-        Its app may have to wait for the section, which a client that was killed has left.
-        """
-        section, since_s = self._section
-        is_section_used = section and self._clock() < since_s + PATIENCE_S
-        if served is None or served.container_id != self._served or is_section_used:
-            self._served = served.container_id if served else ""
-            self._served_since_s = self._clock()
-            return False
-        if self._clock() < self._served_since_s + served.patience_s:
-            return False
-        _log.warning("passing over app %s, which has not taken its GPUs", served.app_id)
-        self._engine.discard(served.container_id)
-        return True
-
     def _again_s(self, wait: Wait) -> float | None:
         """Return in how many seconds to look again although nothing was announced."""
-        if wait.served is not None:
-            return max(0.0, self._served_since_s + wait.served.patience_s - self._clock())
+        if (again_s := self._first.again_s(wait)) is not None:
+            return again_s
         return _LAPSING_S if any(one.lapses_at for one in wait.holders) else None
