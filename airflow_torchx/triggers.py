@@ -247,7 +247,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self._stack.close()
 
     async def on_kill(self) -> None:
-        """Stop the app if a user ended or cleared the task.
+        """Stop the app, or leave the queue for GPUs, if a user ended or cleared the task.
 
         Airflow also calls this when the trigger has moved to another triggerer. Then, and when the
         state of the task is unknown, the app keeps running.
@@ -259,10 +259,13 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     async def _stop(self, app_id: str) -> None:
         state, current = await _in_thread(self.evidence)
+        is_waiting = self.gpu_demand is not None
         if not may_stop(app_id, state=state, current_app_id=current):
-            self.log.info("app %s keeps running (task state: %s)", app_id, state)
+            what = "is left to its task" if is_waiting else "keeps running"
+            self.log.info("app %s %s (task state: %s)", app_id, what, state)
             return
-        self.log.info("stopping app %s (task state: %s)", app_id, state)
+        what = "leaving the queue for GPUs: app" if is_waiting else "stopping app"
+        self.log.info("%s %s (task state: %s)", what, app_id, state)
         await self._end(app_id)
 
     async def _await_resumption(self, app_id: str) -> None:
@@ -288,7 +291,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             if self._gpu_wait is not None:
                 with contextlib.ExitStack() as stack:
                     await self._gpu_wait.release(await self._watch(stack))
-                self.log.info("app %s does not wait for GPUs any more", app_id)
+                self.log.info("app %s has left the queue for GPUs", app_id)
             return
 
         def end(engine: Engine) -> str:

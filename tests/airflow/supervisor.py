@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 DELETED: Final = "deleted"
 _LENGTH: Final = 4
 _WHEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_REACHED: Final[Mapping[str, Any]] = MappingProxyType(
+    {"reason": "reached", "state": "SUCCEEDED", "message": "", "app_id": ""}
+)
 
 
 class Answer(Enum):
@@ -138,10 +142,15 @@ class Supervisor:
         """
         self._fault, self._is_broken = (point, answer), False
 
-    def run(self, try_number: int = 1, deferred: Ended | None = None) -> Ended:
-        """Run a process of the task, which goes on after a deferral if one is given."""
+    def run(
+        self,
+        try_number: int = 1,
+        deferred: Ended | None = None,
+        event: Mapping[str, Any] = _REACHED,
+    ) -> Ended:
+        """Run a process of the task; one that goes on after a deferral gets an event."""
         ours, theirs = socket.socketpair()
-        ti = self._ti(try_number, deferred)
+        ti = self._ti(try_number, deferred, event)
         answering = threading.Thread(target=self._answer_all, args=(ours,), daemon=True)
         on_term = signal.getsignal(signal.SIGTERM)
         with ours, theirs:
@@ -159,7 +168,9 @@ class Supervisor:
         self._fault, self._is_broken = None, False
         return Ended(cast("BaseModel", message), error)
 
-    def _ti(self, try_number: int, deferred: Ended | None) -> task_runner.RuntimeTaskInstance:
+    def _ti(
+        self, try_number: int, deferred: Ended | None, event: Mapping[str, Any]
+    ) -> task_runner.RuntimeTaskInstance:
         server = TIRunContext(
             dag_run=DagRun(
                 dag_id="dag",
@@ -179,9 +190,8 @@ class Supervisor:
             should_retry=try_number <= self._max_tries,
         )
         if deferred is not None:
-            event = {"reason": "reached", "state": "SUCCEEDED", "message": "", "app_id": ""}
             server.next_method = deferred.message.next_method
-            server.next_kwargs = {**deferred.message.next_kwargs, "event": serialize(event)}
+            server.next_kwargs = {**deferred.message.next_kwargs, "event": serialize(dict(event))}
         return task_runner.RuntimeTaskInstance.model_construct(
             id=uuid7(),
             task_id=self._task.task_id,

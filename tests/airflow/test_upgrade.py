@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,12 +29,16 @@ from tests.airflow.supervisor import Ended, Supervisor
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.docker_engine import DockerEngine
+    from airflow_torchx.runtime.watch import Watch
 
-FILES: Final = sorted((Path(__file__).parents[1] / "upgrade").glob("*.json"))
+_STORED: Final = Path(__file__).parents[1] / "upgrade"
+FILES: Final = sorted(_STORED.glob("[0-9]*.json"))
+#: What tasks had stored that waited for GPUs.
+WAITS: Final = sorted(_STORED.glob("gpus-*.json"))
 #: Runs until it is stopped, and has succeeded then.
 PROGRAM: Final = Program(
     lines=["step 1", "step 2"],
@@ -233,3 +239,67 @@ def test_a_stored_trigger_fires(docker_engine: DockerEngine, file: Path, app_id:
 
     assert (stored["classpath"], stored["kwargs"]) == trigger.serialize()
     assert [upgraded.stored["event"]] == asyncio.run(events())
+
+
+class OfOne(Watches):
+    """Watches of one daemon, wherever a connection leads."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(linger_s=0)
+        self._engine = engine
+
+    @contextmanager
+    def on(self, key: Hashable, connect: Callable[[], Engine]) -> Iterator[Watch]:  # noqa: ARG002 - the same signature
+        """Use the watch on the daemon."""
+        with super().on("the only", lambda: self._engine) as watch:
+            yield watch
+
+
+def queued(stored: Any, clock: ManualClock) -> FakeEngine:  # noqa: ANN401 - any JSON
+    """Return a daemon with two GPUs, and the ticket of that time."""
+    engine = FakeEngine(
+        images=[BUSYBOX],
+        programs=replace(PROGRAM, runs_for_s=10),
+        gpus=("GPU-a", "GPU-b"),
+        clock=clock,
+    )
+    nothing: dict[str, Any] = {"role": "", "replica": 0, "env": {}, "args": ()}
+    engine.create(
+        ContainerSpec(
+            image=BUSYBOX, entrypoint="true", network="none", **nothing, **stored["ticket"]
+        )
+    )
+    return engine
+
+
+@pytest.mark.parametrize("file", WAITS, ids=lambda file: file.stem)
+def test_a_wait_for_gpus(file: Path) -> None:
+    """The trigger claims GPUs with its old ticket, and the task launches with the claim."""
+    stored, clock = json.loads(file.read_text("utf-8")), ManualClock()
+    engine = queued(stored, clock)
+    trigger = TorchXDockerTrigger(**stored["trigger"]["kwargs"])
+    trigger.watches = OfOne(engine)
+    trigger.evidence = lambda: ("running", None)
+    task = OnFakeDaemon(task_id="gang", deferrable=True, **stored["task"])
+    task.fake_hook = Hook(engine)
+    supervisor = Supervisor(task, run_id=stored["run_id"])
+
+    async def events() -> list[Any]:
+        found = [event.payload async for event in trigger.run()]
+        await trigger.cleanup()
+        return found
+
+    assert (stored["trigger"]["classpath"], stored["trigger"]["kwargs"]) == trigger.serialize()
+    assert [stored["event"]] == asyncio.run(events())
+    assert ["claim"] == [row.labels[labels.GPU_PLACE] for row in engine.rows({})]
+
+    waited = Ended(DeferTask.model_construct(**stored["deferral"]), None)
+    launched = supervisor.run(1, waited, stored["event"])
+
+    assert "DeferTask" == launched.report
+    assert ["GPU-a", "GPU-b"] == sorted(row.labels[labels.GPUS] for row in engine.rows({}))
+
+    clock.advance(100)
+    assert "SucceedTask" == supervisor.run(1, launched).report
+    assert [7] == supervisor.xcoms["return_value"]
+    assert () == engine.rows({})
