@@ -221,7 +221,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         from airflow_torchx.core.task.record import Deferral
 
         deferral = Deferral.parse(stored)
-        if deferral.gpu_demand is not None:
+        # It waited for GPUs, also if another release has stored for how many.
+        if "gpu_demand" in stored:
             return self._execute(context, event, deferral.gpu_demand)
         with self._task_of(context, is_resumed=True) as (task, _, _):
             return task.resume(event, deferral)
@@ -236,7 +237,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
         self._bind(context)
         with self._task_of(context, is_resumed=event is not None) as (task, scheduler, secrets):
-            if event is not None and demand is not None:
+            if event is not None:
                 task.resume_gpu_wait(event, demand)
             check_result_path(self.result_path)
             root = self._source_root()

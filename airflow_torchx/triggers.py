@@ -230,10 +230,14 @@ class TorchXDockerTrigger(BaseEventTrigger):
         return GpuWait(self.app_id or "", demand, self._alarms(), self._is_awaited)
 
     async def _is_awaited(self) -> bool:
-        """Return whether the task is deferred, as far as is known."""
+        """Return whether the task is deferred until it has GPUs, as far as is known.
+
+        Once its app was launched, the task has pushed the id, and may be deferred for the app.
+        """
         # A RuntimeError without a task instance, as under `dag.test()`.
         with contextlib.suppress(AirflowRuntimeError, RuntimeError):
-            return (await _in_thread(self.evidence))[0] == "deferred"
+            state, current = await _in_thread(self.evidence)
+            return state == "deferred" and current != self.app_id
         return True
 
     async def _hold(self) -> None:

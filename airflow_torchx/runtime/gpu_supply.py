@@ -20,10 +20,10 @@ from airflow_torchx.runtime.gpus.probe import probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.waiting import OutageTolerance
-from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, GpuBell, looks
+from airflow_torchx.runtime.watch.gpu_bell import GpuBell, Pauses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.engine.containers import EngineInfo
     from airflow_torchx.core.engine.protocol import Engine
@@ -84,7 +84,10 @@ class GpuSupply:
             return plan
         if self._timeout_s is not None:
             demand = replace(demand, until_s=time.time() + self._timeout_s)
-        patience = DEFERRED if self._waiting == "elsewhere" else PRESENT
+        patience = PRESENT
+        if self._waiting != "here":
+            # Another process may take over the wait. The launch follows a claim at once.
+            patience = replace(PRESENT, ticket=DEFERRED.ticket)
         self._queue = GpuQueue(self._engine, demand, patience, should_stop=self._should_stop)
         step = self._queue.attempt()
         if isinstance(step, Wait):
@@ -112,11 +115,11 @@ class GpuSupply:
         tolerance = OutageTolerance(should_stop=self._should_stop)
         with GpuBell(lambda: self._engine) as bell:
             bell.add(rung.set)
-            pauses = looks(step)
+            pauses = Pauses()
             while isinstance(step, Wait):
                 log.note(step)
                 try:
-                    pauses = self._pause(pauses, rung, step, began_s)
+                    self._pause(pauses, rung, step, began_s)
                 except StopRequested:
                     if self._waiting == "here":
                         raise
@@ -125,21 +128,17 @@ class GpuSupply:
                     step = queue.attempt()
         return step
 
-    def _pause(
-        self, pauses: Iterator[float], rung: threading.Event, step: Wait, began_s: float
-    ) -> Iterator[float]:
-        """Wait for a ring or the next look, and return the pauses after this one."""
-        again_s = IDLE_S if step.again_s is None else step.again_s
-        until_s = time.monotonic() + min(next(pauses, IDLE_S), again_s)
+    def _pause(self, pauses: Pauses, rung: threading.Event, step: Wait, began_s: float) -> None:
+        """Wait for a ring or the next look."""
+        until_s = time.monotonic() + pauses.next_s(step)
         while True:
             self._check(step, began_s)
             left_s = until_s - time.monotonic()
             if left_s <= 0 or rung.wait(min(_TICK_S, left_s)):
                 break
-        if not rung.is_set():
-            return pauses
-        rung.clear()
-        return looks(step)
+        if rung.is_set():
+            rung.clear()
+            pauses.rang()
 
     def _check(self, step: Wait, began_s: float) -> None:
         """Raise if the wait has to end."""

@@ -131,8 +131,10 @@ class AppTask:
         self._clean_up(decision, places, may_wait=may_wait)
         return decision
 
-    def resume_gpu_wait(self, event: Mapping[str, Any], demand: GpuDemand) -> None:
-        """Return if GPUs were claimed for this task, so that it can launch its app.
+    def resume_gpu_wait(self, event: Mapping[str, Any], demand: GpuDemand | None) -> None:
+        """Return if this task can launch its app, or has to ask for GPUs again.
+
+        ``demand`` is None if another release has stored it, and it cannot be read.
 
         Raises:
             AirflowTaskTimeout: ``execution_timeout`` is over.
@@ -140,15 +142,20 @@ class AppTask:
             EngineUnreachableError: the daemon did not answer for too long.
         """
         reason, message = event.get("reason"), event.get("message") or ""
-        self._gpu_until_s = demand.until_s
-        if reason in {"claimed", None}:
-            return
-        if reason == "unreachable":
-            raise EngineUnreachableError(message, fix="The next try keeps its place in the queue.")
-        self._read(reattach.leave_queue, self._engine, self._task.attempt)
-        if reason == "timeout":
-            raise AirflowTaskTimeout
-        raise GpuWaitTimeoutError(message)
+        self._gpu_until_s = demand.until_s if demand else None
+        if reason == "unreachable" and demand is not None:
+            raise EngineUnreachableError(message, fix=self._after_outage)
+        if reason in {"timeout", "busy"}:
+            self._read(reattach.leave_queue, self._engine, self._task.attempt)
+            raise AirflowTaskTimeout if reason == "timeout" else GpuWaitTimeoutError(message)
+
+    @property
+    def _after_outage(self) -> str:
+        if not self._task.retry_left:
+            return "Clear the task to run it again."
+        if self._options.durable:
+            return "The next try keeps its place in the queue."
+        return "The next try queues up again."
 
     def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON
         """Continue after a deferral; an app that is not in ``deferral`` is looked up."""
@@ -213,12 +220,11 @@ class AppTask:
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
         record = TaskRecord.of(app, self._task.attempt)
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
-        is_deferred = self._options.deferrable and self._options.wait_for_completion
         try:
             with self._task.meanwhile(*saves):
                 seen = self._scheduler.launch(
                     info,
-                    waiting="elsewhere" if is_deferred else "resumable",
+                    waiting="elsewhere" if self._options.deferrable else "resumable",
                     should_stop=lambda: self.shutdown.should_stop_launch(app),
                 )
         except MustWait as wait:

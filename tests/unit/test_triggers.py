@@ -142,14 +142,15 @@ def test_a_place_that_was_lost() -> None:
     assert "claimed" == event["reason"]
 
 
-def test_a_place_that_a_later_attempt_removed() -> None:
-    """A trigger whose task runs again claims nothing, and fires nothing."""
+@pytest.mark.parametrize("found", [("running", None), ("deferred", "app-m0-t1")])
+def test_a_place_that_a_later_process_removed(found: tuple[str, str | None]) -> None:
+    """A trigger whose task runs again, or waits for its app, claims nothing, and fires nothing."""
     engine = FakeEngine(images=["busybox"], gpus=1)
     trigger, asked = waiting(engine), threading.Event()
 
-    def state() -> tuple[str, None]:
+    def state() -> tuple[str, str | None]:
         asked.set()
-        return "running", None
+        return found
 
     trigger.evidence = state
 

@@ -6,31 +6,43 @@ import random
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
-from airflow_torchx.core.gpu.turn import Wait
 from airflow_torchx.runtime.watch.event_reader import EventReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.gpu.turn import Wait
     from airflow_torchx.errors import EngineError
 
 #: A container ended, or one that never started was removed: a ticket, a claim, a section.
 _FREES: Final = frozenset({"die", "destroy"})
 # Seconds between looks after a ring: the list shows a container as running for a while after its
 # end was announced. Measured: 130 ms at the median, at times 1 s, on two busy cores.
-_LOOKS_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-#: Seconds between two looks without a ring; a daemon may send no events.
-IDLE_S: Final = 5.0
+_LOOKS_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+# Between two looks without a ring; a daemon may send no events.
+_IDLE_S: Final = 5.0
 
 
-def looks(step: object) -> Iterator[float]:
-    """Return the seconds between looks after a ring; later ones are `IDLE_S` apart.
+class Pauses:
+    """Seconds from a look to the next one: short at first, and after each ring."""
 
-    An app with others before it can take nothing yet, so it looks once.
-    """
-    return iter(_LOOKS_S[:1] if isinstance(step, Wait) and step.ahead else _LOOKS_S)
+    def __init__(self) -> None:
+        self.rang()
+
+    def rang(self) -> None:
+        """Let the next pauses be short."""
+        self._left = iter(_LOOKS_S)
+
+    def next_s(self, step: Wait | None) -> float:
+        """Return the pause after a look at which an app had to wait; None if the look failed.
+
+        An app with others before it can take nothing yet, so it waits for the next ring.
+        """
+        again_s = _IDLE_S if step is None or step.again_s is None else step.again_s
+        pause_s = _IDLE_S if step is not None and step.ahead else next(self._left, _IDLE_S)
+        return min(pause_s, again_s)
 
 
 class GpuBell:

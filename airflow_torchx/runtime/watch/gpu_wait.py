@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.state.trigger_event import make_event
-from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
-from airflow_torchx.runtime.watch.gpu_bell import IDLE_S, looks
+from airflow_torchx.runtime.watch.gpu_bell import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -66,7 +66,7 @@ class GpuWait:
         has lost its place and is not wanted any more.
         """
         with watch.gpu_rings() as rung:
-            pauses = looks(None)
+            pauses = Pauses()
             while True:
                 step: Claim | Wait | None = None
                 try:
@@ -75,11 +75,12 @@ class GpuWait:
                 except PlaceLost:
                     await self._rejoin()
                     continue
-                except EngineUnreachableError as why:
+                except EngineNotFoundError as why:
+                    # The image was removed: the task pulls it again.
+                    return self._fired("gone", str(why))
+                except EngineError as why:
                     self._down_since_s = self._down_since_s or self._now()
                     self._message = str(why)
-                except EngineError as why:
-                    return self._fired("unreachable", str(why))
                 if isinstance(step, Claim):
                     gpus = ", ".join(step.ids)
                     _log.info("claimed %s for app %s", gpus, self._app_id)
@@ -88,7 +89,7 @@ class GpuWait:
                     self._message = self._log.note(step)
                 if (alarm := self._alarm()) is not None:
                     return alarm
-                pauses = await self._pause(pauses, rung, step)
+                await self._pause(pauses, rung, step)
 
     async def release(self, watch: Watch) -> None:
         """Leave the queue, and give up claimed GPUs; retry until the daemon has done it."""
@@ -136,21 +137,16 @@ class GpuWait:
         if self._down_since_s is not None:
             yield self._down_since_s + self._alarms.outage_s, "unreachable"
 
-    async def _pause(
-        self, pauses: Iterator[float], rung: asyncio.Event, step: Wait | None
-    ) -> Iterator[float]:
-        """Wait for a ring, an alarm or the next look; return the pauses after this one."""
-        again_s = IDLE_S if step is None or step.again_s is None else step.again_s
-        pause_s = min(next(pauses, IDLE_S), again_s)
+    async def _pause(self, pauses: Pauses, rung: asyncio.Event, step: Wait | None) -> None:
+        """Wait for a ring, an alarm or the next look."""
         now = self._now()
-        pause_s = min([pause_s, *(max(0.0, at - now) for at, _ in self._times())])
+        pause_s = min([pauses.next_s(step), *(max(0.0, at - now) for at, _ in self._times())])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
                 await rung.wait()
-        if not rung.is_set():
-            return pauses
-        rung.clear()
-        return looks(step)
+        if rung.is_set():
+            rung.clear()
+            pauses.rang()
 
     def _fired(self, reason: Reason, message: str) -> AppEvent:
         return make_event(self._app_id, reason, None, message)

@@ -24,6 +24,7 @@ from airflow_torchx.errors import (
     LaunchInterruptedError,
     WorkerShutdownError,
 )
+from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.hooks import TorchXDockerHook
     from airflow_torchx.testing import Verb
 
 GPUS: Final = ("GPU-a", "GPU-b")
@@ -154,6 +156,31 @@ class Task:
         return sorted(row.labels.get(labels.GPUS, "") for row in rows)
 
 
+class Hook:
+    """Reaches a daemon in memory."""
+
+    torchx_conn_id = None
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    def get_conn(self) -> DockerScheduler:
+        """Return a scheduler on the daemon."""
+        return DockerScheduler("torchx", self._engine)
+
+
+class OnDaemon(TorchXDockerOperator):
+    """The operator on a daemon in memory."""
+
+    daemon: Any = None
+
+    @property
+    def hook(self) -> TorchXDockerHook:
+        """The way to the daemon."""
+        hook: Any = Hook(self.daemon)
+        return hook  # type: ignore[no-any-return]
+
+
 def needing(gpus: int) -> AppDef:
     """Return an app that needs this many GPUs: one replica for each, and one more without any."""
     resource = Resource(cpu=1, gpu=1, memMB=64)
@@ -267,15 +294,67 @@ def test_it_leaves_the_queue_when_the_time_is_over(
     assert [] == task.places("ticket")
 
 
-@pytest.mark.parametrize(("try_number", "left"), [(1, 1), (3, 0)])
-def test_an_outage_keeps_the_place_for_the_next_try(task: Task, try_number: int, left: int) -> None:
-    """After an outage of the daemon the next try finds the ticket; the last try removes it."""
+@pytest.mark.parametrize(
+    ("try_number", "durable", "left", "text"),
+    [
+        (1, True, 1, "The next try keeps its place in the queue."),
+        (1, False, 0, "The next try queues up again."),
+        (3, True, 0, "Clear the task to run it again."),
+    ],
+)
+def test_an_outage_keeps_the_place_for_the_next_try(
+    task: Task, try_number: int, left: int, text: str, *, durable: bool
+) -> None:
+    """After an outage of the daemon the next try finds the ticket; the error says whether so."""
+    task.options = replace(task.options, durable=durable)
     deferred = task.deferred(try_number)
 
-    with pytest.raises(EngineUnreachableError, match="waiting for 2 GPUs"):
+    with pytest.raises(EngineUnreachableError, match="waiting for 2 GPUs") as caught:
         task.resume(deferred, "unreachable", try_number)
 
+    assert text == caught.value.fix
     assert left == len(task.places("ticket"))
+
+
+def test_a_reason_of_another_release(task: Task) -> None:
+    """A triggerer that knows no waits for GPUs reports the app as gone: the task asks again."""
+    deferred = task.deferred()
+
+    with pytest.raises(TaskDeferred) as again:
+        task.resume(deferred, "gone")
+
+    assert task.demand(deferred).key == task.demand(again.value).key
+    assert 1 == len(task.places("ticket"))
+
+
+@pytest.mark.parametrize("reason", ["claimed", "unreachable"])
+def test_a_stored_demand_of_another_release(task: Task, holder: str, reason: str) -> None:
+    """A task that cannot read for how many GPUs it waited asks for GPUs again."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    operator = OnDaemon(task_id="task", app=needing(2), deferrable=True)
+    operator.daemon = task.engine
+    context: Any = {"ti": task.attempt}
+    stored = {**(deferred.kwargs or {}), "gpu_demand": {"gpus": 2}}
+
+    with pytest.raises(TaskDeferred) as again:
+        operator.execute_complete(context, {"reason": reason, "message": ""}, **stored)
+
+    assert isinstance(again.value.trigger, TorchXDockerTrigger)
+    assert again.value.trigger.gpu_demand is None
+    assert ["", *GPUS] == task.replicas
+
+
+def test_a_task_that_does_not_wait_for_its_app(task: Task, holder: str) -> None:
+    """It waits for GPUs in the triggerer, too, and ends when its app runs."""
+    task.options = replace(task.options, wait_for_completion=False)
+    deferred = task.deferred(gpu_wait_timeout_s=0.1)
+    lifecycle.delete(task.engine, holder)
+    task.claim(deferred)
+
+    task.resume(deferred, "claimed")
+
+    assert ["", *GPUS] == task.replicas
 
 
 @pytest.mark.parametrize("state", ["failed", "success", None])
@@ -313,6 +392,27 @@ def test_a_worker_shutdown_moves_the_wait_to_the_triggerer(task: Task) -> None:
     assert [demand.name("ticket")] == [row.name for row in task.places("ticket")]
     assert demand.until_s is not None
     assert before_s + 60 <= demand.until_s <= time.time() + 60
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_what_others_respect(task: Task, holder: str, *, deferrable: bool) -> None:
+    """A ticket outlasts the change of processes; a claim need not where the launch follows."""
+    task.options = replace(task.options, deferrable=deferrable)
+    task.deferred()
+    claims: list[str] = []
+    (ticket,) = task.places("ticket")
+    lifecycle.delete(task.engine, holder)
+
+    def note(verb: Verb, name: str) -> None:
+        if verb == "discard" and "-claim-" in name:
+            task.engine.before = None
+            claims.extend(row.labels[labels.GPU_PATIENCE] for row in task.places("claim"))
+
+    task.engine.before = note
+    task.options = replace(task.options, deferrable=True)
+    task.deferred(2)
+
+    assert ("60", ["30"]) == (ticket.labels[labels.GPU_PATIENCE], claims)
 
 
 def test_a_worker_shutdown_keeps_the_place_for_the_next_try(task: Task) -> None:

@@ -12,7 +12,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand
-from airflow_torchx.errors import EngineError
+from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
 from airflow_torchx.runtime.watch import Watches
@@ -246,16 +246,36 @@ def test_a_daemon_that_comes_back(scene: Scene) -> None:
     assert "claimed" == scene.passing(scenario())["reason"]
 
 
-def test_a_claim_that_the_daemon_refuses(scene: Scene) -> None:
-    """An error of the daemon ends the wait, and leaves nothing in the section."""
-    scene.engine.fail_next(
-        "create", EngineError("no space left"), on="airflow-torchx-gpu-claim-app"
-    )
+def test_a_request_that_the_daemon_refuses(scene: Scene) -> None:
+    """The wait tries again, as after an outage."""
+    scene.engine.fail_next("create", EngineError("no space left"), on=DEMAND.name("claim"))
+
+    assert "claimed" == scene.passing(scene.event(scene.wait()))["reason"]
+    assert ["claim"] == scene.places
+
+
+def test_a_daemon_that_refuses_each_request(scene: Scene) -> None:
+    """It ends the wait after as long as an outage, and leaves nothing in the section."""
+    began_s = scene.clock()
+    refused = EngineError("no space left")
+    scene.engine.fail_next("create", refused, on=DEMAND.name("claim"), times=1000)
+
+    event = scene.passing(scene.event(scene.wait(Alarms(outage_s=10))))
+
+    assert ("unreachable", "no space left") == (event["reason"], event["message"])
+    assert began_s + 10 <= scene.clock() < began_s + 11
+    assert [] == scene.places
+
+
+def test_an_image_that_was_removed(scene: Scene) -> None:
+    """The wait ends at once, and keeps its place: the task pulls the image again."""
+    scene.queue_up()
+    scene.engine.fail_next("create", EngineNotFoundError("No such image: busybox"))
 
     event = scene.run(scene.event(scene.wait()))
 
-    assert ("unreachable", "no space left") == (event["reason"], event["message"])
-    assert [] == scene.places
+    assert ("gone", "No such image: busybox") == (event["reason"], event["message"])
+    assert ["ticket"] == scene.places
 
 
 def test_a_place_that_others_have_removed(scene: Scene) -> None:
