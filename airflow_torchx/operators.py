@@ -218,11 +218,13 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
         ``stored`` is the `Deferral` that this task, perhaps of another release, stored.
         """
+        from airflow_torchx.core.state.trigger_event import OF_GPUS
         from airflow_torchx.core.task.record import Deferral
 
         deferral = Deferral.parse(stored)
-        # It waited for GPUs, also if another release has stored for how many.
-        if "gpu_demand" in stored:
+        # It waited for GPUs, also if another release has stored for how many, or `dag.test()` has
+        # dropped what was stored.
+        if "gpu_demand" in stored or event.get("reason") in OF_GPUS:
             return self._execute(context, event, deferral.gpu_demand)
         with self._task_of(context, is_resumed=True) as (task, _, _):
             return task.resume(event, deferral)

@@ -27,6 +27,9 @@ Reason: TypeAlias = Literal[
     "reached", "failed", "timeout", "flush", "gone", "unreachable", "claimed", "busy"
 ]
 
+#: Reasons that only a wait for GPUs has.
+OF_GPUS: Final = frozenset({"claimed", "busy"})
+
 
 class AppEvent(TypedDict):
     """The payload of a trigger event.
