@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ from airflow_torchx.core.engine.containers import ContainerSpec
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.gpu.turn import Wait
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from airflow_torchx.runtime.gpus.queue import GpuQueue
+from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, PlaceLost
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ class Killed(BaseException):
 class Client:
     """A client that launches an app with GPUs, runs it, and removes it.
 
+    A trigger only claims GPUs for a task that has left a ticket.
+
     Its thread stops before each request to the daemon, until `step` lets it make that request.
     """
 
-    def __init__(self, crowd: Crowd, name: str, wanted: GpuDemand) -> None:
+    def __init__(self, crowd: Crowd, name: str, wanted: GpuDemand, *, is_trigger: bool) -> None:
         self.name = name
         self.wanted = wanted
         self.is_done = self.is_killed = False
@@ -80,6 +83,7 @@ class Client:
         self.loses_answer = False
         self.error: BaseException | None = None
         self._crowd = crowd
+        self._is_trigger = is_trigger
         self._turn = threading.Semaphore(0)
         self._paused = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -117,26 +121,35 @@ class Client:
     def _run(self) -> None:
         try:
             self.pause()
-            while not self._is_launched():
-                pass
-            while self._crowd.apps_run:
-                self.rest()
-            while not self._is_removed():
-                pass
-        except Killed:
+            if self._is_trigger:
+                self._claim(self._queue())
+            else:
+                self._launch_and_remove()
+        except (Killed, PlaceLost):
             pass
         except BaseException as error:  # noqa: BLE001 - raised in the test
             self.error = error
         self.is_done = True
         self._paused.release()
 
+    def _queue(self) -> GpuQueue:
+        crowd = self._crowd
+        return GpuQueue(crowd.engine, self.wanted, clock=crowd.clock, sleep=lambda _: self.rest())
+
+    def _launch_and_remove(self) -> None:
+        while not self._is_launched():
+            pass
+        while self._crowd.apps_run:
+            self.rest()
+        while not self._is_removed():
+            pass
+
     def _is_launched(self) -> bool:
         """Launch as `runtime.launching` does; return False after an undo."""
-        engine = self._crowd.engine
-        queue = GpuQueue(engine, self.wanted, clock=self._crowd.clock, sleep=lambda _: self.rest())
+        engine, queue = self._crowd.engine, self._queue()
+        given_up: GpuQueue | None = None
         try:
-            while isinstance(claim := queue.attempt(), Wait):
-                self.rest()
+            claim = self._claim(queue)
             # One replica for each GPU.
             ids = [engine.create(replica(f"{self.name}-{one}", [one])) for one in claim.ids]
             if queue.hand_over(claim):
@@ -144,16 +157,25 @@ class Client:
                     engine.start(one)
                 return True
         except EngineError:
-            pass
-        while not self._is_removed(queue):
+            given_up = queue
+        while not self._is_removed(given_up):
             pass
         return False
 
-    def _is_removed(self, queue: GpuQueue | None = None) -> bool:
+    def _claim(self, queue: GpuQueue) -> Claim:
+        """Wait for GPUs, also through an outage of the daemon."""
+        while True:
+            with contextlib.suppress(EngineUnreachableError):
+                step = queue.attempt(may_join=not self._is_trigger)
+                if not isinstance(step, Wait):
+                    return step
+            self.rest()
+
+    def _is_removed(self, given_up: GpuQueue | None = None) -> bool:
         """Remove its containers, and return whether the daemon answered."""
         try:
-            if queue is not None:
-                queue.release()
+            if given_up is not None:
+                given_up.release()
             for row in self._crowd.engine.rows({labels.APP_ID: None}):
                 if row.name.startswith(f"{self.name}-"):
                     self._crowd.engine.remove(row.id)
@@ -173,9 +195,10 @@ class Crowd:
         #: Whether an app that was launched goes on.
         self.apps_run = True
 
-    def add(self, name: str, key: str, count: int) -> Client:
+    def add(self, name: str, key: str, count: int, *, is_trigger: bool = False) -> Client:
         """Start a client; the tries of one task have one key."""
-        client = Client(self, name, demand(key, count, self.engine.engine_info.gpu_ids))
+        wanted = demand(key, count, self.engine.engine_info.gpu_ids)
+        client = Client(self, name, wanted, is_trigger=is_trigger)
         self.clients.append(client)
         return client
 
