@@ -12,7 +12,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand, Place
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
-from airflow_torchx.core.gpu.ledger import Ledger, needs_inspect, read
+from airflow_torchx.core.gpu.ledger import Ledger, labelled_ids, needs_inspect, read
 from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide
 
 REPORTED = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
@@ -309,3 +309,33 @@ def test_what_is_inspected() -> None:
 
     assert [ticket, "id-notebook"] == list(needs_inspect(rows, sees_foreign=True))
     assert [ticket] == list(needs_inspect(rows, sees_foreign=False))
+
+
+@pytest.mark.parametrize("text", ["soon", "", "-1", "1e99"])
+def test_a_claim_with_a_damaged_label_lapses_at_once(text: str) -> None:
+    """Any client can write a label; one that cannot be read gives no time."""
+    claim = place(demand("odd", 1), "claim", "GPU-a")
+    damaged = replace(claim, labels={**claim.labels, labels.GPU_PATIENCE: text})
+
+    assert ["GPU-a"] == [one for holder in ledger(damaged).lapsed(NOON) for one in holder.ids]
+
+
+def test_a_ticket_with_a_damaged_label_is_ignored() -> None:
+    """It would keep all others waiting."""
+    one = place(demand("odd", 1), "ticket")
+    damaged = replace(one, labels={**one.labels, labels.GPU_COUNT: "many"})
+
+    assert Take(("GPU-a", "GPU-b")) == decide(ledger(damaged), MINE)
+
+
+def test_ids_in_labels() -> None:
+    """Where no ids are known, those that live containers hold can be listed."""
+    rows = [
+        replica("running", "GPU-b", "GPU-a"),
+        replica("exited", "GPU-c"),
+        place(MINE, "claim", "GPU-d"),
+        place(MINE, "ticket"),
+        row("notebook", "running", {}),
+    ]
+
+    assert ("GPU-a", "GPU-b", "GPU-d") == labelled_ids(rows)

@@ -1,0 +1,243 @@
+"""The GPUs of one launch: their ids, and the wait for them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.engine import labels
+from airflow_torchx.errors import EngineUnreachableError, GpuWaitTimeoutError, InvalidAppError
+from airflow_torchx.runtime import gpu_supply
+from airflow_torchx.runtime.gpu_supply import GpuSupply
+from airflow_torchx.runtime.gpus.queue import MustWait
+from airflow_torchx.specs import Resource
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app, planned
+from tests.unit.runtime.gpus.clients import replica
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.testing import Verb
+
+CLAIM = "airflow-torchx-gpu-claim-one"
+TICKET = "airflow-torchx-gpu-ticket-one"
+LISTED = Program(lines=["GPU 0: NVIDIA T4 (UUID: GPU-a)", "GPU 1: NVIDIA T4 (UUID: GPU-b)"])
+_NUMBERS = itertools.count()
+
+
+def daemon(gpus: int = 2, programs: Program | None = None) -> FakeEngine:
+    """Return a daemon, which was not probed before."""
+    engine = FakeEngine(
+        images=["busybox"], gpus=gpus, programs=programs or Program(runs_for_s=None)
+    )
+    engine.engine_info = replace(engine.engine_info, id=f"daemon {next(_NUMBERS)} of the supply")
+    return engine
+
+
+def supply(engine: FakeEngine, **options: Any) -> GpuSupply:  # noqa: ANN401 - its arguments
+    """Return the supply of a launch."""
+    return GpuSupply(engine, engine.info(), **options)
+
+
+def plan(replicas: int = 1, gpus: int = 1, **options: Any) -> JobPlan:  # noqa: ANN401 - of `planned`
+    """Return the plan of an app whose replicas have GPUs."""
+    return planned(app(replicas, resource=Resource(cpu=1, gpu=gpus, memMB=64)), **options)
+
+
+def run(engine: FakeEngine, name: str, *ids: str) -> None:
+    """Start a replica of another app with GPUs."""
+    engine.start(engine.create(replica(name, ids)))
+
+
+def given(placed: JobPlan) -> list[tuple[str, ...]]:
+    """Return the GPUs of each replica."""
+    return [spec.gpus.device_ids if spec.gpus else () for spec in placed.containers]
+
+
+def test_gpus_are_claimed_and_handed_over() -> None:
+    """The plan has the ids of GPUs that are claimed until its replicas were created."""
+    engine = daemon()
+    gpus = supply(engine)
+
+    assert [("GPU-0",), ("GPU-1",)] == given(gpus.placed(plan(2)))
+    assert [CLAIM] == [*engine.specs()]
+    assert gpus.handed_over()
+    assert {} == engine.specs()
+    assert not gpus.handed_over()
+
+
+def test_an_app_without_gpus_needs_none() -> None:
+    """Its plan is unchanged, and nothing has to be handed over or released."""
+    engine = daemon()
+    gpus, without = supply(engine), planned(app(2))
+
+    assert without == gpus.placed(without)
+    assert gpus.handed_over()
+    gpus.release()
+    assert {} == engine.specs()
+
+
+def test_an_event_wakes_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a holder wakes it, also if the next look without an event is an hour away."""
+    monkeypatch.setattr(gpu_supply, "IDLE_S", 3600.0)
+    monkeypatch.setattr(gpu_supply, "looks", lambda _: iter((0.0,)))
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+
+    def end() -> bool:
+        # It looks before it queues up, after that, and once more; then it waits for a ring.
+        if engine.calls.count("rows") >= 3:
+            engine.end("busy")
+        return False
+
+    assert [("GPU-0",)] == given(supply(engine, should_stop=end).placed(plan()))
+
+
+def test_what_an_app_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """One line says who holds the GPUs, however often it looks; and one which it gets."""
+    caplog.set_level(logging.INFO, logger="airflow_torchx.runtime")
+    engine = daemon(2)
+    run(engine, "busy", "GPU-1")
+    looks = 0
+
+    def end(verb: Verb, _: str) -> None:
+        nonlocal looks
+        looks += verb == "rows"
+        if verb == "rows" and looks == 5:
+            engine.remove("busy")
+
+    engine.before = end
+
+    supply(engine).placed(plan(2))
+
+    waits, gets = (record.getMessage() for record in caplog.records)
+    assert waits.startswith("waiting for 2 GPUs on fake: GPU-1 is held by app busy (")
+    assert "app app-1 gets GPU-0, GPU-1" == gets
+
+
+def test_a_wait_that_takes_too_long() -> None:
+    """The error says who holds the GPUs, after one look at least."""
+    engine = daemon(1)
+    gpus = supply(engine, timeout_s=0)
+    assert [("GPU-0",)] == given(gpus.placed(plan()))
+    gpus.release()
+    run(engine, "busy", "GPU-0")
+
+    with pytest.raises(GpuWaitTimeoutError, match="1 GPU on fake: GPU-0 is held by app busy"):
+        gpus.placed(plan())
+
+
+def test_a_wait_that_is_stopped() -> None:
+    """It stops when it is asked to, also if events arrive without end."""
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+    stops = iter([False] * 3 + [True])
+
+    with pytest.raises(StopRequested):
+        supply(engine, should_stop=lambda: next(stops)).placed(plan())
+
+
+def test_a_wait_that_another_process_can_go_on_with() -> None:
+    """A wait that is stopped keeps its place, and says what it waits for and until when."""
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+    stopped = supply(engine, waiting="resumable", timeout_s=60, should_stop=lambda: True)
+
+    with pytest.raises(MustWait, match="GPU-0 is held by app busy") as caught:
+        stopped.placed(plan())
+
+    assert [TICKET, "busy"] == sorted(engine.specs())
+    assert caught.value.demand.until_s is not None
+
+
+def test_a_wait_goes_on_through_an_outage() -> None:
+    """A daemon that does not answer for a moment does not end the wait."""
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+    looks = 0
+
+    def fail(verb: Verb, _: str) -> None:
+        nonlocal looks
+        looks += verb == "rows"
+        if verb == "rows" and looks == 4:
+            engine.fail_next("rows", EngineUnreachableError("gone"))
+        if verb == "rows" and looks == 6:
+            engine.remove("busy")
+
+    engine.before = fail
+
+    assert [("GPU-0",)] == given(supply(engine).placed(plan()))
+
+
+def test_a_deferrable_task_does_not_wait() -> None:
+    """It keeps its place, which others respect for longer, and gets the reason."""
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+
+    with pytest.raises(MustWait, match="GPU-0 is held by app busy") as caught:
+        supply(engine, waiting="elsewhere").placed(plan())
+
+    assert ("one", 1) == (caught.value.demand.key, caught.value.demand.count)
+    assert "60" == engine.specs()[TICKET].labels[labels.GPU_PATIENCE]
+
+
+def test_a_release_leaves_the_queue() -> None:
+    """Neither a ticket nor a claim is left."""
+    engine = daemon(1)
+    waiting, launching = supply(engine, waiting="elsewhere"), supply(engine)
+    launching.placed(plan())
+    with pytest.raises(MustWait):
+        waiting.placed(plan(launch_id="two"))
+
+    waiting.release()
+    assert [CLAIM] == [*engine.specs()]
+    launching.release()
+    assert {} == engine.specs()
+
+
+def test_ids_are_looked_up_in_the_image() -> None:
+    """Where the daemon reports no GPUs, nvidia-smi lists them."""
+    engine = daemon(0, LISTED)
+
+    assert [("GPU-a",), ("GPU-b",)] == given(supply(engine).placed(plan(2)))
+
+
+def test_more_gpus_than_nvidia_smi_lists() -> None:
+    """An app that can never have its GPUs does not wait for them."""
+    engine = daemon(0, LISTED)
+
+    with pytest.raises(InvalidAppError, match="request 3 GPUs, but fake://engine has 2"):
+        supply(engine).placed(plan(3))
+
+    assert {} == engine.specs()
+
+
+def test_without_ids_one_app_at_a_time_has_all_gpus() -> None:
+    """One replica requests GPUs by count, and the next app waits for it."""
+    engine = daemon(0, Program(exit_code=1))
+    gpus = supply(engine)
+
+    placed = gpus.placed(plan(1, gpus=2))
+
+    (spec,) = placed.containers
+    assert spec.gpus is not None
+    assert (2, ()) == (spec.gpus.count, spec.gpus.device_ids)
+    assert "all" == spec.labels[labels.GPUS]
+    with pytest.raises(MustWait, match="the ids of its GPUs are unknown: app app-1"):
+        supply(engine, waiting="elsewhere").placed(plan(launch_id="two"))
+
+
+@pytest.mark.parametrize(("replicas", "options"), [(2, {}), (1, {"gpu_driver": "cdi"})])
+def test_without_ids_several_replicas_are_refused(replicas: int, options: dict[str, Any]) -> None:
+    """Docker would give all of them the first GPUs; and CDI needs ids."""
+    engine = daemon(0, Program(exit_code=1))
+
+    with pytest.raises(InvalidAppError, match="the ids of the GPUs of fake://engine are unknown"):
+        supply(engine).placed(plan(replicas, **options))
+
+    assert {} == engine.specs()

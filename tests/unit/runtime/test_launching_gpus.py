@@ -1,0 +1,171 @@
+"""Launch an app with GPUs on the fake engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.errors import EngineError, LaunchError, LaunchInterruptedError
+from airflow_torchx.runtime import launching
+from airflow_torchx.runtime.gpu_supply import GpuSupply
+from airflow_torchx.runtime.gpus.queue import MustWait
+from airflow_torchx.specs import Resource
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import app, planned, states
+from tests.unit.runtime.gpus.clients import replica
+
+if TYPE_CHECKING:
+    from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.testing import Verb
+
+CLAIM = "airflow-torchx-gpu-claim-one"
+TICKET = "airflow-torchx-gpu-ticket-one"
+REPLICAS = ["app-1-trainer-0", "app-1-trainer-1"]
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """Return a daemon with four GPUs."""
+    return FakeEngine(images=["busybox"], gpus=4, programs=Program(runs_for_s=None))
+
+
+def launch(engine: FakeEngine, **options: Any) -> DescribeAppResponse:  # noqa: ANN401 - of GpuSupply
+    """Launch an app of two replicas with two GPUs each."""
+    plan = planned(app(2, resource=Resource(cpu=1, gpu=2, memMB=64)))
+    return launching.launch(engine, plan, gpus=GpuSupply(engine, engine.info(), **options))
+
+
+def gpus_of(engine: FakeEngine) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return label and requested ids of the GPUs of each container."""
+    return {
+        name: (spec.labels[labels.GPUS], spec.gpus.device_ids if spec.gpus else ())
+        for name, spec in sorted(engine.specs().items())
+    }
+
+
+def test_replicas_hold_their_gpus(engine: FakeEngine) -> None:
+    """Each replica has two of its own, in its label and in its request; nothing else is left."""
+    launched = launch(engine)
+
+    assert {
+        "app-1-trainer-0": ("GPU-0,GPU-1", ("GPU-0", "GPU-1")),
+        "app-1-trainer-1": ("GPU-2,GPU-3", ("GPU-2", "GPU-3")),
+    } == gpus_of(engine)
+    assert [("GPU-0", "GPU-1"), ("GPU-2", "GPU-3")] == [
+        one.gpus for role in launched.roles_statuses for one in role.replicas
+    ]
+
+
+def test_the_claim_is_handed_over_between_create_and_start(engine: FakeEngine) -> None:
+    """A claim holds the GPUs until all replicas exist, and none starts before it is gone."""
+    happened: list[str] = []
+
+    def note(verb: Verb, name: str) -> None:
+        if name in (CLAIM, *REPLICAS):
+            happened.append(verb)
+
+    engine.before = note
+
+    launch(engine)
+
+    assert ["create"] * 3 + ["discard"] + ["start"] * 2 == happened
+
+
+@pytest.mark.parametrize("verb", ["create", "start"])
+def test_a_failed_launch_gives_its_gpus_back(engine: FakeEngine, verb: Verb) -> None:
+    """No claim, ticket or replica is left of it."""
+    engine.fail_next(verb, EngineError("no space left"), on="trainer/1")
+
+    with pytest.raises(LaunchError, match="no space left"):
+        launch(engine)
+
+    assert {} == engine.specs()
+
+
+def test_a_queue_that_cannot_be_left_hides_no_error(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is that of the launch, and a warning is logged."""
+    engine.fail_next("create", EngineError("no space left"), on="trainer/1")
+    engine.fail_next("discard", EngineError("busy"), on=CLAIM)
+
+    with pytest.raises(LaunchError, match="no space left"):
+        launch(engine)
+
+    assert [CLAIM] == [*engine.specs()]
+    assert "cannot leave the queue for GPUs: busy" in caplog.text
+
+
+def break_claim(engine: FakeEngine) -> None:
+    """Let another client remove the claim, and take a GPU, when the second replica is created."""
+
+    def take(verb: Verb, name: str) -> None:
+        if verb == "create" and name == REPLICAS[1]:
+            engine.before = None
+            engine.discard(CLAIM)
+            engine.start(engine.create(replica("other", ["GPU-0"])))
+
+    engine.before = take
+
+
+def test_a_launch_whose_claim_was_broken_waits_again(engine: FakeEngine) -> None:
+    """It removes its replicas before any has started, and launches once the GPUs are free."""
+    break_claim(engine)
+    stopped: list[list[str]] = []
+
+    def end_other() -> bool:
+        if TICKET in engine.specs():
+            stopped.append(sorted(engine.specs()))
+            engine.remove("other")
+        return False
+
+    launch(engine, should_stop=end_other)
+
+    assert [TICKET, "other"] in stopped
+    assert REPLICAS == sorted(engine.specs())
+    assert ["RUNNING"] * 2 == states(engine)
+    assert 2 == engine.calls.count("start") - 1
+
+
+def test_a_launch_whose_claim_was_broken_defers(engine: FakeEngine) -> None:
+    """A deferrable task keeps a new place in the queue, and no replica."""
+    break_claim(engine)
+
+    with pytest.raises(MustWait):
+        launch(engine, waiting="elsewhere")
+
+    assert [TICKET, "other"] == sorted(engine.specs())
+
+
+def test_replicas_that_cannot_be_removed_end_the_launch(engine: FakeEngine) -> None:
+    """A launch whose claim was broken cannot go on beside what is left of it."""
+    break_claim(engine)
+    engine.fail_next("remove", EngineError("busy"), on="trainer/0", times=99)
+
+    with pytest.raises(LaunchError, match="cannot remove app-1-trainer-0") as caught:
+        launch(engine)
+
+    assert (REPLICAS[0],) == caught.value.left
+    assert [REPLICAS[0], "other"] == sorted(engine.specs())
+
+
+def test_an_app_that_has_to_wait_in_a_deferred_task(engine: FakeEngine) -> None:
+    """The launch ends without a replica, and keeps its place in the queue."""
+    engine.start(engine.create(replica("other", ["GPU-0"])))
+
+    with pytest.raises(MustWait, match="waiting for 4 GPUs on fake: GPU-0 is held by app other"):
+        launch(engine, waiting="elsewhere")
+
+    assert [TICKET, "other"] == sorted(engine.specs())
+
+
+def test_a_launch_that_is_stopped_while_it_waits(engine: FakeEngine) -> None:
+    """Nothing of it is left."""
+    engine.start(engine.create(replica("other", ["GPU-0"])))
+
+    with pytest.raises(LaunchInterruptedError, match="Nothing was left"):
+        launch(engine, should_stop=lambda: TICKET in engine.specs())
+
+    assert ["other"] == [*engine.specs()]
