@@ -54,6 +54,7 @@ class GpuBell:
 
     def __init__(self, connect: Callable[[], Engine]) -> None:
         self._lock = threading.Lock()
+        self._is_open = False
         self._subscribers: dict[object, Callable[[], None]] = {}
         self._reader = EventReader(
             self,
@@ -64,10 +65,17 @@ class GpuBell:
         threading.Thread(target=self._reader.run, name="torchx-gpu-events", daemon=True).start()
 
     def add(self, ring: Callable[[], None]) -> object:
-        """Subscribe; ``ring`` is called in the thread of the bell. Return what `drop` takes."""
+        """Subscribe; return what `drop` takes.
+
+        ``ring`` is called in the thread of the bell, and at once if the stream is open already,
+        because events before that were missed.
+        """
         key = object()
         with self._lock:
             self._subscribers[key] = ring
+            is_open = self._is_open
+        if is_open:
+            ring()
         return key
 
     def drop(self, key: object) -> None:
@@ -92,6 +100,8 @@ class GpuBell:
 
     def streaming(self, *, on: bool) -> None:
         """Ring once the stream is open, because events before it were missed."""
+        with self._lock:
+            self._is_open = on
         if on:
             self._ring()
 

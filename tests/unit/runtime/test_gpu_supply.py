@@ -12,9 +12,9 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import EngineUnreachableError, GpuWaitTimeoutError, InvalidAppError
-from airflow_torchx.runtime import gpu_supply
 from airflow_torchx.runtime.gpu_supply import GpuSupply
 from airflow_torchx.runtime.gpus.queue import MustWait
+from airflow_torchx.runtime.watch import gpu_bell
 from airflow_torchx.specs import Resource
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
@@ -84,15 +84,15 @@ def test_an_app_without_gpus_needs_none() -> None:
 
 def test_an_event_wakes_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a holder wakes it, also if the next look without an event is an hour away."""
-    monkeypatch.setattr(gpu_supply, "IDLE_S", 3600.0)
-    monkeypatch.setattr(gpu_supply, "looks", lambda _: iter((0.0,)))
+    monkeypatch.setattr(gpu_bell, "_IDLE_S", 3600.0)
+    monkeypatch.setattr(gpu_bell, "_LOOKS_S", ())
     engine = daemon(1)
     run(engine, "busy", "GPU-0")
 
     def end() -> bool:
         # It looks before it queues up, after that, and once more; then it waits for a ring.
-        if engine.calls.count("rows") >= 3:
-            engine.end("busy")
+        if engine.calls.count("rows") >= 3 and "busy" in engine.specs():
+            engine.remove("busy")
         return False
 
     assert [("GPU-0",)] == given(supply(engine, should_stop=end).placed(plan()))
