@@ -187,7 +187,7 @@ def test_a_deferrable_task_does_not_wait() -> None:
 
 
 def test_a_release_leaves_the_queue() -> None:
-    """Neither a ticket nor a claim is left."""
+    """It leaves no ticket and no claim."""
     engine = daemon(1)
     waiting, launching = supply(engine, waiting="elsewhere"), supply(engine)
     launching.placed(plan())

@@ -42,7 +42,7 @@ def test_a_retry_takes_over_the_claim(scene: Scene) -> None:
 
 
 def test_a_retry_for_another_number_of_gpus(scene: Scene) -> None:
-    """Neither claim nor ticket of the try before counts; it queues up again."""
+    """It does not use the claim or the ticket of the try before; it queues up again."""
     scene.queue("task", 2).attempt()
     assert ("GPU-0",) == claimed(scene.queue("task", 1).attempt())
     scene.run("busy", "GPU-1")
