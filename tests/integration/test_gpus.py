@@ -178,6 +178,7 @@ def test_ignored_programs(bench: Bench) -> None:
     bench.run_foreign(DeviceIDs=[B])
 
     assert [",".join(GPU_IDS)] == bench.launch(app(4), gpu_foreign="ignore")
+    assert ["running"] == [row.state for row in bench.engine.rows({}) if row.name == "notebook"]
 
 
 @pytest.mark.parametrize("request_", [{"Count": -1}, {"DeviceIDs": ["all"]}])

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.cli import dispatch
 from airflow_torchx.cli.commands import COMMANDS
 from airflow_torchx.cli.dispatch import main
+from airflow_torchx.errors import GpuWaitTimeoutError
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from pathlib import Path
 
 _NO_APP = "the following arguments are required: SCHEDULER://SESSION/APP_ID"
@@ -116,3 +119,17 @@ def test_value_of_an_unknown_option_is_not_a_component(capsys: pytest.CaptureFix
     text = message(capsys, "run", "--zzzz", "3", "utils.echo")
 
     assert "unexpected argument --zzzz; options of a component come after its name" == text
+
+
+def test_an_error_of_ours_that_is_an_error_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wait that has lasted too long is printed without a traceback."""
+
+    def wait(_: Namespace) -> int:
+        raise GpuWaitTimeoutError("waiting for 1 GPU on gpu-1: none is free")
+
+    monkeypatch.setattr(dispatch, "function_of", lambda _: wait)
+
+    assert 1 == main(["list"])
+    assert "gave up after gpu_wait_timeout_s" in capsys.readouterr().err

@@ -218,6 +218,7 @@ def test_containers_of_other_programs_are_respected(scene: Scene) -> None:
     wanted = replace(scene.demand("b", 2), respects_foreign=False)
     scene.queue("a", 2).release()
     claimed(GpuQueue(scene.engine, wanted).attempt())
+    assert "notebook" in scene.engine.specs()
 
 
 def test_a_container_with_all_gpus_is_warned_of(
