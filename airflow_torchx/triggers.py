@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import math
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -319,7 +320,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
         endpoint = await _in_thread(self._endpoint)
         return stack.enter_context(
-            self.watches.on(endpoint, partial(DockerEngine.connect, endpoint))
+            # Without a host, the endpoint is that of the environment.
+            self.watches.on(
+                (endpoint, os.environ.get("DOCKER_HOST"), os.environ.get("DOCKER_CONTEXT")),
+                partial(DockerEngine.connect, endpoint),
+            )
         )
 
     def _endpoint(self) -> Endpoint:

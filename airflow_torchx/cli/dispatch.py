@@ -77,15 +77,15 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
         code = function_of(command)(arguments)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except AirflowTorchXError as error:  # some are OSErrors, too: TimeoutError is one
+        print_error(error)
+        is_usage = isinstance(error, UsageError | ComponentError | ConditionError)
+        return _USAGE if is_usage else 1
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
         _discard_output()
         return _BROKEN_PIPE
-    except AirflowTorchXError as error:
-        print_error(error)
-        is_usage = isinstance(error, UsageError | ComponentError | ConditionError)
-        return _USAGE if is_usage else 1
     return code if _flush() else _BROKEN_PIPE
 
 

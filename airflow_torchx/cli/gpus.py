@@ -130,12 +130,13 @@ def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     known = listed or labelled_ids(engine.rows({}))
     gpus = reported if reported.ids else GpuIds(tuple(known))
     survey = Survey(engine, gpus, sees_foreign=bool(listed))
+    absent = unlisted(gpu_ids, reported)
     return GpuListing(
         info=info,
         ledger=survey.look(),
-        listed=known,
+        listed=[one for one in known if one not in absent],
         ids_known=bool(listed),
-        unlisted=unlisted(gpu_ids, reported),
+        unlisted=absent,
         models=local_models() if info.is_local else {},
     )
 

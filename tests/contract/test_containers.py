@@ -45,7 +45,10 @@ def test_created(bench: Bench) -> None:
         started_at=None,
         finished_at=None,
     )
-    assert never_ran == bench.detail(container_id)
+    detail = bench.detail(container_id)
+    assert detail.created_at is not None
+    assert before - timedelta(seconds=2) < detail.created_at <= datetime.now(UTC)
+    assert never_ran == replace(detail, created_at=None)
 
 
 def test_running(bench: Bench) -> None:

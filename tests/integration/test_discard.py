@@ -111,7 +111,6 @@ def test_it_runs(address: Path, state: str) -> None:
     [
         ({"inspect": [failure(500)]}, "cannot discard container c: because"),
         ({"rename": [failure(500)]}, "cannot discard container c: because"),
-        ({"remove": [failure(500)]}, "cannot discard container c: because"),
     ],
 )
 def test_it_fails(address: Path, answers: Mapping[str, Any], error: str) -> None:
@@ -123,6 +122,13 @@ def test_it_fails(address: Path, answers: Mapping[str, Any], error: str) -> None
         pytest.raises(EngineError, match=error),
     ):
         engine.discard("c")
+
+
+def test_a_removal_fails(address: Path) -> None:
+    """It is known who discards a container once it has its new name."""
+    daemon = Daemon(inspect=[detail()], rename=[DONE], remove=[failure(500)])
+    with Stub(daemon, address), connect(address) as engine:
+        assert engine.discard("c")
 
 
 def test_the_answer_is_lost(address: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.cli import main
+from airflow_torchx.cli import main, screen
 from airflow_torchx.core.engine.containers import GpuRequest
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
@@ -73,6 +73,8 @@ def test_the_command_lists_who_holds_gpus(
         AppDef("fit", [replace(role, resource=resource)]), {"network": "host"}
     )
     monkeypatch.setenv("DOCKER_HOST", str(gpu_daemon.url))
+    # It sets the log of the whole process.
+    monkeypatch.setattr(screen, "configure", lambda _: None)
 
     assert 0 == main(["gpus", "--json"])
     found = {gpu["id"]: gpu for gpu in json.loads(capsys.readouterr().out)["gpus"]}

@@ -222,7 +222,7 @@ class EngineInfo:
     runtimes: tuple[str, ...] = ()
     is_podman: bool = False
     host: str = ""
-    system_time: datetime | None = None
+    system_time: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

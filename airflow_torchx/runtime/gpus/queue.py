@@ -185,6 +185,7 @@ class GpuQueue:
         return step
 
     def _lapsed(self, ledger: Ledger) -> tuple[Holder, ...]:
+        """Return what killed launches have left; no container that runs, or of another program."""
         if all(one.lapses_at is None for one in ledger.holders):
             return ()
         if self._epoch is None and (now := self._engine.info().system_time):
@@ -255,7 +256,8 @@ class GpuQueue:
         Returns False if one of these launches has gone on meanwhile: a claim has been handed over
         to replicas that the ledger does not show.
         """
-        return all(self._removed(one) for one in ledger.holders if not set(one.ids).isdisjoint(ids))
+        lapsed = self._lapsed(ledger)
+        return all(self._removed(one) for one in lapsed if not set(one.ids).isdisjoint(ids))
 
     def _removed(self, lapsed: Holder) -> bool:
         _log.warning("removing %s: its launch has not gone on", lapsed.name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_torchx.cli import dispatch
+from airflow_torchx.cli import dispatch, screen
 from airflow_torchx.cli.commands import COMMANDS
 from airflow_torchx.cli.dispatch import main
 from airflow_torchx.errors import GpuWaitTimeoutError
@@ -130,6 +130,8 @@ def test_an_error_of_ours_that_is_an_error_of_the_system(
         raise GpuWaitTimeoutError("waiting for 1 GPU on gpu-1: none is free")
 
     monkeypatch.setattr(dispatch, "function_of", lambda _: wait)
+    # It sets the log of the whole process.
+    monkeypatch.setattr(screen, "configure", lambda _: None)
 
     assert 1 == main(["list"])
     assert "gave up after gpu_wait_timeout_s" in capsys.readouterr().err
