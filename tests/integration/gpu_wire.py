@@ -78,7 +78,7 @@ class Wire(BaseAdapter):
         self._inner.close()
 
     def _step(self, request: PreparedRequest) -> tuple[str, dict[str, Any]]:
-        """Return the name of a request, and what it is about; an empty name if it is no step."""
+        """Return the name of a request and its object; an empty name if the race ignores it."""
         url = urlsplit(str(request.path_url))
         step, facts = "", dict[str, Any]()
         # The first part is the version.

@@ -110,7 +110,7 @@ def test_the_holders_and_the_queue_are_listed(engine: FakeEngine, clock: ManualC
 
 def test_json(engine: FakeEngine) -> None:
     """Every object has the same keys, and null for what is unknown or does not apply."""
-    nobody: dict[str, Any] = dict.fromkeys(
+    unheld: dict[str, Any] = dict.fromkeys(
         ("model", "app_id", "container", "dag_id", "run_id", "task_id", "map_index", "since")
     )
     run(engine, "notebook", request=GpuRequest(count=-1))
@@ -129,12 +129,12 @@ def test_json(engine: FakeEngine) -> None:
             {"id": "GPU-0", "state": "held", "app_id": "train-1", "container": "train-1-0", **task}
             | {"model": None, "since": now.isoformat()},
             *(
-                nobody
+                unheld
                 | {"id": one, "state": "claimed", "app_id": "big-3", "since": now.isoformat()}
                 | {"container": "airflow-torchx-gpu-claim-big-3"}
                 for one in ("GPU-1", "GPU-2")
             ),
-            nobody | {"id": "GPU-3", "state": "free"},
+            unheld | {"id": "GPU-3", "state": "free"},
         ],
         "waiting": [dict.fromkeys(task) | {"app_id": "big-4", "gpus": 4, "since": now.isoformat()}],
         "requested_all": ["notebook"],

@@ -35,7 +35,7 @@ def daemon(program: Program) -> FakeEngine:
 
 
 def test_what_nvidia_smi_lists(daemon_id: str) -> None:
-    """The probe has all GPUs and the owner's labels, is no app, and is removed."""
+    """The probe has all GPUs and the owner's labels, is not listed as an app, and is removed."""
     engine = daemon(LISTED)
     seen: list[ContainerSpec] = []
 
@@ -75,7 +75,7 @@ def test_a_daemon_is_probed_once(daemon_id: str) -> None:
 
 @pytest.mark.parametrize("verb", ["create", "start", "inspect", "logs"])
 def test_a_probe_that_fails_finds_nothing(daemon_id: str, verb: Verb) -> None:
-    """An image without nvidia-smi, or a host without GPUs, is no error, and leaves nothing."""
+    """An image without nvidia-smi, or a host without GPUs, raises nothing and leaves nothing."""
     engine = daemon(LISTED)
     engine.fail_next(verb, EngineError("could not select device driver"))
 
