@@ -16,7 +16,7 @@ from airflow_torchx.core.gpu.ledger import labelled_ids
 from airflow_torchx.core.plan.preflight import GPU_ID_SOURCES, NO_GPUS_ON_PODMAN
 from airflow_torchx.core.state.report import age_text
 from airflow_torchx.docker_engine import DockerEngine, local_models
-from airflow_torchx.runtime.gpus.survey import Survey
+from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -69,8 +69,8 @@ class GpuListing:
         if self.unlisted:
             many = ", ".join(self.unlisted)
             yield f"{self.info.url} has no GPU {many}: correct gpu_ids of the connection"
-        if self.ledger.unbounded:
-            many = ", ".join(self.ledger.unbounded)
+        if self.ledger.requesting_all:
+            many = ", ".join(self.ledger.requesting_all)
             yield f"these containers may use the same GPUs, as they requested all: {many}"
 
     @property
@@ -110,7 +110,7 @@ class GpuListing:
             "ids_known": self.ids_known,
             "gpus": [_entry(use) for use in self._uses()],
             "waiting": [_entry(one) for one in report.waiting(self.ledger)],
-            "requested_all": list(self.ledger.unbounded),
+            "requested_all": list(self.ledger.requesting_all),
         }
 
     def _uses(self) -> list[report.GpuUse]:
@@ -129,11 +129,11 @@ def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     # Other containers may name GPUs in other ways than apps do.
     known = listed or labelled_ids(engine.rows({}))
     gpus = reported if reported.ids else GpuIds(tuple(known))
-    survey = Survey(engine, gpus, sees_foreign=bool(listed))
+    reader = LedgerReader(engine, gpus, sees_foreign=bool(listed))
     absent = unlisted(gpu_ids, reported)
     return GpuListing(
         info=info,
-        ledger=survey.look(),
+        ledger=reader.read(),
         listed=[one for one in known if one not in absent],
         ids_known=bool(listed),
         unlisted=absent,

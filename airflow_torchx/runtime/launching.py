@@ -40,16 +40,16 @@ _REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
 
 
 class Gpus(Protocol):
-    """The GPUs of one launch; see `runtime.gpu_supply.GpuSupply`."""
+    """The GPUs of one launch; see `runtime.gpu_allocator.GpuAllocator`."""
 
-    def placed(self, plan: JobPlan) -> JobPlan:
+    def allocate(self, plan: JobPlan) -> JobPlan:
         """Return the plan with GPUs that are claimed for it."""
 
-    def handed_over(self) -> bool:
+    def commit(self) -> bool:
         """Return whether the created replicas hold the GPUs from now on."""
 
     def release(self) -> None:
-        """Give up what was not handed over. Idempotent."""
+        """Give up what was not committed. Idempotent."""
 
 
 def launch(
@@ -116,9 +116,9 @@ def _create(
 ) -> None:
     """Create all containers, with GPUs that no other app has; see `_create_all`."""
     while True:
-        placed = gpus.placed(plan) if gpus else plan
+        placed = gpus.allocate(plan) if gpus else plan
         _create_all(engine, placed, ids, should_stop, known=known)
-        if gpus is None or gpus.handed_over():
+        if gpus is None or gpus.commit():
             return
         _log.warning("another app has taken the GPUs of app %s, which waits again", plan.app_id)
         if left := _undo(engine, plan, ids):

@@ -17,7 +17,7 @@ from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchInterruptedError
 from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.daemon_facts import collect
-from airflow_torchx.runtime.gpu_supply import GpuSupply
+from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
 from airflow_torchx.specs import as_app, make_app_handle
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin, with_images
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.preflight import DaemonFacts
     from airflow_torchx.core.workspace.recipe import SourceRoot
-    from airflow_torchx.runtime.gpu_supply import Waiting
+    from airflow_torchx.runtime.gpu_allocator import Waiting
     from airflow_torchx.specs import AnyApp, AppDef, DescribeAppResponse
     from airflow_torchx.workspace.reading import Filesystem
 
@@ -170,7 +170,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
         gpus = None
         if built.request.own_gpus and built.facts is not None:
-            gpus = GpuSupply(
+            gpus = GpuAllocator(
                 self.engine,
                 built.facts.engine,
                 reported=built.facts.reported_gpus,

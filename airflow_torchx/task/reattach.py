@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.gpu.ledger import is_place
+from airflow_torchx.core.gpu.ledger import is_marker
 from airflow_torchx.core.plan.identity import try_suffix
 from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.task.reconcile import observed_apps, unneeded_places
@@ -46,7 +46,7 @@ def found(
         for one in observed_apps(rows)
         if one.app.app_id.endswith(try_suffix(one.max_tries, one.try_number))
     ]
-    return apps, tuple(row for row in rows if is_place(row))
+    return apps, tuple(row for row in rows if is_marker(row))
 
 
 def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
@@ -74,7 +74,7 @@ def discard_places(
     """
 
     def is_removed(row: ContainerRow) -> bool:
-        if row.labels.get(labels.GPU_PLACE) != "probe":
+        if row.labels.get(labels.GPU_MARKER) != "probe":
             return engine.discard(row.id)
         # It may run, and it is not part of a race.
         engine.remove(row.id)

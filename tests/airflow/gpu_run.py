@@ -168,7 +168,7 @@ class GpuScene:
 
     def _remains(self) -> list[str]:
         rows = self._engine.rows({labels.DAG_ID: None}) + self._engine.rows(
-            {labels.GPU_PLACE: None}
+            {labels.GPU_MARKER: None}
         )
         left = [f"{row.name} is left" for row in rows]
         return left + [f"process {pid} lives" for pid in self._pids if is_alive(pid)]
@@ -220,7 +220,7 @@ class Waiter:
         return tuple("kept" if one == self._before else "new" for one in self._tickets())
 
     def _tickets(self) -> list[str]:
-        wanted = {labels.RUN_ID: self.task.run_id, labels.GPU_PLACE: "ticket"}
+        wanted = {labels.RUN_ID: self.task.run_id, labels.GPU_MARKER: "ticket"}
         return [row.id for row in self._engine.rows(wanted)]
 
     def has_come_to_wait(self) -> bool:

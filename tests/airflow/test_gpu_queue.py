@@ -112,7 +112,7 @@ def test_out_of_time(seen: Waited) -> None:
 
 
 @of(Blow.BUSY)
-def test_out_of_patience(seen: Waited) -> None:
+def test_the_wait_timeout(seen: Waited) -> None:
     """A task leaves the queue when gpu_wait_timeout_s is over, and names the holder of the GPUs."""
     check(seen, ("failed",), 0)
     assert "GpuWaitTimeoutError" in seen.record

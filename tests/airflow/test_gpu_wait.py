@@ -69,7 +69,7 @@ def freeing(engine: DockerEngine) -> Iterator[None]:
     """End the apps that hold GPUs as soon as an app waits for some."""
 
     def free() -> None:
-        until(lambda: engine.rows({labels.GPU_PLACE: "ticket"}), "an app that waits")
+        until(lambda: engine.rows({labels.GPU_MARKER: "ticket"}), "an app that waits")
         for app in lifecycle.apps(engine):
             lifecycle.delete(engine, app.app_id)
 

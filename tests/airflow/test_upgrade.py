@@ -291,7 +291,7 @@ def test_a_wait_for_gpus(file: Path) -> None:
 
     assert (stored["trigger"]["classpath"], stored["trigger"]["kwargs"]) == trigger.serialize()
     assert [stored["event"]] == asyncio.run(events())
-    assert ["claim"] == [row.labels[labels.GPU_PLACE] for row in engine.rows({})]
+    assert ["claim"] == [row.labels[labels.GPU_MARKER] for row in engine.rows({})]
 
     waited = Ended(DeferTask.model_construct(**stored["deferral"]), None)
     launched = supervisor.run(1, waited, stored["event"])

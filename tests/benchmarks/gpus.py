@@ -113,7 +113,7 @@ def wakes(engine: Engine) -> None:
         for _ in range(ROUNDS):
             first = scheduler.submit(app(2, seconds=600))
             second = waiter.submit(scheduler.submit, app(2))
-            while not engine.rows({labels.GPU_PLACE: "ticket"}):
+            while not engine.rows({labels.GPU_MARKER: "ticket"}):
                 time.sleep(0.01)
             # Long enough for the waiting to be a quiet one.
             time.sleep(3)

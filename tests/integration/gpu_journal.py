@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Why GPUs may be idle, what takes longest first: a process has stopped, or a dead one has left one
 #: of these.
-CAUSES: Final = ("stopped", "replica", "claim", "section", "ticket", "nothing")
+CAUSES: Final = ("stopped", "replica", "claim", "lock", "ticket", "nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,14 +197,14 @@ def _decisions(entries: Sequence[Entry]) -> Iterator[Decision]:
     claimed: dict[str, int] = {}
     made: dict[str, Decision] = {}
     for at, entry in enumerate(entries):
-        if entry.did == "before list in section":
+        if entry.did == "before list in lock":
             listed[entry.who] = at
         elif entry.did == "before create claim":
             claimed[entry.who] = at
         elif entry.did == "after create claim" and entry.is_done:
             made[entry.who] = Decision(listed[entry.who], claimed[entry.who], at)
         elif entry.did == "before rename claim":
-            # It is not in the section any more, and removes the claim; it may adopt another one.
+            # It is not in the lock any more, and removes the claim; it may adopt another one.
             made.pop(entry.who, None)
         elif entry.did == "before create replica" and entry.who in made:
             yield made.pop(entry.who)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: The file that processes and replicas append to, in the folder of a race.
 JOURNAL: Final = "journal"
-#: How long others respect a section, a ticket, a claim and a replica that has not started.
-PATIENCE_S: Final = (3.0, 1.0, 30.0, 60.0)
+#: How long others respect a lock, a ticket, a claim and a replica that has not started.
+TIMEOUT_S: Final = (3.0, 1.0, 30.0, 60.0)
 #: The roles of an app: how many replicas each has, and how many GPUs each of these needs.
 SHAPES: Final = (
     ((1, 1),),
@@ -33,12 +33,12 @@ SHAPES: Final = (
 STEPS: Final = (
     "list",
     "create ticket",
-    "create section",
-    "list in section",
+    "create lock",
+    "list in lock",
     "create claim",
     "fence",
-    "rename section",
-    "remove section",
+    "rename lock",
+    "remove lock",
     "rename ticket",
     "remove ticket",
     "create replica",
@@ -72,7 +72,7 @@ class Race:
         seed: of what is drawn.
         launches: number of apps.
         faults: how many of the processes are killed or stop.
-        patience_s: in place of `PATIENCE_S`.
+        timeout_s: in place of `TIMEOUT_S`.
     """
 
     url: str
@@ -80,7 +80,7 @@ class Race:
     seed: str
     launches: int
     faults: int
-    patience_s: Sequence[float] = field(default=PATIENCE_S)
+    timeout_s: Sequence[float] = field(default=TIMEOUT_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +174,9 @@ def drawn(race: Race) -> list[Launch]:
     rng = random.Random(race.seed)  # noqa: S311 - no secret
     steps = [step for _ in range(race.faults) for step in rng.sample(STEPS, len(STEPS))]
     # One process always claims GPUs long after it has seen that they are free.
-    late = Fault(at="before create claim", stops_s=_stop_s(rng, race.patience_s))
+    late = Fault(at="before create claim", stops_s=_stop_s(rng, race.timeout_s))
     faults: list[Fault | None] = [late]
-    faults += [_fault(rng, step, race.patience_s) for step in steps[1 : race.faults]]
+    faults += [_fault(rng, step, race.timeout_s) for step in steps[1 : race.faults]]
     faults += [None] * (race.launches - len(faults))
     rng.shuffle(faults)
     return [
@@ -192,17 +192,17 @@ def drawn(race: Race) -> list[Launch]:
     ]
 
 
-def _fault(rng: random.Random, step: str, patience_s: Sequence[float]) -> Fault:
+def _fault(rng: random.Random, step: str, timeout_s: Sequence[float]) -> Fault:
     return Fault(
         at=f"{rng.choice(('before', 'after'))} {step}",
-        stops_s=_stop_s(rng, patience_s) if rng.random() < 0.4 else 0.0,
+        stops_s=_stop_s(rng, timeout_s) if rng.random() < 0.4 else 0.0,
         skips=rng.choice((0, 0, 1)) if step.endswith("replica") else 0,
     )
 
 
-def _stop_s(rng: random.Random, patience_s: Sequence[float]) -> float:
+def _stop_s(rng: random.Random, timeout_s: Sequence[float]) -> float:
     """Return how long a process stops: so long that others do without what it has."""
-    section_s, ticket_s, claim_s, replica_s = patience_s
+    lock_s, ticket_s, claim_s, replica_s = timeout_s
     # That others do without a claim or a replica takes long, so it is rare.
-    (stop_s,) = rng.choices((section_s + ticket_s, claim_s, replica_s), (8, 1, 1))
+    (stop_s,) = rng.choices((lock_s + ticket_s, claim_s, replica_s), (8, 1, 1))
     return stop_s * rng.uniform(1.2, 2)

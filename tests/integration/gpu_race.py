@@ -24,8 +24,8 @@ from airflow_torchx.core.gpu import ledger
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import AirflowTorchXError, LaunchError
-from airflow_torchx.runtime import gpu_supply
-from airflow_torchx.runtime.gpus import first_in_line, queue, section
+from airflow_torchx.runtime import gpu_allocator
+from airflow_torchx.runtime.gpus import lock, queue, queue_head
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
 from tests.integration.gpu_launches import Launch, Race, drawn
@@ -150,13 +150,13 @@ class Processes:
             self._todo.appendleft(replace(one, try_number=one.try_number + 1, fault=None))
 
 
-def hasten(patience_s: Sequence[float]) -> None:
+def hasten(timeout_s: Sequence[float]) -> None:
     """Have all that this process launches respect what others have left for these times."""
-    section_s, ticket_s, claim_s, replica_s = patience_s
+    lock_s, ticket_s, claim_s, replica_s = timeout_s
     for module, name, value in (
-        (section, "PATIENCE_S", section_s),
-        (first_in_line, "PATIENCE_S", section_s),
-        (gpu_supply, "PRESENT", queue.Patience(ticket=ticket_s, claim=claim_s)),
+        (lock, "TIMEOUT_S", lock_s),
+        (queue_head, "TIMEOUT_S", lock_s),
+        (gpu_allocator, "PRESENT", queue.Timeouts(ticket=ticket_s, claim=claim_s)),
         (ledger, "UNSTARTED_S", replica_s),
     ):
         setattr(module, name, value)
@@ -164,7 +164,7 @@ def hasten(patience_s: Sequence[float]) -> None:
 
 def main(race: Race) -> int:
     """Run a race, and then launch one more app, which needs all GPUs."""
-    hasten(race.patience_s)
+    hasten(race.timeout_s)
     processes = Processes(race)
     last = Launch(number=race.launches, shape=[(1, 4)], use_s=0.1)
     return processes.run(drawn(race)) + processes.run([last])

@@ -55,10 +55,10 @@ class Wire(BaseAdapter):
         self._inner = inner
         self._journal = journal
         self._fault = fault
-        #: What each container is: one of `labels.GPU_PLACE`, or a replica.
+        #: What each container is: one of `labels.GPU_MARKER`, or a replica.
         self._kinds: dict[str, str] = {}
-        #: The container of the section while this process is in it.
-        self._section = ""
+        #: The container of the lock while this process is in it.
+        self._lock_id = ""
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:  # noqa: ANN401
         """Send a request and return the response."""
@@ -84,12 +84,12 @@ class Wire(BaseAdapter):
         # The first part is the version.
         match [request.method, *url.path.split("/")[2:]]:
             case ["GET", "containers", "json"]:
-                of_section = f"{labels.GPU_PLACE}=section" in parse_qs(url.query)["filters"][0]
-                inside, outside = ("fence", "watch") if of_section else ("list in section", "list")
-                step = inside if self._section else outside
-            case ["GET", "containers", one, "json"] if one == self._section:
+                of_lock = f"{labels.GPU_MARKER}=lock" in parse_qs(url.query)["filters"][0]
+                inside, outside = ("fence", "watch") if of_lock else ("list in lock", "list")
+                step = inside if self._lock_id else outside
+            case ["GET", "containers", one, "json"] if one == self._lock_id:
                 # It leaves, and looks first whether its container is still there.
-                self._section = ""
+                self._lock_id = ""
             case ["POST", "containers", "create"]:
                 own = json.loads(str(request.body))["Labels"]
                 step = f"create {_kind(own)}"
@@ -109,8 +109,8 @@ class Wire(BaseAdapter):
         elif step.startswith("create"):
             facts["id"] = made = response.json()["Id"]
             self._kinds[made] = step.removeprefix("create ")
-            if step == "create section":
-                self._section = made
+            if step == "create lock":
+                self._lock_id = made
 
     def _reach(self, at: str, facts: Mapping[str, Any]) -> None:
         self._journal.say(at, **facts)
@@ -127,4 +127,4 @@ class Wire(BaseAdapter):
 
 
 def _kind(own: Mapping[str, str]) -> str:
-    return own.get(labels.GPU_PLACE, "replica")
+    return own.get(labels.GPU_MARKER, "replica")

@@ -44,7 +44,7 @@ def queue_up(who: str) -> list[Entry]:
 def decide(who: str) -> list[Entry]:
     """Return the lines of an app that looks, and of its claim."""
     made = entry(who, "after create claim", status=201)
-    return [entry(who, "before list in section"), entry(who, "before create claim"), made]
+    return [entry(who, "before list in lock"), entry(who, "before create claim"), made]
 
 
 def launch(who: str) -> Entry:

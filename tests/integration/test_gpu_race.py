@@ -18,7 +18,7 @@ from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
 from tests.integration import gpu_race
 from tests.integration.gpu_journal import outdated, overlaps, overtaken, read, report, wrong_uses
-from tests.integration.gpu_launches import PATIENCE_S, Race
+from tests.integration.gpu_launches import TIMEOUT_S, Race
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +59,7 @@ def ran(
         seed=campaign or secrets.token_hex(4),
         launches=300 if campaign else 40,
         faults=60 if campaign else 14,
-        patience_s=PATIENCE_S if campaign else (1, 1, 2, 5),
+        timeout_s=TIMEOUT_S if campaign else (1, 1, 2, 5),
     )
     command = [sys.executable, "-m", gpu_race.__name__, json.dumps(asdict(race))]
     ended = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)

@@ -72,7 +72,7 @@ class Bench:
         waits = [on_wait] if on_wait else []
 
         def should_stop() -> bool:
-            if waits and self.engine.rows({labels.GPU_PLACE: "ticket"}):
+            if waits and self.engine.rows({labels.GPU_MARKER: "ticket"}):
                 waits.pop()()
             return False
 
@@ -100,7 +100,7 @@ class Bench:
 
     def queue(self) -> list[str]:
         """Return the names of the containers that hold places in the queue, or GPUs for an app."""
-        return [row.name for row in self.engine.rows({labels.GPU_PLACE: None})]
+        return [row.name for row in self.engine.rows({labels.GPU_MARKER: None})]
 
     def _first_line(self, container_id: str) -> str:
         reader = LineReader()

@@ -49,7 +49,7 @@ with DockerEngine.connect() as engine:
         )
         own = {**waiting.labels, labels.LAUNCH_ID: "earlier", labels.APP_ID: f"{app_id}-claim"}
         claim = GpuDemand(key=app_id, count=1, listed=("GPU-0",), image=image, labels=own)
-        engine.create(claim.spec("claim", ids=["GPU-0"], patience_s=600))
+        engine.create(claim.spec("claim", ids=["GPU-0"], timeout_s=600))
     reaper = Reaper(
         engine, app_id, launch_id, grace_s=30.0, keep=keep == "keep", waiting=waiting
     )
@@ -109,7 +109,7 @@ def test_it_finishes_what_a_killed_process_was_at(
     """
     process = start("remove")
     assert ["running"] * 3 == states()
-    claim = {labels.DAG_ID: app_id, labels.GPU_PLACE: "claim"}
+    claim = {labels.DAG_ID: app_id, labels.GPU_MARKER: "claim"}
     assert 1 == len(docker_engine.rows(claim))
 
     process.kill()

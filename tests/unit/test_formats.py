@@ -88,12 +88,12 @@ def test_labels() -> None:
         "TRY_NUMBER": "airflow-torchx/try-number",
         "MAX_TRIES": "airflow-torchx/max-tries",
         "GPUS": "airflow-torchx/gpus",
-        "GPU_PLACE": "airflow-torchx/gpu-place",
+        "GPU_MARKER": "airflow-torchx/gpu-marker",
         "GPU_APP": "airflow-torchx/gpu-app",
         "GPU_COUNT": "airflow-torchx/gpu-count",
         "GPU_AMONG": "airflow-torchx/gpu-among",
         "GPU_FOREIGN": "airflow-torchx/gpu-foreign",
-        "GPU_PATIENCE": "airflow-torchx/gpu-patience-s",
+        "GPU_TIMEOUT": "airflow-torchx/gpu-timeout-s",
         "WORKSPACE_ID": "airflow-torchx/workspace-id",
         "WORKSPACE_KEY": "airflow-torchx/workspace-key",
         "WORKSPACE_BASE_ID": "airflow-torchx/workspace-base-id",
@@ -231,7 +231,7 @@ def test_a_wait_for_gpus() -> None:
     assert deferral == record.Deferral.parse(deferral.to_json())
     _, kwargs = TorchXDockerTrigger(app_id="a", gpu_demand=DEMAND).serialize()
     assert DEMAND == kwargs["gpu_demand"]
-    assert "airflow-torchx-gpu-section" == demand.name("section")
+    assert "airflow-torchx-gpu-lock" == demand.name("lock")
     assert "airflow-torchx-gpu-ticket-nightly-train-7spjcfofud-m2" == demand.name("ticket")
     assert "airflow-torchx-gpu-claim-nightly-train-7spjcfofud-m2" == demand.name("claim")
 

@@ -84,7 +84,7 @@ def waiting(engine: FakeEngine, *states: str | None) -> TorchXDockerTrigger:
 
 def places(engine: FakeEngine) -> list[str]:
     """Return what stands for places in the queue."""
-    return [row.labels[labels.GPU_PLACE] for row in engine.rows({labels.GPU_PLACE: None})]
+    return [row.labels[labels.GPU_MARKER] for row in engine.rows({labels.GPU_MARKER: None})]
 
 
 async def fired(trigger: TorchXDockerTrigger) -> dict[str, Any]:

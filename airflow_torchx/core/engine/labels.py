@@ -48,10 +48,10 @@ MAP_INDEX: Final = f"{OWN_PREFIX}map-index"
 TRY_NUMBER: Final = f"{OWN_PREFIX}try-number"
 MAX_TRIES: Final = f"{OWN_PREFIX}max-tries"
 
-#: Ids of the GPUs that a container holds, separated by commas; empty for a place in the queue.
+#: Ids of the GPUs that a container holds, separated by commas; of the markers, a claim has some.
 GPUS: Final = f"{OWN_PREFIX}gpus"
-#: What a container that never starts stands for: ``section``, ``ticket``, ``claim`` or ``probe``.
-GPU_PLACE: Final = f"{OWN_PREFIX}gpu-place"
+#: What a container that never starts marks: ``lock``, ``ticket``, ``claim`` or ``probe``.
+GPU_MARKER: Final = f"{OWN_PREFIX}gpu-marker"
 #: Id of the app that waits for GPUs; not `APP_ID`, because the container is not a replica.
 GPU_APP: Final = f"{OWN_PREFIX}gpu-app"
 #: Number of GPUs that a ticket waits for.
@@ -60,5 +60,5 @@ GPU_COUNT: Final = f"{OWN_PREFIX}gpu-count"
 GPU_AMONG: Final = f"{OWN_PREFIX}gpu-among"
 #: Whether GPUs of other programs are free for an app: ``respect`` or ``ignore``.
 GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
-#: Seconds for which others respect a ticket that could be served, or a claim.
-GPU_PATIENCE: Final = f"{OWN_PREFIX}gpu-patience-s"
+#: Seconds after which others may remove a ticket that could be served, or a claim.
+GPU_TIMEOUT: Final = f"{OWN_PREFIX}gpu-timeout-s"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.plan.job_plan import JobPlan
 
-Place = Literal["section", "ticket", "claim", "probe"]
+Marker = Literal["lock", "ticket", "claim", "probe"]
 
 PREFIX: Final = "airflow-torchx-gpu-"
 #: End of the name of a ticket whose app is asked whether it still waits.
@@ -91,18 +91,18 @@ class GpuDemand:
         """The number of ids that it claims."""
         return 1 if self.needs_all else self.count
 
-    def name(self, place: Place) -> str:
-        """Return the name of a container in this place."""
-        return f"{PREFIX}{place}" if place == "section" else f"{PREFIX}{place}-{self.key}"
+    def name(self, marker: Marker) -> str:
+        """Return the name of the container of a marker."""
+        return f"{PREFIX}{marker}" if marker == "lock" else f"{PREFIX}{marker}-{self.key}"
 
     def spec(
-        self, place: Place, *, ids: Sequence[str] = (), patience_s: float = 0
+        self, marker: Marker, *, ids: Sequence[str] = (), timeout_s: float = 0
     ) -> ContainerSpec:
-        """Return the container, which never starts, for a place."""
+        """Return the container of a marker; it never starts."""
         return ContainerSpec(
             role="",
             replica=0,
-            name=self.name(place),
+            name=self.name(marker),
             image=self.image,
             entrypoint="true",
             args=(),
@@ -110,11 +110,11 @@ class GpuDemand:
             labels={
                 **self.labels,
                 labels.GPUS: ",".join(ids),
-                labels.GPU_PLACE: place,
+                labels.GPU_MARKER: marker,
                 labels.GPU_COUNT: str(self.count),
                 labels.GPU_AMONG: ",".join(self.listed),
                 labels.GPU_FOREIGN: "respect" if self.respects_foreign else "ignore",
-                labels.GPU_PATIENCE: f"{patience_s:g}",
+                labels.GPU_TIMEOUT: f"{timeout_s:g}",
             },
             network="none",
         )

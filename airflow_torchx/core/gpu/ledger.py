@@ -37,7 +37,7 @@ class Holder:
     Args:
         ids: ids of the GPUs, as the daemon lists them.
         since: when it was created.
-        lapses_at: when others may remove it; None while it lives.
+        expires_at: when others may remove it; None while it lives.
     """
 
     container_id: str
@@ -46,7 +46,7 @@ class Holder:
     ids: tuple[str, ...]
     since: datetime
     labels: Mapping[str, str]
-    lapses_at: datetime | None = None
+    expires_at: datetime | None = None
 
     @property
     def app_id(self) -> str:
@@ -56,14 +56,14 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ticket:
-    """A place in the queue.
+    """The place of an app in the queue.
 
     Args:
         count: number of GPUs that it waits for.
         among: ids of the GPUs of which it waits for some.
         needs_all: it waits until no GPU is held, as it knows no ids.
         respects_foreign: GPUs of other programs are not free for it.
-        patience_s: how long others let it take GPUs that are free.
+        timeout_s: seconds after which others may remove it, if there are GPUs for it.
         is_asked: whether another client asks if the app still waits.
     """
 
@@ -74,7 +74,7 @@ class Ticket:
     needs_all: bool
     respects_foreign: bool
     since: datetime
-    patience_s: float
+    timeout_s: float
     labels: Mapping[str, str]
     is_asked: bool = False
 
@@ -92,17 +92,17 @@ class Ledger:
         ids: ids of all GPUs, as far as they are known.
         holders: the containers that hold some.
         tickets: the apps that wait, the oldest first.
-        unbounded: names of running containers that requested all GPUs, and hold none.
+        requesting_all: names of running containers that requested all GPUs, and hold none.
         discarded: ids of containers that were left when a client was killed.
-        section: id of the container of the client that decides now; empty without one.
+        lock: id of the container of the client that holds the lock; empty without one.
     """
 
     ids: tuple[str, ...]
     holders: tuple[Holder, ...] = ()
     tickets: tuple[Ticket, ...] = ()
-    unbounded: tuple[str, ...] = ()
+    requesting_all: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
-    section: str = ""
+    lock: str = ""
 
     def holders_for(self, *, respects_foreign: bool) -> tuple[Holder, ...]:
         """Return the holders that count for an app."""
@@ -114,9 +114,9 @@ class Ledger:
         taken = {one for holder in holders for one in holder.ids}
         return tuple(one for one in self.ids if one not in taken)
 
-    def lapsed(self, now: datetime) -> tuple[Holder, ...]:
+    def expired(self, now: datetime) -> tuple[Holder, ...]:
         """Return the holders that others may remove."""
-        return tuple(h for h in self.holders if h.lapses_at is not None and h.lapses_at <= now)
+        return tuple(h for h in self.holders if h.expires_at is not None and h.expires_at <= now)
 
     def without(self, gone: Iterable[Holder]) -> Ledger:
         """Return the ledger without some holders."""
@@ -142,11 +142,11 @@ def read(
         ids=gpus.ids,
         holders=tuple(_holders(rows, gpus, foreign)),
         tickets=tuple(sorted(tickets, key=lambda one: (one.since, one.container_id))),
-        unbounded=tuple(row.name for row in rows if are_all(foreign.get(row.id, ()))),
+        requesting_all=tuple(row.name for row in rows if are_all(foreign.get(row.id, ()))),
         discarded=tuple(
             row.id for row in rows if _is_discarded(row) and row.state in {"created", "exited"}
         ),
-        section=next((row.id for row in rows if _place(row) == "section"), ""),
+        lock=next((row.id for row in rows if _marker(row) == "lock"), ""),
     )
 
 
@@ -170,9 +170,9 @@ def labelled_ids(rows: Iterable[ContainerRow]) -> tuple[str, ...]:
     return tuple(sorted({one for text in texts for one in text.split(",") if one}))
 
 
-def is_place(row: ContainerRow) -> bool:
-    """Return whether a container stands for a place in the queue for GPUs, and never starts."""
-    return _place(row) is not None
+def is_marker(row: ContainerRow) -> bool:
+    """Return whether a container is a marker, which never starts."""
+    return _marker(row) is not None
 
 
 def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterator[str]:
@@ -182,7 +182,7 @@ def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterat
     order needs more than the whole seconds of a row.
     """
     rows = tuple(rows)
-    yield from (row.id for row in rows if _place(row) == "ticket")
+    yield from (row.id for row in rows if _marker(row) == "ticket")
     if sees_foreign:
         yield from (row.id for row in _others(rows))
 
@@ -192,7 +192,7 @@ def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:
     rows = tuple(rows)
     replicas = _replicas(rows)
     for row in rows:
-        is_ours = row.id in replicas or _place(row) is not None or _is_discarded(row)
+        is_ours = row.id in replicas or _marker(row) is not None or _is_discarded(row)
         if row.state in _HOLDS and not is_ours:
             yield row
 
@@ -202,7 +202,7 @@ def _replicas(rows: Iterable[ContainerRow]) -> set[str]:
 
     A replica that is being discarded has another name, but may have started before that.
     """
-    own = [row for row in rows if labels.GPUS in row.labels and labels.GPU_PLACE not in row.labels]
+    own = [row for row in rows if labels.GPUS in row.labels and labels.GPU_MARKER not in row.labels]
     discarded = {row.id for row in own if _is_discarded(row)}
     return discarded | {row.id for row in without_copies(own)}
 
@@ -219,14 +219,14 @@ def _holders(
     replicas = _replicas(rows)
     for row in rows:
         labelled = gpus.held(_ids(row, labels.GPUS))
-        if _place(row) == "claim":
+        if _marker(row) == "claim":
             # In any state: a user may have started it.
             yield from _holder(row, "claim", labelled, _seconds(row))
         elif row.state not in _HOLDS:
             continue
         elif row.id in replicas:
-            lapses_s = UNSTARTED_S if row.state == "created" else None
-            yield from _holder(row, "replica", labelled, lapses_s)
+            expires_s = UNSTARTED_S if row.state == "created" else None
+            yield from _holder(row, "replica", labelled, expires_s)
         elif row.id in foreign:
             # An app that a release without this label launched is not of another program.
             kind: Kind = "replica" if labels.LAUNCH_ID in row.labels else "foreign"
@@ -234,7 +234,7 @@ def _holders(
 
 
 def _holder(
-    row: ContainerRow, kind: Kind, ids: tuple[str, ...], lapses_s: float | None = None
+    row: ContainerRow, kind: Kind, ids: tuple[str, ...], expires_s: float | None = None
 ) -> Iterator[Holder]:
     if ids:
         yield Holder(
@@ -244,7 +244,7 @@ def _holder(
             ids=ids,
             since=row.created_at,
             labels=row.labels,
-            lapses_at=None if lapses_s is None else row.created_at + timedelta(seconds=lapses_s),
+            expires_at=None if expires_s is None else row.created_at + timedelta(seconds=expires_s),
         )
 
 
@@ -256,7 +256,7 @@ def _tickets(
     for row in rows:
         among = tuple(_ids(row, labels.GPU_AMONG))
         count, detail = row.labels.get(labels.GPU_COUNT, ""), details.get(row.id)
-        if _place(row) == "ticket" and count.isdecimal():
+        if _marker(row) == "ticket" and count.isdecimal():
             yield Ticket(
                 container_id=row.id,
                 name=row.name.removesuffix(ASKED_SUFFIX),
@@ -265,7 +265,7 @@ def _tickets(
                 needs_all=ALL in among,
                 respects_foreign=row.labels.get(labels.GPU_FOREIGN) != "ignore",
                 since=(detail.created_at if detail else None) or row.created_at + _SECOND,
-                patience_s=_seconds(row),
+                timeout_s=_seconds(row),
                 labels=row.labels,
                 is_asked=row.name.endswith(ASKED_SUFFIX),
             )
@@ -275,14 +275,14 @@ def _ids(row: ContainerRow, label: str) -> Iterator[str]:
     return filter(None, row.labels.get(label, "").split(","))
 
 
-def _place(row: ContainerRow) -> str | None:
-    """Return the place of a container; None for a replica, and for a copy under another name."""
-    place = row.labels.get(labels.GPU_PLACE)
-    return place if place and row.name.startswith(f"{PREFIX}{place}") else None
+def _marker(row: ContainerRow) -> str | None:
+    """Return the marker of a container; None for a replica, and for a copy under another name."""
+    marker = row.labels.get(labels.GPU_MARKER)
+    return marker if marker and row.name.startswith(f"{PREFIX}{marker}") else None
 
 
 def _seconds(row: ContainerRow) -> float:
     try:
-        return seconds(row.labels.get(labels.GPU_PATIENCE, "0"))
+        return seconds(row.labels.get(labels.GPU_TIMEOUT, "0"))
     except ValueError:  # any client can write a label
         return 0.0

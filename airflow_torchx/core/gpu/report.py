@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_torchx.core.gpu.ledger import Holder, Ledger
-    from airflow_torchx.core.gpu.turn import Wait
+    from airflow_torchx.core.gpu.turn import Blocked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +109,7 @@ def _task_of(given: Mapping[str, str]) -> _Task:
     }
 
 
-def waiting_text(wait: Wait, host: str, now: datetime) -> str:
+def waiting_text(wait: Blocked, host: str, now: datetime) -> str:
     """Return one line about what an app waits for, and who holds it."""
     what = f"{wait.wanted} GPU{'s' * (wait.wanted != 1)} on {host}"
     if wait.needs_all:
@@ -118,13 +118,13 @@ def waiting_text(wait: Wait, host: str, now: datetime) -> str:
     return f"waiting for {what}: {'; '.join(causes) or 'none is free'}"
 
 
-def holders_key(wait: Wait) -> object:
+def holders_key(wait: Blocked) -> object:
     """Return a value that changes when other apps hold the GPUs, or wait before this one."""
     held = frozenset((who, ids) for who, (ids, _) in _by_owner(wait).items())
     return held, tuple(one.app_id for one in wait.ahead)
 
 
-def _by_owner(wait: Wait) -> dict[str, tuple[tuple[str, ...], Holder]]:
+def _by_owner(wait: Blocked) -> dict[str, tuple[tuple[str, ...], Holder]]:
     """Return the GPUs of each app and each container of others, with its oldest container."""
     found: dict[str, tuple[tuple[str, ...], Holder]] = {}
     for holder in sorted(wait.holders, key=lambda one: (one.since, one.name)):
@@ -134,7 +134,7 @@ def _by_owner(wait: Wait) -> dict[str, tuple[tuple[str, ...], Holder]]:
     return found
 
 
-def _held(wait: Wait, now: datetime) -> Iterator[str]:
+def _held(wait: Blocked, now: datetime) -> Iterator[str]:
     for who, (ids, first) in _by_owner(wait).items():
         dag = first.labels.get(labels.DAG_ID)
         age = age_text((now - first.since).total_seconds())
@@ -143,7 +143,7 @@ def _held(wait: Wait, now: datetime) -> Iterator[str]:
         yield f"{'' if wait.needs_all else many}{who} ({context})"
 
 
-def _queued(wait: Wait) -> Iterator[str]:
+def _queued(wait: Blocked) -> Iterator[str]:
     if wait.ahead:
         count = len(wait.ahead)
         who = ", ".join(one.app_id for one in wait.ahead[:3]) + ", …" * (count > 3)  # noqa: PLR2004

@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class Claimed:
     """The claim of this app, made by this process or by an earlier try."""
 
     claim: Holder
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class Claimable:
     """These GPUs can be claimed."""
 
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wait:
+class Blocked:
     """The app has to wait.
 
     Args:
@@ -47,22 +47,22 @@ class Wait:
     again_s: float | None = None
 
 
-def decide(ledger: Ledger, demand: GpuDemand) -> Own | Take | Wait:
+def decide(ledger: Ledger, demand: GpuDemand) -> Claimed | Claimable | Blocked:
     """Return what an app does next; the oldest ticket is served first.
 
     An app that waits for many GPUs is not overtaken by those that need few.
     """
     if (claim := _own_claim(ledger, demand)) and unusable_claim(ledger, demand) is None:
-        return Own(claim)
+        return Claimed(claim)
     ahead = _ahead(ledger, demand)
     holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
     unheld = ledger.free(respects_foreign=demand.respects_foreign)
     free = [one for one in demand.listed if one in unheld]
     if not ahead and len(free) >= demand.claims:
-        return Take(tuple(free[: demand.claims]))
+        return Claimable(tuple(free[: demand.claims]))
     first = ahead[0] if ahead else None
     is_served = first is not None and _is_served(ledger, first)
-    return Wait(
+    return Blocked(
         wanted=demand.count,
         needs_all=demand.needs_all,
         holders=tuple(one for one in holders if not set(one.ids).isdisjoint(demand.listed)),
@@ -75,7 +75,7 @@ def decide(ledger: Ledger, demand: GpuDemand) -> Own | Take | Wait:
 def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
     """Return the claim of an app if it is for another number of GPUs, or for GPUs that are held.
 
-    A client that was killed before it knew whether it still held the section left such a claim.
+    A client that was killed before it knew whether it still held the lock left such a claim.
     """
     claim = _own_claim(ledger, demand)
     if claim is None:

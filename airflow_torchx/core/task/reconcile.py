@@ -155,7 +155,7 @@ def unneeded_places(
             attempt.max_tries,
             attempt.try_number,
         )
-        is_usable = row.labels.get(labels.GPU_PLACE) in {"ticket", "claim"}
+        is_usable = row.labels.get(labels.GPU_MARKER) in {"ticket", "claim"}
         is_used = may_wait and is_usable and cleared == attempt.max_tries
         return is_later or is_used or row.state == "removing"
 

@@ -73,7 +73,7 @@ def _probe(
         args=("-L",),
         # An image may leave nvidia-smi out.
         env={"NVIDIA_DRIVER_CAPABILITIES": "utility"},
-        labels={**owner, labels.GPU_PLACE: "probe", labels.GPUS: ""},
+        labels={**owner, labels.GPU_MARKER: "probe", labels.GPUS: ""},
         network="none",
         gpus=GpuRequest(count=-1),
     )
@@ -99,7 +99,7 @@ def _probe(
 def _sweep(engine: Engine, own_id: str) -> None:
     """Remove the probes of clients that were killed."""
     with contextlib.suppress(EngineError):
-        rows = engine.rows({labels.GPU_PLACE: "probe"})
+        rows = engine.rows({labels.GPU_MARKER: "probe"})
         probes = {row.id: row.created_at for row in rows if row.name.startswith(_PREFIX)}
         for one, created_at in probes.items():
             # By the daemon's time: the clocks of its clients may differ.

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
-from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide, own_ticket, unusable_claim
+from airflow_torchx.core.gpu.turn import (
+    Blocked,
+    Claimable,
+    Claimed,
+    decide,
+    own_ticket,
+    unusable_claim,
+)
 from airflow_torchx.errors import EngineConflictError, EngineError
-from airflow_torchx.runtime.gpus.first_in_line import FirstInLine
-from airflow_torchx.runtime.gpus.section import Section
-from airflow_torchx.runtime.gpus.survey import Survey
+from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
+from airflow_torchx.runtime.gpus.lock import GpuLock
+from airflow_torchx.runtime.gpus.queue_head import QueueHead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,11 +36,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # Between two looks while a claim or a replica that has not started holds GPUs.
-_LAPSING_S: Final = 1.0
+_EXPIRY_CHECK_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
+class Timeouts:
     """How long other clients respect what an app left on the daemon, in seconds.
 
     Args:
@@ -46,9 +53,9 @@ class Patience:
 
 
 #: Of a process that waits itself: it takes GPUs within milliseconds, and then launches.
-PRESENT: Final = Patience(ticket=1.0, claim=30.0)
+PRESENT: Final = Timeouts(ticket=1.0, claim=30.0)
 #: Of a deferred task: a triggerer may have to take over, and a worker to become free.
-DEFERRED: Final = Patience(ticket=60.0, claim=600.0)
+DEFERRED: Final = Timeouts(ticket=60.0, claim=600.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +80,7 @@ class MustWait(Exception):  # noqa: N818 - not an error
         self.message = message
 
 
-class PlaceLost(Exception):  # noqa: N818 - not an error
+class TicketLost(Exception):  # noqa: N818 - not an error
     """Another client has removed the place of an app in the queue.
 
     A later attempt of its task did, or a client that waited for the app to take GPUs.
@@ -85,15 +92,15 @@ class GpuQueue:
 
     Args:
         demand: what the app needs.
-        patience: how long others respect its ticket and its claim.
-        should_stop: called often while other clients are in the section.
+        timeouts: how long others respect its ticket and its claim.
+        should_stop: called often while other clients hold the lock.
     """
 
     def __init__(
         self,
         engine: Engine,
         demand: GpuDemand,
-        patience: Patience = PRESENT,
+        timeouts: Timeouts = PRESENT,
         *,
         should_stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
@@ -101,18 +108,18 @@ class GpuQueue:
     ) -> None:
         self._engine = engine
         self._demand = demand
-        self._patience = patience
+        self._timeouts = timeouts
         self._lock = threading.Lock()
         self._is_released = False
         self._should_stop = lambda: self._is_released or should_stop()
         self._clock = clock
         self._sleep = sleep
-        self._survey = Survey(engine, demand.gpus)
+        self._reader = LedgerReader(engine, demand.gpus)
         #: The daemon's time at 0 of the clock.
         self._epoch: datetime | None = None
-        self._first = FirstInLine(engine, clock)
+        self._head = QueueHead(engine, clock)
 
-    def attempt(self, *, may_join: bool = True) -> Claim | Wait:
+    def attempt(self, *, may_join: bool = True) -> Claim | Blocked:
         """Claim GPUs if it is this app's turn, else keep its place in the queue.
 
         It makes one request if the app has to wait, and about eight if not. With ``may_join``, an
@@ -120,29 +127,29 @@ class GpuQueue:
 
         Raises:
             EngineError: the daemon refused a request; the place in the queue may be kept.
-            PlaceLost: the app may not join, and another client has removed its place.
+            TicketLost: the app may not join, and another client has removed its place.
             StopRequested: ``should_stop`` returned True, or `release` was called.
         """
         with self._lock:
             return self._attempt(may_join=may_join)
 
-    def _attempt(self, *, may_join: bool) -> Claim | Wait:
+    def _attempt(self, *, may_join: bool) -> Claim | Blocked:
         while not self._is_released:
             ledger = self._look()
             step = self._decided(ledger)
             if not (may_join or self._has_place(ledger, step)):
-                raise PlaceLost
-            if isinstance(step, Own | Take):
+                raise TicketLost
+            if isinstance(step, Claimed | Claimable):
                 if (claim := self._take(may_join=may_join)) is not None:
                     return claim
             elif own_ticket(ledger, self._demand) is None and self._queue_up(ledger):
                 # GPUs may have become free before the ticket was there.
                 continue
-            elif not self._first.is_passed_over(step):
+            elif not self._head.is_passed_over(step):
                 return replace(step, again_s=self._again_s(step))
         raise StopRequested
 
-    def hand_over(self, claim: Claim) -> bool:
+    def commit(self, claim: Claim) -> bool:
         """Remove the claim, after the replicas that hold its GPUs were created.
 
         Returns:
@@ -163,52 +170,52 @@ class GpuQueue:
     def _release(self) -> None:
         for place in ("ticket", "claim"):
             name = self._demand.name(place)
-            for row in self._engine.rows({labels.GPU_PLACE: place}):
+            for row in self._engine.rows({labels.GPU_MARKER: place}):
                 if row.name.removesuffix(ASKED_SUFFIX) == name:
                     self._engine.discard(row.id)
 
     def _look(self) -> Ledger:
         """Return the ledger, after the removal of a claim that this app cannot use."""
         while True:
-            ledger = self._survey.look()
-            self._first.look(ledger)
-            self._first.answer(own_ticket(ledger, self._demand))
+            ledger = self._reader.read()
+            self._head.observe(ledger)
+            self._head.answer(own_ticket(ledger, self._demand))
             if (claim := unusable_claim(ledger, self._demand)) is None:
                 return ledger
             self._engine.discard(claim.container_id)
 
-    def _decided(self, ledger: Ledger) -> Own | Take | Wait:
+    def _decided(self, ledger: Ledger) -> Claimed | Claimable | Blocked:
         """Return the next step; GPUs of launches that have not gone on come last."""
         step = decide(ledger, self._demand)
-        if isinstance(step, Wait) and (lapsed := self._lapsed(ledger)):
-            return decide(ledger.without(lapsed), self._demand)
+        if isinstance(step, Blocked) and (expired := self._expired(ledger)):
+            return decide(ledger.without(expired), self._demand)
         return step
 
-    def _lapsed(self, ledger: Ledger) -> tuple[Holder, ...]:
+    def _expired(self, ledger: Ledger) -> tuple[Holder, ...]:
         """Return what killed launches have left; no container that runs, or of another program."""
-        if all(one.lapses_at is None for one in ledger.holders):
+        if all(one.expires_at is None for one in ledger.holders):
             return ()
         if self._epoch is None and (now := self._engine.info().system_time):
             self._epoch = now - timedelta(seconds=self._clock())
-        return ledger.lapsed(self._epoch + timedelta(seconds=self._clock())) if self._epoch else ()
+        return ledger.expired(self._epoch + timedelta(seconds=self._clock())) if self._epoch else ()
 
-    def _has_place(self, ledger: Ledger, step: Own | Take | Wait) -> bool:
-        return isinstance(step, Own) or own_ticket(ledger, self._demand) is not None
+    def _has_place(self, ledger: Ledger, step: Claimed | Claimable | Blocked) -> bool:
+        return isinstance(step, Claimed) or own_ticket(ledger, self._demand) is not None
 
     def _take(self, *, may_join: bool) -> Claim | None:
         """Claim GPUs where no other client decides; None if another one was faster.
 
         An app that may not join exchanges its ticket for the claim: one client removes a ticket.
         """
-        section = Section(
+        lock = GpuLock(
             self._engine,
             self._demand,
             self._should_stop,
             self._clock,
             self._sleep,
-            seen=self._first.section,
+            seen=self._head.lock,
         )
-        with section:
+        with lock:
             ledger = self._look()
             step = self._decided(ledger)
             if not (may_join or self._has_place(ledger, step)):
@@ -216,16 +223,16 @@ class GpuQueue:
             claim = self._claimed(ledger, step)
             if claim is None:
                 return None
-            if not section.is_mine:
-                if isinstance(step, Take):
+            if not lock.is_held:
+                if isinstance(step, Claimable):
                     self._engine.discard(claim.container_id)
                 return None
-        if ledger.unbounded:
-            many = ", ".join(ledger.unbounded)
+        if ledger.requesting_all:
+            many = ", ".join(ledger.requesting_all)
             _log.warning("these containers may use the same GPUs, as they requested all: %s", many)
         self._sweep(ledger.discarded)
         is_exchanged = self._drop_ticket(ledger)
-        if isinstance(step, Take) and not (may_join or is_exchanged):
+        if isinstance(step, Claimable) and not (may_join or is_exchanged):
             self._engine.discard(claim.container_id)
             return None
         return claim
@@ -238,13 +245,13 @@ class GpuQueue:
             except EngineError as error:
                 _log.warning("cannot remove what another client has discarded: %s", error)
 
-    def _claimed(self, ledger: Ledger, step: Own | Take | Wait) -> Claim | None:
+    def _claimed(self, ledger: Ledger, step: Claimed | Claimable | Blocked) -> Claim | None:
         """Return the claim of this app, or create it; None if neither is possible now."""
-        if isinstance(step, Own):
+        if isinstance(step, Claimed):
             return Claim(container_id=step.claim.container_id, ids=step.claim.ids)
-        if isinstance(step, Wait) or not self._freed(ledger, step.ids):
+        if isinstance(step, Blocked) or not self._freed(ledger, step.ids):
             return None
-        spec = self._demand.spec("claim", ids=step.ids, patience_s=self._patience.claim)
+        spec = self._demand.spec("claim", ids=step.ids, timeout_s=self._timeouts.claim)
         try:
             return Claim(container_id=self._engine.create(spec), ids=step.ids)
         except EngineConflictError:
@@ -256,16 +263,16 @@ class GpuQueue:
         Returns False if one of these launches has gone on meanwhile: a claim has been handed over
         to replicas that the ledger does not show.
         """
-        lapsed = self._lapsed(ledger)
-        return all(self._removed(one) for one in lapsed if not set(one.ids).isdisjoint(ids))
+        expired = self._expired(ledger)
+        return all(self._removed(one) for one in expired if not set(one.ids).isdisjoint(ids))
 
-    def _removed(self, lapsed: Holder) -> bool:
-        _log.warning("removing %s: its launch has not gone on", lapsed.name)
-        if lapsed.kind == "claim":
-            return self._engine.discard(lapsed.container_id)
+    def _removed(self, expired: Holder) -> bool:
+        _log.warning("removing %s: its launch has not gone on", expired.name)
+        if expired.kind == "claim":
+            return self._engine.discard(expired.container_id)
         # It may start at this moment: then it is killed, and its launch fails.
-        self._engine.remove(lapsed.container_id)
-        return self._engine.inspect(lapsed.container_id) is None
+        self._engine.remove(expired.container_id)
+        return self._engine.inspect(expired.container_id) is None
 
     def _drop_ticket(self, ledger: Ledger) -> bool:
         """Remove the ticket of this app; return False if it has none, or another client did."""
@@ -277,13 +284,13 @@ class GpuQueue:
         """Create a ticket, and return whether that was possible."""
         self._drop_ticket(ledger)  # one for another number of GPUs
         try:
-            self._engine.create(self._demand.spec("ticket", patience_s=self._patience.ticket))
+            self._engine.create(self._demand.spec("ticket", timeout_s=self._timeouts.ticket))
         except EngineConflictError:
             return False
         return True
 
-    def _again_s(self, wait: Wait) -> float | None:
+    def _again_s(self, wait: Blocked) -> float | None:
         """Return in how many seconds to look again although nothing was announced."""
-        if (again_s := self._first.again_s(wait)) is not None:
+        if (again_s := self._head.again_s(wait)) is not None:
             return again_s
-        return _LAPSING_S if any(one.lapses_at for one in wait.holders) else None
+        return _EXPIRY_CHECK_S if any(one.expires_at for one in wait.holders) else None

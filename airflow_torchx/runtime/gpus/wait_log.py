@@ -12,7 +12,7 @@ from airflow_torchx.core.gpu.report import holders_key, waiting_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_torchx.core.gpu.turn import Wait
+    from airflow_torchx.core.gpu.turn import Blocked
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class WaitLog:
         self._shown: object = None
         self._shown_s = clock() - _SETTLED_S
 
-    def note(self, wait: Wait) -> str:
+    def note(self, wait: Blocked) -> str:
         """Return for what the app waits, in one line, and log it if that is news."""
         text = waiting_text(wait, self._host, datetime.now(UTC))
         key, now_s = holders_key(wait), self._clock()

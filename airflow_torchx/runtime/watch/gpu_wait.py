@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineNotFoundError
-from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
+from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, TicketLost
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
-from airflow_torchx.runtime.watch.gpu_bell import Pauses
+from airflow_torchx.runtime.watch.gpu_events import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
-    from airflow_torchx.core.gpu.turn import Wait
+    from airflow_torchx.core.gpu.turn import Blocked
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason
     from airflow_torchx.runtime.watch import Watch
     from airflow_torchx.runtime.watch.app_wait import Alarms
@@ -65,14 +65,14 @@ class GpuWait:
         The app keeps its place in the queue, unless GPUs were claimed. It never returns if the app
         has lost its place and is not wanted any more.
         """
-        with watch.gpu_rings() as rung:
-            pauses = Pauses()
+        with watch.gpu_changes() as changed:
+            backoff = Backoff()
             while True:
-                step: Claim | Wait | None = None
+                step: Claim | Blocked | None = None
                 try:
                     step = await watch.ask(self._attempt)
                     self._down_since_s = None
-                except PlaceLost:
+                except TicketLost:
                     await self._rejoin()
                     continue
                 except EngineNotFoundError as why:
@@ -89,7 +89,7 @@ class GpuWait:
                     self._message = self._log.note(step)
                 if (alarm := self._alarm()) is not None:
                     return alarm
-                await self._pause(pauses, rung, step)
+                await self._pause(backoff, changed, step)
 
     async def release(self, watch: Watch) -> None:
         """Leave the queue, and give up claimed GPUs; retry until the daemon has done it."""
@@ -102,7 +102,7 @@ class GpuWait:
             else:
                 return
 
-    def _attempt(self, engine: Engine) -> Claim | Wait:
+    def _attempt(self, engine: Engine) -> Claim | Blocked:
         queue = self._queue_on(engine)
         if self._log is None:
             self._log = WaitLog(engine.info().host, self._now)
@@ -137,16 +137,16 @@ class GpuWait:
         if self._down_since_s is not None:
             yield self._down_since_s + self._alarms.outage_s, "unreachable"
 
-    async def _pause(self, pauses: Pauses, rung: asyncio.Event, step: Wait | None) -> None:
-        """Wait for a ring, an alarm or the next look."""
+    async def _pause(self, backoff: Backoff, changed: asyncio.Event, step: Blocked | None) -> None:
+        """Wait for an event, an alarm, or until the next attempt."""
         now = self._now()
-        pause_s = min([pauses.next_s(step), *(max(0.0, at - now) for at, _ in self._times())])
+        pause_s = min([backoff.next_s(step), *(max(0.0, at - now) for at, _ in self._times())])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s):
-                await rung.wait()
-        if rung.is_set():
-            rung.clear()
-            pauses.rang()
+                await changed.wait()
+        if changed.is_set():
+            changed.clear()
+            backoff.reset()
 
     def _fired(self, reason: Reason, message: str) -> AppEvent:
         return make_event(self._app_id, reason, None, message)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.runtime.watch.clock import SYSTEM
 from airflow_torchx.runtime.watch.event_reader import EventReader
-from airflow_torchx.runtime.watch.gpu_bell import GpuBell
+from airflow_torchx.runtime.watch.gpu_events import GpuEvents
 from airflow_torchx.runtime.watch.mailbox import Mailbox
 from airflow_torchx.runtime.watch.poller import Poller
 from airflow_torchx.runtime.watch.subscriptions import Subscriptions
@@ -59,7 +59,7 @@ class Watch:
         self._asked: set[Future[Any]] = set()
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._bell: GpuBell | None = None
+        self._gpu_events: GpuEvents | None = None
         for run, name in ((self._reader.run, "events"), (self._look, "looks")):
             threading.Thread(
                 target=self._guard, args=(run,), name=f"torchx-watch-{name}", daemon=True
@@ -85,21 +85,21 @@ class Watch:
             self._subscriptions.drop(mailbox)
 
     @contextlib.contextmanager
-    def gpu_rings(self) -> Iterator[asyncio.Event]:
+    def gpu_changes(self) -> Iterator[asyncio.Event]:
         """Get an event that is set whenever GPUs of the daemon may have become free."""
-        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
-        def ring() -> None:
+        def notify() -> None:
             with contextlib.suppress(RuntimeError):  # a loop that was closed
-                loop.call_soon_threadsafe(rung.set)
+                loop.call_soon_threadsafe(changed.set)
 
         with self._lock:
-            bell = self._bell = self._bell or GpuBell(self._engine)
-        key = bell.add(ring)
+            events = self._gpu_events = self._gpu_events or GpuEvents(self._engine)
+        key = events.subscribe(notify)
         try:
-            yield rung
+            yield changed
         finally:
-            bell.drop(key)
+            events.unsubscribe(key)
 
     async def ask(self, call: Callable[[Engine], _Answer]) -> _Answer:
         """Make a blocking call in a thread of its own.
@@ -133,8 +133,8 @@ class Watch:
         self._closed.set()
         self._subscriptions.close(why)
         self._reader.close()
-        if self._bell is not None:
-            self._bell.close()
+        if self._gpu_events is not None:
+            self._gpu_events.close()
         self._actors.shutdown(wait=False)
         if self._reader.engine is not None:
             self._reader.engine.close()

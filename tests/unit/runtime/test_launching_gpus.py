@@ -9,7 +9,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import EngineError, LaunchError, LaunchInterruptedError
 from airflow_torchx.runtime import launching
-from airflow_torchx.runtime.gpu_supply import GpuSupply
+from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.specs import Resource
 from airflow_torchx.testing import FakeEngine, Program
@@ -31,10 +31,10 @@ def engine() -> FakeEngine:
     return FakeEngine(images=["busybox"], gpus=4, programs=Program(runs_for_s=None))
 
 
-def launch(engine: FakeEngine, **options: Any) -> DescribeAppResponse:  # noqa: ANN401 - of GpuSupply
+def launch(engine: FakeEngine, **options: Any) -> DescribeAppResponse:  # noqa: ANN401 - of GpuAllocator
     """Launch an app of two replicas with two GPUs each."""
     plan = planned(app(2, resource=Resource(cpu=1, gpu=2, memMB=64)))
-    return launching.launch(engine, plan, gpus=GpuSupply(engine, engine.info(), **options))
+    return launching.launch(engine, plan, gpus=GpuAllocator(engine, engine.info(), **options))
 
 
 def gpus_of(engine: FakeEngine) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -26,7 +26,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, PlaceLost
+from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, TicketLost
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
 from airflow_torchx.task.context import TaskContext
@@ -142,7 +142,7 @@ class Task:
 
     def places(self, place: str) -> list[ContainerRow]:
         """Return the containers on the daemon that stand for tickets or claims."""
-        return list(self.engine.rows({labels.GPU_PLACE: place}))
+        return list(self.engine.rows({labels.GPU_MARKER: place}))
 
     def _killed_at(self) -> float | None:
         """Ask a process that waits in its worker to end, once it has a ticket."""
@@ -406,13 +406,13 @@ def test_what_others_respect(task: Task, holder: str, *, deferrable: bool) -> No
     def note(verb: Verb, name: str) -> None:
         if verb == "discard" and "-claim-" in name:
             task.engine.before = None
-            claims.extend(row.labels[labels.GPU_PATIENCE] for row in task.places("claim"))
+            claims.extend(row.labels[labels.GPU_TIMEOUT] for row in task.places("claim"))
 
     task.engine.before = note
     task.options = replace(task.options, deferrable=True)
     task.deferred(2)
 
-    assert ("60", ["30"]) == (ticket.labels[labels.GPU_PATIENCE], claims)
+    assert ("60", ["30"]) == (ticket.labels[labels.GPU_TIMEOUT], claims)
 
 
 def test_a_worker_shutdown_keeps_the_place_for_the_next_try(task: Task) -> None:
@@ -499,7 +499,7 @@ def test_a_clear_beside_a_trigger_that_lives_on(task: Task, holder: str) -> None
 
     assert ["", *GPUS] == task.replicas
     assert [] == task.places("ticket") + task.places("claim")
-    with pytest.raises(PlaceLost):
+    with pytest.raises(TicketLost):
         trigger.attempt(may_join=False)
 
 
@@ -518,7 +518,7 @@ def test_a_claim_whose_ticket_a_later_attempt_has_removed(task: Task, holder: st
 
     task.engine.before = remove
 
-    with pytest.raises(PlaceLost):
+    with pytest.raises(TicketLost):
         trigger.attempt(may_join=False)
 
     assert [] == task.places("claim")

@@ -112,7 +112,7 @@ def test_tries_of_a_task_share_a_place() -> None:
     assert cleared
     assert first.key == second.key != cleared.key
     assert first.name("claim") == second.name("claim") != first.name("ticket")
-    assert first.name("section") == cleared.name("section")
+    assert first.name("lock") == cleared.name("lock")
 
 
 def test_the_labels_of_a_place() -> None:
@@ -128,7 +128,7 @@ def test_the_labels_of_a_place() -> None:
 
 def test_a_container_of_a_place() -> None:
     """It needs no network, would end at once, and says what it stands for."""
-    spec = DEMAND.spec("claim", ids=["GPU-a", "GPU-b"], patience_s=600)
+    spec = DEMAND.spec("claim", ids=["GPU-a", "GPU-b"], timeout_s=600)
 
     assert ("airflow-torchx-gpu-claim-app-m0", "busybox", "true", "none") == (
         spec.name,
@@ -139,11 +139,11 @@ def test_a_container_of_a_place() -> None:
     assert {
         labels.GPU_APP: "app-m0-t1",
         labels.GPUS: "GPU-a,GPU-b",
-        labels.GPU_PLACE: "claim",
+        labels.GPU_MARKER: "claim",
         labels.GPU_COUNT: "2",
         labels.GPU_AMONG: "GPU-b,GPU-a",
         labels.GPU_FOREIGN: "ignore",
-        labels.GPU_PATIENCE: "600",
+        labels.GPU_TIMEOUT: "600",
     } == spec.labels
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.ledger import Holder, Kind, Ledger, Ticket
 from airflow_torchx.core.gpu.report import GpuUse, holders_key, uses, waiting, waiting_text
-from airflow_torchx.core.gpu.turn import Wait
+from airflow_torchx.core.gpu.turn import Blocked
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ def ticket(app_id: str, **found: str) -> Ticket:
         needs_all=False,
         respects_foreign=True,
         since=NOON,
-        patience_s=1,
+        timeout_s=1,
         labels={
             labels.GPU_APP: app_id,
             **{getattr(labels, label): value for label, value in found.items()},
@@ -45,7 +45,7 @@ def ticket(app_id: str, **found: str) -> Ticket:
 
 def test_who_holds_the_gpus_and_who_is_before_it() -> None:
     """One line names each app and each container of others once, and the apps before it."""
-    wait = Wait(
+    wait = Blocked(
         wanted=2,
         holders=(
             holder("x-1", "GPU-b", age_s=100, APP_ID="x", DAG_ID="nightly"),
@@ -66,22 +66,22 @@ def test_who_holds_the_gpus_and_who_is_before_it() -> None:
 def test_a_wait_of_which_nothing_is_known() -> None:
     """The GPUs may have become free since the look."""
     assert "waiting for 1 GPU on gpu-1: none is free" == waiting_text(
-        Wait(wanted=1, holders=()), "gpu-1", NOON
+        Blocked(wanted=1, holders=()), "gpu-1", NOON
     )
     assert "waiting for 1 GPU on gpu-1: 1 app is ahead in the queue: p" == waiting_text(
-        Wait(wanted=1, holders=(), ahead=(ticket("p"),)), "gpu-1", NOON
+        Blocked(wanted=1, holders=(), ahead=(ticket("p"),)), "gpu-1", NOON
     )
 
 
 def test_what_counts_as_a_change() -> None:
     """Other apps, other GPUs or another place in the queue do; time and a claim's swap do not."""
-    one = Wait(wanted=1, holders=(holder("claim-x", "GPU-a", kind="claim", GPU_APP="x"),))
-    same = Wait(wanted=1, holders=(holder("x-0", "GPU-a", age_s=9, APP_ID="x"),))
+    one = Blocked(wanted=1, holders=(holder("claim-x", "GPU-a", kind="claim", GPU_APP="x"),))
+    same = Blocked(wanted=1, holders=(holder("x-0", "GPU-a", age_s=9, APP_ID="x"),))
     others = [
-        Wait(wanted=1, holders=(holder("y-0", "GPU-a", APP_ID="y"),)),
-        Wait(wanted=1, holders=(holder("x-0", "GPU-b", APP_ID="x"),)),
-        Wait(wanted=1, holders=one.holders, ahead=(ticket("p"),)),
-        Wait(wanted=1, holders=()),
+        Blocked(wanted=1, holders=(holder("y-0", "GPU-a", APP_ID="y"),)),
+        Blocked(wanted=1, holders=(holder("x-0", "GPU-b", APP_ID="x"),)),
+        Blocked(wanted=1, holders=one.holders, ahead=(ticket("p"),)),
+        Blocked(wanted=1, holders=()),
     ]
 
     assert holders_key(one) == holders_key(same)

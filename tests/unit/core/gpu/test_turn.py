@@ -10,10 +10,10 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
-from airflow_torchx.core.gpu.demand import GpuDemand, Place
+from airflow_torchx.core.gpu.demand import GpuDemand, Marker
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.ledger import Ledger, labelled_ids, needs_inspect, read
-from airflow_torchx.core.gpu.turn import Own, Take, Wait, decide
+from airflow_torchx.core.gpu.turn import Blocked, Claimable, Claimed, decide
 
 REPORTED = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -38,9 +38,9 @@ def row(name: str, state: str, found: dict[str, str], age_s: float = 0) -> Conta
     )
 
 
-def place(one: GpuDemand, kind: Place, *ids: str, age_s: float = 0) -> ContainerRow:
+def place(one: GpuDemand, kind: Marker, *ids: str, age_s: float = 0) -> ContainerRow:
     """Return a claim or a ticket of an app, which others respect for half a minute."""
-    spec = one.spec(kind, ids=ids, patience_s=30)
+    spec = one.spec(kind, ids=ids, timeout_s=30)
     return row(spec.name, "created", dict(spec.labels), age_s)
 
 
@@ -108,7 +108,7 @@ def test_other_programs() -> None:
     )
 
     assert ("GPU-b", "GPU-d") == found.free()
-    assert ("browser",) == found.unbounded
+    assert ("browser",) == found.requesting_all
 
 
 def test_an_image_that_was_committed_from_a_replica_holds_nothing() -> None:
@@ -136,7 +136,7 @@ def test_a_claim_that_is_being_discarded_holds_nothing() -> None:
 
 def test_a_newcomer_takes_free_gpus() -> None:
     """No app waits before it."""
-    assert Take(("GPU-b", "GPU-c")) == decide(ledger(replica("running", "GPU-a")), MINE)
+    assert Claimable(("GPU-b", "GPU-c")) == decide(ledger(replica("running", "GPU-a")), MINE)
 
 
 def test_the_oldest_is_served_first() -> None:
@@ -150,11 +150,11 @@ def test_the_oldest_is_served_first() -> None:
 
     step = decide(ledger(*rows), small)
 
-    assert isinstance(step, Wait)
+    assert isinstance(step, Blocked)
     assert ["airflow-torchx-gpu-ticket-big"] == [one.name for one in step.ahead]
     assert step.served is None
-    assert isinstance(decide(ledger(*rows), big), Wait)
-    assert Take(REPORTED) == decide(ledger(*rows[1:]), big)
+    assert isinstance(decide(ledger(*rows), big), Blocked)
+    assert Claimable(REPORTED) == decide(ledger(*rows[1:]), big)
 
 
 def test_who_could_be_served_is_named() -> None:
@@ -163,7 +163,7 @@ def test_who_could_be_served_is_named() -> None:
 
     step = decide(ledger(place(young, "ticket", age_s=1), place(old, "ticket", age_s=2)), young)
 
-    assert isinstance(step, Wait)
+    assert isinstance(step, Blocked)
     assert step.served is not None
     assert "airflow-torchx-gpu-ticket-old" == step.served.name
 
@@ -174,11 +174,11 @@ def test_apps_with_other_gpus_are_not_ahead() -> None:
     mine = demand("mine", 1, "GPU-a")
     rows = [place(other, "ticket", age_s=5), replica("running", "GPU-d")]
 
-    assert Take(("GPU-a",)) == decide(ledger(*rows), mine)
-    assert isinstance(decide(ledger(*rows), demand("late", 1, "GPU-c")), Wait)
+    assert Claimable(("GPU-a",)) == decide(ledger(*rows), mine)
+    assert isinstance(decide(ledger(*rows), demand("late", 1, "GPU-c")), Blocked)
     # It waits, and could not be served with GPUs that it may not have.
     late = decide(ledger(*rows), demand("late", 1, "GPU-c"))
-    assert isinstance(late, Wait)
+    assert isinstance(late, Blocked)
     assert late.served is None
 
 
@@ -194,7 +194,7 @@ def test_an_app_behind_a_younger_and_an_older_one() -> None:
 
     step = decide(ledger(*rows), demand("third", 1, "GPU-c"))
 
-    assert isinstance(step, Wait)
+    assert isinstance(step, Blocked)
     assert ["airflow-torchx-gpu-ticket-second"] == [one.name for one in step.ahead]
     assert step.served is None
 
@@ -205,10 +205,10 @@ def test_an_app_that_ignores_other_programs() -> None:
     rude = replace(demand("rude", 1), respects_foreign=False)
     notebook = GpuRequest(count=1)
 
-    assert Take(("GPU-a",)) == decide(ledger(notebook=notebook), rude)
+    assert Claimable(("GPU-a",)) == decide(ledger(notebook=notebook), rude)
     step = decide(ledger(place(polite, "ticket"), notebook=notebook), rude)
 
-    assert isinstance(step, Wait)
+    assert isinstance(step, Blocked)
     assert step.served is None
     assert () == step.holders
 
@@ -221,7 +221,7 @@ def test_an_app_of_the_last_release_is_not_of_another_program() -> None:
 
     found = read([old], GpuIds(REPORTED, is_indexed=True), details)
 
-    assert Take(("GPU-b",)) == decide(found, rude)
+    assert Claimable(("GPU-b",)) == decide(found, rude)
 
 
 def test_clients_that_know_different_ids_of_a_silent_daemon() -> None:
@@ -233,16 +233,16 @@ def test_clients_that_know_different_ids_of_a_silent_daemon() -> None:
     for one, known in ((mine, GpuIds(("GPU-b",))), (unknown, GpuIds((ALL,)))):
         found = read([place(dead, "ticket")], known, {})
         step = decide(found, one)
-        assert isinstance(step, Wait)
+        assert isinstance(step, Blocked)
         assert step.served is not None
     free = read([], GpuIds((ALL,)), {})
-    assert Take((ALL,)) == decide(free, unknown)
+    assert Claimable((ALL,)) == decide(free, unknown)
     held = read([replica("running", "GPU-a")], GpuIds((ALL,)), {})
-    assert isinstance(decide(held, unknown), Wait)
+    assert isinstance(decide(held, unknown), Blocked)
     # It waits for all GPUs, of which one is held.
     waits = read([place(unknown, "ticket"), replica("running", "GPU-c")], GpuIds(("GPU-b",)), {})
     step = decide(waits, mine)
-    assert isinstance(step, Wait)
+    assert isinstance(step, Blocked)
     assert step.served is None
 
 
@@ -250,25 +250,25 @@ def test_a_retry_takes_over_the_claim() -> None:
     """A claim is found by its name, which all tries of a task since a clear share."""
     step = decide(ledger(place(MINE, "claim", "GPU-c", "GPU-d")), MINE)
 
-    assert isinstance(step, Own)
+    assert isinstance(step, Claimed)
     assert ("GPU-c", "GPU-d") == step.claim.ids
 
 
 @pytest.mark.parametrize("ids", [("GPU-a",), ("GPU-a", "GPU-b", "GPU-c")])
 def test_a_claim_for_another_number_is_not_used(ids: tuple[str, ...]) -> None:
     """The app of the try before may have needed other GPUs."""
-    assert not isinstance(decide(ledger(place(MINE, "claim", *ids)), MINE), Own)
+    assert not isinstance(decide(ledger(place(MINE, "claim", *ids)), MINE), Claimed)
 
 
 def test_a_claim_on_gpus_that_are_held_is_not_used() -> None:
-    """A client that was killed before it noticed that it had lost the section left it."""
+    """A client that was killed before it noticed that it had lost the lock left it."""
     found = ledger(place(MINE, "claim", "GPU-a", "GPU-b"), replica("running", "GPU-b"))
 
-    assert not isinstance(decide(found, MINE), Own)
+    assert not isinstance(decide(found, MINE), Claimed)
 
 
-def test_what_lapses() -> None:
-    """A claim lapses after its patience, a replica that never started after a minute."""
+def test_what_expires() -> None:
+    """A claim expires after its timeout, a replica that never started after a minute."""
     rows = [
         place(demand("late", 1), "claim", "GPU-a", age_s=31),
         place(demand("fresh", 1), "claim", "GPU-b", age_s=29),
@@ -278,9 +278,9 @@ def test_what_lapses() -> None:
 
     found = ledger(*rows)
 
-    lapsed = found.lapsed(NOON)
-    assert {"GPU-a", "GPU-c"} == {one for holder in lapsed for one in holder.ids}
-    assert ("GPU-a", "GPU-c") == found.without(lapsed).free()
+    expired = found.expired(NOON)
+    assert {"GPU-a", "GPU-c"} == {one for holder in expired for one in holder.ids}
+    assert ("GPU-a", "GPU-c") == found.without(expired).free()
 
 
 def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
@@ -312,12 +312,12 @@ def test_what_is_inspected() -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "", "-1", "1e99"])
-def test_a_claim_with_a_damaged_label_lapses_at_once(text: str) -> None:
+def test_a_claim_with_a_damaged_label_expires_at_once(text: str) -> None:
     """Any client can write a label; one that cannot be read gives no time."""
     claim = place(demand("odd", 1), "claim", "GPU-a")
-    damaged = replace(claim, labels={**claim.labels, labels.GPU_PATIENCE: text})
+    damaged = replace(claim, labels={**claim.labels, labels.GPU_TIMEOUT: text})
 
-    assert ["GPU-a"] == [one for holder in ledger(damaged).lapsed(NOON) for one in holder.ids]
+    assert ["GPU-a"] == [one for holder in ledger(damaged).expired(NOON) for one in holder.ids]
 
 
 def test_a_ticket_with_a_damaged_label_is_ignored() -> None:
@@ -325,7 +325,7 @@ def test_a_ticket_with_a_damaged_label_is_ignored() -> None:
     one = place(demand("odd", 1), "ticket")
     damaged = replace(one, labels={**one.labels, labels.GPU_COUNT: "many"})
 
-    assert Take(("GPU-a", "GPU-b")) == decide(ledger(damaged), MINE)
+    assert Claimable(("GPU-a", "GPU-b")) == decide(ledger(damaged), MINE)
 
 
 def test_ids_in_labels() -> None:

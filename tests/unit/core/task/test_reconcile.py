@@ -28,7 +28,7 @@ def place(
         state=state,
         status="",
         labels={
-            labels.GPU_PLACE: place,
+            labels.GPU_MARKER: place,
             labels.MAX_TRIES: max_tries,
             labels.TRY_NUMBER: try_number,
         },
@@ -41,8 +41,8 @@ def place(
     [
         ("ticket", "2", True, False),
         ("claim", "2", True, False),
-        # A killed process was in the section, or looked for the daemon's GPUs.
-        ("section", "2", True, True),
+        # A killed process was in the lock, or looked for the daemon's GPUs.
+        ("lock", "2", True, True),
         ("probe", "2", True, True),
         # The app runs already, has succeeded, or needs no GPUs.
         ("ticket", "2", False, True),
@@ -54,7 +54,7 @@ def place(
         ("ticket", "3", True, False),
         ("ticket", "3", False, False),
         ("claim", "3", False, False),
-        ("section", "3", False, False),
+        ("lock", "3", False, False),
         ("ticket", "not a number", True, True),
     ],
 )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec
 from airflow_torchx.core.gpu.demand import GpuDemand
-from airflow_torchx.core.gpu.turn import Wait
+from airflow_torchx.core.gpu.turn import Blocked
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, PlaceLost
+from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, TicketLost
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Client:
                 self._claim(self._queue())
             else:
                 self._launch_and_remove()
-        except (Killed, PlaceLost):
+        except (Killed, TicketLost):
             pass
         except BaseException as error:  # noqa: BLE001 - raised in the test
             self.error = error
@@ -152,7 +152,7 @@ class Client:
             claim = self._claim(queue)
             # One replica for each GPU.
             ids = [engine.create(replica(f"{self.name}-{one}", [one])) for one in claim.ids]
-            if queue.hand_over(claim):
+            if queue.commit(claim):
                 for one in ids:
                     engine.start(one)
                 return True
@@ -167,7 +167,7 @@ class Client:
         while True:
             with contextlib.suppress(EngineUnreachableError):
                 step = queue.attempt(may_join=not self._is_trigger)
-                if not isinstance(step, Wait):
+                if not isinstance(step, Blocked):
                     return step
             self.rest()
 

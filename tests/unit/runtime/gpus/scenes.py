@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.gpu.turn import Wait
-from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, Patience
+from airflow_torchx.core.gpu.turn import Blocked
+from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, Timeouts
 from tests.unit.runtime.gpus.clients import daemon, demand, replica
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class Scene:
         """Return a demand for GPUs of this daemon."""
         return demand(key, count, self.engine.engine_info.gpu_ids)
 
-    def queue(self, key: str, count: int = 1, patience: Patience | None = None) -> GpuQueue:
+    def queue(self, key: str, count: int = 1, timeouts: Timeouts | None = None) -> GpuQueue:
         """Return the queue of a client of an app."""
-        given = patience or Patience(ticket=1, claim=30)
+        given = timeouts or Timeouts(ticket=1, claim=30)
         wanted = self.demand(key, count)
         return GpuQueue(self.engine, wanted, given, clock=self.clock, sleep=self.clock.sleep)
 
@@ -49,13 +49,13 @@ class Scene:
         return sorted(self.engine.specs())
 
 
-def claimed(step: Claim | Wait) -> Sequence[str]:
+def claimed(step: Claim | Blocked) -> Sequence[str]:
     """Return the GPUs that an app has claimed."""
     assert isinstance(step, Claim), step
     return step.ids
 
 
-def waits(step: Claim | Wait) -> Wait:
+def waits(step: Claim | Blocked) -> Blocked:
     """Return what an app waits for."""
-    assert isinstance(step, Wait), step
+    assert isinstance(step, Blocked), step
     return step

@@ -29,7 +29,7 @@ class Step(NamedTuple):
     event: Literal["", "lose", "kill", "retry", "trigger"] = ""
 
 
-#: A section is broken after 3 s, a claim after 30 s, a replica that has not started after 60 s.
+#: A lock is broken after 3 s, a claim after 30 s, a replica that has not started after 60 s.
 _PACES_S = (0.0, 8.0)
 _ALL = 30
 _WHO = st.integers(0, 3)

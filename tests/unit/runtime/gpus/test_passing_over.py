@@ -39,17 +39,17 @@ class Line:
         self.second.attempt()
 
     def enter(self, key: str) -> None:
-        """Let a client enter the section, where it is killed."""
-        self.engine.create(demand(key).spec("section"))
+        """Let a client enter the lock, where it is killed."""
+        self.engine.create(demand(key).spec("lock"))
 
     def tickets(self) -> list[str]:
         """Return the apps that have a ticket."""
-        rows = self.engine.rows({labels.GPU_PLACE: "ticket"})
+        rows = self.engine.rows({labels.GPU_MARKER: "ticket"})
         return sorted(row.labels[labels.GPU_APP] for row in rows)
 
     def names(self) -> list[str]:
         """Return the names of the tickets."""
-        return sorted(row.name for row in self.engine.rows({labels.GPU_PLACE: "ticket"}))
+        return sorted(row.name for row in self.engine.rows({labels.GPU_MARKER: "ticket"}))
 
     def claimed_after_s(self, step_s: float) -> float:
         """Return how long it takes until the second app has a GPU."""
@@ -100,7 +100,7 @@ def test_a_killed_app_is_passed_over(line: Line) -> None:
 
 
 def test_an_app_that_was_killed_in_the_section_is_passed_over(line: Line) -> None:
-    """The app loses its place within a second after others may remove its section, as they do."""
+    """The app loses its place within a second after others may remove its lock, as they do."""
     line.enter("first")
 
     assert 3.0 < line.claimed_after_s(0.5) <= 4.0

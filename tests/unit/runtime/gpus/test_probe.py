@@ -45,7 +45,7 @@ def leave(engine: FakeEngine, age: str) -> None:
 
 def names(engine: FakeEngine) -> list[str]:
     """Return the names of all probes."""
-    return [row.name for row in engine.rows({labels.GPU_PLACE: "probe"})]
+    return [row.name for row in engine.rows({labels.GPU_MARKER: "probe"})]
 
 
 def test_probes_of_clients_that_were_killed(engine: FakeEngine, clock: ManualClock) -> None:

@@ -50,7 +50,7 @@ def test_what_nvidia_smi_lists(daemon_id: str) -> None:
     assert spec.gpus is not None
     assert (-1, "nvidia-smi", ("-L",)) == (spec.gpus.count, spec.entrypoint, spec.args)
     assert ("d", "probe", "") == tuple(
-        spec.labels[name] for name in (labels.DAG_ID, labels.GPU_PLACE, labels.GPUS)
+        spec.labels[name] for name in (labels.DAG_ID, labels.GPU_MARKER, labels.GPUS)
     )
     assert {} == engine.specs()
 

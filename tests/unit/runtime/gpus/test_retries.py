@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from airflow_torchx.runtime.gpus.queue import Claim, PlaceLost
+from airflow_torchx.runtime.gpus.queue import Claim, TicketLost
 from tests.unit.runtime.gpus.scenes import CLAIM, TICKET, Scene, claimed, waits
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_a_retry_takes_over_the_claim(scene: Scene) -> None:
 
     assert first == second.attempt()
     assert isinstance(first, Claim)
-    assert second.hand_over(first)
+    assert second.commit(first)
 
 
 def test_a_retry_for_another_number_of_gpus(scene: Scene) -> None:
@@ -61,8 +61,8 @@ def test_a_try_that_goes_on_keeps_what_it_handed_over(scene: Scene) -> None:
     first = scene.demand("task", 2)
 
     def go_on(verb: Verb, name: str) -> None:
-        if verb == "create" and name == first.name("section"):
-            scene.engine.create(first.spec("claim", ids=["GPU-0", "GPU-1"], patience_s=30))
+        if verb == "create" and name == first.name("lock"):
+            scene.engine.create(first.spec("claim", ids=["GPU-0", "GPU-1"], timeout_s=30))
         elif verb == "discard" and name == first.name("claim"):
             scene.engine.before = None
             scene.run("task", "GPU-0", "GPU-1")
@@ -85,7 +85,7 @@ def test_a_claim_that_a_user_has_started(scene: Scene) -> None:
 
 def test_an_app_that_may_not_join(scene: Scene) -> None:
     """It acts with the ticket that it has, and with nothing else."""
-    with pytest.raises(PlaceLost):
+    with pytest.raises(TicketLost):
         scene.queue("a").attempt(may_join=False)
     assert [] == scene.names
 
@@ -98,7 +98,7 @@ def test_an_app_that_may_not_join(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "name"), [("create", "airflow-torchx-gpu-section"), ("discard", f"{TICKET}a")]
+    ("verb", "name"), [("create", "airflow-torchx-gpu-lock"), ("discard", f"{TICKET}a")]
 )
 def test_a_place_that_is_removed_meanwhile(scene: Scene, verb: Verb, name: str) -> None:
     """An app that may not join gives its claim back if another client has removed its ticket."""
@@ -113,7 +113,7 @@ def test_a_place_that_is_removed_meanwhile(scene: Scene, verb: Verb, name: str) 
 
     scene.engine.before = remove
 
-    with pytest.raises(PlaceLost):
+    with pytest.raises(TicketLost):
         scene.queue("a").attempt(may_join=False)
     assert [] == scene.names
 
@@ -129,7 +129,7 @@ def test_two_tries_at_once(scene: Scene, place: Literal["claim", "ticket"]) -> N
     def create(verb: Verb, name: str) -> None:
         if (verb, name) == ("create", other.name(place)):
             scene.engine.before = None
-            scene.engine.create(other.spec(place, ids=ids, patience_s=30))
+            scene.engine.create(other.spec(place, ids=ids, timeout_s=30))
 
     scene.engine.before = create
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.gpu.ledger import Holder
-from airflow_torchx.core.gpu.turn import Wait
+from airflow_torchx.core.gpu.turn import Blocked
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.testing import ManualClock
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def held_by(name: str) -> Wait:
+def held_by(name: str) -> Blocked:
     """Return a wait for a GPU that a container holds."""
     holder = Holder(
         container_id=name,
@@ -24,7 +24,7 @@ def held_by(name: str) -> Wait:
         since=datetime.now(UTC),
         labels={},
     )
-    return Wait(wanted=1, holders=(holder,))
+    return Blocked(wanted=1, holders=(holder,))
 
 
 def test_a_change_that_lasts_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -51,7 +51,7 @@ class Scene:
 
     def queue_up(self) -> str:
         """Leave the ticket that the task leaves when it defers, and return its id."""
-        return self.engine.create(DEMAND.spec("ticket", patience_s=60))
+        return self.engine.create(DEMAND.spec("ticket", timeout_s=60))
 
     def hold(self, gpus: int = 1) -> str:
         """Launch an app that holds GPUs, and return its id."""
@@ -103,9 +103,11 @@ class Scene:
         return self.run(ended())
 
     @property
-    def places(self) -> list[str]:
-        """The tickets, claims and sections on the daemon."""
-        return [row.labels[labels.GPU_PLACE] for row in self.engine.rows({labels.GPU_PLACE: None})]
+    def markers(self) -> list[str]:
+        """The tickets, claims and locks on the daemon."""
+        return [
+            row.labels[labels.GPU_MARKER] for row in self.engine.rows({labels.GPU_MARKER: None})
+        ]
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_free_gpus_are_claimed(scene: Scene) -> None:
 
     assert ("app-1", "claimed", None) == (event["app_id"], event["reason"], event["state"])
     assert "app 'app-1' has GPU-a, GPU-b." == event["message"]
-    assert ["claim"] == scene.places
+    assert ["claim"] == scene.markers
 
 
 def test_the_end_of_a_holder_wakes_the_wait(scene: Scene) -> None:
@@ -129,14 +131,14 @@ def test_the_end_of_a_holder_wakes_the_wait(scene: Scene) -> None:
 
     async def scenario() -> AppEvent:
         waiting = asyncio.ensure_future(scene.event(scene.wait()))
-        await now(lambda: scene.places == ["ticket"])
+        await now(lambda: scene.markers == ["ticket"])
         scene.engine.end(scene.engine.rows({labels.APP_ID: holder})[0].id)
         await now(waiting.done)
         assert began_s == scene.clock()
         return waiting.result()
 
     assert "claimed" == scene.run(scenario())["reason"]
-    assert ["claim"] == scene.places
+    assert ["claim"] == scene.markers
 
 
 def test_without_events_it_looks_by_itself(scene: Scene) -> None:
@@ -146,7 +148,7 @@ def test_without_events_it_looks_by_itself(scene: Scene) -> None:
 
     async def scenario() -> AppEvent:
         waiting = asyncio.ensure_future(scene.event(scene.wait()))
-        await now(lambda: scene.places == ["ticket"])
+        await now(lambda: scene.markers == ["ticket"])
         lifecycle.delete(scene.engine, holder)
         return await waiting
 
@@ -200,7 +202,7 @@ def test_an_alarm(
     assert reason == event["reason"]
     assert "GPU-a is held by app holder-" in event["message"]
     assert began_s + 10 <= scene.clock() < began_s + 11
-    assert ["ticket"] == scene.places
+    assert ["ticket"] == scene.markers
 
 
 def test_free_gpus_win_over_an_alarm(scene: Scene) -> None:
@@ -216,7 +218,7 @@ def test_a_daemon_that_stays_away(scene: Scene) -> None:
 
     async def scenario() -> AppEvent:
         waiting = asyncio.ensure_future(scene.event(scene.wait(Alarms(outage_s=10))))
-        await now(lambda: scene.places == ["ticket"])
+        await now(lambda: scene.markers == ["ticket"])
         scene.engine.down = True
         return await waiting
 
@@ -225,7 +227,7 @@ def test_a_daemon_that_stays_away(scene: Scene) -> None:
 
     assert "unreachable" == event["reason"]
     assert "the fake engine is down" in event["message"]
-    assert ["ticket"] == scene.places
+    assert ["ticket"] == scene.markers
 
 
 def test_a_daemon_that_comes_back(scene: Scene) -> None:
@@ -234,7 +236,7 @@ def test_a_daemon_that_comes_back(scene: Scene) -> None:
 
     async def scenario() -> AppEvent:
         waiting = asyncio.ensure_future(scene.event(scene.wait(Alarms(outage_s=30))))
-        await now(lambda: scene.places == ["ticket"])
+        await now(lambda: scene.markers == ["ticket"])
         for _ in range(2):
             scene.engine.down = True
             await asyncio.sleep(20)
@@ -251,11 +253,11 @@ def test_a_request_that_the_daemon_refuses(scene: Scene) -> None:
     scene.engine.fail_next("create", EngineError("no space left"), on=DEMAND.name("claim"))
 
     assert "claimed" == scene.passing(scene.event(scene.wait()))["reason"]
-    assert ["claim"] == scene.places
+    assert ["claim"] == scene.markers
 
 
 def test_a_daemon_that_refuses_each_request(scene: Scene) -> None:
-    """It ends the wait after as long as an outage, and leaves nothing in the section."""
+    """It ends the wait after as long as an outage, and leaves nothing in the lock."""
     began_s = scene.clock()
     refused = EngineError("no space left")
     scene.engine.fail_next("create", refused, on=DEMAND.name("claim"), times=1000)
@@ -264,7 +266,7 @@ def test_a_daemon_that_refuses_each_request(scene: Scene) -> None:
 
     assert ("unreachable", "no space left") == (event["reason"], event["message"])
     assert began_s + 10 <= scene.clock() < began_s + 11
-    assert [] == scene.places
+    assert [] == scene.markers
 
 
 def test_an_image_that_was_removed(scene: Scene) -> None:
@@ -275,7 +277,7 @@ def test_an_image_that_was_removed(scene: Scene) -> None:
     event = scene.run(scene.event(scene.wait()))
 
     assert ("gone", "No such image: busybox") == (event["reason"], event["message"])
-    assert ["ticket"] == scene.places
+    assert ["ticket"] == scene.markers
 
 
 def test_a_place_that_others_have_removed(scene: Scene) -> None:
@@ -289,7 +291,7 @@ def test_a_place_that_others_have_removed(scene: Scene) -> None:
         await now(lambda: scene.engine.calls.count("rows") > looks)
         assert 0 == scene.asked
         scene.engine.discard(ticket)
-        await now(lambda: scene.places == ["ticket"])
+        await now(lambda: scene.markers == ["ticket"])
         lifecycle.delete(scene.engine, holder)
         return await waiting
 
@@ -318,7 +320,7 @@ def test_a_place_that_a_later_attempt_has_removed(scene: Scene) -> None:
     scene.passing(scenario())
 
     assert 1 == scene.asked
-    assert [] == scene.places
+    assert [] == scene.markers
 
 
 def test_a_release_before_the_wait_ran(scene: Scene) -> None:
@@ -360,7 +362,7 @@ def test_a_release_during_an_attempt(scene: Scene, place: Literal["ticket", "cla
 
     scene.run(scenario())
 
-    assert [] == scene.places
+    assert [] == scene.markers
 
 
 def test_a_release_in_an_outage(scene: Scene) -> None:
@@ -370,4 +372,4 @@ def test_a_release_in_an_outage(scene: Scene) -> None:
 
     scene.passing(scene.release(scene.wait()))
 
-    assert [] == scene.places
+    assert [] == scene.markers

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
 from airflow_torchx.errors import EngineError
-from airflow_torchx.runtime.gpus.section import PATIENCE_S
+from airflow_torchx.runtime.gpus.lock import TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.ledger import Ledger, Ticket
-    from airflow_torchx.core.gpu.turn import Wait
+    from airflow_torchx.core.gpu.turn import Blocked
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ _ASK_S: Final = 30.0
 _ANSWER_S: Final = 15.0
 
 
-class FirstInLine:
+class QueueHead:
     """Removes the oldest ticket if its app was killed.
 
-    If there are GPUs for it, it has to take them within the patience of its ticket. If there are
+    If there are GPUs for it, it has to take them within the timeout of its ticket. If there are
     not, but there are some for the app behind it, that one asks: it renames the ticket, and an app
     that waits renames its ticket back. A container cannot show otherwise that its client lives.
     """
@@ -39,22 +39,22 @@ class FirstInLine:
         #: The ticket and its situation, and since when this client sees it.
         self._first: object = None
         self._since_s = 0.0
-        #: The container of another client in the section, and since when it is seen.
-        self.section = "", 0.0
+        #: The container of another client that holds the lock, and since when it is seen.
+        self.lock = "", 0.0
 
-    def look(self, ledger: Ledger) -> None:
-        """Note who is in the section."""
-        if ledger.section != self.section[0]:
-            self.section = ledger.section, self._clock()
+    def observe(self, ledger: Ledger) -> None:
+        """Note who holds the lock."""
+        if ledger.lock != self.lock[0]:
+            self.lock = ledger.lock, self._clock()
 
-    def is_passed_over(self, wait: Wait) -> bool:
+    def is_passed_over(self, wait: Blocked) -> bool:
         """Return whether the oldest ticket was removed, after a look that resulted in a wait."""
         first = wait.served or wait.blocking
         found = (first.container_id, wait.served is None, first.is_asked) if first else None
-        if found != self._first or (wait.served and self._is_section_used):
+        if found != self._first or (wait.served and self._is_lock_held):
             self._first, self._since_s = found, self._clock()
             return False
-        if first is None or self._clock() < self._since_s + self._patience_s(wait, first):
+        if first is None or self._clock() < self._since_s + self._timeout_s(wait, first):
             return False
         if wait.served or first.is_asked:
             _log.warning("passing over app %s, which has not taken its GPUs", first.app_id)
@@ -68,22 +68,22 @@ class FirstInLine:
         if own is not None and own.is_asked:
             self._rename(own, own.name)
 
-    def again_s(self, wait: Wait) -> float | None:
+    def again_s(self, wait: Blocked) -> float | None:
         """Return in how many seconds to look again although nothing was announced."""
         if wait.served is None:
             return None
-        return max(0.0, self._since_s + wait.served.patience_s - self._clock())
+        return max(0.0, self._since_s + wait.served.timeout_s - self._clock())
 
     @property
-    def _is_section_used(self) -> bool:
+    def _is_lock_held(self) -> bool:
         """Whether the first app may have to wait, perhaps for what a killed client has left."""
-        container_id, since_s = self.section
-        return bool(container_id) and self._clock() < since_s + PATIENCE_S
+        container_id, since_s = self.lock
+        return bool(container_id) and self._clock() < since_s + TIMEOUT_S
 
-    def _patience_s(self, wait: Wait, first: Ticket) -> float:
+    def _timeout_s(self, wait: Blocked, first: Ticket) -> float:
         if wait.served:
-            return first.patience_s
-        return max(_ANSWER_S, first.patience_s) if first.is_asked else _ASK_S
+            return first.timeout_s
+        return max(_ANSWER_S, first.timeout_s) if first.is_asked else _ASK_S
 
     def _rename(self, ticket: Ticket, name: str) -> None:
         # It may be gone, or another client removes it.

@@ -1,4 +1,4 @@
-"""The section in which one client at a time decides about the GPUs of a daemon."""
+"""The lock of the one client that decides about the GPUs of a daemon."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
 
-#: How long a client may stay. A section takes about 15 ms on a quiet daemon (measured).
-PATIENCE_S: Final = 3.0
+#: How long a client may hold the lock. It takes about 15 ms on a quiet daemon (measured).
+TIMEOUT_S: Final = 3.0
 _PAUSE_S: Final = 0.02
 # Not random.random: its state is the whole process's, which others may have seeded.
 _RANDOM: Final = random.SystemRandom()
 
 
-class Section:
-    """Holds the section, a container name, which Docker gives to one client at a time.
+class GpuLock:
+    """A container name, which Docker gives to one client at a time.
 
-    A client that stays longer than three seconds was killed, or is slow: the next one removes its
-    container. So a client has to ask `is_mine` after what it did: as long as it holds the name,
-    no other client has entered since, and those that enter later see what it did.
+    A client that holds it for longer than three seconds was killed, or is slow: the next one
+    removes its container. So a client has to ask `is_held` after what it did. If it still has the
+    name, no other client has held the lock since, and later ones see what it did.
 
     Args:
         seen: the container of another client, and since when this one has seen it.
 
     Raises:
-        StopRequested: ``should_stop`` returned True before the section was entered.
+        StopRequested: ``should_stop`` returned True before the lock was acquired.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Section:
         seen: tuple[str, float] = ("", 0.0),
     ) -> None:
         self._engine = engine
-        self._spec = demand.spec("section")
+        self._spec = demand.spec("lock")
         self._should_stop = should_stop
         self._clock = clock
         self._sleep = sleep
@@ -69,19 +69,19 @@ class Section:
         self._engine.discard(self._id)
 
     @property
-    def is_mine(self) -> bool:
-        """Whether this client still holds the section."""
+    def is_held(self) -> bool:
+        """Whether this client still holds the lock."""
         return self._held_by() == self._id
 
     def _wait(self) -> None:
         holder = self._held_by()
         if holder != self._holder:
             self._holder, self._since_s = holder, self._clock()
-        elif holder and self._clock() > self._since_s + PATIENCE_S:
+        elif holder and self._clock() > self._since_s + TIMEOUT_S:
             self._engine.discard(holder)
             return
         self._sleep(_PAUSE_S * (0.5 + _RANDOM.random()))
 
     def _held_by(self) -> str:
-        rows = self._engine.rows({labels.GPU_PLACE: "section"})
+        rows = self._engine.rows({labels.GPU_MARKER: "lock"})
         return next((row.id for row in rows if row.name == self._spec.name), "")

@@ -1,4 +1,4 @@
-"""Looks at who holds the GPUs of a daemon."""
+"""Reads who holds the GPUs of a daemon, and who waits for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.gpu.ledger import Ledger
 
 
-class Survey:
+class LedgerReader:
     """Reads the ledger of a daemon.
 
     It makes one request, and one for each new ticket and each new container of other programs.
@@ -31,7 +31,7 @@ class Survey:
         #: Results of inspects by container. What is used of them never changes.
         self._details: dict[str, ContainerDetail] = {}
 
-    def look(self) -> Ledger:
+    def read(self) -> Ledger:
         """Return who holds and who waits for GPUs now."""
         rows = self._engine.rows({})
         needed = list(needs_inspect(rows, sees_foreign=self._sees_foreign))

@@ -1,4 +1,4 @@
-"""Supplies a launch with GPUs of its own: finds their ids, and waits until enough are free."""
+"""Allocates GPUs to a launch: finds their ids, and waits until enough are free."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.report import waiting_text
-from airflow_torchx.core.gpu.turn import Wait
+from airflow_torchx.core.gpu.turn import Blocked
 from airflow_torchx.core.plan.preflight import gpu_shortage
 from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
 from airflow_torchx.runtime.gpus.probe import probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.waiting import OutageTolerance
-from airflow_torchx.runtime.watch.gpu_bell import GpuBell, Pauses
+from airflow_torchx.runtime.watch.gpu_events import Backoff, GpuEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ Waiting: TypeAlias = Literal["here", "resumable", "elsewhere"]
 _TICK_S: Final = 0.2
 
 
-class GpuSupply:
+class GpuAllocator:
     """The GPUs of one launch.
 
     Args:
@@ -69,7 +69,7 @@ class GpuSupply:
         self._queue: GpuQueue | None = None
         self._claim: Claim | None = None
 
-    def placed(self, plan: JobPlan) -> JobPlan:
+    def allocate(self, plan: JobPlan) -> JobPlan:
         """Claim GPUs for a plan whose images are on the daemon, and return the plan with their ids.
 
         Raises:
@@ -84,13 +84,13 @@ class GpuSupply:
             return plan
         if self._timeout_s is not None:
             demand = replace(demand, until_s=time.time() + self._timeout_s)
-        patience = PRESENT
+        timeouts = PRESENT
         if self._waiting != "here":
             # Another process may take over the wait. The launch follows a claim at once.
-            patience = replace(PRESENT, ticket=DEFERRED.ticket)
-        self._queue = GpuQueue(self._engine, demand, patience, should_stop=self._should_stop)
+            timeouts = replace(PRESENT, ticket=DEFERRED.ticket)
+        self._queue = GpuQueue(self._engine, demand, timeouts, should_stop=self._should_stop)
         step = self._queue.attempt()
-        if isinstance(step, Wait):
+        if isinstance(step, Blocked):
             if self._waiting == "elsewhere":
                 raise MustWait(demand, self._text(step))
             step = self._wait(self._queue, demand, step)
@@ -98,28 +98,28 @@ class GpuSupply:
         _log.info("app %s gets %s", plan.app_id, ", ".join(step.ids))
         return plan.with_gpus(step.ids, self._info.gpu_kind)
 
-    def handed_over(self) -> bool:
+    def commit(self) -> bool:
         """Return whether the replicas, which were created, hold the GPUs from now on."""
         if self._queue is None or self._claim is None:
             return True
-        return self._queue.hand_over(self._claim)
+        return self._queue.commit(self._claim)
 
     def release(self) -> None:
         """Give up the place in the queue, and the claim. Idempotent."""
         if self._queue is not None:
             self._queue.release()
 
-    def _wait(self, queue: GpuQueue, demand: GpuDemand, step: Claim | Wait) -> Claim:
+    def _wait(self, queue: GpuQueue, demand: GpuDemand, step: Claim | Blocked) -> Claim:
         """Attempt after each event of the daemon that may have freed GPUs."""
-        began_s, rung, log = time.monotonic(), threading.Event(), WaitLog(self._info.host)
+        began_s, changed, log = time.monotonic(), threading.Event(), WaitLog(self._info.host)
         tolerance = OutageTolerance(should_stop=self._should_stop)
-        with GpuBell(lambda: self._engine) as bell:
-            bell.add(rung.set)
-            pauses = Pauses()
-            while isinstance(step, Wait):
+        with GpuEvents(lambda: self._engine) as events:
+            events.subscribe(changed.set)
+            backoff = Backoff()
+            while isinstance(step, Blocked):
                 log.note(step)
                 try:
-                    self._pause(pauses, rung, step, began_s)
+                    self._pause(backoff, changed, step, began_s)
                 except StopRequested:
                     if self._waiting == "here":
                         raise
@@ -128,26 +128,28 @@ class GpuSupply:
                     step = queue.attempt()
         return step
 
-    def _pause(self, pauses: Pauses, rung: threading.Event, step: Wait, began_s: float) -> None:
-        """Wait for a ring or the next look."""
-        until_s = time.monotonic() + pauses.next_s(step)
+    def _pause(
+        self, backoff: Backoff, changed: threading.Event, step: Blocked, began_s: float
+    ) -> None:
+        """Wait for an event, or until the next attempt."""
+        until_s = time.monotonic() + backoff.next_s(step)
         while True:
             self._check(step, began_s)
             left_s = until_s - time.monotonic()
-            if left_s <= 0 or rung.wait(min(_TICK_S, left_s)):
+            if left_s <= 0 or changed.wait(min(_TICK_S, left_s)):
                 break
-        if rung.is_set():
-            rung.clear()
-            pauses.rang()
+        if changed.is_set():
+            changed.clear()
+            backoff.reset()
 
-    def _check(self, step: Wait, began_s: float) -> None:
+    def _check(self, step: Blocked, began_s: float) -> None:
         """Raise if the wait has to end."""
         if self._should_stop():
             raise StopRequested
         if self._timeout_s is not None and time.monotonic() - began_s >= self._timeout_s:
             raise GpuWaitTimeoutError(self._text(step))
 
-    def _text(self, step: Wait) -> str:
+    def _text(self, step: Blocked) -> str:
         return waiting_text(step, self._info.host, datetime.now(UTC))
 
     def _ids(self, plan: JobPlan) -> tuple[Sequence[str], GpuIds]:

@@ -1,4 +1,4 @@
-"""The place of an app in the queue for GPUs."""
+"""Tickets and claims of apps that ask for GPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX, GpuRequest
-from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, Patience
+from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, Timeouts
 from tests.unit.runtime.gpus.clients import replica
 from tests.unit.runtime.gpus.scenes import CLAIM, TICKET, Scene, claimed, waits
 
@@ -24,7 +24,7 @@ def scene() -> Scene:
 
 
 def test_a_newcomer_claims_free_gpus(scene: Scene) -> None:
-    """It leaves a claim, no ticket, and no section."""
+    """It leaves a claim, no ticket, and no lock."""
     assert ("GPU-0", "GPU-1") == claimed(scene.queue("a", 2).attempt())
     assert [f"{CLAIM}a"] == scene.names
 
@@ -81,13 +81,13 @@ def test_gpus_that_become_free_before_the_ticket(scene: Scene) -> None:
 
 
 def test_a_dead_app_is_passed_over(scene: Scene) -> None:
-    """A waiting app removes an older ticket whose app does not take its GPUs in its patience."""
+    """A waiting app removes an older ticket whose app does not take its GPUs in time."""
     busy = scene.run("busy", "GPU-0", "GPU-1")
-    waits(scene.queue("dead", 2, Patience(ticket=60, claim=600)).attempt())
+    waits(scene.queue("dead", 2, Timeouts(ticket=60, claim=600)).attempt())
     scene.clock.advance(1)
     alive = scene.queue("alive")
     waits(alive.attempt())
-    # The patience begins when the GPUs are free.
+    # The timeout begins when the GPUs are free.
     scene.clock.advance(100)
     scene.engine.remove(busy)
 
@@ -100,7 +100,7 @@ def test_a_dead_app_is_passed_over(scene: Scene) -> None:
     assert [f"{CLAIM}alive"] == scene.names
 
 
-def test_a_claim_lapses(scene: Scene) -> None:
+def test_a_claim_expires(scene: Scene) -> None:
     """GPUs that a launch has claimed, and not used in time, go to an app that needs them."""
     lost = scene.queue("dead", 2)
     claim = lost.attempt()
@@ -111,7 +111,7 @@ def test_a_claim_lapses(scene: Scene) -> None:
 
     assert ("GPU-0",) == claimed(alive.attempt())
     assert isinstance(claim, Claim)
-    assert not lost.hand_over(claim)
+    assert not lost.commit(claim)
 
 
 def test_a_late_claim_counts_while_nothing_else_needs_its_gpus(scene: Scene) -> None:
@@ -122,7 +122,7 @@ def test_a_late_claim_counts_while_nothing_else_needs_its_gpus(scene: Scene) -> 
 
     assert ("GPU-1",) == claimed(scene.queue("b").attempt())
     assert isinstance(claim, Claim)
-    assert slow.hand_over(claim)
+    assert slow.commit(claim)
 
 
 def test_a_replica_that_has_not_started(scene: Scene) -> None:
@@ -149,7 +149,7 @@ def test_a_launch_that_goes_on_at_the_last_moment(scene: Scene) -> None:
         if verb == "discard" and name == f"{CLAIM}slow":
             scene.engine.before = None
             scene.run("slow", *claim.ids)
-            assert slow.hand_over(claim)
+            assert slow.commit(claim)
 
     scene.engine.before = go_on
 
@@ -157,17 +157,17 @@ def test_a_launch_that_goes_on_at_the_last_moment(scene: Scene) -> None:
     assert "slow" in scene.names
 
 
-def test_a_hand_over_is_done_once(scene: Scene) -> None:
+def test_a_claim_is_committed_once(scene: Scene) -> None:
     """The claim is gone after it; a second try cannot hand it over."""
     queue = scene.queue("a")
     claim = queue.attempt()
     assert isinstance(claim, Claim)
 
-    assert [True, False] == [queue.hand_over(claim) for _ in range(2)]
+    assert [True, False] == [queue.commit(claim) for _ in range(2)]
     assert [] == scene.names
 
 
-def test_a_client_that_lost_the_section_gives_its_claim_back(scene: Scene) -> None:
+def test_a_client_that_lost_the_lock_gives_its_claim_back(scene: Scene) -> None:
     """Another client may have given away the same GPUs; the app then decides again."""
     other = scene.queue("other", 2)
     taken: list[str] = []
@@ -175,8 +175,8 @@ def test_a_client_that_lost_the_section_gives_its_claim_back(scene: Scene) -> No
     def overtake(verb: Verb, name: str) -> None:
         if verb == "create" and name == f"{CLAIM}slow":
             scene.engine.before = None
-            (section,) = (row for row in scene.engine.rows({}) if row.name.endswith("section"))
-            scene.engine.discard(section.id)
+            (lock,) = (row for row in scene.engine.rows({}) if row.name.endswith("lock"))
+            scene.engine.discard(lock.id)
             taken.extend(claimed(other.attempt()))
 
     scene.engine.before = overtake
@@ -237,7 +237,7 @@ def test_a_container_with_all_gpus_is_warned_of(
 
 def test_what_a_client_left_that_was_killed_at_a_removal(scene: Scene) -> None:
     """A container that has its last name holds nothing, and the next claim removes it."""
-    left = scene.engine.create(scene.demand("dead").spec("claim", ids=["GPU-0"], patience_s=30))
+    left = scene.engine.create(scene.demand("dead").spec("claim", ids=["GPU-0"], timeout_s=30))
     scene.engine.rename(left, f"{DISCARDED_PREFIX}{left}")
 
     assert ("GPU-0",) == claimed(scene.queue("a").attempt())

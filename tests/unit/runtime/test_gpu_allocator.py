@@ -12,9 +12,9 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import EngineUnreachableError, GpuWaitTimeoutError, InvalidAppError
-from airflow_torchx.runtime.gpu_supply import GpuSupply
+from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.runtime.gpus.queue import MustWait
-from airflow_torchx.runtime.watch import gpu_bell
+from airflow_torchx.runtime.watch import gpu_events
 from airflow_torchx.specs import Resource
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
@@ -39,9 +39,9 @@ def daemon(gpus: int = 2, programs: Program | None = None) -> FakeEngine:
     return engine
 
 
-def supply(engine: FakeEngine, **options: Any) -> GpuSupply:  # noqa: ANN401 - its arguments
+def supply(engine: FakeEngine, **options: Any) -> GpuAllocator:  # noqa: ANN401 - its arguments
     """Return the supply of a launch."""
-    return GpuSupply(engine, engine.info(), **options)
+    return GpuAllocator(engine, engine.info(), **options)
 
 
 def plan(replicas: int = 1, gpus: int = 1, **options: Any) -> JobPlan:  # noqa: ANN401 - of `planned`
@@ -64,11 +64,11 @@ def test_gpus_are_claimed_and_handed_over() -> None:
     engine = daemon()
     gpus = supply(engine)
 
-    assert [("GPU-0",), ("GPU-1",)] == given(gpus.placed(plan(2)))
+    assert [("GPU-0",), ("GPU-1",)] == given(gpus.allocate(plan(2)))
     assert [CLAIM] == [*engine.specs()]
-    assert gpus.handed_over()
+    assert gpus.commit()
     assert {} == engine.specs()
-    assert not gpus.handed_over()
+    assert not gpus.commit()
 
 
 def test_an_app_without_gpus_needs_none() -> None:
@@ -76,26 +76,26 @@ def test_an_app_without_gpus_needs_none() -> None:
     engine = daemon()
     gpus, without = supply(engine), planned(app(2))
 
-    assert without == gpus.placed(without)
-    assert gpus.handed_over()
+    assert without == gpus.allocate(without)
+    assert gpus.commit()
     gpus.release()
     assert {} == engine.specs()
 
 
 def test_an_event_wakes_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a holder wakes it, also if the next look without an event is an hour away."""
-    monkeypatch.setattr(gpu_bell, "_IDLE_S", 3600.0)
-    monkeypatch.setattr(gpu_bell, "_LOOKS_S", ())
+    monkeypatch.setattr(gpu_events, "_IDLE_S", 3600.0)
+    monkeypatch.setattr(gpu_events, "_RETRIES_S", ())
     engine = daemon(1)
     run(engine, "busy", "GPU-0")
 
     def end() -> bool:
-        # It looks before it queues up, after that, and once more; then it waits for a ring.
+        # It looks before it queues up, after that, and once more; then it waits for a notify.
         if engine.calls.count("rows") >= 3 and "busy" in engine.specs():
             engine.remove("busy")
         return False
 
-    assert [("GPU-0",)] == given(supply(engine, should_stop=end).placed(plan()))
+    assert [("GPU-0",)] == given(supply(engine, should_stop=end).allocate(plan()))
 
 
 def test_what_an_app_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,7 +113,7 @@ def test_what_an_app_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> No
 
     engine.before = end
 
-    supply(engine).placed(plan(2))
+    supply(engine).allocate(plan(2))
 
     waits, gets = (record.getMessage() for record in caplog.records)
     assert waits.startswith("waiting for 2 GPUs on fake: GPU-1 is held by app busy (")
@@ -124,12 +124,12 @@ def test_a_wait_that_takes_too_long() -> None:
     """The error says who holds the GPUs, after one look at least."""
     engine = daemon(1)
     gpus = supply(engine, timeout_s=0)
-    assert [("GPU-0",)] == given(gpus.placed(plan()))
+    assert [("GPU-0",)] == given(gpus.allocate(plan()))
     gpus.release()
     run(engine, "busy", "GPU-0")
 
     with pytest.raises(GpuWaitTimeoutError, match="1 GPU on fake: GPU-0 is held by app busy"):
-        gpus.placed(plan())
+        gpus.allocate(plan())
 
 
 def test_a_wait_that_is_stopped() -> None:
@@ -139,7 +139,7 @@ def test_a_wait_that_is_stopped() -> None:
     stops = iter([False] * 3 + [True])
 
     with pytest.raises(StopRequested):
-        supply(engine, should_stop=lambda: next(stops)).placed(plan())
+        supply(engine, should_stop=lambda: next(stops)).allocate(plan())
 
 
 def test_a_wait_that_another_process_can_go_on_with() -> None:
@@ -149,7 +149,7 @@ def test_a_wait_that_another_process_can_go_on_with() -> None:
     stopped = supply(engine, waiting="resumable", timeout_s=60, should_stop=lambda: True)
 
     with pytest.raises(MustWait, match="GPU-0 is held by app busy") as caught:
-        stopped.placed(plan())
+        stopped.allocate(plan())
 
     assert [TICKET, "busy"] == sorted(engine.specs())
     assert caught.value.demand.until_s is not None
@@ -171,7 +171,7 @@ def test_a_wait_goes_on_through_an_outage() -> None:
 
     engine.before = fail
 
-    assert [("GPU-0",)] == given(supply(engine).placed(plan()))
+    assert [("GPU-0",)] == given(supply(engine).allocate(plan()))
 
 
 def test_a_deferrable_task_does_not_wait() -> None:
@@ -180,19 +180,19 @@ def test_a_deferrable_task_does_not_wait() -> None:
     run(engine, "busy", "GPU-0")
 
     with pytest.raises(MustWait, match="GPU-0 is held by app busy") as caught:
-        supply(engine, waiting="elsewhere").placed(plan())
+        supply(engine, waiting="elsewhere").allocate(plan())
 
     assert ("one", 1) == (caught.value.demand.key, caught.value.demand.count)
-    assert "60" == engine.specs()[TICKET].labels[labels.GPU_PATIENCE]
+    assert "60" == engine.specs()[TICKET].labels[labels.GPU_TIMEOUT]
 
 
 def test_a_release_leaves_the_queue() -> None:
     """It leaves no ticket and no claim."""
     engine = daemon(1)
     waiting, launching = supply(engine, waiting="elsewhere"), supply(engine)
-    launching.placed(plan())
+    launching.allocate(plan())
     with pytest.raises(MustWait):
-        waiting.placed(plan(launch_id="two"))
+        waiting.allocate(plan(launch_id="two"))
 
     waiting.release()
     assert [CLAIM] == [*engine.specs()]
@@ -204,7 +204,7 @@ def test_ids_are_looked_up_in_the_image() -> None:
     """Where the daemon reports no GPUs, nvidia-smi lists them."""
     engine = daemon(0, LISTED)
 
-    assert [("GPU-a",), ("GPU-b",)] == given(supply(engine).placed(plan(2)))
+    assert [("GPU-a",), ("GPU-b",)] == given(supply(engine).allocate(plan(2)))
 
 
 def test_more_gpus_than_nvidia_smi_lists() -> None:
@@ -212,7 +212,7 @@ def test_more_gpus_than_nvidia_smi_lists() -> None:
     engine = daemon(0, LISTED)
 
     with pytest.raises(InvalidAppError, match="request 3 GPUs, but fake://engine has 2"):
-        supply(engine).placed(plan(3))
+        supply(engine).allocate(plan(3))
 
     assert {} == engine.specs()
 
@@ -222,14 +222,14 @@ def test_without_ids_one_app_at_a_time_has_all_gpus() -> None:
     engine = daemon(0, Program(exit_code=1))
     gpus = supply(engine)
 
-    placed = gpus.placed(plan(1, gpus=2))
+    placed = gpus.allocate(plan(1, gpus=2))
 
     (spec,) = placed.containers
     assert spec.gpus is not None
     assert (2, ()) == (spec.gpus.count, spec.gpus.device_ids)
     assert "all" == spec.labels[labels.GPUS]
     with pytest.raises(MustWait, match="the ids of its GPUs are unknown: app app-1"):
-        supply(engine, waiting="elsewhere").placed(plan(launch_id="two"))
+        supply(engine, waiting="elsewhere").allocate(plan(launch_id="two"))
 
 
 @pytest.mark.parametrize(("replicas", "options"), [(2, {}), (1, {"gpu_driver": "cdi"})])
@@ -238,6 +238,6 @@ def test_without_ids_several_replicas_are_refused(replicas: int, options: dict[s
     engine = daemon(0, Program(exit_code=1))
 
     with pytest.raises(InvalidAppError, match="the ids of the GPUs of fake://engine are unknown"):
-        supply(engine).placed(plan(replicas, **options))
+        supply(engine).allocate(plan(replicas, **options))
 
     assert {} == engine.specs()

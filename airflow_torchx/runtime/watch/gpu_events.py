@@ -1,4 +1,4 @@
-"""Announces that GPUs of a daemon may have become free."""
+"""Notifies those that wait for GPUs of a daemon when some may have become free."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.core.gpu.turn import Wait
+    from airflow_torchx.core.gpu.turn import Blocked
     from airflow_torchx.errors import EngineError
 
-#: A container ended, or one that never started was removed: a ticket, a claim, a section.
+#: A container ended, or one that never started was removed: a ticket, a claim, a lock.
 _FREES: Final = frozenset({"die", "destroy"})
-# Seconds between looks after a ring: the list shows a container as running for a while after its
-# end was announced. Measured: 130 ms at the median, at times 1 s, on two busy cores.
-_LOOKS_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Between two looks without a ring; a daemon may send no events.
+# Seconds between attempts after an event: the list shows a container as running for a while after
+# its end was announced. Measured: 130 ms at the median, at times 1 s, on two busy cores.
+_RETRIES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+# Between two attempts without an event; a daemon may send none.
 _IDLE_S: Final = 5.0
 
 
-class Pauses:
-    """Seconds from a look to the next one: short at first, and after each ring."""
+class Backoff:
+    """Seconds from an attempt to the next one: short at first, and after each event."""
 
     def __init__(self) -> None:
-        self.rang()
+        self.reset()
 
-    def rang(self) -> None:
+    def reset(self) -> None:
         """Let the next pauses be short."""
-        self._left = iter(_LOOKS_S)
+        self._left = iter(_RETRIES_S)
 
-    def next_s(self, step: Wait | None) -> float:
-        """Return the pause after a look at which an app had to wait; None if the look failed.
+    def next_s(self, step: Blocked | None) -> float:
+        """Return the pause after an attempt at which an app had to wait; None if it failed.
 
-        An app with others before it can take nothing yet, so it waits for the next ring.
+        An app with others before it can take nothing yet, so it waits for the next event.
         """
         again_s = _IDLE_S if step is None or step.again_s is None else step.again_s
         pause_s = _IDLE_S if step is not None and step.ahead else next(self._left, _IDLE_S)
         return min(pause_s, again_s)
 
 
-class GpuBell:
+class GpuEvents:
     """Calls each subscriber after an event that may have freed GPUs, and after each connect.
 
     It reads the events of all containers of a daemon in a thread of its own; also those of other
@@ -64,21 +64,21 @@ class GpuBell:
         )
         threading.Thread(target=self._reader.run, name="torchx-gpu-events", daemon=True).start()
 
-    def add(self, ring: Callable[[], None]) -> object:
-        """Subscribe; return what `drop` takes.
+    def subscribe(self, notify: Callable[[], None]) -> object:
+        """Subscribe; return what `unsubscribe` takes.
 
-        ``ring`` is called in the thread of the bell, and at once if the stream is open already,
+        ``notify`` is called in the thread of the reader, and at once if the stream is open already,
         because events before that were missed.
         """
         key = object()
         with self._lock:
-            self._subscribers[key] = ring
+            self._subscribers[key] = notify
             is_open = self._is_open
         if is_open:
-            ring()
+            notify()
         return key
 
-    def drop(self, key: object) -> None:
+    def unsubscribe(self, key: object) -> None:
         """Unsubscribe."""
         with self._lock:
             del self._subscribers[key]
@@ -94,22 +94,22 @@ class GpuBell:
         self.close()
 
     def note(self, event: ContainerEvent) -> None:
-        """Ring after an event that frees GPUs; called by the reader."""
+        """Notify after an event that frees GPUs; called by the reader."""
         if event.action in _FREES:
-            self._ring()
+            self._notify()
 
     def streaming(self, *, on: bool) -> None:
-        """Ring once the stream is open, because events before it were missed."""
+        """Notify once the stream is open, because events before it were missed."""
         with self._lock:
             self._is_open = on
         if on:
-            self._ring()
+            self._notify()
 
     def failed(self, why: EngineError) -> None:
-        """Do nothing: who waits looks without a ring, too."""
+        """Do nothing: an app that waits also tries without events."""
 
-    def _ring(self) -> None:
+    def _notify(self) -> None:
         with self._lock:
             subscribers = list(self._subscribers.values())
-        for ring in subscribers:
-            ring()
+        for notify in subscribers:
+            notify()
