@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_torchx.core.gpu.ledger import Holder, Ledger
+    from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
     from airflow_torchx.core.gpu.turn import Blocked
 
 
@@ -116,6 +116,22 @@ def waiting_text(wait: Blocked, host: str, now: datetime) -> str:
         what = f"the end of all other apps with GPUs on {host}, as the ids of its GPUs are unknown"
     causes = [*_held(wait, now), *_queued(wait)]
     return f"waiting for {what}: {'; '.join(causes) or 'none is free'}"
+
+
+def removed_ticket_text(ticket: Ticket, waited_s: float) -> str:
+    """Return why an app loses its place in the queue."""
+    return (
+        f"app {ticket.app_id} has not responded for {waited_s:g} s; its process was probably"
+        " killed. Removing it from the queue; if it lives, it queues again"
+    )
+
+
+def removed_holder_text(holder: Holder) -> str:
+    """Return why a claim, or a replica that has not started, is removed."""
+    return (
+        f"app {holder.app_id} has not started in time; its process was probably killed."
+        f" Removing container {holder.name} to free its GPUs"
+    )
 
 
 def holders_key(wait: Blocked) -> object:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
+from airflow_torchx.core.gpu.report import removed_holder_text
 from airflow_torchx.core.gpu.turn import (
     Blocked,
     Claimable,
@@ -267,7 +268,7 @@ class GpuQueue:
         return all(self._removed(one) for one in expired if not set(one.ids).isdisjoint(ids))
 
     def _removed(self, expired: Holder) -> bool:
-        _log.warning("removing %s: its launch has not gone on", expired.name)
+        _log.warning("%s", removed_holder_text(expired))
         if expired.kind == "claim":
             return self._engine.discard(expired.container_id)
         # It may start at this moment: then it is killed, and its launch fails.

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
+from airflow_torchx.core.gpu.report import removed_ticket_text
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime.gpus.lock import TIMEOUT_S
 
@@ -57,7 +58,7 @@ class QueueHead:
         if first is None or self._clock() < self._since_s + self._timeout_s(wait, first):
             return False
         if wait.served or first.is_asked:
-            _log.warning("passing over app %s, which has not taken its GPUs", first.app_id)
+            _log.warning("%s", removed_ticket_text(first, self._timeout_s(wait, first)))
             self._engine.discard(first.container_id)
             return True
         self._rename(first, first.name + ASKED_SUFFIX)

@@ -100,7 +100,7 @@ def test_a_dead_app_is_passed_over(scene: Scene) -> None:
     assert [f"{CLAIM}alive"] == scene.names
 
 
-def test_a_claim_expires(scene: Scene) -> None:
+def test_a_claim_expires(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """GPUs that a launch has claimed, and not used in time, go to an app that needs them."""
     lost = scene.queue("dead", 2)
     claim = lost.attempt()
@@ -112,6 +112,9 @@ def test_a_claim_expires(scene: Scene) -> None:
     assert ("GPU-0",) == claimed(alive.attempt())
     assert isinstance(claim, Claim)
     assert not lost.commit(claim)
+    (text,) = caplog.messages
+    assert "app dead has not started in time; its process was probably killed" in text
+    assert f"Removing container {CLAIM}dead " in text
 
 
 def test_a_late_claim_counts_while_nothing_else_needs_its_gpus(scene: Scene) -> None:

@@ -93,10 +93,13 @@ def test_an_app_that_waits_for_the_section_keeps_its_place(line: Line) -> None:
     assert ["second"] == line.tickets()
 
 
-def test_a_killed_app_is_passed_over(line: Line) -> None:
-    """An app that does not take its GPU within a second loses its place."""
+def test_a_killed_app_is_passed_over(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """An app that does not take its GPU within a second loses its place, and a warning says why."""
     assert 1.0 == line.claimed_after_s(0.5)
     assert [] == line.tickets()
+    (text,) = caplog.messages
+    assert "app first has not responded for 1 s; its process was probably killed" in text
+    assert "if it lives, it queues again" in text
 
 
 def test_an_app_that_was_killed_in_the_section_is_passed_over(line: Line) -> None:
@@ -124,10 +127,13 @@ def test_an_app_that_waits_for_more_gpus_keeps_its_place(long_line: Line) -> Non
     } == seen
 
 
-def test_a_killed_app_that_waits_for_more_gpus_is_passed_over(long_line: Line) -> None:
+def test_a_killed_app_that_waits_for_more_gpus_is_passed_over(
+    long_line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
     """An app that does not answer holds up apps that need fewer GPUs for less than a minute."""
     assert long_line.claimed_after_s(LOOKS_S) < 60
     assert [] == long_line.tickets()
+    assert "app first has not responded for 15 s; its process was probably killed" in caplog.text
 
 
 def test_an_app_that_is_asked_leaves_the_queue(long_line: Line) -> None:
