@@ -45,7 +45,8 @@ class GpuAllocator:
     Args:
         info: the daemon, with the GPUs to use; its ``gpu_ids`` may be empty.
         reported: ids of all its GPUs.
-        timeout_s: longest wait, in seconds; None for no limit.
+        timeout_s: longest time from the first call of `allocate` to its GPUs, in seconds; None for no
+            limit.
         waiting: how to wait.
         should_stop: called several times a second.
     """
@@ -68,6 +69,8 @@ class GpuAllocator:
         self._should_stop = should_stop
         self._queue: GpuQueue | None = None
         self._claim: Claim | None = None
+        #: When the wait has lasted too long, in seconds since 1970; None for never.
+        self._until_s: float | None = None
 
     def allocate(self, plan: JobPlan) -> JobPlan:
         """Claim GPUs for a plan whose images are on the daemon, and return the plan with their ids.
@@ -82,8 +85,9 @@ class GpuAllocator:
         demand = GpuDemand.of(plan, *self._ids(plan))
         if demand is None:
             return plan
-        if self._timeout_s is not None:
-            demand = replace(demand, until_s=time.time() + self._timeout_s)
+        if self._timeout_s is not None and self._until_s is None:
+            self._until_s = time.time() + self._timeout_s
+        demand = replace(demand, until_s=self._until_s)
         timeouts = PRESENT
         if self._waiting != "here":
             # Another process may take over the wait. The launch follows a claim at once.
@@ -111,7 +115,7 @@ class GpuAllocator:
 
     def _wait(self, queue: GpuQueue, demand: GpuDemand, step: Claim | Blocked) -> Claim:
         """Attempt after each event of the daemon that may have freed GPUs."""
-        began_s, changed, log = time.monotonic(), threading.Event(), WaitLog(self._info.host)
+        changed, log = threading.Event(), WaitLog(self._info.host)
         tolerance = OutageTolerance(should_stop=self._should_stop)
         with GpuEvents(lambda: self._engine) as events:
             events.subscribe(changed.set)
@@ -119,7 +123,7 @@ class GpuAllocator:
             while isinstance(step, Blocked):
                 log.note(step)
                 try:
-                    self._pause(backoff, changed, step, began_s)
+                    self._pause(backoff, changed, step)
                 except StopRequested:
                     if self._waiting == "here":
                         raise
@@ -128,13 +132,11 @@ class GpuAllocator:
                     step = queue.attempt()
         return step
 
-    def _pause(
-        self, backoff: Backoff, changed: threading.Event, step: Blocked, began_s: float
-    ) -> None:
+    def _pause(self, backoff: Backoff, changed: threading.Event, step: Blocked) -> None:
         """Wait for an event, or until the next attempt."""
         until_s = time.monotonic() + backoff.next_s(step)
         while True:
-            self._check(step, began_s)
+            self._check(step)
             left_s = until_s - time.monotonic()
             if left_s <= 0 or changed.wait(min(_TICK_S, left_s)):
                 break
@@ -142,11 +144,11 @@ class GpuAllocator:
             changed.clear()
             backoff.reset()
 
-    def _check(self, step: Blocked, began_s: float) -> None:
+    def _check(self, step: Blocked) -> None:
         """Raise if the wait has to end."""
         if self._should_stop():
             raise StopRequested
-        if self._timeout_s is not None and time.monotonic() - began_s >= self._timeout_s:
+        if self._until_s is not None and time.time() >= self._until_s:
             raise GpuWaitTimeoutError(self._text(step))
 
     def _text(self, step: Blocked) -> str:

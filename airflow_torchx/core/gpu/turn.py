@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
 
@@ -47,17 +49,22 @@ class Blocked:
     again_s: float | None = None
 
 
-def decide(ledger: Ledger, demand: GpuDemand) -> Claimed | Claimable | Blocked:
+def decide(
+    ledger: Ledger, demand: GpuDemand, expired: Sequence[Holder] = ()
+) -> Claimed | Claimable | Blocked:
     """Return what an app does next; the oldest ticket is served first.
 
-    An app that waits for many GPUs is not overtaken by those that need few.
+    An app that waits for many GPUs is not overtaken by those that need few. GPUs that only
+    ``expired`` holders have are given away after those that are free.
     """
     if (claim := _own_claim(ledger, demand)) and unusable_claim(ledger, demand) is None:
         return Claimed(claim)
+    unheld = ledger.free(respects_foreign=demand.respects_foreign)
+    ledger = ledger.without(expired)
     ahead = _ahead(ledger, demand)
     holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
-    unheld = ledger.free(respects_foreign=demand.respects_foreign)
-    free = [one for one in demand.listed if one in unheld]
+    left = ledger.free(respects_foreign=demand.respects_foreign)
+    free = sorted((one for one in demand.listed if one in left), key=lambda one: one not in unheld)
     if not ahead and len(free) >= demand.claims:
         return Claimable(tuple(free[: demand.claims]))
     first = ahead[0] if ahead else None

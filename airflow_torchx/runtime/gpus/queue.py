@@ -189,7 +189,7 @@ class GpuQueue:
         """Return the next step; GPUs of launches that have not gone on come last."""
         step = decide(ledger, self._demand)
         if isinstance(step, Blocked) and (expired := self._expired(ledger)):
-            return decide(ledger.without(expired), self._demand)
+            return decide(ledger, self._demand, expired)
         return step
 
     def _expired(self, ledger: Ledger) -> tuple[Holder, ...]:

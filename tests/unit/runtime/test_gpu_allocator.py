@@ -132,6 +132,20 @@ def test_a_wait_that_takes_too_long() -> None:
         gpus.allocate(plan())
 
 
+def test_the_timeout_counts_from_the_first_wait() -> None:
+    """An app whose claim was lost to another client waits no longer than one that kept its place."""
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+    gpus, ends = supply(engine, waiting="elsewhere", timeout_s=60), []
+
+    for _ in range(2):
+        with pytest.raises(MustWait) as caught:
+            gpus.allocate(plan())
+        ends.append(caught.value.demand.until_s)
+
+    assert ends[0] == ends[1]
+
+
 def test_a_wait_that_is_stopped() -> None:
     """It stops when it is asked to, also if events arrive without end."""
     engine = daemon(1)

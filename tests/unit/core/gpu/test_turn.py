@@ -283,6 +283,19 @@ def test_what_expires() -> None:
     assert ("GPU-a", "GPU-c") == found.without(expired).free()
 
 
+def test_free_gpus_are_taken_before_expired_ones() -> None:
+    """An app removes no more of what killed launches left than it needs."""
+    rows = [
+        place(demand("late", 2), "claim", "GPU-a", "GPU-b", age_s=31),
+        replica("running", "GPU-d"),
+    ]
+    found = ledger(*rows)
+
+    assert Claimable(("GPU-c", "GPU-a")) == decide(found, MINE, found.expired(NOON))
+    three = replace(MINE, count=3)
+    assert Claimable(("GPU-c", "GPU-a", "GPU-b")) == decide(found, three, found.expired(NOON))
+
+
 def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
     """A row has whole seconds; a ticket that cannot be inspected yet is the last of its second."""
     one, two, three = (place(demand(key, 1), "ticket") for key in ("one", "two", "three"))
