@@ -129,11 +129,11 @@ def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     # Other containers may name GPUs in other ways than apps do.
     known = listed or labelled_ids(engine.rows({}))
     gpus = reported if reported.ids else GpuIds(tuple(known))
-    reader = LedgerReader(engine, gpus, sees_foreign=bool(listed))
+    ledger = LedgerReader(engine, gpus, sees_foreign=bool(listed)).read()
     absent = unlisted(gpu_ids, reported)
     return GpuListing(
         info=info,
-        ledger=reader.read(),
+        ledger=ledger.without(ledger.expired(info.system_time or datetime.now(UTC))),
         listed=[one for one in known if one not in absent],
         ids_known=bool(listed),
         unlisted=absent,

@@ -57,7 +57,8 @@ class WaitingApp:
 def uses(ledger: Ledger, listed: Sequence[str], models: Mapping[str, str]) -> list[GpuUse]:
     """Return what holds each of these GPUs of a daemon.
 
-    A GPU that several containers share has an entry for each of them.
+    A GPU that several apps, or containers of other programs, share has an entry for each of them.
+    Of one app, a replica comes before its claim, which a killed launch may have left.
     """
     return [
         use
@@ -77,6 +78,9 @@ def waiting(ledger: Ledger) -> list[WaitingApp]:
 
 
 def _uses(gpu_id: str, model: str, holders: Sequence[Holder]) -> list[GpuUse]:
+    shown: dict[str, Holder] = {}
+    for one in sorted(holders, key=lambda one: one.kind == "claim"):
+        shown.setdefault(one.app_id or one.container_id, one)
     return [
         GpuUse(
             id=gpu_id,
@@ -87,7 +91,7 @@ def _uses(gpu_id: str, model: str, holders: Sequence[Holder]) -> list[GpuUse]:
             since=holder.since,
             **_task_of(holder.labels),
         )
-        for holder in holders
+        for holder in shown.values()
     ] or [GpuUse(id=gpu_id, model=model)]
 
 

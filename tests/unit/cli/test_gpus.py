@@ -108,6 +108,33 @@ def test_the_holders_and_the_queue_are_listed(engine: FakeEngine, clock: ManualC
     ] == shown(engine)
 
 
+def test_what_a_killed_launch_left(engine: FakeEngine, clock: ManualClock) -> None:
+    """GPUs that the next app may take are free, although a container for them still exists."""
+    assert isinstance(attempt(engine, "fit-2", 1, {}), Claim)
+    spec = ContainerSpec(
+        role="",
+        replica=0,
+        name="train-1-0",
+        image="busybox",
+        entrypoint="run",
+        args=(),
+        env={},
+        labels={labels.APP_ID: "train-1", labels.GPUS: "GPU-1"},
+        network="none",
+    )
+    engine.create(spec)
+    states = [[one["state"] for one in look(engine).to_json()["gpus"]]]
+    for seconds in (31, 30):
+        clock.sleep(seconds)
+        states.append([one["state"] for one in look(engine).to_json()["gpus"]])
+
+    assert [
+        ["claimed", "held", "free", "free"],
+        ["free", "held", "free", "free"],
+        ["free", "free", "free", "free"],
+    ] == states
+
+
 def test_json(engine: FakeEngine) -> None:
     """Every object has the same keys, and null for what is unknown or does not apply."""
     unheld: dict[str, Any] = dict.fromkeys(

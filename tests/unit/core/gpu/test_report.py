@@ -88,6 +88,20 @@ def test_what_counts_as_a_change() -> None:
     assert holders_key(one) not in [holders_key(other) for other in others]
 
 
+def test_a_replica_and_the_claim_of_its_app() -> None:
+    """The GPU has one entry, for the replica, also if the claim comes first."""
+    ledger = Ledger(
+        ids=("GPU-a",),
+        holders=(
+            holder("claim-x", "GPU-a", kind="claim", GPU_APP="x"),
+            holder("x-0", "GPU-a", APP_ID="x"),
+            holder("x-1", "GPU-a", APP_ID="x"),
+        ),
+    )
+
+    assert [("held", "x-0")] == [(one.state, one.container) for one in uses(ledger, ledger.ids, {})]
+
+
 def test_the_use_of_each_gpu() -> None:
     """Each GPU has an entry, one that is shared has several, and a task is named."""
     task: dict[str, Any] = {"DAG_ID": "d", "RUN_ID": "r", "TASK_ID": "t", "MAP_INDEX": "3"}
