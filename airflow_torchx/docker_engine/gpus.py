@@ -32,6 +32,9 @@ _CAPABILITIES: Final = frozenset(
 _DRIVERS: Final = ("nvidia", "amd")
 #: The id of a GPU by position, or of a MIG device by that of its GPU and its own.
 _INDEX: Final = re.compile(r"(?:gpu|mig)?(\d+)(:\d+)?")
+#: An id that only CDI knows: NVIDIA's driver takes ``0``, but not ``gpu0``.
+#: https://github.com/NVIDIA/nvidia-container-toolkit/blob/main/pkg/nvcdi/namer.go
+_ONLY_CDI: Final = re.compile(r"gpu\d+|mig\d+:\d+")
 
 
 class ReportedGpus(NamedTuple):
@@ -54,7 +57,7 @@ class _LocalGpu(NamedTuple):
 
 def device_request(request: GpuRequest) -> dict[str, Any]:
     """Return an entry of ``DeviceRequests``."""
-    if request.driver == "cdi":
+    if request.driver == "cdi" or any(map(_ONLY_CDI.fullmatch, request.device_ids)):
         names = [f"{request.kind}={gpu_id}" for gpu_id in request.device_ids]
         return {"Driver": "cdi", "DeviceIDs": names}
     which = (
@@ -111,9 +114,14 @@ def _discovered(info: Json) -> ReportedGpus:
 def _disjoint(ids: Sequence[str]) -> Sequence[str]:
     """Return the UUIDs of devices that share no hardware, or else their indices.
 
-    Most tools list a device by both, and a GPU also if it is divided into MIG devices.
+    Most tools list a device by both, and a GPU also if it is divided into MIG devices. A tool may
+    list an index in two forms, ``0`` and ``gpu0``.
     """
-    indices = [found for gpu_id in ids if (found := _INDEX.fullmatch(gpu_id))]
+    forms: dict[tuple[str | None, ...], re.Match[str]] = {}
+    for gpu_id in sorted(ids, key=lambda gpu_id: not gpu_id[:1].isdecimal()):
+        if found := _INDEX.fullmatch(gpu_id):
+            forms.setdefault(found.groups(), found)
+    indices = list(forms.values())
     divided = {found[1] for found in indices if found[2]}
     whole = {found[1] for found in indices} - divided
     uuids = [gpu_id for gpu_id in ids if not _INDEX.fullmatch(gpu_id)]

@@ -45,8 +45,7 @@ class GpuAllocator:
     Args:
         info: the daemon, with the GPUs to use; its ``gpu_ids`` may be empty.
         reported: ids of all its GPUs.
-        timeout_s: longest time from the first call of `allocate` to its GPUs, in seconds; None for no
-            limit.
+        timeout_s: longest wait from the first call of `allocate`, in seconds; None for no limit.
         waiting: how to wait.
         should_stop: called several times a second.
     """

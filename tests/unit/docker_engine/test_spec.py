@@ -152,6 +152,16 @@ def test_any_gpus() -> None:
     assert "DeviceIDs" not in request["DeviceRequests"][0]
 
 
+@pytest.mark.parametrize("gpu_id", ["gpu0", "mig0:1"])
+def test_gpus_that_only_cdi_names(gpu_id: str) -> None:
+    """They are requested of CDI also if no driver is given."""
+    gpus = GpuRequest(count=1, device_ids=(gpu_id,))
+
+    assert [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={gpu_id}"]}] == container_json(
+        replace(SPEC, gpus=gpus)
+    )["HostConfig"]["DeviceRequests"]
+
+
 def test_gpus_of_cdi() -> None:
     """In a request to CDI, each id has its vendor and class."""
     nvidia = GpuRequest(count=2, device_ids=("GPU-1", "0:1"), driver="cdi")

@@ -133,7 +133,7 @@ def test_a_wait_that_takes_too_long() -> None:
 
 
 def test_the_timeout_counts_from_the_first_wait() -> None:
-    """An app whose claim was lost to another client waits no longer than one that kept its place."""
+    """An app that lost its claim to another client waits no longer than one that kept it."""
     engine = daemon(1)
     run(engine, "busy", "GPU-0")
     gpus, ends = supply(engine, waiting="elsewhere", timeout_s=60), []
