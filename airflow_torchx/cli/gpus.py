@@ -13,7 +13,7 @@ from airflow_torchx.cli.screen import print_message, print_result, table, warn
 from airflow_torchx.core.gpu import report
 from airflow_torchx.core.gpu.ids import GpuIds, unlisted, used_ids
 from airflow_torchx.core.gpu.ledger import labelled_ids
-from airflow_torchx.core.plan.preflight import GPU_ID_SOURCES, NO_GPUS_ON_PODMAN
+from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES, NO_GPUS_ON_PODMAN
 from airflow_torchx.core.state.report import age_text
 from airflow_torchx.docker_engine import DockerEngine, local_models
 from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader

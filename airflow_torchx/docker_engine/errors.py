@@ -17,6 +17,7 @@ import urllib3.exceptions
 
 from airflow_torchx.core.engine import full_disk
 from airflow_torchx.core.engine.start_advice import start_advice
+from airflow_torchx.core.plan.gpu_problems import WITHOUT_CDI
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,
@@ -52,6 +53,10 @@ _REFUSED: Final = _Refusal(EngineError, "See the daemon's log, for example `jour
 #: Fixes by message, for errors of the Engine or its runtime that have no status of their own.
 _ADVICE: Final = (
     (full_disk.PATTERN, full_disk.ADVICE),
+    (
+        'could not select device driver "cdi"|CDI device',
+        f"{WITHOUT_CDI[0].upper()}{WITHOUT_CDI[1:]}.",
+    ),
     (
         "could not select device driver",
         "Request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host.",

@@ -14,7 +14,7 @@ from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.report import waiting_text
 from airflow_torchx.core.gpu.turn import Blocked
-from airflow_torchx.core.plan.preflight import gpu_shortage
+from airflow_torchx.core.plan.gpu_problems import gpu_shortage
 from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
 from airflow_torchx.runtime.gpus.probe import probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait

@@ -16,8 +16,8 @@ from airflow_torchx.core.plan.conflicts import (
     mount_conflicts,
     workspace_conflict,
 )
+from airflow_torchx.core.plan.gpu_problems import gpu_problems
 from airflow_torchx.core.plan.identity import MAX_REPLICAS
-from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.workspace.source import parse_workspace
@@ -41,14 +41,10 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
-#: How this process can know the ids of a daemon's GPUs.
-GPU_ID_SOURCES: Final = (
-    "list the ids in gpu_ids of the connection or in node-generic-resources of the daemon, or set"
-    " up CDI (Docker 28.2)"
-)
-NO_GPUS_ON_PODMAN: Final = "is Podman, whose Docker API ignores requests for GPUs"
 #: Docker's minimum: https://docs.docker.com/engine/containers/resource_constraints/
 MIN_MEMORY_MIB: Final = 6
+#: TorchX's value for a resource that is not requested.
+_UNSET: Final = -1
 _MIN_CPUS: Final = 0.01
 _MAX_CPUS: Final = 1_000_000
 _MAX_PORT: Final = 65_535
@@ -92,7 +88,7 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
         for index, role in enumerate(app.roles)
         for problem in _daemon_problems(f"roles[{index}]", role, opts, facts)
     ]
-    return (*problems, *_option_problems(opts, facts), *_gpu_problems(app, opts, facts))
+    return (*problems, *_option_problems(opts, facts), *gpu_problems(app, opts, facts))
 
 
 def daemon_warnings(app: AppDef, facts: DaemonFacts) -> Iterator[str]:
@@ -251,6 +247,10 @@ def _text_problems(where: str, role: Role) -> Iterator[Problem]:
 
 
 def _resource_problems(where: str, resource: Resource) -> Iterator[Problem]:
+    for name in ("cpu", "gpu", "memMB"):
+        if (value := getattr(resource, name)) < 0 and value != _UNSET:
+            fix = f"use 0 or more, or {_UNSET} to leave it unset"
+            yield Problem(f"{where}.{name}", f"{value} is negative", fix)
     if 0 < resource.memMB < MIN_MEMORY_MIB:
         what = f"{resource.memMB} MB is below Docker's minimum"
         yield Problem(f"{where}.memMB", what, f"give {MIN_MEMORY_MIB} MB or more, 0 for no limit")
@@ -307,46 +307,6 @@ def _option_problems(opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
         what = f"{engine.url} has no runtime {opts.runtime!r}"
         fix = f"use one of {', '.join(engine.runtimes)}, or install it on the daemon's host"
         yield Problem("options.runtime", what, fix)
-
-
-def _gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
-    engine = facts.engine
-    if not requested_gpus(app):
-        return
-    if engine.is_podman:
-        what = f"{engine.url} {NO_GPUS_ON_PODMAN}"
-        yield Problem("roles", what, "use a Docker Engine, or request no GPUs")
-    elif opts.gpu_driver == "cdi" and not opts.auto_set_gpus:
-        what = "CDI has no request by count, as auto_set_gpus=False makes it"
-        yield Problem("options.gpu_driver", what, "leave one of the two options out")
-    elif opts.auto_set_gpus and facts.unlisted_gpus:
-        what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
-        yield Problem("gpu_ids", what, "correct gpu_ids of the connection: `nvidia-smi -L`")
-    elif opts.auto_set_gpus and engine.gpu_ids:
-        yield from gpu_shortage(requested_gpus(app), len(engine.gpu_ids), engine.url)
-
-
-def gpu_shortage(
-    wanted: int, known: int, url: str, *, replicas: int = 1, needs_ids: bool = False
-) -> Iterator[Problem]:
-    """Yield a problem if replicas request more GPUs than a daemon has, or ones without ids.
-
-    A request by count gives the first GPUs of the host to every container that makes one. So it is
-    good enough for one replica only, unless it ``needs_ids``.
-    """
-    if known:
-        what = f"all replicas together request {wanted} GPUs, but {url} has {known}"
-        fix = "request fewer, or share them between replicas with auto_set_gpus=False"
-    else:
-        who = "one replica needs" if replicas == 1 else f"{replicas} replicas need"
-        what = f"{who} GPUs by their ids, but the ids of the GPUs of {url} are"
-        what += " unknown: the daemon reports none, and nvidia-smi does not run in the image"
-        fix = (
-            f"{GPU_ID_SOURCES}, use an image in which nvidia-smi runs, or share the first GPUs with"
-            " auto_set_gpus=False"
-        )
-    if wanted > known > 0 or (not known and (replicas > 1 or needs_ids)):
-        yield Problem("roles", what, fix)
 
 
 def _without_login(image: str) -> str:

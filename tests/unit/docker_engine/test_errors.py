@@ -79,6 +79,11 @@ def test_body_without_message(body: bytes, expected: str) -> None:
     ("message", "advice"),
     [
         ('could not select device driver "" with capabilities: [[gpu]]', "no GPUs"),
+        ('could not select device driver "cdi" with capabilities: []', "Leave out gpu_driver=cdi"),
+        (
+            "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=GPU-1",
+            "or enable CDI: upgrade the daemon",
+        ),
         (
             'exec: "nosuch": executable file not found in $PATH: unknown',
             "The image has no nosuch. Use an image with this",

@@ -246,12 +246,18 @@ def test_without_ids_one_app_at_a_time_has_all_gpus() -> None:
         supply(engine, waiting="elsewhere").allocate(plan(launch_id="two"))
 
 
-@pytest.mark.parametrize(("replicas", "options"), [(2, {}), (1, {"gpu_driver": "cdi"})])
-def test_without_ids_several_replicas_are_refused(replicas: int, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("replicas", "options", "fix"),
+    [(2, {}, "auto_set_gpus=False"), (1, {"gpu_driver": "cdi"}, "leave out gpu_driver=cdi")],
+)
+def test_without_ids_several_replicas_are_refused(
+    replicas: int, options: dict[str, Any], fix: str
+) -> None:
     """Docker would give all of them the first GPUs; and CDI needs ids."""
     engine = daemon(0, Program(exit_code=1))
+    unknown = "the ids of the GPUs of fake://engine are unknown"
 
-    with pytest.raises(InvalidAppError, match="the ids of the GPUs of fake://engine are unknown"):
+    with pytest.raises(InvalidAppError, match=f"{unknown}.*{fix}"):
         supply(engine).allocate(plan(replicas, **options))
 
     assert {} == engine.specs()

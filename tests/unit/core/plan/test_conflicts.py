@@ -17,7 +17,7 @@ from airflow_torchx.core.plan.preflight import (
     preflight,
 )
 from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER
-from airflow_torchx.specs import AppDef, BindMount, Role, VolumeMount, Workspace
+from airflow_torchx.specs import AppDef, BindMount, Resource, Role, VolumeMount, Workspace
 from airflow_torchx.testing import FakeEngine
 
 ENGINE = replace(FakeEngine().info(), runtimes=())
@@ -91,6 +91,17 @@ def test_logs_that_cannot_be_read(driver: str, settings: dict[str, str], *, refu
     found = conflicts({"log_config": {"type": driver, "config": settings}})
 
     assert ["options.log_config"] * refused == [*found]
+
+
+@pytest.mark.parametrize("option", [{"gpu_driver": "cdi"}, {"gpu_wait_timeout_s": 60}])
+def test_options_that_need_gpus_of_their_own(option: dict[str, Any]) -> None:
+    """Replicas that share GPUs request a count, which CDI has not, and do not wait for them."""
+    (name,) = option
+    resource = Resource(cpu=1, gpu=1, memMB=-1)
+    cfg = {"auto_set_gpus": False}
+
+    assert [f"options.{name}"] == [*conflicts({**cfg, **option}, resource=resource)]
+    assert {} == conflicts(option, resource=resource) | conflicts({**cfg, **option})
 
 
 def test_a_mount_on_a_tmpfs() -> None:

@@ -248,6 +248,21 @@ MISTAKES: dict[str, tuple[AppDef | Role, Problem]] = {
             "give 0.01 or more, 0 for no limit",
         ),
     ),
+    **{
+        f"a negative number as {name}": (
+            role(resource=resource),
+            Problem(
+                f"roles[0].resource.{name}",
+                "-2 is negative",
+                "use 0 or more, or -1 to leave it unset",
+            ),
+        )
+        for name, resource in {
+            "cpu": Resource(cpu=-2, gpu=-1, memMB=-1),
+            "gpu": Resource(cpu=-1, gpu=-2, memMB=-1),
+            "memMB": Resource(cpu=-1, gpu=-1, memMB=-2),
+        }.items()
+    },
     "something else among the mounts": (
         role(mounts=[BindMount("/a", "/b"), "type=bind"]),
         Problem(
@@ -368,6 +383,17 @@ def test_ports_are_published_once() -> None:
             ),
             id="more GPUs than the host has",
         ),
+        pytest.param(
+            role(num_replicas=2, resource=Resource(cpu=1, gpu=4, memMB=6)),
+            {"auto_set_gpus": False},
+            daemon(gpu_ids=("g0",), reported_gpus=("g0", "g1", "g2")),
+            Problem(
+                "roles[0].resource.gpu",
+                f"4 GPUs are more than the 3 of {URL}",
+                "request at most 3",
+            ),
+            id="more shared GPUs than the host has",
+        ),
     ],
 )
 def test_problems_with_a_daemon(
@@ -396,7 +422,7 @@ def test_problems_with_a_daemon(
         pytest.param(
             role(num_replicas=2, resource=Resource(cpu=4, gpu=2, memMB=6)),
             {"auto_set_gpus": False},
-            daemon(gpu_ids=("g0", "g1")),
+            daemon(gpu_ids=("g0", "g1"), reported_gpus=("g0", "g1")),
             id="GPUs that replicas share",
         ),
         pytest.param(
@@ -437,8 +463,9 @@ def test_the_limits_themselves_are_allowed() -> None:
     )
     most = role("most", num_replicas=10_000, min_replicas=10_000)
     none = role("none", resource=Resource(cpu=0, gpu=0, memMB=0))
+    unset = role("unset", resource=Resource(cpu=-1, gpu=-1, memMB=-1))
 
-    assert [] == problems(app(least, most, none, name="my app / run"), {}, daemon())
+    assert [] == problems(app(least, most, none, unset, name="my app / run"), {}, daemon())
 
 
 def test_one_call_returns_all_problems() -> None:

@@ -1,0 +1,77 @@
+"""Finds the problems of an app with the GPUs of a daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.plan.job_plan import requested_gpus
+from airflow_torchx.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.core.plan.preflight import DaemonFacts
+    from airflow_torchx.specs import AppDef
+
+#: How this process can know the ids of a daemon's GPUs.
+GPU_ID_SOURCES: Final = (
+    "list the ids in gpu_ids of the connection or in node-generic-resources of the daemon, or set"
+    " up CDI (Docker 28.2)"
+)
+#: What to do if a daemon has no GPUs in CDI.
+WITHOUT_CDI: Final = (
+    "leave out gpu_driver=cdi, or enable CDI: upgrade the daemon to Docker 28.2, and run"
+    " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` on its host"
+)
+NO_GPUS_ON_PODMAN: Final = "is Podman, whose Docker API ignores requests for GPUs"
+
+
+def gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
+    """Yield the problems of an app with the GPUs of this daemon."""
+    engine = facts.engine
+    if not requested_gpus(app):
+        return
+    if engine.is_podman:
+        what = f"{engine.url} {NO_GPUS_ON_PODMAN}"
+        yield Problem("roles", what, "use a Docker Engine, or request no GPUs")
+    elif not opts.auto_set_gpus:
+        yield from _shared_shortage(app, len(facts.reported_gpus), engine.url)
+    elif facts.unlisted_gpus:
+        what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
+        yield Problem("gpu_ids", what, "correct gpu_ids of the connection: `nvidia-smi -L`")
+    elif engine.gpu_ids:
+        yield from gpu_shortage(requested_gpus(app), len(engine.gpu_ids), engine.url)
+
+
+def _shared_shortage(app: AppDef, known: int, url: str) -> Iterator[Problem]:
+    """Yield a problem for each role whose replicas request more GPUs than a daemon has."""
+    for index, role in enumerate(app.roles):
+        if role.resource.gpu > known > 0:
+            what = f"{role.resource.gpu} GPUs are more than the {known} of {url}"
+            yield Problem(f"roles[{index}].resource.gpu", what, f"request at most {known}")
+
+
+def gpu_shortage(
+    wanted: int, known: int, url: str, *, replicas: int = 1, needs_ids: bool = False
+) -> Iterator[Problem]:
+    """Yield a problem if replicas request more GPUs than a daemon has, or ones without ids.
+
+    A request by count gives the first GPUs of the host to every container that makes one. So it is
+    good enough for one replica only, unless it ``needs_ids``, as a request to CDI does.
+    """
+    if known:
+        what = f"all replicas together request {wanted} GPUs, but {url} has {known}"
+        fix = "request fewer, or share them between replicas with auto_set_gpus=False"
+    else:
+        who = "one replica needs" if replicas == 1 else f"{replicas} replicas need"
+        what = f"{who} GPUs by their ids, but the ids of the GPUs of {url} are"
+        what += " unknown: the daemon reports none, and nvidia-smi does not run in the image"
+        fix = (
+            f"{GPU_ID_SOURCES}, use an image in which nvidia-smi runs, or share the first GPUs with"
+            " auto_set_gpus=False"
+        )
+        if needs_ids:
+            fix = WITHOUT_CDI
+    if wanted > known > 0 or (not known and (replicas > 1 or needs_ids)):
+        yield Problem("roles", what, fix)
