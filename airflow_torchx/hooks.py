@@ -81,14 +81,16 @@ class TorchXDockerHook(BaseHook):
         self.torchx_conn_id = torchx_conn_id or default_conn_id()
         self.docker_conn_ids = docker_conn_ids
 
-    def settings(self) -> Settings:
+    def settings(self, argument: str = conn_name_attr) -> Settings:
         """Return the connection's settings, and mask its private key in logs.
+
+        ``argument`` is what named the connection, for errors.
 
         Raises:
             InvalidAppError: the connection does not exist or has another type, or one problem for
                 each invalid field.
         """
-        return self._settings(f"connection {self.torchx_conn_id!r}")
+        return self._settings(f"connection {self.torchx_conn_id!r}", argument)
 
     def endpoint(self) -> Endpoint:
         """Return how to reach the daemon.
@@ -142,17 +144,16 @@ class TorchXDockerHook(BaseHook):
         found = diagnose(settings.endpoint, settings.network, logins)
         return (False, found) if isinstance(found, str) else (found.is_fine, str(found))
 
-    def _settings(self, subject: str) -> Settings:
+    def _settings(self, subject: str, argument: str = conn_name_attr) -> Settings:
         from airflow_torchx.core.connection.pem import Pem
         from airflow_torchx.core.connection.settings import Settings, daemon_url
 
         if self.torchx_conn_id is None:
             return Settings()
-        fix = (
-            f"add one of type {self.conn_type!r}, or, if it is the session of a handle, pass"
-            " torchx_conn_id= or app_id="
-        )
-        found = get_connection(self.torchx_conn_id, self.conn_name_attr, fix)
+        fix = f"add one of type {self.conn_type!r}"
+        if argument == self.conn_name_attr:
+            fix += f", or, if it is the session of a handle, pass {argument}= or app_id="
+        found = get_connection(self.torchx_conn_id, argument, fix)
         if found.conn_type != self.conn_type:
             problem = _type_problem("conn_type", found, self.conn_type)
             raise InvalidAppError([problem], subject=subject)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.ledger import is_marker
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, app_ref
+from airflow_torchx.core.state.report import age_text
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.specs.suggest import nearest
@@ -14,18 +18,34 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
 
+_WAIT: Final = (
+    "`airflow-torchx gpus` shows the queue. To end the wait, end the command of the app, or clear"
+    " or mark its task."
+)
+
 
 def find(engine: Engine, app: str) -> str:
     """Return the id of an app, given its handle, its id or a unique prefix of one.
 
     Raises:
         ConditionError: the handle is not a Docker scheduler's.
-        AppNotFoundError: no app or several apps match.
+        AppNotFoundError: no app or several apps match, or the app waits for GPUs.
     """
     app_id = app_ref(app).app_id
     if lifecycle.exists(engine, app_id):
         return app_id
-    return match(app, [listed.app_id for listed in lifecycle.apps(engine)])
+    launched = [listed.app_id for listed in lifecycle.apps(engine)]
+    waiting = {
+        row.labels[labels.GPU_APP]: row.created_at
+        for row in engine.rows({labels.GPU_APP: None})
+        if is_marker(row)
+    }
+    app_id = match(app, {*launched, *waiting})
+    if app_id in launched:
+        return app_id
+    age = age_text((datetime.now(UTC) - waiting[app_id]).total_seconds())
+    what = f"app {app_id!r} has waited for GPUs for {age}, and is not launched yet"
+    raise AppNotFoundError(what, fix=_WAIT)
 
 
 def match(app: str, app_ids: Collection[str]) -> str:

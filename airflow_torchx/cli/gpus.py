@@ -151,7 +151,7 @@ def _connect(conn_id: str | None) -> tuple[DockerEngine, Sequence[str]]:
         from airflow_torchx.hooks import TorchXDockerHook
 
         use_metadata_database()
-        settings = TorchXDockerHook(conn_id).settings()
+        settings = TorchXDockerHook(conn_id).settings("--conn")
     return DockerEngine.connect(settings.endpoint), settings.gpu_ids
 
 

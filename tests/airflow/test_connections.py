@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_torchx.cli.gpus import _connect
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.settings import Settings, daemon_url
 from airflow_torchx.errors import InvalidAppError
@@ -195,6 +196,17 @@ def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     is_fine, message = TorchXDockerHook("nowhere").test_connection()
     assert not is_fine
     assert "torchx_conn_id: there is no connection 'nowhere'; add one of type" in message
+    assert message.endswith("pass torchx_conn_id= or app_id=")
+
+
+@pytest.mark.usefixtures("airflow_home")
+def test_a_connection_that_a_command_names() -> None:
+    """The error of the command line names its option, and no argument of an operator."""
+    with pytest.raises(InvalidAppError) as caught:
+        _connect("nowhere")
+
+    (problem,) = caught.value.problems
+    assert ("--conn", "add one of type 'torchx_docker'") == (problem.where, problem.fix)
 
 
 @pytest.mark.usefixtures("airflow_home")

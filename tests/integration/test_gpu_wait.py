@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from airflow_torchx.cli import main, screen
+from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
@@ -58,6 +60,32 @@ def test_a_wait_is_shown(
     assert "sh/0 done\n" in terminal.text
     (row,) = gpu_engine.rows({})
     assert "exited" == row.state
+
+
+def test_commands_on_an_app_that_waits(
+    gpu_daemon: Endpoint,
+    gpu_engine: DockerEngine,
+    holder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each command on one app says that the app waits, changes nothing, and returns 1."""
+    monkeypatch.setenv("DOCKER_HOST", str(gpu_daemon.url))
+    # It sets the log of the whole process.
+    monkeypatch.setattr(screen, "configure", lambda _: None)
+    with running(gpu_daemon, tmp_path) as terminal:
+        terminal.wait_for(f"are held by app {holder} (")
+        (ticket,) = gpu_engine.rows({labels.GPU_MARKER: "ticket"})
+        app_id = ticket.labels[labels.GPU_APP]
+
+        for command in ("status", "describe", "log", "cancel", "delete"):
+            assert 1 == main([command, app_id])
+            assert f"app {app_id!r} has waited for GPUs for " in capsys.readouterr().err
+        assert (ticket,) == gpu_engine.rows({labels.GPU_MARKER: "ticket"})
+        terminal.type(CTRL_C)
+
+        assert 130 == terminal.end()
 
 
 def test_a_wait_is_interrupted(

@@ -218,6 +218,10 @@ def _named(cfg: Mapping[str, object]) -> tuple[dict[str, object], list[Problem]]
 
 def unknown_option(key: object, names: Iterable[str]) -> Problem:
     """Return the problem of an option that is not one of these."""
+    if snake_case(key) == "gpu_ids":
+        what = "a field of the connection, not a run option"
+        fix = "set it there, or list the GPUs in node-generic-resources of the daemon"
+        return Problem(f"options.{key}", what, fix)
     return Problem(f"options.{key}", "unknown option", suggest(str(key), sorted(names)))
 
 

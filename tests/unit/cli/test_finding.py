@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.finding import match
+from airflow_torchx.cli.finding import find, match
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.demand import GpuDemand, Marker
+from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.errors import AppNotFoundError, ConditionError
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.testing import FakeEngine
+from tests.unit import apps
 
 APPS = ["trainer-x1", "trainer-x12", "server-y"]
 
@@ -46,6 +52,32 @@ def test_app_is_not_matched(app: str, texts: list[str]) -> None:
         match(app, APPS)
 
     assert [] == [text for text in texts if text not in str(caught.value)]
+
+
+@pytest.mark.parametrize("marker", ["ticket", "claim"])
+@pytest.mark.parametrize("app", ["train-x1", "tra", "docker://torchx/train-x1"])
+def test_an_app_that_waits_for_gpus(app: str, marker: Marker) -> None:
+    """An app that is not launched yet is not found, and the error says for what it waits."""
+    engine = FakeEngine(images=["busybox"])
+    of_app = {labels.GPU_APP: "train-x1"}
+    demand = GpuDemand(key="k", count=1, listed=("g",), image="busybox", labels=of_app)
+    engine.create(demand.spec(marker))
+
+    with pytest.raises(AppNotFoundError, match=r"'train-x1' has waited for GPUs for \d") as caught:
+        find(engine, app)
+
+    assert "`airflow-torchx gpus` shows the queue. To end the wait, end" in caught.value.fix
+
+
+def test_an_app_that_is_launched_while_its_claim_is_there() -> None:
+    """An app with replicas is found, although it also has a container that holds GPUs for it."""
+    engine = FakeEngine(images=["busybox"])
+    app_id = DockerScheduler("t", engine).submit(apps.app(), Opts())
+    of_app = {labels.GPU_APP: app_id}
+    demand = GpuDemand(key="k", count=1, listed=("g",), image="busybox", labels=of_app)
+    engine.create(demand.spec("claim"))
+
+    assert app_id == find(engine, app_id) == find(engine, app_id[:-1])
 
 
 def test_handle_of_another_scheduler() -> None:

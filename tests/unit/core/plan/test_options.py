@@ -378,6 +378,15 @@ def test_camel_case_is_accepted(written: str, meant: str) -> None:
     assert Opts.parse({meant: value}) == Opts.parse({written: value})
 
 
+@pytest.mark.parametrize("name", ["gpu_ids", "gpuIds"])
+def test_a_field_of_the_connection(name: str) -> None:
+    """The ids of GPUs belong to the daemon: to its connection, or its configuration."""
+    (problem,) = refusal({name: "GPU-1"}).problems
+
+    assert "a field of the connection, not a run option" == problem.what
+    assert "node-generic-resources of the daemon" in problem.fix
+
+
 def test_a_misspelled_option() -> None:
     """A misspelled option is an error that suggests the nearest name."""
     error = refusal({"priviledged": True})
