@@ -42,13 +42,15 @@ REMOVES: Final = "app_id="
 TESTS: Final = "make test"
 #: Installing from an index is what `make` did to get here; `bash -n` reads the block.
 INSTALLS: Final = "git clone"
-#: `test_quickstart`, `test_container_image`, `test_connections` and `tests/airflow/test_docs` run
-#: these: they look at the screen of the demo, or have a project and a registry, or a database.
+#: `test_quickstart`, `test_container_image`, `test_gpu_wait`, `test_connections` and
+#: `tests/airflow/test_docs` run these: they look at a screen, or have a project and a registry, or
+#: a database.
 #: `make images` makes an image without CUDA where the other one cannot be pulled.
 ELSEWHERE: Final = (
     "make demo",
     "make .venv/.installed && container/local-base.sh",
     "container/build.sh",
+    'airflow-torchx run --workspace "" utils.sh',
     "airflow connections",
     "airflow pools",
     "airflow db migrate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
+from tests import pages
 from tests.conftest import BUSYBOX
 from tests.integration.conftest import GPU_IDS
 from tests.integration.terminal import CTRL_C, Terminal
@@ -23,11 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
-#: An app that needs one GPU.
-RUN: Final = (
-    *("run", "--workspace", "", "utils.sh", "--image", BUSYBOX, "--num_replicas", "1"),
-    *("--gpu", "1", "echo", "done"),
-)
+#: The page launches an app that needs two GPUs.
+RUN: Final = pages.block_with("--gpu 2").replace("--image busybox", f"--image {BUSYBOX}")
 
 
 @pytest.fixture
@@ -40,9 +39,12 @@ def holder(gpu_engine: DockerEngine) -> str:
 
 def running(daemon: Endpoint, folder: Path) -> Terminal:
     """Run an app on a terminal."""
-    command = (sys.executable, "-W", "ignore", "-m", "airflow_torchx.cli", *RUN)
-    env = {"DOCKER_HOST": str(daemon.url), "PYTHONPATH": str(Path(__file__).parents[2])}
-    return Terminal(command, cwd=folder, env=env, columns=1000)
+    env = {
+        "DOCKER_HOST": str(daemon.url),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(pages.ROOT),
+    }
+    return Terminal(("bash", "-euc", RUN), cwd=folder, env=env, columns=1000)
 
 
 def test_a_wait_is_shown(
@@ -55,9 +57,10 @@ def test_a_wait_is_shown(
 
         assert 0 == terminal.end()
 
-    assert f"waiting for 1 GPU on {gpu_engine.info().host}: GPU-" in terminal.text
-    assert " gets GPU-" in terminal.text
-    assert "sh/0 done\n" in terminal.text
+    first_two = ",".join(GPU_IDS[:2])
+    assert f"waiting for 2 GPUs on {gpu_engine.info().host}: GPU-" in terminal.text
+    assert f" gets {first_two.replace(',', ', ')}\n" in terminal.text
+    assert f"sh/0 {first_two}\n" in terminal.text
     (row,) = gpu_engine.rows({})
     assert "exited" == row.state
 

@@ -64,11 +64,13 @@ def render(plan: JobPlan) -> str:
 
 def shown(plan: JobPlan) -> dict[str, Any]:
     """Return the plan as JSON data, with one entry per container, without defaults."""
+    gpus = plan.own_gpus
     data = {
         "app_id": plan.app_id,
         "handle": plan.handle,
         "network": plan.network,
         "pull_policy": plan.pull_policy,
+        **({"gpus": f"{gpus} in total; the launch chooses their ids"} if gpus else {}),
         **({"warnings": list(plan.warnings)} if plan.warnings else {}),
         **({"workspaces": list(plan.workspaces)} if plan.workspaces else {}),
         "containers": [_plain(spec) for spec in plan.containers],

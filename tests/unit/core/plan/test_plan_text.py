@@ -70,6 +70,7 @@ def test_a_plan_as_text() -> None:
         "handle": "local_docker://torchx/train-x1",
         "network": "torchx",
         "pull_policy": "missing",
+        "gpus": "1 in total; the launch chooses their ids",
         "warnings": list(job.warnings),
         "containers": [
             {
