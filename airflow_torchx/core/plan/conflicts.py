@@ -36,8 +36,9 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
     """Yield the conflicts that are seen without the daemon."""
     yield from _network_conflicts(app, opts)
     yield from _log_conflicts(opts)
-    if requested_gpus(app) and not opts.auto_set_gpus:
-        yield from _shared_gpu_conflicts(opts)
+    if requested_gpus(app) and not opts.auto_set_gpus and opts.gpu_driver == "cdi":
+        what = "CDI has no request by count, as auto_set_gpus=False makes it"
+        yield Problem("options.gpu_driver", what, "leave one of the two options out")
     targets = {posixpath.normpath(path) for path in opts.tmpfs}
     for index, role in enumerate(app.roles):
         for position, mount in enumerate(role.mounts):
@@ -127,16 +128,6 @@ def _network_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
             if getattr(opts, name):
                 what = f"Docker refuses it for a container on network {network!r}"
                 yield Problem(f"options.{name}", what, "set it for that container")
-
-
-def _shared_gpu_conflicts(opts: Opts) -> Iterator[Problem]:
-    fix = "leave one of the two options out"
-    if opts.gpu_driver == "cdi":
-        what = "CDI has no request by count, as auto_set_gpus=False makes it"
-        yield Problem("options.gpu_driver", what, fix)
-    if opts.gpu_wait_timeout_s is not None:
-        what = "with auto_set_gpus=False, an app does not wait for GPUs"
-        yield Problem("options.gpu_wait_timeout_s", what, fix)
 
 
 def _log_conflicts(opts: Opts) -> Iterator[Problem]:

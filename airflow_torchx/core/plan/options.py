@@ -55,7 +55,8 @@ class Opts(Mapping[str, Any]):
         failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
             waits for them.
         auto_set_gpus: give every replica GPUs of its own, and wait until enough are free. False
-            requests them by count, as TorchX does: then replicas share the first GPUs of the host.
+            requests them by count, as TorchX does: then replicas share the first GPUs of the host,
+            and the app does not wait.
         gpu_wait_timeout_s: longest time in seconds to wait for GPUs; None for no limit.
         gpu_foreign: ``respect`` leaves GPUs alone that a container of another program requested,
             ``ignore`` does not.

@@ -93,15 +93,20 @@ def test_logs_that_cannot_be_read(driver: str, settings: dict[str, str], *, refu
     assert ["options.log_config"] * refused == [*found]
 
 
-@pytest.mark.parametrize("option", [{"gpu_driver": "cdi"}, {"gpu_wait_timeout_s": 60}])
-def test_options_that_need_gpus_of_their_own(option: dict[str, Any]) -> None:
-    """Replicas that share GPUs request a count, which CDI has not, and do not wait for them."""
-    (name,) = option
+def test_cdi_needs_gpus_of_its_own() -> None:
+    """Replicas that share GPUs request a count, which CDI has not."""
+    cfg = {"gpu_driver": "cdi", "auto_set_gpus": False}
     resource = Resource(cpu=1, gpu=1, memMB=-1)
-    cfg = {"auto_set_gpus": False}
 
-    assert [f"options.{name}"] == [*conflicts({**cfg, **option}, resource=resource)]
-    assert {} == conflicts(option, resource=resource) | conflicts({**cfg, **option})
+    assert ["options.gpu_driver"] == [*conflicts(cfg, resource=resource)]
+    assert {} == conflicts({"gpu_driver": "cdi"}, resource=resource) | conflicts(cfg)
+
+
+def test_a_timeout_for_gpus_that_an_app_does_not_wait_for() -> None:
+    """A connection can have a timeout for all apps, also for those that share GPUs."""
+    cfg = {"gpu_wait_timeout_s": 60, "auto_set_gpus": False}
+
+    assert {} == conflicts(cfg, resource=Resource(cpu=1, gpu=1, memMB=-1))
 
 
 def test_a_mount_on_a_tmpfs() -> None:
