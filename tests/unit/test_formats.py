@@ -134,6 +134,7 @@ def test_a_container() -> None:
         "airflow-torchx/launch-id": "0f7c2b9de41a5d38",
         "airflow-torchx/failure-policy": "fail_fast",
         "airflow-torchx/stop-grace-s": "10",
+        "airflow-torchx/gpus": "",
         "airflow-torchx/config-hash": "v1-0123456789abcdef",
         "airflow-torchx/dag-id": "nightly",
         "airflow-torchx/run-id": "run",

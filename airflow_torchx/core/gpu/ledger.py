@@ -135,7 +135,7 @@ def read(
         details: the results of an inspect of the containers of `needs_inspect`, by container id.
     """
     gpus = _with_others(known, rows)
-    others = {row.id for row in _others(rows) if row.state != "created"}
+    others = {row.id for row in _others(rows)}
     foreign = {one: detail.gpus for one, detail in details.items() if one in others}
     tickets = _tickets(rows, gpus, details)
     return Ledger(
@@ -193,12 +193,13 @@ def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:
     replicas = _replicas(rows)
     for row in rows:
         is_ours = row.id in replicas or _marker(row) is not None or _is_discarded(row)
-        if row.state in _HOLDS and not is_ours:
+        # A container of another program that has not started uses no GPU.
+        if row.state in _HOLDS and row.state != "created" and not is_ours:
             yield row
 
 
 def _replicas(rows: Iterable[ContainerRow]) -> set[str]:
-    """Return the ids of the replicas with GPUs.
+    """Return the ids of the replicas whose label says which GPUs they have, also if it is none.
 
     A replica that is being discarded has another name, but may have started before that.
     """

@@ -199,7 +199,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
     mounts = [*role.mounts, *_named_devices(resource.devices)]
     gpus, driver = resource.gpu, opts.gpu_driver or ""
-    is_shared = gpus > 0 and not opts.auto_set_gpus
+    are_own = gpus > 0 and opts.auto_set_gpus
     return ContainerSpec(
         role=role.name,
         replica=replica,
@@ -212,8 +212,9 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
             **shared.labels,
             labels.ROLE_NAME: role.name,
             labels.REPLICA_ID: str(replica),
-            # Docker gives a request by count the first GPUs of the host.
-            **({labels.GPUS: ",".join(map(str, range(gpus)))} if is_shared else {}),
+            # Docker gives a request by count the first GPUs of the host. The label of a replica
+            # without GPUs is empty, so that no client has to inspect it.
+            **({} if are_own else {labels.GPUS: ",".join(map(str, range(gpus)))}),
         },
         network=opts.network,
         mounts=tuple(mount for mount in mounts if isinstance(mount, (BindMount, VolumeMount))),

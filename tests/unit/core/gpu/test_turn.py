@@ -310,17 +310,25 @@ def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
 
 
 def test_what_is_inspected() -> None:
-    """Tickets, and live containers of others unless they are ignored."""
+    """Tickets, and live containers of others unless they are ignored.
+
+    The labels of a replica show that it has no GPUs, unless another container has them.
+    """
+    without = replica("running")
     rows = [
         place(MINE, "ticket"),
         place(MINE, "claim", "GPU-a"),
         replica("running", "GPU-b"),
+        without,
+        replace(without, id="id-cancelled", name=f"{without.name}.cancelled"),
+        replace(without, id="id-copy", name="mine"),
         row("notebook", "running", {}),
+        row("created", "created", {}),
         row("ended", "exited", {}),
     ]
     ticket = "id-airflow-torchx-gpu-ticket-mine"
 
-    assert [ticket, "id-notebook"] == list(needs_inspect(rows, sees_foreign=True))
+    assert [ticket, "id-copy", "id-notebook"] == list(needs_inspect(rows, sees_foreign=True))
     assert [ticket] == list(needs_inspect(rows, sees_foreign=False))
 
 

@@ -124,6 +124,7 @@ def test_a_plan_has_everything_that_a_launch_does() -> None:
                     "airflow-torchx/roles": '{"trainer": 1}',
                     "airflow-torchx/failure-policy": "fail_fast",
                     "airflow-torchx/stop-grace-s": "10",
+                    "airflow-torchx/gpus": "",
                 },
                 network="torchx",
             ),
@@ -439,8 +440,8 @@ def test_gpus_are_given_to_the_replicas_in_order() -> None:
     given = job.with_gpus(["g0", "g1", "g2", "g3", "g4"], "amd.com/gpu")
 
     assert 5 == job.own_gpus == requested_gpus(app(trainer, server, scorer))
-    assert [None] * 5 == held(job)
-    assert ["g0,g1", "g2,g3", None, None, "g4"] == held(given)
+    assert [None, None, "", "", None] == held(job)
+    assert ["g0,g1", "g2,g3", "", "", "g4"] == held(given)
     assert [
         request(count=2, device_ids=("g0", "g1")),
         request(count=2, device_ids=("g2", "g3")),
@@ -465,18 +466,18 @@ def test_shared_gpus_are_the_first_ones() -> None:
 
     assert 0 == job.own_gpus
     assert [GpuRequest(count=2), GpuRequest(count=2), None] == gpus(job)
-    assert ["0,1", "0,1", None] == held(job)
+    assert ["0,1", "0,1", ""] == held(job)
 
 
 @pytest.mark.parametrize("count", [-1, 0])
 @pytest.mark.parametrize("auto", [True, False])
 def test_a_role_without_gpus(count: int, *, auto: bool) -> None:
-    """A role without GPUs requests none, and holds none."""
+    """A role without GPUs requests none, and its label shows that it holds none."""
     what = role(resource=wants(gpu=count))
     job = planned(what, {"auto_set_gpus": auto})
 
     assert [None] == gpus(job)
-    assert [None] == held(job)
+    assert [""] == held(job)
     assert 0 == job.own_gpus == requested_gpus(app(what))
 
 
