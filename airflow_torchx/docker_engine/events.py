@@ -65,9 +65,9 @@ def container_event(answer: dict[str, Any]) -> ContainerEvent:
     attributes = actor.get("Attributes") or {}
     code = attributes.get("exitCode")
     return ContainerEvent(
-        app_id=attributes.get(labels.APP_ID, ""),
-        app_name=attributes.get(labels.APP_NAME, ""),
         container_id=actor.get("ID") or "",
+        name=attributes.get("name") or "",
+        labels={k: v for k, v in attributes.items() if k.startswith(labels.RESERVED_PREFIXES)},
         action=answer.get("Action") or "",
         time_ns=answer.get("timeNano") or 0,
         exit_code=None if code is None else int(code),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
+from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.testing.files import absolute, overlay, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, to_datetime
@@ -177,9 +177,9 @@ class FakeContainer:
     def event(self, action: str, time_ns: int, exit_code: int | None = None) -> ContainerEvent:
         """Return an event of this container."""
         return ContainerEvent(
-            app_id=self.labels.get(labels.APP_ID, ""),
-            app_name=self.labels.get(labels.APP_NAME, ""),
             container_id=self.id,
+            name=self.name,
+            labels={k: v for k, v in self.labels.items() if k.startswith(RESERVED_PREFIXES)},
             action=action,
             time_ns=time_ns,
             exit_code=exit_code,

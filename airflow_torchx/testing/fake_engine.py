@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
-from airflow_torchx.core.engine.containers import NetworkRow
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX, NetworkRow
 from airflow_torchx.errors import EngineConflictError
 from airflow_torchx.testing.calls import unreachable
 from airflow_torchx.testing.container import FakeContainer
@@ -193,6 +193,7 @@ class FakeEngine(FakeDaemon):
             if container.is_live(now_ns):
                 what = f"cannot discard container {container.name}: it runs."
                 raise EngineConflictError(what, fix="Stop it first.", status=409)
+            container.name = f"{DISCARDED_PREFIX}{container.id}"
             self._containers.journal.append(container.event("rename", now_ns))
             self._containers.remove(container, now_ns)
             return True

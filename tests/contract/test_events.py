@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from tests.contract.bench import wait_for
 from tests.contract.script import Script
 
@@ -90,12 +91,14 @@ def test_removal_of_a_running_container(bench: Bench) -> None:
 
 
 def test_discard(bench: Bench) -> None:
-    """Discarding a container gives a rename event before its destroy event."""
+    """Discarding a container gives a rename event before its destroy event, with its last name."""
     with Listener(bench) as listener:
-        bench.engine.discard(bench.create(FOREVER))
-        listener.wait_for(3)
+        container_id = bench.create(FOREVER)
+        bench.engine.discard(container_id)
+        events = listener.wait_for(3)
 
     assert ["create", "rename", "destroy"] == listener.actions
+    assert [f"{DISCARDED_PREFIX}{container_id}"] * 2 == [event.name for event in events[1:]]
 
 
 def test_restart_by_the_daemon(bench: Bench) -> None:
@@ -144,16 +147,18 @@ def test_containers_of_all(bench: Bench) -> None:
     ]
 
 
-def test_app_name(bench: Bench) -> None:
-    """An event has the app name in the container's labels."""
+def test_name_and_labels(bench: Bench) -> None:
+    """An event has the container's name, and its labels with our prefixes, up to its removal."""
     spec = bench.spec(Script())
-    named = replace(spec, labels={**spec.labels, labels.APP_NAME: "trainer"})
+    ours = {labels.APP_ID: bench.app_id, labels.APP_NAME: "trainer", labels.GPUS: ""}
+    named = replace(spec, labels={**ours, "other": "label"})
     with Listener(bench) as listener:
-        bench.create(named)
-        bench.create(Script())
-        listener.wait_for(2)
+        bench.engine.remove(bench.create(named))
+        bench.create(spec)
+        created, destroyed, other = listener.wait_for(3)
 
-    assert ["trainer", ""] == [event.app_name for event in listener.events]
+    assert [(spec.name, ours)] * 2 == [(one.name, one.labels) for one in (created, destroyed)]
+    assert ("trainer", "") == (created.app_name, other.app_name)
 
 
 def test_several_listeners(bench: Bench) -> None:

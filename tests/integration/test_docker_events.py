@@ -26,7 +26,8 @@ from tests.integration.stub import Request, Stub, chunked, connect, failure, say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ATTRIBUTES: Final = {labels.APP_ID: "a", labels.APP_NAME: "trainer", "exitCode": "7"}
+LABELS: Final = {labels.APP_ID: "a", labels.APP_NAME: "trainer"}
+ATTRIBUTES: Final = {**LABELS, "other": "label", "name": "a-0", "image": "i", "exitCode": "7"}
 EVENT: Final = {
     "Type": "container",
     "Action": "die",
@@ -36,9 +37,9 @@ EVENT: Final = {
 }
 LINE: Final = json.dumps(EVENT).encode() + b"\n"
 READ: Final = ContainerEvent(
-    app_id="a",
-    app_name="trainer",
     container_id="c",
+    name="a-0",
+    labels=LABELS,
     action="die",
     time_ns=1_000_000_002,
     exit_code=7,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from airflow_torchx.core.engine.labels import APP_ID, APP_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -166,19 +168,29 @@ class ContainerEvent:
     """An event of the Engine about a container.
 
     Args:
-        app_id: the app's id from its label; empty without that label.
-        app_name: the app's name from its label; empty without that label.
+        name: the container's name after the event.
+        labels: its labels with a prefix of TorchX or this package.
         action: one of `EVENT_ACTIONS`.
         time_ns: time on the daemon's clock, in nanoseconds since 1970.
         exit_code: for ``die``, else None.
     """
 
-    app_id: str
-    app_name: str
     container_id: str
+    name: str
+    labels: Mapping[str, str]
     action: str
     time_ns: int
     exit_code: int | None = None
+
+    @property
+    def app_id(self) -> str:
+        """The app's id; empty for a container of no app."""
+        return self.labels.get(APP_ID, "")
+
+    @property
+    def app_name(self) -> str:
+        """The app's name; empty without one."""
+        return self.labels.get(APP_NAME, "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

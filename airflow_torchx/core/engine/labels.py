@@ -48,8 +48,8 @@ MAP_INDEX: Final = f"{OWN_PREFIX}map-index"
 TRY_NUMBER: Final = f"{OWN_PREFIX}try-number"
 MAX_TRIES: Final = f"{OWN_PREFIX}max-tries"
 
-#: Ids of the GPUs that a container holds, separated by commas, or empty; of the markers, a claim has
-#: some.
+#: Ids of the GPUs that a container holds, separated by commas; empty for none. Of the markers, a
+#: claim has some.
 GPUS: Final = f"{OWN_PREFIX}gpus"
 #: What a container that never starts marks: ``lock``, ``ticket``, ``claim`` or ``probe``.
 GPU_MARKER: Final = f"{OWN_PREFIX}gpu-marker"

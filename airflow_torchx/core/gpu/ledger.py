@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
+    from airflow_torchx.core.engine.containers import (
+        ContainerDetail,
+        ContainerEvent,
+        ContainerRow,
+        GpuRequest,
+    )
 
 # https://docs.docker.com/reference/api/engine/ (container list, State). A container that is being
 # removed may still run.
@@ -144,9 +149,11 @@ def read(
         tickets=tuple(sorted(tickets, key=lambda one: (one.since, one.container_id))),
         requesting_all=tuple(row.name for row in rows if are_all(foreign.get(row.id, ()))),
         discarded=tuple(
-            row.id for row in rows if _is_discarded(row) and row.state in {"created", "exited"}
+            row.id
+            for row in rows
+            if is_discarded(row.id, row.name) and row.state in {"created", "exited"}
         ),
-        lock=next((row.id for row in rows if _marker(row) == "lock"), ""),
+        lock=next((row.id for row in rows if marker_of(row) == "lock"), ""),
     )
 
 
@@ -172,7 +179,7 @@ def labelled_ids(rows: Iterable[ContainerRow]) -> tuple[str, ...]:
 
 def is_marker(row: ContainerRow) -> bool:
     """Return whether a container is a marker, which never starts."""
-    return _marker(row) is not None
+    return marker_of(row) is not None
 
 
 def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterator[str]:
@@ -182,7 +189,7 @@ def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterat
     order needs more than the whole seconds of a row.
     """
     rows = tuple(rows)
-    yield from (row.id for row in rows if _marker(row) == "ticket")
+    yield from (row.id for row in rows if marker_of(row) == "ticket")
     if sees_foreign:
         yield from (row.id for row in _others(rows))
 
@@ -192,7 +199,7 @@ def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:
     rows = tuple(rows)
     replicas = _replicas(rows)
     for row in rows:
-        is_ours = row.id in replicas or _marker(row) is not None or _is_discarded(row)
+        is_ours = row.id in replicas or marker_of(row) is not None or is_discarded(row.id, row.name)
         # A container of another program that has not started uses no GPU.
         if row.state in _HOLDS and row.state != "created" and not is_ours:
             yield row
@@ -204,12 +211,13 @@ def _replicas(rows: Iterable[ContainerRow]) -> set[str]:
     A replica that is being discarded has another name, but may have started before that.
     """
     own = [row for row in rows if labels.GPUS in row.labels and labels.GPU_MARKER not in row.labels]
-    discarded = {row.id for row in own if _is_discarded(row)}
+    discarded = {row.id for row in own if is_discarded(row.id, row.name)}
     return discarded | {row.id for row in without_copies(own)}
 
 
-def _is_discarded(row: ContainerRow) -> bool:
-    return row.name == f"{DISCARDED_PREFIX}{row.id}"
+def is_discarded(container_id: str, name: str) -> bool:
+    """Return whether a client discards a container, or was killed while it did."""
+    return name == f"{DISCARDED_PREFIX}{container_id}"
 
 
 def _holders(
@@ -220,7 +228,7 @@ def _holders(
     replicas = _replicas(rows)
     for row in rows:
         labelled = gpus.held(_ids(row, labels.GPUS))
-        if _marker(row) == "claim":
+        if marker_of(row) == "claim":
             # In any state: a user may have started it.
             yield from _holder(row, "claim", labelled, _seconds(row))
         elif row.state not in _HOLDS:
@@ -257,7 +265,7 @@ def _tickets(
     for row in rows:
         among = tuple(_ids(row, labels.GPU_AMONG))
         count, detail = row.labels.get(labels.GPU_COUNT, ""), details.get(row.id)
-        if _marker(row) == "ticket" and count.isdecimal():
+        if marker_of(row) == "ticket" and count.isdecimal():
             yield Ticket(
                 container_id=row.id,
                 name=row.name.removesuffix(ASKED_SUFFIX),
@@ -276,10 +284,10 @@ def _ids(row: ContainerRow, label: str) -> Iterator[str]:
     return filter(None, row.labels.get(label, "").split(","))
 
 
-def _marker(row: ContainerRow) -> str | None:
+def marker_of(one: ContainerRow | ContainerEvent) -> str | None:
     """Return the marker of a container; None for a replica, and for a copy under another name."""
-    marker = row.labels.get(labels.GPU_MARKER)
-    return marker if marker and row.name.startswith(f"{PREFIX}{marker}") else None
+    marker = one.labels.get(labels.GPU_MARKER)
+    return marker if marker and one.name.startswith(f"{PREFIX}{marker}") else None
 
 
 def _seconds(row: ContainerRow) -> float:

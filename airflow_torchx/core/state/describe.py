@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
+    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
 
 #: Keys of ``DescribeAppResponse.metadata``.
 FAILURE_POLICY: Final = "failure_policy"
@@ -191,13 +191,13 @@ def without_copies(rows: Iterable[ContainerRow]) -> tuple[ContainerRow, ...]:
 
     An image committed from a container brings the container's labels, but not its name.
     """
-    return tuple(
-        row
-        for row in rows
-        if labels.LAUNCH_ID not in row.labels
-        or row.name.removesuffix(CANCELLED_SUFFIX)
-        == container_name(row.labels.get(labels.APP_ID, ""), *replica_key(row))
-    )
+    return tuple(row for row in rows if not is_copy(row))
+
+
+def is_copy(one: ContainerRow | ContainerEvent) -> bool:
+    """Return whether a container has the labels of a replica, but not its name."""
+    expected = container_name(one.labels.get(labels.APP_ID, ""), *replica_key(one))
+    return labels.LAUNCH_ID in one.labels and one.name.removesuffix(CANCELLED_SUFFIX) != expected
 
 
 def by_app(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
@@ -218,10 +218,10 @@ def signal_name(code: int | None) -> str | None:
         return None
 
 
-def replica_key(row: ContainerRow) -> tuple[str, int]:
+def replica_key(one: ContainerRow | ContainerEvent) -> tuple[str, int]:
     """Return role and index from the labels; an invalid index counts as 0."""
-    index = row.labels.get(labels.REPLICA_ID, "")
-    return row.labels.get(labels.ROLE_NAME, ""), int(index) if _INDEX.fullmatch(index) else 0
+    index = one.labels.get(labels.REPLICA_ID, "")
+    return one.labels.get(labels.ROLE_NAME, ""), int(index) if _INDEX.fullmatch(index) else 0
 
 
 def _age(row: ContainerRow) -> tuple[datetime, str]:

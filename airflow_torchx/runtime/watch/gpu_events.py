@@ -6,6 +6,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
+from airflow_torchx.core.gpu.events import may_free
 from airflow_torchx.runtime.watch.event_reader import EventReader
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from airflow_torchx.core.gpu.turn import Blocked
     from airflow_torchx.errors import EngineError
 
-#: A container ended, or one that never started was removed: a ticket, a claim, a lock.
-_FREES: Final = frozenset({"die", "destroy"})
 # Seconds between attempts after an event: the list shows a container as running for a while after
 # its end was announced. Measured: 130 ms at the median, at times 1 s, on two busy cores.
 _RETRIES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -94,8 +93,8 @@ class GpuEvents:
         self.close()
 
     def note(self, event: ContainerEvent) -> None:
-        """Notify after an event that frees GPUs; called by the reader."""
-        if event.action in _FREES:
+        """Notify after an event that may free GPUs; called by the reader."""
+        if may_free(event):
             self._notify()
 
     def streaming(self, *, on: bool) -> None:

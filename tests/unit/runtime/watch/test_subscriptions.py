@@ -53,8 +53,9 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def event(app_id: str, action: str = "die", container_id: str = "c", **kw: Any) -> ContainerEvent:  # noqa: ANN401 - fields
     """Return an event of an app."""
-    fields = {"app_name": "", "time_ns": 1, **kw}
-    return ContainerEvent(app_id=app_id, action=action, container_id=container_id, **fields)
+    fields = {"time_ns": 1, "name": container_id, **kw}
+    found = {labels.APP_ID: app_id, labels.APP_NAME: fields.pop("app_name", "")}
+    return ContainerEvent(labels=found, action=action, container_id=container_id, **fields)
 
 
 def row(state: str, container_id: str = "c", **own: str) -> ContainerRow:
