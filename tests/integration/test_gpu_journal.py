@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 
-from tests.integration.gpu_journal import Entry, outdated, overlaps, overtaken, wrong_uses
+from tests.integration.gpu_journal import (
+    Entry,
+    outdated,
+    overlaps,
+    overtaken,
+    uncommitted,
+    wrong_uses,
+)
 
 
 def entry(who: str, did: str, gpus: str = "", **facts: object) -> Entry:
@@ -79,6 +86,26 @@ def test_an_outdated_choice_is_found() -> None:
     assert late == outdated([look, *other, *take, launch("1.1"), launch("2.1")])
     assert [] == outdated([look, *other, launch("2.1"), *take])
     assert [] == outdated([look, *other, *take, launch("1.1")])
+    ask, made = other[1:]
+    stops = [other[0], ask, look, entry("2.1", "continue"), made, launch("2.1")]
+    assert late == outdated([*stops, *take, launch("1.1")])
+    assert [] == outdated([other[0], ask, look, made, launch("2.1"), *take, launch("1.1")])
     gives_up = entry("1.1", "before rename claim", id="c1")
     assert [] == outdated([look, *other, *take, gives_up, launch("1.1"), launch("2.1")])
     assert [] == outdated([*other, launch("2.1"), look, *take, launch("1.1")])
+
+
+def test_a_start_without_a_claim_is_found() -> None:
+    """A launch must not start replicas if another one has removed its claim."""
+    create, start = launch("1.1"), entry("1.1", "before start replica")
+    own = entry("1.1", "after rename claim", status=204)
+    refused = entry("1.1", "after rename claim", status=404)
+    other = entry("2.1", "after rename claim", status=204)
+
+    late = ["1.1 starts a replica at 1.0 and has not removed its claim"]
+    assert late == uncommitted([create, start])
+    assert late == uncommitted([create, other, start])
+    assert late == uncommitted([create, refused, start])
+    assert late == uncommitted([create, own, create, start])
+    assert [] == uncommitted([create, own, start])
+    assert [] == uncommitted([create, other])

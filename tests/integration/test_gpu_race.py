@@ -17,7 +17,15 @@ from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
 from tests.integration import gpu_race
-from tests.integration.gpu_journal import outdated, overlaps, overtaken, read, report, wrong_uses
+from tests.integration.gpu_idle import report
+from tests.integration.gpu_journal import (
+    outdated,
+    overlaps,
+    overtaken,
+    read,
+    uncommitted,
+    wrong_uses,
+)
 from tests.integration.gpu_launches import TIMEOUT_S, Race
 
 if TYPE_CHECKING:
@@ -84,6 +92,11 @@ def test_exclusive(ran: Ran, record_property: Callable[[str, object], None]) -> 
 def test_one_at_a_time(ran: Ran) -> None:
     """No app launches with GPUs that it chose before another one has claimed some."""
     assert [] == outdated(ran.entries), ran.race
+
+
+def test_committed(ran: Ran) -> None:
+    """No app starts after others have removed its claim."""
+    assert [] == uncommitted(ran.entries), ran.race
 
 
 def test_complete(ran: Ran) -> None:
