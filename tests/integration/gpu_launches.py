@@ -11,7 +11,7 @@ from airflow_torchx.specs import AppDef, BindMount, Resource, Role, macros
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 #: The file that processes and replicas append to, in the folder of a race.
 JOURNAL: Final = "journal"
@@ -73,6 +73,7 @@ class Race:
         launches: number of apps.
         faults: how many of the processes are killed or stop.
         timeout_s: in place of `TIMEOUT_S`.
+        idle_s: longest pause between two looks of an app that waits.
     """
 
     url: str
@@ -81,6 +82,7 @@ class Race:
     launches: int
     faults: int
     timeout_s: Sequence[float] = field(default=TIMEOUT_S)
+    idle_s: float = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,15 +172,21 @@ class Launch:
 
 
 def drawn(race: Race) -> list[Launch]:
-    """Return the launches of a race; no step has its second fault before each has its first."""
+    """Return the launches of a race, of which the last quarter has no faults.
+
+    So the end of a race does not wait for one process that has stopped. The faults that find most
+    are always there; the steps of the others are spread evenly.
+    """
     rng = random.Random(race.seed)  # noqa: S311 - no secret
     steps = [step for _ in range(race.faults) for step in rng.sample(STEPS, len(STEPS))]
-    # One process always claims GPUs long after it has seen that they are free.
-    late = Fault(at="before create claim", stops_s=_stop_s(rng, race.timeout_s))
-    faults: list[Fault | None] = [late]
-    faults += [_fault(rng, step, race.timeout_s) for step in steps[1 : race.faults]]
-    faults += [None] * (race.launches - len(faults))
+    faults: list[Fault | None] = [
+        Fault(at=f"before {step}", stops_s=stop_s * rng.uniform(1.2, 2))
+        for step, stop_s in _long_stops(race.timeout_s)
+    ]
+    faults += [_fault(rng, step, race.timeout_s) for step in steps[len(faults) : race.faults]]
+    faults += [None] * (race.launches * 3 // 4 - len(faults))
     rng.shuffle(faults)
+    faults += [None] * (race.launches - len(faults))
     return [
         Launch(
             number=number,
@@ -190,6 +198,18 @@ def drawn(race: Race) -> list[Launch]:
         )
         for number, fault in enumerate(faults)
     ]
+
+
+def _long_stops(timeout_s: Sequence[float]) -> Iterator[tuple[str, float]]:
+    """Yield where a process has to find that others have done without it, and after how long."""
+    lock_s, ticket_s, claim_s, replica_s = timeout_s
+    # It claims GPUs long after it has seen that they are free. Meanwhile others may have to remove
+    # two tickets.
+    yield "create claim", lock_s + 2 * ticket_s
+    # It creates replicas after others have removed its claim.
+    yield "remove lock", claim_s
+    # It starts replicas after others have removed its claim and them.
+    yield "rename claim", replica_s
 
 
 def _fault(rng: random.Random, step: str, timeout_s: Sequence[float]) -> Fault:

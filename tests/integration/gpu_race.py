@@ -26,6 +26,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import AirflowTorchXError, LaunchError
 from airflow_torchx.runtime import gpu_allocator
 from airflow_torchx.runtime.gpus import lock, queue, queue_head
+from airflow_torchx.runtime.watch import gpu_events
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
 from tests.integration.gpu_launches import Launch, Race, drawn
@@ -150,21 +151,23 @@ class Processes:
             self._todo.appendleft(replace(one, try_number=one.try_number + 1, fault=None))
 
 
-def hasten(timeout_s: Sequence[float]) -> None:
-    """Have all that this process launches respect what others have left for these times."""
-    lock_s, ticket_s, claim_s, replica_s = timeout_s
+def hasten(race: Race) -> None:
+    """Set how long launches respect what others have left, and pause between two looks."""
+    lock_s, ticket_s, claim_s, replica_s = race.timeout_s
     for module, name, value in (
         (lock, "TIMEOUT_S", lock_s),
         (queue_head, "TIMEOUT_S", lock_s),
         (gpu_allocator, "PRESENT", queue.Timeouts(ticket=ticket_s, claim=claim_s)),
         (ledger, "UNSTARTED_S", replica_s),
+        (gpu_events, "_IDLE_S", race.idle_s),
     ):
+        assert hasattr(module, name)
         setattr(module, name, value)
 
 
 def main(race: Race) -> int:
     """Run a race, and then launch one more app, which needs all GPUs."""
-    hasten(race.timeout_s)
+    hasten(race)
     processes = Processes(race)
     last = Launch(number=race.launches, shape=[(1, 4)], use_s=0.1)
     return processes.run(drawn(race)) + processes.run([last])

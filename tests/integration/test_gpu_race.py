@@ -58,16 +58,17 @@ class Ran:
 def ran(
     request: pytest.FixtureRequest, gpu_daemon: Endpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ran]:
-    """Return a race of 300 launches in a campaign, else of 40, which respect others less long."""
+    """Return a race of 300 launches in a campaign, else of 30, which respect others less long."""
     campaign = request.config.getoption("campaign", None)
     folder = tmp_path_factory.mktemp("race")
     race = Race(
         url=str(gpu_daemon.url),
         folder=str(folder),
         seed=campaign or secrets.token_hex(4),
-        launches=300 if campaign else 40,
-        faults=60 if campaign else 14,
-        timeout_s=TIMEOUT_S if campaign else (1, 1, 2, 5),
+        launches=300 if campaign else 30,
+        faults=60 if campaign else 12,
+        timeout_s=TIMEOUT_S if campaign else (0.5, 0.5, 1.5, 3),
+        idle_s=5 if campaign else 1,
     )
     command = [sys.executable, "-m", gpu_race.__name__, json.dumps(asdict(race))]
     ended = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
