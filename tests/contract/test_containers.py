@@ -179,6 +179,18 @@ def test_rename(bench: Bench, state: str) -> None:
     assert container_id != bench.create(spec)
 
 
+def test_rename_by_name(bench: Bench) -> None:
+    """Of two clients that rename a container by its name, the second one finds none."""
+    spec = bench.spec(Script())
+    container_id = bench.create(spec)
+
+    bench.engine.rename(spec.name, f"{spec.name}.first")
+    with pytest.raises(EngineNotFoundError):
+        bench.engine.rename(spec.name, f"{spec.name}.second")
+
+    assert f"{spec.name}.first" == bench.row(container_id).name
+
+
 def test_rename_to_the_current_name(bench: Bench) -> None:
     """A container keeps its name if it is renamed to it, but an invalid name is refused."""
     spec = bench.spec(Script())

@@ -15,7 +15,7 @@ from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.connection import settings
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
-from airflow_torchx.core.gpu.demand import ASKED_SUFFIX, GpuDemand
+from airflow_torchx.core.gpu.demand import GpuDemand, asked_name
 from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.plan.identity import (
     TaskAttempt,
@@ -152,7 +152,7 @@ def test_names() -> None:
     assert "trainer-x1-worker-0" == container_name("trainer-x1", "worker", 0)
     assert "trainer-x1-worker-0.cancelled" == cancelled_name("trainer-x1-worker-0")
     assert "airflow-torchx-discarded-" == DISCARDED_PREFIX
-    assert ".asked" == ASKED_SUFFIX
+    assert "name.asked-0f7c" == asked_name("name", "0f7c")
     assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
     assert "local_docker://gpu_host/trainer-x1" == AppRef("trainer-x1", "gpu_host").handle
 

@@ -186,6 +186,8 @@ class Engine(Protocol):
     def rename(self, container_id: str, name: str) -> None:
         """Rename a container, running or not; do nothing if it has that name.
 
+        A name works in place of the id: it fails if another client has renamed the container.
+
         Raises:
             EngineConflictError: the name is taken.
             EngineNotFoundError: the container does not exist.

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 Marker = Literal["lock", "ticket", "claim", "probe"]
 
 PREFIX: Final = "airflow-torchx-gpu-"
-#: End of the name of a ticket whose app is asked whether it still waits.
-ASKED_SUFFIX: Final = ".asked"
+#: End of the name of a ticket whose app is asked whether it still waits. Each question has another
+#: token, so that a client that missed an answer does not take two questions for one.
+_QUESTION: Final = re.compile(r"\.asked-[0-9a-f]+$")
 _TRY: Final = re.compile(r"-t\d+$")
 _OF_TASK: Final = (
     labels.DAG_ID,
@@ -137,6 +138,16 @@ class GpuDemand:
             return cls(**given) if isinstance(given["count"], int) else None
         except (KeyError, TypeError, ValueError):
             return None
+
+
+def asked_name(name: str, token: str) -> str:
+    """Return the name of a ticket whose app is asked whether it still waits."""
+    return f"{name}.asked-{token}"
+
+
+def unasked_name(name: str) -> str:
+    """Return the name that a ticket has while its app is not asked."""
+    return _QUESTION.sub("", name)
 
 
 def owner_labels(plan: JobPlan) -> dict[str, str]:

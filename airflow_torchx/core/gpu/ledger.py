@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
-from airflow_torchx.core.gpu.demand import ASKED_SUFFIX, PREFIX
+from airflow_torchx.core.gpu.demand import PREFIX, unasked_name
 from airflow_torchx.core.gpu.ids import ALL, GpuIds, are_all
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import without_copies
@@ -69,11 +69,12 @@ class Ticket:
         needs_all: it waits until no GPU is held, as it knows no ids.
         respects_foreign: GPUs of other programs are not free for it.
         timeout_s: seconds after which others may remove it, if there are GPUs for it.
-        is_asked: whether another client asks if the app still waits.
+        current_name: its name while another client asks if the app still waits, else the same.
     """
 
     container_id: str
     name: str
+    current_name: str
     count: int
     among: tuple[str, ...]
     needs_all: bool
@@ -81,7 +82,11 @@ class Ticket:
     since: datetime
     timeout_s: float
     labels: Mapping[str, str]
-    is_asked: bool = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether another client asks if the app still waits."""
+        return self.current_name != self.name
 
     @property
     def app_id(self) -> str:
@@ -268,7 +273,8 @@ def _tickets(
         if marker_of(row) == "ticket" and count.isdecimal():
             yield Ticket(
                 container_id=row.id,
-                name=row.name.removesuffix(ASKED_SUFFIX),
+                name=unasked_name(row.name),
+                current_name=row.name,
                 count=int(count),
                 among=gpus.held(among),
                 needs_all=ALL in among,
@@ -276,7 +282,6 @@ def _tickets(
                 since=(detail.created_at if detail else None) or row.created_at + _SECOND,
                 timeout_s=_seconds(row),
                 labels=row.labels,
-                is_asked=row.name.endswith(ASKED_SUFFIX),
             )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
@@ -96,9 +96,17 @@ def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
 
 def own_ticket(ledger: Ledger, demand: GpuDemand) -> Ticket | None:
     """Return the ticket of an app; None if it has none for this number of GPUs."""
-    name = demand.name("ticket")
-    found = (one for one in ledger.tickets if one.name == name and one.count == demand.count)
-    return next(found, None)
+    return next(own_tickets(ledger, demand), None)
+
+
+def own_tickets(ledger: Ledger, demand: GpuDemand) -> Iterator[Ticket]:
+    """Yield the tickets of an app for this number of GPUs, the oldest first, which counts.
+
+    Two tries of a task may have created one each, because the name is free while one is asked.
+    """
+    for one in ledger.tickets:
+        if one.name == demand.name("ticket") and one.count == demand.count:
+            yield one
 
 
 def _own_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:

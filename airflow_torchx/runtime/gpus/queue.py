@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
+from airflow_torchx.core.gpu.demand import unasked_name
 from airflow_torchx.core.gpu.report import removed_holder_text
 from airflow_torchx.core.gpu.turn import (
     Blocked,
@@ -19,6 +19,7 @@ from airflow_torchx.core.gpu.turn import (
     Claimed,
     decide,
     own_ticket,
+    own_tickets,
     unusable_claim,
 )
 from airflow_torchx.errors import EngineConflictError, EngineError
@@ -172,15 +173,16 @@ class GpuQueue:
         for place in ("ticket", "claim"):
             name = self._demand.name(place)
             for row in self._engine.rows({labels.GPU_MARKER: place}):
-                if row.name.removesuffix(ASKED_SUFFIX) == name:
+                if unasked_name(row.name) == name:
                     self._engine.discard(row.id)
 
     def _look(self) -> Ledger:
         """Return the ledger, after the removal of a claim that this app cannot use."""
         while True:
+            looked_s = self._clock()
             ledger = self._reader.read()
-            self._head.observe(ledger)
-            self._head.answer(own_ticket(ledger, self._demand))
+            self._head.observe(ledger, looked_s)
+            self._head.answer(tuple(own_tickets(ledger, self._demand)))
             if (claim := unusable_claim(ledger, self._demand)) is None:
                 return ledger
             self._engine.discard(claim.container_id)
@@ -279,7 +281,8 @@ class GpuQueue:
         """Remove the ticket of this app; return False if it has none, or another client did."""
         name = self._demand.name("ticket")
         own = (one.container_id for one in ledger.tickets if one.name == name)
-        return any(self._engine.discard(one) for one in own)
+        dropped = [self._engine.discard(one) for one in own]
+        return any(dropped)
 
     def _queue_up(self, ledger: Ledger) -> bool:
         """Create a ticket, and return whether that was possible."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.gpu.demand import ASKED_SUFFIX
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
+from airflow_torchx.core.gpu.demand import asked_name
 from airflow_torchx.core.gpu.report import removed_ticket_text
-from airflow_torchx.errors import EngineError
+from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from airflow_torchx.runtime.gpus.lock import TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.ledger import Ledger, Ticket
@@ -32,6 +34,10 @@ class QueueHead:
     If there are GPUs for it, it has to take them within the timeout of its ticket. If there are
     not, but there are some for the app behind it, that one asks: it renames the ticket, and an app
     that waits renames its ticket back. A container cannot show otherwise that its client lives.
+
+    Both rename the ticket by its name, not by its id: if two clients rename it at once, the second
+    one finds no container of that name. So a ticket is not removed after the answer, and an answer
+    does not bring a removed one back.
     """
 
     def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
@@ -40,34 +46,40 @@ class QueueHead:
         #: The ticket and its situation, and since when this client sees it.
         self._first: object = None
         self._since_s = 0.0
+        #: When the last look began. A client that was paused later knows nothing of the pause.
+        self._looked_s = 0.0
         #: The container of another client that holds the lock, and since when it is seen.
         self.lock = "", 0.0
 
-    def observe(self, ledger: Ledger) -> None:
-        """Note who holds the lock."""
+    def observe(self, ledger: Ledger, looked_s: float) -> None:
+        """Note who holds the lock, after a look that began at ``looked_s``."""
+        self._looked_s = looked_s
         if ledger.lock != self.lock[0]:
             self.lock = ledger.lock, self._clock()
 
     def is_passed_over(self, wait: Blocked) -> bool:
         """Return whether the oldest ticket was removed, after a look that resulted in a wait."""
         first = wait.served or wait.blocking
-        found = (first.container_id, wait.served is None, first.is_asked) if first else None
+        found = (first.container_id, wait.served is None, first.current_name) if first else None
         if found != self._first or (wait.served and self._is_lock_held):
             self._first, self._since_s = found, self._clock()
             return False
-        if first is None or self._clock() < self._since_s + self._timeout_s(wait, first):
+        if first is None or self._looked_s < self._since_s + self._timeout_s(wait, first):
             return False
         if wait.served or first.is_asked:
-            _log.warning("%s", removed_ticket_text(first, self._timeout_s(wait, first)))
-            self._engine.discard(first.container_id)
-            return True
-        self._rename(first, first.name + ASKED_SUFFIX)
+            return self._is_removed(first, self._timeout_s(wait, first))
+        self._rename(first, asked_name(first.name, secrets.token_hex(2)))
         return False
 
-    def answer(self, own: Ticket | None) -> None:
-        """Show that the app of this client waits, if another client asks."""
-        if own is not None and own.is_asked:
-            self._rename(own, own.name)
+    def answer(self, own: Sequence[Ticket]) -> None:
+        """Show that the app of this client waits, if another client asks.
+
+        Only the first one of its own tickets counts. A second one has the name that it needs.
+        """
+        for second in own[1:]:
+            self._engine.discard(second.container_id)
+        if own and own[0].is_asked:
+            self._rename(own[0], own[0].name)
 
     def again_s(self, wait: Blocked) -> float | None:
         """Return in how many seconds to look again although nothing was announced."""
@@ -86,7 +98,19 @@ class QueueHead:
             return first.timeout_s
         return max(_ANSWER_S, first.timeout_s) if first.is_asked else _ASK_S
 
+    def _is_removed(self, ticket: Ticket, waited_s: float) -> bool:
+        """Remove a ticket; return False if its app has answered, or another client was faster."""
+        try:
+            discarded = f"{DISCARDED_PREFIX}{ticket.container_id}"
+            self._engine.rename(ticket.current_name, discarded)
+        except (EngineNotFoundError, EngineConflictError):
+            self._first = None
+            return False
+        _log.warning("%s", removed_ticket_text(ticket, waited_s))
+        self._engine.discard(ticket.container_id)
+        return True
+
     def _rename(self, ticket: Ticket, name: str) -> None:
-        # It may be gone, or another client removes it.
+        # It may be gone, or another client has renamed it.
         with contextlib.suppress(EngineError):
-            self._engine.rename(ticket.container_id, name)
+            self._engine.rename(ticket.current_name, name)

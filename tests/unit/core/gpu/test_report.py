@@ -30,6 +30,7 @@ def ticket(app_id: str, **found: str) -> Ticket:
     return Ticket(
         container_id=f"id-{app_id}",
         name=f"airflow-torchx-gpu-ticket-{app_id}",
+        current_name=f"airflow-torchx-gpu-ticket-{app_id}",
         count=2,
         among=("GPU-a",),
         needs_all=False,

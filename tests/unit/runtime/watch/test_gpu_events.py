@@ -12,6 +12,7 @@ from airflow_torchx.runtime.watch.gpu_events import Backoff
 OTHER: Final = Ticket(
     container_id="c",
     name="ticket",
+    current_name="ticket",
     count=1,
     among=("GPU-0",),
     needs_all=False,
