@@ -57,6 +57,8 @@ class Wire(BaseAdapter):
         self._fault = fault
         #: What each container is: one of `labels.GPU_MARKER`, or a replica.
         self._kinds: dict[str, str] = {}
+        #: The containers of the last list by their names.
+        self._ids: dict[str, str] = {}
         #: The container of the lock while this process is in it.
         self._lock_id = ""
 
@@ -95,7 +97,8 @@ class Wire(BaseAdapter):
                 step = f"create {_kind(own)}"
                 facts["name"] = "/".join(own.get(part, "") for part in _WHOLE_NAME)
                 facts["gpus"] = own.get(labels.GPUS, "")
-            case ["POST", "containers", str(one), "rename" | "start" as verb]:
+            case ["POST", "containers", str(given), "rename" | "start" as verb]:
+                one = self._ids.get(given, given)  # a ticket is renamed by its name
                 step, facts["id"] = f"{verb} {self._kinds[one]}", one
             case ["DELETE", "containers", str(one)]:
                 step, facts["id"] = f"remove {self._kinds[one]}", one
@@ -105,7 +108,9 @@ class Wire(BaseAdapter):
 
     def _learn(self, step: str, facts: dict[str, Any], response: Response) -> None:
         if not step.startswith(("create", "rename", "remove", "start")):
-            self._kinds |= {row["Id"]: _kind(row["Labels"]) for row in response.json()}
+            rows = response.json()
+            self._kinds |= {row["Id"]: _kind(row["Labels"]) for row in rows}
+            self._ids = {name.removeprefix("/"): row["Id"] for row in rows for name in row["Names"]}
         elif step.startswith("create"):
             facts["id"] = made = response.json()["Id"]
             self._kinds[made] = step.removeprefix("create ")
