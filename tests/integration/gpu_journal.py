@@ -147,20 +147,20 @@ def overtaken(entries: Sequence[Entry]) -> list[str]:
 
 def _tickets(entries: Sequence[Entry]) -> Iterator[Ticket]:
     began: dict[str, int] = {}
-    leaves: dict[str, int] = {}
-    gone: dict[str, int] = {}
+    asked: dict[tuple[str, str], int] = {}
+    ends: dict[str, tuple[int, int]] = {}
     last = len(entries)
     for at, entry in enumerate(entries):
         if entry.did == "before rename ticket":
-            leaves.setdefault(entry.id, at)
-        elif entry.did == "after rename ticket":
-            gone.setdefault(entry.id, at)
+            asked[entry.who, entry.id] = at
+        elif entry.did == "after rename ticket" and entry.is_done:
+            ends[entry.id] = asked[entry.who, entry.id], at
     for at, entry in enumerate(entries):
         if entry.did == "before create ticket":
             began[entry.who] = at
         elif entry.did == "after create ticket" and entry.is_done:
-            ends = leaves.get(entry.id, last), gone.get(entry.id, last)
-            yield Ticket(entry.app, began[entry.who], at, *ends)
+            leaves, gone = ends.get(entry.id, (last, last))
+            yield Ticket(entry.app, began[entry.who], at, leaves, gone)
 
 
 def outdated(entries: Sequence[Entry]) -> list[str]:

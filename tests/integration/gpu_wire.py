@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from requests.adapters import BaseAdapter
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from tests.integration.gpu_launches import JOURNAL
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Wire(BaseAdapter):
                 facts["gpus"] = own.get(labels.GPUS, "")
             case ["POST", "containers", str(given), "rename" | "start" as verb]:
                 one = self._ids.get(given, given)  # a ticket is renamed by its name
-                step, facts["id"] = f"{verb} {self._kinds[one]}", one
+                step, facts["id"] = _verb(verb, self._kinds[one], url.query), one
             case ["DELETE", "containers", str(one)]:
                 step, facts["id"] = f"remove {self._kinds[one]}", one
             case _:
@@ -107,7 +108,7 @@ class Wire(BaseAdapter):
         return step, facts
 
     def _learn(self, step: str, facts: dict[str, Any], response: Response) -> None:
-        if not step.startswith(("create", "rename", "remove", "start")):
+        if not step.startswith(("create", "rename", "ask", "remove", "start")):
             rows = response.json()
             self._kinds |= {row["Id"]: _kind(row["Labels"]) for row in rows}
             self._ids = {name.removeprefix("/"): row["Id"] for row in rows for name in row["Names"]}
@@ -129,6 +130,13 @@ class Wire(BaseAdapter):
             how = signal.SIGSTOP if fault.stops_s else signal.SIGKILL
             signal.pthread_kill(threading.get_ident(), how)
             self._journal.say("continue")
+
+
+def _verb(verb: str, kind: str, query: str) -> str:
+    """Return the name of a request; the ticket of an app that is asked or answers stays one."""
+    name = parse_qs(query).get("name", [""])[0]
+    is_asked = (verb, kind) == ("rename", "ticket") and not name.startswith(DISCARDED_PREFIX)
+    return f"{'ask' if is_asked else verb} {kind}"
 
 
 def _kind(own: Mapping[str, str]) -> str:

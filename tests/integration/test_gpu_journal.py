@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import TYPE_CHECKING, Any
 
+from requests import PreparedRequest, Request, Response
+from requests.adapters import BaseAdapter
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from tests.integration.gpu_journal import (
     Entry,
     outdated,
     overlaps,
     overtaken,
+    read,
     uncommitted,
     wrong_uses,
 )
+from tests.integration.gpu_wire import Journal, Wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def entry(who: str, did: str, gpus: str = "", **facts: object) -> Entry:
@@ -62,16 +74,19 @@ def launch(who: str) -> Entry:
 def test_overtaking_is_found() -> None:
     """An app must not take GPUs while there is a ticket that is older than its own."""
     look, *take = decide("2.1")
-    leaves = entry("2.1", "before rename ticket", id="ticket 1.1")
+    asks = entry("2.1", "before rename ticket", id="ticket 1.1")
+    leaves = [asks, entry("2.1", "after rename ticket", id="ticket 1.1", status=204)]
+    stays = [asks, entry("2.1", "after rename ticket", id="ticket 1.1", status=404)]
     go = launch("2.1")
 
     late = ["2.1 takes GPUs at 1.0, but app 1 has an older ticket"]
     assert late == overtaken([*queue_up("1.1"), look, *take, go])
     assert late == overtaken([*queue_up("1.1"), *queue_up("2.1"), look, *take, go])
-    assert late == overtaken([*queue_up("1.1"), look, *take, leaves, go])
+    assert late == overtaken([*queue_up("1.1"), look, *take, *leaves, go])
+    assert late == overtaken([*queue_up("1.1"), *stays, look, *take, go])
     assert [] == overtaken([*queue_up("2.1"), *queue_up("1.1"), look, *take, go])
-    assert [] == overtaken([*queue_up("1.1"), leaves, look, *take, go])
-    assert [] == overtaken([*queue_up("1.1"), look, leaves, *take, go])
+    assert [] == overtaken([*queue_up("1.1"), *leaves, look, *take, go])
+    assert [] == overtaken([*queue_up("1.1"), look, *leaves, *take, go])
     assert [] == overtaken([look, *queue_up("1.1"), *take, go])
     assert [] == overtaken([*queue_up("1.1"), look, *take])
 
@@ -109,3 +124,38 @@ def test_a_start_without_a_claim_is_found() -> None:
     assert late == uncommitted([create, own, create, start])
     assert [] == uncommitted([create, own, start])
     assert [] == uncommitted([create, other])
+
+
+class Daemon(BaseAdapter):
+    """Carries out every request, on one container."""
+
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:  # noqa: ANN401
+        """Return the response."""
+        assert request.url
+        response = Response()
+        response.status_code = 200
+        response.raw = io.BytesIO(b'{"Id": "c1"}')
+        return response
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_a_question_does_not_end_a_ticket(tmp_path: Path) -> None:
+    """An app keeps its place when others rename its ticket to ask if it waits, and it answers."""
+    wire = Wire(Daemon(), Journal(str(tmp_path), "1.1"), None)
+
+    def post(path: str, **data: Any) -> None:  # noqa: ANN401
+        request = Request("POST", f"http://daemon/v1.44/containers/{path}", **data)
+        wire.send(request.prepare())
+
+    post("create", data=json.dumps({"Labels": {labels.GPU_MARKER: "ticket"}}))
+    for name in ("ticket.asked-1", "ticket"):
+        post("c1/rename", params={"name": name})
+    waits = read(tmp_path)
+    post("c1/rename", params={"name": f"{DISCARDED_PREFIX}c1"})
+    leaves = read(tmp_path)
+    take = [*decide("2.1"), launch("2.1")]
+
+    assert ["2.1 takes GPUs at 1.0, but app 1 has an older ticket"] == overtaken([*waits, *take])
+    assert [] == overtaken([*leaves, *take])
