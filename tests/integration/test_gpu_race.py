@@ -58,14 +58,14 @@ class Ran:
 def ran(
     request: pytest.FixtureRequest, gpu_daemon: Endpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ran]:
-    """Return a race of 300 launches in a campaign, else of 30, which respect others less long."""
+    """Return a race of 300 launches in a campaign, else of 40, which respect others less long."""
     campaign = request.config.getoption("campaign", None)
     folder = tmp_path_factory.mktemp("race")
     race = Race(
         url=str(gpu_daemon.url),
         folder=str(folder),
         seed=campaign or secrets.token_hex(4),
-        launches=300 if campaign else 30,
+        launches=300 if campaign else 40,
         faults=60 if campaign else 12,
         timeout_s=TIMEOUT_S if campaign else (0.5, 0.5, 1.5, 3),
         idle_s=5 if campaign else 1,

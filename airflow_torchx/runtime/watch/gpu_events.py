@@ -37,11 +37,12 @@ class Backoff:
     def next_s(self, step: Blocked | None) -> float:
         """Return the pause after an attempt at which an app had to wait; None if it failed.
 
-        An app with others before it can take nothing yet, so it waits for the next event.
+        An app with two others before it can do nothing yet, so it waits for the next event. The
+        second one has to see in time whether the first one takes its GPUs.
         """
         again_s = _IDLE_S if step is None or step.again_s is None else step.again_s
-        pause_s = _IDLE_S if step is not None and step.ahead else next(self._left, _IDLE_S)
-        return min(pause_s, again_s)
+        is_behind = step is not None and len(step.ahead) > 1
+        return min(_IDLE_S if is_behind else next(self._left, _IDLE_S), again_s)
 
 
 class GpuEvents:
