@@ -68,7 +68,7 @@ def launch(
 
     Raises:
         AppExistsError: an app with this id exists; it is not changed.
-        AppNotFoundError: another client removed all containers right after the start.
+        AppNotFoundError: another client deleted the app before it had started, or right after.
         ImagePullError: an image cannot be pulled; nothing was created.
         LaunchError: a container could not be created or started; the message names the replica.
         LaunchInterruptedError: ``should_stop`` returned True, or another client cancelled the app.
@@ -120,6 +120,8 @@ def _create(
         _create_all(engine, placed, ids, should_stop, known=known)
         if gpus is None or gpus.commit():
             return
+        if len(rows_of_launch(engine, plan.app_id, plan.launch_id)) < len(ids):
+            raise not_found(plan.app_id)
         _log.warning("another app has taken the GPUs of app %s, which waits again", plan.app_id)
         if left := _undo(engine, plan, ids):
             cause = EngineError(f"cannot remove {', '.join(left)}")

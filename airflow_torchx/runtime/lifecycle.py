@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
+from airflow_torchx.core.gpu.ledger import marker_of
 from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
@@ -132,8 +133,11 @@ def _await_other_stop(
     return live
 
 
-def delete(engine: Engine, app_id: str) -> None:
+def delete(engine: Engine, app_id: str, *, keep_claim: bool = False) -> None:
     """Stop an app if it is running, then remove its containers and anonymous volumes.
+
+    If it has GPUs, a ticket and a claim that its launch left are removed, too, unless a retry may
+    take them over (``keep_claim``).
 
     Raises:
         AppNotFoundError: the daemon has no container of the app.
@@ -141,10 +145,16 @@ def delete(engine: Engine, app_id: str) -> None:
     rows = rows_of(engine, app_id)
     if not rows:
         raise not_found(app_id)
+    has_gpus = any(row.labels.get(labels.GPUS) for row in rows)
     if _live(rows):
         cancel(engine, app_id)
         rows = rows_of(engine, app_id)
     map_concurrently(lambda row: engine.remove(row.id), rows)
+    if has_gpus and not keep_claim:
+        # Last, because a launch that finds its claim removed looks whether its replicas are, too.
+        for row in engine.rows({labels.GPU_APP: app_id}):
+            if marker_of(row) in {"ticket", "claim"}:
+                engine.discard(row.id)
 
 
 def stop_launch(

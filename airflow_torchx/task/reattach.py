@@ -115,7 +115,11 @@ def clean_up(engine: Engine, apps: Sequence[CleanUp], *, keep: bool) -> None:
         _log.info("cleaning up %s app %s of an earlier try", one.cause, one.app_id)
         is_kept = keep and one.cause == "superseded"
         with contextlib.suppress(AppNotFoundError):
-            (lifecycle.cancel if is_kept else lifecycle.delete)(engine, one.app_id)
+            if is_kept:
+                lifecycle.cancel(engine, one.app_id)
+            else:
+                # `discard_places` decides about the claim, which this try may take over.
+                lifecycle.delete(engine, one.app_id, keep_claim=True)
 
     map_concurrently(stop, apps)
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.errors import EngineError, LaunchError, LaunchInterruptedError
-from airflow_torchx.runtime import launching
+from airflow_torchx.errors import (
+    AppNotFoundError,
+    EngineError,
+    LaunchError,
+    LaunchInterruptedError,
+)
+from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.specs import Resource
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned, states
-from tests.unit.runtime.gpus.clients import replica
+from tests.unit.runtime.gpus.clients import Killed, demand, replica
 
 if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
@@ -169,3 +175,69 @@ def test_a_launch_that_is_stopped_while_it_waits(engine: FakeEngine) -> None:
         launch(engine, should_stop=lambda: TICKET in engine.specs())
 
     assert ["other"] == [*engine.specs()]
+
+
+def killed_before_the_start(engine: FakeEngine) -> None:
+    """Kill a launch after it has created its replicas, before it removes its claim."""
+    is_killed = False
+
+    def kill(verb: Verb, name: str) -> None:
+        nonlocal is_killed
+        is_killed = is_killed or (verb, name) == ("discard", CLAIM)
+        if is_killed:
+            raise Killed
+
+    engine.before = kill
+    with pytest.raises(Killed):
+        launch(engine)
+    engine.before = None
+
+
+def test_delete_removes_what_a_killed_launch_left(engine: FakeEngine) -> None:
+    """A delete removes the claim and the ticket of the app, and those of no other app."""
+    killed_before_the_start(engine)
+    mine = replace(demand("one"), labels={labels.GPU_APP: "app-1"})
+    engine.create(mine.spec("ticket"))
+    engine.create(demand("other").spec("ticket"))
+    assert [CLAIM, TICKET, "airflow-torchx-gpu-ticket-other", *REPLICAS] == sorted(engine.specs())
+
+    lifecycle.delete(engine, "app-1")
+
+    assert ["airflow-torchx-gpu-ticket-other"] == [*engine.specs()]
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(-1, 0), (1, 1)])
+def test_delete_asks_for_claims_of_apps_with_gpus_only(
+    engine: FakeEngine, gpus: int, expected: int
+) -> None:
+    """It makes one more request for an app with GPUs, and none for another."""
+    plan = planned(app(1, resource=Resource(cpu=1, gpu=gpus, memMB=64)))
+    launching.launch(engine, plan, gpus=GpuAllocator(engine, engine.info()))
+    lifecycle.cancel(engine, "app-1")
+    engine.calls.clear()
+
+    lifecycle.delete(engine, "app-1")
+
+    assert ["rows", "remove"] + ["rows"] * expected == engine.calls
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"), [("create", REPLICAS[1]), ("discard", CLAIM)], ids=["created", "all created"]
+)
+def test_an_app_that_is_deleted_during_its_launch(
+    engine: FakeEngine, verb: Verb, name: str
+) -> None:
+    """The launch ends with an error: it does not queue again, and starts no replica."""
+
+    def delete(called: Verb, container: str) -> None:
+        if (called, container) == (verb, name):
+            engine.before = None
+            lifecycle.delete(engine, "app-1")
+
+    engine.before = delete
+
+    with pytest.raises(AppNotFoundError, match="'app-1'"):
+        launch(engine)
+
+    assert {} == engine.specs()
+    assert "start" not in engine.calls

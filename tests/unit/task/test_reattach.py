@@ -225,6 +225,20 @@ def test_cleaning_up_an_app_that_is_gone_is_not_an_error() -> None:
     assert () == engine.rows({labels.DAG_ID: "dag"})
 
 
+def test_a_retry_keeps_the_claim_of_the_launch_that_it_cleans_up() -> None:
+    """The GPUs that a killed try has claimed are there for the next one."""
+    engine = FakeEngine(images=["busybox"], gpus=1)
+    spec = planned().containers[0]
+    engine.create(replace(spec, labels={**spec.labels, labels.GPUS: "GPU-0"}))
+    own = {**FIRST.labels, labels.GPU_APP: FIRST.app_id}
+    demand = GpuDemand(key="k", count=1, listed=("GPU-0",), image="busybox", labels=own)
+    engine.create(demand.spec("claim", ids=["GPU-0"]))
+
+    reattach.clean_up(engine, reconciled(engine).clean_up, keep=False)
+
+    assert ["airflow-torchx-gpu-claim-k"] == [*engine.specs()]
+
+
 def test_an_app_of_a_later_clear_is_left_alone() -> None:
     """The last try stops apps of earlier tries, but none that a later clear launched."""
     engine = engine_with(FOREVER)
