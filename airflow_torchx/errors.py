@@ -348,11 +348,15 @@ class GpuWaitTimeoutError(WaitTimeoutError):
 
     Args:
         waited_for: what the app waited for, and who held it.
+        timeout_s: the limit, in seconds; None if it is unknown.
     """
 
-    def __init__(self, waited_for: str) -> None:
+    def __init__(self, waited_for: str, *, timeout_s: float | None = None) -> None:
+        limit = "gpu_wait_timeout_s"
+        if timeout_s is not None:
+            limit = f"{timeout_s:.10g} s (gpu_wait_timeout_s)"
         fix = "Raise gpu_wait_timeout_s, or see who holds the GPUs: `airflow-torchx gpus`."
-        super().__init__(f"gave up after gpu_wait_timeout_s, {waited_for}.", fix=fix)
+        super().__init__(f"gave up after {limit}, {waited_for}.", fix=fix)
 
 
 class EngineError(AirflowTorchXError):

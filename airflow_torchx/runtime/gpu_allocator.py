@@ -86,7 +86,7 @@ class GpuAllocator:
             return plan
         if self._timeout_s is not None and self._until_s is None:
             self._until_s = time.time() + self._timeout_s
-        demand = replace(demand, until_s=self._until_s)
+        demand = replace(demand, until_s=self._until_s, wait_timeout_s=self._timeout_s)
         timeouts = PRESENT
         if self._waiting != "here":
             # Another process may take over the wait. The launch follows a claim at once.
@@ -148,7 +148,7 @@ class GpuAllocator:
         if self._should_stop():
             raise StopRequested
         if self._until_s is not None and time.time() >= self._until_s:
-            raise GpuWaitTimeoutError(self._text(step))
+            raise GpuWaitTimeoutError(self._text(step), timeout_s=self._timeout_s)
 
     def _text(self, step: Blocked) -> str:
         return waiting_text(step, self._info.host, datetime.now(UTC))
@@ -169,10 +169,9 @@ class GpuAllocator:
             )
         )
         shortage = gpu_shortage(
-            plan.own_gpus,
+            [spec.gpus.count if spec.gpus else 0 for spec in users],
             len(found),
             self._info.url,
-            replicas=len(users),
             needs_ids=any(spec.gpus and spec.gpus.driver == "cdi" for spec in users),
         )
         if problems := tuple(shortage):

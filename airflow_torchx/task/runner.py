@@ -147,7 +147,10 @@ class AppTask:
             raise EngineUnreachableError(message, fix=self._after_outage)
         if reason in {"timeout", "busy"}:
             self._read(reattach.leave_queue, self._engine, self._task.attempt)
-            raise AirflowTaskTimeout if reason == "timeout" else GpuWaitTimeoutError(message)
+            if reason == "timeout":
+                raise AirflowTaskTimeout
+            timeout_s = demand.wait_timeout_s if demand else None
+            raise GpuWaitTimeoutError(message, timeout_s=timeout_s)
 
     @property
     def _after_outage(self) -> str:

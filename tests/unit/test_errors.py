@@ -81,7 +81,7 @@ SAMPLES = [
     AppCancelledError("app 'x' was cancelled.", fix="Clear the task."),
     ResultError("no file /result.json.", fix="Write it."),
     WaitTimeoutError("app 'x' has not ended.", fix="Wait longer."),
-    GpuWaitTimeoutError("waiting for 2 GPUs on gpu-1: none is free"),
+    GpuWaitTimeoutError("waiting for 2 GPUs on gpu-1: none is free", timeout_s=60),
     EngineError("create: no space left.", fix="Run docker system prune.", status=500),
     EngineUnreachableError("no answer from unix:///x.", fix="Start it."),
     EngineNotFoundError("no such image.", fix="Pull it.", status=404),
@@ -129,6 +129,22 @@ def test_the_documented_tree_matches_the_classes() -> None:
         parents[name] = branch[-2] if len(branch) > 1 else "Exception"
 
     assert {name: error.__bases__[0].__name__ for name, error in public_errors().items()} == parents
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "limit"),
+    [
+        (60, "60 s (gpu_wait_timeout_s)"),
+        (0.5, "0.5 s (gpu_wait_timeout_s)"),
+        (30 * 86400.0, "2592000 s (gpu_wait_timeout_s)"),
+        (None, "gpu_wait_timeout_s"),
+    ],
+)
+def test_a_wait_for_gpus_says_how_long_it_was(timeout_s: float | None, limit: str) -> None:
+    """The message has the seconds, also for weeks; a demand of an older release has none."""
+    error = GpuWaitTimeoutError("waiting for 1 GPU on gpu-1: none is free", timeout_s=timeout_s)
+
+    assert f"gave up after {limit}, waiting for 1 GPU" in str(error)
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=name_of)

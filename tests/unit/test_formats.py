@@ -217,6 +217,7 @@ DEMAND = {
     "respects_foreign": True,
     "labels": {"airflow-torchx/gpu-app": APP_ID},
     "until_s": 5.0,
+    "wait_timeout_s": 60.0,
 }
 
 

@@ -48,6 +48,7 @@ class GpuDemand:
         is_indexed: these are all GPUs of the daemon, in the order of their indices.
         labels: labels that identify the app and its task.
         until_s: when a wait has lasted too long, in seconds since 1970; None for never.
+        wait_timeout_s: how long that is, in seconds; None for no limit.
     """
 
     key: str
@@ -59,6 +60,7 @@ class GpuDemand:
     is_indexed: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     until_s: float | None = None
+    wait_timeout_s: float | None = None
 
     @classmethod
     def of(cls, plan: JobPlan, listed: Sequence[str], reported: GpuIds) -> Self | None:

@@ -55,16 +55,20 @@ def decide(
     """Return what an app does next; the oldest ticket is served first.
 
     An app that waits for many GPUs is not overtaken by those that need few. GPUs that only
-    ``expired`` holders have are given away after those that are free.
+    ``expired`` holders have are given away after those that are free, and GPUs that containers of
+    other programs use come last.
     """
     if (claim := _own_claim(ledger, demand)) and unusable_claim(ledger, demand) is None:
         return Claimed(claim)
-    unheld = ledger.free(respects_foreign=demand.respects_foreign)
+    unused, unheld = ledger.without(expired).free(), ledger.free(respects_foreign=False)
     ledger = ledger.without(expired)
     ahead = _ahead(ledger, demand)
     holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
     left = ledger.free(respects_foreign=demand.respects_foreign)
-    free = sorted((one for one in demand.listed if one in left), key=lambda one: one not in unheld)
+    free = sorted(
+        (one for one in demand.listed if one in left),
+        key=lambda one: (one not in unused, one not in unheld),
+    )
     if not ahead and len(free) >= demand.claims:
         return Claimable(tuple(free[: demand.claims]))
     first = ahead[0] if ahead else None

@@ -8,7 +8,7 @@ from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.core.plan.preflight import DaemonFacts
@@ -41,7 +41,9 @@ def gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Proble
         what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
         yield Problem("gpu_ids", what, "correct gpu_ids of the connection: `nvidia-smi -L`")
     elif engine.gpu_ids:
-        yield from gpu_shortage(requested_gpus(app), len(engine.gpu_ids), engine.url)
+        counts = [role.resource.gpu for role in app.roles for _ in range(role.num_replicas)]
+        needs_ids = opts.gpu_driver == "cdi"
+        yield from gpu_shortage(counts, len(engine.gpu_ids), engine.url, needs_ids=needs_ids)
 
 
 def _shared_shortage(app: AppDef, known: int, url: str) -> Iterator[Problem]:
@@ -53,25 +55,32 @@ def _shared_shortage(app: AppDef, known: int, url: str) -> Iterator[Problem]:
 
 
 def gpu_shortage(
-    wanted: int, known: int, url: str, *, replicas: int = 1, needs_ids: bool = False
+    counts: Sequence[int], known: int, url: str, *, needs_ids: bool = False
 ) -> Iterator[Problem]:
     """Yield a problem if replicas request more GPUs than a daemon has, or ones without ids.
 
     A request by count gives the first GPUs of the host to every container that makes one. So it is
     good enough for one replica only, unless it ``needs_ids``, as a request to CDI does.
+
+    Args:
+        counts: the number of GPUs that each replica requests; 0 or less for none.
+        known: the number of GPUs of the daemon; 0 if their ids are unknown.
+        url: the daemon.
+        needs_ids: whether even one replica needs ids.
     """
-    if known:
-        what = f"all replicas together request {wanted} GPUs, but {url} has {known}"
-        fix = "request fewer, or share them between replicas with auto_set_gpus=False"
-    else:
-        who = "one replica needs" if replicas == 1 else f"{replicas} replicas need"
+    counts = [count for count in counts if count > 0]
+    if sum(counts) > known > 0:
+        who = "all replicas together request" if len(counts) > 1 else "the replica requests"
+        can_share = max(counts) <= known and not needs_ids
+        share = ", or share them between replicas with auto_set_gpus=False" if can_share else ""
+        what = f"{who} {sum(counts)} GPUs, but {url} has {known}"
+        yield Problem("roles", what, f"request at most {known}{share}")
+    elif not known and (len(counts) > 1 or needs_ids):
+        who = "one replica needs" if len(counts) == 1 else f"{len(counts)} replicas need"
         what = f"{who} GPUs by their ids, but the ids of the GPUs of {url} are"
         what += " unknown: the daemon reports none, and nvidia-smi does not run in the image"
         fix = (
             f"{GPU_ID_SOURCES}, use an image in which nvidia-smi runs, or share the first GPUs with"
             " auto_set_gpus=False"
         )
-        if needs_ids:
-            fix = WITHOUT_CDI
-    if wanted > known > 0 or (not known and (replicas > 1 or needs_ids)):
-        yield Problem("roles", what, fix)
+        yield Problem("roles", what, WITHOUT_CDI if needs_ids else fix)

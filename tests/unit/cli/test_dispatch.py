@@ -127,11 +127,11 @@ def test_an_error_of_ours_that_is_an_error_of_the_system(
     """A wait that has lasted too long is printed without a traceback."""
 
     def wait(_: Namespace) -> int:
-        raise GpuWaitTimeoutError("waiting for 1 GPU on gpu-1: none is free")
+        raise GpuWaitTimeoutError("waiting for 1 GPU on gpu-1: none is free", timeout_s=60)
 
     monkeypatch.setattr(dispatch, "function_of", lambda _: wait)
     # It sets the log of the whole process.
     monkeypatch.setattr(screen, "configure", lambda _: None)
 
     assert 1 == main(["list"])
-    assert "gave up after gpu_wait_timeout_s" in capsys.readouterr().err
+    assert "gave up after 60 s (gpu_wait_timeout_s), waiting for 1 GPU" in capsys.readouterr().err

@@ -128,7 +128,10 @@ def test_a_wait_that_takes_too_long() -> None:
     gpus.release()
     run(engine, "busy", "GPU-0")
 
-    with pytest.raises(GpuWaitTimeoutError, match="1 GPU on fake: GPU-0 is held by app busy"):
+    with pytest.raises(
+        GpuWaitTimeoutError,
+        match=r"gave up after 0 s \(gpu_wait_timeout_s\), waiting for 1 GPU on fake: GPU-0 is held",
+    ):
         gpus.allocate(plan())
 
 

@@ -278,7 +278,7 @@ def test_an_event_without_a_reason_does_not_end_the_wait(task: Task) -> None:
 @pytest.mark.parametrize(
     ("reason", "error", "text"),
     [
-        ("busy", GpuWaitTimeoutError, "waiting for 2 GPUs on fake: …"),
+        ("busy", GpuWaitTimeoutError, r"after 60 s \(gpu_wait_timeout_s\), waiting for 2 GPUs"),
         ("timeout", AirflowTaskTimeout, r"no app was launched: .* execution_timeout \(1:00:00\)"),
     ],
 )
@@ -286,7 +286,7 @@ def test_it_leaves_the_queue_when_the_time_is_over(
     task: Task, reason: str, error: type[Exception], text: str
 ) -> None:
     """The task fails, and its ticket is gone although another try follows."""
-    deferred = task.deferred()
+    deferred = task.deferred(gpu_wait_timeout_s=60)
 
     with pytest.raises(error, match=text):
         task.resume(deferred, reason)

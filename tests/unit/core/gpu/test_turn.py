@@ -205,12 +205,28 @@ def test_an_app_that_ignores_other_programs() -> None:
     rude = replace(demand("rude", 1), respects_foreign=False)
     notebook = GpuRequest(count=1)
 
-    assert Claimable(("GPU-a",)) == decide(ledger(notebook=notebook), rude)
+    all_four = replace(rude, count=4)
+    assert isinstance(decide(ledger(notebook=notebook), all_four), Claimable)
     step = decide(ledger(place(polite, "ticket"), notebook=notebook), rude)
 
     assert isinstance(step, Blocked)
     assert step.served is None
     assert () == step.holders
+
+
+def test_gpus_that_no_container_uses_are_taken_first() -> None:
+    """An app that ignores other programs takes their GPUs after all others."""
+    found = ledger(
+        place(demand("late", 1), "claim", "GPU-b", age_s=31),
+        notebook=GpuRequest(count=1, device_ids=("GPU-a",)),
+    )
+    rude = replace(MINE, respects_foreign=False)
+    expired = found.expired(NOON)
+
+    assert Claimable(("GPU-c", "GPU-d")) == decide(found, rude)
+    assert Claimable(("GPU-c", "GPU-d", "GPU-a")) == decide(found, replace(rude, count=3))
+    last = Claimable(("GPU-c", "GPU-d", "GPU-b", "GPU-a"))
+    assert last == decide(found, replace(rude, count=4), expired)
 
 
 def test_an_app_of_the_last_release_is_not_of_another_program() -> None:

@@ -379,9 +379,42 @@ def test_ports_are_published_once() -> None:
             Problem(
                 "roles",
                 f"all replicas together request 4 GPUs, but {URL} has 3",
-                "request fewer, or share them between replicas with auto_set_gpus=False",
+                "request at most 3, or share them between replicas with auto_set_gpus=False",
             ),
             id="more GPUs than the host has",
+        ),
+        pytest.param(
+            role(num_replicas=2, resource=Resource(cpu=1, gpu=4, memMB=6)),
+            {},
+            daemon(gpu_ids=("g0", "g1", "g2")),
+            Problem(
+                "roles",
+                f"all replicas together request 8 GPUs, but {URL} has 3",
+                "request at most 3",
+            ),
+            id="replicas that cannot share GPUs either",
+        ),
+        pytest.param(
+            role(resource=Resource(cpu=1, gpu=4, memMB=6)),
+            {},
+            daemon(gpu_ids=("g0", "g1", "g2")),
+            Problem(
+                "roles",
+                f"the replica requests 4 GPUs, but {URL} has 3",
+                "request at most 3",
+            ),
+            id="one replica with more GPUs than the host has",
+        ),
+        pytest.param(
+            role(num_replicas=2, resource=Resource(cpu=1, gpu=2, memMB=6)),
+            {"gpu_driver": "cdi"},
+            daemon(gpu_ids=("g0", "g1", "g2")),
+            Problem(
+                "roles",
+                f"all replicas together request 4 GPUs, but {URL} has 3",
+                "request at most 3",
+            ),
+            id="replicas that cannot share the GPUs of CDI",
         ),
         pytest.param(
             role(num_replicas=2, resource=Resource(cpu=1, gpu=4, memMB=6)),
