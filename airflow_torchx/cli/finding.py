@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.gpu.ledger import is_marker
+from airflow_torchx.core.gpu.ledger import is_marker, marker_of
+from airflow_torchx.core.gpu.report import unlaunched_text
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, app_ref
-from airflow_torchx.core.state.report import age_text
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.specs.suggest import nearest
@@ -18,10 +20,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
 
-_WAIT: Final = (
-    "`airflow-torchx gpus` shows the queue. To end the wait, end the command of the app, or clear"
-    " or mark its task."
-)
+#: An app, also as a handle, with a role or a replica of it, as `airflow-torchx log` accepts them.
+_WITH_ROLE: Final = re.compile(r"((?:\w+://[^/]*/)?[^/]+)/[^/]")
 
 
 def find(engine: Engine, app: str) -> str:
@@ -34,18 +34,36 @@ def find(engine: Engine, app: str) -> str:
     app_id = app_ref(app).app_id
     if lifecycle.exists(engine, app_id):
         return app_id
-    launched = [listed.app_id for listed in lifecycle.apps(engine)]
-    waiting = {
-        row.labels[labels.GPU_APP]: row.created_at
-        for row in engine.rows({labels.GPU_APP: None})
-        if is_marker(row)
-    }
-    app_id = match(app, {*launched, *waiting})
+    launched = {listed.app_id for listed in lifecycle.apps(engine)}
+    # A claim comes last, because it says more than the ticket that it replaces.
+    markers = sorted(
+        filter(is_marker, engine.rows({labels.GPU_APP: None})),
+        key=lambda row: marker_of(row) == "claim",
+    )
+    unlaunched = {row.labels[labels.GPU_APP]: row for row in markers}
+    app_id = _matched(app, launched, unlaunched)
     if app_id in launched:
         return app_id
-    age = age_text((datetime.now(UTC) - waiting[app_id]).total_seconds())
-    what = f"app {app_id!r} has waited for GPUs for {age}, and is not launched yet"
-    raise AppNotFoundError(what, fix=_WAIT)
+    what, fix = unlaunched_text(app_id, unlaunched[app_id], datetime.now(UTC))
+    raise AppNotFoundError(what, fix=fix)
+
+
+def _matched(app: str, launched: Collection[str], unlaunched: Collection[str]) -> str:
+    """Return the only app that matches; of one that is not launched, also a role or a replica."""
+    known = {*launched, *unlaunched}
+    try:
+        return match(app, known)
+    except AppNotFoundError:
+        app_id = ""
+        if found := _WITH_ROLE.match(app):
+            with contextlib.suppress(AppNotFoundError):
+                app_id = match(found[1], known)
+        if not app_id:
+            raise
+    if app_id in launched:
+        fix = f"Write {app_id}. Only `airflow-torchx log` accepts a role or a replica."
+        raise AppNotFoundError(f"{app!r} is not an app, but a part of one", fix=fix)
+    return app_id
 
 
 def match(app: str, app_ids: Collection[str]) -> str:
@@ -65,7 +83,9 @@ def match(app: str, app_ids: Collection[str]) -> str:
         raise AppNotFoundError(what, fix="Give more of the id.")
     near = nearest(ref.app_id, app_ids)
     fix = f"Did you mean {near}? " if near else ""
-    fix += "`airflow-torchx list` lists all apps."
+    fix += (
+        "`airflow-torchx list` lists all apps, and `airflow-torchx gpus` those that wait for GPUs."
+    )
     if ref.torchx_conn_id not in {None, DEFAULT_SESSION}:
         fix += (
             f"\nThe session {ref.torchx_conn_id!r} is an Airflow connection: set DOCKER_HOST to "

@@ -235,7 +235,7 @@ def _holders(
         labelled = gpus.held(_ids(row, labels.GPUS))
         if marker_of(row) == "claim":
             # In any state: a user may have started it.
-            yield from _holder(row, "claim", labelled, _seconds(row))
+            yield from _holder(row, "claim", labelled, timeout_s(row))
         elif row.state not in _HOLDS:
             continue
         elif row.id in replicas:
@@ -280,7 +280,7 @@ def _tickets(
                 needs_all=ALL in among,
                 respects_foreign=row.labels.get(labels.GPU_FOREIGN) != "ignore",
                 since=(detail.created_at if detail else None) or row.created_at + _SECOND,
-                timeout_s=_seconds(row),
+                timeout_s=timeout_s(row),
                 labels=row.labels,
             )
 
@@ -295,7 +295,8 @@ def marker_of(one: ContainerRow | ContainerEvent) -> str | None:
     return marker if marker and one.name.startswith(f"{PREFIX}{marker}") else None
 
 
-def _seconds(row: ContainerRow) -> float:
+def timeout_s(row: ContainerRow) -> float:
+    """Return after how many seconds others may remove a ticket that could be served, or a claim."""
     try:
         return seconds(row.labels.get(labels.GPU_TIMEOUT, "0"))
     except ValueError:  # any client can write a label

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.ledger import marker_of, timeout_s
 from airflow_torchx.core.state.report import age_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.gpu.ledger import Holder, Ledger, Ticket
     from airflow_torchx.core.gpu.turn import Blocked
 
@@ -120,6 +122,19 @@ def waiting_text(wait: Blocked, host: str, now: datetime) -> str:
         what = f"the end of all other apps with GPUs on {host}, as the ids of its GPUs are unknown"
     causes = [*_held(wait, now), *_queued(wait)]
     return f"waiting for {what}: {'; '.join(causes) or 'none is free'}"
+
+
+def unlaunched_text(app_id: str, marker: ContainerRow, now: datetime) -> tuple[str, str]:
+    """Return what an app without replicas does, which a marker shows, and what a user can do."""
+    age = age_text((now - marker.created_at).total_seconds())
+    if marker_of(marker) == "claim":
+        what = f"app {app_id!r} claimed GPUs {age} ago, and has no replicas yet"
+        fix = "If it was killed, nothing needs to be done: the next app that needs these GPUs frees"
+        fix += f" them {age_text(timeout_s(marker))} after the claim. `airflow-torchx gpus` shows"
+        return f"{what}: it is about to start, or its process was killed", f"{fix} them."
+    what = f"app {app_id!r} has waited for GPUs for {age}, and is not launched yet"
+    fix = "`airflow-torchx gpus` shows the queue. To end the wait, end the command of the app, or"
+    return what, f"{fix} clear or mark its task."
 
 
 def removed_ticket_text(ticket: Ticket, waited_s: float) -> str:

@@ -38,7 +38,14 @@ def test_app_is_matched(app: str, expected: str) -> None:
     ("app", "texts"),
     [
         ("trainer", ["2 apps: trainer-x1, trainer-x12", "more of the id"]),
-        ("trainer-x2", ["no app 'trainer-x2'", "Did you mean trainer-x12?", "airflow-torchx list"]),
+        (
+            "trainer-x2",
+            [
+                "no app 'trainer-x2'",
+                "Did you mean trainer-x12?",
+                "`airflow-torchx list` lists all apps, and `airflow-torchx gpus` those that wait",
+            ],
+        ),
         ("docker://torchx/trainer", ["2 apps: trainer-x1, trainer-x12", "more of the id"]),
         (
             "docker://gpus/nope",
@@ -54,14 +61,22 @@ def test_app_is_not_matched(app: str, texts: list[str]) -> None:
     assert [] == [text for text in texts if text not in str(caught.value)]
 
 
-@pytest.mark.parametrize("marker", ["ticket", "claim"])
-@pytest.mark.parametrize("app", ["train-x1", "tra", "docker://torchx/train-x1"])
-def test_an_app_that_waits_for_gpus(app: str, marker: Marker) -> None:
+def marked(engine: FakeEngine, app_id: str, *markers: Marker) -> None:
+    """Create containers that stand for an app without replicas."""
+    of_app = {labels.GPU_APP: app_id}
+    demand = GpuDemand(key="k", count=1, listed=("g",), image="busybox", labels=of_app)
+    for marker in markers:
+        engine.create(demand.spec(marker, timeout_s=600))
+
+
+@pytest.mark.parametrize(
+    "app",
+    ["train-x1", "tra", "docker://torchx/train-x1", "tra/sh/0", "docker://torchx/train-x1/sh/0"],
+)
+def test_an_app_that_waits_for_gpus(app: str) -> None:
     """An app that is not launched yet is not found, and the error says for what it waits."""
     engine = FakeEngine(images=["busybox"])
-    of_app = {labels.GPU_APP: "train-x1"}
-    demand = GpuDemand(key="k", count=1, listed=("g",), image="busybox", labels=of_app)
-    engine.create(demand.spec(marker))
+    marked(engine, "train-x1", "ticket")
 
     with pytest.raises(AppNotFoundError, match=r"'train-x1' has waited for GPUs for \d") as caught:
         find(engine, app)
@@ -69,13 +84,38 @@ def test_an_app_that_waits_for_gpus(app: str, marker: Marker) -> None:
     assert "`airflow-torchx gpus` shows the queue. To end the wait, end" in caught.value.fix
 
 
+@pytest.mark.parametrize("markers", [("claim",), ("claim", "ticket"), ("ticket", "claim")])
+def test_an_app_that_has_claimed_gpus(markers: tuple[Marker, ...]) -> None:
+    """An app that is about to start does not wait, and one that was killed needs no care."""
+    engine = FakeEngine(images=["busybox"])
+    marked(engine, "train-x1", *markers)
+
+    with pytest.raises(AppNotFoundError, match=r"'train-x1' claimed GPUs \d+ s ago, and") as caught:
+        find(engine, "train-x1")
+
+    assert "it is about to start, or its process was killed" in caught.value.what
+    assert "the next app that needs these GPUs frees them 10 min after" in caught.value.fix
+
+
+@pytest.mark.parametrize("part", ["trainer", "trainer/0", "trainer/0,1"])
+def test_a_part_of_an_app_is_not_an_app(part: str) -> None:
+    """A replica does not stand for its app, because a command would then cancel the whole app."""
+    engine = FakeEngine(images=["busybox"])
+    app_id = DockerScheduler("t", engine).submit(apps.app(), Opts())
+
+    with pytest.raises(AppNotFoundError, match="is not an app, but a part of one") as caught:
+        find(engine, f"{app_id}/{part}")
+    with pytest.raises(AppNotFoundError, match="no app 'nope/trainer/0'"):
+        find(engine, "nope/trainer/0")
+
+    assert f"Write {app_id}. Only `airflow-torchx log`" in caught.value.fix
+
+
 def test_an_app_that_is_launched_while_its_claim_is_there() -> None:
     """An app with replicas is found, although it also has a container that holds GPUs for it."""
     engine = FakeEngine(images=["busybox"])
     app_id = DockerScheduler("t", engine).submit(apps.app(), Opts())
-    of_app = {labels.GPU_APP: app_id}
-    demand = GpuDemand(key="k", count=1, listed=("g",), image="busybox", labels=of_app)
-    engine.create(demand.spec("claim"))
+    marked(engine, app_id, "claim")
 
     assert app_id == find(engine, app_id) == find(engine, app_id[:-1])
 
