@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.cli.screen import print_message, print_result, table, warn
 from airflow_torchx.core.gpu import report
-from airflow_torchx.core.gpu.ids import GpuIds, unlisted, used_ids
-from airflow_torchx.core.gpu.ledger import labelled_ids
-from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES, NO_GPUS_ON_PODMAN
+from airflow_torchx.core.gpu.ids import ALL, GpuIds, unlisted, used_ids
+from airflow_torchx.core.plan.gpu_problems import (
+    GPU_ID_SOURCES,
+    NO_GPUS_ON_PODMAN,
+    unlisted_problem,
+)
 from airflow_torchx.core.state.report import age_text
 from airflow_torchx.docker_engine import DockerEngine, local_models
+from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import EngineInfo
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.ledger import Ledger
+    from airflow_torchx.errors import Problem
 
 
 def gpus(args: Namespace) -> int:
@@ -37,11 +42,13 @@ def gpus(args: Namespace) -> int:
         warn(text)
     if args.json:
         print_result(json.dumps(found.to_json(), indent=2))
-        return 0
-    if text := found.table(sys.stdout):
+    elif text := found.table(sys.stdout):
         print_result(text)
-    for text in found.messages:
-        print_message(text)
+    if problems := found.problems:
+        raise InvalidAppError(problems, subject=f"connection {args.conn!r}")
+    if not args.json:
+        for text in found.messages:
+            print_message(text)
     return 0
 
 
@@ -52,7 +59,7 @@ class GpuListing:
     Args:
         listed: the GPUs that a launch would use.
         ids_known: whether the daemon or its connection lists all GPUs.
-        unlisted: GPUs of the connection that the daemon does not have.
+        unlisted: GPUs of the connection that the daemon does not report.
         models: the models of its GPUs by id, as far as this process knows them.
     """
 
@@ -64,11 +71,14 @@ class GpuListing:
     models: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def problems(self) -> list[Problem]:
+        """Why no launch by this connection can get GPUs."""
+        given = self.unlisted, self.info.gpu_ids, self.info.url
+        return [unlisted_problem(*given)] if self.unlisted else []
+
+    @property
     def warnings(self) -> Iterator[str]:
         """What is wrong on this daemon."""
-        if self.unlisted:
-            many = ", ".join(self.unlisted)
-            yield f"{self.info.url} has no GPU {many}: correct gpu_ids of the connection"
         if self.ledger.requesting_all:
             many = ", ".join(self.ledger.requesting_all)
             yield f"these containers may use the same GPUs, as they requested all: {many}"
@@ -79,8 +89,8 @@ class GpuListing:
         if self.info.is_podman:
             yield f"{self.info.url} {NO_GPUS_ON_PODMAN}"
         elif not self.ids_known:
-            yield f"{self.info.url} reports no ids of GPUs, so only GPUs that apps hold are listed"
-            yield f"if it has GPUs, {GPU_ID_SOURCES}; use the connection with --conn"
+            yield f"{self.info.url} reports no ids of GPUs, so only what holds some is listed"
+            yield f"if it has GPUs, {GPU_ID_SOURCES}; use a connection with --conn"
 
     def table(self, stream: TextIO) -> str:
         """Return the GPUs and the apps that wait; empty if there are none."""
@@ -88,7 +98,7 @@ class GpuListing:
         held = [
             {
                 "HOST": self.info.host,
-                "GPU": use.id,
+                "GPU": use.id or "unknown",
                 "MODEL": use.model,
                 "STATE": use.state,
                 "HELD BY": use.app_id or (f"container {use.container}" if use.container else ""),
@@ -111,30 +121,30 @@ class GpuListing:
             "gpus": [_entry(use) for use in self._uses()],
             "waiting": [_entry(one) for one in report.waiting(self.ledger)],
             "requested_all": list(self.ledger.requesting_all),
+            "unlisted": list(self.unlisted),
         }
 
     def _uses(self) -> list[report.GpuUse]:
+        if not self.ids_known:
+            return report.uses_without_ids(self.ledger)
         return report.uses(self.ledger, self.listed, self.models)
 
 
 def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     """Return the GPUs of a daemon with the ids that a launch would use; start no container.
 
-    If ids are unknown, only those that apps hold are listed. ``gpu_ids`` are those of the
-    connection.
+    If ids are unknown, only what holds GPUs is listed. ``gpu_ids`` are those of the connection.
     """
     info = engine.info()
     reported = GpuIds(info.gpu_ids, info.gpus_are_indexed)
     listed = used_ids(gpu_ids, reported)
-    # Other containers may name GPUs in other ways than apps do.
-    known = listed or labelled_ids(engine.rows({}))
-    gpus = reported if reported.ids else GpuIds(tuple(known))
-    ledger = LedgerReader(engine, gpus, sees_foreign=bool(listed)).read()
+    gpus = reported if reported.ids else GpuIds(listed or (ALL,))
+    ledger = LedgerReader(engine, gpus).read()
     absent = unlisted(gpu_ids, reported)
     return GpuListing(
         info=info,
         ledger=ledger.without(ledger.expired(info.system_time or datetime.now(UTC))),
-        listed=[one for one in known if one not in absent],
+        listed=[one for one in listed if one not in absent],
         ids_known=bool(listed),
         unlisted=absent,
         models=local_models() if info.is_local else {},

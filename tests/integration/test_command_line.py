@@ -217,8 +217,8 @@ def test_gpus_of_a_daemon_that_reports_none(
     data = json.loads(cli("gpus", "--json")[1])
 
     assert 0 == code
-    assert "reports no ids of GPUs, so only GPUs that apps hold are listed\n" in errors
-    assert {"host", "url", "ids_known", "gpus", "waiting", "requested_all"} == set(data)
+    assert "reports no ids of GPUs, so only what holds some is listed\n" in errors
+    assert {"host", "url", "ids_known", "gpus", "waiting", "requested_all", "unlisted"} == set(data)
     assert data["ids_known"] is False
 
     connection = {"conn_type": "torchx_docker", "extra": {"gpu_ids": ["GPU-of-test"]}}

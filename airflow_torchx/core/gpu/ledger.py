@@ -176,18 +176,12 @@ def _with_others(known: GpuIds, rows: Iterable[ContainerRow]) -> GpuIds:
     return GpuIds((*known.ids, *sorted(others - {ALL})))
 
 
-def labelled_ids(rows: Iterable[ContainerRow]) -> tuple[str, ...]:
-    """Return the ids of the GPUs that replicas and claims hold, in order."""
-    texts = (row.labels.get(labels.GPUS, "") for row in rows if row.state in _HOLDS)
-    return tuple(sorted({one for text in texts for one in text.split(",") if one}))
-
-
 def is_marker(row: ContainerRow) -> bool:
     """Return whether a container is a marker, which never starts."""
     return marker_of(row) is not None
 
 
-def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterator[str]:
+def needs_inspect(rows: Iterable[ContainerRow]) -> Iterator[str]:
     """Yield the ids of containers of which `read` needs more than the row.
 
     These are containers that may hold GPUs although they have no label for it, and tickets, whose
@@ -195,8 +189,7 @@ def needs_inspect(rows: Iterable[ContainerRow], *, sees_foreign: bool) -> Iterat
     """
     rows = tuple(rows)
     yield from (row.id for row in rows if marker_of(row) == "ticket")
-    if sees_foreign:
-        yield from (row.id for row in _others(rows))
+    yield from (row.id for row in _others(rows))
 
 
 def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:

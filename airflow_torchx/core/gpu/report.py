@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.ids import ALL
 from airflow_torchx.core.gpu.ledger import marker_of, timeout_s
 from airflow_torchx.core.state.report import age_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from airflow_torchx.core.engine.containers import ContainerRow
@@ -62,13 +63,24 @@ def uses(ledger: Ledger, listed: Sequence[str], models: Mapping[str, str]) -> li
     A GPU that several apps, or containers of other programs, share has an entry for each of them.
     Of one app, a replica comes before its claim, which a killed launch may have left.
     """
-    return [
-        use
-        for one in listed
-        for use in _uses(
-            one, models.get(one, ""), [holder for holder in ledger.holders if one in holder.ids]
-        )
-    ]
+    held = [(holder.ids, holder) for holder in ledger.holders]
+    return _uses(listed, held, models)
+
+
+def uses_without_ids(ledger: Ledger) -> list[GpuUse]:
+    """Return what holds GPUs of a daemon whose ids are unknown.
+
+    The ids are those that apps know, for example from a probe. What was requested in another way
+    has an empty id, and comes last.
+    """
+    held = [(_known_ids(holder) or ("",), holder) for holder in ledger.holders]
+    listed = sorted({one for ids, _ in held for one in ids}, key=lambda one: (not one, one))
+    return _uses(listed, held, {})
+
+
+def _known_ids(holder: Holder) -> tuple[str, ...]:
+    given = holder.labels.get(labels.GPUS, "").split(",")
+    return tuple(one for one in given if one and one != ALL)
 
 
 def waiting(ledger: Ledger) -> list[WaitingApp]:
@@ -79,7 +91,21 @@ def waiting(ledger: Ledger) -> list[WaitingApp]:
     ]
 
 
-def _uses(gpu_id: str, model: str, holders: Sequence[Holder]) -> list[GpuUse]:
+def _uses(
+    listed: Iterable[str],
+    held: Sequence[tuple[tuple[str, ...], Holder]],
+    models: Mapping[str, str],
+) -> list[GpuUse]:
+    return [
+        use
+        for one in listed
+        for use in _uses_of(
+            one, models.get(one, ""), [holder for ids, holder in held if one in ids]
+        )
+    ]
+
+
+def _uses_of(gpu_id: str, model: str, holders: Sequence[Holder]) -> list[GpuUse]:
     shown: dict[str, Holder] = {}
     for one in sorted(holders, key=lambda one: one.kind == "claim"):
         shown.setdefault(one.app_id or one.container_id, one)

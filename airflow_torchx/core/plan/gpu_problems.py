@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 #: How this process can know the ids of a daemon's GPUs.
 GPU_ID_SOURCES: Final = (
-    "list the ids in gpu_ids of the connection or in node-generic-resources of the daemon, or set"
-    " up CDI (Docker 28.2)"
+    "list the ids in node-generic-resources of the daemon.json on its host or in gpu_ids of an"
+    " Airflow connection, or set up CDI (Docker 28.2)"
 )
 #: What to do if a daemon has no GPUs in CDI.
 WITHOUT_CDI: Final = (
@@ -38,12 +38,18 @@ def gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Proble
     elif not opts.auto_set_gpus:
         yield from _shared_shortage(app, len(facts.reported_gpus), engine.url)
     elif facts.unlisted_gpus:
-        what = f"{engine.url} has no GPU {', '.join(facts.unlisted_gpus)}"
-        yield Problem("gpu_ids", what, "correct gpu_ids of the connection: `nvidia-smi -L`")
+        yield unlisted_problem(facts.unlisted_gpus, facts.reported_gpus, engine.url)
     elif engine.gpu_ids:
         counts = [role.resource.gpu for role in app.roles for _ in range(role.num_replicas)]
         needs_ids = opts.gpu_driver == "cdi"
         yield from gpu_shortage(counts, len(engine.gpu_ids), engine.url, needs_ids=needs_ids)
+
+
+def unlisted_problem(unlisted: Sequence[str], reported: Sequence[str], url: str) -> Problem:
+    """Return the problem of a connection with GPUs that the daemon does not report."""
+    what = f"{url} has no GPU {', '.join(unlisted)}"
+    fix = f"correct gpu_ids of the connection; the daemon has {', '.join(reported)}"
+    return Problem("gpu_ids", what, fix)
 
 
 def _shared_shortage(app: AppDef, known: int, url: str) -> Iterator[Problem]:

@@ -21,20 +21,18 @@ class LedgerReader:
 
     Args:
         known: the GPUs of the daemon, as far as this client knows them.
-        sees_foreign: whether to look for GPUs that containers of other programs hold.
     """
 
-    def __init__(self, engine: Engine, known: GpuIds, *, sees_foreign: bool = True) -> None:
+    def __init__(self, engine: Engine, known: GpuIds) -> None:
         self._engine = engine
         self._known = known
-        self._sees_foreign = sees_foreign
         #: Results of inspects by container. What is used of them never changes.
         self._details: dict[str, ContainerDetail] = {}
 
     def read(self) -> Ledger:
         """Return who holds and who waits for GPUs now."""
         rows = self._engine.rows({})
-        needed = list(needs_inspect(rows, sees_foreign=self._sees_foreign))
+        needed = list(needs_inspect(rows))
         new = [one for one in needed if one not in self._details]
         found = zip(new, map_concurrently(self._engine.inspect, new), strict=True)
         known = self._details | {one: detail for one, detail in found if detail is not None}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from airflow_torchx.cli import gpus as cli_gpus
 from airflow_torchx.cli.gpus import look
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 
@@ -165,6 +168,7 @@ def test_json(engine: FakeEngine) -> None:
         ],
         "waiting": [dict.fromkeys(task) | {"app_id": "big-4", "gpus": 4, "since": now.isoformat()}],
         "requested_all": ["notebook"],
+        "unlisted": [],
     } == look(engine).to_json()
 
 
@@ -189,13 +193,30 @@ def test_models_are_shown_if_they_are_known(engine: FakeEngine) -> None:
 
 
 def test_a_connection_selects_gpus(engine: FakeEngine) -> None:
-    """The GPUs of a connection are listed, by the daemon's ids; absent ones are warned of."""
+    """The GPUs of a connection are listed, by the daemon's ids; one that is absent is a problem."""
     found = look(engine, ["2", "GPU-0", "GPU-9"])
 
     assert ["GPU-2", "GPU-0"] == [one["id"] for one in found.to_json()["gpus"]]
-    assert ["fake://engine has no GPU GPU-9: correct gpu_ids of the connection"] == [
-        *found.warnings
-    ]
+    assert ["GPU-9"] == found.to_json()["unlisted"]
+    (problem,) = found.problems
+    assert ("gpu_ids", "fake://engine has no GPU GPU-9") == (problem.where, problem.what)
+    assert "the daemon has GPU-0, GPU-1, GPU-2, GPU-3" in problem.fix
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_connection_with_a_wrong_gpu(
+    engine: FakeEngine,
+    as_json: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The listing is printed, and then the connection is an error, as in a task."""
+    monkeypatch.setattr(cli_gpus, "_connect", lambda _: (engine, ["GPU-1", "GPU-9"]))
+
+    with pytest.raises(InvalidAppError, match=r"connection 'gpu_host': 1 problem\n.*GPU-9"):
+        cli_gpus.gpus(Namespace(conn="gpu_host", json=as_json))
+
+    assert "GPU-1" in capsys.readouterr().out
 
 
 def test_containers_that_requested_all_gpus_are_warned_of(engine: FakeEngine) -> None:
@@ -210,24 +231,38 @@ def test_containers_that_requested_all_gpus_are_warned_of(engine: FakeEngine) ->
     ]
 
 
-def test_without_ids_only_held_gpus_are_listed(engine: FakeEngine) -> None:
-    """On a daemon without GPU ids, the listing shows what apps hold, and starts no container."""
+def test_without_ids_what_holds_gpus_is_listed(engine: FakeEngine) -> None:
+    """On a daemon without GPU ids, the listing shows all for which an app waits.
+
+    It has the ids that apps know, and starts no container.
+    """
     engine.engine_info = replace(engine.engine_info, gpu_ids=())
     assert "" == look(engine).table(io.StringIO())
     replica(engine, "one", "GPU-a")
     replica(engine, "two", "all")
+    run(engine, "by-count", request=GpuRequest(count=1))
+    run(engine, "by-id", request=GpuRequest(count=1, device_ids=("1",)))
+    run(engine, "notebook", request=GpuRequest(count=-1))
     engine.calls.clear()
 
     found = look(engine)
 
-    assert {("GPU-a", "one"), ("GPU-a", "two"), ("all", "one"), ("all", "two")} == {
-        (one["id"], one["app_id"]) for one in found.to_json()["gpus"]
-    }
+    named, *others = (
+        (one["id"], one["app_id"], one["container"]) for one in found.to_json()["gpus"]
+    )
+    assert ("GPU-a", "one", "one-0") == named
+    assert {(None, None, "by-count"), (None, None, "by-id"), (None, "two", "two-0")} == {*others}
     assert found.to_json()["ids_known"] is False
-    assert {"info", "rows"} == set(engine.calls)
+    assert ["notebook"] == found.to_json()["requested_all"]
+    assert {"info", "rows", "inspect"} == set(engine.calls)
+    lines = [line.split() for line in found.table(io.StringIO()).splitlines()]
+    assert ["fake", "unknown", "held", "container", "by-count", "0", "s"] in lines
+    assert ["these containers may use the same GPUs, as they requested all: notebook"] == [
+        *found.warnings
+    ]
     first, second = found.messages
-    assert "fake://engine reports no ids of GPUs, so only GPUs that apps hold are listed" == first
-    assert "gpu_ids of the connection" in second
+    assert "fake://engine reports no ids of GPUs, so only what holds some is listed" == first
+    assert "node-generic-resources of the daemon.json on its host" in second
 
 
 def test_a_connection_supplies_ids(engine: FakeEngine) -> None:

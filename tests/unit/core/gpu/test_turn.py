@@ -12,7 +12,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow, GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand, Marker
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
-from airflow_torchx.core.gpu.ledger import Ledger, labelled_ids, needs_inspect, read
+from airflow_torchx.core.gpu.ledger import Ledger, needs_inspect, read
 from airflow_torchx.core.gpu.turn import Blocked, Claimable, Claimed, decide
 
 REPORTED = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
@@ -326,7 +326,7 @@ def test_tickets_of_one_second_are_ordered_by_their_inspects() -> None:
 
 
 def test_what_is_inspected() -> None:
-    """Tickets, and live containers of others unless they are ignored.
+    """Tickets, and live containers of others.
 
     The labels of a replica show that it has no GPUs, unless another container has them.
     """
@@ -344,8 +344,7 @@ def test_what_is_inspected() -> None:
     ]
     ticket = "id-airflow-torchx-gpu-ticket-mine"
 
-    assert [ticket, "id-copy", "id-notebook"] == list(needs_inspect(rows, sees_foreign=True))
-    assert [ticket] == list(needs_inspect(rows, sees_foreign=False))
+    assert [ticket, "id-copy", "id-notebook"] == list(needs_inspect(rows))
 
 
 @pytest.mark.parametrize("text", ["soon", "", "-1", "1e99"])
@@ -363,16 +362,3 @@ def test_a_ticket_with_a_damaged_label_is_ignored() -> None:
     damaged = replace(one, labels={**one.labels, labels.GPU_COUNT: "many"})
 
     assert Claimable(("GPU-a", "GPU-b")) == decide(ledger(damaged), MINE)
-
-
-def test_ids_in_labels() -> None:
-    """Where no ids are known, those that live containers hold can be listed."""
-    rows = [
-        replica("running", "GPU-b", "GPU-a"),
-        replica("exited", "GPU-c"),
-        place(MINE, "claim", "GPU-d"),
-        place(MINE, "ticket"),
-        row("notebook", "running", {}),
-    ]
-
-    assert ("GPU-a", "GPU-b", "GPU-d") == labelled_ids(rows)
