@@ -138,6 +138,14 @@ def _options(value: object) -> Mapping[str, object]:
     return options
 
 
+def _gpu_ids(value: object) -> tuple[str, ...]:
+    """Return ids of GPUs; an index may be a number."""
+    is_list = isinstance(value, list)
+    return values.texts(
+        [str(one) if type(one) is int else one for one in value] if is_list else value
+    )
+
+
 def _read_problems(key: str, value: object, error: ValueError) -> Iterator[Problem]:
     if isinstance(error, InvalidAppError):
         for problem in error.problems:
@@ -153,5 +161,5 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "network": values.network,
     "options": _options,
     "registries": values.texts,
-    "gpu_ids": values.texts,
+    "gpu_ids": _gpu_ids,
 }

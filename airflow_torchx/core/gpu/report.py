@@ -181,26 +181,34 @@ def removed_holder_text(holder: Holder) -> str:
 
 def holders_key(wait: Blocked) -> object:
     """Return a value that changes when other apps hold the GPUs, or wait before this one."""
-    held = frozenset((who, ids) for who, (ids, _) in _by_owner(wait).items())
+    held = frozenset((who, _ids(wait, holders)) for who, holders in _by_owner(wait).items())
     return held, tuple(one.app_id for one in wait.ahead)
 
 
-def _by_owner(wait: Blocked) -> dict[str, tuple[tuple[str, ...], Holder]]:
-    """Return the GPUs of each app and each container of others, with its oldest container."""
-    found: dict[str, tuple[tuple[str, ...], Holder]] = {}
+def _by_owner(wait: Blocked) -> dict[str, list[Holder]]:
+    """Return what holds GPUs by app, or container of another program, the oldest first."""
+    found: dict[str, list[Holder]] = {}
     for holder in sorted(wait.holders, key=lambda one: (one.since, one.name)):
         who = f"app {holder.app_id}" if holder.app_id else f"container {holder.name}"
-        ids, first = found.get(who, ((), holder))
-        found[who] = tuple(sorted({*ids, *holder.ids})), first
+        found.setdefault(who, []).append(holder)
     return found
 
 
+def _ids(wait: Blocked, holders: Sequence[Holder]) -> tuple[str, ...]:
+    """Return the GPUs of these holders in the order in which they are listed."""
+    order = {one: index for index, one in enumerate(wait.listed)}
+    held = {one for holder in holders for one in holder.ids}
+    return tuple(sorted(held, key=lambda one: (order.get(one, len(order)), one)))
+
+
 def _held(wait: Blocked, now: datetime) -> Iterator[str]:
-    for who, (ids, first) in _by_owner(wait).items():
-        dag = first.labels.get(labels.DAG_ID)
-        age = age_text((now - first.since).total_seconds())
+    for who, holders in _by_owner(wait).items():
+        dag = holders[0].labels.get(labels.DAG_ID)
+        age = age_text((now - holders[0].since).total_seconds())
         context = f"dag {dag}, {age}" if dag else age
-        many = f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} held by "
+        ids = _ids(wait, holders)
+        verb = "claimed" if all(one.kind == "claim" for one in holders) else "held"
+        many = f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} {verb} by "
         yield f"{'' if wait.needs_all else many}{who} ({context})"
 
 

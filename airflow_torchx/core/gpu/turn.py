@@ -33,6 +33,7 @@ class Blocked:
     Args:
         wanted: number of GPUs that it waits for.
         needs_all: it waits until no GPU is held, as the ids are unknown.
+        listed: ids of the GPUs of which it waits for some, in their order.
         holders: what holds GPUs.
         ahead: the tickets before it, oldest first.
         served: the oldest ticket, if it could take its GPUs now.
@@ -42,6 +43,7 @@ class Blocked:
 
     wanted: int
     needs_all: bool = False
+    listed: tuple[str, ...] = ()
     holders: tuple[Holder, ...]
     ahead: tuple[Ticket, ...] = ()
     served: Ticket | None = None
@@ -76,6 +78,7 @@ def decide(
     return Blocked(
         wanted=demand.count,
         needs_all=demand.needs_all,
+        listed=demand.listed,
         holders=tuple(one for one in holders if not set(one.ids).isdisjoint(demand.listed)),
         ahead=ahead,
         served=first if is_served else None,

@@ -281,7 +281,7 @@ def one_of(*words: str) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if value in words:
             return str(value)
-        raise ValueError(f"choose from {', '.join(words)}")
+        raise ValueError(f"choose from {', '.join(words)}, or leave it out")
 
     return parse
 

@@ -167,6 +167,15 @@ def test_an_app_that_has_to_wait_in_a_deferred_task(engine: FakeEngine) -> None:
     assert [TICKET, "other"] == sorted(engine.specs())
 
 
+def test_a_wait_names_gpus_in_the_order_of_the_daemon() -> None:
+    """They have the order in which the command gpus lists them."""
+    engine = FakeEngine(images=["busybox"], gpus=["GPU-b", "GPU-a", "GPU-d", "GPU-c"])
+    engine.create(demand("other", 3).spec("claim", ids=["GPU-a", "GPU-b", "GPU-c"], timeout_s=30))
+
+    with pytest.raises(MustWait, match="GPU-b, GPU-a, GPU-c are claimed by app other"):
+        launch(engine, waiting="elsewhere")
+
+
 def test_a_launch_that_is_stopped_while_it_waits(engine: FakeEngine) -> None:
     """Nothing of it is left."""
     engine.start(engine.create(replica("other", ["GPU-0"])))

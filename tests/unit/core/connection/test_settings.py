@@ -42,6 +42,12 @@ def test_every_field(is_text: bool) -> None:
     assert ("training", ("ghcr", "hub")) == (settings.network, settings.registries)
 
 
+@pytest.mark.parametrize("given", [[1, "GPU-a"], ["1", "GPU-a"], "1, GPU-a"])
+def test_an_index_of_a_gpu_may_be_a_number(given: object) -> None:
+    """The ids of GPUs are strings, however the connection writes them."""
+    assert ("1", "GPU-a") == Settings.parse(None, {"gpu_ids": given}).gpu_ids
+
+
 def test_network_among_the_options() -> None:
     """The network can be given among the run options."""
     assert "host" == Settings.parse(None, {"options": {"network": "host"}}).network
@@ -68,6 +74,8 @@ def test_network_among_the_options() -> None:
             {"options": {"network": "a"}, "network": "b"},
             "extra.options.network: set twice, here and in extra.network; remove one of them",
         ),
+        ({"gpu_ids": [True]}, "extra.gpu_ids: invalid value [True]; give a list of non-empty"),
+        ({"gpu_ids": 1}, "extra.gpu_ids: invalid value 1; give a list of non-empty"),
         ({"api_version": "new"}, "extra.api_version: invalid value 'new'; give a version"),
     ],
 )

@@ -59,8 +59,25 @@ def test_who_holds_the_gpus_and_who_is_before_it() -> None:
 
     assert (
         "waiting for 2 GPUs on gpu-1: GPU-d is held by container notebook (1 d); "
-        "GPU-a, GPU-b are held by app x (dag nightly, 1 h); GPU-c is held by app y (3 s); "
+        "GPU-a, GPU-b are held by app x (dag nightly, 1 h); GPU-c is claimed by app y (3 s); "
         "4 apps are ahead in the queue: p, q, r, …"
+    ) == waiting_text(wait, "gpu-1", NOON)
+
+
+def test_the_order_of_gpus_in_a_wait() -> None:
+    """They have the order in which the daemon lists them; a replica and a claim hold theirs."""
+    wait = Blocked(
+        wanted=1,
+        listed=("GPU-2", "GPU-10", "GPU-1"),
+        holders=(
+            holder("claim-x", "GPU-1", "GPU-0", age_s=2, kind="claim", GPU_APP="x"),
+            holder("x-0", "GPU-10", age_s=1, APP_ID="x"),
+            holder("x-1", "GPU-2", age_s=1, APP_ID="x"),
+        ),
+    )
+
+    assert (
+        "waiting for 1 GPU on gpu-1: GPU-2, GPU-10, GPU-1, GPU-0 are held by app x (2 s)"
     ) == waiting_text(wait, "gpu-1", NOON)
 
 

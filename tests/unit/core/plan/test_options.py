@@ -298,6 +298,10 @@ def test_invalid_values(name: str) -> None:
             {"pull_policy": "sometimes"},
             "options.pull_policy: 'sometimes' is not accepted; choose from always, if_possible",
         ),
+        (
+            {"gpu_driver": "nvidia"},
+            "options.gpu_driver: 'nvidia' is not accepted; choose from cdi, or leave it out",
+        ),
         ({"user": ""}, "options.user: '' is not accepted; give a non-empty string"),
         (
             {"stop_grace_s": -1},
