@@ -140,10 +140,9 @@ def _options(value: object) -> Mapping[str, object]:
 
 def _gpu_ids(value: object) -> tuple[str, ...]:
     """Return ids of GPUs; an index may be a number."""
-    is_list = isinstance(value, list)
-    return values.texts(
-        [str(one) if type(one) is int else one for one in value] if is_list else value
-    )
+    if isinstance(value, list):
+        value = [str(one) if type(one) is int else one for one in value]
+    return values.texts(value)
 
 
 def _read_problems(key: str, value: object, error: ValueError) -> Iterator[Problem]:
