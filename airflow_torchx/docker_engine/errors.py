@@ -17,7 +17,7 @@ import urllib3.exceptions
 
 from airflow_torchx.core.engine import full_disk
 from airflow_torchx.core.engine.start_advice import start_advice
-from airflow_torchx.core.plan.gpu_problems import WITHOUT_CDI
+from airflow_torchx.core.plan.gpu_problems import NO_GPU_DRIVER, WITHOUT_CDI, WITHOUT_GPU_DRIVER
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,
@@ -57,10 +57,7 @@ _ADVICE: Final = (
         'could not select device driver "cdi"|CDI device',
         f"{WITHOUT_CDI[0].upper()}{WITHOUT_CDI[1:]}.",
     ),
-    (
-        "could not select device driver",
-        "Request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host.",
-    ),
+    (NO_GPU_DRIVER, f"{WITHOUT_GPU_DRIVER[0].upper()}{WITHOUT_GPU_DRIVER[1:]}."),
     (
         "bind source path does not exist",
         "Create it on the daemon's host; the files of a worker's container are not on that host.",

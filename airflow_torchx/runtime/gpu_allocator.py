@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
-from airflow_torchx.core.gpu.report import waiting_text
+from airflow_torchx.core.gpu.report import shared_text, unknown_ids_text, waiting_text
 from airflow_torchx.core.gpu.turn import Blocked
-from airflow_torchx.core.plan.gpu_problems import gpu_shortage
+from airflow_torchx.core.plan.gpu_problems import gpu_shortage, no_gpu_driver
 from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
-from airflow_torchx.runtime.gpus.probe import probed
+from airflow_torchx.runtime.gpus.probe import NoGpuDriver, probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.waiting import OutageTolerance
 from airflow_torchx.runtime.watch.gpu_events import Backoff, GpuEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from airflow_torchx.core.engine.containers import EngineInfo
+    from airflow_torchx.core.engine.containers import ContainerSpec, EngineInfo
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.job_plan import JobPlan
+    from airflow_torchx.errors import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -75,14 +76,16 @@ class GpuAllocator:
         """Claim GPUs for a plan whose images are on the daemon, and return the plan with their ids.
 
         Raises:
-            InvalidAppError: the daemon has fewer GPUs, or several replicas need GPUs whose ids are
-                unknown.
+            InvalidAppError: the daemon has fewer GPUs or no driver for them, or several replicas
+                need GPUs whose ids are unknown.
             GpuWaitTimeoutError: not enough GPUs became free in time.
             MustWait: not enough GPUs are free, and another process is to wait for them.
             StopRequested: ``should_stop`` returned True.
         """
         demand = GpuDemand.of(plan, *self._ids(plan))
         if demand is None:
+            if count := plan.shared_gpus:
+                _log.info("%s", shared_text(plan.app_id, count, self._info.host))
             return plan
         if self._timeout_s is not None and self._until_s is None:
             self._until_s = time.time() + self._timeout_s
@@ -98,7 +101,10 @@ class GpuAllocator:
                 raise MustWait(demand, self._text(step))
             step = self._wait(self._queue, demand, step)
         self._claim = step
-        _log.info("app %s gets %s", plan.app_id, ", ".join(step.ids))
+        if demand.needs_all:
+            _log.warning("%s", unknown_ids_text(plan.app_id, self._info.host))
+        else:
+            _log.info("app %s gets %s", plan.app_id, ", ".join(step.ids))
         return plan.with_gpus(step.ids, self._info.gpu_kind)
 
     def commit(self) -> bool:
@@ -159,22 +165,28 @@ class GpuAllocator:
         if not plan.own_gpus or self._info.gpu_ids:
             reported = tuple(self._reported or self._info.gpu_ids)
             return self._info.gpu_ids, GpuIds(reported, self._info.gpus_are_indexed)
-        found = tuple(
-            probed(
-                self._engine,
-                self._info.id,
-                users[0].image,
-                owner=owner_labels(plan),
-                should_stop=self._should_stop,
+        found: tuple[str, ...] = ()
+        try:
+            found = tuple(
+                probed(
+                    self._engine,
+                    self._info.id,
+                    users[0].image,
+                    owner=owner_labels(plan),
+                    should_stop=self._should_stop,
+                )
             )
-        )
-        shortage = gpu_shortage(
-            [spec.gpus.count if spec.gpus else 0 for spec in users],
-            len(found),
-            self._info.url,
-            needs_ids=any(spec.gpus and spec.gpus.driver == "cdi" for spec in users),
-        )
-        if problems := tuple(shortage):
+        except NoGpuDriver as why:
+            problems = [no_gpu_driver(self._info.url, str(why))]
+        else:
+            problems = [*self._shortage(users, len(found))]
+        if problems:
             raise InvalidAppError(problems, subject=f"app {plan.app_id!r}")
         are_whole = all(one.startswith("GPU-") for one in found)
         return (found, GpuIds(found, are_whole)) if found else ((ALL,), GpuIds((ALL,)))
+
+    def _shortage(self, users: Sequence[ContainerSpec], known: int) -> Iterator[Problem]:
+        requests = [spec.gpus for spec in users if spec.gpus]
+        counts = [request.count for request in requests]
+        needs_ids = any(request.driver == "cdi" for request in requests)
+        return gpu_shortage(counts, known, self._info.url, needs_ids=needs_ids)

@@ -169,7 +169,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             what = f"the launch of app {app_id!r} was stopped before a container was created."
             raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
         gpus = None
-        if built.request.own_gpus and built.facts is not None:
+        if built.facts is not None:
             gpus = GpuAllocator(
                 self.engine,
                 built.facts.engine,

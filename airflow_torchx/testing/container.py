@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
+from airflow_torchx.core.plan.gpu_problems import WITHOUT_GPU_DRIVER
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.testing.files import absolute, overlay, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, to_datetime
@@ -103,7 +104,7 @@ class FakeContainer:
         """Return its labels, which override those of its image."""
         return {**self.image.labels, **self.spec.labels}
 
-    def start(self, now_ns: int, attach: Callable[[str], None]) -> None:
+    def start(self, now_ns: int, attach: Callable[[str], None], *, has_gpu_driver: bool) -> None:
         """Start it, unless it runs; ``attach`` raises if its network does not exist.
 
         Raises:
@@ -113,6 +114,8 @@ class FakeContainer:
             return
         try:
             attach(self.spec.network)
+            if self.spec.gpus and not has_gpu_driver:
+                raise _without_gpu_driver(self.name, self.spec.gpus.driver)
             self._check_program()
         except EngineError as error:
             self._error = error.what
@@ -274,6 +277,13 @@ class FakeContainer:
         ended_ns = now_ns if last.ends_ns is None else last.ends_ns
         ago = duration((now_ns - ended_ns) / NS_PER_S)
         return f"{state.capitalize()} ({last.exit_code}) {ago} ago"
+
+
+def _without_gpu_driver(name: str, driver: str) -> EngineError:
+    capabilities = "[]" if driver == "cdi" else "[[gpu]]"
+    why = f'could not select device driver "{driver}" with capabilities: {capabilities}'
+    fix = f"{WITHOUT_GPU_DRIVER[0].upper()}{WITHOUT_GPU_DRIVER[1:]}."
+    return EngineError(f"cannot start container {name!r}: {why}.", fix=fix, status=500)
 
 
 def duration(seconds: float) -> str:

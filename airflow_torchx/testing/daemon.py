@@ -49,7 +49,8 @@ class FakeDaemon:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     engine_info: EngineInfo = _INFO
-    gpus: InitVar[int | Sequence[str]] = ()
+    gpus: InitVar[int | Sequence[str]] = 0
+    reports_gpus: InitVar[bool] = True
     proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     unique_networks: bool = True
     chunk_bytes: int = 4096
@@ -63,11 +64,13 @@ class FakeDaemon:
         images: Iterable[str],
         image_details: Mapping[str, ImageDetail] | None,
         gpus: int | Sequence[str],
+        reports_gpus: bool,
     ) -> None:
-        ids = [f"GPU-{index}" for index in range(gpus)] if isinstance(gpus, int) else gpus
-        if ids:
+        ids = _gpu_ids(gpus)
+        self._has_gpus = bool(ids)
+        if ids and reports_gpus:
             self.engine_info = replace(
-                self.engine_info, gpu_ids=tuple(ids), gpus_are_indexed=True, gpu_kind=NVIDIA_GPU
+                self.engine_info, gpu_ids=ids, gpus_are_indexed=True, gpu_kind=NVIDIA_GPU
             )
         self._containers = FakeContainers()
         self._calls = Calls(self._containers, self.calls, self._on_call, self._now_ns)
@@ -90,3 +93,19 @@ class FakeDaemon:
 
     def _now_ns(self) -> int:
         return round(self.clock() * NS_PER_S)
+
+    @property
+    def _has_gpu_driver(self) -> bool:
+        return self._has_gpus or bool(self.engine_info.gpu_ids)
+
+
+def _gpu_ids(gpus: object) -> tuple[str, ...]:
+    if isinstance(gpus, int) and not isinstance(gpus, bool) and gpus >= 0:
+        return tuple(f"GPU-{index}" for index in range(gpus))
+    ids = tuple(gpus) if isinstance(gpus, list | tuple) else ("",)
+    if not all(isinstance(one, str) and one for one in ids) or len(set(ids)) < len(ids):
+        what = (
+            f"expected a number of GPUs, 0 or more, or a list of different ids, got gpus={gpus!r}"
+        )
+        raise ValueError(what)
+    return ids

@@ -51,8 +51,10 @@ class FakeEngine(FakeDaemon):
         clock: returns seconds since 1970; see `ManualClock`.
         sleep: waits that many seconds on ``clock``.
         engine_info: the result of ``info``.
-        gpus: the ids of its GPUs, or how many it has: ``gpus=2`` are ``GPU-0`` and ``GPU-1``. They
-            are in the result of ``info``, and those that a container requests are in its detail.
+        gpus: the ids of its GPUs, or how many it has: ``gpus=2`` are ``GPU-0`` and ``GPU-1``. Those
+            that a container requests are in its detail. Without GPUs, a container that requests
+            some cannot start.
+        reports_gpus: whether the result of ``info`` has the ids of its GPUs.
         proxy_env: environment variables with the proxies of a docker configuration.
         unique_networks: refuse a second network with the same name, as newer Engines do.
         chunk_bytes: maximum size of the chunks of a log.
@@ -155,7 +157,8 @@ class FakeEngine(FakeDaemon):
         """See `Engine.start`."""
         with self._calls.on("start", container_id):
             container = self._containers.get(container_id)
-            container.start(self._calls.now_ns(), self._networks.attach)
+            now_ns, attach = self._calls.now_ns(), self._networks.attach
+            container.start(now_ns, attach, has_gpu_driver=self._has_gpu_driver)
 
     def rename(self, container_id: str, name: str) -> None:
         """See `Engine.rename`."""

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerDetail, GpuRequest
+from airflow_torchx.core.plan.gpu_problems import WITHOUT_GPU_DRIVER
 from airflow_torchx.core.state.describe import exit_code
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from tests.contract.bench import wait_for
@@ -278,6 +279,23 @@ def test_gpus(bench: Bench, request_: GpuRequest) -> None:
     container_id = bench.create(replace(bench.spec(Script()), gpus=request_))
 
     assert (request_,) == bench.detail(container_id).gpus
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [GpuRequest(count=1), GpuRequest(count=1, device_ids=("GPU-a",)), GpuRequest(count=-1)],
+)
+def test_a_host_without_gpus(bench: Bench, request_: GpuRequest) -> None:
+    """A daemon without a driver for GPUs creates a container that requests some; no start."""
+    container_id = bench.create(replace(bench.spec(Script()), gpus=request_))
+    message = r'could not select device driver "" with capabilities: \[\[gpu\]\]'
+
+    with pytest.raises(EngineError, match=message) as caught:
+        bench.engine.start(container_id)
+
+    assert WITHOUT_GPU_DRIVER.casefold() in caught.value.fix.casefold()
+    assert "could not select device driver" in bench.detail(container_id).error
+    assert (500, "created") == (caught.value.status, bench.detail(container_id).state)
 
 
 def test_restarts(bench: Bench) -> None:

@@ -174,10 +174,11 @@ def test_a_count_of_another_program(bench: Bench) -> None:
 
 
 def test_ignored_programs(bench: Bench) -> None:
-    """With ``gpu_foreign=ignore``, an app shares GPUs with containers of other programs."""
+    """With ``gpu_foreign=ignore``, apps take GPUs of containers of other programs, after others."""
     bench.run_foreign(DeviceIDs=[B])
 
-    assert [",".join(GPU_IDS)] == bench.launch(app(4), gpu_foreign="ignore")
+    assert [f"{A},{C}"] == bench.launch(app(2), gpu_foreign="ignore")
+    assert [f"{D},{B}"] == bench.launch(app(2), gpu_foreign="ignore")
     assert ["running"] == [row.state for row in bench.engine.rows({}) if row.name == "notebook"]
 
 

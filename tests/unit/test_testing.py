@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_torchx.core.engine.containers import ContainerSpec, LogQuery
+from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, LogQuery
 from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
 from airflow_torchx.errors import (
     EngineConflictError,
@@ -79,6 +79,26 @@ def test_gpus(gpus: int | list[str], ids: tuple[str, ...]) -> None:
     info = FakeEngine(gpus=gpus).info()
 
     assert (ids, "nvidia.com/gpu" if ids else "") == (info.gpu_ids, info.gpu_kind)
+
+
+@pytest.mark.parametrize("gpus", [-1, "2", 2.5, True, None, ["a", ""], ["a", "a"], [0]])
+def test_gpus_that_cannot_be_meant(gpus: Any) -> None:  # noqa: ANN401 - the subject
+    """The error says what is expected."""
+    with pytest.raises(ValueError, match="expected a number of GPUs, 0 or more, or a list of"):
+        FakeEngine(gpus=gpus)
+
+
+def test_a_container_with_gpus_needs_a_host_with_gpus() -> None:
+    """A host may have GPUs that it does not report."""
+    spec = replace(SPEC, gpus=GpuRequest(count=1))
+    silent = FakeEngine(images=["busybox"], gpus=1, reports_gpus=False)
+
+    assert () == silent.info().gpu_ids
+    run(silent, spec)
+    run(FakeEngine(images=["busybox"], gpus=1), spec)
+    for without in (FakeEngine(images=["busybox"]), FakeEngine(images=["busybox"], gpus=0)):
+        with pytest.raises(EngineError, match="could not select device driver"):
+            run(without, spec)
 
 
 def test_programs_by_replica(engine: FakeEngine) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.ids import ALL
 from airflow_torchx.core.gpu.ledger import marker_of, timeout_s
+from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES
 from airflow_torchx.core.state.report import age_text
 
 if TYPE_CHECKING:
@@ -176,6 +177,23 @@ def removed_holder_text(holder: Holder) -> str:
     return (
         f"app {holder.app_id} has not started in time; its process was probably killed."
         f" Removing container {holder.name} to free its GPUs"
+    )
+
+
+def unknown_ids_text(app_id: str, host: str) -> str:
+    """Return why other apps wait while an app runs on a host whose GPUs have no known ids."""
+    return (
+        f"the ids of the GPUs of {host} are unknown, so app {app_id} runs alone on them, and all"
+        f" other apps with GPUs wait until it ends; {GPU_ID_SOURCES}"
+    )
+
+
+def shared_text(app_id: str, count: int, host: str) -> str:
+    """Return which GPUs an app with ``auto_set_gpus=False`` uses."""
+    which = "first GPU" if count == 1 else f"first {count} GPUs"
+    return (
+        f"app {app_id} uses the {which} of {host}, which other apps may use at the same time"
+        " (auto_set_gpus=False)"
     )
 
 

@@ -24,6 +24,11 @@ WITHOUT_CDI: Final = (
     "leave out gpu_driver=cdi, or enable CDI: upgrade the daemon to Docker 28.2, and run"
     " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` on its host"
 )
+#: What a daemon without a driver for GPUs answers: before Docker 29, and since.
+NO_GPU_DRIVER: Final = "could not select device driver|failed to discover GPU vendor"
+WITHOUT_GPU_DRIVER: Final = (
+    "request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host"
+)
 NO_GPUS_ON_PODMAN: Final = "is Podman, whose Docker API ignores requests for GPUs"
 
 
@@ -50,6 +55,11 @@ def unlisted_problem(unlisted: Sequence[str], reported: Sequence[str], url: str)
     what = f"{url} has no GPU {', '.join(unlisted)}"
     fix = f"correct gpu_ids of the connection; the daemon has {', '.join(reported)}"
     return Problem("gpu_ids", what, fix)
+
+
+def no_gpu_driver(url: str, message: str) -> Problem:
+    """Return the problem with a daemon that answers a request for GPUs with this message."""
+    return Problem("roles", f"{url} has no driver for GPUs: {message}", WITHOUT_GPU_DRIVER)
 
 
 def _shared_shortage(app: AppDef, known: int, url: str) -> Iterator[Problem]:

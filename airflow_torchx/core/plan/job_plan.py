@@ -99,6 +99,12 @@ class JobPlan:
         requests = (spec.gpus for spec in self.containers if self.gpu_foreign is not None)
         return sum(request.count for request in requests if request)
 
+    @property
+    def shared_gpus(self) -> int:
+        """The number of GPUs of the host that replicas use beside other apps."""
+        requests = (spec.gpus for spec in self.containers if self.gpu_foreign is None)
+        return max((request.count for request in requests if request), default=0)
+
     def with_gpus(self, ids: Sequence[str], kind: str) -> JobPlan:
         """Return the same plan with these GPUs, given to the replicas in order.
 

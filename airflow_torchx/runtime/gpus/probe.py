@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import threading
 import time
@@ -16,6 +17,7 @@ from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, Log
 from airflow_torchx.core.gpu.demand import PREFIX
 from airflow_torchx.core.gpu.ids import parse_nvidia_smi
 from airflow_torchx.core.logs.lines import LineReader
+from airflow_torchx.core.plan.gpu_problems import NO_GPU_DRIVER
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ _FOUND: Final[dict[str, Mapping[str, str]]] = {}
 _NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
+class NoGpuDriver(Exception):  # noqa: N818 - no error of a user
+    """A daemon has no driver for GPUs; the message is the daemon's."""
+
+
 def probed(
     engine: Engine,
     daemon_id: str,
@@ -50,6 +56,7 @@ def probed(
 
     Raises:
         EngineUnreachableError: the daemon does not answer.
+        NoGpuDriver: no container of the daemon can have GPUs.
         StopRequested: ``should_stop`` returned True.
     """
     with _LOCK:
@@ -89,8 +96,10 @@ def _probe(
         return parse_nvidia_smi(_output(engine, container_id, should_stop))
     except EngineUnreachableError:
         raise
-    except EngineError:
-        return {}  # an image without nvidia-smi, or a host without GPUs
+    except EngineError as error:
+        if found := re.search(f"({NO_GPU_DRIVER}).*", error.what):
+            raise NoGpuDriver(found[0].rstrip(".")) from error
+        return {}  # an image without nvidia-smi
     finally:
         with contextlib.suppress(EngineError):
             engine.remove(container_id)

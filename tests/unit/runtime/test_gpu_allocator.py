@@ -11,7 +11,13 @@ import pytest
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
-from airflow_torchx.errors import EngineUnreachableError, GpuWaitTimeoutError, InvalidAppError
+from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES
+from airflow_torchx.errors import (
+    EngineUnreachableError,
+    GpuWaitTimeoutError,
+    InvalidAppError,
+    Problem,
+)
 from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.watch import gpu_events
@@ -31,9 +37,12 @@ _NUMBERS = itertools.count()
 
 
 def daemon(gpus: int = 2, programs: Program | None = None) -> FakeEngine:
-    """Return a daemon, which was not probed before."""
+    """Return a daemon, which was not probed before; with ``programs``, it reports no ids."""
     engine = FakeEngine(
-        images=["busybox"], gpus=gpus, programs=programs or Program(runs_for_s=None)
+        images=["busybox"],
+        gpus=gpus,
+        reports_gpus=programs is None,
+        programs=programs or Program(runs_for_s=None),
     )
     engine.engine_info = replace(engine.engine_info, id=f"daemon {next(_NUMBERS)} of the supply")
     return engine
@@ -219,14 +228,14 @@ def test_a_release_leaves_the_queue() -> None:
 
 def test_ids_are_looked_up_in_the_image() -> None:
     """Where the daemon reports no GPUs, nvidia-smi lists them."""
-    engine = daemon(0, LISTED)
+    engine = daemon(2, LISTED)
 
     assert [("GPU-a",), ("GPU-b",)] == given(supply(engine).allocate(plan(2)))
 
 
 def test_more_gpus_than_nvidia_smi_lists() -> None:
     """An app that can never have its GPUs does not wait for them."""
-    engine = daemon(0, LISTED)
+    engine = daemon(2, LISTED)
 
     with pytest.raises(InvalidAppError, match="request 3 GPUs, but fake://engine has 2"):
         supply(engine).allocate(plan(3))
@@ -234,9 +243,9 @@ def test_more_gpus_than_nvidia_smi_lists() -> None:
     assert {} == engine.specs()
 
 
-def test_without_ids_one_app_at_a_time_has_all_gpus() -> None:
-    """One replica requests GPUs by count, and the next app waits for it."""
-    engine = daemon(0, Program(exit_code=1))
+def test_without_ids_one_app_at_a_time_has_all_gpus(caplog: pytest.LogCaptureFixture) -> None:
+    """One replica requests GPUs by count, and the next app waits for it; a warning says so."""
+    engine = daemon(2, Program(exit_code=1))
     gpus = supply(engine)
 
     placed = gpus.allocate(plan(1, gpus=2))
@@ -245,6 +254,9 @@ def test_without_ids_one_app_at_a_time_has_all_gpus() -> None:
     assert spec.gpus is not None
     assert (2, ()) == (spec.gpus.count, spec.gpus.device_ids)
     assert "all" == spec.labels[labels.GPUS]
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert "the ids of the GPUs of fake are unknown, so app app-1 runs alone on them" in warning
+    assert GPU_ID_SOURCES in warning
     with pytest.raises(MustWait, match="the ids of its GPUs are unknown: app app-1"):
         supply(engine, waiting="elsewhere").allocate(plan(launch_id="two"))
 
@@ -257,10 +269,46 @@ def test_without_ids_several_replicas_are_refused(
     replicas: int, options: dict[str, Any], fix: str
 ) -> None:
     """Docker would give all of them the first GPUs; and CDI needs ids."""
-    engine = daemon(0, Program(exit_code=1))
+    engine = daemon(2, Program(exit_code=1))
     unknown = "the ids of the GPUs of fake://engine are unknown"
 
     with pytest.raises(InvalidAppError, match=f"{unknown}.*{fix}"):
         supply(engine).allocate(plan(replicas, **options))
 
+    assert {} == engine.specs()
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_host_without_a_driver_for_gpus(replicas: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Any number of replicas is refused with the daemon's message, before GPUs are claimed."""
+    caplog.set_level(logging.INFO, logger="airflow_torchx.runtime")
+    engine = daemon(0)
+
+    with pytest.raises(InvalidAppError) as caught:
+        supply(engine).allocate(plan(replicas))
+
+    assert [
+        Problem(
+            "roles",
+            "fake://engine has no driver for GPUs: could not select device driver"
+            ' "" with capabilities: [[gpu]]',
+            "request no GPUs, or install the NVIDIA Container Toolkit on the daemon's host",
+        )
+    ] == [*caught.value.problems]
+    assert [] == caplog.records
+    assert {} == engine.specs()
+
+
+@pytest.mark.parametrize(("count", "which"), [(1, "first GPU"), (2, "first 2 GPUs")])
+def test_shared_gpus_are_logged(count: int, which: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An app that takes no GPUs of its own says whose it uses."""
+    caplog.set_level(logging.INFO, logger="airflow_torchx.runtime")
+    engine = daemon(2)
+    shared = plan(2, gpus=count, auto_set_gpus=False)
+
+    assert shared == supply(engine).allocate(shared)
+
+    (line,) = (record.getMessage() for record in caplog.records)
+    used = f"app app-1 uses the {which} of fake, which other apps may use at the same time"
+    assert f"{used} (auto_set_gpus=False)" == line
     assert {} == engine.specs()

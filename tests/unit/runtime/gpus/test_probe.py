@@ -34,7 +34,14 @@ def clock() -> ManualClock:
 @pytest.fixture
 def engine(clock: ManualClock) -> FakeEngine:
     """Return a daemon."""
-    return FakeEngine(images=["busybox"], programs=programs, clock=clock, sleep=clock.sleep)
+    return FakeEngine(
+        images=["busybox"],
+        gpus=1,
+        reports_gpus=False,
+        programs=programs,
+        clock=clock,
+        sleep=clock.sleep,
+    )
 
 
 def leave(engine: FakeEngine, age: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from airflow_torchx.runtime.gpus.probe import probed
+from airflow_torchx.runtime.gpus.probe import NoGpuDriver, probed
 from airflow_torchx.testing import FakeEngine, Program
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def daemon_id() -> str:
 
 def daemon(program: Program) -> FakeEngine:
     """Return a daemon whose containers run a program in place of nvidia-smi."""
-    return FakeEngine(images=["busybox"], programs=program)
+    return FakeEngine(images=["busybox"], gpus=2, reports_gpus=False, programs=program)
 
 
 def test_what_nvidia_smi_lists(daemon_id: str) -> None:
@@ -75,11 +75,34 @@ def test_a_daemon_is_probed_once(daemon_id: str) -> None:
 
 @pytest.mark.parametrize("verb", ["create", "start", "inspect", "logs"])
 def test_a_probe_that_fails_finds_nothing(daemon_id: str, verb: Verb) -> None:
-    """An image without nvidia-smi, or a host without GPUs, raises nothing and leaves nothing."""
+    """An image without nvidia-smi raises nothing and leaves nothing."""
     engine = daemon(LISTED)
-    engine.fail_next(verb, EngineError("could not select device driver"))
+    engine.fail_next(verb, EngineError('exec: "nvidia-smi": executable file not found in $PATH'))
 
     assert {} == probed(engine, daemon_id, "busybox")
+    assert {} == engine.specs()
+
+
+DOCKER_29 = "failed to discover GPU vendor from CDI: no known GPU vendor found"
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (
+            FakeEngine(images=["busybox"]),
+            'could not select device driver "" with capabilities: [[gpu]]',
+        ),
+        (daemon(Program(start_error=f"cannot start it: {DOCKER_29}.")), DOCKER_29),
+    ],
+    ids=["before Docker 29", "since Docker 29"],
+)
+def test_a_host_without_gpus(daemon_id: str, engine: FakeEngine, message: str) -> None:
+    """The daemon's message is passed on, and nothing is left."""
+    with pytest.raises(NoGpuDriver) as caught:
+        probed(engine, daemon_id, "busybox")
+
+    assert message == str(caught.value)
     assert {} == engine.specs()
 
 
