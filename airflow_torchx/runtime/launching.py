@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu import ledger
 from airflow_torchx.core.plan.identity import is_cancelled_name
 from airflow_torchx.core.plan.plan_text import secret_values
 from airflow_torchx.core.plan.redact import redact
@@ -117,10 +118,13 @@ def _create(
     """Create all containers, with GPUs that no other app has; see `_create_all`."""
     while True:
         placed = gpus.allocate(plan) if gpus else plan
+        began_s = time.time()
         _create_all(engine, placed, ids, should_stop, known=known)
         if gpus is None or gpus.commit():
             return
-        if len(rows_of_launch(engine, plan.app_id, plan.launch_id)) < len(ids):
+        # Later, an app that waits may have removed the replicas, because they have not started.
+        is_early = time.time() < began_s + ledger.UNSTARTED_S
+        if is_early and len(rows_of_launch(engine, plan.app_id, plan.launch_id)) < len(ids):
             raise not_found(plan.app_id)
         _log.warning("another app has taken the GPUs of app %s, which waits again", plan.app_id)
         if left := _undo(engine, plan, ids):

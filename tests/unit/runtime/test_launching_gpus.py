@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu import ledger
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineError,
@@ -250,3 +251,24 @@ def test_an_app_that_is_deleted_during_its_launch(
 
     assert {} == engine.specs()
     assert "start" not in engine.calls
+
+
+def test_a_launch_that_others_took_for_killed_waits_again(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apps that wait may remove the claim and the replicas of a process that has stopped."""
+    monkeypatch.setattr(ledger, "UNSTARTED_S", 0.0)
+
+    def remove(verb: Verb, name: str) -> None:
+        if (verb, name) == ("discard", CLAIM):
+            engine.before = None
+            engine.discard(CLAIM)
+            for one in REPLICAS:
+                engine.remove(one)
+
+    engine.before = remove
+
+    launch(engine)
+
+    assert REPLICAS == sorted(engine.specs())
+    assert ["RUNNING"] * 2 == states(engine)
