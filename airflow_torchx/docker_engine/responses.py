@@ -112,6 +112,8 @@ def engine_info(
         gpu_ids=gpus.ids,
         gpus_are_indexed=gpus.is_indexed,
         gpu_kind=gpus.kind,
+        # Docker 25 and newer list the folders of CDI here, or none if it is not enabled.
+        has_cdi=bool(response.get("CDISpecDirs")),
         runtimes=tuple(sorted(response.get("Runtimes") or ())),
         host=response.get("Name") or url,
         system_time=parse_time(response.get("SystemTime")),

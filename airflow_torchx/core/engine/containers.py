@@ -214,6 +214,7 @@ class EngineInfo:
             not report them.
         gpus_are_indexed: these are all its GPUs, in the order of their indices.
         gpu_kind: their vendor and class in CDI, like ``nvidia.com/gpu``; empty if it is unknown.
+        has_cdi: it can give devices to containers by their names in CDI.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
         is_podman: the daemon is Podman's, which speaks Docker's API.
         host: name of its host.
@@ -231,6 +232,7 @@ class EngineInfo:
     gpu_ids: tuple[str, ...] = ()
     gpus_are_indexed: bool = False
     gpu_kind: str = ""
+    has_cdi: bool = False
     runtimes: tuple[str, ...] = ()
     is_podman: bool = False
     host: str = ""

@@ -40,6 +40,9 @@ def gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Proble
     if engine.is_podman:
         what = f"{engine.url} {NO_GPUS_ON_PODMAN}"
         yield Problem("roles", what, "use a Docker Engine, or request no GPUs")
+    elif opts.gpu_driver == "cdi" and not engine.has_cdi:
+        what = f"CDI is not enabled on {engine.url} (Docker {engine.version})"
+        yield Problem("options.gpu_driver", what, WITHOUT_CDI)
     elif not opts.auto_set_gpus:
         yield from _shared_shortage(app, len(facts.reported_gpus), engine.url)
     elif facts.unlisted_gpus:

@@ -193,6 +193,18 @@ def test_podman(more: dict[str, str], expected: bool) -> None:
     assert expected == responses.engine_info(body, url=URL, api_version="1.41").is_podman
 
 
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, False), ({"CDISpecDirs": []}, False), ({"CDISpecDirs": ["/etc/cdi"]}, True)],
+    ids=["Docker 24", "Docker 25", "Docker 28.2"],
+)
+def test_cdi(more: dict[str, list[str]], *, expected: bool) -> None:
+    """A daemon that can use CDI lists the folders of its specifications."""
+    body = {"ID": "id", "ServerVersion": "28.2.0", **more}
+
+    assert expected == responses.engine_info(body, url=URL, api_version="1.41").has_cdi
+
+
 def test_gpus_of_info() -> None:
     """The GPUs of a daemon come with their kind."""
     devices = [{"Source": "cdi", "ID": "nvidia.com/gpu=GPU-1"}]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_torchx.core.engine.containers import EngineInfo
+from airflow_torchx.core.plan.gpu_problems import WITHOUT_CDI
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.plan.preflight import (
     DaemonFacts,
@@ -43,7 +44,12 @@ def app(*roles: Role, name: str = "train") -> AppDef:
     return AppDef(name, roles)
 
 
-def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: Any) -> DaemonFacts:  # noqa: ANN401 - fields of the facts
+def daemon(
+    *,
+    gpu_ids: tuple[str, ...] = (),
+    has_cdi: bool = True,
+    **looked_up: Any,  # noqa: ANN401 - fields of the facts
+) -> DaemonFacts:
     """Return a daemon with 4 CPUs."""
     engine = EngineInfo(
         id="d1",
@@ -55,6 +61,7 @@ def daemon(*, gpu_ids: tuple[str, ...] = (), **looked_up: Any) -> DaemonFacts:  
         cpus=4,
         memory_bytes=1 << 33,
         gpu_ids=gpu_ids,
+        has_cdi=has_cdi,
     )
     return DaemonFacts(engine=engine, **looked_up)
 
@@ -417,6 +424,17 @@ def test_ports_are_published_once() -> None:
             id="replicas that cannot share the GPUs of CDI",
         ),
         pytest.param(
+            role(resource=Resource(cpu=1, gpu=1, memMB=6)),
+            {"gpu_driver": "cdi"},
+            daemon(gpu_ids=("g0",), has_cdi=False),
+            Problem(
+                "options.gpu_driver",
+                f"CDI is not enabled on {URL} (Docker 28.0.0)",
+                WITHOUT_CDI,
+            ),
+            id="CDI on a daemon without it",
+        ),
+        pytest.param(
             role(num_replicas=2, resource=Resource(cpu=1, gpu=4, memMB=6)),
             {"auto_set_gpus": False},
             daemon(gpu_ids=("g0",), reported_gpus=("g0", "g1", "g2")),
@@ -469,6 +487,18 @@ def test_problems_with_a_daemon(
             {},
             daemon(),
             id="GPUs of a daemon that does not report its ids",
+        ),
+        pytest.param(
+            role(resource=Resource(cpu=4, gpu=0, memMB=6)),
+            {"gpu_driver": "cdi"},
+            daemon(has_cdi=False),
+            id="a GPU driver of an app without GPUs",
+        ),
+        pytest.param(
+            role(resource=Resource(cpu=4, gpu=1, memMB=6)),
+            {"gpu_driver": "cdi"},
+            daemon(gpu_ids=("g0",)),
+            id="GPUs of CDI",
         ),
         pytest.param(
             role(mounts=[BindMount("/data", "/data")]),
