@@ -172,6 +172,14 @@ def removed_ticket_text(ticket: Ticket, waited_s: float) -> str:
     )
 
 
+def lost_place_text(app_id: str) -> str:
+    """Return why an app that waited is the last one in the queue."""
+    return (
+        f"app {app_id} has lost its place in the queue for GPUs: its process did not respond in"
+        " time, so another app removed its ticket. It queues again at the end"
+    )
+
+
 def removed_holder_text(holder: Holder) -> str:
     """Return why a claim, or a replica that has not started, is removed."""
     return (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import unasked_name
-from airflow_torchx.core.gpu.report import removed_holder_text
+from airflow_torchx.core.gpu.report import lost_place_text, removed_holder_text
 from airflow_torchx.core.gpu.turn import (
     Blocked,
     Claimable,
@@ -120,6 +120,8 @@ class GpuQueue:
         #: The daemon's time at 0 of the clock.
         self._epoch: datetime | None = None
         self._head = QueueHead(engine, clock)
+        #: Whether the app had a ticket at the last look, or has queued up since.
+        self._had_ticket = False
 
     def attempt(self, *, may_join: bool = True) -> Claim | Blocked:
         """Claim GPUs if it is this app's turn, else keep its place in the queue.
@@ -140,6 +142,7 @@ class GpuQueue:
             ledger = self._look()
             step = self._decided(ledger)
             if not (may_join or self._has_place(ledger, step)):
+                self._had_ticket = False
                 raise TicketLost
             if isinstance(step, Claimed | Claimable):
                 if (claim := self._take(may_join=may_join)) is not None:
@@ -182,7 +185,9 @@ class GpuQueue:
             looked_s = self._clock()
             ledger = self._reader.read()
             self._head.observe(ledger, looked_s)
-            self._head.answer(tuple(own_tickets(ledger, self._demand)))
+            own = tuple(own_tickets(ledger, self._demand))
+            self._had_ticket = self._had_ticket or bool(own)
+            self._head.answer(own)
             if (claim := unusable_claim(ledger, self._demand)) is None:
                 return ledger
             self._engine.discard(claim.container_id)
@@ -286,11 +291,14 @@ class GpuQueue:
 
     def _queue_up(self, ledger: Ledger) -> bool:
         """Create a ticket, and return whether that was possible."""
+        if self._had_ticket:
+            _log.warning("%s", lost_place_text(self._demand.labels.get(labels.GPU_APP, "")))
         self._drop_ticket(ledger)  # one for another number of GPUs
         try:
             self._engine.create(self._demand.spec("ticket", timeout_s=self._timeouts.ticket))
         except EngineConflictError:
             return False
+        self._had_ticket = True
         return True
 
     def _again_s(self, wait: Blocked) -> float | None:

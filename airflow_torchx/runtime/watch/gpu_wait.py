@@ -8,6 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.gpu.report import lost_place_text
 from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, TicketLost
@@ -117,6 +118,7 @@ class GpuWait:
         """
         if not await self._is_wanted():
             await asyncio.get_running_loop().create_future()
+        _log.warning("%s", lost_place_text(self._app_id))
         self._may_join = True
 
     def _queue_on(self, engine: Engine) -> GpuQueue:

@@ -42,6 +42,21 @@ def test_a_killed_app_is_passed_over(line: Line, caplog: pytest.LogCaptureFixtur
     assert "if it lives, it queues again" in text
 
 
+def test_an_app_that_was_only_paused_says_that_it_lost_its_place(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It queues up again, and warns of that once."""
+    line.claimed_after_s(0.5)
+    caplog.clear()
+
+    for _ in range(2):
+        assert not isinstance(line.first.attempt(), Claim)
+
+    assert ["first"] == line.tickets()
+    (text,) = caplog.messages
+    assert "app first has lost its place in the queue for GPUs" in text
+
+
 def test_an_app_that_was_killed_in_the_section_is_passed_over(line: Line) -> None:
     """The app loses its place within a second after others may remove its lock, as they do."""
     line.enter("first")

@@ -12,6 +12,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.gpu.report import lost_place_text
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue
@@ -280,8 +281,8 @@ def test_an_image_that_was_removed(scene: Scene) -> None:
     assert ["ticket"] == scene.markers
 
 
-def test_a_place_that_others_have_removed(scene: Scene) -> None:
-    """A wait that its task wants queues up again."""
+def test_a_place_that_others_have_removed(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """A wait that its task wants queues up again, and says so once."""
     holder = scene.hold()
     ticket = scene.queue_up()
     looks = scene.engine.calls.count("rows")
@@ -297,6 +298,8 @@ def test_a_place_that_others_have_removed(scene: Scene) -> None:
 
     assert "claimed" == scene.passing(scenario())["reason"]
     assert 1 == scene.asked
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert [lost_place_text("app-1")] == warnings
 
 
 def test_a_place_that_a_later_attempt_has_removed(scene: Scene) -> None:
