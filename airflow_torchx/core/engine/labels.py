@@ -63,3 +63,11 @@ GPU_AMONG: Final = f"{OWN_PREFIX}gpu-among"
 GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
 #: Seconds after which others may remove a ticket that could be served, or a claim.
 GPU_TIMEOUT: Final = f"{OWN_PREFIX}gpu-timeout-s"
+
+
+def number(text: str, *, max_digits: int = 6) -> int | None:
+    """Return the number in a label, which any client can write; None for anything else.
+
+    A longer number counts as something else: Python raises for more than 4,300 digits.
+    """
+    return int(text) if text.isdecimal() and len(text) <= max_digits else None

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine import labels
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -39,8 +41,10 @@ class GpuIds:
         if given in self.ids:
             return given
         if given.isdecimal():
-            is_listed = self.is_indexed and int(given) < len(self.ids)
-            return self.ids[int(given)] if is_listed else None
+            index = labels.number(given)
+            if index is None or index >= len(self.ids) or not self.is_indexed:
+                return None
+            return self.ids[index]
         found = [one for one in self.ids if one.startswith(given) or given.startswith(one)]
         return found[0] if given and len(found) == 1 else None
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # https://docs.docker.com/reference/api/engine/ (container list, State). A container that is being
 # removed may still run.
 _HOLDS: Final = frozenset({"created", "running", "restarting", "paused", "removing"})
+#: The longest timeout of a ticket or a claim that a client writes, in seconds.
+_MAX_TIMEOUT_S: Final = 600.0
 Kind = Literal["replica", "claim", "foreign"]
 
 #: A row has whole seconds; without more, a ticket counts as the last of its second.
@@ -262,13 +264,13 @@ def _tickets(
 ) -> Iterator[Ticket]:
     for row in rows:
         among = tuple(_ids(row, labels.GPU_AMONG))
-        count, detail = row.labels.get(labels.GPU_COUNT, ""), details.get(row.id)
-        if marker_of(row) == "ticket" and count.isdecimal():
+        count, detail = labels.number(row.labels.get(labels.GPU_COUNT, "")), details.get(row.id)
+        if marker_of(row) == "ticket" and count is not None:
             yield Ticket(
                 container_id=row.id,
                 name=unasked_name(row.name),
                 current_name=row.name,
-                count=int(count),
+                count=count,
                 among=gpus.held(among),
                 needs_all=ALL in among,
                 respects_foreign=row.labels.get(labels.GPU_FOREIGN) != "ignore",
@@ -291,6 +293,6 @@ def marker_of(one: ContainerRow | ContainerEvent) -> str | None:
 def timeout_s(row: ContainerRow) -> float:
     """Return after how many seconds others may remove a ticket that could be served, or a claim."""
     try:
-        return seconds(row.labels.get(labels.GPU_TIMEOUT, "0"))
+        return min(seconds(row.labels.get(labels.GPU_TIMEOUT, "0")), _MAX_TIMEOUT_S)
     except ValueError:  # any client can write a label
         return 0.0

@@ -138,7 +138,7 @@ def _task_of(given: Mapping[str, str]) -> _Task:
         "run_id": given.get(labels.RUN_ID, ""),
         "task_id": given.get(labels.TASK_ID, ""),
         # It is -1 for a task that is not mapped.
-        "map_index": int(index) if index.isdecimal() else None,
+        "map_index": labels.number(index),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_torchx.core.engine import labels
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -87,9 +89,10 @@ def decide(
 
 
 def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
-    """Return the claim of an app if it is for another number of GPUs, or for GPUs that are held.
+    """Return the claim of an app if it is for another number of GPUs, for others, or for held ones.
 
-    A client that was killed before it knew whether it still held the lock left such a claim.
+    A client that was killed before it knew whether it still held the lock left a claim for GPUs
+    that are held. Others were left when the app or ``gpu_ids`` of its connection was changed.
     """
     claim = _own_claim(ledger, demand)
     if claim is None:
@@ -97,23 +100,34 @@ def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
     holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
     others = {one for holder in holders if holder is not claim for one in holder.ids}
     number = 1 if demand.needs_all else len(claim.ids)
-    is_usable = number == demand.claims and others.isdisjoint(claim.ids)
+    is_listed = demand.needs_all or set(claim.ids) <= set(demand.listed)
+    is_usable = number == demand.claims and is_listed and others.isdisjoint(claim.ids)
     return None if is_usable else claim
 
 
 def own_ticket(ledger: Ledger, demand: GpuDemand) -> Ticket | None:
-    """Return the ticket of an app; None if it has none for this number of GPUs."""
+    """Return the ticket of an app; None if it has none for this demand."""
     return next(own_tickets(ledger, demand), None)
 
 
 def own_tickets(ledger: Ledger, demand: GpuDemand) -> Iterator[Ticket]:
-    """Yield the tickets of an app for this number of GPUs, the oldest first, which counts.
+    """Yield the tickets of an app for this demand, the oldest first, which counts.
 
     Two tries of a task may have created one each, because the name is free while one is asked.
     """
     for one in ledger.tickets:
-        if one.name == demand.name("ticket") and one.count == demand.count:
+        if one.name == demand.name("ticket") and _is_for(one, demand):
             yield one
+
+
+def _is_for(ticket: Ticket, demand: GpuDemand) -> bool:
+    """Return whether a ticket waits for the same GPUs as an app."""
+    among = ticket.labels.get(labels.GPU_AMONG, "").split(",")
+    return (
+        ticket.count == demand.count
+        and ticket.respects_foreign == demand.respects_foreign
+        and set(among) == set(demand.listed)
+    )
 
 
 def _own_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:

@@ -223,6 +223,8 @@ class GpuQueue:
             self._sleep,
             seen=self._head.lock,
         )
+        # The daemon's clock may have been set, or this client suspended, since the last time.
+        self._epoch = None
         with lock:
             ledger = self._look()
             step = self._decided(ledger)
@@ -293,7 +295,7 @@ class GpuQueue:
         """Create a ticket, and return whether that was possible."""
         if self._had_ticket:
             _log.warning("%s", lost_place_text(self._demand.labels.get(labels.GPU_APP, "")))
-        self._drop_ticket(ledger)  # one for another number of GPUs
+        self._drop_ticket(ledger)  # one for another demand
         try:
             self._engine.create(self._demand.spec("ticket", timeout_s=self._timeouts.ticket))
         except EngineConflictError:

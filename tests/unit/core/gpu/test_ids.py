@@ -20,6 +20,7 @@ PARTS = ("0", "1:0", "1:1")
         (["GPU-ba77"], UUIDS, ("GPU-ba",)),  # a connection may have its beginning
         (["GPU-a"], UUIDS, ()),  # the beginning of two
         (["3"], UUIDS, ()),
+        (["9" * 5000], UUIDS, ()),  # Python refuses to read so many digits
         ([], UUIDS, ()),
         ([ALL], UUIDS, UUIDS),
         (["GPU-zz"], UUIDS, ()),

@@ -132,6 +132,8 @@ def test_the_use_of_each_gpu() -> None:
         ),
         tickets=(ticket("p", DAG_ID="d", MAP_INDEX="0"),),
     )
+    odd = holder("odd", "GPU-a", MAP_INDEX="9" * 5000)
+    damaged = Ledger(ids=("GPU-a",), holders=(odd,))
 
     assert [
         GpuUse(
@@ -150,5 +152,6 @@ def test_the_use_of_each_gpu() -> None:
         GpuUse(id="GPU-b"),
         GpuUse(id="GPU-c", state="claimed", app_id="y", container="claim-y", since=NOON),
     ] == uses(ledger, ledger.ids, {"GPU-a": "T4"})
+    assert [None] == [one.map_index for one in uses(damaged, ["GPU-a"], {})]
     (app,) = waiting(ledger)
     assert ("p", 2, "d", 0, NOON) == (app.app_id, app.gpus, app.dag_id, app.map_index, app.since)

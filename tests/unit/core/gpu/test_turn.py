@@ -13,7 +13,7 @@ from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow,
 from airflow_torchx.core.gpu.demand import GpuDemand, Marker
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.ledger import Ledger, needs_inspect, read
-from airflow_torchx.core.gpu.turn import Blocked, Claimable, Claimed, decide
+from airflow_torchx.core.gpu.turn import Blocked, Claimable, Claimed, decide, own_ticket
 
 REPORTED = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -362,3 +362,27 @@ def test_a_ticket_with_a_damaged_label_is_ignored() -> None:
     damaged = replace(one, labels={**one.labels, labels.GPU_COUNT: "many"})
 
     assert Claimable(("GPU-a", "GPU-b")) == decide(ledger(damaged), MINE)
+
+
+def test_labels_with_too_many_digits() -> None:
+    """A label that any client can write neither fails a launch nor blocks one for long."""
+    among = {labels.GPU_MARKER: "ticket", labels.GPU_AMONG: "GPU-a", labels.GPU_COUNT: "9" * 5000}
+    claim = place(demand("other", 1), "claim", "GPU-a")
+    year = replace(claim, labels={**claim.labels, labels.GPU_TIMEOUT: "31000000"})
+    found = ledger(row("airflow-torchx-gpu-ticket-x", "created", among), year)
+
+    assert () == found.tickets
+    assert ["airflow-torchx-gpu-claim-other"] == [
+        one.name for one in found.expired(NOON + timedelta(seconds=600))
+    ]
+
+
+@pytest.mark.parametrize(
+    "changed", [replace(MINE, listed=("GPU-c", "GPU-d")), replace(MINE, respects_foreign=False)]
+)
+def test_the_ticket_of_another_demand_is_not_used(changed: GpuDemand) -> None:
+    """The ``gpu_ids`` of the connection, or an option of the app, were changed before a retry."""
+    found = ledger(place(MINE, "ticket"))
+
+    assert own_ticket(found, MINE) is not None
+    assert own_ticket(found, changed) is None

@@ -10,6 +10,7 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX, GpuRequest
 from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, Timeouts
+from airflow_torchx.testing import ManualClock
 from tests.unit.runtime.gpus.clients import replica
 from tests.unit.runtime.gpus.scenes import CLAIM, TICKET, Scene, claimed, waits
 
@@ -245,3 +246,20 @@ def test_what_a_client_left_that_was_killed_at_a_removal(scene: Scene) -> None:
 
     assert ("GPU-0",) == claimed(scene.queue("a").attempt())
     assert [f"{CLAIM}a"] == scene.names
+
+
+def test_a_daemon_whose_clock_is_set_back(scene: Scene) -> None:
+    """A claim that is younger than it looks by an earlier time of the daemon is respected."""
+    clock = ManualClock()
+    mine = GpuQueue(scene.engine, scene.demand("mine"), clock=clock, sleep=clock.sleep)
+    scene.queue("first", 2).attempt()
+    waits(mine.attempt())
+    scene.queue("first", 2).release()
+    scene.clock.advance(-1000)
+    live = scene.queue("live", 2)
+    claim = live.attempt()
+
+    waits(mine.attempt())
+
+    assert isinstance(claim, Claim)
+    assert live.commit(claim)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from airflow_torchx.runtime.gpus.queue import Claim, TicketLost
+from airflow_torchx.runtime.gpus.queue import Claim, GpuQueue, TicketLost
 from tests.unit.runtime.gpus.scenes import CLAIM, TICKET, Scene, claimed, waits
 
 if TYPE_CHECKING:
@@ -137,3 +138,13 @@ def test_two_tries_at_once(scene: Scene, place: Literal["claim", "ticket"]) -> N
 
     assert (("GPU-1",) if place == "claim" else ()) == (step.ids if isinstance(step, Claim) else ())
     assert 1 == scene.names.count(other.name(place))
+
+
+def test_a_retry_with_other_gpus(scene: Scene) -> None:
+    """A claim for GPUs that the connection does not select any more is replaced."""
+    before = replace(scene.demand("a"), listed=("GPU-0",), reported=("GPU-0", "GPU-1"))
+    after = replace(before, listed=("GPU-1",))
+
+    assert ("GPU-0",) == claimed(GpuQueue(scene.engine, before).attempt())
+    assert ("GPU-1",) == claimed(GpuQueue(scene.engine, after).attempt())
+    assert [f"{CLAIM}a"] == scene.names
