@@ -27,7 +27,7 @@ from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.lifecycle import described, not_found, rows_of, rows_of_launch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerSpec
     from airflow_torchx.core.engine.protocol import Engine
@@ -117,7 +117,7 @@ def _create(
 ) -> None:
     """Create all containers, with GPUs that no other app has; see `_create_all`."""
     while True:
-        placed = gpus.allocate(plan) if gpus else plan
+        placed = _allocated(engine, plan, gpus, should_stop) if gpus else plan
         began_s = time.time()
         _create_all(engine, placed, ids, should_stop, known=known)
         if gpus is None or gpus.commit():
@@ -131,6 +131,32 @@ def _create(
             cause = EngineError(f"cannot remove {', '.join(left)}")
             raise _ReplicaError(plan.containers[0], cause)
         ids.clear()
+
+
+def _allocated(
+    engine: Engine, plan: JobPlan, gpus: Gpus, should_stop: Callable[[], bool]
+) -> JobPlan:
+    """Return the plan with GPUs; pull images that are removed while the app waits for them.
+
+    The containers of the queue need an image of the app.
+    """
+    was_there = False
+    while True:
+        try:
+            return gpus.allocate(plan)
+        except EngineNotFoundError:
+            # Another app that waits may have pulled the image meanwhile.
+            is_there = _are_there(engine, plan.images)
+            if is_there and was_there:
+                raise
+            images.ensure(engine, plan.images, plan.pull_policy, should_stop=should_stop)
+            if not _are_there(engine, plan.images):
+                raise
+            was_there = is_there
+
+
+def _are_there(engine: Engine, names: Iterable[str]) -> bool:
+    return all(engine.find_image(name) is not None for name in names)
 
 
 def _create_all(
