@@ -48,6 +48,8 @@ def container_detail(response: Json) -> ContainerDetail:
     state = response["State"]
     started_at = parse_time(state.get("StartedAt"))
     has_ended = started_at is not None and state["Status"] not in _LIVE
+    host = response.get("HostConfig") or {}
+    policy = host.get("RestartPolicy") or {}
     return ContainerDetail(
         id=response["Id"],
         state=state["Status"],
@@ -57,7 +59,9 @@ def container_detail(response: Json) -> ContainerDetail:
         restarts=response.get("RestartCount") or 0,
         started_at=started_at,
         finished_at=parse_time(state.get("FinishedAt")) if has_ended else None,
-        gpus=tuple(gpu_requests((response.get("HostConfig") or {}).get("DeviceRequests"))),
+        gpus=tuple(gpu_requests(host.get("DeviceRequests"))),
+        restart_policy="" if policy.get("Name") in (None, "no") else policy["Name"],
+        max_restarts=policy.get("MaximumRetryCount") or 0,
         created_at=parse_time(response.get("Created")),
     )
 

@@ -240,6 +240,8 @@ class FakeContainer:
             started_at=to_datetime(last.started_ns) if last else None,
             finished_at=to_datetime(ended.ends_ns) if ended and ended.ends_ns is not None else None,
             gpus=(self.spec.gpus,) if self.spec.gpus else (),
+            restart_policy="on-failure" if self.spec.max_restarts else "",
+            max_restarts=self.spec.max_restarts,
             created_at=to_datetime(self._created_ns),
         )
 

@@ -14,7 +14,6 @@ from airflow_torchx.core.engine.containers import ContainerDetail, GpuRequest
 from airflow_torchx.core.plan.gpu_problems import WITHOUT_GPU_DRIVER
 from airflow_torchx.core.state.describe import exit_code
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
-from tests.contract.bench import wait_for
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
@@ -296,35 +295,6 @@ def test_a_host_without_gpus(bench: Bench, request_: GpuRequest) -> None:
     assert WITHOUT_GPU_DRIVER.casefold() in caught.value.fix.casefold()
     assert "could not select device driver" in bench.detail(container_id).error
     assert (500, "created") == (caught.value.status, bench.detail(container_id).state)
-
-
-def test_restarts(bench: Bench) -> None:
-    """A failing container is restarted up to its maximum."""
-    script = Script(lines=("try",), exit_code=4)
-    container_id = bench.run(replace(bench.spec(script), max_restarts=2))
-    detail = bench.ended(container_id)
-
-    assert (4, 2) == (detail.exit_code, detail.restarts)
-    assert [("stdout", b"try\n")] * 3 == bench.log(container_id)
-
-
-def test_restarting(bench: Bench) -> None:
-    """A container is restarting between two runs, and its status has the last exit code."""
-    script = Script(exit_code=4)
-    container_id = bench.run(replace(bench.spec(script), max_restarts=50))
-
-    wait_for(lambda: bench.row(container_id).state == "restarting")
-
-    # It may run again by now; the counter increases when the run fails.
-    assert bench.detail(container_id).restarts > 0
-    wait_for(lambda: bench.row(container_id).status.startswith("Restarting (4) "))
-
-
-def test_no_restart_after_success(bench: Bench) -> None:
-    """A container that exits with 0 is not restarted."""
-    container_id = bench.run(replace(bench.spec(Script()), max_restarts=2))
-
-    assert 0 == bench.ended(container_id).restarts
 
 
 def test_out_of_memory(bench: Bench) -> None:

@@ -148,6 +148,8 @@ class ContainerDetail:
         started_at: start of the last run; None if it never ran.
         finished_at: end of the last run; None before its end.
         gpus: the GPUs that it requested, from any client.
+        restart_policy: when the daemon restarts it, like ``on-failure``; empty for never.
+        max_restarts: how often it does so after a failure; 0 for no limit.
         created_at: when it was created, to the microsecond; a row has whole seconds.
     """
 
@@ -160,6 +162,8 @@ class ContainerDetail:
     started_at: datetime | None
     finished_at: datetime | None
     gpus: tuple[GpuRequest, ...] = ()
+    restart_policy: str = ""
+    max_restarts: int = 0
     created_at: datetime | None = None
 
 

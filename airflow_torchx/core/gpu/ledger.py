@@ -10,8 +10,9 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import PREFIX, unasked_name
 from airflow_torchx.core.gpu.ids import ALL, GpuIds, are_all
+from airflow_torchx.core.gpu.revival import is_revived, may_be_revived
 from airflow_torchx.core.plan.option_values import seconds
-from airflow_torchx.core.state.describe import without_copies
+from airflow_torchx.core.state.describe import exit_code, without_copies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,12 +148,12 @@ def read(
         details: the results of an inspect of the containers of `needs_inspect`, by container id.
     """
     gpus = _with_others(known, rows)
-    others = {row.id for row in _others(rows)}
-    foreign = {one: detail.gpus for one, detail in details.items() if one in others}
+    live = [row for row in rows if row.state in _HOLDS or is_revived(row, details.get(row.id))]
+    foreign = {row.id: details[row.id].gpus for row in _others(live) if row.id in details}
     tickets = _tickets(rows, gpus, details)
     return Ledger(
         ids=gpus.ids,
-        holders=tuple(_holders(rows, gpus, foreign)),
+        holders=tuple(_holders(rows, live, gpus, foreign)),
         tickets=tuple(sorted(tickets, key=lambda one: (one.since, one.container_id))),
         requesting_all=tuple(row.name for row in rows if are_all(foreign.get(row.id, ()))),
         discarded=tuple(
@@ -186,11 +187,16 @@ def is_marker(row: ContainerRow) -> bool:
 def needs_inspect(rows: Iterable[ContainerRow]) -> Iterator[str]:
     """Yield the ids of containers of which `read` needs more than the row.
 
-    These are containers that may hold GPUs although they have no label for it, and tickets, whose
-    order needs more than the whole seconds of a row.
+    These are containers that may hold GPUs although they have no label for it or have ended, and
+    tickets, whose order needs more than the whole seconds of a row.
     """
     rows = tuple(rows)
-    yield from (row.id for row in rows if marker_of(row) == "ticket")
+    replicas = _replicas(rows)
+    for row in rows:
+        has_failed = may_be_revived(row) and exit_code(row) != 0
+        is_held = row.id in replicas and has_failed and any(_ids(row, labels.GPUS))
+        if is_held or marker_of(row) == "ticket":
+            yield row.id
     yield from (row.id for row in _others(rows))
 
 
@@ -201,7 +207,8 @@ def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:
     for row in rows:
         is_ours = row.id in replicas or marker_of(row) is not None or is_discarded(row.id, row.name)
         # A container of another program that has not started uses no GPU.
-        if row.state in _HOLDS and row.state != "created" and not is_ours:
+        is_used = row.state in _HOLDS - {"created"} or may_be_revived(row)
+        if is_used and not is_ours:
             yield row
 
 
@@ -222,20 +229,19 @@ def is_discarded(container_id: str, name: str) -> bool:
 
 def _holders(
     rows: Sequence[ContainerRow],
+    live: Sequence[ContainerRow],
     gpus: GpuIds,
     foreign: Mapping[str, Sequence[GpuRequest]],
 ) -> Iterator[Holder]:
-    replicas = _replicas(rows)
     for row in rows:
-        labelled = gpus.held(_ids(row, labels.GPUS))
         if marker_of(row) == "claim":
             # In any state: a user may have started it.
-            yield from _holder(row, "claim", labelled, timeout_s(row))
-        elif row.state not in _HOLDS:
-            continue
-        elif row.id in replicas:
+            yield from _holder(row, "claim", gpus.held(_ids(row, labels.GPUS)), timeout_s(row))
+    replicas = _replicas(live)
+    for row in live:
+        if row.id in replicas:
             expires_s = UNSTARTED_S if row.state == "created" else None
-            yield from _holder(row, "replica", labelled, expires_s)
+            yield from _holder(row, "replica", gpus.held(_ids(row, labels.GPUS)), expires_s)
         elif row.id in foreign:
             # An app that a release without this label launched is not of another program.
             kind: Kind = "replica" if labels.LAUNCH_ID in row.labels else "foreign"

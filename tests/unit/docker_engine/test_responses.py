@@ -111,6 +111,26 @@ def test_detail_of_failure() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host_config", "expected"),
+    [
+        (None, ("", 0)),
+        ({"RestartPolicy": {"Name": "", "MaximumRetryCount": 0}}, ("", 0)),
+        ({"RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}}, ("", 0)),
+        ({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}, ("on-failure", 3)),
+        ({"RestartPolicy": {"Name": "unless-stopped"}}, ("unless-stopped", 0)),
+    ],
+)
+def test_restart_policy(host_config: dict[str, Any] | None, expected: tuple[str, int]) -> None:
+    """Both names of Docker for no restarts are empty."""
+    state = {"Status": "created"}
+    body = {"Id": "abc", "State": state, "HostConfig": host_config}
+
+    detail = responses.container_detail(body)
+
+    assert expected == (detail.restart_policy, detail.max_restarts)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (None, None),
