@@ -128,7 +128,7 @@ class GpuAllocator:
             while isinstance(step, Blocked):
                 log.note(step)
                 try:
-                    self._pause(backoff, changed, step)
+                    self._pause(backoff, changed, step, has_events=events.is_open)
                 except StopRequested:
                     if self._waiting == "here":
                         raise
@@ -137,9 +137,11 @@ class GpuAllocator:
                     step = queue.attempt()
         return step
 
-    def _pause(self, backoff: Backoff, changed: threading.Event, step: Blocked) -> None:
+    def _pause(
+        self, backoff: Backoff, changed: threading.Event, step: Blocked, *, has_events: bool
+    ) -> None:
         """Wait for an event, or until the next attempt."""
-        until_s = time.monotonic() + backoff.next_s(step)
+        until_s = time.monotonic() + backoff.next_s(step, has_events=has_events)
         while True:
             self._check(step)
             left_s = until_s - time.monotonic()

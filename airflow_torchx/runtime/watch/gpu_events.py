@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 # Seconds between attempts after an event: the list shows a container as running for a while after
 # its end was announced. Measured: 130 ms at the median, at times 1 s, on two busy cores.
 _RETRIES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Between two attempts without an event; a daemon may send none.
+# Between two attempts without an event.
 _IDLE_S: Final = 5.0
+# The same for the first apps of the queue of a daemon that sends no events, as a proxy may forbid
+# them: the one behind gives another one a second to take free GPUs.
+_UNNOTIFIED_S: Final = 0.5
 
 
 class Backoff:
@@ -34,15 +37,18 @@ class Backoff:
         """Let the next pauses be short."""
         self._left = iter(_RETRIES_S)
 
-    def next_s(self, step: Blocked | None) -> float:
+    def next_s(self, step: Blocked | None, *, has_events: bool = True) -> float:
         """Return the pause after an attempt at which an app had to wait; None if it failed.
 
         An app with two others before it can do nothing yet, so it waits for the next event. The
-        second one has to see in time whether the first one takes its GPUs.
+        second one has to see in time whether the first one takes its GPUs, and may be the first one
+        at its next attempt. ``has_events`` is whether the daemon sends events at the moment.
         """
         again_s = _IDLE_S if step is None or step.again_s is None else step.again_s
-        is_behind = step is not None and len(step.ahead) > 1
-        return min(_IDLE_S if is_behind else next(self._left, _IDLE_S), again_s)
+        is_near = step is not None and len(step.ahead) <= 1
+        idle_s = _IDLE_S if has_events or not is_near else _UNNOTIFIED_S
+        short_s = next(self._left, _IDLE_S) if is_near or step is None else _IDLE_S
+        return min(short_s, idle_s, again_s)
 
 
 class GpuEvents:
@@ -63,6 +69,11 @@ class GpuEvents:
             open_stream=lambda engine: engine.events(all_containers=True),
         )
         threading.Thread(target=self._reader.run, name="torchx-gpu-events", daemon=True).start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the daemon sends events at the moment."""
+        return self._is_open
 
     def subscribe(self, notify: Callable[[], None]) -> object:
         """Subscribe; return what `unsubscribe` takes.

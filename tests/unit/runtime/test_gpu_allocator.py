@@ -13,6 +13,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES
 from airflow_torchx.errors import (
+    EngineError,
     EngineUnreachableError,
     GpuWaitTimeoutError,
     InvalidAppError,
@@ -105,6 +106,23 @@ def test_an_event_wakes_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         return False
 
     assert [("GPU-0",)] == given(supply(engine, should_stop=end).allocate(plan()))
+
+
+def test_a_daemon_without_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next app looks often, so the apps behind it do not take it for killed."""
+    monkeypatch.setattr(gpu_events, "_IDLE_S", 3600.0)
+    monkeypatch.setattr(gpu_events, "_RETRIES_S", ())
+    engine = daemon(1)
+    engine.fail_next("events", EngineError("403: a proxy forbids this"), times=10**6)
+    run(engine, "busy", "GPU-0")
+
+    def end() -> bool:
+        if engine.calls.count("rows") >= 3 and "busy" in engine.specs():
+            engine.remove("busy")
+        return False
+
+    gpus = supply(engine, timeout_s=30, should_stop=end)
+    assert [("GPU-0",)] == given(gpus.allocate(plan()))
 
 
 def test_what_an_app_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
