@@ -89,7 +89,13 @@ class GpuAllocator:
             return plan
         if self._timeout_s is not None and self._until_s is None:
             self._until_s = time.time() + self._timeout_s
-        demand = replace(demand, until_s=self._until_s, wait_timeout_s=self._timeout_s)
+        image = self._engine.images.inspect(demand.image)
+        demand = replace(
+            demand,
+            until_s=self._until_s,
+            wait_timeout_s=self._timeout_s,
+            volumes=image.volumes if image else (),
+        )
         timeouts = PRESENT
         if self._waiting != "here":
             # Another process may take over the wait. The launch follows a claim at once.

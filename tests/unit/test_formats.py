@@ -218,6 +218,7 @@ DEMAND = {
     "labels": {"airflow-torchx/gpu-app": APP_ID},
     "until_s": 5.0,
     "wait_timeout_s": 60.0,
+    "volumes": ["/data"],
 }
 
 

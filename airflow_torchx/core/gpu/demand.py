@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import ContainerSpec
+from airflow_torchx.core.engine.containers import ContainerSpec, HostOptions
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_torchx.core.plan.job_plan import JobPlan
 
@@ -22,6 +23,8 @@ PREFIX: Final = "airflow-torchx-gpu-"
 #: End of the name of a ticket whose app is asked whether it still waits. Each question has another
 #: token, so that a client that missed an answer does not take two questions for one.
 _QUESTION: Final = re.compile(r"\.asked-[0-9a-f]+$")
+#: The fields that JSON stores as lists.
+_LISTS: Final = ("listed", "reported", "volumes")
 _TRY: Final = re.compile(r"-t\d+$")
 _OF_TASK: Final = (
     labels.DAG_ID,
@@ -49,6 +52,7 @@ class GpuDemand:
         labels: labels that identify the app and its task.
         until_s: when a wait has lasted too long, in seconds since 1970; None for never.
         wait_timeout_s: how long that is, in seconds; None for no limit.
+        volumes: paths of the volumes that the image declares.
     """
 
     key: str
@@ -61,6 +65,7 @@ class GpuDemand:
     labels: Mapping[str, str] = field(default_factory=dict)
     until_s: float | None = None
     wait_timeout_s: float | None = None
+    volumes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: JobPlan, listed: Sequence[str], reported: GpuIds) -> Self | None:
@@ -120,12 +125,13 @@ class GpuDemand:
                 labels.GPU_TIMEOUT: f"{timeout_s:g}",
             },
             network="none",
+            host=without_volumes(self.volumes),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the demand as JSON data."""
-        ids = {"listed": list(self.listed), "reported": list(self.reported)}
-        return asdict(self) | ids | {"labels": dict(self.labels)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return asdict(self) | lists | {"labels": dict(self.labels)}
 
     @classmethod
     def parse(cls, stored: object) -> Self | None:
@@ -134,12 +140,22 @@ class GpuDemand:
             return None
         given = {name: stored[name] for name in cls.__dataclass_fields__ if name in stored}
         try:
-            for name in ("listed", "reported"):
+            for name in _LISTS:
                 given[name] = tuple(str(one) for one in given.get(name, ()))
             given["labels"] = {str(k): str(v) for k, v in dict(given.get("labels", {})).items()}
             return cls(**given) if isinstance(given["count"], int) else None
         except (KeyError, TypeError, ValueError):
             return None
+
+
+def without_volumes(paths: Iterable[str]) -> HostOptions:
+    """Return host options that cover the volumes of an image, for a container without files.
+
+    At each create, Docker copies the files that the image has there to a new volume: 5.7 s for
+    20,000 files (measured).
+    """
+    absolute = (posixpath.normpath(posixpath.join("/", one)) for one in paths)
+    return HostOptions(tmpfs=dict.fromkeys(absolute, ""))
 
 
 def asked_name(name: str, token: str) -> str:

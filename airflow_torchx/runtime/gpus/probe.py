@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest, LogQuery
-from airflow_torchx.core.gpu.demand import PREFIX
+from airflow_torchx.core.gpu.demand import PREFIX, without_volumes
 from airflow_torchx.core.gpu.ids import parse_nvidia_smi
 from airflow_torchx.core.logs.lines import LineReader
 from airflow_torchx.core.plan.gpu_problems import NO_GPU_DRIVER
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_torchx.core.engine.protocol import Engine
 
@@ -71,21 +71,9 @@ def probed(
 def _probe(
     engine: Engine, image: str, owner: Mapping[str, str], should_stop: Callable[[], bool]
 ) -> dict[str, str]:
-    spec = ContainerSpec(
-        role="",
-        replica=0,
-        name=f"{_PREFIX}{secrets.token_hex(6)}",
-        image=image,
-        entrypoint="nvidia-smi",
-        args=("-L",),
-        # An image may leave nvidia-smi out.
-        env={"NVIDIA_DRIVER_CAPABILITIES": "utility"},
-        labels={**owner, labels.GPU_MARKER: "probe", labels.GPUS: ""},
-        network="none",
-        gpus=GpuRequest(count=-1),
-    )
     try:
-        container_id = engine.create(spec)
+        detail = engine.images.inspect(image)
+        container_id = engine.create(_spec(image, owner, detail.volumes if detail else ()))
     except EngineUnreachableError:
         raise
     except EngineError:
@@ -103,6 +91,23 @@ def _probe(
     finally:
         with contextlib.suppress(EngineError):
             engine.remove(container_id)
+
+
+def _spec(image: str, owner: Mapping[str, str], volumes: Sequence[str]) -> ContainerSpec:
+    return ContainerSpec(
+        role="",
+        replica=0,
+        name=f"{_PREFIX}{secrets.token_hex(6)}",
+        image=image,
+        entrypoint="nvidia-smi",
+        args=("-L",),
+        # An image may leave nvidia-smi out.
+        env={"NVIDIA_DRIVER_CAPABILITIES": "utility"},
+        labels={**owner, labels.GPU_MARKER: "probe", labels.GPUS: ""},
+        network="none",
+        gpus=GpuRequest(count=-1),
+        host=without_volumes(volumes),
+    )
 
 
 def _sweep(engine: Engine, own_id: str) -> None:

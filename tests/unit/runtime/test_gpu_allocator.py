@@ -11,6 +11,7 @@ import pytest
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.images import ImageDetail
 from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES
 from airflow_torchx.errors import (
     EngineError,
@@ -330,3 +331,17 @@ def test_shared_gpus_are_logged(count: int, which: str, caplog: pytest.LogCaptur
     used = f"app app-1 uses the {which} of fake, which other apps may use at the same time"
     assert f"{used} (auto_set_gpus=False)" == line
     assert {} == engine.specs()
+
+
+def test_markers_and_probes_have_no_volumes() -> None:
+    """Docker would copy the files of the image to new volumes at each create."""
+    detail = {"busybox": ImageDetail(id="", volumes=("/data",))}
+    silent = FakeEngine(image_details=detail, gpus=1, reports_gpus=False, programs=LISTED)
+    silent.engine_info = replace(silent.engine_info, id=f"daemon {next(_NUMBERS)} of the supply")
+    made: list[Any] = []
+    silent.before = lambda verb, _: made.extend(silent.specs().values()) if verb != "info" else None
+
+    supply(silent).allocate(plan())
+
+    assert {"probe", "lock", "claim"} == {spec.labels[labels.GPU_MARKER] for spec in made}
+    assert [{"/data": ""}] * len(made) == [spec.host.tmpfs for spec in made]

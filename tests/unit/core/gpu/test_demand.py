@@ -29,6 +29,7 @@ DEMAND = GpuDemand(
     respects_foreign=False,
     labels={labels.GPU_APP: "app-m0-t1"},
     until_s=5.5,
+    volumes=("/data",),
 )
 
 
@@ -174,9 +175,17 @@ def test_the_gpus_of_the_daemon() -> None:
         {"key": "k", "count": 1, "listed": ["0"]},
         {"key": "k", "count": "1", "listed": ["0"], "image": "i"},
         {"key": "k", "count": 1, "listed": 3, "image": "i"},
+        {"key": "k", "count": 1, "listed": ["0"], "image": "i", "volumes": 3},
         {"key": "k", "count": 1, "listed": ["0"], "image": "i", "labels": [1]},
     ],
 )
 def test_a_demand_that_cannot_be_used(stored: Any) -> None:  # noqa: ANN401 - any JSON value
     """What another version has stored, or what is damaged, is None."""
     assert GpuDemand.parse(stored) is None
+
+
+def test_the_volumes_of_an_image_are_covered() -> None:
+    """Docker compares clean absolute paths, and an image may declare others."""
+    demand = replace(DEMAND, volumes=("/data", "cache", "/srv/../models/"))
+
+    assert {"/data": "", "/cache": "", "/models": ""} == demand.spec("lock").host.tmpfs
