@@ -2,7 +2,7 @@
 
 import sys
 
-from airflow_torchx.cli.dispatch import main
+from airflow_torchx.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from airflow_torchx import __version__
+from airflow_torchx.cli import INTERRUPTED
 from airflow_torchx.cli.commands import COMMANDS, ONLY_TORCHX, RUN, Command, Once
 from airflow_torchx.specs.suggest import nearest, suggest
 
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROG: Final = "airflow-torchx"
-#: A shell's exit codes after SIGINT and SIGPIPE.
-_INTERRUPTED: Final = 130
+#: A shell's exit code after SIGPIPE.
 _BROKEN_PIPE: Final = 141
 #: Errors of an output stream whose reader has exited, or whose disk is full.
 _UNWRITABLE: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO)
@@ -76,7 +76,7 @@ def execute(command: Command, arguments: argparse.Namespace) -> int:
     try:
         code = function_of(command)(arguments)
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     except AirflowTorchXError as error:  # some are OSErrors, too: TimeoutError is one
         print_error(error)
         is_usage = isinstance(error, UsageError | ComponentError | ConditionError)

@@ -1,4 +1,4 @@
-"""Tests that the command line starts fast, importing only what a command needs."""
+"""Tests that the command line starts fast, importing only what a command needs, and quietly."""
 
 from __future__ import annotations
 
@@ -27,3 +27,22 @@ def test_what_is_imported() -> None:
 
     assert "help []" in lines
     assert "list ['docker', 'requests']" == lines[-1]
+
+
+def test_ctrl_c_during_the_imports() -> None:
+    """Ctrl-C before the command is known prints no traceback."""
+    code = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'airflow_torchx.cli.dispatch': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from airflow_torchx.cli import main\n"
+        "sys.exit(main(['--version']))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert (130, "", "") == (ended.returncode, ended.stdout, ended.stderr)
