@@ -45,7 +45,7 @@ def test_arguments_and_exit_codes_are_the_same(docker_engine: DockerEngine, app_
 
 def test_gpus_of_a_connection_in_the_database() -> None:
     """The command gpus finds a connection in Airflow's database, and says if it is not there."""
-    extra = json.dumps({"gpu_ids": ["GPU-of-test"]})
+    extra = json.dumps({"gpu_ids": ["GPU-7e57"]})
     added = ("torchx_gpus_of_test", "--conn-type", "torchx_docker", "--conn-extra", extra)
     assert 0 == airflow("connections", "add", *added).code
 
@@ -53,7 +53,7 @@ def test_gpus_of_a_connection_in_the_database() -> None:
     assert 0 == airflow("connections", "delete", added[0]).code
     missing = airflow("torchx", "gpus", "--conn", added[0])
 
-    assert ["GPU-of-test"] == [gpu["id"] for gpu in json.loads(answer.output)["gpus"]]
+    assert ["GPU-7e57"] == [gpu["id"] for gpu in json.loads(answer.output)["gpus"]]
     assert 1 == missing.code
     assert f"there is no connection '{added[0]}'; add one of type 'torchx_docker'" in missing.errors
 

@@ -221,7 +221,7 @@ def test_gpus_of_a_daemon_that_reports_none(
     assert {"host", "url", "ids_known", "gpus", "waiting", "requested_all", "unlisted"} == set(data)
     assert data["ids_known"] is False
 
-    connection = {"conn_type": "torchx_docker", "extra": {"gpu_ids": ["GPU-of-test"]}}
+    connection = {"conn_type": "torchx_docker", "extra": {"gpu_ids": ["GPU-7e57"]}}
     ran = subprocess.run(
         [*CLI, "gpus", "--json", "--conn", "gpu_host"],
         check=True,
@@ -230,7 +230,7 @@ def test_gpus_of_a_daemon_that_reports_none(
         text=True,
     )
     (gpu,) = json.loads(ran.stdout)["gpus"]
-    assert ("GPU-of-test", "free") == (gpu["id"], gpu["state"])
+    assert ("GPU-7e57", "free") == (gpu["id"], gpu["state"])
 
 
 def test_json_output(cli: Callable[..., tuple[int, str, str]], run_argv: list[str]) -> None:

@@ -126,14 +126,14 @@ def test_the_blocks_that_find_and_remove_leftovers(
 @pytest.mark.docker
 def test_the_block_that_lists_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands list the GPUs of a daemon, and those that a connection names."""
-    extra = {"gpu_ids": ["GPU-of-docs"]}
+    extra = {"gpu_ids": ["GPU-d0c5"]}
     connection = json.dumps({"conn_type": "torchx_docker", "extra": extra})
     monkeypatch.setenv("AIRFLOW_CONN_GPU_HOST", connection)
 
     listed = _run(pages.block_with(LISTS_GPUS))
 
     found = json.loads(listed[listed.index("{") :])
-    assert ["GPU-of-docs"] == [gpu["id"] for gpu in found["gpus"]]
+    assert ["GPU-d0c5"] == [gpu["id"] for gpu in found["gpus"]]
 
 
 @pytest.mark.docker

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.core.connection.endpoint import ENDPOINT_FIELDS, Endpoint
 from airflow_torchx.core.plan import option_values as values
+from airflow_torchx.core.plan.gpu_id_values import check_gpu_ids
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs.suggest import suggest
@@ -142,7 +143,9 @@ def _gpu_ids(value: object) -> tuple[str, ...]:
     """Return ids of GPUs; an index may be a number."""
     if isinstance(value, list):
         value = [str(one) if type(one) is int else one for one in value]
-    return values.texts(value)
+    ids = values.texts(value)
+    check_gpu_ids(ids)
+    return ids
 
 
 def _read_problems(key: str, value: object, error: ValueError) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.plan.gpu_id_values import are_mixed
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.errors import Problem
 
@@ -47,6 +48,9 @@ def gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Proble
         yield from _shared_shortage(app, len(facts.reported_gpus), engine.url)
     elif facts.unlisted_gpus:
         yield unlisted_problem(facts.unlisted_gpus, facts.reported_gpus, engine.url)
+    elif are_mixed(engine.gpu_ids) and not facts.reported_gpus:
+        what = "indices and UUIDs may name the same GPU, and the daemon reports no ids"
+        yield Problem("gpu_ids", what, "list all by UUID, as `nvidia-smi -L` prints them")
     elif engine.gpu_ids:
         counts = [role.resource.gpu for role in app.roles for _ in range(role.num_replicas)]
         needs_ids = opts.gpu_driver == "cdi"

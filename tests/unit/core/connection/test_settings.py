@@ -76,6 +76,8 @@ def test_network_among_the_options() -> None:
         ),
         ({"gpu_ids": [True]}, "extra.gpu_ids: invalid value [True]; give a list of non-empty"),
         ({"gpu_ids": 1}, "extra.gpu_ids: invalid value 1; give a list of non-empty"),
+        ({"gpu_ids": "GPU-a, all"}, "extra.gpu_ids[1]: 'all' is not the id of a GPU; leave out"),
+        ({"gpu_ids": ["1", 1]}, "extra.gpu_ids[1]: '1' may name the same GPU as '1'; list each"),
         ({"api_version": "new"}, "extra.api_version: invalid value 'new'; give a version"),
     ],
 )

@@ -435,6 +435,17 @@ def test_ports_are_published_once() -> None:
             id="CDI on a daemon without it",
         ),
         pytest.param(
+            role(resource=Resource(cpu=1, gpu=1, memMB=6)),
+            {},
+            daemon(gpu_ids=("GPU-aa", "0")),
+            Problem(
+                "gpu_ids",
+                "indices and UUIDs may name the same GPU, and the daemon reports no ids",
+                "list all by UUID, as `nvidia-smi -L` prints them",
+            ),
+            id="indices and UUIDs on a daemon that reports no ids",
+        ),
+        pytest.param(
             role(num_replicas=2, resource=Resource(cpu=1, gpu=4, memMB=6)),
             {"auto_set_gpus": False},
             daemon(gpu_ids=("g0",), reported_gpus=("g0", "g1", "g2")),
@@ -487,6 +498,12 @@ def test_problems_with_a_daemon(
             {},
             daemon(),
             id="GPUs of a daemon that does not report its ids",
+        ),
+        pytest.param(
+            role(resource=Resource(cpu=4, gpu=2, memMB=6)),
+            {},
+            daemon(gpu_ids=("GPU-aa", "1"), reported_gpus=("GPU-aa", "1")),
+            id="GPUs that a daemon reports in two forms",
         ),
         pytest.param(
             role(resource=Resource(cpu=4, gpu=0, memMB=6)),
