@@ -126,7 +126,7 @@ def _create(
         is_early = time.time() < began_s + ledger.UNSTARTED_S
         if is_early and len(rows_of_launch(engine, plan.app_id, plan.launch_id)) < len(ids):
             raise not_found(plan.app_id)
-        _log.warning("another app has taken the GPUs of app %s, which waits again", plan.app_id)
+        _log.warning("another container has the GPUs of app %s, which waits again", plan.app_id)
         if left := _undo(engine, plan, ids):
             cause = EngineError(f"cannot remove {', '.join(left)}")
             raise _ReplicaError(plan.containers[0], cause)

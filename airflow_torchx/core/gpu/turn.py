@@ -105,6 +105,17 @@ def unusable_claim(ledger: Ledger, demand: GpuDemand) -> Holder | None:
     return None if is_usable else claim
 
 
+def is_taken(ledger: Ledger, demand: GpuDemand, ids: Sequence[str]) -> bool:
+    """Return whether a container that has started holds some of these GPUs.
+
+    A launch that has claimed them asks this before it starts its replicas, and removes them if so.
+    Only what has started counts, and it never expires. So two launches never both give way to the
+    replicas of the other one.
+    """
+    holders = ledger.holders_for(respects_foreign=demand.respects_foreign)
+    return any(one.expires_at is None and not set(one.ids).isdisjoint(ids) for one in holders)
+
+
 def own_ticket(ledger: Ledger, demand: GpuDemand) -> Ticket | None:
     """Return the ticket of an app; None if it has none for this demand."""
     return next(own_tickets(ledger, demand), None)

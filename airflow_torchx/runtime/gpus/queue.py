@@ -18,6 +18,7 @@ from airflow_torchx.core.gpu.turn import (
     Claimable,
     Claimed,
     decide,
+    is_taken,
     own_ticket,
     own_tickets,
     unusable_claim,
@@ -158,10 +159,12 @@ class GpuQueue:
         """Remove the claim, after the replicas that hold its GPUs were created.
 
         Returns:
-            True if the claim was valid until now. False if another client removed it: then others
-            may have the GPUs.
+            True if the replicas can start. False if another client removed the claim, or a
+            container was started without one, as by `docker restart`: then it has the GPUs.
         """
-        return self._engine.discard(claim.container_id)
+        if not self._engine.discard(claim.container_id):
+            return False
+        return not is_taken(self._reader.read(), self._demand, claim.ids)
 
     def release(self) -> None:
         """Remove the place of the app in the queue, and its claim. Idempotent.

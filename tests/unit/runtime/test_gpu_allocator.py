@@ -11,6 +11,7 @@ import pytest
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import GpuRequest
 from airflow_torchx.core.engine.images import ImageDetail
 from airflow_torchx.core.plan.gpu_problems import GPU_ID_SOURCES
 from airflow_torchx.errors import (
@@ -80,6 +81,21 @@ def test_gpus_are_claimed_and_handed_over() -> None:
     assert gpus.commit()
     assert {} == engine.specs()
     assert not gpus.commit()
+
+
+@pytest.mark.parametrize("respects", [True, False])
+def test_gpus_that_another_container_got_back_are_not_handed_over(respects: bool) -> None:
+    """The last look is for what holds GPUs for this app."""
+    engine = daemon(1)
+    gpus = supply(engine)
+    gpus.allocate(plan(gpu_foreign="respect" if respects else "ignore"))
+
+    request = GpuRequest(count=1, device_ids=("GPU-0",))
+    engine.start(engine.create(replace(replica("notebook", []), labels={}, gpus=request)))
+    engine.calls.clear()
+
+    assert respects is not gpus.commit()
+    assert ["discard", "rows", "inspect"] == engine.calls
 
 
 def test_an_app_without_gpus_needs_none() -> None:

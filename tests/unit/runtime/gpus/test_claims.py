@@ -152,8 +152,9 @@ def test_a_launch_that_goes_on_at_the_last_moment(scene: Scene) -> None:
     def go_on(verb: Verb, name: str) -> None:
         if verb == "discard" and name == f"{CLAIM}slow":
             scene.engine.before = None
-            scene.run("slow", *claim.ids)
+            created = scene.engine.create(replica("slow", claim.ids))
             assert slow.commit(claim)
+            scene.engine.start(created)
 
     scene.engine.before = go_on
 
