@@ -38,8 +38,10 @@ def discard(client: Client, url: str, container_id: str) -> bool:
     if found is None or _state(found) == "removing":
         return False
     if _state(found) in _LIVE:
-        why = f"cannot {what}: it is {_state(found)}."
-        raise EngineConflictError(why, fix="Stop it first.", status=HTTPStatus.CONFLICT)
+        current = str(found["Name"]).removeprefix("/")
+        why = f"cannot discard container {current}: it is {_state(found)}."
+        fix = f"Stop it first, or remove it: `docker rm --force {current}`."
+        raise EngineConflictError(why, fix=fix, status=HTTPStatus.CONFLICT)
     is_first = _rename(client, url, what, container_id, name)
     # The second client finishes what the first one may have been killed at.
     try:

@@ -194,8 +194,9 @@ class FakeEngine(FakeDaemon):
                 return False
             now_ns = self._calls.now_ns()
             if container.is_live(now_ns):
-                what = f"cannot discard container {container.name}: it runs."
-                raise EngineConflictError(what, fix="Stop it first.", status=409)
+                what = f"cannot discard container {container.name}: it is running."
+                fix = f"Stop it first, or remove it: `docker rm --force {container.name}`."
+                raise EngineConflictError(what, fix=fix, status=409)
             container.name = f"{DISCARDED_PREFIX}{container.id}"
             self._containers.journal.append(container.event("rename", now_ns))
             self._containers.remove(container, now_ns)

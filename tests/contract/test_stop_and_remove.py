@@ -147,7 +147,8 @@ def test_discard_running(bench: Bench) -> None:
     """A running container is not discarded, and keeps running."""
     container_id = bench.run(Script(then_s=None))
 
-    with pytest.raises(EngineConflictError):
+    name = bench.row(container_id).name
+    with pytest.raises(EngineConflictError, match=f"container {name}: .*\\n.*rm --force {name}`"):
         bench.engine.discard(container_id)
 
     assert "running" == bench.row(container_id).state

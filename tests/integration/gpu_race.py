@@ -25,7 +25,7 @@ from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import AirflowTorchXError, LaunchError
 from airflow_torchx.runtime import gpu_allocator
-from airflow_torchx.runtime.gpus import lock, queue, queue_head
+from airflow_torchx.runtime.gpus import lock, queue
 from airflow_torchx.runtime.watch import gpu_events
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
@@ -156,7 +156,6 @@ def hasten(race: Race) -> None:
     lock_s, ticket_s, claim_s, replica_s = race.timeout_s
     for module, name, value in (
         (lock, "TIMEOUT_S", lock_s),
-        (queue_head, "TIMEOUT_S", lock_s),
         (gpu_allocator, "PRESENT", queue.Timeouts(ticket=ticket_s, claim=claim_s)),
         (ledger, "UNSTARTED_S", replica_s),
         (gpu_events, "_IDLE_S", race.idle_s),

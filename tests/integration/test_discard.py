@@ -100,7 +100,9 @@ def test_it_is_removed_already(address: Path, before: list[bytes]) -> None:
 def test_it_runs(address: Path, state: str) -> None:
     """A container that runs is not touched."""
     with Stub(Daemon(inspect=[detail(state)]), address) as stub, connect(address) as engine:
-        with pytest.raises(EngineConflictError, match=f"cannot discard container c: it is {state}"):
+        with pytest.raises(
+            EngineConflictError, match=f"cannot discard container claim: it is {state}"
+        ):
             engine.discard("c")
 
         assert 1 == len(stub.asked)

@@ -61,7 +61,7 @@ GPU_COUNT: Final = f"{OWN_PREFIX}gpu-count"
 GPU_AMONG: Final = f"{OWN_PREFIX}gpu-among"
 #: Whether GPUs of other programs are free for an app: ``respect`` or ``ignore``.
 GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
-#: Seconds after which others may remove a ticket that could be served, or a claim.
+#: Seconds after which others may remove a ticket that could be served, a claim, or a lock.
 GPU_TIMEOUT: Final = f"{OWN_PREFIX}gpu-timeout-s"
 
 

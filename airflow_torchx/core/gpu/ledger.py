@@ -107,7 +107,7 @@ class Ledger:
         tickets: the apps that wait, the oldest first.
         requesting_all: names of running containers that requested all GPUs, and hold none.
         discarded: ids of containers that were left when a client was killed.
-        lock: id of the container of the client that holds the lock; empty without one.
+        lock: the container of the client that holds the lock; None without one.
     """
 
     ids: tuple[str, ...]
@@ -115,7 +115,7 @@ class Ledger:
     tickets: tuple[Ticket, ...] = ()
     requesting_all: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
-    lock: str = ""
+    lock: ContainerRow | None = None
 
     def holders_for(self, *, respects_foreign: bool) -> tuple[Holder, ...]:
         """Return the holders that count for an app."""
@@ -161,7 +161,7 @@ def read(
             for row in rows
             if is_discarded(row.id, row.name) and row.state in {"created", "exited"}
         ),
-        lock=next((row.id for row in rows if marker_of(row) == "lock"), ""),
+        lock=next((row for row in rows if marker_of(row) == "lock"), None),
     )
 
 
@@ -297,7 +297,7 @@ def marker_of(one: ContainerRow | ContainerEvent) -> str | None:
 
 
 def timeout_s(row: ContainerRow) -> float:
-    """Return after how many seconds others may remove a ticket that could be served, or a claim."""
+    """Return after how many seconds others may remove a ticket with GPUs, a claim, or a lock."""
     try:
         return min(seconds(row.labels.get(labels.GPU_TIMEOUT, "0")), _MAX_TIMEOUT_S)
     except ValueError:  # any client can write a label

@@ -116,11 +116,11 @@ class GpuQueue:
         self._is_released = False
         self._should_stop = lambda: self._is_released or should_stop()
         self._clock = clock
-        self._sleep = sleep
         self._reader = LedgerReader(engine, demand.gpus)
         #: The daemon's time at 0 of the clock.
         self._epoch: datetime | None = None
-        self._head = QueueHead(engine, clock)
+        self._gpu_lock = GpuLock(engine, demand, self._should_stop, clock, sleep)
+        self._head = QueueHead(engine, self._gpu_lock, clock)
         #: Whether the app had a ticket at the last look, or has queued up since.
         self._had_ticket = False
 
@@ -218,17 +218,9 @@ class GpuQueue:
 
         An app that may not join exchanges its ticket for the claim: one client removes a ticket.
         """
-        lock = GpuLock(
-            self._engine,
-            self._demand,
-            self._should_stop,
-            self._clock,
-            self._sleep,
-            seen=self._head.lock,
-        )
         # The daemon's clock may have been set, or this client suspended, since the last time.
         self._epoch = None
-        with lock:
+        with self._gpu_lock as lock:
             ledger = self._look()
             step = self._decided(ledger)
             if not (may_join or self._has_place(ledger, step)):

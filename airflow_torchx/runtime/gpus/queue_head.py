@@ -11,7 +11,6 @@ from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import asked_name
 from airflow_torchx.core.gpu.report import removed_ticket_text
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
-from airflow_torchx.runtime.gpus.lock import TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.ledger import Ledger, Ticket
     from airflow_torchx.core.gpu.turn import Blocked
+    from airflow_torchx.runtime.gpus.lock import GpuLock
 
 _log = logging.getLogger(__name__)
 
@@ -40,28 +40,27 @@ class QueueHead:
     does not bring a removed one back.
     """
 
-    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, lock: GpuLock, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self._lock = lock
         self._clock = clock
         #: The ticket and its situation, and since when this client sees it.
         self._first: object = None
         self._since_s = 0.0
         #: When the last look began. A client that was paused later knows nothing of the pause.
         self._looked_s = 0.0
-        #: The container of another client that holds the lock, and since when it is seen.
-        self.lock = "", 0.0
 
     def observe(self, ledger: Ledger, looked_s: float) -> None:
         """Note who holds the lock, after a look that began at ``looked_s``."""
         self._looked_s = looked_s
-        if ledger.lock != self.lock[0]:
-            self.lock = ledger.lock, self._clock()
+        self._lock.observe(ledger.lock)
 
     def is_passed_over(self, wait: Blocked) -> bool:
         """Return whether the oldest ticket was removed, after a look that resulted in a wait."""
         first = wait.served or wait.blocking
         found = (first.container_id, wait.served is None, first.current_name) if first else None
-        if found != self._first or (wait.served and self._is_lock_held):
+        # While the lock is held, the first app may have to wait for it.
+        if found != self._first or (wait.served and self._lock.is_respected):
             self._first, self._since_s = found, self._clock()
             return False
         if first is None or self._looked_s < self._since_s + self._timeout_s(wait, first):
@@ -86,12 +85,6 @@ class QueueHead:
         if wait.served is None:
             return None
         return max(0.0, self._since_s + wait.served.timeout_s - self._clock())
-
-    @property
-    def _is_lock_held(self) -> bool:
-        """Whether the first app may have to wait, perhaps for what a killed client has left."""
-        container_id, since_s = self.lock
-        return bool(container_id) and self._clock() < since_s + TIMEOUT_S
 
     def _timeout_s(self, wait: Blocked, first: Ticket) -> float:
         if wait.served:
