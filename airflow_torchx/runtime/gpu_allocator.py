@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.demand import GpuDemand, owner_labels
 from airflow_torchx.core.gpu.ids import ALL, GpuIds
-from airflow_torchx.core.gpu.report import shared_text, unknown_ids_text, waiting_text
+from airflow_torchx.core.gpu.report import locked_text, shared_text, unknown_ids_text, waiting_text
 from airflow_torchx.core.gpu.turn import Blocked
 from airflow_torchx.core.plan.gpu_problems import gpu_shortage, no_gpu_driver
 from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
@@ -68,6 +68,8 @@ class GpuAllocator:
         self._waiting = waiting
         self._should_stop = should_stop
         self._queue: GpuQueue | None = None
+        #: What the app waits for; None if it has not looked yet.
+        self._blocked: Blocked | None = None
         self._claim: Claim | None = None
         #: When the wait has lasted too long, in seconds since 1970; None for never.
         self._until_s: float | None = None
@@ -87,31 +89,44 @@ class GpuAllocator:
             if count := plan.shared_gpus:
                 _log.info("%s", shared_text(plan.app_id, count, self._info.host))
             return plan
-        if self._timeout_s is not None and self._until_s is None:
-            self._until_s = time.time() + self._timeout_s
-        image = self._engine.images.inspect(demand.image)
-        demand = replace(
-            demand,
-            until_s=self._until_s,
-            wait_timeout_s=self._timeout_s,
-            volumes=image.volumes if image else (),
-        )
-        timeouts = PRESENT
-        if self._waiting != "here":
-            # Another process may take over the wait. The launch follows a claim at once.
-            timeouts = replace(PRESENT, ticket=DEFERRED.ticket)
-        self._queue = GpuQueue(self._engine, demand, timeouts, should_stop=self._should_stop)
-        step = self._queue.attempt()
-        if isinstance(step, Blocked):
-            if self._waiting == "elsewhere":
-                raise MustWait(demand, self._text(step))
-            step = self._wait(self._queue, demand, step)
-        self._claim = step
+        step = self._claim = self._claimed(self._completed(demand))
         if demand.needs_all:
             _log.warning("%s", unknown_ids_text(plan.app_id, self._info.host))
         else:
             _log.info("app %s gets %s", plan.app_id, ", ".join(step.ids))
         return plan.with_gpus(step.ids, self._info.gpu_kind)
+
+    def _completed(self, demand: GpuDemand) -> GpuDemand:
+        """Return a demand with the end of its wait, and the volumes of its image."""
+        if self._timeout_s is not None and self._until_s is None:
+            self._until_s = time.time() + self._timeout_s
+        image = self._engine.images.inspect(demand.image)
+        return replace(
+            demand,
+            until_s=self._until_s,
+            wait_timeout_s=self._timeout_s,
+            volumes=image.volumes if image else (),
+        )
+
+    def _claimed(self, demand: GpuDemand) -> Claim:
+        """Return GPUs that are claimed for this launch, after a wait if there are not enough."""
+        timeouts = PRESENT
+        if self._waiting != "here":
+            # Another process may take over the wait. The launch follows a claim at once.
+            timeouts = replace(PRESENT, ticket=DEFERRED.ticket)
+        self._queue = GpuQueue(self._engine, demand, timeouts, should_stop=self._must_stop)
+        try:
+            step = self._queue.attempt()
+            if isinstance(step, Claim):
+                return step
+            self._blocked = step
+            if self._waiting != "elsewhere":
+                return self._wait(self._queue, step)
+        except StopRequested:
+            if self._waiting != "resumable":
+                raise
+        # Another process goes on with the wait.
+        raise MustWait(demand, self._text)
 
     def commit(self) -> bool:
         """Return whether the replicas, which were created, hold the GPUs from now on."""
@@ -124,7 +139,7 @@ class GpuAllocator:
         if self._queue is not None:
             self._queue.release()
 
-    def _wait(self, queue: GpuQueue, demand: GpuDemand, step: Claim | Blocked) -> Claim:
+    def _wait(self, queue: GpuQueue, step: Claim | Blocked) -> Claim:
         """Attempt after each event of the daemon that may have freed GPUs."""
         changed, log = threading.Event(), WaitLog(self._info.host)
         tolerance = OutageTolerance(should_stop=self._should_stop)
@@ -132,13 +147,9 @@ class GpuAllocator:
             events.subscribe(changed.set)
             backoff = Backoff()
             while isinstance(step, Blocked):
+                self._blocked = step
                 log.note(step)
-                try:
-                    self._pause(backoff, changed, step, has_events=events.is_open)
-                except StopRequested:
-                    if self._waiting == "here":
-                        raise
-                    raise MustWait(demand, self._text(step)) from None
+                self._pause(backoff, changed, step, has_events=events.is_open)
                 with tolerance:
                     step = queue.attempt()
         return step
@@ -149,7 +160,8 @@ class GpuAllocator:
         """Wait for an event, or until the next attempt."""
         until_s = time.monotonic() + backoff.next_s(step, has_events=has_events)
         while True:
-            self._check(step)
+            if self._must_stop():
+                raise StopRequested
             left_s = until_s - time.monotonic()
             if left_s <= 0 or changed.wait(min(_TICK_S, left_s)):
                 break
@@ -157,15 +169,20 @@ class GpuAllocator:
             changed.clear()
             backoff.reset()
 
-    def _check(self, step: Blocked) -> None:
-        """Raise if the wait has to end."""
+    def _must_stop(self) -> bool:
+        """Return whether the launch is to stop; raise if it has waited for too long."""
         if self._should_stop():
-            raise StopRequested
+            return True
         if self._until_s is not None and time.time() >= self._until_s:
-            raise GpuWaitTimeoutError(self._text(step), timeout_s=self._timeout_s)
+            raise GpuWaitTimeoutError(self._text, timeout_s=self._timeout_s)
+        return False
 
-    def _text(self, step: Blocked) -> str:
-        return waiting_text(step, self._info.host, datetime.now(UTC))
+    @property
+    def _text(self) -> str:
+        """What the app waits for."""
+        if self._blocked is None:
+            return locked_text(self._info.host)
+        return waiting_text(self._blocked, self._info.host, datetime.now(UTC))
 
     def _ids(self, plan: JobPlan) -> tuple[Sequence[str], GpuIds]:
         """Return the ids of the GPUs that the app may have, and those of the daemon."""

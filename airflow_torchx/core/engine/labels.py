@@ -71,3 +71,8 @@ def number(text: str, *, max_digits: int = 6) -> int | None:
     A longer number counts as something else: Python raises for more than 4,300 digits.
     """
     return int(text) if text.isdecimal() and len(text) <= max_digits else None
+
+
+def printable(text: str) -> str:
+    """Return a label, which any client can write, as one line for a log or a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)

@@ -59,7 +59,9 @@ class Holder:
     @property
     def app_id(self) -> str:
         """The app; empty for a container of another program."""
-        return self.labels.get(labels.APP_ID) or self.labels.get(labels.GPU_APP, "")
+        return labels.printable(
+            self.labels.get(labels.APP_ID) or self.labels.get(labels.GPU_APP, "")
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +96,7 @@ class Ticket:
     @property
     def app_id(self) -> str:
         """The app that waits."""
-        return self.labels.get(labels.GPU_APP, "")
+        return labels.printable(self.labels.get(labels.GPU_APP, ""))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,7 +289,7 @@ def _tickets(
 
 
 def _ids(row: ContainerRow, label: str) -> Iterator[str]:
-    return filter(None, row.labels.get(label, "").split(","))
+    return filter(None, labels.printable(row.labels.get(label, "")).split(","))
 
 
 def marker_of(one: ContainerRow | ContainerEvent) -> str | None:

@@ -80,7 +80,7 @@ def uses_without_ids(ledger: Ledger) -> list[GpuUse]:
 
 
 def _known_ids(holder: Holder) -> tuple[str, ...]:
-    given = holder.labels.get(labels.GPUS, "").split(",")
+    given = labels.printable(holder.labels.get(labels.GPUS, "")).split(",")
     return tuple(one for one in given if one and one != ALL)
 
 
@@ -134,9 +134,9 @@ class _Task(TypedDict):
 def _task_of(given: Mapping[str, str]) -> _Task:
     index = given.get(labels.MAP_INDEX, "")
     return {
-        "dag_id": given.get(labels.DAG_ID, ""),
-        "run_id": given.get(labels.RUN_ID, ""),
-        "task_id": given.get(labels.TASK_ID, ""),
+        "dag_id": labels.printable(given.get(labels.DAG_ID, "")),
+        "run_id": labels.printable(given.get(labels.RUN_ID, "")),
+        "task_id": labels.printable(given.get(labels.TASK_ID, "")),
         # It is -1 for a task that is not mapped.
         "map_index": labels.number(index),
     }
@@ -149,6 +149,11 @@ def waiting_text(wait: Blocked, host: str, now: datetime) -> str:
         what = f"the end of all other apps with GPUs on {host}, as the ids of its GPUs are unknown"
     causes = [*_held(wait, now), *_queued(wait)]
     return f"waiting for {what}: {'; '.join(causes) or 'none is free'}"
+
+
+def locked_text(host: str) -> str:
+    """Return what an app waits for that has not seen yet who holds the GPUs."""
+    return f"waiting for the lock of the GPUs on {host}, which another client has"
 
 
 def unlaunched_text(app_id: str, marker: ContainerRow, now: datetime) -> tuple[str, str]:
@@ -229,7 +234,7 @@ def _ids(wait: Blocked, holders: Sequence[Holder]) -> tuple[str, ...]:
 
 def _held(wait: Blocked, now: datetime) -> Iterator[str]:
     for who, holders in _by_owner(wait).items():
-        dag = holders[0].labels.get(labels.DAG_ID)
+        dag = labels.printable(holders[0].labels.get(labels.DAG_ID, ""))
         age = age_text((now - holders[0].since).total_seconds())
         context = f"dag {dag}, {age}" if dag else age
         ids = _ids(wait, holders)

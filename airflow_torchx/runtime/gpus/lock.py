@@ -115,6 +115,6 @@ class GpuLock:
 
 
 def _foreign(name: str) -> EngineConflictError:
-    what = f"cannot lock the GPUs of the daemon: container {name} exists, and has no label of this"
+    what = f"cannot lock the GPUs: container {name} exists, and has no label of this package."
     fix = f"Remove it (`docker rm --force {name}`), or rename it (`docker rename {name} NAME`)."
-    return EngineConflictError(f"{what} package.", fix=fix, status=HTTPStatus.CONFLICT)
+    return EngineConflictError(what, fix=fix, status=HTTPStatus.CONFLICT)

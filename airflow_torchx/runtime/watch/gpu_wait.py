@@ -8,6 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.report import lost_place_text
 from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineNotFoundError
@@ -103,12 +104,18 @@ class GpuWait:
             else:
                 return
 
-    def _attempt(self, engine: Engine) -> Claim | Blocked:
+    def _attempt(self, engine: Engine) -> Claim | Blocked | None:
+        """Attempt once; return None if the wait ends while another client holds the lock."""
         queue = self._queue_on(engine)
         if self._log is None:
             self._log = WaitLog(engine.info().host, self._now)
         may_join, self._may_join = self._may_join, False
-        return queue.attempt(may_join=may_join)
+        try:
+            return queue.attempt(may_join=may_join)
+        except StopRequested:
+            if not self._is_over():
+                raise
+            return None
 
     async def _rejoin(self) -> None:
         """Let the next attempt queue up again.
@@ -123,8 +130,13 @@ class GpuWait:
 
     def _queue_on(self, engine: Engine) -> GpuQueue:
         if self._queue is None:
-            self._queue = GpuQueue(engine, self._demand, DEFERRED)
+            self._queue = GpuQueue(engine, self._demand, DEFERRED, should_stop=self._is_over)
         return self._queue
+
+    def _is_over(self) -> bool:
+        """Whether the wait has lasted too long, although the daemon answers."""
+        now = self._now()
+        return any(at <= now for at, reason in self._times() if reason != "unreachable")
 
     def _alarm(self) -> AppEvent | None:
         now = self._now()

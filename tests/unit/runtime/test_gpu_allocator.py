@@ -27,7 +27,7 @@ from airflow_torchx.runtime.watch import gpu_events
 from airflow_torchx.specs import Resource
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
-from tests.unit.runtime.gpus.clients import replica
+from tests.unit.runtime.gpus.clients import demand, replica
 
 if TYPE_CHECKING:
     from airflow_torchx.core.plan.job_plan import JobPlan
@@ -361,3 +361,32 @@ def test_markers_and_probes_have_no_volumes() -> None:
 
     assert {"probe", "lock", "claim"} == {spec.labels[labels.GPU_MARKER] for spec in made}
     assert [{"/data": ""}] * len(made) == [spec.host.tmpfs for spec in made]
+
+
+def test_the_wait_for_the_lock_ends_in_time() -> None:
+    """The timeout counts while another client decides about the GPUs, too."""
+    engine = daemon(1)
+    engine.create(demand("other").spec("lock"))
+
+    with pytest.raises(GpuWaitTimeoutError, match=r"gave up .*, waiting for the lock of the GPUs"):
+        supply(engine, timeout_s=0).allocate(plan())
+
+
+def test_a_launch_that_is_stopped_while_it_waits_for_the_lock() -> None:
+    """Another process can go on with the wait, in the same place of the queue."""
+    engine = daemon(1)
+    run(engine, "busy", "GPU-0")
+
+    def free(verb: Verb, _: str) -> None:
+        if verb == "rows" and TICKET in engine.specs():
+            engine.before = None
+            engine.remove("busy")
+            engine.create(demand("other").spec("lock"))
+
+    engine.before = free
+    stopped = supply(engine, waiting="resumable", should_stop=lambda: True)
+
+    with pytest.raises(MustWait, match="waiting for"):
+        stopped.allocate(plan())
+
+    assert ["airflow-torchx-gpu-lock", TICKET] == sorted(engine.specs())

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.ledger import Holder, Kind, Ledger, Ticket
-from airflow_torchx.core.gpu.report import GpuUse, holders_key, uses, waiting, waiting_text
+from airflow_torchx.core.gpu.report import (
+    GpuUse,
+    holders_key,
+    uses,
+    uses_without_ids,
+    waiting,
+    waiting_text,
+)
 from airflow_torchx.core.gpu.turn import Blocked
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -155,3 +163,18 @@ def test_the_use_of_each_gpu() -> None:
     assert [None] == [one.map_index for one in uses(damaged, ["GPU-a"], {})]
     (app,) = waiting(ledger)
     assert ("p", 2, "d", 0, NOON) == (app.app_id, app.gpus, app.dag_id, app.map_index, app.since)
+
+
+def test_labels_are_printed_in_one_line() -> None:
+    """Any client can write a label: it cannot forge a line of a log, or control a terminal."""
+    odd = "a\x1b[2J\nb"
+    held = holder("x", "GPU-a", GPU_APP=odd, DAG_ID=odd, RUN_ID=odd, TASK_ID=odd, GPUS=odd)
+    queued = ticket(odd, DAG_ID=odd)
+    ledger = Ledger(ids=("GPU-a",), holders=(held,), tickets=(queued,))
+    wait = Blocked(wanted=1, listed=ledger.ids, holders=(held,), ahead=(queued,))
+
+    assert waiting_text(wait, "gpu-1", NOON).isprintable()
+    shown = [*map(asdict, uses_without_ids(ledger)), *map(asdict, waiting(ledger))]
+    for one in shown:
+        assert "".join(value for value in one.values() if isinstance(value, str)).isprintable()
+    assert ["a?[2J?b"] * 2 == [one["app_id"] for one in shown]

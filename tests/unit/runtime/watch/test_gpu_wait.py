@@ -376,3 +376,14 @@ def test_a_release_in_an_outage(scene: Scene) -> None:
     scene.passing(scene.release(scene.wait()))
 
     assert [] == scene.markers
+
+
+def test_an_alarm_while_another_client_has_the_lock(scene: Scene) -> None:
+    """The wait for the lock ends, too, although GPUs are free."""
+    scene.engine.create(replace(DEMAND, key="other").spec("lock"))
+    scene.queue_up()
+
+    event = scene.run(scene.event(scene.wait(until_s=scene.clock())))
+
+    assert "busy" == event["reason"]
+    assert ["lock", "ticket"] == sorted(scene.markers)
