@@ -167,16 +167,17 @@ class ReplicaLog:
             timestamps=self._timestamps,
             tail=None if cursor else self._tail,
         )
-        self._open = self._engine.logs(self._id, query)
-        alarm = self._alarm(self._open)
+        self._open = stream = self._engine.logs(self._id, query)
+        alarm = self._alarm(stream)
         try:
-            for chunk in self._open:
+            # `close` may have come before there was a stream to close.
+            for chunk in () if self._closed.is_set() else stream:
                 yield from self._reader.feed(chunk)
                 if self._closed.is_set():
                     return
         finally:
             alarm.cancel()
-            self._open.close()
+            stream.close()
 
     def _alarm(self, stream: ByteStream) -> threading.Timer:
         """Close a stream at the end of the span; the daemon checks it only when a message comes."""

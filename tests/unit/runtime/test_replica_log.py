@@ -136,6 +136,16 @@ def test_following_ends_when_it_is_closed() -> None:
     assert ["hello"] == [line.text for line in log]
 
 
+@pytest.mark.timeout(30)
+def test_following_ends_when_it_is_closed_while_its_stream_opens() -> None:
+    """A log that is closed before it has a stream does not wait for a silent replica."""
+    engine, container = launched(Program(runs_for_s=None))
+    log = ReplicaLog(engine, container, follow=True)
+    engine.before = lambda verb, _: log.close() if verb == "logs" else None
+
+    assert [] == list(log)
+
+
 def test_following_until_a_day_that_never_comes() -> None:
     """A followed log accepts the last day of the calendar as its end."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
