@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AppExistsError, AppNotFoundError, InvalidAppError, LaunchError
@@ -345,6 +346,28 @@ def test_delete_removes_anonymous_volumes(
         _docker("rmi", image)
 
     assert volume not in _docker("volume", "ls", "-q")
+
+
+def test_a_marker_has_no_volume(docker_engine: DockerEngine, app_id: str) -> None:
+    """Docker copies no files of an image to the container of a ticket, a claim or a lock."""
+    image = f"{app_id}:volume"
+    _docker("create", "--name", app_id, BUSYBOX, "true")
+    _docker("commit", "--change", 'VOLUME ["/scratch", "/a/../b/"]', app_id, image)
+    _docker("rm", app_id)
+    try:
+        found = docker_engine.images.inspect(image)
+        assert found is not None
+        demand = GpuDemand(
+            key=app_id, count=1, listed=("GPU-0",), image=image, volumes=found.volumes
+        )
+        container_id = docker_engine.create(demand.spec("ticket"))
+        mounts = _inspect(container_id)["Mounts"]
+        docker_engine.discard(container_id)
+    finally:
+        _docker("rmi", image)
+
+    assert 2 == len(found.volumes)
+    assert [] == mounts
 
 
 def test_a_docker_engine_is_found_or_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
