@@ -100,7 +100,11 @@ class QueueHead:
             self._first = None
             return False
         _log.warning("%s", removed_ticket_text(ticket, waited_s))
-        self._engine.discard(ticket.container_id)
+        try:
+            self._engine.discard(ticket.container_id)
+        except EngineConflictError as error:
+            # A user has started it. Without its name, it is not in the queue any more.
+            _log.warning("%s", error)
         return True
 
     def _rename(self, ticket: Ticket, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import unasked_name
 from airflow_torchx.runtime.gpus.queue import Claim
 from tests.unit.runtime.gpus.line import LOOKS_S, Line
@@ -89,3 +90,14 @@ def test_a_killed_app_that_waits_for_more_gpus_is_passed_over(
     assert long_line.claimed_after_s(LOOKS_S) < 60
     assert [] == long_line.tickets()
     assert "app first has not responded for 15 s; its process was probably killed" in caplog.text
+
+
+def test_a_ticket_that_a_user_has_started(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    """The app is passed over all the same, and a warning names the container that still runs."""
+    (ticket,) = (row.id for row in line.engine.rows({}) if row.name.endswith("ticket-first"))
+    line.engine.start(ticket)
+
+    line.claimed_after_s(0.5)
+
+    name = f"{DISCARDED_PREFIX}{ticket}"
+    assert f"cannot discard container {name}: it is running" in caplog.messages[-1]
