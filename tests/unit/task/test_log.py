@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+# Its first import configures structlog: in a test, that would end `capture_logs`.
+import airflow  # noqa: F401
 import pytest
 from structlog.testing import capture_logs
 
