@@ -178,10 +178,10 @@ def removed_ticket_text(ticket: Ticket, waited_s: float) -> str:
 
 
 def lost_place_text(app_id: str) -> str:
-    """Return why an app that waited is the last one in the queue."""
+    """Return that an app that waited is the last one in the queue; the cause is unknown here."""
     return (
-        f"app {app_id} has lost its place in the queue for GPUs: its process did not respond in"
-        " time, so another app removed its ticket. It queues again at the end"
+        f"app {app_id} has lost its place in the queue for GPUs: its ticket is gone. It queues"
+        " again at the end"
     )
 
 

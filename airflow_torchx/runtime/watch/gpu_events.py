@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _RETRIES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 # Between two attempts without an event.
 _IDLE_S: Final = 5.0
-# The same for the first apps of the queue of a daemon that sends no events, as a proxy may forbid
-# them: the one behind gives another one a second to take free GPUs.
+# The same if the daemon sends no events, as a proxy may forbid them. Several apps may be able to
+# take GPUs at once, and each one gives those before it a second to do so.
 _UNNOTIFIED_S: Final = 0.5
 
 
@@ -42,11 +42,12 @@ class Backoff:
 
         An app with two others before it can do nothing yet, so it waits for the next event. The
         second one has to see in time whether the first one takes its GPUs, and may be the first one
-        at its next attempt. ``has_events`` is whether the daemon sends events at the moment.
+        at its next attempt. ``has_events`` is whether the daemon sends events at the moment; it
+        does not matter for a deferred task, whose ticket others respect for a minute.
         """
         again_s = _IDLE_S if step is None or step.again_s is None else step.again_s
         is_near = step is not None and len(step.ahead) <= 1
-        idle_s = _IDLE_S if has_events or not is_near else _UNNOTIFIED_S
+        idle_s = _IDLE_S if has_events or step is None else _UNNOTIFIED_S
         short_s = next(self._left, _IDLE_S) if is_near or step is None else _IDLE_S
         return min(short_s, idle_s, again_s)
 

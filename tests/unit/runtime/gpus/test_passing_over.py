@@ -54,8 +54,8 @@ def test_an_app_that_was_only_paused_says_that_it_lost_its_place(
         assert not isinstance(line.first.attempt(), Claim)
 
     assert ["first"] == line.tickets()
-    (text,) = caplog.messages
-    assert "app first has lost its place in the queue for GPUs" in text
+    lost = "app first has lost its place in the queue for GPUs: its ticket is gone."
+    assert [f"{lost} It queues again at the end"] == caplog.messages
 
 
 def test_an_app_that_was_killed_in_the_section_is_passed_over(line: Line) -> None:
