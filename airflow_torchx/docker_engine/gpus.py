@@ -7,11 +7,11 @@ A GPU has a name in CDI, the Container Device Interface: its kind and an id, lik
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow_torchx.core.engine.containers import NVIDIA_GPU, GpuRequest
+from airflow_torchx.core.engine.gpu_forms import index_of, is_only_cdi, is_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,11 +30,6 @@ _CAPABILITIES: Final = frozenset(
     {"gpu", "nvidia", "compute", "compat32", "graphics", "utility", "video", "display"}
 )
 _DRIVERS: Final = ("nvidia", "amd")
-#: The id of a GPU by position, or of a MIG device by that of its GPU and its own.
-_INDEX: Final = re.compile(r"(?:gpu|mig)?(\d+)(:\d+)?")
-#: An id that only CDI knows: NVIDIA's driver takes ``0``, but not ``gpu0``.
-#: https://github.com/NVIDIA/nvidia-container-toolkit/blob/main/pkg/nvcdi/namer.go
-_ONLY_CDI: Final = re.compile(r"gpu\d+|mig\d+:\d+")
 
 
 class ReportedGpus(NamedTuple):
@@ -57,7 +52,7 @@ class _LocalGpu(NamedTuple):
 
 def device_request(request: GpuRequest) -> dict[str, Any]:
     """Return an entry of ``DeviceRequests``."""
-    if request.driver == "cdi" or any(map(_ONLY_CDI.fullmatch, request.device_ids)):
+    if request.driver == "cdi" or any(map(is_only_cdi, request.device_ids)):
         names = [f"{request.kind}={gpu_id}" for gpu_id in request.device_ids]
         return {"Driver": "cdi", "DeviceIDs": names}
     which = (
@@ -117,19 +112,18 @@ def _disjoint(ids: Sequence[str]) -> Sequence[str]:
     Most tools list a device by both, and a GPU also if it is divided into MIG devices. A tool may
     list an index in two forms, ``0`` and ``gpu0``.
     """
-    forms: dict[tuple[str | None, ...], re.Match[str]] = {}
-    for gpu_id in sorted(ids, key=lambda gpu_id: not gpu_id[:1].isdecimal()):
-        if found := _INDEX.fullmatch(gpu_id):
-            forms.setdefault(found.groups(), found)
-    indices = list(forms.values())
-    divided = {found[1] for found in indices if found[2]}
-    whole = {found[1] for found in indices} - divided
-    uuids = [gpu_id for gpu_id in ids if not _INDEX.fullmatch(gpu_id)]
-    parts = [gpu_id for gpu_id in uuids if gpu_id.startswith("MIG-")]
+    forms: dict[tuple[str, str], str] = {}
+    for gpu_id in sorted(ids, key=is_only_cdi):
+        if found := index_of(gpu_id):
+            forms.setdefault((found.gpu, found.part), gpu_id)
+    divided = {gpu for gpu, part in forms if part}
+    whole = {gpu for gpu, _ in forms} - divided
+    uuids = [gpu_id for gpu_id in ids if not index_of(gpu_id)]
+    parts = list(filter(is_part, uuids))
     # A UUID does not show which GPU is divided.
     if uuids and not (divided and whole):
         return parts or uuids
-    return [found[0] for found in indices if found[2] or found[1] in whole]
+    return [gpu_id for (gpu, part), gpu_id in forms.items() if part or gpu in whole]
 
 
 def _ids_of_kind(names: Iterable[str], kind: str) -> tuple[str, ...]:

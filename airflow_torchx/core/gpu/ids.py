@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.gpu_forms import form_of, index_of, is_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,6 +46,8 @@ class GpuIds:
             if index is None or index >= len(self.ids) or not self.is_indexed:
                 return None
             return self.ids[index]
+        if index_of(given):
+            return None
         found = [one for one in self.ids if one.startswith(given) or given.startswith(one)]
         return found[0] if given and len(found) == 1 else None
 
@@ -75,28 +78,13 @@ class GpuIds:
 
     def is_comparable(self, given: str) -> bool:
         """Return whether these ids have the form of another one."""
-        return _form(given) in {_form(one) for one in self.ids}
+        return form_of(given) in {form_of(one) for one in self.ids}
 
     def _is_another(self, given: str) -> bool:
         """Return whether an id that is not among these certainly means another GPU."""
-        has_parts = any(_form(one) in _PARTS for one in self.ids)
-        if _form(given) not in _PARTS and has_parts:
+        if not is_part(given) and any(map(is_part, self.ids)):
             return False  # the GPU of which one of these may be a part
         return self.is_comparable(given) or (given.isdecimal() and self.is_indexed)
-
-
-def _form(gpu_id: str) -> str:
-    return next((name for name, form in _FORMS.items() if form.match(gpu_id)), gpu_id)
-
-
-#: An index, a UUID, and both for a MIG device, which is a part of a GPU.
-_FORMS: Final = {
-    "index": re.compile(r"\d+$"),
-    "MIG index": re.compile(r"\d+:\d+$"),
-    "UUID": re.compile("GPU-"),
-    "MIG UUID": re.compile("MIG-"),
-}
-_PARTS: Final = ("MIG index", "MIG UUID")
 
 
 def used_ids(given: Iterable[str], reported: GpuIds) -> tuple[str, ...]:

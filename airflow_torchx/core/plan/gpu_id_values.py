@@ -6,20 +6,12 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine.gpu_forms import UUID, index_of
 from airflow_torchx.errors import InvalidAppError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-#: A UUID or its beginning, as `nvidia-smi -L` prints it: ``GPU-9f21c0de``, ``MIG-…``, and
-#: ``MIG-GPU-…/1/0`` of drivers before 470.
-_UUID: Final = re.compile(
-    r"(?:GPU-|MIG-(?:GPU-)?)[0-9A-Fa-f][0-9A-Fa-f-]{0,63}(?:/[0-9]{1,3}){0,2}"
-)
-#: A GPU by its position, or a MIG device by that of its GPU and its own; with a prefix in CDI only.
-_INDEX: Final = re.compile(
-    r"(?:gpu)?(?P<gpu>0|[1-9][0-9]{0,3})|(?:mig)?(?P<part>(?:0|[1-9][0-9]{0,3}):(?:0|[1-9][0-9]?))"
-)
 _MAX_IDS: Final = 1024
 _WRITE: Final = (
     "write a UUID, as `nvidia-smi -L` prints it, or its beginning (GPU-9f21c0de), an index (0), or"
@@ -39,7 +31,7 @@ def check_gpu_ids(ids: Sequence[str]) -> None:
     problems = [
         Problem(f"gpu_ids[{index}]", f"{one!r:.60} is not the id of a GPU", _fix(one))
         for index, one in enumerate(ids)
-        if not (_UUID.fullmatch(one) or _INDEX.fullmatch(one))
+        if not (UUID.fullmatch(one) or index_of(one))
     ]
     if problems := problems or list(_repeated(ids)):
         raise InvalidAppError(problems)
@@ -47,7 +39,7 @@ def check_gpu_ids(ids: Sequence[str]) -> None:
 
 def are_mixed(ids: Sequence[str]) -> bool:
     """Return whether some ids are UUIDs and others are indices, which may name the same GPU."""
-    return len({_UUID.fullmatch(one) is None for one in ids}) > 1
+    return len({UUID.fullmatch(one) is None for one in ids}) > 1
 
 
 def _fix(given: str) -> str:
@@ -58,9 +50,9 @@ def _fix(given: str) -> str:
         return "leave out gpu_ids to use all GPUs, or list some"
     if "=" in given:
         return f"write {given.rpartition('=')[2]!r:.60}, without the kind of the device"
-    if (upper := given[:4].upper() + given[4:]) != given and _UUID.fullmatch(upper):
+    if (upper := given[:4].upper() + given[4:]) != given and UUID.fullmatch(upper):
         return f"write {upper!r:.80}; the case counts"
-    if re.fullmatch(r"[0-9]{1,9}", given) and _INDEX.fullmatch(str(int(given))):
+    if re.fullmatch(r"[0-9]{1,9}", given) and index_of(str(int(given))):
         return f"write {int(given)}"
     return _WRITE
 
@@ -77,5 +69,6 @@ def _repeated(ids: Sequence[str]) -> Iterator[Problem]:
 
 def _key(gpu_id: str) -> str:
     """Return a text that begins another one's, or equals it, if both may name the same GPU."""
-    found = _INDEX.fullmatch(gpu_id)
-    return f"{found['gpu'] or found['part']}:" if found else gpu_id.lower()
+    if (found := index_of(gpu_id)) is None:
+        return gpu_id.lower()
+    return f"{found.gpu}:{found.part}:" if found.part else f"{found.gpu}:"

@@ -54,6 +54,13 @@ def test_held(given: list[str], reported: tuple[str, ...], expected: tuple[str, 
         (["1"], PARTS, PARTS),
         (["1:1"], PARTS, ("1:1",)),
         (["MIG-1"], PARTS, PARTS),
+        # Names in CDI have forms of their own.
+        (["gpu0"], ("gpu1",), ()),
+        (["gpu1"], ("gpu10",), ()),
+        (["0"], ("gpu0", "gpu1"), ("gpu0", "gpu1")),
+        (["mig0:1"], ("mig0:0", "mig0:1"), ("mig0:1",)),
+        (["mig0:1"], ("mig0:0", "mig1:0"), ()),
+        (["gpu0"], ("mig0:0", "mig0:1"), ("mig0:0", "mig0:1")),
     ],
 )
 def test_held_where_positions_mean_nothing(
