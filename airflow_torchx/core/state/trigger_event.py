@@ -20,9 +20,10 @@ TRIGGER_CLASS: Final = "airflow_torchx.triggers.TorchXDockerTrigger"
 FORMAT_VERSION: Final = 1
 
 #: ``reached``: the condition holds. ``failed``: it can no longer hold. ``gone``: the app is not on
-#: the daemon, or the image of an app that waits for GPUs. ``timeout``, ``flush``: the deadline or
-#: the logging interval is over. ``unreachable``: the daemon gave only errors, or no answer, for
-#: too long. ``claimed``: the task has GPUs for its app. ``busy``: it waited for them too long.
+#: the daemon, or the daemon refused a request of a wait for GPUs, as its image was removed.
+#: ``timeout``, ``flush``: the deadline or the logging interval is over. ``unreachable``: the daemon
+#: gave only errors, or no answer, for too long. ``claimed``: the task has GPUs for its app.
+#: ``busy``: it waited for them too long.
 Reason: TypeAlias = Literal[
     "reached", "failed", "timeout", "flush", "gone", "unreachable", "claimed", "busy"
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.gpu.report import lost_place_text
 from airflow_torchx.core.state.trigger_event import make_event
-from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, TicketLost
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.watch.gpu_events import Backoff
@@ -77,12 +77,12 @@ class GpuWait:
                 except TicketLost:
                     await self._rejoin()
                     continue
-                except EngineNotFoundError as why:
-                    # The image was removed: the task pulls it again.
-                    return self._fired("gone", str(why))
-                except EngineError as why:
+                except EngineUnreachableError as why:
                     self._down_since_s = self._down_since_s or self._now()
                     self._message = str(why)
+                except EngineError as why:
+                    # The task asks for GPUs itself. It pulls an image that was removed, or raises.
+                    return self._fired("gone", str(why))
                 if isinstance(step, Claim):
                     gpus = ", ".join(step.ids)
                     _log.info("claimed %s for app %s", gpus, self._app_id)

@@ -18,6 +18,7 @@ from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.errors import (
     AppCancelledError,
+    EngineConflictError,
     EngineError,
     EngineUnreachableError,
     GpuWaitTimeoutError,
@@ -325,6 +326,19 @@ def test_a_reason_of_another_release(task: Task) -> None:
 
     assert task.demand(deferred).key == task.demand(again.value).key
     assert 1 == len(task.places("ticket"))
+
+
+def test_a_request_that_the_daemon_refused_the_triggerer(task: Task, holder: str) -> None:
+    """The task makes the request itself, and fails at once with the daemon's error."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    foreign = replace(task.demand(deferred).spec("lock"), labels={})
+    task.engine.create(foreign)
+
+    with pytest.raises(EngineConflictError, match="exists, and has no label of this package"):
+        task.resume(deferred, "gone")
+
+    assert [] == [*task.places("ticket"), *task.places("claim")]
 
 
 @pytest.mark.parametrize("reason", ["claimed", "unreachable"])

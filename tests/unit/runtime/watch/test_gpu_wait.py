@@ -249,27 +249,6 @@ def test_a_daemon_that_comes_back(scene: Scene) -> None:
     assert "claimed" == scene.passing(scenario())["reason"]
 
 
-def test_a_request_that_the_daemon_refuses(scene: Scene) -> None:
-    """The wait tries again, as after an outage."""
-    scene.engine.fail_next("create", EngineError("no space left"), on=DEMAND.name("claim"))
-
-    assert "claimed" == scene.passing(scene.event(scene.wait()))["reason"]
-    assert ["claim"] == scene.markers
-
-
-def test_a_daemon_that_refuses_each_request(scene: Scene) -> None:
-    """It ends the wait after as long as an outage, and leaves nothing in the lock."""
-    began_s = scene.clock()
-    refused = EngineError("no space left")
-    scene.engine.fail_next("create", refused, on=DEMAND.name("claim"), times=1000)
-
-    event = scene.passing(scene.event(scene.wait(Alarms(outage_s=10))))
-
-    assert ("unreachable", "no space left") == (event["reason"], event["message"])
-    assert began_s + 10 <= scene.clock() < began_s + 11
-    assert [] == scene.markers
-
-
 def test_an_image_that_was_removed(scene: Scene) -> None:
     """The wait ends at once, and keeps its place: the task pulls the image again."""
     scene.queue_up()
@@ -278,6 +257,17 @@ def test_an_image_that_was_removed(scene: Scene) -> None:
     event = scene.run(scene.event(scene.wait()))
 
     assert ("gone", "No such image: busybox") == (event["reason"], event["message"])
+    assert ["ticket"] == scene.markers
+
+
+def test_a_request_that_the_daemon_refuses(scene: Scene) -> None:
+    """The wait ends at once, as its task raises the error, and leaves nothing in the lock."""
+    scene.queue_up()
+    scene.engine.fail_next("create", EngineError("no space left"), on=DEMAND.name("claim"))
+
+    event = scene.run(scene.event(scene.wait()))
+
+    assert ("gone", "no space left") == (event["reason"], event["message"])
     assert ["ticket"] == scene.markers
 
 
