@@ -15,11 +15,11 @@ from airflow_torchx.core.gpu.ids import ALL, GpuIds
 from airflow_torchx.core.gpu.report import locked_text, shared_text, unknown_ids_text, waiting_text
 from airflow_torchx.core.gpu.turn import Blocked
 from airflow_torchx.core.plan.gpu_problems import gpu_shortage, no_gpu_driver
-from airflow_torchx.errors import GpuWaitTimeoutError, InvalidAppError
+from airflow_torchx.errors import EngineUnreachableError, GpuWaitTimeoutError, InvalidAppError
 from airflow_torchx.runtime.gpus.probe import NoGpuDriver, probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
-from airflow_torchx.runtime.waiting import OutageTolerance
+from airflow_torchx.runtime.waiting import OutageTolerance, patiently
 from airflow_torchx.runtime.watch.gpu_events import Backoff, GpuEvents
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class GpuAllocator:
         Raises:
             InvalidAppError: the daemon has fewer GPUs or no driver for them, or several replicas
                 need GPUs whose ids are unknown.
+            EngineUnreachableError: the daemon did not answer for a minute; a launch that another
+                process may go on with keeps its place in the queue.
             GpuWaitTimeoutError: not enough GPUs became free in time.
             MustWait: not enough GPUs are free, and another process is to wait for them.
             StopRequested: ``should_stop`` returned True.
@@ -110,23 +112,33 @@ class GpuAllocator:
 
     def _claimed(self, demand: GpuDemand) -> Claim:
         """Return GPUs that are claimed for this launch, after a wait if there are not enough."""
-        timeouts = PRESENT
-        if self._waiting != "here":
-            # Another process may take over the wait. The launch follows a claim at once.
-            timeouts = replace(PRESENT, ticket=DEFERRED.ticket)
-        self._queue = GpuQueue(self._engine, demand, timeouts, should_stop=self._must_stop)
+        self._queue = queue = self._queue_for(demand)
         try:
-            step = self._queue.attempt()
+            step = patiently(queue.attempt, self._should_stop)
             if isinstance(step, Claim):
                 return step
             self._blocked = step
             if self._waiting != "elsewhere":
-                return self._wait(self._queue, step)
+                return self._wait(queue, step)
         except StopRequested:
             if self._waiting != "resumable":
                 raise
+        except EngineUnreachableError as outage:
+            if self._waiting == "resumable" and self._should_stop():
+                raise MustWait(demand, str(outage)) from None
+            if self._waiting != "here":
+                # The next try needs the place. Without one, the task leaves the queue itself.
+                self._queue = None
+            raise
         # Another process goes on with the wait.
         raise MustWait(demand, self._text)
+
+    def _queue_for(self, demand: GpuDemand) -> GpuQueue:
+        timeouts = PRESENT
+        if self._waiting != "here":
+            # Another process may take over the wait. The launch follows a claim at once.
+            timeouts = replace(PRESENT, ticket=DEFERRED.ticket)
+        return GpuQueue(self._engine, demand, timeouts, should_stop=self._must_stop)
 
     def commit(self) -> bool:
         """Return whether the replicas, which were created, hold the GPUs from now on."""

@@ -235,6 +235,25 @@ def test_a_wait_goes_on_through_an_outage() -> None:
     assert [("GPU-0",)] == given(supply(engine).allocate(plan()))
 
 
+@pytest.mark.parametrize("waiting", ["here", "resumable", "elsewhere"])
+def test_the_first_request_goes_on_through_an_outage(waiting: str) -> None:
+    """A try that follows a killed one does not lose its ticket by one lost answer."""
+    engine = daemon(1)
+    engine.fail_next("rows", EngineUnreachableError("gone"))
+
+    assert [("GPU-0",)] == given(supply(engine, waiting=waiting).allocate(plan()))
+
+
+def test_a_worker_that_shuts_down_in_an_outage() -> None:
+    """Another process can go on with the wait, and learns why this one saw no GPUs."""
+    engine = daemon(1)
+    engine.fail_next("rows", EngineUnreachableError("the daemon is gone"))
+    stopped = supply(engine, waiting="resumable", should_stop=lambda: True)
+
+    with pytest.raises(MustWait, match="the daemon is gone"):
+        stopped.allocate(plan())
+
+
 def test_a_deferrable_task_does_not_wait() -> None:
     """It keeps its place, which others respect for longer, and gets the reason."""
     engine = daemon(1)

@@ -12,6 +12,7 @@ from airflow_torchx.core.gpu import ledger
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineError,
+    EngineUnreachableError,
     LaunchError,
     LaunchInterruptedError,
 )
@@ -144,6 +145,22 @@ def test_a_launch_whose_claim_was_broken_defers(engine: FakeEngine) -> None:
         launch(engine, waiting="elsewhere")
 
     assert [TICKET, "other"] == sorted(engine.specs())
+
+
+@pytest.mark.parametrize(("waiting", "left"), [("here", []), ("elsewhere", [TICKET])])
+def test_an_outage_keeps_the_place_for_the_next_try(
+    engine: FakeEngine, waiting: str, left: list[str]
+) -> None:
+    """A launch of a task leaves its ticket, which an earlier try may have made."""
+    engine.start(engine.create(replica("other", ["GPU-0"])))
+    with pytest.raises(MustWait):
+        launch(engine, waiting="elsewhere")
+    engine.fail_next("rows", EngineUnreachableError("the daemon is gone"))
+
+    with pytest.raises(EngineUnreachableError, match="the daemon is gone"):
+        launch(engine, waiting=waiting, should_stop=lambda: True)
+
+    assert [*left, "other"] == sorted(engine.specs())
 
 
 def test_replicas_that_cannot_be_removed_end_the_launch(engine: FakeEngine) -> None:
