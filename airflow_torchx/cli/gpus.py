@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from airflow_torchx.core.gpu.ids import ALL, GpuIds, unlisted, used_ids
 from airflow_torchx.core.plan.gpu_problems import (
     GPU_ID_SOURCES,
     NO_GPUS_ON_PODMAN,
-    unlisted_problem,
+    gpu_ids_problem,
 )
 from airflow_torchx.core.state.report import age_text
 from airflow_torchx.docker_engine import DockerEngine, local_models
@@ -45,7 +45,8 @@ def gpus(args: Namespace) -> int:
     elif text := found.table(sys.stdout):
         print_result(text)
     if problems := found.problems:
-        raise InvalidAppError(problems, subject=f"connection {args.conn!r}")
+        subject = f"connection {args.conn!r}" if args.conn else found.info.url
+        raise InvalidAppError(problems, subject=subject)
     if not args.json:
         for text in found.messages:
             print_message(text)
@@ -73,8 +74,9 @@ class GpuListing:
     @property
     def problems(self) -> list[Problem]:
         """Why no launch by this connection can get GPUs."""
-        given = self.unlisted, self.info.gpu_ids, self.info.url
-        return [unlisted_problem(*given)] if self.unlisted else []
+        engine = replace(self.info, gpu_ids=tuple(self.listed))
+        found = gpu_ids_problem(engine, self.info.gpu_ids, self.unlisted)
+        return [found] if found else []
 
     @property
     def warnings(self) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine.gpu_forms import is_only_cdi
 from airflow_torchx.core.plan.gpu_id_values import are_mixed
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.errors import Problem
@@ -11,6 +12,7 @@ from airflow_torchx.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from airflow_torchx.core.engine.containers import EngineInfo
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.core.plan.preflight import DaemonFacts
     from airflow_torchx.specs import AppDef
@@ -20,11 +22,12 @@ GPU_ID_SOURCES: Final = (
     "list the ids in node-generic-resources of the daemon.json on its host or in gpu_ids of an"
     " Airflow connection, or set up CDI (Docker 28.2)"
 )
-#: What to do if a daemon has no GPUs in CDI.
-WITHOUT_CDI: Final = (
-    "leave out gpu_driver=cdi, or enable CDI: upgrade the daemon to Docker 28.2, and run"
+_ENABLE_CDI: Final = (
+    "enable CDI: upgrade the daemon to Docker 28.2, and run"
     " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` on its host"
 )
+#: What to do if a daemon has no GPUs in CDI.
+WITHOUT_CDI: Final = f"leave out gpu_driver=cdi, or {_ENABLE_CDI}"
 #: What a daemon without a driver for GPUs answers: before Docker 29, and since.
 NO_GPU_DRIVER: Final = "could not select device driver|failed to discover GPU vendor"
 WITHOUT_GPU_DRIVER: Final = (
@@ -46,22 +49,36 @@ def gpu_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> Iterator[Proble
         yield Problem("options.gpu_driver", what, WITHOUT_CDI)
     elif not opts.auto_set_gpus:
         yield from _shared_shortage(app, len(facts.reported_gpus), engine.url)
-    elif facts.unlisted_gpus:
-        yield unlisted_problem(facts.unlisted_gpus, facts.reported_gpus, engine.url)
-    elif are_mixed(engine.gpu_ids) and not facts.reported_gpus:
-        what = "indices and UUIDs may name the same GPU, and the daemon reports no ids"
-        yield Problem("gpu_ids", what, "list all by UUID, as `nvidia-smi -L` prints them")
+    elif found := gpu_ids_problem(engine, facts.reported_gpus, facts.unlisted_gpus):
+        yield found
     elif engine.gpu_ids:
         counts = [role.resource.gpu for role in app.roles for _ in range(role.num_replicas)]
         needs_ids = opts.gpu_driver == "cdi"
         yield from gpu_shortage(counts, len(engine.gpu_ids), engine.url, needs_ids=needs_ids)
 
 
-def unlisted_problem(unlisted: Sequence[str], reported: Sequence[str], url: str) -> Problem:
-    """Return the problem of a connection with GPUs that the daemon does not report."""
-    what = f"{url} has no GPU {', '.join(unlisted)}"
-    fix = f"correct gpu_ids of the connection; the daemon has {', '.join(reported)}"
-    return Problem("gpu_ids", what, fix)
+def gpu_ids_problem(
+    engine: EngineInfo, reported: Sequence[str], unlisted: Sequence[str]
+) -> Problem | None:
+    """Return why no app can get GPUs by the ids of a connection; None if apps can.
+
+    Args:
+        engine: the daemon, with the ids of the GPUs to use.
+        reported: ids of all GPUs that the daemon reports.
+        unlisted: GPUs to use that are not among those.
+    """
+    what = fix = ""
+    if unlisted:
+        what = f"{engine.url} has no GPU {', '.join(unlisted)}"
+        fix = f"correct gpu_ids of the connection; the daemon has {', '.join(reported)}"
+    elif are_mixed(engine.gpu_ids) and not reported:
+        what = "indices and UUIDs may name the same GPU, and the daemon reports no ids"
+        fix = "list all by UUID, as `nvidia-smi -L` prints them"
+    elif not engine.has_cdi and (named := [*filter(is_only_cdi, engine.gpu_ids)]):
+        what = f"only CDI knows {', '.join(named)}, and CDI is not enabled on {engine.url}"
+        what += f" (Docker {engine.version})"
+        fix = f"list UUIDs or indices (0) in gpu_ids of the connection, or {_ENABLE_CDI}"
+    return Problem("gpu_ids", what, fix) if what else None
 
 
 def no_gpu_driver(url: str, message: str) -> Problem:

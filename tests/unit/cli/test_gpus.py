@@ -203,6 +203,26 @@ def test_a_connection_selects_gpus(engine: FakeEngine) -> None:
     assert "the daemon has GPU-0, GPU-1, GPU-2, GPU-3" in problem.fix
 
 
+@pytest.mark.parametrize(
+    ("gpu_ids", "expected"),
+    [
+        (["0", "GPU-9f"], "indices and UUIDs may name the same GPU"),
+        (["gpu0"], "only CDI knows gpu0"),
+        (["0", "1"], ""),
+    ],
+)
+def test_ids_with_which_each_launch_is_refused(
+    engine: FakeEngine, gpu_ids: list[str], expected: str
+) -> None:
+    """The command has the same problems with the ids of a connection as a launch."""
+    engine.engine_info = replace(engine.engine_info, gpu_ids=())
+
+    found = "".join(one.what for one in look(engine, gpu_ids).problems)
+
+    assert found.startswith(expected)
+    assert bool(expected) == bool(found)
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_connection_with_a_wrong_gpu(
     engine: FakeEngine,

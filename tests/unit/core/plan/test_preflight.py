@@ -446,6 +446,19 @@ def test_ports_are_published_once() -> None:
             id="indices and UUIDs on a daemon that reports no ids",
         ),
         pytest.param(
+            role(resource=Resource(cpu=1, gpu=1, memMB=6)),
+            {},
+            daemon(gpu_ids=("gpu0", "mig1:0", "2"), has_cdi=False),
+            Problem(
+                "gpu_ids",
+                f"only CDI knows gpu0, mig1:0, and CDI is not enabled on {URL} (Docker 28.0.0)",
+                "list UUIDs or indices (0) in gpu_ids of the connection, or enable CDI: upgrade"
+                " the daemon to Docker 28.2, and run"
+                " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` on its host",
+            ),
+            id="names in CDI on a daemon without it",
+        ),
+        pytest.param(
             role(num_replicas=2, resource=Resource(cpu=1, gpu=4, memMB=6)),
             {"auto_set_gpus": False},
             daemon(gpu_ids=("g0",), reported_gpus=("g0", "g1", "g2")),
@@ -516,6 +529,12 @@ def test_problems_with_a_daemon(
             {"gpu_driver": "cdi"},
             daemon(gpu_ids=("g0",)),
             id="GPUs of CDI",
+        ),
+        pytest.param(
+            role(resource=Resource(cpu=4, gpu=1, memMB=6)),
+            {},
+            daemon(gpu_ids=("gpu0",)),
+            id="names in CDI",
         ),
         pytest.param(
             role(mounts=[BindMount("/data", "/data")]),
