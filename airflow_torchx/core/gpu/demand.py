@@ -6,6 +6,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from airflow_torchx.core.engine import labels
@@ -25,6 +26,16 @@ PREFIX: Final = "airflow-torchx-gpu-"
 _QUESTION: Final = re.compile(r"\.asked-[0-9a-f]+$")
 #: The fields that JSON stores as lists.
 _LISTS: Final = ("listed", "reported", "volumes")
+#: The types of the others in JSON, in which a boolean is not a number.
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "key": (str,),
+    "count": (int,),
+    "image": (str,),
+    "respects_foreign": (bool,),
+    "is_indexed": (bool,),
+    "until_s": (int, float, NoneType),
+    "wait_timeout_s": (int, float, NoneType),
+}
 _TRY: Final = re.compile(r"-t\d+$")
 _OF_TASK: Final = (
     labels.DAG_ID,
@@ -143,7 +154,8 @@ class GpuDemand:
             for name in _LISTS:
                 given[name] = tuple(str(one) for one in given.get(name, ()))
             given["labels"] = {str(k): str(v) for k, v in dict(given.get("labels", {})).items()}
-            return cls(**given) if isinstance(given["count"], int) else None
+            are_right = all(type(given[name]) in _TYPES[name] for name in _TYPES.keys() & given)
+            return cls(**given) if are_right else None
         except (KeyError, TypeError, ValueError):
             return None
 
