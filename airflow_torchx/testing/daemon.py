@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_torchx.testing.image_verbs import Builder
 
 _INFO: Final = EngineInfo(
-    id="FAKE:ENGINE",
+    id="",
     url="fake://engine",
     host="fake",
     is_local=True,
@@ -34,6 +35,11 @@ _INFO: Final = EngineInfo(
     memory_bytes=256 * 1024**3,
     runtimes=("runc",),
 )
+
+
+def _new_info() -> EngineInfo:
+    """Return the facts of one more daemon; what a process knows of a daemon, it knows by the id."""
+    return replace(_INFO, id=f"FAKE:{secrets.token_hex(8)}")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -48,7 +54,7 @@ class FakeDaemon:
     programs: Programs = field(default_factory=Program)
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    engine_info: EngineInfo = _INFO
+    engine_info: EngineInfo = field(default_factory=_new_info)
     gpus: InitVar[int | Sequence[str]] = 0
     reports_gpus: InitVar[bool] = True
     proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)

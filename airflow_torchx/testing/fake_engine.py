@@ -50,7 +50,7 @@ class FakeEngine(FakeDaemon):
         programs: the behaviour of containers; by default they exit at once with code 0.
         clock: returns seconds since 1970; see `ManualClock`.
         sleep: waits that many seconds on ``clock``.
-        engine_info: the result of ``info``.
+        engine_info: the result of ``info``; by default, each daemon has another id.
         gpus: the ids of its GPUs, or how many it has: ``gpus=2`` are ``GPU-0`` and ``GPU-1``. Those
             that a container requests are in its detail. Without GPUs, a container that requests
             some cannot start.

@@ -19,6 +19,8 @@ from airflow_torchx.errors import (
     ImagePullError,
     ImagePushError,
 )
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Resource, Role
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from airflow_torchx.testing.container import duration
 from tests.contract.image_bench import tar
@@ -79,6 +81,22 @@ def test_gpus(gpus: int | list[str], ids: tuple[str, ...]) -> None:
     info = FakeEngine(gpus=gpus).info()
 
     assert (ids, "nvidia.com/gpu" if ids else "") == (info.gpu_ids, info.gpu_kind)
+
+
+def test_each_daemon_is_another_one() -> None:
+    """A launch on a second daemon finds the GPUs of that one, in the same process."""
+    found: list[str] = []
+    for gpu in ("GPU-a", "GPU-b"):
+        nvidia_smi = Program(lines=[f"GPU 0: NVIDIA T4 (UUID: {gpu})"])
+        engine = FakeEngine(images=["busybox"], gpus=1, reports_gpus=False, programs=nvidia_smi)
+        resource = Resource(cpu=1, gpu=1, memMB=6)
+        app = AppDef("train", [Role("r", "busybox", entrypoint="run", resource=resource)])
+        with DockerScheduler("test", engine) as scheduler:
+            status = scheduler.describe(scheduler.submit(app, {}))
+        assert status is not None
+        found += status.roles_statuses[0].replicas[0].gpus
+
+    assert ["GPU-a", "GPU-b"] == found
 
 
 @pytest.mark.parametrize("gpus", [-1, "2", 2.5, True, None, ["a", ""], ["a", "a"], [0]])
