@@ -41,7 +41,11 @@ PROJECT: Final = tomllib.loads((pages.ROOT / "pyproject.toml").read_text())["pro
 PICTURE: Final = pages.ROOT / "docs" / "failure-card.svg"
 #: Messages of Docker or Airflow, which our code does not contain as they are.
 THEIRS: Final = frozenset(
-    {"no space left on device", "terminate called without an active exception"}
+    {
+        "CDI device injection failed: unresolvable CDI devices …",
+        "no space left on device",
+        "terminate called without an active exception",
+    }
 )
 
 
