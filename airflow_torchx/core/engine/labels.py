@@ -51,7 +51,8 @@ MAX_TRIES: Final = f"{OWN_PREFIX}max-tries"
 #: Ids of the GPUs that a container holds, separated by commas; empty for none. Of the markers, a
 #: claim has some.
 GPUS: Final = f"{OWN_PREFIX}gpus"
-#: What a container that never starts marks: ``lock``, ``ticket``, ``claim`` or ``probe``.
+#: What a container is for: a ``lock``, ``ticket`` or ``claim`` never starts, and a ``probe`` runs
+#: ``nvidia-smi``.
 GPU_MARKER: Final = f"{OWN_PREFIX}gpu-marker"
 #: Id of the app that waits for GPUs; not `APP_ID`, because the container is not a replica.
 GPU_APP: Final = f"{OWN_PREFIX}gpu-app"
