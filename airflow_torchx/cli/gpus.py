@@ -82,8 +82,7 @@ class GpuListing:
     def warnings(self) -> Iterator[str]:
         """What is wrong on this daemon."""
         if self.ledger.requesting_all:
-            many = ", ".join(self.ledger.requesting_all)
-            yield f"these containers may use the same GPUs, as they requested all: {many}"
+            yield report.requested_all_text(self.ledger.requesting_all)
 
     @property
     def messages(self) -> Iterator[str]:

@@ -182,7 +182,7 @@ def _with_others(known: GpuIds, rows: Iterable[ContainerRow]) -> GpuIds:
 
 
 def is_marker(row: ContainerRow) -> bool:
-    """Return whether a container is a marker, which never starts."""
+    """Return whether a container is a lock, ticket or claim, which never start, or a probe."""
     return marker_of(row) is not None
 
 
@@ -215,13 +215,9 @@ def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:
 
 
 def _replicas(rows: Iterable[ContainerRow]) -> set[str]:
-    """Return the ids of the replicas whose label says which GPUs they have, also if it is none.
-
-    A replica that is being discarded has another name, but may have started before that.
-    """
+    """Return the ids of the replicas whose label says which GPUs they have, also if it is none."""
     own = [row for row in rows if labels.GPUS in row.labels and labels.GPU_MARKER not in row.labels]
-    discarded = {row.id for row in own if is_discarded(row.id, row.name)}
-    return discarded | {row.id for row in without_copies(own)}
+    return {row.id for row in without_copies(own)}
 
 
 def is_discarded(container_id: str, name: str) -> bool:

@@ -185,6 +185,11 @@ def lost_place_text(app_id: str) -> str:
     )
 
 
+def requested_all_text(names: Iterable[str]) -> str:
+    """Return why containers, which requested all GPUs and hold none, are warned of."""
+    return f"these containers may use the same GPUs, as they requested all: {', '.join(names)}"
+
+
 def removed_holder_text(holder: Holder) -> str:
     """Return why a claim, or a replica that has not started, is removed."""
     return (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import unasked_name
-from airflow_torchx.core.gpu.report import lost_place_text, removed_holder_text
+from airflow_torchx.core.gpu.report import lost_place_text, removed_holder_text, requested_all_text
 from airflow_torchx.core.gpu.turn import (
     Blocked,
     Claimable,
@@ -233,8 +233,7 @@ class GpuQueue:
                     self._engine.discard(claim.container_id)
                 return None
         if ledger.requesting_all:
-            many = ", ".join(ledger.requesting_all)
-            _log.warning("these containers may use the same GPUs, as they requested all: %s", many)
+            _log.warning("%s", requested_all_text(ledger.requesting_all))
         self._sweep(ledger.discarded)
         is_exchanged = self._drop_ticket(ledger)
         if isinstance(step, Claimable) and not (may_join or is_exchanged):

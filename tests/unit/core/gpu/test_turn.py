@@ -116,15 +116,6 @@ def test_an_image_that_was_committed_from_a_replica_holds_nothing() -> None:
     assert REPORTED == ledger(replica("running", "GPU-a", name="mine")).free()
 
 
-def test_a_replica_that_is_being_discarded_holds_its_gpus() -> None:
-    """It may have started in the moment before it got its new name."""
-    one = replica("running", "GPU-a")
-    found = ledger(replace(one, name=f"airflow-torchx-discarded-{one.id}"))
-
-    assert "GPU-a" not in found.free()
-    assert () == found.discarded
-
-
 def test_a_claim_that_is_being_discarded_holds_nothing() -> None:
     """Of several clients, one has already decided about it."""
     claim = place(MINE, "claim", "GPU-a", "GPU-b")
