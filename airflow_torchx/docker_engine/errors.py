@@ -17,7 +17,12 @@ import urllib3.exceptions
 
 from airflow_torchx.core.engine import full_disk
 from airflow_torchx.core.engine.start_advice import start_advice
-from airflow_torchx.core.plan.gpu_problems import NO_GPU_DRIVER, WITHOUT_CDI, WITHOUT_GPU_DRIVER
+from airflow_torchx.core.plan.gpu_problems import (
+    ABSENT_FROM_CDI,
+    NO_GPU_DRIVER,
+    WITHOUT_CDI,
+    WITHOUT_GPU_DRIVER,
+)
 from airflow_torchx.errors import (
     EngineConflictError,
     EngineError,
@@ -54,9 +59,10 @@ _REFUSED: Final = _Refusal(EngineError, "See the daemon's log, for example `jour
 _ADVICE: Final = (
     (full_disk.PATTERN, full_disk.ADVICE),
     (
-        'could not select device driver "cdi"|CDI device',
+        'could not select device driver "cdi"',
         f"{WITHOUT_CDI[0].upper()}{WITHOUT_CDI[1:]}.",
     ),
+    ("CDI device", f"{ABSENT_FROM_CDI[0].upper()}{ABSENT_FROM_CDI[1:]}."),
     (NO_GPU_DRIVER, f"{WITHOUT_GPU_DRIVER[0].upper()}{WITHOUT_GPU_DRIVER[1:]}."),
     (
         "bind source path does not exist",

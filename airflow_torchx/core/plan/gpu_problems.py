@@ -22,11 +22,13 @@ GPU_ID_SOURCES: Final = (
     "list the ids in node-generic-resources of the daemon.json on its host or in gpu_ids of an"
     " Airflow connection, or set up CDI (Docker 28.2)"
 )
-_ENABLE_CDI: Final = (
-    "enable CDI: upgrade the daemon to Docker 28.2, and run"
-    " `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` on its host"
+_LIST_IN_CDI: Final = "run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` on its host"
+_ENABLE_CDI: Final = f"enable CDI: upgrade the daemon to Docker 28.2, and {_LIST_IN_CDI}"
+#: What to do if CDI of a daemon lists other GPUs.
+ABSENT_FROM_CDI: Final = (
+    f"correct gpu_ids of the connection, or let CDI of the daemon list all GPUs: {_LIST_IN_CDI}"
 )
-#: What to do if a daemon has no GPUs in CDI.
+#: What to do if a daemon has no CDI, or no GPUs in it.
 WITHOUT_CDI: Final = f"leave out gpu_driver=cdi, or {_ENABLE_CDI}"
 #: What a daemon without a driver for GPUs answers: before Docker 29, and since.
 NO_GPU_DRIVER: Final = "could not select device driver|failed to discover GPU vendor"

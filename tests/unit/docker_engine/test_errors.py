@@ -82,7 +82,7 @@ def test_body_without_message(body: bytes, expected: str) -> None:
         ('could not select device driver "cdi" with capabilities: []', "Leave out gpu_driver=cdi"),
         (
             "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=GPU-1",
-            "or enable CDI: upgrade the daemon",
+            "Correct gpu_ids of the connection, or let CDI of the daemon list all GPUs: run",
         ),
         (
             'exec: "nosuch": executable file not found in $PATH: unknown',
