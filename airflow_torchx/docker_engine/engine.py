@@ -200,10 +200,15 @@ class DockerEngine:
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes; kill it first if it runs."""
-        # With force, the only possible conflict is a removal in progress.
-        gone = suppress(EngineNotFoundError, EngineConflictError)
-        with gone, self._errors(f"remove container {responses.short_id(container_id)}"):
-            self._client.remove_container(container_id, v=True, force=True)
+        what = f"remove container {responses.short_id(container_id)}"
+        with suppress(EngineNotFoundError):
+            try:
+                with self._errors(what):
+                    self._client.remove_container(container_id, v=True, force=True)
+            except EngineConflictError:
+                # With force, the only possible conflict is a removal in progress.
+                with self._errors(what):
+                    self._client.wait(container_id, condition="removed")
 
     def discard(self, container_id: str) -> bool:
         """Remove a container that does not run, and return whether this call discarded it."""

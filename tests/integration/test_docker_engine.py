@@ -289,10 +289,25 @@ def test_connections_are_reused(address: Path) -> None:
         assert 2 == stub.connections  # one more asked for the version
 
 
-@pytest.mark.parametrize("status", [404, 409])
-def test_remove_beside_another_client(address: Path, status: int) -> None:
-    """Removing a container that is gone, or that another client removes now, is not an error."""
-    with Stub(saying(failure(status)), address) as stub, connect(address) as engine:
+@pytest.mark.parametrize(
+    "ended", [json_answer({"StatusCode": 0}), failure(404, "no such container")]
+)
+def test_a_removal_in_progress(address: Path, ended: list[bytes]) -> None:
+    """A container that another call is removing is gone when its removal returns."""
+
+    def answer(request: Request) -> Iterable[bytes]:
+        return failure(409, "is already in progress") if request.method == "DELETE" else ended
+
+    with Stub(answer, address) as stub, connect(address) as engine:
+        engine.remove("c")
+
+    assert ["DELETE /containers/c?v=True&link=False&force=True"] == stub.asked[:1]
+    assert ["POST /containers/c/wait?condition=removed"] == stub.asked[1:]
+
+
+def test_removing_a_container_that_is_gone(address: Path) -> None:
+    """Removing a container that another client has removed is not an error."""
+    with Stub(saying(failure(404)), address) as stub, connect(address) as engine:
         engine.remove("c")
 
     assert 1 == len(stub.asked)

@@ -203,7 +203,8 @@ class Engine(Protocol):
     def remove(self, container_id: str) -> None:
         """Kill and remove a container with its anonymous volumes.
 
-        Does nothing if it does not exist or is already being removed.
+        Does nothing if it does not exist. If another call is removing it, it waits for the end of
+        that removal.
         """
 
     def discard(self, container_id: str) -> bool:
