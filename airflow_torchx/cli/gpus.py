@@ -37,7 +37,7 @@ def gpus(args: Namespace) -> int:
     """List the GPUs of a daemon, what holds them, and the apps that wait for some."""
     engine, gpu_ids = _connect(args.conn)
     with engine:
-        found = look(engine, gpu_ids)
+        found = list_gpus(engine, gpu_ids)
     for text in found.warnings:
         warn(text)
     if args.json:
@@ -131,7 +131,7 @@ class GpuListing:
         return report.uses(self.ledger, self.listed, self.models)
 
 
-def look(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
+def list_gpus(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     """Return the GPUs of a daemon with the ids that a launch would use; start no container.
 
     If ids are unknown, only what holds GPUs is listed. ``gpu_ids`` are those of the connection.

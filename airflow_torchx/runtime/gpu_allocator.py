@@ -20,7 +20,7 @@ from airflow_torchx.runtime.gpus.probe import NoGpuDriver, probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.waiting import OutageTolerance, patiently
-from airflow_torchx.runtime.watch.gpu_events import Backoff, GpuEvents
+from airflow_torchx.runtime.watch.gpu_events import AttemptBackoff, GpuEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,7 +157,7 @@ class GpuAllocator:
         tolerance = OutageTolerance(should_stop=self._should_stop)
         with GpuEvents(lambda: self._engine) as events:
             events.subscribe(changed.set)
-            backoff = Backoff()
+            backoff = AttemptBackoff()
             while isinstance(step, Blocked):
                 self._blocked = step
                 log.note(step)
@@ -167,7 +167,7 @@ class GpuAllocator:
         return step
 
     def _pause(
-        self, backoff: Backoff, changed: threading.Event, step: Blocked, *, has_events: bool
+        self, backoff: AttemptBackoff, changed: threading.Event, step: Blocked, *, has_events: bool
     ) -> None:
         """Wait for an event, or until the next attempt."""
         until_s = time.monotonic() + backoff.next_s(step, has_events=has_events)

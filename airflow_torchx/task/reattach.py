@@ -12,7 +12,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.ledger import is_marker
 from airflow_torchx.core.plan.identity import try_suffix
 from airflow_torchx.core.state.describe import has_ended
-from airflow_torchx.core.task.reconcile import observed_apps, unneeded_places
+from airflow_torchx.core.task.reconcile import observed_apps, unneeded_markers
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 
@@ -56,13 +56,13 @@ def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
 
 def leave_queue(engine: Engine, attempt: TaskAttempt) -> None:
     """Remove what this task has in the queue for GPUs, unless a later try made it."""
-    discard_places(engine, attempt, found(engine, attempt)[1], may_wait=False)
+    discard_markers(engine, attempt, found(engine, attempt)[1], may_wait=False)
 
 
-def discard_places(
+def discard_markers(
     engine: Engine,
     attempt: TaskAttempt,
-    places: Sequence[ContainerRow],
+    markers: Sequence[ContainerRow],
     *,
     may_wait: bool,
     should_stop: Callable[[], bool] = lambda: False,
@@ -80,14 +80,14 @@ def discard_places(
         engine.remove(row.id)
         return True
 
-    while unneeded := unneeded_places(attempt, places, may_wait=may_wait):
+    while unneeded := unneeded_markers(attempt, markers, may_wait=may_wait):
         if all(map_concurrently(is_removed, unneeded)):
             return
         if should_stop():
             raise StopRequested
         time.sleep(_PAUSE_S)
         # A trigger that Airflow has not ended yet may have exchanged a ticket for a claim.
-        places = found(engine, attempt)[1]
+        markers = found(engine, attempt)[1]
 
 
 def task_labels(attempt: TaskAttempt) -> dict[str, str]:
@@ -118,7 +118,7 @@ def clean_up(engine: Engine, apps: Sequence[CleanUp], *, keep: bool) -> None:
             if is_kept:
                 lifecycle.cancel(engine, one.app_id)
             else:
-                # `discard_places` decides about the claim, which this try may take over.
+                # `discard_markers` decides about the claim, which this try may take over.
                 lifecycle.delete(engine, one.app_id, keep_claim=True)
 
     map_concurrently(stop, apps)

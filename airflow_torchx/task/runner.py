@@ -194,7 +194,7 @@ class AppTask:
             apps, keep = decision.clean_up, self._options.keep
             reattach.clean_up(self._engine, apps, keep=keep)
             self._read(
-                reattach.discard_places,
+                reattach.discard_markers,
                 self._engine,
                 self._task.attempt,
                 places,

@@ -1,4 +1,4 @@
-"""Decides after which events an app that waits for GPUs looks again."""
+"""Decides after which events an app that waits for GPUs tries again."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Blocked:
         ahead: the tickets before it, oldest first.
         served: the oldest ticket, if it could take its GPUs now.
         blocking: the oldest ticket, if it could not, but this app could.
-        again_s: in how many seconds to look again although nothing changed; None for never.
+        again_s: in how many seconds to try again although nothing changed; None for never.
     """
 
     wanted: int

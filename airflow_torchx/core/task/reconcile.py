@@ -140,8 +140,8 @@ def reconcile(
     )
 
 
-def unneeded_places(
-    attempt: TaskAttempt, places: Iterable[ContainerRow], *, may_wait: bool
+def unneeded_markers(
+    attempt: TaskAttempt, markers: Iterable[ContainerRow], *, may_wait: bool
 ) -> tuple[ContainerRow, ...]:
     """Return the containers of a task's places in the queue for GPUs that no try will use.
 
@@ -159,7 +159,7 @@ def unneeded_places(
         is_used = may_wait and is_usable and cleared == attempt.max_tries
         return is_later or is_used or row.state == "removing"
 
-    return tuple(row for row in places if not is_kept(row))
+    return tuple(row for row in markers if not is_kept(row))
 
 
 def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:

@@ -84,7 +84,7 @@ class GpuLock:
 
     @property
     def is_respected(self) -> bool:
-        """Whether another client held the lock at the last look, and may hold it still."""
+        """Whether a client held the lock when it was last listed, and may hold it still."""
         container_id, until_s = self._seen
         return bool(container_id) and self._clock() <= until_s
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Between two looks while a claim or a replica that has not started holds GPUs.
+# Between two attempts while a claim or a replica that has not started holds GPUs.
 _EXPIRY_CHECK_S: Final = 1.0
 
 
@@ -121,7 +121,7 @@ class GpuQueue:
         self._epoch: datetime | None = None
         self._gpu_lock = GpuLock(engine, demand, self._should_stop, clock, sleep)
         self._head = QueueHead(engine, self._gpu_lock, clock)
-        #: Whether the app had a ticket at the last look, or has queued up since.
+        #: Whether the app had a ticket at the last read, or has queued up since.
         self._had_ticket = False
 
     def attempt(self, *, may_join: bool = True) -> Claim | Blocked:
@@ -140,7 +140,7 @@ class GpuQueue:
 
     def _attempt(self, *, may_join: bool) -> Claim | Blocked:
         while not self._is_released:
-            ledger = self._look()
+            ledger = self._read_ledger()
             step = self._decided(ledger)
             if not (may_join or self._has_place(ledger, step)):
                 self._had_ticket = False
@@ -176,18 +176,18 @@ class GpuQueue:
             self._release()
 
     def _release(self) -> None:
-        for place in ("ticket", "claim"):
-            name = self._demand.name(place)
-            for row in self._engine.rows({labels.GPU_MARKER: place}):
+        for marker in ("ticket", "claim"):
+            name = self._demand.name(marker)
+            for row in self._engine.rows({labels.GPU_MARKER: marker}):
                 if unasked_name(row.name) == name:
                     self._engine.discard(row.id)
 
-    def _look(self) -> Ledger:
+    def _read_ledger(self) -> Ledger:
         """Return the ledger, after the removal of a claim that this app cannot use."""
         while True:
-            looked_s = self._clock()
+            read_s = self._clock()
             ledger = self._reader.read()
-            self._head.observe(ledger, looked_s)
+            self._head.observe(ledger, read_s)
             own = tuple(own_tickets(ledger, self._demand))
             self._had_ticket = self._had_ticket or bool(own)
             self._head.answer(own)
@@ -221,7 +221,7 @@ class GpuQueue:
         # The daemon's clock may have been set, or this client suspended, since the last time.
         self._epoch = None
         with self._gpu_lock as lock:
-            ledger = self._look()
+            ledger = self._read_ledger()
             step = self._decided(ledger)
             if not (may_join or self._has_place(ledger, step)):
                 return None
@@ -298,7 +298,7 @@ class GpuQueue:
         return True
 
     def _again_s(self, wait: Blocked) -> float | None:
-        """Return in how many seconds to look again although nothing was announced."""
+        """Return in how many seconds to try again although nothing was announced."""
         if (again_s := self._head.again_s(wait)) is not None:
             return again_s
         return _EXPIRY_CHECK_S if any(one.expires_at for one in wait.holders) else None

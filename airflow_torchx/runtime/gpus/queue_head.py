@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 # Until an app that could run without the first one asks whether that one is there, and asks again.
 _ASK_S: Final = 30.0
-# For the answer; an app that waits looks every five seconds.
+# For the answer; an app that waits reads the ledger every five seconds.
 _ANSWER_S: Final = 15.0
 
 
@@ -47,23 +47,23 @@ class QueueHead:
         #: The ticket and its situation, and since when this client sees it.
         self._first: object = None
         self._since_s = 0.0
-        #: When the last look began. A client that was paused later knows nothing of the pause.
-        self._looked_s = 0.0
+        #: When the last read began. A client that was paused later knows nothing of the pause.
+        self._read_s = 0.0
 
-    def observe(self, ledger: Ledger, looked_s: float) -> None:
-        """Note who holds the lock, after a look that began at ``looked_s``."""
-        self._looked_s = looked_s
+    def observe(self, ledger: Ledger, read_s: float) -> None:
+        """Note who holds the lock, after a read that began at ``read_s``."""
+        self._read_s = read_s
         self._lock.observe(ledger.lock)
 
     def is_passed_over(self, wait: Blocked) -> bool:
-        """Return whether the oldest ticket was removed, after a look that resulted in a wait."""
+        """Return whether the oldest ticket was removed, after a read that resulted in a wait."""
         first = wait.served or wait.blocking
         found = (first.container_id, wait.served is None, first.current_name) if first else None
         # While the lock is held, the first app may have to wait for it.
         if found != self._first or (wait.served and self._lock.is_respected):
             self._first, self._since_s = found, self._clock()
             return False
-        if first is None or self._looked_s < self._since_s + self._timeout_s(wait, first):
+        if first is None or self._read_s < self._since_s + self._timeout_s(wait, first):
             return False
         if wait.served or first.is_asked:
             return self._is_removed(first, self._timeout_s(wait, first))
@@ -81,7 +81,7 @@ class QueueHead:
             self._rename(own[0], own[0].name)
 
     def again_s(self, wait: Blocked) -> float | None:
-        """Return in how many seconds to look again although nothing was announced."""
+        """Return in how many seconds to try again although nothing was announced."""
         if wait.served is None:
             return None
         return max(0.0, self._since_s + wait.served.timeout_s - self._clock())

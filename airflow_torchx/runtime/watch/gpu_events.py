@@ -27,7 +27,7 @@ _IDLE_S: Final = 5.0
 _UNNOTIFIED_S: Final = 0.5
 
 
-class Backoff:
+class AttemptBackoff:
     """Seconds from an attempt to the next one: short at first, and after each event."""
 
     def __init__(self) -> None:

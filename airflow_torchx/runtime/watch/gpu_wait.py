@@ -14,7 +14,7 @@ from airflow_torchx.core.state.trigger_event import make_event
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime.gpus.queue import DEFERRED, Claim, GpuQueue, TicketLost
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
-from airflow_torchx.runtime.watch.gpu_events import Backoff
+from airflow_torchx.runtime.watch.gpu_events import AttemptBackoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -68,7 +68,7 @@ class GpuWait:
         has lost its place and is not wanted any more.
         """
         with watch.gpu_changes() as changed:
-            backoff = Backoff()
+            backoff = AttemptBackoff()
             while True:
                 step: Claim | Blocked | None = None
                 try:
@@ -151,7 +151,9 @@ class GpuWait:
         if self._down_since_s is not None:
             yield self._down_since_s + self._alarms.outage_s, "unreachable"
 
-    async def _pause(self, backoff: Backoff, changed: asyncio.Event, step: Blocked | None) -> None:
+    async def _pause(
+        self, backoff: AttemptBackoff, changed: asyncio.Event, step: Blocked | None
+    ) -> None:
         """Wait for an event, an alarm, or until the next attempt."""
         now = self._now()
         pause_s = min([backoff.next_s(step), *(max(0.0, at - now) for at, _ in self._times())])

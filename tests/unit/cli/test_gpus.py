@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.cli import gpus as cli_gpus
-from airflow_torchx.cli.gpus import look
+from airflow_torchx.cli.gpus import list_gpus
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec, GpuRequest
 from airflow_torchx.core.gpu.demand import GpuDemand
@@ -88,7 +88,7 @@ def attempt(engine: FakeEngine, app: str, count: int, task: Mapping[str, str]) -
 
 def shown(engine: FakeEngine, gpu_ids: Sequence[str] = ()) -> list[list[str]]:
     """Return the words of each line of the table."""
-    return [line.split() for line in look(engine, gpu_ids).table(io.StringIO()).splitlines()]
+    return [line.split() for line in list_gpus(engine, gpu_ids).table(io.StringIO()).splitlines()]
 
 
 def test_the_holders_and_the_queue_are_listed(engine: FakeEngine, clock: ManualClock) -> None:
@@ -126,10 +126,10 @@ def test_what_a_killed_launch_left(engine: FakeEngine, clock: ManualClock) -> No
         network="none",
     )
     engine.create(spec)
-    states = [[one["state"] for one in look(engine).to_json()["gpus"]]]
+    states = [[one["state"] for one in list_gpus(engine).to_json()["gpus"]]]
     for seconds in (31, 30):
         clock.sleep(seconds)
-        states.append([one["state"] for one in look(engine).to_json()["gpus"]])
+        states.append([one["state"] for one in list_gpus(engine).to_json()["gpus"]])
 
     assert [
         ["claimed", "held", "free", "free"],
@@ -169,7 +169,7 @@ def test_json(engine: FakeEngine) -> None:
         "waiting": [dict.fromkeys(task) | {"app_id": "big-4", "gpus": 4, "since": now.isoformat()}],
         "requested_all": ["notebook"],
         "unlisted": [],
-    } == look(engine).to_json()
+    } == list_gpus(engine).to_json()
 
 
 def test_a_shared_gpu_is_listed_with_each_holder(engine: FakeEngine) -> None:
@@ -178,13 +178,13 @@ def test_a_shared_gpu_is_listed_with_each_holder(engine: FakeEngine) -> None:
     replica(engine, "two", "GPU-3")
 
     assert [["one", "two"]] == [
-        sorted(use["app_id"] for use in look(engine).to_json()["gpus"] if use["id"] == "GPU-3")
+        sorted(use["app_id"] for use in list_gpus(engine).to_json()["gpus"] if use["id"] == "GPU-3")
     ]
 
 
 def test_models_are_shown_if_they_are_known(engine: FakeEngine) -> None:
     """The column of models is there if the model of any GPU is known."""
-    found = replace(look(engine), models={"GPU-1": "NVIDIA A100"})
+    found = replace(list_gpus(engine), models={"GPU-1": "NVIDIA A100"})
 
     lines = [line.split() for line in found.table(io.StringIO()).splitlines()]
 
@@ -194,7 +194,7 @@ def test_models_are_shown_if_they_are_known(engine: FakeEngine) -> None:
 
 def test_a_connection_selects_gpus(engine: FakeEngine) -> None:
     """The GPUs of a connection are listed, by the daemon's ids; one that is absent is a problem."""
-    found = look(engine, ["2", "GPU-0", "GPU-9"])
+    found = list_gpus(engine, ["2", "GPU-0", "GPU-9"])
 
     assert ["GPU-2", "GPU-0"] == [one["id"] for one in found.to_json()["gpus"]]
     assert ["GPU-9"] == found.to_json()["unlisted"]
@@ -217,7 +217,7 @@ def test_ids_with_which_each_launch_is_refused(
     """The command has the same problems with the ids of a connection as a launch."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=())
 
-    found = "".join(one.what for one in look(engine, gpu_ids).problems)
+    found = "".join(one.what for one in list_gpus(engine, gpu_ids).problems)
 
     assert found.startswith(expected)
     assert bool(expected) == bool(found)
@@ -243,7 +243,7 @@ def test_containers_that_requested_all_gpus_are_warned_of(engine: FakeEngine) ->
     """A container with all GPUs holds none, so a warning names it."""
     run(engine, "notebook", request=GpuRequest(count=-1))
 
-    found = look(engine)
+    found = list_gpus(engine)
 
     assert {"free"} == {one["state"] for one in found.to_json()["gpus"]}
     assert ["these containers may use the same GPUs, as they requested all: notebook"] == [
@@ -257,7 +257,7 @@ def test_without_ids_what_holds_gpus_is_listed(engine: FakeEngine) -> None:
     It has the ids that apps know, and starts no container.
     """
     engine.engine_info = replace(engine.engine_info, gpu_ids=())
-    assert "" == look(engine).table(io.StringIO())
+    assert "" == list_gpus(engine).table(io.StringIO())
     replica(engine, "one", "GPU-a")
     replica(engine, "two", "all")
     run(engine, "by-count", request=GpuRequest(count=1))
@@ -265,7 +265,7 @@ def test_without_ids_what_holds_gpus_is_listed(engine: FakeEngine) -> None:
     run(engine, "notebook", request=GpuRequest(count=-1))
     engine.calls.clear()
 
-    found = look(engine)
+    found = list_gpus(engine)
 
     named, *others = (
         (one["id"], one["app_id"], one["container"]) for one in found.to_json()["gpus"]
@@ -289,7 +289,7 @@ def test_a_connection_supplies_ids(engine: FakeEngine) -> None:
     """The ids of a connection replace those that the daemon does not report."""
     engine.engine_info = replace(engine.engine_info, gpu_ids=())
 
-    found = look(engine, ["GPU-a", "GPU-b"])
+    found = list_gpus(engine, ["GPU-a", "GPU-b"])
 
     assert [("GPU-a", "free"), ("GPU-b", "free")] == [
         (one["id"], one["state"]) for one in found.to_json()["gpus"]
@@ -302,5 +302,5 @@ def test_podman(engine: FakeEngine) -> None:
     engine.engine_info = replace(engine.engine_info, gpu_ids=(), is_podman=True)
 
     assert ["fake://engine is Podman, whose Docker API ignores requests for GPUs"] == [
-        *look(engine).messages
+        *list_gpus(engine).messages
     ]

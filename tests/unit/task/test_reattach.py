@@ -331,7 +331,7 @@ def test_places_that_come_back_are_removed_until_the_task_has_to_end() -> None:
     places = reattach.found(engine, FIRST)[1]
 
     with pytest.raises(StopRequested):
-        reattach.discard_places(
+        reattach.discard_markers(
             engine, FIRST, places, may_wait=False, should_stop=lambda: next(asked)
         )
 

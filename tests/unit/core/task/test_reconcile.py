@@ -10,7 +10,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerRow
 from airflow_torchx.core.plan.identity import TaskAttempt
-from airflow_torchx.core.task.reconcile import unneeded_places
+from airflow_torchx.core.task.reconcile import unneeded_markers
 
 RETRY: Final = TaskAttempt(
     dag_id="dag", run_id="run", task_id="task", map_index=-1, max_tries=2, try_number=2
@@ -58,11 +58,11 @@ def place(
         ("ticket", "not a number", True, True),
     ],
 )
-def test_unneeded_places(kind: str, max_tries: str, *, may_wait: bool, is_removed: bool) -> None:
+def test_unneeded_markers(kind: str, max_tries: str, *, may_wait: bool, is_removed: bool) -> None:
     """Only an attempt that may wait keeps places, those that its tries since the clear made."""
     row = place(kind, max_tries)
 
-    assert ((row,) if is_removed else ()) == unneeded_places(RETRY, [row], may_wait=may_wait)
+    assert ((row,) if is_removed else ()) == unneeded_markers(RETRY, [row], may_wait=may_wait)
 
 
 def test_places_that_are_not_for_this_attempt() -> None:
@@ -70,6 +70,6 @@ def test_places_that_are_not_for_this_attempt() -> None:
     first, second = place("claim", "2", "1"), place("claim", "2", "2")
     later, removed = place("claim", "2", "3"), place("claim", "2", "1", "removing")
 
-    found = unneeded_places(RETRY, [first, second, later, removed], may_wait=False)
+    found = unneeded_markers(RETRY, [first, second, later, removed], may_wait=False)
 
     assert (first, second) == found
