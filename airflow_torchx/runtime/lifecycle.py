@@ -18,6 +18,7 @@ from airflow_torchx.core.state.describe import (
     describe,
     exit_code,
     needs_detail,
+    replica_key,
     replica_state,
     summaries,
     without_copies,
@@ -31,7 +32,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -80,10 +81,11 @@ def cancel(
     engine: Engine,
     app_id: str,
     *,
+    roles: Collection[str] | None = None,
     grace_s: float | None = None,
     pauses_s: Sequence[float] = _CANCEL_PAUSES_S,
 ) -> None:
-    """Stop all running replicas of an app at the same time, with one grace period.
+    """Stop all running replicas of an app, or of ``roles``, at once, with one grace period.
 
     Containers are renamed first. So every client reads CANCELLED whatever the exit codes are, even
     if this process dies. Replicas that have ended keep their state. Without ``grace_s``, the
@@ -100,14 +102,14 @@ def cancel(
     if not rows:
         raise not_found(app_id)
     grace = grace_s if grace_s is not None else _grace(rows)
-    live = _await_other_stop(engine, app_id, _live(rows), grace)
+    live = _await_other_stop(engine, app_id, _live(rows, roles), grace, roles)
     for pause_s in pauses_s:
         if not live:
             return
         map_concurrently(lambda row: _mark(engine, row), live)
         map_concurrently(lambda row: engine.stop(row.id, grace), live, threads=len(live))
         time.sleep(pause_s)
-        live = _live(rows_of(engine, app_id))
+        live = _live(rows_of(engine, app_id), roles)
     if live:
         what = f"cannot stop app {app_id!r}; still running: {', '.join(row.name for row in live)}"
         fix = "See the log of the daemon. `docker rm -f` removes the containers."
@@ -115,7 +117,11 @@ def cancel(
 
 
 def _await_other_stop(
-    engine: Engine, app_id: str, live: list[ContainerRow], grace_s: float
+    engine: Engine,
+    app_id: str,
+    live: list[ContainerRow],
+    grace_s: float,
+    roles: Collection[str] | None,
 ) -> list[ContainerRow]:
     """Wait while another client stops the app, and return the replicas that still run.
 
@@ -129,7 +135,7 @@ def _await_other_stop(
         and time.monotonic() < deadline
     ):
         time.sleep(_OTHER_STOP_S)
-        live = _live(rows_of(engine, app_id))
+        live = _live(rows_of(engine, app_id), roles)
     return live
 
 
@@ -202,8 +208,13 @@ def rows_of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[Contain
     return without_copies(rows)
 
 
-def _live(rows: Iterable[ContainerRow]) -> list[ContainerRow]:
-    return [row for row in rows if not is_terminal(replica_state(row, exit_code(row) or 0))]
+def _live(rows: Iterable[ContainerRow], roles: Collection[str] | None = None) -> list[ContainerRow]:
+    return [
+        row
+        for row in rows
+        if not is_terminal(replica_state(row, exit_code(row) or 0))
+        and (roles is None or replica_key(row)[0] in roles)
+    ]
 
 
 def _grace(rows: Iterable[ContainerRow]) -> float:

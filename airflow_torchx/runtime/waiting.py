@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from airflow_torchx.concurrency.parallel import StopRequested
-from airflow_torchx.core.state.describe import Fail, Finish, Wait, next_step
+from airflow_torchx.core.state.describe import Fail, Finish, StopAuxiliary, Wait, next_step
 from airflow_torchx.errors import EngineUnreachableError, WaitTimeoutError
 from airflow_torchx.runtime.lifecycle import cancel, not_found, observe
 
@@ -45,6 +45,10 @@ def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
         case Fail(lost):
             _log.info("replica %s/%d failed; stopping the other replicas", lost.role, lost.id)
             cancel(engine, app_id)
+            return None
+        case StopAuxiliary(roles, grace_s):
+            _log.info("every essential replica has ended; stopping %s", ", ".join(roles))
+            cancel(engine, app_id, roles=roles, grace_s=grace_s)
             return None
         case Finish():
             return app

@@ -237,6 +237,22 @@ def test_two_submissions_of_one_app_id_make_no_twin(
     lifecycle.cancel(docker_engine, app_id, grace_s=0)
 
 
+def test_an_app_ends_with_its_essential_role(
+    scheduler: DockerScheduler, gang: Callable[..., AppDef]
+) -> None:
+    """A role that only serves is stopped, by its own grace period, when the trainer is done."""
+    trainer = replace(gang("sleep 1", 1).roles[0], name="trainer")
+    app = gang("trap 'echo saved; exit 3' TERM; while true; do sleep 0.1; done", 2)
+    options = {"essential_roles": "trainer", "auxiliary_grace_s": 20, "stop_grace_s": 0}
+
+    app_id = scheduler.submit(AppDef(app.name, [*app.roles, trainer]), options)
+    ended = scheduler.wait(app_id, timeout_s=60)
+
+    assert AppState.SUCCEEDED is ended.state
+    assert ["CANCELLED", "CANCELLED", "SUCCEEDED"] == [r.state.name for r in replicas_of(ended)]
+    assert ["saved"] == log(scheduler, app_id)
+
+
 @pytest.mark.parametrize("on_term", ["exit 0", "exit 1", ""])
 def test_a_cancelled_app_is_cancelled_for_every_client(
     scheduler: DockerScheduler, gang: Callable[..., AppDef], on_term: str

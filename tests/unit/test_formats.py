@@ -80,6 +80,8 @@ def test_labels() -> None:
         "LAUNCH_ID": "airflow-torchx/launch-id",
         "FAILURE_POLICY": "airflow-torchx/failure-policy",
         "STOP_GRACE": "airflow-torchx/stop-grace-s",
+        "ESSENTIAL_ROLES": "airflow-torchx/essential-roles",
+        "AUXILIARY_GRACE": "airflow-torchx/auxiliary-grace-s",
         "CONFIG_HASH": "airflow-torchx/config-hash",
         "DAG_ID": "airflow-torchx/dag-id",
         "RUN_ID": "airflow-torchx/run-id",

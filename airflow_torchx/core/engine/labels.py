@@ -25,6 +25,10 @@ LAUNCH_ID: Final = f"{OWN_PREFIX}launch-id"
 FAILURE_POLICY: Final = f"{OWN_PREFIX}failure-policy"
 #: Seconds between SIGTERM and SIGKILL.
 STOP_GRACE: Final = f"{OWN_PREFIX}stop-grace-s"
+#: JSON list of the roles whose end is the end of the app; absent if all are.
+ESSENTIAL_ROLES: Final = f"{OWN_PREFIX}essential-roles"
+#: Seconds between SIGTERM and SIGKILL for the other roles.
+AUXILIARY_GRACE: Final = f"{OWN_PREFIX}auxiliary-grace-s"
 #: The app's name, as given by the user.
 APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle.

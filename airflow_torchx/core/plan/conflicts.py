@@ -36,6 +36,7 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
     """Yield the conflicts that are seen without the daemon."""
     yield from _network_conflicts(app, opts)
     yield from _log_conflicts(opts)
+    yield from _role_conflicts(app, opts)
     if requested_gpus(app) and not opts.auto_set_gpus and opts.gpu_driver == "cdi":
         what = "CDI has no request by count, as auto_set_gpus=False makes it"
         yield Problem("options.gpu_driver", what, "leave one of the two options out")
@@ -50,6 +51,18 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
         what = "the file of the function is in the working directory of the image"
         fix = "remove it, and call os.chdir() in the function"
         yield Problem("options.working_dir", what, fix)
+
+
+def _role_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
+    names = [role.name for role in app.roles]
+    for name in opts.essential_roles:
+        if name not in names:
+            what = f"the app has no role {name!r:.80}"
+            yield Problem("options.essential_roles", what, f"use {', '.join(names)}")
+    if opts.auxiliary_grace_s is not None and set(names) <= set(opts.essential_roles or names):
+        what = "every role of the app is essential"
+        fix = "name the essential ones in essential_roles, or use stop_grace_s"
+        yield Problem("options.auxiliary_grace_s", what, fix)
 
 
 def joined(opts: Opts) -> dict[str, str]:

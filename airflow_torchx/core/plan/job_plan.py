@@ -230,9 +230,16 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
         gpus=GpuRequest(count=gpus, driver=driver) if gpus > 0 else None,
         max_restarts=role.max_retries,
         ports=_ports(role, replica) if opts.publish_ports else (),
-        stop_grace_s=opts.stop_grace_s,
+        stop_grace_s=_stop_grace_s(role, opts),
         host=replace(opts.host_options(), extra_hosts={**shared.hosts, **opts.extra_hosts}),
     )
+
+
+def _stop_grace_s(role: Role, opts: Opts) -> float:
+    is_auxiliary = bool(opts.essential_roles) and role.name not in opts.essential_roles
+    if is_auxiliary and opts.auxiliary_grace_s is not None:
+        return opts.auxiliary_grace_s
+    return opts.stop_grace_s
 
 
 def _loopback_hosts(app: AppDef, opts: Opts, app_id: str) -> dict[str, str]:
@@ -250,7 +257,13 @@ def _loopback_hosts(app: AppDef, opts: Opts, app_id: str) -> dict[str, str]:
 
 
 def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str]:
+    chosen = {}
+    if opts.essential_roles:
+        chosen[labels.ESSENTIAL_ROLES] = json.dumps(list(opts.essential_roles))
+        if opts.auxiliary_grace_s is not None:
+            chosen[labels.AUXILIARY_GRACE] = f"{opts.auxiliary_grace_s:g}"
     return {
+        **chosen,
         labels.VERSION: __version__,
         labels.APP_ID: launch.app_id,
         labels.APP_NAME: app.name,

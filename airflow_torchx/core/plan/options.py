@@ -54,6 +54,10 @@ class Opts(Mapping[str, Any]):
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
         failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
             waits for them.
+        essential_roles: roles whose end is the end of the app. Once they have ended, the others,
+            like a parameter server, are stopped; their failures do not count. Empty for all roles.
+        auxiliary_grace_s: seconds between SIGTERM and SIGKILL for the other roles; None for
+            ``stop_grace_s``.
         auto_set_gpus: give every replica GPUs of its own, and wait until enough are free. False
             requests them by count, as TorchX does: then replicas share the first GPUs of the host,
             and the app does not wait.
@@ -98,6 +102,8 @@ class Opts(Mapping[str, Any]):
     network: str = DEFAULT_NETWORK
     stop_grace_s: float = DEFAULT_STOP_GRACE_S
     failure_policy: FailurePolicy = "fail_fast"
+    essential_roles: Sequence[str] = ()
+    auxiliary_grace_s: float | None = None
     auto_set_gpus: bool = True
     gpu_wait_timeout_s: float | None = None
     gpu_foreign: GpuForeign = "respect"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
@@ -18,6 +18,13 @@ from airflow_torchx.core.plan.identity import (
     MAX_REPLICAS,
     container_name,
     is_cancelled_name,
+)
+from airflow_torchx.core.state.essential import (
+    AUXILIARY_GRACE,
+    ESSENTIAL_ROLES,
+    auxiliary_grace,
+    essential_replicas,
+    unneeded_roles,
 )
 from airflow_torchx.specs import (
     NONE,
@@ -40,6 +47,12 @@ if TYPE_CHECKING:
 FAILURE_POLICY: Final = "failure_policy"
 STOP_GRACE: Final = "stop_grace_s"
 
+_METADATA: Final = {
+    FAILURE_POLICY: labels.FAILURE_POLICY,
+    STOP_GRACE: labels.STOP_GRACE,
+    ESSENTIAL_ROLES: labels.ESSENTIAL_ROLES,
+    AUXILIARY_GRACE: labels.AUXILIARY_GRACE,
+}
 _GONE: Final = "its container is gone from the daemon"
 
 # https://docs.docker.com/reference/api/engine/ (container list, State). The state of an "exited"
@@ -79,6 +92,17 @@ class Fail:
     lost: ReplicaStatus
 
 
+@dataclass(frozen=True)
+class StopAuxiliary:
+    """Every essential replica has ended, and these ``roles``, which still run, must be stopped.
+
+    ``grace_s`` is None for the time of the launch.
+    """
+
+    roles: tuple[str, ...]
+    grace_s: float | None
+
+
 def exit_code(row: ContainerRow) -> int | None:
     """Return the exit code in a row's status; None if it has none."""
     match = _STATUS_CODE.match(row.status) if row.state == "exited" else None
@@ -109,7 +133,7 @@ def app_state(states: Iterable[AppState]) -> AppState:
     return next((state for state in _BY_PROGRESS if state in present), AppState.UNKNOWN)
 
 
-def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail:
+def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail | StopAuxiliary:
     """Return what the owner of an app does next.
 
     The failure policy comes from the app's labels. Apps without it, like those of TorchX's command
@@ -120,6 +144,8 @@ def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail:
     lost = first_failure(app)
     if lost is not None and app.metadata.get(FAILURE_POLICY) == "fail_fast":
         return Fail(lost)
+    if roles := unneeded_roles(app):
+        return StopAuxiliary(roles, auxiliary_grace(app))
     return Wait()
 
 
@@ -134,8 +160,8 @@ def replicas_of(app: DescribeAppResponse) -> list[ReplicaStatus]:
 
 
 def first_failure(app: DescribeAppResponse) -> ReplicaStatus | None:
-    """Return the replica that failed first; replicas without an end time come last."""
-    failed = [r for r in replicas_of(app) if r.state is AppState.FAILED]
+    """Return the essential replica that failed first; those without an end time come last."""
+    failed = [r for r in essential_replicas(app) if r.state is AppState.FAILED]
     timed = [(r.finished_at, i) for i, r in enumerate(failed) if r.finished_at is not None]
     return failed[min(timed)[1]] if timed else next(iter(failed), None)
 
@@ -284,15 +310,14 @@ def _response(
     statuses: Sequence[RoleStatus],
 ) -> DescribeAppResponse:
     images = {replica_key(row)[0]: row.image for row in rows}
-    metadata = {FAILURE_POLICY: labels.FAILURE_POLICY, STOP_GRACE: labels.STOP_GRACE}
-    return DescribeAppResponse(
+    app = DescribeAppResponse(
         app_id=app_id,
-        state=app_state(replica.state for role in statuses for replica in role.replicas),
+        state=AppState.UNKNOWN,
         msg=NONE,
         metadata={
             key: row.labels[label]
             for row in rows
-            for key, label in metadata.items()
+            for key, label in _METADATA.items()
             if label in row.labels
         },
         roles_statuses=list(statuses),
@@ -301,3 +326,4 @@ def _response(
             for role, count in sizes.items()
         ],
     )
+    return replace(app, state=app_state(replica.state for replica in essential_replicas(app)))

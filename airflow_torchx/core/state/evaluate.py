@@ -2,6 +2,7 @@
 
 * SUBMITTED, PENDING and RUNNING as a target mean "at least": a replica that has SUCCEEDED meets
   RUNNING, too.
+* The state of an app depends on its essential roles.
 * SUCCEEDED, FAILED and CANCELLED as a target hold for an app or role when all its replicas have
   ended.
 * A state in ``failed`` counts at once, while other replicas still run.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.state.condition import state_names
 from airflow_torchx.core.state.describe import FAILURE_POLICY, app_state, replicas_of
+from airflow_torchx.core.state.essential import essential_replicas, is_essential
 from airflow_torchx.specs import AppState, is_terminal
 
 if TYPE_CHECKING:
@@ -80,8 +82,16 @@ class _Part:
         whole = role is None
         return cls(
             name=f"app {app.app_id!r}" if whole else f"role {role!r} of app {app.app_id!r}",
-            replicas=[r for r in replicas_of(app) if whole or r.role == role],
-            size=sum(r.num_replicas for r in app.roles if whole or r.name == role),
+            replicas=(
+                essential_replicas(app)
+                if whole
+                else [r for r in replicas_of(app) if r.role == role]
+            ),
+            size=sum(
+                r.num_replicas
+                for r in app.roles
+                if (is_essential(app, r.name) if whole else r.name == role)
+            ),
             # A launch that labels the failure policy also labels the roles.
             is_size_final=FAILURE_POLICY in app.metadata or _ended(replicas_of(app)),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.core.engine.amounts import counted
 from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.core.state.describe import first_failure, replicas_of
+from airflow_torchx.core.state.essential import is_essential
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ def replica_table(app: DescribeAppResponse, now: datetime | None = None) -> str:
     for column in columns:
         table.add_column(column, overflow="fold")
     for replica in replicas_of(app):
-        cells = _cells(replica, now, failed_first=replica is blamed)
+        cells = _cells(
+            replica,
+            now,
+            failed_first=replica is blamed,
+            auxiliary=not is_essential(app, replica.role),
+        )
         table.add_row(*(cells[column] for column in columns))
     text = io.StringIO()
     Console(file=text, width=_WIDTH, color_system=None, emoji=False).print(table, markup=False)
@@ -153,21 +159,29 @@ _DAY: Final = 24 * _HOUR
 def _columns(app: DescribeAppResponse) -> list[str]:
     """Return the columns that are not empty."""
     replicas = replicas_of(app)
+    has_notes = any(r.num_restarts or not is_essential(app, r.role) for r in replicas)
     is_empty = {
         "signal": not any(replica.signal for replica in replicas),
         "out of memory": not any(replica.oom_killed for replica in replicas),
-        "note": first_failure(app) is None and not any(r.num_restarts for r in replicas),
+        "note": first_failure(app) is None and not has_notes,
     }
     return [column for column in _COLUMNS if not is_empty.get(column, False)]
 
 
-def _cells(replica: ReplicaStatus, now: datetime | None, *, failed_first: bool) -> dict[str, str]:
+def _cells(
+    replica: ReplicaStatus, now: datetime | None, *, failed_first: bool, auxiliary: bool
+) -> dict[str, str]:
     if not is_terminal(replica.state):
         # A replica that was restarted has the end of its last run.
         replica = replace(replica, finished_at=now)
     times = "once" if replica.num_restarts == 1 else f"{replica.num_restarts} times"
     restarted = f"restarted {times}" if replica.num_restarts else ""
-    notes = ["failed first" if failed_first else "", restarted, replica.error]
+    notes = [
+        "failed first" if failed_first else "",
+        "auxiliary" if auxiliary else "",
+        restarted,
+        replica.error,
+    ]
     return {
         "replica": replica_name(replica),
         "state": replica.state.name,

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
-from airflow_torchx.core.state.describe import Fail, Finish, Wait, first_failure, next_step
+from airflow_torchx.core.state.describe import (
+    Fail,
+    Finish,
+    StopAuxiliary,
+    Wait,
+    first_failure,
+    next_step,
+)
 from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 from airflow_torchx.core.state.report import cause, replica_name
 
@@ -61,8 +68,8 @@ class WaitFor:
 
 def trigger_event(
     app_id: str, app: DescribeAppResponse | None, wait_for: WaitFor
-) -> AppEvent | Fail | None:
-    """Return the event to fire, Fail to stop the peers first, or None to keep waiting.
+) -> AppEvent | Fail | StopAuxiliary | None:
+    """Return the event to fire, what to stop first, or None to keep waiting.
 
     ``app`` is None if the app is not on the daemon.
     """
@@ -74,7 +81,7 @@ def trigger_event(
     match next_step(app):
         case Finish():
             return end_event(app)
-        case Fail() as step:
+        case Fail() | StopAuxiliary() as step:
             return step
         case Wait():
             return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.state.describe import Fail
+from airflow_torchx.core.state.describe import Fail, StopAuxiliary
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.errors import AppNotFoundError, EngineError
@@ -19,9 +19,9 @@ from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
     from airflow_torchx.runtime.watch import Notification, Watch
-    from airflow_torchx.specs import ReplicaStatus
 
 _log = logging.getLogger(__name__)
 
@@ -79,15 +79,17 @@ class AppWait:
                     step = (
                         self._alarm() if notification is None else self._step(watch, notification)
                     )
-                    if isinstance(step, Fail):
-                        self._stop_others(watch, step.lost)
+                    if isinstance(step, Fail | StopAuxiliary):
+                        self._stop_others(watch, step)
                     elif step is not None:
                         return step
             finally:
                 if self._stopping is not None:
                     self._stopping.cancel()
 
-    def _step(self, watch: Watch, notification: Notification) -> AppEvent | Fail | None:
+    def _step(
+        self, watch: Watch, notification: Notification
+    ) -> AppEvent | Fail | StopAuxiliary | None:
         if isinstance(notification, AppSnapshot):
             self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
@@ -130,18 +132,25 @@ class AppWait:
             found.append((max(least_s, self._alarms.flush_s), "flush"))
         return found
 
-    def _stop_others(self, watch: Watch, lost: ReplicaStatus) -> None:
+    def _stop_others(self, watch: Watch, step: Fail | StopAuxiliary) -> None:
         """Start to stop the other replicas, unless that is in progress."""
-        if self._stopping is None or self._stopping.done():
-            _log.info("replica %s failed; stopping the other replicas", replica_name(lost))
-            self._stopping = asyncio.create_task(stop(watch, self._app_id))
+        if self._stopping is not None and not self._stopping.done():
+            return
+        cancel = partial(lifecycle.cancel, app_id=self._app_id)
+        if isinstance(step, Fail):
+            _log.info("replica %s failed; stopping the other replicas", replica_name(step.lost))
+        else:
+            roles = ", ".join(step.roles)
+            _log.info("every essential replica has ended; stopping %s", roles)
+            cancel = partial(cancel, roles=step.roles, grace_s=step.grace_s)
+        self._stopping = asyncio.create_task(stop(watch, self._app_id, cancel))
 
 
-async def stop(watch: Watch, app_id: str) -> None:
-    """Cancel an app; retry until the daemon has done it."""
+async def stop(watch: Watch, app_id: str, cancel: Callable[[Engine], None]) -> None:
+    """Stop replicas of an app; retry until the daemon has done it."""
     while True:
         try:
-            await watch.ask(partial(lifecycle.cancel, app_id=app_id))
+            await watch.ask(cancel)
         except AppNotFoundError:
             return
         except EngineError as error:

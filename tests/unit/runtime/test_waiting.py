@@ -9,9 +9,10 @@ import pytest
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AppNotFoundError, EngineUnreachableError, WaitTimeoutError
 from airflow_torchx.runtime import launching, lifecycle, waiting
-from airflow_torchx.specs import AppState
+from airflow_torchx.specs import AppDef, AppState, Role
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned
 
@@ -44,6 +45,38 @@ def test_the_peers_of_a_failed_replica_are_stopped(caplog: pytest.LogCaptureFixt
     assert "replica trainer/1 failed; stopping the other replicas" in caplog.text
     assert AppState.FAILED is ended.state
     assert ["CANCELLED", "FAILED", "CANCELLED"] == [r.state.name for r in replicas_of(ended)]
+
+
+def test_auxiliary_roles_are_stopped_once_the_essential_ones_have_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The app succeeds with its essential role, whatever became of the others before."""
+    roles = [Role(name, "busybox", entrypoint="run", num_replicas=2) for name in ("trainer", "ps")]
+    programs = {
+        "trainer": Program(runs_for_s=0.3),
+        "ps": Program(runs_for_s=None, on_term="ignore"),
+        "ps/1": Program(exit_code=7),
+    }
+    engine = FakeEngine(images=["busybox"], programs=programs)
+    plan = planned(
+        AppDef("app", roles),
+        essential_roles=["trainer"],
+        auxiliary_grace_s=0.2,
+        stop_grace_s=600,
+    )
+    launching.launch(engine, plan)
+
+    with caplog.at_level("INFO"):
+        ended = waiting.wait(engine, "app-1", timeout_s=20)
+
+    assert "every essential replica has ended; stopping ps" in caplog.text
+    assert AppState.SUCCEEDED is ended.state
+    assert {
+        "trainer/0": "SUCCEEDED",
+        "trainer/1": "SUCCEEDED",
+        "ps/0": "CANCELLED",
+        "ps/1": "FAILED",
+    } == {replica_name(r): r.state.name for r in replicas_of(ended)}
 
 
 def test_wait_all_lets_the_peers_end_by_themselves() -> None:

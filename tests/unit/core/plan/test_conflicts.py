@@ -48,6 +48,20 @@ def test_networks_on_which_replicas_do_not_find_each_other(network: str, why: st
     assert {} == conflicts(cfg)
 
 
+def test_essential_roles_are_roles_of_the_app() -> None:
+    """An essential role that the app does not have is a problem, and so is a time for no role."""
+    roles = [Role(name, "img:1", entrypoint="run") for name in ("trainer", "tensorboard")]
+
+    assert {"options.essential_roles": "the app has no role 'traine'"} == conflicts(
+        {"essential_roles": "trainer;traine"}, *roles
+    )
+    unused = {"options.auxiliary_grace_s": "every role of the app is essential"}
+    assert unused == conflicts({"auxiliary_grace_s": 5}, *roles)
+    both = {"essential_roles": ["trainer", "tensorboard"], "auxiliary_grace_s": 5}
+    assert unused == conflicts(both, *roles)
+    assert {} == conflicts({"essential_roles": ["trainer"], "auxiliary_grace_s": 5}, *roles)
+
+
 @pytest.mark.parametrize("network", ["torchx", "mine", "host", "containers", "my-Bridge"])
 def test_networks_on_which_they_do(network: str) -> None:
     """Several replicas find each other on the host's network, and on any with names."""

@@ -393,6 +393,21 @@ def test_labels_of_users_cannot_replace_ours() -> None:
     assert {"team": "a", "cost": "2", labels.APP_ID: APP_ID}.items() <= spec.labels.items()
 
 
+def test_essential_roles_are_labels() -> None:
+    """Every container names the essential roles; the others have a grace period of their own."""
+    roles = app(role("trainer"), role("ps"))
+    opts = {"essential_roles": ["trainer"], "auxiliary_grace_s": 2.5, "stop_grace_s": 60}
+
+    trainer, ps = planned(roles, opts).containers
+
+    chosen = {labels.ESSENTIAL_ROLES: '["trainer"]', labels.AUXILIARY_GRACE: "2.5"}
+    assert chosen.items() <= trainer.labels.items()
+    assert chosen.items() <= ps.labels.items()
+    assert (60, 2.5) == (trainer.stop_grace_s, ps.stop_grace_s)
+    plain = planned(roles).containers[0]
+    assert not set(chosen) & set(plain.labels)
+
+
 def test_failure_policy_and_grace_are_labels() -> None:
     """Failure policy and grace period are labels, and the grace period is set on the container."""
     spec = only(role(), {"failure_policy": "wait_all", "stop_grace_s": 2.5})

@@ -116,6 +116,16 @@ OPTIONS = {
         [("fail_fast", "fail_fast"), ("wait_all", "wait_all"), (None, "fail_fast")],
         ["quorum", "", 1],
     ),
+    "essential_roles": Option(
+        (),
+        [(["a", "b"], ("a", "b")), ("a; b", ("a", "b")), ("", ()), (None, ())],
+        [1, [1], [""], {"a": "b"}],
+    ),
+    "auxiliary_grace_s": Option(
+        None,
+        [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, None)],
+        [-1, "soon", "", True, float("nan"), 10**10],
+    ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
     "gpu_wait_timeout_s": Option(
         None,

@@ -19,6 +19,7 @@ from airflow_torchx.core.state.describe import (
     STOP_GRACE,
     Fail,
     Finish,
+    StopAuxiliary,
     Wait,
     app_state,
     describe,
@@ -649,7 +650,7 @@ def test_the_next_step(
     assert wait_all == step_text(next_step(launched(rows, "wait_all")))
 
 
-def step_text(step: Wait | Finish | Fail) -> str:
+def step_text(step: Wait | Finish | Fail | StopAuxiliary) -> str:
     """Return a step in a word or two."""
     match step:
         case Wait():
@@ -658,6 +659,8 @@ def step_text(step: Wait | Finish | Fail) -> str:
             return str(state)
         case Fail(lost):
             return f"{lost.role}/{lost.id} lost"
+        case StopAuxiliary(roles):
+            return f"stop {roles}"
 
 
 def test_one_failed_replica_of_eight_stops_the_app() -> None:

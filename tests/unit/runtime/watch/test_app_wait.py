@@ -10,10 +10,12 @@ import pytest
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.trigger_event import WaitFor
 from airflow_torchx.errors import EngineError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_wait import Alarms, AppWait
+from airflow_torchx.specs import AppDef, Role
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
+from tests.unit.apps import planned
 from tests.unit.runtime.watch.apps import FOREVER, eventually, launch, run, settled, states, threads
 
 if TYPE_CHECKING:
@@ -119,6 +121,21 @@ def test_wait_all(engine: FakeEngine, scene: Scene) -> None:
 
     assert ("reached", "FAILED") == scene.fired(scene.wait())
     assert "stop" not in engine.calls
+
+
+def test_auxiliary_roles(
+    engine: FakeEngine, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wait stops auxiliary roles once the essential ones have ended, then ends itself."""
+    caplog.set_level("INFO")
+    engine.programs = {"trainer": Program(runs_for_s=0.2), "ps": FOREVER}
+    roles = [Role(name, "busybox", entrypoint="run") for name in ("trainer", "ps")]
+    plan = planned(AppDef("app", roles), essential_roles=["trainer"], auxiliary_grace_s=1)
+    launching.launch(engine, plan)
+
+    assert ("reached", "SUCCEEDED") == scene.fired(scene.wait())
+    assert "every essential replica has ended; stopping ps" in caplog.text
+    assert ["CANCELLED", "SUCCEEDED"] == sorted(states(engine))
 
 
 def test_a_stop_is_tried_again(engine: FakeEngine, scene: Scene) -> None:
