@@ -14,6 +14,7 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.labels import OWN_PREFIX
 from airflow_torchx.docker_engine import config_file, peer, responses
 from airflow_torchx.docker_engine.archive import read_sole_file
+from airflow_torchx.docker_engine.clone import clone
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.discard import discard
 from airflow_torchx.docker_engine.errors import engine_errors
@@ -173,6 +174,12 @@ class DockerEngine:
         with self._errors(f"create container {spec.name!r}"):
             answer = self._client.create_container_from_config(container_json(spec), spec.name)
         return str(answer["Id"])
+
+    def clone(
+        self, container_id: str, *, name: str, labels: Mapping[str, str], env: Mapping[str, str]
+    ) -> str:
+        """Create a container configured like another one, and return its id."""
+        return clone(self._client, self._url, container_id, name, labels, env)
 
     def start(self, container_id: str) -> None:
         """Start a created container."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LogQuery,
     )
     from airflow_torchx.testing.image_verbs import FakeImageVerbs
+    from airflow_torchx.testing.images import FakeImage
 
 _TICK_S: Final = 0.01
 
@@ -146,12 +147,24 @@ class FakeEngine(FakeDaemon):
     def create(self, spec: ContainerSpec) -> str:
         """See `Engine.create`; a missing network raises in ``start`` instead."""
         with self._calls.verb("create", spec.name, f"{spec.role}/{spec.replica}"):
-            image, programs = self._images.get(spec.image), choose(self.programs, spec)
-            container_id = self._calls.new_id("container")
-            created = FakeContainer(container_id, spec, image, programs, self._calls.now_ns())
-            self._containers.add(created)
-            self._containers.journal.append(created.event("create", self._calls.now_ns()))
-            return created.id
+            return self._add(spec, self._images.get(spec.image))
+
+    def clone(
+        self, container_id: str, *, name: str, labels: Mapping[str, str], env: Mapping[str, str]
+    ) -> str:
+        """See `Engine.clone`; a missing network raises in ``start`` instead."""
+        with self._calls.on("clone", container_id):
+            found = self._containers.get(container_id)
+            own = {**found.labels, **labels}
+            spec = replace(found.spec, name=name, labels=own, env={**found.spec.env, **env})
+            return self._add(spec, found.image)
+
+    def _add(self, spec: ContainerSpec, image: FakeImage) -> str:
+        now_ns, container_id = self._calls.now_ns(), self._calls.new_id("container")
+        created = FakeContainer(container_id, spec, image, choose(self.programs, spec), now_ns)
+        self._containers.add(created)
+        self._containers.journal.append(created.event("create", now_ns))
+        return created.id
 
     def start(self, container_id: str) -> None:
         """See `Engine.start`."""

@@ -16,6 +16,7 @@ Verb: TypeAlias = Literal[
     "create_network",
     "remove_network",
     "create",
+    "clone",
     "start",
     "rename",
     "stop",

@@ -16,7 +16,7 @@ from airflow_torchx.testing import FakeEngine, Program
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -35,7 +35,7 @@ class Bench:
         self._numbers = itertools.count()
         self._programs: dict[str, Program] = {}
         if isinstance(engine, FakeEngine):
-            engine.programs = lambda spec: self._programs[spec.name]
+            engine.programs = lambda spec: self._programs[spec.name.removesuffix("-r1")]
 
     def spec(self, script: Script) -> ContainerSpec:
         """Return the spec of a container that runs a script without a network."""
@@ -57,6 +57,16 @@ class Bench:
     def create(self, what: Script | ContainerSpec) -> str:
         """Create a container."""
         return self.engine.create(self.spec(what) if isinstance(what, Script) else what)
+
+    def clone(
+        self,
+        container_id: str,
+        labels: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Clone a container; the clone's name is the old one and ``-r1``."""
+        name = f"{self.row(container_id).name}-r1"
+        return self.engine.clone(container_id, name=name, labels=labels or {}, env=env or {})
 
     def run(self, what: Script | ContainerSpec) -> str:
         """Create and start a container."""

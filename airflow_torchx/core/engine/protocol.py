@@ -180,8 +180,28 @@ class Engine(Protocol):
             EngineNotFoundError: the image or the network does not exist.
         """
 
+    def clone(
+        self, container_id: str, *, name: str, labels: Mapping[str, str], env: Mapping[str, str]
+    ) -> str:
+        """Create a container configured like another one, without starting it; return its id.
+
+        Its host name, network aliases and image stay the same, even if the image's name has moved
+        to another image. Labels and environment variables are added, or replaced. It gets anonymous
+        volumes of its own. Networks to which the other container was connected later are left out.
+
+        Raises:
+            EngineConflictError: the name is taken.
+            EngineNotFoundError: the container, its image or its network does not exist.
+        """
+
     def start(self, container_id: str) -> None:
-        """Start a created container; do nothing if it is running."""
+        """Start a created container; do nothing if it is running.
+
+        A name works in place of the id: it fails if another client has renamed the container.
+
+        Raises:
+            EngineNotFoundError: the container does not exist.
+        """
 
     def rename(self, container_id: str, name: str) -> None:
         """Rename a container, running or not; do nothing if it has that name.
