@@ -138,6 +138,12 @@ INTENDED: Final = {
         why="The option stop_grace_s applies to every client that stops the container; Docker's"
         " default is the same.",
     ),
+    "the time that torchrun leaves its workers": Intended(
+        paths=("Config.Env.TORCH_ELASTIC_SHUTDOWN_TIMEOUT",),
+        holds=lambda _pair, difference: difference[1:] == (None, "7"),
+        why="torchrun kills its workers 30 s after it has passed SIGTERM on; Docker kills torchrun"
+        " after stop_grace_s. A save of 45 s is lost by the first, so the time is derived.",
+    ),
     "the session of TorchX's process": Intended(
         paths=("Config.Env.TORCHX_INTERNAL_SESSION_ID",),
         holds=lambda _pair, difference: difference.ours is None,

@@ -123,6 +123,7 @@ def test_a_container() -> None:
         "TORCHX_JOB_ID": f"local_docker://torchx/{APP_ID}",
         "TORCHX_REPLICA_IDX": "0",
         "TORCHX_NUM_REPLICAS": "2",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
     } == first.env
     version = first.labels["torchx.pytorch.org/version"]
     assert {

@@ -18,6 +18,7 @@ from airflow_torchx.core.engine.containers import (
     has_own_address,
 )
 from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.core.plan.torchrun_env import torchrun_env
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     shared = _Shared(
         opts=opts,
         launch=launch,
-        inherited={**launch.proxy_env, **launch.ambient_env, **copied},
+        inherited={**torchrun_env(opts), **launch.proxy_env, **launch.ambient_env, **copied},
         trackers=_tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         hosts=hosts,

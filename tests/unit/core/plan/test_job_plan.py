@@ -112,6 +112,7 @@ def test_a_plan_has_everything_that_a_launch_does() -> None:
                     "TORCHX_JOB_ID": HANDLE,
                     "TORCHX_REPLICA_IDX": "0",
                     "TORCHX_NUM_REPLICAS": "1",
+                    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
                 },
                 labels={
                     "torchx.pytorch.org/version": __version__,
@@ -271,6 +272,7 @@ def test_env_precedence() -> None:
 
     assert {
         **{source: source for source in sources},
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
         "TORCHX_REPLICA_IDX": "0",
         "TORCHX_NUM_REPLICAS": "1",
         "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
@@ -293,6 +295,29 @@ def test_trackers() -> None:
         "TORCHX_TRACKER_C_CONFIG": "c",
         "TORCHX_TRACKER_D_CONFIG": "private",
     } == {name: value for name, value in spec.env.items() if "TRACKER" in name}
+
+
+@pytest.mark.parametrize(
+    ("grace_s", "timeout"), [(60, "57"), (10, "7"), (4.9, "1"), (2.5, "1"), (0, "1")]
+)
+def test_torchrun_leaves_its_workers_the_grace_period(grace_s: float, timeout: str) -> None:
+    """Workers of torchrun have almost the whole grace period of their container."""
+    spec = only(role(), {"stop_grace_s": grace_s})
+
+    assert timeout == spec.env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
+
+
+def test_the_time_of_torchrun_can_be_set() -> None:
+    """Every source of variables overrides the time that torchrun waits."""
+    name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+    found = (
+        only(role(), {"copy_env": ["TORCH_*"]}, environ={name: "1"}),
+        only(role(), {"env": {name: "2"}}),
+        only(role(env={name: "3"})),
+        only(role(), private_env={name: "4"}),
+    )
+
+    assert ["1", "2", "3", "4"] == [spec.env[name] for spec in found]
 
 
 def test_every_replica_knows_itself() -> None:
@@ -328,7 +353,7 @@ def test_only_named_variables_are_copied() -> None:
     spec = only(role(), {"copy_env": ["NCCL_*", "LAN?"]}, environ=environ)
 
     assert {"NCCL_DEBUG": "INFO", "NCCL_IB": "1", "LANG": "C"} == {
-        name: value for name, value in spec.env.items() if not name.startswith("TORCHX_")
+        name: value for name, value in spec.env.items() if not name.startswith("TORCH")
     }
 
 
