@@ -97,6 +97,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         delete_on_finish: when a user ends or clears the task, remove the containers, too.
         deadline: when to fire ``timeout``, in seconds since 1970.
         flush_at: when to fire ``flush``, in seconds since 1970.
+        save_at: when to send the checkpoint signal to the replicas, in seconds since 1970; None for
+            never.
         not_before: earliest time to fire, in seconds since 1970, one minute from now at most; None
             fires at once. See `task.trigger_hold.not_before`.
         wait_for_launch: wait for an app that is not on the daemon; False fires ``gone``.
@@ -111,7 +113,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     supports_triggerer_queue = True
 
-    def __init__(  # noqa: PLR0913 - the interface of three users
+    def __init__(  # noqa: PLR0913, PLR0915 - the interface of three users
         self,
         *,
         app_id: str | None = None,
@@ -125,6 +127,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         delete_on_finish: bool = False,
         deadline: float | None = None,
         flush_at: float | None = None,
+        save_at: float | None = None,
         not_before: float | None = None,
         wait_for_launch: bool = False,
         gpu_demand: Mapping[str, Any] | None = None,
@@ -148,6 +151,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.delete_on_finish = delete_on_finish
         self.deadline = deadline
         self.flush_at = flush_at
+        self.save_at = save_at
         self.not_before = not_before
         self.wait_for_launch = wait_for_launch
         self.gpu_demand = gpu_demand
@@ -171,7 +175,12 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments that Airflow stores."""
-        of_gpus = {} if self.gpu_demand is None else {"gpu_demand": dict(self.gpu_demand)}
+        # Only if they are set, so that releases without them read the rest.
+        some: dict[str, Any] = (
+            {} if self.gpu_demand is None else {"gpu_demand": dict(self.gpu_demand)}
+        )
+        if self.save_at is not None:
+            some["save_at"] = self.save_at
         return (
             TRIGGER_CLASS,
             {
@@ -189,7 +198,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 "not_before": self.not_before,
                 "wait_for_launch": self.wait_for_launch,
                 "format_version": FORMAT_VERSION,
-                **of_gpus,
+                **some,
             },
         )
 
@@ -341,7 +350,12 @@ class TorchXDockerTrigger(BaseEventTrigger):
         return AppWait(app_id, wait_for, self._alarms())
 
     def _alarms(self) -> Alarms:
-        return Alarms(deadline_s=self.deadline, flush_s=self.flush_at, outage_s=self.outage_s)
+        return Alarms(
+            deadline_s=self.deadline,
+            flush_s=self.flush_at,
+            save_s=self.save_at,
+            outage_s=self.outage_s,
+        )
 
     def _ask_airflow(self) -> tuple[str | None, str | None]:
         ti = self.task_instance

@@ -14,7 +14,12 @@ from airflow_torchx.cli.request import run_options
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
-from airflow_torchx.core.state.describe import STOP_GRACE, has_ended
+from airflow_torchx.core.state.describe import (
+    CHECKPOINT_S,
+    CHECKPOINT_SIGNAL,
+    STOP_GRACE,
+    has_ended,
+)
 from airflow_torchx.core.state.report import age_text, replica_table
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AppNotFoundError, UsageError
@@ -120,7 +125,9 @@ def remove(engine: Engine, app: DescribeAppResponse) -> None:
 def stop(engine: Engine, app: DescribeAppResponse) -> None:
     """Cancel an app, and print how long that may take."""
     grace = app.metadata.get(STOP_GRACE, f"{DEFAULT_STOP_GRACE_S:g}")
-    print_message(f"stopping app {app.app_id}; this may take {grace} s")
+    save_s, name = (app.metadata.get(key) for key in (CHECKPOINT_S, CHECKPOINT_SIGNAL))
+    saving = f"{save_s} s to save after {name}, and then " if save_s and name else ""
+    print_message(f"stopping app {app.app_id}; this may take {saving}{grace} s")
     lifecycle.cancel(engine, app.app_id)
 
 

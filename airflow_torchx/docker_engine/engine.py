@@ -205,6 +205,15 @@ class DockerEngine:
         ):
             self._client.stop(container_id, timeout=math.ceil(grace_s))
 
+    def signal(self, container_id: str, name: str) -> None:
+        """Send a signal to a container, if it runs."""
+        with (
+            # A conflict means that it does not run.
+            suppress(EngineNotFoundError, EngineConflictError),
+            self._errors(f"send {name} to container {responses.short_id(container_id)}"),
+        ):
+            self._client.kill(container_id, signal=name)
+
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes; kill it first if it runs."""
         what = f"remove container {responses.short_id(container_id)}"

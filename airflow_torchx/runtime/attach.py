@@ -34,7 +34,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import waiting
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.runtime.lifecycle import not_found, observe
+from airflow_torchx.runtime.lifecycle import ask_to_save, not_found, observe
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.specs import AppState
 
@@ -63,12 +63,14 @@ def watch(
     after: Cursors,
     should_stop: Callable[[], bool],
     write_to: Callable[[Engine, DescribeAppResponse, Cursors], GangLog],
+    save_at_s: float | None = None,
 ) -> DescribeAppResponse:
     """Write all logs of an app until it ends, and return how it ended.
 
     Carries out the app's failure policy meanwhile. The end of a replica's log, which is the end of
     the replica in most cases, has the daemon asked at once. ``should_stop`` is called several times
-    a second; ``write_to`` returns the writer of the logs.
+    a second; ``write_to`` returns the writer of the logs. At ``save_at_s``, in seconds since 1970,
+    the replicas get the checkpoint signal.
 
     Raises:
         Detached: ``should_stop`` returned True; the app keeps running.
@@ -78,7 +80,8 @@ def watch(
     left, wake, app_id = threading.Event(), threading.Event(), app.app_id
     log = write_to(engine, app, after)
     log.on_end = wake.set
-    pool = ThreadPoolExecutor(1, f"wait-{app_id}")
+    pool = ThreadPoolExecutor(2, f"wait-{app_id}")
+    alarm = waiting.SaveAlarm(partial(pool.submit, ask_to_save, engine, app_id), save_at_s)
     ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set, wake=wake)
     ended.add_done_callback(lambda _: log.wake())
     try:
@@ -86,6 +89,7 @@ def watch(
             try:
                 while not ended.done():
                     log.write(_TICK_S)
+                    alarm.check()
                     if should_stop():
                         raise StopRequested  # noqa: TRY301 - the other way here is log.finish()
                 log.finish(_LOG_TIMEOUT_S, should_stop)

@@ -12,7 +12,12 @@ from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.gpu.ledger import marker_of
-from airflow_torchx.core.plan.identity import cancelled_name, is_cancelled_name
+from airflow_torchx.core.plan.identity import (
+    cancelled_name,
+    is_cancelled_name,
+    is_saving_name,
+    saving_name,
+)
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
     describe,
@@ -23,12 +28,14 @@ from airflow_torchx.core.state.describe import (
     summaries,
     without_copies,
 )
+from airflow_torchx.core.state.saving import Saving, are_saving
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineConflictError,
     EngineError,
     EngineNotFoundError,
 )
+from airflow_torchx.runtime import saving as save
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
@@ -83,6 +90,7 @@ def cancel(
     *,
     roles: Collection[str] | None = None,
     grace_s: float | None = None,
+    saved: bool = False,
     pauses_s: Sequence[float] = _CANCEL_PAUSES_S,
 ) -> None:
     """Stop all running replicas of an app, or of ``roles``, at once, with one grace period.
@@ -90,6 +98,11 @@ def cancel(
     Containers are renamed first. So every client reads CANCELLED whatever the exit codes are, even
     if this process dies. Replicas that have ended keep their state. Without ``grace_s``, the
     seconds between SIGTERM and SIGKILL are those of the launch.
+
+    Replicas with a checkpoint signal get it first, unless they have got it, and then as much time
+    as they need to save and end. They get SIGTERM once that is over. Roles that are no longer
+    needed, and an app without a grace period, do not get it. ``saved`` means that replicas which
+    have got the signal earlier have had their time.
 
     An app that another client is stopping gets no second SIGTERM, which could end a program that
     saves a checkpoint after the first one. It is stopped if it still runs after a grace period.
@@ -102,7 +115,10 @@ def cancel(
     if not rows:
         raise not_found(app_id)
     grace = grace_s if grace_s is not None else _grace(rows)
-    live = _await_other_stop(engine, app_id, _live(rows, roles), grace, roles)
+    saving = Saving.of(rows) if roles is None and grace > 0 else None
+    live = _await_other_stop(engine, app_id, _live(rows, roles), grace, saving, roles)
+    if saving is not None and live:
+        live = _save_first(engine, app_id, live, saving, saved=saved)
     for pause_s in pauses_s:
         if not live:
             return
@@ -121,22 +137,60 @@ def _await_other_stop(
     app_id: str,
     live: list[ContainerRow],
     grace_s: float,
+    saving: Saving | None,
     roles: Collection[str] | None,
 ) -> list[ContainerRow]:
     """Wait while another client stops the app, and return the replicas that still run.
 
     A client renames all containers before it stops any. The daemon carries out a stop, with its
-    grace period in whole seconds, even if that client has died.
+    grace period in whole seconds, even if that client has died. While replicas save, the wait is as
+    long as they may take, because that client may have died before it sent SIGTERM.
     """
-    deadline = time.monotonic() + math.ceil(grace_s)
-    while (
-        live
-        and all(row.state == "running" and is_cancelled_name(row.name) for row in live)
-        and time.monotonic() < deadline
-    ):
+    was_saving, deadline = None, 0.0
+    while live and all(row.state == "running" and is_cancelled_name(row.name) for row in live):
+        is_saving = saving is not None and are_saving(live)
+        if is_saving is not was_saving:
+            limit_s = saving.seconds if saving and is_saving else math.ceil(grace_s)
+            was_saving, deadline = is_saving, time.monotonic() + limit_s
+        if time.monotonic() >= deadline:
+            break
         time.sleep(_OTHER_STOP_S)
         live = _live(rows_of(engine, app_id), roles)
     return live
+
+
+def ask_to_save(engine: Engine, app_id: str) -> None:
+    """Send the checkpoint signal to all replicas, once, because the app will be stopped soon.
+
+    Does nothing without a checkpoint signal.
+    """
+    rows = rows_of(engine, app_id)
+    saving = Saving.of(rows)
+    if saving is not None and (asked := save.ask(engine, _live(rows), saving, cancelled=False)):
+        what = "sent %s to %s of app %s, which will be stopped in %g s"
+        _log.info(what, saving.signal, _counted(asked), app_id, saving.seconds)
+
+
+def _save_first(
+    engine: Engine, app_id: str, live: list[ContainerRow], saving: Saving, *, saved: bool
+) -> list[ContainerRow]:
+    """Let the replicas save before they are stopped, and return those that still run."""
+    asked = save.ask(engine, live, saving, cancelled=True)
+    # Another client has waited for those that it has asked.
+    early = [] if saved or are_saving(live) else [row for row in live if is_saving_name(row.name)]
+    others = [row for row in live if row not in asked]
+    map_concurrently(lambda row: _mark(engine, row, saving=is_saving_name(row.name)), others)
+    if not asked and not early:
+        return live
+    if asked:
+        _log.info("sent %s to %s of app %s", saving.signal, _counted(asked), app_id)
+    what = "waiting up to %g s until app %s has saved and ended; then its replicas get SIGTERM"
+    _log.info(what, saving.seconds, app_id)
+    return save.wait(lambda: _live(rows_of(engine, app_id)), saving)
+
+
+def _counted(rows: Sequence[ContainerRow]) -> str:
+    return f"{len(rows)} replica{'s' * (len(rows) != 1)}"
 
 
 def delete(engine: Engine, app_id: str, *, keep_claim: bool = False) -> None:
@@ -163,17 +217,19 @@ def delete(engine: Engine, app_id: str, *, keep_claim: bool = False) -> None:
                 engine.discard(row.id)
 
 
-def stop_launch(
+def stop_launch(  # noqa: PLR0913 - the options of two kinds of stop
     engine: Engine,
     app_id: str,
     launch_id: str,
     *,
     grace_s: float,
     keep: bool = False,
+    saved: bool = False,
     on_stopped: Callable[[], None] = lambda: None,
 ) -> None:
     """Stop the containers of one launch, and remove them unless ``keep`` is set. Idempotent.
 
+    ``saved`` is that of `cancel`.
     ``on_stopped`` is called before the containers are removed, if any of them ran.
     """
     rows = rows_of_launch(engine, app_id, launch_id)
@@ -181,7 +237,7 @@ def stop_launch(
     with contextlib.suppress(AppNotFoundError):
         if _live(rows):
             _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
-            cancel(engine, app_id, grace_s=grace_s)
+            cancel(engine, app_id, grace_s=grace_s, saved=saved)
             _log.info("stopped app %s", app_id)
             on_stopped()
         if rows and not keep:
@@ -224,9 +280,9 @@ def _grace(rows: Iterable[ContainerRow]) -> float:
     return DEFAULT_STOP_GRACE_S
 
 
-def _mark(engine: Engine, row: ContainerRow) -> None:
-    """Rename a container, so that every client reads it as CANCELLED."""
-    if is_cancelled_name(row.name):
-        return
-    with contextlib.suppress(EngineConflictError, EngineNotFoundError):
-        engine.rename(row.id, cancelled_name(row.name))
+def _mark(engine: Engine, row: ContainerRow, *, saving: bool = False) -> None:
+    """Rename a container, so that every client reads it as CANCELLED, also while it saves."""
+    name = saving_name(row.name, cancelled=True) if saving else cancelled_name(row.name)
+    if name != row.name:
+        with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+            engine.rename(row.id, name)

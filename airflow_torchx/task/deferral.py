@@ -38,6 +38,7 @@ def hand_over(
             owned=True,
             delete_on_finish=options.on_finish is OnFinish.DELETE,
             deadline=deadline,
+            save_at=save_at_s(task, options, app),
             flush_at=now + interval if interval else None,
             not_before=not_before(),
         ),
@@ -45,6 +46,16 @@ def hand_over(
         kwargs=Deferral(app, cursors).to_json(),
         timeout=_padded(deadline, now),
     )
+
+
+def save_at_s(task: TaskContext, options: TaskOptions, app: LaunchedApp) -> float | None:
+    """Return when the replicas of an app are asked to save, in seconds since 1970; None if never.
+
+    The alarm is for ``execution_timeout``, which counts from the start of the try.
+    """
+    timeout = options.execution_timeout
+    deadline = task.deadline_s(timeout)
+    return app.save_at_s(deadline, timeout.total_seconds() if timeout else 0.0)
 
 
 def hand_over_gpu_wait(

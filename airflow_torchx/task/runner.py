@@ -50,6 +50,7 @@ from airflow_torchx.task.context import (
     REPLICAS_KEY,
     TaskContext,
 )
+from airflow_torchx.task.deferral import save_at_s
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown, warn_leftovers
@@ -221,6 +222,14 @@ class AppTask:
     def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> DescribeAppResponse:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
+        timeout = self._options.execution_timeout
+        if timeout is not None and app.checkpoint_s >= timeout.total_seconds():
+            _log.warning(
+                "checkpoint_before_timeout_s (%g) is not less than execution_timeout (%s): the"
+                " replicas are asked to save after it; raise the timeout, or lower the option",
+                app.checkpoint_s,
+                timeout,
+            )
         record = TaskRecord.of(app, self._task.attempt)
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
         try:
@@ -256,7 +265,8 @@ class AppTask:
                     check()
                     return self.shutdown.should_stop()
 
-                ended = attach.watch(self._engine, seen, {}, should_stop, TaskLog)
+                save_at = save_at_s(self._task, self._options, app)
+                ended = attach.watch(self._engine, seen, {}, should_stop, TaskLog, save_at)
             return self._conclude(app, ended)
         self._push(identity)
         if not self._options.wait_for_completion:

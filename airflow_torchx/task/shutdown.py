@@ -148,7 +148,7 @@ class TaskShutdown:
             if is_usable or isinstance(error, (AirflowRequestError, EngineUnreachableError)):
                 self._keep_or_stop(app, error)
             elif is_timeout:
-                report = self._stop_app(app, self._timeout)
+                report = self._stop_app(app, self._timeout, saved=True)
             else:
                 self._log_stop(app)
             if is_timeout:
@@ -212,7 +212,7 @@ class TaskShutdown:
         if report := self._stop_app(app):
             _log.error("%s", masked(report))
 
-    def _stop_app(self, app: LaunchedApp, reason: str = "") -> str:
+    def _stop_app(self, app: LaunchedApp, reason: str = "", *, saved: bool = False) -> str:
         """Stop the app in any state, with its grace period; return a report unless it had ended.
 
         Never raises, so that the first error is reported. If this process was killed, it does not
@@ -224,7 +224,7 @@ class TaskShutdown:
             killed_at = self._killed_at()
             return killed_at is not None and time.monotonic() > killed_at + _KILL_S
 
-        stop = partial(self._stop, app, reason)
+        stop = partial(self._stop, app, reason, saved=saved)
         try:
             is_out_of_time()
             try:
@@ -243,9 +243,10 @@ class TaskShutdown:
 
     def _unfinished(self, app: LaunchedApp, reason: str) -> str:
         """Return the report of an app that outlives this process."""
+        saving = f" {app.checkpoint_s:g} s to save, then" if app.checkpoint_s else ""
         what = (
             f"{reason}{reason and '; '}app {app.app_id!r} is stopping: its replicas have up to"
-            f" {app.stop_grace_s:g} s (stop_grace_s) to end."
+            f"{saving} {app.stop_grace_s:g} s (stop_grace_s) to end."
         )
         if app.launch_id not in self._reapers:
             warn_leftovers(app.app_id, StopRequested("no process is left to remove them"))
@@ -269,7 +270,7 @@ class TaskShutdown:
                     waiting=None if self.is_launched else self._task.attempt,
                 )
 
-    def _stop(self, app: LaunchedApp, reason: str, grace_s: float) -> str:
+    def _stop(self, app: LaunchedApp, reason: str, grace_s: float, *, saved: bool) -> str:
         """Stop the app; return its card if it was running, else nothing."""
         cards: list[str] = []
 
@@ -284,6 +285,7 @@ class TaskShutdown:
             app.launch_id,
             grace_s=grace_s,
             keep=self._options.keep,
+            saved=saved,
             on_stopped=on_stopped,
         )
         if not self.is_launched:

@@ -86,6 +86,8 @@ class FakeContainer:
         #: Automatic restarts since the last `start`.
         self._restarts = 0
         self._stopped = False
+        #: What `signal` has sent.
+        self.signals: list[str] = []
         #: Number of starts and ends that `new_events` has returned.
         self._reported = 0
 
@@ -152,6 +154,16 @@ class FakeContainer:
                 last.end(now_ns, last.program.term_exit_code)
             else:
                 last.end(now_ns + math.ceil(grace_s) * NS_PER_S, _KILLED)
+
+    def signal(self, now_ns: int, name: str) -> None:
+        """Send a signal to its current run; it is not restarted after the end of that run."""
+        if not self._runs or not self._runs[-1].is_running(now_ns):
+            return
+        self._stopped = True
+        self.signals.append(name)
+        code = self._runs[-1].program.on_signal.get(name)
+        if code is not None:
+            self.end(now_ns, code)
 
     def kill(self, now_ns: int) -> None:
         """End it without any restart."""

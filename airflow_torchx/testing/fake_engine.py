@@ -191,6 +191,17 @@ class FakeEngine(FakeDaemon):
                 raise unreachable()
             self.sleep(_TICK_S)
 
+    def signal(self, container_id: str, name: str) -> None:
+        """See `Engine.signal`."""
+        with self._calls.on("signal", container_id) as container:
+            if container is not None:
+                container.signal(self._calls.now_ns(), name)
+
+    def signals(self) -> dict[str, tuple[str, ...]]:
+        """Return what `signal` has sent to the existing containers, by name."""
+        with self._calls.lock:
+            return {one.name: tuple(one.signals) for one in self._containers}
+
     def remove(self, container_id: str) -> None:
         """See `Engine.remove`."""
         with self._calls.on("remove", container_id) as container:

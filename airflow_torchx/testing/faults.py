@@ -20,6 +20,7 @@ Verb: TypeAlias = Literal[
     "start",
     "rename",
     "stop",
+    "signal",
     "remove",
     "discard",
     "rows",

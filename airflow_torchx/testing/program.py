@@ -24,6 +24,8 @@ class Program:
         exit_code: its exit code if it ends by itself.
         on_term: its reaction to SIGTERM.
         term_exit_code: its exit code after SIGTERM.
+        on_signal: its exit codes after other signals, by name, like ``{"SIGUSR1": 0}``; it ignores
+            those that are not here.
         oom_killed: whether the kernel kills it for its memory; ``exit_code`` should be 137 then.
         start_error: if not empty, starting it fails with this message.
         files: path to content; exist from its start.
@@ -36,6 +38,7 @@ class Program:
     exit_code: int = 0
     on_term: Literal["exit", "ignore"] = "exit"
     term_exit_code: int = 143
+    on_signal: Mapping[str, int] = field(default_factory=dict)
     oom_killed: bool = False
     start_error: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)

@@ -30,6 +30,7 @@ class Script:
         every_s: seconds between two lines.
         then_s: seconds from the last line to the end; None for until it is stopped.
         ignores_term: whether it ignores SIGTERM; otherwise it exits with 143.
+        after_usr1: its exit code after SIGUSR1; None ignores it.
         eats_memory: whether it exceeds its memory limit; in a container, again and again until it
             is stopped.
         entrypoint: its program; ``sh`` is the only one that exists.
@@ -41,6 +42,7 @@ class Script:
     then_s: float | None = 0.0
     exit_code: int = 0
     ignores_term: bool = False
+    after_usr1: int | None = None
     eats_memory: bool = False
     entrypoint: str = "sh"
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Script:
             runs_for_s=None if self.then_s is None else writing_s + self.then_s,
             exit_code=137 if self.eats_memory else self.exit_code,
             on_term="ignore" if self.ignores_term else "exit",
+            on_signal={} if self.after_usr1 is None else {"SIGUSR1": self.after_usr1},
             oom_killed=self.eats_memory,
             start_error="" if self.entrypoint == "sh" else missing,
             files=self.files,
@@ -68,6 +71,8 @@ class Script:
     def _commands(self) -> Iterator[str]:
         # Process 1 of a container ignores SIGTERM unless it has a handler.
         yield "trap '' TERM" if self.ignores_term else "trap 'exit 143' TERM"
+        if self.after_usr1 is not None:
+            yield f"trap 'exit {self.after_usr1}' USR1"
         for path, content in self.files.items():
             yield f"{{ {_printing(content)}; }} >{shlex.quote(path)}"
         for index, (stream, data) in enumerate(self.program().writes()):

@@ -68,6 +68,52 @@ def test_stop_in_parallel(bench: Bench) -> None:
     assert {"exited"} == {row.state for row in bench.rows()}
 
 
+def test_signal(bench: Bench) -> None:
+    """A container that handles a signal does what it does for it."""
+    container_id = bench.run_until_it_writes(replace(OBEYS, after_usr1=5))
+
+    bench.engine.signal(container_id, "SIGUSR1")
+
+    bench.ended(container_id)
+    assert 5 == bench.detail(container_id).exit_code
+
+
+def test_signal_without_a_handler(bench: Bench) -> None:
+    """Process 1 of a container ignores a signal that it does not handle."""
+    container_id = bench.run_until_it_writes(OBEYS)
+
+    bench.engine.signal(container_id, "SIGUSR1")
+    bench.engine.stop(container_id, 600)
+
+    assert 143 == bench.detail(container_id).exit_code
+
+
+def test_signal_prevents_a_restart(bench: Bench) -> None:
+    """The daemon does not restart a container that ends after a signal of a client."""
+    script = replace(OBEYS, after_usr1=5)
+    container_id = bench.run_until_it_writes(replace(bench.spec(script), max_restarts=3))
+
+    bench.engine.signal(container_id, "SIGUSR1")
+
+    bench.ended(container_id)
+    assert ("exited", 0) == (
+        bench.detail(container_id).state,
+        bench.detail(container_id).restarts,
+    )
+
+
+@pytest.mark.parametrize("state", ["created", "exited", "gone"])
+def test_signal_without_a_run(bench: Bench, state: str) -> None:
+    """A signal to a container that does not run, or does not exist, does nothing."""
+    container_id = GONE
+    if state != "gone":
+        container_id = (bench.create if state == "created" else bench.run_to_its_end)(Script())
+
+    bench.engine.signal(container_id, "SIGUSR1")
+
+    assert (state == "gone") == (bench.engine.inspect(container_id) is None)
+
+
 @pytest.mark.parametrize("state", ["created", "exited"])
 def test_stop_without_a_run(bench: Bench, state: str) -> None:
     """Stopping a container that does not run changes nothing."""

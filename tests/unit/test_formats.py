@@ -22,6 +22,7 @@ from airflow_torchx.core.plan.identity import (
     cancelled_name,
     container_name,
     random_app_id,
+    saving_name,
 )
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
@@ -80,6 +81,8 @@ def test_labels() -> None:
         "LAUNCH_ID": "airflow-torchx/launch-id",
         "FAILURE_POLICY": "airflow-torchx/failure-policy",
         "STOP_GRACE": "airflow-torchx/stop-grace-s",
+        "CHECKPOINT_SIGNAL": "airflow-torchx/checkpoint-signal",
+        "CHECKPOINT_S": "airflow-torchx/checkpoint-s",
         "ESSENTIAL_ROLES": "airflow-torchx/essential-roles",
         "AUXILIARY_GRACE": "airflow-torchx/auxiliary-grace-s",
         "CONFIG_HASH": "airflow-torchx/config-hash",
@@ -154,6 +157,8 @@ def test_names() -> None:
     assert "trainer-t4rcs9x6sv1m" == random_app_id("trainer", 0x0123456789ABCDEF)
     assert "trainer-x1-worker-0" == container_name("trainer-x1", "worker", 0)
     assert "trainer-x1-worker-0.cancelled" == cancelled_name("trainer-x1-worker-0")
+    assert "trainer-x1-worker-0.saving" == saving_name("trainer-x1-worker-0", cancelled=False)
+    assert "a.saving.cancelled" == saving_name("a", cancelled=True)
     assert "airflow-torchx-discarded-" == DISCARDED_PREFIX
     assert "name.asked-0f7c" == asked_name("name", "0f7c")
     assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
@@ -205,6 +210,7 @@ def test_a_deferral() -> None:
             "launch_id": "l",
             "config_hash": "v1-a",
             "stop_grace_s": 10.0,
+            "checkpoint_s": 0.0,
         },
         "cursors": {"trainer/0": {"time_ns": 5, "seen": 1, "newest_ns": 7}},
     } == record.Deferral(launched, {"trainer/0": Cursor(5, 1, 7)}).to_json()
@@ -266,6 +272,16 @@ def test_a_trigger() -> None:
         "wait_for_launch": False,
         "format_version": 1,
     } == kwargs
+
+
+def test_a_trigger_that_asks_to_save() -> None:
+    """The time of the checkpoint signal is an argument of the trigger, if it is set."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    _, kwargs = TorchXDockerTrigger(app_id="a", save_at=5.0).serialize()
+
+    assert 5.0 == kwargs["save_at"]
+    assert 5.0 == TorchXDockerTrigger(**kwargs).save_at
 
 
 def test_an_event() -> None:

@@ -29,6 +29,10 @@ STOP_GRACE: Final = f"{OWN_PREFIX}stop-grace-s"
 ESSENTIAL_ROLES: Final = f"{OWN_PREFIX}essential-roles"
 #: Seconds between SIGTERM and SIGKILL for the other roles.
 AUXILIARY_GRACE: Final = f"{OWN_PREFIX}auxiliary-grace-s"
+#: Signal by which replicas are asked to save a checkpoint, like ``SIGUSR1``; absent for none.
+CHECKPOINT_SIGNAL: Final = f"{OWN_PREFIX}checkpoint-signal"
+#: Seconds that they need for that.
+CHECKPOINT_S: Final = f"{OWN_PREFIX}checkpoint-s"
 #: The app's name, as given by the user.
 APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle.

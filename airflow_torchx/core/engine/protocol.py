@@ -220,6 +220,14 @@ class Engine(Protocol):
         does not run or does not exist.
         """
 
+    def signal(self, container_id: str, name: str) -> None:
+        """Send a signal, like ``SIGUSR1``, to the main process of a container.
+
+        The kernel ignores a signal without a handler in process 1, unless the container has an
+        init. The daemon does not restart the container at its next end. Does nothing if the
+        container does not run or does not exist.
+        """
+
     def remove(self, container_id: str) -> None:
         """Kill and remove a container with its anonymous volumes.
 

@@ -36,6 +36,10 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
     """Yield the conflicts that are seen without the daemon."""
     yield from _network_conflicts(app, opts)
     yield from _log_conflicts(opts)
+    if opts.checkpoint_before_timeout_s is not None and opts.checkpoint_signal is None:
+        what = "without checkpoint_signal, no replica is asked to save"
+        fix = "set checkpoint_signal='SIGUSR1', or leave this option out"
+        yield Problem("options.checkpoint_before_timeout_s", what, fix)
     yield from _role_conflicts(app, opts)
     if requested_gpus(app) and not opts.auto_set_gpus and opts.gpu_driver == "cdi":
         what = "CDI has no request by count, as auto_set_gpus=False makes it"

@@ -22,6 +22,8 @@ MAX_NAME: Final = 63
 MAX_REPLICAS: Final = 10_000
 #: A container is renamed with this suffix before it is stopped.
 CANCELLED_SUFFIX: Final = ".cancelled"
+#: A container is renamed with this suffix before it is asked to save a checkpoint.
+SAVING_SUFFIX: Final = ".saving"
 
 #: TorchX's maximum length of both parts of a name.
 _PART: Final = 30
@@ -123,9 +125,24 @@ def container_name(app_id: str, role: str, replica: int) -> str:
     return f"{app_part}-{role_part}-{replica}"
 
 
+def first_name(name: str) -> str:
+    """Return the name that a container had before it was renamed."""
+    return name.removesuffix(CANCELLED_SUFFIX).removesuffix(SAVING_SUFFIX)
+
+
 def cancelled_name(name: str) -> str:
-    """Return the name of a container that was cancelled."""
-    return name if is_cancelled_name(name) else name + CANCELLED_SUFFIX
+    """Return the name of a container that was cancelled, and has had its time to save."""
+    return first_name(name) + CANCELLED_SUFFIX
+
+
+def saving_name(name: str, *, cancelled: bool) -> str:
+    """Return the name of a container that was asked to save, because it will be stopped."""
+    return first_name(name) + SAVING_SUFFIX + (CANCELLED_SUFFIX if cancelled else "")
+
+
+def is_saving_name(name: str) -> bool:
+    """Return whether a container of this name was asked to save, and has not got SIGTERM."""
+    return name.removesuffix(CANCELLED_SUFFIX).endswith(SAVING_SUFFIX)
 
 
 def is_cancelled_name(name: str) -> bool:

@@ -18,7 +18,7 @@ from airflow_torchx.core.engine.containers import (
     has_own_address,
 )
 from airflow_torchx.core.plan.identity import container_name
-from airflow_torchx.core.plan.torchrun_env import torchrun_env
+from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
 
 if TYPE_CHECKING:
@@ -273,6 +273,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         labels.ROLES: json.dumps({role.name: role.num_replicas for role in app.roles}),
         labels.FAILURE_POLICY: opts.failure_policy,
         labels.STOP_GRACE: f"{opts.stop_grace_s:g}",
+        **checkpoint_labels(opts),
     }
 
 

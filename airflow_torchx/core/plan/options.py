@@ -24,8 +24,12 @@ PullPolicy = Literal["always", "if_possible", "missing", "never"]
 FailurePolicy = Literal["fail_fast", "wait_all"]
 GpuForeign = Literal["respect", "ignore"]
 GpuDriver = Literal["cdi"]
+# Programs can handle them, and Docker does not stop a container by them.
+CheckpointSignal = Literal["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT"]
 
 DEFAULT_NETWORK: Final = "torchx"
+#: Seconds that a save needs, unless the user knows better.
+DEFAULT_SAVE_S: Final = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,11 @@ class Opts(Mapping[str, Any]):
             the image on the daemon.
         network: network that the replicas join; created as a bridge, which stays, if it is missing.
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
+        checkpoint_signal: signal that asks the replicas to save a checkpoint and end, like
+            ``SIGUSR1``, before ``execution_timeout`` and before each stop; None for none.
+        checkpoint_before_timeout_s: seconds that a save needs: how long before
+            ``execution_timeout`` the signal is sent, and how long a stop waits before SIGTERM. None
+            for 120.
         failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
             waits for them.
         essential_roles: roles whose end is the end of the app. Once they have ended, the others,
@@ -101,6 +110,8 @@ class Opts(Mapping[str, Any]):
     pull_policy: PullPolicy = "missing"
     network: str = DEFAULT_NETWORK
     stop_grace_s: float = DEFAULT_STOP_GRACE_S
+    checkpoint_signal: CheckpointSignal | None = None
+    checkpoint_before_timeout_s: float | None = None
     failure_policy: FailurePolicy = "fail_fast"
     essential_roles: Sequence[str] = ()
     auxiliary_grace_s: float | None = None
@@ -186,6 +197,14 @@ class Opts(Mapping[str, Any]):
             if not problems:
                 return opts
         raise InvalidOptionsError(problems, subject="run options")
+
+    @property
+    def save_s(self) -> float | None:
+        """The seconds that a save needs; None without a checkpoint signal."""
+        if self.checkpoint_signal is None:
+            return None
+        given = self.checkpoint_before_timeout_s
+        return DEFAULT_SAVE_S if given is None else given
 
     def host_options(self) -> HostOptions:
         """Return the options that are passed to the Engine unchanged."""
@@ -311,6 +330,7 @@ _KINDS: Final = {
     "FailurePolicy": _choice(FailurePolicy),
     "GpuForeign": _choice(GpuForeign),
     "GpuDriver": _choice(GpuDriver),
+    "CheckpointSignal": _choice(CheckpointSignal),
     "Sequence[str]": Kind(values.texts, list[str], "A;B"),
     "Mapping[str, str]": Kind(values.pairs, dict[str, str], "KEY:VALUE;KEY2:VALUE2"),
     "Mapping[str, Any]": Kind(values.log_config, dict[str, str], "type:DRIVER;OPTION:VALUE"),

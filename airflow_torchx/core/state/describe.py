@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import (
-    CANCELLED_SUFFIX,
     MAX_REPLICAS,
     container_name,
+    first_name,
     is_cancelled_name,
+    is_saving_name,
 )
 from airflow_torchx.core.state.essential import (
     AUXILIARY_GRACE,
@@ -46,12 +47,18 @@ if TYPE_CHECKING:
 #: Keys of ``DescribeAppResponse.metadata``.
 FAILURE_POLICY: Final = "failure_policy"
 STOP_GRACE: Final = "stop_grace_s"
+CHECKPOINT_SIGNAL: Final = "checkpoint_signal"
+CHECKPOINT_S: Final = "checkpoint_s"
+#: Set while replicas save, because ``execution_timeout`` is near.
+SAVING: Final = "saving"
 
 _METADATA: Final = {
     FAILURE_POLICY: labels.FAILURE_POLICY,
     STOP_GRACE: labels.STOP_GRACE,
     ESSENTIAL_ROLES: labels.ESSENTIAL_ROLES,
     AUXILIARY_GRACE: labels.AUXILIARY_GRACE,
+    CHECKPOINT_SIGNAL: labels.CHECKPOINT_SIGNAL,
+    CHECKPOINT_S: labels.CHECKPOINT_S,
 }
 _GONE: Final = "its container is gone from the daemon"
 
@@ -137,10 +144,13 @@ def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail | StopAuxiliary:
     """Return what the owner of an app does next.
 
     The failure policy comes from the app's labels. Apps without it, like those of TorchX's command
-    line, are never stopped.
+    line, are never stopped. A replica that ends because it has saved does not stop the others,
+    which save too.
     """
     if has_ended(app):
         return Finish(app.state)
+    if SAVING in app.metadata:
+        return Wait()
     lost = first_failure(app)
     if lost is not None and app.metadata.get(FAILURE_POLICY) == "fail_fast":
         return Fail(lost)
@@ -223,7 +233,7 @@ def without_copies(rows: Iterable[ContainerRow]) -> tuple[ContainerRow, ...]:
 def is_copy(one: ContainerRow | ContainerEvent) -> bool:
     """Return whether a container has the labels of a replica, but not its name."""
     expected = container_name(one.labels.get(labels.APP_ID, ""), *replica_key(one))
-    return labels.LAUNCH_ID in one.labels and one.name.removesuffix(CANCELLED_SUFFIX) != expected
+    return labels.LAUNCH_ID in one.labels and first_name(one.name) != expected
 
 
 def by_app(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
@@ -285,7 +295,7 @@ def _status(
         id=index,
         role=role,
         state=replica_state(row, code),
-        hostname=row.name.removesuffix(CANCELLED_SUFFIX),
+        hostname=first_name(row.name),
         exit_code=code,
         signal=signal_name(code),
         oom_killed=detail is not None and detail.oom_killed,
@@ -310,6 +320,7 @@ def _response(
     statuses: Sequence[RoleStatus],
 ) -> DescribeAppResponse:
     images = {replica_key(row)[0]: row.image for row in rows}
+    is_saving = any(is_saving_name(row.name) and not is_cancelled_name(row.name) for row in rows)
     app = DescribeAppResponse(
         app_id=app_id,
         state=AppState.UNKNOWN,
@@ -319,7 +330,8 @@ def _response(
             for row in rows
             for key, label in _METADATA.items()
             if label in row.labels
-        },
+        }
+        | ({SAVING: "true"} if is_saving else {}),
         roles_statuses=list(statuses),
         roles=[
             Role(name=role, image=images.get(role, NONE), num_replicas=count)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.state.describe import STOP_GRACE, by_app, describe, replicas_of
+from airflow_torchx.core.state.describe import (
+    CHECKPOINT_S,
+    STOP_GRACE,
+    by_app,
+    describe,
+    replicas_of,
+)
 from airflow_torchx.core.task.config_hash import is_same_config
 from airflow_torchx.core.task.record import RESULT_REJECTED, SUCCEEDED, LaunchedApp
 from airflow_torchx.specs import AppState, is_terminal
@@ -43,12 +49,14 @@ class ObservedApp:
     def launched_app(self) -> LaunchedApp:
         """The app, as the task that reattaches keeps it."""
         grace = self.app.metadata.get(STOP_GRACE)
+        checkpoint = self.app.metadata.get(CHECKPOINT_S)
         return LaunchedApp(
             app_id=self.app.app_id,
             handle=self.handle,
             launch_id=self.launch_id,
             config_hash=self.config_hash,
             stop_grace_s=float(grace) if grace else Opts().stop_grace_s,
+            checkpoint_s=float(checkpoint) if checkpoint else 0.0,
         )
 
     @property

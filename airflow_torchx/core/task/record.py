@@ -31,13 +31,20 @@ RESULT_REJECTED: Final = "result_rejected"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchedApp:
-    """The app of a task; ``stop_grace_s`` is the time between SIGTERM and SIGKILL."""
+    """The app of a task.
+
+    Args:
+        stop_grace_s: seconds between SIGTERM and SIGKILL.
+        checkpoint_s: seconds that its replicas need to save, before that; 0 if they have no signal
+            for it.
+    """
 
     app_id: str
     handle: str
     launch_id: str
     config_hash: str
     stop_grace_s: float
+    checkpoint_s: float = 0.0
 
     @classmethod
     def of(cls, plan: JobPlan, opts: Opts, config_hash: str) -> Self:
@@ -48,7 +55,18 @@ class LaunchedApp:
             launch_id=plan.launch_id,
             config_hash=config_hash,
             stop_grace_s=opts.stop_grace_s,
+            checkpoint_s=opts.save_s or 0.0,
         )
+
+    def save_at_s(self, deadline_s: float | None, timeout_s: float) -> float | None:
+        """Return when its replicas are asked to save, because the task must end at a deadline.
+
+        Both times are in seconds since 1970. None if they are not asked: without a deadline or a
+        signal, or if a save takes as long as the task has at all (``timeout_s``).
+        """
+        if deadline_s is None or not 0 < self.checkpoint_s < timeout_s:
+            return None
+        return deadline_s - self.checkpoint_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

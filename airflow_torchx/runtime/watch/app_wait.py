@@ -40,11 +40,13 @@ class Alarms:
     Args:
         deadline_s: time of ``timeout``, in seconds since 1970; None for never.
         flush_s: time of ``flush``, likewise.
+        save_s: when to send the checkpoint signal, likewise; this does not end the wait.
         outage_s: how long the daemon may be down, in seconds.
     """
 
     deadline_s: float | None = None
     flush_s: float | None = None
+    save_s: float | None = None
     outage_s: float = OUTAGE_S
 
 
@@ -69,6 +71,8 @@ class AppWait:
         #: When the outage has lasted too long.
         self._lost_s = 0.0
         self._stopping: asyncio.Task[None] | None = None
+        self._save_s = alarms.save_s
+        self._asking: asyncio.Task[None] | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait."""
@@ -76,6 +80,7 @@ class AppWait:
             try:
                 while True:
                     notification = await mailbox.next(self._pause_s())
+                    self._ask_to_save(watch)
                     step = (
                         self._alarm() if notification is None else self._step(watch, notification)
                     )
@@ -84,8 +89,9 @@ class AppWait:
                     elif step is not None:
                         return step
             finally:
-                if self._stopping is not None:
-                    self._stopping.cancel()
+                for work in (self._stopping, self._asking):
+                    if work is not None:
+                        work.cancel()
 
     def _step(
         self, watch: Watch, notification: Notification
@@ -103,6 +109,8 @@ class AppWait:
     def _pause_s(self) -> float | None:
         """Return the seconds until the next alarm; None without one."""
         times = [at_s for at_s, _ in self._times()]
+        if self._save_s is not None:
+            times.append(self._save_s)
         return max(0.0, min(times) - self._now()) if times else None
 
     def _alarm(self) -> AppEvent | None:
@@ -132,6 +140,14 @@ class AppWait:
             found.append((max(least_s, self._alarms.flush_s), "flush"))
         return found
 
+    def _ask_to_save(self, watch: Watch) -> None:
+        """Start to send the checkpoint signal if it is time."""
+        if self._save_s is None or self._now() < self._save_s:
+            return
+        self._save_s = None
+        ask = partial(lifecycle.ask_to_save, app_id=self._app_id)
+        self._asking = asyncio.create_task(persist(watch, self._app_id, ask, "signal"))
+
     def _stop_others(self, watch: Watch, step: Fail | StopAuxiliary) -> None:
         """Start to stop the other replicas, unless that is in progress."""
         if self._stopping is not None and not self._stopping.done():
@@ -143,18 +159,18 @@ class AppWait:
             roles = ", ".join(step.roles)
             _log.info("every essential replica has ended; stopping %s", roles)
             cancel = partial(cancel, roles=step.roles, grace_s=step.grace_s)
-        self._stopping = asyncio.create_task(stop(watch, self._app_id, cancel))
+        self._stopping = asyncio.create_task(persist(watch, self._app_id, cancel, "stop"))
 
 
-async def stop(watch: Watch, app_id: str, cancel: Callable[[Engine], None]) -> None:
-    """Stop replicas of an app; retry until the daemon has done it."""
+async def persist(watch: Watch, app_id: str, request: Callable[[Engine], None], verb: str) -> None:
+    """Make a request about an app; retry until the daemon has done it."""
     while True:
         try:
-            await watch.ask(cancel)
+            await watch.ask(request)
         except AppNotFoundError:
             return
         except EngineError as error:
-            _log.warning("cannot stop app %s, retrying: %s", app_id, error)
+            _log.warning("cannot %s app %s, retrying: %s", verb, app_id, error)
             await asyncio.sleep(_RETRY_S)
         else:
             return

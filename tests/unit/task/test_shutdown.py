@@ -145,6 +145,24 @@ def test_an_app_that_outlives_its_task_is_not_killed() -> None:
     released.set()
 
 
+def test_the_error_of_an_app_that_saves_says_how_long_that_may_take() -> None:
+    """The time for the checkpoint signal comes before the grace period."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launch = replace(launched(engine), checkpoint_s=60.0)
+    released = threading.Event()
+
+    def hold(verb: Verb, _: str) -> None:
+        if verb == "stop":
+            released.wait(30)
+
+    engine.before = hold
+
+    error = ended(engine, launch, killed_at=lambda: time.monotonic() - 60)
+
+    assert "its replicas have up to 60 s to save, then 30 s (stop_grace_s) to end" in error
+    released.set()
+
+
 def test_the_error_of_an_app_that_had_ended_says_only_why_the_task_ended() -> None:
     """An app that has ended is removed without a report."""
     engine = FakeEngine(images=["busybox"])

@@ -29,6 +29,15 @@ def conflicts(cfg: dict[str, Any], *roles: Role, **role: Any) -> dict[str, str]:
     return {problem.where: problem.what for problem in preflight(app, Opts.parse(cfg))}
 
 
+def test_a_time_to_save_needs_a_signal() -> None:
+    """Replicas that get no checkpoint signal have no time to save before SIGTERM."""
+    late = {"checkpoint_before_timeout_s": 60}
+
+    what = "without checkpoint_signal, no replica is asked to save"
+    assert {"options.checkpoint_before_timeout_s": what} == conflicts(late)
+    assert {} == conflicts({**late, "checkpoint_signal": "SIGUSR1"})
+
+
 @pytest.mark.parametrize(
     ("network", "why"),
     [

@@ -307,6 +307,29 @@ def test_torchrun_leaves_its_workers_the_grace_period(grace_s: float, timeout: s
     assert timeout == spec.env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
 
 
+def test_torchrun_passes_the_checkpoint_signal_on() -> None:
+    """With a checkpoint signal, torchrun hands it to its workers, and leaves them time to save."""
+    spec = only(role(), {"checkpoint_signal": "SIGUSR1"})
+
+    assert "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1" == spec.env["PET_SIGNALS_TO_HANDLE"]
+    assert "120" == spec.env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
+    assert ("SIGUSR1", "120") == (
+        spec.labels["airflow-torchx/checkpoint-signal"],
+        spec.labels["airflow-torchx/checkpoint-s"],
+    )
+    own = only(role(env={"PET_SIGNALS_TO_HANDLE": "SIGTERM"}), {"checkpoint_signal": "SIGUSR1"})
+    assert "SIGTERM" == own.env["PET_SIGNALS_TO_HANDLE"]
+
+
+def test_a_long_grace_period_is_longer_than_a_save() -> None:
+    """A checkpoint signal does not shorten the time after SIGTERM."""
+    options = {"checkpoint_signal": "SIGHUP", "checkpoint_before_timeout_s": 5, "stop_grace_s": 60}
+    spec = only(role(), options)
+
+    assert "57" == spec.env["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
+    assert "SIGTERM,SIGINT,SIGHUP,SIGQUIT" == spec.env["PET_SIGNALS_TO_HANDLE"]
+
+
 def test_the_time_of_torchrun_can_be_set() -> None:
     """Every source of variables overrides the time that torchrun waits."""
     name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"

@@ -111,6 +111,16 @@ OPTIONS = {
         [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, 10.0)],
         [-1, "-0.1", "soon", "", True, float("nan"), "inf", 10**10, 10**400, [1]],
     ),
+    "checkpoint_signal": Option(
+        None,
+        [("SIGUSR1", "SIGUSR1"), ("SIGHUP", "SIGHUP"), (None, None)],
+        ["USR1", "SIGKILL", "SIGTERM", "SIGSTOP", "10", "", 10, ["SIGUSR1"]],
+    ),
+    "checkpoint_before_timeout_s": Option(
+        None,
+        [(0, 0.0), (2.5, 2.5), ("60", 60.0), (None, None)],
+        [-1, "soon", "", True, float("nan"), 10**10],
+    ),
     "failure_policy": Option(
         "fail_fast",
         [("fail_fast", "fail_fast"), ("wait_all", "wait_all"), (None, "fail_fast")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,25 @@ def test_records_and_deferrals_survive_a_database() -> None:
     assert RECORD == TaskRecord.parse(stored(RECORD))
     assert DEFERRAL == Deferral.parse(stored(DEFERRAL))
     assert Deferral() == Deferral.parse(stored(Deferral()))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_s", "deadline_s", "timeout_s", "at_s"),
+    [
+        (120.0, 1000.0, 600.0, 880.0),
+        (0.0, 1000.0, 600.0, None),
+        (120.0, None, 0.0, None),
+        (600.0, 1000.0, 600.0, None),
+        (700.0, 1000.0, 600.0, None),
+    ],
+)
+def test_the_time_at_which_an_app_is_asked_to_save(
+    checkpoint_s: float, deadline_s: float | None, timeout_s: float, at_s: float | None
+) -> None:
+    """Replicas are asked before the deadline, unless a save takes all of the task's time."""
+    saves = replace(APP, checkpoint_s=checkpoint_s)
+
+    assert at_s == saves.save_at_s(deadline_s, timeout_s)
 
 
 def test_unknown_fields_are_ignored() -> None:

@@ -171,6 +171,19 @@ def test_a_long_stop_does_not_delay_others(engine: FakeEngine, scene: Scene) -> 
     assert ("reached", "FAILED") == scene.fired(scenario())
 
 
+def test_replicas_are_asked_to_save(engine: FakeEngine, scene: Scene) -> None:
+    """Replicas get the checkpoint signal at its time, once, also if the daemon refuses it first."""
+    engine.programs = Program(runs_for_s=None, on_signal={"SIGUSR1": 0})
+    launch(engine, replicas=2, checkpoint_signal="SIGUSR1")
+    engine.fail_next("rename", EngineError("not now"), on="trainer/0")
+    began_s = scene.clock()
+    alarms = Alarms(save_s=began_s + 30, deadline_s=began_s + 150)
+
+    assert ("reached", "SUCCEEDED") == scene.fired(scene.wait(alarms=alarms))
+    assert [("SIGUSR1",)] * 2 == [*engine.signals().values()]
+    assert 30 <= scene.clock() - began_s < 150
+
+
 def test_an_observer_stops_nothing(engine: FakeEngine, scene: Scene) -> None:
     """A failed state ends an observer's wait and leaves the other replicas running."""
     engine.programs = {"trainer": FOREVER, "trainer/1": Program(exit_code=7, runs_for_s=0.2)}
