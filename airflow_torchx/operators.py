@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,12 +13,14 @@ from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 from airflow_torchx.core.task.arguments import (
     OnFinish,
     OnWorkerShutdown,
+    app_template,
     check_conflicts,
     check_result_path,
     exactly_one,
     exit_codes,
     ids_of,
     positive,
+    with_own_options,
 )
 from airflow_torchx.task.lineage import LineageMixin
 from airflow_torchx.task.templates import TemplatesMixin
@@ -76,6 +77,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         env_conn_ids: Airflow connections that every role gets, each as a secret environment
             variable ``AIRFLOW_CONN_<ID>``.
         options: run options, see `core.plan.options.Opts`.
+        checkpoint: where the replicas keep checkpoints; the run option of this name.
+        checkpoint_policy: the run option of this name.
         workspace: code to lay over the image of every role: a folder relative to the DAG file, a
             URL of Airflow's object storage, or a mapping of such sources to folders.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
@@ -121,6 +124,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         "env",
         "env_conn_ids",
         "options",
+        "checkpoint",
+        "checkpoint_policy",
         "workspace",
         "torchx_conn_id",
         "docker_conn_ids",
@@ -148,6 +153,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         private_env: Mapping[str, str] | None = None,
         env_conn_ids: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_policy: str | None = None,
         workspace: str | PurePath | Mapping[str, str] | None = None,
         torchx_conn_id: str | None = None,
         docker_conn_ids: Sequence[str] = (),
@@ -177,13 +184,15 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
             result_path = os.fspath(result_path)
         check_result_path(result_path, is_rendered=False)
         super().__init__(**kwargs)
-        self.app = app if app is None else _as_template(app)
+        self.app = app if app is None else app_template(app)
         self.component = component
         self.component_args = component_args
         self.image = image
         self.env = env
         self.env_conn_ids = env_conn_ids
         self.options = options
+        self.checkpoint = None if checkpoint is None else os.fspath(checkpoint)
+        self.checkpoint_policy = checkpoint_policy
         self.workspace = workspace
         self.torchx_conn_id = torchx_conn_id
         self.docker_conn_ids = docker_conn_ids
@@ -243,9 +252,10 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
                 task.resume_gpu_wait(event, demand)
             check_result_path(self.result_path)
             root = self._source_root()
+            options = self._run_options()
             # Do not hold the request in a name: it has the list of the workspace's files.
             return task.run(
-                requested(scheduler, self.app_def(), self.options, secrets, root, self._is_killed)
+                requested(scheduler, self.app_def(), options, secrets, root, self._is_killed)
             )
 
     @without_traceback
@@ -278,9 +288,13 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
                 f"{app.name}-dry-run", private_env=self.private_env or {}
             )
             info = scheduler.submit_dryrun(
-                app, self.options, context=context, source_root=self._source_root()
+                app, self._run_options(), context=context, source_root=self._source_root()
             )
         print(info)  # noqa: T201 - a dry run prints
+
+    def _run_options(self) -> Mapping[str, Any] | None:
+        own = {"checkpoint": self.checkpoint, "checkpoint_policy": self.checkpoint_policy}
+        return with_own_options(self.options, own)
 
     def _bind(self, context: Context) -> None:
         """Take values from the context before the app is described; a subclass may need some."""
@@ -312,7 +326,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         with self._connect(task) as scheduler:
 
             def secret_values() -> frozenset[str]:
-                copied = copied_env(scheduler.options(self.options).copy_env, os.environ)
+                copied = copied_env(scheduler.options(self._run_options()).copy_env, os.environ)
                 proxies = proxy_secrets(scheduler.engine.proxy_env)
                 return proxies.union(secrets.values(), copied.values())
 
@@ -355,14 +369,11 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
     def _source_root(self) -> SourceRoot | None:
         """Return the folder of the DAG file; its path may change with each bundle version."""
-        from airflow_torchx.core.workspace.recipe import SourceRoot
+        from airflow_torchx.task.app import source_root
 
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return None
-        file = self.dag.fileloc
-        return SourceRoot(
-            posixpath.dirname(file), posixpath.dirname(self.dag.relative_fileloc or file)
-        )
+        return source_root(self.dag.fileloc, self.dag.relative_fileloc)
 
     def _secrets(self, context: Context) -> dict[str, str]:
         """Return the secret environment, and mask its values in logs from now on."""
@@ -387,10 +398,3 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
             problem = Problem("private_env", "it is not accepted", fix)
             raise InvalidAppError([problem], subject=f"task {self.task_id!r}") from None
         return secret_env(checked, ids_of(self.env_conn_ids))
-
-
-def _as_template(app: AnyApp | Mapping[str, Any]) -> Mapping[str, Any]:
-    from airflow_torchx.specs.accept import as_template
-
-    templates: Mapping[str, Any] = as_template(app)
-    return templates

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import BUILT_IN_NETWORKS
 from airflow_torchx.docker_engine.gpus import device_request
-from airflow_torchx.specs import BindMount
+from airflow_torchx.specs import BindMount, VolumeMount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         HostOptions,
         LogQuery,
     )
-    from airflow_torchx.specs import VolumeMount
 
     Json = dict[str, Any]
 
@@ -91,7 +90,7 @@ def _host_config(spec: ContainerSpec) -> Json:
             if spec.max_restarts
             else None,
             # With `Mounts`, a missing source is an error; `Binds` would create it.
-            "Mounts": [_mount(mount) for mount in spec.mounts] or None,
+            "Mounts": [_mount(mount, spec.volume_labels) for mount in spec.mounts] or None,
             "Devices": [
                 {
                     "PathOnHost": device.src_path,
@@ -128,11 +127,18 @@ def _options(host: HostOptions) -> Json:
     }
 
 
-def _mount(mount: BindMount | VolumeMount) -> Json:
+def _mount(mount: BindMount | VolumeMount, labels: Mapping[str, Mapping[str, str]]) -> Json:
     kind, source = (
         ("bind", mount.src_path) if isinstance(mount, BindMount) else ("volume", mount.src)
     )
-    return {"Type": kind, "Source": source, "Target": mount.dst_path, "ReadOnly": mount.read_only}
+    given = dict(labels.get(source, {})) if isinstance(mount, VolumeMount) else {}
+    return {
+        "Type": kind,
+        "Source": source,
+        "Target": mount.dst_path,
+        "ReadOnly": mount.read_only,
+        **({"VolumeOptions": {"Labels": given}} if given else {}),
+    }
 
 
 def _log_config(driver: str | None, options: Mapping[str, str]) -> Json | None:

@@ -35,6 +35,8 @@ def collect(engine: Engine, app: AppDef, opts: Opts, gpu_ids: Sequence[str] = ()
         for mount in role.mounts
         if isinstance(mount, BindMount)
     }
+    if opts.checkpoint is not None and opts.checkpoint.startswith("/"):
+        sources.add(opts.checkpoint)
     names = dict.fromkeys(role.image for role in app.roles)
     return DaemonFacts(
         engine=replace(info, gpu_ids=used_ids(gpu_ids, reported)),

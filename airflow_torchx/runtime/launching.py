@@ -22,7 +22,7 @@ from airflow_torchx.errors import (
     LaunchInterruptedError,
     leftovers,
 )
-from airflow_torchx.runtime import images, network
+from airflow_torchx.runtime import folders, images, network
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.lifecycle import described, not_found, rows_of, rows_of_launch
 
@@ -193,7 +193,7 @@ def _create_all(
 def _start(
     engine: Engine, plan: JobPlan, ids: Mapping[str, str], should_stop: Callable[[], bool]
 ) -> None:
-    """Start all containers of ``ids``."""
+    """Start all containers of ``ids``, and create the folders of their mounts first."""
 
     def start(spec: ContainerSpec) -> None:
         try:
@@ -201,6 +201,12 @@ def _start(
         except EngineError as error:
             raise _ReplicaError(spec, error) from error
 
+    if plan.folders:
+        first = plan.containers[0]
+        try:
+            folders.create(engine, ids[first.name], plan.folders)
+        except EngineError as error:
+            raise _ReplicaError(first, error) from error
     map_concurrently(start, plan.containers, should_stop=should_stop)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.core.plan import option_values
 from airflow_torchx.core.task.arguments import exactly_one
-from airflow_torchx.core.workspace.recipe import with_workspace
+from airflow_torchx.core.workspace.recipe import SourceRoot, with_workspace
 from airflow_torchx.errors import ComponentError, InvalidAppError, Problem
 from airflow_torchx.specs import as_app
 from airflow_torchx.specs.scalars import BYTES, as_text, plain
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import PurePath
 
-    from airflow_torchx.core.workspace.recipe import SourceRoot
     from airflow_torchx.specs import AnyApp, AppDef
+
+
+def source_root(file: str, relative: str | None) -> SourceRoot:
+    """Return the folder of a DAG file, whose path below its bundle may be known."""
+    return SourceRoot(posixpath.dirname(file), posixpath.dirname(relative or file))
 
 
 def app_of(

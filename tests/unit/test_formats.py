@@ -17,6 +17,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import GpuDemand, asked_name
 from airflow_torchx.core.logs.cursor import Cursor
+from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, checkpoints
 from airflow_torchx.core.plan.identity import (
     TaskAttempt,
     cancelled_name,
@@ -81,6 +82,8 @@ def test_labels() -> None:
         "LAUNCH_ID": "airflow-torchx/launch-id",
         "FAILURE_POLICY": "airflow-torchx/failure-policy",
         "STOP_GRACE": "airflow-torchx/stop-grace-s",
+        "CHECKPOINT": "airflow-torchx/checkpoint",
+        "CHECKPOINT_FOLDER": "airflow-torchx/checkpoint-folder",
         "CHECKPOINT_SIGNAL": "airflow-torchx/checkpoint-signal",
         "CHECKPOINT_S": "airflow-torchx/checkpoint-s",
         "ESSENTIAL_ROLES": "airflow-torchx/essential-roles",
@@ -163,6 +166,26 @@ def test_names() -> None:
     assert "name.asked-0f7c" == asked_name("name", "0f7c")
     assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
     assert "local_docker://gpu_host/trainer-x1" == AppRef("trainer-x1", "gpu_host").handle
+
+
+def test_the_folder_of_checkpoints() -> None:
+    """A later release finds the checkpoints of a task in the same folder."""
+    fresh, eager = (
+        checkpoints(
+            Opts(checkpoint="models", checkpoint_policy=policy),
+            app_id=APP_ID,
+            app_name="app",
+            own=ATTEMPT.labels,
+        )
+        for policy in ("fresh", "eager")
+    )
+    assert fresh is not None
+    assert eager is not None
+
+    of_task = "/torchx/checkpoints/tasks/nightly-2a3b62b53ddb/train-1359c638e349"
+    assert f"{of_task}/runs/run-acba25512100-m2" == fresh.folder
+    assert f"{of_task}/all-runs" == eager.folder
+    assert "TORCHX_CHECKPOINT_DIR" == CHECKPOINT_DIR
 
 
 def test_the_config_hash() -> None:

@@ -98,6 +98,7 @@ class ContainerSpec:
         memory_mib: memory limit and size of ``/dev/shm``, in MiB; None for Docker's defaults.
         max_restarts: how often the daemon restarts the container after a failure.
         stop_grace_s: seconds between SIGTERM and SIGKILL.
+        volume_labels: labels of volumes that the daemon creates for the mounts, by their names.
     """
 
     role: str
@@ -118,6 +119,7 @@ class ContainerSpec:
     ports: tuple[PortBinding, ...] = ()
     stop_grace_s: float = DEFAULT_STOP_GRACE_S
     host: HostOptions = field(default_factory=HostOptions)
+    volume_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,10 @@ AUXILIARY_GRACE: Final = f"{OWN_PREFIX}auxiliary-grace-s"
 CHECKPOINT_SIGNAL: Final = f"{OWN_PREFIX}checkpoint-signal"
 #: Seconds that they need for that.
 CHECKPOINT_S: Final = f"{OWN_PREFIX}checkpoint-s"
+#: Volume or host path of an app's checkpoints; also on a volume that a launch has created.
+CHECKPOINT: Final = f"{OWN_PREFIX}checkpoint"
+#: The app's folder in it.
+CHECKPOINT_FOLDER: Final = f"{OWN_PREFIX}checkpoint-folder"
 #: The app's name, as given by the user.
 APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle.

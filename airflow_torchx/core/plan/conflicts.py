@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import has_own_address
+from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, ROOT
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER, directory
 from airflow_torchx.errors import Problem
@@ -36,6 +37,7 @@ def conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
     """Yield the conflicts that are seen without the daemon."""
     yield from _network_conflicts(app, opts)
     yield from _log_conflicts(opts)
+    yield from _checkpoint_conflicts(app, opts)
     if opts.checkpoint_before_timeout_s is not None and opts.checkpoint_signal is None:
         what = "without checkpoint_signal, no replica is asked to save"
         fix = "set checkpoint_signal='SIGUSR1', or leave this option out"
@@ -67,6 +69,37 @@ def _role_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
         what = "every role of the app is essential"
         fix = "name the essential ones in essential_roles, or use stop_grace_s"
         yield Problem("options.auxiliary_grace_s", what, fix)
+
+
+def _checkpoint_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
+    if opts.checkpoint is None:
+        if opts.checkpoint_policy != "fresh":
+            what = "without checkpoint, the app has no folder for checkpoints"
+            yield Problem("options.checkpoint_policy", what, "set checkpoint, or leave it out")
+        return
+    for where, env in {"options": opts.env, **_by_role(app, "env")}.items():
+        if CHECKPOINT_DIR in env:
+            what = f"{CHECKPOINT_DIR} is set by the option checkpoint"
+            yield Problem(f"{where}.env", what, "remove it, or leave checkpoint out")
+    yield from _over_checkpoints(app, opts)
+
+
+def _over_checkpoints(app: AppDef, opts: Opts) -> Iterator[Problem]:
+    for where, mounts in _by_role(app, "mounts").items():
+        for position, mount in enumerate(mounts):
+            if _is_in(mount.dst_path, ROOT):
+                what = f"{mount.dst_path!r} is where the checkpoints are mounted"
+                fix = "mount it at another path, or leave checkpoint out"
+                yield Problem(f"{where}.mounts[{position}].dst_path", what, fix)
+    for path in opts.tmpfs:
+        if _is_in(path, ROOT):
+            what = f"{path!r} is where the checkpoints are mounted"
+            yield Problem("options.tmpfs", what, "use another path")
+
+
+def _by_role(app: AppDef, field: str) -> dict[str, Any]:
+    """Return a field of each role, by where the role is."""
+    return {f"roles[{index}]": getattr(role, field) for index, role in enumerate(app.roles)}
 
 
 def joined(opts: Opts) -> dict[str, str]:

@@ -17,6 +17,7 @@ from airflow_torchx.core.engine.containers import (
     PortBinding,
     has_own_address,
 )
+from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, Checkpoints, checkpoints
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
@@ -79,6 +80,7 @@ class JobPlan:
         secret_env: names of the environment variables whose values are not shown.
         warnings: what the user should know.
         workspaces: one line for the user about each workspace.
+        folders: paths in the containers, of folders to create in a mount before the start.
         gpu_foreign: whether GPUs that other programs use are respected; None if the replicas need
             no GPUs of their own.
     """
@@ -93,6 +95,7 @@ class JobPlan:
     warnings: tuple[str, ...] = ()
     workspaces: tuple[str, ...] = ()
     gpu_foreign: GpuForeign | None = None
+    folders: tuple[str, ...] = ()
 
     @property
     def own_gpus(self) -> int:
@@ -151,6 +154,20 @@ class _Shared:
     labels: Mapping[str, str]
     hosts: Mapping[str, str]
     rank0: str
+    #: What holds the checkpoints, the variable that names their folder, and labels of a new volume.
+    mounts: tuple[BindMount | VolumeMount, ...] = ()
+    forced: Mapping[str, str] = field(default_factory=dict)
+    volume_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def with_checkpoints(self, kept: Checkpoints) -> _Shared:
+        """Return the same values for replicas that keep checkpoints."""
+        return replace(
+            self,
+            labels={**self.labels, **kept.labels},
+            mounts=(kept.mount,),
+            forced={CHECKPOINT_DIR: kept.folder},
+            volume_labels=kept.volume_labels,
+        )
 
 
 def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
@@ -167,6 +184,9 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         hosts=hosts,
         rank0=rank0 if rank0 in hosts or has_own_address(opts.network) else "localhost",
     )
+    kept = checkpoints(opts, app_id=launch.app_id, app_name=app.name, own=launch.labels)
+    if kept is not None:
+        shared = shared.with_checkpoints(kept)
     return JobPlan(
         app_id=launch.app_id,
         handle=launch.handle,
@@ -176,6 +196,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         pull_policy=opts.pull_policy,
         secret_env=frozenset({*copied, *launch.private_env}),
         warnings=tuple(_warnings(app, opts)),
+        folders=kept.folders if kept else (),
         gpu_foreign=opts.gpu_foreign if opts.auto_set_gpus and requested_gpus(app) else None,
     )
 
@@ -204,7 +225,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     own = {REPLICA_IDX: str(replica), NUM_REPLICAS: str(role.num_replicas)}
     env = {**shared.inherited, **own, **opts.env, **filled.env}
     forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
-    mounts = [*role.mounts, *_named_devices(resource.devices)]
+    mounts = [*role.mounts, *shared.mounts, *_named_devices(resource.devices)]
     gpus, driver = resource.gpu, opts.gpu_driver or ""
     are_own = gpus > 0 and opts.auto_set_gpus
     return ContainerSpec(
@@ -214,7 +235,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
         image=role.image,
         entrypoint=role.entrypoint,
         args=tuple(filled.args),
-        env={**env, **launch.private_env, **forced},
+        env={**env, **launch.private_env, **shared.forced, **forced},
         labels={
             **shared.labels,
             labels.ROLE_NAME: role.name,
@@ -232,6 +253,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
         max_restarts=role.max_retries,
         ports=_ports(role, replica) if opts.publish_ports else (),
         stop_grace_s=_stop_grace_s(role, opts),
+        volume_labels=shared.volume_labels,
         host=replace(opts.host_options(), extra_hosts={**shared.hosts, **opts.extra_hosts}),
     )
 

@@ -95,6 +95,22 @@ def tmpfs(value: object) -> Mapping[str, str]:
     return mounts
 
 
+def checkpoint(value: object) -> str:
+    """Return the name of a volume, or an absolute path without ``..`` and doubled slashes."""
+    source = text(value).strip()
+    if "://" in source:
+        what = "a URL cannot hold checkpoints; give the name of a volume of the daemon"
+        raise ValueError(f"{what}, or an absolute path on its host, like a mounted file system")
+    if source.startswith("/"):
+        path = posixpath.normpath(f"/{source.lstrip('/')}")
+        if path == "/" or "\0" in path:
+            raise ValueError("give a path below '/'")
+        return path
+    if re.fullmatch(_VOLUME, source):
+        return source
+    raise ValueError("give the name of a volume, or an absolute path on the daemon's host")
+
+
 def network(value: object) -> str:
     """Return the name of a network, or ``container:`` and the name of a container."""
     name = text(value)
@@ -286,6 +302,7 @@ def one_of(*words: str) -> Callable[[object], str]:
     return parse
 
 
+_VOLUME: Final = "[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 _NETWORKS_OF_SWARM: Final = ("ingress", "docker_gwbridge")
 _MAX_ID: Final = 2**31 - 1
 _GATEWAY: Final = "host-gateway"

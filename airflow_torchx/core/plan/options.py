@@ -24,6 +24,7 @@ PullPolicy = Literal["always", "if_possible", "missing", "never"]
 FailurePolicy = Literal["fail_fast", "wait_all"]
 GpuForeign = Literal["respect", "ignore"]
 GpuDriver = Literal["cdi"]
+CheckpointPolicy = Literal["fresh", "eager"]
 # Programs can handle them, and Docker does not stop a container by them.
 CheckpointSignal = Literal["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT"]
 
@@ -56,6 +57,11 @@ class Opts(Mapping[str, Any]):
             the image on the daemon.
         network: network that the replicas join; created as a bridge, which stays, if it is missing.
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
+        checkpoint: where the replicas keep checkpoints: the name of a volume, or an absolute path
+            on the daemon's host. They find their folder in ``TORCHX_CHECKPOINT_DIR``. None for
+            none.
+        checkpoint_policy: ``fresh`` gives each run of a task a folder, which its retries share, and
+            a new one after a clear; ``eager`` gives all runs of a task the same.
         checkpoint_signal: signal that asks the replicas to save a checkpoint and end, like
             ``SIGUSR1``, before ``execution_timeout`` and before each stop; None for none.
         checkpoint_before_timeout_s: seconds that a save needs: how long before
@@ -110,6 +116,8 @@ class Opts(Mapping[str, Any]):
     pull_policy: PullPolicy = "missing"
     network: str = DEFAULT_NETWORK
     stop_grace_s: float = DEFAULT_STOP_GRACE_S
+    checkpoint: str | None = None
+    checkpoint_policy: CheckpointPolicy = "fresh"
     checkpoint_signal: CheckpointSignal | None = None
     checkpoint_before_timeout_s: float | None = None
     failure_policy: FailurePolicy = "fail_fast"
@@ -330,6 +338,7 @@ _KINDS: Final = {
     "FailurePolicy": _choice(FailurePolicy),
     "GpuForeign": _choice(GpuForeign),
     "GpuDriver": _choice(GpuDriver),
+    "CheckpointPolicy": _choice(CheckpointPolicy),
     "CheckpointSignal": _choice(CheckpointSignal),
     "Sequence[str]": Kind(values.texts, list[str], "A;B"),
     "Mapping[str, str]": Kind(values.pairs, dict[str, str], "KEY:VALUE;KEY2:VALUE2"),
@@ -340,6 +349,7 @@ _OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "image_repo": values.repository,
     "build_args": values.env,
     "build_secrets": values.build_secrets,
+    "checkpoint": values.checkpoint,
     "network": values.network,
     "user": values.user,
     "ulimits": values.ulimits,

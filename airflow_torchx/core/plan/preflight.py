@@ -297,6 +297,9 @@ def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> 
 
 def _option_problems(opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
     engine = facts.engine
+    if opts.checkpoint in facts.absent_paths:
+        what = f"{opts.checkpoint!r} does not exist on this host"
+        yield Problem("options.checkpoint", what, "create it first")
     for option, container in joined(opts).items():
         if container in facts.not_running:
             what = f"no container {container!r} is running on {engine.url}"

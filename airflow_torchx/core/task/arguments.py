@@ -7,13 +7,15 @@ import posixpath
 import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.errors import UsageError
 from airflow_torchx.specs.scalars import BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from airflow_torchx.specs import AnyApp
 
 
 class _Choice(StrEnum):
@@ -114,3 +116,19 @@ def positive(argument: str, given: float | timedelta) -> float:
     if not is_number or not (math.isfinite(number) and number > 0):
         raise ValueError(f"{argument}={given!r}: give a number above 0")
     return float(number)
+
+
+def app_template(app: AnyApp | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an app as a mapping, in which Airflow renders templates."""
+    from airflow_torchx.specs.accept import as_template
+
+    templates: Mapping[str, Any] = as_template(app)
+    return templates
+
+
+def with_own_options(
+    options: Mapping[str, Any] | None, own: Mapping[str, object]
+) -> Mapping[str, Any] | None:
+    """Return run options with those that are arguments of their own, of which None is not set."""
+    given = {name: value for name, value in own.items() if value is not None}
+    return {**(options or {}), **given} if given else options

@@ -275,3 +275,23 @@ def test_the_error_of_a_launch_has_the_engine_s_as_its_cause() -> None:
         launching.launch(engine, planned(app(env={"API_TOKEN": "hunter22"})))
 
     assert why is caught.value.__cause__
+
+
+def test_folders_for_checkpoints_exist_before_the_start() -> None:
+    """The first container gets the folders before any container is started."""
+    engine = FakeEngine(images=["busybox"])
+    launching.launch(engine, planned(app(2), checkpoint="models"))
+
+    assert 1 == engine.calls.count("put_files")
+    assert engine.calls.index("put_files") < engine.calls.index("start")
+
+
+def test_folders_that_cannot_be_created() -> None:
+    """If the daemon refuses the folders, nothing is left, and the error says why."""
+    engine = FakeEngine(images=["busybox"])
+    engine.fail_next("put_files", EngineError("the volume is read-only"))
+
+    with pytest.raises(LaunchError, match="the volume is read-only"):
+        launching.launch(engine, planned(app(2), checkpoint="models"))
+
+    assert () == engine.rows({})

@@ -29,6 +29,50 @@ def conflicts(cfg: dict[str, Any], *roles: Role, **role: Any) -> dict[str, str]:
     return {problem.where: problem.what for problem in preflight(app, Opts.parse(cfg))}
 
 
+@pytest.mark.parametrize(
+    ("cfg", "role", "where"),
+    [
+        ({"env": {"TORCHX_CHECKPOINT_DIR": "/x"}}, {}, "options.env"),
+        ({}, {"env": {"TORCHX_CHECKPOINT_DIR": "/x"}}, "roles[0].env"),
+        ({"tmpfs": {"/torchx/checkpoints/x": ""}}, {}, "options.tmpfs"),
+        (
+            {},
+            {"mounts": [VolumeMount(src="v", dst_path="/torchx/checkpoints/")]},
+            "roles[0].mounts[0].dst_path",
+        ),
+        (
+            {},
+            {"mounts": [BindMount(src_path="/a", dst_path="/torchx/x/../checkpoints/y")]},
+            "roles[0].mounts[0].dst_path",
+        ),
+    ],
+)
+def test_what_hides_the_checkpoints(cfg: dict[str, Any], role: dict[str, Any], where: str) -> None:
+    """The folder of the checkpoints, and the variable with it, belong to the option."""
+    assert {where} == conflicts({"checkpoint": "models", **cfg}, **role).keys()
+    assert {} == conflicts(cfg, **role)
+
+
+def test_a_policy_needs_checkpoints() -> None:
+    """A policy without a place for checkpoints is a mistake."""
+    what = "without checkpoint, the app has no folder for checkpoints"
+
+    assert {"options.checkpoint_policy": what} == conflicts({"checkpoint_policy": "eager"})
+    assert {} == conflicts({"checkpoint_policy": "fresh"})
+
+
+def test_a_host_path_for_checkpoints_exists() -> None:
+    """A path that is not on the host of a local daemon is a problem before anything is created."""
+    role = Role("trainer", "img:1", entrypoint="run")
+    facts = DaemonFacts(engine=ENGINE, absent_paths=frozenset({"/data"}))
+
+    (problem,) = daemon_problems(AppDef("a", [role]), Opts(checkpoint="/data"), facts)
+
+    assert "options.checkpoint: '/data' does not exist on this host; create it first" == str(
+        problem
+    )
+
+
 def test_a_time_to_save_needs_a_signal() -> None:
     """Replicas that get no checkpoint signal have no time to save before SIGTERM."""
     late = {"checkpoint_before_timeout_s": 60}

@@ -111,6 +111,22 @@ OPTIONS = {
         [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, 10.0)],
         [-1, "-0.1", "soon", "", True, float("nan"), "inf", 10**10, 10**400, [1]],
     ),
+    "checkpoint": Option(
+        None,
+        [
+            ("models", "models"),
+            (" a.b-c_1 ", "a.b-c_1"),
+            ("/data", "/data"),
+            ("//data/../x/", "/x"),
+            (None, None),
+        ],
+        ["", "/", "/..", "a", "a/b", "./a", "s3://bucket/x", "file:///x", "a b", "/a\0", 1, ["a"]],
+    ),
+    "checkpoint_policy": Option(
+        "fresh",
+        [("fresh", "fresh"), ("eager", "eager"), (None, "fresh")],
+        ["lazy", "", 1],
+    ),
     "checkpoint_signal": Option(
         None,
         [("SIGUSR1", "SIGUSR1"), ("SIGHUP", "SIGHUP"), (None, None)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import literal
 
-from airflow_torchx.core.task.arguments import check_result_path
+from airflow_torchx.core.task.arguments import check_result_path, with_own_options
 from airflow_torchx.errors import UsageError
 
 
@@ -49,3 +49,13 @@ def test_a_result_path_that_is_a_template(path: object) -> None:
 
     with pytest.raises(ValueError, match="give the absolute path of a file"):
         check_result_path(path)
+
+
+def test_options_that_are_arguments_of_their_own() -> None:
+    """An argument wins over the run option of its name; without one, options stay."""
+    options = {"checkpoint": "old", "network": "host"}
+
+    own = {"checkpoint": "models", "checkpoint_policy": None}
+    assert {"checkpoint": "models", "network": "host"} == with_own_options(options, own)
+    assert {"checkpoint": "models"} == with_own_options(None, own)
+    assert options is with_own_options(options, {"checkpoint": None})

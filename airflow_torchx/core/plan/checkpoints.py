@@ -1,0 +1,107 @@
+"""The folder in which the replicas of an app keep their checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.specs import BindMount, VolumeMount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_torchx.core.plan.options import Opts
+
+#: The variable with the folder of an app.
+CHECKPOINT_DIR: Final = "TORCHX_CHECKPOINT_DIR"
+#: Where the volume or the host path is mounted.
+ROOT: Final = "/torchx/checkpoints"
+
+_READABLE: Final = 40
+_DIGEST: Final = 12
+_ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoints:
+    """Where the replicas of an app keep their checkpoints.
+
+    Args:
+        source: the volume, or the path on the daemon's host.
+        scope: names of nested folders below the root, which only this scope has.
+    """
+
+    source: str
+    scope: tuple[str, ...]
+
+    @property
+    def mount(self) -> BindMount | VolumeMount:
+        """The mount of every replica."""
+        if self.source.startswith("/"):
+            return BindMount(src_path=self.source, dst_path=ROOT)
+        return VolumeMount(src=self.source, dst_path=ROOT)
+
+    @property
+    def folder(self) -> str:
+        """The path of the app's folder in its replicas."""
+        return posixpath.join(ROOT, *self.scope)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The paths of all folders below the root that the app needs, outer ones first."""
+        return tuple(
+            posixpath.join(ROOT, *self.scope[: depth + 1]) for depth in range(len(self.scope))
+        )
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of each container."""
+        return {
+            labels.CHECKPOINT: self.source,
+            labels.CHECKPOINT_FOLDER: posixpath.join(*self.scope),
+        }
+
+    @property
+    def volume_labels(self) -> dict[str, dict[str, str]]:
+        """The labels of the volume, if Docker has to create it."""
+        is_path = self.source.startswith("/")
+        return {} if is_path else {self.source: {labels.CHECKPOINT: self.source}}
+
+
+def checkpoints(
+    opts: Opts, *, app_id: str, app_name: str, own: Mapping[str, str]
+) -> Checkpoints | None:
+    """Return where an app keeps its checkpoints; None if the option is not set.
+
+    ``own`` are the labels of its launch. Those of a task make the scope: its DAG, task and map
+    index, and unless the policy is ``eager``, its run and ``max_tries``. A retry does not raise
+    ``max_tries``, and a clear does. Outside a task, the scope is the name of the app, and unless
+    the policy is ``eager``, its id.
+    """
+    if opts.checkpoint is None:
+        return None
+    is_eager = opts.checkpoint_policy == "eager"
+    where: tuple[str, ...]
+    if labels.DAG_ID in own:
+        task, index = own[labels.TASK_ID], own[labels.MAP_INDEX]
+        task_part = _folder(f"{task}-{index}" if index != "-1" else task, task, index)
+        run_id, tries = own[labels.RUN_ID], own[labels.MAX_TRIES]
+        run = f"{_folder(run_id, run_id)}-m{tries}"
+        where = ("tasks", _folder(own[labels.DAG_ID], own[labels.DAG_ID]), task_part)
+    else:
+        run = _folder(app_id, app_id)
+        where = ("apps", _folder(app_name, app_name))
+    last = ("all-runs",) if is_eager else ("runs", run)
+    return Checkpoints(source=opts.checkpoint, scope=(*where, *last))
+
+
+def _folder(readable: str, *ids: str) -> str:
+    """Return the name of a folder that only these ids have; it starts with readable text."""
+    data = "\0".join(ids).encode(errors="surrogatepass")
+    digest = hashlib.sha256(data).hexdigest()[:_DIGEST]
+    start = _ILLEGAL.sub("-", readable)[:_READABLE].strip("-")
+    return f"{start}-{digest}" if start else digest

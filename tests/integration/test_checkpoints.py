@@ -1,0 +1,72 @@
+"""Checkpoints on a real daemon: what replicas find, and what stays."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import docker
+import pytest
+
+from airflow_torchx.runtime.attach import look
+from airflow_torchx.runtime.replica_log import ReplicaLog
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, AppState, Role
+from tests.conftest import BUSYBOX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_torchx.docker_engine import DockerEngine
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def volume(app_id: str) -> Iterator[str]:
+    """Return the name of a volume that does not exist, and that is removed at the end."""
+    yield f"{app_id}-models"
+    with closing(docker.from_env()) as client:
+        client.volumes.get(f"{app_id}-models").remove()
+
+
+def ran(engine: DockerEngine, name: str, command: str, **options: object) -> list[str]:
+    """Run an app of two replicas, of any user, to its end, and return its output."""
+    role = Role("worker", BUSYBOX, entrypoint="sh", args=["-ec", command], num_replicas=2)
+    scheduler = DockerScheduler("test", engine)
+    app_id = scheduler.submit(AppDef(name, [role]), {"user": "1234", **options})
+    assert AppState.SUCCEEDED is scheduler.wait(app_id).state
+    replicas = look(engine, app_id).roles_statuses[0].replicas
+    lines = [line.text for replica in replicas for line in ReplicaLog(engine, replica.container_id)]
+    scheduler.delete(app_id)
+    return sorted(lines)
+
+
+WRITE = 'cd "$TORCHX_CHECKPOINT_DIR"; echo "$TORCHX_REPLICA_IDX" > "$TORCHX_REPLICA_IDX"'
+
+
+def test_a_volume(docker_engine: DockerEngine, app_id: str, volume: str) -> None:
+    """Replicas of any user write into one folder, which stays for the next app of that scope."""
+    kept = {"checkpoint": volume, "checkpoint_policy": "eager"}
+    ran(docker_engine, app_id, WRITE, **kept)
+
+    assert ["0", "0", "1", "1"] == ran(
+        docker_engine, app_id, 'cat "$TORCHX_CHECKPOINT_DIR"/*', **kept
+    )
+    assert [] == ran(docker_engine, app_id, 'ls "$TORCHX_CHECKPOINT_DIR"', checkpoint=volume)
+    with closing(docker.from_env()) as client:
+        (found,) = client.volumes.list(filters={"label": f"airflow-torchx/checkpoint={volume}"})
+    assert volume == found.name
+
+
+def test_a_host_path(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> None:
+    """A path on the host has the files below folders with readable names; its own mode stays."""
+    tmp_path.chmod(0o755)
+    ran(docker_engine, app_id, WRITE, checkpoint=str(tmp_path))
+
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert ["0", "1"] == sorted(path.name for path in files)
+    assert {"apps"} == {path.parts[0] for path in files}
+    assert files[0].parts[1].startswith(f"{app_id}-")
+    assert 0o755 == tmp_path.stat().st_mode & 0o777
