@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.labels import OWN_PREFIX
-from airflow_torchx.docker_engine import config_file, peer, responses
+from airflow_torchx.docker_engine import config_file, peer, responses, usage
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.clone import clone
 from airflow_torchx.docker_engine.connection import open_client, resolve
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         NetworkRow,
     )
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.core.engine.usage import ContainerUsage, Execution
     from airflow_torchx.docker_engine.request import Client, Response
 
 _log = logging.getLogger(__name__)
@@ -266,6 +267,18 @@ class DockerEngine:
                 return read_sole_file(response.raw, path, max_bytes)
             finally:
                 response.raw.close()  # otherwise the rest of a large file would be read
+
+    def usage(self, container_id: str) -> ContainerUsage | None:
+        """Return what a container uses; None if it does not run, or does not exist."""
+        return usage.read(self._client, self._url, container_id)
+
+    def execute(
+        self, container_id: str, command: Sequence[str], *, timeout_s: float, max_bytes: int
+    ) -> Execution:
+        """Run a command in a running container, and return its output and its exit code."""
+        return usage.execute(
+            self._client, self._url, container_id, command, timeout_s=timeout_s, max_bytes=max_bytes
+        )
 
     def close(self) -> None:
         """Close all connections. Idempotent."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
 from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
+from airflow_torchx.core.engine.usage import ContainerUsage, Execution
 from airflow_torchx.core.plan.gpu_problems import WITHOUT_GPU_DRIVER
-from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from airflow_torchx.testing.files import absolute, overlay, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, to_datetime
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_torchx.testing.program import Program
 
 _KILLED: Final = 137
+_NOT_FOUND: Final = 127
 _LIVE: Final = ("running", "restarting")
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 60 * _MINUTE_S
@@ -224,6 +226,34 @@ class FakeContainer:
             what = f"no file {path} in container {self.name}."
             raise EngineNotFoundError(what, fix="Add it to its Program.files.", status=404)
         return content
+
+    def usage(self, now_ns: int) -> ContainerUsage | None:
+        """Return what it uses; None if it does not run."""
+        if self.state(now_ns) != "running":
+            return None
+        run = self._runs[-1]
+        return ContainerUsage(
+            read_at=to_datetime(now_ns),
+            cpu_ns=round((now_ns - run.started_ns) * run.program.cpus),
+            memory_bytes=run.program.memory_bytes,
+            memory_limit_bytes=(self.spec.memory_mib or 0) << 20 or None,
+            received_bytes=0,
+            sent_bytes=0,
+        )
+
+    def execute(self, command: Sequence[str], now_ns: int) -> Execution:
+        """Return the end of a command in it.
+
+        Raises:
+            EngineConflictError: it does not run.
+        """
+        if self.state(now_ns) != "running":
+            what = f"cannot run {command[0]} in container {self.name}: it does not run."
+            raise EngineConflictError(what, fix="Start it first.", status=409)
+        missing = f"OCI runtime exec failed: {command[0]!r}: executable file not found\n"
+        known = self._runs[-1].program.commands
+        code, output = known.get(command[0], (_NOT_FOUND, missing.encode()))
+        return Execution(exit_code=code, output=output)
 
     def row(self, now_ns: int) -> ContainerRow:
         """Return its entry in the container list, whose times are whole seconds."""

@@ -16,7 +16,7 @@ from airflow_torchx.testing.program import choose
 from airflow_torchx.testing.stream import FakeEvents, FakeStream, LogSnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import (
         ContainerDetail,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         EngineInfo,
         LogQuery,
     )
+    from airflow_torchx.core.engine.usage import ContainerUsage, Execution
     from airflow_torchx.testing.image_verbs import FakeImageVerbs
     from airflow_torchx.testing.images import FakeImage
 
@@ -273,6 +274,21 @@ class FakeEngine(FakeDaemon):
         """See `Engine.read_file`; files come from images, uploads and programs."""
         with self._calls.on("read_file", container_id):
             return self._containers.get(container_id).read_file(path, max_bytes)
+
+    def usage(self, container_id: str) -> ContainerUsage | None:
+        """See `Engine.usage`; a program uses what it says."""
+        with self._calls.on("usage", container_id) as container:
+            return None if container is None else container.usage(self._calls.now_ns())
+
+    def execute(
+        self, container_id: str, command: Sequence[str], *, timeout_s: float, max_bytes: int
+    ) -> Execution:
+        """See `Engine.execute`; the programs of a container say what commands do in it."""
+        del timeout_s  # a fake command ends at once
+        with self._calls.on("execute", container_id):
+            container = self._containers.get(container_id)
+            ended = container.execute(tuple(command), self._calls.now_ns())
+            return replace(ended, output=ended.output[:max_bytes])
 
     def close(self) -> None:
         """See `Engine.close`; the fake engine stays usable."""

@@ -28,6 +28,8 @@ Verb: TypeAlias = Literal[
     "logs",
     "events",
     "read_file",
+    "usage",
+    "execute",
     "image_rows",
     "image_inspect",
     "prepare",

@@ -29,6 +29,10 @@ class Program:
         oom_killed: whether the kernel kills it for its memory; ``exit_code`` should be 137 then.
         start_error: if not empty, starting it fails with this message.
         files: path to content; exist from its start.
+        cpus: how many CPUs it keeps busy while it runs.
+        memory_bytes: the memory that it uses while it runs.
+        commands: what a command that runs in the container prints, by its first word, with its exit
+            code; others do not exist.
         restart_delay_s: seconds before the daemon restarts it after a failure.
     """
 
@@ -42,6 +46,9 @@ class Program:
     oom_killed: bool = False
     start_error: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
+    cpus: float = 1.0
+    memory_bytes: int = 1 << 20
+    commands: Mapping[str, tuple[int, bytes]] = field(default_factory=dict)
     restart_delay_s: float = 0.0
 
     def writes(self) -> list[tuple[Stream, bytes]]:

@@ -35,6 +35,8 @@ class Script:
             is stopped.
         entrypoint: its program; ``sh`` is the only one that exists.
         files: path to content, written at its start.
+        cpus: 1.0 keeps a CPU busy until it is stopped.
+        commands: what commands in the container do on the fake engine; see `Program`.
     """
 
     lines: tuple[str | bytes | tuple[Literal["stdout", "stderr"], str | bytes], ...] = ()
@@ -46,6 +48,8 @@ class Script:
     eats_memory: bool = False
     entrypoint: str = "sh"
     files: Mapping[str, bytes] = field(default_factory=dict)
+    cpus: float = 0.0
+    commands: Mapping[str, tuple[int, bytes]] = field(default_factory=dict)
 
     def program(self) -> Program:
         """Return the script for the fake engine."""
@@ -62,6 +66,8 @@ class Script:
             start_error="" if self.entrypoint == "sh" else missing,
             files=self.files,
             restart_delay_s=0.1,
+            cpus=self.cpus,
+            commands=self.commands,
         )
 
     def command(self) -> str:
@@ -81,6 +87,8 @@ class Script:
             yield f"{{ {_printing(data)}; }} {'>&2' if stream == 'stderr' else ''}"
         if self.eats_memory:
             yield _EATS_MEMORY
+        if self.cpus:
+            yield "while :; do :; done"
         if self.then_s != 0:
             yield _sleeping(FOREVER_S if self.then_s is None else self.then_s)
         yield f"exit {self.exit_code}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import (
         ContainerDetail,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         NetworkRow,
     )
     from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow
+    from airflow_torchx.core.engine.usage import ContainerUsage, Execution
 
 
 _Item = TypeVar("_Item", covariant=True)  # noqa: PLC0105 - private
@@ -279,6 +280,22 @@ class Engine(Protocol):
         Raises:
             EngineNotFoundError: the container or the file does not exist.
             ValueError: it is not a regular file, or larger than ``max_bytes``.
+        """
+
+    def usage(self, container_id: str) -> ContainerUsage | None:
+        """Return what a container uses; None if it does not run, or does not exist."""
+
+    def execute(
+        self, container_id: str, command: Sequence[str], *, timeout_s: float, max_bytes: int
+    ) -> Execution:
+        """Run a command in a running container, and return its output and its exit code.
+
+        The output has at most ``max_bytes``. After ``timeout_s`` seconds the command runs on, and
+        is not waited for. A program that does not exist has the exit code 126 or 127.
+
+        Raises:
+            EngineConflictError: the container does not run.
+            EngineNotFoundError: the container does not exist.
         """
 
     def close(self) -> None:

@@ -1,0 +1,96 @@
+"""What running containers use, and commands that run in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
+from tests.contract.bench import wait_for
+from tests.contract.script import Script
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.engine.usage import ContainerUsage
+    from tests.contract.bench import Bench
+
+GONE = "f" * 64
+
+
+def used(bench: Bench, container_id: str) -> ContainerUsage:
+    """Return what a running container uses."""
+    found = bench.engine.usage(container_id)
+    assert found is not None
+    return found
+
+
+def test_cpu_time_grows(bench: Bench) -> None:
+    """The CPU time of a busy container grows between two readings, and so does their time."""
+    container_id = bench.run(Script(cpus=1.0, then_s=None))
+    first = used(bench, container_id)
+
+    wait_for(lambda: used(bench, container_id).cpu_ns >= first.cpu_ns + 50_000_000)
+
+    assert used(bench, container_id).read_at > first.read_at
+
+
+def test_an_idle_container_uses_no_cpu(bench: Bench) -> None:
+    """The CPU time of a container that sleeps stays the same."""
+    container_id = bench.run_until_it_writes(Script(lines=("ready",), then_s=None))
+    first = used(bench, container_id)
+    wait_for(lambda: (used(bench, container_id).read_at - first.read_at).total_seconds() > 0.5)
+
+    # The shell starts its `sleep` after the line.
+    assert used(bench, container_id).cpu_ns - first.cpu_ns < 50_000_000
+
+
+def test_memory(bench: Bench) -> None:
+    """The memory is below the limit of the container."""
+    spec = replace(bench.spec(Script(then_s=None)), memory_mib=64)
+    found = used(bench, bench.run(spec))
+
+    assert 64 << 20 == found.memory_limit_bytes
+    assert 0 < found.memory_bytes < 64 << 20
+
+
+def test_without_a_run(bench: Bench) -> None:
+    """A container that does not run, or does not exist, uses nothing."""
+    assert bench.engine.usage(bench.create(Script())) is None
+    assert bench.engine.usage(bench.run_to_its_end(Script())) is None
+    assert bench.engine.usage(GONE) is None
+
+
+def test_a_command(bench: Bench) -> None:
+    """A command in a running container returns its output and its exit code."""
+    script = Script(then_s=None, commands={"cat": (0, b"hello\n"), "false": (1, b"")})
+    container_id = bench.run_until_it_writes(
+        replace(script, lines=("ready",), files={"/greeting": b"hello\n"})
+    )
+
+    found = bench.engine.execute(container_id, ["cat", "/greeting"], timeout_s=20, max_bytes=100)
+    failed = bench.engine.execute(container_id, ["false"], timeout_s=20, max_bytes=100)
+    short = bench.engine.execute(container_id, ["cat", "/greeting"], timeout_s=20, max_bytes=3)
+
+    assert (0, b"hello\n") == (found.exit_code, found.output)
+    assert (1, b"") == (failed.exit_code, failed.output)
+    assert b"hel" == short.output
+
+
+def test_a_command_that_does_not_exist(bench: Bench) -> None:
+    """A program that the container does not have ends with a code of its own."""
+    container_id = bench.run(Script(then_s=None))
+
+    missing = bench.engine.execute(container_id, ["no-such"], timeout_s=20, max_bytes=1000)
+
+    assert missing.exit_code in (126, 127)
+
+
+def test_a_command_needs_a_running_container(bench: Bench) -> None:
+    """A command in a container that has ended, or does not exist, is an error."""
+    container_id = bench.run_to_its_end(Script())
+
+    with pytest.raises(EngineConflictError):
+        bench.engine.execute(container_id, ["true"], timeout_s=20, max_bytes=10)
+    with pytest.raises(EngineNotFoundError):
+        bench.engine.execute(GONE, ["true"], timeout_s=20, max_bytes=10)
