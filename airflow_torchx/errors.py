@@ -308,6 +308,10 @@ class ReplicaLostError(AppFailedError):
     """The app failed because the container of a replica is gone from the daemon."""
 
 
+class StalledError(AppFailedError):
+    """The app was stopped because it made no progress (``stalled_after_s``)."""
+
+
 class AppCancelledError(AirflowTorchXError):
     """The app was cancelled before it finished."""
 

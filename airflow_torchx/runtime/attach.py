@@ -31,6 +31,7 @@ from airflow_torchx.errors import (
     OutOfMemoryError,
     ReplicaLostError,
     ResultError,
+    StalledError,
 )
 from airflow_torchx.runtime import waiting
 from airflow_torchx.runtime.gang_log import Detached
@@ -156,6 +157,8 @@ def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -
     kind = AppFailedError
     if blamed is not None and blamed.oom_killed:
         kind = OutOfMemoryError
+    elif blamed is not None and blamed.stalled:
+        kind = StalledError
     elif blamed is not None and not blamed.container_id:
         kind = ReplicaLostError
     return kind(

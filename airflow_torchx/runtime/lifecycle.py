@@ -14,9 +14,10 @@ from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.gpu.ledger import marker_of
 from airflow_torchx.core.plan.identity import (
     cancelled_name,
-    is_cancelled_name,
     is_saving_name,
+    is_stopped_name,
     saving_name,
+    stalled_name,
 )
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
@@ -122,7 +123,7 @@ def cancel(
     for pause_s in pauses_s:
         if not live:
             return
-        map_concurrently(lambda row: _mark(engine, row), live)
+        map_concurrently(lambda row: _mark(engine, row, cancelled_name(row.name)), live)
         map_concurrently(lambda row: engine.stop(row.id, grace), live, threads=len(live))
         time.sleep(pause_s)
         live = _live(rows_of(engine, app_id), roles)
@@ -130,6 +131,20 @@ def cancel(
         what = f"cannot stop app {app_id!r}; still running: {', '.join(row.name for row in live)}"
         fix = "See the log of the daemon. `docker rm -f` removes the containers."
         raise EngineError(what, fix=fix)
+
+
+def stop_stalled(
+    engine: Engine, app_id: str, ids: Collection[str], before_stop: Callable[[str], None]
+) -> None:
+    """Stop these containers of an app with one grace period, so that every client reads FAILED.
+
+    ``before_stop`` is called with the id of each one that still runs.
+    """
+    rows = [row for row in _live(rows_of(engine, app_id)) if row.id in ids]
+    map_concurrently(lambda row: _mark(engine, row, stalled_name(row.name)), rows)
+    map_concurrently(lambda row: before_stop(row.id), rows)
+    grace = _grace(rows)
+    map_concurrently(lambda row: engine.stop(row.id, grace), rows, threads=len(rows) or 1)
 
 
 def _await_other_stop(
@@ -147,7 +162,7 @@ def _await_other_stop(
     long as they may take, because that client may have died before it sent SIGTERM.
     """
     was_saving, deadline = None, 0.0
-    while live and all(row.state == "running" and is_cancelled_name(row.name) for row in live):
+    while live and all(row.state == "running" and is_stopped_name(row.name) for row in live):
         is_saving = saving is not None and are_saving(live)
         if is_saving is not was_saving:
             limit_s = saving.seconds if saving and is_saving else math.ceil(grace_s)
@@ -179,7 +194,7 @@ def _save_first(
     # Another client has waited for those that it has asked.
     early = [] if saved or are_saving(live) else [row for row in live if is_saving_name(row.name)]
     others = [row for row in live if row not in asked]
-    map_concurrently(lambda row: _mark(engine, row, saving=is_saving_name(row.name)), others)
+    map_concurrently(lambda row: _mark(engine, row, _name_while_saving(row.name)), others)
     if not asked and not early:
         return live
     if asked:
@@ -280,9 +295,12 @@ def _grace(rows: Iterable[ContainerRow]) -> float:
     return DEFAULT_STOP_GRACE_S
 
 
-def _mark(engine: Engine, row: ContainerRow, *, saving: bool = False) -> None:
-    """Rename a container, so that every client reads it as CANCELLED, also while it saves."""
-    name = saving_name(row.name, cancelled=True) if saving else cancelled_name(row.name)
+def _name_while_saving(name: str) -> str:
+    return saving_name(name, cancelled=True) if is_saving_name(name) else cancelled_name(name)
+
+
+def _mark(engine: Engine, row: ContainerRow, name: str) -> None:
+    """Rename a container, so that every client reads why it is being stopped."""
     if name != row.name:
         with contextlib.suppress(EngineConflictError, EngineNotFoundError):
             engine.rename(row.id, name)

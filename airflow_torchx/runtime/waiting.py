@@ -11,6 +11,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import Fail, Finish, StopAuxiliary, Wait, next_step
 from airflow_torchx.errors import EngineError, EngineUnreachableError, WaitTimeoutError
 from airflow_torchx.runtime.lifecycle import cancel, not_found, observe
+from airflow_torchx.runtime.stall import StallDetector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,17 @@ def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
     """
+    return _advanced(engine, _observed(engine, app_id))
+
+
+def _observed(engine: Engine, app_id: str) -> DescribeAppResponse:
     if (app := observe(engine, app_id)) is None:
         raise not_found(app_id)
+    return app
+
+
+def _advanced(engine: Engine, app: DescribeAppResponse) -> DescribeAppResponse | None:
+    app_id = app.app_id
     match next_step(app):
         case Fail(lost):
             _log.info("replica %s/%d failed; stopping the other replicas", lost.role, lost.id)
@@ -81,12 +91,14 @@ def wait(
     """
     tolerance = OutageTolerance(outage_s)
     backoff, wake = Backoff(), wake or threading.Event()
+    detector = StallDetector()
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         with tolerance:
-            app = poll_once(engine, app_id)
-            if app is not None:
-                return app
+            app = _observed(engine, app_id)
+            if (ended := _advanced(engine, app)) is not None:
+                return ended
+            detector.check(engine, app)
         if should_stop():
             raise StopRequested
         pause = backoff.next()

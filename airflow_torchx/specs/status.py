@@ -65,6 +65,7 @@ class ReplicaStatus:
         finished_at: time of its end.
         container_id: id of its container.
         gpus: ids of its GPUs.
+        stalled: whether it was stopped because its app made no progress.
     """
 
     id: int
@@ -83,6 +84,7 @@ class ReplicaStatus:
     finished_at: datetime | None = None
     container_id: str = ""
     gpus: Sequence[str] = ()
+    stalled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))

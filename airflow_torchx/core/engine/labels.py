@@ -37,6 +37,8 @@ CHECKPOINT_S: Final = f"{OWN_PREFIX}checkpoint-s"
 CHECKPOINT: Final = f"{OWN_PREFIX}checkpoint"
 #: The app's folder in it.
 CHECKPOINT_FOLDER: Final = f"{OWN_PREFIX}checkpoint-folder"
+#: Seconds without progress after which the app is stopped; absent for never.
+STALLED_AFTER: Final = f"{OWN_PREFIX}stalled-after-s"
 #: The app's name, as given by the user.
 APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle.

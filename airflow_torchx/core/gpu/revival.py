@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.plan.identity import is_cancelled_name
+from airflow_torchx.core.plan.identity import is_stopped_name
 from airflow_torchx.core.state.describe import exit_code
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def ended_recently(row: ContainerRow) -> bool:
 
 def may_be_revived(row: ContainerRow) -> bool:
     """Return whether `is_revived` needs the result of an inspect of a container."""
-    return ended_recently(row) and not is_cancelled_name(row.name)
+    return ended_recently(row) and not is_stopped_name(row.name)
 
 
 def is_revived(row: ContainerRow, detail: ContainerDetail | None) -> bool:

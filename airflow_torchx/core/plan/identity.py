@@ -24,6 +24,8 @@ MAX_REPLICAS: Final = 10_000
 CANCELLED_SUFFIX: Final = ".cancelled"
 #: A container is renamed with this suffix before it is asked to save a checkpoint.
 SAVING_SUFFIX: Final = ".saving"
+#: The same for one that is stopped because its app makes no progress.
+STALLED_SUFFIX: Final = ".stalled"
 
 #: TorchX's maximum length of both parts of a name.
 _PART: Final = 30
@@ -127,12 +129,14 @@ def container_name(app_id: str, role: str, replica: int) -> str:
 
 def first_name(name: str) -> str:
     """Return the name that a container had before it was renamed."""
-    return name.removesuffix(CANCELLED_SUFFIX).removesuffix(SAVING_SUFFIX)
+    for suffix in (CANCELLED_SUFFIX, SAVING_SUFFIX, STALLED_SUFFIX):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def cancelled_name(name: str) -> str:
     """Return the name of a container that was cancelled, and has had its time to save."""
-    return first_name(name) + CANCELLED_SUFFIX
+    return name if is_stalled_name(name) else first_name(name) + CANCELLED_SUFFIX
 
 
 def saving_name(name: str, *, cancelled: bool) -> str:
@@ -148,6 +152,21 @@ def is_saving_name(name: str) -> bool:
 def is_cancelled_name(name: str) -> bool:
     """Return whether a container of this name was cancelled."""
     return name.endswith(CANCELLED_SUFFIX)
+
+
+def stalled_name(name: str) -> str:
+    """Return the name of a container that is stopped because its app makes no progress."""
+    return name if is_stopped_name(name) else first_name(name) + STALLED_SUFFIX
+
+
+def is_stalled_name(name: str) -> bool:
+    """Return whether a container of this name was stopped because its app made no progress."""
+    return name.endswith(STALLED_SUFFIX)
+
+
+def is_stopped_name(name: str) -> bool:
+    """Return whether a client of ours has stopped a container of this name, or is about to."""
+    return is_cancelled_name(name) or is_stalled_name(name)
 
 
 def legal(text: str) -> str:

@@ -296,6 +296,11 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         labels.FAILURE_POLICY: opts.failure_policy,
         labels.STOP_GRACE: f"{opts.stop_grace_s:g}",
         **checkpoint_labels(opts),
+        **(
+            {}
+            if opts.stalled_after_s is None
+            else {labels.STALLED_AFTER: f"{opts.stalled_after_s:g}"}
+        ),
     }
 
 

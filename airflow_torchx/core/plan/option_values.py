@@ -141,6 +141,13 @@ def seconds(value: object) -> float:
     raise ValueError("give a number of seconds, from 0 to a year")
 
 
+def positive_seconds(value: object) -> float:
+    """Return a number of seconds, from 1 to a year."""
+    if (number := seconds(value)) >= 1:
+        return number
+    raise ValueError("give a number of seconds, from 1 to a year")
+
+
 def count(value: object) -> int:
     """Return a whole number of at least 1."""
     if (number := _number(value)) >= 1 and number.is_integer():

@@ -73,6 +73,8 @@ class Opts(Mapping[str, Any]):
             like a parameter server, are stopped; their failures do not count. Empty for all roles.
         auxiliary_grace_s: seconds between SIGTERM and SIGKILL for the other roles; None for
             ``stop_grace_s``.
+        stalled_after_s: stop the app, as failed, if for so many seconds no essential replica wrote
+            a line, or used a CPU or GPU; None for never.
         auto_set_gpus: give every replica GPUs of its own, and wait until enough are free. False
             requests them by count, as TorchX does: then replicas share the first GPUs of the host,
             and the app does not wait.
@@ -123,6 +125,7 @@ class Opts(Mapping[str, Any]):
     failure_policy: FailurePolicy = "fail_fast"
     essential_roles: Sequence[str] = ()
     auxiliary_grace_s: float | None = None
+    stalled_after_s: float | None = None
     auto_set_gpus: bool = True
     gpu_wait_timeout_s: float | None = None
     gpu_foreign: GpuForeign = "respect"
@@ -346,6 +349,7 @@ _KINDS: Final = {
 }
 _OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "env": values.env,
+    "stalled_after_s": values.positive_seconds,
     "image_repo": values.repository,
     "build_args": values.env,
     "build_secrets": values.build_secrets,

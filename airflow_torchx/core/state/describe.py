@@ -19,6 +19,8 @@ from airflow_torchx.core.plan.identity import (
     first_name,
     is_cancelled_name,
     is_saving_name,
+    is_stalled_name,
+    is_stopped_name,
 )
 from airflow_torchx.core.state.essential import (
     AUXILIARY_GRACE,
@@ -27,6 +29,7 @@ from airflow_torchx.core.state.essential import (
     essential_replicas,
     unneeded_roles,
 )
+from airflow_torchx.core.state.stall import STALLED_AFTER
 from airflow_torchx.specs import (
     NONE,
     AppState,
@@ -56,6 +59,7 @@ _METADATA: Final = {
     FAILURE_POLICY: labels.FAILURE_POLICY,
     STOP_GRACE: labels.STOP_GRACE,
     ESSENTIAL_ROLES: labels.ESSENTIAL_ROLES,
+    STALLED_AFTER: labels.STALLED_AFTER,
     AUXILIARY_GRACE: labels.AUXILIARY_GRACE,
     CHECKPOINT_SIGNAL: labels.CHECKPOINT_SIGNAL,
     CHECKPOINT_S: labels.CHECKPOINT_S,
@@ -120,6 +124,8 @@ def replica_state(row: ContainerRow, code: int | None) -> AppState:
     """Return the state of a replica with this container and exit code, None if unknown."""
     if is_cancelled_name(row.name) and row.state in _NOT_RUNNING:
         return AppState.CANCELLED
+    if is_stalled_name(row.name) and row.state in _NOT_RUNNING:
+        return AppState.FAILED
     if row.state == "exited" and code is not None:
         return AppState.SUCCEEDED if code == 0 else AppState.FAILED
     return _BY_DOCKER_STATE.get(row.state, AppState.UNKNOWN)
@@ -197,7 +203,7 @@ def describe(
     rows = sorted(rows, key=_age)
     newest = {replica_key(row): row for row in rows}
     sizes = _role_sizes(rows)
-    is_started = any(row.state != "created" or is_cancelled_name(row.name) for row in rows)
+    is_started = any(row.state != "created" or is_stopped_name(row.name) for row in rows)
     statuses = []
     for role, count in sizes.items():
         indices = {index for name, index in newest if name == role}
@@ -304,6 +310,7 @@ def _status(
         started_at=None if detail is None else detail.started_at,
         finished_at=None if detail is None else detail.finished_at,
         container_id=row.id,
+        stalled=is_stalled_name(row.name),
         gpus=tuple(filter(None, row.labels.get(labels.GPUS, "").split(","))),
     )
 

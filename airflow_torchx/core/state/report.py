@@ -119,6 +119,8 @@ def cause(replica: ReplicaStatus) -> str:
     """Return why a replica failed, like ``exit code 1``."""
     if replica.oom_killed:
         return f"killed, out of memory (exit code {replica.exit_code}); raise resource.memMB"
+    if replica.stalled:
+        return "stalled: no line, no CPU use and no GPU use for too long (stalled_after_s)"
     if replica.exit_code is None:
         return replica.error or "no exit code"
     signal = replica.signal
@@ -180,6 +182,7 @@ def _cells(
         "failed first" if failed_first else "",
         "auxiliary" if auxiliary else "",
         restarted,
+        "stalled" if replica.stalled else "",
         replica.error,
     ]
     return {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, get_args
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.identity import is_cancelled_name, is_saving_name
+from airflow_torchx.core.plan.identity import is_cancelled_name, is_saving_name, is_stopped_name
 from airflow_torchx.core.plan.option_values import one_of, seconds
 from airflow_torchx.core.plan.options import CheckpointSignal
 
@@ -51,7 +51,7 @@ class Saving:
             for row in live
             if row.state == "running"
             and not is_saving_name(row.name)
-            and not is_cancelled_name(row.name)
+            and not is_stopped_name(row.name)
             and (not self.roles or row.labels.get(labels.ROLE_NAME) in self.roles)
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.state.describe import Fail, StopAuxiliary
 from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.state.stall import interval, stalled_after
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.stall import StallDetector
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
     from airflow_torchx.runtime.watch import Notification, Watch
+    from airflow_torchx.specs import DescribeAppResponse
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class AppWait:
         self._stopping: asyncio.Task[None] | None = None
         self._save_s = alarms.save_s
         self._asking: asyncio.Task[None] | None = None
+        self._detecting: asyncio.Task[None] | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait."""
@@ -89,7 +94,7 @@ class AppWait:
                     elif step is not None:
                         return step
             finally:
-                for work in (self._stopping, self._asking):
+                for work in (self._stopping, self._asking, self._detecting):
                     if work is not None:
                         work.cancel()
 
@@ -99,6 +104,8 @@ class AppWait:
         if isinstance(notification, AppSnapshot):
             self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
+            if notification.app is not None and self._wait_for.condition is None:
+                self._detect_stall(watch, notification.app)
             return trigger_event(self._app_id, notification.app, self._wait_for)
         if isinstance(notification, DaemonDown):
             self._down, self._looked = notification, True
@@ -148,6 +155,12 @@ class AppWait:
         ask = partial(lifecycle.ask_to_save, app_id=self._app_id)
         self._asking = asyncio.create_task(persist(watch, self._app_id, ask, "signal"))
 
+    def _detect_stall(self, watch: Watch, app: DescribeAppResponse) -> None:
+        """Start to look at the progress of the app, if its labels ask for that."""
+        after_s = stalled_after(app)
+        if self._detecting is None and after_s is not None:
+            self._detecting = asyncio.create_task(detect_stall(watch, self._app_id, after_s))
+
     def _stop_others(self, watch: Watch, step: Fail | StopAuxiliary) -> None:
         """Start to stop the other replicas, unless that is in progress."""
         if self._stopping is not None and not self._stopping.done():
@@ -174,3 +187,17 @@ async def persist(watch: Watch, app_id: str, request: Callable[[Engine], None], 
             await asyncio.sleep(_RETRY_S)
         else:
             return
+
+
+async def detect_stall(watch: Watch, app_id: str, after_s: float) -> None:
+    """Look at the progress of an app until the task is cancelled; stop the app if it makes none."""
+    detector = StallDetector(watch.clock)
+
+    def check(engine: Engine) -> None:
+        if (app := lifecycle.observe(engine, app_id)) is not None:
+            detector.check(engine, app)
+
+    while True:
+        with contextlib.suppress(EngineError):  # another notification reports an outage
+            await watch.ask(check)
+        await asyncio.sleep(interval(after_s))

@@ -290,3 +290,23 @@ def test_a_daemon_that_comes_back(engine: FakeEngine, scene: Scene) -> None:
         return await waiting
 
     assert ("reached", "SUCCEEDED") == scene.fired(scenario())
+
+
+def test_a_hung_app(engine: FakeEngine, scene: Scene) -> None:
+    """The wait stops an app that makes no progress, and ends with its failure."""
+    engine.programs = Program(runs_for_s=None, cpus=0.0, lines=["step 1"])
+    launch(engine, replicas=2, stalled_after_s=60)
+
+    event = scene.event(scene.wait())
+
+    assert ("reached", "FAILED") == (event["reason"], event["state"])
+    assert "failed first: stalled: no line" in event["message"]
+
+
+def test_a_sensor_stops_no_hung_app(engine: FakeEngine, scene: Scene) -> None:
+    """Only the owner of an app looks at its progress."""
+    engine.programs = Program(runs_for_s=300, cpus=0.0)
+    launch(engine, replicas=1, stalled_after_s=60)
+
+    assert ("reached", "SUCCEEDED") == scene.fired(scene.wait(SUCCESS))
+    assert "usage" not in engine.calls

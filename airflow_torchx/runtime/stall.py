@@ -1,0 +1,138 @@
+"""Stops an app that makes no progress, after its stacks were written into its log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.concurrency.parallel import map_concurrently
+from airflow_torchx.core.engine.containers import LogQuery
+from airflow_torchx.core.state import stall
+from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.runtime import lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+_log = logging.getLogger(__name__)
+
+_GPU_USE: Final = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits")
+_COMMAND_S: Final = 10.0
+_COMMAND_BYTES: Final = 65_536
+
+# Writes the stacks of all Python processes into the log of the container. py-spy leaves them
+# running. Without it, `faulthandler`, which PYTHONFAULTHANDLER enables, does that at SIGABRT,
+# and ends the process. Process 1 comes last, because its workers end with it.
+_DUMP_STACKS: Final = r"""
+dump() {
+  case "$(readlink /proc/$1/exe)" in *python*) ;; *) return ;; esac
+  if command -v py-spy >/dev/null 2>&1; then
+    py-spy dump --pid $1 >/proc/1/fd/2 2>&1 && return
+  fi
+  grep -q PYTHONFAULTHANDLER= /proc/$1/environ && kill -ABRT $1
+}
+for folder in /proc/[0-9]*; do
+  [ "$folder" = /proc/1 ] || [ "$folder" = /proc/$$ ] || dump "${folder#/proc/}"
+done
+sleep 0.5
+dump 1
+"""
+
+
+class StallDetector:
+    """Looks at the progress of one app, and stops the app if it makes none.
+
+    It does nothing for an app without ``stalled_after_s``. ``clock`` returns seconds that never
+    decrease.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: Mapping[str, stall.Seen] = {}
+        self._next_s = clock()
+        self._has_warned = False
+
+    def check(self, engine: Engine, app: DescribeAppResponse) -> bool:
+        """Read what the replicas did, if it is time; return whether it has stopped the app.
+
+        Raises:
+            EngineUnreachableError: the daemon does not answer; that time does not count.
+        """
+        after_s = stall.stalled_after(app)
+        if after_s is None or self._clock() < self._next_s:
+            return False
+        self._next_s = self._clock() + stall.interval(after_s)
+        try:
+            replicas = stall.watched_replicas(app)
+            found = map_concurrently(partial(self._activity, engine), replicas)
+        except EngineUnreachableError:
+            self._seen = {}
+            raise
+        at_s = self._clock()
+        now = {one.container_id: what for one, what in zip(replicas, found, strict=True)}
+        self._seen = stall.advance(self._seen, now, at_s)
+        if not stall.is_stalled(self._seen.values(), at_s, after_s):
+            return False
+        _log.error(
+            "app %s has stalled: for %g s (stalled_after_s), no replica wrote a line or used a "
+            "CPU or GPU; its stacks follow in its log, then it is stopped",
+            app.app_id,
+            after_s,
+        )
+        ids = {one.container_id for one in replicas}
+        lifecycle.stop_stalled(engine, app.app_id, ids, partial(dump_stacks, engine))
+        return True
+
+    def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | None:
+        """Return what a replica did until now; None if that cannot be read."""
+        try:
+            usage = engine.usage(replica.container_id)
+            if usage is None:
+                return None
+            query = LogQuery(tail=1, timestamps=True)
+            last_line = b"".join(engine.logs(replica.container_id, query))
+            gpu_percent = self._gpu_percent(engine, replica) if replica.gpus else None
+        except EngineUnreachableError:
+            raise
+        except (EngineError, ValueError) as why:
+            self._warn(replica, str(why))
+            return None
+        return stall.Activity(
+            at_s=usage.read_at.timestamp(),
+            cpu_ns=usage.cpu_ns,
+            last_line=last_line,
+            gpu_percent=gpu_percent,
+        )
+
+    def _gpu_percent(self, engine: Engine, replica: ReplicaStatus) -> float:
+        """Return how busy the busiest GPU of a replica is.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        found = engine.execute(
+            replica.container_id, _GPU_USE, timeout_s=_COMMAND_S, max_bytes=_COMMAND_BYTES
+        )
+        if found.exit_code != 0:
+            what = "nvidia-smi, which would show the use of its GPUs, does not run in it."
+            raise ValueError(what)
+        return max(float(word) for word in found.output.split())
+
+    def _warn(self, replica: ReplicaStatus, why: str) -> None:
+        if not self._has_warned:
+            _log.warning("replica %s counts as active: %s", replica_name(replica), why)
+        self._has_warned = True
+
+
+def dump_stacks(engine: Engine, container_id: str) -> None:
+    """Write the stacks of a container's Python processes into its log, as far as it can."""
+    with suppress(EngineError):
+        command = ("sh", "-c", _DUMP_STACKS)
+        engine.execute(container_id, command, timeout_s=_COMMAND_S, max_bytes=_COMMAND_BYTES)
