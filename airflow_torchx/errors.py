@@ -20,6 +20,7 @@
   + LaunchInterruptedError   the launch was interrupted, and undone
   + AppFailedError           the app failed
     - OutOfMemoryError       the first replica to fail ran out of memory
+    - StalledError           the app was stopped because it made no progress
     - ReplicaLostError       the container of the first replica to fail is gone
   + AppCancelledError        the app was cancelled
   + AirflowRequestError      Airflow did not answer a request of the task, or refused it
@@ -35,8 +36,7 @@
     - ImageBuildError        a step of a Dockerfile failed
     - ImagePushError         an image could not be pushed
 
-Every message says what happened and what to do. All of them can be pickled, because Airflow passes
-exceptions between processes.
+Every message says what happened and what to do. Airflow passes errors between processes, pickled.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 class AirflowTorchXError(Exception):
@@ -192,36 +192,6 @@ class ResourceNotFoundError(ComponentError, KeyError):
 
     # KeyError quotes its message.
     __str__ = ComponentError.__str__
-
-
-def check_all(*checks: Callable[[], Any]) -> list[Any]:
-    """Return what every check returns, or raise one error with the problems of all.
-
-    Raises:
-        SeveralProblemsError: several checks raised an error.
-        ComponentError, InvalidAppError: one did.
-    """
-    results, errors = [], []
-    for check in checks:
-        try:
-            results.append(check())
-        except (ComponentError, InvalidAppError) as error:
-            errors.append(error)
-    lines = dict.fromkeys(line for error in errors for line in problems_of(error))
-    if len(lines) > 1 and len(errors) > 1:
-        raise SeveralProblemsError([*lines])
-    if errors:
-        raise errors[0]
-    return results
-
-
-def problems_of(error: ComponentError | InvalidAppError) -> list[str]:
-    """Return the problems in an error, one line for each."""
-    if isinstance(error, InvalidAppError):
-        return [str(problem) for problem in error.problems]
-    if isinstance(error, SeveralProblemsError):
-        return [*error.lines]
-    return [" ".join(f"{error.what.rstrip('.')}. {error.fix}".split())]
 
 
 class FunctionError(AirflowTorchXError, ValueError):

@@ -204,6 +204,7 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "finished_at": read.optional(read.timestamp),
         "container_id": read.text,
         "gpus": read.sequence(read.text),
+        "stalled": read.flag,
     },
     RoleStatus: {"role": read.text, "replicas": read.sequence(_record(ReplicaStatus))},
     DescribeAppResponse: {

@@ -24,6 +24,7 @@ from airflow_torchx.core.plan.identity import (
     container_name,
     random_app_id,
     saving_name,
+    stalled_name,
 )
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
@@ -88,6 +89,7 @@ def test_labels() -> None:
         "CHECKPOINT_S": "airflow-torchx/checkpoint-s",
         "ESSENTIAL_ROLES": "airflow-torchx/essential-roles",
         "AUXILIARY_GRACE": "airflow-torchx/auxiliary-grace-s",
+        "STALLED_AFTER": "airflow-torchx/stalled-after-s",
         "CONFIG_HASH": "airflow-torchx/config-hash",
         "DAG_ID": "airflow-torchx/dag-id",
         "RUN_ID": "airflow-torchx/run-id",
@@ -162,6 +164,7 @@ def test_names() -> None:
     assert "trainer-x1-worker-0.cancelled" == cancelled_name("trainer-x1-worker-0")
     assert "trainer-x1-worker-0.saving" == saving_name("trainer-x1-worker-0", cancelled=False)
     assert "a.saving.cancelled" == saving_name("a", cancelled=True)
+    assert "trainer-x1-worker-0.stalled" == stalled_name("trainer-x1-worker-0")
     assert "airflow-torchx-discarded-" == DISCARDED_PREFIX
     assert "name.asked-0f7c" == asked_name("name", "0f7c")
     assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
@@ -376,6 +379,7 @@ def test_xcoms() -> None:
             "finished_at": None,
             "container_id": "",
             "gpus": [],
+            "stalled": False,
         }
     ] == runner.replicas_for_xcom(app)
 

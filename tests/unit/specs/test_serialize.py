@@ -166,6 +166,7 @@ def test_written_form() -> None:
         "finished_at": "2026-01-02T03:04:05+00:00",
         "container_id": "",
         "gpus": [],
+        "stalled": False,
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

@@ -456,6 +456,16 @@ def test_essential_roles_are_labels() -> None:
     assert not set(chosen) & set(plain.labels)
 
 
+def test_an_app_that_may_stall_writes_its_stacks() -> None:
+    """The time without progress is a label, and Python's fault handler is enabled."""
+    spec = only(role(), {"stalled_after_s": 900})
+    own = only(role(env={"PYTHONFAULTHANDLER": "0"}), {"stalled_after_s": 900})
+
+    assert "900" == spec.labels[labels.STALLED_AFTER]
+    assert ("1", "0") == (spec.env["PYTHONFAULTHANDLER"], own.env["PYTHONFAULTHANDLER"])
+    assert "PYTHONFAULTHANDLER" not in only(role(), {}).env
+
+
 def test_failure_policy_and_grace_are_labels() -> None:
     """Failure policy and grace period are labels, and the grace period is set on the container."""
     spec = only(role(), {"failure_policy": "wait_all", "stop_grace_s": 2.5})

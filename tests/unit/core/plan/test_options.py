@@ -152,6 +152,11 @@ OPTIONS = {
         [(0, 0.0), (2.5, 2.5), ("30", 30.0), (None, None)],
         [-1, "soon", "", True, float("nan"), 10**10],
     ),
+    "stalled_after_s": Option(
+        None,
+        [(1, 1.0), (2.5, 2.5), ("3600", 3600.0), (None, None)],
+        [0, "0.9", -1, "soon", "", True, float("nan"), 10**10],
+    ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
     "gpu_wait_timeout_s": Option(
         None,
