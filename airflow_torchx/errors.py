@@ -47,7 +47,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class AirflowTorchXError(Exception):
@@ -194,6 +194,36 @@ class ResourceNotFoundError(ComponentError, KeyError):
     __str__ = ComponentError.__str__
 
 
+def check_all(*checks: Callable[[], Any]) -> list[Any]:
+    """Return what every check returns, or raise one error with the problems of all.
+
+    Raises:
+        SeveralProblemsError: several checks raised an error.
+        ComponentError, InvalidAppError: one did.
+    """
+    results, errors = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except (ComponentError, InvalidAppError) as error:
+            errors.append(error)
+    lines = dict.fromkeys(line for error in errors for line in problems_of(error))
+    if len(lines) > 1 and len(errors) > 1:
+        raise SeveralProblemsError([*lines])
+    if errors:
+        raise errors[0]
+    return results
+
+
+def problems_of(error: ComponentError | InvalidAppError) -> list[str]:
+    """Return the problems in an error, one line for each."""
+    if isinstance(error, InvalidAppError):
+        return [str(problem) for problem in error.problems]
+    if isinstance(error, SeveralProblemsError):
+        return [*error.lines]
+    return [" ".join(f"{error.what.rstrip('.')}. {error.fix}".split())]
+
+
 class FunctionError(AirflowTorchXError, ValueError):
     """The function or one of its arguments cannot be sent to a container."""
 
@@ -291,7 +321,6 @@ class AirflowRequestError(AirflowTorchXError):
 
     Args:
         what: the request and Airflow's message.
-        fix: what to do.
         status: the HTTP status of the API server; None without an answer.
     """
 

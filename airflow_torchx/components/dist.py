@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
-from airflow_torchx.components.checks import check_all
-from airflow_torchx.errors import ComponentError
+from airflow_torchx.errors import ComponentError, check_all
 from airflow_torchx.specs import AppDef, Resource, Role, macros, parse_mounts, resource
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from airflow_torchx.components import dist, utils
 from airflow_torchx.components.arguments import arguments_error, parse_line, synopsis
-from airflow_torchx.components.checks import problems_of
 from airflow_torchx.components.files import load
 from airflow_torchx.components.user_errors import user_code_errors
 from airflow_torchx.core.plan.options import Opts
@@ -19,6 +18,7 @@ from airflow_torchx.errors import (
     ComponentError,
     ComponentNotFoundError,
     InvalidAppError,
+    problems_of,
 )
 from airflow_torchx.specs import AnyApp, AppDef, as_app, is_app, torchx_compat
 from airflow_torchx.specs.suggest import nearest

@@ -6,8 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.components.checks import check_all
-from airflow_torchx.errors import ComponentError
+from airflow_torchx.errors import ComponentError, check_all
 from airflow_torchx.specs import NONE, AppDef, Resource, Role, parse_mounts, resource
 
 if TYPE_CHECKING:

@@ -76,7 +76,11 @@ class StallDetector:
             self._seen = {}
             raise
         at_s = self._clock()
-        now = {one.container_id: what for one, what in zip(replicas, found, strict=True)}
+        now: dict[str, stall.Activity | None] = {}
+        for replica, activity in zip(replicas, found, strict=True):
+            if isinstance(activity, str):
+                self._warn(replica, activity)
+            now[replica.container_id] = None if isinstance(activity, str) else activity
         self._seen = stall.advance(self._seen, now, at_s)
         if not stall.is_stalled(self._seen.values(), at_s, after_s):
             return False
@@ -90,8 +94,8 @@ class StallDetector:
         lifecycle.stop_stalled(engine, app.app_id, ids, partial(dump_stacks, engine))
         return True
 
-    def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | None:
-        """Return what a replica did until now; None if that cannot be read."""
+    def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | str | None:
+        """Return what a replica did until now, or why that cannot be read; None if it has ended."""
         try:
             usage = engine.usage(replica.container_id)
             if usage is None:
@@ -102,8 +106,7 @@ class StallDetector:
         except EngineUnreachableError:
             raise
         except (EngineError, ValueError) as why:
-            self._warn(replica, str(why))
-            return None
+            return str(why)
         return stall.Activity(
             at_s=usage.read_at.timestamp(),
             cpu_ns=usage.cpu_ns,

@@ -20,6 +20,7 @@ from airflow_torchx.core.engine.containers import (
 from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, Checkpoints, checkpoints
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
+from airflow_torchx.core.plan.stall import stall_env, stall_labels
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
 
 if TYPE_CHECKING:
@@ -178,7 +179,13 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
     shared = _Shared(
         opts=opts,
         launch=launch,
-        inherited={**torchrun_env(opts), **launch.proxy_env, **launch.ambient_env, **copied},
+        inherited={
+            **torchrun_env(opts),
+            **stall_env(opts),
+            **launch.proxy_env,
+            **launch.ambient_env,
+            **copied,
+        },
         trackers=_tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         hosts=hosts,
@@ -296,11 +303,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         labels.FAILURE_POLICY: opts.failure_policy,
         labels.STOP_GRACE: f"{opts.stop_grace_s:g}",
         **checkpoint_labels(opts),
-        **(
-            {}
-            if opts.stalled_after_s is None
-            else {labels.STALLED_AFTER: f"{opts.stalled_after_s:g}"}
-        ),
+        **stall_labels(opts),
     }
 
 
