@@ -24,6 +24,7 @@ from airflow_torchx.core.state.report import age_text, replica_table
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.specs import NONE, to_dict
 from airflow_torchx.specs.suggest import suggest
 
@@ -55,7 +56,7 @@ def list_apps(args: Namespace) -> int:
 def status(args: Namespace) -> int:
     """Show the state of an app and its replicas."""
     with DockerEngine.connect() as engine:
-        app = _describe(engine, args.app_handle)
+        app = diagnosed(engine, _describe(engine, args.app_handle))
     if args.roles:
         app = _select_roles(app, [name for name in args.roles.split(",") if name])
     if args.json:

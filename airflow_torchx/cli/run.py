@@ -30,6 +30,7 @@ from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
 from airflow_torchx.runtime.attach import failure
+from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
 
@@ -172,7 +173,9 @@ def _launch(
 
 def _print_end(scheduler: DockerScheduler, app: DescribeAppResponse, info: AppDryRunInfo) -> int:
     if app.state is AppState.FAILED:
-        text = str(failure(scheduler.engine, app, secret_values(info.request)))
+        secrets = secret_values(info.request)
+        app = diagnosed(scheduler.engine, app, secrets)
+        text = str(failure(scheduler.engine, app, secrets))
     else:
         text = f"app {app.app_id!r} {app.state.name}\n\n{replica_table(app)}"
     print_message(paint_states(f"\n{text}", sys.stderr))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.job_plan import macro_values
 from airflow_torchx.core.plan.redact import redact
-from airflow_torchx.core.state.describe import first_failure, has_ended, replicas_of
+from airflow_torchx.core.state.blame import blamed_replica
+from airflow_torchx.core.state.describe import has_ended, replicas_of
 from airflow_torchx.core.state.report import (
     READ_LINES,
     failure_card,
@@ -135,7 +136,7 @@ def outcome(
 ) -> Any:  # noqa: ANN401 - any JSON
     """Return the JSON that replica 0 of the first role wrote; None without a ``result_path``.
 
-    The app has ended, and is described with ``inspect_all``.
+    The app has ended, and is described with ``inspect_all`` and by `root_cause.diagnosed`.
 
     Raises:
         AppFailedError: the app failed; the message has all details, with secrets masked.
@@ -152,8 +153,12 @@ def outcome(
 
 
 def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> AppFailedError:
-    """Return why an app, described with ``inspect_all``, failed; secrets are masked."""
-    blamed = first_failure(app)
+    """Return why an app failed; secrets are masked.
+
+    It is described with ``inspect_all``, and by `root_cause.diagnosed`, which finds the worker that
+    failed.
+    """
+    blamed = blamed_replica(app)
     kind = AppFailedError
     if blamed is not None and blamed.oom_killed:
         kind = OutOfMemoryError
@@ -164,8 +169,9 @@ def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -
     return kind(
         app.app_id,
         card(engine, app, secrets),
-        exit_code=blamed.exit_code if blamed else None,
+        exit_code=blamed.blamed_exit_code if blamed else None,
         replica=replica_name(blamed) if blamed else "",
+        worker=blamed.worker if blamed else None,
     )
 
 

@@ -35,6 +35,7 @@ from airflow_torchx.specs.status import (
     ReplicaState,
     ReplicaStatus,
     RoleStatus,
+    WorkerFailure,
     is_terminal,
 )
 from airflow_torchx.specs.substitution import macros
@@ -64,6 +65,7 @@ __all__ = [
     "RoleStatus",
     "UnknownAppException",
     "VolumeMount",
+    "WorkerFailure",
     "Workspace",
     "as_app",
     "from_dict",

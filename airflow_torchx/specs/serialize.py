@@ -28,6 +28,7 @@ from airflow_torchx.specs.status import (
     ListAppResponse,
     ReplicaStatus,
     RoleStatus,
+    WorkerFailure,
 )
 from airflow_torchx.specs.suggest import suggest
 
@@ -205,6 +206,15 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "container_id": read.text,
         "gpus": read.sequence(read.text),
         "stalled": read.flag,
+        "worker": read.optional(_record(WorkerFailure)),
+    },
+    WorkerFailure: {
+        "rank": read.optional(read.whole()),
+        "exit_code": read.optional(read.whole()),
+        "signal": read.optional(read.text),
+        "message": read.text,
+        "traceback": read.text,
+        "failed_at": read.optional(read.timestamp),
     },
     RoleStatus: {"role": read.text, "replicas": read.sequence(_record(ReplicaStatus))},
     DescribeAppResponse: {

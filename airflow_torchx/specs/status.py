@@ -45,6 +45,27 @@ def is_terminal(state: AppState) -> bool:
     return state in _TERMINAL
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFailure:
+    """Describes why a process in a replica failed, as torchrun or PyTorch's ``@record`` reports it.
+
+    Args:
+        rank: global rank of the worker; None if it is unknown, or for the replica's main process.
+        exit_code: its exit code, 128 plus the signal's number as Docker counts; None if unknown.
+        signal: name of the signal that killed it, like ``SIGSEGV``.
+        message: its error, like ``ValueError: loss is NaN``; may be empty.
+        traceback: its traceback; may be empty.
+        failed_at: when it failed.
+    """
+
+    rank: int | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    message: str = ""
+    traceback: str = ""
+    failed_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaStatus:
     """Describes the status of one replica.
@@ -66,6 +87,7 @@ class ReplicaStatus:
         container_id: id of its container.
         gpus: ids of its GPUs.
         stalled: whether it was stopped because its app made no progress.
+        worker: why a process in it failed; None if that is unknown, or not looked up.
     """
 
     id: int
@@ -85,11 +107,22 @@ class ReplicaStatus:
     container_id: str = ""
     gpus: Sequence[str] = ()
     stalled: bool = False
+    worker: WorkerFailure | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))
         if self.hostaddr is None:
             object.__setattr__(self, "hostaddr", self.hostname)
+
+    @property
+    def blamed_exit_code(self) -> int | None:
+        """Return the exit code of the worker that failed, else that of the command.
+
+        torchrun ends with code 1 whatever its workers end with.
+        """
+        if self.worker is not None and self.worker.exit_code is not None:
+            return self.worker.exit_code
+        return self.exit_code
 
     @property
     def duration_s(self) -> float | None:
@@ -114,11 +147,18 @@ class RoleStatus:
         return {"role": self.role, "replicas": [_replica_json(one) for one in self.replicas]}
 
 
-def _replica_json(replica: ReplicaStatus) -> dict[str, Any]:
-    data = {
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data with its times as texts."""
+    return {
         name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(replica).items()
+        for name, value in data.items()
     }
+
+
+def _replica_json(replica: ReplicaStatus) -> dict[str, Any]:
+    data = _plain(asdict(replica))
+    if replica.worker is not None:
+        data["worker"] = _plain(data["worker"])
     return data | {"state": replica.state.value, "state_name": replica.state.name}
 
 

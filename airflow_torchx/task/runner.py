@@ -37,7 +37,7 @@ from airflow_torchx.errors import (
     InvalidAppError,
     ResultError,
 )
-from airflow_torchx.runtime import attach, lifecycle
+from airflow_torchx.runtime import attach, lifecycle, root_cause
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.waiting import patiently
 from airflow_torchx.specs import NONE, AppState, to_dict
@@ -316,6 +316,7 @@ class AppTask:
         record = TaskRecord.of(app, self._task.attempt)
         self.shutdown.has_succeeded = ended.state is AppState.SUCCEEDED
         secrets, should_stop = options.secrets(), self.shutdown.should_stop
+        ended = root_cause.diagnosed(self._engine, ended, secrets)
         try:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +12,9 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 from airflow_torchx.operators import TorchXDockerOperator
 from tests.airflow.apps import DEAF, FOREVER, both_modes, shell
+from tests.integration.uv_project import BASE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.airflow.one_task import OneTask
 
 pytestmark = pytest.mark.docker
@@ -45,6 +44,25 @@ def test_skip_on_exit_code(one_task: OneTask) -> None:
     ended = one_task.run(app=shell("exit 99"), skip_on_exit_code=[98, 99])
 
     assert "skipped" == ended.task_state
+    assert [] == ended.rows
+
+
+@both_modes
+@pytest.mark.timeout(240)
+def test_the_exit_code_of_a_worker_of_torchrun(one_task: OneTask) -> None:
+    """Torchrun ends with 1; the exit code of its worker is the one that counts."""
+    worker = Path(__file__).parents[1] / "integration" / "failing_worker.py"
+    mount = f"--mounts=type=bind,src={worker},dst=/worker.py,readonly"
+    ended = one_task.run(
+        component="dist.torchrun",
+        component_args=["-j", "2x1", "--cpu", "1", mount, "--script", "/worker.py", "gloo-exit"],
+        image=BASE,
+        skip_on_exit_code=85,
+    )
+
+    assert "skipped" == ended.task_state
+    workers = [one["worker"] for one in ended.xcom("replicas") if one["worker"]]
+    assert (1, 85) in [(worker["rank"], worker["exit_code"]) for worker in workers]
     assert [] == ended.rows
 
 

@@ -144,6 +144,14 @@ INTENDED: Final = {
         why="torchrun kills its workers 30 s after it has passed SIGTERM on; Docker kills torchrun"
         " after stop_grace_s. A save of 45 s is lost by the first, so the time is derived.",
     ),
+    "the file with a worker's error": Intended(
+        paths=("Config.Env.TORCHELASTIC_ERROR_FILE",),
+        holds=lambda _pair, difference: (
+            difference[1:] == (None, "/tmp/torchelastic_error.json")  # noqa: S108 - in a container
+        ),
+        why="torchrun ends with code 1 whatever its workers end with. TorchX's local scheduler sets"
+        " this variable for the same reason; its Docker scheduler does not.",
+    ),
     "the session of TorchX's process": Intended(
         paths=("Config.Env.TORCHX_INTERNAL_SESSION_ID",),
         holds=lambda _pair, difference: difference.ours is None,

@@ -132,6 +132,7 @@ def test_a_container() -> None:
         "TORCHX_REPLICA_IDX": "0",
         "TORCHX_NUM_REPLICAS": "2",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
+        "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_error.json",  # noqa: S108 - in a container
     } == first.env
     version = first.labels["torchx.pytorch.org/version"]
     assert {
@@ -380,6 +381,7 @@ def test_xcoms() -> None:
             "container_id": "",
             "gpus": [],
             "stalled": False,
+            "worker": None,
         }
     ] == runner.replicas_for_xcom(app)
 

@@ -35,6 +35,9 @@ JOB_ID: Final = "TORCHX_JOB_ID"
 TRACKERS: Final = "TORCHX_TRACKERS"
 REPLICA_IDX: Final = "TORCHX_REPLICA_IDX"
 NUM_REPLICAS: Final = "TORCHX_NUM_REPLICAS"
+#: Where torchrun, or a program that PyTorch's ``@record`` decorates, writes why it failed.
+ERROR_FILE: Final = "TORCHELASTIC_ERROR_FILE"
+ERROR_PATH: Final = "/tmp/torchelastic_error.json"  # noqa: S108 - a file of the container
 
 #: Address of replica 0 where all replicas share those of one host.
 _LOOPBACK: Final = IPv4Address("127.0.1.1")
@@ -180,6 +183,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         opts=opts,
         launch=launch,
         inherited={
+            ERROR_FILE: ERROR_PATH,
             **torchrun_env(opts),
             **stall_env(opts),
             **launch.proxy_env,

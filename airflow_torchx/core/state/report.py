@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.amounts import counted
 from airflow_torchx.core.engine.start_advice import start_advice
-from airflow_torchx.core.state.describe import first_failure, replicas_of
+from airflow_torchx.core.state.blame import blamed_replica
+from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.essential import is_essential
+from airflow_torchx.core.state.worker_failure import SEQUENCE, TRACEBACK
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def replica_table(app: DescribeAppResponse, now: datetime | None = None) -> str:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    blamed = first_failure(app)
+    blamed = blamed_replica(app)
     columns = _columns(app)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -62,7 +63,7 @@ def replica_table(app: DescribeAppResponse, now: datetime | None = None) -> str:
 
 def quoted_replica(app: DescribeAppResponse) -> ReplicaStatus | None:
     """Return the replica whose last lines a card has: the first to fail, else the first of all."""
-    return first_failure(app) or next(iter(replicas_of(app)), None)
+    return blamed_replica(app) or next(iter(replicas_of(app)), None)
 
 
 def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: str = "") -> str:
@@ -71,7 +72,7 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: st
     It has the first failure, or else ``reason``, then all replicas, and the last lines of
     `quoted_replica`. The app is described with ``inspect_all``.
     """
-    blamed = first_failure(app)
+    blamed = blamed_replica(app)
     if blamed is not None:
         reason = f"{replica_name(blamed)} failed first: {cause(blamed)}"
     reason = f": {reason}" if reason else ""
@@ -83,10 +84,31 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: st
     quoted = quoted_replica(app)
     if quoted is not None:
         name = replica_name(quoted)
+        parts += _traceback(quoted, last_lines)
         title = f"last {counted(len(last_lines), 'line')} of {name}:"
         parts += ["", title if last_lines else f"{name} wrote nothing."]
         parts += [f"  {_cut(line)}" for line in last_lines]
     return "\n".join(parts)
+
+
+def _traceback(replica: ReplicaStatus, last_lines: Sequence[str]) -> list[str]:
+    """Return the end of a worker's traceback, unless the last lines have it."""
+    lines = replica.worker.traceback.split("\n") if replica.worker else []
+    ends = [line.strip() for line in lines if line.strip()][-3:]
+    shown = "\n".join(last_lines)
+    if not ends or all(end in shown for end in ends):
+        return []
+    return [
+        "",
+        f"traceback of {_who(replica)}:",
+        *(f"  {_cut(one)}" for one in lines[-TAIL_LINES:]),
+    ]
+
+
+def _who(replica: ReplicaStatus) -> str:
+    """Return the worker of a replica that failed, like ``rank 1 in trainer/0``."""
+    rank = replica.worker.rank if replica.worker else None
+    return replica_name(replica) if rank is None else f"rank {rank} in {replica_name(replica)}"
 
 
 def _cut(line: str) -> str:
@@ -100,36 +122,38 @@ def relevant_lines(lines: Sequence[str]) -> list[str]:
     torchrun ends with a traceback and a banner, 40 lines without the cause; the lines of its
     workers come before. Colors and other control sequences of terminals are left out.
     """
-    lines = [_SEQUENCE.sub("", line) for line in lines]
+    lines = [SEQUENCE.sub("", line) for line in lines]
     own = [i for i, line in enumerate(lines) if line.startswith(_TORCHRUN_ERROR)]
-    starts = [i for i, line in enumerate(lines[: own[-1]]) if line == _TRACEBACK] if own else []
+    starts = [i for i, line in enumerate(lines[: own[-1]]) if line == TRACEBACK] if own else []
     if not starts:
         return lines[-TAIL_LINES:]
     return [*lines[: starts[-1]][1 - TAIL_LINES :], "(torchrun's own traceback is omitted)"]
 
 
 _LINE_CHARACTERS: Final = 2_000
-#: A control sequence of ECMA-48, or a command to the terminal, like a link.
-_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+#: Characters of a worker's error in the first line of a card.
+_MESSAGE: Final = 300
 _TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
-_TRACEBACK: Final = "Traceback (most recent call last):"
 
 
 def cause(replica: ReplicaStatus) -> str:
-    """Return why a replica failed, like ``exit code 1``."""
+    """Return why a replica failed, like ``exit code 1``, or ``rank 3: exit code 85``."""
+    code = replica.blamed_exit_code
     if replica.oom_killed:
-        return f"killed, out of memory (exit code {replica.exit_code}); raise resource.memMB"
+        return f"killed, out of memory (exit code {code}); raise resource.memMB"
     if replica.stalled:
         return "stalled: no line, no CPU use and no GPU use for too long (stalled_after_s)"
-    if replica.exit_code is None:
+    if code is None:
         return replica.error or "no exit code"
-    signal = replica.signal
+    worker = replica.worker
+    signal = worker.signal if worker and worker.exit_code is not None else replica.signal
     if signal == "SIGKILL":
         # The daemon can miss an OOM event of the first moments, or one that the exit overtakes.
         signal += ", possibly out of memory"
     shown_signal = f" ({signal})" if signal else ""
-    error = f": {replica.error}" if replica.error else ""
-    return f"exit code {replica.exit_code}{shown_signal}{error}"
+    rank = f"rank {worker.rank}: " if worker and worker.rank is not None else ""
+    error = replica.error or (worker.message.split("\n")[0][:_MESSAGE] if worker else "")
+    return f"{rank}exit code {code}{shown_signal}{f': {error}' if error else ''}"
 
 
 def duration_text(duration_s: float | None) -> str:
@@ -165,9 +189,18 @@ def _columns(app: DescribeAppResponse) -> list[str]:
     is_empty = {
         "signal": not any(replica.signal for replica in replicas),
         "out of memory": not any(replica.oom_killed for replica in replicas),
-        "note": first_failure(app) is None and not has_notes,
+        "note": blamed_replica(app) is None and not has_notes,
     }
     return [column for column in _COLUMNS if not is_empty.get(column, False)]
+
+
+def _worker_note(replica: ReplicaStatus) -> str:
+    """Return which worker failed, if its exit code is not the one in the table."""
+    worker = replica.worker
+    if worker is None or worker.rank is None:
+        return ""
+    signal = f" ({worker.signal})" if worker.signal else ""
+    return f"rank {worker.rank}: exit code {worker.exit_code}{signal}"
 
 
 def _cells(
@@ -183,7 +216,7 @@ def _cells(
         "auxiliary" if auxiliary else "",
         restarted,
         "stalled" if replica.stalled else "",
-        replica.error,
+        replica.error or _worker_note(replica),
     ]
     return {
         "replica": replica_name(replica),

@@ -82,6 +82,7 @@ def test_public_names() -> None:
         "RoleStatus",
         "UnknownAppException",
         "VolumeMount",
+        "WorkerFailure",
         "Workspace",
         "as_app",
         "from_dict",

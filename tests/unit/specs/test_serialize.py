@@ -26,6 +26,7 @@ from airflow_torchx.specs import (
     Role,
     RoleStatus,
     VolumeMount,
+    WorkerFailure,
     Workspace,
     from_dict,
     to_dict,
@@ -90,6 +91,16 @@ REPLICAS = st.builds(
     started_at=TIMES,
     finished_at=TIMES,
     container_id=TEXT,
+    worker=st.none()
+    | st.builds(
+        WorkerFailure,
+        rank=st.none() | WHOLE,
+        exit_code=st.none() | WHOLE,
+        signal=st.none() | TEXT,
+        message=TEXT,
+        traceback=TEXT,
+        failed_at=TIMES,
+    ),
 )
 DESCRIPTIONS = st.builds(
     DescribeAppResponse,
@@ -167,6 +178,7 @@ def test_written_form() -> None:
         "container_id": "",
         "gpus": [],
         "stalled": False,
+        "worker": None,
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

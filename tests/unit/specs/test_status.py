@@ -61,7 +61,7 @@ def test_own_fields_are_keywords() -> None:
     assert ["id", "state", "role", "hostname", "structured_error_msg", "hostaddr"] == [
         field.name for field in fields if not field.kw_only
     ]
-    assert 10 == len([field for field in fields if field.kw_only])
+    assert 11 == len([field for field in fields if field.kw_only])
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,7 @@ def test_role_status_as_json() -> None:
                 "container_id": "",
                 "gpus": [],
                 "stalled": False,
+                "worker": None,
                 "state_name": "FAILED",
             }
         ],

@@ -113,6 +113,7 @@ def test_a_plan_has_everything_that_a_launch_does() -> None:
                     "TORCHX_REPLICA_IDX": "0",
                     "TORCHX_NUM_REPLICAS": "1",
                     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
+                    "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_error.json",  # noqa: S108 - in a container
                 },
                 labels={
                     "torchx.pytorch.org/version": __version__,
@@ -273,6 +274,7 @@ def test_env_precedence() -> None:
     assert {
         **{source: source for source in sources},
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
+        "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_error.json",  # noqa: S108 - in a container
         "TORCHX_REPLICA_IDX": "0",
         "TORCHX_NUM_REPLICAS": "1",
         "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
@@ -330,11 +332,11 @@ def test_a_long_grace_period_is_longer_than_a_save() -> None:
     assert "SIGTERM,SIGINT,SIGHUP,SIGQUIT" == spec.env["PET_SIGNALS_TO_HANDLE"]
 
 
-def test_the_time_of_torchrun_can_be_set() -> None:
-    """Every source of variables overrides the time that torchrun waits."""
-    name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+@pytest.mark.parametrize("name", ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "TORCHELASTIC_ERROR_FILE"])
+def test_what_torchrun_gets_can_be_set(name: str) -> None:
+    """Every source of variables overrides those for torchrun."""
     found = (
-        only(role(), {"copy_env": ["TORCH_*"]}, environ={name: "1"}),
+        only(role(), {"copy_env": ["TORCH*"]}, environ={name: "1"}),
         only(role(), {"env": {name: "2"}}),
         only(role(env={name: "3"})),
         only(role(), private_env={name: "4"}),

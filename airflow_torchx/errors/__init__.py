@@ -42,41 +42,28 @@ Every message says what happened and what to do. Airflow passes errors between p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from airflow_torchx.errors.app_failures import AppFailedError as AppFailedError
+from airflow_torchx.errors.app_failures import OutOfMemoryError as OutOfMemoryError
+from airflow_torchx.errors.app_failures import ReplicaLostError as ReplicaLostError
+from airflow_torchx.errors.app_failures import StalledError as StalledError
+from airflow_torchx.errors.base import AirflowTorchXError as AirflowTorchXError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-
-class AirflowTorchXError(Exception):
-    """The base class of every exception that this package raises on purpose.
-
-    Args:
-        what: what happened, in one or two sentences.
-        fix: what the user can do; the last line of the message.
-    """
-
-    _init_args: tuple[tuple[Any, ...], dict[str, Any]]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 - whatever __init__ takes
-        """Keep the arguments, so that every subclass can be pickled."""
-        self = super().__new__(cls, *args)
-        self._init_args = (args, kwargs)
-        return self
-
-    def __init__(self, what: str, *, fix: str = "") -> None:
-        text = f"{what}\n{fix}" if fix else what
-        super().__init__(text)
-        # OSError, a base of WaitTimeoutError, sets its args in __new__ only.
-        self.args = (text,)
-        self.what = what
-        self.fix = fix
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        args, kwargs = self._init_args
-        return (partial(type(self), *args, **kwargs), ())
+# The path under which users import and catch these, and find them in a log.
+for _error in (
+    AirflowTorchXError,
+    AppFailedError,
+    OutOfMemoryError,
+    ReplicaLostError,
+    StalledError,
+):
+    _error.__module__ = __name__
+del _error
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,38 +265,6 @@ class LaunchError(AirflowTorchXError):
 
 class LaunchInterruptedError(AirflowTorchXError):
     """The launch was interrupted before every replica started, and undone."""
-
-
-class AppFailedError(AirflowTorchXError):
-    """The app failed.
-
-    Args:
-        app_id: the app.
-        card: the report to print: first failure, table of replicas, last log lines.
-        exit_code: of the first replica to fail; None if its container is gone.
-        replica: role and index of the first replica to fail, like ``trainer/1``.
-    """
-
-    def __init__(
-        self, app_id: str, card: str, *, exit_code: int | None = None, replica: str = ""
-    ) -> None:
-        self.app_id = app_id
-        self.card = card
-        self.exit_code = exit_code
-        self.replica = replica
-        super().__init__(card)
-
-
-class OutOfMemoryError(AppFailedError):
-    """The app failed because its first replica to fail ran out of memory."""
-
-
-class ReplicaLostError(AppFailedError):
-    """The app failed because the container of a replica is gone from the daemon."""
-
-
-class StalledError(AppFailedError):
-    """The app was stopped because it made no progress (``stalled_after_s``)."""
 
 
 class AppCancelledError(AirflowTorchXError):
