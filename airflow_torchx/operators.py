@@ -93,10 +93,9 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
             the next try if there is one, ``stop`` stops it.
         result_path: absolute path of a JSON file in replica 0 of the first role, 1 MiB at most; its
             content becomes the return value of the task. It may have TorchX's macros.
-        skip_on_exit_code: exit codes, of the worker of torchrun or the replica that failed first,
-            that skip the task.
-        fail_on_exit_code: exit codes, of the worker of torchrun or the replica that failed first,
-            that fail the task without a retry.
+        skip_on_exit_code: exit codes of the first worker or replica to fail that skip the task.
+        fail_on_exit_code: exit codes of the first worker or replica to fail that fail the task
+            without a retry.
         log_max_mb: when output was not followed live, copy at most this many MB per replica, from
             the end.
         logging_interval: time between two copies of the logs while deferred, in seconds or as a
