@@ -284,9 +284,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         defaults = self.hook.settings().options
         with DockerScheduler(self.torchx_conn_id or "torchx", defaults=defaults) as scheduler:
             app = self.app_def()
-            context = scheduler.new_context(
-                f"{app.name}-dry-run", private_env=self.private_env or {}
-            )
+            env, waits, name = self.private_env or {}, self.wait_for_completion, app.name
+            context = scheduler.new_context(f"{name}-dry-run", private_env=env, is_waited_for=waits)
             info = scheduler.submit_dryrun(
                 app, self._run_options(), context=context, source_root=self._source_root()
             )

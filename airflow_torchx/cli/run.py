@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from airflow_torchx.cli.screen import paint_states, print_error, print_message, 
 from airflow_torchx.cli.torchxconfig import VARIABLE, TorchXConfig, config_paths
 from airflow_torchx.cli.watching import follow
 from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.plan.identity import random_app_id
 from airflow_torchx.core.plan.plan_text import secret_values, shown, shown_app, shown_options
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, SCHEDULER
 from airflow_torchx.core.state.describe import has_ended
@@ -37,6 +39,7 @@ from airflow_torchx.specs import AppState
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from airflow_torchx.core.plan.job_plan import LaunchContext
     from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo
     from airflow_torchx.specs import AppDef, DescribeAppResponse
@@ -63,7 +66,9 @@ def run(args: Namespace) -> int:
     try:
         with DockerScheduler(DEFAULT_SESSION) as scheduler:
             if args.dryrun:
-                _show(scheduler.submit_dryrun(app, request.options), as_json=args.json)
+                context = _context(scheduler, app, args)
+                info = scheduler.submit_dryrun(app, request.options, context=context)
+                _show(info, as_json=args.json)
                 return 0
             return _run(scheduler, app, request.options, args)
     except WorkspaceError as error:
@@ -116,7 +121,8 @@ def _show(info: AppDryRunInfo, *, as_json: bool) -> None:
 def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace) -> int:
     with Interrupts() as interrupts:
         try:
-            info = _launch(scheduler, app, options, interrupts)
+            context = _context(scheduler, app, args)
+            info = _launch(scheduler, app, options, context, interrupts)
         except LaunchInterruptedError as error:
             print_error(error)
             return interrupts.exit_code
@@ -152,12 +158,22 @@ def _print_handle(info: AppDryRunInfo) -> None:
         raise
 
 
+def _context(scheduler: DockerScheduler, app: AppDef, args: Namespace) -> LaunchContext:
+    """Return the context of a launch; no process restarts an app from which it detaches."""
+    app_id = random_app_id(app.name, secrets.randbits(64))
+    return scheduler.new_context(app_id, is_waited_for=not args.detach)
+
+
 def _launch(
-    scheduler: DockerScheduler, app: AppDef, options: Opts, interrupts: Interrupts
+    scheduler: DockerScheduler,
+    app: AppDef,
+    options: Opts,
+    context: LaunchContext,
+    interrupts: Interrupts,
 ) -> AppDryRunInfo:
     """Prepare and launch, as a task does."""
     try:
-        info = scheduler.prepare(app, options, should_stop=interrupts.pending)
+        info = scheduler.prepare(app, options, context, should_stop=interrupts.pending)
         for warning in info.request.warnings:
             warn(warning)
         scheduler.schedule(info, should_stop=interrupts.pending)

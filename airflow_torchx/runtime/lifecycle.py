@@ -24,11 +24,12 @@ from airflow_torchx.core.state.describe import (
     describe,
     exit_code,
     needs_detail,
-    replica_key,
     replica_state,
     summaries,
     without_copies,
 )
+from airflow_torchx.core.state.restarts import restart_of
+from airflow_torchx.core.state.rounds import may_restart, replica_key, sources_of
 from airflow_torchx.core.state.saving import Saving, are_saving
 from airflow_torchx.errors import (
     AppNotFoundError,
@@ -37,13 +38,14 @@ from airflow_torchx.errors import (
     EngineNotFoundError,
 )
 from airflow_torchx.runtime import saving as save
-from airflow_torchx.specs import is_terminal
+from airflow_torchx.specs import AppState, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.state.restarts import Restart
     from airflow_torchx.specs import DescribeAppResponse, ListAppResponse
 
 _log = logging.getLogger(__name__)
@@ -81,8 +83,19 @@ def exists(engine: Engine, app_id: str) -> bool:
 
 
 def apps(engine: Engine) -> list[ListAppResponse]:
-    """Return all apps on the daemon, including TorchX's, with one request."""
-    return summaries(engine.rows({labels.APP_ID: None}))
+    """Return all apps on the daemon, including TorchX's, with one request.
+
+    It makes one more for each replica that failed in an app that may be restarted.
+    """
+    rows = engine.rows({labels.APP_ID: None})
+    return summaries(rows, details_of(engine, rows))
+
+
+def details_of(engine: Engine, rows: Sequence[ContainerRow]) -> dict[str, ContainerDetail]:
+    """Return what decides whether apps are restarted, by the id of the container."""
+    wanted = [row.id for row in rows if may_restart([row]) and needs_detail(row)]
+    found = map_concurrently(engine.inspect, wanted)
+    return {detail.id: detail for detail in found if detail is not None}
 
 
 def cancel(
@@ -115,20 +128,23 @@ def cancel(
     rows = rows_of(engine, app_id)
     if not rows:
         raise not_found(app_id)
-    grace = grace_s if grace_s is not None else _grace(rows)
+    grace = grace_s if grace_s is not None else grace_of(rows)
+    rows = _without_restart(engine, app_id, rows, roles)
     saving = Saving.of(rows) if roles is None and grace > 0 else None
-    live = _await_other_stop(engine, app_id, _live(rows, roles), grace, saving, roles)
-    if saving is not None and live:
-        live = _save_first(engine, app_id, live, saving, saved=saved)
+    running = _await_other_stop(engine, app_id, live(rows, roles), grace, saving, roles)
+    if saving is not None and running:
+        running = _save_first(engine, app_id, running, saving, saved=saved)
     for pause_s in pauses_s:
-        if not live:
+        if not running:
             return
-        map_concurrently(lambda row: _mark(engine, row, cancelled_name(row.name)), live)
-        map_concurrently(lambda row: engine.stop(row.id, grace), live, threads=len(live))
+        map_concurrently(lambda row: _mark(engine, row, cancelled_name(row.name)), running)
+        map_concurrently(lambda row: engine.stop(row.id, grace), running, threads=len(running))
         time.sleep(pause_s)
-        live = _live(rows_of(engine, app_id), roles)
-    if live:
-        what = f"cannot stop app {app_id!r}; still running: {', '.join(row.name for row in live)}"
+        rows = _without_restart(engine, app_id, rows_of(engine, app_id), roles)
+        running = live(rows, roles)
+    if running:
+        names = ", ".join(row.name for row in running)
+        what = f"cannot stop app {app_id!r}; still running: {names}"
         fix = "See the log of the daemon. `docker rm -f` removes the containers."
         raise EngineError(what, fix=fix)
 
@@ -140,17 +156,17 @@ def stop_stalled(
 
     ``before_stop`` is called with the id of each one that still runs.
     """
-    rows = [row for row in _live(rows_of(engine, app_id)) if row.id in ids]
+    rows = [row for row in live(rows_of(engine, app_id)) if row.id in ids]
     map_concurrently(lambda row: _mark(engine, row, stalled_name(row.name)), rows)
     map_concurrently(lambda row: before_stop(row.id), rows)
-    grace = _grace(rows)
+    grace = grace_of(rows)
     map_concurrently(lambda row: engine.stop(row.id, grace), rows, threads=len(rows) or 1)
 
 
 def _await_other_stop(
     engine: Engine,
     app_id: str,
-    live: list[ContainerRow],
+    running: list[ContainerRow],
     grace_s: float,
     saving: Saving | None,
     roles: Collection[str] | None,
@@ -162,16 +178,46 @@ def _await_other_stop(
     long as they may take, because that client may have died before it sent SIGTERM.
     """
     was_saving, deadline = None, 0.0
-    while live and all(row.state == "running" and is_stopped_name(row.name) for row in live):
-        is_saving = saving is not None and are_saving(live)
+    while running and all(row.state == "running" and is_stopped_name(row.name) for row in running):
+        is_saving = saving is not None and are_saving(running)
         if is_saving is not was_saving:
             limit_s = saving.seconds if saving and is_saving else math.ceil(grace_s)
             was_saving, deadline = is_saving, time.monotonic() + limit_s
         if time.monotonic() >= deadline:
             break
         time.sleep(_OTHER_STOP_S)
-        live = _live(rows_of(engine, app_id), roles)
-    return live
+        running = live(rows_of(engine, app_id), roles)
+    return running
+
+
+def _without_restart(
+    engine: Engine,
+    app_id: str,
+    rows: tuple[ContainerRow, ...],
+    roles: Collection[str] | None,
+) -> tuple[ContainerRow, ...]:
+    """Cancel the restart of an app that is due, and return its containers.
+
+    Nothing but the names of the failed containers shows that it was cancelled. A client that is
+    about to restart them looks at these names again.
+    """
+    while roles is None and (restart := _due(engine, app_id, rows)) is not None:
+        newest = (sources_of(rows, restart.number), sources_of(rows))
+        found = {row.id: row for sources in newest for row in sources.values()}
+        failed = [
+            row for row in found.values() if replica_state(row, exit_code(row)) is AppState.FAILED
+        ]
+        map_concurrently(lambda row: _mark(engine, row, cancelled_name(row.name)), failed)
+        rows = rows_of(engine, app_id)
+        if not failed:
+            break
+    return rows
+
+
+def _due(engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> Restart | None:
+    """Return the restart of an app that is due; it makes requests only if one may be."""
+    app = described(engine, app_id, rows) if may_restart(rows) else None
+    return restart_of(app) if app else None
 
 
 def ask_to_save(engine: Engine, app_id: str) -> None:
@@ -181,27 +227,29 @@ def ask_to_save(engine: Engine, app_id: str) -> None:
     """
     rows = rows_of(engine, app_id)
     saving = Saving.of(rows)
-    if saving is not None and (asked := save.ask(engine, _live(rows), saving, cancelled=False)):
+    if saving is not None and (asked := save.ask(engine, live(rows), saving, cancelled=False)):
         what = "sent %s to %s of app %s, which will be stopped in %g s"
         _log.info(what, saving.signal, _counted(asked), app_id, saving.seconds)
 
 
 def _save_first(
-    engine: Engine, app_id: str, live: list[ContainerRow], saving: Saving, *, saved: bool
+    engine: Engine, app_id: str, running: list[ContainerRow], saving: Saving, *, saved: bool
 ) -> list[ContainerRow]:
     """Let the replicas save before they are stopped, and return those that still run."""
-    asked = save.ask(engine, live, saving, cancelled=True)
+    asked = save.ask(engine, running, saving, cancelled=True)
     # Another client has waited for those that it has asked.
-    early = [] if saved or are_saving(live) else [row for row in live if is_saving_name(row.name)]
-    others = [row for row in live if row not in asked]
+    early = (
+        [] if saved or are_saving(running) else [row for row in running if is_saving_name(row.name)]
+    )
+    others = [row for row in running if row not in asked]
     map_concurrently(lambda row: _mark(engine, row, _name_while_saving(row.name)), others)
     if not asked and not early:
-        return live
+        return running
     if asked:
         _log.info("sent %s to %s of app %s", saving.signal, _counted(asked), app_id)
     what = "waiting up to %g s until app %s has saved and ended; then its replicas get SIGTERM"
     _log.info(what, saving.seconds, app_id)
-    return save.wait(lambda: _live(rows_of(engine, app_id)), saving)
+    return save.wait(lambda: live(rows_of(engine, app_id)), saving)
 
 
 def _counted(rows: Sequence[ContainerRow]) -> str:
@@ -221,10 +269,14 @@ def delete(engine: Engine, app_id: str, *, keep_claim: bool = False) -> None:
     if not rows:
         raise not_found(app_id)
     has_gpus = any(row.labels.get(labels.GPUS) for row in rows)
-    if _live(rows):
-        cancel(engine, app_id)
-        rows = rows_of(engine, app_id)
-    map_concurrently(lambda row: engine.remove(row.id), rows)
+    has_rounds = may_restart(rows)
+    while rows:
+        if live(rows):
+            cancel(engine, app_id)
+            rows = rows_of(engine, app_id)
+        map_concurrently(lambda row: engine.remove(row.id), rows)
+        # A client may have created the next round meanwhile.
+        rows = rows_of(engine, app_id) if has_rounds else ()
     if has_gpus and not keep_claim:
         # Last, because a launch that finds its claim removed looks whether its replicas are, too.
         for row in engine.rows({labels.GPU_APP: app_id}):
@@ -250,7 +302,7 @@ def stop_launch(  # noqa: PLR0913 - the options of two kinds of stop
     rows = rows_of_launch(engine, app_id, launch_id)
     # A reaper and the next try of a task may do the same at the same time.
     with contextlib.suppress(AppNotFoundError):
-        if _live(rows):
+        if live(rows) or _due(engine, app_id, rows) is not None:
             _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
             cancel(engine, app_id, grace_s=grace_s, saved=saved)
             _log.info("stopped app %s", app_id)
@@ -279,7 +331,8 @@ def rows_of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[Contain
     return without_copies(rows)
 
 
-def _live(rows: Iterable[ContainerRow], roles: Collection[str] | None = None) -> list[ContainerRow]:
+def live(rows: Iterable[ContainerRow], roles: Collection[str] | None = None) -> list[ContainerRow]:
+    """Return the containers, of these roles or of all, that run or may still start."""
     return [
         row
         for row in rows
@@ -288,7 +341,8 @@ def _live(rows: Iterable[ContainerRow], roles: Collection[str] | None = None) ->
     ]
 
 
-def _grace(rows: Iterable[ContainerRow]) -> float:
+def grace_of(rows: Iterable[ContainerRow]) -> float:
+    """Return the seconds between SIGTERM and SIGKILL that the launch of an app was given."""
     for row in rows:
         with contextlib.suppress(KeyError, ValueError):  # any client can write a label
             return seconds(row.labels[labels.STOP_GRACE])

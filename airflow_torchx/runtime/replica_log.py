@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.core.logs.lines import LineReader
-from airflow_torchx.core.state.describe import replica_key, without_copies
+from airflow_torchx.core.state.describe import without_copies
+from airflow_torchx.core.state.rounds import age, replica_key, round_of
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineNotFoundError,
@@ -66,7 +67,7 @@ def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:
         AppNotFoundError: it is not on the daemon; the message lists the roles that are.
     """
     rows = without_copies(engine.rows({labels.APP_ID: app_id}))
-    newest_last = sorted(rows, key=lambda row: (row.created_at, row.id))
+    newest_last = sorted(rows, key=lambda row: (round_of(row), age(row)))
     ids = {replica_key(row): row.id for row in newest_last}
     if (role, replica) in ids:
         return ids[role, replica]

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import Fail, Finish, StopAuxiliary, Wait, next_step
+from airflow_torchx.core.state.restarts import Restart
 from airflow_torchx.errors import EngineError, EngineUnreachableError, WaitTimeoutError
-from airflow_torchx.runtime.lifecycle import cancel, not_found, observe
+from airflow_torchx.runtime import rounds
+from airflow_torchx.runtime.lifecycle import cancel, described, not_found, rows_of
 from airflow_torchx.runtime.stall import StallDetector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import DescribeAppResponse
 
@@ -34,8 +37,17 @@ _ASK_AGAIN_S: Final = 2.0
 OUTAGE_S: Final = 60.0
 
 
-def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
-    """Look at an app once and carry out its failure policy.
+def poll_once(
+    engine: Engine,
+    app_id: str,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_look: Callable[[DescribeAppResponse], object] = lambda _: None,
+) -> DescribeAppResponse | None:
+    """Look at an app once, and carry out its failure policy or a restart that is due.
+
+    ``on_look`` is called with the app as it is found. If ``should_stop`` returns True, a restart
+    is left to the next owner of the app, unless it can be finished at once.
 
     Returns:
         The app when every replica has ended, None while it runs.
@@ -43,18 +55,29 @@ def poll_once(engine: Engine, app_id: str) -> DescribeAppResponse | None:
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
     """
-    return _advanced(engine, _observed(engine, app_id))
+    rows, app = _observed(engine, app_id)
+    on_look(app)
+    return _advanced(engine, rows, app, should_stop)
 
 
-def _observed(engine: Engine, app_id: str) -> DescribeAppResponse:
-    if (app := observe(engine, app_id)) is None:
+def _observed(engine: Engine, app_id: str) -> tuple[tuple[ContainerRow, ...], DescribeAppResponse]:
+    rows = rows_of(engine, app_id)
+    if (app := described(engine, app_id, rows)) is None:
         raise not_found(app_id)
-    return app
+    return rows, app
 
 
-def _advanced(engine: Engine, app: DescribeAppResponse) -> DescribeAppResponse | None:
+def _advanced(
+    engine: Engine,
+    rows: Sequence[ContainerRow],
+    app: DescribeAppResponse,
+    should_stop: Callable[[], bool],
+) -> DescribeAppResponse | None:
     app_id = app.app_id
     match next_step(app):
+        case Restart() as restart:
+            rounds.carry_out(engine, app, rows, restart, should_stop)
+            return None
         case Fail(lost):
             _log.info("replica %s/%d failed; stopping the other replicas", lost.role, lost.id)
             cancel(engine, app_id)
@@ -69,16 +92,17 @@ def _advanced(engine: Engine, app: DescribeAppResponse) -> DescribeAppResponse |
             return None
 
 
-def wait(
+def wait(  # noqa: PLR0913 - one argument for each kind of caller
     engine: Engine,
     app_id: str,
     timeout_s: float | None = None,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_look: Callable[[DescribeAppResponse], object] = lambda _: None,
     wake: threading.Event | None = None,
     outage_s: float = OUTAGE_S,
 ) -> DescribeAppResponse:
-    """Wait until every replica of an app has ended, and carry out its failure policy.
+    """Wait until every replica of an app has ended; carry out its failure policy and restarts.
 
     Waits through an outage of the daemon of ``outage_s`` seconds. ``should_stop`` is called before
     and after every look. Set ``wake`` to have the next look now; the pauses after that are short
@@ -95,8 +119,9 @@ def wait(
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         with tolerance:
-            app = _observed(engine, app_id)
-            if (ended := _advanced(engine, app)) is not None:
+            rows, app = _observed(engine, app_id)
+            on_look(app)
+            if (ended := _advanced(engine, rows, app, should_stop)) is not None:
                 return ended
             detector.check(engine, app)
         if should_stop():

@@ -63,6 +63,8 @@ class DockerLauncher(DockerWorkspaceMixin):
         private_env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         ambient_env: Mapping[str, str] | None = None,
+        is_waited_for: bool = True,
+        final_exit_codes: Sequence[int] = (),
     ) -> LaunchContext:
         """Return the context of a new launch, with a random launch id; see `LaunchContext`."""
         return LaunchContext(
@@ -73,6 +75,8 @@ class DockerLauncher(DockerWorkspaceMixin):
             private_env=private_env or {},
             labels=labels or {},
             ambient_env=ambient_env or {},
+            is_waited_for=is_waited_for,
+            final_exit_codes=final_exit_codes,
         )
 
     def check(

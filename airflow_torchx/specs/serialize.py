@@ -207,6 +207,7 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "gpus": read.sequence(read.text),
         "stalled": read.flag,
         "worker": read.optional(_record(WorkerFailure)),
+        "round": read.whole("rounds"),
     },
     WorkerFailure: {
         "rank": read.optional(read.whole()),

@@ -88,6 +88,7 @@ class ReplicaStatus:
         gpus: ids of its GPUs.
         stalled: whether it was stopped because its app made no progress.
         worker: why a process in it failed; None if that is unknown, or not looked up.
+        round: how often new containers had been started in place of failed ones.
     """
 
     id: int
@@ -108,6 +109,7 @@ class ReplicaStatus:
     gpus: Sequence[str] = ()
     stalled: bool = False
     worker: WorkerFailure | None = None
+    round: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))

@@ -33,6 +33,11 @@ class TaskOptions:
     secrets: Callable[[], frozenset[str]]
 
     @property
+    def final_exit_codes(self) -> tuple[int, ...]:
+        """The exit codes that do not restart the app: they mean the same in the next round."""
+        return tuple(self.skip_on_exit_code | self.fail_on_exit_code)
+
+    @property
     def keep(self) -> bool:
         """Whether the containers of an app that did not succeed are kept."""
         return self.on_finish is not OnFinish.DELETE

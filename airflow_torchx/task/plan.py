@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
     from airflow_torchx.specs import AppDef
     from airflow_torchx.task.context import TaskContext
+    from airflow_torchx.task.options import TaskOptions
 
 _log = structlog.get_logger("airflow_torchx.task")
 
@@ -71,7 +72,7 @@ def requested(
 
 
 def prepared(
-    task: TaskContext, scheduler: DockerScheduler, request: LaunchRequest
+    task: TaskContext, scheduler: DockerScheduler, request: LaunchRequest, options: TaskOptions
 ) -> AppDryRunInfo:
     """Plan a launch and log the plan; pull, build and create nothing.
 
@@ -84,6 +85,8 @@ def prepared(
         private_env=request.secrets,
         labels={**attempt.labels, labels.CONFIG_HASH: request.config_hash},
         ambient_env=task.ambient_env(),
+        is_waited_for=options.wait_for_completion,
+        final_exit_codes=options.final_exit_codes,
     )
     info = scheduler.prepare(request.checked, context=context)
     _log.info("::group::Plan of app %s", info.request.app_id)

@@ -34,7 +34,9 @@ _PAUSE_S: Final = 0.1
 def found(
     engine: Engine, attempt: TaskAttempt
 ) -> tuple[list[ObservedApp], tuple[ContainerRow, ...]]:
-    """Return what this task has on the daemon in this run, of any try, with one request.
+    """Return what this task has on the daemon in this run, of any try.
+
+    It makes one request, and one for each failed replica of an app that may be restarted.
 
     Returns:
         Its apps, and the containers that stand for its places in the queue for GPUs.
@@ -43,7 +45,7 @@ def found(
     # An app of an image that was committed from a task's container has the task's labels, too.
     apps = [
         one
-        for one in observed_apps(rows)
+        for one in observed_apps(rows, lifecycle.details_of(engine, rows))
         if one.app.app_id.endswith(try_suffix(one.max_tries, one.try_number))
     ]
     return apps, tuple(row for row in rows if is_marker(row))

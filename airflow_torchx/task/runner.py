@@ -109,7 +109,7 @@ class AppTask:
             _log.info("reattaching to app %s of an earlier try", app.app_id)
             with self.shutdown.guard(app):
                 return self._follow(app, self._read(attach.look, self._engine, app.app_id))
-        info = prepared(self._task, self._scheduler, request)
+        info = prepared(self._task, self._scheduler, request, self._options)
         app = LaunchedApp.of(info.request, info.cfg, config_hash)
         with self.shutdown.guard(app):
             seen = self._launch(info, app)

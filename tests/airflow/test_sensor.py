@@ -12,7 +12,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.state.describe import replica_key, replicas_of
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.rounds import replica_key
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppState

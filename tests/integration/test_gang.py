@@ -23,7 +23,7 @@ from airflow_torchx.schedulers.docker_scheduler import (
     has_docker,
     why_no_docker,
 )
-from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role
+from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, RetryPolicy, Role
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
@@ -304,7 +304,12 @@ def test_following_a_log_survives_restarts(
 ) -> None:
     """A followed log has every line of three runs of a container once, and then ends."""
     app = scheduler.submit(
-        gang("for i in 1 2 3; do echo $i; sleep 0.1; done; exit 1", 1, max_retries=2)
+        gang(
+            "for i in 1 2 3; do echo $i; sleep 0.1; done; exit 1",
+            1,
+            max_retries=2,
+            retry_policy=RetryPolicy.REPLICA,
+        )
     )
 
     followed = log(scheduler, app, should_tail=True)

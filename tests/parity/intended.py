@@ -82,6 +82,14 @@ def _replica_knows_itself(pair: Pair, difference: Difference) -> bool:
     return difference.theirs is None and bool(told)
 
 
+def _has_rounds(pair: Pair) -> bool:
+    return f"Config.Labels.{labels.RETRIES}" in pair.ours
+
+
+def _restarts_by_rounds(pair: Pair, difference: Difference) -> bool:
+    return _has_rounds(pair) and difference.ours in {None, "", "no", 0}
+
+
 def _gpu_is_asked_for(_pair: Pair, difference: Difference) -> bool:
     asked = [{**request, "Capabilities": _GPU} for request in _listed(difference.theirs)]
     return bool(asked) and difference.ours == asked
@@ -162,6 +170,17 @@ INTENDED: Final = {
         holds=_replica_knows_itself,
         why="A program can divide its work by them. A role or the option env that sets such a"
         " variable keeps it; one that is copied is of the launching process.",
+    ),
+    "the restarts of an app or a role": Intended(
+        paths=("HostConfig.RestartPolicy*",),
+        holds=_restarts_by_rounds,
+        why="TorchX has Docker restart a failed replica alone, whatever the policy. Its peers have"
+        " lost their rendezvous. The process that waits for the app restarts them together.",
+    ),
+    "the number of restarts": Intended(
+        paths=("Config.Env.TORCHX_RESTART",),
+        holds=lambda pair, difference: difference[1:] == (None, "0") and _has_rounds(pair),
+        why="A program learns whether it continues, in an app that is restarted as one.",
     ),
     "names with room for every replica": Intended(
         paths=("Name", "Config.Hostname"),

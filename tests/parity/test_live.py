@@ -12,7 +12,7 @@ from airflow_torchx.components import dist
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.schedulers.api import ListAppResponse, Stream
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppDef, AppState, Role
+from airflow_torchx.specs import AppDef, AppState, RetryPolicy, Role
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin
 from tests.conftest import BUSYBOX
 
@@ -132,7 +132,7 @@ def test_cancel(scheduler: DockerScheduler, submit: Callable[..., str]) -> None:
 @pytest.mark.parametrize("max_retries", [0, 1])
 def test_error(scheduler: DockerScheduler, submit: Callable[..., str], max_retries: int) -> None:
     """A program that exits with 1, in every try that it has, has failed, and so has its app."""
-    app = submit("sh", "-c", "exit 1", max_retries=max_retries)
+    app = submit("sh", "-c", "exit 1", max_retries=max_retries, retry_policy=RetryPolicy.REPLICA)
 
     ended = scheduler.wait(app, 60)
 

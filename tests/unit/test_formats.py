@@ -22,9 +22,12 @@ from airflow_torchx.core.plan.identity import (
     TaskAttempt,
     cancelled_name,
     container_name,
+    failed_name,
     random_app_id,
+    round_name,
     saving_name,
     stalled_name,
+    starting_name,
 )
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
@@ -87,6 +90,11 @@ def test_labels() -> None:
         "CHECKPOINT_FOLDER": "airflow-torchx/checkpoint-folder",
         "CHECKPOINT_SIGNAL": "airflow-torchx/checkpoint-signal",
         "CHECKPOINT_S": "airflow-torchx/checkpoint-s",
+        "RETRIES": "airflow-torchx/retries",
+        "NO_RESTART_EXIT_CODES": "airflow-torchx/no-restart-exit-codes",
+        "ROUND": "airflow-torchx/round",
+        "ROUND_ROLES": "airflow-torchx/round-roles",
+        "RESTARTS": "airflow-torchx/restarts",
         "ESSENTIAL_ROLES": "airflow-torchx/essential-roles",
         "AUXILIARY_GRACE": "airflow-torchx/auxiliary-grace-s",
         "STALLED_AFTER": "airflow-torchx/stalled-after-s",
@@ -166,6 +174,9 @@ def test_names() -> None:
     assert "trainer-x1-worker-0.saving" == saving_name("trainer-x1-worker-0", cancelled=False)
     assert "a.saving.cancelled" == saving_name("a", cancelled=True)
     assert "trainer-x1-worker-0.stalled" == stalled_name("trainer-x1-worker-0")
+    assert "trainer-x1-worker-0-r2" == round_name("trainer-x1-worker-0", 2)
+    assert "trainer-x1-worker-0-r2.failed" == failed_name("trainer-x1-worker-0-r2")
+    assert "trainer-x1-worker-0-r2.starting-0f7c" == starting_name("trainer-x1-worker-0-r2", "0f7c")
     assert "airflow-torchx-discarded-" == DISCARDED_PREFIX
     assert "name.asked-0f7c" == asked_name("name", "0f7c")
     assert "local_docker://torchx/trainer-x1" == AppRef("trainer-x1", None).handle
@@ -382,6 +393,7 @@ def test_xcoms() -> None:
             "gpus": [],
             "stalled": False,
             "worker": None,
+            "round": 0,
         }
     ] == runner.replicas_for_xcom(app)
 

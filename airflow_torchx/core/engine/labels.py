@@ -39,6 +39,17 @@ CHECKPOINT: Final = f"{OWN_PREFIX}checkpoint"
 CHECKPOINT_FOLDER: Final = f"{OWN_PREFIX}checkpoint-folder"
 #: Seconds without progress after which the app is stopped; absent for never.
 STALLED_AFTER: Final = f"{OWN_PREFIX}stalled-after-s"
+#: JSON object, role name to ``[retry policy, max_retries]`` of the roles that new containers
+#: restart; on all containers of an app. Absent if no process waits for the app.
+RETRIES: Final = f"{OWN_PREFIX}retries"
+#: Exit codes that do not restart the app, separated by commas.
+NO_RESTART_EXIT_CODES: Final = f"{OWN_PREFIX}no-restart-exit-codes"
+#: Number of the round that created the container, over the whole app; absent for the launch.
+ROUND: Final = f"{OWN_PREFIX}round"
+#: JSON list of the roles that this round restarts.
+ROUND_ROLES: Final = f"{OWN_PREFIX}round-roles"
+#: JSON object, role name to the number of rounds that a failure of this role has caused so far.
+RESTARTS: Final = f"{OWN_PREFIX}restarts"
 #: The app's name, as given by the user.
 APP_NAME: Final = f"{OWN_PREFIX}app-name"
 #: The app's handle.

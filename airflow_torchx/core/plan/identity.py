@@ -26,6 +26,8 @@ CANCELLED_SUFFIX: Final = ".cancelled"
 SAVING_SUFFIX: Final = ".saving"
 #: The same for one that is stopped because its app makes no progress.
 STALLED_SUFFIX: Final = ".stalled"
+#: A container is renamed with this suffix if its failure is final although restarts are left.
+FAILED_SUFFIX: Final = ".failed"
 
 #: TorchX's maximum length of both parts of a name.
 _PART: Final = 30
@@ -40,6 +42,7 @@ _DIGEST: Final = 8
 _MARKS: Final = "-_."
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_.-]+")
 _ILLEGAL_START: Final = re.compile(r"^[^a-zA-Z0-9]+")
+_STARTING: Final = re.compile(r"\.starting-[0-9a-f]+$")
 _LOOKS_DIGESTED: Final = re.compile(rf"-[0-9a-f]{{{_DIGEST}}}$")
 # The digest is not hexadecimal: an id with twelve such digits has names by TorchX's scheme.
 _TASK_APP: Final = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9_.-]*)(-[a-z2-7]{10}-m\d{1,4}-t\d{1,4})")
@@ -129,9 +132,9 @@ def container_name(app_id: str, role: str, replica: int) -> str:
 
 def first_name(name: str) -> str:
     """Return the name that a container had before it was renamed."""
-    for suffix in (CANCELLED_SUFFIX, SAVING_SUFFIX, STALLED_SUFFIX):
+    for suffix in (CANCELLED_SUFFIX, SAVING_SUFFIX, STALLED_SUFFIX, FAILED_SUFFIX):
         name = name.removesuffix(suffix)
-    return name
+    return _STARTING.sub("", name)
 
 
 def cancelled_name(name: str) -> str:
@@ -167,6 +170,31 @@ def is_stalled_name(name: str) -> bool:
 def is_stopped_name(name: str) -> bool:
     """Return whether a client of ours has stopped a container of this name, or is about to."""
     return is_cancelled_name(name) or is_stalled_name(name)
+
+
+def failed_name(name: str) -> str:
+    """Return the name of a container whose failure is final; one that was stopped keeps its."""
+    return name if is_marked(name) else first_name(name) + FAILED_SUFFIX
+
+
+def is_marked(name: str) -> bool:
+    """Return whether a container of this name was asked to save or to end, or failed for good."""
+    return name.endswith((CANCELLED_SUFFIX, SAVING_SUFFIX, STALLED_SUFFIX, FAILED_SUFFIX))
+
+
+def round_name(name: str, number: int) -> str:
+    """Return the name of a replica's container in a round; that of the launch is the host name."""
+    return f"{name}-r{number}" if number else name
+
+
+def starting_name(name: str, token: str) -> str:
+    """Return the name of a container of a round while a client with this token starts it."""
+    return f"{name}.starting-{token}"
+
+
+def is_starting_name(name: str) -> bool:
+    """Return whether a client starts the container of this name, or was killed while it did."""
+    return _STARTING.search(name) is not None
 
 
 def legal(text: str) -> str:

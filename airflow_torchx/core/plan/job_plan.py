@@ -38,6 +38,8 @@ NUM_REPLICAS: Final = "TORCHX_NUM_REPLICAS"
 #: Where torchrun, or a program that PyTorch's ``@record`` decorates, writes why it failed.
 ERROR_FILE: Final = "TORCHELASTIC_ERROR_FILE"
 ERROR_PATH: Final = "/tmp/torchelastic_error.json"  # noqa: S108 - a file of the container
+#: The round of a replica, 0 at the launch, in apps that a failure restarts.
+RESTART: Final = "TORCHX_RESTART"
 
 #: Address of replica 0 where all replicas share those of one host.
 _LOOPBACK: Final = IPv4Address("127.0.1.1")
@@ -62,6 +64,9 @@ class LaunchContext:
             but the proxies override them.
         proxy_env: environment variables of every replica with the HTTP proxies of the docker
             configuration; all others override them.
+        is_waited_for: a process waits for the app until it ends. It carries out restarts of the
+            app and of roles.
+        final_exit_codes: exit codes after which it does not.
     """
 
     app_id: str
@@ -72,6 +77,8 @@ class LaunchContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     ambient_env: Mapping[str, str] = field(default_factory=dict)
     proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_waited_for: bool = True
+    final_exit_codes: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +213,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         network=opts.network,
         pull_policy=opts.pull_policy,
         secret_env=frozenset({*copied, *launch.private_env}),
-        warnings=tuple(_warnings(app, opts)),
+        warnings=tuple(_warnings(app, opts, launch)),
         folders=kept.folders if kept else (),
         gpu_foreign=opts.gpu_foreign if opts.auto_set_gpus and requested_gpus(app) else None,
     )
@@ -236,6 +243,8 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
     own = {REPLICA_IDX: str(replica), NUM_REPLICAS: str(role.num_replicas)}
     env = {**shared.inherited, **own, **opts.env, **filled.env}
     forced = {RANK0_HOST: shared.rank0, IMAGE: role.image, JOB_ID: launch.handle}
+    if labels.RETRIES in shared.labels:
+        forced[RESTART] = "0"
     mounts = [*role.mounts, *shared.mounts, *_named_devices(resource.devices)]
     gpus, driver = resource.gpu, opts.gpu_driver or ""
     are_own = gpus > 0 and opts.auto_set_gpus
@@ -261,7 +270,7 @@ def _container(role: Role, replica: int, shared: _Shared) -> ContainerSpec:
         nano_cpus=round(resource.cpu * 1e9) if resource.cpu >= 0 else None,
         memory_mib=resource.memMB if resource.memMB >= 0 else None,
         gpus=GpuRequest(count=gpus, driver=driver) if gpus > 0 else None,
-        max_restarts=role.max_retries,
+        max_restarts=role.max_retries if role.retry_policy is RetryPolicy.REPLICA else 0,
         ports=_ports(role, replica) if opts.publish_ports else (),
         stop_grace_s=_stop_grace_s(role, opts),
         volume_labels=shared.volume_labels,
@@ -298,6 +307,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
             chosen[labels.AUXILIARY_GRACE] = f"{opts.auxiliary_grace_s:g}"
     return {
         **chosen,
+        **_retry_labels(app, launch),
         labels.VERSION: __version__,
         labels.APP_ID: launch.app_id,
         labels.APP_NAME: app.name,
@@ -309,6 +319,24 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         **checkpoint_labels(opts),
         **stall_labels(opts),
     }
+
+
+def _retry_labels(app: AppDef, launch: LaunchContext) -> dict[str, str]:
+    retries = {role.name: [role.retry_policy.value, role.max_retries] for role in restarted(app)}
+    if not (retries and launch.is_waited_for):
+        return {}
+    codes = ",".join(map(str, sorted(set(launch.final_exit_codes))))
+    found = {labels.RETRIES: json.dumps(retries)}
+    return found | {labels.NO_RESTART_EXIT_CODES: codes} if codes else found
+
+
+def restarted(app: AppDef) -> list[Role]:
+    """Return the roles whose failures restart them or the app in new containers."""
+    return [
+        role
+        for role in app.roles
+        if role.max_retries > 0 and role.retry_policy is not RetryPolicy.REPLICA
+    ]
 
 
 def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -346,7 +374,7 @@ def _named_devices(devices: Mapping[str, int]) -> Iterator[DeviceMount]:
             yield DeviceMount(src_path=f"{path}{index}", dst_path=f"{path}{index}")
 
 
-def _warnings(app: AppDef, opts: Opts) -> Iterator[str]:
+def _warnings(app: AppDef, opts: Opts, launch: LaunchContext) -> Iterator[str]:
     if opts.working_dir and any(role.workspace for role in app.roles):
         yield (
             f"options.working_dir: relative paths start at {opts.working_dir!r}, but the files of "
@@ -357,10 +385,11 @@ def _warnings(app: AppDef, opts: Opts) -> Iterator[str]:
             if name not in DEVICE_PATHS:
                 known = ", ".join(DEVICE_PATHS)
                 yield f"roles[{i}].resource.devices: {name!r} is ignored; known devices: {known}"
-        if role.max_retries > 0 and role.retry_policy is not RetryPolicy.REPLICA:
+        if role in restarted(app) and not launch.is_waited_for:
             yield (
-                f"roles[{i}].retry_policy: {role.retry_policy.value} is not supported; "
-                f"Docker restarts only the failed replica, up to {role.max_retries} times"
+                f"roles[{i}].max_retries: ignored, because no process waits for the app and "
+                f"restarts it; wait for it, or use retry_policy={RetryPolicy.REPLICA.value}, with "
+                "which Docker restarts a failed replica"
             )
         if role.min_replicas is not None and role.min_replicas < role.num_replicas:
             yield f"roles[{i}].min_replicas: ignored; all {role.num_replicas} replicas are launched"

@@ -6,7 +6,6 @@ The scheduler's ``wait``, the operator and its trigger ask `next_step` how to go
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from dataclasses import dataclass, replace
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import (
-    MAX_REPLICAS,
+    FAILED_SUFFIX,
     container_name,
     first_name,
     is_cancelled_name,
+    is_marked,
     is_saving_name,
     is_stalled_name,
-    is_stopped_name,
+    round_name,
 )
 from airflow_torchx.core.state.essential import (
     AUXILIARY_GRACE,
@@ -28,6 +28,14 @@ from airflow_torchx.core.state.essential import (
     auxiliary_grace,
     essential_replicas,
     unneeded_roles,
+)
+from airflow_torchx.core.state.restarts import Restart, restart_of, with_restart
+from airflow_torchx.core.state.rounds import (
+    age,
+    current_round,
+    replica_key,
+    role_sizes,
+    round_of,
 )
 from airflow_torchx.core.state.stall import STALLED_AFTER
 from airflow_torchx.specs import (
@@ -43,7 +51,6 @@ from airflow_torchx.specs import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
 
@@ -78,7 +85,6 @@ _BY_DOCKER_STATE: Final = {
 }
 _NOT_RUNNING: Final = ("created", "exited", "dead")
 _STATUS_CODE: Final = re.compile(r"^\w+ \((-?\d+)\)")
-_INDEX: Final = re.compile(r"\d{1,4}")  # below identity.MAX_REPLICAS
 _BY_PROGRESS: Final = (AppState.UNKNOWN, AppState.SUBMITTED, AppState.PENDING, AppState.RUNNING)
 # The exit code of a process killed by a signal is this plus the signal's number.
 _SIGNAL_BASE: Final = 128
@@ -124,7 +130,8 @@ def replica_state(row: ContainerRow, code: int | None) -> AppState:
     """Return the state of a replica with this container and exit code, None if unknown."""
     if is_cancelled_name(row.name) and row.state in _NOT_RUNNING:
         return AppState.CANCELLED
-    if is_stalled_name(row.name) and row.state in _NOT_RUNNING:
+    is_failed = row.name.endswith(FAILED_SUFFIX) or is_stalled_name(row.name)
+    if is_failed and row.state in _NOT_RUNNING:
         return AppState.FAILED
     if row.state == "exited" and code is not None:
         return AppState.SUCCEEDED if code == 0 else AppState.FAILED
@@ -146,13 +153,15 @@ def app_state(states: Iterable[AppState]) -> AppState:
     return next((state for state in _BY_PROGRESS if state in present), AppState.UNKNOWN)
 
 
-def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail | StopAuxiliary:
+def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail | StopAuxiliary | Restart:
     """Return what the owner of an app does next.
 
     The failure policy comes from the app's labels. Apps without it, like those of TorchX's command
     line, are never stopped. A replica that ends because it has saved does not stop the others,
     which save too.
     """
+    if restart := restart_of(app):
+        return restart
     if has_ended(app):
         return Finish(app.state)
     if SAVING in app.metadata:
@@ -200,10 +209,11 @@ def describe(
     """
     if not rows:
         return None
-    rows = sorted(rows, key=_age)
-    newest = {replica_key(row): row for row in rows}
-    sizes = _role_sizes(rows)
-    is_started = any(row.state != "created" or is_stopped_name(row.name) for row in rows)
+    rows = sorted(rows, key=age)
+    sizes = role_sizes(rows)
+    current = current_round(rows, sizes)
+    newest = current.newest
+    is_started = any(row.state != "created" or is_marked(row.name) for row in rows)
     statuses = []
     for role, count in sizes.items():
         indices = {index for name, index in newest if name == role}
@@ -212,14 +222,18 @@ def describe(
             missing = sorted(set(range(count)) - indices)
             replicas.extend(_lost(app_id, role, index) for index in missing)
         statuses.append(RoleStatus(role, sorted(replicas, key=lambda replica: replica.id)))
-    return _response(app_id, rows, sizes, statuses)
+    app = _response(app_id, rows, sizes, statuses)
+    app = with_restart(app, first_failure(app), rows, current)
+    return replace(app, state=app_state(replica.state for replica in essential_replicas(app)))
 
 
-def summaries(rows: Iterable[ContainerRow]) -> list[ListAppResponse]:
-    """Return one summary per app, sorted by id."""
+def summaries(
+    rows: Iterable[ContainerRow], details: Mapping[str, ContainerDetail] | None = None
+) -> list[ListAppResponse]:
+    """Return one summary per app, sorted by id; see `describe` for ``details``."""
     found = []
     for app_id, of_app in sorted(by_app(rows).items()):
-        app, newest = describe(app_id, of_app, {}), max(of_app, key=_age).labels
+        app, newest = describe(app_id, of_app, details or {}), max(of_app, key=age).labels
         if app is not None:
             handle = newest.get(labels.HANDLE, "<NOT_SET>")
             name = newest.get(labels.APP_NAME, "")
@@ -238,7 +252,8 @@ def without_copies(rows: Iterable[ContainerRow]) -> tuple[ContainerRow, ...]:
 
 def is_copy(one: ContainerRow | ContainerEvent) -> bool:
     """Return whether a container has the labels of a replica, but not its name."""
-    expected = container_name(one.labels.get(labels.APP_ID, ""), *replica_key(one))
+    of_launch = container_name(one.labels.get(labels.APP_ID, ""), *replica_key(one))
+    expected = round_name(of_launch, round_of(one))
     return labels.LAUNCH_ID in one.labels and first_name(one.name) != expected
 
 
@@ -260,36 +275,6 @@ def signal_name(code: int | None) -> str | None:
         return None
 
 
-def replica_key(one: ContainerRow | ContainerEvent) -> tuple[str, int]:
-    """Return role and index from the labels; an invalid index counts as 0."""
-    index = one.labels.get(labels.REPLICA_ID, "")
-    return one.labels.get(labels.ROLE_NAME, ""), int(index) if _INDEX.fullmatch(index) else 0
-
-
-def _age(row: ContainerRow) -> tuple[datetime, str]:
-    return row.created_at, row.id
-
-
-def _role_sizes(rows: Sequence[ContainerRow]) -> dict[str, int]:
-    """Return role to number of replicas: from the label, else by the highest index.
-
-    TorchX, which writes no such label, creates containers in order of their index.
-    """
-    found = {role: index + 1 for role, index in sorted(replica_key(row) for row in rows)}
-    texts = [row.labels[labels.ROLES] for row in rows if labels.ROLES in row.labels]
-    labelled = _counts(texts[-1] if texts else "{}")
-    return labelled | {role: count for role, count in found.items() if role not in labelled}
-
-
-def _counts(text: str) -> dict[str, int]:
-    """Return role to number of replicas; empty for an invalid label, which any user can write."""
-    try:
-        roles = json.loads(text).items()
-    except (AttributeError, ValueError):
-        return {}
-    return {role: n for role, n in roles if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
-
-
 def _status(
     row: ContainerRow, index: int, role: str, details: Mapping[str, ContainerDetail]
 ) -> ReplicaStatus:
@@ -301,7 +286,7 @@ def _status(
         id=index,
         role=role,
         state=replica_state(row, code),
-        hostname=first_name(row.name),
+        hostname=_host_name(row),
         exit_code=code,
         signal=signal_name(code),
         oom_killed=detail is not None and detail.oom_killed,
@@ -312,7 +297,14 @@ def _status(
         container_id=row.id,
         stalled=is_stalled_name(row.name),
         gpus=tuple(filter(None, row.labels.get(labels.GPUS, "").split(","))),
+        round=round_of(row),
     )
+
+
+def _host_name(row: ContainerRow) -> str:
+    """Return the host name of a container, which a later round does not change."""
+    number = round_of(row)
+    return first_name(row.name).removesuffix(f"-r{number}" if number else "")
 
 
 def _lost(app_id: str, role: str, index: int) -> ReplicaStatus:
@@ -328,7 +320,7 @@ def _response(
 ) -> DescribeAppResponse:
     images = {replica_key(row)[0]: row.image for row in rows}
     is_saving = any(is_saving_name(row.name) and not is_cancelled_name(row.name) for row in rows)
-    app = DescribeAppResponse(
+    return DescribeAppResponse(
         app_id=app_id,
         state=AppState.UNKNOWN,
         msg=NONE,
@@ -345,4 +337,3 @@ def _response(
             for role, count in sizes.items()
         ],
     )
-    return replace(app, state=app_state(replica.state for replica in essential_replicas(app)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from airflow_torchx.core.state.restarts import Restart
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 #: How many lines of the first replica to fail are shown.
@@ -154,6 +155,18 @@ def cause(replica: ReplicaStatus) -> str:
     rank = f"rank {worker.rank}: " if worker and worker.rank is not None else ""
     error = replica.error or (worker.message.split("\n")[0][:_MESSAGE] if worker else "")
     return f"{rank}exit code {code}{shown_signal}{f': {error}' if error else ''}"
+
+
+def restart_text(app: DescribeAppResponse, restart: Restart) -> str:
+    """Return one line for the log: what failed, why, and which restart of how many follows."""
+    lost = next((one for one in replicas_of(app) if replica_name(one) == restart.lost), None)
+    what = "the app" if len(restart.roles) == len(app.roles_statuses) else restart.roles[0]
+    if lost is None:
+        return f"finishing the restart of {what} that another client began, round {restart.number}"
+    return (
+        f"replica {restart.lost} failed: {cause(lost)}; restarting {what}, "
+        f"restart {restart.used} of {restart.maximum}"
+    )
 
 
 def duration_text(duration_s: float | None) -> str:

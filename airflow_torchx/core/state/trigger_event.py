@@ -15,6 +15,7 @@ from airflow_torchx.core.state.describe import (
 )
 from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 from airflow_torchx.core.state.report import cause, replica_name
+from airflow_torchx.core.state.restarts import Restart
 
 if TYPE_CHECKING:
     from airflow_torchx.core.state.condition import Condition
@@ -68,7 +69,7 @@ class WaitFor:
 
 def trigger_event(
     app_id: str, app: DescribeAppResponse | None, wait_for: WaitFor
-) -> AppEvent | Fail | StopAuxiliary | None:
+) -> AppEvent | Fail | StopAuxiliary | Restart | None:
     """Return the event to fire, what to stop first, or None to keep waiting.
 
     ``app`` is None if the app is not on the daemon.
@@ -81,7 +82,7 @@ def trigger_event(
     match next_step(app):
         case Finish():
             return end_event(app)
-        case Fail() | StopAuxiliary() as step:
+        case Fail() | StopAuxiliary() | Restart() as step:
             return step
         case Wait():
             return None

@@ -25,7 +25,7 @@ from airflow_torchx.specs import AppState, is_terminal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.plan.identity import TaskAttempt
     from airflow_torchx.core.task.record import TaskRecord
     from airflow_torchx.specs import DescribeAppResponse
@@ -170,11 +170,13 @@ def unneeded_markers(
     return tuple(row for row in markers if not is_kept(row))
 
 
-def observed_apps(rows: Iterable[ContainerRow]) -> list[ObservedApp]:
-    """Return the apps of these containers, by app id."""
+def observed_apps(
+    rows: Iterable[ContainerRow], details: Mapping[str, ContainerDetail] | None = None
+) -> list[ObservedApp]:
+    """Return the apps of these containers, by app id; see `describe` for ``details``."""
     apps = []
     for app_id, of_app in sorted(by_app(rows).items()):
-        app, row_labels = describe(app_id, of_app, {}), of_app[0].labels
+        app, row_labels = describe(app_id, of_app, details or {}), of_app[0].labels
         if app is not None:
             apps.append(
                 ObservedApp(

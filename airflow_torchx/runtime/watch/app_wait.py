@@ -8,14 +8,15 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_torchx.core.state.describe import Fail, StopAuxiliary
 from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.state.restarts import Restart, restart_of
 from airflow_torchx.core.state.stall import interval, stalled_after
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.errors import AppNotFoundError, EngineError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import lifecycle, rounds
 from airflow_torchx.runtime.stall import StallDetector
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
-    from airflow_torchx.runtime.watch import Notification, Watch
+    from airflow_torchx.runtime.watch import Mailbox, Notification, Watch
     from airflow_torchx.specs import DescribeAppResponse
 
 _log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 #: How long the daemon may be down: an upgrade or a reboot takes less.
 OUTAGE_S: Final = 600.0
@@ -35,6 +37,8 @@ OUTAGE_S: Final = 600.0
 _FIRST_LOOK_S: Final = 5.0
 # Between two attempts to stop the other replicas.
 _RETRY_S: Final = 5.0
+# After a restart.
+_LOOK_AGAIN_S: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +78,10 @@ class AppWait:
         self._down: DaemonDown | None = None
         #: When the outage has lasted too long.
         self._lost_s = 0.0
-        self._stopping: asyncio.Task[None] | None = None
+        self._acting: asyncio.Task[Any] | None = None
         self._save_s = alarms.save_s
-        self._asking: asyncio.Task[None] | None = None
-        self._detecting: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[Any] | None = None
+        self._detecting: asyncio.Task[Any] | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait."""
@@ -89,18 +93,18 @@ class AppWait:
                     step = (
                         self._alarm() if notification is None else self._step(watch, notification)
                     )
-                    if isinstance(step, Fail | StopAuxiliary):
-                        self._stop_others(watch, step)
+                    if isinstance(step, Fail | StopAuxiliary | Restart):
+                        self._act(watch, mailbox, step)
                     elif step is not None:
                         return step
             finally:
-                for work in (self._stopping, self._asking, self._detecting):
+                for work in (self._acting, self._asking, self._detecting):
                     if work is not None:
                         work.cancel()
 
     def _step(
         self, watch: Watch, notification: Notification
-    ) -> AppEvent | Fail | StopAuxiliary | None:
+    ) -> AppEvent | Fail | StopAuxiliary | Restart | None:
         if isinstance(notification, AppSnapshot):
             self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
@@ -161,32 +165,53 @@ class AppWait:
         if self._detecting is None and after_s is not None:
             self._detecting = asyncio.create_task(detect_stall(watch, self._app_id, after_s))
 
-    def _stop_others(self, watch: Watch, step: Fail | StopAuxiliary) -> None:
-        """Start to stop the other replicas, unless that is in progress."""
-        if self._stopping is not None and not self._stopping.done():
+    def _act(self, watch: Watch, mailbox: Mailbox, step: Fail | StopAuxiliary | Restart) -> None:
+        """Start to stop replicas or to restart the app, unless one of these is in progress.
+
+        The daemon alone is enough for both, so the task need not be resumed.
+        """
+        if self._acting is not None and not self._acting.done():
             return
-        cancel = partial(lifecycle.cancel, app_id=self._app_id)
-        if isinstance(step, Fail):
-            _log.info("replica %s failed; stopping the other replicas", replica_name(step.lost))
-        else:
-            roles = ", ".join(step.roles)
-            _log.info("every essential replica has ended; stopping %s", roles)
-            cancel = partial(cancel, roles=step.roles, grace_s=step.grace_s)
-        self._stopping = asyncio.create_task(persist(watch, self._app_id, cancel, "stop"))
+        call = partial(lifecycle.cancel, app_id=self._app_id)
+        match step:
+            case Restart():
+                restart = partial(rounds.restart, app_id=self._app_id)
+                self._acting = asyncio.create_task(self._restart(watch, mailbox, restart))
+                return
+            case Fail(lost):
+                _log.info("replica %s failed; stopping the other replicas", replica_name(lost))
+            case StopAuxiliary(roles, grace_s):
+                names = ", ".join(roles)
+                _log.info("every essential replica has ended; stopping %s", names)
+                call = partial(call, roles=roles, grace_s=grace_s)
+        self._acting = asyncio.create_task(persist(watch, self._app_id, call, "stop"))
+
+    async def _restart(
+        self,
+        watch: Watch,
+        mailbox: Mailbox,
+        restart: Callable[[Engine], DescribeAppResponse | None],
+    ) -> None:
+        """Restart the app, and look at it again."""
+        found = await persist(watch, self._app_id, restart, "restart")
+        if found is not None and restart_of(found) is not None:
+            # Events report the new round, unless another client makes it.
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        mailbox.put(AppSnapshot(self._app_id, found))
 
 
-async def persist(watch: Watch, app_id: str, request: Callable[[Engine], None], verb: str) -> None:
-    """Make a request about an app; retry until the daemon has done it."""
+async def persist(
+    watch: Watch, app_id: str, request: Callable[[Engine], _Answer], verb: str
+) -> _Answer | None:
+    """Make a request about an app; retry until the daemon has done it, or the app is gone."""
     while True:
         try:
-            await watch.ask(request)
+            return await watch.ask(request)
         except AppNotFoundError:
-            return
+            return None
         except EngineError as error:
             _log.warning("cannot %s app %s, retrying: %s", verb, app_id, error)
             await asyncio.sleep(_RETRY_S)
-        else:
-            return
 
 
 async def detect_stall(watch: Watch, app_id: str, after_s: float) -> None:

@@ -25,7 +25,7 @@ def test_interrupted_twice(failures: int, message: str, capsys: pytest.CaptureFi
     engine.fail_next("start", KeyboardInterrupt())
     engine.fail_next("remove", EngineError("busy"), times=failures)
 
-    code = run._run(DockerScheduler("t", engine), app(), Opts(), Namespace())  # noqa: SLF001
+    code = run._run(DockerScheduler("t", engine), app(), Opts(), Namespace(detach=False))  # noqa: SLF001
 
     assert 130 == code
     assert message in capsys.readouterr().err

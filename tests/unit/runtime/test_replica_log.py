@@ -17,6 +17,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream, find_container, lines
+from airflow_torchx.specs import RetryPolicy
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
@@ -99,7 +100,7 @@ def test_following_ends_with_the_replica() -> None:
 def test_following_survives_a_restart_of_the_container() -> None:
     """A followed log continues after a restart without loss or repeats."""
     program = Program(lines=["a", "b"], line_every_s=0.05, exit_code=1, restart_delay_s=0.05)
-    engine, container = launched(program, max_retries=2)
+    engine, container = launched(program, max_retries=2, retry_policy=RetryPolicy.REPLICA)
 
     assert ["a", "b"] * 3 == [line.text for line in ReplicaLog(engine, container, follow=True)]
 

@@ -179,6 +179,7 @@ def test_written_form() -> None:
         "gpus": [],
         "stalled": False,
         "worker": None,
+        "round": 0,
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

@@ -61,7 +61,7 @@ def test_own_fields_are_keywords() -> None:
     assert ["id", "state", "role", "hostname", "structured_error_msg", "hostaddr"] == [
         field.name for field in fields if not field.kw_only
     ]
-    assert 11 == len([field for field in fields if field.kw_only])
+    assert 12 == len([field for field in fields if field.kw_only])
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,7 @@ def test_role_status_as_json() -> None:
                 "gpus": [],
                 "stalled": False,
                 "worker": None,
+                "round": 0,
                 "state_name": "FAILED",
             }
         ],

@@ -617,8 +617,23 @@ def test_ports_are_published_on_request() -> None:
 
 
 def test_retries_are_restarts() -> None:
-    """The daemon restarts a failed replica as often as the role allows retries."""
-    assert 3 == only(role(max_retries=3)).max_restarts
+    """With policy REPLICA, the daemon restarts a failed replica as often as the role may retry."""
+    own = only(role(max_retries=3, retry_policy=RetryPolicy.REPLICA))
+
+    assert 3 == own.max_restarts
+    assert labels.RETRIES not in own.labels
+    assert "TORCHX_RESTART" not in own.env
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy.APPLICATION, RetryPolicy.ROLE])
+def test_retries_by_rounds(policy: RetryPolicy) -> None:
+    """With the other policies, the labels say so, and the daemon restarts nothing."""
+    own = only(role(max_retries=3, retry_policy=policy), final_exit_codes=[85, 3, 85])
+
+    assert 0 == own.max_restarts
+    assert f'{{"trainer": ["{policy.value}", 3]}}' == own.labels[labels.RETRIES]
+    assert "3,85" == own.labels[labels.NO_RESTART_EXIT_CODES]
+    assert "0" == own.env["TORCHX_RESTART"]
 
 
 def test_options_reach_the_containers() -> None:
@@ -641,13 +656,6 @@ def test_a_plan_shows_no_values_of_variables() -> None:
 @pytest.mark.parametrize(
     ("fields", "warning"),
     [
-        (
-            {"max_retries": 2},
-            (
-                "roles[0].retry_policy: APPLICATION is not supported; Docker restarts only the "
-                "failed replica, up to 2 times"
-            ),
-        ),
         (
             {"num_replicas": 4, "min_replicas": 2},
             "roles[0].min_replicas: ignored; all 4 replicas are launched",

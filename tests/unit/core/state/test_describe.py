@@ -27,12 +27,13 @@ from airflow_torchx.core.state.describe import (
     first_failure,
     needs_detail,
     next_step,
-    replica_key,
     replica_state,
     replicas_of,
     signal_name,
     summaries,
 )
+from airflow_torchx.core.state.restarts import Restart
+from airflow_torchx.core.state.rounds import replica_key
 from airflow_torchx.specs import (
     AppState,
     DescribeAppResponse,
@@ -650,7 +651,7 @@ def test_the_next_step(
     assert wait_all == step_text(next_step(launched(rows, "wait_all")))
 
 
-def step_text(step: Wait | Finish | Fail | StopAuxiliary) -> str:
+def step_text(step: Wait | Finish | Fail | StopAuxiliary | Restart) -> str:
     """Return a step in a word or two."""
     match step:
         case Wait():
@@ -661,6 +662,8 @@ def step_text(step: Wait | Finish | Fail | StopAuxiliary) -> str:
             return f"{lost.role}/{lost.id} lost"
         case StopAuxiliary(roles):
             return f"stop {roles}"
+        case Restart(roles=roles):
+            return f"restart {roles}"
 
 
 def test_one_failed_replica_of_eight_stops_the_app() -> None:

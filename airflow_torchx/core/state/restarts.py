@@ -1,0 +1,166 @@
+"""Decides whether a failure restarts an app or a role.
+
+Every client reads the same decision from the containers, so an app whose restart is due is PENDING
+for all of them. The process that waits for the app carries it out; see `runtime.rounds`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_torchx.core.plan.identity import is_marked
+from airflow_torchx.core.state.essential import essential_replicas, is_essential
+from airflow_torchx.core.state.rounds import final_exit_codes, restarts_caused, retries_of
+from airflow_torchx.specs import AppState, RetryPolicy, is_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.state.rounds import CurrentRound
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+#: Key of ``DescribeAppResponse.metadata``: the restart that is due, as JSON.
+RESTART: Final = "restart"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restart:
+    """A restart that the owner of an app carries out next.
+
+    Args:
+        roles: the roles to restart.
+        number: the round that it makes.
+        lost: name of the replica whose failure caused it, like ``trainer/1``; empty if a client has
+            begun to make the round, and this one finishes it.
+        cause_role: role of that replica, whose budget is used; empty likewise.
+        used: how many restarts the role has caused with this one.
+        maximum: how many it may cause.
+    """
+
+    roles: tuple[str, ...]
+    number: int
+    lost: str = ""
+    cause_role: str = ""
+    used: int = 0
+    maximum: int = 0
+
+
+def with_restart(
+    app: DescribeAppResponse,
+    first_failure: ReplicaStatus | None,
+    rows: Sequence[ContainerRow],
+    current: CurrentRound,
+) -> DescribeAppResponse:
+    """Return an app with the restart that is due, if any; replicas that it starts are PENDING."""
+    restart = _due(app, first_failure, rows, current)
+    if restart is None:
+        return app
+    fields = {
+        "round": restart.number,
+        "roles": list(restart.roles),
+        "lost": restart.lost,
+        "role": restart.cause_role,
+        "used": restart.used,
+        "maximum": restart.maximum,
+    }
+    is_unfinished = bool(current.unfinished)
+
+    def waiting(replica: ReplicaStatus) -> ReplicaStatus:
+        is_unstarted = is_unfinished and replica.state is AppState.SUBMITTED
+        is_waiting = is_terminal(replica.state) and replica.round < restart.number
+        return replace(replica, state=AppState.PENDING) if is_unstarted or is_waiting else replica
+
+    statuses = [
+        replace(role, replicas=[waiting(one) for one in role.replicas])
+        if role.role in restart.roles
+        else role
+        for role in app.roles_statuses
+    ]
+    metadata = {**app.metadata, RESTART: json.dumps(fields)}
+    return replace(app, roles_statuses=statuses, metadata=metadata)
+
+
+def restart_of(app: DescribeAppResponse) -> Restart | None:
+    """Return the restart that is due; None if there is none."""
+    if RESTART not in app.metadata:
+        return None
+    fields = json.loads(app.metadata[RESTART])
+    return Restart(
+        roles=tuple(fields["roles"]),
+        number=fields["round"],
+        lost=fields["lost"],
+        cause_role=fields["role"],
+        used=fields["used"],
+        maximum=fields["maximum"],
+    )
+
+
+def _due(
+    app: DescribeAppResponse,
+    first_failure: ReplicaStatus | None,
+    rows: Sequence[ContainerRow],
+    current: CurrentRound,
+) -> Restart | None:
+    names = {row.id: row.name for row in current.newest.values()}
+    if any(map(is_marked, names.values())):
+        return None
+    if current.unfinished:
+        return Restart(roles=current.unfinished, number=current.number)
+    lost = _deciding_failure(app, first_failure)
+    policy, maximum = retries_of(rows).get(lost.role, ("", 0)) if lost else ("", 0)
+    if lost is None or not is_restartable(lost, final_exit_codes(rows)):
+        return None
+    used = restarts_caused(rows).get(lost.role, 0)
+    roles = _restarted(app, lost.role, policy)
+    if used >= maximum or not _are_there(app, roles):
+        return None
+    return Restart(
+        roles=roles,
+        number=current.number + 1,
+        lost=f"{lost.role}/{lost.id}",
+        cause_role=lost.role,
+        used=used + 1,
+        maximum=maximum,
+    )
+
+
+def _deciding_failure(
+    app: DescribeAppResponse, first_failure: ReplicaStatus | None
+) -> ReplicaStatus | None:
+    """Return the failure that decides about a restart.
+
+    It is the first failure by time: the others may be consequences. A failure of an auxiliary role
+    counts while the essential roles run, although it does not fail the app.
+    """
+    if first_failure is not None:
+        return first_failure
+    if all(is_terminal(replica.state) for replica in essential_replicas(app)):
+        return None
+    auxiliary = (role for role in app.roles_statuses if not is_essential(app, role.role))
+    failed = (one for role in auxiliary for one in role.replicas if one.state is AppState.FAILED)
+    return next(failed, None)
+
+
+def is_restartable(lost: ReplicaStatus, final_codes: frozenset[int]) -> bool:
+    """Return whether a failure may restart an app: it would fail again for lack of memory."""
+    return bool(lost.container_id) and not lost.oom_killed and lost.exit_code not in final_codes
+
+
+def _restarted(app: DescribeAppResponse, role: str, policy: str) -> tuple[str, ...]:
+    if policy == RetryPolicy.APPLICATION.value:
+        return tuple(one.role for one in app.roles_statuses)
+    return (role,) if policy == RetryPolicy.ROLE.value else ()
+
+
+def _are_there(app: DescribeAppResponse, roles: Sequence[str]) -> bool:
+    """Return whether every replica of the roles has a container, of which a new one can be made."""
+    restarted = [role for role in app.roles_statuses if role.role in roles]
+    sizes = {role.name: role.num_replicas for role in app.roles}
+    return bool(restarted) and all(
+        len(role.replicas) == sizes.get(role.role)
+        and all(replica.container_id for replica in role.replicas)
+        for role in restarted
+    )

@@ -1,0 +1,198 @@
+"""The rounds of an app: which of its containers count after restarts.
+
+A restart of an app or a role makes a new round: clones of the containers of the round before, all
+created before one of them is started. Docker's own restart of a container makes none. Containers of
+earlier rounds are kept, and count only until those of the next round can.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import MAX_REPLICAS, is_marked, is_starting_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from airflow_torchx.core.engine.containers import ContainerEvent, ContainerRow
+
+    #: Role and index of a replica.
+    Key = tuple[str, int]
+
+_INDEX: Final = re.compile(r"\d{1,4}")  # below identity.MAX_REPLICAS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurrentRound:
+    """The containers of an app that count.
+
+    Args:
+        newest: the container of each replica.
+        number: the newest round.
+        unfinished: the roles of a round that a client has begun to make, and not finished: some
+            containers are missing, or were not started. Empty if there is no such round.
+    """
+
+    newest: Mapping[Key, ContainerRow]
+    number: int = 0
+    unfinished: tuple[str, ...] = ()
+
+
+def replica_key(one: ContainerRow | ContainerEvent) -> Key:
+    """Return role and index from the labels; an invalid index counts as 0."""
+    index = one.labels.get(labels.REPLICA_ID, "")
+    return one.labels.get(labels.ROLE_NAME, ""), int(index) if _INDEX.fullmatch(index) else 0
+
+
+def round_of(one: ContainerRow | ContainerEvent) -> int:
+    """Return the round that created a container, 0 for the launch."""
+    return labels.number(one.labels.get(labels.ROUND, ""), max_digits=4) or 0
+
+
+def age(row: ContainerRow) -> tuple[datetime, str]:
+    """Return a key that sorts containers from the oldest to the newest."""
+    return row.created_at, row.id
+
+
+def current_round(rows: Sequence[ContainerRow], sizes: Mapping[str, int]) -> CurrentRound:
+    """Return the containers of an app that count; ``sizes`` has the number of replicas by role.
+
+    A round of which no container has started counts only while it can be finished: while the
+    containers of which it is made exist, and were neither cancelled nor failed for good.
+    """
+    rows = sorted(rows, key=age)
+    while (number := max(map(round_of, rows), default=0)) > 0:
+        members = members_of(rows, number)
+        older = [row for row in rows if round_of(row) < number]
+        roles = roles_of_round(members)
+        if any(row.state != "created" for row in members):
+            is_unfinished = any(is_startable(row) for row in members)
+            unfinished = roles if is_unfinished else ()
+            return CurrentRound(newest=_newest(rows), number=number, unfinished=unfinished)
+        sources = _newest(older)
+        if _can_be_made(roles, sources, sizes):
+            made = {replica_key(row): row for row in members}
+            return CurrentRound(newest={**sources, **made}, number=number, unfinished=roles)
+        if not older:
+            break
+        rows = older
+    return CurrentRound(newest=_newest(rows), number=number)
+
+
+def members_of(rows: Iterable[ContainerRow], number: int) -> list[ContainerRow]:
+    """Return the containers of a round, one for each replica, by role and index.
+
+    A client that starts a container renames it. Another one may then create it again, under the
+    name that is free, and does not start that.
+    """
+    by_progress = sorted(
+        (row for row in rows if round_of(row) == number),
+        key=lambda row: (row.state != "created", is_starting_name(row.name), age(row)),
+    )
+    found = {replica_key(row): row for row in by_progress}
+    return [row for _, row in sorted(found.items())]
+
+
+def sources_of(rows: Sequence[ContainerRow], number: int | None = None) -> dict[Key, ContainerRow]:
+    """Return the containers that count before a round, of which it is made; None for the next."""
+    older = [row for row in rows if number is None or round_of(row) < number]
+    return dict(current_round(older, role_sizes(rows)).newest)
+
+
+def may_restart(rows: Iterable[ContainerRow]) -> bool:
+    """Return whether a failure may make a new round of the app of these containers."""
+    return any(labels.RETRIES in row.labels for row in rows)
+
+
+def is_startable(row: ContainerRow) -> bool:
+    """Return whether a container has not been started yet, and may be."""
+    return row.state == "created" and not is_marked(row.name)
+
+
+def roles_of_round(members: Iterable[ContainerRow]) -> tuple[str, ...]:
+    """Return the roles that a round restarts, from the labels of its containers."""
+    found: dict[str, None] = {}
+    for row in members:
+        named = _json(row, labels.ROUND_ROLES)
+        names = named if isinstance(named, list) else []
+        found |= dict.fromkeys([*map(str, names), replica_key(row)[0]])
+    return tuple(found)
+
+
+def restarts_caused(rows: Iterable[ContainerRow]) -> dict[str, int]:
+    """Return how many rounds the failures of each role have caused.
+
+    Every container of a round has the numbers so far, so that a removal of earlier ones loses none.
+    """
+    found: dict[str, int] = {}
+    for row in rows:
+        counts = _json(row, labels.RESTARTS)
+        for role, count in counts.items() if isinstance(counts, dict) else ():
+            if isinstance(count, int):
+                found[role] = max(count, found.get(role, 0))
+    return found
+
+
+def retries_of(rows: Iterable[ContainerRow]) -> dict[str, tuple[str, int]]:
+    """Return the retry policy and the maximum of each role that new containers restart."""
+    found: dict[str, tuple[str, int]] = {}
+    for row in rows:
+        given = _json(row, labels.RETRIES)
+        for role, value in given.items() if isinstance(given, dict) else ():
+            match value:
+                case [str(policy), int(maximum)]:
+                    found[role] = (policy, maximum)
+                case _:
+                    pass
+    return found
+
+
+def final_exit_codes(rows: Iterable[ContainerRow]) -> frozenset[int]:
+    """Return the exit codes that do not restart the app."""
+    texts = (row.labels.get(labels.NO_RESTART_EXIT_CODES, "") for row in rows)
+    codes = (labels.number(code, max_digits=3) for text in texts for code in text.split(","))
+    return frozenset(code for code in codes if code is not None)
+
+
+def role_sizes(rows: Iterable[ContainerRow]) -> dict[str, int]:
+    """Return role to number of replicas: from the label, else by the highest index.
+
+    TorchX, which writes no such label, creates containers in order of their index.
+    """
+    rows = sorted(rows, key=age)
+    found = {role: index + 1 for role, index in sorted(map(replica_key, rows))}
+    labelled = [_json(row, labels.ROLES) for row in rows if labels.ROLES in row.labels]
+    counts = labelled[-1] if labelled and isinstance(labelled[-1], dict) else {}
+    sizes = {role: n for role, n in counts.items() if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
+    return sizes | {role: count for role, count in found.items() if role not in sizes}
+
+
+def _can_be_made(
+    roles: Iterable[str], sources: Mapping[Key, ContainerRow], sizes: Mapping[str, int]
+) -> bool:
+    needed = {(role, index) for role in roles for index in range(sizes.get(role, 0))}
+    return needed <= sources.keys() and not any(is_marked(row.name) for row in sources.values())
+
+
+def _newest(rows: Sequence[ContainerRow]) -> dict[Key, ContainerRow]:
+    """Return the container of each replica in the newest round of its role."""
+    by_role: dict[str, dict[Key, ContainerRow]] = {}
+    for number in sorted(set(map(round_of, rows))):
+        # The replicas of TorchX's apps may have several containers, without a round.
+        members = members_of(rows, number) if number else sorted(rows, key=age)
+        of_round = {replica_key(row): row for row in members if round_of(row) == number}
+        for role in roles_of_round(of_round.values()):
+            by_role[role] = {key: row for key, row in of_round.items() if key[0] == role}
+    return {key: row for found in by_role.values() for key, row in found.items()}
+
+
+def _json(row: ContainerRow, label: str) -> Any:  # noqa: ANN401 - any client can write a label
+    try:
+        return json.loads(row.labels.get(label, "null"))
+    except ValueError:
+        return None

@@ -1,0 +1,245 @@
+"""Restarts an app or a role: makes the next round of its containers.
+
+Any client can, at any time, together with others, and after any of them was killed: what is done,
+and what is left to do, is on the containers. A round needs neither the plan nor the secrets of the
+launch, because its containers are clones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_torchx.concurrency.parallel import map_concurrently
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import (
+    FAILED_SUFFIX,
+    container_name,
+    failed_name,
+    first_name,
+    is_marked,
+    round_name,
+    starting_name,
+)
+from airflow_torchx.core.plan.job_plan import RESTART
+from airflow_torchx.core.state.describe import exit_code, next_step, replica_state
+from airflow_torchx.core.state.report import restart_text
+from airflow_torchx.core.state.restarts import Restart
+from airflow_torchx.core.state.rounds import (
+    is_startable,
+    members_of,
+    replica_key,
+    restarts_caused,
+    round_of,
+    sources_of,
+)
+from airflow_torchx.errors import (
+    EngineConflictError,
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+)
+from airflow_torchx.runtime.lifecycle import described, grace_of, live, rows_of
+from airflow_torchx.specs import AppState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.specs import DescribeAppResponse
+
+_log = logging.getLogger(__name__)
+
+
+def restart(engine: Engine, app_id: str) -> DescribeAppResponse | None:
+    """Restart an app if that is due, and return it as it was before; None if it is gone.
+
+    Raises:
+        EngineUnreachableError: the daemon does not answer; the next call continues.
+    """
+    rows = rows_of(engine, app_id)
+    app = described(engine, app_id, rows)
+    if app is not None and isinstance(step := next_step(app), Restart):
+        carry_out(engine, app, rows, step)
+    return app
+
+
+def carry_out(
+    engine: Engine,
+    app: DescribeAppResponse,
+    rows: Sequence[ContainerRow],
+    step: Restart,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Stop what still runs of the roles, then create and start the containers of the round.
+
+    If another client makes the round, or has cancelled or deleted the app, this one gives way: the
+    caller looks again. If ``should_stop`` returns True after the stop, the next owner continues.
+
+    Raises:
+        EngineUnreachableError: the daemon does not answer; the next call continues.
+    """
+    _log.info("%s", restart_text(app, step))
+    made = _Round.of(engine, app.app_id, rows, step)
+    made.stop_sources()
+    if not should_stop() and made.is_created():
+        made.start()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """A round that this client makes.
+
+    Args:
+        rows: the containers of the app when it was decided.
+        sources: the containers of which it is made, the first replica of the first role first.
+        marks: the labels of its containers.
+    """
+
+    engine: Engine
+    app_id: str
+    rows: Sequence[ContainerRow]
+    step: Restart
+    sources: Sequence[ContainerRow]
+    marks: Mapping[str, str]
+
+    @classmethod
+    def of(cls, engine: Engine, app_id: str, rows: Sequence[ContainerRow], step: Restart) -> _Round:
+        newest = sources_of(rows, step.number)
+        order = {role: place for place, role in enumerate(step.roles)}
+        keys = sorted((key for key in newest if key[0] in order), key=lambda k: (order[k[0]], k[1]))
+        caused = restarts_caused(rows)
+        if step.cause_role:
+            caused[step.cause_role] = step.used
+        marks = {
+            labels.ROUND: str(step.number),
+            labels.ROUND_ROLES: json.dumps(list(step.roles)),
+            labels.RESTARTS: json.dumps(caused),
+        }
+        sources = [newest[key] for key in keys]
+        return cls(engine=engine, app_id=app_id, rows=rows, step=step, sources=sources, marks=marks)
+
+    def stop_sources(self) -> None:
+        """Stop the containers of the round before, at once, with one grace period."""
+        running, grace_s = live(self.sources), grace_of(self.rows)
+        map_concurrently(
+            lambda row: self.engine.stop(row.id, grace_s), running, threads=len(running)
+        )
+
+    def is_created(self) -> bool:
+        """Create its containers, and return whether they may be started.
+
+        The name of the first one is a lock: the labels of all come from the client that created
+        it. So that no failure is counted twice, another client looks again at them.
+        """
+        if self._has_started(self.rows):
+            return True
+        created: list[str] = []
+        try:
+            if self._is_new and not self._clone(self.sources[0], created):
+                return False
+            map_concurrently(lambda row: self._clone(row, created), self.sources)
+        except EngineUnreachableError:
+            raise
+        except EngineError as error:
+            self._give_up(error, created)
+            return False
+        return True
+
+    def start(self) -> None:
+        """Start its containers that are still to be started, unless it was overtaken."""
+        rows = rows_of(self.engine, self.app_id)
+        created = [row for row in rows if round_of(row) == self.step.number and is_startable(row)]
+        startable = [row for row in self._members(rows) if is_startable(row)]
+        if self._is_overtaken(rows):
+            startable = []
+        ids = {row.id for row in startable}
+        self._discard([row.id for row in created if row.id not in ids])
+        map_concurrently(self._start, startable)
+
+    @property
+    def _is_new(self) -> bool:
+        """Whether no client had created a container of it when it was decided."""
+        return bool(self.step.cause_role)
+
+    def _members(self, rows: Sequence[ContainerRow]) -> list[ContainerRow]:
+        return members_of(rows, self.step.number)
+
+    def _has_started(self, rows: Sequence[ContainerRow]) -> bool:
+        return any(row.state != "created" for row in self._members(rows))
+
+    def _is_overtaken(self, rows: Sequence[ContainerRow]) -> bool:
+        """Return whether the app was cancelled, deleted, or restarted again.
+
+        A client that cancels or deletes an app lists its containers once more after it has marked
+        or removed those of the round before. So it sees these, or this client sees what it did.
+        """
+        if any(round_of(row) > self.step.number for row in rows):
+            return True
+        names = {row.id: row.name for row in rows}
+        gone = any(is_marked(names.get(row.id, FAILED_SUFFIX)) for row in self.sources)
+        return gone and not self._has_started(rows)
+
+    def _clone(self, source: ContainerRow, created: list[str]) -> bool:
+        """Clone a container, and return whether this client did; add the clone to ``created``."""
+        host_name = container_name(self.app_id, *replica_key(source))
+        number = self.step.number
+        try:
+            clone = self.engine.clone(
+                source.id,
+                name=round_name(host_name, number),
+                labels=self.marks,
+                env={RESTART: str(number)},
+            )
+        except EngineConflictError:
+            return False
+        created.append(clone)
+        return True
+
+    def _start(self, row: ContainerRow) -> None:
+        """Start a container that has never run, unless another client does, or cancels the app.
+
+        Docker also starts a container that has ended, as it may have since it was listed. So a
+        client first gives it a name of its own, and starts it by that name: a client that renames
+        it later takes it over.
+        """
+        name = first_name(row.name)
+        own_name = starting_name(name, secrets.token_hex(4))
+        try:
+            self.engine.rename(row.name, own_name)
+            detail = self.engine.inspect(row.id)
+            if detail is not None and detail.state == "created":
+                self.engine.start(own_name)
+            with contextlib.suppress(EngineConflictError):
+                self.engine.rename(own_name, name)
+        except EngineUnreachableError:
+            raise
+        except EngineNotFoundError:
+            _log.debug("container %s is started, cancelled or removed by another client", name)
+        except EngineError as error:
+            _log.warning("cannot start container %s: %s", name, error)
+            with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+                self.engine.rename(own_name, failed_name(name))
+
+    def _give_up(self, error: EngineError, created: Sequence[str]) -> None:
+        """Make the failure final, unless another client has removed the containers meanwhile."""
+        rows = rows_of(self.engine, self.app_id)
+        if not self._is_overtaken(rows):
+            _log.warning("cannot restart app %s: %s", self.app_id, error)
+            ids = {row.id for row in self.sources}
+            for row in rows:
+                if row.id in ids and replica_state(row, exit_code(row)) is AppState.FAILED:
+                    with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+                        self.engine.rename(row.name, failed_name(row.name))
+        self._discard(created)
+
+    def _discard(self, ids: Iterable[str]) -> None:
+        # A client that has overtaken this one stops a container that runs.
+        for one in ids:
+            with contextlib.suppress(EngineConflictError):
+                self.engine.discard(one)

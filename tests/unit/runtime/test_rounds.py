@@ -1,0 +1,469 @@
+"""Restarts of apps and roles, by one client and by several."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.job_plan import LaunchContext, plan
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.rounds import round_of
+from airflow_torchx.errors import AppNotFoundError, EngineError, EngineNotFoundError
+from airflow_torchx.runtime import launching, lifecycle, waiting
+from airflow_torchx.runtime.replica_log import find_container
+from airflow_torchx.specs import AppState, RetryPolicy
+from airflow_torchx.testing import Program
+from tests.unit.apps import planned, states
+from tests.unit.runtime.round_clients import (
+    APP,
+    CRASH,
+    DONE,
+    FOREVER,
+    Client,
+    Daemon,
+    Killed,
+    app,
+    own,
+    role,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.core.engine.protocol import Engine
+
+
+def launched(daemon: Daemon, *roles: Any, **options: Any) -> Daemon:  # noqa: ANN401 - Role and run options
+    """Launch an app on a daemon, and return the daemon."""
+    launching.launch(daemon.engine, planned(app(*roles), **options))
+    return daemon
+
+
+def test_an_app_restarts_as_a_whole(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure under policy APPLICATION stops all replicas and starts new ones of all roles."""
+    daemon = Daemon({"trainer/1": [CRASH, CRASH, DONE]}, last=2)
+    launched(daemon, role("trainer", 2, retries=3), role("data", 1))
+
+    with caplog.at_level("INFO"):
+        ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.SUCCEEDED is ended.state
+    assert [
+        "0: data/0 trainer/0 trainer/1",
+        "1: data/0 trainer/0 trainer/1",
+        "2: data/0 trainer/0 trainer/1",
+    ] == daemon.rounds()
+    assert {2} == {replica.round for replica in replicas_of(ended)}
+    assert {"trainer": 2} == daemon.restarts()
+    why = "replica trainer/1 failed: exit code 1; restarting the app, restart"
+    assert [f"{why} 1 of 3", f"{why} 2 of 3"] == [
+        record.getMessage() for record in caplog.records if "restart" in record.getMessage()
+    ]
+
+
+def test_the_containers_of_a_round() -> None:
+    """A container of a round has the labels and variables of the launch, and the round."""
+    daemon = launched(Daemon({"trainer/0": [CRASH, DONE]}), role(replicas=1, retries=1))
+    before = daemon.engine.specs()["app-1-trainer-0"]
+
+    own(daemon.engine, daemon.clock)
+
+    after = daemon.engine.specs()["app-1-trainer-0-r1"]
+    assert {**before.env, "TORCHX_RESTART": "1"} == after.env
+    assert "0" == before.env["TORCHX_RESTART"]
+    assert {
+        **before.labels,
+        "airflow-torchx/round": "1",
+        "airflow-torchx/round-roles": '["trainer"]',
+        "airflow-torchx/restarts": '{"trainer": 1}',
+    } == after.labels
+    assert '{"trainer": ["APPLICATION", 1]}' == before.labels["airflow-torchx/retries"]
+
+
+@pytest.mark.parametrize("policy", ["fail_fast", "wait_all"])
+@pytest.mark.parametrize("retries", [1, 2])
+def test_the_budget_is_exact(policy: str, retries: int) -> None:
+    """A role that always fails restarts as often as it may, whatever the failure policy."""
+    daemon = Daemon({"trainer/1": [CRASH]})
+    launched(daemon, role("trainer", 2, retries=retries), failure_policy=policy)
+    if policy == "wait_all":
+        daemon.engine.programs = lambda spec: CRASH if spec.replica else DONE
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert retries + 1 == len(daemon.rounds())
+    assert {"trainer": retries} == daemon.restarts()
+
+
+def test_a_role_restarts_alone() -> None:
+    """A failure under policy ROLE starts new containers of that role, and the others run on."""
+    daemon = Daemon({"trainer/1": [CRASH, FOREVER]})
+    launched(daemon, role("trainer", 2, retries=3, policy=RetryPolicy.ROLE), role("data", 1))
+    data = find_container(daemon.engine, APP, "data", 0)
+
+    assert own(daemon.engine, daemon.clock, looks=5) is None
+
+    assert ["0: data/0 trainer/0 trainer/1", "1: trainer/0 trainer/1"] == daemon.rounds()
+    assert data == find_container(daemon.engine, APP, "data", 0)
+    running = {row.name for row in daemon.rows() if row.state == "running"}
+    assert {"app-1-data-0", "app-1-trainer-0-r1", "app-1-trainer-1-r1"} == running
+
+
+def test_two_roles_have_budgets_of_their_own() -> None:
+    """The restarts of each role count by themselves, and rounds over the whole app."""
+    daemon = Daemon({"a/0": [CRASH, FOREVER], "b/0": [CRASH]})
+    roles = [role(name, 1, retries=2, policy=RetryPolicy.ROLE) for name in ("a", "b")]
+    launched(daemon, *roles)
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert {"a": 1, "b": 2} == daemon.restarts()
+    assert ["0: a/0 b/0", "1: a/0", "2: b/0", "3: b/0"] == daemon.rounds()
+
+
+def test_docker_restarts_a_replica() -> None:
+    """Under policy REPLICA, the daemon restarts the container, and no round is made."""
+    plan = planned(app(role(retries=2, policy=RetryPolicy.REPLICA)))
+
+    assert 2 == plan.containers[0].max_restarts
+    assert labels.RETRIES not in plan.containers[0].labels
+    assert "TORCHX_RESTART" not in plan.containers[0].env
+    assert 0 == planned(app(role(retries=2))).containers[0].max_restarts
+
+
+def test_out_of_memory_does_not_restart() -> None:
+    """A replica that was killed for its memory would be killed again."""
+    killed = Program(lines=["up"], exit_code=137, oom_killed=True)
+    daemon = launched(Daemon({"trainer/1": [killed]}), role(retries=2))
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert ["0: trainer/0 trainer/1"] == daemon.rounds()
+
+
+@pytest.mark.parametrize(("code", "rounds"), [(42, 1), (7, 2)])
+def test_an_excluded_exit_code_does_not_restart(code: int, rounds: int) -> None:
+    """The label has the exit codes that mean the same in the next round."""
+    failing = Program(lines=["up"], exit_code=code)
+    daemon = Daemon({"trainer/1": [failing]})
+    plan = planned(app(role(retries=1)))
+    for one in plan.containers:
+        one.labels[labels.NO_RESTART_EXIT_CODES] = "3,42"  # type: ignore[index]
+    launching.launch(daemon.engine, plan)
+
+    own(daemon.engine, daemon.clock)
+
+    assert rounds == len(daemon.rounds())
+
+
+def test_a_restart_is_due_for_every_client() -> None:
+    """Between two rounds, the app is PENDING in its status and in the list."""
+    daemon = launched(Daemon({"trainer/0": [CRASH]}), role(replicas=1, retries=1))
+
+    assert ["PENDING"] == states(daemon.engine)
+    assert [AppState.PENDING] == [found.state for found in lifecycle.apps(daemon.engine)]
+    found = lifecycle.observe(daemon.engine, APP)
+    assert found is not None
+    assert {
+        "round": 1,
+        "roles": ["trainer"],
+        "lost": "trainer/0",
+        "role": "trainer",
+        "used": 1,
+        "maximum": 1,
+    } == json.loads(found.metadata["restart"])
+
+
+def test_a_list_knows_that_memory_does_not_restart() -> None:
+    """The list asks for the cause of a failure, so that it agrees with the status."""
+    killed = Program(exit_code=137, oom_killed=True)
+    daemon = launched(Daemon({"trainer/0": [killed]}), role(replicas=1, retries=1))
+
+    assert ["FAILED"] == states(daemon.engine)
+    assert [AppState.FAILED] == [found.state for found in lifecycle.apps(daemon.engine)]
+
+
+def test_a_cancel_between_two_rounds_is_final() -> None:
+    """An app that is cancelled while nothing of it runs is not restarted."""
+    daemon = launched(Daemon({"trainer/0": [CRASH], "trainer/1": [DONE]}), role(retries=1))
+
+    lifecycle.cancel(daemon.engine, APP)
+
+    assert ["CANCELLED", "SUCCEEDED"] == states(daemon.engine)
+    ended = own(daemon.engine, daemon.clock)
+    assert ended is not None
+    assert AppState.CANCELLED is ended.state
+    assert 2 == len(daemon.rows())
+
+
+def test_the_stop_of_a_task_between_two_rounds_is_final() -> None:
+    """A task that is ended cancels its app also if nothing of it runs, and keeps its containers."""
+    daemon = launched(Daemon({"trainer/0": [CRASH]}), role(replicas=1, retries=1))
+
+    lifecycle.stop_launch(daemon.engine, APP, "one", grace_s=1, keep=True)
+
+    assert ["CANCELLED"] == states(daemon.engine)
+
+
+def test_a_delete_removes_all_rounds() -> None:
+    """A delete leaves no container of any round."""
+    daemon = launched(Daemon({"trainer/0": [CRASH, FOREVER]}), role(retries=1))
+    own(daemon.engine, daemon.clock, looks=3)
+    assert 4 == len(daemon.rows())
+
+    lifecycle.delete(daemon.engine, APP)
+
+    assert [] == daemon.rows()
+
+
+def test_a_removal_of_old_rounds_does_not_reset_the_budget() -> None:
+    """Each container of a round has all restarts so far."""
+    daemon = launched(Daemon({"trainer/0": [CRASH]}), role(replicas=1, retries=2))
+    for _ in range(2):
+        waiting.poll_once(daemon.engine, APP)
+        for row in daemon.rows()[:-1]:
+            daemon.engine.remove(row.id)
+
+    assert ["FAILED"] == states(daemon.engine)
+    assert {"trainer": 2} == daemon.restarts()
+
+
+def test_a_replica_that_is_gone_does_not_restart() -> None:
+    """A container that was removed cannot be cloned, so the app fails."""
+    daemon = launched(Daemon({"trainer/0": [CRASH]}), role(retries=2))
+    daemon.engine.remove("app-1-trainer-1")
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+
+
+def test_a_replica_of_a_round_that_is_gone_is_lost() -> None:
+    """A container of a round that runs is not replaced by the one of the round before."""
+    daemon = launched(Daemon({"trainer/0": [CRASH, FOREVER]}), role(retries=1))
+    own(daemon.engine, daemon.clock, looks=3)
+
+    daemon.engine.remove("app-1-trainer-1-r1")
+
+    assert ["RUNNING", "FAILED"] == states(daemon.engine)
+
+
+@pytest.mark.parametrize("error", [EngineError("no space left"), EngineNotFoundError("no image")])
+def test_a_round_that_cannot_be_created(
+    error: EngineError, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure is final for every client, and the log says why."""
+    daemon = launched(Daemon({"trainer/0": [CRASH]}), role(retries=2))
+    daemon.engine.fail_next("clone", error, on="trainer/1")
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert f"cannot restart app app-1: {error}" in caplog.text
+    assert {"app-1-trainer-0.failed", "app-1-trainer-1.failed"} == {
+        row.name for row in daemon.rows()
+    }
+    first = replicas_of(ended)[0]
+    assert (1, "app-1-trainer-0") == (first.exit_code, first.hostname)
+
+
+def test_a_round_that_cannot_be_started(caplog: pytest.LogCaptureFixture) -> None:
+    """A replica that does not start fails the app, whatever the budget."""
+    daemon = launched(Daemon({"trainer/0": [CRASH, FOREVER]}), role(retries=2))
+    daemon.engine.fail_next("start", EngineError("no such device"), on="trainer/1")
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert ["CANCELLED", "FAILED"] == states(daemon.engine)
+    assert "cannot start container app-1-trainer-1-r1: no such device" in caplog.text
+
+
+def test_a_launch_without_a_waiting_process_has_no_restarts() -> None:
+    """Such a launch warns, and says what to do."""
+    context = LaunchContext(
+        app_id=APP, handle="h", launch_id="one", environ={}, is_waited_for=False
+    )
+    made = plan(app(role(retries=2)), Opts(), context)
+
+    assert labels.RETRIES not in made.containers[0].labels
+    warning = (
+        "roles[0].max_retries: ignored, because no process waits for the app and restarts it; wait "
+        "for it, or use retry_policy=REPLICA, with which Docker restarts a failed replica"
+    )
+    assert (warning,) == made.warnings
+
+
+# Clients that are killed, and several at once.
+
+
+def scene() -> Daemon:
+    """Return an app of which a replica fails in rounds 0 and 1, and that succeeds in round 2."""
+    daemon = Daemon({"trainer/1": [CRASH, CRASH, DONE]}, last=2)
+    return launched(daemon, role("trainer", 2, retries=2), role("data", 1))
+
+
+def calls_of_the_owner() -> int:
+    """Return how many requests an owner makes from the first failure to the end."""
+    daemon = scene()
+    client = Client(daemon.engine)
+    own(client.as_engine, daemon.clock)
+    return client.calls
+
+
+CALLS = calls_of_the_owner()
+
+
+def assert_succeeded(daemon: Daemon) -> None:
+    """Fail unless each of three rounds ran once, and the last one succeeded."""
+    ended = own(daemon.engine, daemon.clock)
+    assert ended is not None
+    assert AppState.SUCCEEDED is ended.state
+    names = "data/0 trainer/0 trainer/1"
+    assert [f"0: {names}", f"1: {names}", f"2: {names}"] == daemon.rounds()
+    assert {"trainer": 2} == daemon.restarts()
+    daemon.assert_each_ran_once()
+
+
+@pytest.mark.parametrize("call", range(1, CALLS + 1))
+def test_an_owner_that_is_killed(call: int) -> None:
+    """Whenever an owner is killed, the next one finishes the round, and no restart is lost."""
+    daemon = scene()
+    client = Client(daemon.engine)
+    client.die_at(call)
+
+    with pytest.raises(Killed):
+        own(client.as_engine, daemon.clock)
+
+    assert_succeeded(daemon)
+
+
+@pytest.mark.parametrize("call", range(1, CALLS + 1))
+def test_an_owner_that_is_overtaken(call: int) -> None:
+    """Whenever another owner acts between two requests of this one, each container runs once."""
+    daemon = scene()
+    client = Client(daemon.engine)
+    client.at[call] = lambda: own(daemon.engine, daemon.clock)
+
+    own(client.as_engine, daemon.clock)
+
+    assert_succeeded(daemon)
+
+
+@pytest.mark.parametrize("call", range(1, CALLS + 1, 5))
+def test_an_owner_that_is_overtaken_by_one_that_is_killed(call: int) -> None:
+    """This holds if the other one is killed at any request meanwhile."""
+    for death in range(1 + call % 3, CALLS + 1, 3):
+        daemon = scene()
+        client, other = Client(daemon.engine), Client(daemon.engine)
+        other.die_at(death)
+
+        def overtake(other: Client = other, daemon: Daemon = daemon) -> None:
+            with contextlib.suppress(Killed):
+                own(other.as_engine, daemon.clock)
+
+        client.at[call] = overtake
+        own(client.as_engine, daemon.clock)
+        assert_succeeded(daemon)
+
+
+@pytest.mark.parametrize("call", range(1, CALLS + 1, 5))
+def test_two_owners_take_turns(call: int) -> None:
+    """This holds if each of two owners stops in the middle while the other goes on."""
+    for pause in range(1 + call % 3, CALLS + 1, 3):
+        daemon = scene()
+        client, other = Client(daemon.engine), Client(daemon.engine)
+        paused, resumed = threading.Event(), threading.Event()
+
+        def rest(paused: threading.Event = paused, resumed: threading.Event = resumed) -> None:
+            paused.set()
+            resumed.wait(20)
+
+        other.at[pause] = rest
+
+        def run_other(other: Client = other, daemon: Daemon = daemon) -> None:
+            own(other.as_engine, daemon.clock)
+
+        thread = threading.Thread(target=run_other)
+
+        def overtake(thread: threading.Thread = thread, paused: threading.Event = paused) -> None:
+            thread.start()
+            while thread.is_alive() and not paused.wait(0.001):
+                pass
+
+        client.at[call] = overtake
+        own(client.as_engine, daemon.clock)
+        resumed.set()
+        thread.join(20)
+        assert_succeeded(daemon)
+
+
+@pytest.mark.parametrize("call", range(1, CALLS + 1))
+@pytest.mark.parametrize("act", [lifecycle.cancel, lifecycle.delete])
+def test_an_app_that_is_cancelled_or_deleted_meanwhile(
+    act: Callable[[Engine, str], None], call: int
+) -> None:
+    """A cancel or a delete wins at any request of an owner, and nothing runs on."""
+    daemon = scene()
+    client = Client(daemon.engine)
+    client.at[call] = lambda: act(daemon.engine, APP)
+
+    try:
+        ended = own(client.as_engine, daemon.clock)
+    except AppNotFoundError:
+        ended = None
+
+    assert [] == [row.name for row in daemon.rows() if row.state == "running"]
+    if act is lifecycle.delete:
+        assert [] == daemon.rows()
+    elif ended is not None and ended.state is not AppState.SUCCEEDED:
+        assert AppState.CANCELLED is ended.state
+    daemon.assert_each_ran_once()
+
+
+@pytest.mark.parametrize("act", [lifecycle.cancel, lifecycle.delete])
+def test_an_owner_that_acts_while_another_client_cancels_or_deletes(
+    act: Callable[[Engine, str], None],
+) -> None:
+    """A cancel or a delete wins at any of its own requests."""
+    for failures in range(3):
+        counted = scene()
+        own(counted.engine, counted.clock, looks=failures)
+        client = Client(counted.engine)
+        act(client.as_engine, APP)
+        for call in range(1, client.calls + 1):
+            daemon = scene()
+            own(daemon.engine, daemon.clock, looks=failures)
+            other = Client(daemon.engine)
+
+            def look(daemon: Daemon = daemon) -> None:
+                with contextlib.suppress(AppNotFoundError):
+                    own(daemon.engine, daemon.clock, 1)
+
+            other.at[call] = look
+            act(other.as_engine, APP)
+
+            assert [] == [row.name for row in daemon.rows() if row.state == "running"]
+            if act is lifecycle.delete:
+                assert [] == daemon.rows()
+            else:
+                ended = own(daemon.engine, daemon.clock)
+                assert ended is not None
+                # Round 2 succeeds at once.
+                assert ended.state in {AppState.CANCELLED, AppState.SUCCEEDED}
+            assert {0, 1, 2} >= set(map(round_of, daemon.rows()))
