@@ -170,6 +170,16 @@ def test_scheduled_retraining(example: Example) -> None:
     assert better[2]["candidate"] < better[2]["promoted"]
 
 
+def test_resumable_training(example: Example) -> None:
+    """The training saves in a volume; a second run does not continue with the first one."""
+    for number in range(2):
+        conf = {"volume": example.volume, "steps": 30}
+        run_id = example.run("resumable_training", number, conf=conf)
+        train = example.task("resumable_training", run_id, "train")
+        assert 30 == train.xcom()["step"]
+        assert "rank 0 starts after step 0 " in train.text()
+
+
 def test_sensor_gated_pipeline(example: Example, docker_engine: DockerEngine) -> None:
     """The second DAG works with the app while it runs, sees it end, and takes it away.
 

@@ -1,0 +1,182 @@
+"""A training with real PyTorch saves before it is stopped, and continues where it was."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import docker
+import pytest
+
+from airflow_torchx.components import dist
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, AppState
+from tests import pages
+from tests.integration.uv_project import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_torchx.docker_engine import DockerEngine
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+CODE: Final = pages.ROOT / "dags" / "resumable"
+SAVE_EVERY: Final = 5
+PATIENCE_S: Final = 90.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What rank 0 of a run has written: after which step it began, and its last step and save."""
+
+    text: str
+
+    @property
+    def start(self) -> int:
+        """The step of the checkpoint with which it began."""
+        return int(re.findall(r"rank 0 starts after step (\d+)", self.text)[0])
+
+    @property
+    def last(self) -> int:
+        """The last step of any rank."""
+        steps = [int(step) for step in re.findall(r"rank \d step (\d+) loss", self.text)]
+        return max(steps, default=self.start)
+
+    @property
+    def saved(self) -> int:
+        """The last step that was saved."""
+        return max(map(int, re.findall(r"saved step (\d+)", self.text)), default=self.start)
+
+
+class Bench:
+    """Runs the example in two replicas, whose checkpoints stay in a folder of this host."""
+
+    def __init__(self, engine: DockerEngine, name: str, folder: str) -> None:
+        self.engine = engine
+        self.scheduler = DockerScheduler("test", engine)
+        self._name = name
+        self._folder = folder
+        self.app_id = ""
+
+    def launch(self, *args: str, env: dict[str, str] | None = None, **options: object) -> None:
+        """Launch the training, which takes a tenth of a second for each step."""
+        app = dist.ddp(
+            *("--save-every", str(SAVE_EVERY), "--step-s", "0.1", *args),
+            script="/code/train.py",
+            name=self._name,
+            image=BASE,
+            j="2x1",
+            cpu=1,
+            env={"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(env or {})},
+            mounts=["type=bind", f"src={CODE}", "dst=/code", "readonly"],
+        )
+        cfg = {"checkpoint": self._folder, "checkpoint_policy": "eager", **options}
+        self.app_id = self.scheduler.submit(AppDef(self._name, app.roles), cfg)
+
+    def run(self) -> Run:
+        """Return what the replicas have written so far."""
+        texts = ["".join(self.scheduler.log_iter(self.app_id, "train", k)) for k in (0, 1)]
+        return Run("".join(texts))
+
+    def wait_for(self, pattern: str) -> Run:
+        """Wait until a replica has written a text."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not re.search(pattern, (run := self.run()).text):
+            assert time.monotonic() < deadline, run.text
+            assert not self.has_ended(), run.text
+            time.sleep(0.2)
+        return run
+
+    def has_ended(self) -> bool:
+        """Return whether no replica runs."""
+        found = lifecycle.observe(self.engine, self.app_id)
+        return found is not None and found.state.name not in {"SUBMITTED", "PENDING", "RUNNING"}
+
+    def end(self) -> Run:
+        """Wait for the end of the app, remove it, and return what its replicas have written."""
+        self.scheduler.wait(self.app_id, PATIENCE_S)
+        run = self.run()
+        self.scheduler.delete(self.app_id)
+        return run
+
+
+@pytest.fixture
+def bench(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> Bench:
+    """Return a bench with an empty folder."""
+    return Bench(docker_engine, app_id, str(tmp_path))
+
+
+def _kill_worker(bench: Bench, run: Run) -> None:
+    """Kill the process of rank 1, in whichever container it is."""
+    with closing(docker.from_env()) as client:
+        for row in lifecycle.rows_of(bench.engine, bench.app_id):
+            log = client.containers.get(row.id).logs().decode()
+            if found := re.search(r"rank 1 starts .* in process (\d+)", log):
+                client.containers.get(row.id).exec_run(["bash", "-c", f"kill -9 {found[1]}"])
+    assert run.saved
+
+
+def _kill_container(bench: Bench, run: Run) -> None:
+    """Kill the container of replica 1."""
+    with closing(docker.from_env()) as client:
+        client.containers.get(lifecycle.rows_of(bench.engine, bench.app_id)[0].id).kill()
+    assert run.saved
+
+
+def test_a_training_that_is_killed_continues(bench: Bench) -> None:
+    """A step that was saved is never trained again, whichever process is killed."""
+    kills: list[Callable[[Bench, Run], None]] = [_kill_worker, _kill_container]
+    last = 0
+    for kill in kills:
+        bench.launch("--steps", "1000")
+        before = bench.wait_for(rf"saved step {last // SAVE_EVERY * SAVE_EVERY + 2 * SAVE_EVERY}\n")
+        kill(bench, before)
+        ended = bench.end()
+
+        assert last - SAVE_EVERY <= ended.start <= last
+        assert ended.last - SAVE_EVERY <= ended.saved
+        last = ended.last
+
+    bench.launch("--steps", str(last + 3))
+    assert AppState.SUCCEEDED is bench.scheduler.wait(bench.app_id, PATIENCE_S).state
+    ended = bench.end()
+    assert last - SAVE_EVERY <= ended.start <= last
+    assert last + 3 == ended.saved
+
+
+def test_a_training_that_is_asked_to_save_loses_no_step(bench: Bench) -> None:
+    """After a checkpoint signal under torchrun, the next run begins with the very last step."""
+    bench.launch("--steps", "1000", "--save-s", "3", checkpoint_signal="SIGUSR1")
+    bench.wait_for("saved step")
+    bench.scheduler.cancel(bench.app_id)
+    ended = bench.end()
+
+    assert f"rank 0 ends after step {ended.last}: SIGUSR1" in ended.text
+    assert ended.last == ended.saved
+    bench.launch("--steps", str(ended.last + 1))
+    assert ended.last == bench.end().start
+
+
+@pytest.mark.parametrize("is_derived", [True, False], ids=["derived", "too short"])
+def test_a_save_after_sigterm_needs_the_time_of_torchrun(
+    request: pytest.FixtureRequest, bench: Bench, *, is_derived: bool
+) -> None:
+    """A save that is shorter than the grace period completes if torchrun leaves its workers time.
+
+    It takes 45 s of 60 s in a campaign, which is longer than torchrun's default, else 4 s of 10 s.
+    """
+    save_s, grace_s = (45, 60) if request.config.getoption("campaign", None) else (4, 10)
+    env = {} if is_derived else {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"}
+    bench.launch("--steps", "1000", "--save-s", str(save_s), env=env, stop_grace_s=grace_s)
+    bench.wait_for("saved step")
+    bench.scheduler.cancel(bench.app_id)
+    ended = bench.end()
+
+    assert is_derived == (f"rank 0 ends after step {ended.last}: SIGTERM" in ended.text)
+    assert is_derived == (ended.last == ended.saved)
