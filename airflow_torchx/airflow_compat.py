@@ -7,9 +7,14 @@ import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from airflow.sdk import Context
+
+    from airflow_torchx.core.task.prune import TaskKey
+
+
+_RUNS_AT_ONCE: Final = 50
 
 
 def has_supervisor() -> bool:
@@ -40,11 +45,89 @@ def task_state(dag_id: str, run_id: str, task_id: str, map_index: int | None) ->
     return None if state is None else str(state)
 
 
+def task_states(tasks: Iterable[TaskKey]) -> dict[TaskKey, str | None]:
+    """Return the states of task instances on the API server, `GONE` for those that it lacks.
+
+    A state is None after a clear. It makes one request for each task of a DAG and 50 of its runs.
+    It works in a task and in a trigger.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    from airflow_torchx.core.task.prune import GONE
+
+    found: dict[TaskKey, str | None] = {}
+    for dag_id, task_id, keys in _by_task(tasks):
+        # Not for several tasks at once: `a_1` may be a task, or an instance of a mapped task `a`.
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=dag_id, run_ids=sorted({key.run_id for key in keys}), task_ids=[task_id]
+        )
+        for key in keys:
+            name = task_id if key.map_index < 0 else f"{task_id}_{key.map_index}"
+            state = states.get(key.run_id, {}).get(name, GONE)
+            found[key] = None if state is None else str(state)
+    return found
+
+
+def task_states_in_database(tasks: Iterable[TaskKey]) -> dict[TaskKey, str | None]:
+    """Return what `task_states` returns, for a command line that has Airflow's database."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from airflow_torchx.core.task.prune import GONE
+
+    found: dict[TaskKey, str | None] = {}
+    with create_session() as session:
+        for dag_id, task_id, keys in _by_task(tasks):
+            query = select(TaskInstance.run_id, TaskInstance.map_index, TaskInstance.state).where(
+                TaskInstance.dag_id == dag_id,
+                TaskInstance.task_id == task_id,
+                TaskInstance.run_id.in_({key.run_id for key in keys}),
+            )
+            states = {(run_id, index): state for run_id, index, state in session.execute(query)}
+            for key in keys:
+                state = states.get((key.run_id, key.map_index), GONE)
+                found[key] = None if state is None else str(state)
+    return found
+
+
+def _by_task(tasks: Iterable[TaskKey]) -> Iterator[tuple[str, str, list[TaskKey]]]:
+    """Yield DAG, task, and instances of it, few enough for the URL of one request."""
+    groups: dict[tuple[str, str], list[TaskKey]] = {}
+    for task in tasks:
+        groups.setdefault((task.dag_id, task.task_id), []).append(task)
+    for (dag_id, task_id), keys in groups.items():
+        for start in range(0, len(keys), _RUNS_AT_ONCE):
+            yield dag_id, task_id, keys[start : start + _RUNS_AT_ONCE]
+
+
 def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> Any:  # noqa: ANN401 - any JSON
     """Return the latest XCom of a task instance with this key; None without one."""
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+
+
+def after_report(call: Callable[[], None]) -> None:
+    """Call ``call`` once when this process has reported how its task ended, before it exits.
+
+    Airflow logs its exceptions. For some seconds (``[core] task_success_overtime``), the process
+    may still ask Airflow for the state of its task.
+    """
+    from airflow.listeners import hookimpl
+    from airflow.sdk.listener import get_listener_manager
+
+    manager = get_listener_manager()
+
+    class Listener:
+        @hookimpl
+        def before_stopping(self, component: object) -> None:
+            del component
+            manager.pm.unregister(self)
+            if has_supervisor():
+                call()
+
+    manager.add_listener(Listener())  # type: ignore[no-untyped-call]
 
 
 def use_metadata_database() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook, conf
@@ -127,6 +128,51 @@ class TorchXDockerHook(BaseHook):
             defaults=settings.options,
             gpu_ids=settings.gpu_ids,
         )
+
+    def prune(
+        self,
+        older_than: timedelta = timedelta(days=1),
+        *,
+        gone: bool = False,
+        dry_run: bool = False,
+    ) -> dict[str, Any]:
+        """Remove what has no owner on the daemon; call it in a task, which may ask Airflow.
+
+        See ``airflow torchx prune --help``; the default of ``older_than`` is one day.
+
+        Args:
+            older_than: remove ended apps that are kept, and those outside Airflow, after this time.
+            gone: also remove apps of DAG runs that this Airflow does not have.
+            dry_run: only log what would be removed.
+
+        Returns:
+            What was found and removed, as JSON data; the keys are those of ``prune --json``.
+
+        Raises:
+            EngineError: something could not be removed; the rest was.
+        """
+        from airflow_torchx.airflow_compat import task_states
+        from airflow_torchx.core.plan.options import Opts
+        from airflow_torchx.core.task.prune import Policy, counted_text
+        from airflow_torchx.docker_engine import DockerEngine
+        from airflow_torchx.runtime.prune import Pruned, Pruner, to_json
+
+        settings = self.settings()
+        policy = Policy(older_than_s=older_than.total_seconds(), gone=gone)
+        keep_images = Opts.parse(settings.options).keep_images
+        with DockerEngine.connect(settings.endpoint) as engine:
+            pruner = Pruner(engine, task_states, policy, keep_images=keep_images)
+            survey = pruner.survey()
+            for one in survey.found:
+                self.log.info("%s", "  ".join(filter(None, one.row(survey.now))))
+            pruned = Pruned() if dry_run else pruner.remove(survey.found)
+        done = "would remove " if dry_run else "removed "
+        self.log.info(counted_text(survey.found if dry_run else pruned.done, done))
+        for why, count in sorted(survey.left.items()):
+            self.log.info("left %d apps: %s", count, why)
+        for _, error in pruned.failed:
+            raise error
+        return to_json(survey, pruned)
 
     def test_connection(self) -> tuple[bool, str]:
         """Report on the daemon and on each registry's login.

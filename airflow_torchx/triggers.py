@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_torchx.airflow_compat import task_state, xcom
+from airflow_torchx.concurrency.outliving import outlive
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
@@ -38,7 +39,14 @@ from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
 from airflow_torchx.runtime.watch.gpu_wait import GpuWait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Mapping,
+        Sequence,
+    )
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.protocol import Engine
@@ -63,8 +71,6 @@ _ASKED: Final = threading.Event()
 _MAX_HOLD_S: Final = 60.0
 # Longest time between two looks at a task that waits for a worker.
 _LAST_LOOK_S: Final = 60.0
-#: Work that continues although Airflow has cancelled its trigger, or the trigger has ended.
-_OUTLIVING: Final[set[asyncio.Task[None]]] = set()
 
 
 class TorchXDockerTrigger(BaseEventTrigger):
@@ -221,7 +227,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 await self._hold()
                 self._fired = True
                 if self.owned:
-                    _outlive(self._await_resumption(self.app_id))
+                    outlive(self._await_resumption(self.app_id))
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait_on(self, watch: Watch, app_id: str) -> AppEvent:
@@ -269,10 +275,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
         if self.app_id is None or not self.owned or self._fired:
             return
         # Airflow cancels this method after 30 s, and calls `cleanup` at once.
-        await asyncio.shield(_outlive(self._stop(self.app_id)))
+        await asyncio.shield(outlive(self._stop(self.app_id)))
 
     async def _stop(self, app_id: str) -> None:
-        state, current = await _in_thread(self.evidence)
+        state, current = await self._through_outage(lambda: _in_thread(self.evidence))
         is_waiting = self.gpu_demand is not None
         if not may_stop(app_id, state=state, current_app_id=current):
             what = "is left to its task" if is_waiting else "keeps running"
@@ -321,7 +327,21 @@ class TorchXDockerTrigger(BaseEventTrigger):
         with contextlib.ExitStack() as stack, contextlib.suppress(AppNotFoundError):
             watch = await self._watch(stack)
             # Without last lines: the triggerer does not know which secrets to mask in them.
-            self.log.info("cleaned up app %s\n%s", app_id, await watch.ask(end))
+            table = await self._through_outage(lambda: watch.ask(end))
+            self.log.info("cleaned up app %s\n%s", app_id, table)
+
+    async def _through_outage(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Return an answer of Airflow or of the daemon; repeat the request through an outage."""
+        until_s, pause_s = time.monotonic() + self.outage_s, self.first_look_s
+        while True:
+            try:
+                return await ask()
+            except (AirflowRuntimeError, EngineError) as error:
+                if time.monotonic() > until_s:
+                    raise
+                self.log.warning("retrying in %g s: %s", pause_s, error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LAST_LOOK_S)
 
     async def _watch(self, stack: contextlib.ExitStack) -> Watch:
         """Return the watch on the daemon; it is released when ``stack`` closes."""
@@ -363,14 +383,6 @@ class TorchXDockerTrigger(BaseEventTrigger):
             raise RuntimeError("the trigger has no task instance")
         asked = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         return task_state(*asked), xcom(APP_ID_KEY, *asked)
-
-
-def _outlive(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start work that does not end with its trigger."""
-    task = asyncio.create_task(work)
-    _OUTLIVING.add(task)
-    task.add_done_callback(_OUTLIVING.discard)
-    return task
 
 
 async def _in_thread(call: Callable[[], _Answer]) -> _Answer:

@@ -42,4 +42,5 @@ def get_commands() -> list[CLICommand]:
 def _run(command: Command, arguments: Namespace) -> None:
     from airflow_torchx.cli.dispatch import execute
 
+    arguments.in_airflow = True
     sys.exit(execute(command, arguments))

@@ -120,6 +120,12 @@ _APP: Final = _argument(
 )
 _JSON: Final = _flag("--json", help="print JSON to standard output")
 
+_CONN: Final = _argument(
+    "--conn",
+    metavar="ID",
+    help="Airflow connection of the daemon (default: the daemon that the docker command line uses)",
+)
+
 #: The command ``run``.
 RUN: Final = Command(
     "run",
@@ -196,16 +202,34 @@ COMMANDS: Final = (
     ),
     Command("list", "list the apps on the daemon", "apps:list_apps", (_SCHEDULER, _CFG, _JSON)),
     Command(
+        "prune",
+        "remove what has no owner, like apps whose task is over, and old images",
+        "prune:prune",
+        (
+            _flag("--dry-run", help="print what would be removed, and change nothing"),
+            _argument(
+                "--older-than",
+                metavar="DURATION",
+                help="remove ended apps that are kept, and those outside Airflow, after this time, "
+                "like 90m or 7d (default: 1d)",
+            ),
+            _flag(
+                "--gone",
+                help="also remove apps of DAG runs that this Airflow does not have: deleted ones, "
+                "and those of any other Airflow on the daemon",
+            ),
+            _CONN,
+            _JSON,
+        ),
+        "`airflow torchx prune` asks Airflow which tasks are over. `airflow-torchx prune` does so "
+        "with --conn; without it, it leaves all apps of tasks alone.",
+    ),
+    Command(
         "gpus",
         "list the GPUs of the daemon, what holds them, and the apps that wait for some",
         "gpus:gpus",
         (
-            _argument(
-                "--conn",
-                metavar="ID",
-                help="Airflow connection of the daemon (default: the daemon that the docker "
-                "command line uses)",
-            ),
+            _CONN,
             _JSON,
         ),
     ),

@@ -23,11 +23,29 @@ def parse_time(text: str, now: datetime) -> datetime:
     """
     try:
         if _AGO.fullmatch(text):
-            parts = re.findall(r"(\d+)([smhd])", text)
-            return now - timedelta(**{_UNITS[unit]: int(count) for count, unit in parts})
+            return now - _duration(text)
         time = datetime.fromisoformat(text)
         time.timestamp()  # raises if it is out of range
     except (ValueError, OverflowError):
         fix = "Use a duration like 10m or 1h30m, or a date and time like 2026-01-31T12:00."
         raise UsageError(f"invalid time {text!r}", fix=fix) from None
     return time
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return a duration like ``90s``, ``10m``, ``1h30m`` or ``2d``.
+
+    Raises:
+        UsageError: the text is not a duration.
+    """
+    try:
+        if _AGO.fullmatch(text):
+            return _duration(text)
+    except OverflowError:
+        pass
+    raise UsageError(f"invalid duration {text!r}", fix="Use one like 10m, 1h30m or 2d.") from None
+
+
+def _duration(text: str) -> timedelta:
+    parts = re.findall(r"(\d+)([smhd])", text)
+    return timedelta(**{_UNITS[unit]: int(count) for count, unit in parts})

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import Deferral
-from airflow_torchx.task.trigger_hold import not_before
+from airflow_torchx.task.trigger_hold import PICK_UP_S, not_before
 
 if TYPE_CHECKING:
     from airflow_torchx.core.gpu.demand import GpuDemand
@@ -40,7 +40,7 @@ def hand_over(
             deadline=deadline,
             save_at=save_at_s(task, options, app),
             flush_at=now + interval if interval else None,
-            not_before=not_before(),
+            not_before=not_before(PICK_UP_S),
         ),
         method_name="execute_complete",
         kwargs=Deferral(app, cursors).to_json(),
@@ -72,7 +72,7 @@ def hand_over_gpu_wait(
             owned=True,
             deadline=deadline,
             gpu_demand=demand.to_json(),
-            not_before=not_before(),
+            not_before=not_before(PICK_UP_S),
         ),
         method_name="execute_complete",
         kwargs=Deferral(gpu_demand=demand).to_json(),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.task.arguments import OnFinish
+from airflow_torchx.core.task.prune import DETACHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,3 +42,8 @@ class TaskOptions:
     def keep(self) -> bool:
         """Whether the containers of an app that did not succeed are kept."""
         return self.on_finish is not OnFinish.DELETE
+
+    @property
+    def lifetime(self) -> str:
+        """The value of the label that says whether the app may outlive the task."""
+        return self.on_finish.value if self.wait_for_completion else DETACHED

@@ -83,7 +83,11 @@ def prepared(
     context = scheduler.new_context(
         attempt.app_id,
         private_env=request.secrets,
-        labels={**attempt.labels, labels.CONFIG_HASH: request.config_hash},
+        labels={
+            **attempt.labels,
+            labels.CONFIG_HASH: request.config_hash,
+            labels.ON_FINISH: options.lifetime,
+        },
         ambient_env=task.ambient_env(),
         is_waited_for=options.wait_for_completion,
         final_exit_codes=options.final_exit_codes,

@@ -51,9 +51,10 @@ from airflow_torchx.task.context import (
     TaskContext,
 )
 from airflow_torchx.task.deferral import save_at_s
+from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.task.plan import prepared
-from airflow_torchx.task.shutdown import TaskShutdown, warn_leftovers
+from airflow_torchx.task.shutdown import TaskShutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -112,6 +113,7 @@ class AppTask:
         info = prepared(self._task, self._scheduler, request, self._options)
         app = LaunchedApp.of(info.request, info.cfg, config_hash)
         with self.shutdown.guard(app):
+            self.shutdown.launching(app)
             seen = self._launch(info, app)
             # The app may run for days: do not hold the list of its workspace's files meanwhile.
             del request, checked, info
@@ -169,7 +171,7 @@ class AppTask:
         app = deferral.app or self._read(reattach.newest, self._engine, self._task.attempt)
         cursors = deferral.cursors
         with self.shutdown.guard(app):
-            self.shutdown.is_launched = True
+            self.shutdown.launched(app)
             seen = self._read(attach.look, self._engine, app.app_id)
             if has_ended(seen):
                 # The process that deferred has pushed these XComs.
@@ -255,7 +257,7 @@ class AppTask:
             raise
 
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
-        self.shutdown.is_launched = True
+        self.shutdown.launched(app)
         identity = self._identity(app.handle, seen)
         if self._options.wait_for_completion and not self._options.deferrable:
             pushes = (partial(self._task.push, key, value) for key, value in identity.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,7 +13,6 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, Task
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
-from airflow_torchx.core.engine import labels
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.shutdown import (
     ExitAction,
@@ -22,7 +20,6 @@ from airflow_torchx.core.task.shutdown import (
     before_deferral,
     exit_action,
 )
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import (
     AirflowRequestError,
     AirflowTorchXError,
@@ -35,14 +32,16 @@ from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task import reattach
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
-from airflow_torchx.task.reaper import Reaper
+from airflow_torchx.task.handover import watch_handover
+from airflow_torchx.task.leftovers import warn_leftovers as warn_leftovers  # noqa: PLC0414
+from airflow_torchx.task.reaper import Order
+from airflow_torchx.task.reapers import Reapers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.gpu.demand import GpuDemand
-    from airflow_torchx.core.plan.identity import TaskAttempt
     from airflow_torchx.core.task.record import LaunchedApp
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.task.context import TaskContext
@@ -81,7 +80,7 @@ class TaskShutdown:
         self._engine = engine
         self._options = options
         self._killed_at = killed_at
-        self._reapers: dict[str, Reaper] = {}
+        self._reapers = Reapers()
         self._has_app = False
         #: Whether the app was on the daemon: a launch may end while it waits for GPUs.
         self.is_launched = False
@@ -92,11 +91,27 @@ class TaskShutdown:
         """Return whether this process must stop working on its app."""
         return self._killed_at() is not None or self._task.is_orphaned
 
+    def launched(self, app: LaunchedApp) -> None:
+        """Note that the app is complete; after SIGKILL, it is stopped only if no try is left."""
+        self.is_launched = True
+        if self._task.retry_left:
+            self._reapers.dismiss(app)
+        else:
+            self._reapers.order(
+                self._engine, app, Order(grace_s=app.stop_grace_s, keep=self._options.keep)
+            )
+
+    def launching(self, app: LaunchedApp) -> None:
+        """Let a reaper undo the launch if this process is killed before `launched`."""
+        retry_left = self._task.retry_left
+        waiting = None if retry_left else self._task.attempt
+        self._reapers.order(self._engine, app, Order(spares_complete=retry_left, waiting=waiting))
+
     def should_stop_launch(self, app: LaunchedApp) -> bool:
-        """Return whether this process must stop its launch; start a reaper if so."""
+        """Return whether this process must stop its launch; the reaper undoes all of it if so."""
         if should_stop := self.should_stop():
             # The undo of a launch has no grace period either.
-            self._start_reaper(app, grace_s=0.0, keep=False)
+            self._reapers.order(self._engine, app, Order(waiting=self._task.attempt))
         return should_stop
 
     @contextmanager
@@ -136,6 +151,14 @@ class TaskShutdown:
         """
         self._has_app = True
         try:
+            with self._stopping_at_errors(app):
+                yield
+        finally:
+            self._reapers.dismiss(app)
+
+    @contextmanager
+    def _stopping_at_errors(self, app: LaunchedApp) -> Iterator[None]:
+        try:
             yield
         except (TaskDeferred, WorkerShutdownError):
             raise
@@ -169,7 +192,7 @@ class TaskShutdown:
         match action:
             case ExitAction.HAND_OVER:
                 _log.info("worker is shutting down; deferring, app %s keeps running", app.app_id)
-                hand_over(self._task, self._options, app, cursors)
+                self._hand_over(app, cursors)
             case ExitAction.KEEP:
                 what = f"worker is shutting down; app {app.app_id!r} keeps running{_shown(state)}."
                 raise WorkerShutdownError(what, fix=_NEXT_TRY) from None
@@ -202,7 +225,7 @@ class TaskShutdown:
     def _exit_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:
             return
-        what = "keeps running" if self.is_launched else "is left to the next try"
+        what = "is left to the next try" if self._task.retry_left else "is stopped: no try is left"
         _log.error("Airflow's supervisor of this task died; app %s %s", app.app_id, what)
         # An exception would make Airflow run callbacks although no state was recorded.
         os._exit(1)
@@ -220,13 +243,12 @@ class TaskShutdown:
         """
 
         def is_out_of_time() -> bool:
-            self._start_reaper(app, grace_s=app.stop_grace_s, keep=self._options.keep)
             killed_at = self._killed_at()
             return killed_at is not None and time.monotonic() > killed_at + _KILL_S
 
         stop = partial(self._stop, app, reason, saved=saved)
+        self._order_stop(app)
         try:
-            is_out_of_time()
             try:
                 report = call_until(partial(stop, app.stop_grace_s), is_out_of_time)
             except AirflowTaskTimeout:
@@ -235,10 +257,10 @@ class TaskShutdown:
         except StopRequested:
             return self._unfinished(app, reason)
         except AirflowTorchXError as error:
+            self._reapers.leave(app)
             warn_leftovers(app.app_id, error)
             return f"{reason}{reason and '; '}app {app.app_id!r} may still run."
-        if app.launch_id in self._reapers:
-            self._reapers.pop(app.launch_id).dismiss()
+        self._reapers.dismiss(app)
         return report
 
     def _unfinished(self, app: LaunchedApp, reason: str) -> str:
@@ -248,27 +270,17 @@ class TaskShutdown:
             f"{reason}{reason and '; '}app {app.app_id!r} is stopping: its replicas have up to"
             f"{saving} {app.stop_grace_s:g} s (stop_grace_s) to end."
         )
-        if app.launch_id not in self._reapers:
+        if not self._reapers.leave(app):
             warn_leftovers(app.app_id, StopRequested("no process is left to remove them"))
             return what
         end = "keeps" if self._options.keep else "removes"
         return f"{what} A helper process waits for that, and {end} the containers."
 
-    def _start_reaper(self, app: LaunchedApp, *, grace_s: float, keep: bool) -> None:
-        """Start the process that stops the app if this one was killed, and ends first."""
-        if self._killed_at() is None or app.launch_id in self._reapers:
-            return
-        # Without a reaper, this process does what it can until it is killed.
-        with suppress(OSError):
-            if isinstance(self._engine, DockerEngine):
-                self._reapers[app.launch_id] = Reaper(
-                    self._engine,
-                    app.app_id,
-                    app.launch_id,
-                    grace_s=grace_s,
-                    keep=keep,
-                    waiting=None if self.is_launched else self._task.attempt,
-                )
+    def _order_stop(self, app: LaunchedApp) -> None:
+        """Let a reaper stop the app if this process ends before it has done so."""
+        waiting = None if self.is_launched else self._task.attempt
+        keep, grace_s = self._options.keep, app.stop_grace_s
+        self._reapers.order(self._engine, app, Order(grace_s=grace_s, keep=keep, waiting=waiting))
 
     def _stop(self, app: LaunchedApp, reason: str, grace_s: float, *, saved: bool) -> str:
         """Stop the app; return its card if it was running, else nothing."""
@@ -308,6 +320,16 @@ class TaskShutdown:
             AppCancelledError: a user ended or cleared the task.
         """
         self._check_deferral(app)
+        self._hand_over(app, cursors)
+
+    def _hand_over(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
+        """Defer the task, and stop the app if a user ends the task meanwhile."""
+
+        def stop(engine: Engine) -> None:
+            self._engine = engine
+            self._log_stop(app)
+
+        watch_handover(self._task, self._engine, stop, self.should_stop)
         hand_over(self._task, self._options, app, cursors)
 
     def defer_for_gpus(self, app: LaunchedApp, demand: GpuDemand) -> NoReturn:
@@ -322,6 +344,11 @@ class TaskShutdown:
             self._leave_gpu_wait(app)
         else:
             self._check_deferral(app)
+
+        def leave_queue(engine: Engine) -> None:
+            reattach.leave_queue(engine, self._task.attempt)
+
+        watch_handover(self._task, self._engine, leave_queue, self.should_stop)
         hand_over_gpu_wait(self._task, self._options, app.app_id, demand)
 
     def _leave_gpu_wait(self, app: LaunchedApp) -> None:
@@ -330,8 +357,6 @@ class TaskShutdown:
         if action is ExitAction.STOP:
             what = f"the task was asked to end while app {app.app_id!r} waited for GPUs"
             raise AppCancelledError(f"{what}{_shown(state)}.", fix=_CLEAR)
-        if app.launch_id in self._reapers:
-            self._reapers.pop(app.launch_id).dismiss()
         if action is ExitAction.KEEP:
             what = f"worker is shutting down; app {app.app_id!r} keeps its place in the queue"
             raise WorkerShutdownError(f"{what}{_shown(state)}.", fix="The next try waits on.")
@@ -366,14 +391,3 @@ def is_kept(
         is_replaced=isinstance(error, AirflowRequestError) and error.is_replaced,
     )
     return action is ExitAction.KEEP and not isinstance(error, TaskDeferralTimeout), state
-
-
-def warn_leftovers(of: str | TaskAttempt, error: BaseException) -> None:
-    """Log the command that removes containers that may be left of an app, or of a task."""
-    wanted = {labels.APP_ID: of} if isinstance(of, str) else reattach.task_labels(of)
-    _log.warning(
-        "containers of %s may be left: %s\nRemove them with:\n  docker rm -f $(docker ps -aq %s)",
-        f"app {of}" if isinstance(of, str) else f"task {of.task_id}",
-        masked(str(error)),
-        " ".join(f"--filter label={shlex.quote(f'{key}={wanted[key]}')}" for key in wanted),
-    )

@@ -122,7 +122,7 @@ class ImageBuilder:
             if self.find(recipe):
                 self.report.tell(f"workspace image {tag} was just built by another process")
                 return tag
-            name = f"torchx-build-{host_lock.scope()}-{recipe.workspace_id}"
+            name = f"{core.BUILD_PREFIX}{host_lock.scope()}-{recipe.workspace_id}"
             self._build_image(recipe, base, name if locked else f"{name}-{secrets.token_hex(4)}")
             self._prune(recipe)
         files = f"{counted(recipe.file_count, 'file')}, {size(recipe.size_bytes)}"

@@ -369,6 +369,10 @@ class Stack:
         """Make something through the REST API."""
         return self._write("POST", path, body)
 
+    def delete(self, path: str) -> None:
+        """Delete something through the REST API."""
+        self._answer(self._http.delete(f"/api/v2/{path}"))
+
     def _write(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Send a request; retry while another process holds the database.
 
@@ -415,7 +419,7 @@ class Stack:
             # Of what fails in it, it says why only in its log.
             log = self.api_server.text()[-8000:] if response.is_server_error else ""
             raise AssertionError(f"{response.request.url}: {response.text}\n{log}")
-        return response.json()
+        return response.json() if response.content else None
 
 
 def _environment(home: Path, database: str, url: str) -> dict[str, str]:

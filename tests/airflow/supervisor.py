@@ -37,6 +37,7 @@ from airflow.sdk.execution_time.comms import (
     _RequestFrame,
     _ResponseFrame,
 )
+from airflow.sdk.listener import get_listener_manager
 from airflow.sdk.serde import serialize
 from uuid6 import uuid7
 
@@ -131,6 +132,8 @@ class Supervisor:
         self.xcoms: dict[str, Any] = {}
         self.store: dict[str, Any] = {}
         self.state: str | None = "running"
+        #: The state from the report of the end on, if a process looks at it then.
+        self.state_after_report: str | None = "unseen"
         #: The requests that are answered wrongly from now on, in one process.
         self._fault: tuple[Point, Answer] | None = None
         self._is_broken = False
@@ -159,6 +162,7 @@ class Supervisor:
             try:
                 context = ti.get_template_context()
                 _, message, error = task_runner.run(ti, context, structlog.get_logger("task"))
+                self._finalize()
             finally:
                 del task_runner.SUPERVISOR_COMMS
                 signal.signal(signal.SIGTERM, on_term)
@@ -167,6 +171,15 @@ class Supervisor:
         assert self._fault is None or self._is_broken, f"no request was {self._fault[0]}"
         self._fault, self._is_broken = None, False
         return Ended(cast("BaseModel", message), error)
+
+    def _finalize(self) -> None:
+        """Do what Airflow does after the report, or drop what waits for that."""
+        manager = get_listener_manager()
+        if self.state_after_report != "unseen":
+            self.state = self.state_after_report
+            manager.hook.before_stopping(component=None)
+        for listener in manager.pm.get_plugins():
+            manager.pm.unregister(listener)
 
     def _ti(
         self, try_number: int, deferred: Ended | None, event: Mapping[str, Any]

@@ -13,10 +13,10 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.gate import Hold, Kind
-from tests.airflow.processes import is_alive, parent_of, until
+from tests.airflow.processes import is_alive, kill, parent_of, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.gate import Gate
@@ -112,6 +112,83 @@ def test_an_attempt_that_airflow_takes_for_lost(
     assert "AirflowRequestError" in task.text()
     assert task.xcom().endswith("-t1")
     assert [] == states()
+
+
+@pytest.fixture
+def no_triggerer(stack: Stack) -> Iterator[None]:
+    """Let the triggerer start nothing, as if its next look at the database were far away."""
+    stack.triggerers[0].pause()
+    yield
+    stack.triggerers[0].resume()
+
+
+def fail_run(task: Task) -> None:
+    """Mark the DAG run failed as a user does."""
+    task.stack.patch(f"dags/{task.dag_id}/dagRuns/{task.run_id}", {"state": "failed"})
+
+
+def delete_run(task: Task) -> None:
+    """Delete the DAG run as a user does, after its end."""
+    fail_run(task)
+    task.stack.delete(f"dags/{task.dag_id}/dagRuns/{task.run_id}")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(lambda task: task.mark("success"), id="success"),
+        pytest.param(lambda task: task.mark("skipped"), id="skipped"),
+        pytest.param(fail_run, id="run-failed"),
+        pytest.param(delete_run, id="run-deleted"),
+    ],
+)
+def test_a_task_that_is_ended_before_its_trigger_has_started(
+    launch: Callable[[str], Task],
+    states: Callable[[], list[str]],
+    no_triggerer: None,
+    end: Callable[[Task], None],
+) -> None:
+    """Airflow drops the trigger of a task that has just deferred, and its app is removed."""
+    assert no_triggerer is None
+    task = launch("forever_deferrable")
+    until(lambda: task.now().state == "deferred", "the deferral", tick_s=0.02)
+    assert ["running", "running"] == states()
+
+    end(task)
+
+    until(lambda: not states(), "no containers")
+
+
+def test_sigkill_without_another_try(
+    stack: Stack, app_id: str, states: Callable[[], list[str]]
+) -> None:
+    """The app of a killed process is removed if no try is left that could go on with it."""
+    task = stack.trigger("last_try", app_id)
+    until(lambda: states() == ["running", "running"], "two replicas")
+    until(lambda: "has started" in str(task.log()), "the end of the launch")
+
+    pid = task.now().pid
+    assert pid
+    kill(pid)
+
+    until(lambda: not states(), "no containers")
+    assert "failed" == task.wait_for("failed")
+
+
+def test_sigkill_in_the_middle_of_a_launch(
+    stack: Stack, app_id: str, states: Callable[[], list[str]], gate: Gate
+) -> None:
+    """What a killed process has created is removed, although no try is left."""
+    hold = gate.hold(Hold(Kind.START))
+    task = stack.trigger("last_try", app_id)
+    launching = hold.wait()
+    assert ["created", "created"] == states()
+
+    kill(launching)
+    hold.release()
+
+    until(lambda: not states(), "no containers")
+    assert "failed" == task.wait_for("failed")
 
 
 def test_worker_shutdown(

@@ -436,6 +436,47 @@ def test_on_kill_without_an_answer(
     assert RUNS == states(app_id)
 
 
+@pytest.mark.parametrize("daemon", [True, False], ids=["daemon", "airflow"])
+def test_on_kill_through_an_outage(
+    launch: Callable[..., str],
+    docker_engine: DockerEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    daemon: bool,
+) -> None:
+    """A cancelled trigger repeats its requests until Airflow and the daemon have answered."""
+    app_id = launch(FOREVER)
+    host = f"unix://{tmp_path}/sock"
+    waiting = trigger(
+        app_id=app_id,
+        owned=True,
+        delete_on_finish=True,
+        torchx_conn_id=connection(monkeypatch, host) if daemon else None,
+    )
+    waiting.first_look_s = 0.01
+    refused = iter([] if daemon else [REFUSED])
+
+    def look() -> tuple[str | None, str | None]:
+        for error in refused:
+            raise error
+        return "failed", app_id
+
+    async def scenario() -> None:
+        waiting.evidence = look
+        killing = asyncio.ensure_future(waiting.on_kill())
+        if daemon:
+            # The trigger looks for the daemon before it is there.
+            await eventually(lambda: [one for one in threading.enumerate() if "watch" in one.name])
+            (tmp_path / "sock").symlink_to(docker_engine.info().url.removeprefix("unix://"))
+        await killing
+        await waiting.cleanup()
+
+    asyncio.run(scenario())
+
+    assert () == docker_engine.rows({labels.APP_ID: app_id})
+
+
 def test_on_kill_after_the_event(
     launch: Callable[..., str], states: Callable[[str], list[str]]
 ) -> None:

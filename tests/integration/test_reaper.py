@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +15,14 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime.replica_log import ReplicaLog
-from tests.airflow.processes import until
+from tests.airflow.gate import Gate, Hold, Kind, Side, daemon_socket
+from tests.airflow.processes import is_alive, until
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.docker_engine import DockerEngine
 
     Start = Callable[[str], subprocess.Popen[str]]
@@ -30,7 +36,7 @@ from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.task.reaper import Reaper
+from airflow_torchx.task.reaper import Order, Reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 
@@ -50,9 +56,8 @@ with DockerEngine.connect() as engine:
         own = {**waiting.labels, labels.LAUNCH_ID: "earlier", labels.APP_ID: f"{app_id}-claim"}
         claim = GpuDemand(key=app_id, count=1, listed=("GPU-0",), image=image, labels=own)
         engine.create(claim.spec("claim", ids=["GPU-0"], timeout_s=600))
-    reaper = Reaper(
-        engine, app_id, launch_id, grace_s=30.0, keep=keep == "keep", waiting=waiting
-    )
+    reaper = Reaper(engine, app_id, launch_id)
+    reaper.order(Order(grace_s=30.0, keep=keep == "keep", waiting=waiting))
     print("ready", flush=True)
     if sys.stdin.readline() == "stop\\n":
         lifecycle.cancel(engine, app_id)
@@ -147,3 +152,93 @@ def test_one_that_is_dismissed_does_nothing(start: Start, states: Callable[[], l
 
     assert "" == Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     assert ["running"] * 3 == states()
+
+
+def run_command(gate: Gate, folder: Path) -> subprocess.Popen[bytes]:
+    """Start to launch three replicas by the command line, behind a gate."""
+    script = "trap 'exit 0' TERM; sleep 600 & wait"
+    component = ("utils.sh", "--image", BUSYBOX, "--num_replicas", "3", "sh", "-c", script)
+    return subprocess.Popen(
+        [sys.executable, "-m", "airflow_torchx.cli", "run", "--workspace", "", *component],
+        cwd=folder,
+        env=os.environ | {"DOCKER_HOST": f"unix://{gate.path}"},
+        # A shell kills the whole group of a job.
+        process_group=0,
+    )
+
+
+def in_group(group: int) -> list[int]:
+    """Return the processes that live in a process group or in a session of its members' own."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if str(group) in stat.read_text().rpartition(")")[2].split()[1:4]:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("hold", "left"),
+    [
+        (Hold(Kind.CREATE, side=Side.AFTER), 0),
+        (Hold(Kind.CREATE, nth=3), 0),
+        (Hold(Kind.START, nth=3), 0),
+        (Hold(Kind.LIST, after={Kind.START: 3}), 3),
+    ],
+    ids=["first-created", "two-created", "two-started", "complete"],
+)
+def test_a_command_line_that_is_killed_while_it_launches(
+    hold: Hold, left: int, tmp_path: Path, docker_engine: DockerEngine
+) -> None:
+    """SIGKILL for the whole process group in the middle of a launch leaves no container.
+
+    A launch that is complete is left alone.
+    """
+    before = {row.id for row in docker_engine.rows({labels.APP_NAME: "sh"})}
+
+    def rows() -> list[ContainerRow]:
+        found = docker_engine.rows({labels.APP_NAME: "sh"})
+        return [row for row in found if row.id not in before]
+
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
+        held = gate.hold(hold)
+        process = run_command(gate, tmp_path)
+        held.wait()
+        reapers = [pid for pid in in_group(process.pid) if pid != process.pid]
+        assert reapers
+
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        held.release()
+
+        until(lambda: not any(is_alive(pid) for pid in reapers), "the end of the reaper")
+        try:
+            assert left == len(rows())
+        finally:
+            for row in rows():
+                docker_engine.remove(row.id)
+
+
+def test_a_command_line_that_ends_has_no_child(
+    app_id: str, tmp_path: Path, docker_engine: DockerEngine
+) -> None:
+    """The reaper of a launch has ended, and was waited for, before the app is followed."""
+    assert app_id
+    with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
+        held = gate.hold(Hold(Kind.LOGS))
+        process = run_command(gate, tmp_path)
+        held.wait()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        (found,) = {
+            row.labels[labels.APP_ID]
+            for row in docker_engine.rows({labels.APP_NAME: "sh"})
+            if row.state == "running"
+        }
+        process.kill()
+        process.wait()
+        held.release()
+        for row in docker_engine.rows({labels.APP_ID: found}):
+            docker_engine.remove(row.id)
+
+    assert "" == children

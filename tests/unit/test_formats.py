@@ -105,6 +105,7 @@ def test_labels() -> None:
         "MAP_INDEX": "airflow-torchx/map-index",
         "TRY_NUMBER": "airflow-torchx/try-number",
         "MAX_TRIES": "airflow-torchx/max-tries",
+        "ON_FINISH": "airflow-torchx/on-finish",
         "GPUS": "airflow-torchx/gpus",
         "GPU_MARKER": "airflow-torchx/gpu-marker",
         "GPU_APP": "airflow-torchx/gpu-app",

@@ -72,6 +72,9 @@ TASK_ID: Final = f"{OWN_PREFIX}task-id"
 MAP_INDEX: Final = f"{OWN_PREFIX}map-index"
 TRY_NUMBER: Final = f"{OWN_PREFIX}try-number"
 MAX_TRIES: Final = f"{OWN_PREFIX}max-tries"
+#: What the task does with the containers at its end: ``delete``, ``keep`` or ``keep_failed``; or
+#: ``detached``, if it does not wait for the app.
+ON_FINISH: Final = f"{OWN_PREFIX}on-finish"
 
 #: Ids of the GPUs that a container holds, separated by commas; empty for none. Of the markers, a
 #: claim has some.

@@ -57,6 +57,18 @@ def before_deferral(state: str | None) -> ExitAction:
     return ExitAction.HAND_OVER if state in {_RUNNING, UNKNOWN} else ExitAction.STOP
 
 
+def after_deferral(state: str | None) -> ExitAction:
+    """Return what a task does with its app after it has reported its deferral.
+
+    Airflow may have refused the deferral. It also drops a trigger that no triggerer runs yet when a
+    user ends the task, without a call to the trigger. A state that is still ``running`` shows that
+    the report failed; Airflow may repeat it.
+    """
+    if state in {"deferred", _RUNNING, UNKNOWN}:
+        return ExitAction.HAND_OVER
+    return ExitAction.KEEP if state in _TAKEN else ExitAction.STOP
+
+
 def after_error(
     state: str | None, *, retry_left: bool, is_durable: bool, is_replaced: bool
 ) -> ExitAction:

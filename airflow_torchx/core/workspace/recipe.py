@@ -31,6 +31,8 @@ DEFAULT_DIRECTORY: Final = "/workspace"
 FUNCTION_RUNNER: Final = ".airflow-torchx/run.py"
 #: Path in a tar of the list of files that every workspace image contains.
 MANIFEST: Final = "var/lib/airflow-torchx/workspace.json"
+#: Beginning of the name of a container, never started, to which a workspace is added.
+BUILD_PREFIX: Final = "torchx-build-"
 #: Maximum number of small layers; the next change rewrites all files as one layer.
 MAX_DEPTH: Final = 16
 #: Increase it to invalidate images that older versions built.

@@ -49,6 +49,8 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
 
 
 forever = gang("forever", FOREVER)
+forever_deferrable = gang("forever_deferrable", FOREVER, deferrable=True)
+last_try = gang("last_try", FOREVER, retries=0)
 saves = gang("saves", SAVES, options={"stop_grace_s": 30}, on_finish="keep")
 overtime = gang(
     "overtime",

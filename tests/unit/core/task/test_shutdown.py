@@ -12,6 +12,7 @@ from airflow_torchx.core.task.arguments import OnFinish, OnWorkerShutdown, ids_o
 from airflow_torchx.core.task.shutdown import (
     UNKNOWN,
     ExitAction,
+    after_deferral,
     after_error,
     before_deferral,
     exit_action,
@@ -181,3 +182,21 @@ def test_may_stop(state: str | None, current: str | None, *, expected: bool) -> 
 def test_is_resuming(state: str | None, fired_s: float, *, expected: bool) -> None:
     """A task whose trigger fired is without a process until it runs, however long that takes."""
     assert expected is is_resuming(state, fired_s)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("deferred", ExitAction.HAND_OVER),
+        ("running", ExitAction.HAND_OVER),
+        (UNKNOWN, ExitAction.HAND_OVER),
+        ("scheduled", ExitAction.KEEP),
+        ("queued", ExitAction.KEEP),
+        ("up_for_retry", ExitAction.KEEP),
+        ("up_for_reschedule", ExitAction.KEEP),
+        *((state, ExitAction.STOP) for state in ("success", "failed", "skipped", "removed", None)),
+    ],
+)
+def test_after_the_report_of_a_deferral(state: str | None, expected: ExitAction) -> None:
+    """A process that has deferred stops its app only if no process and no trigger will have it."""
+    assert expected is after_deferral(state)

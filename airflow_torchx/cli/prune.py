@@ -1,0 +1,85 @@
+"""Implements the command prune."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_torchx.cli.screen import print_error, print_message, print_result, table
+from airflow_torchx.cli.timespec import parse_duration
+from airflow_torchx.core.task.prune import OLDER_THAN_S, Policy, counted_text
+from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.runtime.prune import Pruned, Pruner, to_json, unknown_states
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.prune import AskAirflow, Survey
+
+_TITLES = ("WHAT", "WHY", "AGE", "DAG, RUN AND TASK")
+
+
+def prune(args: Namespace) -> int:
+    """Remove what has no owner on a daemon."""
+    older_than = parse_duration(args.older_than).total_seconds() if args.older_than else None
+    policy = Policy(older_than_s=OLDER_THAN_S if older_than is None else older_than, gone=args.gone)
+    engine, keep_images, ask = _connect(args)
+    with engine:
+        return run(Pruner(engine, ask, policy, keep_images=keep_images), args)
+
+
+def run(pruner: Pruner, args: Namespace) -> int:
+    """Find, and remove unless it is a dry run; return 1 if something could not be removed."""
+    survey = pruner.survey()
+    if survey.found and not args.json:
+        rows = [one.row(survey.now) for one in survey.found]
+        print_result(table(rows, _TITLES, sys.stdout))
+        sys.stdout.flush()
+    pruned = Pruned() if args.dry_run else pruner.remove(survey.found)
+    for one, error in pruned.failed:
+        print_message(f"cannot {one.action} {one.kind} {one.row(survey.now)[0]}:")
+        print_error(error)
+    if args.json:
+        print_result(json.dumps(to_json(survey, pruned), indent=2))
+    else:
+        _print_end(survey, pruned, args)
+    return 1 if pruned.failed else 0
+
+
+def _print_end(survey: Survey, pruned: Pruned, args: Namespace) -> None:
+    if args.dry_run:
+        print_message(f"would remove {counted_text(survey.found)}")
+    else:
+        print_message(f"removed {counted_text(pruned.done)}")
+    if pruned.spared:
+        print_message(f"left {counted_text(pruned.spared)}: in use, or removed by another client")
+    for why, count in sorted(survey.left.items()):
+        print_message(f"left {count} app{'s' * (count != 1)}: {why}")
+    if not _has_airflow(args):
+        print_message(
+            "apps of tasks are left; `airflow torchx prune` asks Airflow for their states"
+        )
+
+
+def _has_airflow(args: Namespace) -> bool:
+    """Return whether the command may import Airflow, which takes seconds."""
+    return args.conn is not None or getattr(args, "in_airflow", False)
+
+
+def _connect(args: Namespace) -> tuple[Engine, int | None, AskAirflow]:
+    """Return the daemon, its ``keep_images``, and what asks Airflow."""
+    if not _has_airflow(args):
+        return DockerEngine.connect(), None, unknown_states
+    # Importing Airflow takes seconds, and it logs to standard output.
+    with contextlib.redirect_stdout(sys.stderr):
+        from airflow_torchx.airflow_compat import task_states_in_database, use_metadata_database
+        from airflow_torchx.core.plan.options import Opts
+        from airflow_torchx.hooks import TorchXDockerHook
+
+        use_metadata_database()
+        settings = TorchXDockerHook(args.conn).settings("--conn")
+        keep_images = Opts.parse(settings.options).keep_images
+    return DockerEngine.connect(settings.endpoint), keep_images, task_states_in_database

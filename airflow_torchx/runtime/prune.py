@@ -1,0 +1,281 @@
+"""Finds and removes what has no owner on a daemon; `core.task.prune` decides."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from airflow_torchx.concurrency.parallel import map_concurrently
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.state.describe import without_copies
+from airflow_torchx.core.task.prune import (
+    Action,
+    Found,
+    LaunchedContainers,
+    Phase,
+    Policy,
+    TaskKey,
+    leftover,
+    surplus_images,
+    verdict,
+)
+from airflow_torchx.core.task.shutdown import UNKNOWN
+from airflow_torchx.core.workspace.recipe import own_tags
+from airflow_torchx.errors import (
+    AppNotFoundError,
+    EngineConflictError,
+    EngineError,
+    EngineUnreachableError,
+)
+from airflow_torchx.runtime import lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.engine.protocol import Engine
+
+_log = logging.getLogger(__name__)
+
+#: Returns the states of task instances, `GONE` for those that Airflow does not have.
+AskAirflow: TypeAlias = "Callable[[Collection[TaskKey]], Mapping[TaskKey, str | None]]"
+
+# So many apps are looked at again at once, right before they are stopped or removed.
+_BATCH: Final = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What a daemon has at one moment.
+
+    Args:
+        found: what has no owner.
+        left: reasons why apps were left, with the number of apps.
+        now: the time at the daemon.
+    """
+
+    found: tuple[Found, ...]
+    left: Mapping[str, int]
+    now: datetime
+
+
+@dataclass(kw_only=True, slots=True)
+class Pruned:
+    """What was done.
+
+    Args:
+        done: what was stopped or removed.
+        failed: what could not be removed, with the error.
+        spared: what has got an owner since it was found, or was removed by another client.
+    """
+
+    done: list[Found] = field(default_factory=list)
+    failed: list[tuple[Found, EngineError]] = field(default_factory=list)
+    spared: list[Found] = field(default_factory=list)
+
+
+def to_json(survey: Survey, pruned: Pruned) -> dict[str, object]:
+    """Return the output of ``prune --json``; no key is ever removed."""
+    return {
+        "found": [one.to_json() for one in survey.found],
+        "removed": [one.to_json() for one in pruned.done],
+        "failed": [{**one.to_json(), "error": str(error)} for one, error in pruned.failed],
+        "spared": [one.to_json() for one in pruned.spared],
+        "left": dict(survey.left),
+    }
+
+
+def unknown_states(tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
+    """Return `UNKNOWN` for all tasks, as Airflow cannot be asked."""
+    return dict.fromkeys(tasks, UNKNOWN)
+
+
+class Pruner:
+    """Finds and removes what has no owner on one daemon.
+
+    Args:
+        engine: the daemon.
+        ask: returns the states of task instances.
+        policy: what the user wants to be removed.
+        keep_images: how many images of each workspace are kept; None for the default.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        ask: AskAirflow = unknown_states,
+        policy: Policy = Policy(),  # noqa: B008 - frozen
+        *,
+        keep_images: int | None = None,
+    ) -> None:
+        self._engine = engine
+        self._ask = ask
+        self._policy = policy
+        self._keep_images = Opts().keep_images if keep_images is None else keep_images
+
+    def survey(self) -> Survey:
+        """Return what has no owner; change nothing.
+
+        It makes one request for all containers, one for images, and one for each container of an
+        ended app outside Airflow that is old enough. Airflow is asked last.
+        """
+        now = self._engine.info().system_time or datetime.now(UTC)
+        rows = self._engine.rows({})
+        images = self._engine.images.rows({labels.WORKSPACE_ID: None})
+        launches = _launches(rows)
+        apps = [self._launched(of, now) for of in launches.values()]
+        replicas = {row.id for of in launches.values() for row in of}
+        others = [row for row in rows if row.id not in replicas]
+        states = self._states(
+            [app.task for app in apps] + [TaskKey.of(row.labels) for row in others]
+        )
+        found, left = self._of_apps(apps, states, now)
+        for row in others:
+            task = TaskKey.of(row.labels)
+            if why := leftover(row, task and states.get(task, UNKNOWN), self._policy, now):
+                found.append(_container(row, why, task))
+        for image in surplus_images(images, rows, self._keep_images):
+            since = datetime.fromtimestamp(image.created_s, UTC)
+            why = f"{self._keep_images} newer images of its workspace exist"
+            found += [Found(kind="image", name=t, why=why, since=since) for t in own_tags(image)]
+        return Survey(found=tuple(found), left=left, now=now)
+
+    def remove(self, found: Sequence[Found]) -> Pruned:
+        """Remove or stop what `survey` has found, unless it has got an owner since.
+
+        Each app is looked at again, with the state of its task, right before.
+        """
+        pruned = Pruned()
+        apps = [one for one in found if one.kind == "app"]
+        for start in range(0, len(apps), _BATCH):
+            batch = apps[start : start + _BATCH]
+            still = self._still_unowned(batch)
+            pruned.spared += [one for one in batch if one not in still]
+            self._each(still, self._remove_app, pruned)
+        self._each([one for one in found if one.kind == "container"], self._remove, pruned)
+        self._each([one for one in found if one.kind == "image"], self._untag, pruned)
+        return pruned
+
+    def _launched(self, rows: Sequence[ContainerRow], now: datetime) -> LaunchedContainers:
+        """Return a launch; if its age decides, with the time of its end."""
+        app = LaunchedContainers.of(rows)
+        is_old = (now - app.since).total_seconds() > self._policy.older_than_s
+        if app.phase is not Phase.ENDED or not is_old:
+            return app
+        details = map_concurrently(self._engine.inspect, [row.id for row in rows])
+        ends = [one.finished_at for one in details if one is not None and one.finished_at]
+        return LaunchedContainers.of(rows, max([app.since, *ends]))
+
+    def _states(self, tasks: Iterable[TaskKey | None]) -> Mapping[TaskKey, str | None]:
+        asked = {task for task in tasks if task is not None}
+        return self._ask(asked) if asked else {}
+
+    def _of_apps(
+        self,
+        apps: Iterable[LaunchedContainers],
+        states: Mapping[TaskKey, str | None],
+        now: datetime,
+    ) -> tuple[list[Found], Counter[str]]:
+        found, left = [], Counter[str]()
+        for app in apps:
+            state = None if app.task is None else states.get(app.task, UNKNOWN)
+            age_s = (now - app.since).total_seconds()
+            action, why = verdict(app, state, self._policy, age_s)
+            if action is Action.LEAVE:
+                left[why] += 1
+                continue
+            found.append(
+                Found(
+                    kind="app",
+                    name=app.app_id,
+                    why=why,
+                    since=app.since,
+                    action=action,
+                    task=app.task,
+                    key=app.launch_id,
+                )
+            )
+        return found, left
+
+    def _still_unowned(self, batch: Sequence[Found]) -> list[Found]:
+        """Return which apps have no owner now, as they had none when they were found."""
+        now = self._engine.info().system_time or datetime.now(UTC)
+        launches = _launches(self._engine.rows({labels.LAUNCH_ID: None}))
+        known = {(one.name, one.key) for one in batch}
+        apps = [self._launched(of, now) for key, of in launches.items() if key in known]
+        again, _ = self._of_apps(apps, self._states([app.task for app in apps]), now)
+        decided = {(one.name, one.key): one.action for one in again}
+        return [one for one in batch if decided.get((one.name, one.key)) is one.action]
+
+    def _remove_app(self, app: Found) -> bool:
+        rows = lifecycle.rows_of_launch(self._engine, app.name, app.key)
+        lifecycle.stop_launch(
+            self._engine,
+            app.name,
+            app.key,
+            grace_s=lifecycle.grace_of(rows),
+            keep=app.action is Action.STOP,
+        )
+        return bool(rows)
+
+    def _remove(self, container: Found) -> bool:
+        try:
+            return self._engine.discard(container.key)
+        except EngineConflictError:
+            if container.name.startswith("airflow-torchx-gpu-probe"):
+                self._engine.remove(container.key)
+                return True
+            return False
+
+    def _untag(self, image: Found) -> bool:
+        try:
+            self._engine.images.untag(image.name)
+        except EngineConflictError:
+            return False
+        return True
+
+    def _each(
+        self, found: Sequence[Found], remove: Callable[[Found], bool], pruned: Pruned
+    ) -> None:
+        for one, result in zip(
+            found, map_concurrently(partial(_tried, remove), found), strict=True
+        ):
+            if isinstance(result, EngineError):
+                pruned.failed.append((one, result))
+            else:
+                (pruned.done if result else pruned.spared).append(one)
+
+
+def _tried(remove: Callable[[Found], bool], one: Found) -> bool | EngineError:
+    try:
+        return remove(one)
+    except AppNotFoundError:
+        return False
+    except EngineUnreachableError:
+        raise
+    except EngineError as error:
+        return error
+
+
+def _launches(rows: Iterable[ContainerRow]) -> dict[tuple[str, str], list[ContainerRow]]:
+    """Return the containers of each launch of this package, by app id and launch id.
+
+    TorchX's own apps have no launch id.
+    """
+    launches: dict[tuple[str, str], list[ContainerRow]] = {}
+    for row in without_copies(rows):
+        app_id, launch_id = row.labels.get(labels.APP_ID), row.labels.get(labels.LAUNCH_ID)
+        if app_id and launch_id:
+            launches.setdefault((app_id, launch_id), []).append(row)
+    return launches
+
+
+def _container(row: ContainerRow, why: str, task: TaskKey | None) -> Found:
+    return Found(
+        kind="container", name=row.name, why=why, since=row.created_at, task=task, key=row.id
+    )

@@ -1,0 +1,309 @@
+"""Tests of the removal of what has no owner, on the fake engine."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from airflow_torchx.cli.prune import run as run_command
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerSpec
+from airflow_torchx.core.plan.identity import TaskAttempt
+from airflow_torchx.core.task.prune import GONE, Found, Policy, TaskKey
+from airflow_torchx.errors import EngineError
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.prune import Pruner
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Role
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+DAY_S: Final = 24 * 3600.0
+
+
+class Daemon:
+    """A daemon in memory, an Airflow that knows states, and apps of its tasks."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.engine = FakeEngine(
+            images=["busybox"],
+            programs=Program(runs_for_s=60.0),
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+        self.scheduler = DockerScheduler("test", self.engine)
+        self.states: dict[str, str | None] = {}
+        self.asked: list[int] = []
+
+    def ask(self, tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
+        """Answer as Airflow does."""
+        self.asked.append(len(tasks))
+        return {task: self.states.get(task.run_id, GONE) for task in tasks}
+
+    def launch(
+        self, run_id: str | None, state: str | None = None, on_finish: str = "delete"
+    ) -> str:
+        """Launch an app of two replicas, in a task if it has a run; return its id."""
+        app_id, own = f"app{len(self.engine.rows({}))}-x", {}
+        if run_id is not None:
+            self.states[run_id] = state
+            attempt = TaskAttempt(
+                dag_id="d", run_id=run_id, task_id="t", map_index=-1, max_tries=0, try_number=1
+            )
+            app_id, own = attempt.app_id, {**attempt.labels, labels.ON_FINISH: on_finish}
+        context = self.scheduler.new_context(app_id, labels=own)
+        app = AppDef("app", [Role("r", "busybox", entrypoint="run", num_replicas=2)])
+        self.scheduler.launch(self.scheduler.prepare(app, context=context))
+        return app_id
+
+    def pruner(self, **policy: Any) -> Pruner:  # noqa: ANN401 - any field
+        """Return what prunes this daemon, with Airflow."""
+        return Pruner(self.engine, self.ask, Policy(**policy))
+
+    @property
+    def apps(self) -> set[str]:
+        """The ids of all apps."""
+        return {row.labels[labels.APP_ID] for row in self.engine.rows({labels.APP_ID: None})}
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    """Return a daemon without containers."""
+    return Daemon()
+
+
+def test_apps_with_and_without_an_owner(daemon: Daemon) -> None:
+    """Apps whose task is over are removed; all others stay as they are."""
+    over = {daemon.launch("over", "success"), daemon.launch("failed", "failed")}
+    owned = {
+        daemon.launch("runs", "running"),
+        daemon.launch("deferred", "deferred"),
+        daemon.launch("retried", "up_for_retry"),
+        daemon.launch("cleared", None),
+        daemon.launch("detached", "success", on_finish="detached"),
+        daemon.launch("kept", "success", on_finish="keep"),
+        daemon.launch("of another Airflow", GONE),
+        daemon.launch(None),
+    }
+    before = {row.id: row.state for row in daemon.engine.rows({})}
+
+    survey = daemon.pruner().survey()
+    assert before == {row.id: row.state for row in daemon.engine.rows({})}
+    pruned = daemon.pruner().remove(survey.found)
+
+    assert over == {one.name for one in survey.found} == {one.name for one in pruned.done}
+    assert owned == daemon.apps
+    assert before.items() >= {row.id: row.state for row in daemon.engine.rows({})}.items()
+    assert len(owned) == sum(survey.left.values())
+
+
+def test_airflow_is_asked_in_bulk(daemon: Daemon) -> None:
+    """Airflow gets one question for all apps, and one for each batch right before the removal."""
+    for number in range(20):
+        daemon.launch(f"run{number}", "success")
+
+    survey = daemon.pruner().survey()
+    daemon.pruner().remove(survey.found)
+
+    assert [20, 16, 4] == daemon.asked
+    assert set() == daemon.apps
+
+
+@pytest.mark.parametrize("change", ["cleared", "restarted", "deleted"])
+def test_an_app_that_has_got_an_owner_since(daemon: Daemon, change: str) -> None:
+    """An app whose task was cleared, or that another client removed, is not touched."""
+    app_id = daemon.launch("run", "success")
+    survey = daemon.pruner().survey()
+    if change == "deleted":
+        lifecycle.delete(daemon.engine, app_id)
+    else:
+        daemon.states["run"] = None if change == "cleared" else "running"
+
+    pruned = daemon.pruner().remove(survey.found)
+
+    assert [] == [*pruned.done, *pruned.failed]
+    assert [app_id] == [one.name for one in pruned.spared]
+    assert (set() if change == "deleted" else {app_id}) == daemon.apps
+
+
+def test_another_launch_of_the_same_app_id(daemon: Daemon) -> None:
+    """Only the launch that was found is removed."""
+    app_id = daemon.launch("run", "success")
+    survey = daemon.pruner().survey()
+    lifecycle.delete(daemon.engine, app_id)
+    daemon.launch("run", "success")
+
+    pruned = daemon.pruner().remove(survey.found)
+
+    assert [] == pruned.done
+    assert {app_id} == daemon.apps
+
+
+def test_keep_failed(daemon: Daemon) -> None:
+    """A running app of `keep_failed` is stopped, and its containers stay until they are old."""
+    app_id = daemon.launch("run", "failed", on_finish="keep_failed")
+
+    pruned = daemon.pruner().remove(daemon.pruner().survey().found)
+
+    assert ["stop"] == [one.action for one in pruned.done]
+    assert {"exited"} == {row.state for row in daemon.engine.rows({labels.APP_ID: app_id})}
+    assert () == daemon.pruner().survey().found
+    daemon.clock.advance(DAY_S + 1)
+    assert [app_id] == [one.name for one in daemon.pruner().survey().found]
+
+
+def test_the_age_of_an_app_counts_from_its_end(daemon: Daemon) -> None:
+    """An app outside Airflow that ran for days is kept for a day after its end."""
+    app_id = daemon.launch(None)
+    daemon.clock.advance(60)
+    pruner = Pruner(daemon.engine, policy=Policy(older_than_s=100.0))
+
+    daemon.clock.advance(90)
+    assert () == pruner.survey().found
+    daemon.clock.advance(20)
+    assert [app_id] == [one.name for one in pruner.survey().found]
+
+
+def test_a_launch_that_broke_off(daemon: Daemon) -> None:
+    """The containers of a launch that never started are removed after a minute."""
+    app_id = daemon.launch(None)
+    one, two = daemon.engine.rows({labels.APP_ID: app_id})
+    lifecycle.delete(daemon.engine, app_id)
+    for row in (one, two):
+        daemon.engine.create(
+            ContainerSpec(
+                role="r",
+                replica=int(row.labels[labels.REPLICA_ID]),
+                name=row.name,
+                image="busybox",
+                entrypoint="run",
+                args=(),
+                env={},
+                labels=row.labels,
+                network="torchx",
+            )
+        )
+    pruner = Pruner(daemon.engine)
+
+    assert () == pruner.survey().found
+    daemon.clock.advance(61)
+    pruner.remove(pruner.survey().found)
+    assert set() == daemon.apps
+
+
+def test_containers_of_others(daemon: Daemon) -> None:
+    """Containers of other programs and TorchX's own apps are never touched."""
+    for name, own in (("db", {}), ("tx-r-0", {labels.APP_ID: "tx", labels.ROLE_NAME: "r"})):
+        spec = ContainerSpec(
+            role="",
+            replica=0,
+            name=name,
+            image="busybox",
+            entrypoint="run",
+            args=(),
+            env={},
+            labels=own,
+            network="none",
+        )
+        daemon.engine.start(daemon.engine.create(spec))
+    daemon.clock.advance(1000 * DAY_S)
+
+    assert () == daemon.pruner(gone=True, older_than_s=0.0).survey().found
+
+
+def test_markers_and_builds(daemon: Daemon) -> None:
+    """An expired claim and what a build has left are removed."""
+    for name, own in (
+        ("airflow-torchx-gpu-claim-x", {labels.GPU_MARKER: "claim", labels.GPU_TIMEOUT: "10"}),
+        ("torchx-build-x", {}),
+    ):
+        daemon.engine.create(
+            ContainerSpec(
+                role="",
+                replica=0,
+                name=name,
+                image="busybox",
+                entrypoint="run",
+                args=(),
+                env={},
+                labels=own,
+                network="none",
+            )
+        )
+    daemon.clock.advance(2 * 3600)
+
+    pruned = daemon.pruner().remove(daemon.pruner().survey().found)
+
+    assert 2 == len(pruned.done)
+    assert () == daemon.engine.rows({})
+
+
+def args(**given: bool) -> Namespace:
+    """Return parsed arguments of the command."""
+    return Namespace(conn=None, **{"dry_run": False, "json": False} | given)
+
+
+def test_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints a table of what goes, and the counts; a dry run changes nothing."""
+    app_id = daemon.launch("run", "failed")
+    daemon.launch("other", "running")
+
+    assert 0 == run_command(daemon.pruner(), args(dry_run=True))
+    dry = capsys.readouterr()
+    assert 2 == len(daemon.apps)
+    assert 0 == run_command(daemon.pruner(), args())
+    done = capsys.readouterr()
+
+    row = f"app {app_id}  remove: it runs, and its task is over (failed)  0 s  d run t"
+    assert [row, row] == [one.out.splitlines()[1] for one in (dry, done)]
+    assert "would remove 1 app\n" in dry.err
+    assert "removed 1 app\nleft 1 app: its task is running\n" in done.err
+    assert 1 == len(daemon.apps)
+
+
+def test_the_command_without_airflow(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without Airflow, apps of tasks are left, and the command says how to ask Airflow."""
+    daemon.launch("run", "failed")
+
+    assert 0 == run_command(Pruner(daemon.engine), args())
+
+    printed = capsys.readouterr()
+    assert "" == printed.out
+    assert "removed nothing\nleft 1 app: the state of its task is unknown\n" in printed.err
+    assert "airflow torchx prune" in printed.err
+
+
+def test_the_json_of_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """The JSON has what was found, what was removed, and why apps were left."""
+    app_id = daemon.launch("run", "failed")
+
+    assert 0 == run_command(daemon.pruner(), args(json=True))
+
+    printed = json.loads(capsys.readouterr().out)
+    assert {"found", "removed", "failed", "spared", "left"} == printed.keys()
+    assert [app_id] == [one["name"] for one in printed["removed"]]
+    assert {"kind", "name", "action", "why", "since", "task"} == printed["found"][0].keys()
+
+
+def test_what_cannot_be_removed(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """An app that cannot be removed is an error, and the others are removed."""
+    app_id = daemon.launch("run", "failed")
+    removed = daemon.launch("other", "failed")
+
+    class Half(Pruner):
+        def _remove_app(self, app: Found) -> bool:
+            if app.name == app_id:
+                raise EngineError("cannot remove it")
+            return super()._remove_app(app)
+
+    assert 1 == run_command(Half(daemon.engine, daemon.ask), args())
+
+    assert {app_id} == daemon.apps
+    assert removed not in daemon.apps
+    assert "cannot remove" in capsys.readouterr().err
