@@ -19,7 +19,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.amounts import counted
 from airflow_torchx.core.gpu.ledger import is_discarded, marker_of, timeout_s
 from airflow_torchx.core.plan.identity import is_cancelled_name
-from airflow_torchx.core.state.describe import app_state, exit_code, replica_state
+from airflow_torchx.core.state.describe import describe
 from airflow_torchx.core.state.report import age_text
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.shutdown import UNKNOWN
@@ -124,14 +124,14 @@ class LaunchedContainers:
     def of(cls, rows: Sequence[ContainerRow], since: datetime | None = None) -> Self:
         """Return the launch of these containers, of which there is at least one."""
         known = rows[0].labels
-        states = [replica_state(row, exit_code(row)) for row in rows]
+        found = describe(known.get(labels.APP_ID, ""), rows, {})
         return cls(
             app_id=known.get(labels.APP_ID, ""),
             launch_id=known.get(labels.LAUNCH_ID, ""),
             task=TaskKey.of(known),
             on_finish=known.get(labels.ON_FINISH, ""),
             phase=_phase(rows),
-            has_succeeded=app_state(states) is AppState.SUCCEEDED,
+            has_succeeded=found is not None and found.state is AppState.SUCCEEDED,
             since=since or max(row.created_at for row in rows),
         )
 
