@@ -184,6 +184,7 @@ COMMANDS: Final = (
         (
             _argument("--regex", help="show only lines that match"),
             _flag("-t", "--tail", help="show new lines until the app ends"),
+            _flag("--last-round", help="leave out what was written before the last restart"),
             _argument(
                 "--streams", choices=("stdout", "stderr", "combined"), help="show only this output"
             ),

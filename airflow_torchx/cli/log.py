@@ -6,6 +6,7 @@ import heapq
 import math
 import re
 import sys
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import ReplicaLines, print_message
 from airflow_torchx.cli.timespec import parse_time
-from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.state.describe import RETRIES, has_ended, replicas_of
+from airflow_torchx.core.state.report import log_name, replica_name
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
+# Between two looks whether an app has been restarted.
+_LOOK_S: Final = 1.0
 _IDENTIFIER: Final = re.compile(
     r"(?P<app>(?:\w+://[^/]*/)?[^/]+)(?:/(?P<role>[^/]+)(?:/(?P<ids>\d{1,9}(?:,\d{1,9})*),?)?)?/?"
 )
@@ -67,13 +70,27 @@ def log(args: Namespace) -> int:
         if app is None:
             raise lifecycle.not_found(app_id)
         app = select(app, selection)
+        if args.last_round:
+            # Without the label, it counts as an app of one round.
+            app = replace(app, metadata={})
         if not args.tail:
             _read(engine, app, lines)
             return 0
         with ScreenLog(engine, app, lines=lines, stream=sys.stdout) as screen:
             # A followed log ends with its app, so it has no timeout.
             screen.finish(math.inf, lambda: False)
+            while _is_restarted(engine, app):
+                time.sleep(_LOOK_S)
+                screen.finish(math.inf, lambda: False)
     return 0
+
+
+def _is_restarted(engine: Engine, app: DescribeAppResponse) -> bool:
+    """Return whether an app whose logs have ended has another round, or may have one."""
+    if RETRIES not in app.metadata:
+        return False
+    now = lifecycle.observe(engine, app.app_id)
+    return now is not None and not has_ended(now)
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,7 @@ def _read(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
     """Print the existing lines of all replicas in order of time."""
 
     def read(replica: ReplicaStatus) -> Iterator[tuple[int, str, str]]:
-        name = replica_name(replica)
+        name = log_name(replica)
         log = ReplicaLog(
             engine,
             container_of(replica),
@@ -120,11 +137,13 @@ def _read(engine: Engine, app: DescribeAppResponse, lines: LineFilter) -> None:
             if lines.pattern.search(line.text):
                 yield line.time_ns or 0, name, line.text
 
-    replicas = [replica for replica in replicas_of(app) if replica.container_id]
-    for replica in replicas_of(app):
-        if replica not in replicas:
+    chosen = {replica_name(replica) for replica in replicas_of(app)}
+    found = [one for one in lifecycle.of_all_rounds(engine, app) if replica_name(one) in chosen]
+    replicas = [replica for replica in found if replica.container_id]
+    for replica in found:
+        if not replica.container_id:
             print_message(f"{replica_name(replica)}: no log, its container was removed")
-    screen = ReplicaLines(sys.stdout, [replica_name(replica) for replica in replicas])
+    screen = ReplicaLines(sys.stdout, [log_name(replica) for replica in replicas])
     for _, name, text in heapq.merge(*map(read, replicas), key=lambda line: line[0]):
         screen.write(name, [text])
     screen.flush()
@@ -154,7 +173,7 @@ class ScreenLog(GangLog):
     def emit(self, replica: ReplicaStatus, lines: Sequence[LogLine]) -> None:
         """Print lines of one replica; see `GangLog.emit`."""
         texts = (line.text for line in lines)
-        self._screen.write(replica_name(replica), filter(self._pattern.search, texts))
+        self._screen.write(log_name(replica), filter(self._pattern.search, texts))
         self._screen.flush()
 
     def finish(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:

@@ -116,18 +116,24 @@ class ReplicaLines:
     """Prints lines of replicas, each prefixed with its replica's name, like ``trainer/0``."""
 
     def __init__(self, stream: TextIO, names: Sequence[str]) -> None:
-        width = max((len(name) for name in names), default=0)
-        coloured = is_coloured(stream)
+        self._width = max((len(name) for name in names), default=0)
         self._stream = stream
-        self._prefixes = {
-            name: f"{colour}{name.ljust(width)}{_RESET} " if coloured else f"{name.ljust(width)} "
-            for name, colour in zip(names, itertools.cycle(_PREFIXES), strict=False)
-        }
+        self._colours = itertools.cycle(_PREFIXES)
+        self._prefixes: dict[str, str] = {}
+        for name in names:
+            self._prefix(name)
 
     def write(self, name: str, lines: Iterable[str]) -> None:
-        """Print lines of one replica."""
-        prefix = self._prefixes[name]
+        """Print lines of one replica, which may be a new one."""
+        prefix = self._prefix(name)
         self._stream.write("".join(f"{prefix}{sanitize(line, self._stream)}\n" for line in lines))
+
+    def _prefix(self, name: str) -> str:
+        if name not in self._prefixes:
+            colour, text = next(self._colours), name.ljust(self._width)
+            is_plain = not is_coloured(self._stream)
+            self._prefixes[name] = f"{text} " if is_plain else f"{colour}{text}{_RESET} "
+        return self._prefixes[name]
 
     def flush(self) -> None:
         """Flush the output."""

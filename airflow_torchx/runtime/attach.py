@@ -84,7 +84,8 @@ def watch(
     log.on_end = wake.set
     pool = ThreadPoolExecutor(2, f"wait-{app_id}")
     alarm = waiting.SaveAlarm(partial(pool.submit, ask_to_save, engine, app_id), save_at_s)
-    ended = pool.submit(waiting.wait, engine, app_id, should_stop=left.is_set, wake=wake)
+    wait = partial(waiting.wait, should_stop=left.is_set, on_look=log.look, wake=wake)
+    ended = pool.submit(wait, engine, app_id)
     ended.add_done_callback(lambda _: log.wake())
     try:
         with log:

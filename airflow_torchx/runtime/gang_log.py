@@ -7,23 +7,27 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.logs.lines import LogLine
-from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.core.state.report import replica_name
-from airflow_torchx.errors import AirflowTorchXError
+from airflow_torchx.core.plan.identity import round_name
+from airflow_torchx.core.state.describe import RETRIES, replicas_of
+from airflow_torchx.core.state.report import cursor_key, log_name, replica_name
+from airflow_torchx.errors import AirflowTorchXError, EngineError
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream
+from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.logs.cursor import Cursor
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
-    #: How far the log of each replica, like ``trainer/0``, has been written.
+    #: How far each log has been written: ``trainer/0``, and ``trainer/0/r1`` after a restart.
     Cursors = Mapping[str, Cursor]
 
 # Bounds memory: readers wait when this many lines are unwritten.
@@ -44,7 +48,8 @@ class Detached(StopRequested):
 class GangLog(ABC):
     """Follows each replica of an app in its own thread; the caller's thread writes.
 
-    A replica without a cursor of an earlier writer is written from its beginning.
+    A replica without a cursor of an earlier writer is written from its beginning. The logs of a
+    replica in all rounds are written one after another.
     """
 
     def __init__(
@@ -68,28 +73,58 @@ class GangLog(ABC):
         self._aborted = threading.Event()
         self._closing = threading.Event()
         self._logs: dict[str, ReplicaLog] = {}
-        self._threads = {
-            replica_name(replica): threading.Thread(
-                target=self._read, args=(replica,), name=replica.hostname, daemon=True
-            )
-            for replica in replicas_of(app)
-        }
+        self._app = app
+        self._threads: dict[str, threading.Thread] = {}
+        self._starting = threading.Lock()
         #: One width for all prefixes, so that the lines of all replicas begin in one column.
-        self.width = prefix_width(app)
+        self.width = prefix_width(replicas_of(app))
 
     @abstractmethod
     def emit(self, replica: ReplicaStatus, lines: Sequence[LogLine]) -> None:
         """Write some lines of one replica."""
 
     def __enter__(self) -> Self:
-        for thread in self._threads.values():
-            thread.start()
+        self.catch_up()
+        # The daemon may have had no answer.
+        self.look(self._app)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop reading and drop the rest; call `finish` first to lose nothing."""
         self._aborted.set()
         self._close()
+
+    def look(self, app: DescribeAppResponse) -> None:
+        """Follow the replicas of a look at the app that are not followed yet; from any thread."""
+        unstarted = {AppState.SUBMITTED, AppState.PENDING} if RETRIES in app.metadata else ()
+        self._follow(one for one in replicas_of(app) if one.state not in unstarted)
+
+    def catch_up(self) -> None:
+        """Follow the replicas of all rounds that are not followed yet."""
+        with contextlib.suppress(EngineError):
+            self._follow(lifecycle.of_all_rounds(self._engine, self._app))
+
+    def _follow(self, replicas: Iterable[ReplicaStatus]) -> None:
+        chosen = {replica_name(replica) for replica in replicas_of(self._app)}
+        with self._starting:
+            for replica in replicas:
+                key = cursor_key(replica)
+                if key in self._threads or replica_name(replica) not in chosen:
+                    continue
+                earlier = [
+                    thread
+                    for number in range(replica.round)
+                    if (thread := self._threads.get(cursor_key(replace(replica, round=number))))
+                ]
+                thread = threading.Thread(
+                    target=self._read,
+                    args=(replica, earlier),
+                    name=round_name(replica.hostname, replica.round),
+                    daemon=True,
+                )
+                self.width = max(self.width, len(log_name(replica)))
+                self._threads[key] = thread
+                thread.start()
 
     def write(self, timeout_s: float) -> bool:
         """Write the lines that have arrived; wait up to ``timeout_s`` seconds for the first.
@@ -109,7 +144,7 @@ class GangLog(ABC):
                 burst.append(self._lines.get_nowait())
         by_replica: dict[str, tuple[ReplicaStatus, list[LogLine]]] = {}
         for replica, line in filter(None, burst):
-            by_replica.setdefault(replica_name(replica), (replica, []))[1].append(line)
+            by_replica.setdefault(cursor_key(replica), (replica, []))[1].append(line)
         for replica, lines in by_replica.values():
             self.emit(replica, lines)
         return bool(by_replica)
@@ -127,6 +162,10 @@ class GangLog(ABC):
         Raises:
             StopRequested: ``should_stop`` returned True.
         """
+        self.catch_up()
+        return self._drain(timeout_s, should_stop)
+
+    def _drain(self, timeout_s: float, should_stop: Callable[[], bool]) -> list[str]:
         deadline = time.monotonic() + timeout_s
         while self._living():
             if should_stop():
@@ -146,11 +185,10 @@ class GangLog(ABC):
         repeated, but none is lost.
         """
         self._close()
-        # Not `self.finish`: a subclass warns about logs that have not ended, as they need not here.
-        late = GangLog.finish(self, timeout_s, lambda: False)
+        late = self._drain(timeout_s, lambda: False)
         left = {
             name: cursor
-            for name, log in self._logs.items()
+            for name, log in list(self._logs.items())
             if self._threads[name].name not in late and (cursor := log.cursor) is not None
         }
         return {**self._after, **left}
@@ -158,7 +196,7 @@ class GangLog(ABC):
     def _living(self) -> list[threading.Thread]:
         return [
             thread
-            for name, thread in self._threads.items()
+            for name, thread in list(self._threads.items())
             if name not in self._ended and thread.is_alive()
         ]
 
@@ -167,9 +205,13 @@ class GangLog(ABC):
         for log in list(self._logs.values()):
             log.close()
 
-    def _read(self, replica: ReplicaStatus) -> None:
-        name = replica_name(replica)
+    def _read(self, replica: ReplicaStatus, earlier: Sequence[threading.Thread]) -> None:
+        name = cursor_key(replica)
         try:
+            for thread in earlier:
+                thread.join()
+            if self._closing.is_set():
+                return
             log = ReplicaLog(
                 self._engine,
                 container_of(replica),
@@ -197,9 +239,9 @@ class GangLog(ABC):
                 return
 
 
-def prefix_width(app: DescribeAppResponse) -> int:
-    """Return the length of the longest name of a replica."""
-    return max((len(replica_name(replica)) for replica in replicas_of(app)), default=0)
+def prefix_width(replicas: Iterable[ReplicaStatus]) -> int:
+    """Return the length of the longest prefix of the lines of these replicas."""
+    return max((len(log_name(replica)) for replica in replicas), default=0)
 
 
 def container_of(replica: ReplicaStatus) -> str:

@@ -21,10 +21,13 @@ from airflow_torchx.core.plan.identity import (
 )
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
+    RETRIES,
     describe,
+    every_round,
     exit_code,
     needs_detail,
     replica_state,
+    replicas_of,
     summaries,
     without_copies,
 )
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.restarts import Restart
-    from airflow_torchx.specs import DescribeAppResponse, ListAppResponse
+    from airflow_torchx.specs import DescribeAppResponse, ListAppResponse, ReplicaStatus
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +78,18 @@ def described(
     found = map_concurrently(engine.inspect, wanted)
     details = {detail.id: detail for detail in found if detail is not None}
     return describe(app_id, rows, details)
+
+
+def of_all_rounds(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatus]:
+    """Return the replicas of an app in every round, from the first one on.
+
+    It makes a request only for an app that may be restarted. Containers that have not started, and
+    those of earlier rounds that are gone, are left out.
+    """
+    if RETRIES not in app.metadata:
+        return replicas_of(app)
+    gone = [replica for replica in replicas_of(app) if not replica.container_id]
+    return [*every_round(rows_of(engine, app.app_id)), *gone]
 
 
 def exists(engine: Engine, app_id: str) -> bool:

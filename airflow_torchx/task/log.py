@@ -13,9 +13,10 @@ from airflow_torchx.airflow_compat import masked
 from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.logs.levels import level_of
 from airflow_torchx.core.logs.lines import LogLine
-from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.plan.identity import round_name
+from airflow_torchx.core.state.report import cursor_key, log_name
 from airflow_torchx.errors import AirflowTorchXError
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import BURST, Detached, GangLog, container_of, prefix_width
 from airflow_torchx.runtime.replica_log import ReplicaLog
 
@@ -66,9 +67,10 @@ def write_rest(
             copied.
     """
     cursors = dict(after)
-    width = prefix_width(app)
-    for replica in replicas_of(app):
-        name = replica_name(replica)
+    replicas = lifecycle.of_all_rounds(engine, app)
+    width = prefix_width(replicas)
+    for replica in replicas:
+        name = cursor_key(replica)
         try:
             log = ReplicaLog(engine, container_of(replica), after=cursors.get(name), resumable=True)
             rest = _Rest(max_bytes)
@@ -111,7 +113,7 @@ class _Rest:
             note = (
                 f"(omitted {self._omitted_lines} lines before this, {size(self._omitted_bytes)}: "
                 f"raise log_max_mb, or set on_finish='keep' and run "
-                f"`docker logs {replica.hostname}`)"
+                f"`docker logs {round_name(replica.hostname, replica.round)}`)"
             )
             # Airflow sorts a log by time.
             _emit(replica, [self._lines[0]._replace(text=note)], width)
@@ -122,7 +124,7 @@ class _Rest:
 
 def _emit(replica: ReplicaStatus, lines: Sequence[LogLine], width: int) -> None:
     """Log lines under the time at which they were written, which Airflow shows to the second."""
-    prefix = replica_name(replica).ljust(width)
+    prefix = log_name(replica).ljust(width)
     logger = structlog.get_logger(f"torchx.{replica.role}.{replica.id}")
     for (_, level), alike in groupby(lines, _second_and_level):
         burst = list(alike)

@@ -33,6 +33,7 @@ from airflow_torchx.core.state.restarts import Restart, restart_of, with_restart
 from airflow_torchx.core.state.rounds import (
     age,
     current_round,
+    members_of,
     replica_key,
     role_sizes,
     round_of,
@@ -59,6 +60,7 @@ FAILURE_POLICY: Final = "failure_policy"
 STOP_GRACE: Final = "stop_grace_s"
 CHECKPOINT_SIGNAL: Final = "checkpoint_signal"
 CHECKPOINT_S: Final = "checkpoint_s"
+RETRIES: Final = "retries"
 #: Set while replicas save, because ``execution_timeout`` is near.
 SAVING: Final = "saving"
 
@@ -70,6 +72,7 @@ _METADATA: Final = {
     AUXILIARY_GRACE: labels.AUXILIARY_GRACE,
     CHECKPOINT_SIGNAL: labels.CHECKPOINT_SIGNAL,
     CHECKPOINT_S: labels.CHECKPOINT_S,
+    RETRIES: labels.RETRIES,
 }
 _GONE: Final = "its container is gone from the daemon"
 
@@ -225,6 +228,19 @@ def describe(
     app = _response(app_id, rows, sizes, statuses)
     app = with_restart(app, first_failure(app), rows, current)
     return replace(app, state=app_state(replica.state for replica in essential_replicas(app)))
+
+
+def every_round(rows: Sequence[ContainerRow]) -> list[ReplicaStatus]:
+    """Return the replicas of an app that have started, in every round, from the first round on."""
+    order = {role: place for place, role in enumerate(role_sizes(rows))}
+    members = [
+        row
+        for number in sorted(set(map(round_of, rows)))
+        for row in members_of(rows, number)
+        if row.state != "created"
+    ]
+    members.sort(key=lambda row: (round_of(row), order[replica_key(row)[0]]))
+    return [_status(row, replica_key(row)[1], replica_key(row)[0], {}) for row in members]
 
 
 def summaries(

@@ -34,6 +34,16 @@ def replica_name(replica: ReplicaStatus) -> str:
     return f"{replica.role}/{replica.id}"
 
 
+def log_name(replica: ReplicaStatus) -> str:
+    """Return what marks the lines of a replica: its name, and its round after a restart."""
+    return f"{replica_name(replica)} r{replica.round}" if replica.round else replica_name(replica)
+
+
+def cursor_key(replica: ReplicaStatus) -> str:
+    """Return the name of the cursor of a replica's log, which each round has anew."""
+    return f"{replica_name(replica)}/r{replica.round}" if replica.round else replica_name(replica)
+
+
 def replica_table(app: DescribeAppResponse, now: datetime | None = None) -> str:
     """Return a table with one line per replica.
 
