@@ -20,6 +20,8 @@
   + LaunchInterruptedError   the launch was interrupted, and undone
   + AppFailedError           the app failed
     - OutOfMemoryError       the first replica to fail ran out of memory
+    - CudaOutOfMemoryError   a GPU had too little memory
+    - GpuLostError           a GPU broke, or was lost
     - StalledError           the app was stopped because it made no progress
     - ReplicaLostError       the container of the first replica to fail is gone
   + AppCancelledError        the app was cancelled
@@ -46,6 +48,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from airflow_torchx.errors.app_failures import AppFailedError as AppFailedError
+from airflow_torchx.errors.app_failures import CudaOutOfMemoryError as CudaOutOfMemoryError
+from airflow_torchx.errors.app_failures import GpuLostError as GpuLostError
 from airflow_torchx.errors.app_failures import OutOfMemoryError as OutOfMemoryError
 from airflow_torchx.errors.app_failures import ReplicaLostError as ReplicaLostError
 from airflow_torchx.errors.app_failures import StalledError as StalledError
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
 for _error in (
     AirflowTorchXError,
     AppFailedError,
+    CudaOutOfMemoryError,
+    GpuLostError,
     OutOfMemoryError,
     ReplicaLostError,
     StalledError,

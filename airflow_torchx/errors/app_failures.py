@@ -17,6 +17,7 @@ class AppFailedError(AirflowTorchXError):
             if its container is gone.
         replica: role and index of the first replica to fail, like ``trainer/1``.
         worker: the `specs.WorkerFailure` of that worker; None if none is known.
+        rule: name of the failure rule that explains the failure; empty without one.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class AppFailedError(AirflowTorchXError):
         exit_code: int | None = None,
         replica: str = "",
         worker: Any = None,  # noqa: ANN401 - of specs, which imports this module
+        rule: str = "",
     ) -> None:
         self.app_id = app_id
         self.card = card
         self.exit_code = exit_code
         self.replica = replica
         self.worker = worker
+        self.rule = rule
         super().__init__(card)
 
 
@@ -46,3 +49,11 @@ class ReplicaLostError(AppFailedError):
 
 class StalledError(AppFailedError):
     """The app was stopped because it made no progress (``stalled_after_s``)."""
+
+
+class CudaOutOfMemoryError(AppFailedError):
+    """The app failed because a GPU had too little memory (rule ``cuda_out_of_memory``)."""
+
+
+class GpuLostError(AppFailedError):
+    """The app failed because a GPU broke or was lost (rules ``gpu_hardware`` and ``gpu_lost``)."""

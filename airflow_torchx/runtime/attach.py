@@ -27,8 +27,10 @@ from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
     AppNotFoundError,
+    CudaOutOfMemoryError,
     EngineError,
     EngineNotFoundError,
+    GpuLostError,
     OutOfMemoryError,
     ReplicaLostError,
     ResultError,
@@ -57,6 +59,11 @@ _TICK_S: Final = 0.2
 _LOG_TIMEOUT_S: Final = 120.0
 # Part of the 5 s of a killed task.
 _HAND_OVER_S: Final = 1.0
+_BY_RULE: Final[dict[str, type[AppFailedError]]] = {
+    "cuda_out_of_memory": CudaOutOfMemoryError,
+    "gpu_hardware": GpuLostError,
+    "gpu_lost": GpuLostError,
+}
 
 
 def watch(
@@ -102,7 +109,9 @@ def watch(
         left.set()
         wake.set()
         pool.shutdown(wait=False)
-    return waiting.patiently(partial(inspected, engine, ended.result()), should_stop)
+    return log.matches.mark(
+        waiting.patiently(partial(inspected, engine, ended.result()), should_stop)
+    )
 
 
 def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse:
@@ -160,7 +169,8 @@ def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -
     failed.
     """
     blamed = blamed_replica(app)
-    kind = AppFailedError
+    rule = blamed.rule if blamed else ""
+    kind = _BY_RULE.get(rule, AppFailedError)
     if blamed is not None and blamed.oom_killed:
         kind = OutOfMemoryError
     elif blamed is not None and blamed.stalled:
@@ -173,6 +183,7 @@ def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -
         exit_code=blamed.blamed_exit_code if blamed else None,
         replica=replica_name(blamed) if blamed else "",
         worker=blamed.worker if blamed else None,
+        rule=rule,
     )
 
 

@@ -14,6 +14,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.identity import round_name
 from airflow_torchx.core.state.describe import RETRIES, replicas_of
+from airflow_torchx.core.state.failure_rules import RuleMatches, rules_of
 from airflow_torchx.core.state.report import cursor_key, log_name, replica_name
 from airflow_torchx.errors import AirflowTorchXError, EngineError
 from airflow_torchx.runtime import lifecycle
@@ -65,6 +66,8 @@ class GangLog(ABC):
         self._span = span
         self._streams = streams
         self._after = dict(after or {})
+        #: The failure rules that the lines written so far match.
+        self.matches = RuleMatches(rules_of(app))
         #: Called when the log of a replica has ended, so in most cases when the replica has.
         self.on_end: Callable[[], object] = lambda: None
         # None only wakes the writer.
@@ -146,6 +149,7 @@ class GangLog(ABC):
         for replica, line in filter(None, burst):
             by_replica.setdefault(cursor_key(replica), (replica, []))[1].append(line)
         for replica, lines in by_replica.values():
+            self.matches.search(replica, lines)
             self.emit(replica, lines)
         return bool(by_replica)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.plan.job_plan import ERROR_PATH
 from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.failure_rules import first_match, rule_name, rules_of, with_replicas
 from airflow_torchx.core.state.report import READ_LINES
 from airflow_torchx.core.state.worker_failure import MAX_FILE_BYTES, worker_failure
 from airflow_torchx.errors import EngineError
@@ -17,11 +19,14 @@ from airflow_torchx.runtime.replica_log import ReplicaLog, Span
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.logs.lines import LogLine
-    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus, WorkerFailure
+    from airflow_torchx.core.plan.failure_rule import FailureRule
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+_log = logging.getLogger(__name__)
 
 # Two requests each. Peers of the first to fail say less the later they ended.
 _MOST_REPLICAS: Final = 32
@@ -30,7 +35,7 @@ _MOST_REPLICAS: Final = 32
 def diagnosed(
     engine: Engine, app: DescribeAppResponse, secrets: frozenset[str] = frozenset()
 ) -> DescribeAppResponse:
-    """Return an app, described with ``inspect_all``, with the failures of its workers.
+    """Return an app, described with ``inspect_all``, with why its replicas failed.
 
     Makes two requests for each replica that failed or was stopped, for 32 at most, and none for an
     app that has not failed. Secrets are masked. What cannot be read is left out.
@@ -40,9 +45,13 @@ def diagnosed(
     ended = [one for one in replicas_of(app) if one.state is not AppState.SUCCEEDED]
     readable = [one for one in ended if one.container_id and one.started_at]
     chosen = sorted(readable, key=_order)[:_MOST_REPLICAS]
-    workers = map_concurrently(lambda one: _worker(engine, one, secrets), chosen)
-    found = {one.container_id: worker for one, worker in zip(chosen, workers, strict=True)}
-    return _with_workers(app, found)
+    rules = rules_of(app)
+    seen = map_concurrently(lambda one: _explained(engine, one, rules, secrets), chosen)
+    found = {one.container_id: one for one in seen}
+    app = with_replicas(app, lambda one: found.get(one.container_id, one))
+    if name := rule_name(app):
+        _log.info("app %s: its failure is explained by the failure rule %s", app.app_id, name)
+    return app
 
 
 def _order(replica: ReplicaStatus) -> tuple[bool, float]:
@@ -50,26 +59,17 @@ def _order(replica: ReplicaStatus) -> tuple[bool, float]:
     return replica.state is not AppState.FAILED, end.timestamp() if end else 0.0
 
 
-def _with_workers(
-    app: DescribeAppResponse, workers: Mapping[str, WorkerFailure | None]
-) -> DescribeAppResponse:
-    return replace(
-        app,
-        roles_statuses=[
-            replace(
-                role,
-                replicas=[
-                    replace(one, worker=workers.get(one.container_id)) for one in role.replicas
-                ],
-            )
-            for role in app.roles_statuses
-        ],
-    )
+def _explained(
+    engine: Engine,
+    replica: ReplicaStatus,
+    rules: Sequence[FailureRule],
+    secrets: frozenset[str],
+) -> ReplicaStatus:
+    """Return a replica with the failure of its worker, and the rule that explains it.
 
-
-def _worker(
-    engine: Engine, replica: ReplicaStatus, secrets: frozenset[str]
-) -> WorkerFailure | None:
+    A rule that matches the worker's error counts first, then one that matches the last lines. One
+    that matched earlier counts only without an error: the program may have gone on after it.
+    """
     content = ""
     with contextlib.suppress(EngineError, ValueError):
         data = engine.read_file(replica.container_id, ERROR_PATH, MAX_FILE_BYTES)
@@ -78,7 +78,11 @@ def _worker(
     lines = [
         line._replace(text=redact(line.text, secrets)) for line in _last_lines(engine, replica)
     ]
-    return worker_failure(content, lines, replica.started_at)
+    worker = worker_failure(content, lines, replica.started_at)
+    error = f"{worker.message}\n{worker.traceback}" if worker else ""
+    rule = first_match(rules, error) or first_match(rules, "\n".join(one.text for one in lines))
+    earlier = "" if worker and worker.message else replica.rule
+    return replace(replica, worker=worker, rule=rule or earlier)
 
 
 def _last_lines(engine: Engine, replica: ReplicaStatus) -> list[LogLine]:

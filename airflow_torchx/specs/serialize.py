@@ -208,6 +208,7 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "stalled": read.flag,
         "worker": read.optional(_record(WorkerFailure)),
         "round": read.whole("rounds"),
+        "rule": read.text,
     },
     WorkerFailure: {
         "rank": read.optional(read.whole()),

@@ -89,6 +89,7 @@ class ReplicaStatus:
         stalled: whether it was stopped because its app made no progress.
         worker: why a process in it failed; None if that is unknown, or not looked up.
         round: how often new containers had been started in place of failed ones.
+        rule: name of the failure rule that explains its failure; empty without one.
     """
 
     id: int
@@ -110,6 +111,7 @@ class ReplicaStatus:
     stalled: bool = False
     worker: WorkerFailure | None = None
     round: int = 0
+    rule: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))

@@ -14,6 +14,7 @@ from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.logs.levels import level_of
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.identity import round_name
+from airflow_torchx.core.state.failure_rules import RuleMatches
 from airflow_torchx.core.state.report import cursor_key, log_name
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime import lifecycle
@@ -56,28 +57,35 @@ def write_rest(
     *,
     max_bytes: int,
     should_stop: Callable[[], bool],
+    matches: RuleMatches | None = None,
 ) -> Cursors:
     """Copy what each replica has written after these cursors, and return the new ones.
 
     Of a log with more than ``max_bytes`` bytes only the end is copied, after a line that says how
-    much was omitted. ``should_stop`` is called every few thousand lines.
+    much was omitted. ``should_stop`` is called every few thousand lines. All of them are searched
+    for ``matches``, if given.
 
     Raises:
         Detached: ``should_stop`` returned True. The log of the current replica counts as not
             copied.
     """
-    cursors = dict(after)
+    cursors, seen = dict(after), matches or RuleMatches(())
     replicas = lifecycle.of_all_rounds(engine, app)
     width = prefix_width(replicas)
     for replica in replicas:
         name = cursor_key(replica)
         try:
             log = ReplicaLog(engine, container_of(replica), after=cursors.get(name), resumable=True)
-            rest = _Rest(max_bytes)
+            rest, burst = _Rest(max_bytes), list[LogLine]()
             for count, line in enumerate(log):
                 rest.add(line)
-                if count % _LINES_PER_CHECK == 0 and should_stop():
-                    raise Detached(cursors)
+                burst.append(line)
+                if count % _LINES_PER_CHECK == 0:
+                    seen.search(replica, burst)
+                    burst.clear()
+                    if should_stop():
+                        raise Detached(cursors)
+            seen.search(replica, burst)
             rest.emit(replica, width)
             if log.cursor is not None:
                 cursors[name] = log.cursor

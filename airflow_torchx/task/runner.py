@@ -18,6 +18,7 @@ from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended, replicas_of
+from airflow_torchx.core.state.failure_rules import RuleMatches, failure_action, rules_of
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
@@ -300,16 +301,20 @@ class AppTask:
         """Write the rest of the logs of an app that has ended, and return its result."""
         self.shutdown.has_succeeded = seen.state is AppState.SUCCEEDED
         ended = self._read(attach.inspected, self._engine, seen)
-        self._write_rest(ended, cursors)
-        return self._conclude(app, ended)
+        matches = RuleMatches(rules_of(ended))
+        self._write_rest(ended, cursors, matches)
+        return self._conclude(app, matches.mark(ended))
 
-    def _write_rest(self, seen: DescribeAppResponse, cursors: Cursors) -> Cursors:
+    def _write_rest(
+        self, seen: DescribeAppResponse, cursors: Cursors, matches: RuleMatches | None = None
+    ) -> Cursors:
         return write_rest(
             self._engine,
             seen,
             cursors,
             max_bytes=self._options.log_max_bytes,
             should_stop=self.shutdown.should_stop,
+            matches=matches,
         )
 
     def _conclude(self, app: LaunchedApp, ended: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
@@ -327,7 +332,7 @@ class AppTask:
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
                 _log.warning("%s", masked(str(error)))
-            self._raise_for(failed, record)
+            self._raise_for(failed, record, failure_action(ended))
             raise
         result = app.handle if options.result_path is None else found
         if options.durable:
@@ -338,14 +343,16 @@ class AppTask:
             self._remove(app.app_id)
         return result
 
-    def _raise_for(self, failed: AirflowTorchXError, record: TaskRecord) -> None:
-        """Skip or fail the task for some exit codes; record that a result was rejected."""
+    def _raise_for(
+        self, failed: AirflowTorchXError, record: TaskRecord, action: str | None
+    ) -> None:
+        """Skip or fail the task for some exit codes and failure rules; record a rejected result."""
         if isinstance(failed, ResultError) and self._options.durable:
             self._task.save_record(record.at(RESULT_REJECTED))
         if isinstance(failed, AppFailedError):
             if failed.exit_code in self._options.skip_on_exit_code:
                 raise AirflowSkipException(failed.card) from failed
-            if failed.exit_code in self._options.fail_on_exit_code:
+            if failed.exit_code in self._options.fail_on_exit_code or action == "fail":
                 raise AirflowFailException(failed.card) from failed
 
     def _remove(self, app_id: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
+from airflow_torchx.errors import AppFailedError
 from airflow_torchx.operators import TorchXDockerOperator
 from tests.airflow.apps import DEAF, FOREVER, both_modes, shell
 from tests.integration.uv_project import BASE
@@ -64,6 +65,36 @@ def test_the_exit_code_of_a_worker_of_torchrun(one_task: OneTask) -> None:
     workers = [one["worker"] for one in ended.xcom("replicas") if one["worker"]]
     assert (1, 85) in [(worker["rank"], worker["exit_code"]) for worker in workers]
     assert [] == ended.rows
+
+
+@both_modes
+def test_a_failure_rule_that_fails(one_task: OneTask) -> None:
+    """A rule with the action fail brings no retry, also if its line came long before the end."""
+    script = "echo 'No space left on device'; seq 300; exit 3"
+    ended = one_task.run(app=shell(script), retries=3, retry_delay=timedelta(0))
+
+    assert isinstance(ended.error, AirflowFailException)
+    assert "failure rule: no_space_left" in str(ended.error)
+    assert [] == ended.errors[1:]
+    assert "no_space_left" in {one["rule"] for one in ended.xcom("replicas")}
+
+
+@both_modes
+def test_a_failure_rule_of_the_task(one_task: OneTask) -> None:
+    """A rule of the task replaces the built-in one of its name, and may allow a retry."""
+    rule = {"name": "no_space_left", "pattern": "No space left", "action": "restart"}
+    ended = one_task.run(
+        app=shell("echo 'No space left on device'; test \"$TRY\" = 2"),
+        env={"TRY": "{{ ti.try_number }}"},
+        options={"failure_rules": [rule]},
+        retries=1,
+        retry_delay=timedelta(0),
+    )
+
+    (first,) = ended.errors
+    assert "success" == ended.state
+    assert isinstance(first, AppFailedError)
+    assert "no_space_left" == first.rule
 
 
 @both_modes

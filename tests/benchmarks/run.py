@@ -174,12 +174,13 @@ def clocked(call: Callable[[], object]) -> float:
 def logs(client: docker.APIClient) -> None:
     """Read a finished 64 MB log of 100-byte lines, in turn with the docker command line."""
     with create_scheduler("bench") as scheduler, contextlib.ExitStack() as apps:
-        containers = []
+        containers, app_id = [], ""
         for megabytes in (1, LOG_MB):
             app_id = apps.enter_context(submitted(scheduler, client, writer(megabytes)))
             status = scheduler.wait(app_id).roles_statuses[0].replicas[0]
             containers.append(status.container_id)
         small, large = containers
+        rules_cost(app_id)
         read = partial(measure, WORKER, "airflow_torchx", "log")
         show = partial(subprocess.run, stdout=subprocess.DEVNULL, check=True)
         ours, theirs = [], []
@@ -195,6 +196,19 @@ def logs(client: docker.APIClient) -> None:
     row(f"{LOG_MB} MB log, MB/s, against `docker logs`", *speeds, "at least", 0.8)
     peak_mb = statistics.median(one["peak_mb"] for one in ours)
     row("memory for it, MB, against a log of 1 MB", peak_mb, least_mb, "at most", 1.1)
+
+
+def rules_cost(app_id: str) -> None:
+    """Write the log of an app with and without a search for failure rules, in turn."""
+    spent: dict[str, list[float]] = {"rules": [], "plain": []}
+    for _ in range(ROUNDS):
+        for how, seconds in spent.items():
+            answer = measure(WORKER, "airflow_torchx", "gang_log", app_id, how)
+            if answer["lines"] != lines_of(LOG_MB):
+                raise AssertionError(answer)
+            seconds.append(answer["seconds"])
+    with_rules, plain = (LOG_MB / statistics.median(seconds) for seconds in spent.values())
+    row("log with failure rules, MB/s, against none", with_rules, plain, "at least", 0.95)
 
 
 def writer(megabytes: int) -> AppDef:

@@ -4,6 +4,7 @@ Usage: worker.py PACKAGE launch REPLICAS IMAGE
        worker.py PACKAGE describe APP_ID TIMES
        worker.py PACKAGE list TIMES
        worker.py airflow_torchx log CONTAINER
+       worker.py airflow_torchx gang_log APP_ID rules|plain
 PACKAGE is torchx or airflow_torchx. Prints one JSON object.
 """
 
@@ -13,7 +14,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -21,6 +22,8 @@ def main(package: str, verb: str, *args: str) -> dict[str, object]:
     """Measure one verb and return seconds, and what else it is asked for."""
     if verb == "log":
         return log(args[0])
+    if verb == "gang_log":
+        return gang_log(args[0], with_rules=args[1] == "rules")
     specs = importlib.import_module(f"{package}.specs")
     module = importlib.import_module(f"{package}.schedulers.docker_scheduler")
     scheduler = module.create_scheduler("bench")
@@ -56,6 +59,30 @@ def log(container: str) -> dict[str, object]:
     # Not `ru_maxrss`: a process begins with that of the one that started it, which may be larger.
     (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return {"seconds": seconds, "lines": lines, "peak_mb": int(peak_kb) / 1024}
+
+
+def gang_log(app_id: str, *, with_rules: bool) -> dict[str, object]:
+    """Write the logs of an app that has ended to nowhere, as a task writes them to its log."""
+    from airflow_torchx.core.state.failure_rules import RuleMatches
+    from airflow_torchx.docker_engine import DockerEngine
+    from airflow_torchx.runtime import attach
+    from airflow_torchx.runtime.gang_log import GangLog
+
+    class NoLog(GangLog):
+        """Counts the lines."""
+
+        lines = 0
+
+        def emit(self, _replica: object, lines: Sequence[object]) -> None:
+            self.lines += len(lines)
+
+    with DockerEngine.connect() as engine, NoLog(engine, attach.look(engine, app_id)) as written:
+        if not with_rules:
+            written.matches = RuleMatches(())
+        began = time.perf_counter()
+        written.finish(600, lambda: False)
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "lines": written.lines}
 
 
 def median(call: Callable[[], object], times: int) -> float:

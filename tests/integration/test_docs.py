@@ -180,8 +180,8 @@ def _needs_docker(block: pages.Block) -> bool:
 
 
 def _needs_pytorch(block: pages.Block) -> bool:
-    """Tell whether a block is a script that `tests/airflow/test_docs` runs in containers."""
-    return block.text.startswith("import torch")
+    """Return whether a block is a script for containers, which other tests run there."""
+    return block.text.startswith(("import torch", "from torch"))
 
 
 def test_python_blocks_run(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_the_worker_is_found_in_every_way_to_fail(scheduler: DockerScheduler, ap
         "kill": (1, 137, "SIGKILL", ""),
         "raise": (1, 1, None, "ValueError: loss is NaN"),
         "record": (1, 1, None, "ValueError: loss is NaN"),
+        "oom": (1, 1, None, "RuntimeError: CUDA out of memory. Tried to allocate 20.00 GiB."),
     }
     app = AppDef(app_id, [role(how, "1x2") for how in ways])
     handle = scheduler.submit(app, {"failure_policy": "wait_all"})
@@ -62,6 +63,8 @@ def test_the_worker_is_found_in_every_way_to_fail(scheduler: DockerScheduler, ap
 
     assert ways == {how: summary(found[how]) for how in ways}
     assert dict.fromkeys(ways, 1) == {how: found[how].exit_code for how in ways}
+    named = {how: found[how].rule for how in ways if found[how].rule}
+    assert {"oom": "cuda_out_of_memory"} == named
     for how in ("raise", "record"):
         worker = found[how].worker
         assert worker is not None

@@ -26,6 +26,7 @@ from airflow_torchx.core.connection.settings import FIELDS
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.state.failure_rules import BUILT_IN
 from airflow_torchx.core.task.record import RECORD_KEY
 from airflow_torchx.docker_engine.engine import NETWORK_LABEL
 from airflow_torchx.provider import get_provider_info
@@ -321,3 +322,11 @@ def test_the_metadata_leads_to_the_pages() -> None:
 
     assert urls["Documentation"] == info["integrations"][0]["external-doc-url"]
     assert all(url.startswith(urls["Source"]) for url in urls.values())
+
+
+def test_every_failure_rule_is_in_its_table() -> None:
+    """The table of failure rules names each built-in one with its action."""
+    text = (pages.ROOT / "docs" / "why-did-it-fail.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]* \| `(\w+)` \|", text, re.MULTILINE)
+
+    assert rows == [(rule.name, rule.action) for rule in BUILT_IN]

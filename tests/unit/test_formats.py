@@ -85,6 +85,7 @@ def test_labels() -> None:
         "ROLES": "airflow-torchx/roles",
         "LAUNCH_ID": "airflow-torchx/launch-id",
         "FAILURE_POLICY": "airflow-torchx/failure-policy",
+        "FAILURE_RULES": "airflow-torchx/failure-rules",
         "STOP_GRACE": "airflow-torchx/stop-grace-s",
         "CHECKPOINT": "airflow-torchx/checkpoint",
         "CHECKPOINT_FOLDER": "airflow-torchx/checkpoint-folder",
@@ -395,6 +396,7 @@ def test_xcoms() -> None:
             "stalled": False,
             "worker": None,
             "round": 0,
+            "rule": "",
         }
     ] == runner.replicas_for_xcom(app)
 

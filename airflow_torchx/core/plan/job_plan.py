@@ -18,6 +18,7 @@ from airflow_torchx.core.engine.containers import (
     has_own_address,
 )
 from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, Checkpoints, checkpoints
+from airflow_torchx.core.plan.failure_rule import label_of
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
 from airflow_torchx.core.plan.stall import stall_env, stall_labels
@@ -301,6 +302,8 @@ def _loopback_hosts(app: AppDef, opts: Opts, app_id: str) -> dict[str, str]:
 
 def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str]:
     chosen = {}
+    if opts.failure_rules:
+        chosen[labels.FAILURE_RULES] = label_of(opts.failure_rules)
     if opts.essential_roles:
         chosen[labels.ESSENTIAL_ROLES] = json.dumps(list(opts.essential_roles))
         if opts.auxiliary_grace_s is not None:

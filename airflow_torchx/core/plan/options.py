@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast, g
 
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, HostOptions
 from airflow_torchx.core.plan import option_values as values
+from airflow_torchx.core.plan.failure_rule import failure_rules, merged_rules
 from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.suggest import suggest
@@ -69,6 +70,8 @@ class Opts(Mapping[str, Any]):
             for 120.
         failure_policy: ``fail_fast`` stops the other replicas once one has failed, ``wait_all``
             waits for them.
+        failure_rules: what texts in the log of a failed app mean, as ``{"name", "pattern",
+            "action"}`` or ``NAME:ACTION:REGEX``; they come before the built-in rules.
         essential_roles: roles whose end is the end of the app. Once they have ended, the others,
             like a parameter server, are stopped; their failures do not count. Empty for all roles.
         auxiliary_grace_s: seconds between SIGTERM and SIGKILL for the other roles; None for
@@ -123,6 +126,7 @@ class Opts(Mapping[str, Any]):
     checkpoint_signal: CheckpointSignal | None = None
     checkpoint_before_timeout_s: float | None = None
     failure_policy: FailurePolicy = "fail_fast"
+    failure_rules: Sequence[str] = ()
     essential_roles: Sequence[str] = ()
     auxiliary_grace_s: float | None = None
     stalled_after_s: float | None = None
@@ -288,6 +292,8 @@ def _merged(cfg: Mapping[str, object], defaults: Mapping[str, object]) -> Mappin
             own = both.setdefault(key, default)
             if name in TEXT_MAPPINGS and isinstance(own, Mapping) and isinstance(default, Mapping):
                 both[key] = {**default, **own}
+            if name == "failure_rules":
+                both[key] = merged_rules(own, default)
     return both
 
 
@@ -349,6 +355,7 @@ _KINDS: Final = {
 }
 _OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "env": values.env,
+    "failure_rules": failure_rules,
     "stalled_after_s": values.positive_seconds,
     "image_repo": values.repository,
     "build_args": values.env,

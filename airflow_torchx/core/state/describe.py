@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 #: Keys of ``DescribeAppResponse.metadata``.
 FAILURE_POLICY: Final = "failure_policy"
+#: The app's own rules, as JSON.
+FAILURE_RULES: Final = "failure_rules"
 STOP_GRACE: Final = "stop_grace_s"
 CHECKPOINT_SIGNAL: Final = "checkpoint_signal"
 CHECKPOINT_S: Final = "checkpoint_s"
@@ -66,6 +68,7 @@ SAVING: Final = "saving"
 
 _METADATA: Final = {
     FAILURE_POLICY: labels.FAILURE_POLICY,
+    FAILURE_RULES: labels.FAILURE_RULES,
     STOP_GRACE: labels.STOP_GRACE,
     ESSENTIAL_ROLES: labels.ESSENTIAL_ROLES,
     STALLED_AFTER: labels.STALLED_AFTER,

@@ -88,6 +88,8 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: st
         reason = f"{replica_name(blamed)} failed first: {cause(blamed)}"
     reason = f": {reason}" if reason else ""
     parts = [f"app {app.app_id!r} {app.state.name}{reason}"]
+    if blamed is not None and blamed.rule:
+        parts.append(f"failure rule: {blamed.rule}")
     if blamed is not None and blamed.exit_code is not None:
         hints = (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
         parts += [*filter(None, hints)][:1]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.errors import AppFailedError
+from airflow_torchx.core.state.failure_rules import failure_action, rule_name, with_replicas
+from airflow_torchx.errors import AppFailedError, CudaOutOfMemoryError
 from airflow_torchx.runtime import attach, launching, root_cause
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
@@ -87,19 +89,19 @@ def test_a_large_file_is_not_read() -> None:
 def test_an_app_that_succeeded_costs_no_request() -> None:
     """Only a failure makes the evidence worth a request."""
     engine = FakeEngine(images=["busybox"])
-    app = ended(engine)
+    done = ended(engine)
     engine.close()
 
-    assert app is root_cause.diagnosed(engine, app)
+    assert done is root_cause.diagnosed(engine, done)
 
 
 def test_evidence_that_cannot_be_read_is_left_out() -> None:
     """A container that was removed meanwhile leaves its replica without a worker."""
     engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, lines=BLOCK))
-    app = ended(engine)
-    engine.remove(app.roles_statuses[0].replicas[0].container_id)
+    failed = ended(engine)
+    engine.remove(failed.roles_statuses[0].replicas[0].container_id)
 
-    first, second = replicas_of(root_cause.diagnosed(engine, app))
+    first, second = replicas_of(root_cause.diagnosed(engine, failed))
 
     assert first.worker is None
     assert second.worker is not None
@@ -112,3 +114,64 @@ def test_at_most_32_replicas_are_read() -> None:
     found = root_cause.diagnosed(engine, ended(engine, replicas=40))
 
     assert 32 == sum(replica.worker is not None for replica in replicas_of(found))
+
+
+OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB."
+
+
+@pytest.mark.parametrize(
+    ("program", "earlier", "expected"),
+    [
+        # The error of the worker counts before other lines.
+        (
+            Program(exit_code=1, files={PATH: error_file("No space left on device")}, lines=[OOM]),
+            "",
+            "no_space_left",
+        ),
+        # The last lines count.
+        (Program(exit_code=1, lines=[OOM, "bye"]), "nccl_timeout", "cuda_out_of_memory"),
+        # A line that passed earlier counts if the error is unknown.
+        (Program(exit_code=1, lines=["bye"]), "nccl_timeout", "nccl_timeout"),
+        # It does not if there is another error.
+        (Program(exit_code=1, files={PATH: error_file("ValueError")}), "nccl_timeout", ""),
+    ],
+)
+def test_the_rule_of_a_replica(program: Program, earlier: str, expected: str) -> None:
+    """A rule is searched for in the error, then in the last lines, then in what passed."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    marked = with_replicas(ended(engine, 1), lambda one: replace(one, rule=earlier))
+
+    found = root_cause.diagnosed(engine, marked)
+
+    error = attach.failure(engine, found, frozenset())
+    assert expected == error.rule
+    assert bool(expected) == (f"\nfailure rule: {expected}\n" in str(error))
+
+
+def test_a_rule_makes_the_type_of_an_error() -> None:
+    """Retry policies can select failures of GPUs by the class of the error."""
+    engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, lines=[OOM]))
+    found = root_cause.diagnosed(engine, ended(engine))
+
+    assert CudaOutOfMemoryError is type(attach.failure(engine, found, frozenset()))
+
+
+def test_the_rule_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the name of the rule, once for the app."""
+    engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, lines=[OOM]))
+    with caplog.at_level("INFO"):
+        root_cause.diagnosed(engine, ended(engine))
+
+    (line,) = [text for text in caplog.messages if "failure rule" in text]
+    assert line.endswith(" cuda_out_of_memory")
+
+
+def test_an_apps_own_rules_are_read_from_its_label() -> None:
+    """A client without the launch's options finds the app's own rules."""
+    engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, lines=["odd data"]))
+    rules = [{"name": "odd", "pattern": "^odd", "action": "fail"}]
+    launching.launch(engine, planned(app(1), failure_rules=rules))
+
+    found = root_cause.diagnosed(engine, attach.look(engine, "app-1", inspect_all=True))
+
+    assert ("odd", "fail") == (rule_name(found), failure_action(found))

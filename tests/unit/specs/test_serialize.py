@@ -101,6 +101,7 @@ REPLICAS = st.builds(
         traceback=TEXT,
         failed_at=TIMES,
     ),
+    rule=TEXT,
 )
 DESCRIPTIONS = st.builds(
     DescribeAppResponse,
@@ -180,6 +181,7 @@ def test_written_form() -> None:
         "stalled": False,
         "worker": None,
         "round": 0,
+        "rule": "",
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

@@ -61,7 +61,7 @@ def test_own_fields_are_keywords() -> None:
     assert ["id", "state", "role", "hostname", "structured_error_msg", "hostaddr"] == [
         field.name for field in fields if not field.kw_only
     ]
-    assert 12 == len([field for field in fields if field.kw_only])
+    assert 13 == len([field for field in fields if field.kw_only])
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,7 @@ def test_role_status_as_json() -> None:
                 "stalled": False,
                 "worker": None,
                 "round": 0,
+                "rule": "",
                 "state_name": "FAILED",
             }
         ],

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.state.failure_rules import RuleMatches
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import attach, launching, lifecycle
 from airflow_torchx.specs import AppState
@@ -111,7 +112,15 @@ def follow(engine: FakeEngine) -> None:
 
 def copy(engine: FakeEngine, max_bytes: int = 1_000_000) -> None:
     """Write the log of an app that has ended as a task does that resumes."""
-    write_rest(engine, attach.look(engine, "app-1"), {}, max_bytes=max_bytes, should_stop=never)
+    matches = RuleMatches(())
+    write_rest(
+        engine,
+        attach.look(engine, "app-1"),
+        {},
+        max_bytes=max_bytes,
+        should_stop=never,
+        matches=matches,
+    )
 
 
 @pytest.mark.parametrize("write", [follow, copy])

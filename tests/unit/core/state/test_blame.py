@@ -113,7 +113,7 @@ def test_an_app_that_was_cancelled_blames_no_replica() -> None:
     ],
 )
 def test_workers_of_real_runs(name: str, *, expected: bool) -> None:
-    """Gloo's errors about a lost peer are told from others."""
+    """Errors of gloo about a lost peer are recognized."""
     assert expected == lost_peer(found(name))
 
 

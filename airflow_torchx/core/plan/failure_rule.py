@@ -1,0 +1,136 @@
+"""Parses failure rules: what a text in the log of a failed app means."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Literal, cast
+
+from airflow_torchx.specs.scalars import BYTES
+from airflow_torchx.specs.suggest import suggest
+
+Action = Literal["fail", "restart", "none"]
+
+ACTIONS: Final = ("fail", "restart", "none")
+_FORM: Final = '{"name": NAME, "pattern": REGEX, "action": ACTION} or "NAME:ACTION:REGEX"'
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+_MOST_RULES: Final = 50
+_MOST_CHARS: Final = 1_000
+#: Characters of a pattern that mean themselves; a quantifier may make the last one optional.
+_LITERAL: Final = re.compile(r"[\w /:=,;'\"<>@#%&!~-]{3,}(?![?*{])", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRule:
+    """Explains a failure whose log has a match of a pattern; it never ends an app that runs.
+
+    Args:
+        name: what the failure is called, in cards, errors and XComs.
+        pattern: regular expression, case-sensitive; ``^`` and ``$`` match at every line.
+        action: ``fail`` fails the task without a retry and does not restart the app, ``restart``
+            restarts it where that is allowed, ``none`` only names the failure.
+        hints: texts of which every match has at least one; found faster than the pattern.
+    """
+
+    name: str
+    pattern: str
+    action: Action
+    hints: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def text(self) -> str:
+        """The rule in one text."""
+        return f"{self.name}:{self.action}:{self.pattern}"
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Return the first match in a text of many lines; None without one."""
+        if self._literals and not any(one in text for one in self._literals):
+            return None
+        return self._regex.search(text)
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(self.pattern, re.MULTILINE)
+
+    @cached_property
+    def _literals(self) -> tuple[str, ...]:
+        """The hints; else the text with which a pattern without alternatives begins."""
+        if self.hints or re.search(r"[|\\]|\(\?", self.pattern):
+            return self.hints
+        begin = _LITERAL.match(self.pattern)
+        return (begin[0],) if begin else ()
+
+
+def failure_rules(value: object) -> tuple[str, ...]:
+    """Return rules, each in one text; one string may have several, separated by semicolons."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(";") if part.strip()]
+    if not isinstance(value, Sequence) or isinstance(value, BYTES):
+        raise ValueError(f"give a list of {_FORM}")  # noqa: TRY004 - as in all parsers
+    if len(value) > _MOST_RULES:
+        raise ValueError(f"give at most {_MOST_RULES} rules")
+    rules = [parse_rule(one) for one in value]
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two rules are named {name!r}; rename one")
+    return tuple(rule.text for rule in rules)
+
+
+def parse_rule(value: object) -> FailureRule:
+    """Return the rule in a mapping or in the text ``NAME:ACTION:REGEX``.
+
+    Raises:
+        ValueError: with what to write instead.
+    """
+    given: Mapping[object, Any]
+    if isinstance(value, str):
+        given = dict(zip(("name", "action", "pattern"), value.split(":", 2), strict=False))
+    else:
+        given = value if isinstance(value, Mapping) else {}
+    if given.keys() != {"name", "action", "pattern"}:
+        raise ValueError(f"give {_FORM}, not {value!r:.80}")
+    name, action, pattern = given["name"], given["action"], given["pattern"]
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        form = "letters, digits, '_', '.' and '-'"
+        raise ValueError(f"the name {name!r:.80} of a rule needs 1 to 60 {form}")
+    if action not in ACTIONS:
+        raise ValueError(f"rule {name!r} has the action {action!r:.30}; {suggest(action, ACTIONS)}")
+    _check_pattern(name, pattern)
+    return FailureRule(name=name, pattern=pattern, action=cast("Action", action))
+
+
+def _check_pattern(name: str, pattern: object) -> None:
+    if not (isinstance(pattern, str) and 0 < len(pattern) <= _MOST_CHARS):
+        raise ValueError(f"rule {name!r} needs a pattern of 1 to {_MOST_CHARS} characters")
+    try:
+        matches_nothing = re.compile(pattern, re.MULTILINE).search("")
+    except (re.error, OverflowError, RecursionError) as error:
+        what = f"rule {name!r} has {pattern!r:.80}, which is not a regular expression"
+        raise ValueError(f"{what}: {error}; escape special characters with a backslash") from None
+    if matches_nothing:
+        raise ValueError(f"rule {name!r} has {pattern!r:.80}, which matches an empty line")
+
+
+def merged_rules(first: object, then: object) -> object:
+    """Return rules of two sources in one list, ``first`` first; of one name, only its rule.
+
+    Sources that are not valid are left as they are, for a later error.
+    """
+    try:
+        own = failure_rules(first)
+        names = {parse_rule(text).name for text in own}
+        return [*own, *(one for one in failure_rules(then) if parse_rule(one).name not in names)]
+    except ValueError:
+        return first
+
+
+def label_of(rules: Iterable[str]) -> str:
+    """Return the label that keeps an app's own rules for every client."""
+    found = (parse_rule(text) for text in rules)
+    return json.dumps(
+        [{"name": one.name, "action": one.action, "pattern": one.pattern} for one in found]
+    )

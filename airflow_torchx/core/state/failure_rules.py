@@ -1,0 +1,156 @@
+"""Why an app failed, in one word: the failure rules, and what follows from the one that matches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from airflow_torchx.core.plan.failure_rule import FailureRule, parse_rule
+from airflow_torchx.core.state.blame import blamed_replica
+from airflow_torchx.core.state.describe import FAILURE_RULES
+from airflow_torchx.specs import AppState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from airflow_torchx.core.logs.lines import LogLine
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+#: Rules of every app, by priority. docs/why-did-it-fail.md says what to do about each.
+BUILT_IN: Final = (
+    # The same model and batch need the same memory in the next try.
+    FailureRule(
+        name="cuda_out_of_memory",
+        pattern=r"(?:CUDA|HIP) out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
+        action="fail",
+        hints=("out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+    ),
+    # The driver takes bad memory out of use when the program has ended.
+    FailureRule(
+        name="gpu_hardware",
+        pattern=r"uncorrectable ECC error|NVRM: Xid|GPU has fallen off the bus",
+        action="restart",
+        hints=("uncorrectable ECC", "NVRM: Xid", "fallen off the bus"),
+    ),
+    # `systemctl daemon-reload` takes the GPUs from running containers; a new container has them.
+    FailureRule(
+        name="gpu_lost",
+        pattern=r"Failed to initialize NVML|GPU is lost|no CUDA-capable device is detected",
+        action="restart",
+        hints=("initialize NVML", "GPU is lost", "no CUDA-capable device"),
+    ),
+    # A peer or the network hung; all ranks have to begin again together.
+    FailureRule(
+        name="nccl_timeout",
+        pattern=r"Watchdog caught collective operation timeout",
+        action="restart",
+    ),
+    # The disk is as full for the next try.
+    FailureRule(name="no_space_left", pattern=r"No space left on device", action="fail"),
+    # A token that is missing or refused is so in the next try, too.
+    FailureRule(
+        name="hugging_face_401",
+        pattern=r"GatedRepoError: 401|RepositoryNotFoundError: 401"
+        r"|401 Client Error.{0,200}huggingface\.co",
+        action="fail",
+        hints=("401",),
+    ),
+    # A node that was late, or a port that an earlier run has not released yet.
+    FailureRule(
+        name="rendezvous_refused",
+        pattern=r"RendezvousConnectionError|DistNetworkError: The client socket has",
+        action="restart",
+        hints=("RendezvousConnectionError", "DistNetworkError"),
+    ),
+)
+
+
+def rules_of(app: DescribeAppResponse) -> tuple[FailureRule, ...]:
+    """Return the rules of an app: its own, then the built-in ones without one of the same name.
+
+    Any client can write a label: an entry that is not valid is ignored.
+    """
+    try:
+        entries = json.loads(app.metadata.get(FAILURE_RULES, "[]"))
+    except (ValueError, RecursionError):
+        entries = []
+    own: list[FailureRule] = []
+    for entry in entries if isinstance(entries, list) else []:
+        try:
+            own.append(parse_rule(entry))
+        except ValueError:
+            continue
+    names = {rule.name for rule in own}
+    return (*own, *(rule for rule in BUILT_IN if rule.name not in names))
+
+
+def first_match(rules: Iterable[FailureRule], text: str) -> str:
+    """Return the name of the first rule that matches a text; empty without one."""
+    return next((rule.name for rule in rules if rule.search(text)), "")
+
+
+def failure_action(app: DescribeAppResponse) -> Literal["fail", "restart"] | None:
+    """Return what the failure rule of an app asks for; None without one, or if it only names.
+
+    The app is described by `root_cause.diagnosed`.
+    """
+    name = rule_name(app)
+    actions = [rule.action for rule in rules_of(app) if rule.name == name]
+    return actions[0] if actions and actions[0] != "none" else None
+
+
+def rule_name(app: DescribeAppResponse) -> str:
+    """Return the name of the rule that explains the failure of an app; empty without one."""
+    blamed = blamed_replica(app)
+    return blamed.rule if blamed else ""
+
+
+def with_replicas(
+    app: DescribeAppResponse, change: Callable[[ReplicaStatus], ReplicaStatus]
+) -> DescribeAppResponse:
+    """Return an app with each of its replicas changed."""
+    roles = [
+        replace(role, replicas=[change(one) for one in role.replicas])
+        for role in app.roles_statuses
+    ]
+    return replace(app, roles_statuses=roles)
+
+
+class RuleMatches:
+    """Collects which rules the lines of each replica match, while they pass.
+
+    A rule is searched for until it has matched once.
+    """
+
+    def __init__(self, rules: Sequence[FailureRule]) -> None:
+        self._rules = rules
+        self._found: dict[tuple[str, int, int], set[str]] = {}
+
+    def search(self, replica: ReplicaStatus, lines: Iterable[LogLine]) -> None:
+        """Search lines of one replica, all at once, which is faster than one by one."""
+        if not self._rules:
+            return
+        found = self._found.setdefault(_key(replica), set())
+        text = "\n".join([line.text for line in lines])
+        for rule in self._rules:
+            if rule.name not in found and rule.search(text):
+                found.add(rule.name)
+
+    def mark(self, app: DescribeAppResponse) -> DescribeAppResponse:
+        """Return an app that failed with the first rule that each replica matched."""
+        if app.state is not AppState.FAILED:
+            return app
+        return with_replicas(app, self._marked)
+
+    def _marked(self, replica: ReplicaStatus) -> ReplicaStatus:
+        found = self._found.get(_key(replica), set())
+        if replica.state is AppState.SUCCEEDED or not found:
+            return replica
+        names = (rule.name for rule in self._rules if rule.name in found)
+        return replace(replica, rule=next(names, ""))
+
+
+def _key(replica: ReplicaStatus) -> tuple[str, int, int]:
+    """Return the run of a replica: each restart of the app makes new containers."""
+    return replica.role, replica.id, replica.round
