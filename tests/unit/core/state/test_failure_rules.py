@@ -82,6 +82,7 @@ def test_hints_lose_no_match() -> None:
             assert bool(bare.search(line)) == bool(rule.search(line))
 
 
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
 @given(
     st.text("abc .*+?|()[]{}^$\\01", min_size=1, max_size=8),
     st.text("abc .*+|01\n", max_size=30),
