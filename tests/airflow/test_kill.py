@@ -57,6 +57,27 @@ def test_while_running_with_a_long_grace_period(
     until(lambda: "up to 30 s (stop_grace_s) to end" in task.text(), "the reason in the log")
 
 
+def test_while_running_with_a_checkpoint_signal(
+    launch: Callable[[str], Task],
+    states: Callable[[], list[str]],
+    docker_engine: DockerEngine,
+    app_id: str,
+) -> None:
+    """Replicas that were asked to save complete it after Airflow has killed their task."""
+    task = launch("saves_on_signal")
+    until(lambda: states() == ["running", "running"], "two replicas")
+
+    task.mark("failed")
+
+    until(lambda: states() == ["exited", "exited"], "the end of the replicas")
+    rows = docker_engine.rows({labels.RUN_ID: app_id})
+    details = [docker_engine.inspect(row.id) for row in rows]
+    # A replica that gets SIGTERM while it saves is killed a second later.
+    assert [3, 3] == [detail and detail.exit_code for detail in details]
+    text = "up to 60 s to save, then 1 s (stop_grace_s) to end"
+    until(lambda: text in task.text(), "the reason in the log")
+
+
 def test_while_launching(
     launch: Callable[[str], Task], states: Callable[[], list[str]], gate: Gate
 ) -> None:

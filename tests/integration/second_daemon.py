@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -68,9 +69,36 @@ class SecondDaemon:
     """
 
     def __init__(self, folder: Path, pid: int) -> None:
+        self._folder = folder
         self.endpoint = resolve(Endpoint(url=f"unix://{folder}/sock"), {})
         # The disk is in the daemon's own view of the file system only.
         self._data = f"/proc/{pid}/root{folder}/data"
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Kill it, and start it again; that one ends with the block.
+
+        A container of it, which outlives it, holds its namespaces.
+        """
+        pid = int(self._folder.joinpath("pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+        os.kill(pid, signal.SIGKILL)
+        # Until both are reaped, the next one takes them for ones that run.
+        for file in ("pid", "exec/containerd/containerd.pid"):
+            self._folder.joinpath(file).unlink()
+        wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or _is_zombie(pid))
+        shim = next(one for one in processes(str(self._folder)) if one != pid)
+        enter = ["nsenter", f"--target={shim}", "--mount", "--net"]
+        with self._folder.joinpath("log").open("ab") as log:
+            process = subprocess.Popen(
+                [*enter, *command], cwd=self._folder, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            _await(process, self._folder)
+            yield
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
 
     @property
     def free_bytes(self) -> int:
@@ -140,6 +168,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+
+
+def _is_zombie(pid: int) -> bool:
+    return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
 def _await(process: subprocess.Popen[bytes], folder: Path) -> None:

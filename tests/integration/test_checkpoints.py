@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import docker
 import pytest
 
+from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.runtime.attach import look
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState, Role
 from tests.conftest import BUSYBOX
+from tests.integration.second_daemon import running_with_gpus, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from airflow_torchx.docker_engine import DockerEngine
 
 pytestmark = pytest.mark.docker
 
@@ -70,3 +70,46 @@ def test_a_host_path(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -
     assert {"apps"} == {path.parts[0] for path in files}
     assert files[0].parts[1].startswith(f"{app_id}-")
     assert 0o755 == tmp_path.stat().st_mode & 0o777
+
+
+#: Writes a number, one more each time, after those that it finds.
+COUNTS: Final = """
+file="$TORCHX_CHECKPOINT_DIR/$TORCHX_REPLICA_IDX"; n=0; [ ! -f "$file" ] || n=$(cat "$file")
+echo "starts after $n"
+while [ $n -lt {last} ]; do
+  n=$((n + 1)); echo $n >"$file.new"; mv "$file.new" "$file"; {pause}
+done
+"""
+
+
+@pytest.mark.timeout(180)
+def test_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    """An app whose daemon was killed has failed, and the next one continues where it saved."""
+    kept = {"checkpoint": str(tmp_path), "checkpoint_policy": "eager", "network": "host"}
+
+    def numbers() -> list[int]:
+        return [int(one.read_text()) for one in tmp_path.rglob("[01]")]
+
+    def counting(last: int, pause: str) -> AppDef:
+        args = ["-c", COUNTS.format(last=last, pause=pause)]
+        return AppDef("c", [Role("c", BUSYBOX, entrypoint="sh", args=args, num_replicas=2)])
+
+    with (
+        running_with_gpus(()) as daemon,
+        DockerEngine.connect(daemon.endpoint) as engine,
+    ):
+        scheduler = DockerScheduler("test", engine)
+        first = scheduler.submit(counting(100_000, "sleep 0.1"), kept)
+        wait_until(lambda: [n for n in numbers() if n >= 5] == numbers() != [])
+        with daemon.killed():
+            assert AppState.FAILED is scheduler.wait(first).state
+            reached = sorted(numbers())
+
+            second = scheduler.submit(counting(max(reached), "true"), kept)
+            assert AppState.SUCCEEDED is scheduler.wait(second).state
+            lines = [next(iter(scheduler.log_iter(second, "c", k))) for k in (0, 1)]
+            for app_id in (first, second):
+                scheduler.delete(app_id)
+
+    assert reached == sorted(int(line.split()[-1]) for line in lines)
+    assert [max(reached)] * 2 == numbers()

@@ -15,6 +15,8 @@ DEAF = "trap '' TERM; while true; do sleep 1; done"
 # Longer than Airflow waits for a task that it has asked to end.
 SAVES = "trap 'sleep 6; echo saved; exit 3' TERM; while true; do sleep 0.2; done"
 
+SAVES_ON_SIGNAL = "trap 'sleep 8; echo saved; exit 3' USR1; while true; do sleep 0.2; done"
+
 # 5,000 lines, a long one, one that would fold the log in Airflow's UI, and one that is no UTF-8.
 CHATTY = r"""
 seq 5000 | sed 's/^/line /'
@@ -52,6 +54,16 @@ forever = gang("forever", FOREVER)
 forever_deferrable = gang("forever_deferrable", FOREVER, deferrable=True)
 last_try = gang("last_try", FOREVER, retries=0)
 saves = gang("saves", SAVES, options={"stop_grace_s": 30}, on_finish="keep")
+saves_on_signal = gang(
+    "saves_on_signal",
+    SAVES_ON_SIGNAL,
+    options={
+        "checkpoint_signal": "SIGUSR1",
+        "checkpoint_before_timeout_s": 60,
+        "stop_grace_s": 1,
+    },
+    on_finish="keep",
+)
 overtime = gang(
     "overtime",
     DEAF,

@@ -93,7 +93,7 @@ def test_an_app_without_a_grace_period_is_not_asked() -> None:
 
 def test_two_clients_send_one_signal() -> None:
     """The rename before the signal is won by one client: torchrun ends a save at a second one."""
-    engine = launched(SAVES, replicas=1)
+    engine = launched(IGNORES, replicas=1)
     second: list[None] = []
 
     def race(verb: Verb, _: str) -> None:
@@ -161,6 +161,26 @@ def test_a_client_that_died_while_the_app_saved_is_followed_by_another() -> None
     assert [("SIGUSR1",)] * 2 == sent(engine)
     assert ["0.cancelled", "1.cancelled"] == names(engine)
     assert ["CANCELLED"] * 2 == states(engine)
+
+
+def test_a_second_client_waits_for_the_save() -> None:
+    """A client sends no SIGTERM to replicas that another one has asked to save, and that do."""
+    engine = launched(IGNORES, replicas=1)
+    engine.fail_next("signal", EngineUnreachableError("the client died"), after=True)
+    with pytest.raises(EngineUnreachableError):
+        lifecycle.cancel(engine, "app-1")
+    engine.calls.clear()
+
+    def save(verb: Verb, _: str) -> None:
+        if verb == "rows" and engine.calls.count("rows") == 3:
+            for name in engine.specs():
+                engine.end(name, 0)
+
+    engine.before = save
+    lifecycle.cancel(engine, "app-1")
+
+    assert {"rows"} == set(engine.calls)
+    assert ["CANCELLED"] == states(engine)
 
 
 def test_replicas_save_although_one_has_ended() -> None:

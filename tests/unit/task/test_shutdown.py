@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.airflow_compat import mask
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import LaunchedApp
@@ -25,7 +26,7 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
     ResultError,
 )
-from airflow_torchx.runtime import attach, launching
+from airflow_torchx.runtime import attach, launching, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.shutdown import TaskShutdown
@@ -143,6 +144,27 @@ def test_an_app_that_outlives_its_task_is_not_killed() -> None:
         logs
     )
     released.set()
+
+
+def test_an_app_that_was_asked_before_the_timeout_is_stopped_at_the_timeout() -> None:
+    """Replicas had their time to save before the timeout; they get SIGTERM without another wait."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    opts = Opts(checkpoint_signal="SIGUSR1", checkpoint_before_timeout_s=10)
+    plan = planned(app(2), **opts)
+    launching.launch(engine, plan)
+    launch = LaunchedApp.of(plan, opts, "")
+    lifecycle.ask_to_save(engine, launch.app_id)
+    engine.calls.clear()
+    shutdown = TaskShutdown(
+        MarkedTask(), engine, replace(OPTIONS, on_finish=OnFinish.KEEP), lambda: None
+    )
+
+    with pytest.raises(AirflowTaskTimeout), shutdown.guard(launch):
+        raise AirflowTaskTimeout
+
+    # Each look at replicas that save is a request.
+    assert engine.calls[: engine.calls.index("stop")].count("rows") < 10
+    assert [("SIGUSR1",)] * 2 == [*engine.signals().values()]
 
 
 def test_the_error_of_an_app_that_saves_says_how_long_that_may_take() -> None:
