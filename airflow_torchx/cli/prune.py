@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.screen import print_error, print_message, print_result, table
 from airflow_torchx.cli.timespec import parse_duration
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.prune import AskAirflow, Survey
 
-_TITLES = ("WHAT", "WHY", "AGE", "DAG, RUN AND TASK")
+_TITLES: Final = ("WHAT", "WHY", "AGE", "SIZE", "DAG, RUN AND TASK")
 
 
 def prune(args: Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -122,7 +122,8 @@ class Pruner:
         """Return what has no owner; change nothing.
 
         It makes one request for all containers, one for images, and one for each container of an
-        ended app outside Airflow that is old enough. Airflow is asked last.
+        ended app outside Airflow that is old enough. Airflow is asked last, and then the daemon for
+        the sizes of what was found.
         """
         now = self._engine.info().system_time or datetime.now(UTC)
         rows = self._engine.rows({})
@@ -143,7 +144,27 @@ class Pruner:
             since = datetime.fromtimestamp(image.created_s, UTC)
             why = f"{self._keep_images} newer images of its workspace exist"
             found += [Found(kind="image", name=t, why=why, since=since) for t in own_tags(image)]
-        return Survey(found=tuple(found), left=left, now=now)
+        return Survey(found=self._sized(found, launches), left=left, now=now)
+
+    def _sized(
+        self, found: Sequence[Found], launches: Mapping[tuple[str, str], Sequence[ContainerRow]]
+    ) -> tuple[Found, ...]:
+        """Return what was found, with the bytes that containers have written."""
+        if all(one.kind == "image" for one in found):
+            return tuple(found)
+        try:
+            sizes = self._engine.sizes({labels.LAUNCH_ID: None})
+        except EngineError as error:
+            _log.warning("the sizes of containers are unknown: %s", error)
+            return tuple(found)
+
+        def sized(one: Found) -> Found:
+            if one.kind != "app":
+                return one
+            rows = launches[one.name, one.key]
+            return replace(one, size_bytes=sum(sizes.get(row.id, 0) for row in rows))
+
+        return tuple(sized(one) for one in found)
 
     def remove(self, found: Sequence[Found]) -> Pruned:
         """Remove or stop what `survey` has found, unless it has got an owner since.

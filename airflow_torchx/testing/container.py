@@ -227,6 +227,14 @@ class FakeContainer:
             raise EngineNotFoundError(what, fix="Add it to its Program.files.", status=404)
         return content
 
+    @property
+    def written_bytes(self) -> int:
+        """The size of all files that its programs have written."""
+        written: dict[str, bytes] = {}
+        for run in self._runs:
+            written |= run.program.files
+        return sum(map(len, written.values()))
+
     def usage(self, now_ns: int) -> ContainerUsage | None:
         """Return what it uses; None if it does not run."""
         if self.state(now_ns) != "running":

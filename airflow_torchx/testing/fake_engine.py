@@ -233,6 +233,11 @@ class FakeEngine(FakeDaemon):
             now_ns = self._calls.now_ns()
             return tuple(container.row(now_ns) for container in self._containers.labelled(labels))
 
+    def sizes(self, labels: Mapping[str, str | None]) -> dict[str, int]:
+        """See `Engine.sizes`; it counts the files of programs."""
+        with self._calls.verb("sizes"):
+            return {one.id: one.written_bytes for one in self._containers.labelled(labels)}
+
     def inspect(self, container_id: str) -> ContainerDetail | None:
         """See `Engine.inspect`."""
         with self._calls.on("inspect", container_id) as container:

@@ -24,6 +24,7 @@ Verb: TypeAlias = Literal[
     "remove",
     "discard",
     "rows",
+    "sizes",
     "inspect",
     "logs",
     "events",

@@ -20,6 +20,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.cases import MARKS, Blow, Case, Mode, Outcome, Point
 from tests.airflow.gate import Gate, Hold, Kind, Side, daemon_socket
 from tests.airflow.processes import is_alive, kill, parent_of, until
+from tests.airflow.pruning import PruneWatch
 from tests.airflow.stack import Task, lines_of
 from tests.airflow.witness import Witness, twins
 
@@ -42,7 +43,7 @@ _ASKING_S: Final = 1.0
 
 
 class Stage:
-    """A whole Airflow, gates to its daemon, and a witness of its containers.
+    """A whole Airflow, gates to its daemon, a witness of its containers, and what prune finds.
 
     Args:
         stack: runs, and has a connection for each gate, named like its socket.
@@ -58,11 +59,13 @@ class Stage:
         self._engine = DockerEngine(self._docker, endpoint)
         self.gates = [Gate(path, daemon_socket()) for path in gates]
         self.witness = Witness()
+        self.prune_watch = PruneWatch(stack, self._engine)
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         self._open.enter_context(self._engine)
         self._open.enter_context(self.witness)
+        self._open.enter_context(self.prune_watch)
         for gate in self.gates:
             self._open.enter_context(gate)
         return self
@@ -211,6 +214,9 @@ class Run:
         wrong = [f"{line}: {count} starts" for line, count in started.items() if count > 1]
         wrong += [f"{one} and {other} at once" for one, other in twins(self._lives())]
         wrong += self._left()
+        if case.blow not in MARKS:
+            # Until its end, the task owns all its apps. A user who marks it may end it before.
+            wrong += self._stage.prune_watch.of(self.name)
         has_returned = case.blow not in MARKS or case.point is Point.SUCCEEDED
         wrong += self._wrong_lines([one["try_number"] for one in tries], are_all=has_returned)
         if has_returned:

@@ -44,7 +44,9 @@ def played(
     stack = killable_airflow.started()
     sockets = killable_airflow.sockets[: len(cases)]
     with Stage(stack, sockets, tmp_path_factory.mktemp("chaos")) as stage:
-        return play_all(stage, cases)
+        played = play_all(stage, cases)
+        assert stage.prune_watch.looks
+        return played
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_every_example_is_run() -> None:
     files = {file.stem for file in EXAMPLES.glob("*.py") if "airflow" in file.read_text()}
 
     tested = {name.removeprefix("test_") for name in globals()}
-    assert files <= tested | {"asset_from_app", "quickstart"}
+    assert files <= tested | {"asset_from_app", "prune", "quickstart"}
 
 
 class Example(NamedTuple):

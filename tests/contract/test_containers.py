@@ -306,3 +306,14 @@ def test_out_of_memory(bench: Bench) -> None:
     detail = bench.detail(container_id)
 
     assert (137, True) == (detail.exit_code, detail.oom_killed)
+
+
+def test_sizes(bench: Bench) -> None:
+    """The size of a container is what its program has written, not what its image has."""
+    none = bench.create(Script())
+    some = bench.run_to_its_end(Script(files={"/data": b"x" * 20_000}))
+
+    sizes = bench.engine.sizes({labels.APP_ID: bench.app_id})
+
+    assert sizes[none] < 5_000
+    assert 20_000 <= sizes[some] < 60_000

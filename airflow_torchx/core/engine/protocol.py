@@ -253,6 +253,12 @@ class Engine(Protocol):
         The value None matches any value. Without labels, these are all containers of the daemon.
         """
 
+    def sizes(self, labels: Mapping[str, str | None]) -> Mapping[str, int]:
+        """Return the bytes that each container of `rows` has written to its own layer, by id.
+
+        It is one request. The daemon reads all files of these layers, which may take seconds.
+        """
+
     def inspect(self, container_id: str) -> ContainerDetail | None:
         """Return the details of a container; None if it does not exist."""
 

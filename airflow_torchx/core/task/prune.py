@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.amounts import counted
+from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.gpu.ledger import is_discarded, marker_of, timeout_s
 from airflow_torchx.core.plan.identity import is_cancelled_name
 from airflow_torchx.core.state.describe import describe
@@ -27,7 +27,7 @@ from airflow_torchx.core.workspace.recipe import BUILD_PREFIX, surplus
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from airflow_torchx.core.engine.containers import ContainerRow
@@ -249,6 +249,7 @@ class Found:
         since: when its last container was created, or has ended.
         task: the task instance that it is of; None outside Airflow.
         key: id of the launch or the container.
+        size_bytes: what its containers have written; None for an image, whose layers others share.
     """
 
     kind: Literal["app", "container", "image"]
@@ -258,8 +259,9 @@ class Found:
     action: Action = Action.REMOVE
     task: TaskKey | None = None
     key: str = ""
+    size_bytes: int | None = None
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, str | int | None]:
         """Return it as JSON data; no key is ever removed."""
         return {
             "kind": self.kind,
@@ -268,18 +270,22 @@ class Found:
             "why": self.why,
             "since": self.since.isoformat(),
             "task": None if self.task is None else str(self.task),
+            "size_bytes": self.size_bytes,
         }
 
     def row(self, now: datetime) -> tuple[str, ...]:
-        """Return the cells of a table: what, why, age and task."""
+        """Return the cells of a table: what, why, age, size and task."""
         age = age_text((now - self.since).total_seconds())
         task = "" if self.task is None else str(self.task)
         what = f"{self.kind} {labels.printable(self.name)}"
-        return what, labels.printable(f"{self.action}: {self.why}"), age, task
+        written = "" if self.size_bytes is None else size(self.size_bytes)
+        return what, labels.printable(f"{self.action}: {self.why}"), age, written, task
 
 
-def counted_text(found: Iterable[Found], done: str = "") -> str:
-    """Return how much was found, like ``2 apps and 1 image``."""
+def counted_text(found: Collection[Found], done: str = "") -> str:
+    """Return how much was found, like ``2 apps and 1 image (20 kB)``."""
     counts = Counter(one.kind for one in found)
     texts = [counted(counts[kind], kind) for kind in ("app", "container", "image") if counts[kind]]
-    return f"{done}{' and '.join(texts) or 'nothing'}"
+    written = sum(one.size_bytes or 0 for one in found if one.action is Action.REMOVE)
+    amount = f" ({size(written)})" if written else ""
+    return f"{done}{' and '.join(texts) or 'nothing'}{amount}"

@@ -53,6 +53,14 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
 forever = gang("forever", FOREVER)
 forever_deferrable = gang("forever_deferrable", FOREVER, deferrable=True)
 last_try = gang("last_try", FOREVER, retries=0)
+# Between its tries, no process has its app.
+slow_retry = gang(
+    "slow_retry",
+    FOREVER,
+    torchx_conn_id="{{ dag_run.conf['conn_id'] }}",
+    retries=1,
+    retry_delay=timedelta(hours=1),
+)
 saves = gang("saves", SAVES, options={"stop_grace_s": 30}, on_finish="keep")
 saves_on_signal = gang(
     "saves_on_signal",

@@ -33,7 +33,7 @@ class Daemon:
         self.clock = ManualClock()
         self.engine = FakeEngine(
             images=["busybox"],
-            programs=Program(runs_for_s=60.0),
+            programs=Program(runs_for_s=60.0, files={"/data": b"x" * 1_000}),
             clock=self.clock,
             sleep=self.clock.sleep,
         )
@@ -260,10 +260,10 @@ def test_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None
     assert 0 == run_command(daemon.pruner(), args())
     done = capsys.readouterr()
 
-    row = f"app {app_id}  remove: it runs, and its task is over (failed)  0 s  d run t"
+    row = f"app {app_id}  remove: it runs, and its task is over (failed)  0 s  2.0 kB  d run t"
     assert [row, row] == [one.out.splitlines()[1] for one in (dry, done)]
-    assert "would remove 1 app\n" in dry.err
-    assert "removed 1 app\nleft 1 app: its task is running\n" in done.err
+    assert "would remove 1 app (2.0 kB)\n" in dry.err
+    assert "removed 1 app (2.0 kB)\nleft 1 app: its task is running\n" in done.err
     assert 1 == len(daemon.apps)
 
 
@@ -288,7 +288,9 @@ def test_the_json_of_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[s
     printed = json.loads(capsys.readouterr().out)
     assert {"found", "removed", "failed", "spared", "left"} == printed.keys()
     assert [app_id] == [one["name"] for one in printed["removed"]]
-    assert {"kind", "name", "action", "why", "since", "task"} == printed["found"][0].keys()
+    assert {"kind", "name", "action", "why", "since", "task", "size_bytes"} == printed["found"][
+        0
+    ].keys()
 
 
 def test_what_cannot_be_removed(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

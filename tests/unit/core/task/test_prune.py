@@ -325,7 +325,7 @@ def test_hostile_labels_are_printed_as_one_line() -> None:
 
     cells = found.row(NOW + timedelta(hours=2))
 
-    assert ("app a?[2J?", "remove: w?", "2 h", "d?[31m r? t[3]") == cells
+    assert ("app a?[2J?", "remove: w?", "2 h", "", "d?[31m r? t[3]") == cells
 
 
 def test_counts() -> None:
@@ -334,3 +334,4 @@ def test_counts() -> None:
 
     assert "nothing" == counted_text([])
     assert "2 apps and 1 image" == counted_text([one, one, replace(one, kind="image")])
+    assert "1 app (20.0 kB)" == counted_text([replace(one, size_bytes=20_000)])

@@ -1,0 +1,90 @@
+"""Tests of prune in a whole Airflow, on a daemon of the tests' own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.docker_engine import DockerEngine
+from tests.airflow.processes import kill, until
+from tests.integration.second_daemon import running_with_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.airflow.stack import Stack, Task
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DockerEngine]:
+    """Return a daemon that has no containers of other tests."""
+    with running_with_gpus(()) as daemon, DockerEngine.connect(daemon.endpoint) as connected:
+        yield connected
+
+
+@pytest.fixture
+def conn_id(stack: Stack, engine: DockerEngine, app_id: str) -> str:
+    """Return an Airflow connection to the daemon."""
+    host = engine.info().url
+    stack.post("connections", {"connection_id": app_id, "conn_type": "torchx_docker", "host": host})
+    return app_id
+
+
+@pytest.fixture
+def task(stack: Stack, engine: DockerEngine, conn_id: str) -> Task:
+    """Return a task between two tries, whose app runs: its process was killed."""
+    task = stack.trigger("slow_retry", conn_id, {"conn_id": conn_id})
+    until(lambda: len(engine.rows({labels.RUN_ID: conn_id})) == 2, "two containers")
+    until(lambda: "has started" in str(task.log()), "the end of the launch")
+    pid = task.now().pid
+    assert pid
+    kill(pid)
+    # Not `wait_for`: the end of a killed process looks like Airflow's race.
+    until(lambda: task.state() == "up_for_retry", "the time between two tries")
+    assert 2 == len(engine.rows({labels.RUN_ID: conn_id}))
+    return task
+
+
+def prune(stack: Stack, conn_id: str, number: int) -> list[str]:
+    """Run dags/prune.py once; return the names of what it removed."""
+    done = stack.trigger("prune", f"{conn_id}-{number}", {"conn_id": conn_id})
+    of_prune = type(done)(stack, done.dag_id, done.run_id, "remove")
+    until(lambda: stack.run_states("prune").get(done.run_id) in {"success", "failed"}, "prune")
+    assert "success" == of_prune.state(), of_prune.record()
+    return [one["name"] for one in of_prune.xcom()["removed"]]
+
+
+def test_an_app_between_two_tries(
+    stack: Stack, engine: DockerEngine, task: Task, conn_id: str
+) -> None:
+    """Prune leaves an app that the next try reattaches to, and removes it once its task is over.
+
+    No process of Airflow has the app when a user marks such a task.
+    """
+    rows = engine.rows({labels.RUN_ID: conn_id})
+    assert [] == prune(stack, conn_id, 1)
+    assert {row.id: row.state for row in rows} == {
+        row.id: row.state for row in engine.rows({labels.RUN_ID: conn_id})
+    }
+
+    task.mark("failed")
+    stack.run("torchx", "prune", "--dry-run", "--conn", conn_id)
+    assert 2 == len(engine.rows({labels.RUN_ID: conn_id}))
+
+    assert {row.labels[labels.APP_ID] for row in rows} == set(prune(stack, conn_id, 2))
+    assert () == engine.rows({labels.RUN_ID: conn_id})
+
+
+def test_the_command(stack: Stack, engine: DockerEngine, task: Task, conn_id: str) -> None:
+    """The command of Airflow's command line reads the states of tasks from its database."""
+    stack.run("torchx", "prune", "--conn", conn_id)
+    assert 2 == len(engine.rows({labels.RUN_ID: conn_id}))
+
+    task.mark("success")
+    stack.run("torchx", "prune", "--conn", conn_id)
+
+    assert () == engine.rows({labels.RUN_ID: conn_id})
