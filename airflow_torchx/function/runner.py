@@ -8,11 +8,13 @@ from __future__ import annotations
 import __future__
 
 import ast
+import contextlib
 import json
 import linecache
 import os
 import signal
 import sys
+import time
 import traceback
 import types
 from pathlib import Path
@@ -103,10 +105,23 @@ def _write(result: object, call: dict[str, Any]) -> None:
 def _print_error(
     kind: type[BaseException], error: BaseException, frames: types.TracebackType | None
 ) -> None:
-    """Print an error with its traceback, without the frames of this file."""
+    """Print an error with its traceback, without the frames of this file, and record it."""
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
     traceback.print_exception(kind, error, frames)
+    with contextlib.suppress(KeyError, OSError):
+        _record(kind, error, frames, Path(os.environ["TORCHELASTIC_ERROR_FILE"]))
+
+
+def _record(
+    kind: type[BaseException], error: BaseException, frames: types.TracebackType | None, path: Path
+) -> None:
+    """Write an error as PyTorch's ``@record`` does: torchrun copies it to the replica's own."""
+    text = "".join(traceback.format_exception(kind, error, frames))
+    extra = {"py_callstack": text, "timestamp": str(int(time.time()))}
+    short = "".join(traceback.format_exception_only(kind, error)).strip()
+    message = {"message": short, "extraInfo": extra}
+    path.write_text(json.dumps({"message": message}), encoding="utf-8")
 
 
 def _exit(number: int, _frame: types.FrameType | None) -> NoReturn:

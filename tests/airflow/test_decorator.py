@@ -148,6 +148,36 @@ def test_function_runs_under_torchrun(run: Callable[[str], DagRun]) -> None:
 
 @pytest.mark.docker
 @pytest.mark.timeout(300)
+def test_the_process_that_raised_is_named(run: Callable[[str], DagRun]) -> None:
+    """Of several processes, the one that failed first is in the XCom, with its error."""
+    ended = run(
+        """
+        def flow():
+            @task.torchx(**SMALL, num_replicas=2, nproc_per_node=2)
+            def go():
+                import os
+
+                import torch
+                import torch.distributed as dist
+
+                dist.init_process_group("gloo")
+                if os.environ["RANK"] == "3":
+                    raise ValueError("loss is nan")
+                dist.all_reduce(torch.ones(1))
+
+            go()
+        """
+    )
+
+    workers = [one["worker"] for one in result(ended, "go", "replicas") if one["worker"]]
+    assert "failed" == ended.state
+    assert (3, 1, "ValueError: loss is nan") in [
+        (worker["rank"], worker["exit_code"], worker["message"]) for worker in workers
+    ]
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(300)
 def test_function_that_raises(
     run: Callable[[str], DagRun], capsys: pytest.CaptureFixture[str], app_id: str
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
 
+from airflow_torchx.core.state.worker_failure import worker_failure
 from airflow_torchx.function.call import Call
 from airflow_torchx.function.source import FunctionSource
 
@@ -136,6 +137,28 @@ def test_error_shows_the_users_own_lines(
         "    raise ValueError(message)",
         "ValueError: loss is 3",
     ] == lines
+
+
+@pytest.mark.parametrize("place", ["error.json", "missing/error.json"])
+def test_an_error_is_recorded(
+    run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, place: str
+) -> None:
+    """The error is in the file that torchrun or we read, with the user's own lines."""
+
+    def train() -> NoReturn:
+        message = "loss is\nNaN"
+        raise ValueError(message)
+
+    done = run(train, environ={"TORCHELASTIC_ERROR_FILE": str(tmp_path / place)})
+
+    assert 1 == done.returncode
+    assert done.stderr.endswith("ValueError: loss is\nNaN\n")
+    if (tmp_path / place).parent == tmp_path:
+        failure = worker_failure((tmp_path / place).read_text(), [], None)
+        assert failure is not None
+        assert "ValueError: loss is\nNaN" == failure.message
+        assert failure.traceback.startswith("Traceback (most recent call last):\n  File ")
+        assert "run.py" not in failure.traceback
 
 
 def test_result_that_is_not_json(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
