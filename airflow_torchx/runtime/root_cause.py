@@ -20,6 +20,7 @@ from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.logs.lines import LogLine
@@ -78,17 +79,25 @@ def _explained(
     lines = [
         line._replace(text=redact(line.text, secrets)) for line in _last_lines(engine, replica)
     ]
-    worker = worker_failure(content, lines, replica.started_at)
+    worker = worker_failure(content, lines, _began(replica))
     error = f"{worker.message}\n{worker.traceback}" if worker else ""
     rule = first_match(rules, error) or first_match(rules, "\n".join(one.text for one in lines))
     earlier = "" if worker and worker.message else replica.rule
     return replace(replica, worker=worker, rule=rule or earlier)
 
 
+def _began(replica: ReplicaStatus) -> datetime | None:
+    """Return when the last run of a container began; None if it has had only one.
+
+    Docker records a start after the program has begun, which may have failed by then.
+    """
+    return replica.started_at if replica.num_restarts else None
+
+
 def _last_lines(engine: Engine, replica: ReplicaStatus) -> list[LogLine]:
     """Return the last lines of a replica's last run; Docker keeps those of earlier ones."""
     with contextlib.suppress(EngineError):
-        span = Span.between(replica.started_at, None)
+        span = Span.between(_began(replica), None)
         log = ReplicaLog(engine, replica.container_id, span=span, tail=READ_LINES, resumable=True)
         return [*log]
     return []

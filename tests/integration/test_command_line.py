@@ -274,6 +274,26 @@ def test_dry_run_creates_nothing_and_shows_no_secret(
     assert [] == states()
 
 
+def test_status_names_the_worker_that_failed(
+    cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
+) -> None:
+    """The table of a failed app has the worker by the log, and `--json` has all that is known."""
+    block = "Root Cause (first observed failure):\\n[0]:\\n  rank      : 5 (local_rank: 1)\\n"
+    block += "  exitcode  : -11 (pid: 10)  (SIGSEGV)\\n====\\n"
+    script = (
+        f"test $TORCHX_REPLICA_IDX = 0 || {{ printf '{block}No space left on device'; exit 1; }}"
+    )
+    code, handle, card = cli(*run_argv, script)
+
+    assert 1 == code
+    assert "failed first: rank 5: exit code 139 (SIGSEGV)\nfailure rule: no_space_left\n" in card
+    app_id = handle.strip().rpartition("/")[2]
+    assert "failed first, rank 5: exit code 139 (SIGSEGV)" in cli("status", app_id)[1]
+    data = json.loads(cli("status", "--json", app_id)[1])
+    (failed,) = [one for one in data["roles"][0]["replicas"] if one["worker"]]
+    assert (139, "no_space_left") == (failed["worker"]["exit_code"], failed["rule"])
+
+
 @pytest.mark.usefixtures("own_modules")
 def test_component_that_prints_and_changes_the_folder(
     cli: Callable[..., tuple[int, str, str]],

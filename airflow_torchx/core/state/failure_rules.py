@@ -51,10 +51,10 @@ BUILT_IN: Final = (
     # A token that is missing or refused is so in the next try, too.
     FailureRule(
         name="hugging_face_401",
-        pattern=r"GatedRepoError: 401|RepositoryNotFoundError: 401"
+        pattern=r"(?:GatedRepoError|RepositoryNotFoundError): 401 Client Error"
         r"|401 Client Error.{0,200}huggingface\.co",
         action="fail",
-        hints=("401",),
+        hints=("401 Client Error",),
     ),
     # A node that was late, or a port that an earlier run has not released yet.
     FailureRule(

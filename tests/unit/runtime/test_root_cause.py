@@ -12,7 +12,9 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.failure_rules import failure_action, rule_name, with_replicas
 from airflow_torchx.errors import AppFailedError, CudaOutOfMemoryError
 from airflow_torchx.runtime import attach, launching, root_cause
+from airflow_torchx.specs import RetryPolicy
 from airflow_torchx.testing import FakeEngine, Program
+from airflow_torchx.testing.clock import ManualClock
 from tests.unit.apps import app, planned
 from tests.unit.core.state.test_worker_failure import lines_of
 
@@ -66,14 +68,37 @@ def test_secrets_are_masked() -> None:
         assert replica.worker.traceback.endswith("x***")
 
 
-def test_a_file_of_an_earlier_start_does_not_count() -> None:
-    """An error file that is older than the start of the container is ignored."""
-    program = Program(exit_code=3, files={PATH: error_file("old", timestamp="5")})
+def test_what_an_earlier_run_left_does_not_count() -> None:
+    """Docker restarts a container with its files and its log; only the last run counts."""
+    old = {PATH: error_file("old", timestamp="5")}
+    clock = ManualClock()
+    runs = [
+        Program(exit_code=1, files=old, lines=BLOCK, restart_delay_s=1),
+        Program(exit_code=3, files=old),
+    ]
+    engine = FakeEngine(
+        images=["busybox"], programs={"trainer": runs}, clock=clock, sleep=clock.sleep
+    )
+    restarted = app(1, max_retries=1, retry_policy=RetryPolicy.REPLICA)
+    launching.launch(engine, planned(restarted, failure_policy="wait_all"))
+    clock.advance(5)
+
+    (replica,) = replicas_of(
+        root_cause.diagnosed(engine, attach.look(engine, "app-1", inspect_all=True))
+    )
+
+    assert (1, None) == (replica.num_restarts, replica.worker)
+
+
+def test_a_program_that_fails_before_docker_notes_its_start() -> None:
+    """The only run of a container counts as a whole, whatever its times are."""
+    program = Program(exit_code=1, files={PATH: error_file("early", timestamp="5")}, lines=BLOCK)
     engine = FakeEngine(images=["busybox"], programs=program)
 
-    found = root_cause.diagnosed(engine, ended(engine))
+    (replica,) = replicas_of(root_cause.diagnosed(engine, ended(engine, 1)))
 
-    assert [None, None] == [replica.worker for replica in replicas_of(found)]
+    assert replica.worker is not None
+    assert (85, "early") == (replica.worker.exit_code, replica.worker.message)
 
 
 def test_a_large_file_is_not_read() -> None:
