@@ -351,7 +351,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
     def _connect(self, task: TaskContext) -> DockerScheduler:
         """Connect to the daemon, and wait through an outage if an app may be there."""
-        from airflow_torchx.runtime.waiting import patiently
+        from airflow_torchx.runtime.outage import patiently
         from airflow_torchx.task.shutdown import is_kept, warn_leftovers
 
         if not task.may_have_app:

@@ -38,7 +38,8 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import waiting
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.runtime.lifecycle import ask_to_save, not_found, observe
+from airflow_torchx.runtime.lifecycle import ask_to_save, failures_by_round, not_found, observe
+from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.specs import AppState
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.gang_log import Cursors, GangLog
-    from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 _log = logging.getLogger(__name__)
 
@@ -109,9 +110,7 @@ def watch(
         left.set()
         wake.set()
         pool.shutdown(wait=False)
-    return log.matches.mark(
-        waiting.patiently(partial(inspected, engine, ended.result()), should_stop)
-    )
+    return log.matches.mark(patiently(partial(inspected, engine, ended.result()), should_stop))
 
 
 def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse:
@@ -191,7 +190,19 @@ def card(
     engine: Engine, app: DescribeAppResponse, secrets: frozenset[str], reason: str = ""
 ) -> str:
     """Return the card of an app, described with ``inspect_all``, with secrets masked."""
-    return failure_card(app, _last_lines(engine, app, secrets), reason)
+    earlier = _earlier_failures(engine, app)
+    return failure_card(app, _last_lines(engine, app, secrets), reason, earlier)
+
+
+def _earlier_failures(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatus]:
+    """Return the replica whose failure ended each earlier round, as far as its container exists."""
+    if not any(replica.round for replica in replicas_of(app)):
+        return []
+    try:
+        return failures_by_round(engine, app)
+    except EngineError as why:
+        _log.warning("cannot read why app %s was restarted: %s", app.app_id, why)
+        return []
 
 
 def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
@@ -214,7 +225,7 @@ def _result(
     path = macro_values(app.app_id, writer.id).substitute(path)
     try:
         read = partial(engine.read_file, writer.container_id, path, MAX_RESULT_BYTES)
-        result = json.loads(waiting.patiently(read, should_stop))
+        result = json.loads(patiently(read, should_stop))
         # Python reads and writes NaN and lone surrogates, which JSON and Airflow's API refuse.
         json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
     except EngineNotFoundError:

@@ -19,7 +19,7 @@ from airflow_torchx.errors import EngineUnreachableError, GpuWaitTimeoutError, I
 from airflow_torchx.runtime.gpus.probe import NoGpuDriver, probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
-from airflow_torchx.runtime.waiting import OutageTolerance, patiently
+from airflow_torchx.runtime.outage import OutageTolerance, patiently
 from airflow_torchx.runtime.watch.gpu_events import AttemptBackoff, GpuEvents
 
 if TYPE_CHECKING:

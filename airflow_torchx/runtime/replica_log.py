@@ -20,7 +20,7 @@ from airflow_torchx.errors import (
     InvalidAppError,
     Problem,
 )
-from airflow_torchx.runtime.waiting import Backoff, OutageTolerance
+from airflow_torchx.runtime.outage import Backoff, OutageTolerance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

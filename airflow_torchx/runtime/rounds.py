@@ -11,11 +11,12 @@ import contextlib
 import json
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.gpu.ids import GpuIds
 from airflow_torchx.core.plan.identity import (
     FAILED_SUFFIX,
     container_name,
@@ -26,11 +27,14 @@ from airflow_torchx.core.plan.identity import (
     starting_name,
 )
 from airflow_torchx.core.plan.job_plan import RESTART
+from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import exit_code, next_step, replica_state
 from airflow_torchx.core.state.report import restart_text
 from airflow_torchx.core.state.restarts import Restart
 from airflow_torchx.core.state.rounds import (
+    final_exit_codes,
     is_startable,
+    labelled_gpus,
     members_of,
     replica_key,
     restarts_caused,
@@ -43,6 +47,8 @@ from airflow_torchx.errors import (
     EngineNotFoundError,
     EngineUnreachableError,
 )
+from airflow_torchx.runtime import root_cause
+from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 from airflow_torchx.runtime.lifecycle import described, grace_of, live, rows_of
 from airflow_torchx.specs import AppState
 
@@ -51,7 +57,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +93,7 @@ def carry_out(
     _log.info("%s", restart_text(app, step))
     made = _Round.of(engine, app.app_id, rows, step)
     made.stop_sources()
-    if not should_stop() and made.is_created():
+    if not should_stop() and not made.is_final() and made.is_created():
         made.start()
 
 
@@ -131,6 +137,23 @@ class _Round:
             lambda row: self.engine.stop(row.id, grace_s), running, threads=len(running)
         )
 
+    def is_final(self) -> bool:
+        """Return whether the failure must not restart the app, and say so on its containers.
+
+        torchrun ends with exit code 1 whatever its workers end with. What they ended with is read
+        only if some exit codes are final, and once all replicas have ended.
+        """
+        codes = final_exit_codes(self.rows)
+        if not (codes and self._is_new):
+            return False
+        blamed = _blamed(self.engine, self.app_id)
+        if blamed is None or blamed.blamed_exit_code not in codes:
+            return False
+        what = "replica %s/%d: exit code %d is final; the app is not restarted"
+        _log.info(what, blamed.role, blamed.id, blamed.blamed_exit_code)
+        self._fail_sources(rows_of(self.engine, self.app_id))
+        return True
+
     def is_created(self) -> bool:
         """Create its containers, and return whether they may be started.
 
@@ -153,6 +176,8 @@ class _Round:
 
     def start(self) -> None:
         """Start its containers that are still to be started, unless it was overtaken."""
+        if self._has_lost_gpus():
+            return
         rows = rows_of(self.engine, self.app_id)
         created = [row for row in rows if round_of(row) == self.step.number and is_startable(row)]
         startable = [row for row in self._members(rows) if is_startable(row)]
@@ -161,6 +186,30 @@ class _Round:
         ids = {row.id for row in startable}
         self._discard([row.id for row in created if row.id not in ids])
         map_concurrently(self._start, startable)
+
+    def _has_lost_gpus(self) -> bool:
+        """Return whether other apps have its GPUs; then its failure is final.
+
+        They respect them while a container runs, and for a minute. The next owner may come later.
+        """
+        ids = {one for row in self.sources for one in labelled_gpus(row.labels)}
+        if not ids or self._has_started(self.rows):
+            return False
+        detail = self.engine.inspect(self.sources[0].id)
+        if detail is None or not all(request.device_ids for request in detail.gpus):
+            return False  # GPUs by count are shared
+        ledger = LedgerReader(self.engine, GpuIds(tuple(sorted(ids)))).read()
+        taken = [
+            one
+            for one in ledger.holders
+            if one.app_id not in {"", self.app_id} and not ids.isdisjoint(labelled_gpus(one.labels))
+        ]
+        if taken:
+            what = f"its GPUs were given to {', '.join(sorted({one.app_id for one in taken}))}"
+            rows = rows_of(self.engine, self.app_id)
+            own = [row.id for row in self._members(rows) if is_startable(row)]
+            self._give_up(EngineError(what), own)
+        return bool(taken)
 
     @property
     def _is_new(self) -> bool:
@@ -231,15 +280,36 @@ class _Round:
         rows = rows_of(self.engine, self.app_id)
         if not self._is_overtaken(rows):
             _log.warning("cannot restart app %s: %s", self.app_id, error)
-            ids = {row.id for row in self.sources}
-            for row in rows:
-                if row.id in ids and replica_state(row, exit_code(row)) is AppState.FAILED:
-                    with contextlib.suppress(EngineConflictError, EngineNotFoundError):
-                        self.engine.rename(row.name, failed_name(row.name))
+            self._fail_sources(rows)
         self._discard(created)
+
+    def _fail_sources(self, rows: Sequence[ContainerRow]) -> None:
+        """Rename the containers that have failed, so that every client reads that as final."""
+        ids = {row.id for row in self.sources}
+        for row in rows:
+            if row.id in ids and replica_state(row, exit_code(row)) is AppState.FAILED:
+                with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+                    self.engine.rename(row.name, failed_name(row.name))
 
     def _discard(self, ids: Iterable[str]) -> None:
         # A client that has overtaken this one stops a container that runs.
         for one in ids:
             with contextlib.suppress(EngineConflictError):
                 self.engine.discard(one)
+
+
+def _blamed(engine: Engine, app_id: str) -> ReplicaStatus | None:
+    """Return the replica that brought an app down, whose restart is due, with its worker."""
+    app = described(engine, app_id, rows_of(engine, app_id), inspect_all=True)
+    if app is None:
+        return None
+
+    def failed(replica: ReplicaStatus) -> ReplicaStatus:
+        return replace(replica, state=AppState.FAILED) if replica.exit_code else replica
+
+    roles = [
+        replace(role, replicas=[failed(replica) for replica in role.replicas])
+        for role in app.roles_statuses
+    ]
+    ended = replace(app, state=AppState.FAILED, roles_statuses=roles)
+    return blamed_replica(root_cause.diagnosed(engine, ended))

@@ -36,7 +36,7 @@ def describe(ref: AppRef, outage_s: float | None = None) -> DescribeAppResponse 
     Raises:
         AppStateUnknownError: the daemon has not answered for that long, or refuses the request.
     """
-    from airflow_torchx.runtime.waiting import OUTAGE_S, patiently
+    from airflow_torchx.runtime.outage import OUTAGE_S, patiently
 
     def look() -> DescribeAppResponse | None:
         with TorchXDockerHook(ref.torchx_conn_id).get_conn() as scheduler:

@@ -40,7 +40,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import attach, lifecycle, root_cause
 from airflow_torchx.runtime.gpus.queue import MustWait
-from airflow_torchx.runtime.waiting import patiently
+from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.specs import NONE, AppState, to_dict
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (

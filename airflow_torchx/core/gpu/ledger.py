@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
+from airflow_torchx.core.gpu import restarts
 from airflow_torchx.core.gpu.demand import PREFIX, unasked_name
 from airflow_torchx.core.gpu.ids import ALL, GpuIds, are_all
 from airflow_torchx.core.gpu.revival import is_revived, may_be_revived
@@ -150,7 +151,12 @@ def read(
         details: the results of an inspect of the containers of `needs_inspect`, by container id.
     """
     gpus = _with_others(known, rows)
-    live = [row for row in rows if row.state in _HOLDS or is_revived(row, details.get(row.id))]
+    waiting = restarts.between_rounds(rows, details)
+    live = [
+        row
+        for row in rows
+        if row.state in _HOLDS or row.id in waiting or is_revived(row, details.get(row.id))
+    ]
     foreign = {row.id: details[row.id].gpus for row in _others(live) if row.id in details}
     tickets = _tickets(rows, gpus, details)
     return Ledger(
@@ -200,6 +206,7 @@ def needs_inspect(rows: Iterable[ContainerRow]) -> Iterator[str]:
         if is_held or marker_of(row) == "ticket":
             yield row.id
     yield from (row.id for row in _others(rows))
+    yield from restarts.needs_inspect(rows)
 
 
 def _others(rows: Iterable[ContainerRow]) -> Iterator[ContainerRow]:

@@ -33,6 +33,7 @@ from airflow_torchx.core.state.restarts import Restart, restart_of, with_restart
 from airflow_torchx.core.state.rounds import (
     age,
     current_round,
+    labelled_gpus,
     members_of,
     replica_key,
     role_sizes,
@@ -233,7 +234,9 @@ def describe(
     return replace(app, state=app_state(replica.state for replica in essential_replicas(app)))
 
 
-def every_round(rows: Sequence[ContainerRow]) -> list[ReplicaStatus]:
+def every_round(
+    rows: Sequence[ContainerRow], details: Mapping[str, ContainerDetail] | None = None
+) -> list[ReplicaStatus]:
     """Return the replicas of an app that have started, in every round, from the first round on."""
     order = {role: place for place, role in enumerate(role_sizes(rows))}
     members = [
@@ -243,7 +246,9 @@ def every_round(rows: Sequence[ContainerRow]) -> list[ReplicaStatus]:
         if row.state != "created"
     ]
     members.sort(key=lambda row: (round_of(row), order[replica_key(row)[0]]))
-    return [_status(row, replica_key(row)[1], replica_key(row)[0], {}) for row in members]
+    return [
+        _status(row, replica_key(row)[1], replica_key(row)[0], details or {}) for row in members
+    ]
 
 
 def summaries(
@@ -315,7 +320,7 @@ def _status(
         finished_at=None if detail is None else detail.finished_at,
         container_id=row.id,
         stalled=is_stalled_name(row.name),
-        gpus=tuple(filter(None, row.labels.get(labels.GPUS, "").split(","))),
+        gpus=labelled_gpus(row.labels),
         round=round_of(row),
     )
 

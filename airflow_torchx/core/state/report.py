@@ -77,11 +77,17 @@ def quoted_replica(app: DescribeAppResponse) -> ReplicaStatus | None:
     return blamed_replica(app) or next(iter(replicas_of(app)), None)
 
 
-def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: str = "") -> str:
+def failure_card(
+    app: DescribeAppResponse,
+    last_lines: Sequence[str],
+    reason: str = "",
+    earlier: Sequence[ReplicaStatus] = (),
+) -> str:
     """Return the report of an app that failed or was cancelled.
 
     It has the first failure, or else ``reason``, then all replicas, and the last lines of
-    `quoted_replica`. The app is described with ``inspect_all``.
+    `quoted_replica`. The app is described with ``inspect_all``. ``earlier`` are the replicas whose
+    failures restarted it before.
     """
     blamed = blamed_replica(app)
     if blamed is not None:
@@ -93,6 +99,9 @@ def failure_card(app: DescribeAppResponse, last_lines: Sequence[str], reason: st
     if blamed is not None and blamed.exit_code is not None:
         hints = (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
         parts += [*filter(None, hints)][:1]
+    if earlier:
+        parts += [f"It was restarted {'once' if len(earlier) == 1 else f'{len(earlier)} times'}:"]
+        parts += [f"  round {one.round}: {replica_name(one)}: {cause(one)}" for one in earlier]
     parts += ["", replica_table(app)]
     quoted = quoted_replica(app)
     if quoted is not None:
@@ -210,7 +219,7 @@ _DAY: Final = 24 * _HOUR
 def _columns(app: DescribeAppResponse) -> list[str]:
     """Return the columns that are not empty."""
     replicas = replicas_of(app)
-    has_notes = any(r.num_restarts or not is_essential(app, r.role) for r in replicas)
+    has_notes = any(r.num_restarts or r.round or not is_essential(app, r.role) for r in replicas)
     is_empty = {
         "signal": not any(replica.signal for replica in replicas),
         "out of memory": not any(replica.oom_killed for replica in replicas),
@@ -237,6 +246,7 @@ def _cells(
     times = "once" if replica.num_restarts == 1 else f"{replica.num_restarts} times"
     restarted = f"restarted {times}" if replica.num_restarts else ""
     notes = [
+        f"round {replica.round}" if replica.round else "",
         "failed first" if failed_first else "",
         "auxiliary" if auxiliary else "",
         restarted,

@@ -109,6 +109,11 @@ def may_restart(rows: Iterable[ContainerRow]) -> bool:
     return any(labels.RETRIES in row.labels for row in rows)
 
 
+def labelled_gpus(found: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ids of the GPUs in the labels of a container."""
+    return tuple(filter(None, found.get(labels.GPUS, "").split(",")))
+
+
 def is_startable(row: ContainerRow) -> bool:
     """Return whether a container has not been started yet, and may be."""
     return row.state == "created" and not is_marked(row.name)

@@ -34,7 +34,7 @@ class LedgerReader:
         """Return who holds and who waits for GPUs now."""
         rows = self._engine.rows({})
         states = {row.id: row.state for row in rows}
-        needed = [(one, states[one]) for one in needs_inspect(rows)]
+        needed = list(dict.fromkeys((one, states[one]) for one in needs_inspect(rows)))
         new = [one for one in needed if one not in self._details]
         ids = [one for one, _ in new]
         found = zip(new, map_concurrently(self._engine.inspect, ids), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.rounds import round_of
 from airflow_torchx.errors import AppNotFoundError, EngineError, EngineNotFoundError
-from airflow_torchx.runtime import launching, lifecycle, waiting
+from airflow_torchx.runtime import attach, launching, lifecycle, waiting
 from airflow_torchx.runtime.replica_log import find_container
 from airflow_torchx.specs import AppState, RetryPolicy
 from airflow_torchx.testing import Program
@@ -467,3 +468,41 @@ def test_an_owner_that_acts_while_another_client_cancels_or_deletes(
                 # Round 2 succeeds at once.
                 assert ended.state in {AppState.CANCELLED, AppState.SUCCEEDED}
             assert {0, 1, 2} >= set(map(round_of, daemon.rows()))
+
+
+def test_the_exit_code_of_a_worker_is_final() -> None:
+    """Torchrun ends with 1, but its worker with an exit code that does not restart the app."""
+    text = (Path(__file__).parents[1] / "core/state/torchrun/exit-85.log").read_text()
+    log = [line.split(" ", 1)[1] for line in text.splitlines()]
+    torchrun = Program(lines=log, exit_code=1)
+    daemon = Daemon({"trainer/1": [torchrun]})
+    context = LaunchContext(
+        app_id=APP, handle="h", launch_id="one", environ={}, final_exit_codes=[85]
+    )
+    launching.launch(daemon.engine, plan(app(role(retries=2)), Opts(), context))
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert ["app-1-trainer-0.failed", "app-1-trainer-1.failed"] == [
+        row.name for row in daemon.rows()
+    ]
+
+
+def test_the_card_says_why_an_app_was_restarted() -> None:
+    """The card of the last round has the first failure of each earlier one."""
+    daemon = launched(Daemon({"trainer/1": [CRASH]}), role(retries=2))
+    daemon.clock.advance(1)
+    own(daemon.engine, daemon.clock)
+
+    ended = attach.look(daemon.engine, APP, inspect_all=True)
+    card = attach.card(daemon.engine, ended, frozenset())
+
+    assert card.splitlines()[:4] == [
+        "app 'app-1' FAILED: trainer/1 failed first: exit code 1",
+        "It was restarted 2 times:",
+        "  round 0: trainer/1: exit code 1",
+        "  round 1: trainer/1: exit code 1",
+    ]
+    assert "round 2, failed first" in card

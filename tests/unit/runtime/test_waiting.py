@@ -11,7 +11,7 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import AppNotFoundError, EngineUnreachableError, WaitTimeoutError
-from airflow_torchx.runtime import launching, lifecycle, waiting
+from airflow_torchx.runtime import launching, lifecycle, outage, waiting
 from airflow_torchx.specs import AppDef, AppState, Role
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned
@@ -195,7 +195,7 @@ def test_a_wait_that_is_woken_looks_often() -> None:
 
 def test_pauses_grow_to_a_second() -> None:
     """The pauses of a wait grow to one second."""
-    backoff = waiting.Backoff()
+    backoff = outage.Backoff()
     taken = [backoff.next() for _ in range(20)]
 
     assert sorted(taken) == taken
