@@ -27,8 +27,8 @@ from airflow_torchx.core.plan.identity import (
     starting_name,
 )
 from airflow_torchx.core.plan.job_plan import RESTART
-from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import exit_code, next_step, replica_state
+from airflow_torchx.core.state.failure_rules import final_reason, with_replicas
 from airflow_torchx.core.state.report import restart_text
 from airflow_torchx.core.state.restarts import Restart
 from airflow_torchx.core.state.rounds import (
@@ -90,10 +90,12 @@ def carry_out(
     Raises:
         EngineUnreachableError: the daemon does not answer; the next call continues.
     """
-    _log.info("%s", restart_text(app, step))
     made = _Round.of(engine, app.app_id, rows, step)
     made.stop_sources()
-    if not should_stop() and not made.is_final() and made.is_created():
+    if should_stop() or made.is_final():
+        return
+    _log.info("%s", restart_text(app, step))
+    if made.is_created():
         made.start()
 
 
@@ -133,6 +135,8 @@ class _Round:
     def stop_sources(self) -> None:
         """Stop the containers of the round before, at once, with one grace period."""
         running, grace_s = live(self.sources), grace_of(self.rows)
+        if running and self.step.lost:
+            _log.info("replica %s failed; stopping %d others", self.step.lost, len(running))
         map_concurrently(
             lambda row: self.engine.stop(row.id, grace_s), running, threads=len(running)
         )
@@ -140,19 +144,31 @@ class _Round:
     def is_final(self) -> bool:
         """Return whether the failure must not restart the app, and say so on its containers.
 
-        torchrun ends with exit code 1 whatever its workers end with. What they ended with is read
-        only if some exit codes are final, and once all replicas have ended.
+        A failure rule says so, or the exit code of a worker: torchrun itself ends with 1. Both are
+        read once all replicas have ended.
         """
-        codes = final_exit_codes(self.rows)
-        if not (codes and self._is_new):
+        app = self._diagnosed() if self._is_new else None
+        if app is None or (why := final_reason(app, final_exit_codes(self.rows))) is None:
             return False
-        blamed = _blamed(self.engine, self.app_id)
-        if blamed is None or blamed.blamed_exit_code not in codes:
-            return False
-        what = "replica %s/%d: exit code %d is final; the app is not restarted"
-        _log.info(what, blamed.role, blamed.id, blamed.blamed_exit_code)
+        _log.info("app %s is not restarted: %s", self.app_id, why)
         self._fail_sources(rows_of(self.engine, self.app_id))
         return True
+
+    def _diagnosed(self) -> DescribeAppResponse | None:
+        """Return the app as one that failed, with why; None if it is gone."""
+        rows = rows_of(self.engine, self.app_id)
+        app = described(self.engine, self.app_id, rows, inspect_all=True)
+        if app is None:
+            return None
+        stopped = {row.id for row in live(self.sources)}
+
+        def ended(replica: ReplicaStatus) -> ReplicaStatus:
+            if replica.container_id in stopped:
+                return replace(replica, state=AppState.CANCELLED)
+            return replace(replica, state=AppState.FAILED) if replica.exit_code else replica
+
+        failed = replace(with_replicas(app, ended), state=AppState.FAILED)
+        return root_cause.diagnosed(self.engine, failed)
 
     def is_created(self) -> bool:
         """Create its containers, and return whether they may be started.
@@ -296,20 +312,3 @@ class _Round:
         for one in ids:
             with contextlib.suppress(EngineConflictError):
                 self.engine.discard(one)
-
-
-def _blamed(engine: Engine, app_id: str) -> ReplicaStatus | None:
-    """Return the replica that brought an app down, whose restart is due, with its worker."""
-    app = described(engine, app_id, rows_of(engine, app_id), inspect_all=True)
-    if app is None:
-        return None
-
-    def failed(replica: ReplicaStatus) -> ReplicaStatus:
-        return replace(replica, state=AppState.FAILED) if replica.exit_code else replica
-
-    roles = [
-        replace(role, replicas=[failed(replica) for replica in role.replicas])
-        for role in app.roles_statuses
-    ]
-    ended = replace(app, state=AppState.FAILED, roles_statuses=roles)
-    return blamed_replica(root_cause.diagnosed(engine, ended))

@@ -100,6 +100,19 @@ def failure_action(app: DescribeAppResponse) -> Literal["fail", "restart"] | Non
     return actions[0] if actions and actions[0] != "none" else None
 
 
+def final_reason(app: DescribeAppResponse, final_codes: frozenset[int]) -> str | None:
+    """Return why the failure of an app, described likewise, does not restart it; None if it does.
+
+    A rule says so, or the exit code of the worker that failed.
+    """
+    blamed = blamed_replica(app)
+    if failure_action(app) == "fail":
+        return f"its failure is explained by the failure rule {rule_name(app)}"
+    if blamed is not None and blamed.blamed_exit_code in final_codes:
+        return f"a worker ended with exit code {blamed.blamed_exit_code}"
+    return None
+
+
 def rule_name(app: DescribeAppResponse) -> str:
     """Return the name of the rule that explains the failure of an app; empty without one."""
     blamed = blamed_replica(app)

@@ -506,3 +506,15 @@ def test_the_card_says_why_an_app_was_restarted() -> None:
         "  round 1: trainer/1: exit code 1",
     ]
     assert "round 2, failed first" in card
+
+
+def test_a_failure_rule_is_final() -> None:
+    """A failure that a rule calls final does not restart the app."""
+    full = Program(lines=["OSError: [Errno 28] No space left on device"], exit_code=1)
+    daemon = launched(Daemon({"trainer/1": [full]}), role(retries=2))
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert 2 == len(daemon.rows())
