@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_torchx.concurrency import host_lock
@@ -32,6 +33,7 @@ from airflow_torchx.core.plan.identity import (
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.app_ref import AppRef
+from airflow_torchx.core.state.report import cursor_key
 from airflow_torchx.core.state.trigger_event import AppEvent, Reason
 from airflow_torchx.core.task import record
 from airflow_torchx.core.task.config_hash import VERSION, config_hash
@@ -203,6 +205,14 @@ def test_the_folder_of_checkpoints() -> None:
     assert f"{of_task}/runs/run-acba25512100-m2" == fresh.folder
     assert f"{of_task}/all-runs" == eager.folder
     assert "TORCHX_CHECKPOINT_DIR" == CHECKPOINT_DIR
+
+
+def test_the_cursor_of_a_log() -> None:
+    """A deferral stores the cursor of a replica's log under its name, and its round if it has."""
+    replica = ReplicaStatus(1, AppState.RUNNING, "trainer", "h")
+
+    assert "trainer/1" == cursor_key(replica)
+    assert "trainer/1/r2" == cursor_key(replace(replica, round=2))
 
 
 def test_the_config_hash() -> None:

@@ -22,7 +22,7 @@ from airflow_torchx.core.task.record import (
     TaskRecord,
 )
 from airflow_torchx.errors import EngineError, LaunchError
-from airflow_torchx.runtime import launching, lifecycle
+from airflow_torchx.runtime import launching, lifecycle, waiting
 from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.testing import FakeEngine, Program
@@ -336,3 +336,44 @@ def test_places_that_come_back_are_removed_until_the_task_has_to_end() -> None:
         )
 
     assert [] == list(asked)
+
+
+def restartable(program: Program) -> FakeEngine:
+    """Return an engine with an app that may be restarted twice, launched by the first attempt."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    launch = LaunchContext(
+        app_id=FIRST.app_id,
+        handle="h",
+        launch_id="launch-1",
+        environ={},
+        labels={**FIRST.labels, labels.CONFIG_HASH: HASH},
+    )
+    launching.launch(engine, plan(app(2, max_retries=2), Opts(), launch))
+    return engine
+
+
+def test_a_retry_reattaches_to_an_app_that_will_be_restarted() -> None:
+    """An app whose worker was killed between two rounds has not failed."""
+    engine = restartable(BROKEN)
+
+    assert reconciled(engine).reattach is not None
+
+
+def test_a_retry_reattaches_to_an_app_whose_round_is_not_complete() -> None:
+    """The worker was killed while it created the containers of the next round."""
+    engine = restartable(BROKEN)
+    engine.fail_next("clone", KeyboardInterrupt(), on="trainer/1")
+    with pytest.raises(KeyboardInterrupt):
+        waiting.poll_once(engine, FIRST.app_id)
+
+    assert 3 == len(engine.rows({}))
+    decision = reconciled(engine)
+    assert decision.reattach is not None
+    assert () == decision.clean_up
+
+
+def test_a_retry_does_not_reattach_to_an_app_that_will_not_be_restarted() -> None:
+    """It asks the daemon why a replica failed: one without memory is not restarted."""
+    engine = restartable(Program(exit_code=137, oom_killed=True))
+
+    assert SUPERSEDED in reconciled(engine).clean_up

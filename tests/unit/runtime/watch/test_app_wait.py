@@ -15,7 +15,7 @@ from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_wait import Alarms, AppWait
 from airflow_torchx.specs import AppDef, Role
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
-from tests.unit.apps import planned
+from tests.unit.apps import app, planned
 from tests.unit.runtime.watch.apps import FOREVER, eventually, launch, run, settled, states, threads
 
 if TYPE_CHECKING:
@@ -98,6 +98,30 @@ def test_end(engine: FakeEngine, scene: Scene) -> None:
     launch(engine, replicas=2)
 
     assert ("reached", "SUCCEEDED") == scene.fired(scene.wait())
+
+
+def test_restart(engine: FakeEngine, scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """A trigger restarts an app itself, and fires when the last round has ended."""
+    caplog.set_level("INFO")
+    engine.programs = lambda spec: Program(
+        exit_code=int(spec.env["TORCHX_RESTART"] != "2"), runs_for_s=0.3
+    )
+    launching.launch(engine, planned(app(2, max_retries=2)))
+
+    assert ("reached", "SUCCEEDED") == scene.fired(scene.wait())
+    assert "restarting the app, restart 2 of 2" in caplog.text
+    assert 6 == len(engine.rows({}))
+
+
+def test_a_sensor_does_not_restart(engine: FakeEngine, scene: Scene, clock: ManualClock) -> None:
+    """It waits for the process that launched the app, and times out without one."""
+    engine.programs = Program(exit_code=1)
+    launching.launch(engine, planned(app(1, max_retries=2)))
+
+    event = scene.fired(scene.wait(SUCCESS, Alarms(deadline_s=clock() + 30)))
+
+    assert ("timeout", "PENDING") == event
+    assert 1 == len(engine.rows({}))
 
 
 def test_fail_fast(engine: FakeEngine, scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

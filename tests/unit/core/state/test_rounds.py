@@ -1,0 +1,159 @@
+"""Which containers of an app count after restarts, and what its labels say about these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import ContainerRow
+from airflow_torchx.core.plan.identity import container_name, round_name
+from airflow_torchx.core.state.describe import describe, is_copy, replicas_of
+from airflow_torchx.core.state.restarts import restart_of
+from airflow_torchx.core.state.rounds import (
+    current_round,
+    final_exit_codes,
+    restarts_caused,
+    retries_of,
+    role_sizes,
+    roles_of_round,
+    round_of,
+)
+
+APP = "train-x1y2"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def row(
+    replica: int, number: int = 0, state: str = "running", *, mark: str = "", **extra: str
+) -> ContainerRow:
+    """Return a container of an app of two trainers that may be restarted three times."""
+    name = round_name(container_name(APP, "trainer", replica), number)
+    of_round = {
+        labels.ROUND: str(number),
+        labels.ROUND_ROLES: '["trainer"]',
+        labels.RESTARTS: f'{{"trainer": {number}}}',
+    }
+    return ContainerRow(
+        id=f"{replica}-{number}{mark}",
+        name=f"{name}{mark}",
+        image="img",
+        state=state,
+        status={"exited": "Exited (1) 2 seconds ago", "done": "Exited (0) 1 second ago"}.get(
+            state, ""
+        ),
+        labels={
+            labels.APP_ID: APP,
+            labels.ROLE_NAME: "trainer",
+            labels.REPLICA_ID: str(replica),
+            labels.LAUNCH_ID: "l",
+            labels.ROLES: '{"trainer": 2}',
+            labels.RETRIES: '{"trainer": ["APPLICATION", 3]}',
+            **(of_round if number else {}),
+            **extra,
+        },
+        created_at=NOON + timedelta(minutes=number),
+    )
+
+
+ENDED = (row(0, 0, "exited"), row(1, 0, "exited"))
+
+
+def shown(*rows: ContainerRow) -> tuple[str, list[str], int | None]:
+    """Return the state of an app, its containers, and the round that is due."""
+    app = describe(APP, rows, {})
+    assert app is not None
+    restart = restart_of(app)
+    ids = [replica.container_id for replica in replicas_of(app)]
+    return app.state.name, ids, restart.number if restart else None
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (ENDED, ("PENDING", ["0-0", "1-0"], 1)),
+        ((row(0), ENDED[1]), ("PENDING", ["0-0", "1-0"], 1)),
+        # A client has begun to create round 1, and to start it.
+        ((*ENDED, row(0, 1, "created")), ("PENDING", ["0-1", "1-0"], 1)),
+        ((*ENDED, row(0, 1, "created"), row(1, 1, "created")), ("PENDING", ["0-1", "1-1"], 1)),
+        ((*ENDED, row(0, 1), row(1, 1, "created")), ("PENDING", ["0-1", "1-1"], 1)),
+        ((*ENDED, row(0, 1), row(1, 1)), ("RUNNING", ["0-1", "1-1"], None)),
+        # It was killed while it started one.
+        (
+            (*ENDED, row(0, 1), row(1, 1, "created", mark=".starting-0f")),
+            ("PENDING", ["0-1", "1-1.starting-0f"], 1),
+        ),
+        # Another client has created a container again whose name was free.
+        (
+            (*ENDED, row(0, 1), row(1, 1, "created"), row(1, 1, mark=".starting-0f")),
+            ("RUNNING", ["0-1", "1-1.starting-0f"], None),
+        ),
+        # The next failure.
+        ((*ENDED, row(0, 1), row(1, 1, "exited")), ("PENDING", ["0-1", "1-1"], 2)),
+        # Earlier rounds were removed.
+        ((row(0, 3, "exited"), row(1, 3, "exited")), ("FAILED", ["0-3", "1-3"], None)),
+        # A replica of a round that runs was removed.
+        ((*ENDED, row(0, 1)), ("FAILED", ["0-1", ""], None)),
+        # What a round is made of was removed or cancelled, or cannot be cloned.
+        ((row(0, 1, "created"), ENDED[1]), ("FAILED", ["", "1-0"], None)),
+        (
+            (row(0, 0, "exited", mark=".cancelled"), row(1, 0, "exited", mark=".cancelled")),
+            ("CANCELLED", ["0-0.cancelled", "1-0.cancelled"], None),
+        ),
+        (
+            (ENDED[0], row(1, 0, "exited", mark=".failed"), row(0, 1, "created")),
+            ("FAILED", ["0-0", "1-0.failed"], None),
+        ),
+        # The app is asked to save, because its task times out.
+        ((row(0), row(1, 0, "exited", mark=".saving")), ("FAILED", ["0-0", "1-0.saving"], None)),
+        # All that is left of a deleted app.
+        ((row(0, 1, "created"),), ("SUBMITTED", ["0-1"], None)),
+    ],
+)
+def test_the_containers_that_count(
+    rows: tuple[ContainerRow, ...], expected: tuple[str, list[str], int | None]
+) -> None:
+    """They are those of the newest round that has started, or can be finished, in any order."""
+    assert expected == shown(*rows)
+    assert expected == shown(*reversed(rows))
+
+
+def test_a_container_of_a_round_is_no_copy() -> None:
+    """Its name has the round of its label, with or without the marks of clients."""
+    assert not is_copy(row(0, 2))
+    assert not is_copy(row(0, 2, mark=".starting-0f1e"))
+    assert not is_copy(row(0, 2, mark=".failed"))
+    assert is_copy(row(0, 2, **{labels.ROUND: "3"}))
+
+
+@pytest.mark.parametrize("text", ["", "x", "[]", "7", '{"trainer": []}', '{"trainer": "1"}'])
+def test_damaged_labels(text: str) -> None:
+    """Any user can write a label, so one of another form counts as missing."""
+    names = (labels.RETRIES, labels.RESTARTS, labels.ROUND_ROLES, labels.NO_RESTART_EXIT_CODES)
+    whole = row(0, 1, "exited")
+    damaged = replace(whole, labels={**whole.labels, **dict.fromkeys(names, text)})
+
+    assert {} == retries_of([damaged])
+    assert {} == restarts_caused([damaged])
+    assert ("trainer",) == roles_of_round([damaged])
+    assert frozenset() in (final_exit_codes([damaged]), final_exit_codes([damaged]) - {7})
+    assert None is shown(damaged)[2]
+
+
+def test_a_damaged_round() -> None:
+    """A container whose round is not a number counts as one of the launch."""
+    damaged = row(0, 0, **{labels.ROUND: "two"})
+
+    assert 0 == round_of(damaged)
+    assert 0 == current_round([damaged], role_sizes([damaged])).number
+
+
+def test_exit_codes() -> None:
+    """The label has the codes, separated by commas."""
+    found = final_exit_codes(
+        [row(0, 0, "running", **{labels.NO_RESTART_EXIT_CODES: "3,85,x,1000"})]
+    )
+
+    assert {3, 85} == found
