@@ -154,12 +154,23 @@ def test_one_that_is_dismissed_does_nothing(start: Start, states: Callable[[], l
     assert ["running"] * 3 == states()
 
 
-def run_command(gate: Gate, folder: Path) -> subprocess.Popen[bytes]:
-    """Start to launch three replicas by the command line, behind a gate."""
+def run_command(gate: Gate, folder: Path, app_id: str) -> subprocess.Popen[bytes]:
+    """Start to launch three replicas by the command line, behind a gate, with a label."""
+    cfg = f"labels=of-test:{app_id}"
     script = "trap 'exit 0' TERM; sleep 600 & wait"
     component = ("utils.sh", "--image", BUSYBOX, "--num_replicas", "3", "sh", "-c", script)
     return subprocess.Popen(
-        [sys.executable, "-m", "airflow_torchx.cli", "run", "--workspace", "", *component],
+        [
+            sys.executable,
+            "-m",
+            "airflow_torchx.cli",
+            "run",
+            "-cfg",
+            cfg,
+            "--workspace",
+            "",
+            *component,
+        ],
         cwd=folder,
         env=os.environ | {"DOCKER_HOST": f"unix://{gate.path}"},
         # A shell kills the whole group of a job.
@@ -188,22 +199,20 @@ def in_group(group: int) -> list[int]:
     ids=["first-created", "two-created", "two-started", "complete"],
 )
 def test_a_command_line_that_is_killed_while_it_launches(
-    hold: Hold, left: int, tmp_path: Path, docker_engine: DockerEngine
+    hold: Hold, left: int, tmp_path: Path, docker_engine: DockerEngine, app_id: str
 ) -> None:
     """SIGKILL for the whole process group in the middle of a launch leaves no container.
 
     A launch that is complete is left alone.
     """
-    before = {row.id for row in docker_engine.rows({labels.APP_NAME: "sh"})}
 
-    def rows() -> list[ContainerRow]:
-        found = docker_engine.rows({labels.APP_NAME: "sh"})
-        return [row for row in found if row.id not in before]
+    def rows() -> tuple[ContainerRow, ...]:
+        return docker_engine.rows({"of-test": app_id})
 
     # The path of a socket must be short.
     with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
         held = gate.hold(hold)
-        process = run_command(gate, tmp_path)
+        process = run_command(gate, tmp_path, app_id)
         held.wait()
         reapers = [pid for pid in in_group(process.pid) if pid != process.pid]
         assert reapers
@@ -224,21 +233,17 @@ def test_a_command_line_that_ends_has_no_child(
     app_id: str, tmp_path: Path, docker_engine: DockerEngine
 ) -> None:
     """The reaper of a launch has ended, and was waited for, before the app is followed."""
-    assert app_id
     with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
         held = gate.hold(Hold(Kind.LOGS))
-        process = run_command(gate, tmp_path)
+        process = run_command(gate, tmp_path, app_id)
         held.wait()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-        (found,) = {
-            row.labels[labels.APP_ID]
-            for row in docker_engine.rows({labels.APP_NAME: "sh"})
-            if row.state == "running"
-        }
         process.kill()
         process.wait()
         held.release()
-        for row in docker_engine.rows({labels.APP_ID: found}):
+        rows = docker_engine.rows({"of-test": app_id})
+        for row in rows:
             docker_engine.remove(row.id)
 
+    assert 3 == len(rows)
     assert "" == children
