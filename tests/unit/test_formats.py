@@ -260,10 +260,11 @@ def test_a_deferral() -> None:
             "launch_id": "l",
             "config_hash": "v1-a",
             "stop_grace_s": 10.0,
-            "checkpoint_s": 0.0,
         },
         "cursors": {"trainer/0": {"time_ns": 5, "seen": 1, "newest_ns": 7}},
     } == record.Deferral(launched, {"trainer/0": Cursor(5, 1, 7)}).to_json()
+    saving = record.Deferral(replace(launched, checkpoint_s=60.0)).to_json()
+    assert 60.0 == saving["app"]["checkpoint_s"]
 
 
 DEMAND = {

@@ -40,7 +40,7 @@ def log_name(replica: ReplicaStatus) -> str:
 
 
 def cursor_key(replica: ReplicaStatus) -> str:
-    """Return the name of the cursor of a replica's log, which each round has anew."""
+    """Return the name of the cursor of a replica's log, which each round has again."""
     return f"{replica_name(replica)}/r{replica.round}" if replica.round else replica_name(replica)
 
 

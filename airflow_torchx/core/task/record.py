@@ -28,6 +28,8 @@ LAUNCHING: Final = "launching"
 SUCCEEDED: Final = "succeeded"
 RESULT_REJECTED: Final = "result_rejected"
 
+_SAVE: Final = "checkpoint_s"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchedApp:
@@ -57,6 +59,10 @@ class LaunchedApp:
             stop_grace_s=opts.stop_grace_s,
             checkpoint_s=opts.save_s or 0.0,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the app as JSON data; what is about checkpoints only if it is set."""
+        return {name: value for name, value in asdict(self).items() if name != _SAVE or value}
 
     def save_at_s(self, deadline_s: float | None, timeout_s: float) -> float | None:
         """Return when its replicas are asked to save, because the task must end at a deadline.
@@ -148,7 +154,7 @@ class Deferral:
     def to_json(self) -> dict[str, Any]:
         """Return the deferral as JSON data; what is about GPUs only if it is set."""
         cursors = {name: asdict(cursor) for name, cursor in self.cursors.items()}
-        data: dict[str, Any] = {"app": asdict(self.app) if self.app else None, "cursors": cursors}
+        data: dict[str, Any] = {"app": self.app.to_json() if self.app else None, "cursors": cursors}
         if self.gpu_demand is not None:
             data["gpu_demand"] = self.gpu_demand.to_json()
         return data

@@ -55,7 +55,7 @@ def test_the_worker_of_a_failed_replica() -> None:
 
 
 def test_secrets_are_masked() -> None:
-    """Neither the message nor the traceback has a secret, also where a text is cut."""
+    """The message and the traceback have no secret, also where a text is cut."""
     text = f"{'x' * 1_995}open-sesame"
     program = Program(exit_code=1, files={PATH: error_file(text)}, lines=["open-sesame"])
     engine = FakeEngine(images=["busybox"], programs=program)
