@@ -69,10 +69,7 @@ def log(args: Namespace) -> int:
         app = lifecycle.observe(engine, app_id)
         if app is None:
             raise lifecycle.not_found(app_id)
-        app = select(app, selection)
-        if args.last_round:
-            # Without the label, it counts as an app of one round.
-            app = replace(app, metadata={})
+        app = chosen(app, selection, last_round=args.last_round)
         if not args.tail:
             _read(engine, app, lines)
             return 0
@@ -100,6 +97,15 @@ class LineFilter:
     pattern: re.Pattern[str]
     span: Span
     streams: Stream
+
+
+def chosen(
+    app: DescribeAppResponse, selection: LogSelection, *, last_round: bool
+) -> DescribeAppResponse:
+    """Return the app with only the selected replicas, and of all rounds or only the last."""
+    app = select(app, selection)
+    # Without the label of restarts, it counts as an app of one round.
+    return replace(app, metadata={}) if last_round else app
 
 
 def select(app: DescribeAppResponse, selection: LogSelection) -> DescribeAppResponse:

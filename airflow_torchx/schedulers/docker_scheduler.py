@@ -186,7 +186,9 @@ class DockerScheduler(DockerLauncher):
         return lifecycle.exists(self.engine, app_ref(app_id).app_id)
 
     def wait(self, app_id: str, timeout_s: float | None = None) -> DescribeAppResponse:
-        """Wait until every replica has ended, act on the failure policy, and describe the app.
+        """Wait until every replica has ended, and describe the app.
+
+        Meanwhile it acts on the failure policy, and restarts the app or a role after a failure.
 
         Args:
             app_id: the app.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING
 
 # Its first import configures structlog: in a test, that would end `capture_logs`.
@@ -10,9 +11,12 @@ import airflow  # noqa: F401
 import pytest
 from structlog.testing import capture_logs
 
+from airflow_torchx.cli import log
+from airflow_torchx.cli.log import LineFilter, parse_identifier
 from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime import attach, launching, lifecycle, waiting
 from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.runtime.replica_log import Span, Stream
 from airflow_torchx.specs import AppState
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.testing import FakeEngine, Program
@@ -99,8 +103,8 @@ def test_the_logs_of_all_rounds_are_written_after_a_deferral(engine: FakeEngine)
 def test_a_round_that_began_and_ended_between_two_looks_is_written(engine: FakeEngine) -> None:
     """The end of the app looks for all rounds, also for those that another client made."""
     waiting.wait(engine, "app-1", timeout_s=60)
-    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as log:
-        log.finish(30, lambda: False)
+    with capture_logs() as events, TaskLog(engine, attach.look(engine, "app-1")) as writer:
+        writer.finish(30, lambda: False)
 
     assert expected(0) == single_spaced(lines_of(events, 0))
 
@@ -117,3 +121,17 @@ def test_rounds_of_which_containers_were_removed(engine: FakeEngine) -> None:
         write_rest(engine, seen, {}, max_bytes=10**6, should_stop=lambda: False)
 
     assert expected(1)[5:] == single_spaced(lines_of(events, 1))
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_the_command_line_shows_all_rounds_or_the_last(
+    engine: FakeEngine, capsys: pytest.CaptureFixture[str], *, is_last: bool
+) -> None:
+    """With ``--last-round``, the lines before the last restart are left out."""
+    waiting.wait(engine, "app-1", timeout_s=60)
+    app = log.chosen(attach.look(engine, "app-1"), parse_identifier("app-1"), last_round=is_last)
+
+    log._read(engine, app, LineFilter(re.compile("line"), Span(), Stream.COMBINED))  # noqa: SLF001
+
+    shown = single_spaced(capsys.readouterr().out.splitlines())
+    assert expected(1)[10 if is_last else 0 :] == [line for line in shown if "trainer/1" in line]
