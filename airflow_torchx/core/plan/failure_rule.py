@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, cast
 
+from airflow_torchx.core.plan.pattern_cost import searched_chars
 from airflow_torchx.specs.scalars import BYTES
 from airflow_torchx.specs.suggest import suggest
 
@@ -49,7 +50,14 @@ class FailureRule:
         """Return the first match in a text of many lines; None without one."""
         if self._literals and not any(one in text for one in self._literals):
             return None
-        return self._regex.search(text)
+        if self._searched_chars is None:
+            return self._regex.search(text)
+        search, chars = self._regex.search, self._searched_chars
+        return next(filter(None, (search(line, 0, chars) for line in text.split("\n"))), None)
+
+    @cached_property
+    def _searched_chars(self) -> int | None:
+        return searched_chars(self.pattern)
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
@@ -107,10 +115,13 @@ def _check_pattern(name: str, pattern: object) -> None:
     if not (isinstance(pattern, str) and 0 < len(pattern) <= _MOST_CHARS):
         raise ValueError(f"rule {name!r} needs a pattern of 1 to {_MOST_CHARS} characters")
     try:
+        searched_chars(pattern)
         matches_nothing = re.compile(pattern, re.MULTILINE).search("")
     except (re.error, OverflowError, RecursionError) as error:
         what = f"rule {name!r} has {pattern!r:.80}, which is not a regular expression"
         raise ValueError(f"{what}: {error}; escape special characters with a backslash") from None
+    except ValueError as why:
+        raise ValueError(f"rule {name!r} has {pattern!r:.80}, which {why}") from None
     if matches_nothing:
         raise ValueError(f"rule {name!r} has {pattern!r:.80}, which matches an empty line")
 

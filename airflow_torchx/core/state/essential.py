@@ -60,7 +60,7 @@ def _chosen(app: DescribeAppResponse) -> frozenset[str]:
     """
     try:
         names = json.loads(app.metadata.get(ESSENTIAL_ROLES, "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return frozenset()
     names = names if isinstance(names, list) else []
     return frozenset(role.role for role in app.roles_statuses if role.role in names)

@@ -199,5 +199,5 @@ def _newest(rows: Sequence[ContainerRow]) -> dict[Key, ContainerRow]:
 def _json(row: ContainerRow, label: str) -> Any:  # noqa: ANN401 - any client can write a label
     try:
         return json.loads(row.labels.get(label, "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -80,7 +80,9 @@ def row(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "[]", "7", '{"trainer": "1"}', '{"trainer": 1000000000}']
+    "text",
+    ["", "x", "[]", "7", '{"trainer": "1"}', '{"trainer": 1000000000}', "[" * 100_000],
+    ids=lambda text: text[:30],
 )
 def test_an_invalid_roles_label(text: str) -> None:
     """An invalid roles label is ignored, because any user can write one."""

@@ -119,7 +119,11 @@ def test_their_grace_period_is_a_label() -> None:
         assert StopAuxiliary(("ps",), grace_s) == next_step(app)
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", "{}", "[]", '["other"]', '[["trainer"]]', "null"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "7", "{}", "[]", '["other"]', '[["trainer"]]', "null", "[" * 100_000],
+    ids=lambda text: text[:12],
+)
 def test_a_label_without_a_role_of_the_app_counts_as_none(text: str) -> None:
     """Any client can write a label: without a known role, every role is essential."""
     assert AppState.RUNNING is launched("+", "r", text).state
