@@ -13,7 +13,7 @@ from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.failure_rules import first_match, rule_name, rules_of, with_replicas
 from airflow_torchx.core.state.report import READ_LINES
-from airflow_torchx.core.state.worker_failure import MAX_FILE_BYTES, worker_failure
+from airflow_torchx.core.state.worker_failure import MAX_FILE_BYTES, SEQUENCE, worker_failure
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span
 from airflow_torchx.specs import AppState
@@ -74,12 +74,17 @@ def _explained(
     content = ""
     with contextlib.suppress(EngineError, ValueError):
         data = engine.read_file(replica.container_id, ERROR_PATH, MAX_FILE_BYTES)
-        content = redact(data.decode(errors="replace"), secrets)
-    # Masked before they are cut, so that no part of a secret is left.
+        content = data.decode(errors="replace")
+
+    def mask(text: str) -> str:
+        return redact(text, secrets)
+
+    # Masked without colors and before they are cut, so that no part of a secret is left.
     lines = [
-        line._replace(text=redact(line.text, secrets)) for line in _last_lines(engine, replica)
+        line._replace(text=mask(SEQUENCE.sub("", line.text)))
+        for line in _last_lines(engine, replica)
     ]
-    worker = worker_failure(content, lines, _began(replica))
+    worker = worker_failure(content, lines, _began(replica), mask)
     error = f"{worker.message}\n{worker.traceback}" if worker else ""
     rule = first_match(rules, error) or first_match(rules, "\n".join(one.text for one in lines))
     earlier = "" if worker and worker.message else replica.rule

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.specs import WorkerFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_torchx.core.logs.lines import LogLine
 
@@ -47,7 +47,10 @@ _ZONE: Final = timedelta(minutes=15)
 
 
 def worker_failure(
-    error_file: str, lines: Sequence[LogLine], started_at: datetime | None
+    error_file: str,
+    lines: Sequence[LogLine],
+    started_at: datetime | None,
+    mask: Callable[[str], str] = str,
 ) -> WorkerFailure | None:
     """Return why a worker of a replica failed; None if neither text says so.
 
@@ -56,8 +59,10 @@ def worker_failure(
             restarts a container with its files, so one older than ``started_at`` does not count.
         lines: last lines of the replica's log, with times, of this run.
         started_at: when the replica's container started.
+        mask: masks the secrets in a text of the file. JSON quotes texts that a program has quoted
+            already, in which no secret can be found.
     """
-    by_file = _by_file(error_file, started_at) if error_file else None
+    by_file = _by_file(error_file, started_at, mask) if error_file else None
     by_log = _by_log(lines)
     if by_file is None or by_log is None:
         return by_file or by_log
@@ -71,7 +76,9 @@ def worker_failure(
     )
 
 
-def _by_file(content: str, started_at: datetime | None) -> WorkerFailure | None:
+def _by_file(
+    content: str, started_at: datetime | None, mask: Callable[[str], str]
+) -> WorkerFailure | None:
     try:
         data = json.loads(content)
     except (ValueError, RecursionError):
@@ -84,7 +91,7 @@ def _by_file(content: str, started_at: datetime | None) -> WorkerFailure | None:
     # The file has whole seconds.
     if failed_at is None or (started_at and failed_at < started_at.replace(microsecond=0)):
         return None
-    message = _text(error.get("message"), _MESSAGE_CHARS)
+    message = _text(error.get("message"), _MESSAGE_CHARS, mask)
     if message.startswith(_STOPPED):
         return None
     code = error.get("errorCode")
@@ -93,7 +100,7 @@ def _by_file(content: str, started_at: datetime | None) -> WorkerFailure | None:
         exit_code=exit_code,
         signal=name,
         message=message,
-        traceback=_end(_text(extra.get("py_callstack"))),
+        traceback=_end(_text(extra.get("py_callstack"), mask=mask)),
         failed_at=failed_at,
     )
 
@@ -230,11 +237,12 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(value: object, most: int | None = None) -> str:
+def _text(value: object, most: int | None = None, mask: Callable[[str], str] = str) -> str:
     """Return a text without control characters, and without what is beyond ``most`` characters."""
     if not isinstance(value, str):
         return ""
-    clean = SEQUENCE.sub("", value[:most].replace("\r\n", "\n"))
+    # Masked without the colors that a program may give to a part of a secret, and before the cut.
+    clean = mask(SEQUENCE.sub("", value).replace("\r\n", "\n"))[:most]
     return "".join(one if one.isprintable() or one in "\n\t" else "?" for one in clean).strip("\n")
 
 

@@ -68,6 +68,39 @@ def test_secrets_are_masked() -> None:
         assert replica.worker.traceback.endswith("x***")
 
 
+HIDDEN = r"open'se\same-é1"
+COLORED = HIDDEN.replace("se", "\x1b[1mse\x1b[0m")
+COPIED = (
+    "[default0]:[rank0]: Traceback (most recent call last):",
+    f"[default0]:[rank0]: ValueError: {COLORED}",
+    "E1 api.py:984] failed (exitcode: 1) local_rank: 0 (pid: 12) of binary: python",
+)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        Program(exit_code=1, files={PATH: error_file(f"ValueError: {HIDDEN!r}")}),
+        Program(exit_code=1, files={PATH: error_file(f"ValueError: {json.dumps(HIDDEN)}")}),
+        Program(exit_code=1, files={PATH: error_file(f"ValueError: {COLORED}")}),
+        Program(exit_code=1, lines=COPIED),
+    ],
+)
+def test_quoted_and_colored_secrets_are_masked(program: Program) -> None:
+    """A secret that a program has quoted or colored is in no part of a worker's failure."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    secrets = frozenset({HIDDEN})
+
+    found = root_cause.diagnosed(engine, ended(engine, 1), secrets)
+
+    (replica,) = replicas_of(found)
+    assert replica.worker is not None
+    card = str(attach.failure(engine, found, secrets))
+    for text in (replica.worker.message, replica.worker.traceback, card):
+        assert "***" in text
+        assert "same" not in text
+
+
 def test_what_an_earlier_run_left_does_not_count() -> None:
     """Docker restarts a container with its files and its log; only the last run counts."""
     old = {PATH: error_file("old", timestamp="5")}
