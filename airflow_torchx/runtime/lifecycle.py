@@ -22,9 +22,11 @@ from airflow_torchx.core.plan.identity import (
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
     RETRIES,
+    by_app,
     describe,
     every_round,
     exit_code,
+    needing_detail,
     needs_detail,
     replica_state,
     replicas_of,
@@ -65,7 +67,8 @@ def observe(
     """Return the state of an app and of each replica; None if the daemon has no container of it.
 
     It makes one request for all replicas, and one more for each replica that failed; with
-    ``inspect_all`` for each replica, which also returns when they started and ended.
+    ``inspect_all`` for each replica, which also returns when they started and ended. Containers of
+    earlier rounds cost no request.
     """
     return described(engine, app_id, rows_of(engine, app_id), inspect_all=inspect_all)
 
@@ -74,7 +77,8 @@ def described(
     engine: Engine, app_id: str, rows: Sequence[ContainerRow], *, inspect_all: bool = False
 ) -> DescribeAppResponse | None:
     """Return the description of an app from its rows; see `observe`."""
-    wanted = [row.id for row in rows if inspect_all or needs_detail(row)]
+    every = [row.id for row in sources_of(rows).values()]
+    wanted = every if inspect_all else needing_detail(rows)
     found = map_concurrently(engine.inspect, wanted)
     details = {detail.id: detail for detail in found if detail is not None}
     return describe(app_id, rows, details)
@@ -122,7 +126,12 @@ def apps(engine: Engine) -> list[ListAppResponse]:
 
 def details_of(engine: Engine, rows: Sequence[ContainerRow]) -> dict[str, ContainerDetail]:
     """Return what decides whether apps are restarted, by the id of the container."""
-    wanted = [row.id for row in rows if may_restart([row]) and needs_detail(row)]
+    wanted = [
+        one
+        for of_app in by_app(rows).values()
+        if may_restart(of_app)
+        for one in needing_detail(of_app)
+    ]
     found = map_concurrently(engine.inspect, wanted)
     return {detail.id: detail for detail in found if detail is not None}
 

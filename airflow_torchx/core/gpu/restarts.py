@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.revival import ended_recently
-from airflow_torchx.core.state.describe import by_app, describe, needs_detail
+from airflow_torchx.core.state.describe import by_app, describe, needing_detail
 from airflow_torchx.core.state.restarts import restart_of
 from airflow_torchx.core.state.rounds import may_restart, sources_of
 
@@ -40,7 +40,7 @@ def between_rounds(
 def needs_inspect(rows: Iterable[ContainerRow]) -> Iterator[str]:
     """Yield the ids of the failed containers whose details `between_rounds` needs."""
     for _, of_app in _undecided(rows):
-        yield from (row.id for row in of_app if needs_detail(row))
+        yield from needing_detail(of_app)
 
 
 def _undecided(rows: Iterable[ContainerRow]) -> Iterator[tuple[str, Sequence[ContainerRow]]]:

@@ -32,12 +32,14 @@ from airflow_torchx.core.state.essential import (
 from airflow_torchx.core.state.restarts import Restart, restart_of, with_restart
 from airflow_torchx.core.state.rounds import (
     age,
+    by_round,
     current_round,
     labelled_gpus,
     members_of,
     replica_key,
     role_sizes,
     round_of,
+    sources_of,
 )
 from airflow_torchx.core.state.stall import STALLED_AFTER
 from airflow_torchx.specs import (
@@ -205,6 +207,14 @@ def needs_detail(row: ContainerRow) -> bool:
     return has_no_code or replica_state(row, code) is AppState.FAILED
 
 
+def needing_detail(rows: Sequence[ContainerRow]) -> list[str]:
+    """Return the ids of the containers of an app of which `describe` needs an inspect.
+
+    Those of earlier rounds do not count, and a long training may have hundreds.
+    """
+    return [row.id for row in sources_of(rows).values() if needs_detail(row)]
+
+
 def describe(
     app_id: str, rows: Sequence[ContainerRow], details: Mapping[str, ContainerDetail]
 ) -> DescribeAppResponse | None:
@@ -241,8 +251,8 @@ def every_round(
     order = {role: place for place, role in enumerate(role_sizes(rows))}
     members = [
         row
-        for number in sorted(set(map(round_of, rows)))
-        for row in members_of(rows, number)
+        for number, of_round in by_round(rows)
+        for row in members_of(of_round, number)
         if row.state != "created"
     ]
     members.sort(key=lambda row: (round_of(row), order[replica_key(row)[0]]))

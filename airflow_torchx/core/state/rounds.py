@@ -98,6 +98,14 @@ def members_of(rows: Iterable[ContainerRow], number: int) -> list[ContainerRow]:
     return [row for _, row in sorted(found.items())]
 
 
+def by_round(rows: Iterable[ContainerRow]) -> list[tuple[int, list[ContainerRow]]]:
+    """Return the containers of each round, from the first round on."""
+    found: dict[int, list[ContainerRow]] = {}
+    for row in rows:
+        found.setdefault(round_of(row), []).append(row)
+    return sorted(found.items())
+
+
 def sources_of(rows: Sequence[ContainerRow], number: int | None = None) -> dict[Key, ContainerRow]:
     """Return the containers that count before a round, of which it is made; None for the next."""
     older = [row for row in rows if number is None or round_of(row) < number]
@@ -187,10 +195,10 @@ def _can_be_made(
 def _newest(rows: Sequence[ContainerRow]) -> dict[Key, ContainerRow]:
     """Return the container of each replica in the newest round of its role."""
     by_role: dict[str, dict[Key, ContainerRow]] = {}
-    for number in sorted(set(map(round_of, rows))):
+    for number, rows_of_round in by_round(rows):
         # The replicas of TorchX's apps may have several containers, without a round.
-        members = members_of(rows, number) if number else sorted(rows, key=age)
-        of_round = {replica_key(row): row for row in members if round_of(row) == number}
+        members = members_of(rows_of_round, number) if number else sorted(rows_of_round, key=age)
+        of_round = {replica_key(row): row for row in members}
         for role in roles_of_round(of_round.values()):
             by_role[role] = {key: row for key, row in of_round.items() if key[0] == role}
     return {key: row for found in by_role.values() for key, row in found.items()}

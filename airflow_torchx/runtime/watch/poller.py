@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.state.describe import by_app, describe, needs_detail, without_copies
+from airflow_torchx.core.state.describe import by_app, describe, needing_detail, without_copies
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime.watch.mailbox import AppSnapshot
 
@@ -79,7 +79,7 @@ class Poller:
         return by_app(found)
 
     def _seen(self, engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> AppSnapshot:
-        wanted = [row.id for row in rows if needs_detail(row) and row.id not in self._uninspectable]
+        wanted = [one for one in needing_detail(rows) if one not in self._uninspectable]
         details: dict[str, ContainerDetail] = {}
         try:
             found = map_concurrently(engine.inspect, wanted)

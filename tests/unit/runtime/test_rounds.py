@@ -14,7 +14,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.core.state.rounds import round_of
+from airflow_torchx.core.state.rounds import restarts_caused, round_of
 from airflow_torchx.errors import AppNotFoundError, EngineError, EngineNotFoundError
 from airflow_torchx.runtime import attach, launching, lifecycle, waiting
 from airflow_torchx.runtime.replica_log import find_container
@@ -195,6 +195,24 @@ def test_a_list_knows_that_memory_does_not_restart() -> None:
 
     assert ["FAILED"] == states(daemon.engine)
     assert [AppState.FAILED] == [found.state for found in lifecycle.apps(daemon.engine)]
+
+
+@pytest.mark.parametrize("read", ["observe", "apps", "poll_once"])
+def test_only_containers_that_count_are_inspected(read: str) -> None:
+    """A restarted app costs no request for the failures of earlier rounds."""
+    daemon = launched(Daemon({"trainer/0": [CRASH, CRASH, CRASH, FOREVER]}), role(retries=3))
+    own(daemon.engine, daemon.clock, looks=6)
+    assert 8 == len(daemon.rows())
+    daemon.engine.calls.clear()
+
+    if read == "apps":
+        lifecycle.apps(daemon.engine)
+    elif read == "observe":
+        lifecycle.observe(daemon.engine, APP)
+    else:
+        waiting.poll_once(daemon.engine, APP)
+
+    assert "inspect" not in daemon.engine.calls
 
 
 def test_a_cancel_between_two_rounds_is_final() -> None:
@@ -468,6 +486,30 @@ def test_an_owner_that_acts_while_another_client_cancels_or_deletes(
                 # Round 2 succeeds at once.
                 assert ended.state in {AppState.CANCELLED, AppState.SUCCEEDED}
             assert {0, 1, 2} >= set(map(round_of, daemon.rows()))
+
+
+def test_a_failure_that_two_owners_blame_on_two_roles_counts_once() -> None:
+    """The client that creates the first container decides which role caused the restart."""
+    for death in range(1, CALLS + 1):
+        daemon = launched(Daemon({}, last=1), role("trainer", retries=3), role("data", retries=3))
+        daemon.clock.advance(100)
+        daemon.engine.end("app-1-data-1", 1)
+        client, other = Client(daemon.engine), Client(daemon.engine)
+        other.die_at(death)
+
+        def overtake(daemon: Daemon = daemon, other: Client = other) -> None:
+            daemon.clock.advance(-60)
+            daemon.engine.end("app-1-trainer-1", 1)
+            with contextlib.suppress(Killed):
+                own(other.as_engine, daemon.clock)
+
+        client.at[3] = overtake  # after it has seen which replica failed
+        ended = own(client.as_engine, daemon.clock)
+
+        assert ended is not None
+        assert AppState.SUCCEEDED is ended.state
+        assert restarts_caused(daemon.rows()) in ({"data": 1}, {"trainer": 1})
+        daemon.assert_each_ran_once()
 
 
 def test_the_exit_code_of_a_worker_is_final() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerRow
 from airflow_torchx.core.plan.identity import container_name, round_name
-from airflow_torchx.core.state.describe import describe, is_copy, replicas_of
+from airflow_torchx.core.state.describe import describe, every_round, is_copy, replicas_of
 from airflow_torchx.core.state.restarts import restart_of
 from airflow_torchx.core.state.rounds import (
     current_round,
@@ -21,6 +22,9 @@ from airflow_torchx.core.state.rounds import (
     roles_of_round,
     round_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 APP = "train-x1y2"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -118,6 +122,30 @@ def test_the_containers_that_count(
     """They are those of the newest round that has started, or can be finished, in any order."""
     assert expected == shown(*rows)
     assert expected == shown(*reversed(rows))
+
+
+class CountedLabels(dict[str, str]):
+    """Labels that count how often one is read."""
+
+    reads = 0
+
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - like a dict
+        """Return a label."""
+        CountedLabels.reads += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("read", [lambda rows: describe(APP, rows, {}), every_round])
+def test_many_rounds(read: Callable[[Sequence[ContainerRow]], object]) -> None:
+    """The work for an app grows with the number of its containers, not with its square."""
+
+    def reads(rounds: int) -> int:
+        before = CountedLabels.reads
+        rows = [row(replica, number, "exited") for number in range(rounds) for replica in (0, 1)]
+        read([replace(one, labels=CountedLabels(one.labels)) for one in rows])
+        return CountedLabels.reads - before
+
+    assert reads(400) <= 4 * reads(100) + 100
 
 
 def test_a_container_of_a_round_is_no_copy() -> None:
