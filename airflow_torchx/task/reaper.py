@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.connection.pem import Pem
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.task.reconcile import observed_apps
@@ -31,17 +32,23 @@ _PAUSES_S: Final = (0.0, 2.0, 8.0)
 
 #: Waits for the end of the other process, and only then becomes `_main`. It takes 11 ms of a core,
 #: where the imports of `_main` take 270 ms. A line that was cut off is ignored.
-_WAIT: Final = """
+WAIT: Final = """
 import os, sys
 lines = sys.stdin.buffer.read().splitlines(True)
 if len(lines) > 1:
     order = lines[-1] if lines[-1].endswith(b"\\n") else lines[-2]
     if order != lines[0]:
         reading, writing = os.pipe()
-        os.write(writing, lines[0] + order)
+        if os.fork() == 0:
+            # A pipe takes 64 KiB at once, and certificates may be longer.
+            os.close(reading)
+            with open(writing, "wb") as pipe:
+                pipe.write(lines[0] + order)
+            os._exit(0)
         os.close(writing)
         os.dup2(reading, 0)
-        os.execv(sys.executable, [sys.executable, "-m", sys.argv[1], *sys.argv[2:]])
+        # -P: a file of the working directory must not replace a module.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", sys.argv[1], *sys.argv[2:]])
 """
 
 
@@ -74,14 +81,14 @@ class Reaper:
     def __init__(self, engine: DockerEngine, app_id: str, launch_id: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             # Isolated and without site-packages, which would take most of the start.
-            [sys.executable, "-I", "-S", "-c", _WAIT, __name__, app_id, launch_id],
+            [sys.executable, "-I", "-S", "-c", WAIT, __name__, app_id, launch_id],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # A signal to the process group of the task must not end the reaper.
             start_new_session=True,
         )
-        self._send(asdict(engine.endpoint))
+        self._send(endpoint_fields(engine.endpoint))
 
     def order(self, order: Order) -> None:
         """Replace the order."""
@@ -98,6 +105,19 @@ class Reaper:
         """End the reaper without a change to the app."""
         self._process.kill()
         self._process.communicate()
+
+
+def endpoint_fields(endpoint: Endpoint) -> dict[str, Any]:
+    """Return an endpoint as JSON data, with its certificates and its key."""
+    return asdict(endpoint)
+
+
+def endpoint_of(fields: dict[str, Any]) -> Endpoint:
+    """Return the endpoint of `endpoint_fields`."""
+    given: dict[str, Any] = {
+        key: Pem(**value) if isinstance(value, dict) else value for key, value in fields.items()
+    }
+    return Endpoint(**given)
 
 
 def carry_out(engine: Engine, app_id: str, launch_id: str, order: Order) -> None:
@@ -126,7 +146,7 @@ def _main(app_id: str, launch_id: str) -> None:
     endpoint, order = (json.loads(sys.stdin.readline()) for _ in range(2))
     waiting = order.pop("waiting")
     given = Order(**order, waiting=waiting and TaskAttempt(**waiting))
-    with DockerEngine.connect(Endpoint(**endpoint)) as engine:
+    with DockerEngine.connect(endpoint_of(endpoint)) as engine:
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             with suppress(AirflowTorchXError):

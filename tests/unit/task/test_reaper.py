@@ -1,0 +1,47 @@
+"""Tests of what a reaper gets from the process that it stands by for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.connection.pem import Pem
+from airflow_torchx.task.reaper import WAIT, endpoint_fields, endpoint_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_endpoint_keeps_its_certificates() -> None:
+    """A reaper connects as its maker does, also with certificates as text."""
+    endpoint = Endpoint(
+        url="tcp://gpu-host:2376",
+        tls_ca=Pem("authority"),
+        tls_cert="/certificates/client.pem",
+        tls_private_key=Pem("key"),
+        request_timeout_s=7.0,
+    )
+
+    assert endpoint == endpoint_of(json.loads(json.dumps(endpoint_fields(endpoint))))
+
+
+def test_the_last_order_is_carried_out_in_any_folder(tmp_path: Path) -> None:
+    """Neither a long list of certificates nor a file of the user's stops a reaper."""
+    (tmp_path / "json.py").write_text("raise SystemExit('not the module of Python')")
+    endpoint, *orders = ({"tls_ca": "x" * 200_000}, {"grace_s": 1.0}, {"grace_s": 2.0})
+
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", WAIT, "json.tool", "--json-lines", "--compact"],
+        input="".join(f"{json.dumps(message)}\n" for message in (endpoint, *orders)),
+        capture_output=True,
+        cwd=tmp_path,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "" == done.stderr
+    assert [endpoint, orders[-1]] == [json.loads(line) for line in done.stdout.splitlines()]
