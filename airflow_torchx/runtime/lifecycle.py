@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
@@ -17,7 +18,6 @@ from airflow_torchx.core.plan.identity import (
     is_saving_name,
     is_stopped_name,
     saving_name,
-    stalled_name,
 )
 from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.core.state.describe import (
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.restarts import Restart
     from airflow_torchx.specs import DescribeAppResponse, ListAppResponse, ReplicaStatus
+
+    #: Lists the containers that an operation is about.
+    _Look = Callable[[], tuple[ContainerRow, ...]]
 
 _log = logging.getLogger(__name__)
 
@@ -136,16 +139,19 @@ def details_of(engine: Engine, rows: Sequence[ContainerRow]) -> dict[str, Contai
     return {detail.id: detail for detail in found if detail is not None}
 
 
-def cancel(
+def cancel(  # noqa: PLR0913 - which containers, and how
     engine: Engine,
     app_id: str,
     *,
+    launch_id: str | None = None,
     roles: Collection[str] | None = None,
     grace_s: float | None = None,
     saved: bool = False,
     pauses_s: Sequence[float] = _CANCEL_PAUSES_S,
 ) -> None:
     """Stop all running replicas of an app, or of ``roles``, at once, with one grace period.
+
+    With ``launch_id``, only those of this launch.
 
     Containers are renamed first. So every client reads CANCELLED whatever the exit codes are, even
     if this process dies. Replicas that have ended keep their state. Without ``grace_s``, the
@@ -163,22 +169,22 @@ def cancel(
         AppNotFoundError: the daemon has no container of the app.
         EngineError: a replica keeps running after the last round.
     """
-    rows = rows_of(engine, app_id)
-    if not rows:
+    look = partial(rows_of, engine, app_id, launch_id)
+    if not (rows := look()):
         raise not_found(app_id)
     grace = grace_s if grace_s is not None else grace_of(rows)
-    rows = _without_restart(engine, app_id, rows, roles)
+    rows = _without_restart(engine, app_id, rows, look, roles)
     saving = Saving.of(rows) if roles is None and grace > 0 else None
-    running = _await_other_stop(engine, app_id, live(rows, roles), grace, saving, roles)
+    running = _await_other_stop(look, live(rows, roles), grace, saving, roles)
     if saving is not None and running:
-        running = _save_first(engine, app_id, running, saving, saved=saved)
+        running = _save_first(engine, app_id, look, running, saving, saved=saved)
     for pause_s in pauses_s:
         if not running:
             return
-        map_concurrently(lambda row: _mark(engine, row, cancelled_name(row.name)), running)
+        map_concurrently(lambda row: mark(engine, row, cancelled_name(row.name)), running)
         map_concurrently(lambda row: engine.stop(row.id, grace), running, threads=len(running))
         time.sleep(pause_s)
-        rows = _without_restart(engine, app_id, rows_of(engine, app_id), roles)
+        rows = _without_restart(engine, app_id, look(), look, roles)
         running = live(rows, roles)
     if running:
         names = ", ".join(row.name for row in running)
@@ -187,23 +193,8 @@ def cancel(
         raise EngineError(what, fix=fix)
 
 
-def stop_stalled(
-    engine: Engine, app_id: str, ids: Collection[str], before_stop: Callable[[str], None]
-) -> None:
-    """Stop these containers of an app with one grace period, so that every client reads FAILED.
-
-    ``before_stop`` is called with the id of each one that still runs.
-    """
-    rows = [row for row in live(rows_of(engine, app_id)) if row.id in ids]
-    map_concurrently(lambda row: _mark(engine, row, stalled_name(row.name)), rows)
-    map_concurrently(lambda row: before_stop(row.id), rows)
-    grace = grace_of(rows)
-    map_concurrently(lambda row: engine.stop(row.id, grace), rows, threads=len(rows) or 1)
-
-
 def _await_other_stop(
-    engine: Engine,
-    app_id: str,
+    look: _Look,
     running: list[ContainerRow],
     grace_s: float,
     saving: Saving | None,
@@ -224,7 +215,7 @@ def _await_other_stop(
         if time.monotonic() >= deadline:
             break
         time.sleep(_OTHER_STOP_S)
-        running = live(rows_of(engine, app_id), roles)
+        running = live(look(), roles)
     return running
 
 
@@ -232,6 +223,7 @@ def _without_restart(
     engine: Engine,
     app_id: str,
     rows: tuple[ContainerRow, ...],
+    look: _Look,
     roles: Collection[str] | None,
 ) -> tuple[ContainerRow, ...]:
     """Cancel the restart of an app that is due, and return its containers.
@@ -245,8 +237,8 @@ def _without_restart(
         failed = [
             row for row in found.values() if replica_state(row, exit_code(row)) is AppState.FAILED
         ]
-        map_concurrently(lambda row: _mark(engine, row, cancelled_name(row.name)), failed)
-        rows = rows_of(engine, app_id)
+        map_concurrently(lambda row: mark(engine, row, cancelled_name(row.name)), failed)
+        rows = look()
         if not failed:
             break
     return rows
@@ -271,7 +263,13 @@ def ask_to_save(engine: Engine, app_id: str) -> None:
 
 
 def _save_first(
-    engine: Engine, app_id: str, running: list[ContainerRow], saving: Saving, *, saved: bool
+    engine: Engine,
+    app_id: str,
+    look: _Look,
+    running: list[ContainerRow],
+    saving: Saving,
+    *,
+    saved: bool,
 ) -> list[ContainerRow]:
     """Let the replicas save before they are stopped, and return those that still run."""
     asked = save.ask(engine, running, saving, cancelled=True)
@@ -280,22 +278,26 @@ def _save_first(
         [] if saved or are_saving(running) else [row for row in running if is_saving_name(row.name)]
     )
     others = [row for row in running if row not in asked]
-    map_concurrently(lambda row: _mark(engine, row, _name_while_saving(row.name)), others)
+    map_concurrently(lambda row: mark(engine, row, _name_while_saving(row.name)), others)
     if not asked and not early:
         return running
     if asked:
         _log.info("sent %s to %s of app %s", saving.signal, _counted(asked), app_id)
     what = "waiting up to %g s until app %s has saved and ended; then its replicas get SIGTERM"
     _log.info(what, saving.seconds, app_id)
-    return save.wait(lambda: live(rows_of(engine, app_id)), saving)
+    return save.wait(lambda: live(look()), saving)
 
 
 def _counted(rows: Sequence[ContainerRow]) -> str:
     return f"{len(rows)} replica{'s' * (len(rows) != 1)}"
 
 
-def delete(engine: Engine, app_id: str, *, keep_claim: bool = False) -> None:
+def delete(
+    engine: Engine, app_id: str, *, launch_id: str | None = None, keep_claim: bool = False
+) -> None:
     """Stop an app if it is running, then remove its containers and anonymous volumes.
+
+    With ``launch_id``, only those of this launch.
 
     If it has GPUs, a ticket and a claim that its launch left are removed, too, unless a retry may
     take them over (``keep_claim``).
@@ -303,18 +305,18 @@ def delete(engine: Engine, app_id: str, *, keep_claim: bool = False) -> None:
     Raises:
         AppNotFoundError: the daemon has no container of the app.
     """
-    rows = rows_of(engine, app_id)
-    if not rows:
+    look = partial(rows_of, engine, app_id, launch_id)
+    if not (rows := look()):
         raise not_found(app_id)
     has_gpus = any(row.labels.get(labels.GPUS) for row in rows)
     has_rounds = may_restart(rows)
     while rows:
         if live(rows):
-            cancel(engine, app_id)
-            rows = rows_of(engine, app_id)
+            cancel(engine, app_id, launch_id=launch_id)
+            rows = look()
         map_concurrently(lambda row: engine.remove(row.id), rows)
         # A client may have created the next round meanwhile.
-        rows = rows_of(engine, app_id) if has_rounds else ()
+        rows = look() if has_rounds else ()
     if has_gpus and not keep_claim:
         # Last, because a launch that finds its claim removed looks whether its replicas are, too.
         for row in engine.rows({labels.GPU_APP: app_id}):
@@ -342,11 +344,11 @@ def stop_launch(  # noqa: PLR0913 - the options of two kinds of stop
     with contextlib.suppress(AppNotFoundError):
         if live(rows) or _due(engine, app_id, rows) is not None:
             _log.info("stopping app %s with a grace period of %g s", app_id, grace_s)
-            cancel(engine, app_id, grace_s=grace_s, saved=saved)
+            cancel(engine, app_id, launch_id=launch_id, grace_s=grace_s, saved=saved)
             _log.info("stopped app %s", app_id)
             on_stopped()
         if rows and not keep:
-            delete(engine, app_id)
+            delete(engine, app_id, launch_id=launch_id)
             _log.info("removed the containers of app %s", app_id)
 
 
@@ -358,15 +360,15 @@ def not_found(app_id: str) -> AppNotFoundError:
     )
 
 
-def rows_of(engine: Engine, app_id: str) -> tuple[ContainerRow, ...]:
-    """Return the containers of an app, with one request."""
-    return without_copies(engine.rows({labels.APP_ID: app_id}))
+def rows_of(engine: Engine, app_id: str, launch_id: str | None = None) -> tuple[ContainerRow, ...]:
+    """Return the containers of an app, or of one launch of it, with one request."""
+    own = {} if launch_id is None else {labels.LAUNCH_ID: launch_id}
+    return without_copies(engine.rows({labels.APP_ID: app_id, **own}))
 
 
 def rows_of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[ContainerRow, ...]:
     """Return the containers of one launch, with one request."""
-    rows = engine.rows({labels.APP_ID: app_id, labels.LAUNCH_ID: launch_id})
-    return without_copies(rows)
+    return rows_of(engine, app_id, launch_id)
 
 
 def live(rows: Iterable[ContainerRow], roles: Collection[str] | None = None) -> list[ContainerRow]:
@@ -391,7 +393,7 @@ def _name_while_saving(name: str) -> str:
     return saving_name(name, cancelled=True) if is_saving_name(name) else cancelled_name(name)
 
 
-def _mark(engine: Engine, row: ContainerRow, name: str) -> None:
+def mark(engine: Engine, row: ContainerRow, name: str) -> None:
     """Rename a container, so that every client reads why it is being stopped."""
     if name != row.name:
         with contextlib.suppress(EngineConflictError, EngineNotFoundError):

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine.containers import LogQuery
+from airflow_torchx.core.plan.identity import stalled_name
 from airflow_torchx.core.state import stall
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
@@ -91,7 +92,7 @@ class StallDetector:
             after_s,
         )
         ids = {one.container_id for one in replicas}
-        lifecycle.stop_stalled(engine, app.app_id, ids, partial(dump_stacks, engine))
+        _stop_stalled(engine, app.app_id, ids, partial(dump_stacks, engine))
         return True
 
     def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | str | None:
@@ -139,3 +140,17 @@ def dump_stacks(engine: Engine, container_id: str) -> None:
     with suppress(EngineError):
         command = ("sh", "-c", _DUMP_STACKS)
         engine.execute(container_id, command, timeout_s=_COMMAND_S, max_bytes=_COMMAND_BYTES)
+
+
+def _stop_stalled(
+    engine: Engine, app_id: str, ids: Collection[str], before_stop: Callable[[str], None]
+) -> None:
+    """Stop these containers of an app with one grace period, so that every client reads FAILED.
+
+    ``before_stop`` is called with the id of each one that still runs.
+    """
+    rows = [row for row in lifecycle.live(lifecycle.rows_of(engine, app_id)) if row.id in ids]
+    map_concurrently(lambda row: lifecycle.mark(engine, row, stalled_name(row.name)), rows)
+    map_concurrently(lambda row: before_stop(row.id), rows)
+    grace = lifecycle.grace_of(rows)
+    map_concurrently(lambda row: engine.stop(row.id, grace), rows, threads=len(rows) or 1)

@@ -11,7 +11,7 @@ import pytest
 from airflow_torchx.cli.prune import run as run_command
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec
-from airflow_torchx.core.plan.identity import TaskAttempt
+from airflow_torchx.core.plan.identity import TaskAttempt, first_name
 from airflow_torchx.core.task.prune import GONE, Found, Policy, TaskKey
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime import lifecycle
@@ -143,6 +143,34 @@ def test_another_launch_of_the_same_app_id(daemon: Daemon) -> None:
 
     assert [] == pruned.done
     assert {app_id} == daemon.apps
+
+
+def test_two_launches_of_one_app_id(daemon: Daemon) -> None:
+    """A launch whose task runs is left alone beside a cancelled one with its app id."""
+    app_id = daemon.launch("run", "success")
+    lifecycle.cancel(daemon.engine, app_id)
+    for row in daemon.engine.rows({labels.APP_ID: app_id}):
+        own = {**row.labels, labels.LAUNCH_ID: "other", labels.RUN_ID: "runs"}
+        live = ContainerSpec(
+            role="r",
+            replica=int(row.labels[labels.REPLICA_ID]),
+            name=first_name(row.name),
+            image="busybox",
+            entrypoint="run",
+            args=(),
+            env={},
+            labels=own,
+            network="torchx",
+        )
+        daemon.engine.start(daemon.engine.create(live))
+    daemon.states["runs"] = "running"
+
+    pruned = daemon.pruner().remove(daemon.pruner().survey().found)
+
+    assert [app_id] == [one.name for one in pruned.done]
+    left = daemon.engine.rows({})
+    assert ["running", "running"] == [row.state for row in left]
+    assert {"other"} == {row.labels[labels.LAUNCH_ID] for row in left}
 
 
 def test_keep_failed(daemon: Daemon) -> None:
