@@ -63,4 +63,4 @@ def are_saving(live: Sequence[ContainerRow]) -> bool:
 
 def _roles(text: str) -> frozenset[str]:
     names = json.loads(text)
-    return frozenset(name for name in names if isinstance(name, str)) if names else frozenset()
+    return frozenset(map(str, names) if isinstance(names, list) else ())

@@ -264,3 +264,17 @@ def test_an_alarm_without_a_time_never_asks() -> None:
     alarm = waiting.SaveAlarm(lambda: pytest.fail("it asked"), None)
 
     alarm.check()
+
+
+def test_a_label_of_essential_roles_that_is_not_a_list_chooses_none() -> None:
+    """Any client can write a label; a cancel does not fail because of one."""
+    engine = FakeEngine(images=["busybox"], programs=SAVES)
+    plan = planned(app(1), checkpoint_signal="SIGUSR1")
+    strange = [
+        replace(s, labels={**s.labels, labels.ESSENTIAL_ROLES: "5"}) for s in plan.containers
+    ]
+    launching.launch(engine, replace(plan, containers=tuple(strange)))
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] == states(engine)
