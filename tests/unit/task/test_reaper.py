@@ -29,7 +29,7 @@ def test_an_endpoint_keeps_its_certificates() -> None:
 
 
 def test_the_last_order_is_carried_out_in_any_folder(tmp_path: Path) -> None:
-    """Neither a long list of certificates nor a file of the user's stops a reaper."""
+    """A reaper takes long certificates, and ignores modules in its working directory."""
     (tmp_path / "json.py").write_text("raise SystemExit('not the module of Python')")
     endpoint, *orders = ({"tls_ca": "x" * 200_000}, {"grace_s": 1.0}, {"grace_s": 2.0})
 
