@@ -125,8 +125,8 @@ class Supervisor:
     def __init__(self, task: BaseOperator, *, max_tries: int = 1, run_id: str = "run") -> None:
         self._max_tries = max_tries
         self._run_id = run_id
-        with DAG("dag", schedule=None) as self._dag:
-            self._dag.add_task(task)
+        if not task.has_dag():  # type: ignore[no-untyped-call]
+            DAG("dag", schedule=None).add_task(task)
         self._task = task
         #: What the API server keeps.
         self.xcoms: dict[str, Any] = {}
@@ -153,23 +153,36 @@ class Supervisor:
     ) -> Ended:
         """Run a process of the task; one that goes on after a deferral gets an event."""
         ours, theirs = socket.socketpair()
-        ti = self._ti(try_number, deferred, event)
-        answering = threading.Thread(target=self._answer_all, args=(ours,), daemon=True)
-        on_term = signal.getsignal(signal.SIGTERM)
+        answering = threading.Thread(target=self.answer_all, args=(ours,), daemon=True)
         with ours, theirs:
             answering.start()
-            task_runner.SUPERVISOR_COMMS = CommsDecoder(socket=theirs)
             try:
-                context = ti.get_template_context()
-                _, message, error = task_runner.run(ti, context, structlog.get_logger("task"))
-                self._finalize()
+                ended = self.execute(theirs, try_number, deferred, event)
             finally:
-                del task_runner.SUPERVISOR_COMMS
-                signal.signal(signal.SIGTERM, on_term)
                 theirs.close()
                 answering.join()
         assert self._fault is None or self._is_broken, f"no request was {self._fault[0]}"
         self._fault, self._is_broken = None, False
+        return ended
+
+    def execute(
+        self,
+        channel: socket.socket,
+        try_number: int = 1,
+        deferred: Ended | None = None,
+        event: Mapping[str, Any] = _REACHED,
+    ) -> Ended:
+        """Run the task in this process; its requests go through the channel."""
+        ti = self._ti(try_number, deferred, event)
+        on_term = signal.getsignal(signal.SIGTERM)
+        task_runner.SUPERVISOR_COMMS = CommsDecoder(socket=channel)
+        try:
+            context = ti.get_template_context()
+            _, message, error = task_runner.run(ti, context, structlog.get_logger("task"))
+            self._finalize()
+        finally:
+            del task_runner.SUPERVISOR_COMMS
+            signal.signal(signal.SIGTERM, on_term)
         return Ended(cast("BaseModel", message), error)
 
     def _finalize(self) -> None:
@@ -221,7 +234,8 @@ class Supervisor:
             state=TaskInstanceState.RUNNING,
         )
 
-    def _answer_all(self, channel: socket.socket) -> None:
+    def answer_all(self, channel: socket.socket) -> None:
+        """Answer the requests of a process until it closes the channel."""
         decoder = msgspec.msgpack.Decoder(_RequestFrame)
         with suppress(OSError), channel.makefile("rb") as incoming:
             while length := incoming.read(_LENGTH):
