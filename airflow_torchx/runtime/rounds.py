@@ -136,7 +136,8 @@ class _Round:
         """Stop the containers of the round before, at once, with one grace period."""
         running, grace_s = live(self.sources), grace_of(self.rows)
         if running and self.step.lost:
-            _log.info("replica %s failed; stopping %d others", self.step.lost, len(running))
+            others = "1 other" if len(running) == 1 else f"{len(running)} others"
+            _log.info("replica %s failed; stopping %s", self.step.lost, others)
         map_concurrently(
             lambda row: self.engine.stop(row.id, grace_s), running, threads=len(running)
         )

@@ -22,6 +22,8 @@ _MOST_RULES: Final = 50
 _MOST_CHARS: Final = 1_000
 #: Characters of a pattern that mean themselves; a quantifier may make the last one optional.
 _LITERAL: Final = re.compile(r"[\w /:=,;'\"<>@#%&!~-]{3,}(?![?*{])", re.ASCII)
+#: What torchrun and PyTorch write before a line of a worker: ``[0]:``, ``[trainer0]:[rank1]: ``.
+_PREFIX: Final = re.compile(r"^(?:\[[^\d\n\[]{0,60}\d{1,9}\]: ?){1,2}", re.ASCII | re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,8 @@ class FailureRule:
 
     Args:
         name: what the failure is called, in cards, errors and XComs.
-        pattern: regular expression, case-sensitive; ``^`` and ``$`` match at every line.
+        pattern: regular expression, case-sensitive; ``^`` and ``$`` match at every line, ``^`` also
+            after torchrun's prefix like ``[0]:``.
         action: ``fail`` fails the task without a retry and does not restart the app, ``restart``
             restarts it where that is allowed, ``none`` only names the failure.
         hints: texts of which every match has at least one; found faster than the pattern.
@@ -50,6 +53,13 @@ class FailureRule:
         """Return the first match in a text of many lines; None without one."""
         if self._literals and not any(one in text for one in self._literals):
             return None
+        found = self._search(text)
+        if found is None and "^" in self.pattern and "]:" in text:
+            # The author of a pattern means the begin of what the program wrote.
+            found = self._search(_PREFIX.sub("", text))
+        return found
+
+    def _search(self, text: str) -> re.Match[str] | None:
         if self._searched_chars is None:
             return self._regex.search(text)
         search, chars = self._regex.search, self._searched_chars
@@ -68,7 +78,7 @@ class FailureRule:
         """The hints; else the text with which a pattern without alternatives begins."""
         if self.hints or re.search(r"[|\\]|\(\?", self.pattern):
             return self.hints
-        begin = _LITERAL.match(self.pattern)
+        begin = _LITERAL.match(self.pattern.removeprefix("^"))
         return (begin[0],) if begin else ()
 
 
@@ -123,7 +133,8 @@ def _check_pattern(name: str, pattern: object) -> None:
     except ValueError as why:
         raise ValueError(f"rule {name!r} has {pattern!r:.80}, which {why}") from None
     if matches_nothing:
-        raise ValueError(f"rule {name!r} has {pattern!r:.80}, which matches an empty line")
+        what = f"rule {name!r} has {pattern!r:.80}, which matches an empty line"
+        raise ValueError(f"{what}; give a text that only such a failure has")
 
 
 def merged_rules(first: object, then: object) -> object:

@@ -143,7 +143,7 @@ def seconds(value: object) -> float:
 
 def positive_seconds(value: object) -> float:
     """Return a number of seconds, from 1 to a year."""
-    if (number := seconds(value)) >= 1:
+    if 1 <= (number := _number(value)) <= _YEAR_S:
         return number
     raise ValueError("give a number of seconds, from 1 to a year")
 

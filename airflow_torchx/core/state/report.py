@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -142,19 +143,24 @@ def relevant_lines(lines: Sequence[str]) -> list[str]:
     """Return the last lines before torchrun's own traceback, `TAIL_LINES` at most.
 
     torchrun ends with a traceback and a banner, 40 lines without the cause; the lines of its
-    workers come before. Colors and other control sequences of terminals are left out.
+    workers come before, or between if they were buffered. Colors and other control sequences of
+    terminals are left out.
     """
     lines = [SEQUENCE.sub("", line) for line in lines]
     own = [i for i, line in enumerate(lines) if line.startswith(_TORCHRUN_ERROR)]
     starts = [i for i, line in enumerate(lines[: own[-1]]) if line == TRACEBACK] if own else []
     if not starts:
         return lines[-TAIL_LINES:]
-    return [*lines[: starts[-1]][1 - TAIL_LINES :], "(torchrun's own traceback is omitted)"]
+    between = [line for line in lines[starts[-1] :] if _OF_WORKER.match(line)]
+    shown = [*lines[: starts[-1]], *between]
+    return [*shown[1 - TAIL_LINES :], "(torchrun's own traceback is omitted)"]
 
 
 _LINE_CHARACTERS: Final = 2_000
 #: Characters of a worker's error in the first line of a card.
 _MESSAGE: Final = 300
+#: A line of a worker after its local rank, ``[0]:step 1``; torchrun's banner has only the rank.
+_OF_WORKER: Final = re.compile(r"\[\D{0,60}\d{1,9}\]:.*\S", re.ASCII)
 _TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
 
 

@@ -105,14 +105,16 @@ def test_the_budget_is_exact(policy: str, retries: int) -> None:
     assert {"trainer": retries} == daemon.restarts()
 
 
-def test_a_role_restarts_alone() -> None:
+def test_a_role_restarts_alone(caplog: pytest.LogCaptureFixture) -> None:
     """A failure under policy ROLE starts new containers of that role, and the others run on."""
     daemon = Daemon({"trainer/1": [CRASH, FOREVER]})
     launched(daemon, role("trainer", 2, retries=3, policy=RetryPolicy.ROLE), role("data", 1))
     data = find_container(daemon.engine, APP, "data", 0)
 
-    assert own(daemon.engine, daemon.clock, looks=5) is None
+    with caplog.at_level("INFO"):
+        assert own(daemon.engine, daemon.clock, looks=5) is None
 
+    assert "replica trainer/1 failed; stopping 1 other" in caplog.messages
     assert ["0: data/0 trainer/0 trainer/1", "1: trainer/0 trainer/1"] == daemon.rounds()
     assert data == find_container(daemon.engine, APP, "data", 0)
     running = {row.name for row in daemon.rows() if row.state == "running"}

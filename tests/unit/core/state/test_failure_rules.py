@@ -107,6 +107,21 @@ def test_an_optional_character_is_not_searched_for(pattern: str) -> None:
     assert rule.search(text.get(pattern, "abce"))
 
 
+@pytest.mark.parametrize("prefix", ["", "[0]:", "[trainer12]:", "[0]:[rank1]: "])
+def test_an_anchor_stands_for_the_begin_of_a_line_of_the_program(prefix: str) -> None:
+    """``^`` also matches after what torchrun and PyTorch write before the line of a worker."""
+    rule = parse_rule({"name": "a", "pattern": "^DataError: ", "action": "fail"})
+
+    assert rule.search(f"step 1\n{prefix}DataError: no rows\nstep 2")
+    assert not rule.search(f"{prefix}a DataError: no rows")
+
+
+def test_a_rule_that_every_app_would_match() -> None:
+    """The error about a pattern that matches an empty line says what to give."""
+    with pytest.raises(ValueError, match="empty line; give a text that only such a failure has"):
+        parse_rule({"name": "a", "pattern": ".*", "action": "fail"})
+
+
 def test_rules_of_an_app_come_first() -> None:
     """An app's own rules come before the built-in ones, and replace those of the same name."""
     label = own("mine:restart:loss is NaN", "no_space_left:restart:No space left on device")

@@ -322,6 +322,27 @@ def test_the_banner_of_torchrun_does_not_hide_the_cause() -> None:
     ] == shown[-2:]
 
 
+def test_lines_of_workers_in_the_traceback_of_torchrun_are_shown() -> None:
+    """A worker's buffered lines, which torchrun copies into its own traceback, are not lost."""
+    lines = [
+        "E1130 api.py:1002] failed (exitcode: 85) local_rank: 0 (pid: 8) of binary: python3",
+        "Traceback (most recent call last):",
+        '  File "/usr/local/bin/torchrun", line 8, in <module>',
+        "[0]:epoch 3",
+        "    sys.exit(main())",
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
+        "Root Cause (first observed failure):",
+        "[0]:",
+        "  exitcode  : 85 (pid: 8)",
+    ]
+
+    assert [
+        lines[0],
+        "[0]:epoch 3",
+        "(torchrun's own traceback is omitted)",
+    ] == relevant_lines(lines)
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
