@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 _GPU_USE: Final = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits")
 _COMMAND_S: Final = 10.0
 _COMMAND_BYTES: Final = 65_536
+# Docker cannot end a command that hangs in a container, so it does not get many.
+_MOST_HUNG: Final = 3
 
 # Writes the stacks of all Python processes into the log of the container. py-spy leaves them
 # running. Without it, `faulthandler`, which PYTHONFAULTHANDLER enables, does that at SIGABRT,
@@ -59,6 +62,9 @@ class StallDetector:
         self._seen: Mapping[str, stall.Seen] = {}
         self._next_s = clock()
         self._has_warned = False
+        self._hung: Counter[str] = Counter()
+        #: The containers of an app that has stalled, which the daemon may have refused to stop.
+        self._stopping: frozenset[str] = frozenset()
 
     def check(self, engine: Engine, app: DescribeAppResponse) -> bool:
         """Read what the replicas did, if it is time; return whether it has stopped the app.
@@ -83,6 +89,9 @@ class StallDetector:
                 self._warn(replica, activity)
             now[replica.container_id] = None if isinstance(activity, str) else activity
         self._seen = stall.advance(self._seen, now, at_s)
+        ids = frozenset(now)
+        if ids and ids <= self._stopping:
+            return self._stop(engine, app.app_id, ids, lambda _: None)
         if not stall.is_stalled(self._seen.values(), at_s, after_s):
             return False
         _log.error(
@@ -91,8 +100,24 @@ class StallDetector:
             app.app_id,
             after_s,
         )
-        ids = {one.container_id for one in replicas}
-        _stop_stalled(engine, app.app_id, ids, partial(dump_stacks, engine))
+        self._stopping = ids
+        return self._stop(engine, app.app_id, ids, partial(dump_stacks, engine))
+
+    def _stop(
+        self,
+        engine: Engine,
+        app_id: str,
+        ids: frozenset[str],
+        before_stop: Callable[[str], None],
+    ) -> bool:
+        """Stop an app that has stalled; return False if the daemon refuses, until the next look."""
+        try:
+            _stop_stalled(engine, app_id, ids, before_stop)
+        except EngineUnreachableError:
+            raise
+        except EngineError as why:
+            _log.warning("cannot stop the stalled app %s, retrying: %s", app_id, why)
+            return False
         return True
 
     def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | str | None:
@@ -121,9 +146,13 @@ class StallDetector:
         Raises:
             ValueError: it cannot be read.
         """
+        if self._hung[replica.container_id] >= _MOST_HUNG:
+            raise ValueError("nvidia-smi hangs in it")
         found = engine.execute(
             replica.container_id, _GPU_USE, timeout_s=_COMMAND_S, max_bytes=_COMMAND_BYTES
         )
+        if found.exit_code is None:
+            self._hung[replica.container_id] += 1
         if found.exit_code != 0:
             what = "nvidia-smi, which would show the use of its GPUs, does not run in it."
             raise ValueError(what)

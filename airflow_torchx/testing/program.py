@@ -32,7 +32,7 @@ class Program:
         cpus: how many CPUs it keeps busy while it runs.
         memory_bytes: the memory that it uses while it runs.
         commands: what a command that runs in the container prints, by its first word, with its exit
-            code; others do not exist.
+            code, or None if it hangs; others do not exist.
         restart_delay_s: seconds before the daemon restarts it after a failure.
     """
 
@@ -48,7 +48,7 @@ class Program:
     files: Mapping[str, bytes] = field(default_factory=dict)
     cpus: float = 1.0
     memory_bytes: int = 1 << 20
-    commands: Mapping[str, tuple[int, bytes]] = field(default_factory=dict)
+    commands: Mapping[str, tuple[int | None, bytes]] = field(default_factory=dict)
     restart_delay_s: float = 0.0
 
     def writes(self) -> list[tuple[Stream, bytes]]:

@@ -99,6 +99,8 @@ def is_stalled(seen: Iterable[Seen], at_s: float, after_s: float) -> bool:
 def _has_progress(before: Activity | None, now: Activity | None) -> bool:
     if before is None or now is None or now.last_line != before.last_line:
         return True
+    if now.cpu_ns < before.cpu_ns:  # Docker has started the container again
+        return True
     elapsed_ns = (now.at_s - before.at_s) * 1e9
     if elapsed_ns <= 0 or (now.cpu_ns - before.cpu_ns) / elapsed_ns >= _IDLE_CPUS:
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,9 @@ from airflow_torchx.specs import AppState, DescribeAppResponse, Resource
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned, states
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 #: It runs until it is stopped, and does nothing.
 HUNG = Program(runs_for_s=None, cpus=0.0, lines=["step 1"], term_exit_code=0)
 
@@ -22,7 +25,14 @@ HUNG = Program(runs_for_s=None, cpus=0.0, lines=["step 1"], term_exit_code=0)
 class Scene:
     """An app on a fake daemon, and the detector that looks at it."""
 
-    def __init__(self, programs: Any, replicas: int = 2, **role: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        programs: Any,  # noqa: ANN401 - see FakeEngine
+        replicas: int = 2,
+        *,
+        gpus: Sequence[str] = (),
+        **role: Any,  # noqa: ANN401 - fields of a role
+    ) -> None:
         self.clock = ManualClock()
         self.engine = FakeEngine(
             images=["busybox"],
@@ -32,6 +42,8 @@ class Scene:
             gpus=2,
         )
         plan = planned(app(replicas, **role), stalled_after_s=60, stop_grace_s=5)
+        if gpus:
+            plan = plan.with_gpus(gpus, "")
         launching.launch(self.engine, plan)
         self.detector = StallDetector(self.clock)
 
@@ -192,9 +204,39 @@ def test_a_cancel_of_a_stalled_app_keeps_its_state() -> None:
     """A cancel while a stalled app is stopped changes nothing."""
     scene = Scene(Program(runs_for_s=None, cpus=0.0, on_term="ignore"), replicas=1)
     scene.engine.fail_next("stop", EngineError("not now"))
-    with pytest.raises(EngineError):
-        scene.stops_within(70)
+    assert not scene.stops_within(63)
+    assert ["app-1-trainer-0.stalled"] == list(scene.engine.specs())
 
     lifecycle.cancel(scene.engine, "app-1", grace_s=0, pauses_s=(0,))
 
     assert ["FAILED"] == states(scene.engine)
+
+
+def test_a_stop_that_is_refused_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """A daemon that refuses to stop a hung app is asked again; its stacks are written once."""
+    scene = Scene(HUNG)
+    scene.engine.fail_next("stop", EngineError("permission denied"), times=4)
+
+    assert scene.stops_within(90)
+    assert ["FAILED", "FAILED"] == states(scene.engine)
+    assert 1 == caplog.text.count("has stalled")
+    assert "cannot stop the stalled app app-1, retrying: permission denied" in caplog.text
+    assert 2 == scene.engine.calls.count("execute")
+
+
+def test_a_wait_goes_on_when_a_stop_is_refused() -> None:
+    """A refused stop does not end the wait for a hung app."""
+    engine = FakeEngine(images=["busybox"], programs=HUNG)
+    launching.launch(engine, planned(app(1), stalled_after_s=1))
+    engine.fail_next("stop", EngineError("permission denied"))
+
+    assert AppState.FAILED is waiting.wait(engine, "app-1", timeout_s=60).state
+
+
+def test_a_command_that_hangs_is_not_run_again_and_again() -> None:
+    """A command that Docker cannot end is run three times in a container, and no more."""
+    hung = Program(runs_for_s=None, cpus=0.0, commands={"nvidia-smi": (None, b"")})
+    scene = Scene(hung, replicas=1, resource=Resource(cpu=-1, gpu=1, memMB=-1), gpus=["GPU-0"])
+
+    assert not scene.stops_within(600)
+    assert 3 == scene.engine.calls.count("execute")

@@ -43,6 +43,13 @@ def test_what_counts_as_progress(change: dict[str, object], since_s: float) -> N
     assert since_s == after(replace(QUIET, at_s=110, **change))  # type: ignore[arg-type]
 
 
+def test_a_start_of_the_container_counts_as_progress() -> None:
+    """Docker counts the CPU time of a container anew when it starts it again."""
+    before = replace(QUIET, cpu_ns=5_000_000_000)
+
+    assert 20 == after(replace(QUIET, at_s=110), before)
+
+
 def test_what_cannot_be_read_counts_as_progress() -> None:
     """A replica without a reading, or without an earlier one, counts as active."""
     assert 20 == after(None)
