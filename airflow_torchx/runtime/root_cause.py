@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import map_concurrently
@@ -14,12 +15,13 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.failure_rules import first_match, rule_name, rules_of, with_replicas
 from airflow_torchx.core.state.report import READ_LINES
 from airflow_torchx.core.state.worker_failure import MAX_FILE_BYTES, SEQUENCE, worker_failure
-from airflow_torchx.errors import EngineError
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.runtime.outage import OUTAGE_S, patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from airflow_torchx.core.engine.protocol import Engine
@@ -34,12 +36,36 @@ _MOST_REPLICAS: Final = 32
 
 
 def diagnosed(
-    engine: Engine, app: DescribeAppResponse, secrets: frozenset[str] = frozenset()
+    engine: Engine,
+    app: DescribeAppResponse,
+    secrets: frozenset[str] = frozenset(),
+    should_stop: Callable[[], bool] = lambda: False,
+    outage_s: float = OUTAGE_S,
 ) -> DescribeAppResponse:
     """Return an app, described with ``inspect_all``, with why its replicas failed.
 
     Makes two requests for each replica that failed or was stopped, for 32 at most, and none for an
-    app that has not failed. Secrets are masked. What cannot be read is left out.
+    app that has not failed. Secrets are masked. It waits through an outage of the daemon, until
+    ``should_stop`` returns True. What cannot be read is left out.
+    """
+    read: dict[str, ReplicaStatus] = {}
+    try:
+        return patiently(partial(explained, engine, app, secrets, read), should_stop, outage_s)
+    except EngineUnreachableError as why:
+        _log.warning("cannot read why the replicas of app %s failed: %s", app.app_id, why)
+        return with_replicas(app, lambda one: read.get(one.container_id, one))
+
+
+def explained(
+    engine: Engine,
+    app: DescribeAppResponse,
+    secrets: frozenset[str],
+    read: dict[str, ReplicaStatus],
+) -> DescribeAppResponse:
+    """Do as `diagnosed` does, without waiting; ``read`` has the replicas of an earlier call.
+
+    Raises:
+        EngineUnreachableError: the daemon does not answer.
     """
     if app.state is not AppState.FAILED:
         return app
@@ -47,9 +73,12 @@ def diagnosed(
     readable = [one for one in ended if one.container_id and one.started_at]
     chosen = sorted(readable, key=_order)[:_MOST_REPLICAS]
     rules = rules_of(app)
-    seen = map_concurrently(lambda one: _explained(engine, one, rules, secrets), chosen)
-    found = {one.container_id: one for one in seen}
-    app = with_replicas(app, lambda one: found.get(one.container_id, one))
+
+    def explain(replica: ReplicaStatus) -> None:
+        read[replica.container_id] = _explained(engine, replica, rules, secrets)
+
+    map_concurrently(explain, [one for one in chosen if one.container_id not in read])
+    app = with_replicas(app, lambda one: read.get(one.container_id, one))
     if name := rule_name(app):
         _log.info("app %s: its failure is explained by the failure rule %s", app.app_id, name)
     return app
@@ -72,7 +101,7 @@ def _explained(
     that matched earlier counts only without an error: the program may have gone on after it.
     """
     content = ""
-    with contextlib.suppress(EngineError, ValueError):
+    with _UnlessUnreachable():
         data = engine.read_file(replica.container_id, ERROR_PATH, MAX_FILE_BYTES)
         content = data.decode(errors="replace")
 
@@ -91,6 +120,17 @@ def _explained(
     return replace(replica, worker=worker, rule=rule or earlier)
 
 
+class _UnlessUnreachable(contextlib.AbstractContextManager[None]):
+    """Passes over what cannot be read, unless the daemon does not answer."""
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object
+    ) -> bool:
+        return isinstance(exc, EngineError | ValueError) and not isinstance(
+            exc, EngineUnreachableError
+        )
+
+
 def _began(replica: ReplicaStatus) -> datetime | None:
     """Return when the last run of a container began; None if it has had only one.
 
@@ -101,7 +141,7 @@ def _began(replica: ReplicaStatus) -> datetime | None:
 
 def _last_lines(engine: Engine, replica: ReplicaStatus) -> list[LogLine]:
     """Return the last lines of a replica's last run; Docker keeps those of earlier ones."""
-    with contextlib.suppress(EngineError):
+    with _UnlessUnreachable():
         span = Span.between(_began(replica), None)
         log = ReplicaLog(engine, replica.container_id, span=span, tail=READ_LINES, resumable=True)
         return [*log]

@@ -169,7 +169,7 @@ class _Round:
             return replace(replica, state=AppState.FAILED) if replica.exit_code else replica
 
         failed = replace(with_replicas(app, ended), state=AppState.FAILED)
-        return root_cause.diagnosed(self.engine, failed)
+        return root_cause.explained(self.engine, failed, frozenset(), {})
 
     def is_created(self) -> bool:
         """Create its containers, and return whether they may be started.

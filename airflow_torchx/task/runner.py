@@ -323,7 +323,7 @@ class AppTask:
         record = TaskRecord.of(app, self._task.attempt)
         self.shutdown.has_succeeded = ended.state is AppState.SUCCEEDED
         secrets, should_stop = options.secrets(), self.shutdown.should_stop
-        ended = root_cause.diagnosed(self._engine, ended, secrets)
+        ended = root_cause.diagnosed(self._engine, ended, secrets, should_stop)
         try:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:

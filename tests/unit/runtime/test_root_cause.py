@@ -10,7 +10,7 @@ import pytest
 
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.failure_rules import failure_action, rule_name, with_replicas
-from airflow_torchx.errors import AppFailedError, CudaOutOfMemoryError
+from airflow_torchx.errors import AppFailedError, CudaOutOfMemoryError, EngineUnreachableError
 from airflow_torchx.runtime import attach, launching, root_cause
 from airflow_torchx.specs import RetryPolicy
 from airflow_torchx.testing import FakeEngine, Program
@@ -20,6 +20,7 @@ from tests.unit.core.state.test_worker_failure import lines_of
 
 if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.testing import Verb
 
 PATH = "/tmp/torchelastic_error.json"  # noqa: S108 - a file of the container
 BLOCK = [line.text for line in lines_of("exit-85")]
@@ -163,6 +164,43 @@ def test_evidence_that_cannot_be_read_is_left_out() -> None:
 
     assert first.worker is None
     assert second.worker is not None
+
+
+AWAY = EngineUnreachableError("the daemon is away", fix="Wait.")
+
+
+@pytest.mark.parametrize(
+    ("verb", "program"),
+    [
+        ("read_file", Program(exit_code=1, files={PATH: error_file("no data", code=85)})),
+        ("logs", Program(exit_code=1, lines=BLOCK)),
+    ],
+)
+def test_an_outage_does_not_change_the_exit_code(verb: Verb, program: Program) -> None:
+    """The evidence of a failure is read once the daemon is back."""
+    engine = FakeEngine(images=["busybox"], programs=program)
+    failed = ended(engine)
+    engine.fail_next(verb, AWAY, times=2)
+
+    found = root_cause.diagnosed(engine, failed)
+
+    assert 85 == attach.failure(engine, found, frozenset()).exit_code
+
+
+@pytest.mark.parametrize(("outage_s", "is_asked_to_end"), [(0.0, False), (60.0, True)])
+def test_a_long_outage_leaves_out_the_rest(outage_s: float, *, is_asked_to_end: bool) -> None:
+    """The task ends as its app did, with the evidence that could be read."""
+    program = Program(exit_code=1, lines=BLOCK)
+    engine = FakeEngine(images=["busybox"], programs=program)
+    failed = ended(engine, 1)
+    engine.fail_next("logs", AWAY, times=10_000)
+
+    found = root_cause.diagnosed(
+        engine, failed, should_stop=lambda: is_asked_to_end, outage_s=outage_s
+    )
+
+    assert [None] == [replica.worker for replica in replicas_of(found)]
+    assert 1 == attach.failure(engine, found, frozenset()).exit_code
 
 
 def test_at_most_32_replicas_are_read() -> None:

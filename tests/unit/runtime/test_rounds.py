@@ -15,7 +15,12 @@ from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.rounds import restarts_caused, round_of
-from airflow_torchx.errors import AppNotFoundError, EngineError, EngineNotFoundError
+from airflow_torchx.errors import (
+    AppNotFoundError,
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+)
 from airflow_torchx.runtime import attach, launching, lifecycle, waiting
 from airflow_torchx.runtime.replica_log import find_container
 from airflow_torchx.specs import AppState, RetryPolicy
@@ -557,6 +562,23 @@ def test_a_failure_rule_is_final() -> None:
     full = Program(lines=["OSError: [Errno 28] No space left on device"], exit_code=1)
     daemon = launched(Daemon({"trainer/1": [full]}), role(retries=2))
 
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert 2 == len(daemon.rows())
+
+
+def test_an_outage_does_not_restart_a_final_failure() -> None:
+    """Whether a failure is final is decided once its evidence can be read."""
+    full = Program(lines=["OSError: [Errno 28] No space left on device"], exit_code=1)
+    daemon = launched(Daemon({"trainer/1": [full]}), role(retries=2))
+    daemon.clock.advance(1)
+    away = EngineUnreachableError("the daemon is away", fix="Wait.")
+    daemon.engine.fail_next("logs", away)
+
+    with pytest.raises(EngineUnreachableError):
+        own(daemon.engine, daemon.clock)
     ended = own(daemon.engine, daemon.clock)
 
     assert ended is not None
