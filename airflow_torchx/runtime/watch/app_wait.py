@@ -224,5 +224,5 @@ async def detect_stall(watch: Watch, app_id: str, after_s: float) -> None:
 
     while True:
         with contextlib.suppress(EngineError):  # another notification reports an outage
-            await watch.ask(check)
+            await watch.observe(check)
         await asyncio.sleep(interval(after_s))

@@ -16,6 +16,7 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown, Watches
+from airflow_torchx.runtime.watch.app_wait import detect_stall
 from airflow_torchx.runtime.watch.subscriptions import BLIND_SWEEP_S, SWEEP_S
 from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -24,6 +25,7 @@ from tests.unit.runtime.watch.apps import (
     FOREVER,
     eventually,
     launch,
+    now,
     run,
     settled,
     shows,
@@ -407,6 +409,35 @@ def test_a_call_outlives_its_caller(watches: Watches, clock: ManualClock) -> Non
 
     run(scenario(), clock)
 
+    assert ["CANCELLED"] == states(engine)
+
+
+def test_looks_at_many_hung_apps_delay_no_stop(watches: Watches, clock: ManualClock) -> None:
+    """A daemon that takes long to say what containers use is asked to stop an app at once."""
+    engine, release = daemon(), threading.Event()
+    apps = [launch(engine, f"app-{number}", stalled_after_s=60) for number in range(30)]
+    in_time: list[bool] = []
+    looks: list[str] = []
+
+    def hang(verb: Verb, name: str) -> None:
+        if verb == "usage":
+            looks.append(name)
+            in_time.append(release.wait(20))
+
+    engine.before = hang
+
+    async def scenario() -> None:
+        with watches.on("d", lambda: engine) as watch:
+            detecting = [asyncio.create_task(detect_stall(watch, one, 60)) for one in apps]
+            await now(lambda: len(looks) > 1)
+            await watch.ask(partial(lifecycle.cancel, app_id="app-1"))
+            release.set()
+            for one in detecting:
+                one.cancel()
+
+    run(scenario(), clock)
+
+    assert all(in_time)
     assert ["CANCELLED"] == states(engine)
 
 
