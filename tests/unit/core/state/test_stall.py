@@ -44,7 +44,7 @@ def test_what_counts_as_progress(change: dict[str, object], since_s: float) -> N
 
 
 def test_a_start_of_the_container_counts_as_progress() -> None:
-    """Docker counts the CPU time of a container anew when it starts it again."""
+    """Docker counts the CPU time of a container from zero when it starts it again."""
     before = replace(QUIET, cpu_ns=5_000_000_000)
 
     assert 20 == after(replace(QUIET, at_s=110), before)
