@@ -109,39 +109,38 @@ def _due(
         return None
     if current.unfinished:
         return Restart(roles=current.unfinished, number=current.number)
-    lost = _deciding_failure(app, first_failure)
-    policy, maximum = retries_of(rows).get(lost.role, ("", 0)) if lost else ("", 0)
-    if lost is None or not is_restartable(lost, final_exit_codes(rows)):
-        return None
-    used = restarts_caused(rows).get(lost.role, 0)
-    roles = _restarted(app, lost.role, policy)
-    if used >= maximum or not _are_there(app, roles):
-        return None
-    return Restart(
-        roles=roles,
-        number=current.number + 1,
-        lost=f"{lost.role}/{lost.id}",
-        cause_role=lost.role,
-        used=used + 1,
-        maximum=maximum,
-    )
+    retries, caused, final_codes = retries_of(rows), restarts_caused(rows), final_exit_codes(rows)
+    for lost in _deciding_failures(app, first_failure):
+        policy, maximum = retries.get(lost.role, ("", 0))
+        used = caused.get(lost.role, 0)
+        roles = _restarted(app, lost.role, policy)
+        if used < maximum and is_restartable(lost, final_codes) and _are_there(app, roles):
+            return Restart(
+                roles=roles,
+                number=current.number + 1,
+                lost=f"{lost.role}/{lost.id}",
+                cause_role=lost.role,
+                used=used + 1,
+                maximum=maximum,
+            )
+    return None
 
 
-def _deciding_failure(
+def _deciding_failures(
     app: DescribeAppResponse, first_failure: ReplicaStatus | None
-) -> ReplicaStatus | None:
-    """Return the failure that decides about a restart.
+) -> list[ReplicaStatus]:
+    """Return the failures of which the first one within its budget makes a restart.
 
-    It is the first failure by time: the others may be consequences. A failure of an auxiliary role
-    counts while the essential roles run, although it does not fail the app.
+    It is the first failure by time: the others may be consequences. While the essential roles run,
+    it is each failure of an auxiliary role, although none fails the app.
     """
     if first_failure is not None:
-        return first_failure
+        return [first_failure]
     if all(is_terminal(replica.state) for replica in essential_replicas(app)):
-        return None
+        return []
     auxiliary = (role for role in app.roles_statuses if not is_essential(app, role.role))
     failed = (one for role in auxiliary for one in role.replicas if one.state is AppState.FAILED)
-    return next(failed, None)
+    return sorted(failed, key=lambda one: (one.finished_at is None, str(one.finished_at)))
 
 
 def is_restartable(lost: ReplicaStatus, final_codes: frozenset[int]) -> bool:

@@ -140,6 +140,20 @@ def test_two_roles_have_budgets_of_their_own() -> None:
     assert ["0: a/0 b/0", "1: a/0", "2: b/0", "3: b/0"] == daemon.rounds()
 
 
+def test_each_auxiliary_role_restarts_within_its_own_budget() -> None:
+    """One that failed for good keeps no other one from its restarts; the first by time is next."""
+    behaviour = {"board/0": [CRASH], "cache/0": [CRASH], "data/0": [CRASH, FOREVER]}
+    roles = [role("trainer", 1), role("board", 1)]
+    roles += [role(name, 1, retries=1, policy=RetryPolicy.ROLE) for name in ("cache", "data")]
+    daemon = launched(Daemon(behaviour), *roles, essential_roles=["trainer"])
+
+    assert own(daemon.engine, daemon.clock, looks=6) is None
+
+    assert {"cache": 1, "data": 1} == daemon.restarts()
+    running = {row.name for row in daemon.rows() if row.state == "running"}
+    assert {"app-1-trainer-0", "app-1-data-0-r2"} == running
+
+
 def test_docker_restarts_a_replica() -> None:
     """Under policy REPLICA, the daemon restarts the container, and no round is made."""
     plan = planned(app(role(retries=2, policy=RetryPolicy.REPLICA)))
