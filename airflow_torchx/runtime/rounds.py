@@ -285,12 +285,24 @@ class _Round:
                 self.engine.rename(own_name, name)
         except EngineUnreachableError:
             raise
-        except EngineNotFoundError:
-            _log.debug("container %s is started, cancelled or removed by another client", name)
         except EngineError as error:
-            _log.warning("cannot start container %s: %s", name, error)
-            with contextlib.suppress(EngineConflictError, EngineNotFoundError):
-                self.engine.rename(own_name, failed_name(name))
+            self._fail(name, own_name, error)
+
+    def _fail(self, name: str, own_name: str, error: EngineError) -> None:
+        """Mark a container that this client could not start, unless another client has it.
+
+        The Engine also answers "not found" if the network of the container is gone.
+        """
+        try:
+            self.engine.rename(own_name, failed_name(name))
+        except EngineConflictError:
+            pass
+        except EngineNotFoundError:
+            if isinstance(error, EngineNotFoundError):
+                what = "container %s is started, cancelled or removed by another client"
+                _log.debug(what, name)
+                return
+        _log.warning("cannot start container %s: %s", name, error)
 
     def _give_up(self, error: EngineError, created: Sequence[str]) -> None:
         """Make the failure final, unless another client has removed the containers meanwhile."""

@@ -322,10 +322,16 @@ def test_a_round_that_cannot_be_created(
     assert (1, "app-1-trainer-0") == (first.exit_code, first.hostname)
 
 
-def test_a_round_that_cannot_be_started(caplog: pytest.LogCaptureFixture) -> None:
-    """A replica that does not start fails the app, whatever the budget."""
+@pytest.mark.parametrize("kind", [EngineError, EngineNotFoundError])
+def test_a_round_that_cannot_be_started(
+    kind: type[EngineError], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replica that does not start fails the app, whatever the budget.
+
+    For a network that is gone, the Engine answers like for a container that is gone.
+    """
     daemon = launched(Daemon({"trainer/0": [CRASH, FOREVER]}), role(retries=2))
-    daemon.engine.fail_next("start", EngineError("no such device"), on="trainer/1")
+    daemon.engine.fail_next("start", kind("no such device"), on="trainer/1")
 
     ended = own(daemon.engine, daemon.clock)
 
