@@ -19,6 +19,7 @@ from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended, replicas_of
 from airflow_torchx.core.state.failure_rules import RuleMatches, failure_action, rules_of
+from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
@@ -280,13 +281,12 @@ class AppTask:
 
     def _identity(self, handle: str, seen: DescribeAppResponse) -> dict[str, object]:
         """Return the XComs that name an app, its containers and its images."""
-        ids = {f"{one.role}/{one.id}": one.container_id for one in replicas_of(seen)}
         find = self._engine.find_image
         images = {role.name: self._read(find, role.image) or role.image for role in seen.roles}
         return {
             HANDLE_KEY: handle,
             APP_ID_KEY: seen.app_id,
-            CONTAINERS_KEY: ids,
+            CONTAINERS_KEY: _container_ids(seen),
             IMAGES_KEY: images,
         }
 
@@ -328,7 +328,7 @@ class AppTask:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
             try:
-                self._task.push(REPLICAS_KEY, replicas_for_xcom(ended))
+                self._push(_final_xcoms(ended))
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
                 _log.warning("%s", masked(str(error)))
@@ -338,7 +338,7 @@ class AppTask:
         if options.durable:
             # If this process dies before it reports, the next try returns the recorded result.
             self._task.save_record(record.at(SUCCEEDED, result))
-        self._task.push(REPLICAS_KEY, replicas_for_xcom(ended))
+        self._push(_final_xcoms(ended))
         if options.on_finish is not OnFinish.KEEP:
             self._remove(app.app_id)
         return result
@@ -367,3 +367,15 @@ def replicas_for_xcom(app: DescribeAppResponse) -> list[object]:
     """Return the XCom that says how each replica ended, without TorchX's mark for no value."""
     found = (to_dict(replica).items() for replica in replicas_of(app))
     return [{key: value for key, value in named if value != NONE} for named in found]
+
+
+def _container_ids(app: DescribeAppResponse) -> dict[str, str]:
+    return {replica_name(one): one.container_id for one in replicas_of(app)}
+
+
+def _final_xcoms(ended: DescribeAppResponse) -> dict[str, object]:
+    """Return the XComs of an app that has ended; restarts have replaced its containers."""
+    found: dict[str, object] = {REPLICAS_KEY: replicas_for_xcom(ended)}
+    if any(one.round for one in replicas_of(ended)):
+        found[CONTAINERS_KEY] = _container_ids(ended)
+    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_torchx.core.state.rounds import restarts_caused, round_of
+from airflow_torchx.core.state.rounds import replica_key, restarts_caused, round_of
 from airflow_torchx.specs import AppDef, Role
 from tests.airflow.apps import both_modes
 from tests.conftest import BUSYBOX
@@ -52,6 +52,8 @@ def test_an_app_is_restarted_within_one_try(one_task: OneTask) -> None:
     ]
     assert [0, 0, 1, 1, 2, 2] == sorted(map(round_of, ended.rows))
     assert {"worker": 2} == restarts_caused(ended.rows)
+    last = {f"worker/{replica_key(row)[1]}": row.id for row in ended.rows if round_of(row) == 2}
+    assert last == ended.xcom("container_ids")
 
 
 @both_modes
