@@ -284,11 +284,12 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         defaults = self.hook.settings().options
         with DockerScheduler(self.torchx_conn_id or "torchx", defaults=defaults) as scheduler:
             app = self.app_def()
-            env, waits, name = self.private_env or {}, self.wait_for_completion, app.name
-            context = scheduler.new_context(f"{name}-dry-run", private_env=env, is_waited_for=waits)
-            info = scheduler.submit_dryrun(
-                app, self._run_options(), context=context, source_root=self._source_root()
+            env, waits = self.private_env or {}, self.wait_for_completion
+            context = scheduler.new_context(
+                f"{app.name}-dry-run", private_env=env, is_waited_for=waits, uploads=waits
             )
+            options, root = self._run_options(), self._source_root()
+            info = scheduler.submit_dryrun(app, options, context=context, source_root=root)
         print(info)  # noqa: T201 - a dry run prints
 
     def _run_options(self) -> Mapping[str, Any] | None:

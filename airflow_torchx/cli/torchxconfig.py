@@ -12,8 +12,8 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Final, Self
 
 from airflow_torchx.cli.commands import SCHEDULERS
-from airflow_torchx.core.plan.job_plan import TRACKERS, tracker_variable
 from airflow_torchx.core.plan.options import snake_case
+from airflow_torchx.core.plan.trackers import TRACKERS, tracker_variable
 from airflow_torchx.errors import UsageError
 
 if TYPE_CHECKING:

@@ -274,6 +274,13 @@ class DockerEngine:
             finally:
                 response.raw.close()  # otherwise the rest of a large file would be read
 
+    def archive(self, container_id: str, path: str) -> LogStream:
+        """Open a tar of a file or a folder of a container; the caller closes it."""
+        what = f"read {path} of container {responses.short_id(container_id)}"
+        with self._errors(what):
+            response = self._get(f"/containers/{quote(container_id)}/archive", {"path": path})
+        return LogStream(response.raw, what=what, url=self._url, follow=False)
+
     def usage(self, container_id: str) -> ContainerUsage | None:
         """Return what a container uses; None if it does not run, or does not exist."""
         return usage.read(self._client, self._url, container_id)

@@ -27,6 +27,7 @@
   + AppCancelledError        the app was cancelled
   + AirflowRequestError      Airflow did not answer a request of the task, or refused it
   + WorkerShutdownError      the task's worker is shutting down; the app keeps running
+  + CheckpointError          checkpoints cannot be read from, or uploaded to, their URL
   + ResultError              the app succeeded, but its result cannot be used
   + WaitTimeoutError         the app did not finish within the caller's timeout
     - GpuWaitTimeoutError    not enough GPUs became free in time; nothing was launched
@@ -301,6 +302,10 @@ class WorkerShutdownError(AirflowTorchXError):
 
 class ResultError(AirflowTorchXError):
     """The app succeeded, but the result file of replica 0 is missing or invalid."""
+
+
+class CheckpointError(AirflowTorchXError):
+    """The checkpoints of an app cannot be read from the object storage, or uploaded to it."""
 
 
 class WaitTimeoutError(AirflowTorchXError, TimeoutError):

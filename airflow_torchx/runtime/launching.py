@@ -60,12 +60,14 @@ def launch(
     known: Mapping[str, bool] = images.NOTHING_KNOWN,
     gpus: Gpus | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    before_start: Callable[[str], object] | None = None,
 ) -> DescribeAppResponse:
     """Launch every container of a plan, or none, and return the app as the daemon lists it.
 
     It pulls images, ensures the network, takes GPUs, creates all containers, then starts them. On
     any error, also on Ctrl-C, it removes every container that it created. ``known`` says whether
     the daemon has an image; others are looked up. ``should_stop`` is called several times a second.
+    ``before_start`` is called with the id of the first container before any one is started.
 
     Raises:
         AppExistsError: an app with this id exists; it is not changed.
@@ -80,6 +82,7 @@ def launch(
         images.ensure(engine, plan.images, plan.pull_policy, known=known, should_stop=should_stop)
         network.ensure(engine, plan.network)
         _create(engine, plan, ids, gpus, should_stop, known=known)
+        _make_folders(engine, plan, ids, before_start)
         _start(engine, plan, ids, should_stop)
         return _launched(engine, plan)
     except MustWait:
@@ -190,10 +193,27 @@ def _create_all(
         create_each()
 
 
+def _make_folders(
+    engine: Engine,
+    plan: JobPlan,
+    ids: Mapping[str, str],
+    before_start: Callable[[str], object] | None,
+) -> None:
+    """Create the folders of the mounts, and call ``before_start``."""
+    first = plan.containers[0]
+    try:
+        if plan.folders:
+            folders.create(engine, ids[first.name], plan.folders)
+        if before_start is not None:
+            before_start(ids[first.name])
+    except EngineError as error:
+        raise _ReplicaError(first, error) from error
+
+
 def _start(
     engine: Engine, plan: JobPlan, ids: Mapping[str, str], should_stop: Callable[[], bool]
 ) -> None:
-    """Start all containers of ``ids``, and create the folders of their mounts first."""
+    """Start all containers of ``ids``."""
 
     def start(spec: ContainerSpec) -> None:
         try:
@@ -201,12 +221,6 @@ def _start(
         except EngineError as error:
             raise _ReplicaError(spec, error) from error
 
-    if plan.folders:
-        first = plan.containers[0]
-        try:
-            folders.create(engine, ids[first.name], plan.folders)
-        except EngineError as error:
-            raise _ReplicaError(first, error) from error
     map_concurrently(start, plan.containers, should_stop=should_stop)
 
 

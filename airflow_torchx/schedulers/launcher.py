@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.plan.conflicts import upload_problem
 from airflow_torchx.core.plan.identity import random_app_id
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
@@ -56,7 +57,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         """Return parsed run options, with the defaults of this scheduler."""
         return Opts.parse(cfg, self._defaults)
 
-    def new_context(
+    def new_context(  # noqa: PLR0913 - the fields of a LaunchContext
         self,
         app_id: str,
         *,
@@ -65,6 +66,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         ambient_env: Mapping[str, str] | None = None,
         is_waited_for: bool = True,
         final_exit_codes: Sequence[int] = (),
+        uploads: bool = False,
     ) -> LaunchContext:
         """Return the context of a new launch, with a random launch id; see `LaunchContext`."""
         return LaunchContext(
@@ -77,6 +79,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             ambient_env=ambient_env or {},
             is_waited_for=is_waited_for,
             final_exit_codes=final_exit_codes,
+            uploads=uploads,
         )
 
     def check(
@@ -159,8 +162,11 @@ class DockerLauncher(DockerWorkspaceMixin):
         *,
         waiting: Waiting = "here",
         should_stop: Callable[[], bool] = lambda: False,
+        before_start: Callable[[str], object] | None = None,
     ) -> DescribeAppResponse:
         """Launch as `schedule` does, and return the app as the daemon then lists it.
+
+        ``before_start`` is called with the id of the first container before any one is started.
 
         Raises:
             MustWait: not enough GPUs are free, and ``waiting`` lets another process wait for them.
@@ -188,6 +194,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             known=info.known_images,
             gpus=gpus,
             should_stop=should_stop,
+            before_start=before_start,
         )
 
     def _planned(
@@ -195,6 +202,8 @@ class DockerLauncher(DockerWorkspaceMixin):
     ) -> AppDryRunInfo:
         app, opts = checked.app, checked.opts
         context = context or self.new_context(random_app_id(app.name, secrets.randbits(64)))
+        if problem := upload_problem(opts, uploads=context.uploads):
+            raise InvalidAppError([problem], subject=f"app {app.name!r}")
         warnings: list[str] = []
         if facts is None:
             unknown = "unknown workspace image: no daemon answers"

@@ -24,12 +24,19 @@ _PAD_S: Final = 60.0
 
 
 def hand_over(
-    task: TaskContext, options: TaskOptions, app: LaunchedApp, cursors: Cursors
+    task: TaskContext,
+    options: TaskOptions,
+    app: LaunchedApp,
+    cursors: Cursors,
+    upload_at_s: float | None = None,
 ) -> NoReturn:
-    """Defer the task until its app has ended."""
+    """Defer the task until its app has ended, or a worker must copy logs or checkpoints."""
     from airflow_torchx.triggers import TorchXDockerTrigger
 
     now, interval = time.time(), options.logging_interval_s
+    flushes = [now + interval] if interval else []
+    if upload_at_s is not None:
+        flushes.append(upload_at_s)
     deadline = task.deadline_s(options.execution_timeout)
     raise TaskDeferred(
         trigger=TorchXDockerTrigger(
@@ -39,11 +46,11 @@ def hand_over(
             delete_on_finish=options.on_finish is OnFinish.DELETE,
             deadline=deadline,
             save_at=save_at_s(task, options, app),
-            flush_at=now + interval if interval else None,
+            flush_at=min(flushes, default=None),
             not_before=not_before(PICK_UP_S),
         ),
         method_name="execute_complete",
-        kwargs=Deferral(app, cursors).to_json(),
+        kwargs=Deferral(app, cursors, upload_at_s=upload_at_s).to_json(),
         timeout=_padded(deadline, now),
     )
 

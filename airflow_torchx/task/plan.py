@@ -90,6 +90,7 @@ def prepared(
         },
         ambient_env=task.ambient_env(),
         is_waited_for=options.wait_for_completion,
+        uploads=options.wait_for_completion,
         final_exit_codes=options.final_exit_codes,
     )
     info = scheduler.prepare(request.checked, context=context)

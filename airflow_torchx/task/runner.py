@@ -175,6 +175,7 @@ class AppTask:
         with self.shutdown.guard(app):
             self.shutdown.launched(app)
             seen = self._read(attach.look, self._engine, app.app_id)
+            self.shutdown.uploads.begin(seen, deferral.upload_at_s)
             if has_ended(seen):
                 # The process that deferred has pushed these XComs.
                 self._task.pushed |= self._identity(app.handle, seen)
@@ -184,6 +185,7 @@ class AppTask:
                 raise AirflowTaskTimeout
             if reason == "unreachable":
                 raise EngineUnreachableError(message)
+            self.shutdown.uploads.flush(self.shutdown.should_stop)
             return self.shutdown.defer(app, cursors)
 
     def _clean_up(
@@ -236,12 +238,15 @@ class AppTask:
             )
         record = TaskRecord.of(app, self._task.attempt)
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
+        should_stop = partial(self.shutdown.should_stop_launch, app)
+        own = info.request.containers[0].labels
         try:
             with self._task.meanwhile(*saves):
                 seen = self._scheduler.launch(
                     info,
                     waiting="elsewhere" if self._options.deferrable else "resumable",
-                    should_stop=lambda: self.shutdown.should_stop_launch(app),
+                    should_stop=should_stop,
+                    before_start=self.shutdown.uploads.fetch_before(own, should_stop),
                 )
         except MustWait as wait:
             self._defer_for_gpus(app, wait)
@@ -260,6 +265,7 @@ class AppTask:
 
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         self.shutdown.launched(app)
+        self.shutdown.uploads.begin(seen)
         identity = self._identity(app.handle, seen)
         if self._options.wait_for_completion and not self._options.deferrable:
             pushes = (partial(self._task.push, key, value) for key, value in identity.items())
@@ -267,6 +273,7 @@ class AppTask:
 
                 def should_stop() -> bool:
                     check()
+                    self.shutdown.uploads.check()
                     return self.shutdown.should_stop()
 
                 save_at = save_at_s(self._task, self._options, app)
@@ -323,6 +330,7 @@ class AppTask:
         record = TaskRecord.of(app, self._task.attempt)
         self.shutdown.has_succeeded = ended.state is AppState.SUCCEEDED
         secrets, should_stop = options.secrets(), self.shutdown.should_stop
+        self.shutdown.uploads.finish(should_stop, has_succeeded=self.shutdown.has_succeeded)
         ended = root_cause.diagnosed(self._engine, ended, secrets, should_stop)
         try:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)

@@ -31,6 +31,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.task import reattach
+from airflow_torchx.task.checkpoints import CheckpointUploads
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
 from airflow_torchx.task.handover import watch_handover
 from airflow_torchx.task.leftovers import warn_leftovers as warn_leftovers  # noqa: PLC0414
@@ -81,6 +82,8 @@ class TaskShutdown:
         self._options = options
         self._killed_at = killed_at
         self._reapers = Reapers()
+        #: Copies the checkpoints of the app.
+        self.uploads = CheckpointUploads(engine)
         self._has_app = False
         #: Whether the app was on the daemon: a launch may end while it waits for GPUs.
         self.is_launched = False
@@ -154,6 +157,7 @@ class TaskShutdown:
             with self._stopping_at_errors(app):
                 yield
         finally:
+            self.uploads.close()
             self._reapers.dismiss(app)
 
     @contextmanager
@@ -287,6 +291,8 @@ class TaskShutdown:
         cards: list[str] = []
 
         def on_stopped() -> None:
+            if self._killed_at() is None:
+                self.uploads.finish(self.should_stop, has_succeeded=False)
             with suppress(AirflowTorchXError):
                 ended = attach.look(self._engine, app.app_id, inspect_all=True)
                 cards.append(attach.card(self._engine, ended, self._options.secrets(), reason))
@@ -330,7 +336,7 @@ class TaskShutdown:
             self._log_stop(app)
 
         watch_handover(self._task, self._engine, stop, self.should_stop)
-        hand_over(self._task, self._options, app, cursors)
+        hand_over(self._task, self._options, app, cursors, self.uploads.due_s)
 
     def defer_for_gpus(self, app: LaunchedApp, demand: GpuDemand) -> NoReturn:
         """Defer the task until GPUs are claimed for its app, if Airflow says that it is running.

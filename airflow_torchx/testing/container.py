@@ -10,13 +10,14 @@ from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 from airflow_torchx.core.engine.usage import ContainerUsage, Execution
 from airflow_torchx.core.plan.gpu_problems import WITHOUT_GPU_DRIVER
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
-from airflow_torchx.testing.files import absolute, overlay, read
+from airflow_torchx.testing.files import absolute, overlay, pack, read
 from airflow_torchx.testing.output import NS_PER_S, Message, Output, to_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerSpec
+    from airflow_torchx.testing.files import Content
     from airflow_torchx.testing.images import FakeImage
     from airflow_torchx.testing.program import Program
 
@@ -217,15 +218,32 @@ class FakeContainer:
             EngineNotFoundError: there is no such file.
             ValueError: it is not a regular file, or is larger than ``max_bytes``.
         """
-        files = self.files
-        for run in self._runs:
-            written = {absolute(name): data for name, data in run.program.files.items()}
-            files = overlay(files, written)
-        content = read(files, path, max_bytes)
+        content = read(self._all_files(), path, max_bytes)
         if content is None:
             what = f"no file {path} in container {self.name}."
             raise EngineNotFoundError(what, fix="Add it to its Program.files.", status=404)
         return content
+
+    def archive(self, path: str) -> bytes:
+        """Return a tar of a file or a folder.
+
+        Raises:
+            EngineNotFoundError: it does not exist.
+        """
+        files = self._all_files()
+        if absolute(path) not in files:
+            what = f"no path {path} in container {self.name}."
+            raise EngineNotFoundError(what, fix="Add it to its Program.files.", status=404)
+        return pack(files, absolute(path))
+
+    def _all_files(self) -> dict[str, Content]:
+        """Return the files of its image, added ones, and those of its programs."""
+        files = dict(self.files)
+        for run in self._runs:
+            files = overlay(
+                files, {absolute(name): data for name, data in run.program.files.items()}
+            )
+        return files
 
     @property
     def written_bytes(self) -> int:

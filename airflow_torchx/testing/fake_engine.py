@@ -13,7 +13,7 @@ from airflow_torchx.testing.daemon import FakeDaemon
 from airflow_torchx.testing.faults import Fault, Verb
 from airflow_torchx.testing.output import to_datetime
 from airflow_torchx.testing.program import choose
-from airflow_torchx.testing.stream import FakeEvents, FakeStream, LogSnapshot
+from airflow_torchx.testing.stream import FakeArchive, FakeEvents, FakeStream, LogSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -279,6 +279,12 @@ class FakeEngine(FakeDaemon):
         """See `Engine.read_file`; files come from images, uploads and programs."""
         with self._calls.on("read_file", container_id):
             return self._containers.get(container_id).read_file(path, max_bytes)
+
+    def archive(self, container_id: str, path: str) -> FakeArchive:
+        """See `Engine.archive`; the times in it are 0. It is read at once, like a small one."""
+        with self._calls.on("archive", container_id):
+            content = self._containers.get(container_id).archive(path)
+            return FakeArchive(content, self.chunk_bytes)
 
     def usage(self, container_id: str) -> ContainerUsage | None:
         """See `Engine.usage`; a program uses what it says."""

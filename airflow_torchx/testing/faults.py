@@ -29,6 +29,7 @@ Verb: TypeAlias = Literal[
     "logs",
     "events",
     "read_file",
+    "archive",
     "usage",
     "execute",
     "image_rows",

@@ -41,13 +41,13 @@ def _put(files: dict[str, Content], path: str, content: Content) -> None:
         files[path] = None
 
 
-def unpack(archive: bytes) -> dict[str, Content]:
-    """Return the contents of a tar by absolute path.
+def unpack(archive: bytes, below: Mapping[str, Content] = FOLDERS) -> dict[str, Content]:
+    """Return the contents of a tar by absolute path, unpacked over other files.
 
     Raises:
         EngineError: it is not a valid tar.
     """
-    found = dict(FOLDERS)
+    found = dict(below)
     if not archive:
         return found
     try:
@@ -62,6 +62,23 @@ def unpack(archive: bytes) -> dict[str, Content]:
         what = f"cannot unpack the files: {error}."
         raise EngineError(what, fix="Send an uncompressed tar.", status=500) from error
     return found
+
+
+def pack(files: Mapping[str, Content], top: str) -> bytes:
+    """Return a tar of a path and of all below it; the names start with its last part."""
+    buffer, above = io.BytesIO(), posixpath.dirname(top).rstrip("/")
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, content in sorted(files.items()):
+            if path != top and not path.startswith(f"{top.rstrip('/')}/"):
+                continue
+            entry = tarfile.TarInfo(path.removeprefix(f"{above}/") or "/")
+            if isinstance(content, bytes):
+                entry.size = len(content)
+            else:
+                entry.type = tarfile.DIRTYPE if content is None else tarfile.SYMTYPE
+                entry.linkname = content or ""
+            tar.addfile(entry, io.BytesIO(content) if isinstance(content, bytes) else None)
+    return buffer.getvalue()
 
 
 def read(files: Mapping[str, Content], path: str, max_bytes: int) -> bytes | None:

@@ -9,7 +9,7 @@ from airflow_torchx.core.engine.containers import ContainerSpec
 from airflow_torchx.core.engine.images import BuildSpec, ImageDetail
 from airflow_torchx.errors import ImageBuildError
 from airflow_torchx.testing.container import FakeContainer
-from airflow_torchx.testing.files import Content, overlay, unpack
+from airflow_torchx.testing.files import Content, unpack
 from airflow_torchx.testing.images import FakeImage
 from airflow_torchx.testing.output import NS_PER_S
 from airflow_torchx.testing.program import Program
@@ -70,9 +70,9 @@ class FakeImageVerbs:
         with self.calls.on("put_files", container_id):
             self.containers.get(container_id)
             with self.calls.unlocked():
-                content = unpack(b"".join(files))
+                archive = b"".join(files)
             container = self.containers.get(container_id)
-            container.files = overlay(container.files, content)
+            container.files = unpack(archive, container.files)
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """See `Images.commit`."""

@@ -1,4 +1,4 @@
-"""Streams of a fake daemon: the log of a container, and the events of all."""
+"""Streams of a fake daemon: logs and archives of containers, and the events of all."""
 
 from __future__ import annotations
 
@@ -95,6 +95,26 @@ class FakeEvents:
                 if (event.app_id or self._all_containers) and not self._closed.is_set():
                     yield event
             self._pause()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._closed.set()
+
+
+class FakeArchive:
+    """A tar as a `ByteStream`."""
+
+    def __init__(self, content: bytes, chunk_bytes: int) -> None:
+        self._content = content
+        self._chunk_bytes = chunk_bytes
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield chunks until the end of the tar."""
+        for start in range(0, len(self._content), self._chunk_bytes):
+            if self._closed.is_set():
+                return
+            yield self._content[start : start + self._chunk_bytes]
 
     def close(self) -> None:
         """End the stream."""

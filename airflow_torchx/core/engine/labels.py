@@ -35,10 +35,12 @@ AUXILIARY_GRACE: Final = f"{OWN_PREFIX}auxiliary-grace-s"
 CHECKPOINT_SIGNAL: Final = f"{OWN_PREFIX}checkpoint-signal"
 #: Seconds that they need for that.
 CHECKPOINT_S: Final = f"{OWN_PREFIX}checkpoint-s"
-#: Volume or host path of an app's checkpoints; also on a volume that a launch has created.
+#: Volume, host path or URL of an app's checkpoints; also on a volume that a launch has created.
 CHECKPOINT: Final = f"{OWN_PREFIX}checkpoint"
 #: The app's folder in it.
 CHECKPOINT_FOLDER: Final = f"{OWN_PREFIX}checkpoint-folder"
+#: Seconds between two uploads to that URL; absent without a URL.
+CHECKPOINT_INTERVAL: Final = f"{OWN_PREFIX}checkpoint-interval-s"
 #: Seconds without progress after which the app is stopped; absent for never.
 STALLED_AFTER: Final = f"{OWN_PREFIX}stalled-after-s"
 #: JSON object, role name to ``[retry policy, max_retries]`` of the roles that new containers

@@ -70,8 +70,9 @@ class Images(Protocol):
     def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
         """Unpack an uncompressed tar at the root of a container, running or not.
 
-        The tar comes in chunks of any size, and is never held in memory as a whole. Its exceptions
-        are passed on unchanged.
+        A file replaces a folder of its name with all that is in it, also in a volume. The tar comes
+        in chunks of any size, and is never held in memory as a whole. Its exceptions are passed on
+        unchanged.
 
         Raises:
             EngineNotFoundError: the container does not exist.
@@ -286,6 +287,16 @@ class Engine(Protocol):
         Raises:
             EngineNotFoundError: the container or the file does not exist.
             ValueError: it is not a regular file, or larger than ``max_bytes``.
+        """
+
+    def archive(self, container_id: str, path: str) -> ByteStream:
+        """Open an uncompressed tar of a file or a folder of a container, running or not.
+
+        The names in it start with the last part of the path. Volumes are mounted for it. Docker
+        cuts the times of the files to whole seconds.
+
+        Raises:
+            EngineNotFoundError: the container or the path does not exist.
         """
 
     def usage(self, container_id: str) -> ContainerUsage | None:

@@ -21,6 +21,8 @@ CHECKPOINT_DIR: Final = "TORCHX_CHECKPOINT_DIR"
 #: Where the volume or the host path is mounted.
 ROOT: Final = "/torchx/checkpoints"
 
+_VOLUME_PREFIX: Final = "airflow-torchx-checkpoint-"
+_VOLUME_DIGITS: Final = 20
 _READABLE: Final = 40
 _DIGEST: Final = 12
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -31,19 +33,28 @@ class Checkpoints:
     """Where the replicas of an app keep their checkpoints.
 
     Args:
-        source: the volume, or the path on the daemon's host.
+        source: the volume, the path on the daemon's host, or a URL.
         scope: names of nested folders below the root, which only this scope has.
+        interval_s: seconds between two uploads to a URL.
     """
 
     source: str
     scope: tuple[str, ...]
+    interval_s: float = 0.0
+
+    @property
+    def volume(self) -> str | None:
+        """The volume; None if the source is a path. That of a URL belongs to one scope."""
+        if is_storage(self.source):
+            return cache_volume(self.source, posixpath.join(*self.scope))
+        return None if self.source.startswith("/") else self.source
 
     @property
     def mount(self) -> BindMount | VolumeMount:
         """The mount of every replica."""
-        if self.source.startswith("/"):
+        if self.volume is None:
             return BindMount(src_path=self.source, dst_path=ROOT)
-        return VolumeMount(src=self.source, dst_path=ROOT)
+        return VolumeMount(src=self.volume, dst_path=ROOT)
 
     @property
     def folder(self) -> str:
@@ -60,16 +71,29 @@ class Checkpoints:
     @property
     def labels(self) -> dict[str, str]:
         """The labels of each container."""
+        interval = {labels.CHECKPOINT_INTERVAL: f"{self.interval_s:g}"}
         return {
             labels.CHECKPOINT: self.source,
             labels.CHECKPOINT_FOLDER: posixpath.join(*self.scope),
+            **(interval if is_storage(self.source) else {}),
         }
 
     @property
     def volume_labels(self) -> dict[str, dict[str, str]]:
         """The labels of the volume, if Docker has to create it."""
-        is_path = self.source.startswith("/")
-        return {} if is_path else {self.source: {labels.CHECKPOINT: self.source}}
+        volume = self.volume
+        return {} if volume is None else {volume: {labels.CHECKPOINT: self.source}}
+
+
+def is_storage(source: str | None) -> bool:
+    """Return whether checkpoints are in an object storage, and in a volume until an upload."""
+    return source is not None and "://" in source
+
+
+def cache_volume(url: str, folder: str) -> str:
+    """Return the volume that holds the checkpoints of one folder below a URL on a daemon."""
+    digest = hashlib.sha256(f"{url}\0{folder}".encode(errors="surrogatepass")).hexdigest()
+    return f"{_VOLUME_PREFIX}{digest[:_VOLUME_DIGITS]}"
 
 
 def checkpoints(
@@ -96,7 +120,8 @@ def checkpoints(
         run = _folder(app_id, app_id)
         where = ("apps", _folder(app_name, app_name))
     last = ("all-runs",) if is_eager else ("runs", run)
-    return Checkpoints(source=opts.checkpoint, scope=(*where, *last))
+    interval_s = opts.checkpoint_interval_s
+    return Checkpoints(source=opts.checkpoint, scope=(*where, *last), interval_s=interval_s)
 
 
 def _folder(readable: str, *ids: str) -> str:

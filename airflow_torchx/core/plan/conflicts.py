@@ -6,8 +6,9 @@ import posixpath
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import has_own_address
-from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, ROOT
+from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, ROOT, is_storage
 from airflow_torchx.core.plan.job_plan import requested_gpus
+from airflow_torchx.core.plan.options import DEFAULT_UPLOAD_S
 from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER, directory
 from airflow_torchx.errors import Problem
 
@@ -72,6 +73,9 @@ def _role_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
 
 
 def _checkpoint_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
+    if opts.checkpoint_interval_s != DEFAULT_UPLOAD_S and not is_storage(opts.checkpoint):
+        what = "without a URL as checkpoint, nothing is uploaded"
+        yield Problem("options.checkpoint_interval_s", what, "leave it out, or give a URL")
     if opts.checkpoint is None:
         if opts.checkpoint_policy != "fresh":
             what = "without checkpoint, the app has no folder for checkpoints"
@@ -82,6 +86,15 @@ def _checkpoint_conflicts(app: AppDef, opts: Opts) -> Iterator[Problem]:
             what = f"{CHECKPOINT_DIR} is set by the option checkpoint"
             yield Problem(f"{where}.env", what, "remove it, or leave checkpoint out")
     yield from _over_checkpoints(app, opts)
+
+
+def upload_problem(opts: Opts, *, uploads: bool) -> Problem | None:
+    """Return why checkpoints do not reach their URL; ``uploads`` is whether a process does that."""
+    if uploads or not is_storage(opts.checkpoint):
+        return None
+    what = f"only a task of Airflow that waits for its app uploads to {opts.checkpoint!r}"
+    fix = "give the name of a volume of the daemon, or an absolute path on its host"
+    return Problem("options.checkpoint", what, fix)
 
 
 def _over_checkpoints(app: AppDef, opts: Opts) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ from airflow_torchx.core.plan.failure_rule import label_of
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
 from airflow_torchx.core.plan.stall import stall_env, stall_labels
+from airflow_torchx.core.plan.trackers import tracker_env
 from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMount, macros
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 RANK0_HOST: Final = "TORCHX_RANK0_HOST"
 IMAGE: Final = "TORCHX_IMAGE"
 JOB_ID: Final = "TORCHX_JOB_ID"
-TRACKERS: Final = "TORCHX_TRACKERS"
 REPLICA_IDX: Final = "TORCHX_REPLICA_IDX"
 NUM_REPLICAS: Final = "TORCHX_NUM_REPLICAS"
 #: Where torchrun, or a program that PyTorch's ``@record`` decorates, writes why it failed.
@@ -68,6 +68,7 @@ class LaunchContext:
         is_waited_for: a process waits for the app until it ends. It carries out restarts of the
             app and of roles.
         final_exit_codes: exit codes after which it does not.
+        uploads: it also uploads checkpoints to object storage.
     """
 
     app_id: str
@@ -80,6 +81,7 @@ class LaunchContext:
     proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_waited_for: bool = True
     final_exit_codes: Sequence[int] = ()
+    uploads: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +200,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
             **launch.ambient_env,
             **copied,
         },
-        trackers=_tracker_env(opts.trackers),
+        trackers=tracker_env(opts.trackers),
         labels={**opts.labels, **launch.labels, **_app_labels(app, opts, launch)},
         hosts=hosts,
         rank0=rank0 if rank0 in hosts or has_own_address(opts.network) else "localhost",
@@ -349,17 +351,6 @@ def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str,
         for name, value in sorted(environ.items())
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
-
-
-def tracker_variable(name: str) -> str:
-    """Return the environment variable that holds the configuration of a tracker."""
-    return f"TORCHX_TRACKER_{name.upper()}_CONFIG"
-
-
-def _tracker_env(trackers: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which TorchX's tracker API finds these trackers."""
-    configs = {tracker_variable(name): config for name, config in trackers.items() if config}
-    return {TRACKERS: ",".join(trackers), **configs} if trackers else {}
 
 
 def _ports(role: Role, replica: int) -> tuple[PortBinding, ...]:

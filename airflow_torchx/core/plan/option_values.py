@@ -96,11 +96,10 @@ def tmpfs(value: object) -> Mapping[str, str]:
 
 
 def checkpoint(value: object) -> str:
-    """Return the name of a volume, or an absolute path without ``..`` and doubled slashes."""
+    """Return a URL, the name of a volume, or an absolute path without ``..`` and ``//``."""
     source = text(value).strip()
     if "://" in source:
-        what = "a URL cannot hold checkpoints; give the name of a volume of the daemon"
-        raise ValueError(f"{what}, or an absolute path on its host, like a mounted file system")
+        return storage_url(source)
     if source.startswith("/"):
         path = posixpath.normpath(f"/{source.lstrip('/')}")
         if path == "/" or "\0" in path:
@@ -108,7 +107,22 @@ def checkpoint(value: object) -> str:
         return path
     if re.fullmatch(_VOLUME, source):
         return source
-    raise ValueError("give the name of a volume, or an absolute path on the daemon's host")
+    raise ValueError("give a volume, an absolute path on the daemon's host, or a URL")
+
+
+def storage_url(source: str) -> str:
+    """Return a URL of Airflow's object storage, without a slash at its end."""
+    scheme, _, rest = source.partition("://")
+    login, _, path = rest.rpartition("@")
+    if ":" in login:
+        raise ValueError("give a connection, like 's3://conn_id@bucket/folder', not a password")
+    parts = path.rstrip("/").split("/")
+    is_plain = not re.search(r"[\x00-\x20*?#\[\]\\]", source) and not {".", ".."} & set(parts)
+    # file:///data has no host, and s3://bucket no path.
+    is_whole = bool("".join(parts)) and (parts[0] != "") == (scheme != "file")
+    if re.fullmatch("[a-z][a-z0-9+.-]*", scheme) and is_plain and is_whole:
+        return source.rstrip("/")
+    raise ValueError("write the URL like 's3://conn_id@bucket/folder' or 'file:///mnt/folder'")
 
 
 def network(value: object) -> str:

@@ -32,6 +32,7 @@ CheckpointSignal = Literal["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT"]
 DEFAULT_NETWORK: Final = "torchx"
 #: Seconds that a save needs, unless the user knows better.
 DEFAULT_SAVE_S: Final = 120.0
+DEFAULT_UPLOAD_S: Final = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +59,10 @@ class Opts(Mapping[str, Any]):
             the image on the daemon.
         network: network that the replicas join; created as a bridge, which stays, if it is missing.
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
-        checkpoint: where the replicas keep checkpoints: the name of a volume, or an absolute path
-            on the daemon's host. They find their folder in ``TORCHX_CHECKPOINT_DIR``. None for
-            none.
+        checkpoint: where the replicas keep checkpoints: the name of a volume, an absolute path on
+            the daemon's host, or in a task a URL of Airflow's object storage. They find their
+            folder in ``TORCHX_CHECKPOINT_DIR``. None for none.
+        checkpoint_interval_s: seconds between two uploads to that URL.
         checkpoint_policy: ``fresh`` gives each run of a task a folder, which its retries share, and
             a new one after a clear; ``eager`` gives all runs of a task the same.
         checkpoint_signal: signal that asks the replicas to save a checkpoint and end, like
@@ -122,6 +124,7 @@ class Opts(Mapping[str, Any]):
     network: str = DEFAULT_NETWORK
     stop_grace_s: float = DEFAULT_STOP_GRACE_S
     checkpoint: str | None = None
+    checkpoint_interval_s: float = DEFAULT_UPLOAD_S
     checkpoint_policy: CheckpointPolicy = "fresh"
     checkpoint_signal: CheckpointSignal | None = None
     checkpoint_before_timeout_s: float | None = None
@@ -310,7 +313,7 @@ def default_of(field: Field[Any]) -> object:
 def _problem(name: str, value: object, expected: str) -> Problem:
     # A mapping, or a value in its place, may contain a secret.
     is_shown = isinstance(value, (str, int, float, list, tuple)) and name not in _SECRET
-    if name == "image_repo" and "@" in str(value):  # a password before the host
+    if name in {"image_repo", "checkpoint"} and "@" in str(value):  # a password before the host
         is_shown = False
     shown = repr(value) if is_shown else f"a {type(value).__name__}"
     if name in MAPPINGS and isinstance(value, Mapping):
@@ -361,6 +364,7 @@ _OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "build_args": values.env,
     "build_secrets": values.build_secrets,
     "checkpoint": values.checkpoint,
+    "checkpoint_interval_s": values.positive_seconds,
     "network": values.network,
     "user": values.user,
     "ulimits": values.ulimits,

@@ -63,6 +63,9 @@ FAILURE_POLICY: Final = "failure_policy"
 #: The app's own rules, as JSON.
 FAILURE_RULES: Final = "failure_rules"
 STOP_GRACE: Final = "stop_grace_s"
+CHECKPOINT: Final = "checkpoint"
+CHECKPOINT_FOLDER: Final = "checkpoint_folder"
+CHECKPOINT_INTERVAL: Final = "checkpoint_interval_s"
 CHECKPOINT_SIGNAL: Final = "checkpoint_signal"
 CHECKPOINT_S: Final = "checkpoint_s"
 RETRIES: Final = "retries"
@@ -76,6 +79,9 @@ _METADATA: Final = {
     ESSENTIAL_ROLES: labels.ESSENTIAL_ROLES,
     STALLED_AFTER: labels.STALLED_AFTER,
     AUXILIARY_GRACE: labels.AUXILIARY_GRACE,
+    CHECKPOINT: labels.CHECKPOINT,
+    CHECKPOINT_FOLDER: labels.CHECKPOINT_FOLDER,
+    CHECKPOINT_INTERVAL: labels.CHECKPOINT_INTERVAL,
     CHECKPOINT_SIGNAL: labels.CHECKPOINT_SIGNAL,
     CHECKPOINT_S: labels.CHECKPOINT_S,
     RETRIES: labels.RETRIES,

@@ -29,7 +29,10 @@ _VERSIONED: Final = re.compile(r"(v\d+)-.+")
 _MOUNTS: Final = (BindMount, VolumeMount, DeviceMount)
 #: Options that do not change the containers.
 _IGNORED: Final = frozenset(
-    {"quiet", "keep_images", "max_context_mb", "gpu_wait_timeout_s", "gpu_foreign", "failure_rules"}
+    {
+        *("quiet", "keep_images", "max_context_mb", "gpu_wait_timeout_s", "gpu_foreign"),
+        *("failure_rules", "checkpoint_interval_s"),
+    }
 )
 
 

@@ -125,11 +125,13 @@ class Deferral:
         app: the app; None to look it up on the daemon.
         cursors: how far the log of each replica has been copied, by ``role/replica``.
         gpu_demand: what the task waits for, if it waits for GPUs and has no app yet.
+        upload_at_s: when checkpoints are uploaded next, in seconds since 1970; None for never.
     """
 
     app: LaunchedApp | None = None
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
     gpu_demand: GpuDemand | None = None
+    upload_at_s: float | None = None
 
     @property
     def app_id(self) -> str | None:
@@ -145,18 +147,22 @@ class Deferral:
         given = stored.get("cursors")
         cursors = given if isinstance(given, Mapping) else {}
         read = {name: _read(Cursor, cursor) for name, cursor in cursors.items()}
+        upload_at_s = stored.get("upload_at_s")
         return cls(
+            upload_at_s=upload_at_s if isinstance(upload_at_s, float) else None,
             app=_read(LaunchedApp, stored.get("app")),
             cursors={name: cursor for name, cursor in read.items() if cursor is not None},
             gpu_demand=GpuDemand.parse(stored.get("gpu_demand")),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the deferral as JSON data; what is about GPUs only if it is set."""
+        """Return the deferral as JSON data; GPUs and uploads only if they are set."""
         cursors = {name: asdict(cursor) for name, cursor in self.cursors.items()}
         data: dict[str, Any] = {"app": self.app.to_json() if self.app else None, "cursors": cursors}
         if self.gpu_demand is not None:
             data["gpu_demand"] = self.gpu_demand.to_json()
+        if self.upload_at_s is not None:
+            data["upload_at_s"] = self.upload_at_s
         return data
 
 
