@@ -23,7 +23,7 @@ from airflow_torchx.core.plan.checkpoint_versions import (
     must_fetch,
     next_number,
 )
-from airflow_torchx.errors import CheckpointError, EngineNotFoundError
+from airflow_torchx.errors import CheckpointError, EngineError, EngineNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ def upload(
     copier = _Copier(storage, before, version, engine.info().system_time or datetime.now(UTC))
     try:
         with closing(engine.archive(container_id, stored.folder)) as stream:
-            copier.read(_Reader(stream, should_stop))
+            copier.read(Reader(stream, should_stop))
         if not copier.is_changed:
             return copier.result(None)
         copier.copy_rest()
@@ -154,7 +154,7 @@ def _put_marker(
 def _has_files(engine: Engine, container_id: str, stored: StoredCheckpoints) -> bool:
     """Return whether the folder has a file besides the marker."""
     with closing(engine.archive(container_id, stored.folder)) as stream:
-        reader = _Reader(stream, lambda: False)
+        reader = Reader(stream, lambda: False)
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|") as tar:
             return any(one.isreg() and not one.name.endswith(f"/{MARKER}") for one in tar)
 
@@ -246,10 +246,10 @@ class _Copier:
             skipped=tuple(self._skipped),
         )
 
-    def read(self, reader: _Reader) -> None:
+    def read(self, reader: Reader) -> None:
         """Read the archive to its end, and upload the files that are new."""
         with (
-            self._storage.errors("upload an archive to"),
+            _archive_errors(),
             tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_BLOCK_BYTES) as tar,
         ):
             for member in tar:
@@ -275,8 +275,7 @@ class _Copier:
             return True
         self._has_new = True
         self._bytes += member.size
-        blocks = iter(lambda: content.read(_BLOCK_BYTES), b"")
-        self._storage.write(self._version, path, blocks)
+        self._storage.write(self._version, path, _blocks(content))
         return True
 
     def _add_link(self, path: str, target: str) -> bool:
@@ -295,6 +294,21 @@ class _Copier:
             self._storage.copy(source, (self._version, path))
 
 
+def _blocks(content: IO[bytes]) -> Iterator[bytes]:
+    with _archive_errors():
+        while block := content.read(_BLOCK_BYTES):
+            yield block
+
+
+@contextlib.contextmanager
+def _archive_errors() -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as error:
+        # A file that shrinks while the daemon reads it cuts the archive off.
+        raise EngineError(f"the archive of the checkpoints is not complete: {error}.") from error
+
+
 def _is_text(path: str) -> bool:
     try:
         return bool(path.encode())
@@ -302,7 +316,7 @@ def _is_text(path: str) -> bool:
         return False
 
 
-class _Reader:
+class Reader:
     """Reads a stream of chunks like a file."""
 
     def __init__(self, stream: ByteStream, should_stop: Callable[[], bool]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing, suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import docker
 import pytest
 
 from airflow_torchx.errors import AppFailedError
@@ -65,3 +69,46 @@ def test_a_save_that_takes_as_long_as_a_try(
     assert "success" == ended.state
     printed = capsys.readouterr().out
     assert "checkpoint_before_timeout_s (60) is not less than execution_timeout" in printed
+
+
+#: Saves and fails; with a checkpoint, it is complete.
+FAILS_ONCE: Final = """
+file="$TORCHX_CHECKPOINT_DIR/$TORCHX_REPLICA_IDX"
+[ ! -f "$file" ] || exit 0
+echo 1 >"$file"; sleep 1; exit 3
+"""
+
+
+def lose_volumes(url: str, log: Path, _: object) -> None:
+    """Remove the volumes of a URL that no container uses, and write their names into a file."""
+    with closing(docker.from_env()) as client:
+        for volume in client.volumes.list(filters={"label": f"airflow-torchx/checkpoint={url}"}):
+            with suppress(docker.errors.APIError):
+                volume.remove()
+                with log.open("a") as file:
+                    file.write(f"{volume.name}\n")
+
+
+@both_modes
+def test_a_try_continues_where_another_daemon_saved(one_task: OneTask, tmp_path: Path) -> None:
+    """A try whose daemon does not have the volume continues with the files of the URL."""
+    url, log = f"file://{tmp_path}/kept", tmp_path / "removed"
+
+    ended = one_task.run(
+        app=shell(FAILS_ONCE),
+        checkpoint=url,
+        options={"failure_policy": "wait_all"},
+        pre_execute=partial(lose_volumes, url, log),
+        retries=1,
+        retry_delay=timedelta(0),
+    )
+    removed = log.read_text().splitlines()
+    lose_volumes(url, log, None)
+
+    assert "success" == ended.state
+    assert isinstance(ended.error, AppFailedError)
+    assert 1 == len(removed)
+    assert removed * 2 == log.read_text().splitlines()
+    (pointer,) = tmp_path.rglob("latest")
+    assert ["0", "1"] == sorted(json.loads(pointer.read_text())["files"])
+    assert [] == ended.rows

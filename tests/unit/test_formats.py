@@ -18,7 +18,15 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
 from airflow_torchx.core.gpu.demand import GpuDemand, asked_name
 from airflow_torchx.core.logs.cursor import Cursor
-from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, checkpoints
+from airflow_torchx.core.plan.checkpoint_versions import (
+    MARKER,
+    POINTER,
+    POINTER_COPY,
+    Pointer,
+    StoredFile,
+    Version,
+)
+from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, cache_volume, checkpoints
 from airflow_torchx.core.plan.identity import (
     TaskAttempt,
     cancelled_name,
@@ -91,6 +99,7 @@ def test_labels() -> None:
         "STOP_GRACE": "airflow-torchx/stop-grace-s",
         "CHECKPOINT": "airflow-torchx/checkpoint",
         "CHECKPOINT_FOLDER": "airflow-torchx/checkpoint-folder",
+        "CHECKPOINT_INTERVAL": "airflow-torchx/checkpoint-interval-s",
         "CHECKPOINT_SIGNAL": "airflow-torchx/checkpoint-signal",
         "CHECKPOINT_S": "airflow-torchx/checkpoint-s",
         "RETRIES": "airflow-torchx/retries",
@@ -213,6 +222,37 @@ def test_the_cursor_of_a_log() -> None:
 
     assert "trainer/1" == cursor_key(replica)
     assert "trainer/1/r2" == cursor_key(replace(replica, round=2))
+
+
+def test_checkpoints_in_an_object_storage() -> None:
+    """A later release finds the checkpoints of a task at their URL, and in the volume."""
+    version = Version(number=7, id="1f0c29ab")
+    files = {"a/b": StoredFile(size=1, mtime=5), "c": StoredFile(size=0, mtime=None)}
+    pointer = Pointer(version=version, files=files, time="2026-01-01T00:00:00+00:00")
+
+    assert ("latest", "latest.new", ".airflow-torchx-version") == (POINTER, POINTER_COPY, MARKER)
+    assert "v00000007-1f0c29ab" == version.folder
+    marker = {"format": 1, "version": 7, "id": "1f0c29ab"}
+    assert marker == version.to_json()
+    assert version == Version.parse(json.dumps(marker).encode())
+    assert {
+        **marker,
+        "time": "2026-01-01T00:00:00+00:00",
+        "files": {"a/b": {"size": 1, "mtime": 5}, "c": {"size": 0, "mtime": None}},
+    } == json.loads(pointer.to_json())
+    assert pointer == Pointer.parse(pointer.to_json())
+    assert "airflow-torchx-checkpoint-460a41f9b0581487d49f" == cache_volume(
+        "s3://bucket", "tasks/a/runs/b"
+    )
+
+
+def test_a_deferral_with_uploads() -> None:
+    """The time of the next upload is stored if checkpoints have a URL."""
+    stored = record.Deferral(upload_at_s=5.0).to_json()
+
+    assert {"app": None, "cursors": {}, "upload_at_s": 5.0} == stored
+    assert 5.0 == record.Deferral.parse(stored).upload_at_s
+    assert record.Deferral.parse({"upload_at_s": "x"}).upload_at_s is None
 
 
 def test_the_config_hash() -> None:

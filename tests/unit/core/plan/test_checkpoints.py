@@ -161,3 +161,16 @@ def test_a_secret_does_not_replace_the_folder() -> None:
     (spec,) = plan(app(1), Opts(checkpoint="models", copy_env=["*"]), launch).containers
 
     assert spec.env["TORCHX_CHECKPOINT_DIR"].startswith("/torchx/checkpoints/apps/app-")
+
+
+def test_a_url_has_a_volume_for_each_folder() -> None:
+    """The volume of a URL belongs to one folder, is labeled with the URL, and is mounted alike."""
+    url = "s3://conn@bucket/models"
+    one, other = kept(checkpoint=url), kept(replace(ATTEMPT, run_id="run2"), checkpoint=url)
+
+    assert kept().folder == one.folder
+    assert one.volume != other.volume
+    assert VolumeMount(src=str(one.volume), dst_path="/torchx/checkpoints") == one.mount
+    assert {one.volume: {"airflow-torchx/checkpoint": url}} == one.volume_labels
+    assert "300" == one.labels["airflow-torchx/checkpoint-interval-s"]
+    assert "airflow-torchx/checkpoint-interval-s" not in kept().labels

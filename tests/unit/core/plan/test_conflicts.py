@@ -318,3 +318,12 @@ def test_options_that_name_something_of_the_daemon(
     assert expected == [problem.where for problem in daemon_problems(app, opts, facts)]
     unlisted = DaemonFacts(engine=ENGINE)
     assert () == daemon_problems(app, opts, unlisted)
+
+
+def test_an_interval_needs_a_url() -> None:
+    """An interval without a URL is a mistake."""
+    what = "without a URL as checkpoint, nothing is uploaded"
+    cfg = {"checkpoint": "models", "checkpoint_interval_s": 60}
+
+    assert {"options.checkpoint_interval_s": what} == conflicts(cfg)
+    assert {} == conflicts({**cfg, "checkpoint": "s3://bucket"})

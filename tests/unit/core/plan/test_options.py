@@ -118,9 +118,35 @@ OPTIONS = {
             (" a.b-c_1 ", "a.b-c_1"),
             ("/data", "/data"),
             ("//data/../x/", "/x"),
+            ("s3://conn@bucket/x/", "s3://conn@bucket/x"),
+            ("gs://bucket", "gs://bucket"),
+            ("file:///x", "file:///x"),
             (None, None),
         ],
-        ["", "/", "/..", "a", "a/b", "./a", "s3://bucket/x", "file:///x", "a b", "/a\0", 1, ["a"]],
+        [
+            *("", "/", "/..", "a", "a/b", "./a", "a b", "/a\0", 1, ["a"], "s3://", "s3:///x"),
+            *(
+                "file://",
+                "file:///",
+                "file://x",
+                "s3://me:hunter2@bucket/x",
+                "s3://b/x?sig=hunter2",
+            ),
+            *(
+                "s3://b/../x",
+                "s3://b/*",
+                "s3://b/[a]",
+                "S3://b/x",
+                "s3://b/a b",
+                "s3://b/x#y",
+                "://b",
+            ),
+        ],
+    ),
+    "checkpoint_interval_s": Option(
+        300.0,
+        [(1, 1.0), (2.5, 2.5), ("60", 60.0), (None, 300.0)],
+        [0, "0.9", -1, "soon", "", True, float("nan"), 10**10],
     ),
     "checkpoint_policy": Option(
         "fresh",
@@ -741,3 +767,9 @@ def test_defaults_do_not_hide_mistakes() -> None:
         Opts.parse({"env": "A=1"}, {"env": {"A": "1"}})
 
     assert "torchx" == Opts.parse(Opts(), {"network": "lan"}).network
+
+
+@pytest.mark.parametrize("url", ["s3://me:hunter2@bucket/x", "s3://c@b/x?sig=hunter2"])
+def test_a_url_of_checkpoints_has_no_secret(url: str) -> None:
+    """A password or a signature in the URL is refused, and not shown."""
+    assert "hunter2" not in str(refusal({"checkpoint": url}))
