@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import docker
 import pytest
 
+from airflow_torchx.core.engine.containers import HostOptions
+from airflow_torchx.core.plan.checkpoint_versions import StoredCheckpoints
 from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.runtime import checkpoint_sync, folders
 from airflow_torchx.runtime.attach import look
+from airflow_torchx.runtime.checkpoint_storage import CheckpointStorage
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppDef, AppState, Role
+from airflow_torchx.specs import AppDef, AppState, Role, VolumeMount
+from airflow_torchx.workspace.source import find_filesystem
 from tests.conftest import BUSYBOX
+from tests.contract.bench import Bench
+from tests.contract.script import Script
 from tests.integration.second_daemon import running_with_gpus, wait_until
 
 if TYPE_CHECKING:
@@ -70,6 +78,48 @@ def test_a_host_path(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -
     assert {"apps"} == {path.parts[0] for path in files}
     assert files[0].parts[1].startswith(f"{app_id}-")
     assert 0o755 == tmp_path.stat().st_mode & 0o777
+
+
+def test_a_url(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> None:
+    """The files of a volume that is gone are in the folder of the next app, for any user."""
+    stored = StoredCheckpoints(
+        url=f"file://{tmp_path}", scope="a/b", folder="/torchx/checkpoints/a/b", interval_s=1
+    )
+    bench = Bench(docker_engine, app_id, BUSYBOX)
+    storage = CheckpointStorage(find_filesystem, stored)
+
+    def ran(command: str) -> tuple[str, list[str]]:
+        """Run a replica of any user on a new volume, and return its id and its lines."""
+        spec = replace(
+            bench.spec(Script()),
+            args=("-ec", f"cd {stored.folder}; {command}"),
+            mounts=(VolumeMount(src="", dst_path="/torchx/checkpoints"),),
+            host=HostOptions(user="1234"),
+        )
+        replica = bench.create(spec)
+        folders.create(docker_engine, replica, ["/torchx/checkpoints/a", stored.folder])
+        checkpoint_sync.fetch(docker_engine, replica, stored, storage, lambda: False)
+        docker_engine.start(replica)
+        bench.ended(replica)
+        return replica, [data.decode() for _, data in bench.log(replica)]
+
+    def upload(replica: str) -> checkpoint_sync.Uploaded:
+        return checkpoint_sync.upload(docker_engine, replica, stored, storage, lambda: False)
+
+    first, _ = ran(
+        "mkdir sub; head -c 5000000 /dev/zero > large; ln large hard; ln -s large soft;"
+        " echo one > sub/x; touch -d '2020-01-01 00:00:00' large"
+    )
+    done = upload(first)
+    assert (3, ("soft",)) == (done.files, done.skipped)
+    again = upload(first)
+    assert again.copied_bytes in (0, 4)
+
+    second, lines = ran("cat sub/x; ls; rm large; echo two > sub/x; echo 2 > new")
+    assert ["one", "hard", "large", "sub"] == "".join(lines).split()
+    assert 3 == upload(second).files
+    _, lines = ran("cat sub/x new; ls")
+    assert ["two", "2", "hard", "new", "sub"] == "".join(lines).split()
 
 
 #: Writes a number, one more each time, after those that it finds.
