@@ -134,6 +134,7 @@ class TorchXDockerHook(BaseHook):
         older_than: timedelta = timedelta(days=1),
         *,
         gone: bool = False,
+        checkpoints: bool = False,
         dry_run: bool = False,
     ) -> dict[str, Any]:
         """Remove what has no owner on the daemon; call it in a task, which may ask Airflow.
@@ -143,6 +144,8 @@ class TorchXDockerHook(BaseHook):
         Args:
             older_than: remove ended apps that are kept, and those outside Airflow, after this time.
             gone: also remove apps of DAG runs that this Airflow does not have.
+            checkpoints: also remove volumes with checkpoints, created before that time, which no
+                container mounts.
             dry_run: only log what would be removed.
 
         Returns:
@@ -158,7 +161,7 @@ class TorchXDockerHook(BaseHook):
         from airflow_torchx.runtime.prune import Pruned, Pruner, to_json
 
         settings = self.settings()
-        policy = Policy(older_than_s=older_than.total_seconds(), gone=gone)
+        policy = Policy(older_than_s=older_than.total_seconds(), gone=gone, checkpoints=checkpoints)
         keep_images = Opts.parse(settings.options).keep_images
         with DockerEngine.connect(settings.endpoint) as engine:
             pruner = Pruner(engine, task_states, policy, keep_images=keep_images)

@@ -22,6 +22,8 @@ with DAG(
         # A connection of type torchx_docker; empty for the default one. Use a DAG for each daemon.
         "conn_id": "",
         "older_than_hours": 24,
+        # Also volumes of checkpoints, which have those of all tasks.
+        "checkpoints": False,
         "dry_run": False,
     },
     doc_md=__doc__,
@@ -35,6 +37,6 @@ with DAG(
 
         hook = TorchXDockerHook(params["conn_id"] or None)
         older_than = timedelta(hours=params["older_than_hours"])
-        return hook.prune(older_than, dry_run=params["dry_run"])
+        return hook.prune(older_than, checkpoints=params["checkpoints"], dry_run=params["dry_run"])
 
     remove()

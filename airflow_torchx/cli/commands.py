@@ -215,6 +215,11 @@ COMMANDS: Final = (
                 "like 90m or 7d (default: 1d)",
             ),
             _flag(
+                "--checkpoints",
+                help="also remove volumes with checkpoints that a launch has created before that "
+                "time, and that no container mounts, with the checkpoints of all tasks in them",
+            ),
+            _flag(
                 "--gone",
                 help="also remove apps of DAG runs that this Airflow does not have: deleted ones, "
                 "and those of any other Airflow on the daemon",

@@ -25,7 +25,11 @@ _TITLES: Final = ("WHAT", "WHY", "AGE", "SIZE", "DAG, RUN AND TASK")
 def prune(args: Namespace) -> int:
     """Remove what has no owner on a daemon."""
     older_than = parse_duration(args.older_than).total_seconds() if args.older_than else None
-    policy = Policy(older_than_s=OLDER_THAN_S if older_than is None else older_than, gone=args.gone)
+    policy = Policy(
+        older_than_s=OLDER_THAN_S if older_than is None else older_than,
+        gone=args.gone,
+        checkpoints=args.checkpoints,
+    )
     engine, keep_images, ask = _connect(args)
     with engine:
         return run(Pruner(engine, ask, policy, keep_images=keep_images), args)

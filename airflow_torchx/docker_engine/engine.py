@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         EngineInfo,
         LogQuery,
         NetworkRow,
+        VolumeRow,
     )
     from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.core.engine.usage import ContainerUsage, Execution
@@ -242,6 +243,22 @@ class DockerEngine:
         with self._errors("list sizes of containers"):
             found = self._client.containers(all=True, size=True, filters=label_filters(labels))
         return {row["Id"]: int(row.get("SizeRw") or 0) for row in found}
+
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> tuple[VolumeRow, ...]:
+        """Return the volumes with all these labels that no container mounts, in one request."""
+        filters = {**label_filters(labels), "dangling": True}
+        with self._errors("list volumes"):
+            found = self._client.volumes(filters=filters)["Volumes"]
+        return tuple(responses.volume_row(row) for row in found or ())
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a volume that no container mounts, and return whether this call did."""
+        try:
+            with self._errors(f"remove volume {name!r}"):
+                self._client.remove_volume(name)
+        except (EngineNotFoundError, EngineConflictError):
+            return False
+        return True
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
         """Return the details of a container; None if it does not exist."""

@@ -12,6 +12,7 @@ from airflow_torchx.core.engine.containers import (
     ContainerRow,
     EngineInfo,
     NetworkRow,
+    VolumeRow,
 )
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
 from airflow_torchx.docker_engine.gpus import NVIDIA_GPUS, gpu_requests, reported_gpus
@@ -63,6 +64,15 @@ def container_detail(response: Json) -> ContainerDetail:
         restart_policy="" if policy.get("Name") in (None, "no") else policy["Name"],
         max_restarts=policy.get("MaximumRetryCount") or 0,
         created_at=parse_time(response.get("Created")),
+    )
+
+
+def volume_row(response: Json) -> VolumeRow:
+    """Return one entry of ``GET /volumes``."""
+    # A plugin may leave the time out.
+    created_at = parse_time(response.get("CreatedAt")) or datetime.fromtimestamp(0, UTC)
+    return VolumeRow(
+        name=response["Name"], labels=response.get("Labels") or {}, created_at=created_at
     )
 
 

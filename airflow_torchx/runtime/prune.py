@@ -144,13 +144,25 @@ class Pruner:
             since = datetime.fromtimestamp(image.created_s, UTC)
             why = f"{self._keep_images} newer images of its workspace exist"
             found += [Found(kind="image", name=t, why=why, since=since) for t in own_tags(image)]
+        found += self._volumes(now)
         return Survey(found=self._sized(found, launches), left=left, now=now)
+
+    def _volumes(self, now: datetime) -> list[Found]:
+        """Return the volumes with checkpoints that a launch has created, and that are unused."""
+        if not self._policy.checkpoints:
+            return []
+        why = "it has checkpoints, and no container mounts it"
+        return [
+            Found(kind="volume", name=row.name, why=why, since=row.created_at)
+            for row in self._engine.unused_volumes({labels.CHECKPOINT: None})
+            if (now - row.created_at).total_seconds() > self._policy.older_than_s
+        ]
 
     def _sized(
         self, found: Sequence[Found], launches: Mapping[tuple[str, str], Sequence[ContainerRow]]
     ) -> tuple[Found, ...]:
         """Return what was found, with the bytes that containers have written."""
-        if all(one.kind == "image" for one in found):
+        if not any(one.kind == "app" for one in found):
             return tuple(found)
         try:
             sizes = self._engine.sizes({labels.LAUNCH_ID: None})
@@ -180,6 +192,9 @@ class Pruner:
             self._each(still, self._remove_app, pruned)
         self._each([one for one in found if one.kind == "container"], self._remove, pruned)
         self._each([one for one in found if one.kind == "image"], self._untag, pruned)
+        # Last, because containers mount them.
+        volumes = [one for one in found if one.kind == "volume"]
+        self._each(volumes, lambda one: self._engine.remove_volume(one.name), pruned)
         return pruned
 
     def _launched(self, rows: Sequence[ContainerRow], now: datetime) -> LaunchedContainers:

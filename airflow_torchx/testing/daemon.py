@@ -15,6 +15,7 @@ from airflow_torchx.testing.images import FakeImages
 from airflow_torchx.testing.networks import FakeNetworks
 from airflow_torchx.testing.output import NS_PER_S, to_datetime
 from airflow_torchx.testing.program import Program, Programs
+from airflow_torchx.testing.volumes import FakeVolumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,6 +82,7 @@ class FakeDaemon:
         self._containers = FakeContainers()
         self._calls = Calls(self._containers, self.calls, self._on_call, self._now_ns)
         self._networks = FakeNetworks.built_in(to_datetime(self._now_ns()))
+        self._volumes = FakeVolumes()
         self._images = FakeImages(self.pullable, self.published, self.clock() // 1)
         for ref in images:
             self._images.preload(ref)

@@ -11,7 +11,7 @@ from airflow_torchx.testing.calls import unreachable
 from airflow_torchx.testing.container import FakeContainer
 from airflow_torchx.testing.daemon import FakeDaemon
 from airflow_torchx.testing.faults import Fault, Verb
-from airflow_torchx.testing.output import to_datetime
+from airflow_torchx.testing.output import NS_PER_S, to_datetime
 from airflow_torchx.testing.program import choose
 from airflow_torchx.testing.stream import FakeArchive, FakeEvents, FakeStream, LogSnapshot
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ContainerSpec,
         EngineInfo,
         LogQuery,
+        VolumeRow,
     )
     from airflow_torchx.core.engine.usage import ContainerUsage, Execution
     from airflow_torchx.testing.image_verbs import FakeImageVerbs
@@ -164,6 +165,7 @@ class FakeEngine(FakeDaemon):
         now_ns, container_id = self._calls.now_ns(), self._calls.new_id("container")
         created = FakeContainer(container_id, spec, image, choose(self.programs, spec), now_ns)
         self._containers.add(created)
+        self._volumes.create_for(spec, to_datetime(now_ns // NS_PER_S * NS_PER_S))
         self._containers.journal.append(created.event("create", now_ns))
         return created.id
 
@@ -237,6 +239,16 @@ class FakeEngine(FakeDaemon):
         """See `Engine.sizes`; it counts the files of programs."""
         with self._calls.verb("sizes"):
             return {one.id: one.written_bytes for one in self._containers.labelled(labels)}
+
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> tuple[VolumeRow, ...]:
+        """See `Engine.unused_volumes`."""
+        with self._calls.verb("unused_volumes"):
+            return self._volumes.unused(labels, (one.spec for one in self._containers))
+
+    def remove_volume(self, name: str) -> bool:
+        """See `Engine.remove_volume`."""
+        with self._calls.verb("remove_volume", name):
+            return self._volumes.remove(name, (one.spec for one in self._containers))
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
         """See `Engine.inspect`."""

@@ -26,6 +26,8 @@ Verb: TypeAlias = Literal[
     "rows",
     "sizes",
     "inspect",
+    "unused_volumes",
+    "remove_volume",
     "logs",
     "events",
     "read_file",

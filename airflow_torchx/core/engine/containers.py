@@ -200,6 +200,15 @@ class ContainerEvent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeRow:
+    """One volume of the daemon."""
+
+    name: str
+    labels: Mapping[str, str]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkRow:
     """One network of the daemon."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         EngineInfo,
         LogQuery,
         NetworkRow,
+        VolumeRow,
     )
     from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow
     from airflow_torchx.core.engine.usage import ContainerUsage, Execution
@@ -258,6 +259,18 @@ class Engine(Protocol):
         """Return the bytes that each container of `rows` has written to its own layer, by id.
 
         It is one request. The daemon reads all files of these layers, which may take seconds.
+        """
+
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> tuple[VolumeRow, ...]:
+        """Return the volumes with all these labels that no container mounts, in one request.
+
+        The value None matches any value.
+        """
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove a volume with its files, and return whether this call did.
+
+        Returns False if a container mounts it, running or not, or if it does not exist.
         """
 
     def inspect(self, container_id: str) -> ContainerDetail | None:

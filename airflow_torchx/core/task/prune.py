@@ -94,12 +94,14 @@ class Policy:
 
     Args:
         older_than_s: remove ended apps that are kept for users after this time, in seconds.
+        checkpoints: whether volumes with checkpoints go, too.
         gone: whether this Airflow is the only one on the daemon, so that a run which it does not
             have was deleted.
     """
 
     older_than_s: float = OLDER_THAN_S
     gone: bool = False
+    checkpoints: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,20 +241,23 @@ def surplus_images(
     return tuple(one for one in old if used.isdisjoint((one.id, *one.tags)))
 
 
+_KINDS: Final = ("app", "container", "image", "volume")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """What has no owner.
 
     Args:
         kind: what it is.
-        name: app id, name of a container, or tag of an image; any client can write it.
+        name: app id, name of a container, or tag of an image, or volume; any client can write it.
         since: when its last container was created, or has ended.
         task: the task instance that it is of; None outside Airflow.
         key: id of the launch or the container.
         size_bytes: what its containers have written; None for an image, whose layers others share.
     """
 
-    kind: Literal["app", "container", "image"]
+    kind: Literal["app", "container", "image", "volume"]
     name: str
     why: str
     since: datetime
@@ -285,7 +290,7 @@ class Found:
 def counted_text(found: Collection[Found], done: str = "") -> str:
     """Return how much was found, like ``2 apps and 1 image (20 kB)``."""
     counts = Counter(one.kind for one in found)
-    texts = [counted(counts[kind], kind) for kind in ("app", "container", "image") if counts[kind]]
+    texts = [counted(counts[kind], kind) for kind in _KINDS if counts[kind]]
     written = sum(one.size_bytes or 0 for one in found if one.action is Action.REMOVE)
     amount = f" ({size(written)})" if written else ""
     return f"{done}{' and '.join(texts) or 'nothing'}{amount}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -270,6 +271,28 @@ def test_markers_and_builds(daemon: Daemon) -> None:
 
     assert 2 == len(pruned.done)
     assert () == daemon.engine.rows({})
+
+
+def test_checkpoints(daemon: Daemon) -> None:
+    """Volumes of checkpoints go only if asked for, if old, and if no container mounts them."""
+    role = Role("r", "busybox", entrypoint="run")
+    kept = daemon.scheduler.submit(AppDef("kept", [role]), {"checkpoint": "used"})
+    done = daemon.scheduler.submit(AppDef("done", [role]), {"checkpoint": "old"})
+    daemon.scheduler.delete(done)
+    daemon.clock.advance(DAY_S / 2)
+    daemon.scheduler.delete(daemon.scheduler.submit(AppDef("late", [role]), {"checkpoint": "new"}))
+    daemon.clock.advance(DAY_S / 2 + 1)
+
+    assert [] == [one for one in daemon.pruner().survey().found if one.kind == "volume"]
+    pruner = daemon.pruner(checkpoints=True)
+    found = [one for one in pruner.survey().found if one.kind == "volume"]
+    assert ["old"] == [one.name for one in found]
+
+    pruned = pruner.remove([*found, replace(found[0], name="used")])
+
+    assert ["old"] == [one.name for one in pruned.done]
+    assert ["used"] == [one.name for one in pruned.spared]
+    assert daemon.scheduler.exists(kept)
 
 
 def args(**given: bool) -> Namespace:
