@@ -35,7 +35,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -136,10 +136,7 @@ class Pruner:
             [app.task for app in apps] + [TaskKey.of(row.labels) for row in others]
         )
         found, left = self._of_apps(apps, states, now)
-        for row in others:
-            task = TaskKey.of(row.labels)
-            if why := leftover(row, task and states.get(task, UNKNOWN), self._policy, now):
-                found.append(_container(row, why, task))
+        found += [_container(*one) for one in self._leftovers(others, states, now)]
         for image in surplus_images(images, rows, self._keep_images):
             since = datetime.fromtimestamp(image.created_s, UTC)
             why = f"{self._keep_images} newer images of its workspace exist"
@@ -190,7 +187,10 @@ class Pruner:
             still = self._still_unowned(batch)
             pruned.spared += [one for one in batch if one not in still]
             self._each(still, self._remove_app, pruned)
-        self._each([one for one in found if one.kind == "container"], self._remove, pruned)
+        containers = [one for one in found if one.kind == "container"]
+        left = self._still_leftover() if containers else set()
+        pruned.spared += [one for one in containers if one.key not in left]
+        self._each([one for one in containers if one.key in left], self._remove, pruned)
         self._each([one for one in found if one.kind == "image"], self._untag, pruned)
         # Last, because containers mount them.
         volumes = [one for one in found if one.kind == "volume"]
@@ -247,6 +247,24 @@ class Pruner:
         again, _ = self._of_apps(apps, self._states([app.task for app in apps]), now)
         decided = {(one.name, one.key): one.action for one in again}
         return [one for one in batch if decided.get((one.name, one.key)) is one.action]
+
+    def _still_leftover(self) -> set[str]:
+        """Return the ids of the containers that are not replicas, and have no owner now."""
+        now = self._engine.info().system_time or datetime.now(UTC)
+        rows = self._engine.rows({})
+        states = self._states(TaskKey.of(row.labels) for row in rows)
+        return {row.id for row, _, _ in self._leftovers(rows, states, now)}
+
+    def _leftovers(
+        self,
+        rows: Iterable[ContainerRow],
+        states: Mapping[TaskKey, str | None],
+        now: datetime,
+    ) -> Iterator[tuple[ContainerRow, str, TaskKey | None]]:
+        for row in rows:
+            task = TaskKey.of(row.labels)
+            if why := leftover(row, task and states.get(task, UNKNOWN), self._policy, now):
+                yield row, why, task
 
     def _remove_app(self, app: Found) -> bool:
         rows = lifecycle.rows_of_launch(self._engine, app.name, app.key)

@@ -25,6 +25,8 @@ from airflow_torchx.runtime import lifecycle
 from airflow_torchx.task import reattach
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_torchx.core.engine.protocol import Engine
 
 # The daemon may still execute the last request of the killed process after the first round.
@@ -120,8 +122,26 @@ def endpoint_of(fields: dict[str, Any]) -> Endpoint:
     return Endpoint(**given)
 
 
-def carry_out(engine: Engine, app_id: str, launch_id: str, order: Order) -> None:
-    """Carry out an order once. Idempotent."""
+def repeat(
+    engine: Engine,
+    app_id: str,
+    launch_id: str,
+    order: Order,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Carry out an order several times, until the launch was spared once.
+
+    A complete launch may have been adopted, and look incomplete later, while it is restarted.
+    """
+    for pause_s in _PAUSES_S:
+        sleep(pause_s)
+        with suppress(AirflowTorchXError):
+            if carry_out(engine, app_id, launch_id, order):
+                return
+
+
+def carry_out(engine: Engine, app_id: str, launch_id: str, order: Order) -> bool:
+    """Carry out an order once, and return whether the launch was spared. Idempotent."""
     spared = False
     if order.spares_complete:
         found = observed_apps(lifecycle.rows_of_launch(engine, app_id, launch_id))
@@ -132,6 +152,7 @@ def carry_out(engine: Engine, app_id: str, launch_id: str, order: Order) -> None
             _discard_markers(engine, app_id, launch_id)
     if order.waiting is not None:
         reattach.leave_queue(engine, order.waiting)
+    return spared
 
 
 def _discard_markers(engine: Engine, app_id: str, launch_id: str) -> None:
@@ -147,10 +168,7 @@ def _main(app_id: str, launch_id: str) -> None:
     waiting = order.pop("waiting")
     given = Order(**order, waiting=waiting and TaskAttempt(**waiting))
     with DockerEngine.connect(endpoint_of(endpoint)) as engine:
-        for pause_s in _PAUSES_S:
-            time.sleep(pause_s)
-            with suppress(AirflowTorchXError):
-                carry_out(engine, app_id, launch_id, given)
+        repeat(engine, app_id, launch_id, given)
 
 
 if __name__ == "__main__":

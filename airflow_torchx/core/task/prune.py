@@ -178,7 +178,8 @@ def verdict(app: LaunchedContainers, state: str | None, policy: Policy, age_s: f
 def _outside_airflow(app: LaunchedContainers, policy: Policy, age_s: float) -> Verdict:
     if app.phase is Phase.UNSTARTED and age_s > UNSTARTED_S:
         return Verdict(Action.REMOVE, "its launch broke off")
-    if app.phase is Phase.ENDED and age_s > policy.older_than_s:
+    # An app that its owner is about to restart has ended containers only.
+    if app.phase is Phase.ENDED and age_s > max(policy.older_than_s, UNSTARTED_S):
         return Verdict(Action.REMOVE, "it has ended, outside Airflow")
     return Verdict(Action.LEAVE, f"it {app.phase}, outside Airflow")
 

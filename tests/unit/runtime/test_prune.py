@@ -273,6 +273,35 @@ def test_markers_and_builds(daemon: Daemon) -> None:
     assert () == daemon.engine.rows({})
 
 
+def test_a_place_of_a_task_that_runs_again(daemon: Daemon) -> None:
+    """A ticket of a task that was cleared after the survey is spared."""
+    attempt = TaskAttempt(
+        dag_id="d", run_id="run", task_id="t", map_index=-1, max_tries=0, try_number=1
+    )
+    daemon.states["run"] = "failed"
+    ticket = ContainerSpec(
+        role="",
+        replica=0,
+        name="airflow-torchx-gpu-ticket-x",
+        image="busybox",
+        entrypoint="run",
+        args=(),
+        env={},
+        labels={**attempt.labels, labels.GPU_MARKER: "ticket"},
+        network="none",
+    )
+    daemon.engine.create(ticket)
+    pruner = daemon.pruner()
+    found = pruner.survey().found
+    assert [ticket.name] == [one.name for one in found]
+    daemon.states["run"] = None
+
+    pruned = pruner.remove(found)
+
+    assert [ticket.name] == [one.name for one in pruned.spared]
+    assert [ticket.name] == list(daemon.engine.specs())
+
+
 def test_checkpoints(daemon: Daemon) -> None:
     """Volumes of checkpoints go only if asked for, if old, and if no container mounts them."""
     role = Role("r", "busybox", entrypoint="run")

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.pem import Pem
-from airflow_torchx.task.reaper import WAIT, endpoint_fields, endpoint_of
+from airflow_torchx.runtime import launching, lifecycle
+from airflow_torchx.task.reaper import WAIT, Order, endpoint_fields, endpoint_of, repeat
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import planned, states
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +48,33 @@ def test_the_last_order_is_carried_out_in_any_folder(tmp_path: Path) -> None:
 
     assert "" == done.stderr
     assert [endpoint, orders[-1]] == [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_launch_that_was_complete_is_left_alone_for_good() -> None:
+    """Another process may have adopted it, and be about to restart it when the reaper looks."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launching.launch(engine, planned())
+    pauses: list[float] = []
+
+    repeat(engine, "app-1", "one", Order(spares_complete=True), pauses.append)
+
+    assert [0.0] == pauses
+    assert ["RUNNING"] * 3 == states(engine)
+
+
+def test_a_launch_that_broke_off_is_removed() -> None:
+    """The reaper looks several times, because the daemon may still execute a last request."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    specs = planned().containers
+    engine.create(specs[0])
+    pauses: list[float] = []
+
+    def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 2:
+            engine.create(specs[1])
+
+    repeat(engine, "app-1", "one", Order(spares_complete=True), sleep)
+
+    assert 3 == len(pauses)
+    assert not lifecycle.exists(engine, "app-1")

@@ -176,6 +176,14 @@ def test_an_app_outside_airflow(phase: Phase, age_s: float, expected: Action) ->
     assert expected is verdict(app(task=None, phase=phase), None, Policy(), age_s).action
 
 
+def test_an_app_outside_airflow_that_may_be_restarted() -> None:
+    """An app that has just ended is left for a minute, as its owner may be about to restart it."""
+    ended, now = app(task=None, phase=Phase.ENDED), Policy(older_than_s=0.0)
+
+    assert Action.LEAVE is verdict(ended, None, now, UNSTARTED_S).action
+    assert Action.REMOVE is verdict(ended, None, now, UNSTARTED_S + 1).action
+
+
 def row(name: str = "app-r-0", state: str = "exited", **values: Any) -> ContainerRow:  # noqa: ANN401 - any field
     """Return a container that has just been created."""
     status = {"exited": "Exited (0) 1 hour ago"}.get(state, state)
