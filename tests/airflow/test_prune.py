@@ -8,6 +8,7 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine import DockerEngine
+from tests import pages
 from tests.airflow.processes import kill, until
 from tests.integration.second_daemon import running_with_gpus
 
@@ -72,7 +73,8 @@ def test_an_app_between_two_tries(
     }
 
     task.mark("failed")
-    stack.run("torchx", "prune", "--dry-run", "--conn", conn_id)
+    _, *of_the_page = pages.block_with("airflow torchx prune").split()
+    stack.run(*of_the_page, "--conn", conn_id)
     assert 2 == len(engine.rows({labels.RUN_ID: conn_id}))
 
     assert {row.labels[labels.APP_ID] for row in rows} == set(prune(stack, conn_id, 2))

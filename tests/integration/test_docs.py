@@ -54,6 +54,7 @@ ELSEWHERE: Final = (
     "airflow connections",
     "airflow pools",
     "airflow db migrate",
+    "airflow torchx prune",
 )
 #: Prints the source of a component.
 PRINTS: Final = "mkdir -p parts"
