@@ -73,6 +73,21 @@ class Daemon:
         return {row.labels[labels.APP_ID] for row in self.engine.rows({labels.APP_ID: None})}
 
 
+def container(name: str, own: dict[str, str]) -> ContainerSpec:
+    """Return a container that is not a replica, with labels of its own."""
+    return ContainerSpec(
+        role="",
+        replica=0,
+        name=name,
+        image="busybox",
+        entrypoint="run",
+        args=(),
+        env={},
+        labels=own,
+        network="none",
+    )
+
+
 @pytest.fixture
 def daemon() -> Daemon:
     """Return a daemon without containers."""
@@ -229,17 +244,7 @@ def test_a_launch_that_broke_off(daemon: Daemon) -> None:
 def test_containers_of_others(daemon: Daemon) -> None:
     """Containers of other programs and TorchX's own apps are never touched."""
     for name, own in (("db", {}), ("tx-r-0", {labels.APP_ID: "tx", labels.ROLE_NAME: "r"})):
-        spec = ContainerSpec(
-            role="",
-            replica=0,
-            name=name,
-            image="busybox",
-            entrypoint="run",
-            args=(),
-            env={},
-            labels=own,
-            network="none",
-        )
+        spec = container(name, own)
         daemon.engine.start(daemon.engine.create(spec))
     daemon.clock.advance(1000 * DAY_S)
 
@@ -252,19 +257,7 @@ def test_markers_and_builds(daemon: Daemon) -> None:
         ("airflow-torchx-gpu-claim-x", {labels.GPU_MARKER: "claim", labels.GPU_TIMEOUT: "10"}),
         ("torchx-build-x", {}),
     ):
-        daemon.engine.create(
-            ContainerSpec(
-                role="",
-                replica=0,
-                name=name,
-                image="busybox",
-                entrypoint="run",
-                args=(),
-                env={},
-                labels=own,
-                network="none",
-            )
-        )
+        daemon.engine.create(container(name, own))
     daemon.clock.advance(2 * 3600)
 
     pruned = daemon.pruner().remove(daemon.pruner().survey().found)
@@ -279,16 +272,8 @@ def test_a_place_of_a_task_that_runs_again(daemon: Daemon) -> None:
         dag_id="d", run_id="run", task_id="t", map_index=-1, max_tries=0, try_number=1
     )
     daemon.states["run"] = "failed"
-    ticket = ContainerSpec(
-        role="",
-        replica=0,
-        name="airflow-torchx-gpu-ticket-x",
-        image="busybox",
-        entrypoint="run",
-        args=(),
-        env={},
-        labels={**attempt.labels, labels.GPU_MARKER: "ticket"},
-        network="none",
+    ticket = container(
+        "airflow-torchx-gpu-ticket-x", {**attempt.labels, labels.GPU_MARKER: "ticket"}
     )
     daemon.engine.create(ticket)
     pruner = daemon.pruner()
