@@ -21,6 +21,7 @@ from airflow_torchx.core.gpu.ledger import is_discarded, marker_of, timeout_s
 from airflow_torchx.core.plan.identity import is_cancelled_name
 from airflow_torchx.core.state.describe import describe
 from airflow_torchx.core.state.report import age_text
+from airflow_torchx.core.state.rounds import may_restart
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.core.workspace.recipe import BUILD_PREFIX, surplus
@@ -112,6 +113,7 @@ class LaunchedContainers:
         task: the task instance that launched them; None outside Airflow.
         on_finish: what the task does with containers at its end, or `DETACHED`; empty if unknown.
         since: when the last one was created, or has ended if that is known.
+        may_restart: a failure may restart it in new containers.
     """
 
     app_id: str
@@ -121,6 +123,7 @@ class LaunchedContainers:
     phase: Phase
     has_succeeded: bool
     since: datetime
+    may_restart: bool = False
 
     @classmethod
     def of(cls, rows: Sequence[ContainerRow], since: datetime | None = None) -> Self:
@@ -135,6 +138,7 @@ class LaunchedContainers:
             phase=_phase(rows),
             has_succeeded=found is not None and found.state is AppState.SUCCEEDED,
             since=since or max(row.created_at for row in rows),
+            may_restart=may_restart(rows),
         )
 
 
@@ -179,7 +183,8 @@ def _outside_airflow(app: LaunchedContainers, policy: Policy, age_s: float) -> V
     if app.phase is Phase.UNSTARTED and age_s > UNSTARTED_S:
         return Verdict(Action.REMOVE, "its launch broke off")
     # An app that its owner is about to restart has ended containers only.
-    if app.phase is Phase.ENDED and age_s > max(policy.older_than_s, UNSTARTED_S):
+    least_s = UNSTARTED_S if app.may_restart and not app.has_succeeded else 0.0
+    if app.phase is Phase.ENDED and age_s > max(policy.older_than_s, least_s):
         return Verdict(Action.REMOVE, "it has ended, outside Airflow")
     return Verdict(Action.LEAVE, f"it {app.phase}, outside Airflow")
 

@@ -178,10 +178,13 @@ def test_an_app_outside_airflow(phase: Phase, age_s: float, expected: Action) ->
 
 def test_an_app_outside_airflow_that_may_be_restarted() -> None:
     """An app that has just ended is left for a minute, as its owner may be about to restart it."""
-    ended, now = app(task=None, phase=Phase.ENDED), Policy(older_than_s=0.0)
+    ended = app(task=None, phase=Phase.ENDED, has_succeeded=False, may_restart=True)
+    done, now = replace(ended, has_succeeded=True), Policy(older_than_s=0.0)
 
     assert Action.LEAVE is verdict(ended, None, now, UNSTARTED_S).action
     assert Action.REMOVE is verdict(ended, None, now, UNSTARTED_S + 1).action
+    assert Action.REMOVE is verdict(done, None, now, 1.0).action
+    assert Action.REMOVE is verdict(replace(ended, may_restart=False), None, now, 1.0).action
 
 
 def row(name: str = "app-r-0", state: str = "exited", **values: Any) -> ContainerRow:  # noqa: ANN401 - any field
