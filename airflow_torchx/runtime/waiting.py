@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
@@ -50,16 +51,11 @@ def poll_once(
     Raises:
         AppNotFoundError: nothing of the app is on the daemon.
     """
-    rows, app = _observed(engine, app_id)
-    on_look(app)
-    return _advanced(engine, rows, app, should_stop)
-
-
-def _observed(engine: Engine, app_id: str) -> tuple[tuple[ContainerRow, ...], DescribeAppResponse]:
     rows = rows_of(engine, app_id)
     if (app := described(engine, app_id, rows)) is None:
         raise not_found(app_id)
-    return rows, app
+    on_look(app)
+    return _advanced(engine, rows, app, should_stop)
 
 
 def _advanced(
@@ -110,15 +106,13 @@ def wait(  # noqa: PLR0913 - one argument for each kind of caller
     """
     tolerance = OutageTolerance(outage_s)
     backoff, wake = Backoff(), wake or threading.Event()
-    detector = StallDetector()
+    look = partial(_looked, engine, StallDetector(), on_look)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         with tolerance:
-            rows, app = _observed(engine, app_id)
-            on_look(app)
-            if (ended := _advanced(engine, rows, app, should_stop)) is not None:
+            ended = poll_once(engine, app_id, should_stop=should_stop, on_look=look)
+            if ended is not None:
                 return ended
-            detector.check(engine, app)
         if should_stop():
             raise StopRequested
         pause = backoff.next()
@@ -135,6 +129,16 @@ def wait(  # noqa: PLR0913 - one argument for each kind of caller
         # The caller may have closed the connection meanwhile.
         if should_stop():
             raise StopRequested
+
+
+def _looked(
+    engine: Engine,
+    detector: StallDetector,
+    on_look: Callable[[DescribeAppResponse], object],
+    app: DescribeAppResponse,
+) -> None:
+    on_look(app)
+    detector.check(engine, app)
 
 
 class SaveAlarm:

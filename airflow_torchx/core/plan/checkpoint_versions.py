@@ -34,7 +34,7 @@ _SETTLED_S: Final = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """One version: a number that grows, and an id that tells two of one number apart."""
+    """One version: a number that grows, and an id, which differs if two uploads take one number."""
 
     number: int
     id: str

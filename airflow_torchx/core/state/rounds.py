@@ -35,7 +35,7 @@ class CurrentRound:
         newest: the container of each replica.
         number: the newest round.
         unfinished: the roles of a round that a client has begun to make, and not finished: some
-            containers are missing, or were not started. Empty if there is no such round.
+            containers are missing, or were not started. Empty once all rounds are finished.
     """
 
     newest: Mapping[Key, ContainerRow]
