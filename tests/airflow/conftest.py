@@ -186,7 +186,9 @@ def whole_airflow(airflow_home: Path, remains: Remains) -> Iterator[_WholeAirflo
 @pytest.fixture
 def stack(request: pytest.FixtureRequest, whole_airflow: _WholeAirflow) -> Iterator[Stack]:
     """Return a whole Airflow of separate processes on a database file, the same for all tests."""
-    yield whole_airflow.started()
+    started = whole_airflow.started()
+    started.assert_runs()
+    yield started
     # Idle, it takes a fifth of a core from the tests that need none.
     *_, last = (item for item in request.session.items if _needs("stack", item))
     if request.node is last:

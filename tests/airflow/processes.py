@@ -94,8 +94,8 @@ class Component:
             return False
 
     def assert_runs(self) -> None:
-        """Fail with what it wrote last if it has ended."""
-        ended = self._groups[-1].poll() is not None
+        """Fail with what it wrote last if it has ended, but for an end by `kill`."""
+        ended = self._groups[-1].poll() not in {None, -signal.SIGKILL}
         assert not ended, f"{self.name} ended:\n{self.text()[-5000:]}"
 
     def text(self) -> str:

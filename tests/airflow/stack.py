@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import httpx
 from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from tests.airflow.processes import Component, until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from sqlalchemy import TextClause
@@ -34,6 +36,7 @@ EXAMPLES: Final = Path(__file__).parents[2] / "dags"
 _LOCAL_SETTINGS: Final = Path(__file__).with_name("local_settings")
 #: Of a request that changes something.
 _TRIES: Final = 5
+_RETRY_S: Final = 0.1
 _PARTS: Final = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 
 
@@ -153,6 +156,7 @@ class Task:
         """
 
         def come_to() -> str | None:
+            self.stack.assert_runs()
             now = self.now()
             is_raced = now.state == "up_for_retry" and now.try_number in self.raced()
             return now.state if now.state in states and not is_raced else None
@@ -309,6 +313,40 @@ class Stack:
     ) -> None:
         self._stop()
 
+    def assert_runs(self) -> None:
+        """Fail with what a process wrote last if it has ended.
+
+        A test would wait for such an Airflow as long as it may, and each one after it.
+        """
+        for component in self.components:
+            component.assert_runs()
+
+    @contextmanager
+    def paused(self, component: Component) -> Iterator[None]:
+        """Stop a process with SIGSTOP while none of its transactions is open.
+
+        SQLite has one writer. A process that is stopped while it writes keeps all others from
+        writing, and the scheduler ends itself then.
+        """
+        component.pause()
+        try:
+            while not self._can_write():
+                component.resume()
+                time.sleep(_RETRY_S)
+                component.pause()
+            yield
+        finally:
+            component.resume()
+
+    def _can_write(self) -> bool:
+        with self._database.connect() as connection:
+            try:
+                connection.execute(text("BEGIN IMMEDIATE"))
+            except OperationalError:
+                return False
+            connection.execute(text("ROLLBACK"))
+        return True
+
     def start_triggerer(self) -> Component:
         """Start another triggerer."""
         triggerer = self._triggerer(len(self.triggerers))
@@ -399,8 +437,7 @@ class Stack:
             component.end()
 
     def _is_healthy(self) -> bool:
-        for component in self.components:
-            component.assert_runs()
+        self.assert_runs()
         try:
             health = self._http.get("/api/v2/monitor/health").raise_for_status().json()
             token = self._http.get("/auth/token").raise_for_status().json()["access_token"]

@@ -138,9 +138,8 @@ def test_an_attempt_that_airflow_takes_for_lost(
 @pytest.fixture
 def no_triggerer(stack: Stack) -> Iterator[None]:
     """Let the triggerer start nothing, as if its next look at the database were far away."""
-    stack.triggerers[0].pause()
-    yield
-    stack.triggerers[0].resume()
+    with stack.paused(stack.triggerers[0]):
+        yield
 
 
 def fail_run(task: Task) -> None:
