@@ -2,7 +2,8 @@
 # (3.11 or newer), make, and a network that reaches a package index.
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test campaign coverage check fmt bench docs clean images engine postgres
+.PHONY: help demo unit test campaign coverage check fmt bench docs clean images engine postgres \
+  chromium
 
 # What is set up for `make test` waits for the network and unpacks, on one core each.
 MAKEFLAGS += --jobs=2
@@ -30,7 +31,7 @@ demo: images ## train with PyTorch in two containers, from an Airflow DAG
 unit: .venv/.installed ## run the tests that need no engine and no server
 	AIRFLOW_HOME="$(CURDIR)/.cache/airflow" $(BIN)/pytest --numprocesses 2 tests/unit
 
-test: check images postgres $(VENVS:=/.installed) ## check, then run all tests against a real engine
+test: check images postgres chromium $(VENVS:=/.installed) ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest $(LANES)
 
 campaign: images postgres ## kill Airflow's processes, and launches, at every point, as SEED=... draws
@@ -44,11 +45,12 @@ coverage: images ## show which lines the tests run that need no server
 # What the rules of English in CONTRIBUTING.md rule out.
 PROSE = airflow_torchx container dags docs tests *.md --include=*.py --include=*.md --include=*.sh
 
-check: .venv/.installed ## lint, formatting, types, layers, phrases
+check: .venv/.installed .cache/node/.installed ## lint, formatting, types, layers, phrases
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	.cache/node/node_modules/.bin/tsc --project tests/ui/tsconfig.json
 	! grep -rniEf tests/banned-phrases.txt $(PROSE)
 
 fmt: .venv/.installed ## format the code and mend what ruff can mend
@@ -72,6 +74,9 @@ images: engine ## make sure that the images of the tests and the demo are there
 postgres: ## make sure that the tests can start a PostgreSQL
 	container/postgres.sh
 
+chromium: ## make sure that the tests of the page have a browser
+	container/chromium.sh
+
 clean: ## remove what set-up made here, but never an engine
 	test ! -x $(BIN)/python || $(BIN)/python container/client.py remove \
 	  airflow-torchx/busybox:local airflow-torchx/pytorch:local || true
@@ -80,6 +85,9 @@ clean: ## remove what set-up made here, but never an engine
 
 .venv/.installed: pyproject.toml
 	container/venv.sh .venv -e '.[dev]'
+
+.cache/node/.installed: tests/ui/package.json container/node.sh
+	container/node.sh
 
 .venv-lowest/.installed: pyproject.toml
 	container/venv.sh .venv-lowest $$($(LOWEST))

@@ -1,0 +1,51 @@
+/** How far an app is, and when it may be done. */
+
+import { clean, duration, measured } from "./format.js";
+import { appState } from "./states.js";
+
+/** @typedef {import("./snapshot.js").Snapshot} Snapshot */
+/** @typedef {import("./snapshot.js").Progress} Progress */
+/** @typedef {{share: number|null, label: string, left: string}} ProgressView */
+
+const METRICS = 6;
+
+/**
+ * Return the progress of an app; null if its program reports none.
+ * @param {Snapshot} snapshot
+ * @param {number} nowS
+ * @returns {ProgressView|null}
+ */
+export function progressView(snapshot, nowS) {
+  const progress = snapshot.progress;
+  if (!progress || typeof progress.step !== "number") return null;
+  const { step, total } = progress;
+  const isBounded = typeof total === "number" && total > 0;
+  const metrics = Object.entries(progress.metrics ?? {})
+    .slice(0, METRICS)
+    .map(([name, value]) => `${clean(name)} ${measured(value)}`);
+  const steps = isBounded ? `step ${step} of ${total}` : `step ${step}`;
+  const left = appState(snapshot.state).isFinal ? null : secondsLeft(progress, nowS);
+  return {
+    share: isBounded ? Math.min(1, Math.max(0, step / total)) : null,
+    label: [steps, ...metrics].join(", "),
+    left: left === null ? "" : `about ${duration(left)} left`,
+  };
+}
+
+/**
+ * Return the estimated seconds until the last step; null if they cannot be known.
+ * @param {Progress} progress
+ * @param {number} nowS
+ * @returns {number|null}
+ */
+export function secondsLeft(progress, nowS) {
+  const { step, total, at, eta_s: eta, first } = progress;
+  const reported = typeof at === "number" ? at : nowS;
+  if (typeof eta === "number") return Math.max(0, eta - (nowS - reported));
+  if (typeof step !== "number" || typeof total !== "number" || step >= total) return null;
+  if (typeof first?.step !== "number" || typeof first.at !== "number") return null;
+  const done = step - first.step;
+  const took = reported - first.at;
+  if (done <= 0 || took <= 0) return null;
+  return Math.max(0, ((total - step) * took) / done - (nowS - reported));
+}

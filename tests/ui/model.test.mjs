@@ -1,0 +1,241 @@
+// What the page draws of recorded snapshots. Run by test_model.py.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { appView, MAX_LANES, visibleLanes } from "../../airflow_torchx/ui/static/model.js";
+import { readSnapshot } from "../../airflow_torchx/ui/static/snapshot.js";
+import { recorded } from "./snapshots.mjs";
+
+const T0 = 1795453200;
+
+function view(name, now = {}, change = {}) {
+  const snapshot = readSnapshot({ ...recorded(name), ...change });
+  return appView(snapshot, { nowS: T0 + 903, taskState: "running", ...now });
+}
+
+function lanes(app) {
+  return app.roles.flatMap((role) => role.lanes);
+}
+
+test("a running app has a lane for each replica, which ends now", () => {
+  const app = view("running");
+
+  assert.equal(app.word, "running");
+  assert.equal(app.summary, "9 replicas · 9 running");
+  assert.deepEqual(
+    app.roles.map((role) => [role.name, role.counts, role.lanes.length]),
+    [
+      ["trainer", "8 running", 8],
+      ["reader", "1 running", 1],
+    ],
+  );
+  assert.deepEqual(
+    lanes(app).map((lane) => lane.segments.at(-1).to),
+    Array(9).fill(1),
+  );
+});
+
+test("a lane is thin from the create to the start, and thick until the end", () => {
+  const [wait, run] = lanes(view("succeeded"))[0].segments;
+
+  assert.deepEqual([wait.from, wait.isWait, wait.tone], [0, true, "queued"]);
+  assert.deepEqual([run.isWait, run.tone], [false, "success"]);
+  assert.equal(wait.to, run.from);
+  assert.equal(run.to, 880 / 892);
+});
+
+test("the axis can begin at the first start", () => {
+  const created = lanes(view("succeeded"))[0].segments;
+  const started = lanes(view("succeeded", { isStartZero: true }))[0].segments;
+
+  assert.equal(created.length, 2);
+  assert.deepEqual(
+    started.map((one) => [one.from, one.isWait]),
+    [[0, false]],
+  );
+});
+
+test("only the culprit is red; the peers that were stopped are grey", () => {
+  const tones = lanes(view("oom")).map((lane) => lane.tone);
+
+  assert.deepEqual(tones, ["removed", "removed", "failed", ...Array(5).fill("removed")]);
+});
+
+test("a peer that failed after the culprit is grey, too, and keeps its word", () => {
+  const snapshot = recorded("oom");
+  Object.assign(snapshot.roles[0].replicas[5], { state: "FAILED", exit: 1 });
+  const peer = lanes(appView(readSnapshot(snapshot), { nowS: T0 }))[5];
+
+  assert.deepEqual([peer.tone, peer.word, peer.isCulprit], ["removed", "failed", false]);
+});
+
+test("the failure says who, when and why, and where it is on the axis", () => {
+  const { failure, failedAt } = view("oom", { taskState: "failed" });
+
+  assert.equal(failure.culprit, "trainer/2");
+  assert.equal(failure.sentence, "trainer/2 ran out of memory (limit 16 GiB) after 10 min 1 s.");
+  assert.deepEqual(failure.facts, ["7 peers stopped"]);
+  assert.equal(failure.lines.at(-1), "MemoryError");
+  assert.equal(failedAt, 612 / 620);
+});
+
+test("a failed worker is named with its rank, its error and the failure rule", () => {
+  const { failure } = view("worker", { taskState: "failed" });
+
+  assert.equal(failure.sentence, "trainer/1 failed with exit code 1 after 4 min 51 s.");
+  assert.deepEqual(failure.facts, [
+    "worker rank 5",
+    "failure rule cuda_out_of_memory",
+    "1 peer stopped",
+  ]);
+  assert.match(failure.error, /^OutOfMemoryError: CUDA out of memory/);
+});
+
+test("a cancelled app has no culprit and no mark on the axis", () => {
+  const app = view("cancelled", { taskState: "failed" });
+
+  assert.equal(app.failure.sentence, "The app was cancelled.");
+  assert.equal(app.failedAt, null);
+  assert.deepEqual(
+    lanes(app).map((lane) => lane.tone),
+    Array(4).fill("removed"),
+  );
+});
+
+test("a lane says how its replica ended", () => {
+  assert.deepEqual(
+    [0, 2].map((id) => lanes(view("oom"))[id].end),
+    ["exit 143, SIGTERM", "exit 137, SIGKILL, out of memory"],
+  );
+  assert.equal(lanes(view("succeeded"))[0].end, "");
+});
+
+test("memory has its peak and its limit, and is marked near the limit", () => {
+  const [first, , culprit] = lanes(view("oom")).map((lane) => lane.mem);
+
+  assert.deepEqual([first.label, first.isNear], ["peak 9 GiB of 16 GiB", false]);
+  assert.deepEqual([culprit.label, culprit.isNear], ["peak 16 GiB of 16 GiB", true]);
+  assert.equal(culprit.points.split(" ").length, 40);
+});
+
+test("a point that is missing is a gap, not a zero", () => {
+  const snapshot = recorded("deferred");
+  snapshot.roles[0].replicas[0].usage.cpu = [1, null, 1];
+  const cpu = lanes(appView(readSnapshot(snapshot), { nowS: T0 }))[0].cpu;
+
+  assert.deepEqual(
+    cpu.points.split(" ").map((point) => point.split(",")[0]),
+    ["0", "100"],
+  );
+});
+
+test("a replica that uses far less CPU than its role is odd", () => {
+  const odd = lanes(view("running")).map((lane) => lane.odd);
+
+  assert.match(odd[5], /^uses 1.* CPUs, its role 3/);
+  assert.equal(odd.filter(Boolean).length, 1);
+});
+
+test("replicas of a small role are never odd", () => {
+  const snapshot = recorded("running");
+  snapshot.roles[0].replicas = snapshot.roles[0].replicas.slice(3, 6);
+  const app = appView(readSnapshot(snapshot), { nowS: T0 });
+
+  assert.deepEqual(
+    lanes(app).map((lane) => lane.odd),
+    ["", "", "", ""],
+  );
+});
+
+test("progress has the step, the metrics and an estimate", () => {
+  // 1200 steps in 850 s; 3800 are left, and 13 s have passed since the report.
+  assert.deepEqual(view("running").progress, {
+    share: 0.24,
+    label: "step 1200 of 5000, loss 0.313, lr 0.0003",
+    left: "about 44 min 39 s left",
+  });
+});
+
+test("progress of an app that has ended has no estimate", () => {
+  assert.equal(view("oom").progress.left, "");
+  assert.equal(view("succeeded").progress.share, 1);
+});
+
+test("progress that goes back or has no total has no estimate", () => {
+  const first = { step: 1300, at: T0 };
+  const back = view("running", {}, { progress: { step: 1200, total: 5000, at: T0 + 10, first } });
+  const open = view("running", {}, { progress: { step: 1200 } });
+
+  assert.equal(back.progress.left, "");
+  assert.deepEqual(open.progress, { share: null, label: "step 1200", left: "" });
+});
+
+test("launch, skew and duration are tiles; restarts only if there were any", () => {
+  const label = (app) => app.tiles.map((tile) => [tile.label, tile.value]);
+
+  assert.deepEqual(label(view("succeeded")), [
+    ["Running for", "14 min 43 s"],
+    ["Launch", "9 s"],
+    ["First to last start", "3 s"],
+  ]);
+  assert.deepEqual(label(view("restarted")).at(-1), ["Restarts", "2"]);
+});
+
+test("an earlier run of a restarted replica stays on its lane", () => {
+  const tones = lanes(view("restarted"))[0].segments.map((one) => [one.isWait, one.tone]);
+
+  assert.deepEqual(tones, [
+    [true, "queued"],
+    [false, "retry"],
+    [true, "queued"],
+    [false, "running"],
+  ]);
+});
+
+test("at most seven ticks, at round times", () => {
+  assert.deepEqual(
+    view("succeeded").ticks.map((tick) => tick.label),
+    ["0", "5 min", "10 min"],
+  );
+  for (const length of [0.5, 7, 59, 61, 3599, 90000, 864000]) {
+    const app = view("deferred", { nowS: T0 + 900 + length }, { created: T0 });
+    assert.ok(app.ticks.length <= 7, `${length}: ${app.ticks.length}`);
+  }
+});
+
+test("a snapshot that says running after the end of its task ends where it was last seen", () => {
+  const app = view("running", { taskState: "failed", nowS: T0 + 9000 });
+
+  assert.match(app.notes[0], /^The task ended as failed, but its last snapshot says running/);
+  assert.equal(app.tiles[0].value, "14 min 52 s");
+});
+
+test("a snapshot with fewer replicas than the app says so", () => {
+  const app = view("running", {}, { n_replicas: 400 });
+
+  assert.deepEqual(app.notes, ["Showing 9 of 400 replicas; the counts are complete."]);
+  assert.match(app.summary, /^400 replicas/);
+});
+
+test("a newer schema is drawn as far as it is known", () => {
+  const app = view("running", {}, { schema: 2, novelty: [1] });
+
+  assert.match(app.notes[0], /^A newer version of airflow_torchx/);
+  assert.equal(lanes(app).length, 9);
+});
+
+test("of very many replicas, those that need a look have lanes", () => {
+  const snapshot = recorded("oom");
+  const [role] = snapshot.roles;
+  const peer = role.replicas[0];
+  role.replicas = Array.from({ length: 128 }, (_, id) => ({ ...peer, id }));
+  role.replicas[2] = { ...recorded("oom").roles[0].replicas[2] };
+  const app = appView(readSnapshot(snapshot), { nowS: T0 });
+
+  assert.ok(role.replicas.length > MAX_LANES);
+  assert.deepEqual(
+    visibleLanes(app, "trainer/77")[0].lanes.map((lane) => lane.key),
+    ["trainer/2", "trainer/77"],
+  );
+});

@@ -1,0 +1,74 @@
+"""The page's JavaScript: its own tests, and what none of its files may contain."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import airflow_torchx
+from tests.conftest import do_without
+
+STATIC: Final = Path(airflow_torchx.__file__).parent / "ui" / "static"
+TESTS: Final = Path(__file__).parent
+MODULES: Final = sorted(STATIC.glob("*.js"))
+#: What makes markup or code of a text, or sends a reader to an address that came with data.
+FORBIDDEN: Final = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function"
+    r"|createContextualFragment|DOMParser|setHTMLUnsafe|srcdoc|javascript:"
+    r"|\.on[a-z]+\s*=|setAttribute\(\s*[\"'`]on|https?://(?!www\.w3\.org/2000/svg)|import\((?!\"\./)"
+)
+
+
+def test_the_model_draws_what_snapshots_say() -> None:
+    """The tests of the page's pure modules pass under Node."""
+    node = shutil.which("node")
+    if node is None:
+        do_without("no node: run container/node.sh")
+
+    ran = subprocess.run(
+        [node, "--test", *map(str, sorted(TESTS.glob("*.test.mjs")))],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert re.search(r"^\S pass [1-9]", ran.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_module_makes_neither_markup_nor_code_of_a_text(module: Path) -> None:
+    """The host page has no content security policy: what is not a text node would be run."""
+    assert [] == FORBIDDEN.findall(module.read_text())
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "pane.innerHTML = line;",
+        "button.onclick = stop;",
+        'link.setAttribute("onclick", text)',
+        "eval(text)",
+        'import("https://cdn.example/x.js")',
+        'frame.srcdoc = "";',
+    ],
+)
+def test_a_planted_line_is_found(planted: str) -> None:
+    """The rule finds each way to make markup or code of a text."""
+    assert FORBIDDEN.search(planted)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_module_has_300_lines_at_most_and_imports_only_its_neighbours(module: Path) -> None:
+    """The page is plain modules that any server of files can serve: no build step, no package."""
+    text = module.read_text()
+
+    assert len(text.splitlines()) <= 300
+    for name in re.findall(r"(?:^|\n)(?:import|export) [^;]*? from \"([^\"]+)\"", text):
+        assert name.startswith("./")
+        assert (STATIC / name).is_file()
