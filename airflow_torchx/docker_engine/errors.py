@@ -93,6 +93,14 @@ _ADVICE: Final = (
         "Cannot mkdir: .* is not a directory",
         "Set the run option working_dir to a folder of the image.",
     ),
+    (
+        "cannot overwrite non-directory",
+        "Move the file or the link away: a folder for checkpoints is created at this path.",
+    ),
+    (
+        "read-only file system",
+        "Make this path writable, or use another volume or host path.",
+    ),
     ("marked for removal", "Wait until its removal has finished."),
     ("port is already allocated", "Use another host port, or free this one: `docker ps`."),
 )

@@ -81,9 +81,11 @@ class DockerImages:
             )
         return str(answer["Id"])
 
-    def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
+    def put_files(self, container_id: str, files: Iterable[bytes], *, replace: bool = True) -> None:
         """Unpack an uncompressed tar at the root of a container."""
         path, params = f"/containers/{quote(container_id)}/archive", {"path": "/"}
+        if not replace:
+            params["noOverwriteDirNonDir"] = "1"
         errors = self._errors(f"put files into container {short_id(container_id)}")
         upload(self._client, "PUT", path, files, errors=errors, params=params)
 

@@ -20,10 +20,10 @@ def create(engine: Engine, container_id: str, folders: Iterable[str]) -> None:
     """Create these folders; existing ones keep their files.
 
     Docker mounts volumes and host paths for this request, also of a container that has not started
-    (measured with 20.10).
+    (measured with 20.10). A file or a symbolic link with the name of a folder is not replaced.
 
     Raises:
-        EngineError: the daemon refuses to, like for a read-only mount.
+        EngineError: the daemon refuses to, like for a read-only mount, or for such a file.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -31,4 +31,4 @@ def create(engine: Engine, container_id: str, folders: Iterable[str]) -> None:
             entry = tarfile.TarInfo(path.lstrip("/"))
             entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, _MODE, int(time.time())
             tar.addfile(entry)
-    engine.images.put_files(container_id, [buffer.getvalue()])
+    engine.images.put_files(container_id, [buffer.getvalue()], replace=False)

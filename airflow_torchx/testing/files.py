@@ -32,7 +32,10 @@ def overlay(below: Mapping[str, Content], above: Mapping[str, Content]) -> dict[
     return found
 
 
-def _put(files: dict[str, Content], path: str, content: Content) -> None:
+def _put(files: dict[str, Content], path: str, content: Content, *, replace: bool = True) -> None:
+    if not replace and (files.get(path, content) is None) is not (content is None):
+        what = f"cannot overwrite {path}: one of both is a folder, and the other one is not."
+        raise EngineError(what, fix="Move it away.", status=500)
     if content is not None and files.get(path, content) is None:
         for inner in [inner for inner in files if inner.startswith(f"{path}/")]:
             del files[inner]
@@ -41,11 +44,14 @@ def _put(files: dict[str, Content], path: str, content: Content) -> None:
         files[path] = None
 
 
-def unpack(archive: bytes, below: Mapping[str, Content] = FOLDERS) -> dict[str, Content]:
+def unpack(
+    archive: bytes, below: Mapping[str, Content] = FOLDERS, *, replace: bool = True
+) -> dict[str, Content]:
     """Return the contents of a tar by absolute path, unpacked over other files.
 
     Raises:
-        EngineError: it is not a valid tar.
+        EngineError: it is not a valid tar, or without ``replace``, a folder would replace a file or
+            a link, or the other way round.
     """
     found = dict(below)
     if not archive:
@@ -55,9 +61,10 @@ def unpack(archive: bytes, below: Mapping[str, Content] = FOLDERS) -> dict[str, 
             for member in tar:
                 path = absolute(member.name)
                 if member.isdir() or member.issym():
-                    _put(found, path, member.linkname if member.issym() else None)
+                    target = member.linkname if member.issym() else None
+                    _put(found, path, target, replace=replace)
                 elif content := tar.extractfile(member):
-                    _put(found, path, content.read())
+                    _put(found, path, content.read(), replace=replace)
     except tarfile.TarError as error:
         what = f"cannot unpack the files: {error}."
         raise EngineError(what, fix="Send an uncompressed tar.", status=500) from error

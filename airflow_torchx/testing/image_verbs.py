@@ -65,14 +65,14 @@ class FakeImageVerbs:
             self.containers.add(created)
             return created.id
 
-    def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
+    def put_files(self, container_id: str, files: Iterable[bytes], *, replace: bool = True) -> None:
         """See `Images.put_files`; a tar that fails adds no file."""
         with self.calls.on("put_files", container_id):
             self.containers.get(container_id)
             with self.calls.unlocked():
                 archive = b"".join(files)
             container = self.containers.get(container_id)
-            container.files = unpack(archive, container.files)
+            container.files = unpack(archive, container.files, replace=replace)
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """See `Images.commit`."""

@@ -240,6 +240,25 @@ def test_commit_replaces(images: ImageBench) -> None:
             images.read(ref, path)
 
 
+@pytest.mark.parametrize("path", ["file", "link"])
+def test_a_folder_replaces_nothing_if_that_is_refused(images: ImageBench, path: str) -> None:
+    """Without ``replace``, a folder over a file or a link is an error that names its path."""
+    container_id = images.prepare()
+    images.images.put_files(container_id, [tar({"f/x": b"1", "file": b"2", "link": "f"})])
+    images.images.put_files(container_id, [tar({"f": None, "f/y": None})], replace=False)
+
+    with pytest.raises(EngineError, match=f"/{path}"):
+        images.images.put_files(container_id, [tar({path: None})], replace=False)
+    with pytest.raises(EngineError, match="/f"):
+        images.images.put_files(container_id, [tar({"f": b"3"})], replace=False)
+    images.images.commit(container_id, images.name("a"), "/")
+
+    assert b"2" == images.read(images.name("a"), "/file")
+    assert b"1" == images.read(images.name("a"), "/f/x")
+    with pytest.raises(ValueError, match="link"):
+        images.read(images.name("a"), "/link")
+
+
 def test_commit_forgets(images: ImageBench) -> None:
     """The contents of a replaced folder do not return with a new folder."""
     container_id = images.prepare()

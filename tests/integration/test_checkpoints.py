@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 import docker
 import pytest
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import HostOptions
 from airflow_torchx.core.plan.checkpoint_versions import StoredCheckpoints
 from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.errors import LaunchError
 from airflow_torchx.runtime import checkpoint_sync, folders
 from airflow_torchx.runtime.attach import look
 from airflow_torchx.runtime.checkpoint_storage import CheckpointStorage
@@ -120,6 +122,43 @@ def test_a_url(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> None
     assert 3 == upload(second).files
     _, lines = ran("cat sub/x new; ls")
     assert ["two", "2", "hard", "new", "sub"] == "".join(lines).split()
+
+
+@pytest.mark.parametrize("before", ["link", "file"])
+def test_a_folder_that_is_something_else(
+    docker_engine: DockerEngine, app_id: str, tmp_path: Path, before: str
+) -> None:
+    """A link or a file with the name of a folder stays, and the launch fails with its path."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "last.pt").write_text("step 7")
+    if before == "link":
+        (tmp_path / "apps").symlink_to("old")
+    else:
+        (tmp_path / "apps").write_text("step 8")
+
+    with pytest.raises(LaunchError, match="/torchx/checkpoints/apps") as caught:
+        ran(docker_engine, app_id, "true", checkpoint=str(tmp_path))
+
+    assert "a folder for checkpoints is created at this path" in str(caught.value)
+    assert "step 7" == (tmp_path / "old" / "last.pt").read_text()
+    assert (tmp_path / "apps").is_symlink() is (before == "link")
+    assert (tmp_path / "apps").is_file() is (before == "file")
+    assert () == docker_engine.rows({labels.APP_ID: None, labels.CHECKPOINT: str(tmp_path)})
+
+
+def test_a_volume_that_cannot_be_written(
+    docker_engine: DockerEngine, app_id: str, volume: str
+) -> None:
+    """A launch whose volume is read-only says so, and leaves no container."""
+    with closing(docker.from_env()) as client:
+        read_only = {"type": "tmpfs", "device": "tmpfs", "o": "ro"}
+        client.volumes.create(volume, driver_opts=read_only)
+
+    with pytest.raises(LaunchError, match="read-only file system") as caught:
+        ran(docker_engine, app_id, "true", checkpoint=volume)
+
+    assert "Make this path writable" in str(caught.value)
+    assert () == docker_engine.rows({labels.APP_ID: None, labels.CHECKPOINT: volume})
 
 
 #: Writes a number, one more each time, after those that it finds.

@@ -68,15 +68,17 @@ class Images(Protocol):
             EngineNotFoundError: the image does not exist.
         """
 
-    def put_files(self, container_id: str, files: Iterable[bytes]) -> None:
+    def put_files(self, container_id: str, files: Iterable[bytes], *, replace: bool = True) -> None:
         """Unpack an uncompressed tar at the root of a container, running or not.
 
-        A file replaces a folder of its name with all that is in it, also in a volume. The tar comes
-        in chunks of any size, and is never held in memory as a whole. Its exceptions are passed on
-        unchanged.
+        A file replaces a folder of its name with all that is in it, also in a volume, and a folder
+        replaces a file or a link; without ``replace``, either is refused. The tar comes in chunks
+        of any size, and is never held in memory as a whole. Its exceptions are passed on unchanged.
 
         Raises:
             EngineNotFoundError: the container does not exist.
+            EngineError: a folder would replace something else, or the other way round; the message
+                names its path.
         """
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:

@@ -106,6 +106,8 @@ def test_body_without_message(body: bytes, expected: str) -> None:
         ("cannot join network of a non running container: abc", "network or ipc_mode"),
         ("can't join IPC of container abc: non-shareable IPC", "network or ipc_mode"),
         ("error setting rlimit type 7: operation not permitted: unknown", "option ulimits"),
+        ('cannot overwrite non-directory "/torchx/checkpoints/apps" with directory "/"', "link"),
+        ("lchown /torchx/checkpoints/tasks: read-only file system", "Make this path writable"),
         ("Decoding seccomp profile failed: unexpected end of JSON input", "option security_opt"),
         ("Cannot mkdir: /etc/passwd is not a directory", "run option working_dir"),
         ("bind source path does not exist: /data", "the files of a worker's container are not"),
