@@ -38,9 +38,10 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import waiting
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.runtime.lifecycle import ask_to_save, failures_by_round, not_found, observe
+from airflow_torchx.runtime.lifecycle import failures_by_round, not_found, observe
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog
+from airflow_torchx.runtime.save_alarm import SaveAlarm, ask_to_save
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def watch(
     log = write_to(engine, app, after)
     log.on_end = wake.set
     pool = ThreadPoolExecutor(2, f"wait-{app_id}")
-    alarm = waiting.SaveAlarm(partial(pool.submit, ask_to_save, engine, app_id), save_at_s)
+    alarm = SaveAlarm(lambda due_s: pool.submit(ask_to_save, engine, app_id, due_s), save_at_s)
     wait = partial(waiting.wait, should_stop=left.is_set, on_look=log.look, wake=wake)
     ended = pool.submit(wait, engine, app_id)
     ended.add_done_callback(lambda _: log.wake())

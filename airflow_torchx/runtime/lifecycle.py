@@ -250,18 +250,6 @@ def _due(engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> Restart |
     return restart_of(app) if app else None
 
 
-def ask_to_save(engine: Engine, app_id: str) -> None:
-    """Send the checkpoint signal to all replicas, once, because the app will be stopped soon.
-
-    Does nothing without a checkpoint signal.
-    """
-    rows = rows_of(engine, app_id)
-    saving = Saving.of(rows)
-    if saving is not None and (asked := save.ask(engine, live(rows), saving, cancelled=False)):
-        what = "sent %s to %s of app %s, which will be stopped in %g s"
-        _log.info(what, saving.signal, _counted(asked), app_id, saving.seconds)
-
-
 def _save_first(
     engine: Engine,
     app_id: str,
@@ -282,14 +270,10 @@ def _save_first(
     if not asked and not early:
         return running
     if asked:
-        _log.info("sent %s to %s of app %s", saving.signal, _counted(asked), app_id)
+        _log.info("sent %s to %s of app %s", saving.signal, save.counted(asked), app_id)
     what = "waiting up to %g s until app %s has saved and ended; then its replicas get SIGTERM"
     _log.info(what, saving.seconds, app_id)
     return save.wait(lambda: live(look()), saving)
-
-
-def _counted(rows: Sequence[ContainerRow]) -> str:
-    return f"{len(rows)} replica{'s' * (len(rows) != 1)}"
 
 
 def delete(

@@ -50,3 +50,8 @@ def wait(look: Callable[[], list[ContainerRow]], saving: Saving) -> list[Contain
         time.sleep(_LOOK_S)
         live = look()
     return live
+
+
+def counted(rows: Sequence[ContainerRow]) -> str:
+    """Return how many replicas these are."""
+    return f"{len(rows)} replica{'s' * (len(rows) != 1)}"

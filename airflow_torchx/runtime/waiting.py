@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.state.describe import Fail, Finish, StopAuxiliary, Wait, next_step
 from airflow_torchx.core.state.restarts import Restart
-from airflow_torchx.errors import EngineError, WaitTimeoutError
+from airflow_torchx.errors import WaitTimeoutError
 from airflow_torchx.runtime import rounds
 from airflow_torchx.runtime.lifecycle import cancel, described, not_found, rows_of
 from airflow_torchx.runtime.outage import OUTAGE_S, Backoff, OutageTolerance
@@ -19,7 +19,6 @@ from airflow_torchx.runtime.stall import StallDetector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -29,8 +28,6 @@ _log = logging.getLogger(__name__)
 
 # A daemon may list the end of a container some milliseconds after it ended the log.
 _LOOK_AGAIN_S: Final = 0.01
-# Between two attempts to send the checkpoint signal.
-_ASK_AGAIN_S: Final = 2.0
 
 
 def poll_once(
@@ -139,37 +136,3 @@ def _looked(
 ) -> None:
     on_look(app)
     detector.check(engine, app)
-
-
-class SaveAlarm:
-    """Asks an app to save when the time comes, in a thread, and again if the daemon refuses.
-
-    Args:
-        ask: starts to ask.
-        at_s: when, in seconds since 1970; None for never.
-        now: the clock.
-    """
-
-    def __init__(
-        self,
-        ask: Callable[[], Future[None]],
-        at_s: float | None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._ask = ask
-        self._at_s = at_s
-        self._now = now
-        self._asked: Future[None] | None = None
-
-    def check(self) -> None:
-        """Ask if it is time; return at once. Call it several times a second."""
-        if self._asked is not None and self._asked.done():
-            try:
-                self._asked.result()
-                self._at_s = None
-            except EngineError as error:
-                _log.warning("cannot ask the app to save, retrying: %s", error.what)
-                self._at_s = self._now() + _ASK_AGAIN_S
-            self._asked = None
-        if self._at_s is not None and self._asked is None and self._now() >= self._at_s:
-            self._asked = self._ask()

@@ -17,6 +17,7 @@ from airflow_torchx.core.state.stall import interval, stalled_after
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import lifecycle, rounds
+from airflow_torchx.runtime.save_alarm import ask_to_save
 from airflow_torchx.runtime.stall import StallDetector
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 
@@ -155,8 +156,8 @@ class AppWait:
         """Start to send the checkpoint signal if it is time."""
         if self._save_s is None or self._now() < self._save_s:
             return
+        ask = partial(ask_to_save, app_id=self._app_id, due_s=self._save_s, now=self._now)
         self._save_s = None
-        ask = partial(lifecycle.ask_to_save, app_id=self._app_id)
         self._asking = asyncio.create_task(persist(watch, self._app_id, ask, "signal"))
 
     def _detect_stall(self, watch: Watch, app: DescribeAppResponse) -> None:

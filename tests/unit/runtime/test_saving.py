@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.describe import Wait, next_step
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import launching, lifecycle, waiting
+from airflow_torchx.runtime.save_alarm import SaveAlarm, ask_to_save
 from airflow_torchx.specs import AppDef, Role
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned, states
@@ -99,10 +101,10 @@ def test_two_clients_send_one_signal() -> None:
     def race(verb: Verb, _: str) -> None:
         if verb == "rename" and not second:
             second.append(None)
-            lifecycle.ask_to_save(engine, "app-1")
+            ask_to_save(engine, "app-1", time.time())
 
     engine.before = race
-    lifecycle.ask_to_save(engine, "app-1")
+    ask_to_save(engine, "app-1", time.time())
 
     assert [("SIGUSR1",)] == sent(engine)
 
@@ -110,7 +112,7 @@ def test_two_clients_send_one_signal() -> None:
 def test_a_save_before_the_timeout_is_not_asked_again_at_the_timeout() -> None:
     """The stop at the timeout sends SIGTERM at once to replicas that had their time."""
     engine = launched(IGNORES)
-    lifecycle.ask_to_save(engine, "app-1")
+    ask_to_save(engine, "app-1", time.time())
     assert ["0.saving", "1.saving"] == names(engine)
     assert ["RUNNING"] * 2 == states(engine)
 
@@ -120,13 +122,25 @@ def test_a_save_before_the_timeout_is_not_asked_again_at_the_timeout() -> None:
     assert ["CANCELLED"] * 2 == states(engine)
 
 
+@pytest.mark.parametrize(("late_s", "left"), [(0, "60 s or more"), (45, "15 s"), (90, "0 s")])
+def test_the_log_says_how_long_replicas_have_to_save(
+    caplog: pytest.LogCaptureFixture, late_s: int, left: str
+) -> None:
+    """A signal that is sent late, like after an outage, leaves less time, and the log says it."""
+    caplog.set_level("INFO")
+
+    ask_to_save(launched(SAVES), "app-1", 1000, lambda: 1000.0 + late_s)
+
+    assert f"gets SIGTERM at execution_timeout, in {left}" in caplog.text
+
+
 def test_a_cancel_waits_for_a_save_that_was_asked_for_before(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Replicas that save before a timeout, and that a user cancels, get no second signal."""
     caplog.set_level("INFO")
     engine = launched(IGNORES)
-    lifecycle.ask_to_save(engine, "app-1")
+    ask_to_save(engine, "app-1", time.time())
 
     def save(verb: Verb, _: str) -> None:
         if verb == "rows" and "waiting up to 60 s" in caplog.text:
@@ -186,7 +200,7 @@ def test_a_second_client_waits_for_the_save() -> None:
 def test_replicas_save_although_one_has_ended() -> None:
     """A replica that ends because it has saved does not stop the others, which still save."""
     engine = launched(IGNORES)
-    lifecycle.ask_to_save(engine, "app-1")
+    ask_to_save(engine, "app-1", time.time())
     engine.end("trainer/0", 1)
 
     assert waiting.poll_once(engine, "app-1") is None
@@ -203,7 +217,7 @@ def test_a_role_that_only_serves_is_not_asked() -> None:
     plan = planned(AppDef("app", roles), essential_roles=["trainer"], checkpoint_signal="SIGUSR1")
     launching.launch(engine, plan)
 
-    lifecycle.ask_to_save(engine, "app-1")
+    ask_to_save(engine, "app-1", time.time())
 
     assert {"app-1-trainer-0.saving": ("SIGUSR1",), "app-1-ps-0": ()} == engine.signals()
 
@@ -230,7 +244,7 @@ def test_a_replica_that_saves_is_not_restarted() -> None:
     engine = FakeEngine(images=["busybox"], programs=SAVES)
     launching.launch(engine, planned(app(1, max_retries=3), checkpoint_signal="SIGUSR1"))
 
-    lifecycle.ask_to_save(engine, "app-1")
+    ask_to_save(engine, "app-1", time.time())
 
     assert ["FAILED"] == states(engine)
 
@@ -240,11 +254,12 @@ def test_the_alarm_asks_once_when_it_is_time() -> None:
     now, asked = [0.0], [Future[None](), Future[None]()]
     calls: list[float] = []
 
-    def ask() -> Future[None]:
+    def ask(due_s: float) -> Future[None]:
+        assert due_s == 10.0
         calls.append(now[0])
         return asked[len(calls) - 1]
 
-    alarm = waiting.SaveAlarm(ask, 10.0, lambda: now[0])
+    alarm = SaveAlarm(ask, 10.0, lambda: now[0])
     for now[0] in (0.0, 9.9, 10.0, 10.1):
         alarm.check()
     assert [10.0] == calls
@@ -261,7 +276,7 @@ def test_the_alarm_asks_once_when_it_is_time() -> None:
 
 def test_an_alarm_without_a_time_never_asks() -> None:
     """An app without a checkpoint signal, or without a deadline, is never asked."""
-    alarm = waiting.SaveAlarm(lambda: pytest.fail("it asked"), None)
+    alarm = SaveAlarm(lambda _: pytest.fail("it asked"), None)
 
     alarm.check()
 

@@ -26,8 +26,9 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
     ResultError,
 )
-from airflow_torchx.runtime import attach, launching, lifecycle
+from airflow_torchx.runtime import attach, launching
 from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.runtime.save_alarm import ask_to_save
 from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.shutdown import TaskShutdown
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -153,7 +154,7 @@ def test_an_app_that_was_asked_before_the_timeout_is_stopped_at_the_timeout() ->
     plan = planned(app(2), **opts)
     launching.launch(engine, plan)
     launch = LaunchedApp.of(plan, opts, "")
-    lifecycle.ask_to_save(engine, launch.app_id)
+    ask_to_save(engine, launch.app_id, time.time())
     engine.calls.clear()
     shutdown = TaskShutdown(
         MarkedTask(), engine, replace(OPTIONS, on_finish=OnFinish.KEEP), lambda: None
