@@ -8,14 +8,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import StopRequested
-from airflow_torchx.core.plan.conflicts import upload_problem
+from airflow_torchx.core.plan.conflicts import secret_rules, upload_problem
 from airflow_torchx.core.plan.identity import random_app_id
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.plan_text import env_secrets
 from airflow_torchx.core.plan.preflight import checked_options, daemon_problems, daemon_warnings
+from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.app_ref import SCHEDULER
 from airflow_torchx.core.workspace.recipe import with_workspace
-from airflow_torchx.errors import EngineUnreachableError, InvalidAppError, LaunchInterruptedError
+from airflow_torchx.errors import (
+    EngineUnreachableError,
+    InvalidAppError,
+    InvalidOptionsError,
+    LaunchInterruptedError,
+)
 from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.runtime.gpu_allocator import GpuAllocator
@@ -218,6 +225,9 @@ class DockerLauncher(DockerWorkspaceMixin):
             notes = {key: image.note for key, image in images.items()}
             warnings.extend(daemon_warnings(app, facts))
         request = plan(replace(app, roles=with_images(app.roles, names)), opts, context)
+        private = env_secrets(request)
+        if found := secret_rules(opts, lambda text: redact(text, private) != text):
+            raise InvalidOptionsError(found)
         workspaces = tuple(
             f"role {role.name}: {notes[key_of(role.image, role.workspace)]}"
             for role in app.roles

@@ -11,8 +11,9 @@ import structlog
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.conflicts import secret_rules
 from airflow_torchx.core.task.config_hash import config_hash
-from airflow_torchx.errors import AppCancelledError
+from airflow_torchx.errors import AppCancelledError, InvalidOptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +62,7 @@ def requested(
 
     Raises:
         AppCancelledError: ``should_stop`` returned True.
+        InvalidOptionsError: a failure rule has a secret.
         AirflowTorchXError: as `DockerScheduler.check` does.
     """
     try:
@@ -68,6 +70,9 @@ def requested(
     except StopRequested:
         what = f"the task was killed while it read the workspace of app {app.name!r}."
         raise AppCancelledError(what, fix="This try launched nothing; clear the task.") from None
+    # Also what Airflow has masked in this process, like a password of a connection in a template.
+    if found := secret_rules(checked.opts, lambda text: masked(text) != text):
+        raise InvalidOptionsError(found)
     return LaunchRequest(checked, secrets)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import has_own_address
 from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, ROOT, is_storage
+from airflow_torchx.core.plan.failure_rule import parse_rule
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.plan.options import DEFAULT_UPLOAD_S
 from airflow_torchx.core.workspace.recipe import FUNCTION_RUNNER, directory
 from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.core.engine.images import ImageDetail
     from airflow_torchx.core.plan.options import Opts
@@ -30,6 +32,8 @@ _WITHOUT_NAMES: Final = {
 _IN_MEMORY: Final = ("/dev", "/proc", "/sys")
 #: Log drivers that Docker reads without a cache of its own.
 _READABLE: Final = frozenset({"json-file", "local", "journald"})
+#: What makes the next character of a pattern mean itself.
+_ESCAPE: Final = re.compile(r"\\(?=.)", re.DOTALL)
 #: Options that Docker refuses for a container that joins another one's network.
 _OF_THE_OWNER: Final = ("dns", "extra_hosts")
 
@@ -150,6 +154,20 @@ def mount_conflicts(where: str, role: Role, image: ImageDetail | None) -> Iterat
 def is_function(role: Role) -> bool:
     """Return whether a role runs the file of a function, which is in its workspace."""
     return any(FUNCTION_RUNNER in arg for arg in role.args)
+
+
+def secret_rules(opts: Opts, is_secret: Callable[[str], bool]) -> tuple[Problem, ...]:
+    """Return which failure rules have a secret: they are a label, which every client reads.
+
+    ``is_secret`` returns whether a text has one. The texts are not in the problems.
+    """
+    found = []
+    for index, rule in enumerate(map(parse_rule, opts.failure_rules)):
+        if any(map(is_secret, (rule.name, rule.pattern, _ESCAPE.sub("", rule.pattern)))):
+            what = "it has a secret, and rules are kept in a label that every client can read"
+            fix = "write a pattern that matches another part of the line"
+            found.append(Problem(f"options.failure_rules[{index}]", what, fix))
+    return tuple(found)
 
 
 def result_conflict(result_path: str | None, app: AppDef, opts: Opts) -> Problem | None:

@@ -39,14 +39,27 @@ def is_sensitive(name: str) -> bool:
 
 def secret_values(plan: JobPlan) -> frozenset[str]:
     """Return the values in a plan that must not be shown."""
+    found = set(env_secrets(plan))
+    for spec in plan.containers:
+        for named in (spec.labels, spec.host.log_options):
+            found |= _secrets_in(named)
+    return frozenset(found)
+
+
+def env_secrets(plan: JobPlan) -> frozenset[str]:
+    """Return the values in the environments of a plan that must not be shown."""
     found: set[str] = set()
     for spec in plan.containers:
-        found |= proxy_secrets(spec.env)
+        found |= proxy_secrets(spec.env) | _secrets_in(spec.env)
         found |= {spec.env[name] for name in plan.secret_env & spec.env.keys()}
-        for named in (spec.env, spec.labels, spec.host.log_options):
-            for name, value in named.items():
-                found.update([value] if is_sensitive(name) else _IN_URL.findall(value))
     return frozenset(found)
+
+
+def _secrets_in(named: Mapping[str, str]) -> set[str]:
+    found: set[str] = set()
+    for name, value in named.items():
+        found.update([value] if is_sensitive(name) else _IN_URL.findall(value))
+    return found
 
 
 def render(plan: JobPlan) -> str:

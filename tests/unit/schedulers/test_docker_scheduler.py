@@ -307,6 +307,24 @@ def test_the_mistakes_of_app_and_daemon_come_in_one_error(scheduler: DockerSched
     ] == [problem.where for problem in caught.value.problems]
 
 
+@pytest.mark.parametrize("pattern", ["key hunter.22 refused", r"key hunter\.22", "aHVudGVyLjIy"])
+@pytest.mark.parametrize("variable", ["API_TOKEN", "PLAIN"])
+def test_a_failure_rule_with_a_secret(
+    scheduler: DockerScheduler, engine: FakeEngine, pattern: str, variable: str
+) -> None:
+    """Rules are kept in a label, so one with a secret is refused, by an error without it."""
+    own = app(env={variable: "hunter.22"}) if variable == "API_TOKEN" else app()
+    context = scheduler.new_context("a-1", private_env={"PLAIN": "hunter.22"})
+    rules = ["one:fail:NaN", f"two:fail:{pattern}"]
+
+    with pytest.raises(InvalidOptionsError) as caught:
+        scheduler.prepare(own, {"failure_rules": rules}, None if own.roles[0].env else context)
+
+    assert ["options.failure_rules[1]"] == [one.where for one in caught.value.problems]
+    assert pattern not in str(caught.value)
+    assert () == engine.rows({})
+
+
 def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
     """Every verb accepts a handle in place of an app id."""
     app_id = scheduler.submit(app(1))
