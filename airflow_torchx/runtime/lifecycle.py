@@ -303,7 +303,7 @@ def delete(
         rows = look() if has_rounds else ()
     if has_gpus and not keep_claim:
         # Last, because a launch that finds its claim removed looks whether its replicas are, too.
-        for row in engine.rows({labels.GPU_APP: app_id}):
+        for row in engine.rows({labels.GPU_APP: app_id, **_of_launch(launch_id)}):
             if marker_of(row) in {"ticket", "claim"}:
                 engine.discard(row.id)
 
@@ -346,8 +346,11 @@ def not_found(app_id: str) -> AppNotFoundError:
 
 def rows_of(engine: Engine, app_id: str, launch_id: str | None = None) -> tuple[ContainerRow, ...]:
     """Return the containers of an app, or of one launch of it, with one request."""
-    own = {} if launch_id is None else {labels.LAUNCH_ID: launch_id}
-    return without_copies(engine.rows({labels.APP_ID: app_id, **own}))
+    return without_copies(engine.rows({labels.APP_ID: app_id, **_of_launch(launch_id)}))
+
+
+def _of_launch(launch_id: str | None) -> dict[str, str]:
+    return {} if launch_id is None else {labels.LAUNCH_ID: launch_id}
 
 
 def rows_of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[ContainerRow, ...]:

@@ -233,6 +233,18 @@ def test_delete_removes_what_a_killed_launch_left(engine: FakeEngine) -> None:
     assert ["airflow-torchx-gpu-ticket-other"] == [*engine.specs()]
 
 
+def test_the_clean_up_of_a_launch_leaves_the_place_of_a_newer_one(engine: FakeEngine) -> None:
+    """Deleting one launch removes its own ticket, and none of a later launch of the same app."""
+    killed_before_the_start(engine)
+    for launch_id in ("one", "two"):
+        own = {labels.GPU_APP: "app-1", labels.LAUNCH_ID: launch_id}
+        engine.create(replace(demand(launch_id), labels=own).spec("ticket"))
+
+    lifecycle.stop_launch(engine, "app-1", "one", grace_s=0)
+
+    assert ["airflow-torchx-gpu-ticket-two"] == [*engine.specs()]
+
+
 @pytest.mark.parametrize(("gpus", "expected"), [(-1, 0), (1, 1)])
 def test_delete_asks_for_claims_of_apps_with_gpus_only(
     engine: FakeEngine, gpus: int, expected: int
