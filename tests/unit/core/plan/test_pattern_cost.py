@@ -27,6 +27,11 @@ from airflow_torchx.core.plan.pattern_cost import searched_chars
         r"a?" * 40 + "a" * 40,
         r"(?:a*b*|c*)d*e",
         "a*" * 500,
+        r"(?:(?:(?:\b){9999}){9999}){9999}",
+        r"abc(?:\b){9999}",
+        r"(?:(?=a))+b",
+        r"(a*)\1{9}b",
+        r"(?:(?:(?:ab){999}){999}){999}",
     ],
 )
 def test_patterns_that_could_take_hours(pattern: str) -> None:
@@ -45,6 +50,10 @@ def test_patterns_that_could_take_hours(pattern: str) -> None:
         (r"(?:CUDA|HIP) out of memory|no GPU", None),
         (r"(?:ab)+c", 10_000),
         (r"401.{0,200}hub", 10_000),
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}", None),
+        (r"(?:ab){9999}c", 10_000),
+        ("(?i)" + "a" * 900, 10_000),
+        (r"(a+)\1", 1_000),
         (r"^\w+Error: ", 10_000),
         (r"rank \d+: .*NaN", 1_000),
         (r"step\s+\d+.*NaN", 400),
@@ -55,7 +64,10 @@ def test_ordinary_patterns(pattern: str, expected: int | None) -> None:
     assert expected == searched_chars(pattern)
 
 
-@pytest.mark.parametrize("pattern", [".*.*x", "[^x]*a[^y]*x", "aaa.*a.*a.*x"])
+@pytest.mark.parametrize(
+    "pattern",
+    [".*.*x", "[^x]*a[^y]*x", "aaa.*a.*a.*x", r"(a+)\1b", "(?:aa){9999}c", "(?i)" + "a" * 900 + "b"],
+)
 @pytest.mark.timeout(60)
 def test_a_long_line_does_not_hang_the_search(pattern: str) -> None:
     """The worst line for a pattern is searched as far as that takes a moment, and no further."""
