@@ -32,6 +32,8 @@ _ROOT_CAUSE: Final = "Root Cause (first observed failure):"
 _FIELD: Final = re.compile(r" {0,4}(time|rank|exitcode|traceback) {0,8}: (.*)", re.DOTALL)
 _RANKS: Final = re.compile(r"(\d{1,9}) \(local_rank: (\d{1,9})\)", re.ASCII)
 _CODE: Final = re.compile(r"(-?\d{1,3}) \(pid: ", re.ASCII)
+#: What torchrun writes before each line of a traceback in its block.
+_INDENT: Final = "  "
 #: What torchrun logs of the first worker that failed, once its others have ended.
 _NOTICED: Final = re.compile(
     r"failed \(exitcode: (-?\d{1,3})\) local_rank: (\d{1,9}) \(pid: ", re.ASCII
@@ -109,7 +111,7 @@ def _by_log(lines: Sequence[LogLine]) -> WorkerFailure | None:
     texts = [SEQUENCE.sub("", line.text) for line in lines]
     starts = [index for index, text in enumerate(texts) if text == _ROOT_CAUSE]
     noticed = [(i, match) for i, text in enumerate(texts) if (match := _NOTICED.search(text))]
-    block = _block(texts[starts[-1] + 1 :]) if starts else {}
+    block = _block(lines, texts, starts[-1]) if starts else {}
     ranks, code = _RANKS.match(block.get("rank", "")), _CODE.match(block.get("exitcode", ""))
     if ranks and code:
         local_rank, exit_code = int(ranks[2]), int(code[1])
@@ -140,17 +142,25 @@ def _by_log(lines: Sequence[LogLine]) -> WorkerFailure | None:
     )
 
 
-def _block(texts: Sequence[str]) -> dict[str, str]:
-    """Return the fields of torchrun's block, of which the last, the traceback, has many lines."""
+def _block(lines: Sequence[LogLine], texts: Sequence[str], start: int) -> dict[str, str]:
+    """Return the fields of torchrun's block, of which the last, the traceback, has many lines.
+
+    Lines of the other stream can stand between those of the block, and other lines can follow it:
+    only what is indented within its frame belongs to a traceback.
+    """
     found: dict[str, str] = {}
-    for text in texts:
+    for line, text in zip(lines[start + 1 :], texts[start + 1 :], strict=False):
+        if line.stream != lines[start].stream:
+            continue
         if text and not text.strip("="):
-            break
+            return found
         match = _FIELD.match(text)
         if "traceback" in found:
-            found["traceback"] += f"\n{text.removeprefix('  ')}"
+            if text.startswith(_INDENT):
+                found["traceback"] += f"\n{text.removeprefix(_INDENT)}"
         elif match:
             found[match[1]] = match[2]
+    found.pop("traceback", None)
     return found
 
 
@@ -161,12 +171,13 @@ def _own_traceback(
     # torchrun's --role stands before the local rank; components leave it empty.
     prefix = re.compile(rf"\[\D{{0,60}}{local_rank}\]:")
     found: list[tuple[str, int | None]] = []
+    stream = ""
     for line, text in zip(lines, texts, strict=False):
         if match := prefix.match(text):
             own = _RANK_PREFIX.sub("", text[match.end() :], count=1)
             if own == TRACEBACK:
-                found = []
-            elif not found:
+                found, stream = [], line.stream
+            elif line.stream != stream:
                 continue
             found.append((own, line.time_ns))
     return found

@@ -66,7 +66,14 @@ def test_ordinary_patterns(pattern: str, expected: int | None) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    [".*.*x", "[^x]*a[^y]*x", "aaa.*a.*a.*x", r"(a+)\1b", "(?:aa){9999}c", "(?i)" + "a" * 900 + "b"],
+    [
+        ".*.*x",
+        "[^x]*a[^y]*x",
+        "aaa.*a.*a.*x",
+        r"(a+)\1b",
+        "(?:aa){9999}c",
+        "(?i)" + "a" * 900 + "b",
+    ],
 )
 @pytest.mark.timeout(60)
 def test_a_long_line_does_not_hang_the_search(pattern: str) -> None:

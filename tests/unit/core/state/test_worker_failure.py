@@ -108,6 +108,49 @@ def test_a_traceback_that_only_the_log_has() -> None:
     assert "[1]" not in failure.traceback
 
 
+@pytest.mark.parametrize("name", ["recorded", "raised"])
+def test_what_a_worker_prints_elsewhere_is_not_in_its_error(name: str) -> None:
+    """Lines of stdout between and after those of a traceback do not get into its error."""
+    expected = worker_failure("", lines_of(name), None)
+    lines = [
+        one
+        for line in lines_of(name)
+        for one in (line, line._replace(stream="stdout", text="[1]:bye"))
+    ]
+    later = [line._replace(stream="stdout", text="  step 2") for line in lines_of(name)]
+
+    assert expected == worker_failure("", [*lines, *later], None)
+
+
+@pytest.mark.parametrize("text", ["step 2", "  step 2"])
+def test_lines_after_the_frame_of_the_block(text: str) -> None:
+    """Lines after torchrun's block are not in it, also where both streams are one."""
+    expected = worker_failure("", lines_of("recorded"), None)
+    later = [line._replace(text=text) for line in lines_of("recorded")[:3]]
+
+    assert expected == worker_failure("", [*lines_of("recorded"), *later], None)
+
+
+def test_a_block_without_its_end() -> None:
+    """Of a block that breaks off, the rank and the code count; its traceback may be another's."""
+    whole = lines_of("recorded")
+    ends = [index for index, line in enumerate(whole) if line.text and not line.text.strip("=")]
+    failure = worker_failure("", [*whole[: ends[-1]], LogLine("stderr", "  step 2")], None)
+
+    assert failure is not None
+    assert (1, 1) == (failure.rank, failure.exit_code)
+    assert "step" not in failure.message + failure.traceback
+
+
+def test_lines_between_those_of_a_block() -> None:
+    """A line that is not indented is not in a traceback that torchrun has indented."""
+    whole = lines_of("recorded")
+    starts = [index for index, line in enumerate(whole) if "traceback :" in line.text]
+    whole[starts[-1] + 1 : starts[-1] + 1] = [LogLine("stderr", "step 2")]
+
+    assert worker_failure("", lines_of("recorded"), None) == worker_failure("", whole, None)
+
+
 def test_a_caught_exception_is_not_the_reason() -> None:
     """A traceback that a worker printed before it ended with a code of its own is left out."""
     caught = lines_of("raised")[:9]
