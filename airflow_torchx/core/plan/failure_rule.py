@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,12 +91,28 @@ def failure_rules(value: object) -> tuple[str, ...]:
         raise ValueError(f"give a list of {_FORM}")  # noqa: TRY004 - as in all parsers
     if len(value) > _MOST_RULES:
         raise ValueError(f"give at most {_MOST_RULES} rules")
-    rules = [parse_rule(one) for one in value]
-    names = [rule.name for rule in rules]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two rules are named {name!r}; rename one")
+    rules, problems = list[FailureRule](), list[str]()
+    for one in value:
+        try:
+            rules.append(parse_rule(one))
+        except ValueError as problem:
+            problems.append(str(problem))
+    names = Counter(rule.name for rule in rules)
+    problems += [
+        f"{count} rules are named {name!r}; rename all but one"
+        for name, count in names.items()
+        if count > 1
+    ]
+    if problems:
+        raise ValueError(_listed(problems))
     return tuple(rule.text for rule in rules)
+
+
+def _listed(problems: Sequence[str]) -> str:
+    """Return problems in one line; several are numbered."""
+    if len(problems) == 1:
+        return problems[0]
+    return " ".join(f"({number}) {one}." for number, one in enumerate(problems, 1))
 
 
 def parse_rule(value: object) -> FailureRule:

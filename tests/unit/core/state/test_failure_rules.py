@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from airflow_torchx.core.state.failure_rules import (
     rule_name,
     rules_of,
 )
+from airflow_torchx.errors import InvalidOptionsError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 
 LINES = {
@@ -90,8 +92,6 @@ def test_hints_lose_no_match() -> None:
 )
 def test_a_pattern_is_found_as_by_re(pattern: str, text: str) -> None:
     """A pattern whose beginning is searched for first matches as it would alone."""
-    import re
-
     try:
         rule = parse_rule({"name": "a", "pattern": pattern, "action": "none"})
     except ValueError:
@@ -121,6 +121,21 @@ def test_a_rule_that_every_app_would_match() -> None:
     """The error about a pattern that matches an empty line says what to give."""
     with pytest.raises(ValueError, match="empty line; give a text that only such a failure has"):
         parse_rule({"name": "a", "pattern": ".*", "action": "fail"})
+
+
+def test_all_wrong_rules_are_in_one_error() -> None:
+    """The error about rules names each one that is wrong, and what is wrong with it."""
+    given = ["a b:fail:x", "ok:fail:y", "b:stop:z", "c:fail:(", "d:fail:x", "d:none:y", 7]
+    with pytest.raises(InvalidOptionsError) as caught:
+        Opts.parse({"failure_rules": given})
+
+    (problem,) = caught.value.problems
+    expected = (
+        r"\(1\) the name 'a b' .*\. \(2\) rule 'b' has the action 'stop'.*\. "
+        r"\(3\) rule 'c' has '\(', which is not a regular .*\. \(4\) give .*, not 7\. "
+        r"\(5\) 2 rules are named 'd'; rename all but one\."
+    )
+    assert re.fullmatch(expected, problem.fix)
 
 
 def test_rules_of_an_app_come_first() -> None:
