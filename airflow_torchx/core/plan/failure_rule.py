@@ -38,12 +38,14 @@ class FailureRule:
         action: ``fail`` fails the task without a retry and does not restart the app, ``restart``
             restarts it where that is allowed, ``none`` only names the failure.
         hints: texts of which every match has at least one; found faster than the pattern.
+        advice: one sentence that says what to do; only built-in rules have one.
     """
 
     name: str
     pattern: str
     action: Action
     hints: tuple[str, ...] = field(default=(), compare=False)
+    advice: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.logs.lines import LogLine
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
-#: Rules of every app, by priority. docs/why-did-it-fail.md says what to do about each.
+#: Rules of every app, by priority. docs/why-did-it-fail.md has their advice.
 BUILT_IN: Final = (
     # The same model and batch need the same memory in the next try.
     FailureRule(
@@ -25,6 +25,7 @@ BUILT_IN: Final = (
         pattern=r"(?:CUDA|HIP) out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         action="fail",
         hints=("out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+        advice="Use a smaller batch, gradient checkpointing, or a larger GPU.",
     ),
     # The driver takes bad memory out of use when the program has ended.
     FailureRule(
@@ -32,6 +33,10 @@ BUILT_IN: Final = (
         pattern=r"uncorrectable ECC error|NVRM: Xid|GPU has fallen off the bus",
         action="restart",
         hints=("uncorrectable ECC", "NVRM: Xid", "fallen off the bus"),
+        advice=(
+            "Check the GPU with nvidia-smi -q -d ECC, and take a broken one "
+            "out with gpu_ids of the connection."
+        ),
     ),
     # `systemctl daemon-reload` takes the GPUs from running containers; a new container has them.
     FailureRule(
@@ -39,15 +44,27 @@ BUILT_IN: Final = (
         pattern=r"Failed to initialize NVML|GPU is lost|no CUDA-capable device is detected",
         action="restart",
         hints=("initialize NVML", "GPU is lost", "no CUDA-capable device"),
+        advice=(
+            "Run the app again: a new container has the GPUs that systemctl "
+            "daemon-reload took from a running one."
+        ),
     ),
     # A peer or the network hung; all ranks have to begin again together.
     FailureRule(
         name="nccl_timeout",
         pattern=r"Watchdog caught collective operation timeout",
         action="restart",
+        advice=(
+            "Find the rank that hung, or raise the timeout of init_process_group if a step is slow."
+        ),
     ),
     # The disk is as full for the next try.
-    FailureRule(name="no_space_left", pattern=r"No space left on device", action="fail"),
+    FailureRule(
+        name="no_space_left",
+        pattern=r"No space left on device",
+        action="fail",
+        advice="Free space on the disk of the host, or set ipc_mode=host if /dev/shm is full.",
+    ),
     # A token that is missing or refused is so in the next try, too.
     FailureRule(
         name="hugging_face_401",
@@ -55,6 +72,9 @@ BUILT_IN: Final = (
         r"|401 Client Error.{0,200}huggingface\.co",
         action="fail",
         hints=("401 Client Error",),
+        advice=(
+            'Pass a token with private_env={"HF_TOKEN": ...}, and accept the licence of the model.'
+        ),
     ),
     # A node that was late, or a port that an earlier run has not released yet.
     FailureRule(
@@ -62,6 +82,7 @@ BUILT_IN: Final = (
         pattern=r"RendezvousConnectionError|DistNetworkError: The client socket has",
         action="restart",
         hints=("RendezvousConnectionError", "DistNetworkError"),
+        advice="Check that replica 0 has started, and that its port is free.",
     ),
 )
 
@@ -83,6 +104,11 @@ def rules_of(app: DescribeAppResponse) -> tuple[FailureRule, ...]:
             continue
     names = {rule.name for rule in own}
     return (*own, *(rule for rule in BUILT_IN if rule.name not in names))
+
+
+def advice_of(app: DescribeAppResponse, name: str) -> str:
+    """Return what to do about a failure that a rule explains; empty for an app's own rule."""
+    return next((rule.advice for rule in rules_of(app) if rule.name == name), "")
 
 
 def first_match(rules: Iterable[FailureRule], text: str) -> str:

@@ -12,6 +12,7 @@ from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.essential import is_essential
+from airflow_torchx.core.state.failure_rules import advice_of
 from airflow_torchx.core.state.worker_failure import SEQUENCE, TRACEBACK
 from airflow_torchx.specs import is_terminal
 
@@ -96,7 +97,7 @@ def failure_card(
     reason = f": {reason}" if reason else ""
     parts = [f"app {app.app_id!r} {app.state.name}{reason}"]
     if blamed is not None and blamed.rule:
-        parts.append(f"failure rule: {blamed.rule}")
+        parts += [f"failure rule: {blamed.rule}", *filter(None, [advice_of(app, blamed.rule)])]
     if blamed is not None and blamed.exit_code is not None:
         hints = (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
         parts += [*filter(None, hints)][:1]

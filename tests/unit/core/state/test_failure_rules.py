@@ -21,6 +21,7 @@ from airflow_torchx.core.state.failure_rules import (
     rule_name,
     rules_of,
 )
+from airflow_torchx.core.state.report import failure_card
 from airflow_torchx.errors import InvalidOptionsError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 
@@ -169,6 +170,22 @@ def test_what_follows_from_a_rule(rule: str, expected: str | None) -> None:
 
     assert expected == failure_action(found)
     assert rule == rule_name(found)
+
+
+@pytest.mark.parametrize("rule", BUILT_IN, ids=lambda rule: rule.name)
+def test_each_built_in_rule_says_what_to_do(rule: FailureRule) -> None:
+    """The card has the name of the rule and below it one sentence of advice."""
+    card = failure_card(app(rule.name), [])
+
+    assert re.fullmatch(r"[A-Z].*\.", rule.advice)
+    assert f"\nfailure rule: {rule.name}\n{rule.advice}\n" in card
+
+
+def test_an_own_rule_has_no_advice() -> None:
+    """A rule that replaces a built-in one may mean something else, so its advice does not count."""
+    card = failure_card(app("gpu_lost", own("gpu_lost:none:x")), [])
+
+    assert "\nfailure rule: gpu_lost\n\nreplica" in card
 
 
 @pytest.mark.parametrize(
