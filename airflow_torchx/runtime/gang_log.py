@@ -14,8 +14,9 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.identity import round_name
 from airflow_torchx.core.state.describe import RETRIES, replicas_of
-from airflow_torchx.core.state.failure_rules import RuleMatches, rules_of
+from airflow_torchx.core.state.failure_rules import rules_of
 from airflow_torchx.core.state.report import cursor_key, log_name, replica_name
+from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import AirflowTorchXError, EngineError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream
@@ -67,7 +68,7 @@ class GangLog(ABC):
         self._streams = streams
         self._after = dict(after or {})
         #: The failure rules that the lines written so far match.
-        self.matches = RuleMatches(rules_of(app))
+        self.matches = RuleMatches(rules_of(app), self._after)
         #: Called when the log of a replica has ended, so in most cases when the replica has.
         self.on_end: Callable[[], object] = lambda: None
         # None only wakes the writer.
@@ -195,7 +196,7 @@ class GangLog(ABC):
             for name, log in list(self._logs.items())
             if self._threads[name].name not in late and (cursor := log.cursor) is not None
         }
-        return {**self._after, **left}
+        return self.matches.kept_in({**self._after, **left})
 
     def _living(self) -> list[threading.Thread]:
         return [

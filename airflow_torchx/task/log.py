@@ -14,8 +14,9 @@ from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.logs.levels import level_of
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.identity import round_name
-from airflow_torchx.core.state.failure_rules import RuleMatches
+from airflow_torchx.core.state.failure_rules import rules_of
 from airflow_torchx.core.state.report import cursor_key, log_name
+from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import BURST, Detached, GangLog, container_of, prefix_width
@@ -63,13 +64,13 @@ def write_rest(
 
     Of a log with more than ``max_bytes`` bytes only the end is copied, after a line that says how
     much was omitted. ``should_stop`` is called every few thousand lines. All of them are searched
-    for ``matches``, if given.
+    for ``matches``, by default those of the app.
 
     Raises:
         Detached: ``should_stop`` returned True. The log of the current replica counts as not
             copied.
     """
-    cursors, seen = dict(after), matches or RuleMatches(())
+    cursors, found = dict(after), matches or RuleMatches(rules_of(app), after)
     replicas = lifecycle.of_all_rounds(engine, app)
     width = prefix_width(replicas)
     for replica in replicas:
@@ -81,18 +82,18 @@ def write_rest(
                 rest.add(line)
                 burst.append(line)
                 if count % _LINES_PER_CHECK == 0:
-                    seen.search(replica, burst)
+                    found.search(replica, burst)
                     burst.clear()
                     if should_stop():
-                        raise Detached(cursors)
-            seen.search(replica, burst)
+                        raise Detached(found.kept_in(cursors))
+            found.search(replica, burst)
             rest.emit(replica, width)
             if log.cursor is not None:
                 cursors[name] = log.cursor
         except AirflowTorchXError as error:
             note = LogLine("stderr", f"(cannot read its log: {error.args[0]})")
             _emit(replica, [note], width)
-    return cursors
+    return found.kept_in(cursors)
 
 
 _LINES_PER_CHECK: Final = 2_000

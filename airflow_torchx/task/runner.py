@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import structlog
 from airflow.sdk.exceptions import (
-    AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
 )
@@ -18,8 +17,9 @@ from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended, replicas_of
-from airflow_torchx.core.state.failure_rules import RuleMatches, failure_action, rules_of
+from airflow_torchx.core.state.failure_rules import failure_action, rules_of
 from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
@@ -53,6 +53,7 @@ from airflow_torchx.task.context import (
     TaskContext,
 )
 from airflow_torchx.task.deferral import save_at_s
+from airflow_torchx.task.final_failure import without_retry
 from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.task.plan import prepared
@@ -308,7 +309,7 @@ class AppTask:
         """Write the rest of the logs of an app that has ended, and return its result."""
         self.shutdown.has_succeeded = seen.state is AppState.SUCCEEDED
         ended = self._read(attach.inspected, self._engine, seen)
-        matches = RuleMatches(rules_of(ended))
+        matches = RuleMatches(rules_of(ended), cursors)
         self._write_rest(ended, cursors, matches)
         return self._conclude(app, matches.mark(ended))
 
@@ -361,7 +362,7 @@ class AppTask:
             if failed.exit_code in self._options.skip_on_exit_code:
                 raise AirflowSkipException(failed.card) from failed
             if failed.exit_code in self._options.fail_on_exit_code or action == "fail":
-                raise AirflowFailException(failed.card) from failed
+                raise without_retry(failed) from failed
 
     def _remove(self, app_id: str) -> None:
         """Remove the containers of an app that succeeded; only warn if that fails."""

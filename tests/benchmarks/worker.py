@@ -66,7 +66,7 @@ def gang_log(app_id: str, *, with_rules: bool) -> dict[str, object]:
 
     They are the cost whatever else the machine does: the threads of a log share one core.
     """
-    from airflow_torchx.core.state.failure_rules import RuleMatches
+    from airflow_torchx.core.state.rule_matches import RuleMatches
     from airflow_torchx.docker_engine import DockerEngine
     from airflow_torchx.runtime import attach
     from airflow_torchx.runtime.gang_log import GangLog

@@ -303,6 +303,8 @@ def test_a_deferral() -> None:
         },
         "cursors": {"trainer/0": {"time_ns": 5, "seen": 1, "newest_ns": 7}},
     } == record.Deferral(launched, {"trainer/0": Cursor(5, 1, 7)}).to_json()
+    matched = record.Deferral(launched, {"trainer/0": Cursor(5, 1, 7, "gpu_lost mine")}).to_json()
+    assert "gpu_lost mine" == matched["cursors"]["trainer/0"]["rules"]
     saving = record.Deferral(replace(launched, checkpoint_s=60.0)).to_json()
     assert 60.0 == saving["app"]["checkpoint_s"]
 

@@ -28,11 +28,13 @@ class Cursor:
         newest_ns: the latest time among them. A later message is unread even if fewer than
             ``seen`` came before it, because log rotation deletes old messages. None for
             ``time_ns``.
+        rules: names of the failure rules that lines before it match, separated by spaces.
     """
 
     time_ns: int
     seen: int
     newest_ns: int | None = None
+    rules: str = ""
 
 
 class CursorTracker:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from airflow_torchx.core.plan.failure_rule import FailureRule, parse_rule
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import FAILURE_RULES
-from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from airflow_torchx.core.logs.lines import LogLine
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 #: Rules of every app, by priority. docs/why-did-it-fail.md has their advice.
@@ -154,42 +152,3 @@ def with_replicas(
         for role in app.roles_statuses
     ]
     return replace(app, roles_statuses=roles)
-
-
-class RuleMatches:
-    """Collects which rules the lines of each replica match, while they pass.
-
-    A rule is searched for until it has matched once.
-    """
-
-    def __init__(self, rules: Sequence[FailureRule]) -> None:
-        self._rules = rules
-        self._found: dict[tuple[str, int, int], set[str]] = {}
-
-    def search(self, replica: ReplicaStatus, lines: Iterable[LogLine]) -> None:
-        """Search lines of one replica, all at once, which is faster than one by one."""
-        if not self._rules:
-            return
-        found = self._found.setdefault(_key(replica), set())
-        text = "\n".join([line.text for line in lines])
-        for rule in self._rules:
-            if rule.name not in found and rule.search(text):
-                found.add(rule.name)
-
-    def mark(self, app: DescribeAppResponse) -> DescribeAppResponse:
-        """Return an app that failed with the first rule that each replica matched."""
-        if app.state is not AppState.FAILED:
-            return app
-        return with_replicas(app, self._marked)
-
-    def _marked(self, replica: ReplicaStatus) -> ReplicaStatus:
-        found = self._found.get(_key(replica), set())
-        if replica.state is AppState.SUCCEEDED or not found:
-            return replica
-        names = (rule.name for rule in self._rules if rule.name in found)
-        return replace(replica, rule=next(names, ""))
-
-
-def _key(replica: ReplicaStatus) -> tuple[str, int, int]:
-    """Return the run of a replica: each restart of the app makes new containers."""
-    return replica.role, replica.id, replica.round

@@ -156,8 +156,11 @@ class Deferral:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the deferral as JSON data; GPUs and uploads only if they are set."""
+        """Return the deferral as JSON data; GPUs, uploads and rules only if they are set."""
         cursors = {name: asdict(cursor) for name, cursor in self.cursors.items()}
+        for cursor in cursors.values():
+            if not cursor["rules"]:
+                del cursor["rules"]
         data: dict[str, Any] = {"app": self.app.to_json() if self.app else None, "cursors": cursors}
         if self.gpu_demand is not None:
             data["gpu_demand"] = self.gpu_demand.to_json()

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.state.failure_rules import RuleMatches
+from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import attach, launching, lifecycle
 from airflow_torchx.specs import AppState

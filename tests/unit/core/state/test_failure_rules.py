@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.failure_rule import FailureRule, label_of, parse_rule
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.failure_rules import (
     BUILT_IN,
-    RuleMatches,
     failure_action,
     first_match,
     rule_name,
     rules_of,
 )
 from airflow_torchx.core.state.report import failure_card
+from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import InvalidOptionsError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 
@@ -222,6 +223,18 @@ def test_lines_are_searched_while_they_pass() -> None:
     matches.search(replica, [LogLine("stdout", "CUDA out of memory")])
 
     assert "cuda_out_of_memory" == rule_name(matches.mark(found))
+
+
+def test_what_an_earlier_writer_has_found_counts() -> None:
+    """The cursor of a log has the rules that its lines match, for the next writer."""
+    found = app()
+    (replica,) = found.roles_statuses[0].replicas
+    first = RuleMatches(BUILT_IN)
+    first.search(replica, [LogLine("stdout", "No space left on device")])
+    cursors = first.kept_in({"trainer/0": Cursor(5, 1), "trainer/1": Cursor(6, 1)})
+
+    assert {"trainer/0": Cursor(5, 1, rules="no_space_left"), "trainer/1": Cursor(6, 1)} == cursors
+    assert "no_space_left" == rule_name(RuleMatches(BUILT_IN, cursors).mark(found))
 
 
 def test_a_line_of_an_earlier_round_does_not_count() -> None:

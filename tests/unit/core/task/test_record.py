@@ -26,7 +26,7 @@ RECORD = TaskRecord(
     phase=SUCCEEDED,
     result={"loss": 0.1},
 )
-DEFERRAL = Deferral(APP, {"trainer/0": Cursor(5, 1, 7), "trainer/1": Cursor(6, 0)})
+DEFERRAL = Deferral(APP, {"trainer/0": Cursor(5, 1, 7), "trainer/1": Cursor(6, 0, rules="a b")})
 
 
 def stored(value: TaskRecord | Deferral) -> Any:  # noqa: ANN401 - any JSON
@@ -131,14 +131,15 @@ def test_an_app_with_a_field_of_another_type_is_not_used(name: str, value: objec
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("time_ns", "5"), ("time_ns", None), ("seen", 0.5), ("newest_ns", "7")]
+    ("name", "value"),
+    [("time_ns", "5"), ("time_ns", None), ("seen", 0.5), ("newest_ns", "7"), ("rules", 3)],
 )
 def test_a_cursor_with_a_field_of_another_type_is_not_used(name: str, value: object) -> None:
     """A cursor with a field of a wrong type is ignored; the others are kept."""
     deferral = stored(DEFERRAL)
     deferral["cursors"]["trainer/0"][name] = value
 
-    assert {"trainer/1": Cursor(6, 0)} == Deferral.parse(deferral).cursors
+    assert {"trainer/1": Cursor(6, 0, rules="a b")} == Deferral.parse(deferral).cursors
 
 
 @pytest.mark.parametrize("value", [None, "app-1", 1, [1, 2], {}, {"pod": "x"}])

@@ -1,0 +1,65 @@
+"""The failure rules that the lines of an app match while its logs are copied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from airflow_torchx.core.state.failure_rules import with_replicas
+from airflow_torchx.core.state.report import cursor_key
+from airflow_torchx.specs import AppState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from airflow_torchx.core.logs.cursor import Cursor
+    from airflow_torchx.core.logs.lines import LogLine
+    from airflow_torchx.core.plan.failure_rule import FailureRule
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+
+class RuleMatches:
+    """Collects which rules the lines of each replica match, while they pass.
+
+    A rule is searched for until it has matched once. Each restart of the app begins anew.
+
+    Args:
+        rules: the rules of the app.
+        after: cursors of earlier writers, which have the rules that their lines match.
+    """
+
+    def __init__(
+        self, rules: Sequence[FailureRule], after: Mapping[str, Cursor] | None = None
+    ) -> None:
+        self._rules = rules
+        self._found = {key: set(cursor.rules.split()) for key, cursor in (after or {}).items()}
+
+    def search(self, replica: ReplicaStatus, lines: Iterable[LogLine]) -> None:
+        """Search lines of one replica, all at once, which is faster than one by one."""
+        if not self._rules:
+            return
+        found = self._found.setdefault(cursor_key(replica), set())
+        text = "\n".join([line.text for line in lines])
+        for rule in self._rules:
+            if rule.name not in found and rule.search(text):
+                found.add(rule.name)
+
+    def kept_in(self, cursors: Mapping[str, Cursor]) -> dict[str, Cursor]:
+        """Return the cursors with the rules that the lines before them match."""
+        return {
+            key: replace(cursor, rules=" ".join(sorted(self._found.get(key, ()))))
+            for key, cursor in cursors.items()
+        }
+
+    def mark(self, app: DescribeAppResponse) -> DescribeAppResponse:
+        """Return an app that failed with the first rule that each replica matched."""
+        if app.state is not AppState.FAILED:
+            return app
+        return with_replicas(app, self._marked)
+
+    def _marked(self, replica: ReplicaStatus) -> ReplicaStatus:
+        found = self._found.get(cursor_key(replica), set())
+        if replica.state is AppState.SUCCEEDED or not found:
+            return replica
+        names = (rule.name for rule in self._rules if rule.name in found)
+        return replace(replica, rule=next(names, ""))
