@@ -100,6 +100,13 @@ class SecondDaemon:
             process.terminate()
             process.wait(PATIENCE_S)
 
+    def bring_image(self, image: str) -> None:
+        """Copy an image of the first daemon."""
+        first: Any = open_client(resolve(Endpoint(), os.environ))
+        second: Any = open_client(self.endpoint)
+        with closing(first), closing(second):
+            second.load_image(first.get_image(image))
+
     @property
     def free_bytes(self) -> int:
         """What its disk still takes."""
@@ -156,7 +163,7 @@ def _daemon(
         try:
             _await(process, folder)
             daemon = SecondDaemon(folder, process.pid)
-            _bring_image(daemon)
+            daemon.bring_image(BUSYBOX)
             yield daemon
         finally:
             _end(process, name)
@@ -186,13 +193,6 @@ def _await(process: subprocess.Popen[bytes], folder: Path) -> None:
     if process.returncode == _NO_DISK:
         do_without(f"a second daemon takes a disk of its own: {log}")
     raise RuntimeError(f"the second daemon does not start: {log}")
-
-
-def _bring_image(daemon: SecondDaemon) -> None:
-    first: Any = open_client(resolve(Endpoint(), os.environ))
-    second: Any = open_client(daemon.endpoint)
-    with closing(first), closing(second):
-        second.load_image(b"".join(first.get_image(BUSYBOX)))
 
 
 def _end(process: subprocess.Popen[bytes], folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -12,17 +13,19 @@ import docker
 import pytest
 
 from airflow_torchx.components import dist
+from airflow_torchx.core.state.rounds import round_of
+from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState
 from tests import pages
+from tests.integration.second_daemon import running_with_gpus
 from tests.integration.uv_project import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from airflow_torchx.docker_engine import DockerEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -64,7 +67,13 @@ class Bench:
         self._folder = folder
         self.app_id = ""
 
-    def launch(self, *args: str, env: dict[str, str] | None = None, **options: object) -> None:
+    def launch(
+        self,
+        *args: str,
+        env: dict[str, str] | None = None,
+        max_retries: int = 0,
+        **options: object,
+    ) -> None:
         """Launch the training, which takes a tenth of a second for each step."""
         app = dist.ddp(
             *("--save-every", str(SAVE_EVERY), "--step-s", "0.1", *args),
@@ -73,6 +82,7 @@ class Bench:
             image=BASE,
             j="2x1",
             cpu=1,
+            max_retries=max_retries,
             env={"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(env or {})},
             mounts=["type=bind", f"src={CODE}", "dst=/code", "readonly"],
         )
@@ -83,6 +93,12 @@ class Bench:
         """Return what the replicas have written so far."""
         texts = ["".join(self.scheduler.log_iter(self.app_id, "train", k)) for k in (0, 1)]
         return Run("".join(texts))
+
+    def run_of(self, number: int) -> Run:
+        """Return what the replicas have written in one round."""
+        rows = lifecycle.rows_of(self.engine, self.app_id)
+        ids = [row.id for row in rows if round_of(row) == number]
+        return Run("\n".join(line.text for one in ids for line in ReplicaLog(self.engine, one)))
 
     def wait_for(self, pattern: str) -> Run:
         """Wait until a replica has written a text."""
@@ -180,3 +196,25 @@ def test_a_save_after_sigterm_needs_the_time_of_torchrun(
 
     assert is_derived == (f"rank 0 ends after step {ended.last}: SIGTERM" in ended.text)
     assert is_derived == (ended.last == ended.saved)
+
+
+def test_a_training_outlives_its_daemon(app_id: str) -> None:
+    """An app that is restarted when its daemon is killed goes on, at most one save behind.
+
+    A daemon that starts stops the containers that outlived it, unless it has live-restore. The
+    image takes 20 s to copy.
+    """
+    with running_with_gpus(()) as daemon, ThreadPoolExecutor(1) as pool:
+        daemon.bring_image(BASE)
+        with DockerEngine.connect(daemon.endpoint) as engine:
+            bench = Bench(engine, app_id, f"{app_id}-models")
+            bench.launch("--steps", "60", max_retries=1)
+            ended = pool.submit(bench.scheduler.wait, bench.app_id, PATIENCE_S)
+            bench.wait_for(rf"saved step {2 * SAVE_EVERY}\n")
+            with daemon.killed():
+                assert AppState.SUCCEEDED is ended.result().state
+                before, after = bench.run_of(0), bench.run_of(1)
+
+    assert 2 * SAVE_EVERY <= before.last < 60
+    assert before.last - SAVE_EVERY <= after.start <= before.last
+    assert 60 == after.saved
