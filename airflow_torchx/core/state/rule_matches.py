@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class RuleMatches:
     """Collects which rules the lines of each replica match, while they pass.
 
-    A rule is searched for until it has matched once. Each restart of the app begins anew.
+    A rule is searched for until it has matched once; each round has matches of its own.
 
     Args:
         rules: the rules of the app.
