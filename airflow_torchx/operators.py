@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import conf
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.specs import AnyApp, AppDef
     from airflow_torchx.task.context import TaskContext
+    from airflow_torchx.task.plan import LaunchRequest
     from airflow_torchx.task.runner import AppTask
 
 
@@ -244,19 +246,21 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         event: Mapping[str, Any] | None = None,
         demand: GpuDemand | None = None,
     ) -> Any:  # noqa: ANN401 - any JSON
-        from airflow_torchx.task.plan import requested
-
         self._bind(context)
         with self._task_of(context, is_resumed=event is not None) as (task, scheduler, secrets):
             if event is not None:
                 task.resume_gpu_wait(event, demand)
-            check_result_path(self.result_path)
-            root = self._source_root()
-            options = self._run_options()
             # Do not hold the request in a name: it has the list of the workspace's files.
-            return task.run(
-                requested(scheduler, self.app_def(), options, secrets, root, self._is_killed)
-            )
+            return task.run(self._request(scheduler, secrets))
+
+    def _request(self, scheduler: DockerScheduler, secrets: Mapping[str, str]) -> LaunchRequest:
+        from airflow_torchx.task.final_failure import checked_arguments
+        from airflow_torchx.task.plan import requested
+
+        with checked_arguments():
+            check_result_path(self.result_path)
+            root, app, options = self._source_root(), self.app_def(), self._run_options()
+            return requested(scheduler, app, options, secrets, root, self._is_killed)
 
     @without_traceback
     def resume_execution(
@@ -313,9 +317,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         self, context: Context, *, is_resumed: bool = False
     ) -> Iterator[tuple[AppTask, DockerScheduler, Mapping[str, str]]]:
         """Connect to the daemon; stop apps that no try may use if the task fails before its app."""
-        from airflow_torchx.core.plan.job_plan import copied_env
-        from airflow_torchx.core.plan.redact import proxy_secrets
-        from airflow_torchx.task.context import TaskContext
+        from airflow_torchx.task.context import TaskContext, known_secrets
         from airflow_torchx.task.options import TaskOptions
         from airflow_torchx.task.runner import AppTask
 
@@ -324,12 +326,6 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         self._pushed = task.pushed
         secrets: dict[str, str] = {}
         with self._connect(task) as scheduler:
-
-            def secret_values() -> frozenset[str]:
-                copied = copied_env(scheduler.options(self._run_options()).copy_env, os.environ)
-                proxies = proxy_secrets(scheduler.engine.proxy_env)
-                return proxies.union(secrets.values(), copied.values())
-
             options = TaskOptions(
                 torchx_conn_id=self.hook.torchx_conn_id,
                 wait_for_completion=self.wait_for_completion,
@@ -343,7 +339,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
                 log_max_bytes=int(self.log_max_mb * 1e6),
                 logging_interval_s=self.logging_interval,
                 execution_timeout=self.execution_timeout,
-                secrets=secret_values,
+                secrets=partial(known_secrets, scheduler, self._run_options, secrets),
             )
             app_task = AppTask(task, scheduler, options, lambda: self._killed_at)
             with app_task.shutdown.guard_earlier():
@@ -353,7 +349,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
     def _connect(self, task: TaskContext) -> DockerScheduler:
         """Connect to the daemon, and wait through an outage if an app may be there."""
         from airflow_torchx.runtime.outage import patiently
-        from airflow_torchx.task.shutdown import is_kept, warn_leftovers
+        from airflow_torchx.task.keeping import is_kept
+        from airflow_torchx.task.leftovers import warn_leftovers
 
         if not task.may_have_app:
             return self.hook.get_conn()

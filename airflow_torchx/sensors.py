@@ -20,7 +20,9 @@ from airflow_torchx.airflow_compat import masked
 from airflow_torchx.core.state.app_ref import AppRef, app_ref
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.task.arguments import exactly_one
+from airflow_torchx.errors import ConditionError
 from airflow_torchx.hooks import default_conn_id
+from airflow_torchx.task.final_failure import without_retry
 from airflow_torchx.task.poke import (
     AppGoneError,
     AppStateUnknownError,
@@ -300,6 +302,8 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
             soft = self.soft_fail and isinstance(error, AirflowException | AirflowTaskTimeout)
             if soft or self.never_fail:
                 raise AirflowSkipException(str(error)) from error
+            if isinstance(error, ConditionError):
+                raise without_retry(error) from error
             raise
 
 

@@ -210,7 +210,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         app, opts = checked.app, checked.opts
         context = context or self.new_context(random_app_id(app.name, secrets.randbits(64)))
         if problem := upload_problem(opts, uploads=context.uploads):
-            raise InvalidAppError([problem], subject=f"app {app.name!r}")
+            raise InvalidOptionsError([problem], subject=f"app {app.name!r}")
         warnings: list[str] = []
         if facts is None:
             unknown = "unknown workspace image: no daemon answers"

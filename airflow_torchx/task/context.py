@@ -13,6 +13,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_torchx.airflow_compat import airflow_env, has_supervisor, mask, task_state
 from airflow_torchx.core.plan.identity import TaskAttempt
+from airflow_torchx.core.plan.job_plan import copied_env
+from airflow_torchx.core.plan.redact import proxy_secrets
 from airflow_torchx.core.task.record import RECORD_KEY, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import AirflowRequestError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from airflow.sdk import Context
+
+    from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
 #: XCom keys.
 HANDLE_KEY: Final = "app_handle"
@@ -217,6 +221,16 @@ def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str,
         secrets[f"AIRFLOW_CONN_{conn_id.upper()}"] = found.get_uri()
     mask(secrets.values())
     return secrets
+
+
+def known_secrets(
+    scheduler: DockerScheduler,
+    options: Callable[[], Mapping[str, Any] | None],
+    secrets: Mapping[str, str],
+) -> frozenset[str]:
+    """Return the values that no output shows: secret and copied variables, logins of proxies."""
+    copied = copied_env(scheduler.options(options()).copy_env, os.environ)
+    return proxy_secrets(scheduler.engine.proxy_env).union(secrets.values(), copied.values())
 
 
 def _trace() -> dict[str, str]:

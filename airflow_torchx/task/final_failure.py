@@ -1,17 +1,49 @@
-"""Failures of an app after which Airflow does not retry the task."""
+"""Errors after which Airflow does not retry the task."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_torchx.errors import (
+    AirflowTorchXError,
+    ComponentError,
+    ConditionError,
+    FunctionError,
+    InvalidAppError,
+    UsageError,
+)
+
 if TYPE_CHECKING:
-    from airflow_torchx.errors import AppFailedError
+    from collections.abc import Iterator
+
+_Error = TypeVar("_Error", bound=AirflowTorchXError)
+
+_OF_ARGUMENTS: Final = (
+    InvalidAppError,
+    ComponentError,
+    FunctionError,
+    UsageError,
+    ConditionError,
+)
 
 
-def without_retry(failure: AppFailedError) -> AppFailedError:
-    """Return a failure of the same class and attributes that is an `AirflowFailException`, too.
+@contextmanager
+def checked_arguments() -> Iterator[None]:
+    """Let Airflow not retry the task after an error of its arguments: the next try has it, too.
+
+    The block must not depend on the daemon, which may answer something else to the next try.
+    """
+    try:
+        yield
+    except _OF_ARGUMENTS as error:
+        raise without_retry(error) from error
+
+
+def without_retry(failure: _Error) -> _Error:
+    """Return an error of the same class and attributes that is an `AirflowFailException`, too.
 
     Callbacks and listeners get the error of a task: they can ask it for the rule and the worker.
     """
@@ -19,11 +51,11 @@ def without_retry(failure: AppFailedError) -> AppFailedError:
     return _final(type(failure))(*args, **kwargs)
 
 
-def _final(kind: type[AppFailedError]) -> type[AppFailedError]:
-    def reduce(self: AppFailedError) -> tuple[Any, ...]:
+def _final(kind: type[_Error]) -> type[_Error]:
+    def reduce(self: AirflowTorchXError) -> tuple[Any, ...]:
         args, kwargs = self._init_args
         return without_retry, (kind(*args, **kwargs),)
 
     fields = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__reduce__": reduce}
     found = type(kind.__name__, (kind, AirflowFailException), fields)
-    return cast("type[AppFailedError]", found)
+    return cast("type[_Error]", found)

@@ -14,6 +14,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.conflicts import secret_rules
 from airflow_torchx.core.task.config_hash import config_hash
 from airflow_torchx.errors import AppCancelledError, InvalidOptionsError
+from airflow_torchx.task.final_failure import without_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,7 +99,10 @@ def prepared(
         uploads=options.wait_for_completion,
         final_exit_codes=options.final_exit_codes,
     )
-    info = scheduler.prepare(request.checked, context=context)
+    try:
+        info = scheduler.prepare(request.checked, context=context)
+    except InvalidOptionsError as error:
+        raise without_retry(error) from error
     _log.info("::group::Plan of app %s", info.request.app_id)
     _log.info("%s", masked(str(info)))
     _log.info("::endgroup::")

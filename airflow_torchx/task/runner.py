@@ -103,7 +103,8 @@ class AppTask:
         """
         checked = request.checked
         if problem := result_conflict(self._options.result_path, checked.app, checked.opts):
-            raise InvalidAppError([problem], subject=f"app {checked.app.name!r}")
+            invalid = InvalidAppError([problem], subject=f"app {checked.app.name!r}")
+            raise without_retry(invalid)
         config_hash = request.config_hash
         decision = self._reconciled(request)
         if decision.recorded is not None:

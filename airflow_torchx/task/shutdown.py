@@ -9,14 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
-from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.shutdown import (
     ExitAction,
-    after_error,
     before_deferral,
     exit_action,
 )
@@ -34,7 +36,8 @@ from airflow_torchx.task import reattach
 from airflow_torchx.task.checkpoints import CheckpointUploads
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
 from airflow_torchx.task.handover import watch_handover
-from airflow_torchx.task.leftovers import warn_leftovers as warn_leftovers  # noqa: PLC0414
+from airflow_torchx.task.keeping import LEISURE_STATE_S, STATE_S, is_kept
+from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.reaper import Order
 from airflow_torchx.task.reapers import Reapers
 
@@ -53,10 +56,6 @@ _log = structlog.get_logger("airflow_torchx.task")
 # Airflow kills a process 5 s after SIGTERM. The rest of this time is for the report. An app that
 # still runs then is left to the reaper.
 _KILL_S: Final = 4.2
-# The part of it that one request to a slow API server may take.
-_STATE_S: Final = 1.2
-# The same for a task that was not killed.
-_LEISURE_STATE_S: Final = 10.0
 
 _NEXT_TRY: Final = "The next try reattaches to it."
 _CLEAR: Final = "Clear the task to run it again."
@@ -207,7 +206,7 @@ class TaskShutdown:
     def _exit_action(self, app: LaunchedApp) -> tuple[ExitAction, str | None]:
         """Return what a task that was asked to end does with its app, and the task's state."""
         self._exit_if_orphaned(app)
-        state = self._task.state(_STATE_S)
+        state = self._task.state(STATE_S)
         policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
         if self.has_succeeded and policy is OnWorkerShutdown.STOP:
             policy = OnWorkerShutdown.KEEP
@@ -369,7 +368,7 @@ class TaskShutdown:
         _log.info("worker is shutting down; deferring, app %s waits for GPUs", app.app_id)
 
     def _check_deferral(self, app: LaunchedApp) -> None:
-        state = self._task.state(_LEISURE_STATE_S)
+        state = self._task.state(LEISURE_STATE_S)
         match before_deferral(state):
             case ExitAction.HAND_OVER:
                 return
@@ -383,17 +382,3 @@ class TaskShutdown:
 
 def _shown(state: str | None) -> str:
     return f" (task state: {state or 'none, as after a clear'})"
-
-
-def is_kept(
-    task: TaskContext, error: BaseException, *, is_durable: bool, is_killed: bool
-) -> tuple[bool, str | None]:
-    """Return whether apps of the task are kept after an error, and the state of the task."""
-    state = task.state(_STATE_S if is_killed else _LEISURE_STATE_S)
-    action = after_error(
-        state,
-        retry_left=task.retry_left,
-        is_durable=is_durable,
-        is_replaced=isinstance(error, AirflowRequestError) and error.is_replaced,
-    )
-    return action is ExitAction.KEEP and not isinstance(error, TaskDeferralTimeout), state

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from structlog.testing import capture_logs
 
 from airflow_torchx.airflow_compat import mask
+from airflow_torchx.errors import ConditionError
 from airflow_torchx.sensors import TorchXDockerSensor
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Impatient(TorchXDockerSensor):
@@ -33,3 +32,20 @@ def test_what_the_daemon_says_is_masked(monkeypatch: pytest.MonkeyPatch) -> None
     assert "SUCCEEDED" == returned["state"]
     assert "unix:///***" in str(logs)
     assert "mum-is-the-word" not in str(logs)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_a_handle_that_is_not_one_fails_without_a_retry(*, soft_fail: bool) -> None:
+    """A wrong handle stays wrong; soft_fail, which is for apps, does not hide it."""
+    sensor = Impatient(task_id="wait", app_handle="slurm://x/y", soft_fail=soft_fail)
+
+    with pytest.raises(ConditionError) as caught:
+        sensor.execute({})
+
+    assert isinstance(caught.value, AirflowFailException)
+
+
+def test_a_handle_that_is_not_one_with_never_fail() -> None:
+    """never_fail skips the task after any error."""
+    with pytest.raises(AirflowSkipException):
+        Impatient(task_id="wait", app_handle="slurm://x/y", never_fail=True).execute({})

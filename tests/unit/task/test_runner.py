@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
@@ -18,6 +19,7 @@ from airflow_torchx.errors import (
     ImagePullError,
     InvalidAppError,
 )
+from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
 from airflow_torchx.specs import AppDef, Role, Workspace
 from airflow_torchx.task.context import TaskContext
@@ -119,6 +121,20 @@ def test_a_retry_asks_for_nothing_but_its_app(engine: FakeEngine, folder: Path) 
 
     assert first == second
     assert {"rows", "find_image"} == set(engine.calls)
+
+
+def test_a_retry_with_invalid_arguments_stops_the_earlier_app(
+    engine: FakeEngine, folder: Path
+) -> None:
+    """No later try follows an error after which Airflow does not retry, so the app has no owner."""
+    worker = Worker(engine, folder)
+    app_id = worker.run(1)["app_id"]
+
+    with pytest.raises(InvalidAppError, match="result_path") as caught:
+        worker.run(2, result_path="/proc/result")
+
+    assert isinstance(caught.value, AirflowFailException)
+    assert not lifecycle.exists(engine, app_id)
 
 
 def test_a_retry_needs_no_registry(engine: FakeEngine, folder: Path) -> None:
