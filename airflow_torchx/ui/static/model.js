@@ -140,7 +140,7 @@ function lane(role, replica, index, snapshot, axis) {
     end: endText(replica),
     restarts: replica.restarts ?? 0,
     cpu: sparkline(replica.usage?.cpu, replica.limit?.cpu, cpuText(replica)),
-    mem: sparkline(replica.usage?.mem, replica.limit?.mem, memText(replica)),
+    mem: sparkline(replica.usage?.mem, replica.limit?.mem, memText(replica), true),
     odd: "",
     container: clean(replica.container),
   };

@@ -5,7 +5,7 @@ import { appState } from "./states.js";
 
 /** @typedef {import("./snapshot.js").Snapshot} Snapshot */
 /** @typedef {import("./snapshot.js").Progress} Progress */
-/** @typedef {{share: number|null, label: string, left: string}} ProgressView */
+/** @typedef {{share: number|null, label: string, left: string, tone: import("./states.js").Tone}} ProgressView */
 
 const METRICS = 6;
 
@@ -24,11 +24,14 @@ export function progressView(snapshot, nowS) {
     .slice(0, METRICS)
     .map(([name, value]) => `${clean(name)} ${measured(value)}`);
   const steps = isBounded ? `step ${step} of ${total}` : `step ${step}`;
-  const left = appState(snapshot.state).isFinal ? null : secondsLeft(progress, nowS);
+  const state = appState(snapshot.state);
+  const left = state.isFinal ? null : secondsLeft(progress, nowS);
   return {
     share: isBounded ? Math.min(1, Math.max(0, step / total)) : null,
     label: [steps, ...metrics].join(", "),
-    left: left === null ? "" : `about ${duration(left)} left`,
+    left: !left ? "" : `about ${duration(rounded(left))} left`,
+    // A bar is not red: it does not say who failed.
+    tone: state.tone === "failed" ? "removed" : state.tone,
   };
 }
 
@@ -48,4 +51,12 @@ export function secondsLeft(progress, nowS) {
   const took = reported - first.at;
   if (done <= 0 || took <= 0) return null;
   return Math.max(0, ((total - step) * took) / done - (nowS - reported));
+}
+
+/**
+ * Round an estimate of minutes to minutes: it is not more exact.
+ * @param {number} seconds
+ */
+function rounded(seconds) {
+  return seconds < 600 ? seconds : Math.round(seconds / 60) * 60;
 }

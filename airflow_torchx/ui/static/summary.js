@@ -62,7 +62,8 @@ export function tiles(snapshot, endS) {
   const found = [];
   if (starts.length) {
     const first = Math.min(...starts);
-    found.push({ label: "Running for", value: duration(endS - first) });
+    const label = appState(snapshot.state).isFinal ? "Ran for" : "Running for";
+    found.push({ label, value: duration(endS - first) });
     if (typeof snapshot.created === "number" && first > snapshot.created) {
       found.push({ label: "Launch", value: duration(first - snapshot.created) });
     }

@@ -14,9 +14,10 @@ const NEAR = 0.9;
  * @param {(number|null)[]|undefined} values
  * @param {number|null|undefined} limit
  * @param {string} label
+ * @param {boolean} [isMemory] whether to come near the limit is a danger; for CPU it is the aim
  * @returns {Sparkline|null}
  */
-export function sparkline(values, limit, label) {
+export function sparkline(values, limit, label, isMemory = false) {
   const known = (values ?? []).filter(isNumber);
   if (!known.length) return label ? { points: "", limitY: null, label, isNear: false } : null;
   const highest = Math.max(...known);
@@ -27,8 +28,12 @@ export function sparkline(values, limit, label) {
   );
   // One point has no line.
   if (points.length === 1) points.push(`${WIDTH},${points[0].split(",")[1]}`);
-  const isNear = Boolean(limit) && highest >= NEAR * (limit ?? 0);
-  return { points: points.join(" "), limitY: limit ? y(limit, top) : null, label, isNear };
+  return {
+    points: points.join(" "),
+    limitY: limit ? y(limit, top) : null,
+    label,
+    isNear: isMemory && Boolean(limit) && highest >= NEAR * (limit ?? 0),
+  };
 }
 
 /**
