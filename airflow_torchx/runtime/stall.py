@@ -75,7 +75,8 @@ class StallDetector:
         after_s = stall.stalled_after(app)
         if after_s is None or self._clock() < self._next_s:
             return False
-        self._next_s = self._clock() + stall.interval(after_s)
+        began_s = self._clock()
+        self._next_s = began_s + stall.interval(after_s)
         try:
             replicas = stall.watched_replicas(app)
             found = map_concurrently(partial(self._activity, engine), replicas)
@@ -88,7 +89,9 @@ class StallDetector:
             if isinstance(activity, str):
                 self._warn(replica, activity)
             now[replica.container_id] = None if isinstance(activity, str) else activity
-        self._seen = stall.advance(self._seen, now, at_s)
+        # A daemon that is slow to answer may have kept the replicas waiting, too.
+        waited = stall.delayed(self._seen, at_s - began_s)
+        self._seen = stall.advance(waited, now, at_s)
         ids = frozenset(now)
         if ids and ids <= self._stopping:
             return self._stop(engine, app.app_id, ids, lambda _: None)

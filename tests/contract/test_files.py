@@ -81,11 +81,12 @@ def test_read_file_gone(bench: Bench) -> None:
 
 
 @pytest.mark.docker
-def test_read_link(docker_engine: DockerEngine, app_id: str) -> None:
-    """A symbolic link is refused, regardless of its target."""
+@pytest.mark.parametrize("command", ["ln -s /etc/passwd /link", "mkfifo /link"])
+def test_read_what_is_not_a_file(docker_engine: DockerEngine, app_id: str, command: str) -> None:
+    """A symbolic link, regardless of its target, and a pipe are refused."""
     bench = Bench(docker_engine, app_id, BUSYBOX)
     spec = bench.spec(Script())
-    container_id = bench.run_to_its_end(replace(spec, args=("-c", "ln -s /etc/passwd /link")))
+    container_id = bench.run_to_its_end(replace(spec, args=("-c", command)))
 
     with pytest.raises(ValueError, match="/link"):
         docker_engine.read_file(container_id, "/link", 1_000_000)

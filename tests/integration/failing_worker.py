@@ -27,11 +27,17 @@ def main() -> None:
 
 
 def fail(how: str) -> None:
-    """End this process: ``exit``, ``kill``, or an exception."""
+    """End this process: by a code, a signal, the memory of its container, or an exception."""
     if how.endswith("exit"):
         sys.exit(85)
     if how.endswith("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if how.endswith("segv"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how.endswith("memory"):
+        taken = []
+        while True:
+            taken.append(b"x" * 50_000_000)
     if how.endswith("oom"):
         message = "CUDA out of memory. Tried to allocate 20.00 GiB."
         raise RuntimeError(message)

@@ -12,6 +12,7 @@ from airflow_torchx.components import dist
 from airflow_torchx.core.state.blame import blamed_replica, lost_peer
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.errors import OutOfMemoryError
 from airflow_torchx.runtime import attach, root_cause
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, ReplicaStatus
@@ -40,6 +41,7 @@ def role(how: str, j: str) -> Role:
         image=BASE,
         j=j,
         cpu=1,
+        memMB=600,
         mounts=["type=bind", f"src={WORKER}", "dst=/worker.py", "readonly"],
     )
     return replace(app.roles[0], name=how)
@@ -71,7 +73,9 @@ def test_the_worker_is_found_in_every_way_to_fail(scheduler: DockerScheduler, ap
         assert "    raise ValueError(message)\n" in worker.traceback
 
 
-@pytest.mark.parametrize(("how", "code"), [("gloo-exit", 85), ("gloo-kill", 137)])
+@pytest.mark.parametrize(
+    ("how", "code"), [("gloo-exit", 85), ("gloo-kill", 137), ("gloo-segv", 139)]
+)
 def test_a_worker_that_lost_its_peer_is_not_blamed(
     scheduler: DockerScheduler, app_id: str, how: str, code: int
 ) -> None:
@@ -91,6 +95,21 @@ def test_a_worker_that_lost_its_peer_is_not_blamed(
     assert f"failed first: rank 1: exit code {code}" in str(error)
     for other in replicas_of(ended):
         assert other is blamed or other.worker is None or lost_peer(other.worker)
+
+
+def test_a_worker_that_runs_out_of_memory(scheduler: DockerScheduler, app_id: str) -> None:
+    """The kernel kills a worker, not torchrun: the error says so, and names replica and rank."""
+    handle = scheduler.submit(AppDef(app_id, [role("gloo-memory", "2x1")]), {"stop_grace_s": 20})
+    scheduler.wait(handle, timeout_s=100)
+
+    app = attach.look(scheduler.engine, handle, inspect_all=True)
+    error = attach.failure(
+        scheduler.engine, root_cause.diagnosed(scheduler.engine, app), frozenset()
+    )
+
+    assert isinstance(error, OutOfMemoryError)
+    assert (1, 137) == (error.worker.rank, error.exit_code)
+    assert " failed first: rank 1: killed, out of memory (exit code 137); " in str(error)
 
 
 def summary(replica: ReplicaStatus) -> tuple[int | None, int | None, str | None, str]:

@@ -167,20 +167,19 @@ _TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.Child
 
 def cause(replica: ReplicaStatus) -> str:
     """Return why a replica failed, like ``exit code 1``, or ``rank 3: exit code 85``."""
-    code = replica.blamed_exit_code
+    code, worker = replica.blamed_exit_code, replica.worker
+    rank = f"rank {worker.rank}: " if worker and worker.rank is not None else ""
     if replica.oom_killed:
-        return f"killed, out of memory (exit code {code}); raise resource.memMB"
+        return f"{rank}killed, out of memory (exit code {code}); raise resource.memMB"
     if replica.stalled:
         return "stalled: no line, no CPU use and no GPU use for too long (stalled_after_s)"
     if code is None:
         return replica.error or "no exit code"
-    worker = replica.worker
     signal = worker.signal if worker and worker.exit_code is not None else replica.signal
     if signal == "SIGKILL":
         # The daemon can miss an OOM event of the first moments, or one that the exit overtakes.
         signal += ", possibly out of memory"
     shown_signal = f" ({signal})" if signal else ""
-    rank = f"rank {worker.rank}: " if worker and worker.rank is not None else ""
     error = replica.error or (worker.message.split("\n")[0][:_MESSAGE] if worker else "")
     return f"{rank}exit code {code}{shown_signal}{f': {error}' if error else ''}"
 

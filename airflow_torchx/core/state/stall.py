@@ -6,7 +6,7 @@ What cannot be read counts as progress, so that no app is stopped for want of a 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.plan.option_values import seconds
@@ -73,6 +73,11 @@ def watched_replicas(app: DescribeAppResponse) -> list[ReplicaStatus]:
     """
     live = [one for one in essential_replicas(app) if not is_terminal(one.state)]
     return live if all(one.state is AppState.RUNNING for one in live) else []
+
+
+def delayed(seen: Mapping[str, Seen], by_s: float) -> dict[str, Seen]:
+    """Return the replicas as if they had made progress so much later."""
+    return {key: replace(one, since_s=one.since_s + by_s) for key, one in seen.items()}
 
 
 def advance(

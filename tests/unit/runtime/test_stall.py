@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -177,6 +178,86 @@ def test_an_outage_does_not_count() -> None:
 
     assert not scene.stops_within(60)
     assert scene.stops_within(20)
+
+
+def test_a_daemon_that_answers_slowly_does_not_count() -> None:
+    """The time until the daemon answers, as after a pause of it, is left out."""
+    scene = Scene(HUNG, replicas=1)
+    assert not scene.stops_within(30)
+
+    def pause(verb: str, _: str) -> None:
+        if verb == "usage":
+            scene.engine.before = lambda *_: None
+            scene.clock.advance(50)
+
+    scene.engine.before = pause
+
+    assert not scene.stops_within(29)
+    assert scene.stops_within(20)
+
+
+def roles_scene(trainer: Program, server: Program) -> tuple[FakeEngine, ManualClock]:
+    """Return a daemon and its clock, with an app of a trainer and an auxiliary server."""
+    clock = ManualClock()
+    engine = FakeEngine(
+        images=["busybox"],
+        programs={"trainer": trainer, "server": server},
+        clock=clock,
+        sleep=clock.advance,
+    )
+    (role,) = app(1).roles
+    roles = replace(app(1), roles=[role, replace(role, name="server")])
+    plan = planned(roles, stalled_after_s=60, stop_grace_s=5, essential_roles=["trainer"])
+    launching.launch(engine, plan)
+    return engine, clock
+
+
+def looks(engine: FakeEngine, clock: ManualClock, seconds: int) -> bool:
+    """Look at an app every second; return whether it was stopped."""
+    detector = StallDetector(clock)
+    for _ in range(seconds):
+        found = lifecycle.observe(engine, "app-1")
+        assert found is not None
+        if detector.check(engine, found):
+            return True
+        clock.advance(1)
+    return False
+
+
+BUSY = Program(runs_for_s=None, cpus=1.0)
+
+
+def test_a_busy_auxiliary_role_does_not_keep_a_hung_app() -> None:
+    """Only the essential roles count; the auxiliary ones are stopped with the app."""
+    engine, clock = roles_scene(HUNG, BUSY)
+    assert looks(engine, clock, 70)
+
+    ended = waiting.wait(engine, "app-1", timeout_s=60)
+
+    assert AppState.FAILED is ended.state
+    stalled = {replica.role: replica.stalled for replica in replicas_of(ended)}
+    assert {"trainer": True, "server": False} == stalled
+    error = attach.failure(engine, attach.look(engine, "app-1", inspect_all=True), frozenset())
+    assert isinstance(error, StalledError)
+    assert "trainer/0" == error.replica
+
+
+def test_a_hung_auxiliary_role_stops_nothing() -> None:
+    """An app whose essential replicas work is left alone."""
+    engine, clock = roles_scene(BUSY, HUNG)
+
+    assert not looks(engine, clock, 600)
+
+
+def test_a_hung_app_is_not_restarted() -> None:
+    """A stall fails the app although it has a restart left; the task can be retried."""
+    engine = FakeEngine(images=["busybox"], programs=HUNG)
+    launching.launch(engine, planned(app(1, max_retries=1), stalled_after_s=1))
+
+    ended = waiting.wait(engine, "app-1", timeout_s=60)
+
+    (replica,) = replicas_of(ended)
+    assert (AppState.FAILED, 0, True) == (ended.state, replica.round, replica.stalled)
 
 
 def test_apps_without_the_option_are_not_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
@@ -51,6 +52,22 @@ def failed(at_s: float | None = 0.0, message: str = "", **fields: int | str) -> 
 def app(*replicas: ReplicaStatus, state: AppState = AppState.FAILED) -> DescribeAppResponse:
     """Return an app of these replicas."""
     return DescribeAppResponse("x1", state, roles_statuses=[RoleStatus("trainer", replicas)])
+
+
+def test_a_worker_that_ran_out_of_memory() -> None:
+    """The cause names the worker that the kernel killed for the memory of its container."""
+    killed = failed(exit_code=137, signal="SIGKILL")
+
+    assert "rank 1: killed, out of memory (exit code 137); raise resource.memMB" == cause(
+        replace(replica(0, worker=killed), oom_killed=True)
+    )
+
+
+def test_workers_that_failed_at_the_same_time() -> None:
+    """The first replica is blamed, whichever is listed or ended first."""
+    both = [replica(0, end_s=2, worker=failed()), replica(1, end_s=1, worker=failed())]
+
+    assert "trainer/0" == replica_name(blamed_replica(app(*both)) or both[1])
 
 
 PEER = failed(1, "RuntimeError: Connection closed by peer [172.18.0.5]:28856")
