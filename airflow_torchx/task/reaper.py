@@ -7,12 +7,14 @@ and so may a busy daemon take to stop and remove the containers. SIGKILL gives n
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.pem import Pem
@@ -54,6 +56,19 @@ if len(lines) > 1:
 """
 
 
+#: What this process writes to its reapers.
+_PIPES: Final[WeakSet[Any]] = WeakSet()
+
+
+def _close_pipes() -> None:
+    for pipe in list(_PIPES):
+        pipe.close()
+
+
+# A reaper waits until each process that has its pipe has ended, and a forked child may live on.
+os.register_at_fork(after_in_child=_close_pipes)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
     """What a reaper does if this process ends.
@@ -85,11 +100,14 @@ class Reaper:
             # Isolated and without site-packages, which would take most of the start.
             [sys.executable, "-I", "-S", "-c", WAIT, __name__, app_id, launch_id],
             stdin=subprocess.PIPE,
+            # Without a buffer, whose lock another thread may hold at a fork.
+            bufsize=0,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # A signal to the process group of the task must not end the reaper.
             start_new_session=True,
         )
+        _PIPES.add(self._process.stdin)
         self._send(endpoint_fields(engine.endpoint))
 
     def order(self, order: Order) -> None:
@@ -100,8 +118,9 @@ class Reaper:
         assert self._process.stdin is not None  # noqa: S101 - for the types
         # A reaper that failed to start changes nothing.
         with suppress(OSError):
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            rest = json.dumps(message).encode() + b"\n"
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
 
     def dismiss(self) -> None:
         """End the reaper without a change to the app."""

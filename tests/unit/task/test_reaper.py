@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.connection.endpoint import Endpoint
@@ -48,6 +51,36 @@ def test_the_last_order_is_carried_out_in_any_folder(tmp_path: Path) -> None:
 
     assert "" == done.stderr
     assert [endpoint, orders[-1]] == [json.loads(line) for line in done.stdout.splitlines()]
+
+
+FORKS = """
+import os, signal, sys
+from types import SimpleNamespace
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.task.reaper import Order, Reaper
+
+reaper = Reaper(SimpleNamespace(endpoint=Endpoint(url=sys.argv[1])), "app", "launch")
+reaper.order(Order())
+if os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_reaper_does_not_wait_for_a_child_of_its_process() -> None:
+    """A child that the process has forked has no share in the pipe that the reaper reads."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(f"{folder}/s")
+        daemon.listen()
+        daemon.settimeout(60)
+        with subprocess.Popen(
+            [sys.executable, "-c", FORKS, f"unix://{folder}/s"], stdin=subprocess.PIPE
+        ) as maker:
+            assert -signal.SIGKILL == maker.wait(60)
+            # The child ends with this pipe.
+            connection, _ = daemon.accept()
+            connection.close()
 
 
 def test_a_launch_that_was_complete_is_left_alone_for_good() -> None:
