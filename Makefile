@@ -37,7 +37,8 @@ test: check images postgres chromium $(VENVS:=/.installed) ## check, then run al
 campaign: images postgres ## kill Airflow's processes, and launches, at every point, as SEED=... draws
 	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py tests/airflow/test_gpu_queue.py \
 	  tests/integration/test_gpu_race.py tests/integration/test_rounds.py \
-	  tests/integration/test_resumable_training.py --campaign $(SEED)
+	  tests/integration/test_resumable_training.py tests/integration/test_prune.py \
+	  --campaign $(SEED)
 
 coverage: images ## show which lines the tests run that need no server
 	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract
