@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from airflow_torchx.errors import AirflowRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +18,32 @@ if TYPE_CHECKING:
 
 
 _RUNS_AT_ONCE: Final = 50
+
+
+@contextmanager
+def requesting(what: str) -> Iterator[None]:
+    """Raise every error of a request to Airflow as `AirflowRequestError`.
+
+    It catches every type, because the supervisor's socket, the API server, and custom backends of
+    XComs or of the task state store raise types of their own.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise AirflowRequestError(
+            f"cannot {what}: {type(error).__name__}: {error}",
+            fix="See the logs of the API server and of this worker.",
+            status=_status(error),
+        ) from error
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status that the supervisor reports; None without one."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    detail = error.error.detail if isinstance(error, AirflowRuntimeError) else None
+    status = detail.get("status_code") if isinstance(detail, dict) else None
+    return status if isinstance(status, int) else None
 
 
 def has_supervisor() -> bool:
@@ -50,6 +79,9 @@ def task_states(tasks: Iterable[TaskKey]) -> dict[TaskKey, str | None]:
 
     A state is None after a clear. It makes one request for each task of a DAG and 50 of its runs.
     It works in a task and in a trigger.
+
+    Raises:
+        AirflowRequestError: the API server does not answer, or refuses the request.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -58,9 +90,11 @@ def task_states(tasks: Iterable[TaskKey]) -> dict[TaskKey, str | None]:
     found: dict[TaskKey, str | None] = {}
     for dag_id, task_id, keys in _by_task(tasks):
         # Not for several tasks at once: `a_1` may be a task, or an instance of a mapped task `a`.
-        states = RuntimeTaskInstance.get_task_states(
-            dag_id=dag_id, run_ids=sorted({key.run_id for key in keys}), task_ids=[task_id]
-        )
+        run_ids = sorted({key.run_id for key in keys})
+        with requesting("look up the states of tasks"):
+            states = RuntimeTaskInstance.get_task_states(
+                dag_id=dag_id, run_ids=run_ids, task_ids=[task_id]
+            )
         for key in keys:
             name = task_id if key.map_index < 0 else f"{task_id}_{key.map_index}"
             state = states.get(key.run_id, {}).get(name, GONE)

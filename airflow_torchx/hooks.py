@@ -153,6 +153,8 @@ class TorchXDockerHook(BaseHook):
 
         Raises:
             EngineError: something could not be removed; the rest was.
+            AirflowRequestError: Airflow cannot be asked for the states of tasks. No app is removed
+                whose task was not asked for.
         """
         from airflow_torchx.airflow_compat import task_states
         from airflow_torchx.core.plan.options import Opts

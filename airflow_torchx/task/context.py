@@ -9,9 +9,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk.exceptions import AirflowRuntimeError
-
-from airflow_torchx.airflow_compat import airflow_env, has_supervisor, mask, task_state
+from airflow_torchx.airflow_compat import (
+    airflow_env,
+    has_supervisor,
+    mask,
+    requesting,
+    task_state,
+)
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.job_plan import copied_env
 from airflow_torchx.core.plan.redact import proxy_secrets
@@ -107,7 +111,7 @@ class TaskContext:
         attempt = self.attempt
 
         def look_up() -> None:
-            with contextlib.suppress(AirflowRequestError), _requesting("look up the task's state"):
+            with contextlib.suppress(AirflowRequestError), requesting("look up the task's state"):
                 found.append(
                     task_state(attempt.dag_id, attempt.run_id, attempt.task_id, attempt.map_index)
                 )
@@ -121,7 +125,7 @@ class TaskContext:
     def push(self, key: str, value: object) -> None:
         """Push an XCom."""
         self.pushed[key] = value
-        with _requesting(f"push the XCom {key!r}"):
+        with requesting(f"push the XCom {key!r}"):
             self._ti.xcom_push(key, value)
 
     @contextlib.contextmanager
@@ -163,14 +167,14 @@ class TaskContext:
     def load_record(self) -> TaskRecord | None:
         """Return the record that an earlier try of this task saved; None without one."""
         store = self._store()
-        with _requesting("read the task's record"):
+        with requesting("read the task's record"):
             return TaskRecord.parse(store.get(RECORD_KEY)) if store is not None else None
 
     def save_record(self, record: TaskRecord) -> None:
         """Save a record for later tries."""
         store = self._store()
         if store is not None:
-            with _requesting(f"save the task's record ({record.phase})"):
+            with requesting(f"save the task's record ({record.phase})"):
                 store.set(RECORD_KEY, record.to_json())
 
     def ambient_env(self) -> dict[str, str]:
@@ -179,30 +183,6 @@ class TaskContext:
 
     def _store(self) -> Any:  # noqa: ANN401 - Airflow's accessor
         return self._context.get("task_state_store")
-
-
-@contextlib.contextmanager
-def _requesting(what: str) -> Iterator[None]:
-    """Raise every error of a request to Airflow as `AirflowRequestError`.
-
-    It catches every type, because the supervisor's socket, the API server, and custom backends of
-    XComs or of the task state store raise types of their own.
-    """
-    try:
-        yield
-    except Exception as error:
-        raise AirflowRequestError(
-            f"cannot {what}: {type(error).__name__}: {error}",
-            fix="See the logs of the API server and of this worker.",
-            status=_status(error),
-        ) from error
-
-
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status that the supervisor reports; None without one."""
-    detail = error.error.detail if isinstance(error, AirflowRuntimeError) else None
-    status = detail.get("status_code") if isinstance(detail, dict) else None
-    return status if isinstance(status, int) else None
 
 
 def secret_env(private: Mapping[str, str], conn_ids: Sequence[str]) -> dict[str, str]:
