@@ -14,12 +14,12 @@ from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.identity import round_name
 from airflow_torchx.core.state.describe import RETRIES, replicas_of
-from airflow_torchx.core.state.failure_rules import rules_of
 from airflow_torchx.core.state.report import cursor_key, log_name, replica_name
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import AirflowTorchXError, EngineError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream
+from airflow_torchx.runtime.root_cause import rule_search
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class GangLog(ABC):
         self._streams = streams
         self._after = dict(after or {})
         #: The failure rules that the lines written so far match.
-        self.matches = RuleMatches(rules_of(app), self._after)
+        self.matches = RuleMatches(rule_search(app), self._after)
         #: Called when the log of a replica has ended, so in most cases when the replica has.
         self.on_end: Callable[[], object] = lambda: None
         # None only wakes the writer.

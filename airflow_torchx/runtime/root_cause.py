@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -12,8 +13,9 @@ from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.plan.job_plan import ERROR_PATH
 from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import replicas_of
-from airflow_torchx.core.state.failure_rules import first_match, rule_name, rules_of, with_replicas
+from airflow_torchx.core.state.failure_rules import rule_name, rules_of, with_replicas
 from airflow_torchx.core.state.report import READ_LINES
+from airflow_torchx.core.state.rule_search import RuleSearch
 from airflow_torchx.core.state.worker_failure import MAX_FILE_BYTES, SEQUENCE, worker_failure
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime.outage import OUTAGE_S, patiently
@@ -21,7 +23,7 @@ from airflow_torchx.runtime.replica_log import ReplicaLog, Span
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from airflow_torchx.core.engine.protocol import Engine
@@ -72,16 +74,30 @@ def explained(
     ended = [one for one in replicas_of(app) if one.state is not AppState.SUCCEEDED]
     readable = [one for one in ended if one.container_id and one.started_at]
     chosen = sorted(readable, key=_order)[:_MOST_REPLICAS]
-    rules = rules_of(app)
+    search = rule_search(app)
 
     def explain(replica: ReplicaStatus) -> None:
-        read[replica.container_id] = _explained(engine, replica, rules, secrets)
+        read[replica.container_id] = _explained(engine, replica, search, secrets)
 
     map_concurrently(explain, [one for one in chosen if one.container_id not in read])
     app = with_replicas(app, lambda one: read.get(one.container_id, one))
     if name := rule_name(app):
         _log.info("app %s: its failure is explained by the failure rule %s", app.app_id, name)
     return app
+
+
+def rule_search(app: DescribeAppResponse) -> RuleSearch:
+    """Return a search for the rules of an app, which logs the name of a rule that is too slow."""
+
+    def warn(rule: FailureRule) -> None:
+        _log.warning(
+            "app %s: the search for the failure rule %s takes too long in these lines, so the rest "
+            "is not searched for it; give a pattern with fewer repetitions and more text",
+            app.app_id,
+            rule.name,
+        )
+
+    return RuleSearch(rules_of(app), time.thread_time, warn)
 
 
 def _order(replica: ReplicaStatus) -> tuple[bool, float]:
@@ -92,7 +108,7 @@ def _order(replica: ReplicaStatus) -> tuple[bool, float]:
 def _explained(
     engine: Engine,
     replica: ReplicaStatus,
-    rules: Sequence[FailureRule],
+    search: RuleSearch,
     secrets: frozenset[str],
 ) -> ReplicaStatus:
     """Return a replica with the failure of its worker, and the rule that explains it.
@@ -115,7 +131,8 @@ def _explained(
     ]
     worker = worker_failure(content, lines, _began(replica), mask)
     error = f"{worker.message}\n{worker.traceback}" if worker else ""
-    rule = first_match(rules, error) or first_match(rules, "\n".join(one.text for one in lines))
+    texts = (error, "\n".join(one.text for one in lines))
+    rule = next(filter(None, map(search.first_match, texts)), "")
     earlier = "" if worker and worker.message else replica.rule
     return replace(replica, worker=worker, rule=rule or earlier)
 

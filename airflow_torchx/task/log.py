@@ -14,13 +14,13 @@ from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.logs.levels import level_of
 from airflow_torchx.core.logs.lines import LogLine
 from airflow_torchx.core.plan.identity import round_name
-from airflow_torchx.core.state.failure_rules import rules_of
 from airflow_torchx.core.state.report import cursor_key, log_name
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import BURST, Detached, GangLog, container_of, prefix_width
 from airflow_torchx.runtime.replica_log import ReplicaLog
+from airflow_torchx.runtime.root_cause import rule_search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ def write_rest(
         Detached: ``should_stop`` returned True. The log of the current replica counts as not
             copied.
     """
-    cursors, found = dict(after), matches or RuleMatches(rules_of(app), after)
+    cursors, found = dict(after), matches or RuleMatches(rule_search(app), after)
     replicas = lifecycle.of_all_rounds(engine, app)
     width = prefix_width(replicas)
     for replica in replicas:

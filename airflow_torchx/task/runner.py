@@ -17,7 +17,7 @@ from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended, replicas_of
-from airflow_torchx.core.state.failure_rules import failure_action, rules_of
+from airflow_torchx.core.state.failure_rules import failure_action
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.core.task.arguments import OnFinish
@@ -310,7 +310,7 @@ class AppTask:
         """Write the rest of the logs of an app that has ended, and return its result."""
         self.shutdown.has_succeeded = seen.state is AppState.SUCCEEDED
         ended = self._read(attach.inspected, self._engine, seen)
-        matches = RuleMatches(rules_of(ended), cursors)
+        matches = RuleMatches(root_cause.rule_search(ended), cursors)
         self._write_rest(ended, cursors, matches)
         return self._conclude(app, matches.mark(ended))
 

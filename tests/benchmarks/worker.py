@@ -67,6 +67,7 @@ def gang_log(app_id: str, *, with_rules: bool) -> dict[str, object]:
     They are the cost whatever else the machine does: the threads of a log share one core.
     """
     from airflow_torchx.core.state.rule_matches import RuleMatches
+    from airflow_torchx.core.state.rule_search import RuleSearch
     from airflow_torchx.docker_engine import DockerEngine
     from airflow_torchx.runtime import attach
     from airflow_torchx.runtime.gang_log import GangLog
@@ -81,7 +82,7 @@ def gang_log(app_id: str, *, with_rules: bool) -> dict[str, object]:
 
     with DockerEngine.connect() as engine, NoLog(engine, attach.look(engine, app_id)) as written:
         if not with_rules:
-            written.matches = RuleMatches(())
+            written.matches = RuleMatches(RuleSearch(()))
         began = time.process_time()
         written.finish(600, lambda: False)
         seconds = time.process_time() - began

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, cast
 
-from airflow_torchx.core.plan.pattern_cost import searched_chars
+from airflow_torchx.core.plan.pattern_cost import needed_text, searched_chars
 from airflow_torchx.specs.scalars import BYTES
 from airflow_torchx.specs.suggest import suggest
 
@@ -21,8 +21,6 @@ _FORM: Final = '{"name": NAME, "pattern": REGEX, "action": ACTION} or "NAME:ACTI
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _MOST_RULES: Final = 50
 _MOST_CHARS: Final = 1_000
-#: Characters of a pattern that mean themselves; a quantifier may make the last one optional.
-_LITERAL: Final = re.compile(r"[\w /:=,;'\"<>@#%&!~-]{3,}(?![?*{])", re.ASCII)
 #: What torchrun and PyTorch write before a line of a worker: ``[0]:``, ``[trainer0]:[rank1]: ``.
 _PREFIX: Final = re.compile(r"^(?:\[[^\d\n\[]{0,60}\d{1,9}\]: ?){1,2}", re.ASCII | re.MULTILINE)
 
@@ -54,13 +52,22 @@ class FailureRule:
 
     def search(self, text: str) -> re.Match[str] | None:
         """Return the first match in a text of many lines; None without one."""
-        if self._literals and not any(one in text for one in self._literals):
+        if not self.may_match(text):
             return None
         found = self._search(text)
         if found is None and "^" in self.pattern and "]:" in text:
             # The author of a pattern means the begin of what the program wrote.
             found = self._search(_PREFIX.sub("", text))
         return found
+
+    def may_match(self, text: str) -> bool:
+        """Return whether a text has what each match has; much faster than a search."""
+        return not self._needed or any(one in text for one in self._needed)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a search can take much longer than the text has characters."""
+        return self._searched_chars is not None
 
     def _search(self, text: str) -> re.Match[str] | None:
         if self._searched_chars is None:
@@ -77,12 +84,9 @@ class FailureRule:
         return re.compile(self.pattern, re.MULTILINE)
 
     @cached_property
-    def _literals(self) -> tuple[str, ...]:
-        """The hints; else the text with which a pattern without alternatives begins."""
-        if self.hints or re.search(r"[|\\]|\(\?", self.pattern):
-            return self.hints
-        begin = _LITERAL.match(self.pattern.removeprefix("^"))
-        return (begin[0],) if begin else ()
+    def _needed(self) -> tuple[str, ...]:
+        text = needed_text(self.pattern)
+        return self.hints or ((text,) if text else ())
 
 
 def failure_rules(value: object) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ interpreter's lock meanwhile: neither a timeout nor another thread can end it.
 from __future__ import annotations
 
 import math
+import re
+from itertools import groupby
 from re import _parser  # type: ignore[attr-defined]  # public in no other way
 from typing import Any, Final
 
@@ -41,6 +43,16 @@ def searched_chars(pattern: str) -> int | None:
             f"and '+', or three after a text of {_BEGIN} characters"
         )
     return _CHARS[repeats]
+
+
+def needed_text(pattern: str) -> str:
+    """Return the longest text that each match of a pattern has; empty without one."""
+    tokens = _parser.parse(pattern)
+    if tokens.state.flags & re.IGNORECASE:
+        return ""
+    kinds = groupby(tokens, lambda token: str(token[0]) == "LITERAL")
+    texts = ("".join(chr(value) for _, value in run) for is_text, run in kinds if is_text)
+    return max(texts, key=len, default="")
 
 
 def _thousands(count: int, free: int) -> int:

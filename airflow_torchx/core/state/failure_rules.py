@@ -11,7 +11,7 @@ from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import FAILURE_RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
@@ -107,11 +107,6 @@ def rules_of(app: DescribeAppResponse) -> tuple[FailureRule, ...]:
 def advice_of(app: DescribeAppResponse, name: str) -> str:
     """Return what to do about a failure that a rule explains; empty for an app's own rule."""
     return next((rule.advice for rule in rules_of(app) if rule.name == name), "")
-
-
-def first_match(rules: Iterable[FailureRule], text: str) -> str:
-    """Return the name of the first rule that matches a text; empty without one."""
-    return next((rule.name for rule in rules if rule.search(text)), "")
 
 
 def failure_action(app: DescribeAppResponse) -> Literal["fail", "restart"] | None:

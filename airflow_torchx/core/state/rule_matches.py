@@ -10,11 +10,11 @@ from airflow_torchx.core.state.report import cursor_key
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from airflow_torchx.core.logs.cursor import Cursor
     from airflow_torchx.core.logs.lines import LogLine
-    from airflow_torchx.core.plan.failure_rule import FailureRule
+    from airflow_torchx.core.state.rule_search import RuleSearch
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 
@@ -24,24 +24,22 @@ class RuleMatches:
     A rule is searched for until it has matched once; each round has matches of its own.
 
     Args:
-        rules: the rules of the app.
+        search: searches for the rules of the app.
         after: cursors of earlier writers, which have the rules that their lines match.
     """
 
-    def __init__(
-        self, rules: Sequence[FailureRule], after: Mapping[str, Cursor] | None = None
-    ) -> None:
-        self._rules = rules
+    def __init__(self, search: RuleSearch, after: Mapping[str, Cursor] | None = None) -> None:
+        self._search = search
         self._found = {key: set(cursor.rules.split()) for key, cursor in (after or {}).items()}
 
     def search(self, replica: ReplicaStatus, lines: Iterable[LogLine]) -> None:
         """Search lines of one replica, all at once, which is faster than one by one."""
-        if not self._rules:
+        if not self._search.rules:
             return
         found = self._found.setdefault(cursor_key(replica), set())
         text = "\n".join([line.text for line in lines])
-        for rule in self._rules:
-            if rule.name not in found and rule.search(text):
+        for rule in self._search.rules:
+            if rule.name not in found and self._search.matches(rule, text):
                 found.add(rule.name)
 
     def kept_in(self, cursors: Mapping[str, Cursor]) -> dict[str, Cursor]:
@@ -61,5 +59,5 @@ class RuleMatches:
         found = self._found.get(cursor_key(replica), set())
         if replica.state is AppState.SUCCEEDED or not found:
             return replica
-        names = (rule.name for rule in self._rules if rule.name in found)
+        names = (rule.name for rule in self._search.rules if rule.name in found)
         return replace(replica, rule=next(names, ""))

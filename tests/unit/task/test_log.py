@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.rule_matches import RuleMatches
+from airflow_torchx.core.state.rule_search import RuleSearch
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import attach, launching, lifecycle
 from airflow_torchx.specs import AppState
@@ -112,7 +113,7 @@ def follow(engine: FakeEngine) -> None:
 
 def copy(engine: FakeEngine, max_bytes: int = 1_000_000) -> None:
     """Write the log of an app that has ended as a task does that resumes."""
-    matches = RuleMatches(())
+    matches = RuleMatches(RuleSearch(()))
     write_rest(
         engine,
         attach.look(engine, "app-1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_torchx.core.plan.failure_rule import FailureRule, parse_rule
-from airflow_torchx.core.plan.pattern_cost import searched_chars
+from airflow_torchx.core.plan.pattern_cost import needed_text, searched_chars
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,26 @@ def test_patterns_that_could_take_hours(pattern: str) -> None:
 def test_ordinary_patterns(pattern: str, expected: int | None) -> None:
     """The more repetitions a pattern has, the less of each line is searched."""
     assert expected == searched_chars(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("Stale file handle", "Stale file handle"),
+        (r"^\w+Error: ", "Error: "),
+        (r"rank \d+: .*NaN", "rank "),
+        ("abcd?", "abc"),
+        ("abc|d", ""),
+        ("(?:abc)+", ""),
+        ("(?i)abc", ""),
+        ("(?i:abc)def.", "def"),
+        (r"a\.b", "a.b"),
+        (r"\d", ""),
+    ],
+)
+def test_the_text_that_each_match_has(pattern: str, expected: str) -> None:
+    """The longest text that stands in a pattern by itself is in each of its matches."""
+    assert expected == needed_text(pattern)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.failure_rules import (
     BUILT_IN,
     failure_action,
-    first_match,
     rule_name,
     rules_of,
 )
 from airflow_torchx.core.state.report import failure_card
 from airflow_torchx.core.state.rule_matches import RuleMatches
+from airflow_torchx.core.state.rule_search import RuleSearch
 from airflow_torchx.errors import InvalidOptionsError
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 
@@ -75,7 +75,7 @@ def own(*texts: str) -> str:
 @pytest.mark.parametrize(("line", "expected"), LINES.items())
 def test_built_in_rules(line: str, expected: str) -> None:
     """Errors as PyTorch, NCCL, NVIDIA's driver and Hugging Face print them have these rules."""
-    assert expected == first_match(BUILT_IN, f"step 1\n{line}\nstep 2")
+    assert expected == RuleSearch(BUILT_IN).first_match(f"step 1\n{line}\nstep 2")
 
 
 def test_hints_lose_no_match() -> None:
@@ -215,7 +215,7 @@ def test_the_rules_of_a_connection_are_added() -> None:
 
 def test_lines_are_searched_while_they_pass() -> None:
     """A replica that failed has the first of its rules that a line has matched."""
-    matches = RuleMatches(BUILT_IN)
+    matches = RuleMatches(RuleSearch(BUILT_IN))
     found = app()
     (replica,) = found.roles_statuses[0].replicas
 
@@ -229,17 +229,17 @@ def test_what_an_earlier_writer_has_found_counts() -> None:
     """The cursor of a log has the rules that its lines match, for the next writer."""
     found = app()
     (replica,) = found.roles_statuses[0].replicas
-    first = RuleMatches(BUILT_IN)
+    first = RuleMatches(RuleSearch(BUILT_IN))
     first.search(replica, [LogLine("stdout", "No space left on device")])
     cursors = first.kept_in({"trainer/0": Cursor(5, 1), "trainer/1": Cursor(6, 1)})
 
     assert {"trainer/0": Cursor(5, 1, rules="no_space_left"), "trainer/1": Cursor(6, 1)} == cursors
-    assert "no_space_left" == rule_name(RuleMatches(BUILT_IN, cursors).mark(found))
+    assert "no_space_left" == rule_name(RuleMatches(RuleSearch(BUILT_IN), cursors).mark(found))
 
 
 def test_a_line_of_an_earlier_round_does_not_count() -> None:
     """A restart makes new containers: what earlier ones wrote does not explain their failure."""
-    matches = RuleMatches(BUILT_IN)
+    matches = RuleMatches(RuleSearch(BUILT_IN))
     found = app()
     (replica,) = found.roles_statuses[0].replicas
     matches.search(replace(replica, round=1), [LogLine("stdout", "No space left on device")])
@@ -249,7 +249,7 @@ def test_a_line_of_an_earlier_round_does_not_count() -> None:
 
 def test_a_rule_does_not_explain_a_success() -> None:
     """An app that succeeded, and a replica that did, have no rule."""
-    matches = RuleMatches(BUILT_IN)
+    matches = RuleMatches(RuleSearch(BUILT_IN))
     done = app(state=AppState.SUCCEEDED)
     (replica,) = done.roles_statuses[0].replicas
     matches.search(replica, [LogLine("stdout", "CUDA out of memory")])
