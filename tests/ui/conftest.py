@@ -2,109 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import do_without
+from tests.ui.browser import browser, screen
 from tests.ui.played_airflow import PlayedAirflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page
-
-ROOT: Final = Path(__file__).parents[2]
-AXE: Final = ROOT / ".cache/node/node_modules/axe-core/axe.min.js"
-#: Screenshots, to be looked at; none is compared.
-PICTURES: Final = ROOT / ".cache/page"
-_FLAGS: Final = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-#: Lets a test hide the browser tab.
-_VISIBILITY: Final = """
-Object.defineProperty(document, "visibilityState", {
-  get: () => (window.isHidden ? "hidden" : "visible"),
-});
-window.hideTab = (isHidden) => {
-  window.isHidden = isHidden;
-  document.dispatchEvent(new Event("visibilitychange"));
-};
-"""
-
-
-class Screen:
-    """A tab of the browser with the page; an error in its console fails the test.
-
-    Args:
-        page: Playwright's own.
-    """
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        #: What the console has said, but for requests that a test has refused.
-        self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self._note)
-        page.add_init_script(_VISIBILITY)
-
-    def _note(self, message: ConsoleMessage) -> None:
-        is_refusal = message.text.startswith("Failed to load resource")
-        if message.type == "error" and not is_refusal:
-            self.errors.append(message.text)
-
-    def open(self, url: str) -> None:
-        """Open an address."""
-        self.page.goto(url)
-
-    def violations(self) -> list[str]:
-        """Return what axe-core finds, as one line for each rule and node."""
-        self.page.add_script_tag(path=AXE)
-        found: Any = self.page.evaluate("() => axe.run().then((result) => result.violations)")
-        return [
-            f"{one['id']}: {json.dumps(node['target'])}" for one in found for node in one["nodes"]
-        ]
-
-    def take_picture(self, name: str) -> None:
-        """Keep a picture of the page in .cache/page."""
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Return a browser; tests that need it are skipped without one, and fail in CI."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        do_without("no chromium: run container/chromium.sh")
-    if not AXE.exists():
-        do_without("no axe-core: run container/node.sh")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def screen(browser: Browser) -> Iterator[Screen]:
-    """Return a tab of 1400 to 900 pixels whose console stays without errors."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    screen = Screen(context.new_page())
-    yield screen
-    context.close()
-
-    assert [] == screen.errors
+__all__ = ["browser", "screen"]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -222,7 +223,9 @@ def _handler(played: PlayedAirflow) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            # A page that is left drops what it has asked for.
+            with suppress(ConnectionError):
+                self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
             """Keep quiet."""

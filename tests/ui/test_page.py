@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.ui.played_airflow import PlayedAirflow, PlayedTask, recorded
 
 if TYPE_CHECKING:
-    from tests.ui.conftest import Screen
+    from tests.ui.browser import Screen
 
 HOSTILE: Final = '<img src=x onerror="window.hacked=1">'
 #: A line of a log, with what must not be run or hide other text.
@@ -48,7 +48,7 @@ def test_an_app_in_each_state_is_drawn_and_accessible(
     expect(screen.page.locator(".lane")).to_have_count(count)
     expect(screen.page.locator(".square")).to_have_count(count)
     assert [] == screen.violations()
-    screen.take_picture(f"{state}-{scheme}")
+    screen.take_picture(f"{state}-{scheme}", "main")
 
 
 def test_one_square_is_red(airflow: PlayedAirflow, screen: Screen) -> None:
@@ -319,7 +319,7 @@ def test_the_list_is_accessible(airflow: PlayedAirflow, screen: Screen, scheme: 
 
     expect(screen.page.locator("tbody tr")).to_have_count(7)
     assert [] == screen.violations()
-    screen.take_picture(f"list-{scheme}")
+    screen.take_picture(f"list-{scheme}", "main")
 
 
 def test_a_list_of_500_apps_is_one_request(airflow: PlayedAirflow, screen: Screen) -> None:

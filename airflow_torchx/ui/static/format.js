@@ -65,7 +65,7 @@ export function count(n, noun) {
 }
 
 /**
- * Write a moment in the reader's own time zone.
+ * Write a moment in the time zone of the browser, with the name of that zone.
  * @param {number|null|undefined} seconds since 1970
  */
 export function moment(seconds) {
@@ -73,7 +73,7 @@ export function moment(seconds) {
   const date = new Date(seconds * 1000);
   return Number.isNaN(date.getTime())
     ? ""
-    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
 }
 
 // CSI and OSC sequences, other escapes, then control characters but for tabs; and the characters

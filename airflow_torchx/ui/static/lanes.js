@@ -241,6 +241,7 @@ export class Lanes {
     const total = view.roles.reduce((sum, role) => sum + role.lanes.length, 0);
     const hasUsage = view.has.cpu || view.has.mem;
     this.grid.classList.toggle("plain", !hasUsage);
+    this.grid.classList.toggle("ended", view.has.end);
     for (const head of this.heads) setAttribute(head, "hidden", !hasUsage);
     this.keyedRoles.update(view.roles);
     this.keyedTicks.update(view.ticks);

@@ -29,7 +29,7 @@ import { oddReplicas, sparkline } from "./usage.js";
  *   failure: import("./failure.js").FailureView|null,
  *   progress: import("./progress.js").ProgressView|null, roles: RoleView[],
  *   ticks: {at: number, label: string}[], failedAt: number|null, tryNumber: number|null,
- *   has: {cpu: boolean, mem: boolean, restarts: boolean}}} AppView */
+ *   has: {cpu: boolean, mem: boolean, end: boolean}}} AppView */
 
 /** More lanes than these are drawn only for replicas that need a look. */
 export const MAX_LANES = 64;
@@ -67,7 +67,7 @@ export function appView(snapshot, now) {
     has: {
       cpu: lanes.some((lane) => lane.cpu),
       mem: lanes.some((lane) => lane.mem),
-      restarts: lanes.some((lane) => lane.restarts > 0),
+      end: lanes.some((lane) => lane.end),
     },
   };
 }

@@ -78,10 +78,13 @@ button[aria-pressed="true"], button[aria-current="true"] { background: color-mix
 .lanes { border: 1px solid var(--line); border-radius: 0.375rem; }
 .row {
   display: grid; align-items: center; column-gap: 0.6rem; padding-inline: 0.6rem;
-  grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem 8.5rem 9.5rem minmax(4rem, 10rem);
-  grid-template-areas: "name state track took cpu mem end";
+  grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem 7rem 8.5rem;
+  grid-template-areas: "name state track took cpu mem";
 }
-.lanes.plain .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem minmax(4rem, 12rem); grid-template-areas: "name state track took end"; }
+.lanes.plain .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem; grid-template-areas: "name state track took"; }
+.lanes.ended .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem 7rem 8.5rem minmax(5rem, 9rem); grid-template-areas: "name state track took cpu mem end"; }
+.lanes.plain.ended .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem minmax(5rem, 14rem); grid-template-areas: "name state track took end"; }
+.lanes:not(.ended) .end { display: none; }
 .row > * { min-inline-size: 0; }
 .lane { min-block-size: 2.1rem; border-block-start: 1px solid var(--line); cursor: pointer; }
 .lane:hover { background: var(--soft); }
@@ -124,7 +127,7 @@ dialog .bar { margin-block-start: 1rem; justify-content: flex-end; }
 .danger { border-color: var(--failed); }
 .hidden-text { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @container (max-width: 56rem) {
-  .row, .lanes.plain .row { grid-template-columns: minmax(4rem, 7rem) 6.5rem minmax(6rem, 1fr) 5.5rem; grid-template-areas: "name state track took" "end end end end"; }
+  .lanes .row.row.row { grid-template-columns: minmax(4rem, 7rem) 6.5rem minmax(6rem, 1fr) 5.5rem; grid-template-areas: "name state track took" "end end end end"; }
   .row .cpu, .row .mem, .head .end { display: none; }
   .lane .end:not(:empty) { padding-block-end: 0.3rem; }
   .optional { display: none; }

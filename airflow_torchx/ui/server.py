@@ -1,0 +1,44 @@
+"""Serves the files of the page; only Airflow's API server imports this module.
+
+The files hold no data: the page asks Airflow's own API, with the rights of the user. So they need
+no login, and a page that is loaded before one is not broken.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import Any
+
+    from starlette.responses import Response
+
+STATIC: Final = Path(__file__).with_name("static")
+_HEADERS: Final = {
+    # Asked for each time, and answered by 304 unless it has changed: an upgrade shows at once.
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    # Of an icon that is opened as a document.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
+
+
+class _Files(StaticFiles):
+    """Files with the headers of the page."""
+
+    async def get_response(self, path: str, scope: MutableMapping[str, Any]) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        return response
+
+
+def create_app() -> FastAPI:
+    """Return the application that Airflow mounts."""
+    app = FastAPI(title="TorchX", docs_url=None, redoc_url=None, openapi_url=None)
+    app.mount("/static", _Files(directory=STATIC), name="static")
+    return app
