@@ -134,9 +134,12 @@ class Supervisor:
         self.state: str | None = "running"
         #: The state from the report of the end on, if a process looks at it then.
         self.state_after_report: str | None = "unseen"
+        #: The state from the second look after the report on; "unseen" if it stays.
+        self.state_in_the_end: str | None = "unseen"
         #: The requests that are answered wrongly from now on, in one process.
         self._fault: tuple[Point, Answer] | None = None
         self._is_broken = False
+        self._is_finalizing = False
 
     def fail(self, point: Point, answer: Answer) -> None:
         """Answer so, from the next request of this kind on, until the process ends.
@@ -189,7 +192,7 @@ class Supervisor:
         """Do what Airflow does after the report, or drop what waits for that."""
         manager = get_listener_manager()
         if self.state_after_report != "unseen":
-            self.state = self.state_after_report
+            self.state, self._is_finalizing = self.state_after_report, True
             manager.hook.before_stopping(component=None)
         for listener in manager.pm.get_plugins():
             manager.pm.unregister(listener)
@@ -271,6 +274,8 @@ class Supervisor:
             case "GetTaskStates":
                 states = {self._run_id: {self._task.task_id: self.state}}
                 found = TaskStatesResult(task_states={} if self.state == DELETED else states)
+                if self._is_finalizing and self.state_in_the_end != "unseen":
+                    self.state = self.state_in_the_end
             case _:
                 pass
         return _ResponseFrame(id=frame.id, body=found.model_dump())

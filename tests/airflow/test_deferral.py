@@ -54,6 +54,21 @@ def test_without_a_scheduler() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "left"), [("success", 0), ("failed", 0), (None, 0), ("queued", 2), ("deferred", 2)]
+)
+def test_a_task_that_a_user_ends_before_a_triggerer_has_it(state: str | None, left: int) -> None:
+    """The process that deferred looks again while it stays, and removes the app of such a task."""
+    stage = Stage(deferrable=True)
+    stage.supervisor.state_after_report = "deferred"
+    stage.supervisor.state_in_the_end = state
+
+    ended = stage.supervisor.run()
+
+    assert "DeferTask" == ended.report
+    assert left == len(stage.engine.rows({}))
+
+
+@pytest.mark.parametrize(
     ("answer", "state", "left"),
     [
         (Answer.CONFLICT, "success", 0),

@@ -147,6 +147,37 @@ def test_another_daemon_continues(daemon: Daemon, url: str) -> None:
     assert other.upload().version is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("new\nline", "tab\t", "x#y?z=1", "a\\b", "::", "file:", "s3:/x", "-rf", "~", "...", " "),
+        *(
+            "%2F",
+            "%s",
+            "{0}",
+            "$(id)",
+            "'\"",
+            "\x01",
+            "e\u0301",
+            "a" * 200,
+            f"{'d' * 90}/" * 3 + "f",
+        ),
+        *("latest", "latest.new", "v00000001-aa/f", "sub/.airflow-torchx-version"),
+    ],
+)
+def test_the_name_of_a_file_is_kept(daemon: Daemon, url: str, name: str) -> None:
+    """No name of a file means something to the storage, to Docker or to this package."""
+    daemon.put({name: b"x", "other": b"y"})
+    daemon.upload()
+    other = Daemon(url)
+
+    assert 1 == other.fetch()
+    assert {name: b"x", "other": b"y"} == other.files()
+    other.put({"more": b"z"})
+    other.upload()
+    assert 2 == Daemon(url).fetch()
+
+
 def test_nothing_is_stored_yet(daemon: Daemon) -> None:
     """Without an upload nothing is fetched, and the folder keeps its files."""
     daemon.put({"a": b"1"})
