@@ -28,6 +28,7 @@ from airflow_torchx.core.state.trigger_event import (
     WaitFor,
     make_event,
 )
+from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.core.task.shutdown import is_resuming, may_stop
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.hooks import TorchXDockerHook
@@ -110,6 +111,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         wait_for_launch: wait for an app that is not on the daemon; False fires ``gone``.
         gpu_demand: wait for GPUs instead, which a task needs before it launches the app; the
             trigger claims them and fires ``claimed``.
+        usage: what an app that is ``owned`` has used until now; its event says what it used then.
         format_version: stored by `serialize`. With it, unknown arguments are ignored: Airflow makes
             a trigger of what another release stored, before an upgrade or a downgrade.
 
@@ -137,6 +139,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         not_before: float | None = None,
         wait_for_launch: bool = False,
         gpu_demand: Mapping[str, Any] | None = None,
+        usage: Mapping[str, Any] | None = None,
         format_version: int | None = None,
         **unknown: Any,  # noqa: ANN401 - see above
     ) -> None:
@@ -161,6 +164,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.not_before = not_before
         self.wait_for_launch = wait_for_launch
         self.gpu_demand = gpu_demand
+        self.usage = usage
         #: How long the daemon may be unreachable, in seconds.
         self.outage_s = OUTAGE_S
         #: When to look first whether the task resumes after the event, in seconds.
@@ -187,6 +191,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         )
         if self.save_at is not None:
             some["save_at"] = self.save_at
+        if self.usage:
+            some["usage"] = dict(self.usage)
         return (
             TRIGGER_CLASS,
             {
@@ -367,7 +373,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 self.target_states, self.failed_states, self.role, self.min_replicas
             )
         wait_for = WaitFor(condition=condition, wait_for_launch=self.wait_for_launch)
-        return AppWait(app_id, wait_for, self._alarms())
+        return AppWait(app_id, wait_for, self._alarms(), usage=UsageHistory.parse(self.usage))
 
     def _alarms(self) -> Alarms:
         return Alarms(

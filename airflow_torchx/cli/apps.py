@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.request import run_options
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
+from airflow_torchx.cli.usage import with_usage
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
 from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
 from airflow_torchx.core.state.describe import (
@@ -54,9 +55,9 @@ def list_apps(args: Namespace) -> int:
 
 
 def status(args: Namespace) -> int:
-    """Show the state of an app and its replicas."""
+    """Show the state of an app and its replicas, and what they use."""
     with DockerEngine.connect() as engine:
-        app = diagnosed(engine, _describe(engine, args.app_handle))
+        app = with_usage(engine, diagnosed(engine, _describe(engine, args.app_handle)))
     if args.roles:
         app = _select_roles(app, [name for name in args.roles.split(",") if name])
     if args.json:

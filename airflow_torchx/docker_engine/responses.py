@@ -64,6 +64,8 @@ def container_detail(response: Json) -> ContainerDetail:
         restart_policy="" if policy.get("Name") in (None, "no") else policy["Name"],
         max_restarts=policy.get("MaximumRetryCount") or 0,
         created_at=parse_time(response.get("Created")),
+        nano_cpus=host.get("NanoCpus") or None,
+        memory_bytes=host.get("Memory") or None,
     )
 
 

@@ -23,6 +23,7 @@ from airflow_torchx.core.state.report import (
     replica_name,
     replica_table,
 )
+from airflow_torchx.core.state.usage_text import usage_advice
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
@@ -42,10 +43,12 @@ from airflow_torchx.runtime.lifecycle import failures_by_round, not_found, obser
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.runtime.save_alarm import SaveAlarm, ask_to_save
+from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.gang_log import Cursors, GangLog
@@ -68,20 +71,22 @@ _BY_RULE: Final[dict[str, type[AppFailedError]]] = {
 }
 
 
-def watch(
+def watch(  # noqa: PLR0913 - what differs between its callers
     engine: Engine,
     app: DescribeAppResponse,
     after: Cursors,
     should_stop: Callable[[], bool],
     write_to: Callable[[Engine, DescribeAppResponse, Cursors], GangLog],
+    *,
     save_at_s: float | None = None,
+    usage: UsageMonitor | None = None,
 ) -> DescribeAppResponse:
-    """Write all logs of an app until it ends, and return how it ended.
+    """Write all logs of an app until it ends, and return how it ended and what it used.
 
     Carries out the app's failure policy meanwhile. The end of a replica's log, which is the end of
     the replica in most cases, has the daemon asked at once. ``should_stop`` is called several times
     a second; ``write_to`` returns the writer of the logs. At ``save_at_s``, in seconds since 1970,
-    the replicas get the checkpoint signal.
+    the replicas get the checkpoint signal. ``usage`` keeps what they use.
 
     Raises:
         Detached: ``should_stop`` returned True; the app keeps running.
@@ -93,25 +98,50 @@ def watch(
     log.on_end = wake.set
     pool = ThreadPoolExecutor(2, f"wait-{app_id}")
     alarm = SaveAlarm(lambda due_s: pool.submit(ask_to_save, engine, app_id, due_s), save_at_s)
-    wait = partial(waiting.wait, should_stop=left.is_set, on_look=log.look, wake=wake)
+    sampler = UsageSampler(engine, usage or UsageMonitor())
+    wait = partial(
+        waiting.wait,
+        should_stop=left.is_set,
+        on_look=partial(_looked, (log.look, sampler.look)),
+        wake=wake,
+        usage=sampler.monitor,
+    )
     ended = pool.submit(wait, engine, app_id)
     ended.add_done_callback(lambda _: log.wake())
     try:
         with log:
             try:
-                while not ended.done():
-                    log.write(_TICK_S)
-                    alarm.check()
-                    if should_stop():
-                        raise StopRequested  # noqa: TRY301 - the other way here is log.finish()
+                _write_until(ended, log, alarm, should_stop)
                 log.finish(_LOG_TIMEOUT_S, should_stop)
             except StopRequested:
                 raise Detached(log.hand_over(_HAND_OVER_S)) from None
     finally:
         left.set()
         wake.set()
+        sampler.close()
         pool.shutdown(wait=False)
-    return log.matches.mark(patiently(partial(inspected, engine, ended.result()), should_stop))
+    found = patiently(partial(inspected, engine, ended.result()), should_stop)
+    return sampler.monitor.mark(log.matches.mark(found))
+
+
+def _write_until(
+    ended: Future[DescribeAppResponse],
+    log: GangLog,
+    alarm: SaveAlarm,
+    should_stop: Callable[[], bool],
+) -> None:
+    while not ended.done():
+        log.write(_TICK_S)
+        alarm.check()
+        if should_stop():
+            raise StopRequested
+
+
+def _looked(
+    calls: Iterable[Callable[[DescribeAppResponse], object]], app: DescribeAppResponse
+) -> None:
+    for call in calls:
+        call(app)
 
 
 def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse:
@@ -158,7 +188,8 @@ def outcome(
     if app.state is not AppState.SUCCEEDED:
         what = card(engine, app, secrets, "another client stopped it")
         raise AppCancelledError(what, fix="Clear the task to run it again.")
-    _log.info("app %s succeeded\n%s", app.app_id, replica_table(app))
+    report = "\n".join([replica_table(app), *usage_advice(app)])
+    _log.info("app %s succeeded\n%s", app.app_id, report)
     return _result(engine, app, result_path, should_stop) if result_path else None
 
 

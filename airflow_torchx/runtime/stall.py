@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,20 +15,19 @@ from airflow_torchx.core.state import stall
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.usage import UsageMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.usage import Reading
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 _log = logging.getLogger(__name__)
 
-_GPU_USE: Final = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits")
 _COMMAND_S: Final = 10.0
 _COMMAND_BYTES: Final = 65_536
-# Docker cannot end a command that hangs in a container, so it does not get many.
-_MOST_HUNG: Final = 3
 
 # Writes the stacks of all Python processes into the log of the container. py-spy leaves them
 # running. Without it, `faulthandler`, which PYTHONFAULTHANDLER enables, does that at SIGABRT,
@@ -54,15 +52,17 @@ class StallDetector:
     """Looks at the progress of one app, and stops the app if it makes none.
 
     It does nothing for an app without ``stalled_after_s``. ``clock`` returns seconds that never
-    decrease.
+    decrease. What it reads about the use of CPUs and GPUs is also kept by ``usage``.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, usage: UsageMonitor | None = None
+    ) -> None:
         self._clock = clock
+        self._usage = usage or UsageMonitor()
         self._seen: Mapping[str, stall.Seen] = {}
         self._next_s = clock()
         self._has_warned = False
-        self._hung: Counter[str] = Counter()
         #: The containers of an app that has stalled, which the daemon may have refused to stop.
         self._stopping: frozenset[str] = frozenset()
 
@@ -126,45 +126,39 @@ class StallDetector:
     def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | str | None:
         """Return what a replica did until now, or why that cannot be read; None if it has ended."""
         try:
-            usage = engine.usage(replica.container_id)
-            if usage is None:
+            reading = self._usage.read(engine, replica)
+            if reading is None:
                 return None
             query = LogQuery(tail=1, timestamps=True)
             last_line = b"".join(engine.logs(replica.container_id, query))
-            gpu_percent = self._gpu_percent(engine, replica) if replica.gpus else None
+            gpu_percent = _gpu_percent(reading) if replica.gpus else None
         except EngineUnreachableError:
             raise
         except (EngineError, ValueError) as why:
             return str(why)
         return stall.Activity(
-            at_s=usage.read_at.timestamp(),
-            cpu_ns=usage.cpu_ns,
+            at_s=reading.usage.read_at.timestamp(),
+            cpu_ns=reading.usage.cpu_ns,
             last_line=last_line,
             gpu_percent=gpu_percent,
         )
-
-    def _gpu_percent(self, engine: Engine, replica: ReplicaStatus) -> float:
-        """Return how busy the busiest GPU of a replica is.
-
-        Raises:
-            ValueError: it cannot be read.
-        """
-        if self._hung[replica.container_id] >= _MOST_HUNG:
-            raise ValueError("nvidia-smi hangs in it")
-        found = engine.execute(
-            replica.container_id, _GPU_USE, timeout_s=_COMMAND_S, max_bytes=_COMMAND_BYTES
-        )
-        if found.exit_code is None:
-            self._hung[replica.container_id] += 1
-        if found.exit_code != 0:
-            what = "nvidia-smi, which would show the use of its GPUs, does not run in it."
-            raise ValueError(what)
-        return max(float(word) for word in found.output.split())
 
     def _warn(self, replica: ReplicaStatus, why: str) -> None:
         if not self._has_warned:
             _log.warning("replica %s counts as active: %s", replica_name(replica), why)
         self._has_warned = True
+
+
+def _gpu_percent(reading: Reading) -> float:
+    """Return how busy the busiest GPU of a replica is.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    percents = [gpu.percent for gpu in reading.gpus if gpu.percent is not None]
+    if reading.gpu_problem or not percents or len(percents) < len(reading.gpus):
+        raise ValueError(reading.gpu_problem or "nvidia-smi does not show the use of its GPUs")
+    return max(percents)
 
 
 def dump_stacks(engine: Engine, container_id: str) -> None:

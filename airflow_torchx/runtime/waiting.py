@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.usage import UsageMonitor
     from airflow_torchx.specs import DescribeAppResponse
 
 _log = logging.getLogger(__name__)
@@ -89,12 +90,13 @@ def wait(  # noqa: PLR0913 - one argument for each kind of caller
     on_look: Callable[[DescribeAppResponse], object] = lambda _: None,
     wake: threading.Event | None = None,
     outage_s: float = OUTAGE_S,
+    usage: UsageMonitor | None = None,
 ) -> DescribeAppResponse:
     """Wait until every replica of an app has ended; carry out its failure policy and restarts.
 
     Waits through an outage of the daemon of ``outage_s`` seconds. ``should_stop`` is called before
     and after every look. Set ``wake`` to have the next look now; the pauses after that are short
-    again.
+    again. ``usage`` keeps what is read about a stall.
 
     Raises:
         StopRequested: ``should_stop`` returned True; the app keeps running.
@@ -103,7 +105,7 @@ def wait(  # noqa: PLR0913 - one argument for each kind of caller
     """
     tolerance = OutageTolerance(outage_s)
     backoff, wake = Backoff(), wake or threading.Event()
-    look = partial(_looked, engine, StallDetector(), on_look)
+    look = partial(_looked, engine, StallDetector(usage=usage), on_look)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         with tolerance:

@@ -39,6 +39,7 @@ from airflow_torchx.specs.status import (
     is_terminal,
 )
 from airflow_torchx.specs.substitution import macros
+from airflow_torchx.specs.usage import ReplicaUsage
 
 __all__ = [
     "MISSING",
@@ -59,6 +60,7 @@ __all__ = [
     "ParsedAppHandle",
     "ReplicaState",
     "ReplicaStatus",
+    "ReplicaUsage",
     "Resource",
     "RetryPolicy",
     "Role",

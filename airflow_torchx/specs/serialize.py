@@ -31,6 +31,7 @@ from airflow_torchx.specs.status import (
     WorkerFailure,
 )
 from airflow_torchx.specs.suggest import suggest
+from airflow_torchx.specs.usage import ReplicaUsage
 
 T = TypeVar("T")
 
@@ -209,6 +210,24 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "worker": read.optional(_record(WorkerFailure)),
         "round": read.whole("rounds"),
         "rule": read.text,
+        "usage": read.optional(_record(ReplicaUsage)),
+    },
+    ReplicaUsage: {
+        "sampled_at": read.timestamp,
+        "cpus": read.optional(read.number("CPUs")),
+        "cpus_peak": read.optional(read.number("CPUs")),
+        "cpus_limit": read.optional(read.number("CPUs")),
+        "cpu_s": read.number("seconds"),
+        "memory_bytes": read.whole("bytes"),
+        "memory_peak_bytes": read.whole("bytes"),
+        "memory_limit_bytes": read.optional(read.whole("bytes")),
+        "received_bytes": read.whole("bytes"),
+        "sent_bytes": read.whole("bytes"),
+        "gpu_percent": read.optional(read.number("percent")),
+        "gpu_peak_percent": read.optional(read.number("percent")),
+        "gpu_memory_bytes": read.optional(read.whole("bytes")),
+        "gpu_memory_peak_bytes": read.optional(read.whole("bytes")),
+        "gpu_memory_limit_bytes": read.optional(read.whole("bytes")),
     },
     WorkerFailure: {
         "rank": read.optional(read.whole()),

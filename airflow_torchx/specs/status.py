@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_torchx.specs.app import Role
+    from airflow_torchx.specs.usage import ReplicaUsage
 
 
 class AppState(int, Enum):
@@ -90,6 +91,7 @@ class ReplicaStatus:
         worker: why a process in it failed; None if that is unknown, or not looked up.
         round: how often new containers had been started in place of failed ones.
         rule: name of the failure rule that explains its failure; empty without one.
+        usage: what it uses or has used; None if that is unknown, or not sampled.
     """
 
     id: int
@@ -112,6 +114,7 @@ class ReplicaStatus:
     worker: WorkerFailure | None = None
     round: int = 0
     rule: str = ""
+    usage: ReplicaUsage | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))
@@ -163,6 +166,8 @@ def _replica_json(replica: ReplicaStatus) -> dict[str, Any]:
     data = _plain(asdict(replica))
     if replica.worker is not None:
         data["worker"] = _plain(data["worker"])
+    if replica.usage is not None:
+        data["usage"] = _plain(data["usage"])
     return data | {"state": replica.state.value, "state_name": replica.state.name}
 
 

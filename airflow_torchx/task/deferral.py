@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow.sdk.exceptions import TaskDeferred
 
@@ -13,6 +13,8 @@ from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.task.trigger_hold import PICK_UP_S, not_before
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.task.record import LaunchedApp
     from airflow_torchx.runtime.gang_log import Cursors
@@ -29,8 +31,12 @@ def hand_over(
     app: LaunchedApp,
     cursors: Cursors,
     upload_at_s: float | None = None,
+    usage: Mapping[str, Any] | None = None,
 ) -> NoReturn:
-    """Defer the task until its app has ended, or a worker must copy logs or checkpoints."""
+    """Defer the task until its app has ended, or a worker must copy logs or checkpoints.
+
+    ``usage`` is what the app has used until now.
+    """
     from airflow_torchx.triggers import TorchXDockerTrigger
 
     now, interval = time.time(), options.logging_interval_s
@@ -48,6 +54,7 @@ def hand_over(
             save_at=save_at_s(task, options, app),
             flush_at=min(flushes, default=None),
             not_before=not_before(PICK_UP_S),
+            usage=usage,
         ),
         method_name="execute_complete",
         kwargs=Deferral(app, cursors, upload_at_s=upload_at_s).to_json(),

@@ -16,10 +16,10 @@ from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
-from airflow_torchx.core.state.describe import has_ended, replicas_of
+from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.failure_rules import failure_action
-from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.rule_matches import RuleMatches
+from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
@@ -42,7 +42,8 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import attach, lifecycle, root_cause
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.outage import patiently
-from airflow_torchx.specs import NONE, AppState, to_dict
+from airflow_torchx.runtime.usage import UsageMonitor
+from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (
     APP_ID_KEY,
@@ -58,6 +59,7 @@ from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown
+from airflow_torchx.task.xcoms import container_ids, final_xcoms, replicas_for_xcom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -173,6 +175,7 @@ class AppTask:
         if reason == "unreachable" and self._task.retry_left:
             raise EngineUnreachableError(message, fix="The next try reattaches to the app.")
         app = deferral.app or self._read(reattach.newest, self._engine, self._task.attempt)
+        self.shutdown.usage = UsageMonitor(UsageHistory.parse(event.get("usage")))
         cursors = deferral.cursors
         with self.shutdown.guard(app):
             self.shutdown.launched(app)
@@ -278,8 +281,15 @@ class AppTask:
                     self.shutdown.uploads.check()
                     return self.shutdown.should_stop()
 
-                save_at = save_at_s(self._task, self._options, app)
-                ended = attach.watch(self._engine, seen, {}, should_stop, TaskLog, save_at)
+                ended = attach.watch(
+                    self._engine,
+                    seen,
+                    {},
+                    should_stop,
+                    TaskLog,
+                    save_at_s=save_at_s(self._task, self._options, app),
+                    usage=self.shutdown.usage,
+                )
             return self._conclude(app, ended)
         self._push(identity)
         if not self._options.wait_for_completion:
@@ -295,7 +305,7 @@ class AppTask:
         return {
             HANDLE_KEY: handle,
             APP_ID_KEY: seen.app_id,
-            CONTAINERS_KEY: _container_ids(seen),
+            CONTAINERS_KEY: container_ids(seen),
             IMAGES_KEY: images,
         }
 
@@ -312,7 +322,7 @@ class AppTask:
         ended = self._read(attach.inspected, self._engine, seen)
         matches = RuleMatches(root_cause.rule_search(ended), cursors)
         self._write_rest(ended, cursors, matches)
-        return self._conclude(app, matches.mark(ended))
+        return self._conclude(app, self.shutdown.usage.mark(matches.mark(ended)))
 
     def _write_rest(
         self, seen: DescribeAppResponse, cursors: Cursors, matches: RuleMatches | None = None
@@ -338,7 +348,7 @@ class AppTask:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
             try:
-                self._push(_final_xcoms(ended))
+                self._push(final_xcoms(ended))
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
                 _log.warning("%s", masked(str(error)))
@@ -348,7 +358,7 @@ class AppTask:
         if options.durable:
             # If this process dies before it reports, the next try returns the recorded result.
             self._task.save_record(record.at(SUCCEEDED, result))
-        self._push(_final_xcoms(ended))
+        self._push(final_xcoms(ended))
         if options.on_finish is not OnFinish.KEEP:
             self._remove(app.app_id)
         return result
@@ -371,21 +381,3 @@ class AppTask:
             lifecycle.delete(self._engine, app_id)
         except AirflowTorchXError as error:
             warn_leftovers(app_id, error)
-
-
-def replicas_for_xcom(app: DescribeAppResponse) -> list[object]:
-    """Return the XCom that says how each replica ended, without TorchX's mark for no value."""
-    found = (to_dict(replica).items() for replica in replicas_of(app))
-    return [{key: value for key, value in named if value != NONE} for named in found]
-
-
-def _container_ids(app: DescribeAppResponse) -> dict[str, str]:
-    return {replica_name(one): one.container_id for one in replicas_of(app)}
-
-
-def _final_xcoms(ended: DescribeAppResponse) -> dict[str, object]:
-    """Return the XComs of an app that has ended; restarts have replaced its containers."""
-    found: dict[str, object] = {REPLICAS_KEY: replicas_for_xcom(ended)}
-    if any(one.round for one in replicas_of(ended)):
-        found[CONTAINERS_KEY] = _container_ids(ended)
-    return found

@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
+from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.shutdown import (
     ExitAction,
@@ -32,6 +33,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.task import reattach
 from airflow_torchx.task.checkpoints import CheckpointUploads
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
@@ -81,6 +83,8 @@ class TaskShutdown:
         self._options = options
         self._killed_at = killed_at
         self._reapers = Reapers()
+        #: What the replicas of the app use.
+        self.usage = UsageMonitor()
         #: Copies the checkpoints of the app.
         self.uploads = CheckpointUploads(engine)
         self._has_app = False
@@ -294,6 +298,7 @@ class TaskShutdown:
                 self.uploads.finish(self.should_stop, has_succeeded=False)
             with suppress(AirflowTorchXError):
                 ended = attach.look(self._engine, app.app_id, inspect_all=True)
+                ended = self.usage.mark(ended)
                 cards.append(attach.card(self._engine, ended, self._options.secrets(), reason))
 
         lifecycle.stop_launch(
@@ -335,7 +340,8 @@ class TaskShutdown:
             self._log_stop(app)
 
         watch_handover(self._task, self._engine, stop, self.should_stop)
-        hand_over(self._task, self._options, app, cursors, self.uploads.due_s)
+        usage = self.usage.to_json(MAX_STORED_BYTES)
+        hand_over(self._task, self._options, app, cursors, self.uploads.due_s, usage)
 
     def defer_for_gpus(self, app: LaunchedApp, demand: GpuDemand) -> NoReturn:
         """Defer the task until GPUs are claimed for its app, if Airflow says that it is running.

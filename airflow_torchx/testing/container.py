@@ -311,6 +311,8 @@ class FakeContainer:
             restart_policy="on-failure" if self.spec.max_restarts else "",
             max_restarts=self.spec.max_restarts,
             created_at=to_datetime(self._created_ns),
+            nano_cpus=self.spec.nano_cpus,
+            memory_bytes=(self.spec.memory_mib or 0) << 20 or None,
         )
 
     def _run(self, now_ns: int) -> None:

@@ -54,6 +54,15 @@ def test_memory(bench: Bench) -> None:
     assert 0 < found.memory_bytes < 64 << 20
 
 
+def test_limits(bench: Bench) -> None:
+    """An inspect shows the limits of a container, and none for one without."""
+    spec = replace(bench.spec(Script()), memory_mib=64, nano_cpus=500_000_000)
+    limited, free = (bench.detail(bench.create(one)) for one in (spec, Script()))
+
+    assert (64 << 20, 500_000_000) == (limited.memory_bytes, limited.nano_cpus)
+    assert (None, None) == (free.memory_bytes, free.nano_cpus)
+
+
 def test_without_a_run(bench: Bench) -> None:
     """A container that does not run, or does not exist, uses nothing."""
     assert bench.engine.usage(bench.create(Script())) is None

@@ -10,12 +10,14 @@ import json
 import re
 import tempfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.connection import settings
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DISCARDED_PREFIX
+from airflow_torchx.core.engine.usage import ContainerUsage, GpuUsage
 from airflow_torchx.core.gpu.demand import GpuDemand, asked_name
 from airflow_torchx.core.logs.cursor import Cursor
 from airflow_torchx.core.plan.checkpoint_versions import (
@@ -43,6 +45,7 @@ from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.app_ref import AppRef
 from airflow_torchx.core.state.report import cursor_key
 from airflow_torchx.core.state.trigger_event import AppEvent, Reason
+from airflow_torchx.core.state.usage import Sample, UsageHistory
 from airflow_torchx.core.task import record
 from airflow_torchx.core.task.config_hash import VERSION, config_hash
 from airflow_torchx.core.workspace.recipe import MANIFEST, Recipe, local_tag, manifest
@@ -377,9 +380,66 @@ def test_a_trigger_that_asks_to_save() -> None:
     assert 5.0 == TorchXDockerTrigger(**kwargs).save_at
 
 
+def test_what_an_app_has_used() -> None:
+    """A trigger stores what its app has used, and its event has it in the same form."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    gpu = GpuUsage(percent=50.0, memory_bytes=1, memory_limit_bytes=2)
+    used = ContainerUsage(
+        read_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
+        cpu_ns=2_000_000_000,
+        memory_bytes=3 << 20,
+        memory_limit_bytes=None,
+        received_bytes=5,
+        sent_bytes=6,
+    )
+    history = UsageHistory()
+    history.add(
+        "trainer/0",
+        Sample(
+            container_id="c",
+            usage=used,
+            cpus_limit=8.0,
+            memory_limit_bytes=7,
+            started_at=datetime(2026, 1, 31, 11, 59, 59, tzinfo=UTC),
+            gpus=(gpu,),
+        ),
+    )
+    stored = {
+        "start": 1769860800.0,
+        "step": 15.0,
+        "replicas": {
+            "trainer/0": {
+                "container": "c",
+                "at": 1769860800.0,
+                "cpus": 2.0,
+                "cpus_peak": 2.0,
+                "cpus_limit": 8.0,
+                "cpu_s": 2.0,
+                "mem": 3 << 20,
+                "mem_peak": 3 << 20,
+                "mem_limit": 7,
+                "rx": 5,
+                "tx": 6,
+                "gpu_pct": 50.0,
+                "gpu_pct_peak": 50.0,
+                "gpu_mem": 1,
+                "gpu_mem_peak": 1,
+                "gpu_mem_limit": 2,
+                "line": {"cpu": [2.0], "mem": [3], "gpu": [50]},
+            }
+        },
+    }
+
+    assert stored == history.to_json(16_384)
+    _, kwargs = TorchXDockerTrigger(app_id="a", usage=stored).serialize()
+    assert stored == kwargs["usage"]
+    assert stored == TorchXDockerTrigger(**kwargs).usage
+
+
 def test_an_event() -> None:
     """A trigger fires an event with these fields and one of these reasons."""
-    assert ["app_id", "reason", "state", "message"] == list(AppEvent.__annotations__)
+    assert ["app_id", "reason", "state", "message", "usage"] == list(AppEvent.__annotations__)
     assert (
         "reached",
         "failed",
@@ -415,7 +475,7 @@ def test_a_sensor_that_starts_in_the_triggerer() -> None:
 
 def test_xcoms() -> None:
     """The operator and the sensor push these XComs."""
-    from airflow_torchx.task import context, poke, runner
+    from airflow_torchx.task import context, poke, xcoms
 
     keys = {value for name, value in vars(context).items() if name.endswith("_KEY")}
 
@@ -450,8 +510,9 @@ def test_xcoms() -> None:
             "worker": None,
             "round": 0,
             "rule": "",
+            "usage": None,
         }
-    ] == runner.replicas_for_xcom(app)
+    ] == xcoms.replicas_for_xcom(app)
 
 
 def test_the_facet_of_a_run() -> None:

@@ -153,6 +153,8 @@ class ContainerDetail:
         restart_policy: when the daemon restarts it, like ``on-failure``; empty for never.
         max_restarts: how often it does so after a failure; 0 for no limit.
         created_at: when it was created, to the microsecond; a row has whole seconds.
+        nano_cpus: its CPU limit in billionths of a CPU; None for no limit.
+        memory_bytes: its memory limit; None for no limit.
     """
 
     id: str
@@ -167,6 +169,8 @@ class ContainerDetail:
     restart_policy: str = ""
     max_restarts: int = 0
     created_at: datetime | None = None
+    nano_cpus: int | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

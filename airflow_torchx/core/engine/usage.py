@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,3 +39,41 @@ class Execution:
 
     exit_code: int | None
     output: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuUsage:
+    """What is used of one GPU, by all programs; ``percent`` is None where it is not counted."""
+
+    percent: float | None
+    memory_bytes: int
+    memory_limit_bytes: int
+
+
+#: Prints what `gpu_usages` reads.
+GPU_QUERY: Final = (
+    "nvidia-smi",
+    "--query-gpu=utilization.gpu,memory.used,memory.total",
+    "--format=csv,noheader,nounits",
+)
+
+
+def gpu_usages(output: bytes) -> tuple[GpuUsage, ...]:
+    """Return the GPUs in the output of `GPU_QUERY`, whose memory is in MiB.
+
+    A part of a GPU (MIG) has no percentage, and is printed as ``[N/A]``.
+
+    Raises:
+        ValueError: this is not its output.
+    """
+    found = []
+    for line in output.decode(errors="replace").splitlines():
+        percent, used, total = (cell.strip() for cell in line.split(","))
+        found.append(
+            GpuUsage(
+                percent=float(percent) if percent[:1].isdigit() else None,
+                memory_bytes=int(used) << 20,
+                memory_limit_bytes=int(total) << 20,
+            )
+        )
+    return tuple(found)

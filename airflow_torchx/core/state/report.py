@@ -13,6 +13,8 @@ from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.essential import is_essential
 from airflow_torchx.core.state.failure_rules import advice_of
+from airflow_torchx.core.state.usage_text import COLUMNS as USAGE_COLUMNS
+from airflow_torchx.core.state.usage_text import usage_advice, usage_cells
 from airflow_torchx.core.state.worker_failure import SEQUENCE, TRACEBACK
 from airflow_torchx.specs import is_terminal
 
@@ -28,7 +30,11 @@ TAIL_LINES: Final = 20
 #: How many lines are read, because the last ones may not have the cause.
 READ_LINES: Final = 200
 _WIDTH: Final = 120
-_COLUMNS: Final = ("replica", "state", "exit code", "signal", "out of memory", "duration", "note")
+_COLUMNS: Final = (
+    *("replica", "state", "exit code", "signal", "out of memory", "duration"),
+    *USAGE_COLUMNS,
+    "note",
+)
 
 
 def replica_name(replica: ReplicaStatus) -> str:
@@ -104,7 +110,7 @@ def failure_card(
     if earlier:
         parts += [f"It was restarted {'once' if len(earlier) == 1 else f'{len(earlier)} times'}:"]
         parts += [f"  round {one.round}: {replica_name(one)}: {cause(one)}" for one in earlier]
-    parts += ["", replica_table(app)]
+    parts += ["", replica_table(app), *usage_advice(app)]
     quoted = quoted_replica(app)
     if quoted is not None:
         name = replica_name(quoted)
@@ -230,6 +236,10 @@ def _columns(app: DescribeAppResponse) -> list[str]:
         "signal": not any(replica.signal for replica in replicas),
         "out of memory": not any(replica.oom_killed for replica in replicas),
         "note": blamed_replica(app) is None and not has_notes,
+        **{
+            name: all(usage_cells(replica)[name] == "-" for replica in replicas)
+            for name in USAGE_COLUMNS
+        },
     }
     return [column for column in _COLUMNS if not is_empty.get(column, False)]
 
@@ -266,5 +276,6 @@ def _cells(
         "signal": replica.signal or "-",
         "out of memory": "yes" if replica.oom_killed else "no",
         "duration": duration_text(replica.duration_s),
+        **usage_cells(replica),
         "note": ", ".join(filter(None, notes)),
     }

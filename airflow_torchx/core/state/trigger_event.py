@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - a TypedDict resolves its annotations
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypeAlias, TypedDict
 
 from airflow_torchx.core.state.describe import (
     Fail,
@@ -46,12 +47,14 @@ class AppEvent(TypedDict):
     Args:
         state: name of the app's state; None if unknown.
         message: one or two sentences for the user.
+        usage: what the app has used, see `UsageHistory.to_json`; left out if it is unknown.
     """
 
     app_id: str
     reason: Reason
     state: str | None
     message: str
+    usage: NotRequired[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,10 +15,12 @@ from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.restarts import Restart, restart_of
 from airflow_torchx.core.state.stall import interval, stalled_after
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
+from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.runtime import lifecycle, rounds
 from airflow_torchx.runtime.save_alarm import ask_to_save
 from airflow_torchx.runtime.stall import StallDetector
+from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
+    from airflow_torchx.core.state.usage import UsageHistory
     from airflow_torchx.runtime.watch import Mailbox, Notification, Watch
     from airflow_torchx.specs import DescribeAppResponse
 
@@ -68,6 +71,8 @@ class AppWait:
         wait_for: WaitFor,
         alarms: Alarms,
         now: Callable[[], float] = time.time,
+        *,
+        usage: UsageHistory | None = None,
     ) -> None:
         self._app_id = app_id
         self._wait_for = wait_for
@@ -83,9 +88,15 @@ class AppWait:
         self._save_s = alarms.save_s
         self._asking: asyncio.Task[Any] | None = None
         self._detecting: asyncio.Task[Any] | None = None
+        self._sampling: asyncio.Task[Any] | None = None
+        self._history = usage
+        self._monitor = UsageMonitor(usage)
+        #: The app as it was seen last.
+        self._app: DescribeAppResponse | None = None
 
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait."""
+        self._monitor = UsageMonitor(self._history, watch.clock)
         with watch.mailbox(app_id=self._app_id) as mailbox:
             try:
                 while True:
@@ -97,9 +108,9 @@ class AppWait:
                     if isinstance(step, Fail | StopAuxiliary | Restart):
                         self._act(watch, mailbox, step)
                     elif step is not None:
-                        return step
+                        return self._with_usage(step)
             finally:
-                for work in (self._acting, self._asking, self._detecting):
+                for work in (self._acting, self._asking, self._detecting, self._sampling):
                     if work is not None:
                         work.cancel()
 
@@ -109,8 +120,10 @@ class AppWait:
         if isinstance(notification, AppSnapshot):
             self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
+            self._app = notification.app
             if notification.app is not None and self._wait_for.condition is None:
                 self._detect_stall(watch, notification.app)
+                self._sample_usage(watch)
             return trigger_event(self._app_id, notification.app, self._wait_for)
         if isinstance(notification, DaemonDown):
             self._down, self._looked = notification, True
@@ -164,7 +177,21 @@ class AppWait:
         """Start to look at the progress of the app, if its labels ask for that."""
         after_s = stalled_after(app)
         if self._detecting is None and after_s is not None:
-            self._detecting = asyncio.create_task(detect_stall(watch, self._app_id, after_s))
+            detecting = detect_stall(watch, self._app_id, after_s, self._monitor)
+            self._detecting = asyncio.create_task(detecting)
+
+    def _sample_usage(self, watch: Watch) -> None:
+        """Start to read what the replicas use."""
+        if self._sampling is None:
+            sampling = watch.usage.sample(lambda: self._app, self._monitor)
+            self._sampling = asyncio.create_task(sampling)
+
+    def _with_usage(self, event: AppEvent) -> AppEvent:
+        """Return an event with what the app has used, for the process that continues."""
+        usage = self._monitor.to_json(MAX_STORED_BYTES)
+        if usage:
+            event["usage"] = usage
+        return event
 
     def _act(self, watch: Watch, mailbox: Mailbox, step: Fail | StopAuxiliary | Restart) -> None:
         """Start to stop replicas or to restart the app, unless one of these is in progress.
@@ -215,9 +242,9 @@ async def persist(
             await asyncio.sleep(_RETRY_S)
 
 
-async def detect_stall(watch: Watch, app_id: str, after_s: float) -> None:
+async def detect_stall(watch: Watch, app_id: str, after_s: float, usage: UsageMonitor) -> None:
     """Look at the progress of an app until the task is cancelled; stop the app if it makes none."""
-    detector = StallDetector(watch.clock)
+    detector = StallDetector(watch.clock, usage)
 
     def check(engine: Engine) -> None:
         if (app := lifecycle.observe(engine, app_id)) is not None:

@@ -17,6 +17,7 @@ from airflow_torchx.runtime.watch.gpu_events import GpuEvents
 from airflow_torchx.runtime.watch.mailbox import Mailbox
 from airflow_torchx.runtime.watch.poller import Poller
 from airflow_torchx.runtime.watch.subscriptions import Subscriptions
+from airflow_torchx.runtime.watch.usage_sampling import UsageSampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -60,6 +61,8 @@ class Watch:
         self._poller = Poller(self._subscriptions, lambda: self._reader.engine, self._reader.renew)
         self._actors = ThreadPoolExecutor(_ACTORS, "torchx-watch-act")
         self._observers = ThreadPoolExecutor(_OBSERVERS, "torchx-watch-observe")
+        #: Reads what replicas use.
+        self.usage = UsageSampling(self._engine)
         self._asked: set[Future[Any]] = set()
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -148,6 +151,7 @@ class Watch:
             self._gpu_events.close()
         self._actors.shutdown(wait=False)
         self._observers.shutdown(wait=False)
+        self.usage.close()
         if self._reader.engine is not None:
             self._reader.engine.close()
 

@@ -126,10 +126,10 @@ def test_stacks_are_written_before_the_stop() -> None:
 @pytest.mark.parametrize(
     ("commands", "is_stopped"),
     [
-        ({"nvidia-smi": (0, b"0\n0\n")}, True),
-        ({"nvidia-smi": (0, b"0\n98\n")}, False),
+        ({"nvidia-smi": (0, b"0, 9, 99\n0, 9, 99\n")}, True),
+        ({"nvidia-smi": (0, b"0, 9, 99\n98, 9, 99\n")}, False),
         ({"nvidia-smi": (9, b"no devices")}, False),
-        ({"nvidia-smi": (0, b"[N/A]\n")}, False),
+        ({"nvidia-smi": (0, b"[N/A], 9, 99\n")}, False),
         ({}, False),
     ],
 )

@@ -76,6 +76,7 @@ def test_public_names() -> None:
         "ParsedAppHandle",
         "ReplicaState",
         "ReplicaStatus",
+        "ReplicaUsage",
         "Resource",
         "RetryPolicy",
         "Role",

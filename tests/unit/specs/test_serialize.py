@@ -182,6 +182,7 @@ def test_written_form() -> None:
         "worker": None,
         "round": 0,
         "rule": "",
+        "usage": None,
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from structlog.testing import capture_logs
 
 from airflow_torchx.airflow_compat import mask
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import LaunchedApp
 from airflow_torchx.errors import (
@@ -67,6 +68,18 @@ class MarkedTask(TaskContext):
     def may_have_app(self) -> bool:
         """No try came before."""
         return False
+
+
+class RunningTask(MarkedTask):
+    """A task whose worker shuts down."""
+
+    def state(self, timeout_s: float) -> str | None:  # noqa: ARG002 - the same signature
+        """Return the state that Airflow gave it."""
+        return "running"
+
+    def deadline_s(self, execution_timeout: timedelta | None) -> float | None:  # noqa: ARG002
+        """Return no limit."""
+        return None
 
 
 def launched(engine: FakeEngine, grace_s: float = 30.0, replicas: int = 2) -> LaunchedApp:
@@ -304,3 +317,21 @@ def test_a_timeout_without_a_running_app(has_app: bool, has_succeeded: bool, wha
     error = out_of_time(engine, launched(engine) if has_app else None, has_succeeded=has_succeeded)
 
     assert error.startswith(f"{what} has not ended within execution_timeout (0:05:00)\nRaise exec")
+
+
+def test_what_an_app_has_used_outlives_its_process() -> None:
+    """A worker that shuts down hands on what it has read, and the resumed task goes on from it."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None, memory_bytes=9 << 20))
+    launch = launched(engine, replicas=1)
+    (replica,) = replicas_of(attach.look(engine, launch.app_id))
+    shutdown = TaskShutdown(RunningTask(), engine, OPTIONS, time.monotonic)
+    shutdown.usage.refresh(engine, replica, 0)
+
+    with pytest.raises(TaskDeferred) as deferred, shutdown.guard(launch):
+        raise Detached({})
+
+    (found,) = replicas_of(
+        UsageHistory.parse(deferred.value.trigger.usage).mark(attach.look(engine, launch.app_id))
+    )
+    assert found.usage is not None
+    assert 9 << 20 == found.usage.memory_peak_bytes

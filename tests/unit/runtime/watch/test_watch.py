@@ -15,6 +15,7 @@ import pytest
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.runtime.watch import AppSnapshot, DaemonDown, Watches
 from airflow_torchx.runtime.watch.app_wait import detect_stall
 from airflow_torchx.runtime.watch.subscriptions import BLIND_SWEEP_S, SWEEP_S
@@ -428,7 +429,9 @@ def test_looks_at_many_hung_apps_delay_no_stop(watches: Watches, clock: ManualCl
 
     async def scenario() -> None:
         with watches.on("d", lambda: engine) as watch:
-            detecting = [asyncio.create_task(detect_stall(watch, one, 60)) for one in apps]
+            detecting = [
+                asyncio.create_task(detect_stall(watch, one, 60, UsageMonitor())) for one in apps
+            ]
             await now(lambda: len(looks) > 1)
             await watch.ask(partial(lifecycle.cancel, app_id="app-1"))
             release.set()

@@ -1,0 +1,251 @@
+"""Reading what the replicas of an app use."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.usage import UsageHistory
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.runtime import attach, launching, lifecycle
+from airflow_torchx.runtime.gang_log import GangLog
+from airflow_torchx.runtime.stall import StallDetector
+from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
+from airflow_torchx.specs import DescribeAppResponse, ReplicaUsage, Resource
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
+from tests.unit.apps import app, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_torchx.core.logs.lines import LogLine
+    from airflow_torchx.specs import ReplicaStatus
+
+MIB = 1 << 20
+BUSY = Program(runs_for_s=None, cpus=1.5, memory_bytes=30 * MIB)
+
+
+class SilentLog(GangLog):
+    """Reads all logs, and writes none."""
+
+    def emit(self, replica: ReplicaStatus, lines: Sequence[LogLine]) -> None:
+        """Drop some lines."""
+
+
+class Scene:
+    """An app on a fake daemon, and what reads its usage."""
+
+    def __init__(self, programs: Any = BUSY, replicas: int = 1, gpus: Sequence[str] = ()) -> None:  # noqa: ANN401 - see FakeEngine
+        self.clock = ManualClock()
+        self.engine = FakeEngine(
+            images=["busybox"],
+            programs=programs,
+            clock=self.clock,
+            sleep=self.clock.advance,
+            gpus=2,
+        )
+        needs = Resource(cpu=2, gpu=len(gpus) or -1, memMB=64)
+        plan = planned(app(replicas, resource=needs), stalled_after_s=60)
+        launching.launch(self.engine, plan.with_gpus(gpus, "") if gpus else plan)
+        self.monitor = UsageMonitor(clock=self.clock)
+
+    def app(self) -> DescribeAppResponse:
+        """Return the app as its daemon lists it."""
+        found = lifecycle.observe(self.engine, "app-1", inspect_all=True)
+        assert found is not None
+        return found
+
+    def refresh(self, max_age_s: float = 0.0) -> None:
+        """Read what all replicas use."""
+        for replica in replicas_of(self.app()):
+            self.monitor.refresh(self.engine, replica, max_age_s)
+
+    def usage(self) -> ReplicaUsage | None:
+        """Return what the first replica uses, as far as it was read."""
+        return replicas_of(self.monitor.mark(self.app()))[0].usage
+
+
+def test_a_replica() -> None:
+    """What a replica uses is shown beside its limits."""
+    scene = Scene()
+    scene.clock.advance(10)
+    scene.refresh()
+    scene.clock.advance(10)
+    scene.refresh()
+
+    found = scene.usage()
+
+    assert found is not None
+    assert (1.5, 2.0, 30.0) == (found.cpus, found.cpus_limit, found.cpu_s)
+    assert (30 * MIB, 64 * MIB) == (found.memory_bytes, found.memory_limit_bytes)
+    assert found.gpu_percent is None
+    assert 2 == scene.engine.calls.count("usage")
+
+
+def test_limits_are_read_once() -> None:
+    """A sweep makes one request for each replica, after the first one."""
+    scene = Scene(replicas=3)
+    scene.refresh()
+    rows = scene.app()
+    before = len(scene.engine.calls)
+
+    for replica in replicas_of(rows):
+        scene.monitor.refresh(scene.engine, replica, 0)
+
+    assert ["usage"] * 3 == scene.engine.calls[before:]
+
+
+def test_gpus() -> None:
+    """The use of a replica's GPUs is read in its container."""
+    scene = Scene(
+        Program(runs_for_s=None, commands={"nvidia-smi": (0, b"40, 10, 20\n")}), gpus=["GPU-0"]
+    )
+    scene.refresh()
+
+    found = scene.usage()
+
+    assert found is not None
+    assert (40.0, 10 * MIB, 20 * MIB) == (
+        found.gpu_percent,
+        found.gpu_memory_bytes,
+        found.gpu_memory_limit_bytes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("commands", "tries"),
+    [({}, 1), ({"nvidia-smi": (None, b"")}, 3), ({"nvidia-smi": (9, b"no device")}, 5)],
+)
+def test_gpus_that_cannot_be_read(commands: dict[str, Any], tries: int) -> None:
+    """A container without the command is asked once, one in which it hangs three times."""
+    scene = Scene(Program(runs_for_s=None, commands=commands), gpus=["GPU-0"])
+
+    for _ in range(5):
+        scene.refresh()
+
+    found = scene.usage()
+    assert found is not None
+    assert (None, MIB) == (found.gpu_memory_bytes, found.memory_bytes)
+    assert tries == scene.engine.calls.count("execute")
+
+
+@pytest.mark.parametrize(
+    "error", [EngineError("cannot read it"), EngineUnreachableError("away", fix="Wait.")]
+)
+def test_an_error_costs_a_sample(error: EngineError) -> None:
+    """What cannot be read is skipped."""
+    scene = Scene()
+    scene.engine.fail_next("usage", error)
+
+    scene.refresh()
+    assert scene.usage() is None
+    scene.refresh()
+
+    assert scene.usage() is not None
+
+
+def test_a_container_whose_limits_cannot_be_read() -> None:
+    """Its usage is known without them."""
+    scene = Scene()
+    replica = replicas_of(scene.app())[0]
+    scene.engine.fail_next("inspect", EngineError("not now"))
+
+    scene.monitor.refresh(scene.engine, replica, 0)
+
+    found = scene.usage()
+    assert found is not None
+    assert (None, None) == (found.cpus_limit, found.memory_limit_bytes)
+
+
+def test_a_replica_that_has_ended() -> None:
+    """It has no usage, and keeps what it had."""
+    scene = Scene(Program(runs_for_s=10, memory_bytes=5 * MIB))
+    scene.refresh()
+    scene.clock.advance(20)
+    scene.refresh()
+
+    found = scene.usage()
+
+    assert found is not None
+    assert 5 * MIB == found.memory_peak_bytes
+
+
+def test_a_stall_detector_and_a_sweep_share_their_readings() -> None:
+    """What a detector has read is not read again, and is in the history."""
+    scene = Scene()
+    detector = StallDetector(scene.clock, scene.monitor)
+    for _ in range(61):
+        detector.check(scene.engine, scene.app())
+        scene.refresh(max_age_s=7.5)
+        scene.clock.advance(1)
+
+    # Every 6 s, for `stalled_after_s` is 60.
+    assert 11 == scene.engine.calls.count("usage")
+    assert scene.usage() is not None
+
+
+def sampled(scene: Scene, sampler: UsageSampler) -> None:
+    """Look at an app, and wait for the sweep."""
+    sampler.look(scene.app())
+    for thread in threading.enumerate():
+        if thread.name == "torchx-usage":
+            thread.join(20)
+
+
+def test_a_sweep_in_the_background() -> None:
+    """A look starts a sweep, and the next look does not start another one at once."""
+    scene = Scene(replicas=3)
+    sampler = UsageSampler(scene.engine, scene.monitor)
+
+    sampled(scene, sampler)
+    sampled(scene, sampler)
+
+    assert 3 == scene.engine.calls.count("usage")
+    assert scene.usage() is not None
+
+
+def test_a_daemon_that_hangs_holds_up_no_wait() -> None:
+    """An app ends although the daemon does not say what it uses."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.3))
+    launching.launch(engine, planned(app(2)))
+    release = threading.Event()
+    asked: list[str] = []
+
+    def hang(verb: str, name: str) -> None:
+        if verb == "usage":
+            asked.append(name)
+            release.wait(60)
+
+    engine.before = hang
+    try:
+        ended = attach.watch(engine, attach.look(engine, "app-1"), {}, lambda: False, SilentLog)
+    finally:
+        release.set()
+
+    assert ["SUCCEEDED", None] == [
+        ended.state.name,
+        replicas_of(ended)[0].usage,
+    ]
+    assert asked
+
+
+def test_a_wait_knows_what_its_app_has_used() -> None:
+    """An app that has ended has the usage of its replicas, and goes on from earlier readings."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.5, memory_bytes=7 * MIB))
+    launching.launch(engine, planned(app(1)))
+
+    ended = attach.watch(
+        engine,
+        attach.look(engine, "app-1"),
+        {},
+        lambda: False,
+        SilentLog,
+        usage=UsageMonitor(UsageHistory()),
+    )
+
+    used = replicas_of(ended)[0].usage
+    assert used is not None
+    assert 7 * MIB == used.memory_peak_bytes
