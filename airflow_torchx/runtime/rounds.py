@@ -248,8 +248,12 @@ class _Round:
         if any(round_of(row) > self.step.number for row in rows):
             return True
         names = {row.id: row.name for row in rows}
-        gone = any(is_marked(names.get(row.id, FAILED_SUFFIX)) for row in self.sources)
-        return gone and not self._has_started(rows)
+        # An auxiliary replica of it may have failed for good before that.
+        is_over = any(
+            names.get(row.id) != row.name and is_marked(names.get(row.id, FAILED_SUFFIX))
+            for row in self.sources
+        )
+        return is_over and not self._has_started(rows)
 
     def _clone(self, source: ContainerRow, created: list[str]) -> bool:
         """Clone a container, and return whether this client did; add the clone to ``created``."""

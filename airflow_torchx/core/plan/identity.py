@@ -177,6 +177,11 @@ def failed_name(name: str) -> str:
     return name if is_marked(name) else first_name(name) + FAILED_SUFFIX
 
 
+def is_failed_name(name: str) -> bool:
+    """Return whether the failure of a container of this name is final."""
+    return name.endswith(FAILED_SUFFIX)
+
+
 def is_marked(name: str) -> bool:
     """Return whether a container of this name was asked to save or to end, or failed for good."""
     return name.endswith((CANCELLED_SUFFIX, SAVING_SUFFIX, STALLED_SUFFIX, FAILED_SUFFIX))

@@ -10,6 +10,8 @@ from airflow_torchx.core.plan.option_values import seconds
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 #: Keys of ``DescribeAppResponse.metadata``.
@@ -53,14 +55,18 @@ def auxiliary_grace(app: DescribeAppResponse) -> float | None:
     return None
 
 
-def _chosen(app: DescribeAppResponse) -> frozenset[str]:
-    """Return the essential roles of the label, as far as the app has them.
+def chosen_roles(text: str, roles: Collection[str]) -> frozenset[str]:
+    """Return those of an app's roles that the text of the label names; empty if all are essential.
 
-    Any client can write a label: one without a role of the app counts as none.
+    Any client can write a label: one that names no role of the app counts as none.
     """
     try:
-        names = json.loads(app.metadata.get(ESSENTIAL_ROLES, "[]"))
+        names = json.loads(text)
     except (ValueError, RecursionError):
         return frozenset()
-    names = names if isinstance(names, list) else []
-    return frozenset(role.role for role in app.roles_statuses if role.role in names)
+    return frozenset(role for role in roles if isinstance(names, list) and role in names)
+
+
+def _chosen(app: DescribeAppResponse) -> frozenset[str]:
+    roles = [role.role for role in app.roles_statuses]
+    return chosen_roles(app.metadata.get(ESSENTIAL_ROLES, "[]"), roles)

@@ -10,9 +10,14 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.plan.identity import is_marked
+from airflow_torchx.core.plan.identity import is_failed_name
 from airflow_torchx.core.state.essential import essential_replicas, is_essential
-from airflow_torchx.core.state.rounds import final_exit_codes, restarts_caused, retries_of
+from airflow_torchx.core.state.rounds import (
+    final_exit_codes,
+    may_go_on,
+    restarts_caused,
+    retries_of,
+)
 from airflow_torchx.specs import AppState, RetryPolicy, is_terminal
 
 if TYPE_CHECKING:
@@ -104,13 +109,15 @@ def _due(
     rows: Sequence[ContainerRow],
     current: CurrentRound,
 ) -> Restart | None:
-    names = {row.id: row.name for row in current.newest.values()}
-    if any(map(is_marked, names.values())):
+    if not may_go_on(current.newest, rows):
         return None
     if current.unfinished:
         return Restart(roles=current.unfinished, number=current.number)
     retries, caused, final_codes = retries_of(rows), restarts_caused(rows), final_exit_codes(rows)
+    given_up = {row.id for row in current.newest.values() if is_failed_name(row.name)}
     for lost in _deciding_failures(app, first_failure):
+        if lost.container_id in given_up:
+            continue
         policy, maximum = retries.get(lost.role, ("", 0))
         used = caused.get(lost.role, 0)
         roles = _restarted(app, lost.role, policy)

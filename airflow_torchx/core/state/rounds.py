@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.plan.identity import MAX_REPLICAS, is_marked, is_starting_name
+from airflow_torchx.core.plan.identity import (
+    MAX_REPLICAS,
+    is_failed_name,
+    is_marked,
+    is_starting_name,
+)
+from airflow_torchx.core.state.essential import chosen_roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,14 +76,16 @@ def current_round(rows: Sequence[ContainerRow], sizes: Mapping[str, int]) -> Cur
         members = members_of(rows, number)
         older = [row for row in rows if round_of(row) < number]
         roles = roles_of_round(members)
+        is_startable_yet = any(map(is_startable, members))
         if any(row.state != "created" for row in members):
-            is_unfinished = any(is_startable(row) for row in members)
-            unfinished = roles if is_unfinished else ()
+            unfinished = roles if is_startable_yet else ()
             return CurrentRound(newest=_newest(rows), number=number, unfinished=unfinished)
         sources = _newest(older)
-        if _can_be_made(roles, sources, sizes):
+        needed = {(role, index) for role in roles for index in range(sizes.get(role, 0))}
+        if needed <= sources.keys() and may_go_on(sources, rows):
             made = {replica_key(row): row for row in members}
-            return CurrentRound(newest={**sources, **made}, number=number, unfinished=roles)
+            unfinished = roles if is_startable_yet or not needed <= made.keys() else ()
+            return CurrentRound(newest={**sources, **made}, number=number, unfinished=unfinished)
         if not older:
             break
         rows = older
@@ -185,11 +193,24 @@ def role_sizes(rows: Iterable[ContainerRow]) -> dict[str, int]:
     return sizes | {role: count for role, count in found.items() if role not in sizes}
 
 
-def _can_be_made(
-    roles: Iterable[str], sources: Mapping[Key, ContainerRow], sizes: Mapping[str, int]
-) -> bool:
-    needed = {(role, index) for role in roles for index in range(sizes.get(role, 0))}
-    return needed <= sources.keys() and not any(is_marked(row.name) for row in sources.values())
+def may_go_on(newest: Mapping[Key, ContainerRow], rows: Sequence[ContainerRow]) -> bool:
+    """Return whether an app, of which these containers count, may be restarted.
+
+    It may not once it was asked to save or to end, or an essential replica has failed for good. A
+    replica of another role that has is left as it is, or restarted with the whole app.
+    """
+    marked = [(role, row) for (role, _), row in newest.items() if is_marked(row.name)]
+    if not marked:
+        return True
+    text = next((row.labels[labels.ESSENTIAL_ROLES] for row in rows if _has_choice(row)), "[]")
+    essential = chosen_roles(text, role_sizes(rows))
+    return bool(essential) and all(
+        is_failed_name(row.name) and role not in essential for role, row in marked
+    )
+
+
+def _has_choice(row: ContainerRow) -> bool:
+    return labels.ESSENTIAL_ROLES in row.labels
 
 
 def _newest(rows: Sequence[ContainerRow]) -> dict[Key, ContainerRow]:

@@ -154,6 +154,66 @@ def test_each_auxiliary_role_restarts_within_its_own_budget() -> None:
     assert {"app-1-trainer-0", "app-1-data-0-r2"} == running
 
 
+ROLE = RetryPolicy.ROLE
+
+
+def with_data_that_cannot_start(policy: RetryPolicy, **trainer: Any) -> Daemon:  # noqa: ANN401 - fields of a role
+    """Return an app of which an auxiliary role failed, and cannot be started in round 1."""
+    roles = [role("trainer", 2, retries=2, policy=policy), role("data", 2, retries=2, policy=ROLE)]
+    daemon = Daemon({"data/0": [CRASH, FOREVER], "trainer/0": [Program(runs_for_s=20, exit_code=1)]})
+    daemon = launched(daemon, *roles, essential_roles=["trainer"], **trainer)
+    daemon.engine.fail_next("start", EngineError("no such device"), on="data/0")
+    assert own(daemon.engine, daemon.clock, looks=4) is None
+    return daemon
+
+
+def test_an_auxiliary_role_that_cannot_be_started(caplog: pytest.LogCaptureFixture) -> None:
+    """Its round is finished without that replica, which is not restarted again."""
+    daemon = with_data_that_cannot_start(ROLE)
+
+    assert ["FAILED", "RUNNING", "RUNNING", "RUNNING"] == sorted(states(daemon.engine))
+    assert {"data": 1} == daemon.restarts()
+    assert 1 == caplog.text.count("no such device")
+    found = lifecycle.observe(daemon.engine, APP)
+    assert found is not None
+    assert AppState.RUNNING is found.state
+
+
+@pytest.mark.parametrize("policy", [ROLE, RetryPolicy.APPLICATION])
+def test_an_auxiliary_role_that_cannot_be_started_keeps_no_other_from_a_restart(
+    policy: RetryPolicy,
+) -> None:
+    """A restart of the app is one of all its roles, also of one that failed for good."""
+    daemon = with_data_that_cannot_start(policy)
+    daemon.clock.advance(30)
+    daemon.engine.programs = FOREVER
+
+    assert own(daemon.engine, daemon.clock, looks=4) is None
+
+    assert {"data": 1, "trainer": 1} == restarts_caused(daemon.rows())
+    is_whole = policy is RetryPolicy.APPLICATION
+    running = {row.name for row in daemon.rows() if row.state == "running"}
+    data = {"data-0-r2", "data-1-r2"} if is_whole else {"data-1-r1"}
+    assert {f"app-1-{name}" for name in {"trainer-0-r2", "trainer-1-r2", *data}} == running
+
+
+def test_an_owner_that_is_killed_while_it_restarts_an_auxiliary_role() -> None:
+    """Whenever that is, the next owner starts what can be started, and the trainers run on."""
+    for death in range(1, 30):
+        daemon = Daemon({"data/0": [CRASH, Program(start_error="no such device"), FOREVER]})
+        data = role("data", 2, retries=2, policy=ROLE)
+        launched(daemon, role("trainer", 1), data, essential_roles=["trainer"])
+        client = Client(daemon.engine)
+        client.die_at(death)
+        with contextlib.suppress(Killed):
+            own(client.as_engine, daemon.clock, looks=4)
+
+        assert own(daemon.engine, daemon.clock, looks=4) is None
+
+        assert ["FAILED", "RUNNING", "RUNNING"] == sorted(states(daemon.engine)), death
+        assert {"data": 1} == daemon.restarts()
+
+
 def test_docker_restarts_a_replica() -> None:
     """Under policy REPLICA, the daemon restarts the container, and no round is made."""
     plan = planned(app(role(retries=2, policy=RetryPolicy.REPLICA)))
