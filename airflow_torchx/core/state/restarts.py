@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.plan.identity import is_failed_name
+from airflow_torchx.core.plan.identity import is_failed_name, is_marked
 from airflow_torchx.core.state.essential import essential_replicas, is_essential
 from airflow_torchx.core.state.rounds import (
     final_exit_codes,
@@ -109,10 +109,12 @@ def _due(
     rows: Sequence[ContainerRow],
     current: CurrentRound,
 ) -> Restart | None:
+    marked = [row.name for row in current.newest.values() if is_marked(row.name)]
+    # Others start the rest of a round of which a container cannot be started, unless it is stopped.
+    if current.unfinished and all(map(is_failed_name, marked)):
+        return Restart(roles=current.unfinished, number=current.number)
     if not may_go_on(current.newest, rows):
         return None
-    if current.unfinished:
-        return Restart(roles=current.unfinished, number=current.number)
     retries, caused, final_codes = retries_of(rows), restarts_caused(rows), final_exit_codes(rows)
     given_up = {row.id for row in current.newest.values() if is_failed_name(row.name)}
     for lost in _deciding_failures(app, first_failure):

@@ -96,12 +96,15 @@ def members_of(rows: Iterable[ContainerRow], number: int) -> list[ContainerRow]:
     """Return the containers of a round, one for each replica, by role and index.
 
     A client that starts a container renames it. Another one may then create it again, under the
-    name that is free, and does not start that.
+    name that is free, and does not start that. Once one of the two cannot be started, the other one
+    is not started either.
     """
-    by_progress = sorted(
-        (row for row in rows if round_of(row) == number),
-        key=lambda row: (row.state != "created", is_starting_name(row.name), age(row)),
-    )
+
+    def progress(row: ContainerRow) -> tuple[object, ...]:
+        marks = (is_failed_name(row.name), is_starting_name(row.name))
+        return (row.state != "created", *marks, age(row))
+
+    by_progress = sorted((row for row in rows if round_of(row) == number), key=progress)
     found = {replica_key(row): row for row in by_progress}
     return [row for _, row in sorted(found.items())]
 

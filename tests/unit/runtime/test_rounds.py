@@ -400,6 +400,24 @@ def test_a_round_that_cannot_be_started(
     assert "cannot start container app-1-trainer-1-r1: no such device" in caplog.text
 
 
+@pytest.mark.parametrize("policy", ["fail_fast", "wait_all"])
+def test_an_owner_that_is_killed_in_a_round_that_cannot_be_started(policy: str) -> None:
+    """The app ends, also if some containers of the round were never started."""
+    for death in range(1, 30):
+        daemon = Daemon({"trainer/0": [CRASH, Program(start_error="no such device")]}, last=1)
+        launched(daemon, role("trainer", 3, retries=2), failure_policy=policy)
+        client = Client(daemon.engine)
+        client.die_at(death)
+        with contextlib.suppress(Killed):
+            own(client.as_engine, daemon.clock, looks=6)
+
+        ended = own(daemon.engine, daemon.clock)
+
+        assert ended is not None, death
+        assert AppState.FAILED is ended.state
+        assert {"trainer": 1} == daemon.restarts()
+
+
 def test_a_launch_without_a_waiting_process_has_no_restarts() -> None:
     """Such a launch warns, and says what to do."""
     context = LaunchContext(
