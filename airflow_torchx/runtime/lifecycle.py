@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -43,6 +42,7 @@ from airflow_torchx.errors import (
     EngineNotFoundError,
 )
 from airflow_torchx.runtime import saving as save
+from airflow_torchx.runtime.stops import Stops
 from airflow_torchx.specs import AppState, is_terminal
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ _log = logging.getLogger(__name__)
 
 # A concurrent launch may start a container after this process stopped it.
 _CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
-# Between two looks at replicas that another client stops.
-_OTHER_STOP_S: Final = 0.2
+# Between two looks at replicas that another client lets save.
+_OTHER_SAVE_S: Final = 0.2
 
 
 def observe(
@@ -175,14 +175,16 @@ def cancel(  # noqa: PLR0913 - which containers, and how
     grace = grace_s if grace_s is not None else grace_of(rows)
     rows = _without_restart(engine, app_id, rows, look, roles)
     saving = Saving.of(rows) if roles is None and grace > 0 else None
-    running = _await_other_stop(look, live(rows, roles), grace, saving, roles)
+    running, stops = live(rows, roles), Stops(engine, lambda: live(look(), roles))
+    if saving is not None:
+        running = _await_other_save(look, running, saving)
     if saving is not None and running:
-        running = _save_first(engine, app_id, look, running, saving, saved=saved)
+        running = _save_first(engine, app_id, look, running, saving, stops, saved=saved)
     for pause_s in pauses_s:
         if not running:
             return
-        map_concurrently(lambda row: mark(engine, row, cancelled_name(row.name)), running)
-        map_concurrently(lambda row: engine.stop(row.id, grace), running, threads=len(running))
+        stops.rename(running, cancelled_name)
+        stops.stop(running, grace)
         time.sleep(pause_s)
         rows = _without_restart(engine, app_id, look(), look, roles)
         running = live(rows, roles)
@@ -193,29 +195,21 @@ def cancel(  # noqa: PLR0913 - which containers, and how
         raise EngineError(what, fix=fix)
 
 
-def _await_other_stop(
-    look: _Look,
-    running: list[ContainerRow],
-    grace_s: float,
-    saving: Saving | None,
-    roles: Collection[str] | None,
+def _await_other_save(
+    look: _Look, running: list[ContainerRow], saving: Saving
 ) -> list[ContainerRow]:
-    """Wait while another client stops the app, and return the replicas that still run.
+    """Wait while another client that stops the app lets it save; return what still runs.
 
-    A client renames all containers before it stops any. The daemon carries out a stop, with its
-    grace period in whole seconds, even if that client has died. While replicas save, the wait is as
-    long as they may take, because that client may have died before it sent SIGTERM.
+    The wait is as long as a save may take, because that client may have died.
     """
-    was_saving, deadline = None, 0.0
-    while running and all(row.state == "running" and is_stopped_name(row.name) for row in running):
-        is_saving = saving is not None and are_saving(running)
-        if is_saving is not was_saving:
-            limit_s = saving.seconds if saving and is_saving else math.ceil(grace_s)
-            was_saving, deadline = is_saving, time.monotonic() + limit_s
-        if time.monotonic() >= deadline:
-            break
-        time.sleep(_OTHER_STOP_S)
-        running = live(look(), roles)
+    deadline = time.monotonic() + saving.seconds
+    while (
+        are_saving(running)
+        and all(row.state == "running" and is_stopped_name(row.name) for row in running)
+        and time.monotonic() < deadline
+    ):
+        time.sleep(_OTHER_SAVE_S)
+        running = live(look())
     return running
 
 
@@ -250,12 +244,13 @@ def _due(engine: Engine, app_id: str, rows: Sequence[ContainerRow]) -> Restart |
     return restart_of(app) if app else None
 
 
-def _save_first(
+def _save_first(  # noqa: PLR0913 - how, and for whom
     engine: Engine,
     app_id: str,
     look: _Look,
     running: list[ContainerRow],
     saving: Saving,
+    stops: Stops,
     *,
     saved: bool,
 ) -> list[ContainerRow]:
@@ -266,9 +261,9 @@ def _save_first(
         [] if saved or are_saving(running) else [row for row in running if is_saving_name(row.name)]
     )
     others = [row for row in running if row not in asked]
-    map_concurrently(lambda row: mark(engine, row, _name_while_saving(row.name)), others)
+    stops.rename(others, _name_while_saving)
     if not asked and not early:
-        return running
+        return live(look())
     if asked:
         _log.info("sent %s to %s of app %s", saving.signal, save.counted(asked), app_id)
     what = "waiting up to %g s until app %s has saved and ended; then its replicas get SIGTERM"

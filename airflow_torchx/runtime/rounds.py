@@ -23,14 +23,23 @@ from airflow_torchx.core.plan.identity import (
     failed_name,
     first_name,
     is_marked,
+    is_restarting_name,
+    restarting_name,
     round_name,
     starting_name,
 )
 from airflow_torchx.core.plan.job_plan import RESTART
-from airflow_torchx.core.state.describe import exit_code, next_step, replica_state
+from airflow_torchx.core.state.describe import (
+    describe,
+    exit_code,
+    next_step,
+    replica_state,
+    replicas_of,
+)
+from airflow_torchx.core.state.essential import is_essential
 from airflow_torchx.core.state.failure_rules import final_reason, with_replicas
-from airflow_torchx.core.state.report import restart_text
-from airflow_torchx.core.state.restarts import Restart
+from airflow_torchx.core.state.report import replica_name, restart_text
+from airflow_torchx.core.state.restarts import Restart, restart_of
 from airflow_torchx.core.state.rounds import (
     final_exit_codes,
     is_startable,
@@ -50,7 +59,8 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import root_cause
 from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 from airflow_torchx.runtime.lifecycle import described, grace_of, live, rows_of
-from airflow_torchx.specs import AppState
+from airflow_torchx.runtime.stops import Stops
+from airflow_torchx.specs import AppState, RoleStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,7 +100,9 @@ def carry_out(
     Raises:
         EngineUnreachableError: the daemon does not answer; the next call continues.
     """
-    made = _Round.of(engine, app.app_id, rows, step)
+    made = _Round.of(engine, app, rows, step)
+    if made.is_final_before_stop():
+        return
     made.stop_sources()
     if should_stop() or made.is_final():
         return
@@ -104,20 +116,26 @@ class _Round:
     """A round that this client makes.
 
     Args:
-        rows: the containers of the app when it was decided.
+        app: the app when it was decided, and ``rows`` its containers.
         sources: the containers of which it is made, the first replica of the first role first.
         marks: the labels of its containers.
     """
 
     engine: Engine
-    app_id: str
+    app: DescribeAppResponse
     rows: Sequence[ContainerRow]
     step: Restart
     sources: Sequence[ContainerRow]
     marks: Mapping[str, str]
 
     @classmethod
-    def of(cls, engine: Engine, app_id: str, rows: Sequence[ContainerRow], step: Restart) -> _Round:
+    def of(
+        cls,
+        engine: Engine,
+        app: DescribeAppResponse,
+        rows: Sequence[ContainerRow],
+        step: Restart,
+    ) -> _Round:
         newest = sources_of(rows, step.number)
         order = {role: place for place, role in enumerate(step.roles)}
         keys = sorted((key for key in newest if key[0] in order), key=lambda k: (order[k[0]], k[1]))
@@ -130,7 +148,12 @@ class _Round:
             labels.RESTARTS: json.dumps(caused),
         }
         sources = [newest[key] for key in keys]
-        return cls(engine=engine, app_id=app_id, rows=rows, step=step, sources=sources, marks=marks)
+        return cls(engine=engine, app=app, rows=rows, step=step, sources=sources, marks=marks)
+
+    @property
+    def app_id(self) -> str:
+        """The id of the app."""
+        return self.app.app_id
 
     def stop_sources(self) -> None:
         """Stop the containers of the round before, at once, with one grace period."""
@@ -138,9 +161,29 @@ class _Round:
         if running and self.step.lost:
             others = "1 other" if len(running) == 1 else f"{len(running)} others"
             _log.info("replica %s failed; stopping %s", self.step.lost, others)
-        map_concurrently(
-            lambda row: self.engine.stop(row.id, grace_s), running, threads=len(running)
-        )
+        stops = Stops(self.engine, lambda: live(rows_of(self.engine, self.app_id)))
+        stops.rename(running, restarting_name)
+        stops.stop(running, grace_s)
+
+    def is_final_before_stop(self) -> bool:
+        """Return whether the failure of an auxiliary replica must not restart anything.
+
+        The essential replicas run on then, so it is decided before any is stopped, by the log of
+        the replica alone.
+        """
+        if not self._is_new or is_essential(self.app, self.step.cause_role):
+            return False
+        lost = [one for one in replicas_of(self.app) if replica_name(one) == self.step.lost]
+        failed = [replace(one, state=AppState.FAILED) for one in lost]
+        alone = [RoleStatus(self.step.cause_role, failed)]
+        app = replace(self.app, state=AppState.FAILED, roles_statuses=alone)
+        app = root_cause.explained(self.engine, app, frozenset(), {})
+        if (why := final_reason(app, final_exit_codes(self.rows))) is None:
+            return False
+        _log.info("replica %s is not restarted: %s", self.step.lost, why)
+        ids = {one.container_id for one in lost}
+        self._mark_failed([row for row in self.rows if row.id in ids])
+        return True
 
     def is_final(self) -> bool:
         """Return whether the failure must not restart the app, and say so on its containers.
@@ -240,12 +283,14 @@ class _Round:
         return any(row.state != "created" for row in self._members(rows))
 
     def _is_overtaken(self, rows: Sequence[ContainerRow]) -> bool:
-        """Return whether the app was cancelled, deleted, or restarted again.
+        """Return whether the app was cancelled or deleted, has ended, or was restarted again.
 
         A client that cancels or deletes an app lists its containers once more after it has marked
         or removed those of the round before. So it sees these, or this client sees what it did.
         """
-        if any(round_of(row) > self.step.number for row in rows):
+        found = describe(self.app_id, rows, {})
+        due = restart_of(found) if found is not None else None
+        if due is None or due.number != self.step.number:
             return True
         names = {row.id: row.name for row in rows}
         # An auxiliary replica of it may have failed for good before that.
@@ -317,12 +362,21 @@ class _Round:
         self._discard(created)
 
     def _fail_sources(self, rows: Sequence[ContainerRow]) -> None:
-        """Rename the containers that have failed, so that every client reads that as final."""
+        """Rename the containers that have failed, so that every client reads that as final.
+
+        If only auxiliary ones have, so are the essential ones that were stopped: the app fails.
+        """
         ids = {row.id for row in self.sources}
+        rows = [row for row in rows if row.id in ids]
+        failed = [row for row in rows if replica_state(row, exit_code(row)) is AppState.FAILED]
+        if not any(is_essential(self.app, replica_key(row)[0]) for row in failed):
+            failed += [row for row in rows if is_restarting_name(row.name)]
+        self._mark_failed(failed)
+
+    def _mark_failed(self, rows: Iterable[ContainerRow]) -> None:
         for row in rows:
-            if row.id in ids and replica_state(row, exit_code(row)) is AppState.FAILED:
-                with contextlib.suppress(EngineConflictError, EngineNotFoundError):
-                    self.engine.rename(row.name, failed_name(row.name))
+            with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+                self.engine.rename(row.name, failed_name(row.name))
 
     def _discard(self, ids: Iterable[str]) -> None:
         # A client that has overtaken this one stops a container that runs.

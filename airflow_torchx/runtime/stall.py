@@ -15,11 +15,13 @@ from airflow_torchx.core.state import stall
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.stops import Stops
 from airflow_torchx.runtime.usage import UsageMonitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.usage import Reading
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
@@ -65,6 +67,8 @@ class StallDetector:
         self._has_warned = False
         #: The containers of an app that has stalled, which the daemon may have refused to stop.
         self._stopping: frozenset[str] = frozenset()
+        #: Those of them that no other client stops.
+        self._own = set[str]()
 
     def check(self, engine: Engine, app: DescribeAppResponse) -> bool:
         """Read what the replicas did, if it is time; return whether it has stopped the app.
@@ -115,13 +119,36 @@ class StallDetector:
     ) -> bool:
         """Stop an app that has stalled; return False if the daemon refuses, until the next look."""
         try:
-            _stop_stalled(engine, app_id, ids, before_stop)
+            self._stop_stalled(engine, app_id, ids, before_stop)
         except EngineUnreachableError:
             raise
         except EngineError as why:
             _log.warning("cannot stop the stalled app %s, retrying: %s", app_id, why)
             return False
         return True
+
+    def _stop_stalled(
+        self,
+        engine: Engine,
+        app_id: str,
+        ids: frozenset[str],
+        before_stop: Callable[[str], None],
+    ) -> None:
+        """Stop these containers with one grace period, so that every client reads FAILED.
+
+        ``before_stop`` is called with the id of each one that no other client stops.
+        """
+
+        def look() -> list[ContainerRow]:
+            return [
+                row for row in lifecycle.live(lifecycle.rows_of(engine, app_id)) if row.id in ids
+            ]
+
+        rows, stops = look(), Stops(engine, look, self._own)
+        stops.rename(rows, stalled_name)
+        own = [row for row in rows if stops.is_own(row)]
+        map_concurrently(lambda row: before_stop(row.id), own)
+        stops.stop(rows, lifecycle.grace_of(rows))
 
     def _activity(self, engine: Engine, replica: ReplicaStatus) -> stall.Activity | str | None:
         """Return what a replica did until now, or why that cannot be read; None if it has ended."""
@@ -166,17 +193,3 @@ def dump_stacks(engine: Engine, container_id: str) -> None:
     with suppress(EngineError):
         command = ("sh", "-c", _DUMP_STACKS)
         engine.execute(container_id, command, timeout_s=_COMMAND_S, max_bytes=_COMMAND_BYTES)
-
-
-def _stop_stalled(
-    engine: Engine, app_id: str, ids: Collection[str], before_stop: Callable[[str], None]
-) -> None:
-    """Stop these containers of an app with one grace period, so that every client reads FAILED.
-
-    ``before_stop`` is called with the id of each one that still runs.
-    """
-    rows = [row for row in lifecycle.live(lifecycle.rows_of(engine, app_id)) if row.id in ids]
-    map_concurrently(lambda row: lifecycle.mark(engine, row, stalled_name(row.name)), rows)
-    map_concurrently(lambda row: before_stop(row.id), rows)
-    grace = lifecycle.grace_of(rows)
-    map_concurrently(lambda row: engine.stop(row.id, grace), rows, threads=len(rows) or 1)

@@ -91,6 +91,8 @@ class FakeContainer:
         self._stopped = False
         #: What `signal` has sent.
         self.signals: list[str] = []
+        #: How often `terminate` has sent SIGTERM.
+        self.sigterms = 0
         #: Number of starts and ends that `new_events` has returned.
         self._reported = 0
 
@@ -152,6 +154,7 @@ class FakeContainer:
         """Send SIGTERM now, and SIGKILL after the grace period."""
         if self.is_live(now_ns):
             self._stopped = True
+            self.sigterms += 1
             last = self._runs[-1]
             if last.program.on_term == "exit":
                 last.end(now_ns, last.program.term_exit_code)

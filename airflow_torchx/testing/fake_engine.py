@@ -205,6 +205,11 @@ class FakeEngine(FakeDaemon):
         with self._calls.lock:
             return {one.name: tuple(one.signals) for one in self._containers}
 
+    def sigterms(self) -> dict[str, int]:
+        """Return how often `stop` has sent SIGTERM to the existing containers, by name."""
+        with self._calls.lock:
+            return {one.name: one.sigterms for one in self._containers}
+
     def remove(self, container_id: str) -> None:
         """See `Engine.remove`."""
         with self._calls.on("remove", container_id) as container:

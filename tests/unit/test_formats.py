@@ -35,6 +35,7 @@ from airflow_torchx.core.plan.identity import (
     container_name,
     failed_name,
     random_app_id,
+    restarting_name,
     round_name,
     saving_name,
     stalled_name,
@@ -191,6 +192,7 @@ def test_names() -> None:
     assert "a.saving.cancelled" == saving_name("a", cancelled=True)
     assert "trainer-x1-worker-0.stalled" == stalled_name("trainer-x1-worker-0")
     assert "trainer-x1-worker-0-r2" == round_name("trainer-x1-worker-0", 2)
+    assert "trainer-x1-worker-0.restarting" == restarting_name("trainer-x1-worker-0")
     assert "trainer-x1-worker-0-r2.failed" == failed_name("trainer-x1-worker-0-r2")
     assert "trainer-x1-worker-0-r2.starting-0f7c" == starting_name("trainer-x1-worker-0-r2", "0f7c")
     assert "airflow-torchx-discarded-" == DISCARDED_PREFIX

@@ -26,6 +26,8 @@ CANCELLED_SUFFIX: Final = ".cancelled"
 SAVING_SUFFIX: Final = ".saving"
 #: The same for one that is stopped because its app makes no progress.
 STALLED_SUFFIX: Final = ".stalled"
+#: The same for one that is stopped because new containers will replace those of its app or role.
+RESTARTING_SUFFIX: Final = ".restarting"
 #: A container is renamed with this suffix if its failure is final although restarts are left.
 FAILED_SUFFIX: Final = ".failed"
 
@@ -40,6 +42,13 @@ _READABLE: Final = 33
 _TASK_ROLE_PART: Final = 20
 _DIGEST: Final = 8
 _MARKS: Final = "-_."
+_SUFFIXES: Final = (
+    CANCELLED_SUFFIX,
+    SAVING_SUFFIX,
+    STALLED_SUFFIX,
+    FAILED_SUFFIX,
+    RESTARTING_SUFFIX,
+)
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_.-]+")
 _ILLEGAL_START: Final = re.compile(r"^[^a-zA-Z0-9]+")
 _STARTING: Final = re.compile(r"\.starting-[0-9a-f]+$")
@@ -132,7 +141,7 @@ def container_name(app_id: str, role: str, replica: int) -> str:
 
 def first_name(name: str) -> str:
     """Return the name that a container had before it was renamed."""
-    for suffix in (CANCELLED_SUFFIX, SAVING_SUFFIX, STALLED_SUFFIX, FAILED_SUFFIX):
+    for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return _STARTING.sub("", name)
 
@@ -167,9 +176,25 @@ def is_stalled_name(name: str) -> bool:
     return name.endswith(STALLED_SUFFIX)
 
 
+def restarting_name(name: str) -> str:
+    """Return the name of a container that is stopped because new ones will replace it."""
+    is_named = is_marked(name) or is_stopped_name(name)
+    return name if is_named else first_name(name) + RESTARTING_SUFFIX
+
+
+def is_restarting_name(name: str) -> bool:
+    """Return whether a container of this name was stopped because new ones will replace it."""
+    return name.endswith(RESTARTING_SUFFIX)
+
+
 def is_stopped_name(name: str) -> bool:
     """Return whether a client of ours has stopped a container of this name, or is about to."""
-    return is_cancelled_name(name) or is_stalled_name(name)
+    return is_cancelled_name(name) or is_stalled_name(name) or is_restarting_name(name)
+
+
+def is_ending_name(name: str) -> bool:
+    """Return whether the client that gave a container this name sends SIGTERM to it."""
+    return is_stopped_name(name) and not is_saving_name(name)
 
 
 def failed_name(name: str) -> str:

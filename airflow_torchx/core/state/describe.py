@@ -18,6 +18,7 @@ from airflow_torchx.core.plan.identity import (
     first_name,
     is_cancelled_name,
     is_marked,
+    is_restarting_name,
     is_saving_name,
     is_stalled_name,
     round_name,
@@ -143,7 +144,8 @@ def exit_code(row: ContainerRow) -> int | None:
 
 def replica_state(row: ContainerRow, code: int | None) -> AppState:
     """Return the state of a replica with this container and exit code, None if unknown."""
-    if is_cancelled_name(row.name) and row.state in _NOT_RUNNING:
+    is_ours = is_cancelled_name(row.name) or is_restarting_name(row.name)
+    if is_ours and row.state in _NOT_RUNNING:
         return AppState.CANCELLED
     is_failed = row.name.endswith(FAILED_SUFFIX) or is_stalled_name(row.name)
     if is_failed and row.state in _NOT_RUNNING:

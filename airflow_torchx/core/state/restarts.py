@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.core.plan.identity import is_failed_name, is_marked
+from airflow_torchx.core.plan.identity import is_failed_name, is_marked, is_restarting_name
 from airflow_torchx.core.state.essential import essential_replicas, is_essential
 from airflow_torchx.core.state.rounds import (
     final_exit_codes,
@@ -110,14 +110,15 @@ def _due(
     current: CurrentRound,
 ) -> Restart | None:
     marked = [row.name for row in current.newest.values() if is_marked(row.name)]
-    # Others start the rest of a round of which a container cannot be started, unless it is stopped.
-    if current.unfinished and all(map(is_failed_name, marked)):
+    is_needed = _is_running(app, current) or any(is_essential(app, r) for r in current.unfinished)
+    # Also if a container of it cannot be started: the others run until the app is stopped.
+    if current.unfinished and is_needed and all(map(is_failed_name, marked)):
         return Restart(roles=current.unfinished, number=current.number)
     if not may_go_on(current.newest, rows):
         return None
     retries, caused, final_codes = retries_of(rows), restarts_caused(rows), final_exit_codes(rows)
     given_up = {row.id for row in current.newest.values() if is_failed_name(row.name)}
-    for lost in _deciding_failures(app, first_failure):
+    for lost in _deciding_failures(app, first_failure, is_running=_is_running(app, current)):
         if lost.container_id in given_up:
             continue
         policy, maximum = retries.get(lost.role, ("", 0))
@@ -135,8 +136,17 @@ def _due(
     return None
 
 
+def _is_running(app: DescribeAppResponse, current: CurrentRound) -> bool:
+    """Return whether an essential replica runs, or was stopped for a round that is not made yet."""
+    stopped = {row.id for row in current.newest.values() if is_restarting_name(row.name)}
+    return any(
+        not is_terminal(replica.state) or replica.container_id in stopped
+        for replica in essential_replicas(app)
+    )
+
+
 def _deciding_failures(
-    app: DescribeAppResponse, first_failure: ReplicaStatus | None
+    app: DescribeAppResponse, first_failure: ReplicaStatus | None, *, is_running: bool
 ) -> list[ReplicaStatus]:
     """Return the failures of which the first one within its budget makes a restart.
 
@@ -145,7 +155,7 @@ def _deciding_failures(
     """
     if first_failure is not None:
         return [first_failure]
-    if all(is_terminal(replica.state) for replica in essential_replicas(app)):
+    if not is_running:
         return []
     auxiliary = (role for role in app.roles_statuses if not is_essential(app, role.role))
     failed = (one for role in auxiliary for one in role.replicas if one.state is AppState.FAILED)

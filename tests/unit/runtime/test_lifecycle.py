@@ -283,7 +283,7 @@ def test_an_app_that_another_client_marks_at_once_is_stopped() -> None:
     engine = Raced(images=["busybox"], programs=FOREVER)
     launching.launch(engine, planned())
 
-    lifecycle.cancel(engine, "app-1")
+    lifecycle.cancel(engine, "app-1", grace_s=1)
 
     assert ["CANCELLED"] * 3 == states(engine)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import first_name
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import replicas_of
@@ -46,8 +47,11 @@ if TYPE_CHECKING:
 
 
 def launched(daemon: Daemon, *roles: Any, **options: Any) -> Daemon:  # noqa: ANN401 - Role and run options
-    """Launch an app on a daemon, and return the daemon."""
-    launching.launch(daemon.engine, planned(app(*roles), **options))
+    """Launch an app on a daemon, and return the daemon.
+
+    Without a grace period, in which one client waits for another one that a test has interrupted.
+    """
+    launching.launch(daemon.engine, planned(app(*roles), **{"stop_grace_s": 0, **options}))
     return daemon
 
 
@@ -160,7 +164,9 @@ ROLE = RetryPolicy.ROLE
 def with_data_that_cannot_start(policy: RetryPolicy, **trainer: Any) -> Daemon:  # noqa: ANN401 - fields of a role
     """Return an app of which an auxiliary role failed, and cannot be started in round 1."""
     roles = [role("trainer", 2, retries=2, policy=policy), role("data", 2, retries=2, policy=ROLE)]
-    daemon = Daemon({"data/0": [CRASH, FOREVER], "trainer/0": [Program(runs_for_s=20, exit_code=1)]})
+    daemon = Daemon(
+        {"data/0": [CRASH, FOREVER], "trainer/0": [Program(runs_for_s=20, exit_code=1)]}
+    )
     daemon = launched(daemon, *roles, essential_roles=["trainer"], **trainer)
     daemon.engine.fail_next("start", EngineError("no such device"), on="data/0")
     assert own(daemon.engine, daemon.clock, looks=4) is None
@@ -212,6 +218,77 @@ def test_an_owner_that_is_killed_while_it_restarts_an_auxiliary_role() -> None:
 
         assert ["FAILED", "RUNNING", "RUNNING"] == sorted(states(daemon.engine)), death
         assert {"data": 1} == daemon.restarts()
+
+
+def test_an_owner_that_is_killed_while_an_auxiliary_role_restarts_the_app() -> None:
+    """Trainers that were stopped for the round and ended with 0 do not count as succeeded."""
+    saves = Program(lines=["up"], runs_for_s=None, term_exit_code=0)
+    for death in range(1, 40):
+        daemon = Daemon({"data/0": [CRASH, FOREVER], "trainer/0": [saves], "trainer/1": [saves]})
+        launched(daemon, role("trainer"), role("data", 1, retries=1), essential_roles=["trainer"])
+        client = Client(daemon.engine)
+        client.die_at(death)
+        with contextlib.suppress(Killed):
+            own(client.as_engine, daemon.clock, looks=4)
+
+        assert own(daemon.engine, daemon.clock, looks=4) is None, death
+
+        assert {"data": 1} == daemon.restarts()
+        running = {first_name(row.name) for row in daemon.rows() if row.state == "running"}
+        assert {f"app-1-{name}-r1" for name in ("trainer-0", "trainer-1", "data-0")} == running
+        daemon.assert_each_ran_once()
+
+
+FULL = Program(lines=["OSError: [Errno 28] No space left on device"], exit_code=1)
+
+
+@pytest.mark.parametrize("policy", [ROLE, RetryPolicy.APPLICATION])
+def test_a_failure_rule_is_final_for_an_auxiliary_role(policy: RetryPolicy) -> None:
+    """The role is not restarted, and the other ones run on in their containers."""
+    data = role("data", 1, retries=2, policy=policy)
+    daemon = launched(
+        Daemon({"data/0": [FULL]}), role("trainer"), data, essential_roles=["trainer"]
+    )
+    daemon.clock.advance(1)
+
+    assert own(daemon.engine, daemon.clock, looks=4) is None
+
+    running = {row.name for row in daemon.rows() if row.state == "running"}
+    assert {"app-1-trainer-0", "app-1-trainer-1"} == running
+    assert ["0: data/0 trainer/0 trainer/1"] == daemon.rounds()
+
+
+def test_a_restart_that_an_auxiliary_role_causes_and_that_cannot_be_made() -> None:
+    """The app fails, because its trainers were stopped."""
+    daemon = Daemon({"data/0": [CRASH]})
+    launched(daemon, role("trainer"), role("data", 1, retries=2), essential_roles=["trainer"])
+    daemon.engine.fail_next("clone", EngineError("no space left"), on="trainer/1")
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+
+
+def test_an_auxiliary_round_that_is_unfinished_when_the_app_ends() -> None:
+    """What no essential replica needs any more is not started."""
+    for death in range(1, 40):
+        daemon = Daemon({"data/0": [CRASH, FOREVER]})
+        data = role("data", 2, retries=2, policy=ROLE)
+        launched(daemon, role("trainer", 1), data, essential_roles=["trainer"])
+        client = Client(daemon.engine)
+        client.die_at(death)
+        with contextlib.suppress(Killed):
+            own(client.as_engine, daemon.clock, looks=4)
+        ran = daemon.rounds()
+        daemon.engine.end("app-1-trainer-0", 0)
+
+        ended = own(daemon.engine, daemon.clock)
+
+        assert ended is not None
+        assert AppState.SUCCEEDED is ended.state
+        assert not any(row.state == "running" for row in daemon.rows()), death
+        assert ran == daemon.rounds() or any("1:" in one for one in ran), death
 
 
 def test_docker_restarts_a_replica() -> None:
@@ -375,9 +452,10 @@ def test_a_round_that_cannot_be_created(
     assert ended is not None
     assert AppState.FAILED is ended.state
     assert f"cannot restart app app-1: {error}" in caplog.text
-    assert {"app-1-trainer-0.failed", "app-1-trainer-1.failed"} == {
+    assert {"app-1-trainer-0.failed", "app-1-trainer-1.restarting"} == {
         row.name for row in daemon.rows()
     }
+    assert ["FAILED", "CANCELLED"] == states(daemon.engine)
     first = replicas_of(ended)[0]
     assert (1, "app-1-trainer-0") == (first.exit_code, first.hostname)
 
@@ -632,7 +710,7 @@ def test_the_exit_code_of_a_worker_is_final() -> None:
 
     assert ended is not None
     assert AppState.FAILED is ended.state
-    assert ["app-1-trainer-0.failed", "app-1-trainer-1.failed"] == [
+    assert ["app-1-trainer-0.restarting", "app-1-trainer-1.failed"] == [
         row.name for row in daemon.rows()
     ]
 

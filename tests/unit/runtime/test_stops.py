@@ -1,0 +1,150 @@
+"""Two clients stop an app at the same time: a program gets one SIGTERM, as it may save after it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from airflow_torchx.runtime import attach, launching, lifecycle, waiting
+from airflow_torchx.runtime.stall import StallDetector
+from airflow_torchx.testing import FakeEngine, Program
+from tests.unit.apps import planned, states
+from tests.unit.runtime.round_clients import APP, CRASH, app, role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.testing import Verb
+
+    #: What a client does about the app.
+    Act = Callable[[Engine], object]
+
+#: It saves after SIGTERM until the test ends it.
+SAVES = Program(lines=["up"], runs_for_s=None, on_term="ignore", cpus=0.0)
+
+
+class Race:
+    """Two clients of one daemon, of which the second acts before some request of the first.
+
+    The first one goes on once the second one has sent SIGTERM. The replicas end once the first one
+    waits for them, or has sent SIGTERM again.
+    """
+
+    def __init__(self, *, fails: bool = False, **options: Any) -> None:  # noqa: ANN401 - run options
+        programs = {"trainer": SAVES, "trainer/0": CRASH if fails else SAVES}
+        self.engine = FakeEngine(images=["busybox"], programs=programs, sleep=self._sleep)
+        launched = planned(app(role("trainer", 3, retries=1)), stop_grace_s=30, **options)
+        launching.launch(self.engine, launched)
+        self._looks = 0
+        self._second: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def run(self, first: Act, second: Act, before: Verb) -> None:
+        """Let both act; the second one before the first request of this kind."""
+        self._before = before
+        self._act = second
+        first(cast("Engine", self))
+        self._end()
+        assert self._second is not None
+        self._second.join(30)
+
+    def __getattr__(self, verb: str) -> Any:  # noqa: ANN401 - any request of the first client
+        call = getattr(self.engine, verb)
+
+        def requested(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - its arguments
+            with self._lock:
+                self._interrupt(verb)
+            return call(*args, **options)
+
+        return requested
+
+    def _interrupt(self, verb: str) -> None:
+        if self._second is None and verb == self._before:
+            self._second = threading.Thread(target=self._act, args=(self.engine,))
+            self._second.start()
+            while sum(self.engine.sigterms().values()) < 2 and self._second.is_alive():
+                time.sleep(0.001)
+        elif self._second is not None and verb == "rows":
+            self._looks += 1
+            if self._looks > 1:
+                self._end()
+
+    def _sleep(self, seconds: float) -> None:
+        if 2 in self.engine.sigterms().values():
+            self._end()
+        time.sleep(seconds)
+
+    def _end(self) -> None:
+        for name in self.engine.specs():
+            self.engine.end(name, 0)
+
+
+def sent(race: Race) -> list[int]:
+    """Return how often each of the launched replicas got SIGTERM."""
+    found = {name.split(".")[0]: count for name, count in race.engine.sigterms().items()}
+    return [found[f"app-1-trainer-{index}"] for index in range(3)]
+
+
+def cancel(engine: Engine) -> None:
+    """Cancel the app."""
+    lifecycle.cancel(engine, APP)
+
+
+def own(engine: Engine) -> None:
+    """Look at the app once, as its owner."""
+    waiting.poll_once(engine, APP)
+
+
+def test_two_clients_cancel() -> None:
+    """Only the one that has renamed a container sends SIGTERM."""
+    race = Race()
+
+    race.run(cancel, cancel, "rename")
+
+    assert [1, 1, 1] == sent(race)
+    assert ["CANCELLED"] * 3 == states(race.engine)
+
+
+@pytest.mark.parametrize("before", ["inspect", "rename"])
+def test_two_owners_restart(before: Verb) -> None:
+    """The replicas that are stopped for a round get one SIGTERM, and the round is made."""
+    race = Race(fails=True)
+
+    race.run(own, own, before)
+
+    assert [0, 1, 1] == sent(race)
+    assert 6 == len(race.engine.specs())
+
+
+@pytest.mark.parametrize(("first", "second"), [(cancel, own), (own, cancel)])
+def test_one_client_cancels_while_another_restarts(first: Act, second: Act) -> None:
+    """A cancel waits for replicas that are stopped for a round, and the other way round."""
+    race = Race(fails=True)
+
+    race.run(first, second, "inspect")
+
+    assert [0, 1, 1] == sent(race)
+    assert ["CANCELLED"] * 3 == states(race.engine)
+
+
+def test_two_owners_stop_an_app_that_stalls() -> None:
+    """It gets one SIGTERM, and its stacks are written once."""
+    race, now = Race(stalled_after_s=60), [0.0]
+    detectors = [StallDetector(lambda: now[0]) for _ in range(2)]
+
+    def check(detector: StallDetector, engine: Engine) -> bool:
+        return detector.check(engine, attach.look(engine, APP))
+
+    assert not any(check(one, race.engine) for one in detectors)
+    now[0] = 100
+
+    race.run(partial(check, detectors[0]), partial(check, detectors[1]), "rename")
+
+    assert [1, 1, 1] == sent(race)
+    assert ["FAILED"] * 3 == states(race.engine)
+    assert 3 == race.engine.calls.count("execute")
