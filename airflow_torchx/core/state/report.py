@@ -265,6 +265,7 @@ def _cells(
         f"round {replica.round}" if replica.round else "",
         "failed first" if failed_first else "",
         "auxiliary" if auxiliary else "",
+        f"failure rule {replica.rule}" if auxiliary and replica.rule else "",
         restarted,
         "stalled" if replica.stalled else "",
         replica.error or _worker_note(replica),

@@ -50,9 +50,14 @@ class RuleMatches:
         }
 
     def mark(self, app: DescribeAppResponse) -> DescribeAppResponse:
-        """Return an app that failed with the first rule that each replica matched."""
+        """Return an app with the first rule that each replica matched.
+
+        Without a failure of the app, these are auxiliary replicas that failed.
+        """
         if app.state is not AppState.FAILED:
-            return app
+            return with_replicas(
+                app, lambda one: self._marked(one) if one.state is AppState.FAILED else one
+            )
         return with_replicas(app, self._marked)
 
     def _marked(self, replica: ReplicaStatus) -> ReplicaStatus:

@@ -20,7 +20,7 @@ from airflow_torchx.core.state.failure_rules import (
     rule_name,
     rules_of,
 )
-from airflow_torchx.core.state.report import failure_card
+from airflow_torchx.core.state.report import failure_card, replica_table
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.core.state.rule_search import RuleSearch
 from airflow_torchx.errors import InvalidOptionsError
@@ -250,8 +250,29 @@ def test_a_line_of_an_earlier_round_does_not_count() -> None:
 def test_a_rule_does_not_explain_a_success() -> None:
     """An app that succeeded, and a replica that did, have no rule."""
     matches = RuleMatches(RuleSearch(BUILT_IN))
-    done = app(state=AppState.SUCCEEDED)
-    (replica,) = done.roles_statuses[0].replicas
+    replica = ReplicaStatus(0, AppState.SUCCEEDED, "trainer", "h")
+    roles = [RoleStatus("trainer", [replica])]
+    done = DescribeAppResponse("train-x1", AppState.SUCCEEDED, roles_statuses=roles)
     matches.search(replica, [LogLine("stdout", "CUDA out of memory")])
 
-    assert done is matches.mark(done)
+    assert done == matches.mark(done)
+
+
+def test_an_auxiliary_replica_that_failed_is_explained() -> None:
+    """The table of an app that succeeded names the rule that its lines matched."""
+    trainer = ReplicaStatus(0, AppState.SUCCEEDED, "trainer", "h")
+    data = ReplicaStatus(0, AppState.FAILED, "data", "h", exit_code=1, container_id="c")
+    matches = RuleMatches(RuleSearch(BUILT_IN))
+    matches.search(data, [LogLine("stdout", "No space left on device")])
+
+    found = matches.mark(
+        DescribeAppResponse(
+            "train-x1",
+            AppState.SUCCEEDED,
+            metadata={"essential_roles": '["trainer"]'},
+            roles_statuses=[RoleStatus("trainer", [trainer]), RoleStatus("data", [data])],
+        )
+    )
+
+    assert "auxiliary, failure rule no_space_left" in replica_table(found)
+    assert failure_action(found) is None
