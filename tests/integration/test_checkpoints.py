@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -122,6 +123,24 @@ def test_a_url(docker_engine: DockerEngine, app_id: str, tmp_path: Path) -> None
     assert 3 == upload(second).files
     _, lines = ran("cat sub/x new; ls")
     assert ["two", "2", "hard", "new", "sub"] == "".join(lines).split()
+
+
+def test_the_mode_of_a_folder_stays(
+    docker_engine: DockerEngine, app_id: str, tmp_path: Path
+) -> None:
+    """A later launch leaves the folder of an app as it is, with its owner, mode and files."""
+    kept = {"checkpoint": str(tmp_path), "checkpoint_policy": "eager"}
+    tmp_path.chmod(0o755)
+    ran(docker_engine, app_id, WRITE, **kept)
+    (folder,) = {path.parent for path in tmp_path.rglob("*") if path.is_file()}
+    folder.chmod(0o700)
+    os.chown(folder, 1234, 1234)
+
+    assert ["0", "0", "1", "1"] == ran(
+        docker_engine, app_id, 'cat "$TORCHX_CHECKPOINT_DIR"/*', **kept
+    )
+    found = folder.stat()
+    assert (0o700, 1234, 1234) == (found.st_mode & 0o777, found.st_uid, found.st_gid)
 
 
 @pytest.mark.parametrize("before", ["link", "file"])

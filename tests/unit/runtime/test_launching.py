@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,9 @@ from airflow_torchx.errors import (
     LaunchError,
     LaunchInterruptedError,
 )
-from airflow_torchx.runtime import launching, lifecycle
+from airflow_torchx.runtime import folders, launching, lifecycle
 from airflow_torchx.testing import FakeEngine, Program
+from tests.contract.image_bench import tar
 from tests.unit.apps import app, planned, states
 
 if TYPE_CHECKING:
@@ -284,6 +286,21 @@ def test_folders_for_checkpoints_exist_before_the_start() -> None:
 
     assert 1 == engine.calls.count("put_files")
     assert engine.calls.index("put_files") < engine.calls.index("start")
+
+
+@pytest.mark.parametrize(("leaf", "writes"), [(None, 0), (b"x", 1), ("link", 1)])
+def test_a_folder_for_checkpoints_that_exists(leaf: bytes | str | None, writes: int) -> None:
+    """Nothing is written if the folder exists; a file or a link in its stead is an error."""
+    engine = FakeEngine(images=["busybox"])
+    container_id = engine.create(planned(app(1)).containers[0])
+    engine.images.put_files(container_id, [tar({"kept/a": leaf, "kept/other": b"y"})])
+    engine.calls.clear()
+
+    with nullcontext() if leaf is None else pytest.raises(EngineError, match="/kept/a"):
+        folders.create(engine, container_id, ["/kept", "/kept/a"])
+
+    assert writes == engine.calls.count("put_files")
+    assert b"y" == engine.read_file(container_id, "/kept/other", 10)
 
 
 def test_folders_that_cannot_be_created() -> None:
