@@ -126,6 +126,27 @@ test("a CPU that is used to its limit is no danger", () => {
   assert.equal(lanes(appView(readSnapshot(snapshot), { nowS: T0 }))[0].cpu.isNear, false);
 });
 
+test("GPUs have a line and their memory; an app without GPUs has no such column", () => {
+  const app = view("worker");
+
+  assert.deepEqual(
+    lanes(app).map((lane) => lane.gpu.label),
+    ["96 %, 19 GiB of 24 GiB", "96 %, 23.9 GiB of 24 GiB"],
+  );
+  assert.deepEqual([app.has.gpu, view("running").has.gpu], [true, false]);
+});
+
+test("a structured error that is cut is shown as it is", () => {
+  const error = (structured) => {
+    const snapshot = recorded("worker");
+    Object.assign(snapshot.failure, { worker: null, structured });
+    return appView(readSnapshot(snapshot), { nowS: T0 }).failure.error;
+  };
+
+  assert.match(error(recorded("worker").failure.structured), /^OutOfMemoryError/);
+  assert.equal(error('{"message": {"mess'), '{"message": {"mess');
+});
+
 test("a point that is missing is a gap, not a zero", () => {
   const snapshot = recorded("deferred");
   snapshot.roles[0].replicas[0].usage.cpu = [1, null, 1];

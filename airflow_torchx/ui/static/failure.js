@@ -23,7 +23,7 @@ export function failureView(snapshot) {
     sentence: `${culprit || "The app"} ${verb(failure, replica)}${since(failure, replica)}.`,
     facts: facts(failure),
     at: failure.at ?? null,
-    error: clean(structured(failure.structured) || failure.worker?.message || replica?.error),
+    error: clean(failure.worker?.message || structured(failure.structured) || replica?.error),
     lines: (Array.isArray(failure.lines) ? failure.lines : []).map(clean),
     isCancel: failure.kind === "cancel",
   };
@@ -95,8 +95,17 @@ function facts(failure) {
  * @returns {string}
  */
 function structured(error) {
-  if (typeof error === "string" && error !== "<NONE>") return error;
+  if (typeof error === "string") return error.startsWith("{") ? structured(parsed(error)) || error : error;
   if (typeof error !== "object" || error === null) return "";
   if ("message" in error) return structured(error.message);
   return JSON.stringify(error);
+}
+
+/** @param {string} text JSON, maybe cut */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }

@@ -9,6 +9,16 @@ import { HEIGHT, WIDTH } from "./usage.js";
 /** @typedef {import("./model.js").RoleView} RoleView */
 /** @typedef {import("./usage.js").Sparkline} Sparkline */
 
+const KINDS = /** @type {("cpu"|"mem"|"gpu")[]} */ (["cpu", "mem", "gpu"]);
+const HEADS = { cpu: "CPU", mem: "Memory", gpu: "GPU" };
+const COLUMNS = {
+  lane: "minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem",
+  cpu: "7rem",
+  mem: "8.5rem",
+  gpu: "8.5rem",
+  end: "minmax(5rem, 9rem)",
+};
+
 /** @param {number} share */
 function percent(share) {
   return `${(share * 100).toFixed(2)}%`;
@@ -42,7 +52,7 @@ class Spark {
       this.line,
     );
     this.label = h("span");
-    this.node = h("div", { class: `${kind} spark`, role: "gridcell" }, this.svg, this.label);
+    this.node = h("div", { class: `use ${kind} spark`, role: "gridcell" }, this.svg, this.label);
   }
 
   /** @param {Sparkline|null} spark */
@@ -67,6 +77,7 @@ class LaneRow {
     this.took = h("span", { class: "took", role: "gridcell" });
     this.cpu = new Spark("cpu");
     this.mem = new Spark("mem");
+    this.gpu = new Spark("gpu");
     this.end = h("span", { class: "end", role: "gridcell" });
     this.node = h(
       "div",
@@ -93,7 +104,7 @@ class LaneRow {
         };
       },
     );
-    this.node.append(this.cpu.node, this.mem.node, this.end);
+    this.node.append(this.cpu.node, this.mem.node, this.gpu.node, this.end);
   }
 
   /**
@@ -114,12 +125,12 @@ class LaneRow {
     setAttribute(this.mark, "hidden", view.failedAt === null);
     if (view.failedAt !== null) setVariable(this.mark, "--at", percent(view.failedAt));
     setText(this.took, lane.duration);
-    const hasUsage = view.has.cpu || view.has.mem;
-    setAttribute(this.cpu.node, "hidden", !hasUsage);
-    setAttribute(this.mem.node, "hidden", !hasUsage);
-    this.cpu.update(lane.cpu);
-    this.mem.update(lane.mem);
+    for (const kind of KINDS) {
+      setAttribute(this[kind].node, "hidden", !view.has[kind]);
+      this[kind].update(lane[kind]);
+    }
     setText(this.end, lane.end);
+    setAttribute(this.end, "hidden", !view.has.end);
   }
 }
 
@@ -133,9 +144,10 @@ export class Lanes {
     this.selected = null;
     this.roles = h("div", { class: "stack" });
     this.ticks = h("div", { class: "track", role: "columnheader" });
-    this.heads = ["CPU", "Memory"].map((name) =>
-      h("span", { class: name === "CPU" ? "cpu" : "mem", role: "columnheader" }, name),
+    this.heads = KINDS.map((kind) =>
+      h("span", { class: `use ${kind}`, role: "columnheader" }, HEADS[kind]),
     );
+    this.endHead = h("span", { class: "end", role: "columnheader" }, "End");
     this.body = h("div", { role: "rowgroup" });
     this.hint = h("p", { class: "muted", hidden: true });
     this.grid = h(
@@ -152,7 +164,7 @@ export class Lanes {
           this.ticks,
           h("span", { class: "took", role: "columnheader" }, "Duration"),
           ...this.heads,
-          h("span", { class: "end", role: "columnheader" }, "End"),
+          this.endHead,
         ),
       ),
       this.body,
@@ -239,10 +251,11 @@ export class Lanes {
     this.selected = selected;
     const shown = visibleLanes(view, selected).flatMap((role) => role.lanes);
     const total = view.roles.reduce((sum, role) => sum + role.lanes.length, 0);
-    const hasUsage = view.has.cpu || view.has.mem;
-    this.grid.classList.toggle("plain", !hasUsage);
-    this.grid.classList.toggle("ended", view.has.end);
-    for (const head of this.heads) setAttribute(head, "hidden", !hasUsage);
+    KINDS.forEach((kind, index) => setAttribute(this.heads[index], "hidden", !view.has[kind]));
+    setAttribute(this.endHead, "hidden", !view.has.end);
+    const used = KINDS.filter((kind) => view.has[kind]).map((kind) => COLUMNS[kind]);
+    const end = view.has.end ? COLUMNS.end : "";
+    setVariable(this.grid, "--columns", [COLUMNS.lane, ...used, end].join(" ").trim());
     this.keyedRoles.update(view.roles);
     this.keyedTicks.update(view.ticks);
     this.keyedLanes.update(shown);

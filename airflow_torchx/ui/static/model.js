@@ -22,14 +22,14 @@ import { oddReplicas, sparkline } from "./usage.js";
 /** @typedef {{key: string, role: string, id: number, name: string, word: string, glyph: string,
  *   tone: Tone, isCulprit: boolean, segments: Segment[], duration: string, end: string,
  *   restarts: number, cpu: import("./usage.js").Sparkline|null,
- *   mem: import("./usage.js").Sparkline|null, odd: string, container: string}} Lane */
+ *   mem: import("./usage.js").Sparkline|null, gpu: import("./usage.js").Sparkline|null, odd: string, container: string}} Lane */
 /** @typedef {{name: string, image: string, counts: string, lanes: Lane[], omitted: number}} RoleView */
 /** @typedef {{appId: string, handle: string, word: string, glyph: string, tone: Tone,
  *   isFinal: boolean, summary: string, tiles: {label: string, value: string}[], notes: string[],
  *   failure: import("./failure.js").FailureView|null,
  *   progress: import("./progress.js").ProgressView|null, roles: RoleView[],
  *   ticks: {at: number, label: string}[], failedAt: number|null, tryNumber: number|null,
- *   has: {cpu: boolean, mem: boolean, end: boolean}}} AppView */
+ *   has: {cpu: boolean, mem: boolean, gpu: boolean, end: boolean}}} AppView */
 
 /** More lanes than these are drawn only for replicas that need a look. */
 export const MAX_LANES = 64;
@@ -67,6 +67,7 @@ export function appView(snapshot, now) {
     has: {
       cpu: lanes.some((lane) => lane.cpu),
       mem: lanes.some((lane) => lane.mem),
+      gpu: lanes.some((lane) => lane.gpu),
       end: lanes.some((lane) => lane.end),
     },
   };
@@ -141,6 +142,7 @@ function lane(role, replica, index, snapshot, axis) {
     restarts: replica.restarts ?? 0,
     cpu: sparkline(replica.usage?.cpu, replica.limit?.cpu, cpuText(replica)),
     mem: sparkline(replica.usage?.mem, replica.limit?.mem, memText(replica), true),
+    gpu: sparkline(replica.usage?.gpu, 100, gpuText(replica)),
     odd: "",
     container: clean(replica.container),
   };
@@ -177,4 +179,14 @@ function cpuText(replica) {
   const last = used.at(-1);
   if (last === undefined || last === null) return "";
   return limit ? `${trimmed(last, 1)} of ${count(Number(trimmed(limit, 1)), "CPU")}` : `${trimmed(last, 1)} CPUs`;
+}
+
+/** @param {Replica} replica */
+function gpuText(replica) {
+  const last = (replica.usage?.gpu ?? []).findLast((one) => typeof one === "number");
+  const peak = replica.peak?.gpu_mem;
+  const limit = replica.limit?.gpu_mem;
+  const used = typeof last === "number" ? [`${Math.round(last)} %`] : [];
+  if (peak) used.push(limit ? `${size(peak)} of ${size(limit)}` : size(peak));
+  return used.join(", ");
 }

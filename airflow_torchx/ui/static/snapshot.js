@@ -3,8 +3,8 @@
  *
  * @typedef {[time_s: number, state: string]} Transition
  * @typedef {{cpu?: (number|null)[], mem?: (number|null)[], gpu?: (number|null)[],
- *   gpu_mem?: (number|null)[], interval_s?: number}} Usage
- * @typedef {{mem?: number|null, cpu?: number|null, cpu_s?: number|null, gpu_mem?: number|null}} Amounts
+ *   interval_s?: number}} Usage
+ * @typedef {{mem?: number|null, cpu?: number|null, cpu_s?: number|null, gpu?: number|null, gpu_mem?: number|null}} Amounts
  * @typedef {{step?: number|null, total?: number|null, metrics?: Object<string, number>|null,
  *   at?: number|null, eta_s?: number|null, first?: {step?: number, at?: number}|null}} Progress
  * @typedef {{id?: number, name?: string, container?: string, state?: string, exit?: number|null,
@@ -56,7 +56,7 @@ const transition = (value) =>
     ? [value[0], value[1]]
     : undefined;
 
-const amounts = object({ mem: number, cpu: number, cpu_s: number, gpu_mem: number });
+const amounts = object({ mem: number, cpu: number, cpu_s: number, gpu: number, gpu_mem: number });
 const progress = object({
   step: number,
   total: number,
@@ -78,7 +78,7 @@ const replica = object({
   t: list(transition),
   limit: amounts,
   peak: amounts,
-  usage: object({ cpu: points, mem: points, gpu: points, gpu_mem: points, interval_s: number }),
+  usage: object({ cpu: points, mem: points, gpu: points, interval_s: number }),
   progress,
   stalled: flag,
   round: number,

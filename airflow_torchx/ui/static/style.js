@@ -76,32 +76,22 @@ button[aria-pressed="true"], button[aria-current="true"] { background: color-mix
 .role { display: flex; flex-wrap: wrap; gap: 0.2rem 0.8rem; align-items: center; }
 .role .role-name { font-weight: 600; overflow-wrap: anywhere; }
 .lanes { border: 1px solid var(--line); border-radius: 0.375rem; }
-.row {
-  display: grid; align-items: center; column-gap: 0.6rem; padding-inline: 0.6rem;
-  grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem 7rem 8.5rem;
-  grid-template-areas: "name state track took cpu mem";
-}
-.lanes.plain .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem; grid-template-areas: "name state track took"; }
-.lanes.ended .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem 7rem 8.5rem minmax(5rem, 9rem); grid-template-areas: "name state track took cpu mem end"; }
-.lanes.plain.ended .row { grid-template-columns: minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem minmax(5rem, 14rem); grid-template-areas: "name state track took end"; }
-.lanes:not(.ended) .end { display: none; }
+.row { display: grid; align-items: center; column-gap: 0.6rem; padding-inline: 0.6rem; grid-template-columns: var(--columns); }
 .row > * { min-inline-size: 0; }
 .lane { min-block-size: 2.1rem; border-block-start: 1px solid var(--line); cursor: pointer; }
 .lane:hover { background: var(--soft); }
 .lane[aria-selected="true"] { background: color-mix(in srgb, var(--link) 12%, var(--bg)); }
 .head { color: var(--muted); min-block-size: 1.8rem; }
-.name { grid-area: name; overflow: hidden; text-overflow: ellipsis; }
-.lane-state { grid-area: state; }
-.lane .end { grid-area: end; overflow-wrap: anywhere; font-size: 0.75rem; }
-.track { grid-area: track; position: relative; align-self: stretch; min-block-size: 1.2rem; }
+.name { overflow: hidden; text-overflow: ellipsis; }
+.lane .end { overflow-wrap: anywhere; font-size: 0.75rem; }
+.track { position: relative; align-self: stretch; min-block-size: 1.2rem; }
 .seg { position: absolute; inset-inline-start: var(--from); inline-size: max(2px, var(--length)); inset-block-start: 50%; transform: translateY(-50%); block-size: 0.85rem; border-radius: 2px; background: var(--tone); }
 .seg.wait { block-size: 0.2rem; }
 .mark { position: absolute; inset-block: 0; inset-inline-start: var(--at); inline-size: 0; border-inline-start: 2px dashed var(--failed); }
-.took { grid-area: took; text-align: end; font-size: 0.75rem; white-space: nowrap; }
+.took { text-align: end; font-size: 0.75rem; white-space: nowrap; }
 .tick { position: absolute; inset-inline-start: var(--at); inset-block-start: 50%; transform: translate(-50%, -50%); font-size: 0.7rem; white-space: nowrap; }
 .tick:first-child { transform: translate(0, -50%); }
 .tick.last { transform: translate(-100%, -50%); }
-.cpu { grid-area: cpu; } .mem { grid-area: mem; }
 .spark { font-size: 0.7rem; line-height: 1.2; }
 .spark svg { display: block; inline-size: 100%; block-size: 1rem; overflow: visible; }
 .spark polyline { fill: none; stroke: var(--fg); stroke-width: 1.25; vector-effect: non-scaling-stroke; }
@@ -127,8 +117,9 @@ dialog .bar { margin-block-start: 1rem; justify-content: flex-end; }
 .danger { border-color: var(--failed); }
 .hidden-text { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @container (max-width: 56rem) {
-  .lanes .row.row.row { grid-template-columns: minmax(4rem, 7rem) 6.5rem minmax(6rem, 1fr) 5.5rem; grid-template-areas: "name state track took" "end end end end"; }
-  .row .cpu, .row .mem, .head .end { display: none; }
+  .row { grid-template-columns: minmax(4rem, 7rem) 6.5rem minmax(6rem, 1fr) 5.5rem; grid-template-areas: "name state track took" "end end end end"; }
+  .name { grid-area: name; } .lane-state { grid-area: state; } .track { grid-area: track; } .took { grid-area: took; } .end { grid-area: end; }
+  .row .use, .head .end { display: none; }
   .lane .end:not(:empty) { padding-block-end: 0.3rem; }
   .optional { display: none; }
 }
