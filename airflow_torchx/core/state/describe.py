@@ -36,6 +36,7 @@ from airflow_torchx.core.state.rounds import (
     by_round,
     current_round,
     labelled_gpus,
+    may_restart,
     members_of,
     replica_key,
     role_sizes,
@@ -249,7 +250,8 @@ def describe(
         statuses.append(RoleStatus(role, sorted(replicas, key=lambda replica: replica.id)))
     app = _response(app_id, rows, sizes, statuses)
     app = with_restart(app, first_failure(app), rows, current)
-    return replace(app, state=app_state(replica.state for replica in essential_replicas(app)))
+    state = app_state(replica.state for replica in essential_replicas(app))
+    return replace(app, state=state, num_restarts=current.number if may_restart(rows) else -1)
 
 
 def every_round(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.core.plan.identity import is_failed_name, is_marked, is_restarting_name
 from airflow_torchx.core.state.essential import essential_replicas, is_essential
 from airflow_torchx.core.state.rounds import (
+    MAX_ROUND,
     final_exit_codes,
     may_go_on,
     restarts_caused,
@@ -114,15 +115,17 @@ def _due(
     # Also if a container of it cannot be started: the others run until the app is stopped.
     if current.unfinished and is_needed and all(map(is_failed_name, marked)):
         return Restart(roles=current.unfinished, number=current.number)
-    if not may_go_on(current.newest, rows):
+    if current.number >= MAX_ROUND or not may_go_on(current.newest, rows):
         return None
     retries, caused, final_codes = retries_of(rows), restarts_caused(rows), final_exit_codes(rows)
+    # Any client can write a label: a round whose cause is missing counts against every role.
+    unknown = max(0, current.number - sum(caused.values()))
     given_up = {row.id for row in current.newest.values() if is_failed_name(row.name)}
     for lost in _deciding_failures(app, first_failure, is_running=_is_running(app, current)):
         if lost.container_id in given_up:
             continue
         policy, maximum = retries.get(lost.role, ("", 0))
-        used = caused.get(lost.role, 0)
+        used = caused.get(lost.role, 0) + unknown
         roles = _restarted(app, lost.role, policy)
         if used < maximum and is_restartable(lost, final_codes) and _are_there(app, roles):
             return Restart(

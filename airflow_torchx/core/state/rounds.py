@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     #: Role and index of a replica.
     Key = tuple[str, int]
 
+#: The newest round that can be: a name has four digits for it, as a label has.
+MAX_ROUND: Final = 9_999
 _INDEX: Final = re.compile(r"\d{1,4}")  # below identity.MAX_REPLICAS
 
 
@@ -57,7 +59,7 @@ def replica_key(one: ContainerRow | ContainerEvent) -> Key:
 
 def round_of(one: ContainerRow | ContainerEvent) -> int:
     """Return the round that created a container, 0 for the launch."""
-    return labels.number(one.labels.get(labels.ROUND, ""), max_digits=4) or 0
+    return labels.number(one.labels.get(labels.ROUND, ""), max_digits=len(str(MAX_ROUND))) or 0
 
 
 def age(row: ContainerRow) -> tuple[datetime, str]:
@@ -157,7 +159,7 @@ def restarts_caused(rows: Iterable[ContainerRow]) -> dict[str, int]:
     for row in rows:
         counts = _json(row, labels.RESTARTS)
         for role, count in counts.items() if isinstance(counts, dict) else ():
-            if isinstance(count, int):
+            if isinstance(count, int) and not isinstance(count, bool):
                 found[role] = max(count, found.get(role, 0))
     return found
 

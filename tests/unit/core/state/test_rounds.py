@@ -11,7 +11,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerRow
 from airflow_torchx.core.plan.identity import container_name, round_name
-from airflow_torchx.core.state.describe import describe, every_round, is_copy, replicas_of
+from airflow_torchx.core.state.describe import by_app, describe, every_round, is_copy, replicas_of
 from airflow_torchx.core.state.restarts import restart_of
 from airflow_torchx.core.state.rounds import (
     current_round,
@@ -176,6 +176,61 @@ def test_a_damaged_round() -> None:
 
     assert 0 == round_of(damaged)
     assert 0 == current_round([damaged], role_sizes([damaged])).number
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "x", '{"trainer": -7}', '{"trainer": true}', "[]", pytest.param("9" * 5000, id="long")],
+)
+def test_a_round_whose_cause_is_unknown(text: str) -> None:
+    """It counts against each role, so that a lost label does not give a budget back."""
+    counted = {labels.RESTARTS: text}
+
+    def ended(number: int) -> tuple[ContainerRow, ...]:
+        return row(0, number, "exited", **counted), row(1, number, "exited", **counted)
+
+    assert ("PENDING", ["0-2", "1-2"], 3) == shown(*ended(2))
+    assert ("FAILED", ["0-3", "1-3"], None) == shown(*ended(3))
+
+
+def test_the_last_round() -> None:
+    """A round whose number does not fit into a label or a name is not made."""
+    many = {labels.RETRIES: '{"trainer": ["APPLICATION", 100000]}'}
+
+    def ended(number: int) -> tuple[ContainerRow, ...]:
+        return row(0, number, "exited", **many), row(1, number, "exited", **many)
+
+    assert 9999 == shown(*ended(9998))[2]
+    assert ("FAILED", ["0-9999", "1-9999"], None) == shown(*ended(9999))
+
+
+@pytest.mark.parametrize("state", ["running", "created", "exited"])
+def test_a_round_beyond_the_last_one(state: str) -> None:
+    """A container with such a label, which a user has made, does not belong to the app."""
+    assert {APP: [*ENDED]} == by_app([*ENDED, row(0, 10_000, state)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (ENDED, 0),
+        ((row(0), row(1)), 0),
+        ((*ENDED, row(0, 1), row(1, 1)), 1),
+        ((row(0, 3, "exited"), row(1, 3, "exited")), 3),
+    ],
+)
+def test_the_number_of_restarts_of_an_app(rows: tuple[ContainerRow, ...], expected: int) -> None:
+    """It is that of the newest round, also if earlier ones were removed; -1 without rounds."""
+    found = describe(APP, rows, {})
+    other = [
+        replace(one, labels={k: v for k, v in one.labels.items() if k != labels.RETRIES})
+        for one in ENDED
+    ]
+    without = describe(APP, other, {})
+
+    assert found is not None
+    assert without is not None
+    assert (expected, -1) == (found.num_restarts, without.num_restarts)
 
 
 def test_exit_codes() -> None:
