@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+from contextlib import closing
 from typing import TYPE_CHECKING
 
+import docker
 import pytest
 
 from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.runtime import attach
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState, Resource, Role
+from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_torchx.docker_engine import DockerEngine
 
 pytestmark = pytest.mark.docker
@@ -53,3 +61,44 @@ def test_the_stacks_of_a_hung_training_are_in_its_log(
     log = "".join(scheduler.log_iter(app, "trainer"))
     assert 2 == log.count("begins")
     assert 2 == log.count("in waits_for_ever_in_here")
+
+
+@pytest.fixture
+def bare_image(app_id: str) -> Iterator[str]:
+    """Return an image that has one program, ``/sleep``, and neither a shell nor Python."""
+    with closing(docker.from_env()) as client:
+        source = client.containers.create(BUSYBOX)
+        chunks, _ = source.get_archive("/bin/busybox")
+        copied = io.BytesIO(b"".join(chunks))
+        source.remove()
+        with tarfile.open(fileobj=copied) as archive:
+            member = archive.getmembers()[0]
+            content = archive.extractfile(member)
+            files = io.BytesIO()
+            with tarfile.open(fileobj=files, mode="w") as bare:
+                bare.addfile(member.replace(name="sleep"), content)
+        name = f"{app_id}-bare"
+        client.api.import_image_from_data(files.getvalue(), repository=name, tag="test")
+        yield f"{name}:test"
+        client.images.remove(f"{name}:test")
+
+
+def test_an_app_that_cannot_be_asked(
+    docker_engine: DockerEngine, app_id: str, bare_image: str
+) -> None:
+    """An app that hangs is stopped although it ignores SIGTERM, or can show no stacks."""
+    nothing = Resource(cpu=-1, gpu=-1, memMB=-1)
+    deaf = "trap '' TERM; while :; do sleep 100; done"
+    roles = [
+        Role("bare", bare_image, entrypoint="/sleep", args=["1000"], resource=nothing),
+        Role("deaf", BUSYBOX, entrypoint="sh", args=["-c", deaf], resource=nothing),
+    ]
+    scheduler = DockerScheduler("test", docker_engine)
+    app = scheduler.submit(AppDef(app_id, roles), {"stalled_after_s": 3, "stop_grace_s": 1})
+
+    ended = scheduler.wait(app, timeout_s=100)
+
+    assert AppState.FAILED is ended.state
+    found = [(one.stalled, one.exit_code) for one in replicas_of(attach.look(docker_engine, app))]
+    scheduler.delete(app)  # before its image
+    assert [(True, 137), (True, 137)] == found
