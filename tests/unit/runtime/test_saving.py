@@ -122,6 +122,33 @@ def test_a_save_before_the_timeout_is_not_asked_again_at_the_timeout() -> None:
     assert ["CANCELLED"] * 2 == states(engine)
 
 
+def test_a_signal_that_the_daemon_refuses_is_sent_again() -> None:
+    """A replica that did not get the signal is asked at the next attempt, once."""
+    engine = launched(SAVES, replicas=1)
+    engine.fail_next("signal", EngineError("not now"))
+
+    with pytest.raises(EngineError):
+        ask_to_save(engine, "app-1", time.time())
+    assert [()] == sent(engine)
+    for _ in range(2):
+        ask_to_save(engine, "app-1", time.time())
+
+    assert [("SIGUSR1",)] == sent(engine)
+
+
+def test_an_app_is_stopped_although_the_daemon_refuses_the_signal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A cancel goes on with SIGTERM if a replica cannot be asked to save."""
+    engine = launched(SAVES)
+    engine.fail_next("signal", EngineError("no such signal"), on="trainer/1", times=9)
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert "stopped without a save: no such signal" in caplog.text
+    assert ["CANCELLED"] * 2 == states(engine)
+
+
 @pytest.mark.parametrize(("late_s", "left"), [(0, "60 s or more"), (45, "15 s"), (90, "0 s")])
 def test_the_log_says_how_long_replicas_have_to_save(
     caplog: pytest.LogCaptureFixture, late_s: int, left: str
