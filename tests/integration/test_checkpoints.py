@@ -143,6 +143,26 @@ def test_the_mode_of_a_folder_stays(
     assert (0o700, 1234, 1234) == (found.st_mode & 0o777, found.st_uid, found.st_gid)
 
 
+def test_a_paused_replica_is_not_asked_to_save(docker_engine: DockerEngine, app_id: str) -> None:
+    """A cancel lets the others save; the paused one gets SIGTERM, for which Docker resumes it."""
+    script = "trap 'exit 3' USR1; trap 'exit 4' TERM; echo up; while true; do sleep 0.1; done"
+    role = Role("worker", BUSYBOX, entrypoint="sh", args=["-c", script], num_replicas=2)
+    scheduler = DockerScheduler("test", docker_engine)
+    asks = {"checkpoint_signal": "SIGUSR1", "checkpoint_before_timeout_s": 60}
+    launched = scheduler.submit(AppDef(app_id, [role]), asks)
+    replicas = look(docker_engine, launched).roles_statuses[0].replicas
+    for replica in replicas:
+        next(iter(ReplicaLog(docker_engine, replica.container_id, follow=True)))
+    with closing(docker.from_env()) as client:
+        client.containers.get(replicas[1].container_id).pause()
+
+    scheduler.cancel(launched)
+
+    ended = look(docker_engine, launched, inspect_all=True).roles_statuses[0].replicas
+    assert [3, 4] == [replica.exit_code for replica in ended]
+    scheduler.delete(launched)
+
+
 @pytest.mark.parametrize("before", ["link", "file"])
 def test_a_folder_that_is_something_else(
     docker_engine: DockerEngine, app_id: str, tmp_path: Path, before: str
