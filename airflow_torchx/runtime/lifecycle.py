@@ -185,6 +185,8 @@ def cancel(  # noqa: PLR0913 - which containers, and how
             return
         stops.rename(running, cancelled_name)
         stops.stop(running, grace)
+        # Docker cannot rename one on a network while it is about to restart it.
+        stops.rename([row for row in running if row.state == "restarting"], cancelled_name)
         time.sleep(pause_s)
         rows = _without_restart(engine, app_id, look(), look, roles)
         running = live(rows, roles)

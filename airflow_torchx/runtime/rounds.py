@@ -330,12 +330,14 @@ class _Round:
             detail = self.engine.inspect(row.id)
             if detail is not None and detail.state == "created":
                 self.engine.start(own_name)
-            with contextlib.suppress(EngineConflictError):
-                self.engine.rename(own_name, name)
         except EngineUnreachableError:
             raise
         except EngineError as error:
             self._fail(name, own_name, error)
+            return
+        # Docker cannot rename one that it is about to restart: it has no network then.
+        with contextlib.suppress(EngineConflictError, EngineNotFoundError):
+            self.engine.rename(own_name, name)
 
     def _fail(self, name: str, own_name: str, error: EngineError) -> None:
         """Mark a container that this client could not start, unless another client has it.

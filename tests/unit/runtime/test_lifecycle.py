@@ -13,11 +13,12 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import (
     AppNotFoundError,
     EngineError,
+    EngineNotFoundError,
     EngineUnreachableError,
 )
 from airflow_torchx.runtime import launching, lifecycle, waiting
 from airflow_torchx.runtime.replica_log import find_container
-from airflow_torchx.specs import AppState
+from airflow_torchx.specs import AppState, RetryPolicy
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned, states
 
@@ -263,6 +264,19 @@ def test_a_replica_that_restarts_for_ever_is_stopped() -> None:
     program = Program(exit_code=1, runs_for_s=0.05, restart_delay_s=0.01)
     engine = FakeEngine(images=["busybox"], programs=program)
     launching.launch(engine, planned(app(2, max_retries=1_000_000)))
+
+    lifecycle.cancel(engine, "app-1")
+
+    assert ["CANCELLED"] * 2 == states(engine)
+
+
+def test_a_replica_that_cannot_be_renamed_before_it_is_stopped_is_cancelled() -> None:
+    """Docker cannot rename a container on a network that it is about to restart."""
+    program = Program(exit_code=1, restart_delay_s=60)
+    engine = FakeEngine(images=["busybox"], programs=program)
+    launching.launch(engine, planned(app(2, max_retries=3, retry_policy=RetryPolicy.REPLICA)))
+    assert ["PENDING"] * 2 == states(engine)
+    engine.fail_next("rename", EngineNotFoundError("sandbox 0f not found"), times=2)
 
     lifecycle.cancel(engine, "app-1")
 

@@ -496,6 +496,26 @@ def test_an_owner_that_is_killed_in_a_round_that_cannot_be_started(policy: str) 
         assert {"trainer": 1} == daemon.restarts()
 
 
+def test_a_container_that_ends_while_it_gets_its_name() -> None:
+    """It has started: what it ended with counts, although the daemon refuses the name.
+
+    Docker has no network of a container that it is about to restart, and answers "not found".
+    """
+    daemon = launched(Daemon({"trainer/0": [CRASH]}, last=2), role(retries=3))
+
+    def refuse(verb: str, name: str) -> None:
+        if verb == "start" and "trainer-0-r" in name:
+            error = EngineNotFoundError("sandbox 0f not found")
+            daemon.engine.fail_next("rename", error, on="trainer/0")
+
+    daemon.engine.before = refuse
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert {"trainer": 3} == daemon.restarts()
+    assert 1 == replicas_of(ended)[0].exit_code
+
+
 def test_a_launch_without_a_waiting_process_has_no_restarts() -> None:
     """Such a launch warns, and says what to do."""
     context = LaunchContext(
