@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from airflow_torchx.errors import AirflowRequestError
 
@@ -17,7 +21,13 @@ if TYPE_CHECKING:
     from airflow_torchx.core.task.prune import TaskKey
 
 
+_Answer = TypeVar("_Answer")
+
 _RUNS_AT_ONCE: Final = 50
+#: Requests to Airflow block, and the default threads of the loop belong to other triggers, too.
+LOOKUPS: Final = ThreadPoolExecutor(4, "torchx-airflow")
+# Of its own: a snapshot is worth less than the state of a task whose trigger was killed.
+_SNAPSHOTS: Final = ThreadPoolExecutor(1, "torchx-airflow-snapshots")
 
 
 @contextmanager
@@ -140,6 +150,25 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.get_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index)
+
+
+async def push_snapshot(made: Mapping[str, Any]) -> None:
+    """Push the snapshot of an app as an XCom of its task, from a trigger of the task.
+
+    Airflow accepts it from a trigger, but promises nothing about that. It may raise any error.
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+
+    from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
+
+    push = partial(XCom.set, key=SNAPSHOT_KEY, value=dict(made), **made["origin"])
+    await in_thread(push, _SNAPSHOTS)
+
+
+async def in_thread(call: Callable[[], _Answer], pool: ThreadPoolExecutor | None = None) -> _Answer:
+    """Run a blocking call in a thread, with the context that routes its log lines."""
+    context = contextvars.copy_context()
+    return await asyncio.wrap_future((pool or LOOKUPS).submit(context.run, call))
 
 
 def after_report(call: Callable[[], None]) -> None:

@@ -105,7 +105,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
     Returns:
         The JSON at ``result_path``, else the app handle. It also pushes the XComs ``app_handle``,
-        ``app_id``, ``container_ids``, ``image_ids`` and, at the end, ``replicas``.
+        ``app_id``, ``container_ids``, ``image_ids``, ``torchx_app`` and, at the end, ``replicas``.
 
     Raises:
         InvalidAppError, ComponentError, WorkspaceError, ImageBuildError, ImagePushError,

@@ -9,14 +9,13 @@ import math
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_torchx.airflow_compat import task_state, xcom
+from airflow_torchx.airflow_compat import LOOKUPS, in_thread, push_snapshot, task_state, xcom
 from airflow_torchx.concurrency.outliving import outlive
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.state.app_ref import app_ref
@@ -38,6 +37,7 @@ from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_endings import Endings
 from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
 from airflow_torchx.runtime.watch.gpu_wait import GpuWait
+from airflow_torchx.runtime.watch.snapshot_writer import SnapshotWriter
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -63,8 +63,6 @@ APP_ID_KEY: Final = "app_id"
 
 #: Shared by all triggers of this process.
 _WATCHES: Final = Watches()
-# Requests to Airflow block, and the default threads of the loop belong to other triggers, too.
-_LOOKUPS: Final = ThreadPoolExecutor(4, "torchx-airflow")
 #: Set once a trigger of this process has requested the state of its task. The first such request
 #: may take half a minute (measured: 37 s under load), which a killed trigger does not have.
 _ASKED: Final = threading.Event()
@@ -112,6 +110,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         gpu_demand: wait for GPUs instead, which a task needs before it launches the app; the
             trigger claims them and fires ``claimed``.
         usage: what an app that is ``owned`` has used until now; its event says what it used then.
+        snapshot: when its replicas changed until now, and whose it is, for the XCom ``torchx_app``.
         format_version: stored by `serialize`. With it, unknown arguments are ignored: Airflow makes
             a trigger of what another release stored, before an upgrade or a downgrade.
 
@@ -140,6 +139,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         wait_for_launch: bool = False,
         gpu_demand: Mapping[str, Any] | None = None,
         usage: Mapping[str, Any] | None = None,
+        snapshot: Mapping[str, Any] | None = None,
         format_version: int | None = None,
         **unknown: Any,  # noqa: ANN401 - see above
     ) -> None:
@@ -164,7 +164,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.not_before = not_before
         self.wait_for_launch = wait_for_launch
         self.gpu_demand = gpu_demand
-        self.usage = usage
+        self.usage, self.snapshot = usage, snapshot
         #: How long the daemon may be unreachable, in seconds.
         self.outage_s = OUTAGE_S
         #: When to look first whether the task resumes after the event, in seconds.
@@ -191,8 +191,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
         )
         if self.save_at is not None:
             some["save_at"] = self.save_at
-        if self.usage:
-            some["usage"] = dict(self.usage)
+        some |= {
+            name: dict(value)
+            for name, value in (("usage", self.usage), ("snapshot", self.snapshot))
+            if value
+        }
         return (
             TRIGGER_CLASS,
             {
@@ -221,7 +224,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             self.app_id, self.torchx_conn_id = app_ref(self.app_id, self.torchx_conn_id)
         if self.owned and self.task_instance is not None and not _ASKED.is_set():
             _ASKED.set()
-            _LOOKUPS.submit(contextvars.copy_context().run, self.evidence)
+            LOOKUPS.submit(contextvars.copy_context().run, self.evidence)
         with self._stack:
             watch = await self._watch(self._stack)
             if self.app_name is not None:
@@ -258,7 +261,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         """
         # A RuntimeError without a task instance, as under `dag.test()`.
         with contextlib.suppress(AirflowRuntimeError, RuntimeError):
-            state, current = await _in_thread(self.evidence)
+            state, current = await in_thread(self.evidence)
             return state == "deferred" and current != self.app_id
         return True
 
@@ -284,7 +287,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         await asyncio.shield(outlive(self._stop(self.app_id)))
 
     async def _stop(self, app_id: str) -> None:
-        state, current = await self._through_outage(lambda: _in_thread(self.evidence))
+        state, current = await self._through_outage(lambda: in_thread(self.evidence))
         is_waiting = self.gpu_demand is not None
         if not may_stop(app_id, state=state, current_app_id=current):
             what = "is left to its task" if is_waiting else "keeps running"
@@ -305,7 +308,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LAST_LOOK_S)
             with contextlib.suppress(AirflowRuntimeError):
-                state, current = await _in_thread(self.evidence)
+                state, current = await in_thread(self.evidence)
                 if not is_resuming(state, time.monotonic() - fired_s):
                     break
         if may_stop(app_id, state=state, current_app_id=current):
@@ -353,7 +356,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         """Return the watch on the daemon; it is released when ``stack`` closes."""
         from airflow_torchx.docker_engine import DockerEngine
 
-        endpoint = await _in_thread(self._endpoint)
+        endpoint = await in_thread(self._endpoint)
         return stack.enter_context(
             # Without a host, the endpoint is that of the environment.
             self.watches.on(
@@ -373,7 +376,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 self.target_states, self.failed_states, self.role, self.min_replicas
             )
         wait_for = WaitFor(condition=condition, wait_for_launch=self.wait_for_launch)
-        return AppWait(app_id, wait_for, self._alarms(), usage=UsageHistory.parse(self.usage))
+        usage, snapshots = UsageHistory.parse(self.usage), None
+        if self.owned and self.snapshot:
+            snapshots = SnapshotWriter(self.snapshot, push_snapshot)
+        return AppWait(app_id, wait_for, self._alarms(), usage=usage, snapshots=snapshots)
 
     def _alarms(self) -> Alarms:
         return Alarms(
@@ -389,9 +395,3 @@ class TorchXDockerTrigger(BaseEventTrigger):
             raise RuntimeError("the trigger has no task instance")
         asked = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
         return task_state(*asked), xcom(APP_ID_KEY, *asked)
-
-
-async def _in_thread(call: Callable[[], _Answer]) -> _Answer:
-    """Run a blocking call in a thread, with the context that routes its log lines."""
-    context = contextvars.copy_context()
-    return await asyncio.wrap_future(_LOOKUPS.submit(context.run, call))

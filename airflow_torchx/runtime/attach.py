@@ -80,13 +80,15 @@ def watch(  # noqa: PLR0913 - what differs between its callers
     *,
     save_at_s: float | None = None,
     usage: UsageMonitor | None = None,
+    on_look: Callable[[DescribeAppResponse], object] = lambda _: None,
 ) -> DescribeAppResponse:
     """Write all logs of an app until it ends, and return how it ended and what it used.
 
     Carries out the app's failure policy meanwhile. The end of a replica's log, which is the end of
     the replica in most cases, has the daemon asked at once. ``should_stop`` is called several times
     a second; ``write_to`` returns the writer of the logs. At ``save_at_s``, in seconds since 1970,
-    the replicas get the checkpoint signal. ``usage`` keeps what they use.
+    the replicas get the checkpoint signal. ``usage`` keeps what they use; ``on_look`` is
+    called with the app as it is found.
 
     Raises:
         Detached: ``should_stop`` returned True; the app keeps running.
@@ -102,7 +104,7 @@ def watch(  # noqa: PLR0913 - what differs between its callers
     wait = partial(
         waiting.wait,
         should_stop=left.is_set,
-        on_look=partial(_looked, (log.look, sampler.look)),
+        on_look=partial(_looked, (log.look, sampler.look, on_look)),
         wake=wake,
         usage=sampler.monitor,
     )
@@ -223,7 +225,7 @@ def card(
 ) -> str:
     """Return the card of an app, described with ``inspect_all``, with secrets masked."""
     earlier = _earlier_failures(engine, app)
-    return failure_card(app, _last_lines(engine, app, secrets), reason, earlier)
+    return failure_card(app, last_lines(engine, app, secrets), reason, earlier)
 
 
 def _earlier_failures(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatus]:
@@ -237,7 +239,8 @@ def _earlier_failures(engine: Engine, app: DescribeAppResponse) -> list[ReplicaS
         return []
 
 
-def _last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
+def last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
+    """Return the last lines of the replica that a card quotes, with secrets masked."""
     quoted = quoted_replica(app)
     if quoted is None or not quoted.container_id:
         return []

@@ -115,6 +115,11 @@ class UsageMonitor:
         with self._lock:
             return self._history.mark(app)
 
+    def history(self) -> UsageHistory:
+        """Return a copy of what is known."""
+        with self._lock:
+            return self._history.copy()
+
     def to_json(self, max_bytes: int) -> dict[str, Any]:
         """Return what `UsageHistory.to_json` returns."""
         with self._lock:

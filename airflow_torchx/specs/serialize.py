@@ -211,6 +211,7 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "round": read.whole("rounds"),
         "rule": read.text,
         "usage": read.optional(_record(ReplicaUsage)),
+        "created_at": read.optional(read.timestamp),
     },
     ReplicaUsage: {
         "sampled_at": read.timestamp,

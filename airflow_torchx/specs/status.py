@@ -91,6 +91,7 @@ class ReplicaStatus:
         worker: why a process in it failed; None if that is unknown, or not looked up.
         round: how often new containers had been started in place of failed ones.
         rule: name of the failure rule that explains its failure; empty without one.
+        created_at: time at which its container was created.
         usage: what it uses or has used; None if that is unknown, or not sampled.
     """
 
@@ -115,6 +116,7 @@ class ReplicaStatus:
     round: int = 0
     rule: str = ""
     usage: ReplicaUsage | None = None
+    created_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))

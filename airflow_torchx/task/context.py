@@ -177,6 +177,13 @@ class TaskContext:
             with requesting(f"save the task's record ({record.phase})"):
                 store.set(RECORD_KEY, record.to_json())
 
+    def store(self, key: str, value: object) -> None:
+        """Store a value for later tries, and for readers of Airflow's API."""
+        store = self._store()
+        if store is not None:
+            with requesting(f"store {key!r}"):
+                store.set(key, value)
+
     def ambient_env(self) -> dict[str, str]:
         """Return environment variables that name the task, its trace and its OpenLineage run."""
         return airflow_env(self._context) | _trace() | parent_env(self._ti)

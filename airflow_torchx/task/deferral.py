@@ -31,11 +31,11 @@ def hand_over(
     app: LaunchedApp,
     cursors: Cursors,
     upload_at_s: float | None = None,
-    usage: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> NoReturn:
     """Defer the task until its app has ended, or a worker must copy logs or checkpoints.
 
-    ``usage`` is what the app has used until now.
+    ``known`` are arguments of the trigger: what was seen of the app until now.
     """
     from airflow_torchx.triggers import TorchXDockerTrigger
 
@@ -54,7 +54,7 @@ def hand_over(
             save_at=save_at_s(task, options, app),
             flush_at=min(flushes, default=None),
             not_before=not_before(PICK_UP_S),
-            usage=usage,
+            **(known or {}),
         ),
         method_name="execute_complete",
         kwargs=Deferral(app, cursors, upload_at_s=upload_at_s).to_json(),

@@ -19,7 +19,7 @@ from airflow_torchx.core.plan.job_plan import requested_gpus
 from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.failure_rules import failure_action
 from airflow_torchx.core.state.rule_matches import RuleMatches
-from airflow_torchx.core.state.usage import UsageHistory
+from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
@@ -42,7 +42,6 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import attach, lifecycle, root_cause
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.outage import patiently
-from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (
@@ -59,6 +58,7 @@ from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
 from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown
+from airflow_torchx.task.snapshots import resumed
 from airflow_torchx.task.xcoms import container_ids, final_xcoms, replicas_for_xcom
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class AppTask:
         if reason == "unreachable" and self._task.retry_left:
             raise EngineUnreachableError(message, fix="The next try reattaches to the app.")
         app = deferral.app or self._read(reattach.newest, self._engine, self._task.attempt)
-        self.shutdown.usage = UsageMonitor(UsageHistory.parse(event.get("usage")))
+        self.shutdown.snapshots = resumed(self._task, self._options.secrets, event, app.handle)
         cursors = deferral.cursors
         with self.shutdown.guard(app):
             self.shutdown.launched(app)
@@ -271,7 +271,9 @@ class AppTask:
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         self.shutdown.launched(app)
         self.shutdown.uploads.begin(seen)
+        self.shutdown.snapshots.handle = app.handle
         identity = self._identity(app.handle, seen)
+        identity[SNAPSHOT_KEY] = self.shutdown.snapshots.make(seen)
         if self._options.wait_for_completion and not self._options.deferrable:
             pushes = (partial(self._task.push, key, value) for key, value in identity.items())
             with self._task.meanwhile(*pushes) as check:
@@ -288,7 +290,8 @@ class AppTask:
                     should_stop,
                     TaskLog,
                     save_at_s=save_at_s(self._task, self._options, app),
-                    usage=self.shutdown.usage,
+                    usage=self.shutdown.snapshots.usage,
+                    on_look=self.shutdown.snapshots.look,
                 )
             return self._conclude(app, ended)
         self._push(identity)
@@ -322,7 +325,7 @@ class AppTask:
         ended = self._read(attach.inspected, self._engine, seen)
         matches = RuleMatches(root_cause.rule_search(ended), cursors)
         self._write_rest(ended, cursors, matches)
-        return self._conclude(app, self.shutdown.usage.mark(matches.mark(ended)))
+        return self._conclude(app, self.shutdown.snapshots.usage.mark(matches.mark(ended)))
 
     def _write_rest(
         self, seen: DescribeAppResponse, cursors: Cursors, matches: RuleMatches | None = None
@@ -348,7 +351,7 @@ class AppTask:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
             try:
-                self._push(final_xcoms(ended))
+                self._push_end(ended)
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
                 _log.warning("%s", masked(str(error)))
@@ -358,10 +361,17 @@ class AppTask:
         if options.durable:
             # If this process dies before it reports, the next try returns the recorded result.
             self._task.save_record(record.at(SUCCEEDED, result))
-        self._push(final_xcoms(ended))
+        self._push_end(ended)
         if options.on_finish is not OnFinish.KEEP:
             self._remove(app.app_id)
         return result
+
+    def _push_end(self, ended: DescribeAppResponse) -> None:
+        has_lines = ended.state is not AppState.SUCCEEDED
+        secrets = self._options.secrets()
+        lines = attach.last_lines(self._engine, ended, secrets) if has_lines else []
+        last = self.shutdown.snapshots.finish(ended, lines)
+        self._push({**final_xcoms(ended), SNAPSHOT_KEY: last})
 
     def _raise_for(
         self, failed: AirflowTorchXError, record: TaskRecord, action: str | None

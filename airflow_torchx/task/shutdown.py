@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
+from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
 from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.shutdown import (
@@ -33,7 +34,6 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.task import reattach
 from airflow_torchx.task.checkpoints import CheckpointUploads
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
@@ -42,6 +42,7 @@ from airflow_torchx.task.keeping import LEISURE_STATE_S, STATE_S, is_kept
 from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.reaper import Order
 from airflow_torchx.task.reapers import Reapers
+from airflow_torchx.task.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,8 +84,8 @@ class TaskShutdown:
         self._options = options
         self._killed_at = killed_at
         self._reapers = Reapers()
-        #: What the replicas of the app use.
-        self.usage = UsageMonitor()
+        #: What a page shows of the app, and what its replicas use.
+        self.snapshots = Snapshots(task, options.secrets)
         #: Copies the checkpoints of the app.
         self.uploads = CheckpointUploads(engine)
         self._has_app = False
@@ -160,6 +161,7 @@ class TaskShutdown:
             with self._stopping_at_errors(app):
                 yield
         finally:
+            self.snapshots.close()
             self.uploads.close()
             self._reapers.dismiss(app)
 
@@ -298,8 +300,10 @@ class TaskShutdown:
                 self.uploads.finish(self.should_stop, has_succeeded=False)
             with suppress(AirflowTorchXError):
                 ended = attach.look(self._engine, app.app_id, inspect_all=True)
-                ended = self.usage.mark(ended)
+                ended = self.snapshots.usage.mark(ended)
                 cards.append(attach.card(self._engine, ended, self._options.secrets(), reason))
+                # Airflow may refuse it, because it has another state for the task already.
+                self._task.push(SNAPSHOT_KEY, self.snapshots.finish(ended))
 
         lifecycle.stop_launch(
             self._engine,
@@ -340,8 +344,12 @@ class TaskShutdown:
             self._log_stop(app)
 
         watch_handover(self._task, self._engine, stop, self.should_stop)
-        usage = self.usage.to_json(MAX_STORED_BYTES)
-        hand_over(self._task, self._options, app, cursors, self.uploads.due_s, usage)
+        self.snapshots.close()
+        known = {
+            "usage": self.snapshots.usage.to_json(MAX_STORED_BYTES),
+            "snapshot": self.snapshots.to_json(),
+        }
+        hand_over(self._task, self._options, app, cursors, self.uploads.due_s, known)
 
     def defer_for_gpus(self, app: LaunchedApp, demand: GpuDemand) -> NoReturn:
         """Defer the task until GPUs are claimed for its app, if Airflow says that it is running.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -45,6 +45,8 @@ from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.app_ref import AppRef
 from airflow_torchx.core.state.report import cursor_key
+from airflow_torchx.core.state.snapshot import SCHEMA, SNAPSHOT_KEY, Owner
+from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.trigger_event import AppEvent, Reason
 from airflow_torchx.core.state.usage import Sample, UsageHistory
 from airflow_torchx.core.task import record
@@ -382,6 +384,35 @@ def test_a_trigger_that_asks_to_save() -> None:
     assert 5.0 == TorchXDockerTrigger(**kwargs).save_at
 
 
+def test_what_was_seen_of_an_app() -> None:
+    """A trigger stores whose app it is and when replicas changed; its event has the latter."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    owner = Owner(
+        handle="h", dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1, epoch=0
+    )
+    stored = {
+        "owner": {
+            "handle": "h",
+            "dag_id": "d",
+            "run_id": "r",
+            "task_id": "t",
+            "map_index": -1,
+            "try_number": 1,
+            "epoch": 0,
+        },
+        "seq": 5,
+        "t": {"trainer/0": [[1.5, "RUNNING"]]},
+    }
+
+    assert stored["owner"] == asdict(owner)
+    assert {"seq": 5, "t": stored["t"]} == Timeline.parse(stored).to_json()
+    assert ("torchx_app", 1) == (SNAPSHOT_KEY, SCHEMA)
+    _, kwargs = TorchXDockerTrigger(app_id="a", snapshot=stored).serialize()
+    assert stored == kwargs["snapshot"]
+    assert stored == TorchXDockerTrigger(**kwargs).snapshot
+
+
 def test_what_an_app_has_used() -> None:
     """A trigger stores what its app has used, and its event has it in the same form."""
     from airflow_torchx.triggers import TorchXDockerTrigger
@@ -441,7 +472,9 @@ def test_what_an_app_has_used() -> None:
 
 def test_an_event() -> None:
     """A trigger fires an event with these fields and one of these reasons."""
-    assert ["app_id", "reason", "state", "message", "usage"] == list(AppEvent.__annotations__)
+    assert ["app_id", "reason", "state", "message", "usage", "snapshot"] == list(
+        AppEvent.__annotations__
+    )
     assert (
         "reached",
         "failed",
@@ -513,6 +546,7 @@ def test_xcoms() -> None:
             "round": 0,
             "rule": "",
             "usage": None,
+            "created_at": None,
         }
     ] == xcoms.replicas_for_xcom(app)
 

@@ -342,6 +342,7 @@ def _status(
         stalled=is_stalled_name(row.name),
         gpus=labelled_gpus(row.labels),
         round=round_of(row),
+        created_at=detail.created_at if detail and detail.created_at else row.created_at,
     )
 
 

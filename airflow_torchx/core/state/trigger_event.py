@@ -48,6 +48,7 @@ class AppEvent(TypedDict):
         state: name of the app's state; None if unknown.
         message: one or two sentences for the user.
         usage: what the app has used, see `UsageHistory.to_json`; left out if it is unknown.
+        snapshot: when its replicas changed, see `Timeline.to_json`; likewise.
     """
 
     app_id: str
@@ -55,6 +56,7 @@ class AppEvent(TypedDict):
     state: str | None
     message: str
     usage: NotRequired[Mapping[str, Any]]
+    snapshot: NotRequired[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

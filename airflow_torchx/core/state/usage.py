@@ -118,14 +118,15 @@ class UsageHistory:
         kept.usage, kept.container_id = usage, sample.container_id
         self._replicas[name] = kept
         while at_s >= self.start_s + self.step_s * POINTS:
-            self._coarsen()
+            self.coarsen()
         index = max(0, int((at_s - self.start_s) / self.step_s))  # two hosts' clocks may differ
         percent = None if usage.gpu_percent is None else round(usage.gpu_percent)
         cpus = None if usage.cpus is None else round(usage.cpus, 2)
         point = Point(cpus, round(usage.memory_bytes / _MIB), percent)
         kept.points[index] = highest(point, kept.points.get(index))
 
-    def _coarsen(self) -> None:
+    def coarsen(self) -> None:
+        """Make one interval of two."""
         self.step_s *= 2
         for one in self._replicas.values():
             points, one.points = one.points, {}
@@ -161,11 +162,7 @@ class UsageHistory:
 
         It has as many points as fit, else only the peaks, else nothing.
         """
-        shown = UsageHistory(
-            self.start_s,
-            self.step_s,
-            {name: replace(one, points=dict(one.points)) for name, one in self._replicas.items()},
-        )
+        shown = UsageHistory(self.start_s, self.step_s, self._copied())
         while shown._replicas:
             data = shown._as_json()
             if len(json.dumps(data)) <= max_bytes:
@@ -173,11 +170,18 @@ class UsageHistory:
             longest = max(max(one.points, default=-1) for one in shown._replicas.values())
             if longest < 0:
                 break
-            shown._coarsen()
+            shown.coarsen()
             if longest < _FEWEST:
                 for one in shown._replicas.values():
                     one.points = {}
         return {}
+
+    def copy(self) -> UsageHistory:
+        """Return a copy that changes independently."""
+        return UsageHistory(self.start_s, self.step_s, self._copied())
+
+    def _copied(self) -> dict[str, _Replica]:
+        return {name: replace(one, points=dict(one.points)) for name, one in self._replicas.items()}
 
     def _as_json(self) -> dict[str, Any]:
         return {

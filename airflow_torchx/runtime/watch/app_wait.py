@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.state.trigger_event import AppEvent, Reason, WaitFor
     from airflow_torchx.core.state.usage import UsageHistory
     from airflow_torchx.runtime.watch import Mailbox, Notification, Watch
+    from airflow_torchx.runtime.watch.snapshot_writer import SnapshotWriter
     from airflow_torchx.specs import DescribeAppResponse
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class AppWait:
         now: Callable[[], float] = time.time,
         *,
         usage: UsageHistory | None = None,
+        snapshots: SnapshotWriter | None = None,
     ) -> None:
         self._app_id = app_id
         self._wait_for = wait_for
@@ -90,6 +92,7 @@ class AppWait:
         self._detecting: asyncio.Task[Any] | None = None
         self._sampling: asyncio.Task[Any] | None = None
         self._history = usage
+        self._snapshots = snapshots
         self._monitor = UsageMonitor(usage)
         #: The app as it was seen last.
         self._app: DescribeAppResponse | None = None
@@ -110,6 +113,8 @@ class AppWait:
                     elif step is not None:
                         return self._with_usage(step)
             finally:
+                if self._snapshots is not None:
+                    self._snapshots.close()
                 for work in (self._acting, self._asking, self._detecting, self._sampling):
                     if work is not None:
                         work.cancel()
@@ -124,6 +129,8 @@ class AppWait:
             if notification.app is not None and self._wait_for.condition is None:
                 self._detect_stall(watch, notification.app)
                 self._sample_usage(watch)
+                if self._snapshots is not None:
+                    self._snapshots.look(notification.app, self._monitor)
             return trigger_event(self._app_id, notification.app, self._wait_for)
         if isinstance(notification, DaemonDown):
             self._down, self._looked = notification, True
@@ -191,6 +198,8 @@ class AppWait:
         usage = self._monitor.to_json(MAX_STORED_BYTES)
         if usage:
             event["usage"] = usage
+        if self._snapshots is not None:
+            event["snapshot"] = self._snapshots.to_json()
         return event
 
     def _act(self, watch: Watch, mailbox: Mailbox, step: Fail | StopAuxiliary | Restart) -> None:

@@ -52,6 +52,16 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
 
 forever = gang("forever", FOREVER)
 forever_deferrable = gang("forever_deferrable", FOREVER, deferrable=True)
+half, half_deferrable = (
+    gang(
+        f"half{'_deferrable' * is_deferrable}",
+        FOREVER,
+        deferrable=is_deferrable,
+        options={"failure_policy": "wait_all"},
+        retries=0,
+    )
+    for is_deferrable in (False, True)
+)
 last_try = gang("last_try", FOREVER, retries=0)
 # Between its tries, no process has its app.
 slow_retry = gang(

@@ -183,6 +183,7 @@ def test_written_form() -> None:
         "round": 0,
         "rule": "",
         "usage": None,
+        "created_at": None,
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

@@ -61,7 +61,7 @@ def test_own_fields_are_keywords() -> None:
     assert ["id", "state", "role", "hostname", "structured_error_msg", "hostaddr"] == [
         field.name for field in fields if not field.kw_only
     ]
-    assert 14 == len([field for field in fields if field.kw_only])
+    assert 15 == len([field for field in fields if field.kw_only])
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,7 @@ def test_role_status_as_json() -> None:
                 "round": 0,
                 "rule": "",
                 "usage": None,
+                "created_at": None,
                 "state_name": "FAILED",
             }
         ],

@@ -325,7 +325,7 @@ def test_what_an_app_has_used_outlives_its_process() -> None:
     launch = launched(engine, replicas=1)
     (replica,) = replicas_of(attach.look(engine, launch.app_id))
     shutdown = TaskShutdown(RunningTask(), engine, OPTIONS, time.monotonic)
-    shutdown.usage.refresh(engine, replica, 0)
+    shutdown.snapshots.usage.refresh(engine, replica, 0)
 
     with pytest.raises(TaskDeferred) as deferred, shutdown.guard(launch):
         raise Detached({})

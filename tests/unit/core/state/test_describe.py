@@ -505,6 +505,7 @@ def test_details_of_a_failed_replica() -> None:
             started_at=NOON,
             finished_at=ended,
             container_id="trainer/0",
+            created_at=NOON,
         )
         == replica
     )

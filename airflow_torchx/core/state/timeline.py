@@ -1,0 +1,117 @@
+"""When the replicas of an app changed their states, as it was seen or as the daemon says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow_torchx.core.state.describe import replicas_of
+from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.state.usage_json import is_number
+from airflow_torchx.specs import AppState, is_terminal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+    #: Seconds since 1970, and the name of the state.
+    Transition = tuple[float, str]
+
+# The beginning and the newest restarts say most.
+_FIRST: Final = 2
+_LAST: Final = 10
+_MOST_REPLICAS: Final = 128
+_MOST_CHARACTERS: Final = 12
+
+
+@dataclass
+class Timeline:
+    """The transitions of an app's replicas by name, and the number of the last snapshot.
+
+    An inspect knows the last start and end alone, so transitions are kept as they are seen.
+    """
+
+    seq: int = 0
+    _replicas: dict[str, list[Transition]] = field(default_factory=dict)
+
+    def see(self, app: DescribeAppResponse, now_s: float) -> bool:
+        """Add what has changed; return whether any replica has another state."""
+        changed = False
+        for replica in replicas_of(app):
+            known = self._replicas.setdefault(replica_name(replica), [])
+            before = known[-1][1] if known else None
+            _see(known, replica, now_s)
+            del known[_FIRST : max(_FIRST, len(known) - _LAST)]
+            changed = changed or before != replica.state.name
+        return changed
+
+    def next_seq(self, now_s: float) -> int:
+        """Return a number for the next snapshot that is higher than all before, of any process."""
+        self.seq = max(self.seq + 1, int(now_s))
+        return self.seq
+
+    def of(self, replica: ReplicaStatus) -> list[Transition]:
+        """Return the transitions of a replica."""
+        return list(self._replicas.get(replica_name(replica), []))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data; without the transitions of an app with very many replicas."""
+        few = self._replicas if len(self._replicas) <= _MOST_REPLICAS else {}
+        return {"seq": self.seq, "t": {name: [*map(list, known)] for name, known in few.items()}}
+
+    @classmethod
+    def parse(cls, stored: object) -> Self:
+        """Return what `to_json` stored, perhaps of another release; without what is unusable."""
+        found = stored if isinstance(stored, Mapping) else {}
+        seq, data = found.get("seq"), found.get("t")
+        replicas = {
+            str(name): [(float(one[0]), str(one[1])[:_MOST_CHARACTERS]) for one in _valid(known)]
+            for name, known in (data.items() if isinstance(data, Mapping) else ())
+        }
+        return cls(int(seq) if is_number(seq) else 0, replicas)
+
+
+def _valid(known: object) -> list[Any]:
+    rows = known if isinstance(known, list) else []
+    return [one for one in rows if isinstance(one, list) and len(one) > 1 and is_number(one[0])]
+
+
+def _see(known: list[Transition], replica: ReplicaStatus, now_s: float) -> None:
+    """Add the state of a replica, and correct times that the daemon knows better."""
+    created_s, started_s = _seconds(replica.created_at), _seconds(replica.started_at)
+    is_new = not known or (_has_ended(known[-1][1]) and not is_terminal(replica.state))
+    if is_new and created_s is not None:
+        _add(known, created_s, AppState.SUBMITTED)
+    if is_terminal(replica.state):
+        # A list has no times: the end may have been seen before the start.
+        end = known.pop() if known and known[-1][1] == replica.state.name else None
+        if started_s is not None and known and not _has_ended(known[-1][1]):
+            _add(known, started_s, AppState.RUNNING)
+        if end is not None:
+            known.append(end)
+        _add(known, _seconds(replica.finished_at) or now_s, replica.state)
+    elif replica.state is AppState.RUNNING:
+        _add(known, started_s or now_s, replica.state)
+    else:
+        _add(known, now_s, replica.state)
+
+
+def _add(known: list[Transition], at_s: float, state: AppState) -> None:
+    if known and known[-1][1] == state.name:
+        # What was seen is later than what the daemon did, unless the daemon did it again.
+        floor_s = known[-2][0] if len(known) > 1 else 0.0
+        if floor_s <= at_s < known[-1][0]:
+            known[-1] = (round(at_s, 2), state.name)
+        return
+    floor_s = known[-1][0] if known else 0.0
+    known.append((round(max(at_s, floor_s), 2), state.name))
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
+
+
+def _has_ended(state: str) -> bool:
+    return state in {AppState.SUCCEEDED.name, AppState.FAILED.name, AppState.CANCELLED.name}

@@ -1,0 +1,101 @@
+"""Writes the snapshots of an app while a triggerer waits for it, as far as that delays nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core.state.snapshot import Owner, View, snapshot
+from airflow_torchx.core.state.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from airflow_torchx.runtime.usage import UsageMonitor
+    from airflow_torchx.specs import DescribeAppResponse
+
+#: Seconds between two snapshots of an app, at least.
+PAUSE_S: Final = 2.0
+#: Seconds between two snapshots of an app whose replicas keep their states.
+REFRESH_S: Final = 60.0
+# A snapshot takes the triggerer up to 50 ms, and so long it serves no other trigger.
+_SNAPSHOTS_PER_S: Final = 1.0
+
+#: The writers of this process; only the event loop uses it.
+_WRITERS: Final[set[object]] = set()
+
+
+class SnapshotWriter:
+    """The snapshots of one app.
+
+    Args:
+        stored: what a worker stored, see `task.snapshots.Snapshots.to_json`.
+        push: stores a snapshot; an error of it costs this snapshot.
+    """
+
+    def __init__(
+        self,
+        stored: Mapping[str, Any],
+        push: Callable[[dict[str, Any]], Awaitable[object]],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._owner = _owner(stored.get("owner"))
+        self._timeline = Timeline.parse(stored)
+        self._push = push
+        self._now = now
+        self._app: DescribeAppResponse | None = None
+        self._changed = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+
+    def look(self, app: DescribeAppResponse, usage: UsageMonitor) -> None:
+        """Have a snapshot written soon if a replica has changed; return at once."""
+        self._app = app
+        if self._timeline.see(app, self._now()):
+            self._changed.set()
+        if self._writing is None and self._owner is not None:
+            _WRITERS.add(self)
+            self._writing = asyncio.create_task(self._write(self._owner, usage))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the next process needs to go on."""
+        return self._timeline.to_json()
+
+    def close(self) -> None:
+        """Write no more."""
+        _WRITERS.discard(self)
+        if self._writing is not None:
+            self._writing.cancel()
+
+    async def _write(self, owner: Owner, usage: UsageMonitor) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(REFRESH_S, len(_WRITERS) / _SNAPSHOTS_PER_S)):
+                    await self._changed.wait()
+            self._changed.clear()
+            if self._app is not None:
+                now_s = self._now()
+                made = snapshot(
+                    View(
+                        app=self._app,
+                        owner=owner,
+                        writer="trigger",
+                        now_s=now_s,
+                        seq=self._timeline.next_seq(now_s),
+                        timeline=self._timeline,
+                        usage=usage.history(),
+                    )
+                )
+                # It comes from internals of Airflow and from the API server, of any type.
+                with suppress(Exception):
+                    await self._push(made)
+            await asyncio.sleep(PAUSE_S)
+
+
+def _owner(stored: object) -> Owner | None:
+    """Return a stored owner; None if another release has stored something else."""
+    try:
+        return Owner(**stored)  # type: ignore[arg-type]
+    except TypeError:
+        return None

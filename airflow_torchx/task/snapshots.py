@@ -1,0 +1,154 @@
+"""Writes the snapshots of an app as an XCom, while a worker waits for it and at its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.airflow_compat import has_supervisor, masked
+from airflow_torchx.concurrency.daemons import in_daemon
+from airflow_torchx.core.plan.redact import redact
+from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY, Owner, View, snapshot
+from airflow_torchx.core.state.timeline import Timeline
+from airflow_torchx.core.state.usage import UsageHistory
+from airflow_torchx.errors import AirflowRequestError
+from airflow_torchx.runtime.usage import UsageMonitor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.task.context import TaskContext
+
+#: Seconds between two snapshots, at least.
+PAUSE_S: Final = 2.0
+# Between two snapshots of an app whose replicas keep their states.
+_REFRESH_S: Final = 15.0
+# Airflow kills a task 5 s after SIGTERM.
+_CLOSE_S: Final = 0.5
+
+
+class Snapshots:
+    """The snapshots of one app of a task. Thread-safe.
+
+    Args:
+        secrets: returns what is masked in each text.
+    """
+
+    def __init__(
+        self,
+        task: TaskContext,
+        secrets: Callable[[], frozenset[str]],
+        timeline: Timeline | None = None,
+        usage: UsageMonitor | None = None,
+    ) -> None:
+        self._task = task
+        self._secrets = secrets
+        self._timeline = timeline or Timeline()
+        #: What the replicas use.
+        self.usage = usage or UsageMonitor()
+        self._lock = threading.Lock()
+        #: Of the app.
+        self.handle = ""
+        self._unwritten: DescribeAppResponse | None = None
+        self._written_s = 0.0
+        self._changed = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a trigger needs to go on, without what the replicas use."""
+        with self._lock:
+            return {"owner": asdict(self._owner), **self._timeline.to_json()}
+
+    @property
+    def _owner(self) -> Owner:
+        attempt = self._task.attempt
+        return Owner(
+            handle=self.handle,
+            dag_id=attempt.dag_id,
+            run_id=attempt.run_id,
+            task_id=attempt.task_id,
+            map_index=attempt.map_index,
+            try_number=attempt.try_number,
+            epoch=attempt.max_tries,
+        )
+
+    def make(self, app: DescribeAppResponse, lines: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the next snapshot; ``lines`` are the last ones of the replica that failed."""
+        secrets, now_s = self._secrets(), time.time()
+        with self._lock:
+            self._timeline.see(app, now_s)
+            self._written_s = time.monotonic()
+            return snapshot(
+                View(
+                    app=app,
+                    owner=self._owner,
+                    seq=self._timeline.next_seq(now_s),
+                    writer="worker",
+                    now_s=now_s,
+                    timeline=self._timeline,
+                    usage=self.usage.history(),
+                    mask=lambda text: masked(redact(text, secrets)),
+                    lines=lines,
+                )
+            )
+
+    def look(self, app: DescribeAppResponse) -> None:
+        """Have a snapshot written soon if a replica has changed, or if it is time; return at once.
+
+        Without a supervisor, as under ``dag.test()``, Airflow's interface is not thread-safe.
+        """
+        with self._lock:
+            changed = self._timeline.see(app, time.time())
+            is_old = time.monotonic() >= self._written_s + _REFRESH_S
+            if not (changed or is_old) or self._closing.is_set() or not has_supervisor():
+                return
+            self._unwritten = app
+        self._changed.set()
+        if self._thread is None:
+            self._thread = in_daemon(self._write, "torchx-snapshots")
+
+    def close(self) -> None:
+        """Write no more, and wait a moment for the snapshot that is being written."""
+        self._closing.set()
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSE_S)
+
+    def finish(self, app: DescribeAppResponse, lines: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the last snapshot of a try, and keep it beside those of other tries."""
+        self.close()
+        last = self.make(app, lines)
+        with suppress(AirflowRequestError):
+            self._task.store(f"{SNAPSHOT_KEY}:{self._task.attempt.try_number}", last)
+        return last
+
+    def _write(self) -> None:
+        while not self._closing.is_set():
+            self._changed.wait()
+            # Transitions of one moment, as at a launch, are one snapshot.
+            if self._closing.wait(max(0.0, self._written_s + PAUSE_S - time.monotonic())):
+                return
+            self._changed.clear()
+            with self._lock:
+                app, self._unwritten = self._unwritten, None
+            if app is not None:
+                with suppress(AirflowRequestError):
+                    self._task.push(SNAPSHOT_KEY, self.make(app))
+
+
+def resumed(
+    task: TaskContext,
+    secrets: Callable[[], frozenset[str]],
+    event: Mapping[str, Any],
+    handle: str,
+) -> Snapshots:
+    """Return the snapshots of an app that a trigger has waited for."""
+    usage = UsageMonitor(UsageHistory.parse(event.get("usage")))
+    found = Snapshots(task, secrets, Timeline.parse(event.get("snapshot")), usage)
+    found.handle = handle
+    return found

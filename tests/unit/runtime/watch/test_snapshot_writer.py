@@ -1,0 +1,138 @@
+"""Snapshots of an app while a triggerer waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_torchx.core.state.trigger_event import WaitFor
+from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.usage import UsageMonitor
+from airflow_torchx.runtime.watch import Watches
+from airflow_torchx.runtime.watch.app_wait import Alarms, AppWait
+from airflow_torchx.runtime.watch.snapshot_writer import PAUSE_S, REFRESH_S, SnapshotWriter
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
+from tests.unit.runtime.watch.apps import eventually, launch, run, threads
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.state.trigger_event import AppEvent
+
+STORED = {
+    "owner": {
+        "handle": "h",
+        "dag_id": "d",
+        "run_id": "r",
+        "task_id": "t",
+        "map_index": -1,
+        "try_number": 1,
+        "epoch": 0,
+    },
+    "seq": 3,
+    "t": {},
+}
+
+
+class Scene:
+    """A wait for an app of a fake daemon, and what it stores."""
+
+    def __init__(self, stored: dict[str, Any] | None = None) -> None:
+        self.clock = ManualClock()
+        self.engine = FakeEngine(
+            images=["busybox"], programs=Program(runs_for_s=100), clock=self.clock
+        )
+        self.pushed: list[tuple[float, dict[str, Any]]] = []
+        self.began_s = self.clock()
+        self.error: Exception | None = None
+        self.hangs = False
+        self._stored = STORED if stored is None else stored
+
+    async def _push(self, made: dict[str, Any]) -> None:
+        self.pushed.append((self.clock() - self.began_s, made))
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+
+    def event(self) -> AppEvent:
+        """Return the event of a wait; time advances meanwhile."""
+        watches = Watches(linger_s=0, clock=self.clock)
+
+        async def waited() -> AppEvent:
+            writer = SnapshotWriter(self._stored, self._push, self.clock)
+            with watches.on("d", lambda: self.engine) as watch:
+                wait = AppWait("app-1", WaitFor(), Alarms(), self.clock, snapshots=writer)
+                task = asyncio.ensure_future(wait.event(watch))
+                await eventually(task.done, self.clock)
+                return task.result()
+
+        found: AppEvent = run(waited(), self.clock)
+        run(eventually(lambda: not threads(), self.clock), self.clock)
+        return found
+
+
+def test_a_wait_writes_snapshots() -> None:
+    """A snapshot is written at a transition, and once a minute for what replicas use."""
+    scene = Scene()
+    launch(scene.engine, replicas=2)
+
+    event = scene.event()
+
+    first, second = scene.pushed[0][1], scene.pushed[1][1]
+    assert ("reached", 2) == (event["reason"], len(scene.pushed))
+    assert ("trigger", "RUNNING", "h") == (first["writer"], first["state"], first["handle"])
+    assert second["seq"] > first["seq"] > 3
+    assert "usage" in second["roles"][0]["replicas"][0]
+    times = [at for at, _ in scene.pushed]
+    assert times[1] - times[0] >= REFRESH_S
+    # What was seen until the end goes on in the worker.
+    assert "SUCCEEDED" == event["snapshot"]["t"]["trainer/0"][-1][1]
+    assert event["snapshot"]["seq"] == second["seq"]
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_push_that_fails_delays_nothing(*, hangs: bool) -> None:
+    """A snapshot that Airflow refuses, or does not answer, is lost, and the event fires."""
+    scene = Scene()
+    scene.hangs, scene.error = hangs, RuntimeError("refused")
+    launch(scene.engine)
+
+    assert "reached" == scene.event()["reason"]
+    assert scene.pushed
+
+
+def test_without_an_owner() -> None:
+    """A trigger that another release has stored writes nothing, and still hands on what it saw."""
+    scene = Scene({"owner": {"later": 1}, "seq": 9})
+    launch(scene.engine)
+
+    event = scene.event()
+
+    assert ([], 9) == (scene.pushed, event["snapshot"]["seq"])
+
+
+def test_many_transitions_are_few_snapshots() -> None:
+    """Snapshots of an app are at least two seconds apart."""
+    scene = Scene()
+    launch(scene.engine, replicas=4)
+
+    async def looked() -> None:
+        writer = SnapshotWriter(STORED, scene._push, scene.clock)  # noqa: SLF001 - our own
+        for index in range(4):
+            app = lifecycle.observe(scene.engine, "app-1")
+            assert app is not None
+            writer.look(app, UsageMonitor())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            scene.engine.end(f"trainer/{index}")
+            scene.clock.advance(0.5)
+        await eventually(lambda: len(scene.pushed) > 1, scene.clock)
+        writer.close()
+
+    run(looked(), scene.clock)
+
+    times = [at for at, _ in scene.pushed]
+    assert times[1] - times[0] >= PAUSE_S
+    counts = scene.pushed[1][1]["roles"][0]["counts"]
+    assert {"RUNNING": 1, "SUCCEEDED": 3} == counts
