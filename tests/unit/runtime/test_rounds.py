@@ -313,6 +313,31 @@ def test_out_of_memory_does_not_restart() -> None:
     assert ["0: trainer/0 trainer/1"] == daemon.rounds()
 
 
+def test_out_of_memory_in_a_round_does_not_restart() -> None:
+    """The budget that is left does not count."""
+    killed = Program(lines=["up"], exit_code=137, oom_killed=True)
+    daemon = launched(Daemon({"trainer/1": [CRASH, killed]}), role(retries=5))
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert {"trainer": 1} == daemon.restarts()
+
+
+def test_an_owner_that_is_asked_to_end_leaves_the_round_to_the_next_one() -> None:
+    """The replicas that it has stopped wait for the round: the app is PENDING, and not over."""
+    daemon = launched(Daemon({"trainer/0": [CRASH, FOREVER]}), role(retries=2))
+
+    assert waiting.poll_once(daemon.engine, APP, should_stop=lambda: True) is None
+
+    assert ["app-1-trainer-0", "app-1-trainer-1.restarting"] == [row.name for row in daemon.rows()]
+    assert ["PENDING", "PENDING"] == states(daemon.engine)
+    assert own(daemon.engine, daemon.clock, looks=3) is None
+    assert ["RUNNING", "RUNNING"] == states(daemon.engine)
+    assert {"trainer": 1} == daemon.restarts()
+
+
 @pytest.mark.parametrize(("code", "rounds"), [(42, 1), (7, 2)])
 def test_an_excluded_exit_code_does_not_restart(code: int, rounds: int) -> None:
     """The label has the exit codes that mean the same in the next round."""
