@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
                                       [commands] [tasks] [workspace] [push] [memory] [waits]
-                                      [gpus]
+                                      [gpus] [usage]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 import docker
 
+from airflow_torchx.runtime import attach
+from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
 from airflow_torchx.schedulers.docker_scheduler import LABEL_APP_ID, create_scheduler
 from airflow_torchx.specs import AppDef, Resource, Role
 from tests.benchmarks import gpus, waits, workspaces
@@ -276,6 +278,26 @@ def tasks(client: docker.APIClient) -> None:
     del client
 
 
+def usage(client: docker.APIClient) -> None:
+    """Read for a minute what 16 replicas use, after the first readings, which come more often."""
+    with create_scheduler("bench") as scheduler:
+        app = sleeper(16, "600")
+        with submitted(scheduler, client, app) as app_id:
+            sampler = UsageSampler(scheduler.engine, UsageMonitor())
+            seen = attach.look(scheduler.engine, app_id)
+
+            def share(seconds: int) -> float:
+                began_s = time.process_time()
+                for _ in range(seconds):
+                    sampler.look(seen)
+                    time.sleep(1)
+                return (time.process_time() - began_s) / seconds
+
+            share(15)
+            row("usage of 16 replicas, share of a core", share(60), 0.01, "at most", 1.0)
+            sampler.close()
+
+
 def main() -> None:
     """Measure what the command line names, or everything."""
     parts = {
@@ -291,6 +313,7 @@ def main() -> None:
         "memory": workspaces.memory,
         "waits": waits.waits,
         "gpus": gpus.gpus,
+        "usage": usage,
     }
     client = docker.from_env(timeout=120).api  # the same daemon as everybody else here
     for name in sys.argv[1:] or parts:
