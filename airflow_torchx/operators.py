@@ -24,6 +24,7 @@ from airflow_torchx.core.task.arguments import (
     with_own_options,
 )
 from airflow_torchx.task.lineage import LineageMixin
+from airflow_torchx.task.page_link import TorchXAppLink
 from airflow_torchx.task.templates import TemplatesMixin
 from airflow_torchx.task.tracebacks import without_traceback
 
@@ -141,6 +142,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         "workspace": "json",
     }
     ui_color = "#fbe3dc"
+    operator_extra_links = (TorchXAppLink(),)
 
     _killed_at: float | None = None
 

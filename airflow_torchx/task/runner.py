@@ -56,6 +56,7 @@ from airflow_torchx.task.deferral import save_at_s
 from airflow_torchx.task.final_failure import without_retry
 from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
+from airflow_torchx.task.page_link import LINK_KEY, page_path
 from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown
 from airflow_torchx.task.snapshots import resumed
@@ -310,6 +311,7 @@ class AppTask:
             APP_ID_KEY: seen.app_id,
             CONTAINERS_KEY: container_ids(seen),
             IMAGES_KEY: images,
+            LINK_KEY: page_path(self._task.attempt),
         }
 
     def _read(self, request: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

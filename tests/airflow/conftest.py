@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
+from tests.ui.browser import browser, screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from tests.airflow.one_task import OneTask
     from tests.airflow.remains import Remains
     from tests.airflow.stack import Stack, Task
+
+__all__ = ["browser", "screen"]
 
 HOME: Final = Path(tempfile.mkdtemp(prefix="airflow-torchx-tests-"))
 DAGS: Final = HOME / "dags"

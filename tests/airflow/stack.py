@@ -278,9 +278,10 @@ class Stack:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home
-        url = f"http://127.0.0.1:{_free_port()}"
-        self._env = _environment(home, database, url) | dict(settings or {})
-        self._http = httpx.Client(base_url=url, trust_env=False, timeout=30)
+        #: Where its UI is.
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        self._env = _environment(home, database, self.url) | dict(settings or {})
+        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
         # Nothing is held between two questions.
         self._database = create_engine(database, isolation_level="AUTOCOMMIT")
         self._known: set[str] = set()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
 
+import jsonschema
 import pytest
 
 import airflow_torchx
@@ -72,3 +74,11 @@ def test_a_module_has_300_lines_at_most_and_imports_only_its_neighbours(module: 
     for name in re.findall(r"(?:^|\n)(?:import|export) [^;]*? from \"([^\"]+)\"", text):
         assert name.startswith("./")
         assert (STATIC / name).is_file()
+
+
+@pytest.mark.parametrize("file", sorted(TESTS.glob("snapshots/*.json")), ids=lambda path: path.stem)
+def test_a_recorded_snapshot_has_the_form_that_is_written(file: Path) -> None:
+    """What the page is tested on is valid by the schema of the XCom."""
+    schema = json.loads((STATIC.parents[1] / "core/state/snapshot.v1.json").read_text())
+
+    jsonschema.validate(json.loads(file.read_text()), schema)

@@ -1,7 +1,8 @@
-"""How the files of the page are served, and what loads the server."""
+"""How the page is registered with Airflow, and how its files are served."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
@@ -9,11 +10,27 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from starlette.testclient import TestClient
 
+from airflow_torchx import __version__
 from airflow_torchx.ui.server import STATIC, create_app
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: What the plugin manager of a fresh Airflow says of our plugin.
+_REGISTRATION: Final = """
+import json
+from airflow import plugins_manager
+plugins, errors = plugins_manager._get_plugins()
+ours = [plugin for plugin in plugins if plugin.name == "torchx"]
+_, react_apps = plugins_manager._get_ui_plugins()
+apps, _ = plugins_manager.get_fastapi_plugins()
+print(json.dumps({
+    "errors": errors,
+    "plugins": len(ours),
+    "react_apps": [app for app in react_apps if app["name"] == "TorchX"],
+    "prefixes": [app["url_prefix"] for app in apps if app["name"] == "TorchX"],
+}))
+"""
 _LATE_IMPORTS: Final = """
 import sys
 import airflow.plugins_manager, airflow.sdk
@@ -42,6 +59,21 @@ def _run(code: str, home: Path) -> str:
         env={"PYTHONPATH": ":".join(sys.path), **env},
     )
     return ran.stdout.splitlines()[-1]
+
+
+def test_airflow_finds_the_page_by_the_entry_point(tmp_path: Path) -> None:
+    """Both destinations have one name and addresses that are relative to Airflow's base."""
+    found = json.loads(_run(_REGISTRATION, tmp_path))
+
+    assert {} == found["errors"]
+    assert 1 == found["plugins"]
+    assert ["/torchx"] == found["prefixes"]
+    assert [("nav", "torchx"), ("task_instance", "torchx-app")] == [
+        (app["destination"], app["url_route"]) for app in found["react_apps"]
+    ]
+    assert {f"torchx/static/shell.js?v={__version__}"} == {
+        app["bundle_url"] for app in found["react_apps"]
+    }
 
 
 def test_a_process_that_is_not_the_api_server_loads_no_web_framework(tmp_path: Path) -> None:

@@ -251,7 +251,8 @@ def test_it_launches_with_the_claimed_gpus(task: Task, holder: str) -> None:
     assert isinstance(second.value.trigger, TorchXDockerTrigger)
     assert second.value.trigger.gpu_demand is None
     pushed = {"app_handle", "app_id", "container_ids", "image_ids", "torchx_app"}
-    assert pushed == task.attempt.pushed.keys()
+
+    assert pushed | {"_link_TorchXAppLink"} == task.attempt.pushed.keys()
 
 
 def test_a_broken_claim_means_another_wait_until_the_same_time(task: Task) -> None:
