@@ -35,7 +35,9 @@ def test_quickstart(docker_engine: DockerEngine) -> None:
 
     screen = done.stdout
     assert 0 == done.returncode, screen + done.stderr
-    rows = re.findall(r"^train/([01]) +(\w+) +(\d+) +[\d.]+ s$", screen, re.MULTILINE)
+    rows = re.findall(
+        r"^train/([01]) +(\w+) +(\d+) +\d.* s +peak .* MiB of 1 GiB ", screen, re.MULTILINE
+    )
     assert [("0", "SUCCEEDED", "0"), ("1", "SUCCEEDED", "0")] == rows
     for rank in range(2):
         assert re.search(rf"rank {rank} epoch 10 loss \d\.\d+$", screen, re.MULTILINE)

@@ -95,7 +95,8 @@ def fired(waiting: TorchXDockerTrigger) -> tuple[str, str | None]:
         return found
 
     (event,) = asyncio.run(asyncio.wait_for(events(), 60))
-    assert {"app_id", "reason", "state", "message"} == event.keys()
+    # A trigger that has sampled its app hands on what it has read, too.
+    assert {"app_id", "reason", "state", "message"} == event.keys() - {"usage", "snapshot"}
     return event["reason"], event["state"]
 
 
@@ -526,7 +527,9 @@ def test_a_task_that_is_ended_before_it_resumes(
             pass
         await waiting.cleanup()
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others)
+        # What was cancelled ends as such; another error fails.
+        ended = await asyncio.gather(*others, return_exceptions=True)
+        assert not [one for one in ended if isinstance(one, Exception)]
 
     asyncio.run(fire())
 
