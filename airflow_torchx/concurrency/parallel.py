@@ -47,6 +47,8 @@ def map_concurrently(
 ) -> list[_Result]:
     """Call ``call`` for each item concurrently, and return the results in order.
 
+    The calls have the caller's context, by which Airflow routes the log lines of a trigger.
+
     After the first failure, or when the waiting thread is interrupted, no further call starts. All
     running calls end before this function returns or raises.
 
@@ -64,7 +66,10 @@ def map_concurrently(
 
     with ThreadPoolExecutor(min(threads, len(items)), "torchx") as pool:
         try:
-            futures = [pool.submit(through_gate, item) for item in items]
+            # Each has a copy of its own: a context runs in one thread at a time.
+            futures = [
+                pool.submit(contextvars.copy_context().run, through_gate, item) for item in items
+            ]
             _wait(futures, should_stop)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,7 +124,9 @@ class Watch:
         return await self._ask(self._observers, call)
 
     async def _ask(self, pool: ThreadPoolExecutor, call: Callable[[Engine], _Answer]) -> _Answer:
-        asked = pool.submit(lambda: call(self._engine()))
+        # With the context by which Airflow routes log lines: what acts on an app logs for its task.
+        context = contextvars.copy_context()
+        asked = pool.submit(context.run, lambda: call(self._engine()))
         self._asked.add(asked)
         asked.add_done_callback(self._asked.discard)
         # Otherwise a cancelled caller cancels a call that has not begun.

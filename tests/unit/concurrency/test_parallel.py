@@ -199,3 +199,11 @@ def test_a_call_that_is_left_goes_on() -> None:
     assert not ended.is_set()
     released.set()
     assert ended.wait(30)
+
+
+def test_calls_have_the_context_of_the_caller() -> None:
+    """Airflow routes the log lines of a trigger by its context."""
+    app = contextvars.ContextVar("app", default="")
+    app.set("app-1")
+
+    assert ["app-1"] * 3 == map_concurrently(lambda _: app.get(), [1, 2, 3])

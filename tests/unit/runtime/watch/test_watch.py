@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 import time
 from dataclasses import replace
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.runtime.watch import Watch
     from airflow_torchx.testing import Verb
 
 ENDED, RUNS = shows(AppState.SUCCEEDED), shows(AppState.RUNNING)
@@ -482,5 +484,21 @@ def test_a_bug_ends_every_wait(watches: Watches, clock: ManualClock) -> None:
                 await until(mailbox, RUNS, clock)
             with watches.on("d", connect) as again, again.mailbox(app_id="app-1") as other:
                 await until(other, RUNS, clock)
+
+    run(scenario(), clock)
+
+
+def test_calls_have_the_context_of_their_wait(watches: Watches, clock: ManualClock) -> None:
+    """Airflow routes the log lines of a trigger by its context; each wait has its own."""
+    engine, app = daemon(), contextvars.ContextVar("app", default="")
+
+    async def asked(watch: Watch, name: str) -> list[str]:
+        app.set(name)
+        return [await watch.ask(lambda _: app.get()), await watch.observe(lambda _: app.get())]
+
+    async def scenario() -> None:
+        with watches.on("d", lambda: engine) as watch:
+            found = await asyncio.gather(asked(watch, "app-1"), asked(watch, "app-2"))
+            assert [["app-1"] * 2, ["app-2"] * 2] == found
 
     run(scenario(), clock)
