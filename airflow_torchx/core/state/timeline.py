@@ -81,21 +81,26 @@ def _valid(known: object) -> list[Any]:
 def _see(known: list[Transition], replica: ReplicaStatus, now_s: float) -> None:
     """Add the state of a replica, and correct times that the daemon knows better."""
     created_s, started_s = _seconds(replica.created_at), _seconds(replica.started_at)
-    is_new = not known or (_has_ended(known[-1][1]) and not is_terminal(replica.state))
+    # A run may begin and end between two looks.
+    is_later = bool(known and started_s is not None and started_s > known[-1][0])
+    is_new = not known or (
+        _has_ended(known[-1][1]) and (is_later or not is_terminal(replica.state))
+    )
     if is_new and created_s is not None:
         _add(known, created_s, AppState.SUBMITTED)
-    if is_terminal(replica.state):
-        # A list has no times: the end may have been seen before the start.
-        end = known.pop() if known and known[-1][1] == replica.state.name else None
-        if started_s is not None and known and not _has_ended(known[-1][1]):
-            _add(known, started_s, AppState.RUNNING)
-        if end is not None:
-            known.append(end)
-        _add(known, _seconds(replica.finished_at) or now_s, replica.state)
-    elif replica.state is AppState.RUNNING:
-        _add(known, started_s or now_s, replica.state)
-    else:
-        _add(known, now_s, replica.state)
+    # A list has no times: the end may have been seen before the start.
+    has_ended = is_terminal(replica.state)
+    end = known.pop() if has_ended and known and known[-1][1] == replica.state.name else None
+    before = known[-1][1] if known else ""
+    has_run = before == AppState.SUBMITTED.name or (has_ended and before and not _has_ended(before))
+    if started_s is not None and has_run:
+        _add(known, started_s, AppState.RUNNING)
+    if end is not None:
+        known.append(end)
+    at_s = started_s if replica.state is AppState.RUNNING else None
+    if has_ended:
+        at_s = _seconds(replica.finished_at)
+    _add(known, at_s or now_s, replica.state)
 
 
 def _add(known: list[Transition], at_s: float, state: AppState) -> None:

@@ -320,3 +320,29 @@ def test_a_timeline_is_stored_and_read_again() -> None:
     for broken in unusable:
         assert Timeline() == Timeline.parse(broken)
     assert [] == Timeline.parse({"t": {"trainer/0": [["x", "RUNNING"], 5]}}).of(FAILED)
+
+
+def test_a_run_that_no_look_has_seen() -> None:
+    """The daemon knows when a run began that was over at the first look.
+
+    Its app may be about to restart it, or may have restarted it meanwhile.
+    """
+    timeline = Timeline()
+    timeline.see(app(replica(AppState.PENDING, started_at=at(3), finished_at=at(4))), T0 + 5)
+    assert [(T0, "SUBMITTED"), (T0 + 3, "RUNNING"), (T0 + 5, "PENDING")] == timeline.of(FAILED)
+
+    timeline = Timeline()
+    timeline.see(app(FAILED), T0 + 51)
+    again = {"created_at": at(53), "started_at": at(54), "finished_at": at(55), "round": 1}
+    for state in (AppState.SUCCEEDED, AppState.FAILED):
+        known = Timeline.parse(timeline.to_json())
+        known.see(app(replica(state, **again)), T0 + 56)
+        after = [(T0 + 53, "SUBMITTED"), (T0 + 54, "RUNNING"), (T0 + 55, state.name)]
+        assert after == known.of(FAILED)[3:]
+        known.see(app(replica(state, **again)), T0 + 57)
+        assert after == known.of(FAILED)[3:]
+
+    timeline = Timeline()
+    timeline.see(app(replica(AppState.PENDING, started_at=at(3), finished_at=at(4))), T0 + 5)
+    timeline.see(app(replica(AppState.SUCCEEDED, **again)), T0 + 56)
+    assert [(T0 + 54, "RUNNING"), (T0 + 55, "SUCCEEDED")] == timeline.of(FAILED)[3:]
