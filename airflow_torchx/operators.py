@@ -256,12 +256,14 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
             return task.run(self._request(scheduler, secrets))
 
     def _request(self, scheduler: DockerScheduler, secrets: Mapping[str, str]) -> LaunchRequest:
+        from airflow_torchx.task.app import checked_with
         from airflow_torchx.task.final_failure import checked_arguments
         from airflow_torchx.task.plan import requested
 
         with checked_arguments():
             check_result_path(self.result_path)
-            root, app, options = self._source_root(), self.app_def(), self._run_options()
+            root, options = self._source_root(), self._run_options()
+            app = checked_with(self.app_def, lambda: scheduler.options(options))
             return requested(scheduler, app, options, secrets, root, self._is_killed)
 
     @without_traceback
@@ -309,9 +311,8 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         """Return the app that the arguments describe."""
         from airflow_torchx.task.app import app_of, with_overrides
 
-        app = app_of(
-            self.task_id, self.app, self.component, self.component_args, self._source_root()
-        )
+        args, root, has_image = self.component_args, self._source_root(), bool(self.image)
+        app = app_of(self.task_id, self.app, self.component, args, root, has_image=has_image)
         return with_overrides(app, image=self.image, env=self.env or {}, workspace=self.workspace)
 
     @contextmanager

@@ -78,7 +78,13 @@ def get(name: str, *, folder: Path | str | None = None) -> Component:
     raise _unknown(name)
 
 
-def parse(name: str, args: Sequence[str], *, folder: Path | str | None = None) -> AppDef:
+def parse(
+    name: str,
+    args: Sequence[str],
+    *,
+    folder: Path | str | None = None,
+    has_image: bool = False,
+) -> AppDef:
     """Return the app that a component builds from command-line arguments.
 
     ``torchx run dist.ddp -j 2x1 --script main.py`` is
@@ -88,12 +94,13 @@ def parse(name: str, args: Sequence[str], *, folder: Path | str | None = None) -
         name: the component, as for `get`.
         args: the command line.
         folder: base folder of a relative path in ``name``; None for the current folder.
+        has_image: the caller sets the image of every role later, so that none is missing.
 
     Raises:
         ComponentError: the component does not exist, rejects the arguments, or fails.
         InvalidAppError: the app is TorchX's and uses features that only TorchX supports.
     """
-    return call(name, get(name, folder=folder), args)
+    return call(name, get(name, folder=folder), args, has_image=has_image)
 
 
 def call(
@@ -103,6 +110,7 @@ def call(
     *,
     defaults: Mapping[str, str] | None = None,
     outer: Collection[str] = (),
+    has_image: bool = False,
 ) -> AppDef:
     """Return the app that ``function`` builds from command-line arguments.
 
@@ -112,6 +120,7 @@ def call(
         args: the command line.
         defaults: command-line values of parameters that ``args`` omits.
         outer: options that come before the component, for messages.
+        has_image: the caller sets the image of every role later, so that none is missing.
 
     Raises:
         ComponentError: the function rejects the arguments, fails, or does not return an app.
@@ -119,7 +128,7 @@ def call(
     """
     line = parse_line(name, function, args, defaults, outer)
     usage = synopsis(name, line.bound.signature.parameters)
-    no_image = _missing_image(function, line)
+    no_image = [] if has_image else _missing_image(function, line)
     if line.mistakes:
         mistakes = [*line.mistakes, *_more_mistakes(function, line), *no_image]
         raise arguments_error(name, mistakes, usage)

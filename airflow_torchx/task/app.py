@@ -16,7 +16,7 @@ from airflow_torchx.specs import as_app
 from airflow_torchx.specs.scalars import BYTES, as_text, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import PurePath
 
     from airflow_torchx.specs import AnyApp, AppDef
@@ -33,10 +33,13 @@ def app_of(
     component: str | None,
     args: Sequence[str] | str,
     source_root: SourceRoot | None,
+    *,
+    has_image: bool = False,
 ) -> AppDef:
     """Return the given app, or the app that a component returns; see the operator's arguments.
 
-    Relative paths of component files begin at ``source_root``, or at the current folder.
+    Relative paths of component files begin at ``source_root``, or at the current folder. With
+    ``has_image``, a component may miss its image, which `with_overrides` sets.
 
     Raises:
         ValueError: ``app`` and ``component`` are both set or both missing.
@@ -45,11 +48,31 @@ def app_of(
     """
     exactly_one(app=app, component=component)
     if app is None:
-        return _from_component(component or "", args, source_root)
+        return _from_component(component or "", args, source_root, has_image=has_image)
     if args:
         what = f"task {task_id!r} has component_args= without component=."
         raise ComponentError(what, fix="Put the arguments into app=, or set component=.")
     return as_app(app)
+
+
+def checked_with(make: Callable[[], AppDef], check: Callable[[], object]) -> AppDef:
+    """Return the app that ``make`` returns; if it fails, show the problems of ``check``, too.
+
+    Raises:
+        ComponentError: as ``make`` does.
+        InvalidAppError: as ``make`` does.
+    """
+    try:
+        return make()
+    except (ComponentError, InvalidAppError) as error:
+        try:
+            check()
+        except InvalidAppError as other:
+            if isinstance(error, InvalidAppError):
+                problems = [*error.problems, *other.problems]
+                raise InvalidAppError(problems, subject=error.subject) from error
+            raise ComponentError(f"{error.what}\n{other.what}", fix=error.fix) from error
+        raise
 
 
 def with_overrides(
@@ -80,12 +103,13 @@ def with_overrides(
 
 
 def _from_component(
-    component: str, args: Sequence[str] | str, source_root: SourceRoot | None
+    component: str, args: Sequence[str] | str, source_root: SourceRoot | None, *, has_image: bool
 ) -> AppDef:
     from airflow_torchx import components
 
     folder = source_root.folder if source_root else None
-    return components.parse(str(plain(component)), _words(args), folder=folder)
+    name = str(plain(component))
+    return components.parse(name, _words(args), folder=folder, has_image=has_image)
 
 
 def _words(args: object) -> list[str]:

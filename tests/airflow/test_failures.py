@@ -112,6 +112,14 @@ def test_bad_result(one_task: OneTask, script: str, told: str) -> None:
         ({"component": "dist.dpp"}, "unknown component 'dist.dpp'\nDid you mean 'dist.ddp'?"),
         ({"component": "dist.ddp", "component_args": "--scrpt a.py"}, "did you mean --script?"),
         (
+            {
+                "component": "dist.ddp",
+                "component_args": "--scrpt a.py",
+                "options": {"netwrok": "n"},
+            },
+            "did you mean 'network'?",
+        ),
+        (
             {"component": "dist.ddp", "component_args": "train.py"},
             "mean --script train.py?",
         ),
