@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -63,6 +64,19 @@ def is_left_out(item: os.DirEntry[str]) -> bool:
     if is_folder:
         return any(os.path.lexists(f"{item.path}/{marker}") for marker in _MARKERS)
     return _has_private_key(item)
+
+
+def own_outputs() -> frozenset[tuple[int, int]]:
+    """Return device and inode of the files that are the standard output or error of this process.
+
+    They change while the workspace is read: what this process logs goes there.
+    """
+    found = set()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # a closed one
+            status = os.fstat(descriptor)
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)
 
 
 def _originals(name: str) -> Iterator[str]:

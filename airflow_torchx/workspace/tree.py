@@ -13,7 +13,7 @@ from airflow_torchx.core.workspace.tree import Entry, marked_as_deleted
 from airflow_torchx.errors import WorkspaceError
 from airflow_torchx.workspace.content import digests, read_small_file, unreadable
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
-from airflow_torchx.workspace.left_out import is_left_out, is_listed
+from airflow_torchx.workspace.left_out import is_left_out, is_listed, own_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,8 @@ def list_tree(projects: Sequence[Project]) -> Tree:
     If two parts have the same path, the later file wins, and folders are merged. The
     ``.dockerignore`` of a part applies to that part only. A part without one leaves out what
     `left_out` describes, unless the name of the part itself is on that list. Symbolic links are not
-    followed, except the root of a part.
+    followed, except the root of a part. A file in a folder to which the output of this process goes
+    is left out.
 
     Raises:
         WorkspaceError: a part does not exist or cannot be read, the workspace is empty, or an image
@@ -225,6 +226,7 @@ class _Walk:
         where = repr(f"{root}/{IGNORE_FILE}")
         self._ignore = None if self.rules is None else Ignore(self.rules, where)
         self._is_whole = is_whole or self._ignore is not None
+        self._outputs = own_outputs()
         pending = [(root, "")]
         while pending:
             pending += self._folder(*pending.pop())
@@ -260,6 +262,10 @@ class _Walk:
     def _add(self, path: str, source: str, status: os.stat_result, ignored: bool) -> None:
         if special := _SPECIAL.get(stat.S_IFMT(status.st_mode)):
             self.warnings.append(f"{source!r} is a {special} and is left out of the workspace")
+            return
+        if (status.st_dev, status.st_ino) in self._outputs:
+            output = "the output of this process"
+            self.warnings.append(f"{source!r} is {output} and is left out of the workspace")
             return
         entry = _entry(self._prefix + path, source, status)
         if ignored:

@@ -491,3 +491,31 @@ def test_unreadable(locked: str, expected: str) -> None:
         shutil.rmtree(root / "a")
 
     assert said.startswith(expected.format(root=root))
+
+
+@pytest.mark.parametrize("rules", [None, "ignored"])
+def test_the_output_of_this_process(tmp_path: Path, rules: str | None) -> None:
+    """A file to which the process writes that reads the folder is left out: it changes."""
+    make(tmp_path, {"a.py": "x"} | ({} if rules is None else {".dockerignore": rules}))
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from airflow_torchx.workspace.tree import Project, list_tree\n"
+        "tree = list_tree([Project(Path.cwd())])\n"
+        "print(*(one.path for one in tree.entries), *tree.warnings, sep='\\n')\n"
+    )
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        command = [sys.executable, "-c", program]
+        subprocess.run(command, cwd=tmp_path, stdout=out, stderr=err, check=True)
+
+    assert [
+        *([".dockerignore"] if rules else []),
+        "a.py",
+        *(
+            f"'{tmp_path.resolve()}/{name}' is the output of this process and is left out of the "
+            "workspace"
+            for name in ("err", "out")
+        ),
+    ] == sorted(
+        (tmp_path / "out").read_text().splitlines(), key=lambda line: (line[0] == "'", line)
+    )
