@@ -15,8 +15,11 @@ from airflow_torchx.core.plan.job_plan import macro_values
 from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import has_ended, replicas_of
+from airflow_torchx.core.state.failure_rules import rule_line
+from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
 from airflow_torchx.core.state.report import (
     READ_LINES,
+    Found,
     failure_card,
     quoted_replica,
     relevant_lines,
@@ -24,6 +27,7 @@ from airflow_torchx.core.state.report import (
     replica_table,
 )
 from airflow_torchx.core.state.usage_text import usage_advice
+from airflow_torchx.core.state.worker_failure import SEQUENCE
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
@@ -204,7 +208,7 @@ def failure(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -
     blamed = blamed_replica(app)
     rule = blamed.rule if blamed else ""
     kind = _BY_RULE.get(rule, AppFailedError)
-    if blamed is not None and blamed.oom_killed:
+    if blamed is not None and ran_out_of_memory(blamed):
         kind = OutOfMemoryError
     elif blamed is not None and blamed.stalled:
         kind = StalledError
@@ -224,8 +228,20 @@ def card(
     engine: Engine, app: DescribeAppResponse, secrets: frozenset[str], reason: str = ""
 ) -> str:
     """Return the card of an app, described with ``inspect_all``, with secrets masked."""
-    earlier = _earlier_failures(engine, app)
-    return failure_card(app, last_lines(engine, app, secrets), reason, earlier)
+    earlier, lines = _earlier_failures(engine, app), _read_lines(engine, app, secrets)
+    found = Found(limit_bytes=_limit(engine, app), rule_line=rule_line(app, lines))
+    return failure_card(app, relevant_lines(lines), reason, earlier, found)
+
+
+def _limit(engine: Engine, app: DescribeAppResponse) -> int | None:
+    """Return the memory limit of a replica that lacked memory; None if it is not known."""
+    blamed = blamed_replica(app)
+    if blamed is None or not blamed.container_id or not ran_out_of_memory(blamed):
+        return None
+    with contextlib.suppress(EngineError):
+        detail = engine.inspect(blamed.container_id)
+        return detail.memory_bytes if detail else None
+    return None
 
 
 def _earlier_failures(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatus]:
@@ -241,13 +257,19 @@ def _earlier_failures(engine: Engine, app: DescribeAppResponse) -> list[ReplicaS
 
 def last_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
     """Return the last lines of the replica that a card quotes, with secrets masked."""
+    return relevant_lines(_read_lines(engine, app, secrets))
+
+
+def _read_lines(engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]) -> list[str]:
+    """Return the lines of which a card quotes the last ones, with secrets masked."""
     quoted = quoted_replica(app)
     if quoted is None or not quoted.container_id:
         return []
     try:
         log = ReplicaLog(engine, quoted.container_id, tail=READ_LINES)
         # Airflow masks the task log, but callbacks get the error as it is.
-        return [redact(line, secrets) for line in relevant_lines([line.text for line in log])]
+        # Without colors, which may be in the middle of a secret.
+        return [redact(SEQUENCE.sub("", line.text), secrets) for line in log]
     except EngineError as why:
         return [f"(cannot read its log: {why.what})"]
 

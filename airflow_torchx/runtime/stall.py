@@ -33,20 +33,31 @@ _COMMAND_BYTES: Final = 65_536
 
 # Writes the stacks of all Python processes into the log of the container. py-spy leaves them
 # running. Without it, `faulthandler`, which PYTHONFAULTHANDLER enables, does that at SIGABRT,
-# and ends the process. Process 1 comes last, because its workers end with it.
+# and ends the process; then its log has `Fatal Python error: Aborted`, like that of a crash.
+# Process 1 comes last, because its workers end with it.
 _DUMP_STACKS: Final = r"""
+said= read=
+say() {
+  echo "airflow-torchx: the app has stalled; $1" >/proc/1/fd/2
+}
+title() {
+  [ "$said" ] || say "these stacks were asked for, also by 'Fatal Python error: Aborted':"
+  said=1
+}
 dump() {
   case "$(readlink /proc/$1/exe)" in *python*) ;; *) return ;; esac
   if command -v py-spy >/dev/null 2>&1; then
-    py-spy dump --pid $1 >/proc/1/fd/2 2>&1 && return
+    title
+    py-spy dump --pid $1 >/proc/1/fd/2 2>&1 && read=1 && return
   fi
-  grep -q PYTHONFAULTHANDLER= /proc/$1/environ && kill -ABRT $1
+  grep -q PYTHONFAULTHANDLER= /proc/$1/environ && title && read=1 && kill -ABRT $1
 }
 for folder in /proc/[0-9]*; do
   [ "$folder" = /proc/1 ] || [ "$folder" = /proc/$$ ] || dump "${folder#/proc/}"
 done
 sleep 0.5
 dump 1
+[ "$read" ] || say "stacks could not be read: only those of Python processes can"
 """
 
 
@@ -103,7 +114,8 @@ class StallDetector:
             return False
         _log.error(
             "app %s has stalled: for %g s (stalled_after_s), no replica wrote a line or used a "
-            "CPU or GPU; its stacks follow in its log, then it is stopped",
+            "CPU or GPU; the stacks of its Python processes go to its log, if they can be read, "
+            "then it is stopped",
             app.app_id,
             after_s,
         )

@@ -61,6 +61,22 @@ def test_the_stacks_of_a_hung_training_are_in_its_log(
     log = "".join(scheduler.log_iter(app, "trainer"))
     assert 2 == log.count("begins")
     assert 2 == log.count("in waits_for_ever_in_here")
+    assert 1 == log.count("the app has stalled; these stacks were asked for")
+    assert "could not be read" not in log
+
+
+def test_a_hung_program_without_stacks(docker_engine: DockerEngine, app_id: str) -> None:
+    """The log of a program that is not Python says that its stacks could not be read."""
+    none = Resource(cpu=-1, gpu=-1, memMB=-1)
+    role = Role("waiter", BUSYBOX, entrypoint="sleep", args=["600"], resource=none)
+    scheduler = DockerScheduler("test", docker_engine)
+    app = scheduler.submit(AppDef(app_id, [role]), {"stalled_after_s": 3, "stop_grace_s": 1})
+
+    ended = scheduler.wait(app, timeout_s=100)
+
+    assert AppState.FAILED is ended.state
+    log = "".join(scheduler.log_iter(app, "waiter"))
+    assert 1 == log.count("the app has stalled; stacks could not be read")
 
 
 @pytest.fixture

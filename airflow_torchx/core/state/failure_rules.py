@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Final, Literal
 from airflow_torchx.core.plan.failure_rule import FailureRule, parse_rule
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import FAILURE_RULES
+from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
+#: Characters of a line in which the match of a rule is shown.
+_SEARCHED: Final = 2_000
 #: Rules of every app, by priority. docs/why-did-it-fail.md has their advice.
 BUILT_IN: Final = (
     # The same model and batch need the same memory in the next try.
@@ -122,11 +125,13 @@ def failure_action(app: DescribeAppResponse) -> Literal["fail", "restart"] | Non
 def final_reason(app: DescribeAppResponse, final_codes: frozenset[int]) -> str | None:
     """Return why the failure of an app, described likewise, does not restart it; None if it does.
 
-    A rule says so, or the exit code of the worker that failed.
+    A rule says so, a lack of memory, or the exit code of the worker that failed.
     """
     blamed = blamed_replica(app)
     if failure_action(app) == "fail":
         return f"its failure is explained by the failure rule {rule_name(app)}"
+    if blamed is not None and ran_out_of_memory(blamed):
+        return "it would lack memory again"
     if blamed is not None and blamed.blamed_exit_code in final_codes:
         return f"a worker ended with exit code {blamed.blamed_exit_code}"
     return None
@@ -136,6 +141,22 @@ def rule_name(app: DescribeAppResponse) -> str:
     """Return the name of the rule that explains the failure of an app; empty without one."""
     blamed = blamed_replica(app)
     return blamed.rule if blamed else ""
+
+
+def rule_line(app: DescribeAppResponse, lines: Sequence[str]) -> str:
+    """Return the line that the app's own rule for its failure matches; empty if it is not found.
+
+    It is one of the worker's error, or else the last of ``lines``, which have no secrets. The
+    built-in rules have advice instead.
+    """
+    blamed = blamed_replica(app)
+    rule = next((one for one in rules_of(app) if blamed and one.name == blamed.rule), None)
+    if blamed is None or rule is None or rule.advice:
+        return ""
+    worker = blamed.worker
+    error = f"{worker.message}\n{worker.traceback}".split("\n") if worker else []
+    texts = (line[:_SEARCHED] for line in (*error, *reversed(lines)))
+    return next((line.strip() for line in texts if rule.may_match(line) and rule.search(line)), "")
 
 
 def with_replicas(

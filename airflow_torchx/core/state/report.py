@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.amounts import counted
@@ -12,9 +12,11 @@ from airflow_torchx.core.engine.start_advice import start_advice
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.essential import is_essential
-from airflow_torchx.core.state.failure_rules import advice_of
+from airflow_torchx.core.state.failure_notes import failure_notes
+from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
+from airflow_torchx.core.state.stall import stalled_after
 from airflow_torchx.core.state.usage_text import COLUMNS as USAGE_COLUMNS
-from airflow_torchx.core.state.usage_text import usage_advice, usage_cells
+from airflow_torchx.core.state.usage_text import memory_text, usage_advice, usage_cells
 from airflow_torchx.core.state.worker_failure import SEQUENCE, TRACEBACK
 from airflow_torchx.specs import is_terminal
 
@@ -85,25 +87,38 @@ def quoted_replica(app: DescribeAppResponse) -> ReplicaStatus | None:
     return blamed_replica(app) or next(iter(replicas_of(app)), None)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is read for a card beside the state of an app.
+
+    Args:
+        limit_bytes: memory limit of the replica that failed; None without one.
+        rule_line: the line that its failure rule matches, without secrets; empty if unknown.
+    """
+
+    limit_bytes: int | None = None
+    rule_line: str = ""
+
+
 def failure_card(
     app: DescribeAppResponse,
     last_lines: Sequence[str],
     reason: str = "",
     earlier: Sequence[ReplicaStatus] = (),
+    found: Found | None = None,
 ) -> str:
     """Return the report of an app that failed or was cancelled.
 
     It has the first failure, or else ``reason``, then all replicas, and the last lines of
     `quoted_replica`. The app is described with ``inspect_all``. ``earlier`` are the replicas whose
-    failures restarted it before.
+    failures restarted it before; ``found`` is what else is known of the failure.
     """
-    blamed = blamed_replica(app)
+    blamed, found = blamed_replica(app), found or Found()
     if blamed is not None:
-        reason = f"{replica_name(blamed)} failed first: {cause(blamed)}"
+        why = cause(blamed, limit_bytes=found.limit_bytes, stalled_after_s=stalled_after(app))
+        reason = f"{replica_name(blamed)} failed first: {why}"
     reason = f": {reason}" if reason else ""
-    parts = [f"app {app.app_id!r} {app.state.name}{reason}"]
-    if blamed is not None and blamed.rule:
-        parts += [f"failure rule: {blamed.rule}", *filter(None, [advice_of(app, blamed.rule)])]
+    parts = [f"app {app.app_id!r} {app.state.name}{reason}", *failure_notes(app, found.rule_line)]
     if blamed is not None and blamed.exit_code is not None:
         hints = (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
         parts += [*filter(None, hints)][:1]
@@ -171,14 +186,28 @@ _OF_WORKER: Final = re.compile(r"\[\D{0,60}\d{1,9}\]:.*\S", re.ASCII)
 _TORCHRUN_ERROR: Final = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
 
 
-def cause(replica: ReplicaStatus) -> str:
-    """Return why a replica failed, like ``exit code 1``, or ``rank 3: exit code 85``."""
+def cause(
+    replica: ReplicaStatus,
+    *,
+    limit_bytes: int | None = None,
+    stalled_after_s: float | None = None,
+) -> str:
+    """Return why a replica failed, like ``exit code 1``, or ``rank 3: exit code 85``.
+
+    ``limit_bytes`` is its memory limit, ``stalled_after_s`` how long its app made no progress, as
+    far as they are known.
+    """
     code, worker = replica.blamed_exit_code, replica.worker
     rank = f"rank {worker.rank}: " if worker and worker.rank is not None else ""
-    if replica.oom_killed:
-        return f"{rank}killed, out of memory (exit code {code}); raise resource.memMB"
+    if ran_out_of_memory(replica):
+        killed = "killed, " if code in {137, -9, None} else ""
+        if limit_bytes is None and replica.usage is not None:
+            limit_bytes = replica.usage.memory_limit_bytes
+        limit = f", limit {memory_text(limit_bytes)}" if limit_bytes else ""
+        return f"{rank}{killed}out of memory (exit code {code}{limit}); raise resource.memMB"
     if replica.stalled:
-        return "stalled: no line, no CPU use and no GPU use for too long (stalled_after_s)"
+        lasted = "too long" if stalled_after_s is None else f"{stalled_after_s:g} s"
+        return f"stalled: no line, no CPU use and no GPU use for {lasted} (stalled_after_s)"
     if code is None:
         return replica.error or "no exit code"
     signal = worker.signal if worker and worker.exit_code is not None else replica.signal
@@ -196,8 +225,9 @@ def restart_text(app: DescribeAppResponse, restart: Restart) -> str:
     what = "the app" if len(restart.roles) == len(app.roles_statuses) else restart.roles[0]
     if lost is None:
         return f"finishing the restart of {what} that another client began, round {restart.number}"
+    why = cause(lost, stalled_after_s=stalled_after(app))
     return (
-        f"replica {restart.lost} failed: {cause(lost)}; restarting {what}, "
+        f"replica {restart.lost} failed: {why}; restarting {what}, "
         f"restart {restart.used} of {restart.maximum}"
     )
 
@@ -253,6 +283,13 @@ def _worker_note(replica: ReplicaStatus) -> str:
     return f"rank {worker.rank}: exit code {worker.exit_code}{signal}"
 
 
+def _memory_cell(replica: ReplicaStatus) -> str:
+    """Return whether lack of memory ended a replica, or only a process in it."""
+    if ran_out_of_memory(replica):
+        return "yes"
+    return "a process" if replica.oom_killed else "no"
+
+
 def _cells(
     replica: ReplicaStatus, now: datetime | None, *, failed_first: bool, auxiliary: bool
 ) -> dict[str, str]:
@@ -275,7 +312,7 @@ def _cells(
         "state": replica.state.name,
         "exit code": "-" if replica.exit_code is None else str(replica.exit_code),
         "signal": replica.signal or "-",
-        "out of memory": "yes" if replica.oom_killed else "no",
+        "out of memory": _memory_cell(replica),
         "duration": duration_text(replica.duration_s),
         **usage_cells(replica),
         "note": ", ".join(filter(None, notes)),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.plan.identity import is_failed_name, is_marked, is_restarting_name
 from airflow_torchx.core.state.essential import essential_replicas, is_essential
+from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
 from airflow_torchx.core.state.rounds import (
     MAX_ROUND,
     final_exit_codes,
@@ -167,7 +168,11 @@ def _deciding_failures(
 
 def is_restartable(lost: ReplicaStatus, final_codes: frozenset[int]) -> bool:
     """Return whether a failure may restart an app: it would fail again for lack of memory."""
-    return bool(lost.container_id) and not lost.oom_killed and lost.exit_code not in final_codes
+    return (
+        bool(lost.container_id)
+        and not ran_out_of_memory(lost)
+        and lost.exit_code not in final_codes
+    )
 
 
 def _restarted(app: DescribeAppResponse, role: str, policy: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import has_ended, replicas_of
+from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
 from airflow_torchx.specs import NONE, AppState, is_terminal
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _failure(view: View, blamed: ReplicaStatus | None) -> dict[str, Any] | None:
 
 def _kind(blamed: ReplicaStatus) -> str:
     kinds = {
-        "oom": blamed.oom_killed,
+        "oom": ran_out_of_memory(blamed),
         "stalled": blamed.stalled,
         "lost": not blamed.container_id,
         "start": is_terminal(blamed.state) and blamed.started_at is None and bool(blamed.error),

@@ -17,6 +17,7 @@ from airflow_torchx.core.state.describe import (
 from airflow_torchx.core.state.evaluate import Met, Pending, Unreachable, evaluate
 from airflow_torchx.core.state.report import cause, replica_name
 from airflow_torchx.core.state.restarts import Restart
+from airflow_torchx.core.state.stall import stalled_after
 
 if TYPE_CHECKING:
     from airflow_torchx.core.state.condition import Condition
@@ -106,7 +107,8 @@ def _condition_event(app: DescribeAppResponse, condition: Condition) -> AppEvent
 def end_event(app: DescribeAppResponse) -> AppEvent:
     """Return the event of an app whose replicas have all ended."""
     blamed = first_failure(app)
-    reason = f": {replica_name(blamed)} failed first: {cause(blamed)}" if blamed else ""
+    why = cause(blamed, stalled_after_s=stalled_after(app)) if blamed else ""
+    reason = f": {replica_name(blamed)} failed first: {why}" if blamed else ""
     message = f"app {app.app_id!r} is {app.state.name}{reason}."
     return make_event(app.app_id, "reached", app.state.name, message)
 

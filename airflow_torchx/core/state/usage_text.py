@@ -79,6 +79,11 @@ def _ran_s(replica: ReplicaStatus) -> float:
     return (replica.usage.sampled_at - replica.started_at).total_seconds()
 
 
+def memory_text(count: int) -> str:
+    """Return a size, like ``600 MiB``."""
+    return " ".join(_in_unit(count))
+
+
 def _memory(used: int, limit: int | None) -> str:
     """Return a size, like ``15.9 of 16 GiB``, ``3 MiB of 16 GiB`` or ``3 MiB``."""
     shown, unit = _in_unit(used)

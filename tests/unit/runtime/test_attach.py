@@ -11,6 +11,8 @@ from airflow_torchx.errors import (
     ReplicaLostError,
 )
 from airflow_torchx.runtime import attach, launching, lifecycle
+from airflow_torchx.runtime.root_cause import diagnosed
+from airflow_torchx.specs import AppDef, Resource, Role
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned
 
@@ -73,3 +75,36 @@ def test_the_path_of_a_result_has_macros() -> None:
 
     path = "/data/${app_id}-${replica_id}$$.json"
     assert 3 == attach.outcome(engine, ended, path, frozenset(), lambda: False)
+
+
+def test_the_limit_of_a_replica_that_lacked_memory() -> None:
+    """The card says how much memory it had."""
+    role = Role("trainer", "busybox", resource=Resource(cpu=-1, gpu=-1, memMB=600))
+    program = Program(exit_code=137, oom_killed=True)
+    engine = FakeEngine(images=["busybox"], programs=program)
+    launching.launch(engine, planned(AppDef("app", [role])))
+
+    text = "out of memory (exit code 137, limit 600 MiB); raise resource.memMB"
+    assert text in str(error_of(engine))
+
+
+def test_the_kernel_killed_another_process() -> None:
+    """A failure without SIGKILL is no OutOfMemoryError, even if Docker's flag is set."""
+    engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, oom_killed=True))
+    launching.launch(engine, planned())
+
+    assert AppFailedError is type(error_of(engine))
+
+
+def test_the_line_that_an_own_rule_matches() -> None:
+    """The card shows it also if later lines push it out of the last ones; secrets are masked."""
+    lines = ["shard 7 of open-sesame is corrupt", *(f"later {i}" for i in range(50))]
+    engine = FakeEngine(images=["busybox"], programs=Program(lines=lines, exit_code=1))
+    launching.launch(engine, planned(failure_rules=["bad_data:fail:shard .* is corrupt"]))
+    ended = attach.look(engine, "app-1", inspect_all=True)
+    secrets = frozenset({"open-sesame"})
+
+    error = attach.failure(engine, diagnosed(engine, ended, secrets), secrets)
+
+    assert "It matches this line: shard 7 of *** is corrupt\n" in str(error)
+    assert "its task is not retried" in str(error)
