@@ -111,6 +111,8 @@ class AppWait:
                     if isinstance(step, Fail | StopAuxiliary | Restart):
                         self._act(watch, mailbox, step)
                     elif step is not None:
+                        if self._snapshots is not None:
+                            await self._snapshots.finish()
                         return self._with_usage(step)
             finally:
                 if self._snapshots is not None:

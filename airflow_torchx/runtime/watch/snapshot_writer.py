@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PAUSE_S: Final = 2.0
 #: Seconds between two snapshots of an app whose replicas keep their states.
 REFRESH_S: Final = 60.0
+#: Seconds for which an event waits for a snapshot that is being written, at most.
+CLOSE_S: Final = 1.0
 # A snapshot takes the triggerer up to 50 ms, and so long it serves no other trigger.
 _SNAPSHOTS_PER_S: Final = 1.0
 
@@ -48,6 +50,7 @@ class SnapshotWriter:
         self._app: DescribeAppResponse | None = None
         self._changed = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
+        self._pushing: asyncio.Future[object] | None = None
 
     def look(self, app: DescribeAppResponse, usage: UsageMonitor) -> None:
         """Have a snapshot written soon if a replica has changed; return at once."""
@@ -61,6 +64,15 @@ class SnapshotWriter:
     def to_json(self) -> dict[str, Any]:
         """Return what the next process needs to go on."""
         return self._timeline.to_json()
+
+    async def finish(self) -> None:
+        """Write no more, and wait a moment for what is being written.
+
+        Later, it would overwrite what the next process of the task writes.
+        """
+        if self._pushing is not None and not self._pushing.done():
+            await asyncio.wait({self._pushing}, timeout=CLOSE_S)
+        self.close()
 
     def close(self) -> None:
         """Write no more."""
@@ -89,7 +101,8 @@ class SnapshotWriter:
                 )
                 # It comes from internals of Airflow and from the API server, of any type.
                 with suppress(Exception):
-                    await self._push(made)
+                    self._pushing = asyncio.ensure_future(self._push(made))
+                    await self._pushing
             await asyncio.sleep(PAUSE_S)
 
 

@@ -35,7 +35,14 @@ echo "\\"$(echo "$MAGIC_WORD" | rev)\\"" > /word.json
 """
 
 
-def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DAG:  # noqa: ANN401 - the operator's arguments
+def gang(
+    dag_id: str,
+    script: str,
+    *,
+    replicas: int = 2,
+    max_retries: int = 0,
+    **arguments: Any,  # noqa: ANN401 - the operator's arguments
+) -> DAG:
     """Return a DAG of one task, whose replicas run a shell script."""
     role = Role(
         name="worker",
@@ -43,6 +50,7 @@ def gang(dag_id: str, script: str, *, replicas: int = 2, **arguments: Any) -> DA
         entrypoint="sh",
         args=["-c", script],
         num_replicas=replicas,
+        max_retries=max_retries,
         resource=Resource(cpu=0, gpu=0, memMB=64),
     )
     with DAG(dag_id, schedule=None) as dag:
@@ -59,6 +67,23 @@ half, half_deferrable = (
         deferrable=is_deferrable,
         options={"failure_policy": "wait_all"},
         retries=0,
+    )
+    for is_deferrable in (False, True)
+)
+# Fails at a signal, and succeeds after a restart.
+RESTARTED = """
+[ "$TORCHX_RESTART" = 1 ] && exit 0
+trap 'exit 7' USR1
+trap 'exit 143' TERM
+echo up
+while true; do sleep 0.2; done
+"""
+restarted, restarted_deferrable = (
+    gang(
+        f"restarted{'_deferrable' * is_deferrable}",
+        RESTARTED,
+        max_retries=2,
+        deferrable=is_deferrable,
     )
     for is_deferrable in (False, True)
 )

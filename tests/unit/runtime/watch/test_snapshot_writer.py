@@ -17,6 +17,8 @@ from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.runtime.watch.apps import eventually, launch, run, threads
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from airflow_torchx.core.state.trigger_event import AppEvent
 
 STORED = {
@@ -46,6 +48,7 @@ class Scene:
         self.began_s = self.clock()
         self.error: Exception | None = None
         self.hangs = False
+        self.push: Callable[[dict[str, Any]], Awaitable[object]] = self._push
         self._stored = STORED if stored is None else stored
 
     async def _push(self, made: dict[str, Any]) -> None:
@@ -60,7 +63,7 @@ class Scene:
         watches = Watches(linger_s=0, clock=self.clock)
 
         async def waited() -> AppEvent:
-            writer = SnapshotWriter(self._stored, self._push, self.clock)
+            writer = SnapshotWriter(self._stored, self.push, self.clock)
             with watches.on("d", lambda: self.engine) as watch:
                 wait = AppWait("app-1", WaitFor(), Alarms(), self.clock, snapshots=writer)
                 task = asyncio.ensure_future(wait.event(watch))
@@ -136,3 +139,20 @@ def test_many_transitions_are_few_snapshots() -> None:
     assert times[1] - times[0] >= PAUSE_S
     counts = scene.pushed[1][1]["roles"][0]["counts"]
     assert {"RUNNING": 1, "SUCCEEDED": 3} == counts
+
+
+def test_an_event_comes_after_what_is_being_written() -> None:
+    """A snapshot of the trigger does not overwrite one that the next process of the task writes."""
+    scene = Scene()
+    written: list[float] = []
+
+    async def push(_: dict[str, Any]) -> None:
+        # Longer than the app runs.
+        await asyncio.sleep(100.8)
+        written.append(scene.clock())
+
+    scene.push = push
+    launch(scene.engine)
+
+    assert "reached" == scene.event()["reason"]
+    assert 1 == len(written)

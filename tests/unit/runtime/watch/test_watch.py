@@ -499,6 +499,6 @@ def test_calls_have_the_context_of_their_wait(watches: Watches, clock: ManualClo
     async def scenario() -> None:
         with watches.on("d", lambda: engine) as watch:
             found = await asyncio.gather(asked(watch, "app-1"), asked(watch, "app-2"))
-            assert [["app-1"] * 2, ["app-2"] * 2] == found
+            assert [["app-1"] * 2, ["app-2"] * 2] == [*found]
 
     run(scenario(), clock)
