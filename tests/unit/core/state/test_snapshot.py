@@ -333,7 +333,12 @@ def test_a_run_that_no_look_has_seen() -> None:
 
     timeline = Timeline()
     timeline.see(app(FAILED), T0 + 51)
-    again = {"created_at": at(53), "started_at": at(54), "finished_at": at(55), "round": 1}
+    again: dict[str, Any] = {
+        "created_at": at(53),
+        "started_at": at(54),
+        "finished_at": at(55),
+        "round": 1,
+    }
     for state in (AppState.SUCCEEDED, AppState.FAILED):
         known = Timeline.parse(timeline.to_json())
         known.see(app(replica(state, **again)), T0 + 56)
