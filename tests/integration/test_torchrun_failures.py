@@ -109,7 +109,7 @@ def test_a_worker_that_runs_out_of_memory(scheduler: DockerScheduler, app_id: st
 
     assert isinstance(error, OutOfMemoryError)
     assert (1, 137) == (error.worker.rank, error.exit_code)
-    assert " failed first: rank 1: killed, out of memory (exit code 137); " in str(error)
+    assert " failed first: rank 1: killed, out of memory (exit code 137, limit " in str(error)
 
 
 def summary(replica: ReplicaStatus) -> tuple[int | None, int | None, str | None, str]:

@@ -760,6 +760,21 @@ def test_the_exit_code_of_a_worker_is_final() -> None:
     ]
 
 
+@pytest.mark.parametrize(("log", "rounds"), [("killed", 1), ("exit-85", 3)])
+def test_a_worker_that_lacked_memory_is_final(log: str, rounds: int) -> None:
+    """Docker's flag alone is not: the kernel may have killed any other process before."""
+    text = (Path(__file__).parents[1] / f"core/state/torchrun/{log}.log").read_text()
+    lines = [line.split(" ", 1)[1] for line in text.splitlines()]
+    torchrun = Program(lines=lines, exit_code=1, oom_killed=True)
+    daemon = launched(Daemon({"trainer/1": [torchrun]}), role(retries=2))
+
+    ended = own(daemon.engine, daemon.clock)
+
+    assert ended is not None
+    assert AppState.FAILED is ended.state
+    assert rounds == len(daemon.rounds())
+
+
 def test_the_card_says_why_an_app_was_restarted() -> None:
     """The card of the last round has the first failure of each earlier one."""
     daemon = launched(Daemon({"trainer/1": [CRASH]}), role(retries=2))
