@@ -9,12 +9,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from airflow_torchx.errors import AirflowRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from airflow.sdk import Context
 
@@ -133,6 +135,41 @@ def task_states_in_database(tasks: Iterable[TaskKey]) -> dict[TaskKey, str | Non
                 state = states.get((key.run_id, key.map_index), GONE)
                 found[key] = None if state is None else str(state)
     return found
+
+
+def run_end(task: TaskKey) -> datetime | None:
+    """Return when the DAG run of a task instance has ended; None if it has not, or is gone.
+
+    It works in a task.
+
+    Raises:
+        AirflowRequestError: the API server does not answer, or refuses the request.
+    """
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import DagRunResult, GetDagRun
+
+    question = GetDagRun(dag_id=task.dag_id, run_id=task.run_id)
+    try:
+        with requesting("look up the end of a DAG run"):
+            found = task_runner.SUPERVISOR_COMMS.send(question)
+    except AirflowRequestError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return found.end_date if isinstance(found, DagRunResult) else None
+
+
+def run_end_in_database(task: TaskKey) -> datetime | None:
+    """Return what `run_end` returns, for a command line that has Airflow's database."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        query = select(DagRun.end_date).where(
+            DagRun.dag_id == task.dag_id, DagRun.run_id == task.run_id
+        )
+        return session.scalars(query).first()
 
 
 def _by_task(tasks: Iterable[TaskKey]) -> Iterator[tuple[str, str, list[TaskKey]]]:

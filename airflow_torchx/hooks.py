@@ -144,8 +144,8 @@ class TorchXDockerHook(BaseHook):
         Args:
             older_than: remove ended apps that are kept, and those outside Airflow, after this time.
             gone: also remove apps of DAG runs that this Airflow does not have.
-            checkpoints: also remove volumes with checkpoints, created before that time, which no
-                container mounts.
+            checkpoints: also remove volumes with checkpoints of a URL that one DAG run has used,
+                if that has ended before that time.
             dry_run: only log what would be removed.
 
         Returns:
@@ -156,7 +156,7 @@ class TorchXDockerHook(BaseHook):
             AirflowRequestError: Airflow cannot be asked for the states of tasks. No app is removed
                 whose task was not asked for.
         """
-        from airflow_torchx.airflow_compat import task_states
+        from airflow_torchx.airflow_compat import run_end, task_states
         from airflow_torchx.core.plan.options import Opts
         from airflow_torchx.core.task.prune import Policy, counted_text
         from airflow_torchx.docker_engine import DockerEngine
@@ -166,15 +166,15 @@ class TorchXDockerHook(BaseHook):
         policy = Policy(older_than_s=older_than.total_seconds(), gone=gone, checkpoints=checkpoints)
         keep_images = Opts.parse(settings.options).keep_images
         with DockerEngine.connect(settings.endpoint) as engine:
-            pruner = Pruner(engine, task_states, policy, keep_images=keep_images)
+            pruner = Pruner(engine, task_states, policy, keep_images=keep_images, run_end=run_end)
             survey = pruner.survey()
             for one in survey.found:
                 self.log.info("%s", "  ".join(filter(None, one.row(survey.now))))
             pruned = Pruned() if dry_run else pruner.remove(survey.found)
         done = "would remove " if dry_run else "removed "
         self.log.info(counted_text(survey.found if dry_run else pruned.done, done))
-        for why, count in sorted(survey.left.items()):
-            self.log.info("left %d apps: %s", count, why)
+        for text in survey.left_texts:
+            self.log.info("left %s", text)
         for _, error in pruned.failed:
             raise error
         return to_json(survey, pruned)

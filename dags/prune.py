@@ -22,7 +22,7 @@ with DAG(
         # A connection of type torchx_docker; empty for the default one. Use a DAG for each daemon.
         "conn_id": "",
         "older_than_hours": 24,
-        # Also volumes of checkpoints, which have those of all tasks.
+        # Also volumes with checkpoints of a URL, of runs that ended before that time.
         "checkpoints": False,
         "dry_run": False,
     },

@@ -216,8 +216,8 @@ COMMANDS: Final = (
             ),
             _flag(
                 "--checkpoints",
-                help="also remove volumes with checkpoints that a launch has created before that "
-                "time, and that no container mounts, with the checkpoints of all tasks in them",
+                help="also remove volumes with checkpoints of a URL that only one DAG run uses, "
+                "if it ended before that time, and its task is over",
             ),
             _flag(
                 "--gone",

@@ -11,13 +11,13 @@ from airflow_torchx.cli.screen import print_error, print_message, print_result, 
 from airflow_torchx.cli.timespec import parse_duration
 from airflow_torchx.core.task.prune import OLDER_THAN_S, Policy, counted_text
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.runtime.prune import Pruned, Pruner, to_json, unknown_states
+from airflow_torchx.runtime.prune import Pruned, Pruner, to_json, unknown_end, unknown_states
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.runtime.prune import AskAirflow, Survey
+    from airflow_torchx.runtime.prune import AskAirflow, RunEnd, Survey
 
 _TITLES: Final = ("WHAT", "WHY", "AGE", "SIZE", "DAG, RUN AND TASK")
 
@@ -30,9 +30,10 @@ def prune(args: Namespace) -> int:
         gone=args.gone,
         checkpoints=args.checkpoints,
     )
-    engine, keep_images, ask = _connect(args)
+    engine, keep_images, (ask, run_end) = _connect(args)
     with engine:
-        return run(Pruner(engine, ask, policy, keep_images=keep_images), args)
+        pruner = Pruner(engine, ask, policy, keep_images=keep_images, run_end=run_end)
+        return run(pruner, args)
 
 
 def run(pruner: Pruner, args: Namespace) -> int:
@@ -60,8 +61,8 @@ def _print_end(survey: Survey, pruned: Pruned, args: Namespace) -> None:
         print_message(f"removed {counted_text(pruned.done)}")
     if pruned.spared:
         print_message(f"left {counted_text(pruned.spared)}: in use, or removed by another client")
-    for why, count in sorted(survey.left.items()):
-        print_message(f"left {count} app{'s' * (count != 1)}: {why}")
+    for text in survey.left_texts:
+        print_message(f"left {text}")
     if not _has_airflow(args):
         print_message(
             "apps of tasks are left; `airflow torchx prune` asks Airflow for their states"
@@ -73,17 +74,22 @@ def _has_airflow(args: Namespace) -> bool:
     return args.conn is not None or getattr(args, "in_airflow", False)
 
 
-def _connect(args: Namespace) -> tuple[Engine, int | None, AskAirflow]:
+def _connect(args: Namespace) -> tuple[Engine, int | None, tuple[AskAirflow, RunEnd]]:
     """Return the daemon, its ``keep_images``, and what asks Airflow."""
     if not _has_airflow(args):
-        return DockerEngine.connect(), None, unknown_states
+        return DockerEngine.connect(), None, (unknown_states, unknown_end)
     # Importing Airflow takes seconds, and it logs to standard output.
     with contextlib.redirect_stdout(sys.stderr):
-        from airflow_torchx.airflow_compat import task_states_in_database, use_metadata_database
+        from airflow_torchx.airflow_compat import (
+            run_end_in_database,
+            task_states_in_database,
+            use_metadata_database,
+        )
         from airflow_torchx.core.plan.options import Opts
         from airflow_torchx.hooks import TorchXDockerHook
 
         use_metadata_database()
         settings = TorchXDockerHook(args.conn).settings("--conn")
         keep_images = Opts.parse(settings.options).keep_images
-    return DockerEngine.connect(settings.endpoint), keep_images, task_states_in_database
+    ask = (task_states_in_database, run_end_in_database)
+    return DockerEngine.connect(settings.endpoint), keep_images, ask

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.amounts import counted
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.describe import without_copies
 from airflow_torchx.core.task.prune import (
+    GONE,
     Action,
     Found,
     LaunchedContainers,
     Phase,
     Policy,
     TaskKey,
+    is_over,
     leftover,
     surplus_images,
     verdict,
+    volume_verdict,
 )
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.core.workspace.recipe import own_tags
@@ -37,13 +41,15 @@ from airflow_torchx.runtime import lifecycle
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.engine.containers import ContainerRow, VolumeRow
     from airflow_torchx.core.engine.protocol import Engine
 
 _log = logging.getLogger(__name__)
 
 #: Returns the states of task instances, `GONE` for those that Airflow does not have.
 AskAirflow: TypeAlias = "Callable[[Collection[TaskKey]], Mapping[TaskKey, str | None]]"
+#: Returns when the DAG run of a task instance has ended; None if it has not, or that is unknown.
+RunEnd: TypeAlias = "Callable[[TaskKey], datetime | None]"
 
 # So many apps are looked at again at once, right before they are stopped or removed.
 _BATCH: Final = 16
@@ -56,12 +62,24 @@ class Survey:
     Args:
         found: what has no owner.
         left: reasons why apps were left, with the number of apps.
+        left_volumes: reasons why volumes with checkpoints were left, with the number of volumes.
         now: the time at the daemon.
     """
 
     found: tuple[Found, ...]
     left: Mapping[str, int]
     now: datetime
+    left_volumes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def left_texts(self) -> tuple[str, ...]:
+        """What was left, and why, like ``1 app: its task is running``."""
+        kinds = (("app", self.left), ("volume", self.left_volumes))
+        return tuple(
+            f"{counted(count, kind)}: {why}"
+            for kind, left in kinds
+            for why, count in sorted(left.items())
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -87,7 +105,12 @@ def to_json(survey: Survey, pruned: Pruned) -> dict[str, object]:
         "failed": [{**one.to_json(), "error": str(error)} for one, error in pruned.failed],
         "spared": [one.to_json() for one in pruned.spared],
         "left": dict(survey.left),
+        "left_volumes": dict(survey.left_volumes),
     }
+
+
+def unknown_end(_: TaskKey) -> None:
+    """Return None, as Airflow cannot be asked."""
 
 
 def unknown_states(tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
@@ -103,6 +126,7 @@ class Pruner:
         ask: returns the states of task instances.
         policy: what the user wants to be removed.
         keep_images: how many images of each workspace are kept; None for the default.
+        run_end: returns when a DAG run has ended; asked for tasks that are over.
     """
 
     def __init__(
@@ -112,10 +136,12 @@ class Pruner:
         policy: Policy = Policy(),  # noqa: B008 - frozen
         *,
         keep_images: int | None = None,
+        run_end: RunEnd = unknown_end,
     ) -> None:
         self._engine = engine
         self._ask = ask
         self._policy = policy
+        self._run_end = run_end
         self._keep_images = Opts().keep_images if keep_images is None else keep_images
 
     def survey(self) -> Survey:
@@ -141,19 +167,35 @@ class Pruner:
             since = datetime.fromtimestamp(image.created_s, UTC)
             why = f"{self._keep_images} newer images of its workspace exist"
             found += [Found(kind="image", name=t, why=why, since=since) for t in own_tags(image)]
-        found += self._volumes(now)
-        return Survey(found=self._sized(found, launches), left=left, now=now)
+        volumes, left_volumes = self._volumes(now)
+        sized = self._sized([*found, *volumes], launches)
+        return Survey(found=sized, left=left, now=now, left_volumes=left_volumes)
 
-    def _volumes(self, now: datetime) -> list[Found]:
-        """Return the volumes with checkpoints that a launch has created, and that are unused."""
+    def _volumes(self, now: datetime) -> tuple[list[Found], Counter[str]]:
+        """Return the volumes with checkpoints that no task will use, and why others are left."""
+        found, left = list[Found](), Counter[str]()
         if not self._policy.checkpoints:
-            return []
-        why = "it has checkpoints, and no container mounts it"
-        return [
-            Found(kind="volume", name=row.name, why=why, since=row.created_at)
-            for row in self._engine.unused_volumes({labels.CHECKPOINT: None})
-            if (now - row.created_at).total_seconds() > self._policy.older_than_s
-        ]
+            return found, left
+        rows = self._engine.unused_volumes({labels.CHECKPOINT: None})
+        states = self._states(TaskKey.of(row.labels) for row in rows)
+        for row in rows:
+            task = TaskKey.of(row.labels)
+            state = None if task is None else states.get(task, UNKNOWN)
+            since = self._unused_since(row, task, state)
+            unused_s = None if since is None else (now - since).total_seconds()
+            action, why = volume_verdict(task, state, self._policy, unused_s)
+            if action is Action.LEAVE or since is None:
+                left[why] += 1
+                continue
+            found.append(Found(kind="volume", name=row.name, why=why, since=since, task=task))
+        return found, left
+
+    def _unused_since(
+        self, row: VolumeRow, task: TaskKey | None, state: str | None
+    ) -> datetime | None:
+        if task is None or state == GONE:
+            return row.created_at
+        return self._run_end(task) if is_over(state) else None
 
     def _sized(
         self, found: Sequence[Found], launches: Mapping[tuple[str, str], Sequence[ContainerRow]]
@@ -194,6 +236,9 @@ class Pruner:
         self._each([one for one in found if one.kind == "image"], self._untag, pruned)
         # Last, because containers mount them.
         volumes = [one for one in found if one.kind == "volume"]
+        unused = self._still_unused() if volumes else set()
+        pruned.spared += [one for one in volumes if one.name not in unused]
+        volumes = [one for one in volumes if one.name in unused]
         self._each(volumes, lambda one: self._engine.remove_volume(one.name), pruned)
         return pruned
 
@@ -247,6 +292,11 @@ class Pruner:
         again, _ = self._of_apps(apps, self._states([app.task for app in apps]), now)
         decided = {(one.name, one.key): one.action for one in again}
         return [one for one in batch if decided.get((one.name, one.key)) is one.action]
+
+    def _still_unused(self) -> set[str]:
+        """Return the names of the volumes with checkpoints that no task will use now."""
+        found, _ = self._volumes(self._engine.info().system_time or datetime.now(UTC))
+        return {one.name for one in found}
 
     def _still_leftover(self) -> set[str]:
         """Return the ids of the containers that are not replicas, and have no owner now."""

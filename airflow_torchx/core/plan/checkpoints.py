@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
@@ -36,11 +36,14 @@ class Checkpoints:
         source: the volume, the path on the daemon's host, or a URL.
         scope: names of nested folders below the root, which only this scope has.
         interval_s: seconds between two uploads to a URL.
+        used_by: labels of the task that uses the scope, with its run if only one does; empty
+            outside a task.
     """
 
     source: str
     scope: tuple[str, ...]
     interval_s: float = 0.0
+    used_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def volume(self) -> str | None:
@@ -80,9 +83,14 @@ class Checkpoints:
 
     @property
     def volume_labels(self) -> dict[str, dict[str, str]]:
-        """The labels of the volume, if Docker has to create it."""
-        volume = self.volume
-        return {} if volume is None else {volume: {labels.CHECKPOINT: self.source}}
+        """The labels of the volume, if Docker has to create it.
+
+        Only the volume of a URL names its task, because others may use any other volume.
+        """
+        volume, own = self.volume, {labels.CHECKPOINT: self.source}
+        if is_storage(self.source):
+            own |= {labels.CHECKPOINT_FOLDER: posixpath.join(*self.scope), **self.used_by}
+        return {} if volume is None else {volume: own}
 
 
 def is_storage(source: str | None) -> bool:
@@ -110,6 +118,12 @@ def checkpoints(
         return None
     is_eager = opts.checkpoint_policy == "eager"
     where: tuple[str, ...]
+    users = [
+        labels.DAG_ID,
+        labels.TASK_ID,
+        labels.MAP_INDEX,
+        *([] if is_eager else [labels.RUN_ID]),
+    ]
     if labels.DAG_ID in own:
         task, index = own[labels.TASK_ID], own[labels.MAP_INDEX]
         task_part = _folder(f"{task}-{index}" if index != "-1" else task, task, index)
@@ -120,8 +134,12 @@ def checkpoints(
         run = _folder(app_id, app_id)
         where = ("apps", _folder(app_name, app_name))
     last = ("all-runs",) if is_eager else ("runs", run)
-    interval_s = opts.checkpoint_interval_s
-    return Checkpoints(source=opts.checkpoint, scope=(*where, *last), interval_s=interval_s)
+    return Checkpoints(
+        source=opts.checkpoint,
+        scope=(*where, *last),
+        interval_s=opts.checkpoint_interval_s,
+        used_by={name: own[name] for name in users if name in own},
+    )
 
 
 def _folder(readable: str, *ids: str) -> str:

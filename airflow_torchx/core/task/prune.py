@@ -95,7 +95,7 @@ class Policy:
 
     Args:
         older_than_s: remove ended apps that are kept for users after this time, in seconds.
-        checkpoints: whether volumes with checkpoints go, too.
+        checkpoints: whether volumes with the checkpoints of one DAG run go, too.
         gone: whether this Airflow is the only one on the daemon, so that a run which it does not
             have was deleted.
     """
@@ -169,14 +169,27 @@ def verdict(app: LaunchedContainers, state: str | None, policy: Policy, age_s: f
     """
     if app.task is None:
         return _outside_airflow(app, policy, age_s)
-    if state == GONE and not policy.gone:
-        return Verdict(Action.LEAVE, "this Airflow does not have its run")
+    if why := _owned(state, policy):
+        return Verdict(Action.LEAVE, why)
+    return _without_task(app, _over(state), policy, age_s)
+
+
+def _owned(state: str | None, policy: Policy) -> str | None:
+    """Return why a task may still use what is its own; None if it will not run again."""
+    if state == GONE:
+        return None if policy.gone else "this Airflow does not have its run"
     if state == UNKNOWN:
-        return Verdict(Action.LEAVE, "the state of its task is unknown")
-    if state not in _OVER and state != GONE:
-        return Verdict(Action.LEAVE, f"its task is {state or 'about to run again'}")
-    over = "its run was deleted" if state == GONE else f"its task is over ({state})"
-    return _without_task(app, over, policy, age_s)
+        return "the state of its task is unknown"
+    return None if state in _OVER else f"its task is {state or 'about to run again'}"
+
+
+def is_over(state: str | None) -> bool:
+    """Return whether Airflow has a task instance, and will not run it again by itself."""
+    return state in _OVER
+
+
+def _over(state: str | None) -> str:
+    return "its run was deleted" if state == GONE else f"its task is over ({state})"
 
 
 def _outside_airflow(app: LaunchedContainers, policy: Policy, age_s: float) -> Verdict:
@@ -204,6 +217,29 @@ def _without_task(app: LaunchedContainers, over: str, policy: Policy, age_s: flo
     if is_deleted or age_s > policy.older_than_s:
         return Verdict(Action.REMOVE, over if is_deleted else f"it was kept, and {over}")
     return Verdict(Action.LEAVE, "its task keeps it")
+
+
+def volume_verdict(
+    task: TaskKey | None, state: str | None, policy: Policy, unused_s: float | None
+) -> Verdict:
+    """Return what happens to a volume with checkpoints that no container mounts.
+
+    Args:
+        task: the only task instance that uses it; None if others may.
+        state: the state of that, as for `verdict`.
+        policy: what the user wants.
+        unused_s: seconds since its DAG run has ended, or since the volume was created if the run
+            was deleted; None if it has not ended.
+    """
+    if task is None:
+        return Verdict(Action.LEAVE, "other runs or tasks may use it")
+    if why := _owned(state, policy):
+        return Verdict(Action.LEAVE, why)
+    if unused_s is None:
+        return Verdict(Action.LEAVE, "its DAG run has not ended")
+    if unused_s <= policy.older_than_s:
+        return Verdict(Action.LEAVE, "it was used a short time ago")
+    return Verdict(Action.REMOVE, f"it has checkpoints, and {_over(state)}")
 
 
 #: How long a container may exist that a workspace is added to, in seconds; it never runs.
@@ -257,7 +293,7 @@ class Found:
     Args:
         kind: what it is.
         name: app id, name of a container, or tag of an image, or volume; any client can write it.
-        since: when its last container was created, or has ended.
+        since: when its last container was created, or has ended; the end of a volume's DAG run.
         task: the task instance that it is of; None outside Airflow.
         key: id of the launch or the container.
         size_bytes: what its containers have written; None for an image, whose layers others share.

@@ -18,11 +18,14 @@ from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.prune import Pruner
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppDef, Role
+from airflow_torchx.specs import AppDef, Role, VolumeMount
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
+
+    from airflow_torchx.runtime.prune import Survey
 
 DAY_S: Final = 24 * 3600.0
 
@@ -41,6 +44,7 @@ class Daemon:
         self.scheduler = DockerScheduler("test", self.engine)
         self.states: dict[str, str | None] = {}
         self.asked: list[int] = []
+        self.ends: dict[str, datetime] = {}
 
     def ask(self, tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
         """Answer as Airflow does."""
@@ -65,7 +69,17 @@ class Daemon:
 
     def pruner(self, **policy: Any) -> Pruner:  # noqa: ANN401 - any field
         """Return what prunes this daemon, with Airflow."""
-        return Pruner(self.engine, self.ask, Policy(**policy))
+        ends = self.ends
+        return Pruner(
+            self.engine, self.ask, Policy(**policy), run_end=lambda task: ends.get(task.run_id)
+        )
+
+    @property
+    def now(self) -> datetime:
+        """The time at the daemon."""
+        now = self.engine.info().system_time
+        assert now is not None
+        return now
 
     @property
     def apps(self) -> set[str]:
@@ -287,26 +301,117 @@ def test_a_place_of_a_task_that_runs_again(daemon: Daemon) -> None:
     assert [ticket.name] == list(daemon.engine.specs())
 
 
-def test_checkpoints(daemon: Daemon) -> None:
-    """Volumes of checkpoints go only if asked for, if old, and if no container mounts them."""
-    role = Role("r", "busybox", entrypoint="run")
-    kept = daemon.scheduler.submit(AppDef("kept", [role]), {"checkpoint": "used"})
-    done = daemon.scheduler.submit(AppDef("done", [role]), {"checkpoint": "old"})
-    daemon.scheduler.delete(done)
+URL: Final = "s3://conn@bucket/models"
+
+
+def checkpoint_volume(daemon: Daemon, run_id: str, state: str | None, **options: str) -> str:
+    """Launch an app with checkpoints and delete it; return the volume that is left."""
+    daemon.states[run_id] = state
+    attempt = TaskAttempt(
+        dag_id="d", run_id=run_id, task_id="t", map_index=-1, max_tries=0, try_number=1
+    )
+    before = {row.name for row in daemon.engine.unused_volumes({labels.CHECKPOINT: None})}
+    context = daemon.scheduler.new_context(attempt.app_id, labels=attempt.labels, uploads=True)
+    opts = daemon.scheduler.options({"checkpoint": URL, **options})
+    app = AppDef("app", [Role("r", "busybox", entrypoint="run")])
+    daemon.scheduler.launch(daemon.scheduler.prepare(app, opts, context=context))
+    daemon.scheduler.delete(attempt.app_id)
+    after = {row.name for row in daemon.engine.unused_volumes({labels.CHECKPOINT: None})}
+    (name,) = after - before
+    return name
+
+
+def volumes(survey: Survey) -> list[str]:
+    """Return the volumes that were found."""
+    return [one.name for one in survey.found if one.kind == "volume"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "running",
+        "deferred",
+        "up_for_retry",
+        "queued",
+        "scheduled",
+        "up_for_reschedule",
+        "restarting",
+        None,
+    ],
+)
+def test_checkpoints_of_a_task_that_is_not_over(daemon: Daemon, state: str | None) -> None:
+    """Between two tries no container mounts the volume, and it stays, however old it is."""
+    checkpoint_volume(daemon, "run", state)
+    daemon.clock.advance(100 * DAY_S)
+
+    survey = daemon.pruner(checkpoints=True, gone=True).survey()
+
+    assert [] == volumes(survey)
+    assert [1] == list(survey.left_volumes.values())
+
+
+def test_checkpoints_age_from_the_end_of_their_run(daemon: Daemon) -> None:
+    """The volume of a run is removed a day after the run has ended, if that is asked for."""
+    name = checkpoint_volume(daemon, "run", "failed")
+    daemon.clock.advance(100 * DAY_S)
+    survey = daemon.pruner(checkpoints=True).survey()
+    assert ("1 volume: its DAG run has not ended",) == survey.left_texts
+    daemon.ends["run"] = daemon.now
+
     daemon.clock.advance(DAY_S / 2)
-    daemon.scheduler.delete(daemon.scheduler.submit(AppDef("late", [role]), {"checkpoint": "new"}))
-    daemon.clock.advance(DAY_S / 2 + 1)
-
-    assert [] == [one for one in daemon.pruner().survey().found if one.kind == "volume"]
+    assert [] == volumes(daemon.pruner(checkpoints=True).survey())
+    daemon.clock.advance(DAY_S)
+    assert [] == volumes(daemon.pruner().survey())
     pruner = daemon.pruner(checkpoints=True)
-    found = [one for one in pruner.survey().found if one.kind == "volume"]
-    assert ["old"] == [one.name for one in found]
+    found = pruner.survey().found
+    daemon.states["run"] = "up_for_retry"
+    assert [name] == [one.name for one in pruner.remove(found).spared]
+    daemon.states["run"] = "failed"
 
-    pruned = pruner.remove([*found, replace(found[0], name="used")])
+    assert [name] == [one.name for one in pruner.remove(found).done]
+    assert () == daemon.engine.unused_volumes({labels.CHECKPOINT: None})
 
-    assert ["old"] == [one.name for one in pruned.done]
-    assert ["used"] == [one.name for one in pruned.spared]
-    assert daemon.scheduler.exists(kept)
+
+def test_checkpoints_that_other_runs_may_use(daemon: Daemon) -> None:
+    """Volumes of `eager`, with a name, and of a deleted run are left, the last without `gone`."""
+    checkpoint_volume(daemon, "one", "success", checkpoint_policy="eager")
+    checkpoint_volume(daemon, "two", "success", checkpoint="models")
+    deleted = checkpoint_volume(daemon, "three", GONE)
+    daemon.ends = dict.fromkeys(("one", "two"), daemon.now)
+    daemon.clock.advance(100 * DAY_S)
+
+    survey = daemon.pruner(checkpoints=True).survey()
+
+    assert [] == volumes(survey)
+    assert (
+        "2 volumes: other runs or tasks may use it",
+        "1 volume: this Airflow does not have its run",
+    ) == survey.left_texts
+    assert [deleted] == volumes(daemon.pruner(checkpoints=True, gone=True).survey())
+
+
+def test_checkpoints_without_airflow(daemon: Daemon) -> None:
+    """Without Airflow, the use of each volume is unknown, and it is left."""
+    checkpoint_volume(daemon, "run", "failed")
+    daemon.clock.advance(100 * DAY_S)
+
+    survey = Pruner(daemon.engine, policy=Policy(checkpoints=True)).survey()
+
+    assert [] == volumes(survey)
+    assert ("1 volume: the state of its task is unknown",) == survey.left_texts
+
+
+def test_a_volume_that_a_container_mounts_since(daemon: Daemon) -> None:
+    """A volume that got a container after the survey is spared."""
+    name = checkpoint_volume(daemon, "run", "failed")
+    daemon.ends["run"] = daemon.now
+    daemon.clock.advance(2 * DAY_S)
+    pruner = daemon.pruner(checkpoints=True)
+    found = pruner.survey().found
+    mount = VolumeMount(src=name, dst_path="/data")
+    daemon.engine.create(replace(container("other", {}), mounts=(mount,)))
+
+    assert [name] == [one.name for one in pruner.remove(found).spared]
 
 
 def args(**given: bool) -> Namespace:
@@ -351,7 +456,7 @@ def test_the_json_of_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[s
     assert 0 == run_command(daemon.pruner(), args(json=True))
 
     printed = json.loads(capsys.readouterr().out)
-    assert {"found", "removed", "failed", "spared", "left"} == printed.keys()
+    assert {"found", "removed", "failed", "spared", "left", "left_volumes"} == printed.keys()
     assert [app_id] == [one["name"] for one in printed["removed"]]
     assert {"kind", "name", "action", "why", "since", "task", "size_bytes"} == printed["found"][
         0

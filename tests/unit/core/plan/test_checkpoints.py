@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.checkpoints import Checkpoints, checkpoints
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
@@ -164,13 +165,20 @@ def test_a_secret_does_not_replace_the_folder() -> None:
 
 
 def test_a_url_has_a_volume_for_each_folder() -> None:
-    """The volume of a URL belongs to one folder, is labeled with the URL, and is mounted alike."""
+    """The volume of a URL belongs to one folder, has labels with its task, and is mounted alike."""
     url = "s3://conn@bucket/models"
     one, other = kept(checkpoint=url), kept(replace(ATTEMPT, run_id="run2"), checkpoint=url)
 
     assert kept().folder == one.folder
     assert one.volume != other.volume
     assert VolumeMount(src=str(one.volume), dst_path="/torchx/checkpoints") == one.mount
-    assert {one.volume: {"airflow-torchx/checkpoint": url}} == one.volume_labels
+    assert one.volume is not None
+    own = one.volume_labels[one.volume]
+    names = ("checkpoint-folder", "dag-id", "task-id", "map-index", "run-id")
+    task = [labels.DAG_ID, labels.TASK_ID, labels.MAP_INDEX, labels.RUN_ID]
+    assert {"airflow-torchx/checkpoint", *(f"airflow-torchx/{name}" for name in names)} == set(own)
+    assert [ATTEMPT.labels[name] for name in task] == [own[name] for name in task]
+    eager = kept(checkpoint=url, checkpoint_policy="eager")
+    assert labels.RUN_ID not in eager.volume_labels[str(eager.volume)]
     assert "300" == one.labels["airflow-torchx/checkpoint-interval-s"]
     assert "airflow-torchx/checkpoint-interval-s" not in kept().labels

@@ -30,6 +30,7 @@ from airflow_torchx.core.task.prune import (
     leftover,
     surplus_images,
     verdict,
+    volume_verdict,
 )
 from airflow_torchx.core.task.shutdown import UNKNOWN
 
@@ -102,6 +103,20 @@ def test_an_app_with_an_owner_is_left(
         assert action is Action.LEAVE
     if one.phase is Phase.RUNS and one.on_finish not in {"delete", "keep_failed"}:
         assert action is Action.LEAVE
+
+
+@given(st.sampled_from([TASK, None]), states, policies, ages | st.none())
+def test_checkpoints_that_a_task_may_use_are_left(
+    task: TaskKey | None, state: str | None, policy: Policy, unused_s: float | None
+) -> None:
+    """A volume is removed if the only task that uses it is over, and so is its run for long."""
+    action, why = volume_verdict(task, state, policy, unused_s)
+
+    assert why
+    is_over = state in OVER or (state == GONE and policy.gone)
+    is_old = unused_s is not None and unused_s > policy.older_than_s
+    removes = task is not None and is_over and is_old
+    assert (Action.REMOVE if removes else Action.LEAVE) is action
 
 
 @given(apps, states, policies, ages, ages)
