@@ -70,14 +70,18 @@ class CheckpointUploads:
 
         It fetches the stored checkpoints if the volume does not have them. ``of`` are the labels of
         the container.
+
+        Raises:
+            CheckpointError: the URL cannot be opened or read; nothing was created yet.
         """
         keys = (labels.CHECKPOINT, labels.CHECKPOINT_FOLDER, labels.CHECKPOINT_INTERVAL)
         stored = stored_checkpoints(*map(of.get, keys))
         if stored is None:
             return None
+        storage = CheckpointStorage(self._filesystem, stored)
+        storage.pointer()
 
         def fetch(container_id: str) -> None:
-            storage = CheckpointStorage(self._filesystem, stored)
             found = checkpoint_sync.fetch(self._engine, container_id, stored, storage, should_stop)
             if found is not None:
                 number, count = found.version.number, len(found.files)

@@ -246,13 +246,14 @@ class AppTask:
         saves = [partial(self._task.save_record, record)] if self._options.durable else []
         should_stop = partial(self.shutdown.should_stop_launch, app)
         own = info.request.containers[0].labels
+        before_start = self.shutdown.uploads.fetch_before(own, should_stop)
         try:
             with self._task.meanwhile(*saves):
                 seen = self._scheduler.launch(
                     info,
                     waiting="elsewhere" if self._options.deferrable else "resumable",
                     should_stop=should_stop,
-                    before_start=self.shutdown.uploads.fetch_before(own, should_stop),
+                    before_start=before_start,
                 )
         except MustWait as wait:
             self._defer_for_gpus(app, wait)

@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from structlog.testing import capture_logs
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.checkpoint_versions import Pointer
 from airflow_torchx.core.plan.checkpoints import checkpoints
 from airflow_torchx.core.plan.identity import TaskAttempt
@@ -115,6 +116,19 @@ def test_a_storage_that_cannot_be_read_before_the_start(url: str) -> None:
 
     assert "start" not in other.calls
     assert {} == other.specs()
+
+
+def test_a_url_that_cannot_be_opened_or_read(tmp_path: Path) -> None:
+    """The task fails before the daemon creates anything, also the volume."""
+    (tmp_path / "kept").write_text("a file, where the folder has to be")
+
+    for url in ("nosuch://conn@bucket/models", f"file://{tmp_path}/kept"):
+        engine = engine_with(0, {})
+        with pytest.raises(CheckpointError):
+            run(engine, 1, url)
+
+        assert "create" not in engine.calls
+        assert () == engine.unused_volumes({labels.CHECKPOINT: None})
 
 
 def test_an_upload_that_fails_after_a_success(tmp_path: Path) -> None:
