@@ -16,7 +16,7 @@ from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.amounts import size
 from airflow_torchx.core.plan.checkpoint_versions import stored_checkpoints
-from airflow_torchx.core.plan.checkpoints import cache_volume
+from airflow_torchx.core.plan.checkpoints import cache_volume, is_of_one_run
 from airflow_torchx.core.state import describe
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.errors import AirflowTorchXError, CheckpointError
@@ -60,6 +60,7 @@ class CheckpointUploads:
         self._running: Future[Uploaded] | None = None
         self._closed = threading.Event()
         self._has_warned = False
+        self._has_all = False
         #: When the next upload is due, in seconds since 1970; None without a URL.
         self.due_s: float | None = None
 
@@ -134,11 +135,26 @@ class CheckpointUploads:
             self._log_end(upload)
             return
         try:
-            self._log_upload(upload())
+            done = upload()
+            self._log_upload(done)
+            self._has_all = not done.skipped
         except StopRequested:
             raise self._not_uploaded("the task was asked to end") from None
         except AirflowTorchXError as error:
             raise self._not_uploaded(error.what.rstrip(".")) from error
+
+    def remove_volume(self) -> None:
+        """Remove the volume of an app whose containers are gone, if it is of no use any more.
+
+        The URL has all its files after `finish`, and no other run uses it. Otherwise, and without
+        a URL, nothing is done. A failure is a warning.
+        """
+        if self._stored is None or not self._has_all or not is_of_one_run(self._stored.scope):
+            return
+        try:
+            self._engine.remove_volume(cache_volume(self._stored.url, self._stored.scope))
+        except AirflowTorchXError as error:
+            _log.warning("the volume of the checkpoints is left: %s", masked(error.what))
 
     def close(self) -> None:
         """Stop an upload that is in progress; a later one is done by another process."""

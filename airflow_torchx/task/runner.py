@@ -392,5 +392,6 @@ class AppTask:
         """Remove the containers of an app that succeeded; only warn if that fails."""
         try:
             lifecycle.delete(self._engine, app_id)
+            self.shutdown.uploads.remove_volume()
         except AirflowTorchXError as error:
             warn_leftovers(app_id, error)

@@ -23,6 +23,7 @@ ROOT: Final = "/torchx/checkpoints"
 
 _VOLUME_PREFIX: Final = "airflow-torchx-checkpoint-"
 _VOLUME_DIGITS: Final = 20
+_RUNS: Final = "runs"
 _READABLE: Final = 40
 _DIGEST: Final = 12
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -104,6 +105,11 @@ def cache_volume(url: str, folder: str) -> str:
     return f"{_VOLUME_PREFIX}{digest[:_VOLUME_DIGITS]}"
 
 
+def is_of_one_run(folder: str) -> bool:
+    """Return whether only the tries of one run use a folder, unlike with ``eager``."""
+    return posixpath.basename(posixpath.dirname(folder)) == _RUNS
+
+
 def checkpoints(
     opts: Opts, *, app_id: str, app_name: str, own: Mapping[str, str]
 ) -> Checkpoints | None:
@@ -133,7 +139,7 @@ def checkpoints(
     else:
         run = _folder(app_id, app_id)
         where = ("apps", _folder(app_name, app_name))
-    last = ("all-runs",) if is_eager else ("runs", run)
+    last = ("all-runs",) if is_eager else (_RUNS, run)
     return Checkpoints(
         source=opts.checkpoint,
         scope=(*where, *last),

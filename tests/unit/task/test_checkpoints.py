@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ from airflow_torchx.core.plan.checkpoint_versions import Pointer
 from airflow_torchx.core.plan.checkpoints import checkpoints
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import Deferral
 from airflow_torchx.errors import AppFailedError, CheckpointError, InvalidAppError
 from airflow_torchx.hooks import object_storage
@@ -72,12 +74,18 @@ def folder() -> str:
     return found.folder
 
 
-def run(engine: FakeEngine, number: int, url: str, **changed: Any) -> object:  # noqa: ANN401
+def run(
+    engine: FakeEngine,
+    number: int,
+    url: str,
+    opts: Mapping[str, str] = {},
+    **changed: Any,  # noqa: ANN401 - any option of the task
+) -> object:
     """Run one try of the task."""
     scheduler = DockerScheduler("torchx", engine)
     context: Any = {"ti": Attempt(number)}
     options = replace(OPTIONS, durable=False, **changed)
-    request = requested(scheduler, APP, {"checkpoint": url}, {}, None, lambda: False)
+    request = requested(scheduler, APP, {"checkpoint": url, **opts}, {}, None, lambda: False)
     one = AppTask(TaskContext(context), scheduler, options, lambda: None)
     with one.shutdown.guard_earlier():
         return one.run(request)
@@ -116,6 +124,32 @@ def test_a_storage_that_cannot_be_read_before_the_start(url: str) -> None:
 
     assert "start" not in other.calls
     assert {} == other.specs()
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_left"),
+    [
+        ({}, False),
+        ({"checkpoint_policy": "eager"}, True),
+        ({"exit_code": 3}, True),
+        ({"on_finish": OnFinish.KEEP}, True),
+    ],
+)
+def test_the_volume_after_the_last_upload(
+    url: str, changed: dict[str, Any], *, is_left: bool
+) -> None:
+    """A volume that no later try or run uses is removed with the app that has succeeded."""
+    exit_code = changed.pop("exit_code", 0)
+    policy = changed.pop("checkpoint_policy", "fresh")
+    engine = engine_with(exit_code, {"step": b"5"})
+    opts = {"checkpoint_policy": policy}
+
+    with suppress(AppFailedError):
+        run(engine, 1, url, opts, **changed)
+    for row in engine.rows({}):
+        engine.remove(row.id)
+
+    assert is_left == bool(engine.unused_volumes({labels.CHECKPOINT: url}))
 
 
 def test_a_url_that_cannot_be_opened_or_read(tmp_path: Path) -> None:
