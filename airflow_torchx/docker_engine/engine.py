@@ -6,12 +6,13 @@ import logging
 import math
 import os
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote, urlsplit
 
 from airflow_torchx.core.connection.endpoint import Endpoint
-from airflow_torchx.core.engine.labels import OWN_PREFIX
+from airflow_torchx.core.engine.labels import OWN_PREFIX, are_in, masked
 from airflow_torchx.docker_engine import config_file, peer, responses, usage
 from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.clone import clone
@@ -174,7 +175,10 @@ class DockerEngine:
     def create(self, spec: ContainerSpec) -> str:
         """Create a container without starting it, and return its id."""
         with self._errors(f"create container {spec.name!r}"):
-            answer = self._client.create_container_from_config(container_json(spec), spec.name)
+            image = self._client.inspect_image(spec.image)
+            own = masked((image["Config"] or {}).get("Labels") or (), spec.labels)
+            body = container_json(replace(spec, labels=own))
+            answer = self._client.create_container_from_config(body, spec.name)
         return str(answer["Id"])
 
     def clone(
@@ -236,7 +240,9 @@ class DockerEngine:
         """Return all containers that have all these labels, in one request."""
         with self._errors("list containers"):
             found = self._client.containers(all=True, filters=label_filters(labels))
-        return tuple(responses.container_row(row) for row in found)
+        rows = (responses.container_row(row) for row in found)
+        # The daemon also lists containers whose label is masked.
+        return tuple(row for row in rows if are_in(labels, row.labels))
 
     def sizes(self, labels: Mapping[str, str | None]) -> dict[str, int]:
         """Return the bytes that containers with these labels have written, by id."""

@@ -67,7 +67,9 @@ def container_event(answer: dict[str, Any]) -> ContainerEvent:
     return ContainerEvent(
         container_id=actor.get("ID") or "",
         name=attributes.get("name") or "",
-        labels={k: v for k, v in attributes.items() if k.startswith(labels.RESERVED_PREFIXES)},
+        labels=labels.without_masked(
+            {k: v for k, v in attributes.items() if k.startswith(labels.RESERVED_PREFIXES)}
+        ),
         action=answer.get("Action") or "",
         time_ns=answer.get("timeNano") or 0,
         exit_code=None if code is None else int(code),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from airflow_torchx.core.engine.labels import masked
 from airflow_torchx.docker_engine import buildkit
 from airflow_torchx.docker_engine.build import build
 from airflow_torchx.docker_engine.errors import engine_errors
@@ -74,7 +75,7 @@ class DockerImages:
                 {
                     **body,
                     "Image": image["Id"],
-                    "Labels": dict(labels),
+                    "Labels": masked(config.get("Labels") or (), labels),
                     "HostConfig": {"NetworkMode": "none"},
                 },
                 name,

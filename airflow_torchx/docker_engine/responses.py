@@ -15,6 +15,7 @@ from airflow_torchx.core.engine.containers import (
     VolumeRow,
 )
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+from airflow_torchx.core.engine.labels import without_masked
 from airflow_torchx.docker_engine.gpus import NVIDIA_GPUS, gpu_requests, reported_gpus
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def container_row(response: Json) -> ContainerRow:
         id=response["Id"],
         name=names[0] if names else "",
         image=response.get("Image") or "",
+        image_id=response.get("ImageID") or "",
         state=response.get("State") or "",
         status=response.get("Status") or "",
-        labels=response.get("Labels") or {},
+        labels=without_masked(response.get("Labels") or {}),
         created_at=datetime.fromtimestamp(response.get("Created") or 0, UTC),
     )
 

@@ -154,7 +154,7 @@ class Pruner:
         now = self._engine.info().system_time or datetime.now(UTC)
         rows = self._engine.rows({})
         images = self._engine.images.rows({labels.WORKSPACE_ID: None})
-        launches = _launches(rows)
+        launches = self._launches(rows)
         apps = [self._launched(of, now) for of in launches.values()]
         replicas = {row.id for of in launches.values() for row in of}
         others = [row for row in rows if row.id not in replicas]
@@ -242,6 +242,21 @@ class Pruner:
         self._each(volumes, lambda one: self._engine.remove_volume(one.name), pruned)
         return pruned
 
+    def _launches(self, rows: Iterable[ContainerRow]) -> dict[tuple[str, str], list[ContainerRow]]:
+        """Return the containers of each launch of this package, by app id and launch id.
+
+        TorchX's own apps have no launch id. Containers that others have created of an image that
+        was committed from an app have that of the image.
+        """
+        committed = self._engine.images.rows({labels.LAUNCH_ID: None})
+        of_images = {(image.id, image.labels[labels.LAUNCH_ID]) for image in committed}
+        launches: dict[tuple[str, str], list[ContainerRow]] = {}
+        for row in without_copies(rows):
+            app_id, launch_id = row.labels.get(labels.APP_ID), row.labels.get(labels.LAUNCH_ID)
+            if app_id and launch_id and (row.image_id, launch_id) not in of_images:
+                launches.setdefault((app_id, launch_id), []).append(row)
+        return launches
+
     def _launched(self, rows: Sequence[ContainerRow], now: datetime) -> LaunchedContainers:
         """Return a launch; if its age decides, with the time of its end."""
         app = LaunchedContainers.of(rows)
@@ -286,7 +301,7 @@ class Pruner:
     def _still_unowned(self, batch: Sequence[Found]) -> list[Found]:
         """Return which apps have no owner now, as they had none when they were found."""
         now = self._engine.info().system_time or datetime.now(UTC)
-        launches = _launches(self._engine.rows({labels.LAUNCH_ID: None}))
+        launches = self._launches(self._engine.rows({labels.LAUNCH_ID: None}))
         known = {(one.name, one.key) for one in batch}
         apps = [self._launched(of, now) for key, of in launches.items() if key in known]
         again, _ = self._of_apps(apps, self._states([app.task for app in apps]), now)
@@ -364,19 +379,6 @@ def _tried(remove: Callable[[Found], bool], one: Found) -> bool | EngineError:
         raise
     except EngineError as error:
         return error
-
-
-def _launches(rows: Iterable[ContainerRow]) -> dict[tuple[str, str], list[ContainerRow]]:
-    """Return the containers of each launch of this package, by app id and launch id.
-
-    TorchX's own apps have no launch id.
-    """
-    launches: dict[tuple[str, str], list[ContainerRow]] = {}
-    for row in without_copies(rows):
-        app_id, launch_id = row.labels.get(labels.APP_ID), row.labels.get(labels.LAUNCH_ID)
-        if app_id and launch_id:
-            launches.setdefault((app_id, launch_id), []).append(row)
-    return launches
 
 
 def _container(row: ContainerRow, why: str, task: TaskKey | None) -> Found:

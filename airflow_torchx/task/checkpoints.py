@@ -14,7 +14,7 @@ import structlog
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.amounts import size
+from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.plan.checkpoint_versions import stored_checkpoints
 from airflow_torchx.core.plan.checkpoints import cache_volume, is_of_one_run
 from airflow_torchx.core.state import describe
@@ -85,8 +85,8 @@ class CheckpointUploads:
         def fetch(container_id: str) -> None:
             found = checkpoint_sync.fetch(self._engine, container_id, stored, storage, should_stop)
             if found is not None:
-                number, count = found.version.number, len(found.files)
-                _log.info("fetched version %d of %s: %d files", number, stored.name, count)
+                number, files = found.version.number, counted(len(found.files), "file")
+                _log.info("fetched version %d of %s: %s", number, stored.name, files)
 
         return fetch
 
@@ -200,14 +200,14 @@ class CheckpointUploads:
     def _log_upload(self, done: Uploaded) -> None:
         if done.skipped and not self._has_warned:
             self._has_warned = True
-            count, first = len(done.skipped), done.skipped[0]
-            _log.warning("%d files are not uploaded, like %r: not regular files", count, first)
+            what, first = counted(len(done.skipped), "path"), done.skipped[0]
+            _log.warning("not uploaded: %s, like %r, not regular files", what, first)
         if done.version is not None and self._stored is not None:
             _log.info(
-                "uploaded version %d of %s: %d files, %s of them new",
+                "uploaded version %d of %s: %s, %s of them new",
                 done.version.number,
                 self._stored.name,
-                done.files,
+                counted(done.files, "file"),
                 size(done.copied_bytes),
             )
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerEvent, ContainerRow
-from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
+from airflow_torchx.core.engine.labels import RESERVED_PREFIXES, masked, without_masked
 from airflow_torchx.core.engine.usage import ContainerUsage, Execution
 from airflow_torchx.core.plan.gpu_problems import WITHOUT_GPU_DRIVER
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
@@ -108,8 +108,9 @@ class FakeContainer:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return its labels, which override those of its image."""
-        return {**self.image.labels, **self.spec.labels}
+        """Return its labels; of those of its image, it inherits what is not reserved."""
+        own = {**self.image.labels, **masked(self.image.labels, self.spec.labels)}
+        return without_masked(own)
 
     def start(self, now_ns: int, attach: Callable[[str], None], *, has_gpu_driver: bool) -> None:
         """Start it, unless it runs; ``attach`` raises if its network does not exist.
@@ -294,6 +295,7 @@ class FakeContainer:
             status=self._status(now_ns),
             labels=self.labels,
             created_at=to_datetime(self._created_ns // NS_PER_S * NS_PER_S),
+            image_id=self.image.id,
         )
 
     def detail(self, now_ns: int) -> ContainerDetail:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -407,3 +408,47 @@ def test_untag_parent(images: ImageBench) -> None:
     assert images.images.inspect(above) is None
     assert images.images.inspect(below) is None
     assert images.images.inspect(images.bench.image) is not None
+
+
+# Labels that containers inherit.
+
+
+def test_labels_of_an_image_that_was_committed_from_an_app(images: ImageBench) -> None:
+    """A container inherits labels of others and of workspaces, and no others that are reserved."""
+    more = {
+        labels.ROUND: "1",
+        labels.DAG_ID: "nightly",
+        labels.GPUS: "0",
+        labels.ROLE_NAME: "of the image",
+        labels.WORKSPACE_KEY: "key",
+        KEY: "1",
+    }
+    images.make("a", {}, more=more)
+    engine, image = images.engine, images.name("a")
+
+    created = images.container(image)
+    prepared = images.prepare(image)
+    (row,) = (row for row in engine.rows(images.label) if row.id == created)
+    clone = engine.clone(created, name=f"{row.name}-r1", labels={}, env={})
+
+    rows = {row.id: row.labels for row in engine.rows(images.label)}
+    for one in (created, clone):
+        inherited = {name for name in more if rows[one].get(name) == more[name]}
+        assert {labels.WORKSPACE_KEY, KEY} == inherited
+        assert not {labels.ROUND, labels.DAG_ID} & rows[one].keys()
+    assert {labels.WORKSPACE_KEY, KEY} == more.keys() & rows[prepared].keys()
+    assert {images.detail(image).id} == {
+        row.image_id for row in engine.rows(images.label) if row.id != prepared
+    }
+    assert () == engine.rows({**images.label, labels.ROUND: None})
+
+
+def test_events_of_a_container_of_a_committed_image(images: ImageBench) -> None:
+    """An event has no label that the image has and the container does not."""
+    images.make("a", {}, more={labels.ROUND: "1"})
+    with closing(images.engine.events()) as events:
+        created = images.container(images.name("a"))
+        event = next(one for one in events if one.container_id == created)
+
+    assert images.bench.app_id == event.app_id
+    assert labels.ROUND not in event.labels

@@ -86,12 +86,14 @@ def test_labels() -> None:
     """All labels of containers, networks and workspace images are these."""
     named = {name: value for name, value in vars(labels).items() if name.isupper()}
     reserved = named.pop("RESERVED_PREFIXES")
+    named = {name: one for name, one in named.items() if isinstance(one, str)}
 
     assert ("torchx.pytorch.org/", "airflow-torchx/") == reserved
     assert "airflow-torchx/network" == NETWORK_LABEL
     assert {
         "TORCHX_PREFIX": "torchx.pytorch.org/",
         "OWN_PREFIX": "airflow-torchx/",
+        "OF_IMAGE": "of-image",
         "VERSION": "torchx.pytorch.org/version",
         "APP_ID": "torchx.pytorch.org/app-id",
         "ROLE_NAME": "torchx.pytorch.org/role-name",

@@ -129,6 +129,8 @@ class ContainerRow:
     Args:
         state: like ``running`` or ``exited``.
         status: like ``Exited (137) 2 seconds ago``, with the exit code.
+        image: the name by which it was created, if that is still its image.
+        image_id: ``sha256:…``.
     """
 
     id: str
@@ -138,6 +140,7 @@ class ContainerRow:
     status: str
     labels: Mapping[str, str]
     created_at: datetime
+    image_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

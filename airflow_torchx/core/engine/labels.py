@@ -6,7 +6,10 @@ reserved: users' labels cannot start with them.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 TORCHX_PREFIX: Final = "torchx.pytorch.org/"
 OWN_PREFIX: Final = "airflow-torchx/"
@@ -96,6 +99,32 @@ GPU_AMONG: Final = f"{OWN_PREFIX}gpu-among"
 GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
 #: Seconds after which others may remove a ticket that could be served, a claim, or a lock.
 GPU_TIMEOUT: Final = f"{OWN_PREFIX}gpu-timeout-s"
+
+
+#: Value of a label that a container does not have, and that its image has.
+OF_IMAGE: Final = "of-image"
+# What describes an image also describes its containers.
+_OF_IMAGES: Final = frozenset({WORKSPACE_ID, WORKSPACE_KEY, WORKSPACE_BASE_ID, WORKSPACE_DEPTH})
+
+
+def masked(of_image: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return a container's own labels, and `OF_IMAGE` for reserved ones that its image has.
+
+    An image that a user has committed from a container of an app has its labels. A container
+    inherits each label that it does not set, and cannot be without it.
+    """
+    reserved = (name for name in of_image if name.startswith(RESERVED_PREFIXES))
+    return {**{name: OF_IMAGE for name in reserved if name not in _OF_IMAGES}, **own}
+
+
+def without_masked(found: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a container without those that `masked` has added."""
+    return {name: value for name, value in found.items() if value != OF_IMAGE}
+
+
+def are_in(wanted: Mapping[str, str | None], found: Mapping[str, str]) -> bool:
+    """Return whether all wanted labels are there; the value None matches any."""
+    return all(name in found and value in (None, found[name]) for name, value in wanted.items())
 
 
 def number(text: str, *, max_digits: int = 6) -> int | None:

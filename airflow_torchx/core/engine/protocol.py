@@ -61,7 +61,8 @@ class Images(Protocol):
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
         """Create a container, never started, to add files to an image; return its id.
 
-        The labels are those of the image that `commit` creates.
+        The labels are those of the image that `commit` creates. As with `Engine.create`, reserved
+        ones of the image ``ref`` are not inherited.
 
         Raises:
             EngineConflictError: the name is taken.
@@ -179,6 +180,8 @@ class Engine(Protocol):
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a container without starting it, and return its id.
+
+        It inherits no label of its image that is reserved, except those of workspace images.
 
         Raises:
             EngineConflictError: the name is taken.

@@ -265,6 +265,21 @@ def test_containers_of_others(daemon: Daemon) -> None:
     assert () == daemon.pruner(gone=True, older_than_s=0.0).survey().found
 
 
+def test_a_container_of_an_image_that_was_committed_from_an_app(daemon: Daemon) -> None:
+    """A container that a user runs from such an image has all labels of the app, and stays."""
+    app_id = daemon.launch("run", "failed")
+    own = daemon.engine.rows({labels.APP_ID: app_id})[0].labels
+    images = daemon.engine.images
+    prepared = images.prepare("busybox", "prepared", own)
+    images.commit(prepared, "committed:1", "/")
+    daemon.engine.remove(prepared)
+    lifecycle.delete(daemon.engine, app_id)
+    of_user = replace(container("of-a-user", dict(own)), image="committed:1")
+    daemon.engine.start(daemon.engine.create(of_user))
+
+    assert () == daemon.pruner().survey().found
+
+
 def test_markers_and_builds(daemon: Daemon) -> None:
     """An expired claim and what a build has left are removed."""
     for name, own in (

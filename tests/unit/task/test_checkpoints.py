@@ -105,8 +105,10 @@ def test_a_failed_try_is_continued_on_another_daemon(url: str) -> None:
         run(engine_with(3, {"step": b"5"}), 1, url)
     other = engine_with(0, {"next": b"6"})
 
-    run(other, 2, url)
+    with capture_logs() as logs:
+        run(other, 2, url)
 
+    assert any(one["event"].endswith(": 1 file") for one in logs)
     assert {"step": b"5", "next": b"6"} == stored(url)
     assert {} == other.specs()
 
