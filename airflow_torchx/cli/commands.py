@@ -222,7 +222,7 @@ COMMANDS: Final = (
             _flag(
                 "--gone",
                 help="also remove apps of DAG runs that this Airflow does not have: deleted ones, "
-                "and those of any other Airflow on the daemon",
+                "and those of any other Airflow on the daemon; ended ones at once",
             ),
             _CONN,
             _JSON,

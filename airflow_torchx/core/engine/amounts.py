@@ -12,7 +12,7 @@ _MIB: Final = 1 << 20
 def size(count: int) -> str:
     """Return a number of bytes, like ``12 bytes``, ``3.4 kB`` or ``1,402 MB``."""
     if count < _MB:
-        return f"{count / _KB:,.1f} kB" if count >= _KB else f"{count} bytes"
+        return f"{count / _KB:,.1f} kB" if count >= _KB else counted(count, "byte")
     return f"{count / _MB:,.1f} MB" if count < 10 * _MB else f"{count / _MB:,.0f} MB"
 
 

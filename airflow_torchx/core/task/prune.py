@@ -171,6 +171,9 @@ def verdict(app: LaunchedContainers, state: str | None, policy: Policy, age_s: f
         return _outside_airflow(app, policy, age_s)
     if why := _owned(state, policy):
         return Verdict(Action.LEAVE, why)
+    if state == GONE and app.phase is Phase.ENDED:
+        # Nothing in Airflow leads to its containers any more, so its task keeps them for no user.
+        return Verdict(Action.REMOVE, _over(state))
     return _without_task(app, _over(state), policy, age_s)
 
 
@@ -213,7 +216,7 @@ def _without_task(app: LaunchedContainers, over: str, policy: Policy, age_s: flo
             action = Action.STOP if keeps_failed else Action.REMOVE
             return Verdict(action, f"it runs, and {over}")
         # Such a task may end before its app, on purpose.
-        return Verdict(Action.LEAVE, "its task does not end it")
+        return Verdict(Action.LEAVE, f"it runs, {over}, and its task does not end it")
     if is_deleted or age_s > policy.older_than_s:
         return Verdict(Action.REMOVE, over if is_deleted else f"it was kept, and {over}")
     return Verdict(Action.LEAVE, "its task keeps it")

@@ -176,6 +176,19 @@ def test_a_run_that_this_airflow_does_not_have() -> None:
     assert Action.LEAVE is verdict(app(), UNKNOWN, Policy(gone=True), OLD_S).action
 
 
+@pytest.mark.parametrize("on_finish", ON_FINISH)
+def test_an_app_of_a_deleted_run(on_finish: str) -> None:
+    """With `gone`, an ended app is removed at once; a running one only if its task ends it."""
+    gone = Policy(gone=True)
+    ended = app(on_finish=on_finish, has_succeeded=False)
+    action, why = verdict(replace(ended, phase=Phase.RUNS), GONE, gone, OLD_S)
+
+    assert (Action.REMOVE, "its run was deleted") == verdict(ended, GONE, gone, YOUNG_S)
+    assert Action.LEAVE is verdict(ended, GONE, Policy(), OLD_S).action
+    assert ("delete" in on_finish or "keep_failed" == on_finish) == (action is not Action.LEAVE)
+    assert "its run was deleted" in why
+
+
 @pytest.mark.parametrize(
     ("phase", "age_s", "expected"),
     [
