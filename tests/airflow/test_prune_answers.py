@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,16 +14,17 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import (
     CommsDecoder,
+    DagRunResult,
     ErrorResponse,
     TaskStatesResult,
     _RequestFrame,
     _ResponseFrame,
 )
 
-from airflow_torchx.airflow_compat import task_states
+from airflow_torchx.airflow_compat import run_end, task_states
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import TaskAttempt
-from airflow_torchx.core.task.prune import Policy
+from airflow_torchx.core.task.prune import Policy, TaskKey
 from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.runtime.prune import Pruner
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -41,6 +43,26 @@ GONE: Final = TaskStatesResult(task_states={})
 def refused(status: int | None) -> ErrorResponse:
     """Return what a task gets from its supervisor if the API server answers so, or not at all."""
     return ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": status})
+
+
+def dag_run(state: str, end_date: datetime | None) -> DagRunResult:
+    """Return the answer to the question for a DAG run."""
+    return DagRunResult.model_validate(
+        {
+            "dag_id": "dag",
+            "run_id": "run",
+            "logical_date": None,
+            "data_interval_start": None,
+            "data_interval_end": None,
+            "run_after": datetime(2026, 1, 1, tzinfo=UTC),
+            "start_date": None,
+            "end_date": end_date,
+            "run_type": "manual",
+            "state": state,
+            "consumed_asset_events": [],
+            "partition_key": None,
+        }
+    )
 
 
 REFUSED: Final = [refused(status) for status in (403, 404, 500, None)]
@@ -114,3 +136,27 @@ def test_airflow_refuses_the_question_before_the_removal(
 
     assert 1 == len(found)
     assert before == engine.rows({})
+
+
+ENDED: Final = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (dag_run("success", ENDED), ENDED),
+        (dag_run("running", None), None),
+        (refused(404), None),
+    ],
+    ids=["ended", "running", "deleted"],
+)
+def test_the_end_of_a_dag_run(answer: BaseModel, expected: datetime | None) -> None:
+    """The end is that of Airflow's answer; a run that is gone has none."""
+    with answering(answer):
+        assert expected == run_end(TaskKey("dag", "run", "task", -1))
+
+
+def test_airflow_refuses_the_question_for_the_end_of_a_run() -> None:
+    """An error of the API server is no end."""
+    with answering(refused(500)), pytest.raises(AirflowRequestError, match="end of a DAG run"):
+        run_end(TaskKey("dag", "run", "task", -1))
