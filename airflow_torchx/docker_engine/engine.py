@@ -20,6 +20,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.discard import discard
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.events import WHAT, EventStream, event_params
+from airflow_torchx.docker_engine.image_labels import ImageLabels
 from airflow_torchx.docker_engine.images import DockerImages
 from airflow_torchx.docker_engine.logins import auth_config
 from airflow_torchx.docker_engine.pull import pull
@@ -73,6 +74,7 @@ class DockerEngine:
         self._url = str(endpoint.url)
         self._logins = tuple(logins)
         self._proxy_env = proxy_env or {}
+        self._image_labels = ImageLabels(client)
         self._images = DockerImages(client, endpoint, self._logins, self._proxy_env)
 
     @classmethod
@@ -175,8 +177,7 @@ class DockerEngine:
     def create(self, spec: ContainerSpec) -> str:
         """Create a container without starting it, and return its id."""
         with self._errors(f"create container {spec.name!r}"):
-            image = self._client.inspect_image(spec.image)
-            own = masked((image["Config"] or {}).get("Labels") or (), spec.labels)
+            own = masked(self._image_labels.names(spec.image), spec.labels)
             body = container_json(replace(spec, labels=own))
             answer = self._client.create_container_from_config(body, spec.name)
         return str(answer["Id"])
