@@ -163,7 +163,7 @@ def _replica(view: View, replica: ReplicaStatus, lines: UsageHistory | None) -> 
         "state": replica.state.name,
         "exit": replica.exit_code,
         "signal": replica.signal,
-        "oom": replica.oom_killed,
+        "oom": ran_out_of_memory(replica),
         "stalled": replica.stalled,
         "round": replica.round,
         "restarts": max(replica.num_restarts or 0, 0) + replica.round,
