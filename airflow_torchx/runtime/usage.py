@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,15 +17,18 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.usage import Sample, UsageHistory, pauses
 from airflow_torchx.errors import AirflowTorchXError, EngineError, EngineUnreachableError
+from airflow_torchx.runtime.progress import ProgressMonitor
 from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.engine.usage import ContainerUsage, GpuUsage
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+_log = logging.getLogger(__name__)
 
 _COMMAND_S: Final = 10.0
 _COMMAND_BYTES: Final = 65_536
@@ -62,15 +66,22 @@ class _Limits:
 class UsageMonitor:
     """Reads what the replicas of one app use, and keeps peaks and lines. Thread-safe.
 
-    ``clock`` returns seconds that never decrease.
+    Args:
+        clock: returns seconds that never decrease.
+        now: returns the seconds since 1970.
     """
 
     def __init__(
-        self, history: UsageHistory | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        history: UsageHistory | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._history = history or UsageHistory()
+        #: Reads how far the program is.
+        self.progress = ProgressMonitor(self._history.progress, now, clock)
         self._limits: dict[str, _Limits] = {}
         self._read_s: dict[str, float] = {}
         self._hung: Counter[str] = Counter()
@@ -118,12 +129,11 @@ class UsageMonitor:
     def history(self) -> UsageHistory:
         """Return a copy of what is known."""
         with self._lock:
-            return self._history.copy()
+            return replace(self._history.copy(), progress=self.progress.progress)
 
     def to_json(self, max_bytes: int) -> dict[str, Any]:
         """Return what `UsageHistory.to_json` returns."""
-        with self._lock:
-            return self._history.to_json(max_bytes)
+        return self.history().to_json(max_bytes)
 
     def _limits_of(self, engine: Engine, container_id: str) -> _Limits:
         known = self._limits.get(container_id)
@@ -184,18 +194,24 @@ class UsageSampler:
             return
         pause_s = next(self._pauses)
         self._next_s = time.monotonic() + pause_s
-        self._sweeping = in_daemon(partial(self._sweep, running, pause_s / 2), "torchx-usage")
+        self._sweeping = in_daemon(partial(self._sweep, app, pause_s / 2), "torchx-usage")
 
     def close(self) -> None:
         """Start no further reading."""
         self._is_closed = True
 
-    def _sweep(self, replicas: Sequence[ReplicaStatus], max_age_s: float) -> None:
-        def read(replica: ReplicaStatus) -> None:
-            if not self._is_closed:
+    def _sweep(self, app: DescribeAppResponse, max_age_s: float) -> None:
+        def read(replica: ReplicaStatus | None) -> None:
+            if self._is_closed:
+                return
+            if replica is not None:
                 self.monitor.refresh(self._engine, replica, max_age_s)
+                return
+            self.monitor.progress.read(self._engine, app)
+            if line := self.monitor.progress.line():
+                _log.info("%s", line)
 
-        call_each(read, replicas, threads=_THREADS)
+        call_each(read, [None, *running_replicas(app)], threads=_THREADS)
 
 
 def running_replicas(app: DescribeAppResponse) -> list[ReplicaStatus]:

@@ -38,6 +38,7 @@ APP_ID_KEY: Final = "app_id"
 CONTAINERS_KEY: Final = "container_ids"
 IMAGES_KEY: Final = "image_ids"
 REPLICAS_KEY: Final = "replicas"
+PROGRESS_KEY: Final = "progress"
 
 # Airflow kills a task 5 s after SIGTERM; this much of it may go to a pending request.
 _REQUEST_S: Final = 0.5

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.specs import NONE, to_dict
-from airflow_torchx.task.context import CONTAINERS_KEY, REPLICAS_KEY
+from airflow_torchx.task.context import CONTAINERS_KEY, PROGRESS_KEY, REPLICAS_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_torchx.specs import DescribeAppResponse
 
 
@@ -24,9 +26,13 @@ def container_ids(app: DescribeAppResponse) -> dict[str, str]:
     return {replica_name(one): one.container_id for one in replicas_of(app)}
 
 
-def final_xcoms(ended: DescribeAppResponse) -> dict[str, object]:
+def final_xcoms(
+    ended: DescribeAppResponse, progress: Mapping[str, object] | None = None
+) -> dict[str, object]:
     """Return the XComs of an app that has ended; restarts have replaced its containers."""
     found: dict[str, object] = {REPLICAS_KEY: replicas_for_xcom(ended)}
     if any(one.round for one in replicas_of(ended)):
         found[CONTAINERS_KEY] = container_ids(ended)
+    if progress is not None:
+        found[PROGRESS_KEY] = progress
     return found

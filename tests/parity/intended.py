@@ -152,6 +152,13 @@ INTENDED: Final = {
         why="torchrun kills its workers 30 s after it has passed SIGTERM on; Docker kills torchrun"
         " after stop_grace_s. A save of 45 s is lost by the first, so the time is derived.",
     ),
+    "the file with a program's progress": Intended(
+        paths=("Config.Env.TORCHX_PROGRESS_FILE",),
+        holds=lambda _pair, difference: (
+            difference[1:] == (None, "/tmp/torchx_progress.jsonl")  # noqa: S108 - in a container
+        ),
+        why="A program that appends its step to the file is shown with its progress.",
+    ),
     "the file with a worker's error": Intended(
         paths=("Config.Env.TORCHELASTIC_ERROR_FILE",),
         holds=lambda _pair, difference: (

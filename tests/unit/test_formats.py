@@ -44,6 +44,8 @@ from airflow_torchx.core.plan.identity import (
 from airflow_torchx.core.plan.job_plan import LaunchContext, plan
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.app_ref import AppRef
+from airflow_torchx.core.state.progress import merged
+from airflow_torchx.core.state.progress_report import last_report
 from airflow_torchx.core.state.report import cursor_key
 from airflow_torchx.core.state.snapshot import SCHEMA, SNAPSHOT_KEY, Owner
 from airflow_torchx.core.state.timeline import Timeline
@@ -60,6 +62,7 @@ from airflow_torchx.function.source import FunctionSource
 from airflow_torchx.provider import get_provider_info
 from airflow_torchx.runtime.watch.app_endings import STATE_KEY
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
+from airflow_torchx.task.context import PROGRESS_KEY
 from airflow_torchx.workspace import manifests
 from tests.unit.apps import app
 
@@ -104,6 +107,7 @@ def test_labels() -> None:
         "LAUNCH_ID": "airflow-torchx/launch-id",
         "FAILURE_POLICY": "airflow-torchx/failure-policy",
         "FAILURE_RULES": "airflow-torchx/failure-rules",
+        "PROGRESS_PATTERN": "airflow-torchx/progress-pattern",
         "STOP_GRACE": "airflow-torchx/stop-grace-s",
         "CHECKPOINT": "airflow-torchx/checkpoint",
         "CHECKPOINT_FOLDER": "airflow-torchx/checkpoint-folder",
@@ -162,6 +166,7 @@ def test_a_container() -> None:
         "TORCHX_NUM_REPLICAS": "2",
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
         "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_error.json",  # noqa: S108 - in a container
+        "TORCHX_PROGRESS_FILE": "/tmp/torchx_progress.jsonl",  # noqa: S108 - in a container
     } == first.env
     version = first.labels["torchx.pytorch.org/version"]
     assert {
@@ -415,6 +420,28 @@ def test_what_was_seen_of_an_app() -> None:
     assert stored == TorchXDockerTrigger(**kwargs).snapshot
 
 
+def test_how_far_a_program_is() -> None:
+    """A program writes these fields; a trigger and its event have them beside the usage."""
+    report = last_report(b'{"step": 1200, "total": 5000, "metrics": {"loss": 0.31}}')
+    assert report is not None
+    before = merged(None, replace(report, step=1000), "0123456789abcdef", 100.0)
+    progress = merged(before, report, "0123456789abcdef", 120.5)
+    shown = {
+        "step": 1200,
+        "total": 5000,
+        "metrics": {"loss": 0.31},
+        "at": 120.5,
+        "eta_s": 389.5,
+        "first": {"step": 1000, "at": 100.0},
+    }
+
+    assert shown == progress.to_json()
+    stored = {"progress": {**shown, "container": "0123456789ab"}}
+    assert stored == UsageHistory(progress=progress).to_json(16_384)
+    assert progress == UsageHistory.parse(stored).progress
+    assert "progress" == PROGRESS_KEY
+
+
 def test_what_an_app_has_used() -> None:
     """A trigger stores what its app has used, and its event has it in the same form."""
     from airflow_torchx.triggers import TorchXDockerTrigger
@@ -522,6 +549,7 @@ def test_xcoms() -> None:
         "container_ids",
         "image_ids",
         "replicas",
+        "progress",
         "airflow-torchx/app",  # not an XCom but the key of the record
     } == keys
     assert "_link_TorchXAppLink" == page_link.LINK_KEY

@@ -28,6 +28,7 @@ LAUNCH_ID: Final = f"{OWN_PREFIX}launch-id"
 FAILURE_POLICY: Final = f"{OWN_PREFIX}failure-policy"
 #: The app's own failure rules, a JSON list of objects with name, action and pattern.
 FAILURE_RULES: Final = f"{OWN_PREFIX}failure-rules"
+PROGRESS_PATTERN: Final = f"{OWN_PREFIX}progress-pattern"
 #: Seconds between SIGTERM and SIGKILL.
 STOP_GRACE: Final = f"{OWN_PREFIX}stop-grace-s"
 #: JSON list of the roles whose end is the end of the app; absent if all are.

@@ -20,6 +20,7 @@ from airflow_torchx.core.engine.containers import (
 from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, Checkpoints, checkpoints
 from airflow_torchx.core.plan.failure_rule import label_of
 from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.core.plan.progress import PROGRESS_FILE, PROGRESS_PATH, progress_labels
 from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
 from airflow_torchx.core.plan.stall import stall_env, stall_labels
 from airflow_torchx.core.plan.trackers import tracker_env
@@ -168,9 +169,9 @@ class _Shared:
     labels: Mapping[str, str]
     hosts: Mapping[str, str]
     rank0: str
-    #: What holds the checkpoints, the variable that names their folder, and labels of a new volume.
+    #: What holds the checkpoints, variables that name places, and labels of a new volume.
     mounts: tuple[BindMount | VolumeMount, ...] = ()
-    forced: Mapping[str, str] = field(default_factory=dict)
+    forced: Mapping[str, str] = field(default_factory=lambda: {PROGRESS_FILE: PROGRESS_PATH})
     volume_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def with_checkpoints(self, kept: Checkpoints) -> _Shared:
@@ -179,7 +180,7 @@ class _Shared:
             self,
             labels={**self.labels, **kept.labels},
             mounts=(kept.mount,),
-            forced={CHECKPOINT_DIR: kept.folder},
+            forced={**self.forced, CHECKPOINT_DIR: kept.folder},
             volume_labels=kept.volume_labels,
         )
 
@@ -323,6 +324,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         labels.STOP_GRACE: f"{opts.stop_grace_s:g}",
         **checkpoint_labels(opts),
         **stall_labels(opts),
+        **progress_labels(opts),
     }
 
 

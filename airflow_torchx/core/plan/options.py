@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast, g
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, HostOptions
 from airflow_torchx.core.plan import option_values as values
 from airflow_torchx.core.plan.failure_rule import failure_rules, merged_rules
+from airflow_torchx.core.plan.progress import progress_pattern
 from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.suggest import suggest
@@ -80,6 +81,8 @@ class Opts(Mapping[str, Any]):
             ``stop_grace_s``.
         stalled_after_s: stop the app, as failed, if for so many seconds no essential replica wrote
             a line, or used a CPU or GPU; None for never.
+        progress_pattern: regular expression for log lines that say how far the program is, with the
+            groups ``step``, ``total`` and metrics; None for ``TORCHX_PROGRESS_FILE``.
         auto_set_gpus: give every replica GPUs of its own, and wait until enough are free. False
             requests them by count, as TorchX does: then replicas share the first GPUs of the host,
             and the app does not wait.
@@ -133,6 +136,7 @@ class Opts(Mapping[str, Any]):
     essential_roles: Sequence[str] = ()
     auxiliary_grace_s: float | None = None
     stalled_after_s: float | None = None
+    progress_pattern: str | None = None
     auto_set_gpus: bool = True
     gpu_wait_timeout_s: float | None = None
     gpu_foreign: GpuForeign = "respect"
@@ -360,6 +364,7 @@ _OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
     "env": values.env,
     "failure_rules": failure_rules,
     "stalled_after_s": values.positive_seconds,
+    "progress_pattern": progress_pattern,
     "image_repo": values.repository,
     "build_args": values.env,
     "build_secrets": values.build_secrets,

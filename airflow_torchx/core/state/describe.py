@@ -30,6 +30,7 @@ from airflow_torchx.core.state.essential import (
     essential_replicas,
     unneeded_roles,
 )
+from airflow_torchx.core.state.progress import PROGRESS_PATTERN
 from airflow_torchx.core.state.restarts import Restart, restart_of, with_restart
 from airflow_torchx.core.state.rounds import (
     age,
@@ -77,6 +78,7 @@ SAVING: Final = "saving"
 _METADATA: Final = {
     FAILURE_POLICY: labels.FAILURE_POLICY,
     FAILURE_RULES: labels.FAILURE_RULES,
+    PROGRESS_PATTERN: labels.PROGRESS_PATTERN,
     STOP_GRACE: labels.STOP_GRACE,
     ESSENTIAL_ROLES: labels.ESSENTIAL_ROLES,
     STALLED_AFTER: labels.STALLED_AFTER,

@@ -122,7 +122,7 @@ def _data(view: View, most: int, lines: UsageHistory | None) -> dict[str, Any]:
         },
         "roles": [_role(view, role, chosen, lines) for role in app.roles_statuses],
         "failure": _failure(view, blamed),
-        "progress": None,
+        "progress": _progress(view),
     }
 
 
@@ -255,6 +255,17 @@ def _kind(blamed: ReplicaStatus) -> str:
         "signal": bool(blamed.signal),
     }
     return next((name for name, holds in kinds.items() if holds), "exit")
+
+
+def _progress(view: View) -> dict[str, Any] | None:
+    """Return how far the program is; None if it does not say so."""
+    progress = view.usage.progress
+    if progress is None:
+        return None
+    data = progress.to_json()
+    if view.mask is not None:
+        data["metrics"] = {view.mask(name): value for name, value in data["metrics"].items()}
+    return data
 
 
 def _text(view: View, text: str) -> str:

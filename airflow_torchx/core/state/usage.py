@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_torchx.core.state.progress import Progress
 from airflow_torchx.core.state.usage_json import (
     Point,
     is_number,
@@ -100,11 +101,13 @@ class UsageHistory:
     Args:
         start_s: when the first interval began, in seconds since 1970.
         step_s: seconds of an interval.
+        progress: how far the program is; None if it does not say so.
     """
 
     start_s: float = 0.0
     step_s: float = INTERVAL_S
     _replicas: dict[str, _Replica] = field(default_factory=dict)
+    progress: Progress | None = None
 
     def add(self, name: str, sample: Sample) -> None:
         """Add what a replica uses."""
@@ -160,8 +163,12 @@ class UsageHistory:
     def to_json(self, max_bytes: int) -> dict[str, Any]:
         """Return it as JSON data that needs about ``max_bytes`` at most; empty if it is empty.
 
-        It has as many points as fit, else only the peaks, else nothing.
+        It has as many points as fit, else only the peaks, else only the progress.
         """
+        known = {} if self.progress is None else {"progress": self.progress.stored()}
+        return self._replicas_json(max_bytes - len(json.dumps(known))) | known
+
+    def _replicas_json(self, max_bytes: int) -> dict[str, Any]:
         shown = UsageHistory(self.start_s, self.step_s, self._copied())
         while shown._replicas:
             data = shown._as_json()
@@ -178,7 +185,7 @@ class UsageHistory:
 
     def copy(self) -> UsageHistory:
         """Return a copy that changes independently."""
-        return UsageHistory(self.start_s, self.step_s, self._copied())
+        return UsageHistory(self.start_s, self.step_s, self._copied(), self.progress)
 
     def _copied(self) -> dict[str, _Replica]:
         return {name: replace(one, points=dict(one.points)) for name, one in self._replicas.items()}
@@ -201,12 +208,13 @@ class UsageHistory:
     def parse(cls, stored: object) -> Self:
         """Return what `to_json` stored, perhaps of another release; empty if it cannot be used."""
         found = stored if isinstance(stored, Mapping) else {}
+        progress = Progress.parse(found.get("progress"))
         start_s, step_s, data = (found.get(key) for key in ("start", "step", "replicas"))
         if not is_number(start_s) or not is_number(step_s) or not isinstance(data, Mapping):
-            return cls()
+            return cls(progress=progress)
         replicas = {str(name): _Replica.parse(one) for name, one in data.items()}
         known = {name: one for name, one in replicas.items() if one is not None}
-        return cls(start_s, step_s, known) if step_s >= 1 else cls()
+        return cls(start_s, step_s, known, progress) if step_s >= 1 else cls(progress=progress)
 
 
 def _name(replica: ReplicaStatus) -> str:

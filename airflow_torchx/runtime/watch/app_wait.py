@@ -99,7 +99,7 @@ class AppWait:
 
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait."""
-        self._monitor = UsageMonitor(self._history, watch.clock)
+        self._monitor = UsageMonitor(self._history, watch.clock, self._now)
         with watch.mailbox(app_id=self._app_id) as mailbox:
             try:
                 while True:

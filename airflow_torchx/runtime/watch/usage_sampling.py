@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.usage import UsageMonitor
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+_log = logging.getLogger(__name__)
 
 # Of their own: what is read here is worth less than a stop or the look at an app that may hang.
 _THREADS: Final = 4
@@ -50,6 +53,8 @@ class UsageSampling:
                 seen = app()
                 replicas = running_replicas(seen) if seen else []
                 self._running[key] = len(replicas)
+                if seen is not None:
+                    await self._read_progress(monitor, seen)
                 # One after another: no app holds all threads.
                 for replica in replicas:
                     with suppress(EngineError, RuntimeError):  # a pool that was shut down
@@ -66,6 +71,16 @@ class UsageSampling:
     async def _read(self, monitor: UsageMonitor, replica: ReplicaStatus, max_age_s: float) -> None:
         read = partial(self._refresh, monitor, replica, max_age_s)
         await asyncio.wrap_future(self._pool.submit(read))
+
+    async def _read_progress(self, monitor: UsageMonitor, app: DescribeAppResponse) -> None:
+        def read() -> None:
+            monitor.progress.read(self._engine(), app)
+
+        with suppress(EngineError, RuntimeError):
+            await asyncio.wrap_future(self._pool.submit(read))
+        # Here, not in the thread: Airflow finds the log of a trigger by the task of the event loop.
+        if line := monitor.progress.line():
+            _log.info("%s", line)
 
     def _refresh(self, monitor: UsageMonitor, replica: ReplicaStatus, max_age_s: float) -> None:
         monitor.refresh(self._engine(), replica, max_age_s)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.errors import EngineError, EngineUnreachableError
@@ -205,6 +206,19 @@ def test_a_sweep_in_the_background() -> None:
 
     assert 3 == scene.engine.calls.count("usage")
     assert scene.usage() is not None
+
+
+def test_a_sweep_reads_progress(caplog: pytest.LogCaptureFixture) -> None:
+    """A sweep reads how far the program is, and the log has it as a line."""
+    program = Program(runs_for_s=None, files={PROGRESS_PATH: b'{"step": 3, "total": 9}'})
+    scene = Scene(program, replicas=3)
+
+    with caplog.at_level("INFO"):
+        sampled(scene, UsageSampler(scene.engine, scene.monitor))
+
+    assert ["step 3/9"] == [line for line in caplog.messages if line.startswith("step")]
+    assert 1 == scene.engine.calls.count("read_file")
+    assert 3 == scene.monitor.to_json(16_384)["progress"]["step"]
 
 
 def test_a_daemon_that_hangs_holds_up_no_wait() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
+from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.errors import (
     AppCancelledError,
@@ -42,7 +43,7 @@ class Attempt:
     dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "task", -1, 2
 
     def __init__(self, number: int) -> None:
-        self.try_number = number
+        self.try_number, self.start_date = number, datetime.now(UTC)
         self.pushed: dict[str, object] = {}
 
     def xcom_push(self, key: str, value: object) -> None:
@@ -66,15 +67,20 @@ class Worker:
         self._app = AppDef("app", [role])
 
     def run(
-        self, number: int, *, result_path: str | None = None, **options: object
+        self,
+        number: int,
+        *,
+        result_path: str | None = None,
+        waits: bool = False,
+        **options: object,
     ) -> dict[str, Any]:
-        """Run one attempt, which leaves its app running, and return its XComs."""
+        """Run one attempt, which leaves its app running unless it waits, and return its XComs."""
         attempt = Attempt(number)
         context: Any = {"ti": attempt}
         task: Context = context
         task_options = replace(
             OPTIONS,
-            wait_for_completion=False,
+            wait_for_completion=waits,
             on_worker_shutdown=OnWorkerShutdown.KEEP,
             result_path=result_path,
             execution_timeout=timedelta(hours=1),
@@ -110,6 +116,18 @@ def test_a_launch_lists_the_apps_of_the_task_and_its_own(engine: FakeEngine, fol
     assert 2 == engine.calls.count("rows")
     assert 1 == engine.calls.count("info")
     assert 1 == engine.calls.count("image_inspect")
+
+
+def test_the_progress_of_a_program_is_an_xcom(folder: Path) -> None:
+    """The last report of the program is an XCom of its task, and the end of its log."""
+    file = {PROGRESS_PATH: b'{"step": 9, "total": 9, "metrics": {"loss": 0.5}}'}
+    engine = FakeEngine(images=["base"], programs=Program(files=file))
+
+    with capture_logs() as logs:
+        found = Worker(engine, folder).run(1, waits=True)["progress"]
+
+    assert (9, 9, {"loss": 0.5}) == (found["step"], found["total"], found["metrics"])
+    assert "step 9/9, loss 0.5" in [one["event"] for one in logs]
 
 
 def test_a_retry_asks_for_nothing_but_its_app(engine: FakeEngine, folder: Path) -> None:

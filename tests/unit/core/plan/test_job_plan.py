@@ -114,6 +114,7 @@ def test_a_plan_has_everything_that_a_launch_does() -> None:
                     "TORCHX_NUM_REPLICAS": "1",
                     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
                     "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_error.json",  # noqa: S108 - in a container
+                    "TORCHX_PROGRESS_FILE": "/tmp/torchx_progress.jsonl",  # noqa: S108 - in a container
                 },
                 labels={
                     "torchx.pytorch.org/version": __version__,
@@ -275,6 +276,7 @@ def test_env_precedence() -> None:
         **{source: source for source in sources},
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "7",
         "TORCHELASTIC_ERROR_FILE": "/tmp/torchelastic_error.json",  # noqa: S108 - in a container
+        "TORCHX_PROGRESS_FILE": "/tmp/torchx_progress.jsonl",  # noqa: S108 - in a container
         "TORCHX_REPLICA_IDX": "0",
         "TORCHX_NUM_REPLICAS": "1",
         "TORCHX_RANK0_HOST": "train-x1y2-trainer-0",
@@ -343,6 +345,15 @@ def test_what_torchrun_gets_can_be_set(name: str) -> None:
     )
 
     assert ["1", "2", "3", "4"] == [spec.env[name] for spec in found]
+
+
+def test_the_file_for_progress() -> None:
+    """No source of variables overrides the file that is read, and a pattern is a label."""
+    name, path = "TORCHX_PROGRESS_FILE", "/tmp/torchx_progress.jsonl"  # noqa: S108 - in a container
+    found = only(role(env={name: "3"}), {"env": {name: "2"}, "progress_pattern": "(?P<step>.)"})
+
+    assert path == found.env[name]
+    assert "(?P<step>.)" == found.labels["airflow-torchx/progress-pattern"]
 
 
 def test_every_replica_knows_itself() -> None:

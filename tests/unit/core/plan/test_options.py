@@ -209,6 +209,11 @@ OPTIONS = {
         [(1, 1.0), (2.5, 2.5), ("3600", 3600.0), (None, None)],
         [0, "0.9", -1, "soon", "", True, float("nan"), 10**10],
     ),
+    "progress_pattern": Option(
+        None,
+        [(r"step (?P<step>\d+)/(?P<total>\d+)",) * 2, (None, None)],
+        ["", 1, "(", r"step (\d+)", r"(?P<total>\d+)", r"(?P<step>(a+)+)", "(?P<step>x)" * 99],
+    ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
     "gpu_wait_timeout_s": Option(
         None,

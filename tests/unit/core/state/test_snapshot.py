@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 
 from airflow_torchx.core.engine.usage import ContainerUsage
+from airflow_torchx.core.state.progress import merged
+from airflow_torchx.core.state.progress_report import Report
 from airflow_torchx.core.state.snapshot import MAX_BYTES, Owner, View, snapshot
 from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.usage import POINTS, Sample, UsageHistory
@@ -98,6 +100,26 @@ def made(seen: DescribeAppResponse, **fields: Any) -> dict[str, Any]:  # noqa: A
     jsonschema.Draft202012Validator(SCHEMA).validate(data)
     assert len(json.dumps(data)) <= MAX_BYTES
     return dict(data)
+
+
+def test_progress() -> None:
+    """A snapshot says how far the program is; names of metrics are masked like all texts."""
+    reports = [Report(step=step, total=500, metrics={"hunter2": 0.5}) for step in (100, 200)]
+    progress = merged(merged(None, reports[0], "c", T0), reports[1], "c", T0 + 10)
+    usage = UsageHistory(progress=progress)
+
+    shown = made(app(replica(AppState.RUNNING)), usage=usage)["progress"]
+    by_trigger = made(app(replica(AppState.RUNNING)), usage=usage, mask=None)["progress"]
+
+    assert {
+        "step": 200,
+        "total": 500,
+        "metrics": {"***": 0.5},
+        "at": T0 + 10,
+        "eta_s": 30.0,
+        "first": {"step": 100, "at": T0},
+    } == shown
+    assert {"hunter2": 0.5} == by_trigger["metrics"]
 
 
 def test_a_running_app() -> None:

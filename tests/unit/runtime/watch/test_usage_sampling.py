@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.trigger_event import WaitFor
 from airflow_torchx.core.state.usage import UsageHistory
@@ -90,6 +91,20 @@ def test_a_history_goes_on(engine: FakeEngine, clock: ManualClock) -> None:
     assert 20 * MIB == second["usage"]["replicas"]["trainer/0"]["mem_peak"]
 
 
+def test_progress_is_logged(
+    engine: FakeEngine, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event of an owner has the progress of its program, and the log has it as a line."""
+    engine.programs = Program(runs_for_s=60, files={PROGRESS_PATH: b'{"step": 3, "total": 9}'})
+    launch(engine, replicas=2)
+
+    with caplog.at_level("INFO"):
+        found = event(engine, clock, WaitFor(), Alarms())
+
+    assert 3 == found["usage"]["progress"]["step"]
+    assert ["step 3/9"] == [line for line in caplog.messages if line.startswith("step")]
+
+
 def test_a_sensor_reads_nothing(engine: FakeEngine, clock: ManualClock) -> None:
     """The usage of an app is read by its owner alone."""
     launch(engine)
@@ -100,6 +115,7 @@ def test_a_sensor_reads_nothing(engine: FakeEngine, clock: ManualClock) -> None:
 
     assert "usage" not in found
     assert "usage" not in engine.calls
+    assert "read_file" not in engine.calls
 
 
 def test_a_daemon_that_hangs_delays_no_event(engine: FakeEngine, clock: ManualClock) -> None:
