@@ -5,12 +5,15 @@ from __future__ import annotations
 import tarfile
 from typing import IO, Any
 
+from airflow_torchx.core.engine.files import TooLargeError
+
 
 def read_sole_file(archive: IO[Any], path: str, max_bytes: int) -> bytes:
     """Return the content of the first member of an archive; later members are not read.
 
     Raises:
-        ValueError: the member is not a regular file, or is larger than ``max_bytes``.
+        ValueError: the member is not a regular file.
+        TooLargeError: it is larger than ``max_bytes``.
         ConnectionResetError: the archive is incomplete.
     """
     try:
@@ -31,4 +34,4 @@ def _check(member: tarfile.TarInfo | None, path: str, max_bytes: int) -> None:
         raise ValueError(msg)
     if member.size > max_bytes:
         msg = f"{path} has {member.size:,} bytes, more than the limit of {max_bytes:,}"
-        raise ValueError(msg)
+        raise TooLargeError(msg)

@@ -101,7 +101,8 @@ class LogStream:
         try:
             with engine_errors(self._what, self._url):
                 return b"" if self._is_closed else next(blocks, b"")
-        except (EngineUnreachableError, ValueError):  # ValueError: the file is closed
+        # ValueError: the file is closed. AttributeError: http.client has just forgotten it.
+        except (EngineUnreachableError, ValueError, AttributeError):
             if self._is_closed:
                 return b""
             raise

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine.files import TooLargeError
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.progress import PROGRESS_PATTERN, merged, progress_replica
 from airflow_torchx.core.state.progress_report import MOST_LINES, LineSearch, last_report
@@ -116,7 +117,7 @@ class ProgressMonitor:
                 return last_report(engine.read_file(container_id, PROGRESS_PATH, _SMALL_BYTES))
             except EngineNotFoundError:
                 return None
-            except ValueError:
+            except TooLargeError:
                 self._large.add(container_id)
         if runs and container_id not in self._without_tail:
             found = engine.execute(

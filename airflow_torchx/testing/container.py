@@ -220,7 +220,8 @@ class FakeContainer:
 
         Raises:
             EngineNotFoundError: there is no such file.
-            ValueError: it is not a regular file, or is larger than ``max_bytes``.
+            ValueError: it is not a regular file.
+            TooLargeError: it is larger than ``max_bytes``.
         """
         content = read(self._all_files(), path, max_bytes)
         if content is None:

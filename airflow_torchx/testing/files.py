@@ -7,6 +7,7 @@ import posixpath
 import tarfile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from airflow_torchx.core.engine.files import TooLargeError
 from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ def read(files: Mapping[str, Content], path: str, max_bytes: int) -> bytes | Non
         raise ValueError(msg)
     if len(content) > max_bytes:
         msg = f"{path} has {len(content)} bytes, more than the limit of {max_bytes}"
-        raise ValueError(msg)
+        raise TooLargeError(msg)
     return content if path in files else None

@@ -69,6 +69,14 @@ class Training:
         self.optimizer.step()
         self.step, self.loss = self.step + 1, loss.item()
 
+    def report(self, steps: int) -> None:
+        """Say how far the training is, for the page and the task log."""
+        path = os.environ.get("TORCHX_PROGRESS_FILE")
+        if path and os.environ["LOCAL_RANK"] == "0":
+            with Path(path).open("a") as file:
+                done = {"step": self.step, "total": steps, "metrics": {"loss": self.loss}}
+                print(json.dumps(done), file=file)
+
     def save(self, save_s: float) -> None:
         """Replace the last checkpoint; a process that is killed leaves the old one or the new."""
         new = LAST.with_suffix(".new")
@@ -94,6 +102,7 @@ def train(steps: int, save_every: int, step_s: float, save_s: float) -> Training
     print(f"rank {rank} starts after step {training.step} in process {os.getpid()}")
     while training.step < steps:
         training.advance()
+        training.report(steps)
         print(f"rank {rank} step {training.step} loss {training.loss:.3f}")
         time.sleep(step_s)
         asked = request.of_any_rank()

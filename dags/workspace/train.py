@@ -48,7 +48,17 @@ def train(epochs: int, lr: float) -> list[float]:
         print(f"rank {dist.get_rank()} epoch {epoch} loss {loss:.3f}")
         dist.all_reduce(loss)
         losses.append(loss.item() / dist.get_world_size())
+        report(epoch, epochs, loss=losses[-1])
     return losses
+
+
+def report(step: int, total: int, **metrics: float) -> None:
+    """Say how far this program is, for the page and the task log."""
+    # By one process of each node: the file of replica 0 is read, and rank 0 may be on any node.
+    path = os.environ.get("TORCHX_PROGRESS_FILE")
+    if path and os.environ["LOCAL_RANK"] == "0":
+        with Path(path).open("a") as file:
+            print(json.dumps({"step": step, "total": total, "metrics": metrics}), file=file)
 
 
 def train_epoch(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.core.engine.files import TooLargeError
 from airflow_torchx.errors import EngineNotFoundError
 from tests.conftest import BUSYBOX
 from tests.contract.bench import Bench
@@ -53,7 +54,7 @@ def test_read_too_large_file(bench: Bench) -> None:
     """A file one byte above the maximum size is refused."""
     container_id = bench.run_to_its_end(WRITES)
 
-    with pytest.raises(ValueError, match=r"/result\.json"):
+    with pytest.raises(TooLargeError, match=r"/result\.json"):
         bench.engine.read_file(container_id, "/result.json", len(CONTENT) - 1)
 
 
@@ -62,8 +63,9 @@ def test_read_folder(bench: Bench, folder: str) -> None:
     """A folder cannot be read as a file."""
     container_id = bench.create(Script())
 
-    with pytest.raises(ValueError, match=folder):
+    with pytest.raises(ValueError, match=folder) as caught:
         bench.engine.read_file(container_id, folder, 1_000_000)
+    assert not isinstance(caught.value, TooLargeError)
 
 
 def test_read_missing_file(bench: Bench) -> None:

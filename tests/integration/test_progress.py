@@ -22,6 +22,11 @@ REPORT = 'echo \'{"step": %d, "total": 9}\' >>$TORCHX_PROGRESS_FILE'
 LARGE = "yes '{\"step\": 5}' | head -c %d >$TORCHX_PROGRESS_FILE; echo >>$TORCHX_PROGRESS_FILE"
 
 
+def step_of(monitor: ProgressMonitor) -> float | None:
+    """Return the last step; None without one."""
+    return None if monitor.progress is None else monitor.progress.report.step
+
+
 def step(
     engine: DockerEngine, app_id: str, script: str, options: dict[str, object] | None = None
 ) -> tuple[float | None, float | None]:
@@ -46,8 +51,7 @@ def step(
     assert AppState.RUNNING is replicas_of(seen)[0].state
     scheduler.cancel(launched)
     ended.read(engine, attach.look(engine, launched, inspect_all=True))
-    found = [one.progress and one.progress.report.step for one in (running, ended)]
-    return found[0], found[1]
+    return step_of(running), step_of(ended)
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,8 @@ class Engine(Protocol):
 
         Raises:
             EngineNotFoundError: the container or the file does not exist.
-            ValueError: it is not a regular file, or larger than ``max_bytes``.
+            ValueError: it is not a regular file.
+            TooLargeError: it is larger than ``max_bytes``; also a ValueError.
         """
 
     def archive(self, container_id: str, path: str) -> ByteStream:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_torchx.docker_engine.stream import ChunkDecoder
+from airflow_torchx.docker_engine.stream import ChunkDecoder, LogStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def encoded(chunks: list[bytes], extension: bytes = b"") -> bytes:
@@ -49,3 +53,35 @@ def test_no_chunks(block: bytes) -> None:
     """A stream that is not chunked raises an error."""
     with pytest.raises(http.client.HTTPException, match="is not a chunk size"):
         ChunkDecoder().feed(block)
+
+
+class ClosingResponse:
+    """A response that another thread closes while it is read, as `http.client` then fails."""
+
+    chunked, connection, _fp = False, None, None
+
+    def __init__(self) -> None:
+        self.on_read: Callable[[], object] = lambda: None
+
+    def read1(self, _: int) -> bytes:
+        """Fail."""
+        self.on_read()
+        raise AttributeError("'NoneType' object has no attribute 'close'")
+
+    def shutdown(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_a_stream_that_is_closed_while_it_is_read() -> None:
+    """It ends; an error of the same kind without a close is raised."""
+    raw: Any = ClosingResponse()
+    stream = LogStream(raw, what="read", url="unix:///d", follow=False)
+    with pytest.raises(AttributeError):
+        list(stream)
+
+    raw.on_read = (closed := LogStream(raw, what="read", url="unix:///d", follow=False)).close
+
+    assert [] == list(closed)

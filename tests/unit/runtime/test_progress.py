@@ -98,6 +98,14 @@ def test_a_huge_file() -> None:
     assert Scene(writer(b"x" * (5 << 20))).read() is None
 
 
+def test_what_is_no_file() -> None:
+    """A folder has no progress; no command, which a pipe would block, reads it."""
+    scene = Scene(writer(b"", files={f"{PROGRESS_PATH}/x": LINE}))
+
+    assert scene.read() is None
+    assert "execute" not in scene.engine.calls
+
+
 def test_lines() -> None:
     """With a pattern, the log of replica 0 is read, and no file."""
     program = writer(LINE, lines=["step 1", "step 2", "saved"])

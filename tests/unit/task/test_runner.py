@@ -57,9 +57,11 @@ class Worker:
     Args:
         engine: the daemon.
         folder: the workspace of its app.
+        waits: for its app, which it leaves running otherwise.
     """
 
-    def __init__(self, engine: FakeEngine, folder: Path) -> None:
+    def __init__(self, engine: FakeEngine, folder: Path, *, waits: bool = False) -> None:
+        self._waits = waits
         self._scheduler = DockerScheduler("torchx", engine)
         #: When Airflow asked the attempt to end.
         self.killed_at: float | None = None
@@ -71,16 +73,15 @@ class Worker:
         number: int,
         *,
         result_path: str | None = None,
-        waits: bool = False,
         **options: object,
     ) -> dict[str, Any]:
-        """Run one attempt, which leaves its app running unless it waits, and return its XComs."""
+        """Run one attempt, and return its XComs."""
         attempt = Attempt(number)
         context: Any = {"ti": attempt}
         task: Context = context
         task_options = replace(
             OPTIONS,
-            wait_for_completion=waits,
+            wait_for_completion=self._waits,
             on_worker_shutdown=OnWorkerShutdown.KEEP,
             result_path=result_path,
             execution_timeout=timedelta(hours=1),
@@ -124,7 +125,7 @@ def test_the_progress_of_a_program_is_an_xcom(folder: Path) -> None:
     engine = FakeEngine(images=["base"], programs=Program(files=file))
 
     with capture_logs() as logs:
-        found = Worker(engine, folder).run(1, waits=True)["progress"]
+        found = Worker(engine, folder, waits=True).run(1)["progress"]
 
     assert (9, 9, {"loss": 0.5}) == (found["step"], found["total"], found["metrics"])
     assert "step 9/9, loss 0.5" in [one["event"] for one in logs]
