@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.cli import main
+from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.app_ref import app_ref
 from tests.airflow.processes import until
 from tests.conftest import BUSYBOX
@@ -600,11 +601,15 @@ def test_training(docker_engine: DockerEngine, app_id: str) -> None:
     command = [*CLI, "run", "-s", "docker", *component]
     try:
         run = subprocess.run(command, check=False, capture_output=True, text=True)
+        (row,) = docker_engine.rows({"of-test": app_id})
+        reported = docker_engine.read_file(row.id, PROGRESS_PATH, 1_000).decode()
     finally:
         for row in docker_engine.rows({"of-test": app_id}):
             docker_engine.remove(row.id)
 
     assert 0 == run.returncode, run.stderr
+    reports = [json.loads(line) for line in reported.splitlines()]
+    assert [(1, 2), (2, 2)] == [(one["step"], one["total"]) for one in reports]
     found = re.findall(
         r"^train/0 \[\d\]:rank (\d) epoch (\d) loss (\d\.\d+)$", run.stderr, re.MULTILINE
     )
