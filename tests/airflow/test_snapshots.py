@@ -100,3 +100,19 @@ def test_a_transition_is_shown(
     assert 1 == last["failure"]["id"]
     stored = task.stack.get(f"{task._path}/state-store/torchx_app:1")["value"]  # noqa: SLF001 - tests
     assert last == checked(stored)
+
+
+@pytest.mark.parametrize("dag_id", ["steps", "steps_deferrable"])
+def test_progress(launch: Callable[[str], Task], dag_id: str) -> None:
+    """How far a program is, is in its task's log while it runs, and an XCom at its end."""
+    task = launch(dag_id)
+
+    assert "success" == task.wait_for("success")
+
+    found = task.xcom("progress")
+    found = json.loads(found) if isinstance(found, str) else found
+    assert (9, 9, {"loss": 0.5}) == (found["step"], found["total"], found["metrics"])
+    assert found == checked(task.xcom("torchx_app"))["progress"]
+    log = [one["event"] for one in task.log()]
+    assert "step 2/9, loss 0.5" in log
+    assert "step 9/9, loss 0.5" in log

@@ -17,6 +17,14 @@ SAVES = "trap 'sleep 6; echo saved; exit 3' TERM; while true; do sleep 0.2; done
 
 SAVES_ON_SIGNAL = "trap 'sleep 8; echo saved; exit 3' USR1; while true; do sleep 0.2; done"
 
+# Two reports before the first look of any process that waits, and the last one 12 s later.
+STEPS = r"""
+report() {
+  printf '{"step": %d, "total": 9, "metrics": {"loss": 0.5}}\n' $1 >>$TORCHX_PROGRESS_FILE
+}
+report 1; report 2; sleep 12; report 9
+"""
+
 # 5,000 lines, a long one, one that would fold the log in Airflow's UI, and one that is no UTF-8.
 CHATTY = r"""
 seq 5000 | sed 's/^/line /'
@@ -59,6 +67,8 @@ def gang(
 
 
 forever = gang("forever", FOREVER)
+steps = gang("steps", STEPS)
+steps_deferrable = gang("steps_deferrable", STEPS, deferrable=True)
 forever_deferrable = gang("forever_deferrable", FOREVER, deferrable=True)
 half, half_deferrable = (
     gang(
