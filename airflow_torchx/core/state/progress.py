@@ -99,7 +99,7 @@ class Progress:
 def merged(before: Progress | None, report: Report, container_id: str, now_s: float) -> Progress:
     """Return the progress after a report of a container, which may be the one that is known.
 
-    The estimate begins anew if the step goes back, or comes from another container.
+    The estimate begins again if the step goes back, or comes from another container.
     """
     container = container_id[:_ID_DIGITS]
     if before is None or before.container != container or report.step < before.report.step:

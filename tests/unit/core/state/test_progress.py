@@ -180,7 +180,7 @@ def test_no_estimate() -> None:
 
 
 def test_a_step_that_goes_back() -> None:
-    """A run that begins anew has an estimate of its own."""
+    """A run that begins again has an estimate of its own."""
     progress = steps((4000, 0), (4900, 100), (100, 200), (200, 210))
 
     assert (100, 200) == (progress.first_step, progress.first_s)
@@ -188,7 +188,7 @@ def test_a_step_that_goes_back() -> None:
 
 
 def test_a_new_round() -> None:
-    """A new container begins anew, although it continues at a later step."""
+    """A new container begins again, although it continues at a later step."""
     progress = merged(steps((10, 0), (20, 10)), Report(step=30, total=5000), "b", 500)
 
     assert (30, 500, None) == (progress.first_step, progress.first_s, progress.eta_s)
