@@ -229,7 +229,7 @@ def test_a_daemon_that_hangs_holds_up_no_wait() -> None:
     asked: list[str] = []
 
     def hang(verb: str, name: str) -> None:
-        if verb == "usage":
+        if verb in {"usage", "read_file"}:
             asked.append(name)
             release.wait(60)
 

@@ -118,12 +118,15 @@ def test_a_sensor_reads_nothing(engine: FakeEngine, clock: ManualClock) -> None:
     assert "read_file" not in engine.calls
 
 
-def test_a_daemon_that_hangs_delays_no_event(engine: FakeEngine, clock: ManualClock) -> None:
+@pytest.mark.parametrize("hanging", ["usage", "read_file"])
+def test_a_daemon_that_hangs_delays_no_event(
+    engine: FakeEngine, clock: ManualClock, hanging: str
+) -> None:
     """An event fires although no thread is left to read what apps use."""
     release = threading.Event()
 
     def hang(verb: str, _: str) -> None:
-        if verb == "usage":
+        if verb == hanging:
             release.wait(60)
 
     engine.before = hang
@@ -133,7 +136,7 @@ def test_a_daemon_that_hangs_delays_no_event(engine: FakeEngine, clock: ManualCl
     async def waited() -> AppEvent:
         with watches.on("d", lambda: engine) as watch:
             task = asyncio.ensure_future(AppWait("app-1", WaitFor(), Alarms(), clock).event(watch))
-            await eventually(lambda: engine.calls.count("usage"), clock)
+            await eventually(lambda: engine.calls.count(hanging), clock)
             await eventually(task.done, clock)
             release.set()
             return task.result()
