@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_torchx.core.state.progress import Progress
     from airflow_torchx.core.state.progress_report import Report
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+
+_log = logging.getLogger(__name__)
 
 # The daemon sends a file as a whole: of one that is larger, `tail` in the container reads the end.
 _SMALL_BYTES: Final = 65_536
@@ -81,6 +84,12 @@ class ProgressMonitor:
         if report is not None:
             with self._lock:
                 self._progress = merged(self._progress, report, replica.container_id, self._now())
+
+    def finish(self, engine: Engine, ended: DescribeAppResponse) -> None:
+        """Read the last report of a program, and log it."""
+        self.read(engine, ended)
+        if line := self.line(at_end=True):
+            _log.info("%s", line)
 
     def line(self, *, at_end: bool = False) -> str:
         """Return how far the program is, if that is news and a minute after the last line.

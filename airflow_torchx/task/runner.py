@@ -373,10 +373,7 @@ class AppTask:
         has_lines = ended.state is not AppState.SUCCEEDED
         secrets = self._options.secrets()
         lines = attach.last_lines(self._engine, ended, secrets) if has_lines else []
-        progress = self.shutdown.snapshots.usage.progress
-        progress.read(self._engine, ended)
-        if line := progress.line(at_end=True):
-            _log.info("%s", line)
+        self.shutdown.snapshots.usage.progress.finish(self._engine, ended)
         last = self.shutdown.snapshots.finish(ended, lines)
         self._push({**final_xcoms(ended, last["progress"]), SNAPSHOT_KEY: last})
 

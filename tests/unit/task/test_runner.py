@@ -119,16 +119,18 @@ def test_a_launch_lists_the_apps_of_the_task_and_its_own(engine: FakeEngine, fol
     assert 1 == engine.calls.count("image_inspect")
 
 
-def test_the_progress_of_a_program_is_an_xcom(folder: Path) -> None:
+def test_the_progress_of_a_program_is_an_xcom(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The last report of the program is an XCom of its task, and the end of its log."""
     file = {PROGRESS_PATH: b'{"step": 9, "total": 9, "metrics": {"loss": 0.5}}'}
     engine = FakeEngine(images=["base"], programs=Program(files=file))
 
-    with capture_logs() as logs:
+    with caplog.at_level("INFO"):
         found = Worker(engine, folder, waits=True).run(1)["progress"]
 
     assert (9, 9, {"loss": 0.5}) == (found["step"], found["total"], found["metrics"])
-    assert "step 9/9, loss 0.5" in [one["event"] for one in logs]
+    assert "step 9/9, loss 0.5" in caplog.messages
 
 
 def test_a_retry_asks_for_nothing_but_its_app(engine: FakeEngine, folder: Path) -> None:

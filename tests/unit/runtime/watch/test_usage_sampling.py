@@ -24,6 +24,7 @@ from tests.unit.runtime.watch.apps import eventually, launch, now, run, threads
 if TYPE_CHECKING:
     from airflow_torchx.core.state.trigger_event import AppEvent
     from airflow_torchx.specs import DescribeAppResponse
+    from airflow_torchx.testing import Verb
 
 MIB = 1 << 20
 
@@ -120,7 +121,7 @@ def test_a_sensor_reads_nothing(engine: FakeEngine, clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("hanging", ["usage", "read_file"])
 def test_a_daemon_that_hangs_delays_no_event(
-    engine: FakeEngine, clock: ManualClock, hanging: str
+    engine: FakeEngine, clock: ManualClock, hanging: Verb
 ) -> None:
     """An event fires although no thread is left to read what apps use."""
     release = threading.Event()
