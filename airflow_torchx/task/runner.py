@@ -354,7 +354,7 @@ class AppTask:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
             try:
-                self._push_end(ended)
+                self._push_end(ended, can_ask=not isinstance(failed, EngineUnreachableError))
             except AirflowRequestError as error:
                 # The task must fail with the error of its app.
                 _log.warning("%s", masked(str(error)))
@@ -369,11 +369,12 @@ class AppTask:
             self._remove(app.app_id)
         return result
 
-    def _push_end(self, ended: DescribeAppResponse) -> None:
+    def _push_end(self, ended: DescribeAppResponse, *, can_ask: bool = True) -> None:
         has_lines = ended.state is not AppState.SUCCEEDED
         secrets = self._options.secrets()
         lines = attach.last_lines(self._engine, ended, secrets) if has_lines else []
-        self.shutdown.snapshots.usage.progress.finish(self._engine, ended)
+        if can_ask:
+            self.shutdown.snapshots.usage.progress.finish(self._engine, ended)
         last = self.shutdown.snapshots.finish(ended, lines)
         self._push({**final_xcoms(ended, last["progress"]), SNAPSHOT_KEY: last})
 

@@ -16,8 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import unquote
 
 from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.docker_engine.connection import resolve
 
 if TYPE_CHECKING:
@@ -49,7 +51,11 @@ class Kind(StrEnum):
     @classmethod
     def of(cls, method: str, target: str) -> Kind | None:
         """Return the kind of a request, None for one that is never held."""
-        path = _VERSION.sub("", target.partition("?")[0])
+        route, _, query = target.partition("?")
+        if PROGRESS_PATH in unquote(query):
+            # It is read at any time while an app runs, and no outcome depends on it.
+            return None
+        path = _VERSION.sub("", route)
         matching = (kind for kind in cls if re.fullmatch(kind, f"{method} {path}"))
         return next(matching, None)
 

@@ -87,7 +87,8 @@ class SecondDaemon:
         for file in ("pid", "exec/containerd/containerd.pid"):
             self._folder.joinpath(file).unlink()
         wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or _is_zombie(pid))
-        shim = next(one for one in processes(str(self._folder)) if one != pid)
+        # Not its containerd, which ends with it, sooner or later.
+        shim = next(iter(processes("containerd-shim", str(self._folder))))
         enter = ["nsenter", f"--target={shim}", "--mount", "--net"]
         with self._folder.joinpath("log").open("ab") as log:
             process = subprocess.Popen(
@@ -206,11 +207,12 @@ def _end(process: subprocess.Popen[bytes], folder: str) -> None:
     wait_until(lambda: not processes(folder))
 
 
-def processes(word: str) -> list[int]:
-    """Return the processes of this host that have a word in their command line."""
+def processes(*words: str) -> list[int]:
+    """Return the processes of this host that have all these words in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if word.encode() in path.read_bytes():
+            line = path.read_bytes()
+            if all(word.encode() in line for word in words):
                 found.append(int(path.parent.name))
     return found
