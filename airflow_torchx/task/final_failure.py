@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_torchx.errors import (
     AirflowTorchXError,
@@ -18,6 +18,9 @@ from airflow_torchx.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow_torchx.errors import AppFailedError
+    from airflow_torchx.task.options import TaskOptions
 
 _Error = TypeVar("_Error", bound=AirflowTorchXError)
 
@@ -40,6 +43,20 @@ def checked_arguments() -> Iterator[None]:
         yield
     except _OF_ARGUMENTS as error:
         raise without_retry(error) from error
+
+
+def raise_as_asked(failed: AppFailedError, options: TaskOptions, action: str | None) -> None:
+    """Skip the task, or fail it without a retry, if its exit codes or a failure rule ask for it.
+
+    Args:
+        failed: how the app failed.
+        options: of the task, with its exit codes.
+        action: what the failure rule that has matched asks for.
+    """
+    if failed.exit_code in options.skip_on_exit_code:
+        raise AirflowSkipException(failed.card) from failed
+    if failed.exit_code in options.fail_on_exit_code or action == "fail":
+        raise without_retry(failed) from failed
 
 
 def without_retry(failure: _Error) -> _Error:

@@ -7,10 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import structlog
-from airflow.sdk.exceptions import (
-    AirflowSkipException,
-    AirflowTaskTimeout,
-)
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
@@ -53,9 +50,10 @@ from airflow_torchx.task.context import (
     TaskContext,
 )
 from airflow_torchx.task.deferral import save_at_s
-from airflow_torchx.task.final_failure import without_retry
+from airflow_torchx.task.final_failure import raise_as_asked, without_retry
 from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
+from airflow_torchx.task.metrics import count_failure
 from airflow_torchx.task.page_link import LINK_KEY, page_path
 from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown
@@ -385,10 +383,8 @@ class AppTask:
         if isinstance(failed, ResultError) and self._options.durable:
             self._task.save_record(record.at(RESULT_REJECTED))
         if isinstance(failed, AppFailedError):
-            if failed.exit_code in self._options.skip_on_exit_code:
-                raise AirflowSkipException(failed.card) from failed
-            if failed.exit_code in self._options.fail_on_exit_code or action == "fail":
-                raise without_retry(failed) from failed
+            count_failure(failed.rule)
+            raise_as_asked(failed, self._options, action)
 
     def _remove(self, app_id: str) -> None:
         """Remove the containers of an app that succeeded; only warn if that fails."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
+from airflow.sdk.observability import stats
+from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
 
 from airflow_torchx.errors import AppFailedError
 from airflow_torchx.operators import TorchXDockerOperator
@@ -77,6 +80,32 @@ def test_a_failure_rule_that_fails(one_task: OneTask) -> None:
     assert "failure rule: no_space_left" in str(ended.error)
     assert [] == ended.errors[1:]
     assert "no_space_left" in {one["rule"] for one in ended.xcom("replicas")}
+
+
+class Counters(NoStatsLogger):
+    """Where Airflow sends metrics: it keeps what is counted."""
+
+    counted: ClassVar[list[tuple[str, Any]]] = []
+
+    @classmethod
+    def incr(cls, stat: str, *args: Any, tags: Any = None, **named: Any) -> None:  # noqa: ANN401 - as Airflow has it
+        """Keep the name and the tags."""
+        del args, named
+        cls.counted.append((stat, tags))
+
+
+@both_modes
+def test_the_metric_of_a_failure_rule(one_task: OneTask) -> None:
+    """Each failed try counts one failure with the name of the rule."""
+    Counters.counted.clear()
+    stats.initialize(factory=Counters, export_legacy_names=False)
+    try:
+        one_task.run(app=shell("echo 'No space left on device'; exit 3"))
+    finally:
+        stats.initialize(factory=get_stats_factory(), export_legacy_names=False)
+
+    found = [one for one in Counters.counted if one[0].startswith("torchx.")]
+    assert [("torchx.failure_rule.no_space_left", {"rule": "no_space_left"})] == found
 
 
 @both_modes

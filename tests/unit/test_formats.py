@@ -63,6 +63,7 @@ from airflow_torchx.provider import get_provider_info
 from airflow_torchx.runtime.watch.app_endings import STATE_KEY
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 from airflow_torchx.task.context import PROGRESS_KEY
+from airflow_torchx.task.metrics import FAILURES_BY_RULE
 from airflow_torchx.workspace import manifests
 from tests.unit.apps import app
 
@@ -415,6 +416,7 @@ def test_what_was_seen_of_an_app() -> None:
     assert stored["owner"] == asdict(owner)
     assert {"seq": 5, "t": stored["t"]} == Timeline.parse(stored).to_json()
     assert ("torchx_app", 1) == (SNAPSHOT_KEY, SCHEMA)
+    assert "torchx.failure_rule" == FAILURES_BY_RULE
     _, kwargs = TorchXDockerTrigger(app_id="a", snapshot=stored).serialize()
     assert stored == kwargs["snapshot"]
     assert stored == TorchXDockerTrigger(**kwargs).snapshot
