@@ -40,7 +40,7 @@ def test_the_page_in_the_navigation_and_as_a_tab(stack: Stack, task: Task, scree
     row = view.locator("tbody tr").filter(has_text=task.run_id)
     log = view.locator(".log pre")
 
-    screen.visit(f"{stack.url}/plugin/torchx", "torchx-view tbody tr")
+    screen.open(f"{stack.url}/plugin/torchx")
     view.get_by_label("DAG").fill("numbered_sync")
     expect(screen.page).to_have_url(re.compile(r"/plugin/torchx\?dag=numbered_sync$"))
     row.get_by_role("link").click()
@@ -54,7 +54,8 @@ def test_the_page_in_the_navigation_and_as_a_tab(stack: Stack, task: Task, scree
     expect(row).to_have_count(1)
     screen.take_picture("airflow-list")
     screen.page.add_init_script("localStorage.setItem('theme', 'dark')")
-    screen.visit(f"{stack.url}/{_page_of(task)}", ".lane")
+    screen.open(f"{stack.url}/{_page_of(task)}")
+    expect(view.locator(".lane")).to_have_count(4)
     assert [] == screen.violations("torchx-view")
     screen.take_picture("airflow-dark")
     assert [] == stack.get("plugins/importErrors")["import_errors"]

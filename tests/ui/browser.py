@@ -15,13 +15,12 @@ from tests.conftest import do_without
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 
 ROOT: Final = Path(__file__).parents[2]
 AXE: Final = ROOT / ".cache/node/node_modules/axe-core/axe.min.js"
 #: Screenshots, to be looked at; none is compared.
 PICTURES: Final = ROOT / ".cache/page"
-_VISITS: Final = 3
 _FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
@@ -67,21 +66,6 @@ class Screen:
         """Open an address."""
         self.page.goto(url)
 
-    def visit(self, url: str, ready: str) -> None:
-        """Open an address on this host, while containers come and go, until a selector is there.
-
-        Chromium aborts requests when a network interface appears: net::ERR_NETWORK_CHANGED.
-        """
-        from playwright.sync_api import Error
-
-        for _ in range(_VISITS):
-            self.errors.clear()
-            with suppress(Error):
-                self.page.goto(url)
-                self.page.locator(ready).first.wait_for()
-                return
-        pytest.fail(f"{url}: no {ready} after {_VISITS} visits")
-
     def violations(self, selector: str = "html") -> list[str]:
         """Return what axe-core finds in an element, as one line for each rule and node."""
         self.page.add_script_tag(path=AXE)
@@ -99,6 +83,22 @@ class Screen:
             self.page.locator(selector).screenshot(path=path)
         else:
             self.page.screenshot(path=path)
+
+
+def _fetch(route: Route) -> None:
+    """Answer a request of the browser from outside of it.
+
+    Chromium aborts its own requests when a network interface comes or goes, which is whenever a
+    container does: net::ERR_NETWORK_CHANGED.
+    """
+    from playwright.sync_api import Error
+
+    # A page that is left while its request is answered takes no answer.
+    with suppress(Error):
+        try:
+            route.fulfill(response=route.fetch(max_redirects=0))
+        except Error:
+            route.abort()
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,7 @@ def browser() -> Iterator[Browser]:
 def screen(browser: Browser) -> Iterator[Screen]:
     """Return a tab of 1400 to 900 pixels whose console stays without errors."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.route("**/*", _fetch)
     screen = Screen(context.new_page())
     yield screen
     context.close()
