@@ -9,7 +9,6 @@ import atexit
 import os
 import re
 import shutil
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -125,12 +124,9 @@ def one_task(
     from tests.airflow.one_task import OneTask
 
     assert airflow_home == HOME
-    on_term = signal.getsignal(signal.SIGTERM)
     deferrable = getattr(request, "param", False)
     with OneTask(DAGS, docker_engine, app_id, deferrable=deferrable) as task:
         yield task
-    # dag.test() leaves the handler of the task behind.
-    signal.signal(signal.SIGTERM, on_term)
 
 
 @pytest.fixture(scope="session")

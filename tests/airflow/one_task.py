@@ -10,6 +10,7 @@ from airflow.sdk import DAG
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.operators import TorchXDockerOperator
+from tests.airflow.in_process import run_dag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -127,7 +128,7 @@ class OneTask:
             errors.append(error)
 
         dag = read_dag(self._file, on_failure_callback=remember, on_retry_callback=remember)
-        run = dag.test()
+        run = run_dag(dag)
         return Ended(run, errors, self.rows())
 
     def rows(self) -> list[ContainerRow]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import runpy
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ import pytest
 from airflow_torchx.core.engine import labels
 from tests.airflow.apps import both_modes
 from tests.airflow.conftest import DAGS
+from tests.airflow.in_process import run_dag
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
@@ -91,18 +91,16 @@ def test_component_of_a_file_beside_the_dag(
     own, file = DAGS / "parts" / f"{app_id}-own.py", DAGS / f"{app_id}.py"
     own.parent.mkdir()
     file.write_text(DAG_FILE.format(dag_id=app_id, component=f"parts/{own.name}:number"))
-    on_term = signal.getsignal(signal.SIGTERM)
 
     made = runpy.run_path(str(file))["made"]
     own.write_text(OWN)
-    run = made.test()
+    run = run_dag(made)
 
     (ti,) = run.get_task_instances()
     assert [42, "x"] == ti.xcom_pull(task_ids="own", key="return_value")
     assert () == docker_engine.rows({labels.DAG_ID: app_id})
     file.unlink()
     shutil.rmtree(own.parent)
-    signal.signal(signal.SIGTERM, on_term)
 
 
 @both_modes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import runpy
-import signal
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.decorators import torchx_task
 from airflow_torchx.errors import FunctionError
 from tests.airflow.conftest import DAGS
+from tests.airflow.in_process import run_dag
 from tests.integration.uv_project import BASE
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def run(
     assert airflow_home == DAGS.parent
     assert no_images_left is None
     file = DAGS / f"{app_id}.py"
-    on_term = signal.getsignal(signal.SIGTERM)
 
     def _run(text: str) -> DagRun:
         file.write_text(
@@ -53,13 +52,11 @@ def run(
         )
         made = runpy.run_path(str(file))["made"]
         assert isinstance(made, DAG)
-        ended: DagRun = made.test()
-        return ended
+        return run_dag(made)
 
     yield _run
     assert () == docker_engine.rows({labels.DAG_ID: app_id})
     file.unlink()
-    signal.signal(signal.SIGTERM, on_term)
 
 
 def result(run: DagRun, task_id: str, key: str = "return_value") -> Any:  # noqa: ANN401 - any JSON

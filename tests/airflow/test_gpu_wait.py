@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -46,11 +45,8 @@ def task(
     assert airflow_home
     monkeypatch.setenv("DOCKER_HOST", str(engine.endpoint.url))
     holder = DockerScheduler("shell", engine).submit(needing("sleep 600"), {"stop_grace_s": 0})
-    on_term = signal.getsignal(signal.SIGTERM)
     with OneTask(DAGS, engine, app_id) as task:
         yield task
-    # dag.test() leaves the handler of the task behind.
-    signal.signal(signal.SIGTERM, on_term)
     for row in engine.rows({labels.APP_ID: holder}):
         engine.remove(row.id)
 
