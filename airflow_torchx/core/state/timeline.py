@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 # The beginning and the newest restarts say most.
 _FIRST: Final = 2
 _LAST: Final = 10
-_MOST_REPLICAS: Final = 128
+# A deferral stores it beside as many bytes of usage, see `usage.MAX_STORED_BYTES`.
+_MAX_BYTES: Final = 16_384
 _MOST_CHARACTERS: Final = 12
 
 
@@ -43,7 +45,7 @@ class Timeline:
             known = self._replicas.setdefault(replica_name(replica), [])
             before = known[-1][1] if known else None
             _see(known, replica, now_s)
-            del known[_FIRST : max(_FIRST, len(known) - _LAST)]
+            known[:] = _shortened(known, _LAST)
             changed = changed or before != replica.state.name
         return changed
 
@@ -57,9 +59,19 @@ class Timeline:
         return list(self._replicas.get(replica_name(replica), []))
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data; without the transitions of an app with very many replicas."""
-        few = self._replicas if len(self._replicas) <= _MOST_REPLICAS else {}
-        return {"seq": self.seq, "t": {name: [*map(list, known)] for name, known in few.items()}}
+        """Return it as JSON data of 16 KB at most, with as many of the last transitions as fit.
+
+        It has none of an app with very many replicas.
+        """
+        for last in range(_LAST, 0, -1):
+            shown = {
+                name: [list(one) for one in _shortened(known, last)]
+                for name, known in self._replicas.items()
+            }
+            data = {"seq": self.seq, "t": shown}
+            if len(json.dumps(data)) <= _MAX_BYTES:
+                return data
+        return {"seq": self.seq, "t": {}}
 
     @classmethod
     def parse(cls, stored: object) -> Self:
@@ -71,6 +83,11 @@ class Timeline:
             for name, known in (data.items() if isinstance(data, Mapping) else ())
         }
         return cls(int(seq) if is_number(seq) else 0, replicas)
+
+
+def _shortened(known: list[Transition], last: int) -> list[Transition]:
+    """Return the first transitions, and at most ``last`` others: the newest ones."""
+    return known[:_FIRST] + known[_FIRST:][-last:]
 
 
 def _valid(known: object) -> list[Any]:

@@ -344,6 +344,22 @@ def test_a_timeline_is_stored_and_read_again() -> None:
     assert [] == Timeline.parse({"t": {"trainer/0": [["x", "RUNNING"], 5]}}).of(FAILED)
 
 
+@pytest.mark.parametrize(("replicas", "kept"), [(8, 12), (128, 4), (1000, 0)])
+def test_what_a_deferral_stores_is_bounded(replicas: int, kept: int) -> None:
+    """Of an app with many replicas that restart, the newest transitions are stored that fit."""
+    timeline = Timeline()
+    for i in range(12):
+        state = AppState.PENDING if i % 2 else AppState.RUNNING
+        timeline.see(app(*(replica(state, index) for index in range(replicas))), T0 + i)
+
+    stored = timeline.to_json()
+
+    assert len(json.dumps(stored)) <= 16_384
+    known = Timeline.parse(stored).of(replica(AppState.RUNNING))
+    assert kept == len(known)
+    assert not known or (T0, T0 + 11) == (known[0][0], known[-1][0])
+
+
 def test_a_run_that_no_look_has_seen() -> None:
     """The daemon knows when a run began that was over at the first look.
 
