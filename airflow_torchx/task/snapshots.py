@@ -79,23 +79,30 @@ class Snapshots:
 
     def make(self, app: DescribeAppResponse, lines: Sequence[str] = ()) -> dict[str, Any]:
         """Return the next snapshot; ``lines`` are the last ones of the replica that failed."""
-        secrets, now_s = self._secrets(), time.time()
+        secrets = self._secrets()
         with self._lock:
-            self._timeline.see(app, now_s)
-            self._written_s = time.monotonic()
-            return snapshot(
-                View(
-                    app=app,
-                    owner=self._owner,
-                    seq=self._timeline.next_seq(now_s),
-                    writer="worker",
-                    now_s=now_s,
-                    timeline=self._timeline,
-                    usage=self.usage.history(),
-                    mask=lambda text: masked(redact(text, secrets)),
-                    lines=lines,
-                )
+            self._timeline.see(app, time.time())
+            return self._next(app, secrets, lines)
+
+    def _next(
+        self, app: DescribeAppResponse, secrets: frozenset[str], lines: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return the next snapshot of an app that the timeline has seen, and nothing after it."""
+        now_s = time.time()
+        self._written_s = time.monotonic()
+        return snapshot(
+            View(
+                app=app,
+                owner=self._owner,
+                seq=self._timeline.next_seq(now_s),
+                writer="worker",
+                now_s=now_s,
+                timeline=self._timeline,
+                usage=self.usage.history(),
+                mask=lambda text: masked(redact(text, secrets)),
+                lines=lines,
             )
+        )
 
     def look(self, app: DescribeAppResponse) -> None:
         """Have a snapshot written soon if a replica has changed, or if it is time; return at once.
@@ -134,11 +141,13 @@ class Snapshots:
             if self._closing.wait(max(0.0, self._written_s + PAUSE_S - time.monotonic())):
                 return
             self._changed.clear()
+            secrets = self._secrets()
             with self._lock:
                 app, self._unwritten = self._unwritten, None
-            if app is not None:
+                made = self._next(app, secrets) if app is not None else None
+            if made is not None:
                 with suppress(AirflowRequestError):
-                    self._task.push(SNAPSHOT_KEY, self.make(app))
+                    self._task.push(SNAPSHOT_KEY, made)
 
 
 def resumed(

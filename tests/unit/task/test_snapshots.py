@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import CommsDecoder
 
 from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.runtime import attach, launching
@@ -12,6 +18,13 @@ from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.snapshots import Snapshots, resumed
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import app, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow_torchx.specs import DescribeAppResponse
+
+LONG = Program(runs_for_s=None)
 
 
 class Task(TaskContext):
@@ -24,7 +37,16 @@ class Task(TaskContext):
         context: Any = {"ti": ti}
         super().__init__(context)
         self.stored: dict[str, object] = {}
+        #: The snapshots that were pushed.
+        self.written: list[Any] = []
         self.is_refused = False
+
+    def push(self, key: str, value: object) -> None:
+        """Push an XCom."""
+        assert "torchx_app" == key
+        self.written.append(value)
+        if self.is_refused:
+            raise AirflowRequestError("refused", fix="Wait.")
 
     def store(self, key: str, value: object) -> None:
         """Store a value."""
@@ -85,3 +107,102 @@ def test_a_resumed_task_goes_on() -> None:
     assert again["seq"] > made["seq"]
     assert made["roles"][0]["replicas"][0]["t"] == again["roles"][0]["replicas"][0]["t"]
     assert {"owner", "seq", "t"} == first.to_json().keys()
+
+
+@pytest.fixture
+def supervisor() -> Iterator[None]:
+    """Have a supervisor, which gets no request: the tasks of these tests keep their values."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        task_runner.SUPERVISOR_COMMS = CommsDecoder(socket=theirs)
+        yield
+        del task_runner.SUPERVISOR_COMMS
+
+
+class Watched:
+    """An app on a fake daemon, and the snapshots of its task."""
+
+    def __init__(self, secrets: Callable[[], frozenset[str]] = frozenset) -> None:
+        self.engine = FakeEngine(images=["busybox"], programs=LONG)
+        launching.launch(self.engine, planned(app(1)))
+        self.task = Task()
+        self.snapshots = Snapshots(self.task, secrets)
+
+    def seen(self) -> DescribeAppResponse:
+        """Return the app as it is now."""
+        return attach.look(self.engine, "app-1")
+
+    def written(self, count: int) -> list[Any]:
+        """Return the snapshots that were pushed, once there are so many."""
+        waited = threading.Event()
+        while len(self.task.written) < count:
+            waited.wait(0.01)
+        return self.task.written
+
+    def states(self) -> list[str]:
+        """Return the transitions of the replica in the next snapshot."""
+        (replica,) = self.snapshots.make(self.seen())["roles"][0]["replicas"]
+        return [name for _, name in replica["t"]]
+
+
+@pytest.mark.usefixtures("supervisor")
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_transition_is_written(*, is_refused: bool) -> None:
+    """A look at a replica that has changed writes a snapshot, also after one that was refused."""
+    watched = Watched()
+    watched.task.is_refused = is_refused
+
+    watched.snapshots.look(watched.seen())
+    watched.snapshots.look(watched.seen())
+    assert "RUNNING" == watched.written(1)[0]["state"]
+    watched.engine.end("app-1-trainer-0")
+    watched.snapshots.look(watched.seen())
+
+    assert ["RUNNING", "SUCCEEDED"] == [one["state"] for one in watched.written(2)]
+    watched.snapshots.close()
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_closed_snapshots_write_no_more() -> None:
+    """The thread ends with the wait, and a later look starts none."""
+    watched, before = Watched(), set(threading.enumerate())
+    watched.snapshots.look(watched.seen())
+    watched.written(1)
+    (writer,) = set(threading.enumerate()) - before
+
+    watched.snapshots.close()
+    writer.join(20)
+    watched.engine.end("app-1-trainer-0")
+    watched.snapshots.look(watched.seen())
+
+    assert before >= set(threading.enumerate())
+    assert 1 == len(watched.task.written)
+
+
+def test_without_a_supervisor() -> None:
+    """Under ``dag.test()``, no thread writes; the transitions are kept for the last snapshot."""
+    watched, before = Watched(), set(threading.enumerate())
+
+    watched.snapshots.look(watched.seen())
+
+    assert before >= set(threading.enumerate())
+    assert "RUNNING" == watched.states()[-1]
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_look_while_a_snapshot_is_made() -> None:
+    """The thread that writes does not add a state again that has changed meanwhile."""
+
+    def secrets() -> frozenset[str]:
+        if threading.current_thread().name == "torchx-snapshots":
+            watched.engine.end("app-1-trainer-0")
+            watched.snapshots.look(watched.seen())
+        return frozenset()
+
+    watched = Watched(secrets)
+
+    watched.snapshots.look(watched.seen())
+    watched.written(1)
+    watched.snapshots.close()
+
+    assert ["SUBMITTED", "RUNNING", "SUCCEEDED"] == watched.states()
