@@ -20,12 +20,11 @@ def call_each(
     *,
     threads: int,
     timeout_s: float | None = None,
-) -> bool:
+) -> None:
     """Call ``call``, which must not raise, for each item in at most ``threads`` threads.
 
-    Returns:
-        Whether all calls have ended within ``timeout_s`` seconds. No call begins after that, and
-        those that run are left to themselves.
+    It returns after ``timeout_s`` seconds at the latest. No call begins after that, and those that
+    run are left to themselves.
     """
     waiting = deque(items)
     is_over = threading.Event()
@@ -43,7 +42,6 @@ def call_each(
     for thread in running:
         thread.join(None if until_s is None else max(0.0, until_s - time.monotonic()))
     is_over.set()
-    return not any(thread.is_alive() for thread in running)
 
 
 def in_daemon(call: Callable[[], object], name: str) -> threading.Thread:
