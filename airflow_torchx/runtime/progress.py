@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -57,6 +58,9 @@ class ProgressMonitor:
         self._clock = clock
         self._lock = threading.Lock()
         self._progress = before
+        self._reads = itertools.count(1)
+        #: Number of the read that `_progress` is of.
+        self._merged = 0
         self._search: LineSearch | None = None
         self._written: float | None = None
         self._written_s: float | None = None
@@ -78,11 +82,13 @@ class ProgressMonitor:
             return
         if replica.state is not AppState.RUNNING and not is_terminal(replica.state):
             return
-        report = None
+        number, report = next(self._reads), None
         with suppress(AirflowTorchXError, ValueError):
             report = self._report(engine, app, replica)
-        if report is not None:
-            with self._lock:
+        with self._lock:
+            # A daemon that is slow may answer a sweep after the end of the app was read.
+            if report is not None and number > self._merged:
+                self._merged = number
                 self._progress = merged(self._progress, report, replica.container_id, self._now())
 
     def finish(self, engine: Engine, ended: DescribeAppResponse) -> None:

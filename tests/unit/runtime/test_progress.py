@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
 if TYPE_CHECKING:
+    from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import DescribeAppResponse
 
 LINE = b'{"step": 3, "total": 9, "metrics": {"loss": 0.5}}\n'
@@ -130,6 +131,28 @@ def test_a_daemon_that_is_away() -> None:
 
     assert 2 == scene.engine.calls.count("read_file")
     assert scene.monitor.progress is not None
+
+
+class Late:
+    """A daemon whose answer about a file is older than that to a read which began later."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def read_file(self, *_: object) -> bytes:
+        """Return what the file was before."""
+        assert 3 == self._scene.read()
+        return b'{"step": 2}'
+
+
+def test_an_answer_that_comes_late() -> None:
+    """A report of a slow read does not replace that of a read which began later."""
+    scene = Scene(writer(LINE))
+
+    scene.monitor.read(cast("Engine", Late(scene)), scene.app())
+
+    assert scene.monitor.progress is not None
+    assert 3 == scene.monitor.progress.report.step
 
 
 def test_a_line_a_minute() -> None:
