@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
+from airflow_torchx.core.plan.identity import cancelled_name, saving_name
 from airflow_torchx.runtime import attach, launching, lifecycle, waiting
 from airflow_torchx.runtime.stall import StallDetector
+from airflow_torchx.runtime.stops import Stops
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned, states
 from tests.unit.runtime.round_clients import APP, CRASH, app, role
@@ -148,3 +151,63 @@ def test_two_owners_stop_an_app_that_stalls() -> None:
     assert [1, 1, 1] == sent(race)
     assert ["FAILED"] * 3 == states(race.engine)
     assert 3 == race.engine.calls.count("execute")
+
+
+def live(race: Race) -> Any:  # noqa: ANN401 - rows
+    """Return the containers that run."""
+    return lifecycle.live(lifecycle.rows_of(race.engine, APP))
+
+
+def never() -> NoReturn:
+    """Fail, because a client must not wait for containers."""
+    raise AssertionError
+
+
+def test_the_client_that_lets_replicas_save_is_not_the_one_that_ends_them() -> None:
+    """Of two clients, the one that has renamed a container after its save sends SIGTERM."""
+    race = Race()
+    first, second = (Stops(race.engine, never) for _ in range(2))
+
+    first.rename(live(race), partial(saving_name, cancelled=True))
+    second.rename(live(race), cancelled_name)
+    first.rename(live(race), cancelled_name)
+
+    assert [False] * 3 == [first.is_own(row) for row in live(race)]
+    assert [True] * 3 == [second.is_own(row) for row in live(race)]
+
+
+@pytest.mark.parametrize(("state", "grace_s"), [("running", 0.0), ("restarting", 0.01)])
+def test_containers_of_another_client_that_are_stopped_at_once(state: str, grace_s: float) -> None:
+    """A client without a grace period does not wait, nor one for a container that does not run."""
+    race = Race()
+    Stops(race.engine, never).rename(live(race), cancelled_name)
+
+    Stops(race.engine, never).stop([replace(row, state=state) for row in live(race)], grace_s)
+
+    assert [1, 1, 1] == sent(race)
+
+
+def test_a_client_that_has_died_before_its_request() -> None:
+    """Its containers are stopped after their grace period, and then count as those of this one."""
+    race = Race()
+    Stops(race.engine, never).rename(live(race), cancelled_name)
+    stops, rows = Stops(race.engine, lambda: live(race)), live(race)
+
+    stops.stop(rows, 0.01)
+
+    assert [1, 1, 1] == sent(race)
+    assert all(stops.is_own(row) for row in rows)
+
+
+def test_a_container_that_another_client_has_stopped() -> None:
+    """It gets no second SIGTERM."""
+    race = Race()
+    Stops(race.engine, never).rename(live(race), cancelled_name)
+
+    def look() -> list[Any]:
+        race._end()  # noqa: SLF001 - our own
+        return []
+
+    Stops(race.engine, look).stop(live(race), 30)
+
+    assert [0, 0, 0] == sent(race)
