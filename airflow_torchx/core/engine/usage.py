@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +58,8 @@ GPU_QUERY: Final = (
     "--query-gpu=utilization.gpu,memory.used,memory.total",
     "--format=csv,noheader,nounits",
 )
+# A program in the container may stand for the command, and print any number.
+_MOST: Final = 1 << 32
 
 
 def gpu_usages(output: bytes) -> tuple[GpuUsage, ...]:
@@ -71,9 +75,16 @@ def gpu_usages(output: bytes) -> tuple[GpuUsage, ...]:
         percent, used, total = (cell.strip() for cell in line.split(","))
         found.append(
             GpuUsage(
-                percent=float(percent) if percent[:1].isdigit() else None,
-                memory_bytes=int(used) << 20,
-                memory_limit_bytes=int(total) << 20,
+                percent=_checked(float(percent)) if percent[:1].isdigit() else None,
+                memory_bytes=_checked(int(used)) << 20,
+                memory_limit_bytes=_checked(int(total)) << 20,
             )
         )
     return tuple(found)
+
+
+def _checked(number: _Number) -> _Number:
+    if not 0 <= number <= _MOST:
+        msg = "nvidia-smi printed a number that cannot be true"
+        raise ValueError(msg)
+    return number

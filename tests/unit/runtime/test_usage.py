@@ -118,10 +118,19 @@ def test_gpus() -> None:
 
 @pytest.mark.parametrize(
     ("commands", "tries"),
-    [({}, 1), ({"nvidia-smi": (None, b"")}, 3), ({"nvidia-smi": (9, b"no device")}, 5)],
+    [
+        ({}, 1),
+        ({"nvidia-smi": (None, b"")}, 3),
+        ({"nvidia-smi": (9, b"no device")}, 5),
+        ({"nvidia-smi": (0, b"1e999, 10, 20")}, 5),
+        ({"nvidia-smi": (0, b"40, 10, " + b"9" * 400)}, 5),
+    ],
 )
 def test_gpus_that_cannot_be_read(commands: dict[str, Any], tries: int) -> None:
-    """A container without the command is asked once, one in which it hangs three times."""
+    """A container without the command is asked once, one in which it hangs three times.
+
+    A program in the container can print any number.
+    """
     scene = Scene(Program(runs_for_s=None, commands=commands), gpus=["GPU-0"])
 
     for _ in range(5):
@@ -189,7 +198,7 @@ def test_a_stall_detector_and_a_sweep_share_their_readings() -> None:
 
 
 def sampled(scene: Scene, sampler: UsageSampler) -> None:
-    """Look at an app, and wait for the sweep."""
+    """Show the sampler an app, and wait for the sweep."""
     sampler.look(scene.app())
     for thread in threading.enumerate():
         if thread.name == "torchx-usage":
@@ -197,7 +206,7 @@ def sampled(scene: Scene, sampler: UsageSampler) -> None:
 
 
 def test_a_sweep_in_the_background() -> None:
-    """A look starts a sweep, and the next look does not start another one at once."""
+    """An app that is shown starts a sweep, and does not start another one at once."""
     scene = Scene(replicas=3)
     sampler = UsageSampler(scene.engine, scene.monitor)
 
