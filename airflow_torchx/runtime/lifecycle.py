@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 # A concurrent launch may start a container after this process stopped it.
 _CANCEL_PAUSES_S: Final = (0.0, 0.2, 0.4, 0.8, 1.6)
-# Between two looks at replicas that another client lets save.
+# Between two requests about replicas that another client lets save.
 _OTHER_SAVE_S: Final = 0.2
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
 
-# Between two looks at containers that another client stops.
+# Between two requests about containers that another client stops.
 _LOOK_S: Final = 0.2
 # The daemon kills a container at the end of its grace period, and lists that some time later.
 _KILL_S: Final = 1.0

@@ -157,6 +157,6 @@ def test_the_end_of_a_dag_run(answer: BaseModel, expected: datetime | None) -> N
 
 
 def test_airflow_refuses_the_question_for_the_end_of_a_run() -> None:
-    """An error of the API server is no end."""
+    """An error of the API server raises; it does not count as a run that has not ended."""
     with answering(refused(500)), pytest.raises(AirflowRequestError, match="end of a DAG run"):
         run_end(TaskKey("dag", "run", "task", -1))

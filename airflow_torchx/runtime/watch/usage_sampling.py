@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Of their own: what is read here is worth less than a stop or the look at an app that may hang.
+# Threads of its own: a stop, or the check of an app that may hang, must not wait for a reading.
 _THREADS: Final = 4
 # A reading takes a millisecond of this process (16 replicas: 0.2 % of a core), more with GPUs.
 _READINGS_PER_S: Final = 4.0

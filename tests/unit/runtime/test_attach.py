@@ -89,7 +89,7 @@ def test_the_limit_of_a_replica_that_lacked_memory() -> None:
 
 
 def test_the_kernel_killed_another_process() -> None:
-    """A failure without SIGKILL is no OutOfMemoryError, even if Docker's flag is set."""
+    """A failure without SIGKILL does not raise OutOfMemoryError, even if Docker's flag is set."""
     engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, oom_killed=True))
     launching.launch(engine, planned())
 

@@ -99,7 +99,7 @@ def test_a_huge_file() -> None:
     assert Scene(writer(b"x" * (5 << 20))).read() is None
 
 
-def test_what_is_no_file() -> None:
+def test_a_folder() -> None:
     """A folder has no progress; no command, which a pipe would block, reads it."""
     scene = Scene(writer(b"", files={f"{PROGRESS_PATH}/x": LINE}))
 

@@ -99,7 +99,7 @@ def cancel(engine: Engine) -> None:
 
 
 def own(engine: Engine) -> None:
-    """Look at the app once, as its owner."""
+    """Poll the app once, as its owner."""
     waiting.poll_once(engine, APP)
 
 

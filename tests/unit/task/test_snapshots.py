@@ -148,7 +148,7 @@ class Watched:
 @pytest.mark.usefixtures("supervisor")
 @pytest.mark.parametrize("is_refused", [False, True])
 def test_a_transition_is_written(*, is_refused: bool) -> None:
-    """A look at a replica that has changed writes a snapshot, also after one that was refused."""
+    """A replica that has changed has a snapshot written, also after one that was refused."""
     watched = Watched()
     watched.task.is_refused = is_refused
 
@@ -164,7 +164,7 @@ def test_a_transition_is_written(*, is_refused: bool) -> None:
 
 @pytest.mark.usefixtures("supervisor")
 def test_closed_snapshots_write_no_more() -> None:
-    """The thread ends with the wait, and a later look starts none."""
+    """The thread ends with the wait, and a later change starts none."""
     watched, before = Watched(), set(threading.enumerate())
     watched.snapshots.look(watched.seen())
     watched.written(1)
@@ -190,7 +190,7 @@ def test_without_a_supervisor() -> None:
 
 
 @pytest.mark.usefixtures("supervisor")
-def test_a_look_while_a_snapshot_is_made() -> None:
+def test_a_change_while_a_snapshot_is_made() -> None:
     """The thread that writes does not add a state again that has changed meanwhile."""
 
     def secrets() -> frozenset[str]:
