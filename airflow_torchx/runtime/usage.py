@@ -175,25 +175,29 @@ class UsageSampler:
     """Has the usage of an app's replicas read in threads of its own, while others wait for the app.
 
     A sweep that takes longer than its time, because the daemon is slow or away, costs samples. It
-    holds up neither the wait nor the end of the process.
+    holds up neither the wait nor the end of the process. ``clock`` returns seconds that never
+    decrease.
     """
 
-    def __init__(self, engine: Engine, monitor: UsageMonitor) -> None:
+    def __init__(
+        self, engine: Engine, monitor: UsageMonitor, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._engine = engine
         self.monitor = monitor
+        self._clock = clock
         self._sweeping: threading.Thread | None = None
         self._pauses = pauses()
-        self._next_s = 0.0
+        self._next_s = clock()
         self._is_closed = False
 
     def look(self, app: DescribeAppResponse) -> None:
         """Start to read what the running replicas use, if it is time; return at once."""
         running = running_replicas(app)
         is_busy = self._sweeping is not None and self._sweeping.is_alive()
-        if self._is_closed or is_busy or not running or time.monotonic() < self._next_s:
+        if self._is_closed or is_busy or not running or self._clock() < self._next_s:
             return
         pause_s = next(self._pauses)
-        self._next_s = time.monotonic() + pause_s
+        self._next_s = self._clock() + pause_s
         self._sweeping = in_daemon(partial(self._sweep, app, pause_s / 2), "torchx-usage")
 
     def close(self) -> None:

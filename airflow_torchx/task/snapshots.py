@@ -36,6 +36,7 @@ class Snapshots:
 
     Args:
         secrets: returns what is masked in each text.
+        clock: returns seconds that never decrease.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Snapshots:
         secrets: Callable[[], frozenset[str]],
         timeline: Timeline | None = None,
         usage: UsageMonitor | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task = task
         self._secrets = secrets
@@ -51,7 +53,8 @@ class Snapshots:
         #: What the replicas use.
         self.usage = usage or UsageMonitor()
         self._lock = threading.Lock()
-        #: Of the app.
+        self._clock = clock
+        #: The handle of the app.
         self.handle = ""
         self._unwritten: DescribeAppResponse | None = None
         self._written_s = 0.0
@@ -89,7 +92,7 @@ class Snapshots:
     ) -> dict[str, Any]:
         """Return the next snapshot of an app that the timeline has seen, and nothing after it."""
         now_s = time.time()
-        self._written_s = time.monotonic()
+        self._written_s = self._clock()
         return snapshot(
             View(
                 app=app,
@@ -111,8 +114,8 @@ class Snapshots:
         """
         with self._lock:
             changed = self._timeline.see(app, time.time())
-            is_old = time.monotonic() >= self._written_s + _REFRESH_S
-            if not (changed or is_old) or self._closing.is_set() or not has_supervisor():
+            is_old = self._clock() >= self._written_s + _REFRESH_S
+            if not (changed or is_old) or not has_supervisor():
                 return
             self._unwritten = app
         self._changed.set()
@@ -138,7 +141,7 @@ class Snapshots:
         while not self._closing.is_set():
             self._changed.wait()
             # Transitions of one moment, as at a launch, are one snapshot.
-            if self._closing.wait(max(0.0, self._written_s + PAUSE_S - time.monotonic())):
+            if self._closing.wait(max(0.0, self._written_s + PAUSE_S - self._clock())):
                 return
             self._changed.clear()
             secrets = self._secrets()

@@ -253,7 +253,7 @@ class FakeContainer:
     @property
     def written_bytes(self) -> int:
         """The size of all files that its programs have written."""
-        written: dict[str, bytes] = {}
+        written: dict[str, bytes | str] = {}
         for run in self._runs:
             written |= run.program.files
         return sum(map(len, written.values()))

@@ -28,7 +28,7 @@ class Program:
             those that are not here.
         oom_killed: whether the kernel kills it for its memory; ``exit_code`` should be 137 then.
         start_error: if not empty, starting it fails with this message.
-        files: path to content; exist from its start.
+        files: path to content, or to the target of a link; exist from its start.
         cpus: how many CPUs it keeps busy while it runs.
         memory_bytes: the memory that it uses while it runs.
         commands: what a command that runs in the container prints, by its first word, with its exit
@@ -45,7 +45,7 @@ class Program:
     on_signal: Mapping[str, int] = field(default_factory=dict)
     oom_killed: bool = False
     start_error: str = ""
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes | str] = field(default_factory=dict)
     cpus: float = 1.0
     memory_bytes: int = 1 << 20
     commands: Mapping[str, tuple[int | None, bytes]] = field(default_factory=dict)

@@ -197,24 +197,68 @@ def test_a_stall_detector_and_a_sweep_share_their_readings() -> None:
     assert scene.usage() is not None
 
 
+def sweeps() -> list[threading.Thread]:
+    """Return the sweeps that are in progress."""
+    return [one for one in threading.enumerate() if one.name == "torchx-usage"]
+
+
 def sampled(scene: Scene, sampler: UsageSampler) -> None:
     """Show the sampler an app, and wait for the sweep."""
     sampler.look(scene.app())
-    for thread in threading.enumerate():
-        if thread.name == "torchx-usage":
-            thread.join(20)
+    for thread in sweeps():
+        thread.join(20)
 
 
 def test_a_sweep_in_the_background() -> None:
-    """An app that is shown starts a sweep, and does not start another one at once."""
+    """An app that is shown starts a sweep, and the next one follows after two seconds."""
     scene = Scene(replicas=3)
-    sampler = UsageSampler(scene.engine, scene.monitor)
+    sampler = UsageSampler(scene.engine, scene.monitor, scene.clock)
 
-    sampled(scene, sampler)
-    sampled(scene, sampler)
+    for seconds, readings in ((0, 3), (1.9, 3), (0.1, 6), (3.9, 6), (0.1, 9)):
+        scene.clock.advance(seconds)
+        sampled(scene, sampler)
+        assert readings == scene.engine.calls.count("usage")
 
-    assert 3 == scene.engine.calls.count("usage")
     assert scene.usage() is not None
+
+
+def test_a_sweep_that_hangs() -> None:
+    """No second one starts beside it, and once the wait is over it asks for nothing more."""
+    scene = Scene(replicas=6)
+    sampler = UsageSampler(scene.engine, scene.monitor, scene.clock)
+    seen, release, hanging = scene.app(), threading.Event(), threading.Barrier(5)
+
+    def hang(verb: str, _: str) -> None:
+        if verb in {"usage", "read_file"} and not release.is_set():
+            hanging.wait(20)
+            release.wait(60)
+
+    scene.engine.before = hang
+    try:
+        sampler.look(seen)
+        hanging.wait(20)
+        scene.clock.advance(60)
+        sampler.look(seen)
+        (sweep,) = sweeps()
+        sampler.close()
+    finally:
+        release.set()
+    sweep.join(20)
+    scene.clock.advance(60)
+    sampler.look(seen)
+
+    assert [] == sweeps()
+    assert 4 == sum(scene.engine.calls.count(verb) for verb in ("usage", "read_file"))
+
+
+def test_an_app_that_does_not_run() -> None:
+    """It is not read."""
+    scene = Scene(Program())
+
+    sampled(scene, UsageSampler(scene.engine, scene.monitor, scene.clock))
+
+    assert "usage" not in scene.engine.calls
+    assert "read_file" not in scene.engine.calls
 
 
 def test_a_sweep_reads_progress(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,7 +267,7 @@ def test_a_sweep_reads_progress(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(program, replicas=3)
 
     with caplog.at_level("INFO"):
-        sampled(scene, UsageSampler(scene.engine, scene.monitor))
+        sampled(scene, UsageSampler(scene.engine, scene.monitor, scene.clock))
 
     assert ["step 3/9"] == [line for line in caplog.messages if line.startswith("step")]
     assert 1 == scene.engine.calls.count("read_file")

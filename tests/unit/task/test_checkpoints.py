@@ -19,7 +19,7 @@ from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import Deferral
-from airflow_torchx.errors import AppFailedError, CheckpointError, InvalidAppError
+from airflow_torchx.errors import AppFailedError, CheckpointError, EngineError, InvalidAppError
 from airflow_torchx.hooks import object_storage
 from airflow_torchx.runtime.attach import look
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
@@ -66,8 +66,8 @@ def url(tmp_path: Path) -> str:
     return f"file://{tmp_path}/kept"
 
 
-def engine_with(exit_code: int, files: Mapping[str, bytes]) -> FakeEngine:
-    """Return a daemon whose apps write files into their folder and end."""
+def engine_with(exit_code: int, files: Mapping[str, bytes | str]) -> FakeEngine:
+    """Return a daemon whose apps write files, or links to others, into their folder and end."""
     written = {f"{folder()}/{path}": data for path, data in files.items()}
     program = Program(exit_code=exit_code, files=written)
     engine = FakeEngine(images=["base"], programs=program)
@@ -143,15 +143,19 @@ def test_a_storage_that_cannot_be_read_before_the_start(url: str) -> None:
         ({"checkpoint_policy": "eager"}, True),
         ({"exit_code": 3}, True),
         ({"on_finish": OnFinish.KEEP}, True),
+        ({"files": {"step": b"5", "best": "step"}}, True),
     ],
 )
 def test_the_volume_after_the_last_upload(
     url: str, changed: dict[str, Any], *, is_left: bool
 ) -> None:
-    """A volume that no later try or run uses is removed with the app that has succeeded."""
+    """A volume that no later try or run uses is removed with the app that has succeeded.
+
+    It is left if it has a link, which is not uploaded.
+    """
     exit_code = changed.pop("exit_code", 0)
     policy = changed.pop("checkpoint_policy", "fresh")
-    engine = engine_with(exit_code, {"step": b"5"})
+    engine = engine_with(exit_code, changed.pop("files", {"step": b"5"}))
     opts = {"checkpoint_policy": policy}
 
     with suppress(AppFailedError):
@@ -160,6 +164,33 @@ def test_the_volume_after_the_last_upload(
         engine.remove(row.id)
 
     assert is_left == bool(engine.unused_volumes({labels.CHECKPOINT: url}))
+
+
+def test_the_order_at_the_end(url: str) -> None:
+    """The volume is removed after the last upload, and after the containers that mount it."""
+    engine = engine_with(0, {"step": b"5"})
+
+    def check(verb: str, _: str) -> None:
+        if verb == "remove_volume":
+            assert {"step": b"5"} == stored(url)
+            assert {} == engine.specs()
+
+    engine.before = check
+    run(engine, 1, url)
+
+    assert 1 == engine.calls.count("remove_volume")
+
+
+def test_a_volume_that_cannot_be_removed(url: str) -> None:
+    """The task succeeds, with a warning."""
+    engine = engine_with(0, {"step": b"5"})
+    engine.fail_next("remove_volume", EngineError("the daemon is out of order"))
+
+    with capture_logs() as logs:
+        run(engine, 1, url)
+
+    warnings = [one["event"] for one in logs if one["log_level"] == "warning"]
+    assert ["the volume of the checkpoints is left: the daemon is out of order"] == warnings
 
 
 def test_a_url_that_cannot_be_opened_or_read(tmp_path: Path) -> None:

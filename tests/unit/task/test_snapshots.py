@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.runtime import attach, launching
 from airflow_torchx.task.context import TaskContext
 from airflow_torchx.task.snapshots import Snapshots, resumed
-from airflow_torchx.testing import FakeEngine, Program
+from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ class Task(TaskContext):
         context: Any = {"ti": ti}
         super().__init__(context)
         self.stored: dict[str, object] = {}
-        #: The snapshots that were pushed.
+        #: The snapshots that were pushed, and when.
         self.written: list[Any] = []
+        self.times: list[float] = []
         self.is_refused = False
 
     def push(self, key: str, value: object) -> None:
         """Push an XCom."""
         assert "torchx_app" == key
+        self.times.append(time.monotonic())
         self.written.append(value)
         if self.is_refused:
             raise AirflowRequestError("refused", fix="Wait.")
@@ -122,11 +125,14 @@ def supervisor() -> Iterator[None]:
 class Watched:
     """An app on a fake daemon, and the snapshots of its task."""
 
-    def __init__(self, secrets: Callable[[], frozenset[str]] = frozenset) -> None:
+    def __init__(
+        self, secrets: Callable[[], frozenset[str]] = frozenset, replicas: int = 1
+    ) -> None:
         self.engine = FakeEngine(images=["busybox"], programs=LONG)
-        launching.launch(self.engine, planned(app(1)))
+        launching.launch(self.engine, planned(app(replicas)))
         self.task = Task()
-        self.snapshots = Snapshots(self.task, secrets)
+        self.clock = ManualClock()
+        self.snapshots = Snapshots(self.task, secrets, clock=self.clock)
 
     def seen(self) -> DescribeAppResponse:
         """Return the app as it is now."""
@@ -155,10 +161,45 @@ def test_a_transition_is_written(*, is_refused: bool) -> None:
     watched.snapshots.look(watched.seen())
     watched.snapshots.look(watched.seen())
     assert "RUNNING" == watched.written(1)[0]["state"]
+    watched.clock.advance(2)
     watched.engine.end("app-1-trainer-0")
     watched.snapshots.look(watched.seen())
 
     assert ["RUNNING", "SUCCEEDED"] == [one["state"] for one in watched.written(2)]
+    watched.snapshots.close()
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_an_app_that_keeps_its_state() -> None:
+    """A snapshot is written 15 seconds after the last one, for what its replicas use."""
+    watched, before = Watched(), set(threading.enumerate())
+    watched.snapshots.make(watched.seen())
+
+    watched.clock.advance(14.9)
+    watched.snapshots.look(watched.seen())
+    assert before >= set(threading.enumerate())
+    watched.clock.advance(0.1)
+    watched.snapshots.look(watched.seen())
+
+    assert "RUNNING" == watched.written(1)[0]["state"]
+    watched.snapshots.close()
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_many_transitions_are_one_snapshot() -> None:
+    """Transitions after a snapshot wait for the next one, two seconds later, and are in it."""
+    watched = Watched(replicas=5)
+    watched.snapshots.look(watched.seen())
+    watched.written(1)
+
+    for index in range(5):
+        watched.engine.end(f"app-1-trainer-{index}")
+        watched.snapshots.look(watched.seen())
+
+    (_, second) = watched.written(2)
+    assert {"SUCCEEDED": 5} == second["roles"][0]["counts"]
+    first_s, second_s = watched.task.times
+    assert second_s - first_s > 1.9
     watched.snapshots.close()
 
 
