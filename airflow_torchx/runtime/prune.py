@@ -147,7 +147,7 @@ class Pruner:
     def survey(self) -> Survey:
         """Return what has no owner; change nothing.
 
-        It makes one request for all containers, one for images, and one for each container of an
+        It makes one request for all containers, two for images, and one for each container of an
         ended app outside Airflow that is old enough. Airflow is asked last, and then the daemon for
         the sizes of what was found.
         """
@@ -245,8 +245,8 @@ class Pruner:
     def _launches(self, rows: Iterable[ContainerRow]) -> dict[tuple[str, str], list[ContainerRow]]:
         """Return the containers of each launch of this package, by app id and launch id.
 
-        TorchX's own apps have no launch id. Containers that others have created of an image that
-        was committed from an app have that of the image.
+        TorchX's own apps have no launch id. A container that a user runs from an image which was
+        committed from an app has the app's launch id, like the image, and may have its name.
         """
         committed = self._engine.images.rows({labels.LAUNCH_ID: None})
         of_images = {(image.id, image.labels[labels.LAUNCH_ID]) for image in committed}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
+    from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.runtime.prune import Survey
 
 DAY_S: Final = 24 * 3600.0
@@ -45,6 +46,7 @@ class Daemon:
         self.states: dict[str, str | None] = {}
         self.asked: list[int] = []
         self.ends: dict[str, datetime] = {}
+        self.asked_ends: list[TaskKey] = []
 
     def ask(self, tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
         """Answer as Airflow does."""
@@ -52,7 +54,11 @@ class Daemon:
         return {task: self.states.get(task.run_id, GONE) for task in tasks}
 
     def launch(
-        self, run_id: str | None, state: str | None = None, on_finish: str = "delete"
+        self,
+        run_id: str | None,
+        state: str | None = None,
+        on_finish: str = "delete",
+        image: str = "busybox",
     ) -> str:
         """Launch an app of two replicas, in a task if it has a run; return its id."""
         app_id, own = f"app{len(self.engine.rows({}))}-x", {}
@@ -63,16 +69,18 @@ class Daemon:
             )
             app_id, own = attempt.app_id, {**attempt.labels, labels.ON_FINISH: on_finish}
         context = self.scheduler.new_context(app_id, labels=own)
-        app = AppDef("app", [Role("r", "busybox", entrypoint="run", num_replicas=2)])
+        app = AppDef("app", [Role("r", image, entrypoint="run", num_replicas=2)])
         self.scheduler.launch(self.scheduler.prepare(app, context=context))
         return app_id
 
     def pruner(self, **policy: Any) -> Pruner:  # noqa: ANN401 - any field
         """Return what prunes this daemon, with Airflow."""
-        ends = self.ends
-        return Pruner(
-            self.engine, self.ask, Policy(**policy), run_end=lambda task: ends.get(task.run_id)
-        )
+        return Pruner(self.engine, self.ask, Policy(**policy), run_end=self.run_end)
+
+    def run_end(self, task: TaskKey) -> datetime | None:
+        """Answer as Airflow does."""
+        self.asked_ends.append(task)
+        return self.ends.get(task.run_id)
 
     @property
     def now(self) -> datetime:
@@ -265,19 +273,40 @@ def test_containers_of_others(daemon: Daemon) -> None:
     assert () == daemon.pruner(gone=True, older_than_s=0.0).survey().found
 
 
-def test_a_container_of_an_image_that_was_committed_from_an_app(daemon: Daemon) -> None:
-    """A container that a user runs from such an image has all labels of the app, and stays."""
+def committed(daemon: Daemon) -> ContainerRow:
+    """Commit ``committed:1`` from a container of an app, which is deleted; return that."""
     app_id = daemon.launch("run", "failed")
-    own = daemon.engine.rows({labels.APP_ID: app_id})[0].labels
+    row = daemon.engine.rows({labels.APP_ID: app_id})[0]
     images = daemon.engine.images
-    prepared = images.prepare("busybox", "prepared", own)
+    prepared = images.prepare("busybox", "prepared", row.labels)
     images.commit(prepared, "committed:1", "/")
     daemon.engine.remove(prepared)
     lifecycle.delete(daemon.engine, app_id)
-    of_user = replace(container("of-a-user", dict(own)), image="committed:1")
+    return row
+
+
+@pytest.mark.parametrize("is_named_like_it", [False, True])
+def test_a_container_of_an_image_that_was_committed_from_an_app(
+    daemon: Daemon, *, is_named_like_it: bool
+) -> None:
+    """A container that a user runs from such an image has all labels of the app, and stays."""
+    source = committed(daemon)
+    name = source.name if is_named_like_it else "of-a-user"
+    of_user = replace(container(name, dict(source.labels)), image="committed:1")
     daemon.engine.start(daemon.engine.create(of_user))
 
     assert () == daemon.pruner().survey().found
+
+
+def test_an_app_of_an_image_that_was_committed_from_another_one(daemon: Daemon) -> None:
+    """It is removed like any other app."""
+    committed(daemon)
+    app_id = daemon.launch("later", "failed", image="committed:1")
+
+    found = daemon.pruner().survey().found
+
+    assert [app_id] == [one.name for one in found]
+    assert 1 == len(daemon.pruner().remove(found).done)
 
 
 def test_markers_and_builds(daemon: Daemon) -> None:
@@ -363,6 +392,7 @@ def test_checkpoints_of_a_task_that_is_not_over(daemon: Daemon, state: str | Non
 
     assert [] == volumes(survey)
     assert [1] == list(survey.left_volumes.values())
+    assert [] == daemon.asked_ends
 
 
 def test_checkpoints_age_from_the_end_of_their_run(daemon: Daemon) -> None:
