@@ -13,7 +13,7 @@ from airflow_torchx.core.engine.files import TooLargeError
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.progress import PROGRESS_PATTERN, merged, progress_replica
 from airflow_torchx.core.state.progress_report import MOST_LINES, LineSearch, last_report
-from airflow_torchx.errors import AirflowTorchXError, EngineNotFoundError
+from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.specs import AppState, is_terminal
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The daemon sends a file as a whole: of one that is larger, `tail` in the container reads the end.
+# The daemon sends a file as a whole. `tail` in the container reads the end of a larger one.
 _SMALL_BYTES: Final = 65_536
 _TAIL_BYTES: Final = 16_384
 # Where `tail` does not run: 50,000 reports.
@@ -127,11 +127,9 @@ class ProgressMonitor:
 
     def _of_file(self, engine: Engine, replica: ReplicaStatus) -> Report | None:
         container_id, runs = replica.container_id, replica.state is AppState.RUNNING
-        if runs and container_id not in self._large:
+        if container_id not in self._large:
             try:
                 return last_report(engine.read_file(container_id, PROGRESS_PATH, _SMALL_BYTES))
-            except EngineNotFoundError:
-                return None
             except TooLargeError:
                 self._large.add(container_id)
         if runs and container_id not in self._without_tail:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
+from airflow_torchx.core.state.failure_rules import with_replicas
 from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.progress import ProgressMonitor
 from airflow_torchx.runtime.usage import UsageMonitor
+from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
@@ -92,6 +95,21 @@ def test_a_container_without_tail(tail: tuple[int | None, bytes]) -> None:
 
     assert [3, 3] == [scene.read(), scene.read()]
     assert 1 == scene.engine.calls.count("execute")
+
+
+def test_a_line_that_may_be_cut() -> None:
+    """The first line of the end of a large file may be a part of one, and does not count."""
+    assert Scene(writer(LARGE, commands={"tail": (0, LINE)})).read() is None
+
+
+def test_a_replica_that_has_not_started() -> None:
+    """It is not asked for a file."""
+    scene = Scene(writer(LINE))
+    waiting = with_replicas(scene.app(), lambda one: replace(one, state=AppState.SUBMITTED))
+
+    scene.monitor.read(scene.engine, waiting)
+
+    assert "read_file" not in scene.engine.calls
 
 
 def test_a_huge_file() -> None:

@@ -335,3 +335,31 @@ def test_what_an_app_has_used_outlives_its_process() -> None:
     )
     assert found.usage is not None
     assert 9 << 20 == found.usage.memory_peak_bytes
+
+
+class RecordingTask(MarkedTask):
+    """A task that a user has marked failed, and whose XComs are kept here."""
+
+    def push(self, key: str, value: object) -> None:
+        """Keep an XCom."""
+        self.pushed[key] = value
+
+    def store(self, key: str, value: object) -> None:
+        """Drop a value."""
+
+
+def test_what_an_app_has_used_when_a_user_ends_its_task() -> None:
+    """The error and the last snapshot have the usage of an app that was stopped."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None, memory_bytes=9 << 20))
+    launch, task = launched(engine, replicas=1), RecordingTask()
+    (replica,) = replicas_of(attach.look(engine, launch.app_id))
+    shutdown = TaskShutdown(task, engine, OPTIONS, time.monotonic)
+    shutdown.snapshots.usage.refresh(engine, replica, 0)
+
+    with pytest.raises(AppCancelledError, match="9 MiB") as caught, shutdown.guard(launch):
+        raise Detached({})
+
+    assert "CANCELLED" in str(caught.value)
+    snapshot: Any = task.pushed["torchx_app"]
+    (shown,) = snapshot["roles"][0]["replicas"]
+    assert ("CANCELLED", 9 << 20) == (shown["state"], shown["peak"]["mem"])

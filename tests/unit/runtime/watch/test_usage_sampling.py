@@ -13,6 +13,7 @@ from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.condition import Condition
 from airflow_torchx.core.state.trigger_event import WaitFor
 from airflow_torchx.core.state.usage import UsageHistory
+from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.runtime.watch import Watches
@@ -193,8 +194,39 @@ def test_a_watch_that_was_closed(engine: FakeEngine, clock: ManualClock) -> None
         for _ in range(5):
             await asyncio.sleep(0)
             clock.advance(20)
+        assert not sweep.done()
         sweep.cancel()
 
     run(sampled(), clock)
 
     assert "usage" not in engine.calls
+
+
+def test_a_daemon_that_was_away(engine: FakeEngine, clock: ManualClock) -> None:
+    """Reading goes on once the daemon answers; an app that is not awaited slows no other one."""
+    launch(engine, replicas=2)
+    found = lifecycle.observe(engine, "app-1")
+    away = ["progress", "trainer/0", "trainer/1"]
+
+    def connected() -> FakeEngine:
+        if away:
+            raise EngineUnreachableError(f"cannot read {away.pop(0)}")
+        return engine
+
+    sampling = UsageSampling(connected)
+
+    async def sampled() -> float:
+        reading = sampling.sample(lambda: found, UsageMonitor(clock=clock))
+        sweep = asyncio.create_task(reading)
+        while engine.calls.count("usage") < 2:
+            clock.advance(0.5)
+            await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        busy_s = sampling._busy_s  # noqa: SLF001 - our own
+        sweep.cancel()
+        await asyncio.wait({sweep})
+        return busy_s
+
+    assert 0.5 == run(sampled(), clock)
+    assert 0 == sampling._busy_s  # noqa: SLF001
+    assert [] == away
+    sampling.close()
