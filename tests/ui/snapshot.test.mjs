@@ -10,9 +10,28 @@ import { appState, taskState } from "../../airflow_torchx/ui/static/states.js";
 import { recorded } from "./snapshots.mjs";
 
 test("what is not a snapshot is none", () => {
-  for (const value of [null, undefined, 3, "x", [], {}, { app_id: 7 }, { app_id: "" }]) {
+  for (const value of [null, undefined, 3, "x", '{"app_id": "a', "null", [], {}, { app_id: 7 }, { app_id: "" }]) {
     assert.equal(readSnapshot(value), null);
   }
+});
+
+test("a snapshot may be JSON", () => {
+  assert.deepEqual(readSnapshot('{"app_id": "a", "seq": 3}'), { app_id: "a", seq: 3 });
+});
+
+test("moments that are out of all bounds are left out: an axis between them would have no end", () => {
+  const replicas = [{ id: 0, t: [[1e308, "RUNNING"], [1795453209, "RUNNING"]] }];
+  const far = { at: -1e308 };
+  const value = { app_id: "a", created: -1e308, finished: 1e308, observed_at: 1e13, failure: far, roles: [{ replicas }] };
+  const snapshot = readSnapshot({ ...value, progress: { step: 1, ...far, first: far } });
+
+  assert.deepEqual(snapshot, {
+    app_id: "a",
+    failure: {},
+    roles: [{ replicas: [{ id: 0, t: [[1795453209, "RUNNING"]] }] }],
+    progress: { step: 1, first: {} },
+  });
+  assert.ok(appView(snapshot, { nowS: 1795453300 }).ticks.length <= 5);
 });
 
 test("unknown fields and values of a wrong type are left out", () => {

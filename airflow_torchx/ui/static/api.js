@@ -115,8 +115,7 @@ export async function fetchSnapshot(task, isThere, signal) {
   const query = { deserialize: "true", map_index: task.mapIndex };
   try {
     const { data } = await json(`${path}/${XCOM_KEY}`, { query, signal });
-    const { value } = /** @type {any} */ (data);
-    return typeof value === "string" ? JSON.parse(value) : value;
+    return /** @type {any} */ (data).value;
   } catch (error) {
     if (error instanceof HttpError && error.status === 404) return null;
     throw error;
@@ -151,7 +150,7 @@ export async function fetchEarlier(task, signal) {
   for (const { key, value } of /** @type {any} */ (data).task_state_store ?? []) {
     const [name, number] = String(key).split(":");
     if (name === XCOM_KEY && /^\d+$/.test(number ?? "")) {
-      found.set(Number(number), typeof value === "string" ? JSON.parse(value) : value);
+      found.set(Number(number), value);
     }
   }
   return found;

@@ -1,6 +1,7 @@
 /** Why an app failed, as sentences. */
 
 import { clean, count, duration, size } from "./format.js";
+import { parsed } from "./snapshot.js";
 
 /** @typedef {import("./snapshot.js").Snapshot} Snapshot */
 /** @typedef {import("./snapshot.js").Replica} Replica */
@@ -99,13 +100,4 @@ function structured(error) {
   if (typeof error !== "object" || error === null) return "";
   if ("message" in error) return structured(error.message);
   return JSON.stringify(error);
-}
-
-/** @param {string} text JSON, maybe cut */
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
 }

@@ -26,11 +26,15 @@
 
 /** The newest form of a snapshot that this page knows. */
 export const SCHEMA = 1;
+/** Later moments are not: with one, the steps of an axis would add up to nothing. */
+const LAST_MOMENT_S = 1e12;
 
 /** @typedef {(value: any) => any} Reader */
 
 /** @type {Reader} */
 const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
+/** @type {Reader} */
+const moment = (value) => (Math.abs(number(value) ?? Infinity) <= LAST_MOMENT_S ? value : undefined);
 /** @type {Reader} */
 const text = (value) => (typeof value === "string" ? value : undefined);
 /** @type {Reader} */
@@ -52,7 +56,7 @@ const points = (value) =>
   Array.isArray(value) ? value.map((one) => number(one) ?? null) : undefined;
 /** @type {Reader} */
 const transition = (value) =>
-  Array.isArray(value) && number(value[0]) !== undefined && text(value[1]) !== undefined
+  Array.isArray(value) && moment(value[0]) !== undefined && text(value[1]) !== undefined
     ? [value[0], value[1]]
     : undefined;
 
@@ -61,9 +65,9 @@ const progress = object({
   step: number,
   total: number,
   metrics: mapping(number),
-  at: number,
+  at: moment,
   eta_s: number,
-  first: object({ step: number, at: number }),
+  first: object({ step: number, at: moment }),
 });
 const replica = object({
   id: number,
@@ -91,10 +95,10 @@ const snapshot = object({
   attempt: object({ try: number, epoch: number }),
   state: text,
   seq: number,
-  observed_at: number,
+  observed_at: moment,
   writer: text,
-  created: number,
-  finished: number,
+  created: moment,
+  finished: moment,
   n_replicas: number,
   truncated: flag,
   origin: object({ dag_id: text, run_id: text, task_id: text, map_index: number }),
@@ -104,7 +108,7 @@ const snapshot = object({
   failure: object({
     role: text,
     id: number,
-    at: number,
+    at: moment,
     kind: text,
     lines: list(text),
     structured: any,
@@ -138,12 +142,25 @@ function entries(value, readerOf) {
  * Return the known fields of a snapshot whose values have the right types; null for anything else.
  *
  * Any task can write the XCom, so its content is not trusted.
- * @param {unknown} value
+ * @param {unknown} value a snapshot, or one as JSON
  * @returns {Snapshot|null}
  */
 export function readSnapshot(value) {
-  const found = snapshot(value);
+  const found = snapshot(typeof value === "string" ? parsed(value) : value);
   return found?.app_id ? found : null;
+}
+
+/**
+ * Return the value of a JSON text; null for any other text, such as one that was cut.
+ * @param {string} text
+ * @returns {any}
+ */
+export function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /**
