@@ -51,16 +51,18 @@ class Screen:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        #: What the console has said, but for requests that a test has refused.
+        #: What the console has said.
         self.errors: list[str] = []
+        #: Whether the test refuses requests, or has a page ask for what is not there.
+        self.may_fail = False
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._note)
         page.add_init_script(_VISIBILITY)
 
     def _note(self, message: ConsoleMessage) -> None:
         is_refusal = message.text.startswith("Failed to load resource")
-        if message.type == "error" and not is_refusal:
-            self.errors.append(message.text)
+        if message.type == "error" and not (is_refusal and self.may_fail):
+            self.errors.append(f"{message.text} ({message.location['url']})")
 
     def open(self, url: str) -> None:
         """Open an address."""

@@ -153,6 +153,7 @@ def test_a_user_who_may_not_stop_an_app_has_no_button(
 ) -> None:
     """Airflow refuses the dry run of a viewer."""
     airflow.refusals["PATCH"] = 403
+    screen.may_fail = True
 
     screen.open(airflow.page(airflow.add("running")))
 
@@ -161,19 +162,34 @@ def test_a_user_who_may_not_stop_an_app_has_no_button(
 
 
 def test_a_hidden_tab_asks_for_nothing(airflow: PlayedAirflow, screen: Screen) -> None:
-    """A page in the background costs the API server nothing, and asks at once when it is shown."""
+    """A page in the background costs the API server nothing, and asks at once when it is shown.
+
+    Nor does the log of a replica that runs.
+    """
     screen.page.clock.install()
     screen.open(airflow.page(airflow.add("running")))
-    expect(screen.page.locator(".lane")).to_have_count(9)
-    screen.page.evaluate("hideTab(true)")
-    before = len(airflow.requests)
+    with screen.page.expect_response(re.compile("/logs/1")):
+        screen.page.locator(".lane").first.click()
+    screen.page.evaluate(
+        """() => {
+          const ask = window.fetch;
+          window.asked = 0;
+          window.fetch = (...request) => {
+            window.asked += 1;
+            return ask(...request);
+          };
+          hideTab(true);
+        }"""
+    )
 
     screen.page.clock.run_for(600_000)
-    hidden = len(airflow.requests)
+    hidden = screen.page.evaluate("asked")
     with screen.page.expect_response(re.compile("xcomEntries")):
         screen.page.evaluate("hideTab(false)")
+    with screen.page.expect_response(re.compile("/logs/1")):
+        screen.page.clock.run_for(11_000)
 
-    assert before == hidden
+    assert 0 == hidden
 
 
 def test_an_error_keeps_what_was_shown(airflow: PlayedAirflow, screen: Screen) -> None:
@@ -182,6 +198,7 @@ def test_an_error_keeps_what_was_shown(airflow: PlayedAirflow, screen: Screen) -
     screen.open(airflow.page(airflow.add("running")))
     expect(screen.page.locator(".lane")).to_have_count(9)
     airflow.refusals["taskInstances"] = 503
+    screen.may_fail = True
 
     with screen.page.expect_response(re.compile("taskInstances")):
         screen.page.clock.run_for(6_000)
@@ -280,6 +297,35 @@ def test_a_task_before_its_launch_says_so(airflow: PlayedAirflow, screen: Screen
     expect(screen.page.locator(".lane")).to_have_count(9)
 
 
+def test_a_task_that_ended_before_its_launch_says_so(
+    airflow: PlayedAirflow, screen: Screen
+) -> None:
+    """A task that failed without a snapshot has no app to wait for."""
+    task = PlayedTask(state="failed")
+    airflow.tasks.append(task)
+
+    screen.open(airflow.page(task))
+
+    expect(screen.page.get_by_text("it ended before a launch")).to_be_visible()
+    expect(screen.page.get_by_role("button", name="Stop app")).to_be_hidden()
+
+
+def test_the_element_shows_the_task_that_its_attributes_name(
+    airflow: PlayedAirflow, screen: Screen
+) -> None:
+    """Airflow keeps the element when its user chooses another task of the grid."""
+    first, second = airflow.add("running"), airflow.add("oom", task_id="other", state="failed")
+    screen.open(airflow.page(first))
+    expect(screen.page.locator(".lane")).to_have_count(9)
+
+    screen.page.locator("torchx-view").evaluate(
+        "(view, name) => view.setAttribute('task-id', name)", second.task_id
+    )
+
+    expect(screen.page.locator(".lane")).to_have_count(8)
+    expect(screen.page.get_by_role("button", name="Stop app")).to_be_hidden()
+
+
 def test_a_snapshot_of_another_task_is_not_shown(airflow: PlayedAirflow, screen: Screen) -> None:
     """An answer that belongs to another task instance is dropped."""
     task = airflow.add("running", map_index=12)
@@ -306,47 +352,3 @@ def test_a_mapped_task_under_a_sub_path_is_found(screen: Screen) -> None:
         expect(screen.page.get_by_role("link", name="gang [12]")).to_have_attribute(
             "href", f"{airflow.url}/airflow/{path}/plugin/torchx-app"
         )
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_list_is_accessible(airflow: PlayedAirflow, screen: Screen, scheme: str) -> None:
-    """axe-core finds no violation on the page that lists apps."""
-    states = ("running", "deferred", "success", "failed", "up_for_retry", "queued", "skipped")
-    for number, state in enumerate(states):
-        airflow.add("running", task_id=f"train_{number}", state=state)
-
-    screen.open(airflow.page(scheme=scheme))
-
-    expect(screen.page.locator("tbody tr")).to_have_count(7)
-    assert [] == screen.violations()
-    screen.take_picture(f"list-{scheme}", "main")
-
-
-def test_a_list_of_500_apps_is_one_request(airflow: PlayedAirflow, screen: Screen) -> None:
-    """The list asks for the rows of one page, whatever the number of apps."""
-    for number in range(500):
-        airflow.tasks.append(PlayedTask(task_id=f"train_{number}", state="success"))
-
-    screen.open(airflow.page())
-
-    expect(screen.page.get_by_text("1\N{EN DASH}50 of 500")).to_be_visible()
-    expect(screen.page.locator("tbody tr")).to_have_count(50)
-    assert ["GET /api/v2/dags/~/dagRuns/~/taskInstances"] == airflow.requests
-
-
-def test_filters_live_in_the_address(airflow: PlayedAirflow, screen: Screen) -> None:
-    """A filter survives a reload, and Back takes it away."""
-    for number, state in enumerate(("failed", "success", "success")):
-        airflow.add("running", task_id=f"train_{number}", state=state)
-    screen.open(airflow.page())
-    expect(screen.page.locator("tbody tr")).to_have_count(3)
-
-    screen.page.get_by_label("State").select_option("failed")
-
-    expect(screen.page.locator("tbody tr")).to_have_count(1)
-    expect(screen.page).to_have_url(re.compile(r"\?state=failed$"))
-    screen.page.reload()
-    expect(screen.page.locator("tbody tr")).to_have_count(1)
-    expect(screen.page.get_by_label("State")).to_have_value("failed")
-    screen.page.go_back()
-    expect(screen.page.locator("tbody tr")).to_have_count(3)

@@ -168,7 +168,8 @@ export function fetchList(filters, signal) {
 }
 
 /**
- * Return whether the user may stop a task: Airflow checks the same right for a dry run.
+ * Return whether the user may stop a task: Airflow checks the same right for a dry run. Null if
+ * Airflow fails.
  * @param {Task} task
  * @param {AbortSignal} signal
  */
@@ -177,7 +178,7 @@ export async function mayStop(task, signal) {
     await send(`${instancePath(task)}/dry_run`, { body: { new_state: "failed" }, signal });
     return true;
   } catch (error) {
-    if (error instanceof HttpError) return false;
+    if (error instanceof HttpError) return error.status < 500 ? false : null;
     throw error;
   }
 }

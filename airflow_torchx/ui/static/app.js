@@ -169,11 +169,13 @@ export class AppPage {
   showError(error, ageS) {
     const status = error instanceof api.HttpError ? error.status : 0;
     const what =
-      status === 401 || status === 403
-        ? "You may not read this task's XComs. Ask for the right to read them."
-        : status === 404
-          ? "Airflow does not know this task instance."
-          : `Airflow does not answer (${/** @type {Error} */ (error).message}). Trying again.`;
+      status === 401
+        ? "You are not logged in, or no longer. Log in to Airflow, and load this page again."
+        : status === 403
+          ? "You may not read this task's XComs. Ask for the right to read them."
+          : status === 404
+            ? "Airflow does not know this task instance."
+            : `Airflow does not answer (${/** @type {Error} */ (error).message}). Trying again.`;
     const age = ageS !== null && this.instance ? ` What is shown is ${duration(ageS)} old.` : "";
     setAttribute(this.connection, "hidden", false);
     setText(this.connection, what + age);

@@ -14,8 +14,8 @@ const HEADS = { cpu: "CPU", mem: "Memory", gpu: "GPU" };
 const COLUMNS = {
   lane: "minmax(5rem, 9rem) 6.5rem minmax(8rem, 1fr) 5.5rem",
   cpu: "7rem",
-  mem: "8.5rem",
-  gpu: "8.5rem",
+  mem: "9.5rem",
+  gpu: "10rem",
   end: "minmax(5rem, 9rem)",
 };
 

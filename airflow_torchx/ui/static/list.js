@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Keyed, h, link, setAttribute, setText } from "./dom.js";
-import { duration, moment } from "./format.js";
+import { count, duration, moment } from "./format.js";
 import { StateMark } from "./lanes.js";
 import { PAGE_SIZE, SINCE, filtersOf, listRow, pageOf, searchOf, toQuery } from "./filters.js";
 import { Poller } from "./poll.js";
@@ -25,6 +25,8 @@ export class ListPage {
     this.onSearch = onSearch;
     this.onOpen = onOpen;
     this.total = 0;
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    this.typing = undefined;
     const option = (/** @type {string} */ value, /** @type {string} */ text) => h("option", { value }, text);
     this.inputs = {
       state: h("select", { name: "state" }, option("", "any"), ...TASK_STATES.map((name) => option(name, taskState(name).word))),
@@ -70,13 +72,11 @@ export class ListPage {
   }
 
   listen() {
-    /** @type {ReturnType<typeof setTimeout>|undefined} */
-    let typing;
     this.form.addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
     this.form.addEventListener("input", (/** @type {Event} */ event) => {
-      clearTimeout(typing);
+      clearTimeout(this.typing);
       const isChoice = event.target instanceof HTMLSelectElement;
-      typing = setTimeout(() => this.filter(0), isChoice ? 0 : TYPING_MS);
+      this.typing = setTimeout(() => this.filter(0), isChoice ? 0 : TYPING_MS);
     });
     this.previous.addEventListener("click", () => this.filter(pageOf(this.search) - 1));
     this.next.addEventListener("click", () => this.filter(pageOf(this.search) + 1));
@@ -88,6 +88,8 @@ export class ListPage {
   }
 
   stopped() {
+    // A filter that was being typed must not lead back to the list.
+    clearTimeout(this.typing);
     this.poller.stop();
   }
 
@@ -135,7 +137,8 @@ export class ListPage {
     const isFiltered = Object.keys(filtersOf(this.search)).length > 0;
     setAttribute(this.empty, "hidden", rows.length > 0);
     setAttribute(this.table.parentElement, "hidden", rows.length === 0);
-    setText(this.empty, isFiltered ? "No app matches these filters." : "No task has run a TorchX app yet, or you may not read its DAG.");
+    const isBeyond = this.total > 0;
+    setText(this.empty, isBeyond ? `The list has only ${count(this.total, "app")}.` : isFiltered ? "No app matches these filters." : "No task has run a TorchX app yet, or you may not read its DAG.");
     setText(this.count, rows.length ? `${first + 1}–${first + rows.length} of ${this.total}` : "");
     setAttribute(this.previous, "hidden", first === 0);
     setAttribute(this.next, "hidden", first + rows.length >= this.total);

@@ -2,13 +2,13 @@
 
 import { HttpError, readLog } from "./api.js";
 import { h, setAttribute, setText } from "./dom.js";
-import { clean } from "./format.js";
+import { clean, count } from "./format.js";
 
 /** @typedef {import("./api.js").Task} Task */
 
 const MAX_LINES = 1000;
 const FOLLOW_S = 10;
-// A longer log is read again only when the reader asks for it.
+// A task log with more events is read again only when the reader asks for it.
 const MAX_FOLLOWED = 5000;
 
 /**
@@ -93,8 +93,10 @@ export class LogPane {
     /** @type {string[]} */
     let lines = [];
     let total = 0;
+    let events = 0;
     for await (const event of readLog(wanted.task, wanted.tryNumber, signal)) {
       const own = linesOf(event, wanted.key);
+      events += 1;
       total += own.length;
       lines.push(...own);
       if (lines.length > 2 * MAX_LINES) lines = lines.slice(-MAX_LINES);
@@ -105,8 +107,10 @@ export class LogPane {
     setText(this.text, lines.join("\n"));
     if (isAtEnd) this.text.scrollTop = this.text.scrollHeight;
     const isCut = total > lines.length;
-    setText(this.note, isCut ? `the last ${lines.length} of ${total} lines` : total ? `${total} lines` : empty(wanted.isLive));
-    if (wanted.isLive && total <= MAX_FOLLOWED) this.again(signal);
+    const isFollowed = wanted.isLive && events <= MAX_FOLLOWED;
+    const note = isCut ? `the last ${lines.length} of ${total} lines` : total ? count(total, "line") : empty(wanted.isLive);
+    setText(this.note, wanted.isLive && !isFollowed ? `${note}; the task log is too long to follow` : note);
+    if (isFollowed) this.again(signal);
   }
 
   /** @param {AbortSignal} signal */

@@ -23,11 +23,13 @@ function TorchX({ dagId, runId, taskId, mapIndex }) {
       event.preventDefault();
       navigate(`${pathname}${event.detail}`);
     };
-    view.current.addEventListener("torchx-open", open);
-    view.current.addEventListener("torchx-search", filter);
+    // React has emptied the reference when it cleans up after an element that is gone.
+    const element = view.current;
+    element.addEventListener("torchx-open", open);
+    element.addEventListener("torchx-search", filter);
     return () => {
-      view.current?.removeEventListener("torchx-open", open);
-      view.current?.removeEventListener("torchx-search", filter);
+      element.removeEventListener("torchx-open", open);
+      element.removeEventListener("torchx-search", filter);
     };
   }, [navigate, pathname]);
   const attributes = dagId

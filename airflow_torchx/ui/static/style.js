@@ -92,7 +92,7 @@ button[aria-pressed="true"], button[aria-current="true"] { background: color-mix
 .tick { position: absolute; inset-inline-start: var(--at); inset-block-start: 50%; transform: translate(-50%, -50%); font-size: 0.7rem; white-space: nowrap; }
 .tick:first-child { transform: translate(0, -50%); }
 .tick.last { transform: translate(-100%, -50%); }
-.spark { font-size: 0.7rem; line-height: 1.2; }
+.spark { font-size: 0.7rem; line-height: 1.2; padding-block: 0.2rem; }
 .spark svg { display: block; inline-size: 100%; block-size: 1rem; overflow: visible; }
 .spark polyline { fill: none; stroke: var(--fg); stroke-width: 1.25; vector-effect: non-scaling-stroke; }
 .spark line { stroke: var(--muted); stroke-dasharray: 3 2; vector-effect: non-scaling-stroke; }
@@ -106,7 +106,7 @@ button[aria-pressed="true"], button[aria-current="true"] { background: color-mix
 .attempts .why { font-size: 0.75rem; color: var(--muted); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; inline-size: 100%; }
-th { text-align: start; color: var(--muted); font-weight: 500; }
+th { text-align: start; color: var(--muted); font-weight: 500; white-space: nowrap; }
 th, td { padding: 0.35rem 0.6rem; border-block-end: 1px solid var(--line); overflow-wrap: anywhere; }
 tbody tr:hover { background: var(--soft); }
 .filters label { display: inline-flex; gap: 0.35rem; align-items: center; color: var(--muted); }
@@ -115,7 +115,6 @@ dialog { color: var(--fg); background: var(--bg); border: 1px solid var(--line);
 dialog::backdrop { background: rgb(0 0 0 / 50%); }
 dialog .bar { margin-block-start: 1rem; justify-content: flex-end; }
 .danger { border-color: var(--failed); }
-.hidden-text { position: absolute; inline-size: 1px; block-size: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @container (max-width: 56rem) {
   .row { grid-template-columns: minmax(4rem, 7rem) 6.5rem minmax(6rem, 1fr) 5.5rem; grid-template-areas: "name state track took" "end end end end"; }
   .name { grid-area: name; } .lane-state { grid-area: state; } .track { grid-area: track; } .took { grid-area: took; } .end { grid-area: end; }
