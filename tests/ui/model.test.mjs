@@ -1,4 +1,4 @@
-// What the page draws of recorded snapshots. Run by test_model.py.
+// What the page draws of recorded snapshots. Run by test_javascript.py.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

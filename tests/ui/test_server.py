@@ -11,7 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from airflow_torchx import __version__
-from airflow_torchx.ui.server import STATIC, create_app
+from airflow_torchx.ui.plugin import TorchXPlugin
+from airflow_torchx.ui.server import STATIC
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ print(late)
 @pytest.fixture
 def client() -> TestClient:
     """Return a client of the page's server as Airflow mounts it."""
-    return TestClient(create_app())
+    return TestClient(TorchXPlugin.fastapi_apps[0]["app"])
 
 
 def _run(code: str, home: Path) -> str:
