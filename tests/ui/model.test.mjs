@@ -176,30 +176,6 @@ test("replicas of a small role are never odd", () => {
   );
 });
 
-test("progress has the step, the metrics and an estimate", () => {
-  // 1200 steps in 850 s; 3800 are left, and 13 s have passed since the report.
-  assert.deepEqual(view("running").progress, {
-    share: 0.24,
-    label: "step 1200 of 5000, loss 0.313, lr 0.0003",
-    left: "about 45 min left",
-    tone: "running",
-  });
-});
-
-test("progress of an app that has ended has no estimate", () => {
-  assert.equal(view("oom").progress.left, "");
-  assert.equal(view("succeeded").progress.share, 1);
-});
-
-test("progress that goes back or has no total has no estimate", () => {
-  const first = { step: 1300, at: T0 };
-  const back = view("running", {}, { progress: { step: 1200, total: 5000, at: T0 + 10, first } });
-  const open = view("running", {}, { progress: { step: 1200 } });
-
-  assert.equal(back.progress.left, "");
-  assert.deepEqual(open.progress, { share: null, label: "step 1200", left: "", tone: "running" });
-});
-
 test("launch, skew and duration are tiles; restarts only if there were any", () => {
   const label = (app) => app.tiles.map((tile) => [tile.label, tile.value]);
 
@@ -209,6 +185,23 @@ test("launch, skew and duration are tiles; restarts only if there were any", () 
     ["First to last start", "3 s"],
   ]);
   assert.deepEqual(label(view("restarted")).at(-1), ["Restarts", "2"]);
+});
+
+test("an app that has not begun to run has an axis of a second, and no durations", () => {
+  const replicas = [{ id: 0, state: "SUBMITTED", t: [[T0, "SUBMITTED"]] }];
+  const snapshot = { app_id: "a", state: "SUBMITTED", created: T0, roles: [{ name: "train", replicas }] };
+  const app = appView(readSnapshot(snapshot), { nowS: T0 });
+
+  assert.deepEqual(app.ticks.map((tick) => tick.at), [0, 1]);
+  assert.deepEqual([app.tiles, lanes(app)[0].duration], [[], ""]);
+});
+
+test("the lane of a replica whose end was not seen ends where it was seen last", () => {
+  const snapshot = recorded("oom");
+  snapshot.roles[0].replicas[0].t.pop();
+  const [, run] = lanes(appView(readSnapshot(snapshot), { nowS: T0 + 9000 }))[0].segments;
+
+  assert.equal(run.to, run.from);
 });
 
 test("an earlier run of a restarted replica stays on its lane", () => {

@@ -59,7 +59,6 @@ function verb(failure, replica) {
     case "lost":
       return "is gone: its container was removed from the daemon";
     case "stalled":
-    case "stall":
       return "was stopped because the app made no progress";
     case "cancel":
       return "was cancelled";

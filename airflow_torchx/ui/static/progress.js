@@ -25,32 +25,23 @@ export function progressView(snapshot, nowS) {
     .map(([name, value]) => `${clean(name)} ${measured(value)}`);
   const steps = isBounded ? `step ${step} of ${total}` : `step ${step}`;
   const state = appState(snapshot.state);
-  const left = state.isFinal ? null : secondsLeft(progress, nowS);
+  const left = state.isFinal ? 0 : secondsLeft(progress, nowS);
   return {
     share: isBounded ? Math.min(1, Math.max(0, step / total)) : null,
     label: [steps, ...metrics].join(", "),
-    left: !left ? "" : `about ${duration(rounded(left))} left`,
+    left: left === 0 ? "" : `about ${duration(rounded(left))} left`,
     // A bar is not red: it does not say who failed.
     tone: state.tone === "failed" ? "removed" : state.tone,
   };
 }
 
 /**
- * Return the estimated seconds until the last step; null if they cannot be known.
+ * Return the estimated seconds until the last step; 0 if they are unknown, or over.
  * @param {Progress} progress
  * @param {number} nowS
- * @returns {number|null}
  */
-export function secondsLeft(progress, nowS) {
-  const { step, total, at, eta_s: eta, first } = progress;
-  const reported = typeof at === "number" ? at : nowS;
-  if (typeof eta === "number") return Math.max(0, eta - (nowS - reported));
-  if (typeof step !== "number" || typeof total !== "number" || step >= total) return null;
-  if (typeof first?.step !== "number" || typeof first.at !== "number") return null;
-  const done = step - first.step;
-  const took = reported - first.at;
-  if (done <= 0 || took <= 0) return null;
-  return Math.max(0, ((total - step) * took) / done - (nowS - reported));
+function secondsLeft({ at, eta_s: eta }, nowS) {
+  return Math.max(0, (eta ?? 0) - (nowS - (at ?? nowS)));
 }
 
 /**

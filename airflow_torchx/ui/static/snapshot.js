@@ -6,10 +6,10 @@
  *   interval_s?: number}} Usage
  * @typedef {{mem?: number|null, cpu?: number|null, cpu_s?: number|null, gpu?: number|null, gpu_mem?: number|null}} Amounts
  * @typedef {{step?: number|null, total?: number|null, metrics?: Object<string, number>|null,
- *   at?: number|null, eta_s?: number|null, first?: {step?: number, at?: number}|null}} Progress
+ *   at?: number|null, eta_s?: number|null}} Progress
  * @typedef {{id?: number, name?: string, container?: string, state?: string, exit?: number|null,
  *   signal?: string|null, oom?: boolean, restarts?: number, error?: string|null, t?: Transition[],
- *   limit?: Amounts|null, peak?: Amounts|null, usage?: Usage|null, progress?: Progress|null,
+ *   limit?: Amounts|null, peak?: Amounts|null, usage?: Usage|null,
  *   stalled?: boolean, round?: number}} Replica
  * @typedef {{name?: string, n?: number, image?: string, counts?: Object<string, number>,
  *   replicas?: Replica[]}} Role
@@ -67,7 +67,6 @@ const progress = object({
   metrics: mapping(number),
   at: moment,
   eta_s: number,
-  first: object({ step: number, at: moment }),
 });
 const replica = object({
   id: number,
@@ -83,7 +82,6 @@ const replica = object({
   limit: amounts,
   peak: amounts,
   usage: object({ cpu: points, mem: points, gpu: points, interval_s: number }),
-  progress,
   stalled: flag,
   round: number,
 });
