@@ -92,6 +92,24 @@ test("a failed worker is named with its rank, its error and the failure rule", (
   assert.match(failure.error, /^OutOfMemoryError: CUDA out of memory/);
 });
 
+test("a replica of another role with the same number is not to blame", () => {
+  const snapshot = recorded("oom");
+  const [trainer] = snapshot.roles;
+  snapshot.roles.push({ ...trainer, name: "reader", replicas: trainer.replicas.slice(0, 3) });
+
+  assert.deepEqual(
+    lanes(appView(readSnapshot(snapshot), { nowS: T0 })).filter((lane) => lane.isCulprit).map((lane) => lane.key),
+    ["trainer/2"],
+  );
+});
+
+test("a cancel that has a replica and a moment blames none", () => {
+  const failure = { kind: "cancel", role: "trainer", id: 2, at: T0 + 600, lines: [] };
+  const app = view("oom", {}, { failure });
+
+  assert.deepEqual([app.failedAt, lanes(app).some((lane) => lane.isCulprit)], [null, false]);
+});
+
 test("a cancelled app has no culprit and no mark on the axis", () => {
   const app = view("cancelled", { taskState: "failed" });
 
@@ -108,7 +126,15 @@ test("a lane says how its replica ended", () => {
     [0, 2].map((id) => lanes(view("oom"))[id].end),
     ["exit 143, SIGTERM", "exit 137, SIGKILL, out of memory"],
   );
-  assert.equal(lanes(view("succeeded"))[0].end, "");
+  const snapshot = recorded("succeeded");
+  const [stopped, broken] = snapshot.roles[0].replicas;
+  Object.assign(stopped, { state: "FAILED", exit: 137, stalled: true });
+  Object.assign(broken, { state: "FAILED", exit: 127, error: "no such \u001b[1mfile" });
+  assert.deepEqual(
+    lanes(appView(readSnapshot(snapshot), { nowS: T0 })).slice(0, 2).map((lane) => lane.end),
+    ["exit 137, stalled", "exit 127, no such file"],
+  );
+  assert.deepEqual(lanes(view("succeeded")).map((lane) => lane.end).filter(Boolean), []);
 });
 
 test("memory has its peak and its limit, and is marked near the limit", () => {
@@ -117,6 +143,8 @@ test("memory has its peak and its limit, and is marked near the limit", () => {
   assert.deepEqual([first.label, first.isNear], ["peak 9 GiB of 16 GiB", false]);
   assert.deepEqual([culprit.label, culprit.isNear], ["peak 16 GiB of 16 GiB", true]);
   assert.equal(culprit.points.split(" ").length, 40);
+  assert.equal(lanes(view("oom"))[0].cpu.label, "3.3 of 4 CPUs");
+  assert.equal(lanes(view("oom"))[0].duration, "10 min 9 s");
 });
 
 test("a CPU that is used to its limit is no danger", () => {
@@ -176,6 +204,14 @@ test("replicas of a small role are never odd", () => {
   );
 });
 
+test("columns are there only if a replica has something in them", () => {
+  const replicas = [{ id: 0, state: "RUNNING", t: [[T0, "RUNNING"]] }];
+  const bare = appView(readSnapshot({ app_id: "a", roles: [{ name: "train", replicas }] }), { nowS: T0 + 60 });
+
+  assert.deepEqual(bare.has, { cpu: false, mem: false, gpu: false, end: false });
+  assert.deepEqual(view("oom").has, { cpu: true, mem: true, gpu: false, end: true });
+});
+
 test("launch, skew and duration are tiles; restarts only if there were any", () => {
   const label = (app) => app.tiles.map((tile) => [tile.label, tile.value]);
 
@@ -185,6 +221,9 @@ test("launch, skew and duration are tiles; restarts only if there were any", () 
     ["First to last start", "3 s"],
   ]);
   assert.deepEqual(label(view("restarted")).at(-1), ["Restarts", "2"]);
+  const replicas = [{ id: 0, t: [[T0, "RUNNING"]] }];
+  const one = { app_id: "a", state: "RUNNING", created: T0, roles: [{ name: "train", replicas }] };
+  assert.deepEqual(label(appView(readSnapshot(one), { nowS: T0 + 60 })), [["Running for", "1 min"]]);
 });
 
 test("an app that has not begun to run has an axis of a second, and no durations", () => {
@@ -230,6 +269,7 @@ test("a snapshot that says running after the end of its task ends where it was l
   const app = view("running", { taskState: "failed", nowS: T0 + 9000 });
 
   assert.match(app.notes[0], /^The task ended as failed, but its last snapshot says running/);
+  assert.deepEqual(view("oom", { taskState: "failed" }).notes, []);
   assert.equal(app.tiles[0].value, "14 min 52 s");
 });
 
@@ -238,6 +278,10 @@ test("a snapshot with fewer replicas than the app says so", () => {
 
   assert.deepEqual(app.notes, ["Showing 9 of 400 replicas; the counts are complete."]);
   assert.match(app.summary, /^400 replicas/);
+  const snapshot = recorded("running");
+  Object.assign(snapshot.roles[0], { n: 300, counts: { RUNNING: 299, FAILED: 1, CANCELLED: 0 } });
+  const [trainer, reader] = appView(readSnapshot(snapshot), { nowS: T0 }).roles;
+  assert.deepEqual([trainer.omitted, trainer.counts, reader.omitted], [292, "299 running, 1 failed", 0]);
 });
 
 test("a newer schema is drawn as far as it is known", () => {
@@ -248,16 +292,27 @@ test("a newer schema is drawn as far as it is known", () => {
 });
 
 test("of very many replicas, those that need a look have lanes", () => {
-  const snapshot = recorded("oom");
-  const [role] = snapshot.roles;
-  const peer = role.replicas[0];
-  role.replicas = Array.from({ length: 128 }, (_, id) => ({ ...peer, id }));
-  role.replicas[2] = { ...recorded("oom").roles[0].replicas[2] };
-  const app = appView(readSnapshot(snapshot), { nowS: T0 });
+  const app = (n, change) => {
+    const snapshot = recorded("running");
+    const [role] = snapshot.roles;
+    const [peer] = role.replicas;
+    role.replicas = Array.from({ length: n }, (_, id) => ({ ...peer, id }));
+    change(role.replicas, snapshot);
+    snapshot.roles = [role];
+    return visibleLanes(appView(readSnapshot(snapshot), { nowS: T0 }), "trainer/77")[0].lanes.map((lane) => lane.id);
+  };
+  const odd = (replicas) => (replicas[9] = { ...replicas[9], usage: { cpu: [0, 0, 0, 0] } });
+  const failed = (replicas) => (replicas[5] = { ...replicas[5], state: "FAILED" });
+  const blamed = (replicas, snapshot) => {
+    failed(replicas);
+    replicas[6] = { ...replicas[6], state: "CANCELLED" };
+    snapshot.failure = { kind: "stalled", role: "trainer", id: 6, lines: [] };
+  };
 
-  assert.ok(role.replicas.length > MAX_LANES);
-  assert.deepEqual(
-    visibleLanes(app, "trainer/77")[0].lanes.map((lane) => lane.key),
-    ["trainer/2", "trainer/77"],
-  );
+  assert.deepEqual([odd, failed, blamed].map((change) => app(MAX_LANES + 64, change)), [
+    [9, 77],
+    [5, 77],
+    [6, 77],
+  ]);
+  assert.equal(app(MAX_LANES, odd).length, MAX_LANES);
 });

@@ -64,6 +64,10 @@ test("a row names its task, and lasts until its end or until now", () => {
 
   assert.deepEqual([ended.task, ended.word, ended.tookS, ended.tryNumber], ["gang", "success", 600, 2]);
   assert.equal(ended.dag, "Nightly <b>training</b>");
+  const named = { ...INSTANCE, map_index: 3, rendered_map_index: "lr=0.1", task_display_name: "Gang" };
+  const queued = listRow({ ...INSTANCE, start_date: null }, 1795489200);
+  assert.equal(listRow(named, 0).task, "Gang [lr=0.1]");
+  assert.deepEqual([queued.startedS, queued.tookS], [null, null]);
   assert.deepEqual([live.task, live.word, live.tookS, live.isFinal], ["gang [3]", "deferred", 30, false]);
 });
 
@@ -75,6 +79,7 @@ test("tasks of our operators and of subclasses run an app; sensors and others do
     [true, true, true],
   );
   assert.deepEqual(["TorchXDockerSensor", "PythonOperator", null].map(of), [false, false, false]);
+  assert.ok(runsApp({ ...INSTANCE, operator_name: null, operator: "TorchXDockerOperator" }));
 });
 
 test("the lines of one replica lose its name, also after a restart", () => {
@@ -83,5 +88,7 @@ test("the lines of one replica lose its name, also after a restart", () => {
   assert.deepEqual(linesOf(event, "train/1"), ["epoch 1", "epoch 2"]);
   assert.deepEqual(linesOf(event, "train/0"), []);
   assert.deepEqual(linesOf({ event: "a task's own line" }, "train/0"), []);
+  assert.deepEqual(linesOf({ role: "train", replica: 0, event: "without its name" }, "train/0"), ["without its name"]);
+  assert.deepEqual(linesOf({ role: "train", replica: 0, event: { step: 1 } }, "train/0"), []);
   assert.deepEqual(linesOf(null, "train/0"), []);
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { clean, duration, size } from "../../airflow_torchx/ui/static/format.js";
+import { clean, count, duration, moment, size } from "../../airflow_torchx/ui/static/format.js";
 import { appView } from "../../airflow_torchx/ui/static/model.js";
 import { isOf, newer, readSnapshot } from "../../airflow_torchx/ui/static/snapshot.js";
 import { appState, taskState } from "../../airflow_torchx/ui/static/states.js";
@@ -16,7 +16,7 @@ test("what is not a snapshot is none", () => {
 });
 
 test("a snapshot may be JSON", () => {
-  assert.deepEqual(readSnapshot('{"app_id": "a", "seq": 3}'), { app_id: "a", seq: 3 });
+  assert.deepEqual(readSnapshot('{"app_id": "a", "seq": 3, "n_replicas": 1e999}'), { app_id: "a", seq: 3 });
 });
 
 test("moments that are out of all bounds are left out: an axis between them would have no end", () => {
@@ -86,8 +86,9 @@ test("a snapshot of another task instance is not shown", () => {
 
   assert.ok(isOf({ app_id: "a" }, task));
   assert.ok(isOf({ app_id: "a", origin }, task));
-  assert.ok(!isOf({ app_id: "a", origin: { ...origin, map_index: 12 } }, task));
-  assert.ok(!isOf({ app_id: "a", origin: { ...origin, run_id: "s" } }, task));
+  for (const other of [{ map_index: 12 }, { run_id: "s" }, { dag_id: "s" }, { task_id: "s" }]) {
+    assert.ok(!isOf({ app_id: "a", origin: { ...origin, ...other } }, task));
+  }
 });
 
 test("terminal sequences and characters that hide others are removed from texts", () => {
@@ -96,14 +97,16 @@ test("terminal sequences and characters that hide others are removed from texts"
 
   assert.equal(clean(line), "red linkab");
   assert.equal(clean("a\tb\n<img onerror=alert(1)>"), "a\tb\n<img onerror=alert(1)>");
+  assert.equal(clean(`a\u2066b\u2069 ${escape}cd${escape}`), "ab d");
   assert.equal(clean(null), "");
 });
 
 test("durations have their two largest units", () => {
-  assert.deepEqual([0, 0.25, 9, 61, 3600, 7500, 90000, null, NaN].map(duration), [
+  assert.deepEqual([0, 0.25, 9, 9.5, 61, 3600, 7500, 90000, null, NaN].map(duration), [
     "0 s",
     "0.3 s",
     "9 s",
+    "9.5 s",
     "1 min 1 s",
     "1 h",
     "2 h 5 min",
@@ -114,17 +117,25 @@ test("durations have their two largest units", () => {
 });
 
 test("sizes have binary units", () => {
-  assert.deepEqual([0, 1023, 50331648, 17072495001, 2 ** 50].map(size), [
+  assert.deepEqual([0, 1023, 50331648, 157500000, 17072495001, 2 ** 50].map(size), [
     "0 B",
     "1023 B",
     "48 MiB",
+    "150 MiB",
     "15.9 GiB",
     "1024 TiB",
   ]);
+});
+
+test("a moment that no calendar has is not written, and a count has its plural", () => {
+  assert.deepEqual([moment(8.7e12), moment(null), moment(NaN)], ["", "", ""]);
+  assert.match(moment(1795453200), /2026/);
+  assert.deepEqual([0, 1, 2].map((n) => count(n, "peer")), ["0 peers", "1 peer", "2 peers"]);
 });
 
 test("a state that is not known is shown as it is", () => {
   assert.deepEqual([appState("LOST").word, appState(undefined).word], ["lost", "unknown"]);
   assert.equal(appState("constructor").tone, "unknown");
   assert.equal(taskState(null).word, "no state");
+  assert.equal(taskState("constructor").word, "constructor");
 });

@@ -48,11 +48,10 @@ export function trimmed(value, digits) {
 
 /**
  * Write a measured value with three digits, like a loss.
- * @param {unknown} value
+ * @param {number} value
  */
 export function measured(value) {
-  if (typeof value !== "number") return clean(value);
-  return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : String(value);
+  return String(Number(value.toPrecision(3)));
 }
 
 /**
