@@ -38,6 +38,8 @@ def test_a_list_of_500_apps_is_one_request(airflow: PlayedAirflow, screen: Scree
     expect(screen.page.get_by_text("1\N{EN DASH}50 of 500")).to_be_visible()
     expect(screen.page.locator("tbody tr")).to_have_count(50)
     assert ["GET /api/v2/dags/~/dagRuns/~/taskInstances"] == airflow.requests
+    screen.page.get_by_role("button", name="Older").click()
+    expect(screen.page.get_by_text("51\N{EN DASH}100 of 500")).to_be_visible()
 
 
 def test_filters_live_in_the_address(airflow: PlayedAirflow, screen: Screen) -> None:

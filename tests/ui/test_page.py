@@ -192,6 +192,22 @@ def test_a_hidden_tab_asks_for_nothing(airflow: PlayedAirflow, screen: Screen) -
     assert 0 == hidden
 
 
+def test_the_axis_begins_at_the_first_start_on_demand(
+    airflow: PlayedAirflow, screen: Screen
+) -> None:
+    """The thin line before the start is gone, and a second click brings it back."""
+    screen.open(airflow.page(airflow.add("succeeded", state="success")))
+    waits = screen.page.locator(".lane").first.locator(".seg.wait")
+    expect(waits).to_have_count(1)
+    axis = screen.page.get_by_role("button", name="Axis from the first start")
+
+    axis.click()
+
+    expect(waits).to_have_count(0)
+    axis.click()
+    expect(waits).to_have_count(1)
+
+
 def test_an_error_keeps_what_was_shown(airflow: PlayedAirflow, screen: Screen) -> None:
     """While Airflow does not answer, the page keeps its data and says how old it is."""
     screen.page.clock.install()

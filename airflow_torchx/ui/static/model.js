@@ -82,7 +82,6 @@ export function visibleLanes(view, selected) {
   const total = view.roles.reduce((sum, role) => sum + role.lanes.length, 0);
   const isShown = (/** @type {Lane} */ lane) =>
     total <= MAX_LANES ||
-    lane.isCulprit ||
     lane.tone === "failed" ||
     lane.odd !== "" ||
     lane.key === selected;
