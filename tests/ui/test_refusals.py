@@ -66,7 +66,7 @@ def test_a_list_that_cannot_be_read_says_so(airflow: PlayedAirflow, screen: Scre
     expect(screen.page.get_by_role("status")).to_be_hidden()
 
 
-def test_a_failed_dry_run_is_no_refusal(airflow: PlayedAirflow, screen: Screen) -> None:
+def test_a_dry_run_that_fails_is_repeated(airflow: PlayedAirflow, screen: Screen) -> None:
     """A user who may stop an app has the button as soon as Airflow answers."""
     airflow.refusals["PATCH"] = 503
     screen.page.clock.install()
