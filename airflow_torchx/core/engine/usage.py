@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
-_Number = TypeVar("_Number", int, float)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerUsage:
@@ -52,14 +50,16 @@ class GpuUsage:
     memory_limit_bytes: int
 
 
+_Number = TypeVar("_Number", int, float)
+_MOST_PERCENT: Final = 100
+_MOST_MIB: Final = 1 << 30
+
 #: Prints what `gpu_usages` reads.
 GPU_QUERY: Final = (
     "nvidia-smi",
     "--query-gpu=utilization.gpu,memory.used,memory.total",
     "--format=csv,noheader,nounits",
 )
-# A program in the container may stand for the command, and print any number.
-_MOST: Final = 1 << 32
 
 
 def gpu_usages(output: bytes) -> tuple[GpuUsage, ...]:
@@ -68,23 +68,22 @@ def gpu_usages(output: bytes) -> tuple[GpuUsage, ...]:
     A part of a GPU (MIG) has no percentage, and is printed as ``[N/A]``.
 
     Raises:
-        ValueError: this is not its output.
+        ValueError: this is not its output. Any program of the container may have its name.
     """
     found = []
     for line in output.decode(errors="replace").splitlines():
         percent, used, total = (cell.strip() for cell in line.split(","))
         found.append(
             GpuUsage(
-                percent=_checked(float(percent)) if percent[:1].isdigit() else None,
-                memory_bytes=_checked(int(used)) << 20,
-                memory_limit_bytes=_checked(int(total)) << 20,
+                percent=_within(float(percent), _MOST_PERCENT) if percent[:1].isdigit() else None,
+                memory_bytes=_within(int(used), _MOST_MIB) << 20,
+                memory_limit_bytes=_within(int(total), _MOST_MIB) << 20,
             )
         )
     return tuple(found)
 
 
-def _checked(number: _Number) -> _Number:
-    if not 0 <= number <= _MOST:
-        msg = "nvidia-smi printed a number that cannot be true"
-        raise ValueError(msg)
-    return number
+def _within(value: _Number, most: int) -> _Number:
+    if not 0 <= value <= most:
+        raise ValueError(f"expected numbers from 0 to {most:,}")
+    return value

@@ -117,6 +117,15 @@ def test_the_output_of_nvidia_smi() -> None:
             gpu_usages(output)
 
 
+@pytest.mark.parametrize(
+    "output", ["1{0}, 1, 2", "101, 1, 2", "1, 1{0}, 2", "1, 1, 1{0}", "1, -1, 2"]
+)
+def test_a_program_with_the_name_of_nvidia_smi(output: str) -> None:
+    """Numbers that a GPU cannot have are refused: no sum and no table could show them."""
+    with pytest.raises(ValueError, match="expected numbers from 0 to"):
+        gpu_usages(output.format("0" * 400).encode())
+
+
 def test_a_replica_that_ran_out_of_memory_has_used_all_of_it() -> None:
     """It took the last part between two samples."""
     limited = sample(0, mib=10, memory_limit_bytes=64 * MIB)
