@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.report import replica_name
+from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.core.state.usage_json import is_number
 from airflow_torchx.specs import AppState, is_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 # The beginning and the newest restarts say most.
 _FIRST: Final = 2
 _LAST: Final = 10
-# A deferral stores it beside as many bytes of usage, see `usage.MAX_STORED_BYTES`.
-_MAX_BYTES: Final = 16_384
-_MOST_CHARACTERS: Final = 12
 
 
 @dataclass
@@ -54,22 +53,22 @@ class Timeline:
         self.seq = max(self.seq + 1, int(now_s))
         return self.seq
 
-    def of(self, replica: ReplicaStatus) -> list[Transition]:
+    def of(self, replica: ReplicaStatus) -> Sequence[Transition]:
         """Return the transitions of a replica."""
-        return list(self._replicas.get(replica_name(replica), []))
+        return self._replicas.get(replica_name(replica), ())
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON data of 16 KB at most, with as many of the last transitions as fit.
+        """Return it as JSON data that needs `MAX_STORED_BYTES` at most.
 
-        It has none of an app with very many replicas.
+        It has the newest transitions of each replica as far as they fit, else none of any.
         """
-        for last in range(_LAST, 0, -1):
+        for last in range(_LAST, -1, -1):
             shown = {
-                name: [list(one) for one in _shortened(known, last)]
+                name: [*map(list, _shortened(known, last))]
                 for name, known in self._replicas.items()
             }
             data = {"seq": self.seq, "t": shown}
-            if len(json.dumps(data)) <= _MAX_BYTES:
+            if len(json.dumps(data)) <= MAX_STORED_BYTES:
                 return data
         return {"seq": self.seq, "t": {}}
 
@@ -79,26 +78,27 @@ class Timeline:
         found = stored if isinstance(stored, Mapping) else {}
         seq, data = found.get("seq"), found.get("t")
         replicas = {
-            str(name): [(float(one[0]), str(one[1])[:_MOST_CHARACTERS]) for one in _valid(known)]
+            str(name): [(float(one[0]), str(one[1])) for one in _valid(known)]
             for name, known in (data.items() if isinstance(data, Mapping) else ())
         }
         return cls(int(seq) if is_number(seq) else 0, replicas)
 
 
-def _shortened(known: list[Transition], last: int) -> list[Transition]:
-    """Return the first transitions, and at most ``last`` others: the newest ones."""
-    return known[:_FIRST] + known[_FIRST:][-last:]
-
-
 def _valid(known: object) -> list[Any]:
     rows = known if isinstance(known, list) else []
-    return [one for one in rows if isinstance(one, list) and len(one) > 1 and is_number(one[0])]
+    pairs = [one for one in rows if isinstance(one, list) and len(one) > 1]
+    return [one for one in pairs if is_number(one[0]) and str(one[1]) in AppState.__members__]
+
+
+def _shortened(known: Sequence[Transition], last: int) -> list[Transition]:
+    """Return the first transitions, and some of the last ones."""
+    return [*known[:_FIRST], *known[max(_FIRST, len(known) - last) :]]
 
 
 def _see(known: list[Transition], replica: ReplicaStatus, now_s: float) -> None:
     """Add the state of a replica, and correct times that the daemon knows better."""
     created_s, started_s = _seconds(replica.created_at), _seconds(replica.started_at)
-    # A run may begin and end between two looks.
+    # A run may begin and end while the daemon is not asked.
     is_later = bool(known and started_s is not None and started_s > known[-1][0])
     is_new = not known or (
         _has_ended(known[-1][1]) and (is_later or not is_terminal(replica.state))

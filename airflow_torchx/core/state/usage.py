@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 INTERVAL_S: Final = 15.0
 #: Points of a line.
 POINTS: Final = 60
-#: What a deferral may store: MySQL keeps the arguments of a trigger, encrypted, in 64 KB.
+#: What a deferral may store of the usage, and of the transitions: MySQL keeps all arguments of a
+#: trigger, encrypted, in 64 KB.
 MAX_STORED_BYTES: Final = 16_384
 _MIB: Final = 1 << 20
 # Of a container's id, as Docker shows it.
