@@ -31,6 +31,9 @@ MAX_BYTES: Final = 65_536
 MOST_IN_FULL: Final = 128
 _LINES: Final = 20
 _CHARACTERS: Final = 300
+_ERROR_CHARACTERS: Final = 1_000
+# As JSON, a character has up to 12 bytes.
+_BYTES_PER_CHARACTER: Final = 6
 _MIB: Final = 1 << 20
 _FEWEST_POINTS: Final = 8
 
@@ -55,11 +58,12 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """One look at an app, with what was known before.
+    """An app as it was described once, with what was known before.
 
     Args:
         app: described with ``inspect_all`` if it has ended.
-        mask: masks secrets in a text; None leaves all texts of programs and of the daemon out.
+        mask: masks secrets in a text; None leaves the texts of programs and of the daemon out,
+            except the names of metrics.
         lines: the last lines of the replica that failed.
     """
 
@@ -168,7 +172,7 @@ def _replica(view: View, replica: ReplicaStatus, lines: UsageHistory | None) -> 
         "round": replica.round,
         "restarts": max(replica.num_restarts or 0, 0) + replica.round,
         "gpus": list(replica.gpus),
-        "error": _text(view, replica.error) or None,
+        "error": _text(view, replica.error, _ERROR_CHARACTERS) or None,
         "t": [list(one) for one in view.timeline.of(replica)],
     }
     if usage is not None:
@@ -218,7 +222,7 @@ def _failure(view: View, blamed: ReplicaStatus | None) -> dict[str, Any] | None:
     """Return what brought the app down; None while it runs, and after a success."""
     replicas = replicas_of(view.app)
     stopped = sum(one.state is AppState.CANCELLED for one in replicas)
-    lines = [_text(view, line)[:_CHARACTERS] for line in view.lines[-_LINES:]]
+    lines = [_text(view, line) for line in view.lines[-_LINES:]]
     if blamed is None:
         if view.app.state is not AppState.CANCELLED:
             return None
@@ -238,9 +242,9 @@ def _failure(view: View, blamed: ReplicaStatus | None) -> dict[str, Any] | None:
             "rank": worker.rank,
             "exit": worker.exit_code,
             "signal": worker.signal,
-            "message": _text(view, worker.message)[:_CHARACTERS] or None,
+            "message": _text(view, worker.message) or None,
         },
-        "structured": None if structured == NONE else _text(view, structured)[:_CHARACTERS],
+        "structured": None if structured == NONE else _text(view, structured),
         "lines": lines,
         "peers_stopped": stopped,
     }
@@ -268,5 +272,12 @@ def _progress(view: View) -> dict[str, Any] | None:
     return data
 
 
-def _text(view: View, text: str) -> str:
-    return view.mask(text) if view.mask else ""
+def _text(view: View, text: str, characters: int = _CHARACTERS) -> str:
+    """Return the beginning of a text, with secrets masked; empty without a mask.
+
+    It is masked before it is cut: a part of a secret is not found.
+    """
+    text = view.mask(text)[:characters] if view.mask else ""
+    while len(json.dumps(text)) > characters * _BYTES_PER_CHARACTER + len('""'):
+        text = text[: len(text) * 3 // 4]
+    return text

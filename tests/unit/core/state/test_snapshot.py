@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from airflow_torchx.core.engine.usage import ContainerUsage
+from airflow_torchx.core.engine.usage import ContainerUsage, GpuUsage
 from airflow_torchx.core.state.progress import merged
 from airflow_torchx.core.state.progress_report import Report
 from airflow_torchx.core.state.snapshot import MAX_BYTES, Owner, View, snapshot
@@ -193,7 +193,7 @@ STOPPED = replica(AppState.CANCELLED, 1, started_at=at(3), finished_at=at(60), e
 def test_a_failed_app() -> None:
     """A snapshot says which replica failed first, and why; secrets in texts are masked."""
     worker = WorkerFailure(rank=3, exit_code=1, message="no hunter2")
-    lines = ["x" * 500, *["password hunter2"] * 30]
+    lines = ["x" * 500, *["password hunter2"] * 30, "y" * 295 + "hunter2"]
 
     found = made(
         app(replace(FAILED, worker=worker, rule="nccl_timeout"), STOPPED, state=AppState.FAILED),
@@ -210,7 +210,7 @@ def test_a_failed_app() -> None:
         "rule": "nccl_timeout",
         "worker": {"rank": 3, "exit": 1, "signal": None, "message": "no ***"},
         "structured": None,
-        "lines": ["password ***"] * 20,
+        "lines": [*["password ***"] * 19, "y" * 295 + "***"],
         "peers_stopped": 1,
     } == found["failure"]
     assert (T0, T0 + 60) == (found["created"], found["finished"])
@@ -224,6 +224,8 @@ def test_a_failed_app() -> None:
         ({"stalled": True}, "stalled"),
         ({"container_id": ""}, "lost"),
         ({"started_at": None, "exit_code": 127}, "start"),
+        ({"started_at": None, "error": ""}, "signal"),
+        ({"oom_killed": True, "exit_code": 1, "signal": None}, "exit"),
         ({}, "signal"),
         ({"signal": None, "error": ""}, "exit"),
     ],
@@ -233,6 +235,47 @@ def test_kinds_of_failures(fields: dict[str, Any], kind: str) -> None:
     found = made(app(replace(FAILED, **fields), state=AppState.FAILED))
 
     assert kind == found["failure"]["kind"]
+    assert (kind == "oom") is found["roles"][0]["replicas"][0]["oom"]
+
+
+def test_long_texts() -> None:
+    """Texts of a program and of the daemon are cut, with secrets masked before."""
+    text = "z" * 295 + "hunter2"
+    failed = replace(
+        FAILED,
+        worker=WorkerFailure(message=text + "z"),
+        structured_error_msg=text + "z",
+        error="e" * 70_000,
+    )
+
+    found = made(app(failed, state=AppState.FAILED))
+
+    cut = "z" * 295 + "***" + "z"
+    assert (cut, cut) == (found["failure"]["structured"], found["failure"]["worker"]["message"])
+    assert ["e" * 1000] == [one["error"] for one in found["roles"][0]["replicas"]]
+
+
+def test_texts_that_json_makes_longer() -> None:
+    """Emoji cost characters of a text, and no replica."""
+    found = made(app(FAILED, STOPPED, state=AppState.FAILED), lines=["\U0001f600" * 300] * 20)
+
+    assert 2 == len(found["roles"][0]["replicas"])
+    lengths = {len(line) for line in found["failure"]["lines"]}
+    assert (20, 1) == (len(found["failure"]["lines"]), len(lengths))
+    assert 100 < min(lengths) <= 150
+
+
+def test_restarts() -> None:
+    """Restarts by the daemon and new rounds are added up; an unknown number counts as none."""
+    seen = [
+        replica(AppState.RUNNING, 0, num_restarts=-1, round=2),
+        replica(AppState.RUNNING, 1, num_restarts=3, round=2),
+        replica(AppState.RUNNING, 2, num_restarts=None),
+    ]
+
+    shown = made(app(*seen))["roles"][0]["replicas"]
+
+    assert [2, 5, 0] == [one["restarts"] for one in shown]
 
 
 def test_a_cancelled_app() -> None:
@@ -252,17 +295,49 @@ def test_a_trigger_stores_no_text_of_a_program() -> None:
     assert None is found["failure"]["worker"]["message"]
 
 
-def test_a_large_app_loses_points() -> None:
-    """The lines of 128 replicas lose points until all fits; the peaks stay."""
+@pytest.mark.parametrize(
+    ("count", "points"), [(20, POINTS), (50, 30), (80, 15), (100, 8), (128, 0)]
+)
+def test_a_large_app_loses_points(count: int, points: int) -> None:
+    """The lines of many replicas lose points until all fits, then they go; the peaks stay."""
+    usage = used(count, POINTS)
     found = made(
-        app(*(replica(AppState.RUNNING, i, started_at=at(3)) for i in range(100))),
-        usage=used(100, POINTS),
+        app(*(replica(AppState.RUNNING, i, started_at=at(3)) for i in range(count))), usage=usage
     )
 
     replicas = found["roles"][0]["replicas"]
-    assert (100, False) == (len(replicas), found["truncated"])
+    assert (count, False) == (len(replicas), found["truncated"])
     assert all("peak" in one for one in replicas)
-    assert POINTS > len(replicas[0].get("usage", {}).get("mem", []))
+    assert points == len(replicas[0].get("usage", {}).get("mem", []))
+    assert POINTS == len(usage.line(replica(AppState.RUNNING)))
+
+
+def test_what_a_gpu_and_memory_were_used_at_most() -> None:
+    """A peak is the highest sample; the line of a GPU has its percentages."""
+    usage = UsageHistory()
+    for seconds, percent in ((0, 80.0), (15, 20.0)):
+        reading = ContainerUsage(
+            read_at=at(seconds),
+            cpu_ns=0,
+            memory_bytes=round(percent) << 20,
+            memory_limit_bytes=None,
+            received_bytes=0,
+            sent_bytes=0,
+        )
+        gpu = GpuUsage(percent=percent, memory_bytes=5, memory_limit_bytes=9)
+        usage.add("trainer/0", Sample(container_id="c", usage=reading, gpus=(gpu,)))
+
+    (shown,) = made(app(replica(AppState.RUNNING)), usage=usage)["roles"][0]["replicas"]
+
+    assert {"gpu_mem": 9} == shown["limit"]
+    peak = {"mem": 80 << 20, "cpu": 0, "cpu_s": 0, "gpu": 80, "gpu_mem": 5}
+    assert peak == shown["peak"]
+    assert [80, 20] == shown["usage"]["gpu"]
+
+
+def test_an_image_that_is_unknown() -> None:
+    """A role of which the description has no spec has an empty image."""
+    assert "" == made(replace(app(FAILED), roles=[]))["roles"][0]["image"]
 
 
 def test_a_very_large_app_has_counts() -> None:
@@ -276,116 +351,5 @@ def test_a_very_large_app_has_counts() -> None:
     (role,) = found["roles"]
     assert {"RUNNING": 700, "CANCELLED": 299, "FAILED": 1} == role["counts"]
     assert (1000, True, 1000) == (found["n_replicas"], found["truncated"], role["n"])
-    assert 999 in [one["id"] for one in role["replicas"]]
-    assert len(role["replicas"]) <= 128
-
-
-def test_transitions_are_kept_as_they_are_seen() -> None:
-    """A look adds what has changed, and the daemon's own times correct those of the look."""
-    timeline = Timeline()
-    waiting = replica(AppState.SUBMITTED)
-    assert timeline.see(app(waiting), T0 + 1)
-    assert timeline.see(app(replica(AppState.RUNNING)), T0 + 9)
-    assert not timeline.see(app(replica(AppState.RUNNING, started_at=at(5))), T0 + 10)
-    assert timeline.see(app(replica(AppState.SUCCEEDED)), T0 + 60)
-    ended = replica(AppState.SUCCEEDED, started_at=at(5), finished_at=at(58))
-    assert not timeline.see(app(ended), T0 + 61)
-
-    assert [(T0, "SUBMITTED"), (T0 + 5, "RUNNING"), (T0 + 58, "SUCCEEDED")] == timeline.of(ended)
-
-
-def test_a_start_that_an_inspect_shows_later() -> None:
-    """A list has no times, so the start of a short run is added once it is known."""
-    timeline = Timeline()
-    timeline.see(app(replica(AppState.SUCCEEDED)), T0 + 9)
-    ended = replica(AppState.SUCCEEDED, started_at=at(5), finished_at=at(6))
-    assert not timeline.see(app(ended), T0 + 10)
-
-    assert [(T0, "SUBMITTED"), (T0 + 5, "RUNNING"), (T0 + 6, "SUCCEEDED")] == timeline.of(ended)
-
-
-def test_a_restart_is_a_new_part_of_the_line() -> None:
-    """A replica of a new round follows the failed one."""
-    timeline = Timeline()
-    timeline.see(app(FAILED), T0 + 51)
-    again = replica(AppState.RUNNING, created_at=at(53), started_at=at(54), round=1)
-    timeline.see(app(again), T0 + 55)
-
-    names = [name for _, name in timeline.of(again)]
-    assert ["SUBMITTED", "RUNNING", "FAILED", "SUBMITTED", "RUNNING"] == names
-    assert T0 + 53 == timeline.of(again)[3][0]
-
-
-def test_a_replica_that_restarts_for_days() -> None:
-    """The first two and the last ten transitions are kept."""
-    timeline = Timeline()
-    for i in range(100):
-        state = AppState.PENDING if i % 2 else AppState.RUNNING
-        timeline.see(app(replica(state)), T0 + i)
-
-    known = timeline.of(replica(AppState.RUNNING))
-    assert 12 == len(known)
-    assert (T0, T0 + 99) == (known[0][0], known[-1][0])
-
-
-def test_a_timeline_is_stored_and_read_again() -> None:
-    """What a deferral stores goes on; what is unusable is left out."""
-    timeline = Timeline()
-    timeline.see(app(FAILED), T0 + 51)
-    assert int(T0) + 60 == timeline.next_seq(T0 + 60)
-    assert int(T0) + 61 == timeline.next_seq(T0 + 10)
-
-    stored = json.loads(json.dumps(timeline.to_json()))
-
-    assert timeline == Timeline.parse(stored)
-    unusable: list[object] = [None, [], {"seq": "x", "t": []}, {"t": {}}]
-    for broken in unusable:
-        assert Timeline() == Timeline.parse(broken)
-    assert [] == Timeline.parse({"t": {"trainer/0": [["x", "RUNNING"], 5]}}).of(FAILED)
-
-
-@pytest.mark.parametrize(("replicas", "kept"), [(8, 12), (128, 4), (1000, 0)])
-def test_what_a_deferral_stores_is_bounded(replicas: int, kept: int) -> None:
-    """Of an app with many replicas that restart, the newest transitions are stored that fit."""
-    timeline = Timeline()
-    for i in range(12):
-        state = AppState.PENDING if i % 2 else AppState.RUNNING
-        timeline.see(app(*(replica(state, index) for index in range(replicas))), T0 + i)
-
-    stored = timeline.to_json()
-
-    assert len(json.dumps(stored)) <= 16_384
-    known = Timeline.parse(stored).of(replica(AppState.RUNNING))
-    assert kept == len(known)
-    assert not known or (T0, T0 + 11) == (known[0][0], known[-1][0])
-
-
-def test_a_run_that_no_look_has_seen() -> None:
-    """The daemon knows when a run began that was over at the first look.
-
-    Its app may be about to restart it, or may have restarted it meanwhile.
-    """
-    timeline = Timeline()
-    timeline.see(app(replica(AppState.PENDING, started_at=at(3), finished_at=at(4))), T0 + 5)
-    assert [(T0, "SUBMITTED"), (T0 + 3, "RUNNING"), (T0 + 5, "PENDING")] == timeline.of(FAILED)
-
-    timeline = Timeline()
-    timeline.see(app(FAILED), T0 + 51)
-    again: dict[str, Any] = {
-        "created_at": at(53),
-        "started_at": at(54),
-        "finished_at": at(55),
-        "round": 1,
-    }
-    for state in (AppState.SUCCEEDED, AppState.FAILED):
-        known = Timeline.parse(timeline.to_json())
-        known.see(app(replica(state, **again)), T0 + 56)
-        after = [(T0 + 53, "SUBMITTED"), (T0 + 54, "RUNNING"), (T0 + 55, state.name)]
-        assert after == known.of(FAILED)[3:]
-        known.see(app(replica(state, **again)), T0 + 57)
-        assert after == known.of(FAILED)[3:]
-
-    timeline = Timeline()
-    timeline.see(app(replica(AppState.PENDING, started_at=at(3), finished_at=at(4))), T0 + 5)
-    timeline.see(app(replica(AppState.SUCCEEDED, **again)), T0 + 56)
-    assert [(T0 + 54, "RUNNING"), (T0 + 55, "SUCCEEDED")] == timeline.of(FAILED)[3:]
+    shown = [one["id"] for one in role["replicas"]]
+    assert {999, *range(700, 827)} == {*shown}
