@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_torchx.core.engine.usage import ContainerUsage, GpuUsage, gpu_usages
+from airflow_torchx.core.state.progress import merged
+from airflow_torchx.core.state.progress_report import Report
 from airflow_torchx.core.state.usage import POINTS, Sample, UsageHistory, pauses
 from airflow_torchx.core.state.usage_json import Point
 from airflow_torchx.core.state.usage_text import usage_advice, usage_cells
@@ -86,6 +88,11 @@ def test_a_container_that_the_daemon_restarted() -> None:
     assert 0.2 == usage(sample(0, 100), sample(10, 2)).cpus
 
 
+def test_two_samples_of_one_moment() -> None:
+    """Between them, the use of CPUs is unknown."""
+    assert usage(sample(10, 1), sample(10, 2)).cpus is None
+
+
 def test_gpus() -> None:
     """The use of all GPUs is their mean, and their memory is added up."""
     idle = GpuUsage(percent=0.0, memory_bytes=0, memory_limit_bytes=4 * GIB)
@@ -104,6 +111,7 @@ def test_gpus() -> None:
     )
     unread = usage(sample(0, gpus=(GPU,)), sample(15, gpus=None))
     assert (None, 50.0) == (unread.gpu_percent, unread.gpu_peak_percent)
+    assert (None, GIB) == (unread.gpu_memory_bytes, unread.gpu_memory_peak_bytes)
 
 
 def test_the_output_of_nvidia_smi() -> None:
@@ -148,6 +156,16 @@ def test_a_line_always_shows_the_whole_run() -> None:
     assert [*range(1, 60, 2), 3] == [point and point.memory_mib for point in line]
 
 
+def test_a_point_is_the_highest_sample_of_its_interval() -> None:
+    """Neither a later sample of an interval nor a merge with a later interval lowers a point."""
+    found = history(sample(0, mib=9), sample(5, mib=2), sample(15, mib=3))
+    assert [9, 3] == [point and point.memory_mib for point in found.line(REPLICA)]
+
+    found.coarsen()
+
+    assert [9] == [point and point.memory_mib for point in found.line(REPLICA)]
+
+
 def test_a_day_without_a_sample() -> None:
     """A long gap leaves unknown points, and one line still fits all of it."""
     found = history(sample(0, mib=1), sample(86_400, mib=2))
@@ -165,19 +183,44 @@ def test_a_clock_that_goes_back() -> None:
 
 def test_it_is_stored_and_read_again() -> None:
     """What a deferral stores gives the same peaks and lines, and goes on from there."""
-    found = history(
-        sample(0, 0, 5, gpus=(GPU,), cpus_limit=2.0), sample(30, 30, 7, gpus=(GPU,), cpus_limit=2.0)
-    )
+    fields: dict[str, Any] = {"gpus": (GPU,), "cpus_limit": 2.0, "container_id": "c" * 64}
+    found = history(sample(0, 0, 5, **fields), sample(30, 30, 7, **fields))
 
     stored = json.loads(json.dumps(found.to_json(16_384)))
     again = UsageHistory.parse(stored)
 
     assert found.of(REPLICA) == again.of(REPLICA)
     assert found.line(REPLICA) == again.line(REPLICA)
-    again.add("trainer/0", sample(40, 35))
+    again.add("trainer/0", sample(40, 35, **fields))
     assert 0.5 == (again.of(REPLICA) or usage()).cpus
+    assert "c" * 12 == stored["replicas"]["trainer/0"]["container"]
     assert {"start", "step", "replicas"} == stored.keys()
     assert {} == UsageHistory().to_json(16_384)
+
+
+def test_a_copy() -> None:
+    """A copy has the progress, and changes of it do not change the history."""
+    found = history(sample(0, mib=1))
+    found.progress = merged(None, Report(step=3), "c", 5.0)
+    copy = found.copy()
+    copy.add("trainer/0", sample(1, mib=9))
+
+    assert found.progress is copy.progress
+    assert [Point(None, 1, None)] == found.line(REPLICA)
+
+
+def test_progress_is_stored_before_all_else() -> None:
+    """It counts for the size, and is there although nothing else fits or can be used."""
+    found = history(*(sample(15 * i, 15 * i, i) for i in range(POINTS)))
+    found.progress = merged(None, Report(step=3), "c", 5.0)
+
+    for limit in (1_000, 600, 400, 200):
+        stored = found.to_json(limit)
+        assert len(json.dumps(stored)) <= limit
+        assert found.progress == UsageHistory.parse(stored).progress
+    assert {"progress"} == stored.keys()
+    for broken in ({}, {"start": 1, "step": 0, "replicas": {}}):
+        assert found.progress == UsageHistory.parse({**stored, **broken}).progress
 
 
 def test_a_stored_history_is_small() -> None:
@@ -202,11 +245,12 @@ def test_a_stored_history_is_small() -> None:
     [
         None,
         [],
-        {"start": 1, "step": 0, "replicas": {}},
-        {"start": "x", "step": 15, "replicas": {}},
+        {"start": 1, "step": 0, "replicas": {"a/0": {"at": 5}}},
+        {"start": "x", "step": 15, "replicas": {"a/0": {"at": 5}}},
         {"start": 1, "step": 15, "replicas": []},
-        {"start": 1, "step": 15, "replicas": {"a/0": {"at": 1e30}, "a/1": None}},
-        {"start": float("inf"), "step": 15, "replicas": {}},
+        {"start": 1, "step": 15, "replicas": {"a/0": {"at": 1e17}, "a/1": None}},
+        {"start": 1, "step": 15, "replicas": {"a/0": {"at": -1e17}}},
+        {"start": float("inf"), "step": 15, "replicas": {"a/0": {"at": 5}}},
     ],
 )
 def test_a_stored_history_that_cannot_be_used(stored: object) -> None:
@@ -217,17 +261,28 @@ def test_a_stored_history_that_cannot_be_used(stored: object) -> None:
 def test_unknown_and_broken_fields_are_ignored() -> None:
     """Another release may have stored other fields."""
     line = {"cpu": [1, "x"], "mem": [None, 3, 4], "later": [1]}
-    replica = {"container": "c", "at": 5, "mem_peak": 7, "cpus": True, "later": 1, "line": line}
+    replica = {"container": "c", "at": 5, "cpus": True, "later": 1, "line": line}
+    replica |= {"mem_peak": 7.0, "cpus_limit": 2}
 
     found = UsageHistory.parse({"start": 1, "step": 15, "replicas": {"trainer/0": replica}})
 
     at = datetime.fromtimestamp(5, UTC)
-    assert ReplicaUsage(sampled_at=at, memory_peak_bytes=7) == found.of(REPLICA)
+    expected = ReplicaUsage(sampled_at=at, memory_peak_bytes=7, cpus_limit=2.0)
+    assert repr(expected) == repr(found.of(REPLICA))
     assert [
         Point(1, None, None),
         Point(None, 3, None),
         Point(None, 4, None),
     ] == found.line(REPLICA)
+
+
+def test_a_stored_line_is_cut() -> None:
+    """A stored line has no more points than a line can have."""
+    replica = {"at": 5, "line": {"mem": [*range(99)]}}
+
+    found = UsageHistory.parse({"start": 1, "step": 15, "replicas": {"trainer/0": replica}})
+
+    assert POINTS == len(found.line(REPLICA))
 
 
 def test_an_app_is_marked() -> None:
