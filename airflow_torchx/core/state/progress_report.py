@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from airflow_torchx.core.plan.pattern_cost import needed_text, searched_chars
+from airflow_torchx.core.plan.pattern_cost import needed_text
 from airflow_torchx.core.plan.progress import progress_pattern
 from airflow_torchx.core.state.usage_json import is_number
 
@@ -22,11 +22,12 @@ MOST_LINES: Final = 50
 MOST_S: Final = 3.0
 #: Metrics of one report.
 _MOST_METRICS: Final = 12
-# The name of a metric is stored by a trigger, which knows no secrets: it is no free text.
+# A trigger stores the names of metrics, and knows no secrets: a name cannot be any text.
 _METRIC: Final = re.compile(r"[A-Za-z_][\w./-]{0,39}", re.ASCII)
-# A line that reports progress is short; the longest search of so many characters took 20 ms.
+# A line that reports progress is short; the longest search of so many characters took 20 ms. Each
+# pattern that `progress_pattern` accepts may be searched for in so many.
 _CHARS: Final = 300
-_NUMBER_CHARS: Final = 40
+# A browser counts exactly up to 9e15.
 _TOO_LARGE: Final = 1e15
 
 
@@ -66,7 +67,7 @@ def last_report(content: bytes, *, is_cut: bool = False) -> Report | None:
 
     With ``is_cut``, the file has more before ``content``: its first line may be incomplete.
     """
-    lines = content.rsplit(b"\n", MOST_LINES)[1:] if is_cut else content.split(b"\n")
+    lines = content.split(b"\n")[1 if is_cut else 0 :]
     for line in islice(filter(bytes.strip, reversed(lines)), MOST_LINES):
         data = _parsed(line)
         found = make_report(*(data.get(name) for name in ("step", "total", "metrics")))
@@ -99,7 +100,6 @@ class LineSearch:
             self._regex = re.compile(progress_pattern(pattern))
         except ValueError:
             return
-        self._chars = min(searched_chars(pattern) or _CHARS, _CHARS)
         self._needed = needed_text(pattern)
 
     @property
@@ -123,7 +123,7 @@ class LineSearch:
             if self._regex is None or self.is_over:
                 return None
             began_s = self._clock()
-            match = self._regex.search(line, 0, self._chars)
+            match = self._regex.search(line, 0, _CHARS)
             self._spent_s += self._clock() - began_s
             found = _of_groups(match.groupdict()) if match else None
             if found is not None:
@@ -138,9 +138,9 @@ def _of_groups(groups: Mapping[str, str | None]) -> Report | None:
 
 
 def _number(text: str) -> float | None:
-    """Return a number, perhaps with commas between thousands; None if it is none."""
+    """Return a number, perhaps with commas between thousands; None for any other text."""
     try:
-        return float(text.replace(",", "")) if len(text) <= _NUMBER_CHARS else None
+        return float(text.replace(",", ""))
     except ValueError:
         return None
 

@@ -212,7 +212,10 @@ OPTIONS = {
     "progress_pattern": Option(
         None,
         [(r"step (?P<step>\d+)/(?P<total>\d+)",) * 2, (None, None)],
-        ["", 1, "(", r"step (\d+)", r"(?P<total>\d+)", r"(?P<step>(a+)+)", "(?P<step>x)" * 99],
+        [
+            *("", 1, "(", r"step (\d+)", r"(?P<total>\d+)", r"(?P<step>(a+)+)", "(?P<step>x)" * 2),
+            *("(?P<step>x)" + "x" * 990, "(?P<step>x){99999999999}"),
+        ],
     ),
     "auto_set_gpus": OFF._replace(default=True, good=[("no", False), ("on", True), (None, True)]),
     "gpu_wait_timeout_s": Option(

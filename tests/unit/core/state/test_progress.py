@@ -66,12 +66,13 @@ def test_the_last_line_counts() -> None:
         b'{"step": NaN}\n',
         b'{"step": -1}\n',
         b'{"step": 1e999}\n',
+        b'{"step": 1000000000000000}\n',
         b'{"step": ' + b"9" * 5000 + b"}\n",
         b"[" * 100_000,
     ],
 )
 def test_garbage(garbage: bytes) -> None:
-    """What is no report is passed over: the last report before it counts."""
+    """Lines that are not reports are ignored: the last report before them counts."""
     assert last_report(garbage) is None
     assert Report(step=5) == last_report(line(step=5) + garbage)
 
@@ -79,6 +80,9 @@ def test_garbage(garbage: bytes) -> None:
 def test_garbage_is_searched_to_an_end() -> None:
     """Of the lines at the end of a file, only some are read."""
     assert last_report(line(step=1) + b"x\n" * MOST_LINES) is None
+    for is_cut in (False, True):
+        empty = b"\n" + line(step=1) + b"\n \n" * MOST_LINES
+        assert Report(step=1) == last_report(empty, is_cut=is_cut)
 
 
 def test_the_end_of_a_large_file() -> None:
@@ -97,6 +101,7 @@ def test_metrics() -> None:
         "yes": True,
         "my secret": 1,
         "x" * 41: 1,
+        "größe": 1,
         3: 1,
     }
 
@@ -177,6 +182,23 @@ def test_no_estimate() -> None:
     assert steps((10, 5), (5000, 60)).eta_s is None
     assert steps((10, 5), (6000, 60)).eta_s is None
     assert merged(steps((1, 1)), Report(step=2), "a", 9).eta_s is None
+    assert steps((0, 0), (1, 10**6)).eta_s is None  # 158 years
+
+
+@pytest.mark.parametrize("first_step", [20, 21, None])
+def test_a_stored_estimate_that_cannot_be(first_step: int | None) -> None:
+    """A first step that is not before the last one gives no estimate."""
+    stored = {"step": 20, "total": 90, "at": 7, "first": {"step": first_step, "at": 5}}
+
+    found = Progress.parse(stored)
+
+    assert found is not None
+    assert found.eta_s is None
+
+
+def test_a_clock_that_is_behind() -> None:
+    """A reader whose clock is behind the time of the step shows the estimate of the step."""
+    assert "step 20/5000, about 1 h 23 min left" == steps((10, 0), (20, 10)).text(-500)
 
 
 def test_a_step_that_goes_back() -> None:
@@ -209,8 +231,11 @@ def test_a_step_that_stays() -> None:
         (-1, []),
         (0.2, ["about 1 s left"]),
         (42, ["about 42 s left"]),
+        (60, ["about 1 min left"]),
         (2520, ["about 42 min left"]),
+        (3600, ["about 1 h 0 min left"]),
         (7260, ["about 2 h 1 min left"]),
+        (86_400, ["about 1.0 days left"]),
         (216_000, ["about 2.5 days left"]),
     ],
 )
@@ -240,6 +265,10 @@ PATTERN = r"step (?P<step>[\d,]+)(?: of (?P<total>\d+))? loss (?P<loss>\S+)"
         (["step " + "9" * 99 + " loss 5"], None),
         (["x"], None),
         ([], None),
+        (["x" * 280 + "step 1 loss 5"], Report(step=1, metrics={"loss": 5})),
+        (["x" * 300 + "step 1 loss 5"], None),
+        (["step 1 loss 5", *["noise"] * 99], Report(step=1, metrics={"loss": 5})),
+        (["step 1 loss 5", *["a loss "] * MOST_LINES], None),
     ],
 )
 def test_lines(lines: list[str], report: Report | None) -> None:
@@ -266,13 +295,40 @@ def test_a_slow_pattern() -> None:
     assert search.last_report(["1x"]) is None
 
 
-@pytest.mark.parametrize("pattern", ["", "(", r"(?P<total>\d+)", r"(?P<step>(a+)+)", "x" * 1001])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "(",
+        r"(?P<total>\d+)",
+        r"(?P<step>(a+)+)",
+        "(?P<step>x)" + "x" * 990,
+        "(?P<step>x){99999999999}",
+        pytest.param("(?P<step>" + "(" * 490 + ")" * 491, id="nested"),
+    ],
+)
 def test_a_label_that_cannot_be_used(pattern: str) -> None:
     """Any client can write a label: a pattern that is refused finds nothing."""
     search = LineSearch(pattern, never)
 
     assert search.is_over
     assert search.last_report(["step 1"]) is None
+
+
+def test_what_is_stored() -> None:
+    """The next process goes on with the same container, of which 12 digits are stored."""
+    before = merged(None, Report(step=1, total=5), "c" * 64, 10)
+
+    again = Progress.parse(json.loads(strict(before.stored())))
+
+    assert before == again
+    assert "c" * 12 == before.stored()["container"]
+    assert 1 == merged(again, Report(step=2, total=5), "c" * 64, 20).first_step
+    without_times: list[dict[str, Any]] = [{}, {"at": 5}, {"first": {"at": 5}}]
+    for other in without_times:
+        assert Progress.parse({"step": 1, **other}) is None
+    long = Progress.parse({**before.stored(), "container": "c" * 999})
+    assert before == long
 
 
 def test_which_replica_counts() -> None:
