@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import has_ended, replicas_of
 from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
-from airflow_torchx.specs import NONE, AppState, is_terminal
+from airflow_torchx.specs import NONE, AppState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -255,7 +255,7 @@ def _kind(blamed: ReplicaStatus) -> str:
         "oom": ran_out_of_memory(blamed),
         "stalled": blamed.stalled,
         "lost": not blamed.container_id,
-        "start": is_terminal(blamed.state) and blamed.started_at is None and bool(blamed.error),
+        "start": blamed.started_at is None and bool(blamed.error),
         "signal": bool(blamed.signal),
     }
     return next((name for name, holds in kinds.items() if holds), "exit")

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_torchx.core.state.failure_rules import with_replicas
 from airflow_torchx.core.state.progress import Progress
+from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.usage_json import (
     Point,
     is_number,
@@ -139,7 +141,7 @@ class UsageHistory:
 
     def of(self, replica: ReplicaStatus) -> ReplicaUsage | None:
         """Return what a replica uses, or has used; None without a sample."""
-        known = self._replicas.get(_name(replica))
+        known = self._replicas.get(replica_name(replica))
         if known is None:
             return None
         usage = known.usage
@@ -150,16 +152,14 @@ class UsageHistory:
 
     def line(self, replica: ReplicaStatus) -> list[Point | None]:
         """Return the points of a replica, up to its last one; None for an interval without one."""
-        known = self._replicas.get(_name(replica))
+        known = self._replicas.get(replica_name(replica))
         return known.line() if known else []
 
     def mark(self, app: DescribeAppResponse) -> DescribeAppResponse:
         """Return an app with what each of its replicas uses."""
-        roles = [
-            replace(role, replicas=[replace(one, usage=self.of(one)) for one in role.replicas])
-            for role in app.roles_statuses
-        ]
-        return replace(app, roles_statuses=roles) if self._replicas else app
+        if not self._replicas:
+            return app
+        return with_replicas(app, lambda one: replace(one, usage=self.of(one)))
 
     def to_json(self, max_bytes: int) -> dict[str, Any]:
         """Return it as JSON data that needs about ``max_bytes`` at most; empty if it is empty.
@@ -216,10 +216,6 @@ class UsageHistory:
         replicas = {str(name): _Replica.parse(one) for name, one in data.items()}
         known = {name: one for name, one in replicas.items() if one is not None}
         return cls(start_s, step_s, known, progress) if step_s >= 1 else cls(progress=progress)
-
-
-def _name(replica: ReplicaStatus) -> str:
-    return f"{replica.role}/{replica.id}"
 
 
 def _used(sample: Sample, before: _Replica | None) -> ReplicaUsage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -361,9 +362,33 @@ def test_advice(used: dict[str, Any], advice: list[str]) -> None:
     assert advice == usage_advice(app)
 
 
+def test_advice_for_a_role_counts_all_its_replicas() -> None:
+    """The replica nearest to its limit is named, and one that uses CPUs or GPUs is enough."""
+    role: dict[str, list[dict[str, Any]]] = {
+        "near": [
+            {"memory_peak_bytes": GIB, "memory_limit_bytes": 16 * GIB},
+            {"memory_peak_bytes": 4 * GIB, "memory_limit_bytes": 4 * GIB},
+        ],
+        "limits": [{"cpus_peak": 1.2, "cpus_limit": 2.0}, {"cpus_peak": 1.2, "cpus_limit": 8.0}],
+        "CPUs": [{"cpus_peak": 0.2, "cpus_limit": 8.0}, {"cpus_peak": 7.2, "cpus_limit": 8.0}],
+        "GPUs": [{"gpu_peak_percent": 3.0}, {"gpu_peak_percent": 60.0}],
+        "fraction": [{"cpus_peak": 0.2, "cpus_limit": 1.5}],
+    }
+
+    roles = [RoleStatus(name, [ended(**one) for one in used]) for name, used in role.items()]
+
+    assert [
+        "near: memory peak 4 of 4 GiB; raise resource.memMB",
+        "fraction: asked for 1.5 CPUs, used 0.2; lower resource.cpu",
+    ] == usage_advice(DescribeAppResponse("a", roles_statuses=roles))
+
+
 def test_no_advice_after_a_short_run() -> None:
     """A replica that ran for a minute has mostly started."""
     used = ReplicaUsage(sampled_at=NOON + timedelta(minutes=1), cpus_peak=0.1, cpus_limit=8.0)
     short = ReplicaStatus(0, AppState.SUCCEEDED, "t", "h", started_at=NOON, usage=used)
 
-    assert [] == usage_advice(DescribeAppResponse(roles_statuses=[RoleStatus("t", [short])]))
+    unknown = replace(short, started_at=None)
+
+    for one in (short, unknown):
+        assert [] == usage_advice(DescribeAppResponse(roles_statuses=[RoleStatus("t", [one])]))
