@@ -46,6 +46,7 @@ from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.runtime.lifecycle import failures_by_round, not_found, observe
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog
+from airflow_torchx.runtime.root_cause import rule_search
 from airflow_torchx.runtime.save_alarm import SaveAlarm, ask_to_save
 from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
 from airflow_torchx.specs import AppState
@@ -229,7 +230,8 @@ def card(
 ) -> str:
     """Return the card of an app, described with ``inspect_all``, with secrets masked."""
     earlier, lines = _earlier_failures(engine, app), _read_lines(engine, app, secrets)
-    found = Found(limit_bytes=_limit(engine, app), rule_line=rule_line(app, lines))
+    line = rule_line(app, lines, rule_search(app))
+    found = Found(limit_bytes=_limit(engine, app), rule_line=line)
     return failure_card(app, relevant_lines(lines), reason, earlier, found)
 
 

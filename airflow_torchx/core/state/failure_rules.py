@@ -14,6 +14,7 @@ from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from airflow_torchx.core.state.rule_search import RuleSearch
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 #: Characters of a line in which the match of a rule is shown.
@@ -143,20 +144,20 @@ def rule_name(app: DescribeAppResponse) -> str:
     return blamed.rule if blamed else ""
 
 
-def rule_line(app: DescribeAppResponse, lines: Sequence[str]) -> str:
+def rule_line(app: DescribeAppResponse, lines: Sequence[str], search: RuleSearch) -> str:
     """Return the line that the app's own rule for its failure matches; empty if it is not found.
 
     It is one of the worker's error, or else the last of ``lines``, which have no secrets. The
-    built-in rules have advice instead.
+    built-in rules have advice instead. ``search`` searches for the rules of the app.
     """
     blamed = blamed_replica(app)
-    rule = next((one for one in rules_of(app) if blamed and one.name == blamed.rule), None)
+    rule = next((one for one in search.rules if blamed and one.name == blamed.rule), None)
     if blamed is None or rule is None or rule.advice:
         return ""
     worker = blamed.worker
     error = f"{worker.message}\n{worker.traceback}".split("\n") if worker else []
     texts = (line[:_SEARCHED] for line in (*error, *reversed(lines)))
-    return next((line.strip() for line in texts if rule.may_match(line) and rule.search(line)), "")
+    return next((line.strip() for line in texts if search.matches(rule, line)), "")
 
 
 def with_replicas(

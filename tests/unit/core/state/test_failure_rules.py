@@ -17,6 +17,7 @@ from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.state.failure_rules import (
     BUILT_IN,
     failure_action,
+    rule_line,
     rule_name,
     rules_of,
 )
@@ -24,7 +25,13 @@ from airflow_torchx.core.state.report import failure_card, replica_table
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.core.state.rule_search import RuleSearch
 from airflow_torchx.errors import InvalidOptionsError
-from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
+from airflow_torchx.specs import (
+    AppState,
+    DescribeAppResponse,
+    ReplicaStatus,
+    RoleStatus,
+    WorkerFailure,
+)
 
 LINES = {
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total "
@@ -276,3 +283,46 @@ def test_an_auxiliary_replica_that_failed_is_explained() -> None:
 
     assert "auxiliary, failure rule no_space_left" in replica_table(found)
     assert failure_action(found) is None
+
+
+def test_replicas_that_were_stopped_are_explained_with_their_app() -> None:
+    """A peer that was stopped has the rule of its lines, if the app has failed."""
+    peer = ReplicaStatus(1, AppState.CANCELLED, "trainer", "h", container_id="c")
+    roles = [RoleStatus("trainer", [peer])]
+    matches = RuleMatches(RuleSearch(BUILT_IN))
+    matches.search(peer, [LogLine("stdout", "No space left on device")])
+
+    for state, rule in ((AppState.FAILED, "no_space_left"), (AppState.CANCELLED, "")):
+        found = matches.mark(DescribeAppResponse("x", state, roles_statuses=roles))
+        assert rule == found.roles_statuses[0].replicas[0].rule
+
+
+def line_of(lines: list[str], worker: WorkerFailure | None = None, rule: str = "bad") -> str:
+    """Return the line that the rule of a failed app matches."""
+    failed = app(rule, own("bad:fail:corrupt \\d"))
+    replica = replace(failed.roles_statuses[0].replicas[0], worker=worker)
+    failed = replace(failed, roles_statuses=[RoleStatus("trainer", [replica])])
+    return rule_line(failed, lines, RuleSearch(rules_of(failed)))
+
+
+def test_the_line_of_an_own_rule() -> None:
+    """It is the first one of the worker's error, else the last one of the log."""
+    lines = ["corrupt 1", "corrupt 2 ", "corrupt x"]
+    worker = WorkerFailure(message="ValueError", traceback="raise\n  corrupt 3\ncorrupt 4")
+
+    assert "corrupt 2" == line_of(lines)
+    assert "corrupt 3" == line_of(lines, worker)
+    assert "corrupt 2" == line_of(lines, WorkerFailure(message="killed"))
+    assert "" == line_of(["x" * 2000 + "corrupt 1"])
+    assert "" == line_of(["No space left on device"], rule="no_space_left")
+    assert "" == line_of(lines, rule="")
+
+
+def test_the_line_of_a_slow_rule() -> None:
+    """The search for the line ends when it has taken too long: a line can take 0.7 s."""
+    failed = app("slow", own("slow:none:b+.*x"))
+    times = iter(range(0, 100, 2))
+    search = RuleSearch(rules_of(failed), lambda: float(next(times)))
+
+    assert "bx" == rule_line(failed, ["bx", "x"], RuleSearch(rules_of(failed)))
+    assert "" == rule_line(failed, ["bx", "x", "x", "x"], search)
