@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,12 +15,14 @@ from airflow_torchx.core.state.describe import (
     FAILURE_RULES,
     SAVING,
 )
-from airflow_torchx.core.state.report import Found, cause, failure_card, replica_table
+from airflow_torchx.core.state.report import Found, cause, failure_card, replica_table, restart_text
+from airflow_torchx.core.state.restarts import Restart
 from airflow_torchx.core.state.stall import STALLED_AFTER
 from airflow_torchx.specs import (
     AppState,
     DescribeAppResponse,
     ReplicaStatus,
+    ReplicaUsage,
     RoleStatus,
     WorkerFailure,
 )
@@ -48,6 +51,10 @@ def test_a_save_before_a_timeout() -> None:
         "A next try goes on from its newest checkpoint, if it has saved one.\n"
     ) in card
     assert "checkpoint," not in failure_card(app(asked, exit_code=3), [])
+    unasked = {CHECKPOINT: "volume", CHECKPOINT_SIGNAL: "SIGUSR1"}
+    assert "asked to save" not in failure_card(app(unasked, exit_code=3), [])
+    unknown = failure_card(app({SAVING: "true"}, exit_code=3), [])
+    assert "\nIt was asked to save before execution_timeout, by its checkpoint signal.\n" in unknown
 
 
 def test_a_stall() -> None:
@@ -90,6 +97,43 @@ def test_a_kill_for_lack_of_memory_need_not_be_the_cause(fields: dict[str, Any],
     assert ("yes" if is_cause else "a process") in replica_table(failed)
 
 
+def test_a_memory_limit() -> None:
+    """The limit that was read for the card counts before that of the last sample."""
+    usage = ReplicaUsage(sampled_at=datetime(2026, 1, 31, tzinfo=UTC), memory_limit_bytes=2 << 30)
+    failed: dict[str, Any] = {"oom_killed": True, "exit_code": 137}
+
+    def limit(of_card: int | None, **fields: Any) -> str:  # noqa: ANN401 - of a replica
+        card = failure_card(app({}, **failed, **fields), [], found=Found(limit_bytes=of_card))
+        return card.partition("(exit code 137")[2].partition(")")[0]
+
+    assert "" == limit(None)
+    assert ", limit 2 GiB" == limit(None, usage=usage)
+    assert ", limit 600 MiB" == limit(600 << 20, usage=usage)
+
+
+def test_advice_about_resources() -> None:
+    """The card has it below the table."""
+    usage = ReplicaUsage(
+        sampled_at=datetime(2026, 1, 31, tzinfo=UTC),
+        memory_peak_bytes=1 << 30,
+        memory_limit_bytes=1 << 30,
+    )
+
+    card = failure_card(app({}, exit_code=1, usage=usage), [])
+
+    assert "\nw: memory peak 1 of 1 GiB; raise resource.memMB\n" in card
+
+
+def test_a_restart_after_a_stall() -> None:
+    """The line about a restart has the seconds, too."""
+    stalled = app({STALLED_AFTER: "15"}, stalled=True, exit_code=134)
+    restart = Restart(roles=("w",), number=1, lost="w/0", used=1, maximum=3)
+
+    assert "for 15 s (stalled_after_s); restarting the app, restart 1 of 3" in restart_text(
+        stalled, restart
+    )
+
+
 @pytest.mark.parametrize("action", ["fail", "none"])
 def test_an_own_rule(action: str) -> None:
     """The card shows the line that it matches, cut, and says when the task is not retried."""
@@ -101,3 +145,6 @@ def test_an_own_rule(action: str) -> None:
     shown = "a corrupt shard" + "x" * 485
     assert f"\nfailure rule: bad_data\nIt matches this line: {shown}…\n" in card
     assert (action == "fail") == ("its task is not retried" in card)
+    assert "failure rule bad_data" not in replica_table(failed)
+    short = failure_card(failed, [], found=Found(rule_line="a corrupt shard"))
+    assert "\nIt matches this line: a corrupt shard\n" in short
