@@ -10,18 +10,26 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerRow
-from airflow_torchx.core.plan.identity import container_name, round_name
+from airflow_torchx.core.plan.identity import (
+    CANCELLED_SUFFIX,
+    FAILED_SUFFIX,
+    container_name,
+    round_name,
+)
 from airflow_torchx.core.state.describe import by_app, describe, every_round, is_copy, replicas_of
-from airflow_torchx.core.state.restarts import restart_of
+from airflow_torchx.core.state.restarts import is_restartable, restart_of
 from airflow_torchx.core.state.rounds import (
     current_round,
     final_exit_codes,
+    may_go_on,
+    members_of,
     restarts_caused,
     retries_of,
     role_sizes,
     roles_of_round,
     round_of,
 )
+from airflow_torchx.specs import AppState, ReplicaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -240,3 +248,57 @@ def test_exit_codes() -> None:
     )
 
     assert {3, 85} == found
+
+
+def test_a_count_of_restarts_that_is_not_a_number() -> None:
+    """It is ignored, and the counts of other roles are kept."""
+    assert {"ps": 2} == restarts_caused([row(0, 1, **{labels.RESTARTS: '{"a": true, "ps": 2}'})])
+
+
+def test_more_restarts_than_rounds() -> None:
+    """A count of another role that is too high gives no role a larger budget."""
+    counted = {labels.RESTARTS: '{"other": 9}'}
+    found = describe(APP, [row(i, 1, "exited", **counted) for i in range(2)], {})
+
+    assert found is not None
+    restart = restart_of(found)
+    assert restart is not None
+    assert 1 == restart.used
+
+
+@pytest.mark.parametrize(("code", "expected"), [(137, False), (1, True), (3, False)])
+def test_whether_a_failure_may_restart_an_app(code: int, expected: bool) -> None:
+    """Docker's flag of an earlier kill does not end the restarts; a final exit code does."""
+    lost = ReplicaStatus(
+        0, AppState.FAILED, "w", "h", container_id="c", oom_killed=True, exit_code=code
+    )
+
+    assert expected is is_restartable(lost, frozenset({3}))
+    assert not is_restartable(replace(lost, container_id=""), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("role", "mark", "expected"),
+    [
+        ("data", "", True),
+        ("data", FAILED_SUFFIX, True),
+        ("data", CANCELLED_SUFFIX, False),
+        ("trainer", FAILED_SUFFIX, False),
+    ],
+)
+def test_a_final_failure_of_a_role(role: str, mark: str, expected: bool) -> None:
+    """A final failure of an auxiliary role leaves restarts possible, and nothing else does."""
+    choice = {labels.ESSENTIAL_ROLES: '["trainer"]', labels.ROLES: '{"trainer": 1, "data": 1}'}
+    one = row(0, 0, "exited", mark=mark, **{labels.ROLE_NAME: role, **choice})
+
+    assert expected is may_go_on({(role, 0): one}, [one])
+
+
+@pytest.mark.parametrize("mark", [FAILED_SUFFIX, ".starting-0a"])
+def test_two_containers_of_one_replica(mark: str) -> None:
+    """The one that a client has renamed counts before one that was created again."""
+    marked, again = row(0, 1, "created", mark=mark), row(0, 1, "created")
+    later = replace(again, created_at=marked.created_at + timedelta(seconds=1))
+
+    assert [marked] == members_of([marked, later], 1)
+    assert [marked] == members_of([later, marked], 1)
