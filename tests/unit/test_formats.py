@@ -97,7 +97,7 @@ def test_labels() -> None:
     assert {
         "TORCHX_PREFIX": "torchx.pytorch.org/",
         "OWN_PREFIX": "airflow-torchx/",
-        "OF_IMAGE": "airflow-torchx/of-image",
+        "OF_IMAGE": "airflow-torchx:of-image",
         "VERSION": "torchx.pytorch.org/version",
         "APP_ID": "torchx.pytorch.org/app-id",
         "ROLE_NAME": "torchx.pytorch.org/role-name",

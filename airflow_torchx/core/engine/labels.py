@@ -102,9 +102,9 @@ GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
 GPU_TIMEOUT: Final = f"{OWN_PREFIX}gpu-timeout-s"
 
 
-#: Value of a label that a container does not have, and that its image has. It has our prefix,
-#: because a role, a DAG or a task may be named ``of-image``.
-OF_IMAGE: Final = f"{OWN_PREFIX}of-image"
+#: Value of a label that a container does not have, and that its image has. It names
+#: this package, because a role, a DAG or a task may be named ``of-image``.
+OF_IMAGE: Final = "airflow-torchx:of-image"
 # What describes an image also describes its containers.
 _OF_IMAGES: Final = frozenset({WORKSPACE_ID, WORKSPACE_KEY, WORKSPACE_BASE_ID, WORKSPACE_DEPTH})
 

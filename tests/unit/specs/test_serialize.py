@@ -21,6 +21,7 @@ from airflow_torchx.specs import (
     DeviceMount,
     ListAppResponse,
     ReplicaStatus,
+    ReplicaUsage,
     Resource,
     RetryPolicy,
     Role,
@@ -328,3 +329,19 @@ def test_values_that_are_not_json() -> None:
         "roles[0].metadata['b'][1]",
         "roles[0].metadata['c']['d']",
     ] == [problem.where for problem in caught.value.problems]
+
+
+def test_the_usage_of_a_replica() -> None:
+    """It is written and read without loss, and is JSON data in TorchX's form, too."""
+    numbers = {
+        field.name: 1.5 if "float" in str(field.type) else 7
+        for field in dataclasses.fields(ReplicaUsage)
+        if field.name != "sampled_at"
+    }
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    usage = ReplicaUsage(sampled_at=noon, **numbers)  # type: ignore[arg-type]
+    replica = ReplicaStatus(0, AppState.RUNNING, "r", "h", usage=usage, created_at=noon)
+
+    assert replica == from_dict(json.loads(json.dumps(to_dict(replica))), ReplicaStatus)
+    (shown,) = json.loads(json.dumps(RoleStatus("r", [replica]).to_json()))["replicas"]
+    assert {"sampled_at": noon.isoformat(), **numbers} == shown["usage"]

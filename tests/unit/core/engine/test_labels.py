@@ -18,7 +18,7 @@ def test_a_label_of_an_image_is_masked() -> None:
 
 def test_a_role_with_the_name_of_the_mask() -> None:
     """A role, a DAG or a task may be named like the last part of the value of a masked label."""
-    name = labels.OF_IMAGE.rpartition("/")[2]
+    name = labels.OF_IMAGE.rpartition(":")[2]
     own = dict.fromkeys((labels.ROLE_NAME, labels.DAG_ID, labels.TASK_ID, labels.RUN_ID), name)
 
     assert own == labels.without_masked(labels.masked([], own))

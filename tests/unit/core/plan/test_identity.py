@@ -15,9 +15,14 @@ from airflow_torchx.core.plan.identity import (
     TaskAttempt,
     cancelled_name,
     container_name,
+    first_name,
     is_cancelled_name,
+    is_ending_name,
+    is_marked,
+    is_stopped_name,
     legal,
     random_app_id,
+    restarting_name,
 )
 
 # Valid names of containers and hosts, and the alphabet of TorchX's ids.
@@ -340,3 +345,30 @@ def test_legal_text_is_kept() -> None:
     assert "a_B.9-" == legal("a_B.9-")
     assert "a-b" == legal(" /é a é /b")
     assert "" == legal("._-")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "is_stopped", "is_ending", "is_final"),
+    [
+        ("", False, False, False),
+        (".starting-0a", False, False, False),
+        (".cancelled", True, True, True),
+        (".saving", False, False, True),
+        (".saving.cancelled", True, False, True),
+        (".stalled", True, True, True),
+        (".failed", False, False, True),
+        (".restarting", True, True, False),
+    ],
+)
+def test_suffixes(suffix: str, *, is_stopped: bool, is_ending: bool, is_final: bool) -> None:
+    """A suffix says how a container is stopped; a restart replaces only the mark of a start."""
+    name = f"x1-trainer-0{suffix}"
+
+    assert (is_stopped, is_ending, is_final) == (
+        is_stopped_name(name),
+        is_ending_name(name),
+        is_marked(name),
+    )
+    assert "x1-trainer-0" == first_name(name)
+    kept = is_stopped or is_final
+    assert restarting_name(name) == (name if kept else "x1-trainer-0.restarting")

@@ -215,6 +215,7 @@ def test_progress_is_stored_before_all_else() -> None:
     found = history(*(sample(15 * i, 15 * i, i) for i in range(POINTS)))
     found.progress = merged(None, Report(step=3), "c", 5.0)
 
+    stored: dict[str, Any] = {}
     for limit in (1_000, 600, 400, 200):
         stored = found.to_json(limit)
         assert len(json.dumps(stored)) <= limit
