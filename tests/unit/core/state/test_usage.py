@@ -158,7 +158,7 @@ def test_a_line_always_shows_the_whole_run() -> None:
 
 
 def test_a_point_is_the_highest_sample_of_its_interval() -> None:
-    """Neither a later sample of an interval nor a merge with a later interval lowers a point."""
+    """A later sample of an interval does not lower its point, and a merge takes the higher one."""
     found = history(sample(0, mib=9), sample(5, mib=2), sample(15, mib=3))
     assert [9, 3] == [point and point.memory_mib for point in found.line(REPLICA)]
 
