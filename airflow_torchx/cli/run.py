@@ -138,7 +138,7 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
             ended = scheduler.describe(app_id)
         else:
             try:
-                ended = follow(scheduler.engine, app_id, interrupts)
+                ended = follow(scheduler.engine, app_id, interrupts, secret_values(info.request))
             except KeyboardInterrupt:
                 now = scheduler.describe(app_id)
                 running = now and not has_ended(now)

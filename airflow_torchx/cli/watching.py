@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.cli.apps import stop
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 _ANSWERS: Final = {"": True, "y": True, "yes": True, "n": False, "no": False}
 
 
-def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppResponse:
+def follow(
+    engine: Engine, app_id: str, interrupts: Interrupts, secrets: frozenset[str]
+) -> DescribeAppResponse:
     """Show all logs of an app until it ends, and return its description.
+
+    Errors of workers that made the app restart are logged without ``secrets``.
 
     Ctrl-C on a terminal asks whether to cancel the app. Without a terminal, and on SIGTERM, the app
     is cancelled.
@@ -35,10 +40,11 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
         EngineUnreachableError: the daemon was unreachable for more than a minute.
     """
     after: Cursors = {}
+    watch = partial(attach.watch, write_to=ScreenLog, secrets=secrets)
     app = attach.look(engine, app_id)
     while True:
         try:
-            return attach.watch(engine, app, after, interrupts.pending, ScreenLog)
+            return watch(engine, app, after, interrupts.pending)
         except Detached as detached:
             after = detached.cursors
         app = attach.look(engine, app_id)
@@ -50,7 +56,7 @@ def follow(engine: Engine, app_id: str, interrupts: Interrupts) -> DescribeAppRe
             with interrupts.replying(f"app {app_id} is already being stopped"):
                 stop(engine, app)
         # The app has ended, so only a second signal may stop this.
-        return attach.watch(engine, app, after, lambda: False, ScreenLog)
+        return watch(engine, app, after, lambda: False)
 
 
 def _should_cancel(app_id: str, interrupts: Interrupts) -> bool:

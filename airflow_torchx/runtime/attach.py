@@ -43,10 +43,11 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import waiting
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.runtime.lifecycle import failures_by_round, not_found, observe
+from airflow_torchx.runtime.lifecycle import not_found, observe
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.runtime.root_cause import rule_search
+from airflow_torchx.runtime.round_failures import failures_by_round
 from airflow_torchx.runtime.save_alarm import SaveAlarm, ask_to_save
 from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
 from airflow_torchx.specs import AppState
@@ -86,6 +87,7 @@ def watch(  # noqa: PLR0913 - what differs between its callers
     save_at_s: float | None = None,
     usage: UsageMonitor | None = None,
     on_look: Callable[[DescribeAppResponse], object] = lambda _: None,
+    secrets: frozenset[str] | None = None,
 ) -> DescribeAppResponse:
     """Write all logs of an app until it ends, and return how it ended and what it used.
 
@@ -93,7 +95,7 @@ def watch(  # noqa: PLR0913 - what differs between its callers
     the replica in most cases, has the daemon asked at once. ``should_stop`` is called several times
     a second; ``write_to`` returns the writer of the logs. At ``save_at_s``, in seconds since 1970,
     the replicas get the checkpoint signal. ``usage`` keeps what they use; ``on_look`` is
-    called with the app as it is found.
+    called with the app as it is found. ``secrets`` is that of `rounds.carry_out`.
 
     Raises:
         Detached: ``should_stop`` returned True; the app keeps running.
@@ -112,6 +114,7 @@ def watch(  # noqa: PLR0913 - what differs between its callers
         on_look=partial(_looked, (log.look, sampler.look, on_look)),
         wake=wake,
         usage=sampler.monitor,
+        secrets=secrets,
     )
     ended = pool.submit(wait, engine, app_id)
     ended.add_done_callback(lambda _: log.wake())
@@ -229,7 +232,7 @@ def card(
     engine: Engine, app: DescribeAppResponse, secrets: frozenset[str], reason: str = ""
 ) -> str:
     """Return the card of an app, described with ``inspect_all``, with secrets masked."""
-    earlier, lines = _earlier_failures(engine, app), _read_lines(engine, app, secrets)
+    earlier, lines = _earlier_failures(engine, app, secrets), _read_lines(engine, app, secrets)
     line = rule_line(app, lines, rule_search(app))
     found = Found(limit_bytes=_limit(engine, app), rule_line=line)
     return failure_card(app, relevant_lines(lines), reason, earlier, found)
@@ -246,12 +249,14 @@ def _limit(engine: Engine, app: DescribeAppResponse) -> int | None:
     return None
 
 
-def _earlier_failures(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatus]:
+def _earlier_failures(
+    engine: Engine, app: DescribeAppResponse, secrets: frozenset[str]
+) -> list[ReplicaStatus]:
     """Return the replica whose failure ended each earlier round, as far as its container exists."""
     if not any(replica.round for replica in replicas_of(app)):
         return []
     try:
-        return failures_by_round(engine, app)
+        return failures_by_round(engine, app, secrets)
     except EngineError as why:
         _log.warning("cannot read why app %s was restarted: %s", app.app_id, why)
         return []

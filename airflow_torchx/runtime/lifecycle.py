@@ -26,7 +26,6 @@ from airflow_torchx.core.state.describe import (
     every_round,
     exit_code,
     needing_detail,
-    needs_detail,
     replica_state,
     replicas_of,
     summaries,
@@ -97,20 +96,6 @@ def of_all_rounds(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatu
         return replicas_of(app)
     gone = [replica for replica in replicas_of(app) if not replica.container_id]
     return [*every_round(rows_of(engine, app.app_id)), *gone]
-
-
-def failures_by_round(engine: Engine, app: DescribeAppResponse) -> list[ReplicaStatus]:
-    """Return the first replica that failed in each round that another one has replaced."""
-    rows = rows_of(engine, app.app_id)
-    current = {replica.container_id for replica in replicas_of(app)}
-    wanted = [row.id for row in rows if row.id not in current and needs_detail(row)]
-    found = map_concurrently(engine.inspect, wanted)
-    details = {detail.id: detail for detail in found if detail is not None}
-    failed: dict[int, ReplicaStatus] = {}
-    for one in sorted(every_round(rows, details), key=lambda one: str(one.finished_at)):
-        if one.container_id in details and one.finished_at is not None:
-            failed.setdefault(one.round, one)
-    return [failed[number] for number in sorted(failed)]
 
 
 def exists(engine: Engine, app_id: str) -> bool:

@@ -69,21 +69,36 @@ def explained(
     Raises:
         EngineUnreachableError: the daemon does not answer.
     """
+    app = with_reasons(engine, app, secrets, read)
+    if name := rule_name(app):
+        _log.info("app %s: its failure is explained by the failure rule %s", app.app_id, name)
+    return app
+
+
+def with_reasons(
+    engine: Engine,
+    app: DescribeAppResponse,
+    secrets: frozenset[str],
+    read: dict[str, ReplicaStatus],
+    most: int = _MOST_REPLICAS,
+) -> DescribeAppResponse:
+    """Do as `explained` does, without a line in the log, and for ``most`` replicas at most.
+
+    Raises:
+        EngineUnreachableError: the daemon does not answer.
+    """
     if app.state is not AppState.FAILED:
         return app
     ended = [one for one in replicas_of(app) if one.state is not AppState.SUCCEEDED]
     readable = [one for one in ended if one.container_id and one.started_at]
-    chosen = sorted(readable, key=_order)[:_MOST_REPLICAS]
+    chosen = sorted(readable, key=reading_order)[:most]
     search = rule_search(app)
 
     def explain(replica: ReplicaStatus) -> None:
         read[replica.container_id] = _explained(engine, replica, search, secrets)
 
     map_concurrently(explain, [one for one in chosen if one.container_id not in read])
-    app = with_replicas(app, lambda one: read.get(one.container_id, one))
-    if name := rule_name(app):
-        _log.info("app %s: its failure is explained by the failure rule %s", app.app_id, name)
-    return app
+    return with_replicas(app, lambda one: read.get(one.container_id, one))
 
 
 def rule_search(app: DescribeAppResponse) -> RuleSearch:
@@ -100,7 +115,8 @@ def rule_search(app: DescribeAppResponse) -> RuleSearch:
     return RuleSearch(rules_of(app), time.thread_time, warn)
 
 
-def _order(replica: ReplicaStatus) -> tuple[bool, float]:
+def reading_order(replica: ReplicaStatus) -> tuple[bool, float]:
+    """Return a key that sorts replicas by how much is expected of what they left."""
     end = replica.finished_at
     return replica.state is not AppState.FAILED, end.timestamp() if end else 0.0
 

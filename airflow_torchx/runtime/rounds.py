@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_torchx.concurrency.parallel import map_concurrently
@@ -37,7 +37,7 @@ from airflow_torchx.core.state.describe import (
     replicas_of,
 )
 from airflow_torchx.core.state.essential import is_essential
-from airflow_torchx.core.state.failure_rules import final_reason, with_replicas
+from airflow_torchx.core.state.failure_rules import final_reason
 from airflow_torchx.core.state.report import replica_name, restart_text
 from airflow_torchx.core.state.restarts import Restart, restart_of
 from airflow_torchx.core.state.rounds import (
@@ -56,18 +56,18 @@ from airflow_torchx.errors import (
     EngineNotFoundError,
     EngineUnreachableError,
 )
-from airflow_torchx.runtime import root_cause
+from airflow_torchx.runtime import round_failures
 from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 from airflow_torchx.runtime.lifecycle import described, grace_of, live, rows_of
 from airflow_torchx.runtime.stops import Stops
-from airflow_torchx.specs import AppState, RoleStatus
+from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
+    from airflow_torchx.specs import DescribeAppResponse
 
 _log = logging.getLogger(__name__)
 
@@ -91,11 +91,15 @@ def carry_out(
     rows: Sequence[ContainerRow],
     step: Restart,
     should_stop: Callable[[], bool] = lambda: False,
+    secrets: frozenset[str] | None = None,
 ) -> None:
     """Stop what still runs of the roles, then create and start the containers of the round.
 
     If another client makes the round, or has cancelled or deleted the app, this one gives way: the
     caller looks again. If ``should_stop`` returns True after the stop, the next owner continues.
+
+    The log has the error of the worker that failed, with ``secrets`` masked. A caller that does not
+    know the secrets passes None: the log has no texts of programs then.
 
     Raises:
         EngineUnreachableError: the daemon does not answer; the next call continues.
@@ -104,9 +108,12 @@ def carry_out(
     if made.is_final_before_stop():
         return
     made.stop_sources()
-    if should_stop() or made.is_final():
+    if should_stop():
         return
-    _log.info("%s", restart_text(app, step))
+    failed = made.diagnosed(secrets or frozenset())
+    if failed is not None and made.is_final(failed):
+        return
+    _log.info("%s", restart_text(failed or app, step, has_texts=secrets is not None))
     if made.is_created():
         made.start()
 
@@ -174,10 +181,7 @@ class _Round:
         if not self._is_new or is_essential(self.app, self.step.cause_role):
             return False
         lost = [one for one in replicas_of(self.app) if replica_name(one) == self.step.lost]
-        failed = [replace(one, state=AppState.FAILED) for one in lost]
-        alone = [RoleStatus(self.step.cause_role, failed)]
-        app = replace(self.app, state=AppState.FAILED, roles_statuses=alone)
-        app = root_cause.explained(self.engine, app, frozenset(), {})
+        app = round_failures.failed_alone(self.engine, self.app, lost)
         if (why := final_reason(app, final_exit_codes(self.rows))) is None:
             return False
         _log.info("replica %s is not restarted: %s", self.step.lost, why)
@@ -185,34 +189,27 @@ class _Round:
         self._mark_failed([row for row in self.rows if row.id in ids])
         return True
 
-    def is_final(self) -> bool:
+    def diagnosed(self, secrets: frozenset[str]) -> DescribeAppResponse | None:
+        """Return the app as one that failed, with why; None if another client began the round.
+
+        It is also None if the app is gone.
+        """
+        if not self._is_new:
+            return None
+        stopped = {row.id for row in live(self.sources)}
+        return round_failures.failed_round(self.engine, self.app_id, stopped, secrets)
+
+    def is_final(self, failed: DescribeAppResponse) -> bool:
         """Return whether the failure must not restart the app, and say so on its containers.
 
         A failure rule says so, or the exit code of a worker: torchrun itself ends with 1. Both are
         read once all replicas have ended.
         """
-        app = self._diagnosed() if self._is_new else None
-        if app is None or (why := final_reason(app, final_exit_codes(self.rows))) is None:
+        if (why := final_reason(failed, final_exit_codes(self.rows))) is None:
             return False
         _log.info("app %s is not restarted: %s", self.app_id, why)
         self._fail_sources(rows_of(self.engine, self.app_id))
         return True
-
-    def _diagnosed(self) -> DescribeAppResponse | None:
-        """Return the app as one that failed, with why; None if it is gone."""
-        rows = rows_of(self.engine, self.app_id)
-        app = described(self.engine, self.app_id, rows, inspect_all=True)
-        if app is None:
-            return None
-        stopped = {row.id for row in live(self.sources)}
-
-        def ended(replica: ReplicaStatus) -> ReplicaStatus:
-            if replica.container_id in stopped:
-                return replace(replica, state=AppState.CANCELLED)
-            return replace(replica, state=AppState.FAILED) if replica.exit_code else replica
-
-        failed = replace(with_replicas(app, ended), state=AppState.FAILED)
-        return root_cause.explained(self.engine, failed, frozenset(), {})
 
     def is_created(self) -> bool:
         """Create its containers, and return whether they may be started.

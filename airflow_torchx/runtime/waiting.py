@@ -37,11 +37,13 @@ def poll_once(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     on_look: Callable[[DescribeAppResponse], object] = lambda _: None,
+    secrets: frozenset[str] | None = None,
 ) -> DescribeAppResponse | None:
     """Look at an app once, and carry out its failure policy or a restart that is due.
 
     ``on_look`` is called with the app as it is found. If ``should_stop`` returns True, a restart
-    is left to the next owner of the app, unless it can be finished at once.
+    is left to the next owner of the app, unless it can be finished at once. ``secrets`` is that of
+    `rounds.carry_out`.
 
     Returns:
         The app when every replica has ended, None while it runs.
@@ -53,7 +55,7 @@ def poll_once(
     if (app := described(engine, app_id, rows)) is None:
         raise not_found(app_id)
     on_look(app)
-    return _advanced(engine, rows, app, should_stop)
+    return _advanced(engine, rows, app, should_stop, secrets)
 
 
 def _advanced(
@@ -61,11 +63,12 @@ def _advanced(
     rows: Sequence[ContainerRow],
     app: DescribeAppResponse,
     should_stop: Callable[[], bool],
+    secrets: frozenset[str] | None,
 ) -> DescribeAppResponse | None:
     app_id = app.app_id
     match next_step(app):
         case Restart() as restart:
-            rounds.carry_out(engine, app, rows, restart, should_stop)
+            rounds.carry_out(engine, app, rows, restart, should_stop, secrets)
             return None
         case Fail(lost):
             _log.info("replica %s/%d failed; stopping the other replicas", lost.role, lost.id)
@@ -91,12 +94,13 @@ def wait(  # noqa: PLR0913 - one argument for each kind of caller
     wake: threading.Event | None = None,
     outage_s: float = OUTAGE_S,
     usage: UsageMonitor | None = None,
+    secrets: frozenset[str] | None = None,
 ) -> DescribeAppResponse:
     """Wait until every replica of an app has ended; carry out its failure policy and restarts.
 
     Waits through an outage of the daemon of ``outage_s`` seconds. ``should_stop`` is called before
     and after every look. Set ``wake`` to have the next look now; the pauses after that are short
-    again. ``usage`` keeps what is read about a stall.
+    again. ``usage`` keeps what is read about a stall. ``secrets`` is that of `rounds.carry_out`.
 
     Raises:
         StopRequested: ``should_stop`` returned True; the app keeps running.
@@ -109,7 +113,9 @@ def wait(  # noqa: PLR0913 - one argument for each kind of caller
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         with tolerance:
-            ended = poll_once(engine, app_id, should_stop=should_stop, on_look=look)
+            ended = poll_once(
+                engine, app_id, should_stop=should_stop, on_look=look, secrets=secrets
+            )
             if ended is not None:
                 return ended
         if should_stop():

@@ -292,6 +292,7 @@ class AppTask:
                     save_at_s=save_at_s(self._task, self._options, app),
                     usage=self.shutdown.snapshots.usage,
                     on_look=self.shutdown.snapshots.look,
+                    secrets=self._options.secrets(),
                 )
             return self._conclude(app, ended)
         self._push(identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -74,14 +75,24 @@ def test_the_worker_is_found_in_every_way_to_fail(scheduler: DockerScheduler, ap
 
 
 @pytest.mark.parametrize(
-    ("how", "code"), [("gloo-exit", 85), ("gloo-kill", 137), ("gloo-segv", 139)]
+    ("how", "code", "retries"), [("gloo-exit", 85, 1), ("gloo-kill", 137, 0), ("gloo-segv", 139, 0)]
 )
 def test_a_worker_that_lost_its_peer_is_not_blamed(
-    scheduler: DockerScheduler, app_id: str, how: str, code: int
+    scheduler: DockerScheduler,
+    app_id: str,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    code: int,
+    retries: int,
 ) -> None:
-    """Of two nodes, the one whose worker failed by itself is blamed, with its exit code."""
-    handle = scheduler.submit(AppDef(app_id, [role(how, "2x1")]), {"stop_grace_s": 20})
-    scheduler.wait(handle, timeout_s=100)
+    """Of two nodes, the one whose worker failed by itself is blamed, with its exit code.
+
+    The log and the card name it for a round that was restarted, too.
+    """
+    app_def = AppDef(app_id, [replace(role(how, "2x1"), max_retries=retries)])
+    handle = scheduler.submit(app_def, {"stop_grace_s": 20})
+    with caplog.at_level("INFO"):
+        scheduler.wait(handle, timeout_s=100)
 
     app = attach.look(scheduler.engine, handle, inspect_all=True)
     ended = root_cause.diagnosed(scheduler.engine, app)
@@ -93,6 +104,10 @@ def test_a_worker_that_lost_its_peer_is_not_blamed(
     error = attach.failure(scheduler.engine, ended, frozenset())
     assert (code, replica_name(blamed)) == (error.exit_code, error.replica)
     assert f"failed first: rank 1: exit code {code}" in str(error)
+    why = f"rank 1: exit code {code}"
+    in_log = re.findall(rf"failed: {why}; restarting the app, restart 1 of 1", caplog.text)
+    on_card = re.findall(rf"\n  round 0: {how}/\d: {why}\n", str(error))
+    assert (retries, retries) == (len(in_log), len(on_card))
     for other in replicas_of(ended):
         assert other is blamed or other.worker is None or lost_peer(other.worker)
 

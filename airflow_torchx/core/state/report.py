@@ -124,7 +124,9 @@ def failure_card(
         parts += [*filter(None, hints)][:1]
     if earlier:
         parts += [f"It was restarted {'once' if len(earlier) == 1 else f'{len(earlier)} times'}:"]
-        parts += [f"  round {one.round}: {replica_name(one)}: {cause(one)}" for one in earlier]
+        parts += [
+            f"  round {one.round}: {replica_name(one)}: {_cause_and_rule(one)}" for one in earlier
+        ]
     parts += ["", replica_table(app), *usage_advice(app)]
     quoted = quoted_replica(app)
     if quoted is not None:
@@ -219,17 +221,32 @@ def cause(
     return f"{rank}exit code {code}{shown_signal}{f': {error}' if error else ''}"
 
 
-def restart_text(app: DescribeAppResponse, restart: Restart) -> str:
-    """Return one line for the log: what failed, why, and which restart of how many follows."""
+def restart_text(app: DescribeAppResponse, restart: Restart, *, has_texts: bool = True) -> str:
+    """Return one line for the log: what failed, why, and which restart of how many follows.
+
+    ``has_texts`` is whether it may have the error that a worker left.
+    """
     lost = next((one for one in replicas_of(app) if replica_name(one) == restart.lost), None)
     what = "the app" if len(restart.roles) == len(app.roles_statuses) else restart.roles[0]
     if lost is None:
         return f"finishing the restart of {what} that another client began, round {restart.number}"
-    why = cause(lost, stalled_after_s=stalled_after(app))
+    blamed = blamed_replica(app)
+    if blamed is not None and blamed.role in restart.roles and is_essential(app, lost.role):
+        lost = blamed
+    name = replica_name(lost)
+    if lost.worker is not None and not has_texts:
+        lost = replace(lost, worker=replace(lost.worker, message="", traceback=""))
+    why = _cause_and_rule(lost, stalled_after(app))
     return (
-        f"replica {restart.lost} failed: {why}; restarting {what}, "
+        f"replica {name} failed: {why}; restarting {what}, "
         f"restart {restart.used} of {restart.maximum}"
     )
+
+
+def _cause_and_rule(replica: ReplicaStatus, stalled_after_s: float | None = None) -> str:
+    """Return why a replica of a round that was restarted failed."""
+    rule = f" (failure rule {replica.rule})" if replica.rule else ""
+    return f"{cause(replica, stalled_after_s=stalled_after_s)}{rule}"
 
 
 def duration_text(duration_s: float | None) -> str:

@@ -140,10 +140,12 @@ class Client:
         return cast("Engine", self)
 
 
-def own(engine: Engine, clock: ManualClock, looks: int = 60) -> DescribeAppResponse | None:
+def own(
+    engine: Engine, clock: ManualClock, looks: int = 60, secrets: frozenset[str] | None = None
+) -> DescribeAppResponse | None:
     """Look at the app as its owner does, until it has ended; None if it takes too long."""
     for _ in range(looks):
-        if (ended := waiting.poll_once(engine, APP)) is not None:
+        if (ended := waiting.poll_once(engine, APP, secrets=secrets)) is not None:
             return ended
         clock.advance(1)
     return None
