@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.state.describe import first_failure
@@ -19,6 +19,7 @@ _LOST_PEER: Final = re.compile(
     r"|Connection refused|Broken pipe|remote process exit"
     r"|ncclRemoteError|RendezvousClosedError|failed to recv, got 0 bytes"
 )
+_SECOND: Final = timedelta(seconds=1)
 _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -26,14 +27,20 @@ def blamed_replica(app: DescribeAppResponse) -> ReplicaStatus | None:
     """Return the replica that brought its app down; None unless an essential one has failed.
 
     It is the one whose worker failed first, and which did not fail because it lost a peer. This may
-    be a replica that was stopped: torchrun can end after a peer that fell because of its worker.
-    Without reports of workers it is `describe.first_failure`.
+    be a replica that was stopped: torchrun can end after a peer that fell because of its worker. It
+    is not if the times leave open which worker failed first. Without reports of workers it is
+    `describe.first_failure`.
     """
     first = first_failure(app)
     replicas = essential_replicas(app)
     if first is None or all(replica.worker is None for replica in replicas):
         return first
-    return min(filter(_is_suspect, replicas), key=_rank)
+    suspects = sorted(filter(_is_suspect, replicas), key=_rank)
+    if suspects[0].state is AppState.CANCELLED:
+        latest = _rank(suspects[0], is_latest=True)
+        failed = (one for one in suspects if one.state is AppState.FAILED and _rank(one) < latest)
+        return next(failed, suspects[0])
+    return suspects[0]
 
 
 def lost_peer(worker: WorkerFailure) -> bool:
@@ -47,8 +54,15 @@ def _is_suspect(replica: ReplicaStatus) -> bool:
     return replica.state is AppState.FAILED
 
 
-def _rank(replica: ReplicaStatus) -> tuple[bool, datetime]:
+def _rank(replica: ReplicaStatus, *, is_latest: bool = False) -> tuple[bool, datetime]:
+    """Return a key that sorts replicas by their failure, the one that caused the others first.
+
+    torchrun's times have whole seconds. ``is_latest`` takes the end of such a second, and otherwise
+    its beginning counts.
+    """
     worker = replica.worker
     failed_at = replica.finished_at if worker is None else worker.failed_at or replica.finished_at
     is_echo = worker is not None and lost_peer(worker) and not replica.stalled
+    if failed_at is not None and is_latest and not failed_at.microsecond:
+        failed_at += _SECOND
     return is_echo, failed_at or _LATEST

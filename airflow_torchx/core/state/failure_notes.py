@@ -10,9 +10,11 @@ from airflow_torchx.core.state.describe import (
     CHECKPOINT_S,
     CHECKPOINT_SIGNAL,
     SAVING,
+    first_failure,
 )
 from airflow_torchx.core.state.failure_rules import advice_of, failure_action
 from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
+from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
@@ -27,7 +29,19 @@ _STALLED: Final = (
 
 def failure_notes(app: DescribeAppResponse, rule_line: str = "") -> list[str]:
     """Return the lines about a failure; ``rule_line`` is the line that its rule matches."""
-    return [*_saving(app), *_rule(app, rule_line), *_memory(app), *_stall(app)]
+    return [*_stopped(app), *_saving(app), *_rule(app, rule_line), *_memory(app), *_stall(app)]
+
+
+def _stopped(app: DescribeAppResponse) -> list[str]:
+    """Return why the replica that is blamed was stopped, and which one ended first."""
+    blamed, first = blamed_replica(app), first_failure(app)
+    if blamed is None or first is None or blamed.state is not AppState.CANCELLED:
+        return []
+    name = f"{blamed.role}/{blamed.id}"
+    return [
+        f"{first.role}/{first.id} ended first, but a worker in {name} had failed before that.",
+        f"{name} is CANCELLED: it was listed as running when the app was stopped.",
+    ]
 
 
 def _saving(app: DescribeAppResponse) -> list[str]:

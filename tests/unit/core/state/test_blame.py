@@ -91,6 +91,37 @@ STOPPED = failed(0, "", exit_code=143, signal="SIGTERM")
             ],
             1,
         ),
+        # Its time has whole seconds, so that of the other one may be earlier.
+        (
+            [
+                replica(0, AppState.CANCELLED, end_s=9, worker=failed(1)),
+                replica(1, end_s=5, worker=failed(1.9)),
+            ],
+            1,
+        ),
+        (
+            [
+                replica(0, AppState.CANCELLED, end_s=9, worker=failed(1)),
+                replica(1, end_s=5, worker=failed(2.0)),
+            ],
+            0,
+        ),
+        # Times in fractions of a second are exact.
+        (
+            [
+                replica(0, AppState.CANCELLED, end_s=9, worker=failed(1.1)),
+                replica(1, end_s=5, worker=failed(1.2)),
+            ],
+            0,
+        ),
+        # An error that a lost peer left says nothing against it.
+        (
+            [
+                replica(0, AppState.CANCELLED, end_s=9, worker=failed(1)),
+                replica(1, end_s=5, worker=PEER),
+            ],
+            0,
+        ),
         # A replica that was stopped, and reports that, did not fail.
         ([replica(0, end_s=5), replica(1, AppState.CANCELLED, end_s=1, worker=STOPPED)], 0),
         # A container without torchrun fell, and the workers of others lost their peer.
@@ -108,6 +139,19 @@ def test_the_blamed_replica(replicas: list[ReplicaStatus], expected: int) -> Non
 
         assert blamed is not None
         assert expected == blamed.id
+
+
+def test_a_card_that_blames_a_replica_that_was_stopped() -> None:
+    """The card says which replica ended first, and why the blamed one is CANCELLED."""
+    stopped = replica(1, AppState.CANCELLED, end_s=9, worker=failed(0.5, exit_code=2))
+    card = failure_card(app(replica(0, end_s=1, worker=failed(0.8)), stopped), [])
+
+    assert card.splitlines()[:3] == [
+        "app 'x1' FAILED: trainer/1 failed first: rank 1: exit code 2",
+        "trainer/0 ended first, but a worker in trainer/1 had failed before that.",
+        "trainer/1 is CANCELLED: it was listed as running when the app was stopped.",
+    ]
+    assert " is CANCELLED" not in failure_card(app(replica(0), replica(1, end_s=1)), [])
 
 
 def test_an_app_that_was_cancelled_blames_no_replica() -> None:
