@@ -67,7 +67,7 @@ class Opts(Mapping[str, Any]):
         checkpoint_policy: ``fresh`` gives each run of a task a folder, which its retries share, and
             a new one after a clear; ``eager`` gives all runs of a task the same.
         checkpoint_signal: signal that asks the replicas to save a checkpoint and end, like
-            ``SIGUSR1``, before ``execution_timeout`` and before each stop; None for none.
+            ``SIGUSR1``, before ``execution_timeout`` and before most stops; None for none.
         checkpoint_before_timeout_s: seconds that a save needs: how long before
             ``execution_timeout`` the signal is sent, and how long a stop waits before SIGTERM. None
             for 120.

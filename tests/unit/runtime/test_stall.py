@@ -32,6 +32,7 @@ class Scene:
         replicas: int = 2,
         *,
         gpus: Sequence[str] = (),
+        checkpoint_signal: str | None = None,
         **role: Any,  # noqa: ANN401 - fields of a role
     ) -> None:
         self.clock = ManualClock()
@@ -42,7 +43,8 @@ class Scene:
             sleep=self.clock.advance,
             gpus=2,
         )
-        plan = planned(app(replicas, **role), stalled_after_s=60, stop_grace_s=5)
+        saves = {"checkpoint_signal": checkpoint_signal} if checkpoint_signal else {}
+        plan = planned(app(replicas, **role), stalled_after_s=60, stop_grace_s=5, **saves)
         if gpus:
             plan = plan.with_gpus(gpus, "")
         launching.launch(self.engine, plan)
@@ -107,6 +109,17 @@ def test_the_end_of_the_busy_replica_starts_the_clock() -> None:
     assert not scene.stops_within(100)
     assert scene.stops_within(20)
     assert ["FAILED", "SUCCEEDED"] == states(scene.engine)
+
+
+def test_an_app_that_hangs_is_not_asked_to_save() -> None:
+    """Its replicas show their stacks and get SIGTERM, but no checkpoint signal."""
+    saves = replace(HUNG, on_signal={"SIGUSR1": 1})
+    scene = Scene(saves, checkpoint_signal="SIGUSR1")
+
+    assert scene.stops_within(70)
+
+    assert {"app-1-trainer-0.stalled", "app-1-trainer-1.stalled"} == set(scene.engine.specs())
+    assert not any(scene.engine.signals().values())
 
 
 def test_stacks_are_written_before_the_stop() -> None:
