@@ -12,13 +12,16 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.errors import (
     AppCancelledError,
+    AppFailedError,
     EngineUnreachableError,
     ImagePullError,
     InvalidAppError,
+    WorkerShutdownError,
 )
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_torchx.core.engine.containers import ContainerSpec
     from airflow_torchx.testing import Verb
 
 
@@ -58,14 +62,18 @@ class Worker:
         engine: the daemon.
         folder: the workspace of its app.
         waits: for its app, which it leaves running otherwise.
+        max_retries: how often a failure restarts its app.
     """
 
-    def __init__(self, engine: FakeEngine, folder: Path, *, waits: bool = False) -> None:
+    def __init__(
+        self, engine: FakeEngine, folder: Path, *, waits: bool = False, max_retries: int = 0
+    ) -> None:
         self._waits = waits
         self._scheduler = DockerScheduler("torchx", engine)
         #: When Airflow asked the attempt to end.
         self.killed_at: float | None = None
-        role = Role("main", "base", entrypoint="run", workspace=Workspace({str(folder): ""}))
+        workspace = Workspace({str(folder): ""})
+        role = Role("main", "base", entrypoint="run", max_retries=max_retries, workspace=workspace)
         self._app = AppDef("app", [role])
 
     def run(
@@ -233,3 +241,54 @@ def test_an_attempt_that_is_killed_while_it_stops_an_earlier_app_does_not_wait(
     assert f"no later try will use app {app_id}" in str(logs)
     assert "no process is left to remove them" in str(logs)
     released.set()
+
+
+def with_rounds(*programs: Program) -> tuple[FakeEngine, dict[str, None]]:
+    """Return a daemon with a program for each round, and the apps and rounds that it created."""
+    created: dict[str, None] = {}
+
+    def program(spec: ContainerSpec) -> Program:
+        number = int(spec.labels.get(labels.ROUND, "0"))
+        created[f"{spec.labels[labels.APP_ID][-2:]} r{number}"] = None
+        return programs[number]
+
+    return FakeEngine(images=["base"], programs=program), created
+
+
+def test_the_app_of_a_new_try_has_a_budget_of_its_own(folder: Path) -> None:
+    """A try whose app has used up its restarts fails, and the next try launches another app."""
+    failing = Program(exit_code=1)
+    engine, created = with_rounds(failing, failing)
+    worker = Worker(engine, folder, waits=True, max_retries=1)
+
+    for number in (1, 2):
+        with pytest.raises(AppFailedError):
+            worker.run(number)
+
+    assert ["t1 r0", "t1 r1", "t2 r0", "t2 r1"] == [*created]
+
+
+def test_a_try_that_reattaches_has_what_is_left_of_the_budget(folder: Path) -> None:
+    """A process that ends in round 1 leaves the app to the next try, which makes no new round."""
+    engine, created = with_rounds(Program(exit_code=1), Program(runs_for_s=None))
+    worker = Worker(engine, folder, waits=True, max_retries=1)
+
+    def end_the_worker(verb: Verb, _: str) -> None:
+        if verb == "logs" and "t1 r1" in created:
+            worker.killed_at = time.monotonic()
+
+    engine.before = end_the_worker
+    with pytest.raises(WorkerShutdownError):
+        worker.run(1)
+    worker.killed_at, (running,) = None, (row for row in engine.rows({}) if row.state == "running")
+
+    def end_the_app(verb: Verb, _: str) -> None:
+        if verb == "logs":
+            engine.before = lambda *_: None
+            engine.end(running.name, 1)
+
+    engine.before = end_the_app
+    with pytest.raises(AppFailedError):
+        worker.run(2)
+
+    assert ["t1 r0", "t1 r1"] == [*created]
