@@ -18,6 +18,7 @@ from airflow_torchx.core.engine.containers import (
     has_own_address,
 )
 from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, Checkpoints, checkpoints
+from airflow_torchx.core.plan.detached import detached_warning, restarted
 from airflow_torchx.core.plan.failure_rule import label_of
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.core.plan.progress import PROGRESS_FILE, PROGRESS_PATH, progress_labels
@@ -66,8 +67,8 @@ class LaunchContext:
             but the proxies override them.
         proxy_env: environment variables of every replica with the HTTP proxies of the docker
             configuration; all others override them.
-        is_waited_for: a process waits for the app until it ends. It carries out restarts of the
-            app and of roles.
+        is_waited_for: a process waits for the app until it ends. It carries out the failure policy,
+            and restarts of the app and of roles.
         final_exit_codes: exit codes after which it does not.
         uploads: it also uploads checkpoints to object storage.
     """
@@ -337,15 +338,6 @@ def _retry_labels(app: AppDef, launch: LaunchContext) -> dict[str, str]:
     return found | {labels.NO_RESTART_EXIT_CODES: codes} if codes else found
 
 
-def restarted(app: AppDef) -> list[Role]:
-    """Return the roles whose failures restart them or the app in new containers."""
-    return [
-        role
-        for role in app.roles
-        if role.max_retries > 0 and role.retry_policy is not RetryPolicy.REPLICA
-    ]
-
-
 def copied_env(patterns: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables whose names match a glob pattern."""
     return {
@@ -376,16 +368,12 @@ def _warnings(app: AppDef, opts: Opts, launch: LaunchContext) -> Iterator[str]:
             f"options.working_dir: relative paths start at {opts.working_dir!r}, but the files of "
             "the workspace are in the working directory of the image"
         )
+    if not launch.is_waited_for and (warning := detached_warning(app, opts)):
+        yield warning
     for i, role in enumerate(app.roles):
         for name in role.resource.devices:
             if name not in DEVICE_PATHS:
                 known = ", ".join(DEVICE_PATHS)
                 yield f"roles[{i}].resource.devices: {name!r} is ignored; known devices: {known}"
-        if role in restarted(app) and not launch.is_waited_for:
-            yield (
-                f"roles[{i}].max_retries: ignored, because no process waits for the app and "
-                f"restarts it; wait for it, or use retry_policy={RetryPolicy.REPLICA.value}, with "
-                "which Docker restarts a failed replica"
-            )
         if role.min_replicas is not None and role.min_replicas < role.num_replicas:
             yield f"roles[{i}].min_replicas: ignored; all {role.num_replicas} replicas are launched"
