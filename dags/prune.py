@@ -22,13 +22,16 @@ with DAG(
         # A connection of type torchx_docker; empty for the default one. Use a DAG for each daemon.
         "conn_id": "",
         "older_than_hours": 24,
+        # Also apps of DAG runs that this Airflow does not have. Set it only if no other Airflow
+        # uses the daemon: it would remove the apps of that one.
+        "gone": False,
         # Also volumes with checkpoints of a URL, of runs that ended before that time.
         "checkpoints": False,
         "dry_run": False,
     },
     doc_md=__doc__,
     tags=["torchx"],
-):
+) as dag:
 
     @task(retries=0, execution_timeout=timedelta(minutes=10))
     def remove(params: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +40,7 @@ with DAG(
 
         hook = TorchXDockerHook(params["conn_id"] or None)
         older_than = timedelta(hours=params["older_than_hours"])
-        return hook.prune(older_than, checkpoints=params["checkpoints"], dry_run=params["dry_run"])
+        options = {name: params[name] for name in ("gone", "checkpoints", "dry_run")}
+        return hook.prune(older_than, **options)
 
     remove()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import runpy
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
+
+from airflow_torchx.hooks import TorchXDockerHook
 
 DAGS: Final = Path(__file__).parents[2] / "dags"
 #: Each costs an interpreter a part of a second, and a DAG processor starts one per file.
@@ -36,3 +41,13 @@ def test_other_files_are_no_dag_files() -> None:
     others = [path.read_text().lower() for path in DAGS.glob("*.py")]
 
     assert [] == [text for text in others if "airflow" not in text and "dag" in text]
+
+
+def test_the_params_of_prune() -> None:
+    """The params of dags/prune.py are the arguments of the hook's `prune`, with its defaults."""
+    arguments = inspect.signature(TorchXDockerHook.prune).parameters.values()
+    defaults = {one.name: one.default for one in arguments if one.name != "self"}
+    params = runpy.run_path(str(DAGS / "prune.py"))["dag"].params.dump()
+
+    hours = defaults.pop("older_than") / timedelta(hours=1)
+    assert {"conn_id": "", "older_than_hours": hours, **defaults} == params

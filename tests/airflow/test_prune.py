@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.specs import AppDef, Role
 from tests import pages
 from tests.airflow.processes import kill, until
+from tests.conftest import BUSYBOX
 from tests.integration.second_daemon import running_with_gpus
 
 if TYPE_CHECKING:
@@ -50,9 +54,9 @@ def task(stack: Stack, engine: DockerEngine, conn_id: str) -> Task:
     return task
 
 
-def prune(stack: Stack, conn_id: str, number: int) -> list[str]:
+def prune(stack: Stack, conn_id: str, number: int, **params: object) -> list[str]:
     """Run dags/prune.py once; return the names of what it removed."""
-    done = stack.trigger("prune", f"{conn_id}-{number}", {"conn_id": conn_id})
+    done = stack.trigger("prune", f"{conn_id}-{number}", {"conn_id": conn_id, **params})
     of_prune = type(done)(stack, done.dag_id, done.run_id, "remove")
     until(lambda: stack.run_states("prune").get(done.run_id) in {"success", "failed"}, "prune")
     assert "success" == of_prune.state(), of_prune.record()
@@ -78,6 +82,23 @@ def test_an_app_between_two_tries(
     assert 2 == len(engine.rows({labels.RUN_ID: conn_id}))
 
     assert {row.labels[labels.APP_ID] for row in rows} == set(prune(stack, conn_id, 2))
+    assert () == engine.rows({labels.RUN_ID: conn_id})
+
+
+def test_an_app_of_a_deleted_run(stack: Stack, engine: DockerEngine, conn_id: str) -> None:
+    """The param gone of dags/prune.py removes apps of DAG runs that Airflow does not have."""
+    attempt = TaskAttempt(
+        dag_id="slow_retry", run_id=conn_id, task_id="run", map_index=-1, max_tries=0, try_number=1
+    )
+    scheduler = DockerScheduler("test", engine)
+    own = {**attempt.labels, labels.ON_FINISH: "delete"}
+    context = scheduler.new_context(attempt.app_id, labels=own)
+    made = AppDef("deleted", [Role("r", BUSYBOX, entrypoint="sleep", args=["600"])])
+    scheduler.launch(scheduler.prepare(made, {"stop_grace_s": 0}, context))
+
+    assert [] == prune(stack, conn_id, 1)
+    assert [attempt.app_id] == prune(stack, conn_id, 2, gone=True)
+
     assert () == engine.rows({labels.RUN_ID: conn_id})
 
 
