@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import sysconfig
 import tarfile
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
@@ -14,7 +16,7 @@ import pytest
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.runtime import attach
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-from airflow_torchx.specs import AppDef, AppState, Resource, Role
+from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
@@ -34,6 +36,14 @@ def waits_for_ever_in_here():
 print("begins", flush=True)
 lock.acquire()
 waits_for_ever_in_here()
+"""
+
+ENDS_ON_SIGTERM = """
+import os, signal
+def ends(number, frame):
+    os.write(1, b"ends on SIGTERM\\n")
+    os._exit(0)
+signal.signal(signal.SIGTERM, ends)
 """
 
 
@@ -63,6 +73,40 @@ def test_the_stacks_of_a_hung_training_are_in_its_log(
     assert 2 == log.count("in waits_for_ever_in_here")
     assert 1 == log.count("the app has stalled; these stacks were asked for")
     assert "could not be read" not in log
+
+
+def test_py_spy_dumps_the_stacks_of_a_hung_training(
+    docker_engine: DockerEngine, app_id: str
+) -> None:
+    """With py-spy in the image, a dump ends no process: the workers still get SIGTERM.
+
+    Its binary is static, so it runs in any image.
+    """
+    script = (
+        f"cat >/tmp/hangs.py <<'END'{ENDS_ON_SIGTERM}{PROGRAM}END\n"
+        "exec torchrun --nproc-per-node 2 /tmp/hangs.py"
+    )
+    py_spy = Path(sysconfig.get_path("scripts"), "py-spy")
+    role = Role(
+        "trainer",
+        BASE,
+        entrypoint="sh",
+        args=["-c", script],
+        mounts=[BindMount(str(py_spy), "/usr/local/bin/py-spy", read_only=True)],
+        resource=Resource(cpu=-1, gpu=-1, memMB=-1),
+    )
+    scheduler = DockerScheduler("test", docker_engine)
+    # Not all kernels need it: https://docs.kernel.org/admin-guide/LSM/Yama.html
+    options = {"stalled_after_s": 8, "cap_add": ["SYS_PTRACE"]}
+    app = scheduler.submit(AppDef(app_id, [role]), options)
+
+    ended = scheduler.wait(app, timeout_s=100)
+
+    assert [True] == [replica.stalled for replica in replicas_of(ended)]
+    log = "".join(scheduler.log_iter(app, "trainer"))
+    assert 2 == log.count("waits_for_ever_in_here (hangs.py:")
+    assert "most recent call first" not in log  # from faulthandler
+    assert 2 == log.count("ends on SIGTERM")
 
 
 def test_a_hung_program_without_stacks(docker_engine: DockerEngine, app_id: str) -> None:
