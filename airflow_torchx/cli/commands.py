@@ -228,7 +228,8 @@ COMMANDS: Final = (
             _JSON,
         ),
         "`airflow torchx prune` asks Airflow which tasks are over. `airflow-torchx prune` does so "
-        "with --conn; without it, it leaves all apps of tasks alone.",
+        "with --conn; without it, it leaves all apps of tasks alone, and --gone and --checkpoints "
+        "have no effect.",
     ),
     Command(
         "gpus",

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Final
 
-from airflow_torchx.cli.screen import print_error, print_message, print_result, table
+from airflow_torchx.cli.screen import print_error, print_message, print_result, table, warn
 from airflow_torchx.cli.timespec import parse_duration
 from airflow_torchx.core.task.prune import OLDER_THAN_S, Policy, counted_text
 from airflow_torchx.docker_engine import DockerEngine
@@ -38,6 +38,7 @@ def prune(args: Namespace) -> int:
 
 def run(pruner: Pruner, args: Namespace) -> int:
     """Find, and remove unless it is a dry run; return 1 if something could not be removed."""
+    _warn_of_no_effect(args)
     survey = pruner.survey()
     if survey.found and not args.json:
         rows = [one.row(survey.now) for one in survey.found]
@@ -52,6 +53,15 @@ def run(pruner: Pruner, args: Namespace) -> int:
     else:
         _print_end(survey, pruned, args)
     return 1 if pruned.failed else 0
+
+
+def _warn_of_no_effect(args: Namespace) -> None:
+    """Warn of options that only matter if Airflow can be asked."""
+    idle = [f"--{name}" for name in ("gone", "checkpoints") if getattr(args, name)]
+    if idle and not _has_airflow(args):
+        have = "has" if len(idle) == 1 else "have"
+        fix = "add --conn, or use `airflow torchx prune`"
+        warn(f"{' and '.join(idle)} {have} no effect without Airflow: {fix}")
 
 
 def _print_end(survey: Survey, pruned: Pruned, args: Namespace) -> None:

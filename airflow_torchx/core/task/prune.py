@@ -20,7 +20,7 @@ from airflow_torchx.core.engine.amounts import counted, size
 from airflow_torchx.core.gpu.ledger import is_discarded, marker_of, timeout_s
 from airflow_torchx.core.plan.identity import is_cancelled_name
 from airflow_torchx.core.state.describe import describe
-from airflow_torchx.core.state.report import age_text
+from airflow_torchx.core.state.report import age_text, duration_text
 from airflow_torchx.core.state.rounds import may_restart
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.shutdown import UNKNOWN
@@ -43,6 +43,7 @@ DETACHED: Final = "detached"
 UNSTARTED_S: Final = 60.0
 #: How long ended apps that a user may still read are kept, in seconds.
 OLDER_THAN_S: Final = 24 * 3600.0
+_DAY_S: Final = 24 * 3600.0
 
 # https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html (Task Instances).
 # All other states, and those of later releases, are those of a task with an owner.
@@ -200,9 +201,22 @@ def _outside_airflow(app: LaunchedContainers, policy: Policy, age_s: float) -> V
         return Verdict(Action.REMOVE, "its launch broke off")
     # An app that its owner is about to restart has ended containers only.
     least_s = UNSTARTED_S if app.may_restart and not app.has_succeeded else 0.0
-    if app.phase is Phase.ENDED and age_s > max(policy.older_than_s, least_s):
-        return Verdict(Action.REMOVE, "it has ended, outside Airflow")
-    return Verdict(Action.LEAVE, f"it {app.phase}, outside Airflow")
+    kept_s = max(policy.older_than_s, least_s)
+    why = f"it {app.phase}, outside Airflow"
+    if app.phase is not Phase.ENDED:
+        return Verdict(Action.LEAVE, why)
+    if age_s > kept_s:
+        return Verdict(Action.REMOVE, why)
+    return Verdict(Action.LEAVE, f"{why}, and stays {_until(kept_s)}")
+
+
+def _until(kept_s: float) -> str:
+    """Return when an app goes that a user may still read."""
+    return f"until {_kept_text(kept_s)} after its end (--older-than)"
+
+
+def _kept_text(kept_s: float) -> str:
+    return duration_text(kept_s) if kept_s % _DAY_S else age_text(kept_s)
 
 
 def _without_task(app: LaunchedContainers, over: str, policy: Policy, age_s: float) -> Verdict:
@@ -219,7 +233,7 @@ def _without_task(app: LaunchedContainers, over: str, policy: Policy, age_s: flo
         return Verdict(Action.LEAVE, f"it runs, {over}, and its task does not end it")
     if is_deleted or age_s > policy.older_than_s:
         return Verdict(Action.REMOVE, over if is_deleted else f"it was kept, and {over}")
-    return Verdict(Action.LEAVE, "its task keeps it")
+    return Verdict(Action.LEAVE, f"its task keeps it {_until(policy.older_than_s)}")
 
 
 def volume_verdict(
@@ -241,7 +255,8 @@ def volume_verdict(
     if unused_s is None:
         return Verdict(Action.LEAVE, "its DAG run has not ended")
     if unused_s <= policy.older_than_s:
-        return Verdict(Action.LEAVE, "it was used a short time ago")
+        why = f"it was used less than {_kept_text(policy.older_than_s)} ago (--older-than)"
+        return Verdict(Action.LEAVE, why)
     return Verdict(Action.REMOVE, f"it has checkpoints, and {_over(state)}")
 
 

@@ -404,7 +404,9 @@ def test_checkpoints_age_from_the_end_of_their_run(daemon: Daemon) -> None:
     daemon.ends["run"] = daemon.now
 
     daemon.clock.advance(DAY_S / 2)
-    assert [] == volumes(daemon.pruner(checkpoints=True).survey())
+    survey = daemon.pruner(checkpoints=True).survey()
+    assert [] == volumes(survey)
+    assert ("1 volume: it was used less than 1 d ago (--older-than)",) == survey.left_texts
     daemon.clock.advance(DAY_S)
     assert [] == volumes(daemon.pruner().survey())
     pruner = daemon.pruner(checkpoints=True)
@@ -461,7 +463,8 @@ def test_a_volume_that_a_container_mounts_since(daemon: Daemon) -> None:
 
 def args(**given: bool) -> Namespace:
     """Return parsed arguments of the command."""
-    return Namespace(conn=None, **{"dry_run": False, "json": False} | given)
+    flags = dict.fromkeys(("dry_run", "json", "gone", "checkpoints"), False)
+    return Namespace(conn=None, **flags | given)
 
 
 def test_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
@@ -492,6 +495,52 @@ def test_the_command_without_airflow(daemon: Daemon, capsys: pytest.CaptureFixtu
     assert "" == printed.out
     assert "removed nothing\nleft 1 app: the state of its task is unknown\n" in printed.err
     assert "airflow torchx prune" in printed.err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({}, None),
+        ({"gone": True}, "--gone has"),
+        ({"checkpoints": True}, "--checkpoints has"),
+        ({"gone": True, "checkpoints": True}, "--gone and --checkpoints have"),
+    ],
+)
+def test_options_that_need_airflow(
+    daemon: Daemon,
+    capsys: pytest.CaptureFixture[str],
+    given: dict[str, bool],
+    named: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Options that have no effect without Airflow are warned of, with what gives access to it."""
+    assert 0 == run_command(Pruner(daemon.engine), args(json=as_json, **given))
+    warning = (
+        f"warning: {named} no effect without Airflow: add --conn, or use `airflow torchx prune`"
+    )
+    printed = capsys.readouterr().err.splitlines()
+    assert [warning] * (named is not None) == [line for line in printed if "no effect" in line]
+
+    own = args(**given)
+    own.conn = "gpu_host"
+    assert 0 == run_command(Pruner(daemon.engine), own)
+    assert "no effect" not in capsys.readouterr().err
+
+
+def test_when_a_kept_app_goes(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command says how long an app stays that has ended, and which option sets it."""
+    daemon.launch(None)
+    daemon.launch("run", "failed", on_finish="keep")
+    daemon.clock.advance(120)
+
+    for policy, kept in (({}, "1 d"), ({"older_than_s": 5400.0}, "1 h 30 min")):
+        assert 0 == run_command(daemon.pruner(**policy), args(dry_run=True))
+        rest = f"until {kept} after its end (--older-than)\n"
+        printed = capsys.readouterr().err
+        assert f"left 1 app: it has ended, outside Airflow, and stays {rest}" in printed
+        assert f"left 1 app: its task keeps it {rest}" in printed
 
 
 def test_the_json_of_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
