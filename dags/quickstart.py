@@ -46,7 +46,10 @@ def main() -> int:
     metrics = task.xcom_pull(task_ids="train")
     print(f"\nloss    {metrics['first_loss']:.3f} -> {metrics['final_loss']:.3f}", end=" ")
     print(f"in {metrics['epochs']} epochs on {metrics['world_size']} processes")
-    print(f"handle  {task.xcom_pull(task_ids='train', key='app_handle')}")
+    app_id = task.xcom_pull(task_ids="train", key="app_id")
+    print(
+        f"The containers of app {app_id} were removed. Go on: docs/getting-started.md#a-first-dag"
+    )
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
+from tests import pages
 
 if TYPE_CHECKING:
     from airflow_torchx.docker_engine import DockerEngine
@@ -25,7 +26,7 @@ ROOT: Final = Path(__file__).parents[2]
 @pytest.mark.usefixtures("no_images_left")
 @pytest.mark.timeout(300)
 def test_quickstart(docker_engine: DockerEngine) -> None:
-    """The demo trains, shows both replicas, the loss and the handle, and leaves nothing behind."""
+    """The demo trains, shows the replicas and the loss, removes them, and says where to go on."""
     # Not those of the make that runs the tests.
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
@@ -42,13 +43,17 @@ def test_quickstart(docker_engine: DockerEngine) -> None:
     for rank in range(2):
         assert re.search(rf"rank {rank} epoch 10 loss \d\.\d+$", screen, re.MULTILINE)
 
-    *_, loss, handle = screen.splitlines()
+    *_, loss, last = screen.splitlines()
     told = re.fullmatch(r"loss +([\d.]+) -> ([\d.]+) in 10 epochs on 2 processes", loss)
     assert told
     assert float(told[1]) / 2 > float(told[2])
-    ended = handle.removeprefix("handle  local_docker://torchx/")
-    assert ended.startswith("quickstart-train-")
-    assert () == docker_engine.rows({labels.APP_ID: ended})
+    ended = re.fullmatch(
+        r"The containers of app (quickstart-train-\S+) were removed\. Go on: (\S+)", last
+    )
+    assert ended
+    assert () == docker_engine.rows({labels.APP_ID: ended[1]})
+    page, heading = ended[2].split("#")
+    assert heading in pages.anchors(ROOT / page)
 
 
 def test_quickstart_fails(airflow_home: Path) -> None:
