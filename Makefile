@@ -2,8 +2,8 @@
 # (3.11 or newer), make, and a network that reaches a package index.
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test campaign coverage check fmt bench docs clean images engine postgres \
-  chromium
+.PHONY: help demo unit test duration campaign coverage check fmt bench docs clean images engine \
+  postgres chromium
 
 # What is set up for `make test` waits for the network and unpacks, on one core each.
 MAKEFLAGS += --jobs=2
@@ -31,8 +31,14 @@ demo: images ## train with PyTorch in two containers, from an Airflow DAG
 unit: .venv/.installed ## run the tests that need no engine and no server
 	AIRFLOW_HOME="$(CURDIR)/.cache/airflow" $(BIN)/pytest --numprocesses 2 tests/unit
 
-test: check images postgres chromium $(VENVS:=/.installed) ## check, then run all tests against a real engine
+test: duration check images postgres chromium $(VENVS:=/.installed) ## check, then run all tests against a real engine
 	$(ENV) $(BIN)/pytest $(LANES)
+
+# The first line on the screen of `make test`.
+duration:
+	echo "make test: all checks and tests, about 20 minutes on 2 cores."
+	echo "First the set-up of what is missing: Python environments, a Docker Engine, images,"
+	echo "PostgreSQL, Node and a browser. That takes some minutes more."
 
 campaign: images postgres ## kill Airflow's processes, and launches, at every point, as SEED=... draws
 	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py tests/airflow/test_gpu_queue.py \

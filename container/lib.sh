@@ -14,13 +14,15 @@ client() { .venv/bin/python container/client.py "$@"; }
 # step MESSAGE COMMAND ...: run a command quietly, with signs of progress.
 #
 # After two seconds, the elapsed time and the command's latest line are printed every few seconds.
-# On failure, the end of its output is printed.
+# On failure, the end of its output is printed. Ctrl-C ends the script with exit code 130.
 step() {
-  local message=$1 log status=0 clock started_s=$SECONDS
+  local message=$1 log status=0 clock started_s=$SECONDS is_interrupted=
   shift
   log=$(mktemp)
   tick "$message" "$log" &
   clock=$!
+  # Some commands, like pip, end by themselves at SIGINT, so bash would go on.
+  trap 'is_interrupted=1' INT
   # Not `|| status=$?`: bash would then ignore errors inside a function.
   set +e
   (set -e && "$@") >"$log" 2>&1 </dev/null
@@ -28,6 +30,12 @@ step() {
   set -e
   kill "$clock" 2>/dev/null || true
   wait "$clock" 2>/dev/null || true
+  trap - INT
+  if [[ $is_interrupted ]]; then
+    rm -f "$log"
+    echo "$message: interrupted" >&2
+    exit 130
+  fi
   if ((status)); then
     tail -n 30 "$log" >&2
     echo "$message: failed after $((SECONDS - started_s)) s (exit $status): $*" >&2
