@@ -62,6 +62,23 @@ test("only the culprit is red; the peers that were stopped are grey", () => {
   assert.deepEqual(tones, ["removed", "removed", "failed", ...Array(5).fill("removed")]);
 });
 
+test("an auxiliary role that was stopped is grey, and its app has succeeded", () => {
+  const app = view("auxiliary", { taskState: "success" });
+  const [first, second, stopped] = lanes(app);
+
+  assert.deepEqual([app.word, app.tone, app.failure, app.failedAt], ["succeeded", "success", null, null]);
+  assert.equal(app.summary, "3 replicas · 2 succeeded · 1 cancelled");
+  assert.deepEqual([first.tone, second.tone], ["success", "success"]);
+  assert.deepEqual(
+    [stopped.key, stopped.tone, stopped.word, stopped.end],
+    ["tensorboard/0", "removed", "cancelled", "exit 143, SIGTERM"],
+  );
+  assert.deepEqual(
+    stopped.segments.map((one) => one.tone),
+    ["queued", "removed"],
+  );
+});
+
 test("a peer that failed after the culprit is grey, too, and keeps its word", () => {
   const snapshot = recorded("oom");
   Object.assign(snapshot.roles[0].replicas[5], { state: "FAILED", exit: 1 });

@@ -25,6 +25,7 @@ STATES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "running": ("running", {}),
     "deferred": ("deferred", {"state": "deferred"}),
     "succeeded": ("succeeded", {"state": "success"}),
+    "stopped-auxiliary": ("auxiliary", {"state": "success"}),
     "out-of-memory": ("oom", {"state": "failed"}),
     "failed-worker": ("worker", {"state": "failed"}),
     "cancelled": ("cancelled", {"state": "failed"}),
@@ -49,6 +50,16 @@ def test_an_app_in_each_state_is_drawn_and_accessible(
     expect(screen.page.locator(".square")).to_have_count(count)
     assert [] == screen.violations()
     screen.take_picture(f"{state}-{scheme}", "main")
+
+
+def test_the_square_of_a_stopped_auxiliary_role_is_grey(
+    airflow: PlayedAirflow, screen: Screen
+) -> None:
+    """The square of an auxiliary role that was stopped is grey, and no square is red."""
+    screen.open(airflow.page(airflow.add("auxiliary", state="success")))
+
+    for tone, count in (("removed", 1), ("success", 2), ("failed", 0)):
+        expect(screen.page.locator(f".square[data-tone={tone}]")).to_have_count(count)
 
 
 def test_one_square_is_red(airflow: PlayedAirflow, screen: Screen) -> None:
