@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
@@ -31,7 +30,6 @@ from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, SCHEDULER
 from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.workspace.recipe import with_workspace
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
 from airflow_torchx.runtime.attach import failure
 from airflow_torchx.runtime.root_cause import diagnosed
@@ -40,7 +38,6 @@ from airflow_torchx.specs import AppState
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
 
     from airflow_torchx.core.plan.job_plan import LaunchContext
     from airflow_torchx.core.plan.options import Opts
@@ -179,8 +176,7 @@ def _launch(
         info = scheduler.prepare(app, options, context, should_stop=interrupts.pending)
         for warning in info.request.warnings:
             warn(warning)
-        with _reaper(scheduler, info):
-            scheduler.launch(info, should_stop=interrupts.pending)
+        scheduler.launch(info, should_stop=interrupts.pending)
     except StopRequested:
         raise LaunchInterruptedError("interrupted before the launch") from None
     except KeyboardInterrupt as error:
@@ -189,24 +185,6 @@ def _launch(
     count = len(info.request.containers)
     print_message(f"launched app {info.request.app_id}: {count} replica{'s' * (count != 1)}")
     return info
-
-
-@contextlib.contextmanager
-def _reaper(scheduler: DockerScheduler, info: AppDryRunInfo) -> Iterator[None]:
-    """Let another process undo the launch if this one is killed before the app is complete."""
-    from airflow_torchx.task.reaper import Order, Reaper
-
-    reaper = None
-    # Without a second process, a launch works, too.
-    with contextlib.suppress(OSError):
-        if isinstance(scheduler.engine, DockerEngine):
-            reaper = Reaper(scheduler.engine, info.request.app_id, info.request.launch_id)
-            reaper.order(Order(spares_complete=True))
-    try:
-        yield
-    finally:
-        if reaper is not None:
-            reaper.dismiss()
 
 
 def _print_end(scheduler: DockerScheduler, app: DescribeAppResponse, info: AppDryRunInfo) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from airflow_torchx.errors import (
     InvalidOptionsError,
     LaunchInterruptedError,
 )
-from airflow_torchx.runtime import launching
+from airflow_torchx.runtime import launching, reaper
 from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
@@ -170,15 +171,30 @@ class DockerLauncher(DockerWorkspaceMixin):
         waiting: Waiting = "here",
         should_stop: Callable[[], bool] = lambda: False,
         before_start: Callable[[str], object] | None = None,
+        has_reaper: bool = False,
     ) -> DescribeAppResponse:
         """Launch as `schedule` does, and return the app as the daemon then lists it.
 
         ``before_start`` is called with the id of the first container before any one is started.
+        A helper process undoes the launch if this process is killed, unless the caller
+        ``has_reaper``, which does so.
 
         Raises:
             MustWait: not enough GPUs are free, and ``waiting`` lets another process wait for them.
             AirflowTorchXError: as `schedule` does.
         """
+        request = info.request
+        undo = reaper.undoing_launch(self.engine, request.app_id, request.launch_id)
+        with nullcontext() if has_reaper else undo:
+            return self._launch(info, waiting, should_stop, before_start)
+
+    def _launch(
+        self,
+        info: AppDryRunInfo,
+        waiting: Waiting,
+        should_stop: Callable[[], bool],
+        before_start: Callable[[str], object] | None,
+    ) -> DescribeAppResponse:
         app_id = info.request.app_id
         try:
             built = self.build_images(info, should_stop=should_stop)

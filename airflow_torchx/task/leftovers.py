@@ -9,7 +9,6 @@ import structlog
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.core.engine import labels
-from airflow_torchx.task import reattach
 
 if TYPE_CHECKING:
     from airflow_torchx.core.plan.identity import TaskAttempt
@@ -19,7 +18,7 @@ _log = structlog.get_logger("airflow_torchx.task")
 
 def warn_leftovers(of: str | TaskAttempt, error: BaseException) -> None:
     """Log the command that removes containers that may be left of an app, or of a task."""
-    wanted = {labels.APP_ID: of} if isinstance(of, str) else reattach.task_labels(of)
+    wanted = {labels.APP_ID: of} if isinstance(of, str) else of.task_labels
     _log.warning(
         "containers of %s may be left: %s\nRemove them with:\n  docker rm -f $(docker ps -aq %s)",
         f"app {of}" if isinstance(of, str) else f"task {of.task_id}",

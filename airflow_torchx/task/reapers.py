@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from airflow_torchx.docker_engine import DockerEngine
-from airflow_torchx.task.reaper import Reaper
+from airflow_torchx.runtime.reaper import Reaper
 
 if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.task.record import LaunchedApp
-    from airflow_torchx.task.reaper import Order
+    from airflow_torchx.runtime.reaper import Order
 
 
 class Reapers:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from airflow_torchx.concurrency.parallel import StopRequested, map_concurrently
-from airflow_torchx.core.engine import labels
+from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.gpu.ledger import is_marker
 from airflow_torchx.core.plan.identity import try_suffix
 from airflow_torchx.core.state.describe import has_ended
-from airflow_torchx.core.task.reconcile import observed_apps, unneeded_markers
+from airflow_torchx.core.task.reconcile import observed_apps
 from airflow_torchx.errors import AppNotFoundError
 from airflow_torchx.runtime import lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     from airflow_torchx.core.task.record import LaunchedApp
 
 _log = logging.getLogger(__name__)
-
-# Until another client's removal of a place is in the list.
-_PAUSE_S: Final = 0.1
 
 
 def found(
@@ -41,7 +36,7 @@ def found(
     Returns:
         Its apps, and the containers that stand for its places in the queue for GPUs.
     """
-    rows = engine.rows(task_labels(attempt))
+    rows = engine.rows(attempt.task_labels)
     # An app of an image that was committed from a task's container has the task's labels, too.
     apps = [
         one
@@ -54,48 +49,6 @@ def found(
 def apps_of(engine: Engine, attempt: TaskAttempt) -> list[ObservedApp]:
     """Return all apps of this task in this run, of any try, with one request."""
     return found(engine, attempt)[0]
-
-
-def leave_queue(engine: Engine, attempt: TaskAttempt) -> None:
-    """Remove what this task has in the queue for GPUs, unless a later try made it."""
-    discard_markers(engine, attempt, found(engine, attempt)[1], may_wait=False)
-
-
-def discard_markers(
-    engine: Engine,
-    attempt: TaskAttempt,
-    markers: Sequence[ContainerRow],
-    *,
-    may_wait: bool,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Remove the places in the queue for GPUs that no try of this task will use.
-
-    Raises:
-        StopRequested: ``should_stop`` returned True; some may be left.
-    """
-
-    def is_removed(row: ContainerRow) -> bool:
-        if row.labels.get(labels.GPU_MARKER) != "probe":
-            return engine.discard(row.id)
-        # It may run, and it is not part of a race.
-        engine.remove(row.id)
-        return True
-
-    while unneeded := unneeded_markers(attempt, markers, may_wait=may_wait):
-        if all(map_concurrently(is_removed, unneeded)):
-            return
-        if should_stop():
-            raise StopRequested
-        time.sleep(_PAUSE_S)
-        # A trigger that Airflow has not ended yet may have exchanged a ticket for a claim.
-        markers = found(engine, attempt)[1]
-
-
-def task_labels(attempt: TaskAttempt) -> dict[str, str]:
-    """Return the labels that all apps of this task in this run have."""
-    wanted = (labels.DAG_ID, labels.RUN_ID, labels.TASK_ID, labels.MAP_INDEX)
-    return {label: attempt.labels[label] for label in wanted}
 
 
 def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:

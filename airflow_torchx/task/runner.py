@@ -37,6 +37,7 @@ from airflow_torchx.errors import (
     ResultError,
 )
 from airflow_torchx.runtime import attach, lifecycle, root_cause
+from airflow_torchx.runtime.gpus import task_places
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.specs import AppState
@@ -154,7 +155,7 @@ class AppTask:
         if reason == "unreachable" and demand is not None:
             raise EngineUnreachableError(message, fix=self._after_outage)
         if reason in {"timeout", "busy"}:
-            self._read(reattach.leave_queue, self._engine, self._task.attempt)
+            self._read(task_places.leave_queue, self._engine, self._task.attempt)
             if reason == "timeout":
                 raise AirflowTaskTimeout
             timeout_s = demand.wait_timeout_s if demand else None
@@ -205,7 +206,7 @@ class AppTask:
             apps, keep = decision.clean_up, self._options.keep
             reattach.clean_up(self._engine, apps, keep=keep)
             self._read(
-                reattach.discard_markers,
+                task_places.discard_markers,
                 self._engine,
                 self._task.attempt,
                 places,
@@ -252,6 +253,7 @@ class AppTask:
                     waiting="elsewhere" if self._options.deferrable else "resumable",
                     should_stop=should_stop,
                     before_start=before_start,
+                    has_reaper=True,
                 )
         except MustWait as wait:
             self._defer_for_gpus(app, wait)
@@ -265,7 +267,7 @@ class AppTask:
         try:
             self.shutdown.defer_for_gpus(app, replace(wait.demand, until_s=until_s))
         except AppCancelledError:
-            self._read(reattach.leave_queue, self._engine, self._task.attempt)
+            self._read(task_places.leave_queue, self._engine, self._task.attempt)
             raise
 
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON

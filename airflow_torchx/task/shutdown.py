@@ -34,13 +34,14 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
+from airflow_torchx.runtime.gpus import task_places
+from airflow_torchx.runtime.reaper import Order
 from airflow_torchx.task import reattach
 from airflow_torchx.task.checkpoints import CheckpointUploads
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
 from airflow_torchx.task.handover import watch_handover
 from airflow_torchx.task.keeping import LEISURE_STATE_S, STATE_S, is_kept
 from airflow_torchx.task.leftovers import warn_leftovers
-from airflow_torchx.task.reaper import Order
 from airflow_torchx.task.reapers import Reapers
 from airflow_torchx.task.snapshots import Snapshots
 
@@ -140,7 +141,7 @@ class TaskShutdown:
         if kept:
             return
         try:
-            reattach.leave_queue(self._engine, self._task.attempt)
+            task_places.leave_queue(self._engine, self._task.attempt)
             apps = reattach.unneeded(self._engine, self._task.attempt, keep=self._options.keep)
         except AirflowTorchXError as why:
             warn_leftovers(self._task.attempt, why)
@@ -321,7 +322,7 @@ class TaskShutdown:
     def _leave_queue(self) -> None:
         """Give up what the task has in the queue for GPUs, also what an earlier process made."""
         try:
-            reattach.leave_queue(self._engine, self._task.attempt)
+            task_places.leave_queue(self._engine, self._task.attempt)
         except AirflowTorchXError as error:
             warn_leftovers(self._task.attempt, error)
 
@@ -365,7 +366,7 @@ class TaskShutdown:
             self._check_deferral(app)
 
         def leave_queue(engine: Engine) -> None:
-            reattach.leave_queue(engine, self._task.attempt)
+            task_places.leave_queue(engine, self._task.attempt)
 
         watch_handover(self._task, self._engine, leave_queue, self.should_stop)
         hand_over_gpu_wait(self._task, self._options, app.app_id, demand)

@@ -76,7 +76,8 @@ def submit(scheduler: DockerScheduler, race: Race, one: Launch, journal: Journal
         options = {"network": "host", "stop_grace_s": 60}
         info = scheduler.prepare(one.app(race.folder), options, context)
         try:
-            scheduler.launch(info)
+            # Without a helper process, as on a host that is lost.
+            scheduler.launch(info, has_reaper=True)
         except AirflowTorchXError as error:
             journal.say("fail", text=repr(error))
             if one.is_superseded:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine import DockerEngine
 
     Start = Callable[[str], subprocess.Popen[str]]
+    Run = Callable[[Gate, Path, str], subprocess.Popen[bytes]]
 
 pytestmark = pytest.mark.docker
 
@@ -36,7 +38,7 @@ from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.task.reaper import Order, Reaper
+from airflow_torchx.runtime.reaper import Order, Reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 
@@ -178,6 +180,34 @@ def run_command(gate: Gate, folder: Path, app_id: str) -> subprocess.Popen[bytes
     )
 
 
+#: A program that launches three replicas, and then waits.
+PROGRAM = """
+import sys
+from airflow_torchx.schedulers.docker_scheduler import create_scheduler
+from airflow_torchx.specs import AppDef, Role
+
+app_id, image = sys.argv[1:]
+script = "trap 'exit 0' TERM; sleep 600 & wait"
+role = Role("sh", image, entrypoint="sh", args=["-c", script], num_replicas=3)
+with create_scheduler("test") as scheduler:
+    app = scheduler.submit(AppDef("app", [role]), {"labels": {"of-test": app_id}})
+    list(scheduler.log_iter(app, "sh", should_tail=True))
+"""
+
+
+def run_program(gate: Gate, folder: Path, app_id: str) -> subprocess.Popen[bytes]:
+    """Start to launch three replicas by the Python API, behind a gate, with a label."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, app_id, BUSYBOX],
+        cwd=folder,
+        env=os.environ | {"DOCKER_HOST": f"unix://{gate.path}"},
+        process_group=0,
+    )
+
+
+both_ways = pytest.mark.parametrize("run", [run_command, run_program])
+
+
 def in_group(group: int) -> list[int]:
     """Return the processes that live in a process group or in a session of its members' own."""
     found = []
@@ -198,8 +228,9 @@ def in_group(group: int) -> list[int]:
     ],
     ids=["first-created", "two-created", "two-started", "complete"],
 )
-def test_a_command_line_that_is_killed_while_it_launches(
-    hold: Hold, left: int, tmp_path: Path, docker_engine: DockerEngine, app_id: str
+@both_ways
+def test_a_client_that_is_killed_while_it_launches(
+    run: Run, hold: Hold, left: int, tmp_path: Path, docker_engine: DockerEngine, app_id: str
 ) -> None:
     """SIGKILL for the whole process group in the middle of a launch leaves no container.
 
@@ -211,8 +242,8 @@ def test_a_command_line_that_is_killed_while_it_launches(
 
     # The path of a socket must be short.
     with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
-        held = gate.hold(hold)
-        process = run_command(gate, tmp_path, app_id)
+        held = gate.hold(replace(hold))
+        process = run(gate, tmp_path, app_id)
         held.wait()
         reapers = [pid for pid in in_group(process.pid) if pid != process.pid]
         assert reapers
@@ -229,13 +260,14 @@ def test_a_command_line_that_is_killed_while_it_launches(
                 docker_engine.remove(row.id)
 
 
-def test_a_command_line_that_ends_has_no_child(
-    app_id: str, tmp_path: Path, docker_engine: DockerEngine
+@both_ways
+def test_a_client_that_has_launched_has_no_child(
+    run: Run, app_id: str, tmp_path: Path, docker_engine: DockerEngine
 ) -> None:
     """The reaper of a launch has ended, and was waited for, before the app is followed."""
     with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
         held = gate.hold(Hold(Kind.LOGS))
-        process = run_command(gate, tmp_path, app_id)
+        process = run(gate, tmp_path, app_id)
         held.wait()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
         process.kill()

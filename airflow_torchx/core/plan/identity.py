@@ -105,13 +105,20 @@ class TaskAttempt:
         return f"{name}-{digest}{try_suffix(self.max_tries, self.try_number)}"
 
     @property
-    def labels(self) -> dict[str, str]:
-        """The labels that identify this attempt."""
+    def task_labels(self) -> dict[str, str]:
+        """The labels that all attempts of this task in this run have."""
         return {
             labels.DAG_ID: self.dag_id,
             labels.RUN_ID: self.run_id,
             labels.TASK_ID: self.task_id,
             labels.MAP_INDEX: str(self.map_index),
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that identify this attempt."""
+        return {
+            **self.task_labels,
             labels.MAX_TRIES: str(self.max_tries),
             labels.TRY_NUMBER: str(self.try_number),
         }

@@ -23,6 +23,7 @@ from airflow_torchx.core.task.record import (
 )
 from airflow_torchx.errors import EngineError, LaunchError
 from airflow_torchx.runtime import launching, lifecycle, waiting
+from airflow_torchx.runtime.gpus import task_places
 from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.testing import FakeEngine, Program
@@ -328,11 +329,11 @@ def test_places_that_come_back_are_removed_until_the_task_has_to_end() -> None:
             engine.before = exchange
 
     engine.before = exchange
-    places = reattach.found(engine, FIRST)[1]
+    markers = reattach.found(engine, FIRST)[1]
 
     with pytest.raises(StopRequested):
-        reattach.discard_markers(
-            engine, FIRST, places, may_wait=False, should_stop=lambda: next(asked)
+        task_places.discard_markers(
+            engine, FIRST, markers, may_wait=False, should_stop=lambda: next(asked)
         )
 
     assert [] == list(asked)

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -24,10 +24,10 @@ from airflow_torchx.core.task.reconcile import observed_apps
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.task import reattach
+from airflow_torchx.runtime.gpus import task_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.core.engine.protocol import Engine
 
@@ -128,6 +128,25 @@ class Reaper:
         self._process.communicate()
 
 
+@contextmanager
+def undoing_launch(engine: Engine, app_id: str, launch_id: str) -> Iterator[None]:
+    """Let another process undo a launch if this one is killed before the app is complete.
+
+    An engine in memory gets none, nor does a frozen program, which has no Python to start.
+    """
+    reaper = None
+    # Without a second process, a launch works, too.
+    with suppress(OSError):
+        if isinstance(engine, DockerEngine) and not getattr(sys, "frozen", False):
+            reaper = Reaper(engine, app_id, launch_id)
+            reaper.order(Order(spares_complete=True))
+    try:
+        yield
+    finally:
+        if reaper is not None:
+            reaper.dismiss()
+
+
 def endpoint_fields(endpoint: Endpoint) -> dict[str, Any]:
     """Return an endpoint as JSON data, with its certificates and its key."""
     return asdict(endpoint)
@@ -170,7 +189,7 @@ def carry_out(engine: Engine, app_id: str, launch_id: str, order: Order) -> bool
         if order.waiting is None and not order.keep:
             _discard_markers(engine, app_id, launch_id)
     if order.waiting is not None:
-        reattach.leave_queue(engine, order.waiting)
+        task_places.leave_queue(engine, order.waiting)
     return spared
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.pem import Pem
 from airflow_torchx.runtime import launching, lifecycle
-from airflow_torchx.task.reaper import WAIT, Order, endpoint_fields, endpoint_of, repeat
+from airflow_torchx.runtime.reaper import WAIT, Order, endpoint_fields, endpoint_of, repeat
 from airflow_torchx.testing import FakeEngine, Program
 from tests.unit.apps import planned, states
 
@@ -57,7 +57,7 @@ FORKS = """
 import os, signal, sys
 from types import SimpleNamespace
 from airflow_torchx.core.connection.endpoint import Endpoint
-from airflow_torchx.task.reaper import Order, Reaper
+from airflow_torchx.runtime.reaper import Order, Reaper
 
 reaper = Reaper(SimpleNamespace(endpoint=Endpoint(url=sys.argv[1])), "app", "launch")
 reaper.order(Order())
