@@ -54,6 +54,11 @@ NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
 #: From this API version on, daemons always check, and the parameter is deprecated.
 _CHECKS_DUPLICATES: Final = (1, 44)
+# Answers of the daemon to a rename and to a removal at the same time.
+_NO_FILE: Final = "no such file or directory"
+_NOT_EMPTY: Final = "directory not empty"
+# An app that is stopped is renamed twice at most.
+_REMOVALS: Final = 5
 
 
 class DockerEngine:
@@ -199,6 +204,9 @@ class DockerEngine:
             with self._errors(f"rename container {responses.short_id(container_id)} to {name!r}"):
                 self._client.rename(container_id, name)
         except EngineError as error:
+            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and _NO_FILE in str(error):
+                what = f"container {responses.short_id(container_id)} is being removed"
+                raise EngineNotFoundError(what, status=error.status) from error
             # The daemon has one status for a bad name and for the current one.
             if error.status != HTTPStatus.BAD_REQUEST or not self._has_name(container_id, name):
                 raise
@@ -223,15 +231,30 @@ class DockerEngine:
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes; kill it first if it runs."""
-        what = f"remove container {responses.short_id(container_id)}"
         with suppress(EngineNotFoundError):
-            try:
-                with self._errors(what):
-                    self._client.remove_container(container_id, v=True, force=True)
-            except EngineConflictError:
-                # With force, the only possible conflict is a removal in progress.
-                with self._errors(what):
-                    self._client.wait(container_id, condition="removed")
+            for left in reversed(range(_REMOVALS)):
+                try:
+                    self._remove(container_id)
+                except EngineError as error:
+                    # A rename at the same time writes a file into the folder that the daemon
+                    # removes. Engine 20.10 lists the container as `removing` then, or as `dead`,
+                    # until it is removed again.
+                    if not left or _NOT_EMPTY not in str(error):
+                        raise
+                else:
+                    return
+
+    def _remove(self, container_id: str) -> None:
+        what = f"remove container {responses.short_id(container_id)}"
+        try:
+            with self._errors(what):
+                self._client.remove_container(container_id, v=True, force=True)
+        except EngineConflictError:
+            # With force, the only possible conflict is a removal in progress.
+            with self._errors(what):
+                answer = self._client.wait(container_id, condition="removed")
+            if failed := (answer.get("Error") or {}).get("Message"):
+                raise EngineError(f"cannot {what}: {failed}") from None
 
     def discard(self, container_id: str) -> bool:
         """Remove a container that does not run, and return whether this call discarded it."""
@@ -241,7 +264,9 @@ class DockerEngine:
         """Return all containers that have all these labels, in one request."""
         with self._errors("list containers"):
             found = self._client.containers(all=True, filters=label_filters(labels))
-        rows = (responses.container_row(row) for row in found)
+        # After a rename during its removal, Engine 20.10 lists a container without a name until
+        # the daemon restarts, although it has been removed.
+        rows = (responses.container_row(row) for row in found if row["Names"])
         # The daemon also lists containers whose label is masked.
         return tuple(row for row in rows if are_in(labels, row.labels))
 

@@ -341,11 +341,16 @@ def rows_of_launch(engine: Engine, app_id: str, launch_id: str) -> tuple[Contain
 
 
 def live(rows: Iterable[ContainerRow], roles: Collection[str] | None = None) -> list[ContainerRow]:
-    """Return the containers, of these roles or of all, that run or may still start."""
+    """Return the containers, of these roles or of all, that run or may still start.
+
+    The daemon kills a container before it lists it as `removing`. It lists one like that for good
+    if it cannot remove its files.
+    """
     return [
         row
         for row in rows
-        if not is_terminal(replica_state(row, exit_code(row) or 0))
+        if row.state != "removing"
+        and not is_terminal(replica_state(row, exit_code(row) or 0))
         and (roles is None or replica_key(row)[0] in roles)
     ]
 

@@ -21,6 +21,7 @@ from airflow_torchx.core.engine.containers import (
 from airflow_torchx.core.logs.lines import LineReader
 from airflow_torchx.errors import (
     EngineError,
+    EngineNotFoundError,
     EngineUnreachableError,
 )
 from airflow_torchx.specs import BindMount, VolumeMount
@@ -303,6 +304,54 @@ def test_a_removal_in_progress(address: Path, ended: list[bytes]) -> None:
 
     assert ["DELETE /containers/c?v=True&link=False&force=True"] == stub.asked[:1]
     assert ["POST /containers/c/wait?condition=removed"] == stub.asked[1:]
+
+
+@pytest.mark.parametrize("is_other", [False, True], ids=["own", "another client's"])
+def test_a_removal_that_meets_a_rename(address: Path, *, is_other: bool) -> None:
+    """A removal is sent again if the daemon could not remove the folder of the container."""
+    message = "unlinkat /containers/c: directory not empty"
+    waited = {"StatusCode": -1, "Error": {"Message": message}}
+    failed = failure(409, "is already in progress") if is_other else failure(500, message)
+    deletions = iter([failed, failure(404)])
+
+    def answer(request: Request) -> Iterable[bytes]:
+        return next(deletions) if request.method == "DELETE" else json_answer(waited)
+
+    with Stub(answer, address), connect(address) as engine:
+        engine.remove("c")
+
+    assert () == tuple(deletions)
+
+
+def test_a_rename_that_meets_a_removal(address: Path) -> None:
+    """A container that is being removed counts as one that does not exist."""
+    message = "open /containers/c/.tmp-config.v2.json1: no such file or directory"
+    with (
+        Stub(saying(failure(500, message)), address),
+        connect(address) as engine,
+        pytest.raises(EngineNotFoundError, match="container c is being removed"),
+    ):
+        engine.rename("c", "d")
+
+
+def test_a_removed_container_that_the_daemon_lists(address: Path) -> None:
+    """A row without a name is left out: its container is gone, and no request reaches it."""
+    rows = [{"Id": "a", "Names": [], "State": "removing"}, {"Id": "b", "Names": ["/b"]}]
+    with Stub(saying(json_answer(rows)), address), connect(address) as engine:
+        assert ["b"] == [row.id for row in engine.rows({})]
+
+
+def test_a_removal_that_never_succeeds(address: Path) -> None:
+    """A container whose folder stays is an error after five removals."""
+    message = "unlinkat /containers/c: directory not empty"
+    with (
+        Stub(saying(failure(500, message)), address) as stub,
+        connect(address) as engine,
+        pytest.raises(EngineError, match=r"cannot remove container c: .*not empty"),
+    ):
+        engine.remove("c")
+
+    assert 5 == len(stub.asked)
 
 
 def test_removing_a_container_that_is_gone(address: Path) -> None:

@@ -48,7 +48,8 @@ _DAY_S: Final = 24 * 3600.0
 # https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html (Task Instances).
 # All other states, and those of later releases, are those of a task with an owner.
 _OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-_RUNS: Final = frozenset({"running", "restarting", "paused", "removing"})
+# Not `removing`: a container that a daemon failed to remove keeps that state.
+_RUNS: Final = frozenset({"running", "restarting", "paused"})
 
 
 class TaskKey(NamedTuple):

@@ -49,6 +49,16 @@ def test_a_container_of_a_committed_image_is_not_a_replica() -> None:
     assert [] == lifecycle.apps(engine)
 
 
+def test_a_container_that_is_being_removed_is_not_stopped() -> None:
+    """A container that the daemon is removing was killed: a cancel does not wait for its end."""
+    engine = FakeEngine(images=["busybox"], programs=FOREVER)
+    launching.launch(engine, planned())
+    rows = lifecycle.rows_of(engine, "app-1")
+
+    assert [*rows] == lifecycle.live(rows)
+    assert [] == lifecycle.live(replace(row, state="removing") for row in rows)
+
+
 @pytest.mark.parametrize("replicas", [1, 64])
 def test_the_status_of_any_number_of_replicas_is_one_call(replicas: int) -> None:
     """A status takes one call as long as no replica failed."""

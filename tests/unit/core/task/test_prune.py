@@ -240,7 +240,7 @@ def row(name: str = "app-r-0", state: str = "exited", **values: Any) -> Containe
         (["created", "running"], Phase.RUNS),
         (["exited", "paused"], Phase.RUNS),
         (["exited", "restarting"], Phase.RUNS),
-        (["exited", "removing"], Phase.RUNS),
+        (["exited", "removing"], Phase.ENDED),
         (["dead", "exited"], Phase.ENDED),
     ],
 )
