@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from tests.airflow.gate import Hold, Kind
 from tests.airflow.processes import is_alive, kill, parent_of, until
@@ -177,6 +179,70 @@ def test_a_task_that_is_ended_before_its_trigger_has_started(
     end(task)
 
     until(lambda: not states(), "no containers")
+
+
+@pytest.fixture
+def end_app(docker_engine: DockerEngine, app_id: str) -> Callable[[], None]:
+    """Return what ends the program of each replica that waits for SIGUSR1."""
+
+    def end() -> None:
+        with closing(open_client(resolve(Endpoint(), os.environ))) as client:
+            for row in docker_engine.rows({labels.RUN_ID: app_id}):
+                client.kill(row.id, "USR1")
+
+    return end
+
+
+@pytest.fixture
+def watched(launch: Callable[[str], Task], docker_engine: DockerEngine, app_id: str) -> Task:
+    """Return a deferred task whose trigger watches its app of three replicas.
+
+    Its process has ended: until then, that removes the app of a task that a user ends.
+    """
+    task = launch("ends_deferrable")
+    task.wait_for("deferred")
+    pid = task.now().pid
+    assert pid
+    until(lambda: not is_alive(pid), "the end of the task's process")
+    until(lambda: re.search(r"trigger \S+ .*starting", str(task.log())), "the trigger")
+    rows = docker_engine.rows({labels.RUN_ID: app_id})
+    until(
+        lambda: all(b"up" in b"".join(docker_engine.logs(row.id, LogQuery())) for row in rows),
+        "three programs that wait for their end",
+    )
+    assert "deferred" == task.state()
+    return task
+
+
+def test_a_deferred_task_that_is_marked_before_its_app_ends(
+    watched: Task, states: Callable[[], list[str]], end_app: Callable[[], None]
+) -> None:
+    """Containers that end by themselves right after a mark are removed."""
+    watched.mark("success")
+    end_app()
+
+    until(lambda: not states(), "no containers")
+    assert "success" == watched.state()
+
+
+def test_a_deferred_task_that_is_marked_after_its_app_has_ended(
+    stack: Stack,
+    watched: Task,
+    states: Callable[[], list[str]],
+    gate: Gate,
+    end_app: Callable[[], None],
+) -> None:
+    """The containers are removed, although Airflow drops the event of the trigger."""
+    hold = gate.hold(Hold(Kind.LIST, of=stack.triggerers[0].owns))
+    end_app()
+    until(lambda: states() == ["exited"] * 3, "the end of the app")
+    hold.wait()
+
+    watched.mark("success")
+    hold.release()
+
+    until(lambda: not states(), "no containers")
+    assert "success" == watched.state()
 
 
 def test_sigkill_without_another_try(

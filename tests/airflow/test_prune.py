@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.docker_engine.connection import open_client
+from airflow_torchx.runtime import reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 from tests import pages
-from tests.airflow.processes import kill, until
+from tests.airflow.gate import Gate, Hold, Kind
+from tests.airflow.processes import kill, parent_of, until
 from tests.conftest import BUSYBOX
 from tests.integration.second_daemon import running_with_gpus
 
@@ -111,3 +119,64 @@ def test_the_command(stack: Stack, engine: DockerEngine, task: Task, conn_id: st
     stack.run("torchx", "prune", "--conn", conn_id)
 
     assert () == engine.rows({labels.RUN_ID: conn_id})
+
+
+@pytest.fixture
+def gate(engine: DockerEngine) -> Iterator[Gate]:
+    """Return what holds requests to the daemon."""
+    with tempfile.TemporaryDirectory() as folder:
+        daemon = str(engine.info().url).removeprefix("unix://")
+        with Gate(Path(folder) / "gate", daemon) as opened:
+            yield opened
+
+
+def reapers_of(pid: int) -> list[int]:
+    """Return the reapers that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_reaper = reaper.__name__ in path.joinpath("cmdline").read_text()
+            if is_reaper and parent_of(int(path.name)) == pid:
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
+
+
+def up(engine: DockerEngine, wanted: dict[str, str | None]) -> list[bool]:
+    """Return of each container whether its program handles signals."""
+    return [b"up" in b"".join(engine.logs(row.id, LogQuery())) for row in engine.rows(wanted)]
+
+
+def test_a_kill_between_two_rounds_without_another_try(
+    stack: Stack, engine: DockerEngine, gate: Gate, app_id: str
+) -> None:
+    """Prune leaves an app that its task restarts; it removes both rounds after a SIGKILL.
+
+    The reaper of the task is killed, too, as by an end of the worker's container.
+    """
+    host = f"unix://{gate.path}"
+    stack.post("connections", {"connection_id": app_id, "conn_type": "torchx_docker", "host": host})
+    task = stack.trigger("last_round", app_id, {"conn_id": app_id})
+    wanted: dict[str, str | None] = {labels.RUN_ID: app_id}
+    until(lambda: up(engine, wanted) == [True, True], "two programs")
+    until(lambda: "has started" in str(task.log()), "the end of the launch")
+    first = engine.rows(wanted)
+    hold = gate.hold(Hold(Kind.START))
+    with closing(open_client(Endpoint(url=engine.info().url))) as client:
+        client.kill(first[0].id, "USR1")
+    owner = hold.wait()
+    between = {row.id: row.state for row in engine.rows(wanted)}
+    assert ["created", "created", "exited", "exited"] == sorted(between.values())
+
+    assert [] == prune(stack, app_id, 1)
+    assert between == {row.id: row.state for row in engine.rows(wanted)}
+
+    for one in [*reapers_of(owner), owner]:
+        kill(one)
+    hold.release()
+    until(lambda: task.state() == "failed", "the failure")
+    assert between == {row.id: row.state for row in engine.rows(wanted)}
+
+    assert [first[0].labels[labels.APP_ID]] == prune(stack, app_id, 2)
+    assert () == engine.rows(wanted)

@@ -97,6 +97,14 @@ restarted, restarted_deferrable = (
     )
     for is_deferrable in (False, True)
 )
+# The next round of its last try is made by no other process.
+last_round = gang(
+    "last_round",
+    RESTARTED,
+    max_retries=2,
+    retries=0,
+    torchx_conn_id="{{ dag_run.conf['conn_id'] }}",
+)
 last_try = gang("last_try", FOREVER, retries=0)
 # Between its tries, no process has its app.
 slow_retry = gang(
@@ -144,6 +152,12 @@ while [ -z "$ending" ]; do sleep 0.1; done
 seq 501 1000 | sed 's/^/line /'
 """
 patient = gang("patient", TALKS, deferrable=False)
+ends_deferrable = gang(
+    "ends_deferrable",
+    "trap 'exit 0' USR1; trap 'exit 143' TERM; echo up; while true; do sleep 0.2; done",
+    replicas=3,
+    deferrable=True,
+)
 
 retried = gang(
     "retried",
