@@ -24,7 +24,7 @@ AT_ONCE: Final = 4
 
 def play(stage: Stage, case: Case) -> Outcome:
     """Play a case that affects no other case."""
-    with Run(stage, case.mode, str(case)) as run:
+    with Run(stage, case) as run:
         hold = run.reach(case)
         run.strike(case.blow, hold)
         if hold:
@@ -40,7 +40,7 @@ def play(stage: Stage, case: Case) -> Outcome:
 
 def play_together(stage: Stage, cases: Sequence[Case], pool: Executor) -> Played:
     """Play cases of one blow that hits all runs, at whatever points these are."""
-    runs = {case: Run(stage, case.mode, str(case)) for case in cases}
+    runs = {case: Run(stage, case) for case in cases}
     reached = {case: pool.submit(_reach, run, case) for case, run in runs.items()}
     wait(reached.values())
     struck = {Blow.TRIGGERER: stage.stack.triggerers[0], Blow.SCHEDULER: stage.stack.scheduler}
@@ -59,17 +59,27 @@ def play_together(stage: Stage, cases: Sequence[Case], pool: Executor) -> Played
     }
 
 
-def play_paused(stage: Stage, case: Case) -> Outcome:
+def play_paused(stage: Stage, cases: Sequence[Case], pool: Executor) -> Played:
     """Have one triggerer stand still until another one has taken over, and go on then."""
-    with Run(stage, case.mode, str(case)) as run:
-        run.reach(case)
-        first, second = *stage.stack.triggerers, stage.stack.start_triggerer()
-        first.pause()
-        run.await_look_of(second)
-        first.resume()
+    runs = {case: Run(stage, case) for case in cases}
+    reached = {case: pool.submit(_reach, run, case) for case, run in runs.items()}
+    wait(reached.values())
+    there = {case: run for case, run in runs.items() if not reached[case].exception()}
+    first, second = *stage.stack.triggerers, stage.stack.start_triggerer()
+    first.pause()
+    for case, run in there.items():
+        # The hold of a round is of the first one.
+        run.await_next_round() if case.restarts else run.await_look_of(second)
+    first.resume()
+    for case, run in there.items():
+        if hold := reached[case].result():
+            hold.release()
         run.await_end_of_trigger()
         run.finish()
-        return run.outcome(case)
+    return {
+        case: pool.submit(_outcome, run, case) if case in there else reached[case]
+        for case, run in runs.items()
+    }
 
 
 def play_all(stage: Stage, cases: Sequence[Case]) -> Played:
@@ -89,9 +99,8 @@ def play_all(stage: Stage, cases: Sequence[Case]) -> Played:
             together = [case for case in cases if (case.blow, case.mode) == kind]
             played |= play_together(stage, together, pool)
             wait(played.values())
-        for case in cases:
-            if case.blow is Blow.PAUSE:
-                played[case] = pool.submit(play_paused, stage, case)
+        if paused := [case for case in cases if case.blow is Blow.PAUSE]:
+            played |= play_paused(stage, paused, pool)
     return played
 
 

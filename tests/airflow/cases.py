@@ -33,6 +33,10 @@ class Point(Enum):
     HALF_STARTED = "one of three replicas was started"
     ALL_STARTED = "all run, not yet watched or deferred"
     WATCHED = "all run, watched by the task or by a trigger"
+    STOPPING = "one has failed, the others are about to be stopped for a restart"
+    HALF_REPLACED = "one of three containers of the next round exists"
+    REPLACED = "all containers of the next round exist, none was started"
+    HALF_RESTARTED = "one of three replicas of the next round was started"
     ENDED = "all have ended, unseen"
     COLLECTING = "the result is about to be read"
     COLLECTED = "the containers are about to be removed"
@@ -63,45 +67,80 @@ PHASES: Final = {
         Point.HALF_STARTED,
     ),
     "running": (Point.ALL_STARTED, Point.WATCHED, Point.ENDED),
+    "restarting": (
+        Point.STOPPING,
+        Point.HALF_REPLACED,
+        Point.REPLACED,
+        Point.HALF_RESTARTED,
+    ),
     "collecting": (Point.COLLECTING, Point.COLLECTED, Point.REMOVED),
     "over": (Point.SUCCEEDED,),
 }
 LAUNCHING: Final = PHASES["launching"]
 LAUNCHED: Final = PHASES["running"] + PHASES["collecting"]
+#: Between two rounds of an app.
+RESTARTING: Final = PHASES["restarting"]
 #: These end a process that all runs share.
 SHARED: Final = (Blow.TRIGGERER, Blow.SCHEDULER)
 #: These say how the task ends.
 MARKS: Final = (Blow.FAIL, Blow.SUCCEED)
 #: Where a user acts.
-_ACTED: Final = (Point.ALL_CREATED, Point.ALL_STARTED, Point.WATCHED, Point.SUCCEEDED)
+_ACTED: Final = (
+    Point.ALL_CREATED,
+    *PHASES["running"],
+    *RESTARTING,
+    Point.COLLECTING,
+    Point.SUCCEEDED,
+)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A blow at a point in a mode."""
+    """A blow at a point in a mode.
+
+    Args:
+        mode: of the operator.
+        point: where the blow hits.
+        blow: what is done.
+        prunes: whether prune removes what it finds of this run meanwhile.
+    """
 
     mode: Mode
     point: Point
     blow: Blow
+    prunes: bool = False
 
     def __str__(self) -> str:
-        return "-".join(part.name.lower() for part in (self.mode, self.point, self.blow))
+        parts = [part.name.lower() for part in (self.mode, self.point, self.blow)]
+        return "-".join([*parts, "prune"] if self.prunes else parts)
+
+    @property
+    def restarts(self) -> bool:
+        """Tell whether the app is one that restarts."""
+        return self.point in RESTARTING
 
     @property
     def is_valid(self) -> bool:
+        """Tell whether the case can be played, and shows what it is to show."""
+        # Beside a mark, prune may remove what the task leaves; so one mark is played without it.
+        may_prune = self.restarts and self.blow is not Blow.SUCCEED
+        return self._can_hit and (may_prune or not self.prunes)
+
+    @property
+    def _can_hit(self) -> bool:
         """Tell whether something exists at this point that the blow can hit."""
         deferrable = self.mode is Mode.DEFERRABLE
         match self.blow:
             case Blow.TASK | Blow.SUPERVISOR:
                 # A deferred task has no process.
-                watched_by_trigger = deferrable and self.point is Point.WATCHED
+                watched_by_trigger = deferrable and self.point in {Point.WATCHED, *RESTARTING}
                 return self.point is not Point.SUCCEEDED and not watched_by_trigger
             case Blow.TRIGGERER:
                 return deferrable and self.point is not Point.SUCCEEDED
             case Blow.SCHEDULER:
                 return self.point is not Point.SUCCEEDED
             case Blow.PAUSE:
-                return deferrable and self.point is Point.WATCHED
+                return deferrable and self.point in {Point.WATCHED, *RESTARTING}
             case Blow.SUCCEED:
                 return self.point in _ACTED and self.point is not Point.SUCCEEDED
             case Blow.FAIL | Blow.CLEAR:
@@ -111,17 +150,21 @@ class Case:
 def pairs(case: Case) -> frozenset[tuple[str, str]]:
     """Return the pairs of values that a case covers.
 
-    The axes are the mode, the phase of the point, and the blow; the point itself is paired with
-    nothing but its phase. Pairs of the blow and the point would need 56 cases, more than half of
-    all: a kill meets the same code anywhere in a phase.
+    The axes are the mode, the phase of the point, the blow, and whether prune runs beside it; the
+    point itself is paired with nothing but its phase, as a kill meets the same code anywhere in a
+    phase.
     """
     phase = next(name for name, points in PHASES.items() if case.point in points)
+    prune = "prune" if case.prunes else "no prune"
     return frozenset(
         {
             (case.mode.name, phase),
             (case.mode.name, case.blow.name),
             (phase, case.blow.name),
             (phase, case.point.name),
+            (case.mode.name, prune),
+            (phase, prune),
+            (case.blow.name, prune),
         }
     )
 
@@ -154,7 +197,8 @@ CASES: Final = tuple(
     for blow in Blow
     for mode in Mode
     for point in Point
-    if (case := Case(mode, point, blow)).is_valid
+    for prunes in (False, True)
+    if (case := Case(mode, point, blow, prunes)).is_valid
 )
 #: What `make test` plays.
 SELECTION: Final = tuple(covering(CASES))
@@ -166,9 +210,11 @@ class Outcome:
 
     Args:
         tries: states of all tries of the task, in their order.
-        starts: for each app that started, in that order, how many of its replicas did.
-        wrong: what must never be: replicas started twice, two apps alive at once, anything left on
-            the daemon or running, a result of another app, lines missing or twice.
+        starts: for each round of each app that started, in that order, how many of its replicas
+            did.
+        wrong: what must never be: replicas started twice in a round, two apps or two rounds alive
+            at once, more rounds than the app may have, anything left on the daemon or running, a
+            result of another app, lines missing or twice.
         raced: the numbers of the tries that Airflow failed by a race of its own.
         record: the logs of the run, for the message of a failed test.
     """

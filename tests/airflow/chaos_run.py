@@ -7,6 +7,7 @@ names such tries.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -17,7 +18,7 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client, resolve
-from tests.airflow.cases import MARKS, Blow, Case, Mode, Outcome, Point
+from tests.airflow.cases import MARKS, RESTARTING, Blow, Case, Mode, Outcome, Point
 from tests.airflow.gate import Gate, Hold, Kind, Side, daemon_socket
 from tests.airflow.processes import is_alive, kill, parent_of, until
 from tests.airflow.pruning import PruneWatch
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
     from tests.airflow.witness import Life
 
 REPLICAS: Final = 3
+#: How often an app that restarts may do so: the roles' `max_retries`.
+RESTARTS: Final = 1
 #: Of each replica.
 LINES: Final = 60
+# Of a replica, after a restart with the number of its round before it.
+_LINE: Final = re.compile(r"(r\d+ )?line \d+")
 # What should be gone is looked for this long before it counts as left.
 _PATIENCE_S: Final = 60.0
 # Between two questions to the API server, of each of many runs.
@@ -73,7 +78,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         with self._open:
             for row in self._engine.rows({labels.DAG_ID: None}):
-                if row.labels[labels.DAG_ID] in {mode.value for mode in Mode}:
+                if row.labels[labels.DAG_ID].startswith(tuple(mode.value for mode in Mode)):
                     self._engine.remove(row.id)
 
     def names(self, run_id: str) -> list[str]:
@@ -102,19 +107,21 @@ class Run:
 
     Args:
         stage: where it plays.
-        mode: of the operator.
-        name: id of the run.
+        case: what it is triggered for.
     """
 
-    def __init__(self, stage: Stage, mode: Mode, name: str) -> None:
-        self.name = name
-        self._mode = mode
+    def __init__(self, stage: Stage, case: Case) -> None:
+        self.name = name = str(case)
+        self._mode = case.mode
+        self._dag_id = f"{case.mode.value}{'_restarts' * case.restarts}"
         self._stage = stage
         self._folder = stage.folder / name
         self._gate = stage.gates.pop()
         self._orphans: list[int] = []
         self._killed: int | None = None
-        self.task = Task(stage.stack, mode.value, name)
+        self.task = Task(stage.stack, self._dag_id, name)
+        if case.prunes:
+            stage.prune_watch.prune(name)
 
     def __enter__(self) -> Self:
         return self
@@ -138,15 +145,17 @@ class Run:
         hold = self._early(point)
         looked = self._gate.hold(Hold(Kind.LIST, of=self._stage.is_triggerer))
         conf = {"folder": str(self._folder), "gate": self._gate.path.name}
-        self._stage.stack.trigger(self._mode.value, self.name, conf)
+        self._stage.stack.trigger(self._dag_id, self.name, conf)
+        before = 0
         if hold is None:
             self._await_watched(looked)
-            hold = self._late(case)
+            hold, before = self._late(case)
         looked.release()
         if hold:
             hold.wait()
             # Those before it are on their way, and must be where they go.
-            until(lambda: self._gate.answered(hold.kind) >= hold.nth - 1, f"{self.name}: {hold}")
+            passed = before + hold.nth - 1
+            until(lambda: self._gate.answered(hold.kind) >= passed, f"{self.name}: {hold}")
         elif point is Point.SUCCEEDED:
             # The run too: a clear in between is lost on Airflow.
             until(self._has_succeeded, f"{self.name}: success")
@@ -190,6 +199,10 @@ class Run:
             f"{self.name}: the end of the first app",
         )
 
+    def await_next_round(self) -> None:
+        """Wait until all replicas have started again."""
+        until(lambda: len(self._starts()) >= 2 * REPLICAS, f"{self.name}: all starts of a round")
+
     def await_look_of(self, triggerer: Component) -> None:
         """Wait until a triggerer looks at the app."""
         hold = self._gate.hold(Hold(Kind.LIST, of=triggerer.owns))
@@ -210,20 +223,25 @@ class Run:
         until(lambda: self._has_come_to(state, case), f"{self.name}: {state}")
         tries = self.task.tries()
         started = Counter(self._starts())
-        apps = Counter(line.split()[0] for line in self._starts())
+        rounds = Counter((app_id, number) for app_id, _, number in map(str.split, self._starts()))
         wrong = [f"{line}: {count} starts" for line, count in started.items() if count > 1]
         wrong += [f"{one} and {other} at once" for one, other in twins(self._lives())]
         wrong += self._left()
+        newest = self._stage.witness.rounds(self.name)
+        wrong += [
+            f"{one} has round {n}" for one, n in newest.items() if n > case.restarts * RESTARTS
+        ]
+        wrong += self._stage.prune_watch.failed(self.name)
         if case.blow not in MARKS:
             # Until its end, the task owns all its apps. A user who marks it may end it before.
             wrong += self._stage.prune_watch.of(self.name)
         has_returned = case.blow not in MARKS or case.point is Point.SUCCEEDED
         wrong += self._wrong_lines([one["try_number"] for one in tries], are_all=has_returned)
         if has_returned:
-            wrong += self._wrong_result(list(apps))
+            wrong += self._wrong_result([app_id for app_id, _ in rounds])
         states = tuple(str(one["state"]) for one in tries)
         raced, record = self.task.raced(self._killed), self.task.record()
-        return Outcome(states, tuple(apps.values()), tuple(wrong), raced, record)
+        return Outcome(states, tuple(rounds.values()), tuple(wrong), raced, record)
 
     def _early(self, point: Point) -> Hold | None:
         """Return what holds a request that comes before the app is watched."""
@@ -237,21 +255,32 @@ class Run:
         }
         return self._gate.hold(early[point]) if point in early else None
 
-    def _late(self, case: Case) -> Hold | None:
-        """Let the app end, and return what holds a request that comes then."""
+    def _late(self, case: Case) -> tuple[Hold | None, int]:
+        """Let the app end, or a replica fail, and return what holds a request that comes then.
+
+        The number is that of the requests of its kind that were answered before.
+        """
         point, stage = case.point, self._stage
-        looks = stage.is_triggerer if case.blow is Blow.TRIGGERER else stage.is_worker
+        deferred = self._mode is Mode.DEFERRABLE and case.blow in {*MARKS, Blow.CLEAR}
+        is_seen_by_trigger = case.blow is Blow.TRIGGERER or deferred
+        looks = stage.is_triggerer if is_seen_by_trigger else stage.is_worker
         late = {
+            Point.STOPPING: Hold(Kind.STOP),
+            Point.HALF_REPLACED: Hold(Kind.CREATE, nth=2),
+            Point.REPLACED: Hold(Kind.START),
+            Point.HALF_RESTARTED: Hold(Kind.START, nth=2),
             Point.ENDED: Hold(Kind.LIST, of=looks),
             Point.COLLECTING: Hold(Kind.ARCHIVE),
             Point.COLLECTED: Hold(Kind.REMOVE),
             Point.REMOVED: Hold(Kind.REMOVE, nth=REPLICAS, side=Side.AFTER),
         }
         hold = self._gate.hold(late[point]) if point in late else None
+        before = self._gate.answered(hold.kind) if hold else 0
         if point is not Point.WATCHED:
             self.finish()
+        if point not in {Point.WATCHED, *RESTARTING}:
             until(lambda: not self._alive(), f"{self.name}: the app's end")
-        return hold
+        return hold, before
 
     def _await_watched(self, looked: Hold) -> None:
         until(lambda: len(self._starts()) == REPLICAS, f"{self.name}: all starts")
@@ -265,10 +294,10 @@ class Run:
         return now.state == state and now.try_number >= (2 if case.blow is Blow.CLEAR else 1)
 
     def _has_succeeded(self) -> bool:
-        return self._stage.stack.run_states(self._mode.value)[self.name] == "success"
+        return self._stage.stack.run_states(self._dag_id)[self.name] == "success"
 
     def _starts(self) -> list[str]:
-        """Return what replicas have noted when they started: app and replica."""
+        """Return what replicas have noted when they started: app, replica and round."""
         file = self._folder / "starts"
         return file.read_text().splitlines() if file.exists() else []
 
@@ -286,7 +315,7 @@ class Run:
 
     def _remains(self) -> list[str]:
         names = [f"{name} is left" for name in self._stage.names(self.name)]
-        alive = [f"{life.app_id} {life.replica} runs" for life in self._alive()]
+        alive = [f"{life.app_id} {life.replica} r{life.round} runs" for life in self._alive()]
         orphans = [f"orphan {pid} lives" for pid in self._orphans if is_alive(pid)]
         return names + alive + orphans
 
@@ -302,8 +331,8 @@ class Run:
             seen: set[str] = set()
             for number, log in logs.items():
                 lines = lines_of(log, "worker", replica)
-                counts = Counter(line for line in lines if line.startswith("line "))
-                seen |= set(counts)
+                counts = Counter(line for line in lines if _LINE.fullmatch(line))
+                seen |= {line for line in counts if line.startswith("line ")}
                 if len(counts) < counts.total():
                     wrong.append(f"replica {replica}, try {number}: lines twice")
             if are_all and len(seen) < LINES:

@@ -1,4 +1,4 @@
-"""What prune would remove while a campaign of kills goes on."""
+"""What prune would remove, or removes, while a campaign of kills goes on."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime.prune import Pruner
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from airflow_torchx.core.engine.containers import ContainerRow
+    from airflow_torchx.core.task.prune import Found
     from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.stack import Stack
 
@@ -35,14 +36,14 @@ class _OfCampaign:
     def rows(self, wanted: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return the containers of the campaign."""
         rows = self._engine.rows(dict(wanted) or {labels.DAG_ID: None})
-        return tuple(row for row in rows if row.labels[labels.DAG_ID].startswith("chaos_"))
+        return tuple(row for row in rows if row.labels.get(labels.DAG_ID, "").startswith("chaos_"))
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any method
         return getattr(self._engine, name)
 
 
 class PruneWatch:
-    """Asks again and again what prune would remove, and removes nothing.
+    """Asks again and again what prune would remove, and removes it of some runs only.
 
     Args:
         stack: the Airflow whose database has the states.
@@ -53,6 +54,8 @@ class PruneWatch:
         self._stack = stack
         self._pruner = Pruner(_OfCampaign(engine), self._ask)
         self._found: dict[str, set[str]] = {}
+        self._pruned: set[str] = set()
+        self._failed: dict[str, list[str]] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         #: How often it has asked.
@@ -61,6 +64,14 @@ class PruneWatch:
     def of(self, run_id: str) -> list[str]:
         """Return what prune would have removed of a run at some time."""
         return sorted(self._found.get(run_id, ()))
+
+    def prune(self, run_id: str) -> None:
+        """Remove what is found of a run from now on."""
+        self._pruned.add(run_id)
+
+    def failed(self, run_id: str) -> list[str]:
+        """Return what prune could not remove of a run."""
+        return self._failed.get(run_id, [])
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -74,13 +85,24 @@ class PruneWatch:
         while not self._ended.wait(_TICK_S):
             try:
                 survey = self._pruner.survey()
+                self._note(survey.found)
+                self._remove(survey.found)
             except EngineError:
                 continue
             self.looks += 1
-            for one in survey.found:
-                if one.task is not None:
-                    what = f"prune would {one.action} {one.name}: {one.why}"
-                    self._found.setdefault(one.task.run_id, set()).add(what)
+
+    def _note(self, found: Iterable[Found]) -> None:
+        for one in found:
+            if one.task is not None:
+                what = f"prune would {one.action} {one.name}: {one.why}"
+                self._found.setdefault(one.task.run_id, set()).add(what)
+
+    def _remove(self, found: Iterable[Found]) -> None:
+        of_pruned = [one for one in found if one.task and one.task.run_id in self._pruned]
+        for one, error in self._pruner.remove(of_pruned).failed:
+            if one.task is not None:
+                what = f"prune cannot {one.action} {one.name}: {error}"
+                self._failed.setdefault(one.task.run_id, []).append(what)
 
     def _ask(self, tasks: Collection[TaskKey]) -> dict[TaskKey, str | None]:
         states = {TaskKey(*row[:4]): row[4] for row in self._stack.select(_STATES)}

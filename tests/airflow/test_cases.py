@@ -25,15 +25,15 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def test_the_campaign_has_every_valid_case() -> None:
-    """The campaign has 98 cases, none of them twice."""
-    assert 98 == len(CASES) == len(set(CASES))
+    """The campaign has 198 cases, none of them twice."""
+    assert 198 == len(CASES) == len(set(CASES))
 
 
 def test_the_selection_covers_every_pair() -> None:
-    """About 20 cases cover each pair of mode, phase and blow, and each point."""
+    """About 30 cases cover each pair of mode, phase, blow and prune, and each point."""
     assert pairs_of(CASES) == pairs_of(SELECTION)
     assert set(Point) == {case.point for case in SELECTION}
-    assert len(SELECTION) == len(set(SELECTION)) <= 24
+    assert len(SELECTION) == len(set(SELECTION)) <= 32
 
 
 def test_the_selection_is_the_same_in_every_process() -> None:

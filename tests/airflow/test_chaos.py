@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.airflow.campaign import Played, play_all
-from tests.airflow.cases import CASES, LAUNCHED, LAUNCHING, MARKS, Blow, Case, Outcome, Point
-from tests.airflow.chaos_run import REPLICAS, Stage
+from tests.airflow.cases import (
+    CASES,
+    LAUNCHED,
+    LAUNCHING,
+    MARKS,
+    RESTARTING,
+    Blow,
+    Case,
+    Outcome,
+    Point,
+)
+from tests.airflow.chaos_run import REPLICAS, RESTARTS, Stage
 from tests.conftest import require_docker
 
 if TYPE_CHECKING:
@@ -20,7 +30,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800), pytest.mark.xdist_group("kills")]
 
 
-def of(*blows: Blow, at: Sequence[Point] = tuple(Point)) -> pytest.MarkDecorator:
+#: Where no restart is due.
+ELSEWHERE: Final = tuple(point for point in Point if point not in RESTARTING)
+#: All rounds that an app has, of which each one fails.
+ROUNDS: Final = (REPLICAS,) * (1 + RESTARTS)
+
+
+def of(*blows: Blow, at: Sequence[Point] = ELSEWHERE) -> pytest.MarkDecorator:
     """Return what has a test see the valid cases of these blows at these points."""
     cases = [case for case in CASES if case.blow in blows and case.point in at]
     return pytest.mark.parametrize("case", cases, ids=str)
@@ -132,3 +148,35 @@ def test_cleared(case: Case, seen: Outcome) -> None:
     before = seen.starts[:-1] if case.point is Point.ALL_CREATED else (REPLICAS,)
 
     check(seen, (*seen.tries[:-1], "success"), (*before, REPLICAS))
+
+
+@of(Blow.TASK, at=RESTARTING)
+def test_task_killed_while_it_restarts(seen: Outcome) -> None:
+    """The retry finishes the round, which counts once; the app fails after its last round."""
+    check(seen, ("failed", "failed", "success"), (*ROUNDS, REPLICAS))
+
+
+@of(Blow.TRIGGERER, Blow.PAUSE, at=RESTARTING)
+def test_triggerer_killed_or_paused_while_it_restarts(seen: Outcome) -> None:
+    """The next triggerer finishes the round, and the task sees the failure of the last round."""
+    check(seen, ("failed", "success"), (*ROUNDS, REPLICAS))
+
+
+@of(Blow.SUPERVISOR, Blow.SCHEDULER, at=RESTARTING)
+def test_supervisor_or_scheduler_killed_while_it_restarts(seen: Outcome) -> None:
+    """The app has all its rounds, of which the orphaned process may make the next one."""
+    assert "failed" in seen.tries
+    check(seen, (*seen.tries[:-1], "success"), (*ROUNDS, REPLICAS))
+
+
+@of(*MARKS, at=RESTARTING)
+def test_marked_during_a_restart(case: Case, seen: Outcome) -> None:
+    """Both rounds of an app whose task a user marks are removed."""
+    check(seen, (case.blow.value,), (REPLICAS, *seen.starts[1:]))
+
+
+@of(Blow.CLEAR, at=RESTARTING)
+def test_cleared_during_a_restart(seen: Outcome) -> None:
+    """An app whose task a user clears restarts at most as often as it may, and then ends."""
+    assert len(seen.starts) <= len(ROUNDS) + 1
+    check(seen, (*seen.tries[:-1], "success"), (REPLICAS, *seen.starts[1:-1], REPLICAS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Self
@@ -21,12 +21,14 @@ class Life:
     Args:
         app_id: its app.
         replica: its replica.
+        round: its round.
         began: when it started, in the daemon's nanoseconds.
         ended: when it ended; None while it runs.
     """
 
     app_id: str
     replica: int
+    round: int
     began: int
     ended: int | None = None
 
@@ -38,11 +40,16 @@ class Witness:
         # Waits for the next event as long as it takes.
         self._client: Any = open_client(resolve(Endpoint(request_timeout_s=3600), os.environ))
         self._lives: dict[str, dict[str, Life]] = defaultdict(dict)
+        self._rounds: dict[str, Counter[str]] = defaultdict(Counter)
 
     def __enter__(self) -> Self:
         self._stream = self._client.events(
             decode=True,
-            filters={"type": "container", "event": ["start", "die"], "label": [labels.RUN_ID]},
+            filters={
+                "type": "container",
+                "event": ["create", "start", "die"],
+                "label": [labels.RUN_ID],
+            },
         )
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -57,6 +64,10 @@ class Witness:
         """Return the containers of a DAG run that were ever started, in that order."""
         return list(self._lives[run_id].values())
 
+    def rounds(self, run_id: str) -> dict[str, int]:
+        """Return app id to the number of the newest round of which a container was created."""
+        return dict(self._rounds[run_id])
+
     def alive(self, run_id: str) -> list[Life]:
         """Return the containers of a DAG run that run."""
         return [life for life in self.lives(run_id) if life.ended is None]
@@ -67,26 +78,30 @@ class Witness:
 
     def _note(self, action: str, told: dict[str, str], event: dict[str, Any]) -> None:
         of_run = self._lives[told[labels.RUN_ID]]
-        if action == "start":
+        app_id, number = told[labels.APP_ID], int(told.get(labels.ROUND, 0))
+        if action == "create":
+            rounds = self._rounds[told[labels.RUN_ID]]
+            rounds[app_id] = max(number, rounds[app_id])
+        elif action == "start":
             replica = int(told[labels.REPLICA_ID])
-            of_run[event["Actor"]["ID"]] = Life(told[labels.APP_ID], replica, event["timeNano"])
+            of_run[event["Actor"]["ID"]] = Life(app_id, replica, number, event["timeNano"])
         elif event["Actor"]["ID"] in of_run:  # else it started before all this
             of_run[event["Actor"]["ID"]].ended = event["timeNano"]
 
 
 def generations(lives: list[Life]) -> list[tuple[str, list[Life]]]:
-    """Return the apps that these containers make, in the order of their first start."""
-    by_app: dict[str, list[Life]] = defaultdict(list)
+    """Return the rounds of the apps of these containers, in the order of their first start."""
+    by_round: dict[str, list[Life]] = defaultdict(list)
     for life in lives:
-        by_app[life.app_id].append(life)
-    return list(by_app.items())
+        by_round[f"{life.app_id} r{life.round}"].append(life)
+    return list(by_round.items())
 
 
 def twins(lives: list[Life]) -> list[tuple[str, str]]:
-    """Return the pairs of apps of which the later started before the earlier had ended."""
-    apps = generations(lives)
+    """Return the pairs of rounds of which the later started before the earlier had ended."""
+    rounds = generations(lives)
     return [
         (before, after)
-        for (before, old), (after, new) in combinations(apps, 2)
+        for (before, old), (after, new) in combinations(rounds, 2)
         if any(one.ended is None or one.ended > min(n.began for n in new) for one in old)
     ]
