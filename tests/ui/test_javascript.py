@@ -14,6 +14,7 @@ import pytest
 
 import airflow_torchx
 from tests.conftest import do_without
+from tests.ui import schema_types
 
 STATIC: Final = Path(airflow_torchx.__file__).parent / "ui" / "static"
 TESTS: Final = Path(__file__).parent
@@ -97,3 +98,20 @@ def test_a_recorded_snapshot_has_the_form_that_is_written(file: Path) -> None:
     schema = json.loads((STATIC.parents[1] / "core/state/snapshot.v1.json").read_text())
 
     jsonschema.validate(json.loads(file.read_text()), schema)
+
+
+def test_the_types_of_a_snapshot_are_those_of_its_schema() -> None:
+    """The checker of the page's JavaScript knows each field of the XCom, and no other."""
+    schema = json.loads(schema_types.SCHEMA.read_text())
+
+    assert schema_types.types(schema) == schema_types.TYPES.read_text()
+
+
+def test_two_types_of_one_name_are_an_error() -> None:
+    """A second object of one key does not get the type of the first one."""
+    texts = {"type": "object", "properties": {"a": {"type": "string"}}, "required": []}
+    other = {"type": "object", "properties": {"limit": texts | {"properties": {}}}, "required": []}
+    both = {"type": "object", "properties": {"limit": texts, "gpu": other}, "required": []}
+
+    with pytest.raises(ValueError, match="two types of the schema are Limit"):
+        schema_types.types(both)

@@ -1,74 +1,75 @@
+/** Reads a snapshot, which any task can write: what has a wrong type is left out. */
+
 /**
- * What the page reads from a snapshot. Each field may be missing: other versions write other fields.
- *
- * @typedef {[time_s: number, state: string]} Transition
- * @typedef {{cpu?: (number|null)[], mem?: (number|null)[], gpu?: (number|null)[],
- *   interval_s?: number}} Usage
- * @typedef {{mem?: number|null, cpu?: number|null, cpu_s?: number|null, gpu?: number|null, gpu_mem?: number|null}} Amounts
- * @typedef {{step?: number|null, total?: number|null, metrics?: Object<string, number>|null,
- *   at?: number|null, eta_s?: number|null}} Progress
- * @typedef {{id?: number, name?: string, container?: string, state?: string, exit?: number|null,
- *   signal?: string|null, oom?: boolean, restarts?: number, error?: string|null, t?: Transition[],
- *   limit?: Amounts|null, peak?: Amounts|null, usage?: Usage|null,
- *   stalled?: boolean, round?: number}} Replica
- * @typedef {{name?: string, n?: number, image?: string, counts?: Object<string, number>,
- *   replicas?: Replica[]}} Role
- * @typedef {{role?: string, id?: number, at?: number|null, kind?: string, lines?: string[],
- *   structured?: unknown, peers_stopped?: number, rule?: string|null, exit?: number|null,
- *   signal?: string|null, worker?: {rank?: number|null, exit?: number|null, signal?: string|null,
- *   message?: string|null}|null}} Failure
- * @typedef {{schema?: number, app_id?: string, handle?: string,
- *   attempt?: {try?: number, epoch?: number}, state?: string, seq?: number, observed_at?: number,
- *   writer?: string, created?: number|null, finished?: number|null, n_replicas?: number,
- *   truncated?: boolean, origin?: {dag_id?: string, run_id?: string, task_id?: string,
- *   map_index?: number}, roles?: Role[], failure?: Failure|null, progress?: Progress|null}} Snapshot
+ * What is read of a value: each field may be missing, because other versions write other fields,
+ * and a text may be any.
+ * @template T
+ * @typedef {T extends string ? string : T extends number ? number
+ *   : T extends [infer First, infer Second] ? [Read<First>, Read<Second>]
+ *   : T extends (infer Item)[] ? Read<Item>[]
+ *   : string extends keyof T ? Record<string, Read<T[keyof T]>>
+ *   : T extends object ? {[Name in keyof T]?: Read<T[Name]>} : T} Read
  */
+/** @typedef {Read<import("./snapshot-v1.d.ts").Snapshot>} Snapshot */
+/** @typedef {Read<import("./snapshot-v1.d.ts").Role>} Role */
+/** @typedef {Read<import("./snapshot-v1.d.ts").Replica>} Replica */
+/** @typedef {Read<import("./snapshot-v1.d.ts").Failure>} Failure */
+/** @typedef {Read<import("./snapshot-v1.d.ts").Progress>} Progress */
 
 /** The newest form of a snapshot that this page knows. */
 export const SCHEMA = 1;
 /** Later moments are not: with one, the steps of an axis would add up to nothing. */
 const LAST_MOMENT_S = 1e12;
 
-/** @typedef {(value: any) => any} Reader */
+/**
+ * @template T
+ * @typedef {(value: any) => T|undefined} Reader
+ */
+/**
+ * Readers of fields that the schema has, by their names and types.
+ * @template T
+ * @typedef {{[Name in keyof T]?: Reader<Read<T[Name]>>}} Fields
+ */
 
-/** @type {Reader} */
+/** @type {Reader<number>} */
 const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
-/** @type {Reader} */
+/** @type {Reader<number>} */
 const moment = (value) => (Math.abs(number(value) ?? Infinity) <= LAST_MOMENT_S ? value : undefined);
-/** @type {Reader} */
+/** @type {Reader<string>} */
 const text = (value) => (typeof value === "string" ? value : undefined);
-/** @type {Reader} */
+/** @type {Reader<boolean>} */
 const flag = (value) => (typeof value === "boolean" ? value : undefined);
-/** @type {Reader} */
+/** @type {Reader<any>} */
 const any = (value) => value ?? undefined;
-/** @type {(item: Reader) => Reader} */
+/** @type {<T>(item: Reader<T>) => Reader<T[]>} */
 const list = (item) => (value) =>
   Array.isArray(value) ? value.map(item).filter((one) => one !== undefined) : undefined;
-/** @type {(item: Reader) => Reader} */
+/** @type {<T>(item: Reader<T>) => Reader<Record<string, T>>} */
 const mapping = (item) => (value) => (isObject(value) ? entries(value, () => item) : undefined);
-/** @type {(fields: Object<string, Reader>) => Reader} */
+/** @type {<T>(fields: Fields<T>) => Reader<Read<T>>} */
 const object = (fields) => (value) =>
   isObject(value)
-    ? entries(value, (name) => (Object.hasOwn(fields, name) ? fields[name] : () => undefined))
+    ? entries(value, (name) => (Object.hasOwn(fields, name) ? /** @type {any} */ (fields)[name] : () => undefined))
     : undefined;
-/** @type {Reader} */
+/** @type {Reader<(number|null)[]>} */
 const points = (value) =>
   Array.isArray(value) ? value.map((one) => number(one) ?? null) : undefined;
-/** @type {Reader} */
+/** @type {Reader<Read<import("./snapshot-v1.d.ts").Transition>>} */
 const transition = (value) =>
   Array.isArray(value) && moment(value[0]) !== undefined && text(value[1]) !== undefined
     ? [value[0], value[1]]
     : undefined;
 
-const amounts = object({ mem: number, cpu: number, cpu_s: number, gpu: number, gpu_mem: number });
-const progress = object({
-  step: number,
-  total: number,
-  metrics: mapping(number),
-  at: moment,
-  eta_s: number,
-});
-const replica = object({
+/** @type {Fields<import("./snapshot-v1.d.ts").Progress>} */
+const PROGRESS = { step: number, total: number, metrics: mapping(number), at: moment, eta_s: number };
+/** @type {Fields<import("./snapshot-v1.d.ts").Limit>} */
+const LIMIT = { mem: number, cpu: number, gpu_mem: number };
+/** @type {Fields<import("./snapshot-v1.d.ts").Peak>} */
+const PEAK = { mem: number, cpu: number, cpu_s: number, gpu: number, gpu_mem: number };
+/** @type {Fields<import("./snapshot-v1.d.ts").Usage>} */
+const USAGE = { cpu: points, mem: points, gpu: points, interval_s: number };
+/** @type {Fields<import("./snapshot-v1.d.ts").Replica>} */
+const REPLICA = {
   id: number,
   name: text,
   container: text,
@@ -79,18 +80,46 @@ const replica = object({
   restarts: number,
   error: text,
   t: list(transition),
-  limit: amounts,
-  peak: amounts,
-  usage: object({ cpu: points, mem: points, gpu: points, interval_s: number }),
+  limit: object(LIMIT),
+  peak: object(PEAK),
+  usage: object(USAGE),
   stalled: flag,
   round: number,
-});
-const worker = object({ rank: number, exit: number, signal: text, message: text });
-const snapshot = object({
+};
+/** @type {Fields<import("./snapshot-v1.d.ts").Role>} */
+const ROLE = {
+  name: text,
+  n: number,
+  image: text,
+  counts: mapping(number),
+  replicas: list(object(REPLICA)),
+};
+/** @type {Fields<import("./snapshot-v1.d.ts").Worker>} */
+const WORKER = { rank: number, exit: number, signal: text, message: text };
+/** @type {Fields<import("./snapshot-v1.d.ts").Failure>} */
+const FAILURE = {
+  role: text,
+  id: number,
+  at: moment,
+  kind: text,
+  lines: list(text),
+  structured: any,
+  peers_stopped: number,
+  rule: text,
+  exit: number,
+  signal: text,
+  worker: object(WORKER),
+};
+/** @type {Fields<import("./snapshot-v1.d.ts").Attempt>} */
+const ATTEMPT = { try: number, epoch: number };
+/** @type {Fields<import("./snapshot-v1.d.ts").Origin>} */
+const ORIGIN = { dag_id: text, run_id: text, task_id: text, map_index: number };
+/** @type {Fields<import("./snapshot-v1.d.ts").Snapshot>} */
+const SNAPSHOT = {
   schema: number,
   app_id: text,
   handle: text,
-  attempt: object({ try: number, epoch: number }),
+  attempt: object(ATTEMPT),
   state: text,
   seq: number,
   observed_at: moment,
@@ -99,25 +128,11 @@ const snapshot = object({
   finished: moment,
   n_replicas: number,
   truncated: flag,
-  origin: object({ dag_id: text, run_id: text, task_id: text, map_index: number }),
-  roles: list(
-    object({ name: text, n: number, image: text, counts: mapping(number), replicas: list(replica) }),
-  ),
-  failure: object({
-    role: text,
-    id: number,
-    at: moment,
-    kind: text,
-    lines: list(text),
-    structured: any,
-    peers_stopped: number,
-    rule: text,
-    exit: number,
-    signal: text,
-    worker,
-  }),
-  progress,
-});
+  origin: object(ORIGIN),
+  roles: list(object(ROLE)),
+  failure: object(FAILURE),
+  progress: object(PROGRESS),
+};
 
 /** @param {unknown} value */
 function isObject(value) {
@@ -126,7 +141,8 @@ function isObject(value) {
 
 /**
  * @param {Object<string, unknown>} value
- * @param {(name: string) => Reader} readerOf
+ * @param {(name: string) => Reader<any>} readerOf
+ * @returns {any}
  */
 function entries(value, readerOf) {
   return Object.fromEntries(
@@ -144,7 +160,7 @@ function entries(value, readerOf) {
  * @returns {Snapshot|null}
  */
 export function readSnapshot(value) {
-  const found = snapshot(typeof value === "string" ? parsed(value) : value);
+  const found = object(SNAPSHOT)(typeof value === "string" ? parsed(value) : value);
   return found?.app_id ? found : null;
 }
 
