@@ -41,6 +41,36 @@ for module in pkgutil.walk_packages(airflow_torchx.__path__, "airflow_torchx."):
         importlib.import_module(module.name)
 print(airflow_torchx.__file__)
 """
+#: What a worker imports, then what an API server shows of the page.
+_SHOW_THE_PAGE: Final = """\
+import json, re, sys
+import airflow.sdk, airflow.plugins_manager
+before = set(sys.modules)
+import airflow_torchx.operators, airflow_torchx.triggers, airflow_torchx.ui.plugin
+late = {name.partition(".")[0] for name in set(sys.modules) - before}
+from airflow.plugins_manager import _get_plugins, _get_ui_plugins, get_fastapi_plugins
+from starlette.testclient import TestClient
+
+_, errors = _get_plugins()
+entries = [app for app in _get_ui_plugins()[1] if app["name"] == "TorchX"]
+[served] = [app for app in get_fastapi_plugins()[0] if app["name"] == "TorchX"]
+client, found = TestClient(served["app"]), {}
+keys = "bundle_url", "icon", "icon_dark_mode"
+files = [entry[key].partition("torchx/")[2] for entry in entries for key in keys]
+while files:
+    path = files.pop().partition("?")[0]
+    if path not in found:
+        answer = client.get(f"/{path}")
+        found[path] = answer.status_code
+        imported = re.findall(r'(?:from|import) "\\./([^"]+)"', answer.text)
+        files += [f"static/{name}" for name in imported]
+print(json.dumps({
+    "errors": errors,
+    "web": sorted(late & {"fastapi", "starlette", "uvicorn"}),
+    "destinations": [(app["destination"], app["url_route"]) for app in entries],
+    "served": found,
+}))
+"""
 _RUN_AN_APP: Final = """\
 import sys
 from airflow_torchx.schedulers.docker_scheduler import create_scheduler
@@ -73,12 +103,14 @@ class Lowest(NamedTuple):
 
     def run(self, program: str, *words: str) -> str:
         """Run a program of the environment, away from the checkout, and return its output."""
-        home = {"AIRFLOW_HOME": str(self.home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        own = {"AIRFLOW_HOME": str(self.home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        # A developer's path may lead to the checkout.
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         ran = subprocess.run(
             [self.bin / program, *words],
             check=False,
             cwd=self.home,
-            env={**os.environ, **home},
+            env=env | own,
             capture_output=True,
             text=True,
         )
@@ -149,6 +181,34 @@ def test_airflow_lists_it(lowest: Lowest) -> None:
 
     assert "airflow-torchx" in {row["package_name"] for row in providers}
     assert "airflow_torchx.hooks.TorchXDockerHook" in {row["class"] for row in hooks}
+
+
+def test_airflow_lists_the_page(lowest: Lowest) -> None:
+    """A fresh Airflow has the page's two entries, and serves each file that they lead to.
+
+    Its plugin manager has no error. A worker that imports the operators loads no web framework.
+    """
+    shown = json.loads(lowest.run("python", "-c", _SHOW_THE_PAGE).splitlines()[-1])
+    sources = {path.name for path in (ROOT / "airflow_torchx/ui/static").iterdir()}
+
+    assert ({}, []) == (shown["errors"], shown["web"])
+    assert [["nav", "torchx"], ["task_instance", "torchx-app"]] == shown["destinations"]
+    assert {200} == set(shown["served"].values())
+    assert {f"static/{name}" for name in sources} == set(shown["served"])
+
+
+def test_the_page_is_installed_without_a_build(lowest: Lowest) -> None:
+    """The wheel has the files of the page as they are in the checkout, so no install needs Node."""
+    folder = "airflow_torchx/ui/"
+    sources = {
+        path.relative_to(ROOT).as_posix(): path.read_bytes()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(lowest.wheel) as wheel:
+        packed = {name: wheel.read(name) for name in wheel.namelist() if name.startswith(folder)}
+
+    assert sources == packed
 
 
 def test_its_command_answers(lowest: Lowest) -> None:
