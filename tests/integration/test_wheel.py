@@ -189,7 +189,8 @@ def test_airflow_lists_the_page(lowest: Lowest) -> None:
     Its plugin manager has no error. A worker that imports the operators loads no web framework.
     """
     shown = json.loads(lowest.run("python", "-c", _SHOW_THE_PAGE).splitlines()[-1])
-    sources = {path.name for path in (ROOT / "airflow_torchx/ui/static").iterdir()}
+    static = ROOT / "airflow_torchx/ui/static"
+    sources = {path.name for kind in ("*.js", "*.svg") for path in static.glob(kind)}
 
     assert ({}, []) == (shown["errors"], shown["web"])
     assert [["nav", "torchx"], ["task_instance", "torchx-app"]] == shown["destinations"]
