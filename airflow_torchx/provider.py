@@ -101,7 +101,17 @@ _OPTIONS: Final = {
         "type": "string",
         "example": "torchx_docker_default",
         "default": "",
-    }
+    },
+    "ui_docker_access": {
+        "description": "Let the API server read states, usage and logs of running containers from "
+        "Docker, for the page TorchX. It needs access to the daemons of tasks. A user sees those "
+        "of a DAG with the right to read its task instances, and logs with that to read its task "
+        "logs. Secrets in these logs are not masked.",
+        "version_added": "0.1.0",
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
+    },
 }
 
 
@@ -130,7 +140,7 @@ def get_provider_info() -> dict[str, object]:
         "cli": ["airflow_torchx.cli.airflow_commands.get_commands"],
         "config": {
             "torchx": {
-                "description": "How tasks find their Docker daemon.",
+                "description": "How tasks find their Docker daemon, and what the page reads.",
                 "options": _OPTIONS,
             }
         },

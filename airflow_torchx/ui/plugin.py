@@ -6,6 +6,7 @@ server gets its first request for the page.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.plugins_manager import AirflowPlugin
@@ -15,6 +16,10 @@ from airflow_torchx import __version__
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from airflow_torchx.ui.live import Live
+
+_log = logging.getLogger(__name__)
+
 #: Below the base of Airflow's web server. Addresses in the entries are relative to that base, so
 #: they are right under a sub-path.
 PREFIX: Final = "/torchx"
@@ -22,7 +27,7 @@ _STATIC: Final = f"{PREFIX[1:]}/static"
 
 
 class Page:
-    """Serves the page's files. It is an ASGI application that is loaded at its first request."""
+    """Serves the page's files and routes; an ASGI application, loaded at its first request."""
 
     _app: Any = None
 
@@ -36,8 +41,25 @@ class Page:
         if self._app is None:
             from airflow_torchx.ui.server import create_app
 
-            self._app = create_app()
+            self._app = create_app(_live())
         await self._app(scope, receive, send)
+
+
+def _live() -> Live | None:
+    """Return what reads from Docker, if the configuration allows that; None for any other value."""
+    from airflow.sdk import conf
+    from airflow.sdk.exceptions import AirflowConfigException
+
+    try:
+        is_allowed = conf.getboolean("torchx", "ui_docker_access", fallback=False)
+    except AirflowConfigException as error:
+        _log.warning("the page does not read from Docker: %s", error)
+        return None
+    if not is_allowed:
+        return None
+    from airflow_torchx.ui.live import Live
+
+    return Live()
 
 
 def _entry(destination: str, url_route: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Serves the files of the page; only Airflow's API server imports this module.
+"""Serves the files of the page, and the routes that read from Docker if the site allows them.
 
-The files hold no data: the page asks Airflow's own API, with the rights of the user. So they need
-no login, and a page that is loaded before one is not broken.
+Only Airflow's API server imports this module. The files hold no data: the page asks Airflow's own
+API, with the rights of the user. So they need no login, and a page that is loaded before one is not
+broken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from starlette.responses import Response
+
+    from airflow_torchx.ui.live import Live
 
 STATIC: Final = Path(__file__).with_name("static")
 _HEADERS: Final = {
@@ -37,8 +40,22 @@ class _Files(StaticFiles):
         return response
 
 
-def create_app() -> FastAPI:
-    """Return the application that Airflow mounts."""
+def create_app(live: Live | None = None) -> FastAPI:
+    """Return the application that Airflow mounts.
+
+    Args:
+        live: reads from Docker; without it, no route has data.
+    """
     app = FastAPI(title="TorchX", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", _Files(directory=STATIC), name="static")
+
+    @app.get("/features")
+    async def features() -> dict[str, bool]:
+        """Return whether the routes with data exist, for a page that is loaded before a login."""
+        return {"docker_access": live is not None}
+
+    if live is not None:
+        from airflow_torchx.ui.routes import create_router
+
+        app.include_router(create_router(live))
     return app

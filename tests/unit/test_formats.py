@@ -659,11 +659,11 @@ def test_a_function() -> None:
 
 
 def test_a_connection() -> None:
-    """A connection has this type and these fields in its extra; configuration has this option."""
+    """A connection has this type and these fields in its extra; configuration has these options."""
     info: Any = get_provider_info()
 
     assert ["torchx_docker"] == [one["connection-type"] for one in info["connection-types"]]
-    assert {"torchx": ["default_conn_id"]} == {
+    assert {"torchx": ["default_conn_id", "ui_docker_access"]} == {
         section: [*content["options"]] for section, content in info["config"].items()
     }
     assert {

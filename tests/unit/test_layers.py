@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -49,3 +50,15 @@ def test_a_planted_import_breaks_its_rule(
     said = linted.stdout + linted.stderr
     assert linted.returncode == 1
     assert f"{rule} BROKEN" in said or f"'{Path(module).stem}'" in said
+
+
+def test_one_module_asks_for_the_rights_of_users() -> None:
+    """Airflow promises nothing about these modules, so one module of ours has to follow them."""
+    package = ROOT / "airflow_torchx"
+    users = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(?:from|import) airflow\.api_fastapi", path.read_text(), re.MULTILINE)
+    ]
+
+    assert ["ui/auth.py"] == users

@@ -7,12 +7,15 @@ stays a little behind, and counts messages.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 #: Messages further apart than this are assumed to be in order; 2 ms was measured (Engine 20.10,
 #: two busy cores, 60,000 messages). A larger window costs repeated reads only.
 WINDOW_NS: Final = 1_000_000_000
+# Nanoseconds until the year 2262, and a number of messages.
+_TEXT: Final = re.compile(r"(\d{1,19})-(\d{1,9})-(\d{1,19})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,24 @@ class Cursor:
     seen: int
     newest_ns: int | None = None
     rules: str = ""
+
+    @property
+    def text(self) -> str:
+        """The position as a text that `parse` reads; the failure rules are left out."""
+        newest_ns = self.time_ns if self.newest_ns is None else self.newest_ns
+        return f"{self.time_ns}-{self.seen}-{newest_ns}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the position in a text.
+
+        Raises:
+            ValueError: it is not the `text` of a cursor.
+        """
+        if not (match := _TEXT.fullmatch(text)):
+            raise ValueError(f"not a position in a log: {text!r:.60}")
+        time_ns, seen, newest_ns = map(int, match.groups())
+        return cls(time_ns, seen, newest_ns)
 
 
 class CursorTracker:
