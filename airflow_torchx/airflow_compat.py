@@ -182,6 +182,14 @@ def _by_task(tasks: Iterable[TaskKey]) -> Iterator[tuple[str, str, list[TaskKey]
             yield dag_id, task_id, keys[start : start + _RUNS_AT_ONCE]
 
 
+def stats_tags(ti: object) -> dict[str, str]:
+    """Return the tags of Airflow's own metrics of a task instance."""
+    found = getattr(ti, "stats_tags", None)
+    if not isinstance(found, dict):
+        found = {name: getattr(ti, name, "") for name in ("dag_id", "task_id")}
+    return {str(key): str(value) for key, value in found.items() if value}
+
+
 def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int | None) -> Any:  # noqa: ANN401 - any JSON
     """Return the latest XCom of a task instance with this key; None without one."""
     from airflow.sdk.execution_time.xcom import XCom

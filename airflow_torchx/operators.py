@@ -251,7 +251,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         self._bind(context)
         with self._task_of(context, is_resumed=event is not None) as (task, scheduler, secrets):
             if event is not None:
-                task.resume_gpu_wait(event, demand)
+                task.gpu_wait.resume(event, demand)
             # Do not hold the request in a name: it has the list of the workspace's files.
             return task.run(self._request(scheduler, secrets))
 

@@ -20,6 +20,7 @@ from airflow_torchx.runtime.gpus.probe import NoGpuDriver, probed
 from airflow_torchx.runtime.gpus.queue import DEFERRED, PRESENT, Claim, GpuQueue, MustWait
 from airflow_torchx.runtime.gpus.wait_log import WaitLog
 from airflow_torchx.runtime.outage import OutageTolerance, patiently
+from airflow_torchx.runtime.phases import phase
 from airflow_torchx.runtime.watch.gpu_events import AttemptBackoff, GpuEvents
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class GpuAllocator:
         #: What the app waits for; None if it has not looked yet.
         self._blocked: Blocked | None = None
         self._claim: Claim | None = None
+        #: When the wait began, in seconds since 1970.
+        self._since_s: float | None = None
         #: When the wait has lasted too long, in seconds since 1970; None for never.
         self._until_s: float | None = None
 
@@ -91,7 +94,8 @@ class GpuAllocator:
             if count := plan.shared_gpus:
                 _log.info("%s", shared_text(plan.app_id, count, self._info.host))
             return plan
-        step = self._claim = self._claimed(self._completed(demand))
+        with phase("gpu_wait", gpus=demand.count):
+            step = self._claim = self._claimed(self._completed(demand))
         if demand.needs_all:
             _log.warning("%s", unknown_ids_text(plan.app_id, self._info.host))
         else:
@@ -100,11 +104,13 @@ class GpuAllocator:
 
     def _completed(self, demand: GpuDemand) -> GpuDemand:
         """Return a demand with the end of its wait, and the volumes of its image."""
+        self._since_s = now_s = self._since_s or time.time()
         if self._timeout_s is not None and self._until_s is None:
-            self._until_s = time.time() + self._timeout_s
+            self._until_s = now_s + self._timeout_s
         image = self._engine.images.inspect(demand.image)
         return replace(
             demand,
+            since_s=self._since_s,
             until_s=self._until_s,
             wait_timeout_s=self._timeout_s,
             volumes=image.volumes if image else (),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from airflow_torchx.concurrency.parallel import map_concurrently
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.errors import ImagePullError
+from airflow_torchx.runtime.phases import phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +56,8 @@ def ensure(
     def pull(image: str) -> None:
         _log.info("pulling image %s", image)
         try:
-            engine.pull(image, lambda line: _log.info("pulling image %s: %s", image, line))
+            with phase("pull", image=image):
+                engine.pull(image, lambda line: _log.info("pulling image %s: %s", image, line))
         except ImagePullError as error:
             if policy != "if_possible" or engine.find_image(image) is None:
                 raise

@@ -25,6 +25,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import folders, images, network
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.lifecycle import described, not_found, rows_of, rows_of_launch
+from airflow_torchx.runtime.phases import phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,7 +84,8 @@ def launch(
         network.ensure(engine, plan.network)
         _create(engine, plan, ids, gpus, should_stop, known=known)
         _make_folders(engine, plan, ids, before_start)
-        _start(engine, plan, ids, should_stop)
+        with phase("start"):
+            _start(engine, plan, ids, should_stop)
         return _launched(engine, plan)
     except MustWait:
         raise
@@ -122,7 +124,8 @@ def _create(
     while True:
         placed = _allocated(engine, plan, gpus, should_stop) if gpus else plan
         began_s = time.time()
-        _create_all(engine, placed, ids, should_stop, known=known)
+        with phase("create"):
+            _create_all(engine, placed, ids, should_stop, known=known)
         if gpus is None or gpus.commit():
             return
         # Later, an app that waits may have removed the replicas, because they have not started.

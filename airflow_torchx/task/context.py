@@ -1,4 +1,4 @@
-"""The running task's access to Airflow: its state, XComs, record, connections and context."""
+"""The running task's access to Airflow: its state, XComs, record, metrics and context."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow_torchx.airflow_compat import (
     has_supervisor,
     mask,
     requesting,
+    stats_tags,
     task_state,
 )
 from airflow_torchx.core.plan.identity import TaskAttempt
@@ -23,6 +24,7 @@ from airflow_torchx.core.task.record import RECORD_KEY, TaskRecord
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.task.lineage import parent_env
+from airflow_torchx.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +60,8 @@ class TaskContext:
         self._ti: Any = context["ti"]
         #: The XComs of this process, by key.
         self.pushed: dict[str, object] = {}
+        #: The metrics and spans of this process.
+        self.telemetry = Telemetry(stats_tags(self._ti))
         self._parent = os.getppid() if has_supervisor() else None
 
     @property

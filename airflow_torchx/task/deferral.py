@@ -57,7 +57,9 @@ def hand_over(
             **(known or {}),
         ),
         method_name="execute_complete",
-        kwargs=Deferral(app, cursors, upload_at_s=upload_at_s).to_json(),
+        kwargs=Deferral(
+            app, cursors, upload_at_s=upload_at_s, wait_since_s=task.telemetry.wait_since_s
+        ).to_json(),
         timeout=_padded(deadline, now),
     )
 

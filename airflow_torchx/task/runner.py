@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import structlog
 from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -32,7 +31,6 @@ from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
     EngineUnreachableError,
-    GpuWaitTimeoutError,
     InvalidAppError,
     ResultError,
 )
@@ -40,6 +38,7 @@ from airflow_torchx.runtime import attach, lifecycle, root_cause
 from airflow_torchx.runtime.gpus import task_places
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.outage import patiently
+from airflow_torchx.runtime.phases import observed_by
 from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (
@@ -52,9 +51,9 @@ from airflow_torchx.task.context import (
 )
 from airflow_torchx.task.deferral import save_at_s
 from airflow_torchx.task.final_failure import raise_as_asked, without_retry
+from airflow_torchx.task.gpu_wait import TaskGpuWait
 from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.log import TaskLog, write_rest
-from airflow_torchx.task.metrics import count_failure
 from airflow_torchx.task.page_link import LINK_KEY, page_path
 from airflow_torchx.task.plan import prepared
 from airflow_torchx.task.shutdown import TaskShutdown
@@ -65,7 +64,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerRow
-    from airflow_torchx.core.gpu.demand import GpuDemand
     from airflow_torchx.core.task.reconcile import Decision
     from airflow_torchx.runtime.gang_log import Cursors
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -93,10 +91,15 @@ class AppTask:
         self._scheduler = scheduler
         self._engine = scheduler.engine
         self._options = options
-        #: When a wait for GPUs that began in an earlier process has lasted too long.
-        self._gpu_until_s: float | None = None
+        self._telemetry = task.telemetry
+        if options.torchx_conn_id:
+            self._telemetry.tags["conn_id"] = options.torchx_conn_id
         #: Stops, keeps or hands over the app.
         self.shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
+        #: Continues a wait for GPUs of an earlier process.
+        self.gpu_wait = TaskGpuWait(
+            task, scheduler.engine, self.shutdown, is_durable=options.durable
+        )
 
     def run(self, request: LaunchRequest) -> Any:  # noqa: ANN401 - any JSON
         """Reattach to the app of an earlier try, or launch one; return the result.
@@ -114,6 +117,7 @@ class AppTask:
         if decision.reattach is not None:
             app = decision.reattach.launched_app
             _log.info("reattaching to app %s of an earlier try", app.app_id)
+            self._telemetry.reattached()
             with self.shutdown.guard(app):
                 return self._follow(app, self._read(attach.look, self._engine, app.app_id))
         info = prepared(self._task, self._scheduler, request, self._options)
@@ -140,35 +144,6 @@ class AppTask:
         self._clean_up(decision, places, may_wait=may_wait)
         return decision
 
-    def resume_gpu_wait(self, event: Mapping[str, Any], demand: GpuDemand | None) -> None:
-        """Return if this task can launch its app, or has to ask for GPUs again.
-
-        ``demand`` is None if another release has stored it, and it cannot be read.
-
-        Raises:
-            AirflowTaskTimeout: ``execution_timeout`` is over.
-            GpuWaitTimeoutError: ``gpu_wait_timeout_s`` is over.
-            EngineUnreachableError: the daemon did not answer for too long.
-        """
-        reason, message = event.get("reason"), event.get("message") or ""
-        self._gpu_until_s = demand.until_s if demand else None
-        if reason == "unreachable" and demand is not None:
-            raise EngineUnreachableError(message, fix=self._after_outage)
-        if reason in {"timeout", "busy"}:
-            self._read(task_places.leave_queue, self._engine, self._task.attempt)
-            if reason == "timeout":
-                raise AirflowTaskTimeout
-            timeout_s = demand.wait_timeout_s if demand else None
-            raise GpuWaitTimeoutError(message, timeout_s=timeout_s)
-
-    @property
-    def _after_outage(self) -> str:
-        if not self._task.retry_left:
-            return "Clear the task to run it again."
-        if self._options.durable:
-            return "The next try keeps its place in the queue."
-        return "The next try queues up again."
-
     def resume(self, event: Mapping[str, Any], deferral: Deferral) -> Any:  # noqa: ANN401 - any JSON
         """Continue after a deferral; an app that is not in ``deferral`` is looked up."""
         reason, message = event.get("reason"), event.get("message") or ""
@@ -180,8 +155,10 @@ class AppTask:
         with self.shutdown.guard(app):
             self.shutdown.launched(app)
             seen = self._read(attach.look, self._engine, app.app_id)
+            self._telemetry.resume_wait(seen, deferral.wait_since_s)
             self.shutdown.uploads.begin(seen, deferral.upload_at_s)
             if has_ended(seen):
+                self._telemetry.end_wait(seen)
                 # The process that deferred has pushed these XComs.
                 self._task.pushed |= self._identity(app.handle, seen)
                 return self._collect(app, seen, cursors)
@@ -233,6 +210,7 @@ class AppTask:
     def _launch(self, info: AppDryRunInfo, app: LaunchedApp) -> DescribeAppResponse:
         count = len(info.request.containers)
         _log.info("launching app %s: %d replica%s", app.app_id, count, "s" * (count > 1))
+        self._telemetry.name_app(app.app_id, [role.name for role in info.app.roles], count)
         timeout = self._options.execution_timeout
         if timeout is not None and app.checkpoint_s >= timeout.total_seconds():
             _log.warning(
@@ -247,7 +225,11 @@ class AppTask:
         own = info.request.containers[0].labels
         before_start = self.shutdown.uploads.fetch_before(own, should_stop)
         try:
-            with self._task.meanwhile(*saves):
+            with (
+                observed_by(self._telemetry),
+                self._telemetry.phase("launch"),
+                self._task.meanwhile(*saves),
+            ):
                 seen = self._scheduler.launch(
                     info,
                     waiting="elsewhere" if self._options.deferrable else "resumable",
@@ -256,29 +238,24 @@ class AppTask:
                     has_reaper=True,
                 )
         except MustWait as wait:
-            self._defer_for_gpus(app, wait)
+            self.gpu_wait.defer(app, wait)
+        self._telemetry.launched()
         _log.info("app %s has started; its handle is %s", app.app_id, app.handle)
         return seen
 
-    def _defer_for_gpus(self, app: LaunchedApp, wait: MustWait) -> NoReturn:
-        """Defer the task, which keeps its place in the queue unless a user ended it."""
-        _log.info("%s", wait.message)
-        until_s = wait.demand.until_s if self._gpu_until_s is None else self._gpu_until_s
-        try:
-            self.shutdown.defer_for_gpus(app, replace(wait.demand, until_s=until_s))
-        except AppCancelledError:
-            self._read(task_places.leave_queue, self._engine, self._task.attempt)
-            raise
-
     def _follow(self, app: LaunchedApp, seen: DescribeAppResponse) -> Any:  # noqa: ANN401 - any JSON
         self.shutdown.launched(app)
+        self._telemetry.begin_wait(seen)
         self.shutdown.uploads.begin(seen)
         self.shutdown.snapshots.handle = app.handle
         identity = self._identity(app.handle, seen)
         identity[SNAPSHOT_KEY] = self.shutdown.snapshots.make(seen)
         if self._options.wait_for_completion and not self._options.deferrable:
             pushes = (partial(self._task.push, key, value) for key, value in identity.items())
-            with self._task.meanwhile(*pushes) as check:
+            with (
+                self._task.meanwhile(*pushes) as check,
+                self._telemetry.phase("wait") as note,
+            ):
 
                 def should_stop() -> bool:
                     check()
@@ -296,7 +273,9 @@ class AppTask:
                     on_look=self.shutdown.snapshots.look,
                     secrets=self._options.secrets(),
                 )
-            return self._conclude(app, ended)
+                note(ended.state)
+            with self._telemetry.phase("collect", state=ended.state):
+                return self._conclude(app, ended)
         self._push(identity)
         if not self._options.wait_for_completion:
             return app.handle
@@ -326,10 +305,11 @@ class AppTask:
     def _collect(self, app: LaunchedApp, seen: DescribeAppResponse, cursors: Cursors) -> Any:  # noqa: ANN401 - any JSON
         """Write the rest of the logs of an app that has ended, and return its result."""
         self.shutdown.has_succeeded = seen.state is AppState.SUCCEEDED
-        ended = self._read(attach.inspected, self._engine, seen)
-        matches = RuleMatches(root_cause.rule_search(ended), cursors)
-        self._write_rest(ended, cursors, matches)
-        return self._conclude(app, self.shutdown.snapshots.usage.mark(matches.mark(ended)))
+        with self._telemetry.phase("collect", state=seen.state):
+            ended = self._read(attach.inspected, self._engine, seen)
+            matches = RuleMatches(root_cause.rule_search(ended), cursors)
+            self._write_rest(ended, cursors, matches)
+            return self._conclude(app, self.shutdown.snapshots.usage.mark(matches.mark(ended)))
 
     def _write_rest(
         self, seen: DescribeAppResponse, cursors: Cursors, matches: RuleMatches | None = None
@@ -351,6 +331,7 @@ class AppTask:
         secrets, should_stop = options.secrets(), self.shutdown.should_stop
         self.shutdown.uploads.finish(should_stop, has_succeeded=self.shutdown.has_succeeded)
         ended = root_cause.diagnosed(self._engine, ended, secrets, should_stop)
+        self._telemetry.finished(ended)
         try:
             found = attach.outcome(self._engine, ended, options.result_path, secrets, should_stop)
         except AirflowTorchXError as failed:
@@ -386,7 +367,7 @@ class AppTask:
         if isinstance(failed, ResultError) and self._options.durable:
             self._task.save_record(record.at(RESULT_REJECTED))
         if isinstance(failed, AppFailedError):
-            count_failure(failed.rule)
+            self._telemetry.failed_by(failed.rule)
             raise_as_asked(failed, self._options, action)
 
     def _remove(self, app_id: str) -> None:

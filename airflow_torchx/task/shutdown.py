@@ -9,21 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
-from airflow.sdk.exceptions import (
-    AirflowTaskTimeout,
-    TaskDeferred,
-)
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
 from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
-from airflow_torchx.core.task.shutdown import (
-    ExitAction,
-    before_deferral,
-    exit_action,
-)
+from airflow_torchx.core.task.shutdown import ExitAction, before_deferral, exit_action
 from airflow_torchx.errors import (
     AirflowRequestError,
     AirflowTorchXError,
@@ -135,6 +128,8 @@ class TaskShutdown:
                 what = f"no app was launched: {self._timeout}"
                 raise AirflowTaskTimeout(f"{what}\n{_RAISE}") from None
             raise
+        finally:
+            self._task.telemetry.close()
 
     def _stop_earlier(self, error: BaseException) -> None:
         kept, state = self._is_kept(error)
@@ -302,6 +297,7 @@ class TaskShutdown:
             with suppress(AirflowTorchXError):
                 ended = attach.look(self._engine, app.app_id, inspect_all=True)
                 ended = self.snapshots.usage.mark(ended)
+                self._task.telemetry.finished(ended)
                 cards.append(attach.card(self._engine, ended, self._options.secrets(), reason))
                 # Airflow may refuse it, because it has another state for the task already.
                 self._task.push(SNAPSHOT_KEY, self.snapshots.finish(ended))

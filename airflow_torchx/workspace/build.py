@@ -16,6 +16,7 @@ from airflow_torchx.core.engine.images import BuildSpec
 from airflow_torchx.core.workspace import recipe as core
 from airflow_torchx.core.workspace.dockerfile import buildkit_reason
 from airflow_torchx.errors import EngineConflictError, EngineError
+from airflow_torchx.runtime.phases import phase
 from airflow_torchx.workspace.content import read_small_file
 from airflow_torchx.workspace.context import tar_stream
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE, Ignore
@@ -96,7 +97,8 @@ class ImageBuilder:
         self.report.step(step)
         images.tag(local, name)
         try:
-            images.push(name, self._on_line(lambda line: self.report.move(f"{step}: {line}")))
+            with phase("push", image=name):
+                images.push(name, self._on_line(lambda line: self.report.move(f"{step}: {line}")))
         except BaseException:
             if is_new:
                 with contextlib.suppress(EngineError):
@@ -123,7 +125,9 @@ class ImageBuilder:
                 self.report.tell(f"workspace image {tag} was just built by another process")
                 return tag
             name = f"{core.BUILD_PREFIX}{host_lock.scope()}-{recipe.workspace_id}"
-            self._build_image(recipe, base, name if locked else f"{name}-{secrets.token_hex(4)}")
+            name = name if locked else f"{name}-{secrets.token_hex(4)}"
+            with phase("build", image=tag):
+                self._build_image(recipe, base, name)
             self._prune(recipe)
         files = f"{counted(recipe.file_count, 'file')}, {size(recipe.size_bytes)}"
         self.report.tell(f"built workspace image {tag}: {files}")

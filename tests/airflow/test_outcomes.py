@@ -104,8 +104,8 @@ def test_the_metric_of_a_failure_rule(one_task: OneTask) -> None:
     finally:
         stats.initialize(factory=get_stats_factory(), export_legacy_names=False)
 
-    found = [one for one in Counters.counted if one[0].startswith("torchx.")]
-    assert [("torchx.failure_rule.no_space_left", {"rule": "no_space_left"})] == found
+    ((name, tags),) = [one for one in Counters.counted if one[0].startswith("torchx.failure_rule")]
+    assert ("torchx.failure_rule.no_space_left", "no_space_left") == (name, tags["rule"])
 
 
 @both_modes

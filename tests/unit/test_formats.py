@@ -53,6 +53,7 @@ from airflow_torchx.core.state.trigger_event import AppEvent, Reason
 from airflow_torchx.core.state.usage import Sample, UsageHistory
 from airflow_torchx.core.task import record
 from airflow_torchx.core.task.config_hash import VERSION, config_hash
+from airflow_torchx.core.task.metrics import METRICS, PHASES, TAGS
 from airflow_torchx.core.workspace.recipe import MANIFEST, Recipe, local_tag, manifest
 from airflow_torchx.core.workspace.tree import Entry
 from airflow_torchx.docker_engine import NETWORK_LABEL
@@ -63,7 +64,6 @@ from airflow_torchx.provider import get_provider_info
 from airflow_torchx.runtime.watch.app_endings import STATE_KEY
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 from airflow_torchx.task.context import PROGRESS_KEY
-from airflow_torchx.task.metrics import FAILURES_BY_RULE
 from airflow_torchx.workspace import manifests
 from tests.unit.apps import app
 
@@ -268,6 +268,9 @@ def test_a_deferral_with_uploads() -> None:
     assert {"app": None, "cursors": {}, "upload_at_s": 5.0} == stored
     assert 5.0 == record.Deferral.parse(stored).upload_at_s
     assert record.Deferral.parse({"upload_at_s": "x"}).upload_at_s is None
+    waiting = record.Deferral(wait_since_s=5.0).to_json()
+    assert {"app": None, "cursors": {}, "wait_since_s": 5.0} == waiting
+    assert 5.0 == record.Deferral.parse(waiting).wait_since_s
 
 
 def test_the_config_hash() -> None:
@@ -333,6 +336,7 @@ DEMAND = {
     "image": "busybox",
     "respects_foreign": True,
     "labels": {"airflow-torchx/gpu-app": APP_ID},
+    "since_s": 4.0,
     "until_s": 5.0,
     "wait_timeout_s": 60.0,
     "volumes": ["/data"],
@@ -416,10 +420,27 @@ def test_what_was_seen_of_an_app() -> None:
     assert stored["owner"] == asdict(owner)
     assert {"seq": 5, "t": stored["t"]} == Timeline.parse(stored).to_json()
     assert ("torchx_app", 1) == (SNAPSHOT_KEY, SCHEMA)
-    assert "torchx.failure_rule" == FAILURES_BY_RULE
+
     _, kwargs = TorchXDockerTrigger(app_id="a", snapshot=stored).serialize()
     assert stored == kwargs["snapshot"]
     assert stored == TorchXDockerTrigger(**kwargs).snapshot
+
+
+def test_the_names_of_metrics() -> None:
+    """Dashboards have these names; a timer is in milliseconds."""
+    phases = ["launch", "build", "push", "pull", "gpu_wait", "create", "start", "wait", "collect"]
+    assert {
+        "torchx.app.launched": "counter",
+        "torchx.app.reattached": "counter",
+        "torchx.app.finished.<STATE>": "counter",
+        "torchx.app.restarts": "counter",
+        "torchx.replica.restarts": "counter",
+        "torchx.replica.out_of_memory": "counter",
+        "torchx.failure_rule.<rule>": "counter",
+        **{f"torchx.{phase}.duration": "timer" for phase in phases},
+    } == {metric.name: metric.kind for metric in METRICS}
+    assert phases == [*PHASES]
+    assert ("dag_id", "task_id", "team_name", "conn_id") == TAGS
 
 
 def test_how_far_a_program_is() -> None:

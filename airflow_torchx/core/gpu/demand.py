@@ -33,6 +33,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "image": (str,),
     "respects_foreign": (bool,),
     "is_indexed": (bool,),
+    "since_s": (int, float, NoneType),
     "until_s": (int, float, NoneType),
     "wait_timeout_s": (int, float, NoneType),
 }
@@ -61,6 +62,7 @@ class GpuDemand:
         reported: ids of the GPUs that the daemon reports; empty for the same.
         is_indexed: these are all GPUs of the daemon, in the order of their indices.
         labels: labels that identify the app and its task.
+        since_s: when the app began to wait, in seconds since 1970; None if it did not yet.
         until_s: when a wait has lasted too long, in seconds since 1970; None for never.
         wait_timeout_s: how long that is, in seconds; None for no limit.
         volumes: paths of the volumes that the image declares.
@@ -74,6 +76,7 @@ class GpuDemand:
     reported: tuple[str, ...] = ()
     is_indexed: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    since_s: float | None = None
     until_s: float | None = None
     wait_timeout_s: float | None = None
     volumes: tuple[str, ...] = ()

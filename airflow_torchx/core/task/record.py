@@ -126,12 +126,14 @@ class Deferral:
         cursors: how far the log of each replica has been copied, by ``role/replica``.
         gpu_demand: what the task waits for, if it waits for GPUs and has no app yet.
         upload_at_s: when checkpoints are uploaded next, in seconds since 1970; None for never.
+        wait_since_s: when the task began to wait for its app, in seconds since 1970.
     """
 
     app: LaunchedApp | None = None
     cursors: Mapping[str, Cursor] = field(default_factory=dict)
     gpu_demand: GpuDemand | None = None
     upload_at_s: float | None = None
+    wait_since_s: float | None = None
 
     @property
     def app_id(self) -> str | None:
@@ -147,16 +149,16 @@ class Deferral:
         given = stored.get("cursors")
         cursors = given if isinstance(given, Mapping) else {}
         read = {name: _read(Cursor, cursor) for name, cursor in cursors.items()}
-        upload_at_s = stored.get("upload_at_s")
         return cls(
-            upload_at_s=upload_at_s if isinstance(upload_at_s, float) else None,
+            upload_at_s=_seconds(stored, "upload_at_s"),
+            wait_since_s=_seconds(stored, "wait_since_s"),
             app=_read(LaunchedApp, stored.get("app")),
             cursors={name: cursor for name, cursor in read.items() if cursor is not None},
             gpu_demand=GpuDemand.parse(stored.get("gpu_demand")),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the deferral as JSON data; GPUs, uploads and rules only if they are set."""
+        """Return the deferral as JSON data; GPUs, times and rules only if they are set."""
         cursors = {name: asdict(cursor) for name, cursor in self.cursors.items()}
         for cursor in cursors.values():
             if not cursor["rules"]:
@@ -166,7 +168,14 @@ class Deferral:
             data["gpu_demand"] = self.gpu_demand.to_json()
         if self.upload_at_s is not None:
             data["upload_at_s"] = self.upload_at_s
+        if self.wait_since_s is not None:
+            data["wait_since_s"] = self.wait_since_s
         return data
+
+
+def _seconds(stored: Mapping[str, Any], name: str) -> float | None:
+    value = stored.get(name)
+    return value if isinstance(value, float) else None
 
 
 def _read(kind: type[_Stored], stored: object) -> _Stored | None:

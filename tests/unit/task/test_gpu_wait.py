@@ -35,6 +35,7 @@ from airflow_torchx.task.plan import requested
 from airflow_torchx.task.runner import AppTask
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
+from tests.receivers import spans
 from tests.unit.task.task_options import OPTIONS
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Task:
             if event is not None:
                 assert deferral is not None
                 assert deferral.gpu_demand is not None
-                one.resume_gpu_wait(event, deferral.gpu_demand)
+                one.gpu_wait.resume(event, deferral.gpu_demand)
             one.run(request)
 
     def deferred(self, try_number: int = 1, **arguments: Any) -> TaskDeferred:  # noqa: ANN401 - those of `run`
@@ -264,7 +265,23 @@ def test_a_broken_claim_means_another_wait_until_the_same_time(task: Task) -> No
 
     assert task.demand(deferred).until_s is not None
     assert task.demand(deferred).until_s == task.demand(again.value).until_s
+    assert task.demand(deferred).since_s == task.demand(again.value).since_s
     assert 1 == len(task.places("ticket"))
+
+
+def test_the_span_of_a_wait_over_two_processes(task: Task, holder: str) -> None:
+    """The process that launches the app makes one span of the whole wait."""
+    deferred = task.deferred()
+    lifecycle.delete(task.engine, holder)
+    task.claim(deferred)
+    with spans() as found:
+        with pytest.raises(TaskDeferred):
+            task.resume(deferred, "claimed")
+
+        wait = found["torchx.gpu_wait"]
+    assert wait.start_time is not None
+    assert task.demand(deferred).since_s == pytest.approx(wait.start_time / 1e9)
+    assert 2 == (wait.attributes or {})["torchx.app.gpus"]
 
 
 def test_an_event_without_a_reason_does_not_end_the_wait(task: Task) -> None:

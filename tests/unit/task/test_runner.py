@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -14,7 +12,6 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
-from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
@@ -24,82 +21,15 @@ from airflow_torchx.errors import (
     WorkerShutdownError,
 )
 from airflow_torchx.runtime import lifecycle
-from airflow_torchx.schedulers.docker_scheduler import DockerScheduler, ensure_network
-from airflow_torchx.specs import AppDef, Role, Workspace
-from airflow_torchx.task.context import TaskContext
-from airflow_torchx.task.plan import requested
-from airflow_torchx.task.runner import AppTask
+from airflow_torchx.schedulers.docker_scheduler import ensure_network
 from airflow_torchx.testing import FakeEngine, Program
-from tests.unit.task.task_options import OPTIONS
+from tests.unit.task.worker import Worker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow.sdk import Context
-
     from airflow_torchx.core.engine.containers import ContainerSpec
     from airflow_torchx.testing import Verb
-
-
-class Attempt:
-    """A task instance with the attributes that a task reads; it keeps its XComs."""
-
-    dag_id, run_id, task_id, map_index, max_tries = "dag", "run", "task", -1, 2
-
-    def __init__(self, number: int) -> None:
-        self.try_number, self.start_date = number, datetime.now(UTC)
-        self.pushed: dict[str, object] = {}
-
-    def xcom_push(self, key: str, value: object) -> None:
-        """Keep an XCom."""
-        self.pushed[key] = value
-
-
-class Worker:
-    """Runs attempts of one task on one daemon.
-
-    Args:
-        engine: the daemon.
-        folder: the workspace of its app.
-        waits: for its app, which it leaves running otherwise.
-        max_retries: how often a failure restarts its app.
-    """
-
-    def __init__(
-        self, engine: FakeEngine, folder: Path, *, waits: bool = False, max_retries: int = 0
-    ) -> None:
-        self._waits = waits
-        self._scheduler = DockerScheduler("torchx", engine)
-        #: When Airflow asked the attempt to end.
-        self.killed_at: float | None = None
-        workspace = Workspace({str(folder): ""})
-        role = Role("main", "base", entrypoint="run", max_retries=max_retries, workspace=workspace)
-        self._app = AppDef("app", [role])
-
-    def run(
-        self,
-        number: int,
-        *,
-        result_path: str | None = None,
-        **options: object,
-    ) -> dict[str, Any]:
-        """Run one attempt, and return its XComs."""
-        attempt = Attempt(number)
-        context: Any = {"ti": attempt}
-        task: Context = context
-        task_options = replace(
-            OPTIONS,
-            wait_for_completion=self._waits,
-            on_worker_shutdown=OnWorkerShutdown.KEEP,
-            result_path=result_path,
-            execution_timeout=timedelta(hours=1),
-        )
-        request = requested(self._scheduler, self._app, options, {}, None, lambda: False)
-        one = AppTask(TaskContext(task), self._scheduler, task_options, lambda: self.killed_at)
-        with one.shutdown.guard_earlier():
-            one.run(request)
-        # Its time and its number of the try differ.
-        return {key: value for key, value in attempt.pushed.items() if key != "torchx_app"}
 
 
 @pytest.fixture
