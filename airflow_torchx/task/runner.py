@@ -358,7 +358,7 @@ class AppTask:
         if can_ask:
             self.shutdown.snapshots.usage.progress.finish(self._engine, ended)
         last = self.shutdown.snapshots.finish(ended, lines)
-        self._push({**final_xcoms(ended, last["progress"]), SNAPSHOT_KEY: last})
+        self._push(final_xcoms(ended, last["progress"]))
 
     def _raise_for(
         self, failed: AirflowTorchXError, record: TaskRecord, action: str | None

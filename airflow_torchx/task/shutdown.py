@@ -13,7 +13,6 @@ from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
-from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
 from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.core.task.arguments import OnWorkerShutdown
 from airflow_torchx.core.task.shutdown import ExitAction, before_deferral, exit_action
@@ -300,7 +299,7 @@ class TaskShutdown:
                 self._task.telemetry.finished(ended)
                 cards.append(attach.card(self._engine, ended, self._options.secrets(), reason))
                 # Airflow may refuse it, because it has another state for the task already.
-                self._task.push(SNAPSHOT_KEY, self.snapshots.finish(ended))
+                self.snapshots.finish(ended)
 
         lifecycle.stop_launch(
             self._engine,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.airflow_compat import has_supervisor, masked
 from airflow_torchx.concurrency.daemons import in_daemon
 from airflow_torchx.core.plan.redact import redact
+from airflow_torchx.core.state.failure_key import failure_xcoms
 from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY, Owner, View, snapshot
 from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.usage import UsageHistory
@@ -130,11 +131,13 @@ class Snapshots:
             self._thread.join(_CLOSE_S)
 
     def finish(self, app: DescribeAppResponse, lines: Sequence[str] = ()) -> dict[str, Any]:
-        """Return the last snapshot of a try, and keep it beside those of other tries."""
+        """Push the last snapshot of a try, keep it beside those of other tries, and return it."""
         self.close()
         last = self.make(app, lines)
         with suppress(AirflowRequestError):
             self._task.store(f"{SNAPSHOT_KEY}:{self._task.attempt.try_number}", last)
+        for key, value in {SNAPSHOT_KEY: last, **failure_xcoms(last)}.items():
+            self._task.push(key, value)
         return last
 
     def _write(self) -> None:

@@ -51,6 +51,8 @@ def test_the_end_of_an_app(one_task: OneTask, script: str, state: str) -> None:
         assert ["SUBMITTED", "RUNNING"] == [name for _, name in replica["t"]][:2]
     if state == "FAILED":
         assert ("exit", 3, ["why"]) == tuple(found["failure"][k] for k in ("kind", "exit", "lines"))
+        blamed = f"{role['name']}/{found['failure']['id']}"
+        assert found["app_id"] == ended.xcom(f"torchx_failure:{blamed},exit,exit=3")
     else:
         assert found["failure"] is None
 
@@ -98,8 +100,16 @@ def test_a_transition_is_shown(
     assert ("worker", "FAILED") == (last["writer"], last["state"])
     assert last["seq"] > second["seq"]
     assert 1 == last["failure"]["id"]
-    stored = task.stack.get(f"{task._path}/state-store/torchx_app:1")["value"]  # noqa: SLF001 - tests
-    assert last == checked(stored)
+    assert last == checked(task.stack.get(f"{task._path}/state-store/torchx_app:1")["value"])  # noqa: SLF001 - tests
+    assert _failure_key(task).startswith(f"torchx_failure:{last['roles'][0]['name']}/1,")
+
+
+def _failure_key(task: Task) -> str:
+    """Return the key that a list of all apps shows for a failed one."""
+    query = {"xcom_key_prefix_pattern": "torchx_failure:", "order_by": "-timestamp"}
+    listed = task.stack.get("dags/~/dagRuns/~/taskInstances/~/xcomEntries", **query)
+    (key,) = (one["key"] for one in listed["xcom_entries"] if one["run_id"] == task.run_id)
+    return str(key)
 
 
 @pytest.mark.parametrize("dag_id", ["steps", "steps_deferrable"])

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import airflow_torchx
+from airflow_torchx.core.state.failure_key import failure_xcoms
 
 STATIC: Final = Path(airflow_torchx.__file__).parent / "ui" / "static"
 SNAPSHOTS: Final = Path(__file__).with_name("snapshots")
@@ -29,6 +30,7 @@ _INSTANCE: Final = re.compile(
 _BELOW: Final = re.compile(
     r"/api/v2/dags/([^/]+)/dagRuns/([^/]+)/taskInstances/([^/]+)/(xcomEntries|state-store|logs)(.*)"
 )
+_KEYS: Final = re.compile(r"/api/v2/dags/([^/]+)/dagRuns/~/taskInstances/~/xcomEntries")
 _TYPES: Final = {".js": "text/javascript", ".svg": "image/svg+xml"}
 _PAGE: Final = """\
 <!doctype html><html lang="en" style="color-scheme: {scheme}"><head><meta charset="utf-8">
@@ -61,6 +63,7 @@ class PlayedTask:
     store: dict[str, Any] = field(default_factory=dict)
     tries: list[str] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    start_date: str = "2026-11-23T17:00:00Z"
 
     def as_json(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
         """Return the task instance."""
@@ -76,7 +79,8 @@ class PlayedTask:
             "task_display_name": self.task_id,
             "dag_display_name": self.dag_id,
             "rendered_map_index": None,
-            "start_date": "2026-11-23T17:00:00Z",
+            "run_after": "2026-11-23T16:59:59.123456Z",
+            "start_date": self.start_date,
             "end_date": None if self.state in {"running", "deferred"} else "2026-11-23T17:10:20Z",
         } | changes
 
@@ -156,6 +160,8 @@ class PlayedAirflow:
     def _api(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:  # noqa: ANN401
         if path == "/api/v2/dags/~/dagRuns/~/taskInstances":
             return self._list(query)
+        if found := _KEYS.fullmatch(path):
+            return self._keys(unquote(found[1]), query)
         if found := _BELOW.fullmatch(path):
             *ids, kind, rest = found.groups()
             task = self._find(ids, query.get("map_index", "-1"))
@@ -182,10 +188,28 @@ class PlayedAirflow:
             for task in self.tasks
             if query.get("state", task.state) == task.state
             and query.get("dag_id_pattern", "") in task.dag_id
+            and query.get("task_display_name_pattern", "") in task.task_id
+            and query.get("run_id_pattern", "") in task.run_id
+            and query.get("start_date_gte", "") <= task.start_date
         ]
-        first = int(query.get("offset", "0"))
-        page = rows[first : first + int(query["limit"])]
-        return 200, {"task_instances": page, "total_entries": len(rows)}
+        return 200, {"task_instances": _page(rows, query), "total_entries": len(rows)}
+
+    def _keys(self, dag_id: str, query: dict[str, str]) -> tuple[int, Any]:
+        """Return the keys of many tasks' XComs."""
+        rows = [
+            {
+                "key": key,
+                "dag_id": task.dag_id,
+                "run_id": task.run_id,
+                "task_id": task.task_id,
+                "map_index": task.map_index,
+            }
+            for task in self.tasks
+            if task.snapshot and dag_id in {"~", task.dag_id}
+            for key in failure_xcoms(task.snapshot)
+            if key.startswith(query["xcom_key_prefix_pattern"])
+        ]
+        return 200, {"xcom_entries": _page(rows, query), "total_entries": len(rows)}
 
     def _below(self, task: PlayedTask, kind: str, rest: str) -> tuple[int, Any]:
         if kind == "state-store":
@@ -196,6 +220,11 @@ class PlayedAirflow:
         if rest:
             return (200, {"value": deepcopy(task.snapshot)}) if task.snapshot else (404, {})
         return 200, {"xcom_entries": [{"key": "torchx_app"}] if task.snapshot else []}
+
+
+def _page(rows: list[Any], query: dict[str, str]) -> list[Any]:
+    first = int(query.get("offset", "0"))
+    return rows[first : first + min(100, int(query["limit"]))]
 
 
 def _handler(played: PlayedAirflow) -> type[BaseHTTPRequestHandler]:

@@ -562,6 +562,7 @@ def test_a_sensor_that_starts_in_the_triggerer() -> None:
 
 def test_xcoms() -> None:
     """The operator and the sensor push these XComs."""
+    from airflow_torchx.core.state import failure_key
     from airflow_torchx.task import context, page_link, poke, xcoms
 
     keys = {value for name, value in vars(context).items() if name.endswith("_KEY")}
@@ -576,6 +577,7 @@ def test_xcoms() -> None:
         "airflow-torchx/app",  # not an XCom but the key of the record
     } == keys
     assert "_link_TorchXAppLink" == page_link.LINK_KEY
+    assert "torchx_failure:" == failure_key.FAILURE_PREFIX
     assert ["app_handle", "app_id", "state", "replicas"] == list(poke.description("h", "a", "s"))
     replica = ReplicaStatus(0, AppState.SUCCEEDED, "trainer", "app-x-trainer-0")
     app = DescribeAppResponse(roles_statuses=[RoleStatus("trainer", [replica])])

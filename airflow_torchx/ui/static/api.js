@@ -4,7 +4,7 @@
 /** @typedef {{state: string|null, operator_name: string|null, operator: string|null,
  *   try_number: number, task_id: string, dag_id: string, dag_run_id: string, map_index: number,
  *   start_date: string|null, end_date: string|null, task_display_name: string,
- *   dag_display_name: string, rendered_map_index: string|null}} TaskInstance */
+ *   dag_display_name: string, rendered_map_index: string|null, run_after?: string}} TaskInstance */
 /** @template T @typedef {{data: T, serverS: number}} Answer */
 
 export const XCOM_KEY = "torchx_app";
@@ -165,6 +165,31 @@ export async function fetchEarlier(task, signal) {
 export function fetchList(filters, signal) {
   const query = { operator_name_pattern: OPERATORS, order_by: "-start_date", ...filters };
   return json("dags/~/dagRuns/~/taskInstances", { query, signal });
+}
+
+/**
+ * Return a text that names a task instance.
+ * @param {Task} task
+ */
+export function taskKey({ dagId, runId, taskId, mapIndex }) {
+  return JSON.stringify([dagId, runId, taskId, mapIndex]);
+}
+
+/**
+ * Return keys of XComs, each with its task, and how many there are.
+ * @param {string|null} dagId null for all that the user may read
+ * @param {Object<string, string|number|string[]>} query of Airflow's API
+ * @param {AbortSignal} signal
+ */
+export async function fetchKeys(dagId, query, signal) {
+  const dag = dagId === null ? "~" : encodeURIComponent(dagId);
+  const { data } = await json(`dags/${dag}/dagRuns/~/taskInstances/~/xcomEntries`, { query, signal });
+  const { xcom_entries: entries = [], total_entries: total = 0 } = /** @type {any} */ (data);
+  const keys = entries.map((/** @type {any} */ { dag_id, run_id, task_id, map_index, key }) => ({
+    task: taskKey({ dagId: dag_id, runId: run_id, taskId: task_id, mapIndex: map_index }),
+    key: String(key),
+  }));
+  return { keys: /** @type {{task: string, key: string}[]} */ (keys), total: Number(total) };
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The filters of the list: from the address to a query of Airflow's API, and its rows. Pure. */
 
-import { pagePath } from "./api.js";
+import { pagePath, taskKey } from "./api.js";
 import { clean } from "./format.js";
 import { TASK_STATES, taskState } from "./states.js";
 
@@ -89,9 +89,14 @@ export function listRow(instance, nowS) {
   const mapped = task.mapIndex < 0 ? "" : ` [${clean(instance.rendered_map_index ?? task.mapIndex)}]`;
   const startedS = secondsOf(instance.start_date);
   const endedS = secondsOf(instance.end_date);
+  const key = taskKey(task);
   return {
     ...taskState(instance.state),
-    key: JSON.stringify([task.dagId, task.runId, task.taskId, task.mapIndex]),
+    key,
+    attempt: JSON.stringify([key, instance.try_number, instance.state]),
+    state: instance.state ?? "",
+    dagId: task.dagId,
+    runAfterMs: Date.parse(instance.run_after ?? ""),
     path: pagePath(task),
     task: clean(instance.task_display_name || instance.task_id) + mapped,
     dag: clean(instance.dag_display_name || instance.dag_id),

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { Keyed, h, link, setAttribute, setText } from "./dom.js";
 import { count, duration, moment } from "./format.js";
 import { StateMark } from "./lanes.js";
+import { Failures } from "./failures.js";
 import { PAGE_SIZE, SINCE, filtersOf, listRow, pageOf, searchOf, toQuery } from "./filters.js";
 import { Poller } from "./poll.js";
 import { TASK_STATES, taskState } from "./states.js";
@@ -25,6 +26,7 @@ export class ListPage {
     this.onSearch = onSearch;
     this.onOpen = onOpen;
     this.total = 0;
+    this.failures = new Failures();
     /** @type {ReturnType<typeof setTimeout>|undefined} */
     this.typing = undefined;
     const option = (/** @type {string} */ value, /** @type {string} */ text) => h("option", { value }, text);
@@ -127,6 +129,7 @@ export class ListPage {
     this.total = data.total_entries ?? rows.length;
     setAttribute(this.connection, "hidden", true);
     this.draw(rows);
+    if (await this.failures.learn(rows, signal)) this.draw(rows);
     return rows.some((row) => !row.isFinal) ? LIVE_S : FINISHED_S;
   }
 
@@ -152,12 +155,15 @@ export class ListPage {
     const state = new StateMark();
     const open = link(first.path, first.task);
     open.addEventListener("click", (event) => this.onOpen(event, first.path));
+    const why = h("div", { class: "why", hidden: true });
     const [number, started, took] = [h("td", { class: "optional" }), h("td"), h("td")];
-    const node = h("tr", {}, h("td", {}, state.node), h("td", {}, open), h("td", {}, first.dag), h("td", { class: "optional mono" }, first.run), number, started, took);
+    const node = h("tr", {}, h("td", {}, state.node), h("td", {}, open, why), h("td", {}, first.dag), h("td", { class: "optional mono" }, first.run), number, started, took);
     return {
       node,
       update: (row) => {
         state.update(row);
+        setText(why, this.failures.of(row));
+        setAttribute(why, "hidden", !this.failures.of(row));
         setText(number, String(row.tryNumber));
         setText(started, moment(row.startedS));
         setText(took, duration(row.tookS));

@@ -103,7 +103,7 @@ button[aria-pressed="true"], button[aria-current="true"] { background: color-mix
 .log pre { max-block-size: 26rem; min-block-size: 6rem; overflow: auto; background: var(--bg); border: 1px solid var(--line); border-radius: 0.25rem; padding: 0.5rem; white-space: pre-wrap; overflow-wrap: anywhere; margin-block-start: 0.5rem; }
 .attempts { display: flex; flex-wrap: wrap; gap: 0.4rem; }
 .attempts button { text-align: start; display: inline-flex; flex-wrap: wrap; gap: 0.2rem 0.6rem; align-items: center; max-inline-size: 32rem; }
-.attempts .why { font-size: 0.75rem; color: var(--muted); }
+.why { font-size: 0.75rem; color: var(--muted); overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; inline-size: 100%; }
 th { text-align: start; color: var(--muted); font-weight: 500; white-space: nowrap; }

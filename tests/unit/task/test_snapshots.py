@@ -40,12 +40,17 @@ class Task(TaskContext):
         self.stored: dict[str, object] = {}
         #: The snapshots that were pushed, and when.
         self.written: list[Any] = []
+        #: Other XComs, by key.
+        self.others: dict[str, object] = {}
         self.times: list[float] = []
         self.is_refused = False
+        self.is_store_down = False
 
     def push(self, key: str, value: object) -> None:
         """Push an XCom."""
-        assert "torchx_app" == key
+        if key != "torchx_app":
+            self.others[key] = value
+            return
         self.times.append(time.monotonic())
         self.written.append(value)
         if self.is_refused:
@@ -53,7 +58,7 @@ class Task(TaskContext):
 
     def store(self, key: str, value: object) -> None:
         """Store a value."""
-        if self.is_refused:
+        if self.is_store_down:
             raise AirflowRequestError("refused", fix="Wait.")
         self.stored[key] = value
 
@@ -72,6 +77,8 @@ def test_the_last_snapshot_of_a_try() -> None:
     last = snapshots.finish(seen, ["password hunter2"])
 
     assert {"torchx_app:2": last} == task.stored
+    assert [last] == task.written
+    assert {"torchx_failure:trainer/0,exit,exit=3": "app-1"} == task.others
     assert ("FAILED", "h", {"try": 2, "epoch": 1}) == (
         last["state"],
         last["handle"],
@@ -84,15 +91,15 @@ def test_the_last_snapshot_of_a_try() -> None:
 
 
 def test_a_store_that_is_down() -> None:
-    """A snapshot that cannot be kept does not fail the task."""
+    """A snapshot that cannot be kept is pushed, and does not fail the task."""
     engine = FakeEngine(images=["busybox"], programs=Program())
     launching.launch(engine, planned(app(1)))
     task = Task()
-    task.is_refused = True
+    task.is_store_down = True
 
     last = Snapshots(task, frozenset).finish(attach.look(engine, "app-1"))
 
-    assert "SUCCEEDED" == last["state"]
+    assert ("SUCCEEDED", [last], {}) == (last["state"], task.written, task.others)
 
 
 def test_a_resumed_task_goes_on() -> None:
