@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.cli.finding import find
+from airflow_torchx.cli.overview import overview
 from airflow_torchx.cli.request import run_options
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
 from airflow_torchx.cli.usage import with_usage
@@ -32,9 +33,12 @@ from airflow_torchx.specs.suggest import suggest
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from airflow_torchx.cli.overview import Listed
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.specs import DescribeAppResponse, ListAppResponse
+    from airflow_torchx.core.state.progress import Progress
+    from airflow_torchx.specs import DescribeAppResponse
 
+_TITLES: Final = ("APP HANDLE", "APP NAME", "APP STATUS", "AGE", "NOTE")
 _EMPTY: Final[tuple[object, ...]] = (None, "", NONE, {}, [])
 
 
@@ -43,12 +47,12 @@ def list_apps(args: Namespace) -> int:
     if args.scheduler_args:
         run_options(args.scheduler_args)
     with DockerEngine.connect() as engine:
-        found = lifecycle.apps(engine)
+        found = overview(engine)
     if args.json:
         print_result(json.dumps([_listed(app) for app in found], indent=2))
     elif found:
         rows = [_row(app, datetime.now(UTC)) for app in found]
-        print_result(table(rows, ("APP HANDLE", "APP NAME", "APP STATUS", "AGE"), sys.stdout))
+        print_result(table(rows, _TITLES, sys.stdout))
     else:
         print_message("no apps on this daemon")
     return 0
@@ -57,13 +61,16 @@ def list_apps(args: Namespace) -> int:
 def status(args: Namespace) -> int:
     """Show the state of an app and its replicas, and what they use."""
     with DockerEngine.connect() as engine:
-        app = with_usage(engine, diagnosed(engine, _describe(engine, args.app_handle)))
+        seen = diagnosed(engine, _describe(engine, args.app_handle))
+        app, progress = with_usage(engine, seen)
     if args.roles:
         app = _select_roles(app, [name for name in args.roles.split(",") if name])
     if args.json:
-        print_result(json.dumps(_status(app), indent=2))
+        print_result(json.dumps(_status(app, progress), indent=2))
         return 0
-    text = f"{_handle(app.app_id)} is {app.state.name}\n\n{replica_table(app, datetime.now(UTC))}"
+    now = datetime.now(UTC)
+    line = f"\n{progress.text(now.timestamp())}" if progress else ""
+    text = f"{_handle(app.app_id)} is {app.state.name}{line}\n\n{replica_table(app, now)}"
     print_result(paint_states(text, sys.stdout))
     return 0
 
@@ -140,8 +147,9 @@ def _describe(engine: Engine, handle: str) -> DescribeAppResponse:
     raise lifecycle.not_found(app_id)
 
 
-def _listed(app: ListAppResponse) -> dict[str, str | None]:
+def _listed(listed: Listed) -> dict[str, Any]:
     """Return an entry of ``list --json``; no key is ever removed."""
+    app = listed.app
     return {
         "handle": _handle(app.app_id, app.app_handle),
         "app_id": app.app_id,
@@ -149,13 +157,16 @@ def _listed(app: ListAppResponse) -> dict[str, str | None]:
         "scheduler": SCHEDULER,
         "state": app.state.name,
         "created_at": app.created_at.isoformat() if app.created_at else None,
+        "failure": listed.failure(),
+        "progress": listed.progress and listed.progress.to_json(),
     }
 
 
-def _row(app: ListAppResponse, now: datetime) -> tuple[str, str, str, str]:
+def _row(listed: Listed, now: datetime) -> tuple[str, ...]:
     """Return a row of ``list``."""
+    app, note = listed.app, listed.note(now.timestamp())
     age = age_text((now - app.created_at).total_seconds()) if app.created_at else ""
-    return _handle(app.app_id, app.app_handle), app.name, app.state.name, age
+    return _handle(app.app_id, app.app_handle), app.name, app.state.name, age, note
 
 
 def _without_empty(data: Any) -> Any:  # noqa: ANN401 - JSON data
@@ -181,7 +192,7 @@ def _select_roles(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResp
     return replace(app, roles_statuses=kept)
 
 
-def _status(app: DescribeAppResponse) -> dict[str, Any]:
+def _status(app: DescribeAppResponse, progress: Progress | None) -> dict[str, Any]:
     """Return the output of ``status --json``, TorchX's with more keys; none is ever removed."""
     data = to_dict(app)
     return {
@@ -195,6 +206,7 @@ def _status(app: DescribeAppResponse) -> dict[str, Any]:
         "app_id": app.app_id,
         "scheduler": SCHEDULER,
         "ui_url": data["ui_url"],
+        "progress": progress and progress.to_json(),
     }
 
 

@@ -1,4 +1,4 @@
-"""What the replicas of an app use at this moment."""
+"""What the replicas of an app use at this moment, and how far its program is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.daemons import call_each
+from airflow_torchx.runtime.progress import read_once
 from airflow_torchx.runtime.usage import UsageMonitor, running_replicas
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.state.progress import Progress
     from airflow_torchx.specs import DescribeAppResponse, ReplicaStatus
 
 # Docker 20.10 takes a second for one reading, and as many are made at once.
@@ -22,8 +26,12 @@ _APART_S: Final = 0.5
 
 def with_usage(
     engine: Engine, app: DescribeAppResponse, limit_s: float = _LIMIT_S
-) -> DescribeAppResponse:
-    """Return an app with what its running replicas use, as far as that can be read in time."""
+) -> tuple[DescribeAppResponse, Progress | None]:
+    """Return an app with what its running replicas use, and how far its program is.
+
+    What cannot be read in time is left out.
+    """
+    found: list[Progress | None] = []
     monitor = UsageMonitor()
     until_s = time.monotonic() + limit_s
 
@@ -35,5 +43,7 @@ def with_usage(
             time.sleep(pause_s)
             read()
 
-    call_each(read_twice, running_replicas(app), threads=_THREADS, timeout_s=limit_s)
-    return monitor.mark(app)
+    calls: list[Callable[[], None]] = [lambda: found.append(read_once(engine, app))]
+    calls += [partial(read_twice, one) for one in running_replicas(app)]
+    call_each(lambda call: call(), calls, threads=_THREADS, timeout_s=limit_s)
+    return monitor.mark(app), next(iter(found), None)

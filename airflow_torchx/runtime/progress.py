@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.files import TooLargeError
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
-from airflow_torchx.core.state.progress import PROGRESS_PATTERN, merged, progress_replica
-from airflow_torchx.core.state.progress_report import MOST_LINES, LineSearch, last_report
+from airflow_torchx.core.state.progress import (
+    PROGRESS_PATTERN,
+    merged,
+    progress_replica,
+    since_start,
+)
+from airflow_torchx.core.state.progress_report import (
+    MOST_LINES,
+    LineSearch,
+    first_step,
+    last_report,
+)
 from airflow_torchx.errors import AirflowTorchXError
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.specs import AppState, is_terminal
@@ -33,8 +43,43 @@ _TAIL_BYTES: Final = 16_384
 # Where `tail` does not run: 50,000 reports.
 _LARGE_BYTES: Final = 4 << 20
 _TAIL: Final = ("tail", "-c", str(_TAIL_BYTES), PROGRESS_PATH)
+_HEAD_BYTES: Final = 4_096
+_HEAD: Final = ("head", "-c", str(_HEAD_BYTES), PROGRESS_PATH)
 _COMMAND_S: Final = 5.0
 _LINE_PAUSE_S: Final = 60.0
+
+
+def read_once(
+    engine: Engine, app: DescribeAppResponse, now: Callable[[], float] = time.time
+) -> Progress | None:
+    """Return how far a program is, for a client that does not wait for it; None if it is unknown.
+
+    The estimate counts from the start of the container. An app with a ``progress_pattern`` has
+    none, since the beginning of its log is not read. This makes one request if the program reports
+    nothing, else up to four.
+    """
+    monitor, replica = ProgressMonitor(now=now), progress_replica(app)
+    monitor.read(engine, app)
+    progress = monitor.progress
+    if progress is None or replica is None or replica.state is not AppState.RUNNING:
+        return progress
+    if app.metadata.get(PROGRESS_PATTERN):
+        return progress
+    began = replica.started_at or replica.created_at
+    first = _first_step(engine, replica.container_id)
+    return since_start(progress, first, began.timestamp() if began else None)
+
+
+def _first_step(engine: Engine, container_id: str) -> float | None:
+    with suppress(AirflowTorchXError):
+        try:
+            return first_step(engine.read_file(container_id, PROGRESS_PATH, _SMALL_BYTES))
+        except TooLargeError:
+            found = engine.execute(
+                container_id, _HEAD, timeout_s=_COMMAND_S, max_bytes=2 * _HEAD_BYTES
+            )
+            return first_step(found.output)
+    return None
 
 
 class ProgressMonitor:

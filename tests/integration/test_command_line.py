@@ -99,6 +99,20 @@ def on_terminal(*argv: str) -> Terminal:
     return Terminal([*CLI, *argv], cwd=Path.cwd())
 
 
+def check_list(cli: Callable[..., tuple[int, str, str]], handle: str, app: str) -> None:
+    """Check what the list says of an app that failed."""
+    code, listed, _ = cli("list")
+    assert 0 == code
+    why = r"sh/\d: exit code \d+"
+    assert re.search(rf"^{handle} +sh +FAILED +\d+ (s|min) +{why}", listed, re.MULTILINE)
+    mine = [one for one in json.loads(cli("list", "--json")[1]) if one["app_id"] == app]
+    row = {"handle": handle, "app_id": app, "name": "sh", "scheduler": "local_docker"}
+    assert datetime.fromisoformat(mine[0].pop("created_at")).tzinfo
+    failure = mine[0].pop("failure")
+    assert re.fullmatch(why, f"{failure['replica']}: exit code {failure['exit_code']}")
+    assert [row | {"state": "FAILED", "progress": None}] == mine
+
+
 def test_an_app_from_launch_to_removal(
     cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
@@ -113,14 +127,7 @@ def test_an_app_from_launch_to_removal(
     assert f"app '{app}' FAILED: sh/" in errors
     assert re.search(r"^sh/1 +\w+ +\d+ ", errors, re.MULTILINE)
 
-    code, listed, _ = cli("list")
-    assert 0 == code
-    assert re.search(rf"^{handle} +sh +FAILED +\d+ (s|min)$", listed, re.MULTILINE)
-    mine = [one for one in json.loads(cli("list", "--json")[1]) if one["app_id"] == app]
-    row = {"handle": handle, "app_id": app, "name": "sh", "scheduler": "local_docker"}
-    assert datetime.fromisoformat(mine[0].pop("created_at")).tzinfo
-    assert [row | {"state": "FAILED"}] == mine
-
+    check_list(cli, handle, app)
     for name in (handle, f"docker:///{app}", app, app[:-1]):
         code, output, _ = cli("status", name)
         assert (0, f"{handle} is FAILED") == (code, output.splitlines()[0])
@@ -241,11 +248,14 @@ def test_json_output(cli: Callable[..., tuple[int, str, str]], run_argv: list[st
     assert (0, "SUCCEEDED") == (code, result["state"])
     assert {"handle", "app_id", "scheduler", "state", "ui_url"} == set(result)
 
-    code, output, errors = cli("run", "--json", "--detach", *run_argv[1:], "sleep 600")
+    report = """echo '{"step": 7, "total": 9}' >$TORCHX_PROGRESS_FILE; sleep 600"""
+    code, output, errors = cli("run", "--json", "--detach", *run_argv[1:], report)
     app = json.loads(output)["app_id"]
     assert 0 == code
     assert f"airflow-torchx log -t {app}" in errors
-    assert "RUNNING" in cli("status", app)[1]
+    until(lambda: "step 7/9\n" in cli("status", app)[1], "the step of the program")
+    assert (7, 9) == tuple(json.loads(cli("status", app, "--json")[1])["progress"].values())[:2]
+    assert re.search(rf"{app} +sh +RUNNING +\d+ (s|min) +step 7/9$", cli("list")[1], re.MULTILINE)
     code, _, errors = cli("cancel", app)
     assert (0, True) == (code, f"app {app} is CANCELLED" in errors)
 

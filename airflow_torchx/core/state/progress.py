@@ -116,6 +116,17 @@ def merged(before: Progress | None, report: Report, container_id: str, now_s: fl
     return replace(before, report=report, at_s=max(now_s, before.at_s))
 
 
+def since_start(progress: Progress, first_step: float | None, started_s: float | None) -> Progress:
+    """Return progress that was read once, with an estimate from the start of its container.
+
+    ``first_step`` is the first one that was reported: a program that goes on from a checkpoint does
+    not begin at 0. The time until that report counts, so the estimate is rather too long.
+    """
+    if first_step is None or started_s is None or started_s >= progress.at_s:
+        return progress
+    return replace(progress, first_step=first_step, first_s=started_s)
+
+
 def progress_replica(app: DescribeAppResponse) -> ReplicaStatus | None:
     """Return the replica that speaks for the app: the first one of the first essential role."""
     return next(iter(essential_replicas(app)), None)

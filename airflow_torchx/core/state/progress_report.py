@@ -76,6 +76,15 @@ def last_report(content: bytes, *, is_cut: bool = False) -> Report | None:
     return None
 
 
+def first_step(content: bytes) -> float | None:
+    """Return the step of the first usable line of the beginning of a file; None without one."""
+    for line in islice(filter(bytes.strip, content.split(b"\n")), MOST_LINES):
+        found = make_report(_parsed(line).get("step"), None, None)
+        if found is not None:
+            return found.step
+    return None
+
+
 def _parsed(line: bytes) -> Mapping[str, Any]:
     try:
         data = json.loads(line)

@@ -13,7 +13,7 @@ from airflow_torchx.core.state.failure_rules import with_replicas
 from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.errors import EngineUnreachableError
 from airflow_torchx.runtime import launching, lifecycle
-from airflow_torchx.runtime.progress import ProgressMonitor
+from airflow_torchx.runtime.progress import ProgressMonitor, read_once
 from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.specs import AppState
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -213,3 +213,40 @@ def test_progress_crosses_a_deferral() -> None:
     assert monitor.progress.progress == resumed.progress.progress
     assert 3 == stored["progress"]["step"]
     assert stored == resumed.to_json(16_384)
+
+
+def once(scene: Scene) -> str:
+    """Return the line of a client that reads once, a minute after the start."""
+    seen = scene.app()
+    started = next(iter(seen.roles_statuses[0].replicas)).started_at
+    assert started is not None
+    now_s = started.timestamp() + 60
+    progress = read_once(scene.engine, seen, lambda: now_s)
+    return progress.text(now_s) if progress else ""
+
+
+def test_a_large_file_that_is_read_once() -> None:
+    """Of a large file, commands in the container read the end and the first report."""
+    head = b'garbage\n{"step": 1}\n{"step"'
+    commands = {"tail": (0, LARGE[-20_000:]), "head": (0, head)}
+    scene = Scene(writer(LARGE, commands=commands))
+
+    assert "step 3/9, loss 0.5, about 3 min left" == once(scene)
+
+
+def test_a_file_that_is_read_once_without_an_estimate() -> None:
+    """Without an earlier report, or once the app has ended, the time that is left is unknown."""
+    assert "step 3/9, loss 0.5" == once(Scene(writer(LINE)))
+    assert "step 3/9, loss 0.5" == once(Scene(writer(LARGE, commands={"tail": (0, LINE + LINE)})))
+    assert "" == once(Scene(Program(runs_for_s=None)))
+    ended = Scene(writer(b'{"step": 1}\n' + LINE, runs_for_s=5.0))
+    ended.clock.advance(10)
+    assert "step 3/9, loss 0.5" == once(ended)
+
+
+def test_a_log_that_is_read_once() -> None:
+    """An app with a pattern for its log has its step, and no estimate."""
+    program = Program(runs_for_s=None, lines=["step 1 of 9", "step 4 of 9"])
+    pattern = r"step (?P<step>\d+) of (?P<total>\d+)"
+
+    assert "step 4/9" == once(Scene(program, progress_pattern=pattern))
