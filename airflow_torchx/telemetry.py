@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from airflow_torchx.airflow_compat import masked
+from airflow_torchx.airflow_compat import masked, stats_tags
 from airflow_torchx.concurrency.background import BackgroundCalls
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.task import metrics
@@ -44,12 +44,19 @@ class Telemetry:
     exporter. What a back end raises is logged once, and never reaches the task.
 
     Args:
-        tags: those of each metric.
+        tags: those of Airflow's own metrics of the task.
+        conn_id: id of the connection to the daemon, if that is known.
         clock: returns seconds since 1970.
     """
 
-    def __init__(self, tags: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
-        self.tags = dict(tags)
+    def __init__(
+        self,
+        tags: Mapping[str, str],
+        conn_id: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tags = dict(tags)
+        self.connect(conn_id)
         self._clock = clock
         self._calls = BackgroundCalls("torchx-metrics")
         self._harmless = _Harmless()
@@ -61,6 +68,11 @@ class Telemetry:
         self.gpu_wait_since_s: float | None = None
         #: When the task began to wait for its app, in seconds since 1970; None if that is unknown.
         self.wait_since_s: float | None = None
+
+    def connect(self, conn_id: str | None) -> None:
+        """Tag each later metric with the connection to the daemon."""
+        if conn_id:
+            self._tags["conn_id"] = conn_id
 
     def name_app(self, app_id: str, roles: Collection[str], replicas: int) -> None:
         """Name the app of the phases that follow."""
@@ -189,7 +201,7 @@ class Telemetry:
     def _count(self, one: Count) -> None:
         from airflow.sdk.observability import stats
 
-        tags = self.tags | dict(one.tags)
+        tags = self._tags | dict(one.tags)
 
         def send() -> None:
             with self._harmless:
@@ -200,13 +212,20 @@ class Telemetry:
     def _time(self, name: Phase, duration_s: float) -> None:
         from airflow.sdk.observability import stats
 
-        tags, duration = dict(self.tags), timedelta(seconds=max(0.0, duration_s))
+        tags, duration = dict(self._tags), timedelta(seconds=max(0.0, duration_s))
 
         def send() -> None:
             with self._harmless:
                 stats.timing(metrics.duration_name(name), duration, tags=tags)
 
         self._calls.submit(send)
+
+
+def count_end(ti: object, conn_id: str | None, app: DescribeAppResponse) -> None:
+    """Count the end of an app whose task has no process that does; it may take a moment."""
+    telemetry = Telemetry(stats_tags(ti), conn_id)
+    telemetry.finished(app)
+    telemetry.close()
 
 
 class _Harmless:

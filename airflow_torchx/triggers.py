@@ -38,6 +38,7 @@ from airflow_torchx.runtime.watch.app_endings import Endings
 from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
 from airflow_torchx.runtime.watch.gpu_wait import GpuWait
 from airflow_torchx.runtime.watch.snapshot_writer import SnapshotWriter
+from airflow_torchx.telemetry import count_end
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -326,7 +327,9 @@ class TorchXDockerTrigger(BaseEventTrigger):
         def end(engine: Engine) -> str:
             lifecycle.cancel(engine, app_id)
             try:
-                table = replica_table(look(engine, app_id, inspect_all=True))
+                app = look(engine, app_id, inspect_all=True)
+                count_end(self.task_instance, self.torchx_conn_id, app)
+                table = replica_table(app)
             except EngineError as error:
                 table = f"(cannot show its replicas: {error.what})"
             if self.delete_on_finish:

@@ -92,8 +92,7 @@ class AppTask:
         self._engine = scheduler.engine
         self._options = options
         self._telemetry = task.telemetry
-        if options.torchx_conn_id:
-            self._telemetry.tags["conn_id"] = options.torchx_conn_id
+        self._telemetry.connect(options.torchx_conn_id)
         #: Stops, keeps or hands over the app.
         self.shutdown = TaskShutdown(task, scheduler.engine, options, killed_at)
         #: Continues a wait for GPUs of an earlier process.

@@ -18,6 +18,7 @@ from airflow_torchx.runtime.gpus.queue import DEFERRED, GpuQueue
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.testing import FakeEngine, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
+from tests.receivers import Statsd, sending_to
 from tests.unit.apps import app, planned
 
 if TYPE_CHECKING:
@@ -63,6 +64,20 @@ def test_an_app_that_cannot_be_shown_is_removed() -> None:
     asyncio.run(trigger.on_kill())
 
     assert {} == engine.specs()
+
+
+def test_an_app_that_a_trigger_stops_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of an app whose task a user has ended while it was deferred is counted once."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launching.launch(engine, planned(app(1), stop_grace_s=0))
+    trigger = TorchXDockerTrigger(app_id="app-1", torchx_conn_id="d", owned=True)
+    trigger.watches = OfOne(engine)
+    trigger.evidence = lambda: ("failed", "app-1")
+
+    with Statsd() as statsd, sending_to(statsd.port, monkeypatch, with_tags=True):
+        asyncio.run(trigger.on_kill())
+        name = "torchx.app.finished.CANCELLED,conn_id=d,state=CANCELLED"
+        assert [(name, "1", "c")] == statsd.until(name)
 
 
 def waiting(engine: FakeEngine, *states: str | None) -> TorchXDockerTrigger:

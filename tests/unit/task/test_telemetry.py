@@ -217,7 +217,7 @@ def test_the_span_of_a_pull_has_no_secrets() -> None:
 def test_a_launch_does_not_count_its_wait_for_gpus(statsd: Statsd) -> None:
     """The wait for GPUs counts from its beginning in any process, and not as a launch."""
     clock = ManualClock(1000.0)
-    telemetry = Telemetry({}, clock)
+    telemetry = Telemetry({}, clock=clock)
     telemetry.gpu_wait_since_s = 900.0
     with spans() as found:
         with observed_by(telemetry), telemetry.phase("launch"):
