@@ -99,12 +99,8 @@ class Telemetry:
 
     def failed_by(self, rule: str) -> None:
         """Count a failure of the app that a failure rule explains; ``rule`` is empty without."""
-        from airflow.sdk.observability import stats
-
         if rule:
-            with self._harmless:
-                name = stats.normalize_name_for_stats(rule, log_warning=False)
-                self._count(metrics.rule_count(rule, name))
+            self._count(metrics.rule_count(rule))
 
     def begin_wait(self, app: DescribeAppResponse) -> None:
         """Note that the task waits for its app from now on, in this process or in others."""

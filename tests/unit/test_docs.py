@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import yaml
 
 import airflow_torchx
 from airflow_torchx import components, errors
@@ -101,6 +102,7 @@ def test_the_picture_is_what_the_command_draws() -> None:
         ("json", json.loads),
         ("ini", lambda text: configparser.ConfigParser().read_string(text)),
         ("python", ast.parse),
+        ("yaml", yaml.safe_load),
         ("sh", lambda text: subprocess.run(["bash", "-n"], input=text.encode(), check=True)),
     ],
 )
@@ -118,7 +120,7 @@ def test_every_block_names_a_language_that_is_checked() -> None:
         for fence in re.findall(r"^```(\w*)$", page.read_text(), re.MULTILINE)
     ]
 
-    assert set(fences[::2]) <= {"toml", "json", "ini", "python", "sh", "text"}
+    assert set(fences[::2]) <= {"toml", "json", "ini", "python", "sh", "text", "yaml"}
     assert set(fences[1::2]) == {""}
 
 

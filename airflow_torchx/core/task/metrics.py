@@ -95,12 +95,12 @@ def span_name(phase: Phase) -> str:
     return f"{_SPANS}.{phase}"
 
 
-def rule_count(rule: str, name: str) -> Count:
+def rule_count(rule: str) -> Count:
     """Return the count of a failure that a failure rule explains.
 
-    ``name`` is the rule as a part of a name: a StatsD without tags keeps the rules apart, too.
+    A dot of the rule's name is ``__`` in that of the metric, whose parts are separated by dots.
     """
-    return Count(f"{_BY_RULE}.{name}", {"rule": rule})
+    return Count(f"{_BY_RULE}.{rule.replace('.', '__')}", {"rule": rule})
 
 
 def end_counts(app: DescribeAppResponse) -> Iterator[Count]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.core.task.metrics import Value, attributes, end_counts
+from airflow_torchx.core.task.metrics import Value, attributes, end_counts, rule_count
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
 
 FAILED, SUCCEEDED = AppState.FAILED, AppState.SUCCEEDED
@@ -42,6 +42,13 @@ def test_what_happened_to_replicas() -> None:
         "torchx.replica.restarts": 3,
         "torchx.replica.out_of_memory": 1,
     } == {one.name: one.number for one in end_counts(ended(FAILED, killed, lived, restarts=4))}
+
+
+def test_the_name_of_a_failure_rule() -> None:
+    """The name of a rule is one part of the name of its metric; the tag has it as it is."""
+    found = rule_count("disk.full-2")
+
+    assert ("torchx.failure_rule.disk__full-2", {"rule": "disk.full-2"}) == (found.name, found.tags)
 
 
 @pytest.mark.parametrize(
