@@ -189,6 +189,20 @@ class TaskContext:
             with requesting(f"store {key!r}"):
                 store.set(key, value)
 
+    def annotate_assets(self, key: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+        """Add a value to the event of each asset that is an outlet of the task.
+
+        What the event has under this key stays. Of an alias, the asset is not known here.
+        """
+        from airflow.sdk import Asset
+
+        events, task = self._context.get("outlet_events"), self._context.get("task")
+        if events is None or task is None:
+            return
+        for outlet in task.outlets:
+            if isinstance(outlet, Asset):
+                events[outlet].extra.setdefault(key, value)
+
     def ambient_env(self) -> dict[str, str]:
         """Return environment variables that name the task, its trace and its OpenLineage run."""
         return airflow_env(self._context) | _trace() | parent_env(self._ti)

@@ -12,11 +12,13 @@ from airflow_torchx.airflow_compat import masked
 from airflow_torchx.concurrency.parallel import StopRequested, call_until
 from airflow_torchx.core.plan.conflicts import result_conflict
 from airflow_torchx.core.plan.job_plan import requested_gpus
+from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.failure_rules import failure_action
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
 from airflow_torchx.core.task.arguments import OnFinish
+from airflow_torchx.core.task.outlet_extra import EXTRA_KEY, outlet_extra
 from airflow_torchx.core.task.reconcile import reconcile
 from airflow_torchx.core.task.record import (
     RESULT_REJECTED,
@@ -112,7 +114,7 @@ class AppTask:
         config_hash = request.config_hash
         decision = self._reconciled(request)
         if decision.recorded is not None:
-            return decision.recorded.result
+            return self._returned(decision.recorded.result)
         if decision.reattach is not None:
             app = decision.reattach.launched_app
             _log.info("reattaching to app %s of an earlier try", app.app_id)
@@ -277,7 +279,7 @@ class AppTask:
                 return self._conclude(app, ended)
         self._push(identity)
         if not self._options.wait_for_completion:
-            return app.handle
+            return self._returned(app.handle)
         if has_ended(seen):
             return self._collect(app, seen, {})
         return self.shutdown.defer(app, {})
@@ -348,6 +350,17 @@ class AppTask:
         self._push_end(ended)
         if options.on_finish is not OnFinish.KEEP:
             self._remove(app.app_id)
+        return self._returned(result)
+
+    def _returned(self, result: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Return the task's result, after its assets' events have got what is known of the app."""
+        secrets, has_result = self._options.secrets(), self._options.result_path is not None
+
+        def mask(text: str) -> str:
+            return masked(redact(text, secrets))
+
+        extra = outlet_extra(self._task.pushed, result if has_result else None, mask)
+        self._task.annotate_assets(EXTRA_KEY, extra)
         return result
 
     def _push_end(self, ended: DescribeAppResponse, *, can_ask: bool = True) -> None:

@@ -51,7 +51,7 @@ from airflow_torchx.core.state.snapshot import SCHEMA, SNAPSHOT_KEY, Owner
 from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.trigger_event import AppEvent, Reason
 from airflow_torchx.core.state.usage import Sample, UsageHistory
-from airflow_torchx.core.task import record
+from airflow_torchx.core.task import outlet_extra, record
 from airflow_torchx.core.task.config_hash import VERSION, config_hash
 from airflow_torchx.core.task.metrics import METRICS, PHASES, TAGS
 from airflow_torchx.core.workspace.recipe import MANIFEST, Recipe, local_tag, manifest
@@ -558,6 +558,20 @@ def test_a_sensor_that_starts_in_the_triggerer() -> None:
         "wait_for_launch": False,
         "format_version": 1,
     } == started.trigger_kwargs
+
+
+def test_events_of_assets() -> None:
+    """The event of a task's asset has these fields, which other DAGs read."""
+    pushed = {
+        "app_handle": "h",
+        "image_ids": {"trainer": "sha256:1"},
+        "progress": {"step": 9, "metrics": {"loss": 0.5}},
+    }
+
+    extra = outlet_extra.outlet_extra(pushed, 1, str)
+
+    assert "torchx" == outlet_extra.EXTRA_KEY
+    assert ["app_handle", "image_ids", "step", "metrics", "result"] == list(extra)
 
 
 def test_xcoms() -> None:
