@@ -51,6 +51,7 @@ class Live:
     Args:
         answer_s: seconds until 504.
         clock: returns seconds that never decrease.
+        now: returns the seconds since 1970.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Live:
         daemons: Daemons | None = None,
         answer_s: float = ANSWER_S,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._daemons = daemons or Daemons()
         self._answer_s = answer_s
         self._shared = SingleFlight(PAUSE_S, clock)
+        self._now = now
 
     async def state(self, app: TaskApp) -> dict[str, Any]:
         """Return the snapshot of an app; None and a reason if its containers are gone."""
@@ -82,7 +85,7 @@ class Live:
     async def _look(self, app: TaskApp) -> tuple[Daemon, LiveApp]:
         async def look() -> tuple[Daemon, LiveApp]:
             daemon = await self._daemons.of(app_ref(app.handle).torchx_conn_id)
-            return daemon, await daemon.call(partial(look_at, task_app=app))
+            return daemon, await daemon.call(partial(look_at, task_app=app, now_s=self._now()))
 
         return await self._shared.get(("look", app), look)
 

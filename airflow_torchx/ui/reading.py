@@ -73,7 +73,7 @@ class LogPart:
     cursor: Cursor | None
 
 
-def look_at(engine: Engine, task_app: TaskApp) -> LiveApp:
+def look_at(engine: Engine, task_app: TaskApp, now_s: float) -> LiveApp:
     """Return the state of an app: one request, and one more for each replica that failed."""
     rows = without_copies(engine.rows(task_app.labels))
     app = described(engine, task_app.app_id, rows)
@@ -81,7 +81,7 @@ def look_at(engine: Engine, task_app: TaskApp) -> LiveApp:
     if app is None:
         return LiveApp(snapshot=None, attempt=attempt)
     return LiveApp(
-        snapshot=live_snapshot(task_app, app, rows, time.time()),
+        snapshot=live_snapshot(task_app, app, rows, now_s),
         attempt=attempt,
         replicas=tuple(one for one in replicas_of(app) if one.container_id),
         running=tuple(running_replicas(app)),

@@ -67,7 +67,7 @@ class LiveApps:
             sleep=self.clock.sleep,
         )
         daemons = Daemons(self._lookup, self._connect, self.clock)
-        self.live = Live(daemons, self.answer_s, self.clock)
+        self.live = Live(daemons, self.answer_s, self.clock, self.clock)
 
     def launch(self, attempt: TaskAttempt = OURS, replicas: int = 2) -> None:
         """Launch the app of a task."""

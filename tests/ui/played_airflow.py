@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import airflow_torchx
 from airflow_torchx.core.state.failure_key import failure_xcoms
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
 
 STATIC: Final = Path(airflow_torchx.__file__).parent / "ui" / "static"
 SNAPSHOTS: Final = Path(__file__).with_name("snapshots")
@@ -40,6 +43,14 @@ _PAGE: Final = """\
 <body><main><h1 style="position:absolute;clip-path:inset(50%)">TorchX</h1>
 <torchx-view {attributes}></torchx-view></main></body></html>
 """
+
+
+@dataclass
+class _Forwarded:
+    """An answer of the page's own server."""
+
+    headers: dict[str, str]
+    data: bytes
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -106,6 +117,8 @@ class PlayedAirflow:
         self.now_s = 1795454103.0
         #: The next status of each API route, by a part of its path.
         self.refusals: dict[str, int] = {}
+        #: Answers what is below ``/torchx``; without it, the API server does not read from Docker.
+        self.docker: TestClient | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -145,7 +158,16 @@ class PlayedAirflow:
         for part, status in self.refusals.items():
             if part in f"{method} {path}":
                 return status, {"detail": "refused"}
+        if path.startswith("/torchx/"):
+            return self._docker(target)
         return self._api(method, path, query, body)
+
+    def _docker(self, target: str) -> tuple[int, Any]:
+        below = "/" + target.removeprefix(f"{self.root}torchx/")
+        if self.docker is not None:
+            answer = self.docker.get(below)
+            return answer.status_code, _Forwarded(dict(answer.headers), answer.content)
+        return (200, {"docker_access": False}) if below == "/features" else (404, {})
 
     def _static(self, path: str) -> tuple[int, Any]:
         file = STATIC / path.rpartition("/")[2]
@@ -227,6 +249,19 @@ def _page(rows: list[Any], query: dict[str, str]) -> list[Any]:
     return rows[first : first + min(100, int(query["limit"]))]
 
 
+def _encoded(content: Any) -> tuple[str, dict[str, str], bytes]:  # noqa: ANN401 - of a route
+    """Return the type, more headers and the bytes of an answer."""
+    if isinstance(content, _Forwarded):
+        headers = {k: v for k, v in content.headers.items() if k.startswith("x-")}
+        return content.headers["content-type"].partition(";")[0], headers, content.data
+    if isinstance(content, Path):
+        return _TYPES[content.suffix], {}, content.read_bytes()
+    if isinstance(content, str):
+        kind = "text/html" if content.startswith("<") else "application/x-ndjson"
+        return kind, {}, content.encode()
+    return "application/json", {}, json.dumps(content).encode()
+
+
 def _handler(played: PlayedAirflow) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -239,17 +274,12 @@ def _handler(played: PlayedAirflow) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, body: Any) -> None:  # noqa: ANN401 - any JSON
             status, content = played.answer(self.command, self.path, body)
-            kind = "application/json"
-            if isinstance(content, Path):
-                kind, data = _TYPES[content.suffix], content.read_bytes()
-            elif isinstance(content, str):
-                kind = "text/html" if content.startswith("<") else "application/x-ndjson"
-                data = content.encode()
-            else:
-                data = json.dumps(content).encode()
+            kind, headers, data = _encoded(content)
             self.send_response_only(status)
             self.send_header("Date", formatdate(played.now_s, usegmt=True))
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             # A page that is left drops what it has asked for.

@@ -5,9 +5,11 @@ import { Attempts, FailureCard, ProgressBar, StopDialog } from "./cards.js";
 import { Keyed, h, setAttribute, setText } from "./dom.js";
 import { count, duration } from "./format.js";
 import { Lanes, StateMark } from "./lanes.js";
+import { LiveData } from "./live.js";
 import { LogPane } from "./logs.js";
 import { appView } from "./model.js";
 import { Poller } from "./poll.js";
+import { refusalText } from "./refusals.js";
 import { isOf, newer, readSnapshot } from "./snapshot.js";
 import { failureView } from "./failure.js";
 import { appState, taskState } from "./states.js";
@@ -47,6 +49,8 @@ export class AppPage {
     this.summary = h("span", { class: "muted" });
     this.stopButton = h("button", { type: "button", class: "danger push", hidden: true }, "Stop app …");
     this.connection = h("p", { class: "note", role: "status", hidden: true });
+    this.liveNote = h("p", { class: "note", role: "status", hidden: true });
+    this.live = new LiveData(task, () => this.draw());
     this.empty = h("p", { class: "card" }, "Loading …");
     this.notes = h("ul", { class: "stack" });
     this.tiles = h("dl", { class: "tiles" });
@@ -63,6 +67,7 @@ export class AppPage {
       h("div", { class: "bar" }, this.title, h("span", { "aria-live": "polite" }, this.state.node), this.summary, this.stopButton),
       this.attempts.node,
       this.notes,
+      this.liveNote,
       this.failure.node,
       this.progress.node,
       h("div", { class: "bar" }, this.tiles, h("span", { class: "push" }, this.axis)),
@@ -107,6 +112,7 @@ export class AppPage {
 
   stopped() {
     this.poller.stop();
+    this.live.stop();
     this.log.stop();
   }
 
@@ -129,6 +135,7 @@ export class AppPage {
     if (hasChanged) this.changedMs = Date.now();
     this.instance = instance;
     this.nowS = serverS;
+    this.live.follow(this.isLive(instance) && !this.current?.finished ? this.current : null);
     setAttribute(this.connection, "hidden", true);
     this.draw();
     return this.pause();
@@ -167,18 +174,9 @@ export class AppPage {
    * @param {number|null} ageS
    */
   showError(error, ageS) {
-    const status = error instanceof api.HttpError ? error.status : 0;
-    const what =
-      status === 401
-        ? "You are not logged in, or no longer. Log in to Airflow, and load this page again."
-        : status === 403
-          ? "You may not read this task's XComs. Ask for the right to read them."
-          : status === 404
-            ? "Airflow does not know this task instance."
-            : `Airflow does not answer (${/** @type {Error} */ (error).message}). Trying again.`;
     const age = ageS !== null && this.instance ? ` What is shown is ${duration(ageS)} old.` : "";
     setAttribute(this.connection, "hidden", false);
-    setText(this.connection, what + age);
+    setText(this.connection, refusalText(error) + age);
     if (!this.instance) setAttribute(this.empty, "hidden", true);
   }
 
@@ -188,7 +186,8 @@ export class AppPage {
   }
 
   shown() {
-    return this.chosenTry === null ? this.current : (this.earlier.get(this.chosenTry) ?? null);
+    if (this.chosenTry === null) return this.current && this.live.applied(this.current);
+    return this.earlier.get(this.chosenTry) ?? null;
   }
 
   /** Draw what is known; a fault in it is one line of this page, and never reaches the host's. */
@@ -211,21 +210,37 @@ export class AppPage {
     for (const part of [this.lanes.node, this.tiles, this.axis]) setAttribute(part, "hidden", !snapshot);
     if (!snapshot) return;
     const state = isCurrent ? this.instance?.state : "failed";
-    const view = appView(snapshot, { nowS: this.nowS, taskState: state, isStartZero: this.isStartZero });
+    const nowS = Math.max(this.nowS, this.live.live?.observed_at ?? 0);
+    const view = appView(snapshot, { nowS, taskState: state, isStartZero: this.isStartZero });
     setText(this.title, view.appId);
     this.state.update(view);
     setText(this.summary, view.summary);
     setAttribute(this.stopButton, "hidden", !(this.mayStop && isCurrent && this.isLive(this.instance) && !view.isFinal));
     this.keyedNotes.update(view.notes);
+    setText(this.liveNote, isCurrent ? this.live.note : "");
+    setAttribute(this.liveNote, "hidden", !this.liveNote.textContent);
     this.keyedTiles.update(view.tiles);
     this.failure.update(view.failure);
     this.progress.update(view.progress);
     this.lanes.update(view, this.selected);
-    this.log.show(
-      this.selected
-        ? { task: this.task, tryNumber: this.shownTry(), key: this.selected, isLive: isCurrent && this.isLive(this.instance) }
-        : null,
-    );
+    this.log.show(this.wantedLog(snapshot));
+  }
+
+  /**
+   * @param {Snapshot} snapshot
+   * @returns {import("./logs.js").Wanted|null}
+   */
+  wantedLog(snapshot) {
+    if (!this.selected) return null;
+    const isCurrent = this.chosenTry === null;
+    return {
+      task: this.task,
+      tryNumber: this.shownTry(),
+      key: this.selected,
+      isLive: isCurrent && this.isLive(this.instance),
+      appId: snapshot.app_id ?? "",
+      handle: isCurrent ? this.live.handle : null,
+    };
   }
 
   emptyText() {
