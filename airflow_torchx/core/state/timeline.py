@@ -98,16 +98,16 @@ def _shortened(known: Sequence[Transition], last: int) -> list[Transition]:
 def _see(known: list[Transition], replica: ReplicaStatus, now_s: float) -> None:
     """Add the state of a replica, and correct times that the daemon knows better."""
     created_s, started_s = _seconds(replica.created_at), _seconds(replica.started_at)
+    has_ended = is_terminal(replica.state)
+    # A list has no times: the end may have been seen before the create and the start.
+    is_seen_end = has_ended and bool(known) and known[-1][1] == replica.state.name
+    end = known.pop() if is_seen_end and not _is_after(started_s, known) else None
     # A run may begin and end while the daemon is not asked.
-    is_later = bool(known and started_s is not None and started_s > known[-1][0])
     is_new = not known or (
-        _has_ended(known[-1][1]) and (is_later or not is_terminal(replica.state))
+        _has_ended(known[-1][1]) and (_is_after(started_s, known) or not has_ended)
     )
     if is_new and created_s is not None:
         _add(known, created_s, AppState.SUBMITTED)
-    # A list has no times: the end may have been seen before the start.
-    has_ended = is_terminal(replica.state)
-    end = known.pop() if has_ended and known and known[-1][1] == replica.state.name else None
     before = known[-1][1] if known else ""
     has_run = before == AppState.SUBMITTED.name or (has_ended and before and not _has_ended(before))
     if started_s is not None and has_run:
@@ -129,6 +129,10 @@ def _add(known: list[Transition], at_s: float, state: AppState) -> None:
         return
     floor_s = known[-1][0] if known else 0.0
     known.append((round(max(at_s, floor_s), 2), state.name))
+
+
+def _is_after(started_s: float | None, known: Sequence[Transition]) -> bool:
+    return started_s is not None and started_s > known[-1][0]
 
 
 def _seconds(time: datetime | None) -> float | None:

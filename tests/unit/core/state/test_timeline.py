@@ -128,6 +128,36 @@ def test_a_run_that_was_not_seen() -> None:
     assert [(T0 + 54, "RUNNING"), (T0 + 55, "SUCCEEDED")] == timeline.of(FAILED)[3:]
 
 
+def test_a_later_round_that_a_list_shows_first() -> None:
+    """A round that was over before it was described has its start once an inspect shows that.
+
+    A list has the time of the create in whole seconds, which may be before the end of the round
+    before.
+    """
+    for created in (at(50), at(53)):
+        timeline = Timeline()
+        timeline.see(app(replica(AppState.FAILED, started_at=at(3), finished_at=at(50.5))), T0 + 51)
+        listed = replica(AppState.SUCCEEDED, created_at=created, round=1)
+        timeline.see(app(listed), T0 + 58)
+        times: dict[str, Any] = {"started_at": at(54), "finished_at": at(55)}
+        inspected = replica(AppState.SUCCEEDED, created_at=at(53), round=1, **times)
+        timeline.see(app(inspected), T0 + 59)
+        timeline.see(app(inspected), T0 + 60)
+
+        after = [(T0 + 53, "SUBMITTED"), (T0 + 54, "RUNNING"), (T0 + 55, "SUCCEEDED")]
+        assert after == timeline.of(FAILED)[3:]
+
+
+def test_a_stop_after_the_end_is_not_a_run() -> None:
+    """A replica that is renamed after its end has no second run."""
+    timeline = Timeline()
+    timeline.see(app(FAILED), T0 + 51)
+    timeline.see(app(replica(AppState.CANCELLED, started_at=at(3), finished_at=at(50))), T0 + 60)
+
+    names = [name for _, name in timeline.of(FAILED)]
+    assert ["SUBMITTED", "RUNNING", "FAILED", "CANCELLED"] == names
+
+
 def test_any_replica_that_changes() -> None:
     """A change of the first replica counts, although the last one has not changed."""
     timeline = Timeline()
