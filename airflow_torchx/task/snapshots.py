@@ -58,6 +58,8 @@ class Snapshots:
         #: The handle of the app.
         self.handle = ""
         self._unwritten: DescribeAppResponse | None = None
+        #: The last one of the try, once it is made.
+        self._last: dict[str, Any] | None = None
         self._written_s = 0.0
         self._changed = threading.Event()
         self._closing = threading.Event()
@@ -136,6 +138,7 @@ class Snapshots:
         last = self.make(app, lines)
         with suppress(AirflowRequestError):
             self._task.store(f"{SNAPSHOT_KEY}:{self._task.attempt.try_number}", last)
+        self._last = last
         for key, value in {SNAPSHOT_KEY: last, **failure_xcoms(last)}.items():
             self._task.push(key, value)
         return last
@@ -152,8 +155,15 @@ class Snapshots:
                 app, self._unwritten = self._unwritten, None
                 made = self._next(app, secrets) if app is not None else None
             if made is not None:
-                with suppress(AirflowRequestError):
-                    self._task.push(SNAPSHOT_KEY, made)
+                self._push(made)
+
+    def _push(self, made: dict[str, Any]) -> None:
+        """Push a snapshot, and the last one again if that was pushed meanwhile."""
+        with suppress(AirflowRequestError):
+            self._task.push(SNAPSHOT_KEY, made)
+        if self._last is not None:
+            with suppress(AirflowRequestError):
+                self._task.push(SNAPSHOT_KEY, self._last)
 
 
 def resumed(

@@ -45,12 +45,19 @@ class Task(TaskContext):
         self.times: list[float] = []
         self.is_refused = False
         self.is_store_down = False
+        #: Holds the pushes of the thread that writes while the app runs.
+        self.is_free = threading.Event()
+        self.is_free.set()
+        self.is_pushing = threading.Event()
 
     def push(self, key: str, value: object) -> None:
         """Push an XCom."""
         if key != "torchx_app":
             self.others[key] = value
             return
+        if threading.current_thread().name == "torchx-snapshots":
+            self.is_pushing.set()
+            self.is_free.wait(60)
         self.times.append(time.monotonic())
         self.written.append(value)
         if self.is_refused:
@@ -225,6 +232,24 @@ def test_closed_snapshots_write_no_more() -> None:
 
     assert before >= set(threading.enumerate())
     assert 1 == len(watched.task.written)
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_a_push_that_hangs_until_after_the_end() -> None:
+    """The XCom stays the last snapshot, although an older one is written after it."""
+    watched, before = Watched(), set(threading.enumerate())
+    watched.task.is_free.clear()
+    watched.snapshots.look(watched.seen())
+    assert watched.task.is_pushing.wait(60)
+    (writer,) = set(threading.enumerate()) - before
+    watched.engine.end("app-1-trainer-0")
+
+    last = watched.snapshots.finish(watched.seen())
+    watched.task.is_free.set()
+    writer.join(60)
+
+    assert ["SUCCEEDED", "RUNNING", "SUCCEEDED"] == [one["state"] for one in watched.task.written]
+    assert last == watched.task.written[-1]
 
 
 def test_without_a_supervisor() -> None:
