@@ -20,10 +20,12 @@ from airflow_torchx.core.task.metrics import ATTRIBUTES
 from airflow_torchx.errors import AppFailedError
 from airflow_torchx.runtime.phases import observed_by, phase
 from airflow_torchx.schedulers.docker_scheduler import ensure_network
+from airflow_torchx.task import reattach
+from airflow_torchx.task.context import TaskContext
 from airflow_torchx.telemetry import Telemetry
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.receivers import Statsd, sending_to, spans, tracing_to
-from tests.unit.task.worker import Worker
+from tests.unit.task.worker import Attempt, Worker, context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +115,20 @@ def test_the_metric_of_a_reattachment(folder: Path, statsd: Statsd) -> None:
     assert ["torchx.app.launched", "torchx.app.reattached"] == [
         name for name, _, kind in found if kind == "c"
     ]
+
+
+def test_the_metric_of_an_app_that_the_task_stops(folder: Path, statsd: Statsd) -> None:
+    """An app that is stopped because its task fails otherwise has ended as CANCELLED."""
+    engine = FakeEngine(images=["base"], programs=Program(runs_for_s=None))
+    worker, attempt = Worker(engine, folder), Attempt(1)
+    worker.run(1)
+    task = worker.task(attempt)
+    app = reattach.newest(engine, TaskContext(context_of(attempt)).attempt)
+    with suppress(ValueError), task.shutdown.guard_earlier(), task.shutdown.guard(app):
+        raise ValueError
+
+    name = "torchx.app.finished.CANCELLED"
+    assert (name, "1", "c") == statsd.until(name)[-1]
 
 
 def test_the_spans_of_an_app(folder: Path) -> None:

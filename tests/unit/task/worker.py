@@ -18,6 +18,7 @@ from tests.unit.task.task_options import OPTIONS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from airflow.sdk import Context
     from airflow.sdk.exceptions import TaskDeferred
 
     from airflow_torchx.task.options import TaskOptions
@@ -36,6 +37,12 @@ class Attempt:
     def xcom_push(self, key: str, value: object) -> None:
         """Keep an XCom."""
         self.pushed[key] = value
+
+
+def context_of(attempt: Attempt) -> Context:
+    """Return the context that Airflow passes to the process of an attempt."""
+    context: Any = {"ti": attempt}
+    return context  # type: ignore[no-any-return]
 
 
 class Worker:
@@ -86,7 +93,7 @@ class Worker:
             execution_timeout=timedelta(hours=1),
         )
         attempt = Attempt(number)
-        one = self._task(attempt, task_options)
+        one = self.task(attempt, task_options)
         with one.shutdown.guard_earlier():
             one.run(request)
         # Its time and its number of the try differ.
@@ -94,14 +101,16 @@ class Worker:
 
     def resume(self, number: int, deferred: TaskDeferred) -> None:
         """Continue an attempt that has deferred, after its app has ended."""
-        one = self._task(Attempt(number), replace(OPTIONS, deferrable=True), is_resumed=True)
+        one = self.task(Attempt(number), replace(OPTIONS, deferrable=True), is_resumed=True)
         with one.shutdown.guard_earlier():
             one.resume({"reason": "ended"}, Deferral.parse(deferred.kwargs or {}))
 
-    def _task(self, attempt: Attempt, options: TaskOptions, *, is_resumed: bool = False) -> AppTask:
-        context: Any = {"ti": attempt}
+    def task(
+        self, attempt: Attempt, options: TaskOptions = OPTIONS, *, is_resumed: bool = False
+    ) -> AppTask:
+        """Return one process of an attempt."""
         return AppTask(
-            TaskContext(context, is_resumed=is_resumed),
+            TaskContext(context_of(attempt), is_resumed=is_resumed),
             self._scheduler,
             options,
             lambda: self.killed_at,
