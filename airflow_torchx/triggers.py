@@ -20,7 +20,6 @@ from airflow_torchx.concurrency.outliving import outlive
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
-from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.state.trigger_event import (
     FORMAT_VERSION,
     TRIGGER_CLASS,
@@ -31,8 +30,7 @@ from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.core.task.shutdown import is_resuming, may_stop
 from airflow_torchx.errors import AppNotFoundError, EngineError
 from airflow_torchx.hooks import TorchXDockerHook
-from airflow_torchx.runtime import lifecycle
-from airflow_torchx.runtime.attach import look
+from airflow_torchx.runtime.attach import stopped
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_endings import Endings
 from airflow_torchx.runtime.watch.app_wait import OUTAGE_S, Alarms, AppWait
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.trigger_event import AppEvent
     from airflow_torchx.runtime.watch import Watch
+    from airflow_torchx.specs import DescribeAppResponse
 
 _Answer = TypeVar("_Answer")
 
@@ -174,6 +173,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.watches = _WATCHES
         #: Returns the state and the app id of the task instance according to Airflow; may block.
         self.evidence: Callable[[], tuple[str | None, str | None]] = self._ask_airflow
+        #: Stores a snapshot of the app.
+        self.push: Callable[[dict[str, Any]], Awaitable[object]] = push_snapshot
         self._stack = contextlib.ExitStack()
         self._fired = False
 
@@ -324,23 +325,19 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 self.log.info("app %s has left the queue for GPUs", app_id)
             return
 
-        def end(engine: Engine) -> str:
-            lifecycle.cancel(engine, app_id)
-            try:
-                app = look(engine, app_id, inspect_all=True)
+        def stop(engine: Engine) -> tuple[DescribeAppResponse | None, str]:
+            app, table = stopped(engine, app_id, removes=self.delete_on_finish)
+            if app is not None:
                 count_end(self.task_instance, self.torchx_conn_id, app)
-                table = replica_table(app)
-            except EngineError as error:
-                table = f"(cannot show its replicas: {error.what})"
-            if self.delete_on_finish:
-                lifecycle.delete(engine, app_id)
-            return table
+            return app, table
 
         with contextlib.ExitStack() as stack, contextlib.suppress(AppNotFoundError):
             watch = await self._watch(stack)
+            app, table = await self._through_outage(lambda: watch.ask(stop))
             # Without last lines: the triggerer does not know which secrets to mask in them.
-            table = await self._through_outage(lambda: watch.ask(end))
             self.log.info("cleaned up app %s\n%s", app_id, table)
+            if app is not None and self._snapshots is not None:
+                await self._snapshots.write_last(app)
 
     async def _through_outage(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return an answer of Airflow or of the daemon; repeat the request through an outage."""
@@ -379,10 +376,12 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 self.target_states, self.failed_states, self.role, self.min_replicas
             )
         wait_for = WaitFor(condition=condition, wait_for_launch=self.wait_for_launch)
-        usage, snapshots = UsageHistory.parse(self.usage), None
-        if self.owned and self.snapshot:
-            snapshots = SnapshotWriter(self.snapshot, push_snapshot)
-        return AppWait(app_id, wait_for, self._alarms(), usage=usage, snapshots=snapshots)
+        usage = UsageHistory.parse(self.usage)
+        return AppWait(app_id, wait_for, self._alarms(), usage=usage, snapshots=self._snapshots)
+
+    @cached_property
+    def _snapshots(self) -> SnapshotWriter | None:
+        return SnapshotWriter(self.snapshot, self.push) if self.owned and self.snapshot else None
 
     def _alarms(self) -> Alarms:
         return Alarms(

@@ -43,7 +43,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.runtime import waiting
 from airflow_torchx.runtime.gang_log import Detached
-from airflow_torchx.runtime.lifecycle import not_found, observe
+from airflow_torchx.runtime.lifecycle import cancel, delete, not_found, observe
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.runtime.root_cause import rule_search
@@ -175,6 +175,25 @@ def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeA
     if (app := observe(engine, app_id, inspect_all=inspect_all)) is None:
         raise not_found(app_id)
     return app
+
+
+def stopped(
+    engine: Engine, app_id: str, *, removes: bool
+) -> tuple[DescribeAppResponse | None, str]:
+    """Stop an app, and remove its containers if asked to.
+
+    Returns what it was before the removal, if the daemon could show that, and a table of it.
+    """
+    cancel(engine, app_id)
+    app: DescribeAppResponse | None = None
+    try:
+        app = look(engine, app_id, inspect_all=True)
+        table = replica_table(app)
+    except EngineError as error:
+        table = f"(cannot show its replicas: {error.what})"
+    if removes:
+        delete(engine, app_id)
+    return app, table
 
 
 def outcome(

@@ -20,6 +20,7 @@ from airflow_torchx.testing import FakeEngine, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
 from tests.receivers import Statsd, sending_to
 from tests.unit.apps import app, planned
+from tests.unit.runtime.watch.test_snapshot_writer import STORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -78,6 +79,38 @@ def test_an_app_that_a_trigger_stops_is_counted(monkeypatch: pytest.MonkeyPatch)
         asyncio.run(trigger.on_kill())
         name = "torchx.app.finished.CANCELLED,conn_id=d,state=CANCELLED"
         assert [(name, "1", "c")] == statsd.until(name)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("no supervisor")])
+def test_a_killed_trigger_writes_a_last_snapshot(error: RuntimeError | None) -> None:
+    """The page of a task that a user has ended while it was deferred shows a cancelled app.
+
+    An error of Airflow costs the snapshot alone.
+    """
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launching.launch(engine, planned(app(2), stop_grace_s=0))
+    trigger = TorchXDockerTrigger(
+        app_id="app-1", torchx_conn_id="d", owned=True, delete_on_finish=True, snapshot=STORED
+    )
+    trigger.watches = OfOne(engine)
+    trigger.evidence = lambda: ("failed", "app-1")
+    pushed = []
+
+    async def push(made: dict[str, Any]) -> None:
+        pushed.append(made)
+        if error is not None:
+            raise error
+
+    trigger.push = push
+
+    asyncio.run(trigger.on_kill())
+
+    (last,) = pushed
+    (role,) = last["roles"]
+    assert ("CANCELLED", "trigger") == (last["state"], last["writer"])
+    assert ["CANCELLED"] * 2 == [one["state"] for one in role["replicas"]]
+    assert STORED["seq"] < last["seq"]
+    assert {} == engine.specs()
 
 
 def waiting(engine: FakeEngine, *states: str | None) -> TorchXDockerTrigger:

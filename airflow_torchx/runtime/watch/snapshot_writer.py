@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.state.snapshot import Owner, View, snapshot
 from airflow_torchx.core.state.timeline import Timeline
+from airflow_torchx.core.state.usage import UsageHistory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,18 +49,19 @@ class SnapshotWriter:
         self._push = push
         self._now = now
         self._app: DescribeAppResponse | None = None
+        self._usage: UsageMonitor | None = None
         self._changed = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._pushing: asyncio.Future[object] | None = None
 
     def look(self, app: DescribeAppResponse, usage: UsageMonitor) -> None:
         """Have a snapshot written soon if a replica has changed; return at once."""
-        self._app = app
+        self._app, self._usage = app, usage
         if self._timeline.see(app, self._now()):
             self._changed.set()
         if self._writing is None and self._owner is not None:
             _WRITERS.add(self)
-            self._writing = asyncio.create_task(self._write(self._owner, usage))
+            self._writing = asyncio.create_task(self._write(self._owner))
 
     def to_json(self) -> dict[str, Any]:
         """Return what the next process needs to go on."""
@@ -80,30 +82,40 @@ class SnapshotWriter:
         if self._writing is not None:
             self._writing.cancel()
 
-    async def _write(self, owner: Owner, usage: UsageMonitor) -> None:
+    async def write_last(self, app: DescribeAppResponse) -> None:
+        """Write the snapshot of an app that the trigger has stopped, and no other one after it."""
+        self.close()
+        self._timeline.see(app, self._now())
+        if self._owner is not None:
+            await self._write_one(app, self._owner)
+
+    async def _write(self, owner: Owner) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(REFRESH_S, len(_WRITERS) / _SNAPSHOTS_PER_S)):
                     await self._changed.wait()
             self._changed.clear()
             if self._app is not None:
-                now_s = self._now()
-                made = snapshot(
-                    View(
-                        app=self._app,
-                        owner=owner,
-                        writer="trigger",
-                        now_s=now_s,
-                        seq=self._timeline.next_seq(now_s),
-                        timeline=self._timeline,
-                        usage=usage.history(),
-                    )
-                )
-                # It comes from internals of Airflow and from the API server, of any type.
-                with suppress(Exception):
-                    self._pushing = asyncio.ensure_future(self._push(made))
-                    await self._pushing
+                await self._write_one(self._app, owner)
             await asyncio.sleep(PAUSE_S)
+
+    async def _write_one(self, app: DescribeAppResponse, owner: Owner) -> None:
+        now_s = self._now()
+        made = snapshot(
+            View(
+                app=app,
+                owner=owner,
+                writer="trigger",
+                now_s=now_s,
+                seq=self._timeline.next_seq(now_s),
+                timeline=self._timeline,
+                usage=self._usage.history() if self._usage else UsageHistory(),
+            )
+        )
+        # It comes from internals of Airflow and from the API server, of any type.
+        with suppress(Exception):
+            self._pushing = asyncio.ensure_future(self._push(made))
+            await self._pushing
 
 
 def _owner(stored: object) -> Owner | None:
