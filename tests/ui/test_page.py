@@ -159,6 +159,23 @@ def test_a_user_stops_an_app_by_a_dialog(airflow: PlayedAirflow, screen: Screen)
     assert "failed" == task.state
 
 
+def test_an_app_that_ends_after_its_task_is_followed(
+    airflow: PlayedAirflow, screen: Screen
+) -> None:
+    """A trigger stops an app after a user has ended the task, and the page shows that soon."""
+    task = airflow.add("running", state="failed")
+    screen.page.clock.install()
+    screen.open(airflow.page(task))
+    expect(screen.page.locator(".square[data-tone=running]")).not_to_have_count(0)
+    assert task.snapshot is not None
+    seq = task.snapshot["seq"] + 1
+    task.snapshot = recorded("cancelled") | {"origin": None, "seq": seq}
+
+    screen.page.clock.run_for(6_000)
+
+    expect(screen.page.locator(".square[data-tone=running]")).to_have_count(0)
+
+
 def test_a_user_who_may_not_stop_an_app_has_no_button(
     airflow: PlayedAirflow, screen: Screen
 ) -> None:

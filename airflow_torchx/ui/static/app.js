@@ -22,6 +22,8 @@ const RUNNING_S = 5;
 const FINISHED_S = 30;
 /** How long after a change the next one is expected soon. */
 const CHANGED_FOR_MS = 10_000;
+/** How long after the end of its task an app may still be stopped, by its trigger. */
+const ENDING_FOR_MS = 120_000;
 
 export class AppPage {
   /** @param {Task} task */
@@ -165,8 +167,10 @@ export class AppPage {
   }
 
   pause() {
-    if (taskState(this.instance?.state).isFinal) return FINISHED_S;
-    return Date.now() - this.changedMs < CHANGED_FOR_MS ? CHANGING_S : RUNNING_S;
+    const unchangedMs = Date.now() - this.changedMs;
+    const isOver = !this.current || appState(this.current.state).isFinal || unchangedMs > ENDING_FOR_MS;
+    if (taskState(this.instance?.state).isFinal && isOver) return FINISHED_S;
+    return unchangedMs < CHANGED_FOR_MS ? CHANGING_S : RUNNING_S;
   }
 
   /**
