@@ -354,6 +354,33 @@ def test_a_task_that_ended_before_its_launch_says_so(
     expect(screen.page.get_by_role("button", name="Stop app")).to_be_hidden()
 
 
+def test_an_old_snapshot_that_was_written_last(airflow: PlayedAirflow, screen: Screen) -> None:
+    """The page of a task that has ended shows the last snapshot, not a triggerer's late one."""
+    late = airflow.add("running", state="failed", store={"torchx_app:1": recorded("oom")})
+    assert late.snapshot is not None
+    late.snapshot |= {"app_id": recorded("oom")["app_id"], "writer": "trigger", "seq": 1}
+    screen.page.clock.install()
+
+    screen.open(airflow.page(late))
+
+    expect(screen.page.locator(".failure h3")).to_contain_text("trainer/2 ran out of memory")
+    expect(screen.page.locator(".lane")).to_have_count(8)
+    with screen.page.expect_response(re.compile("xcomEntries/torchx_app")):
+        screen.page.clock.run_for(31_000)
+    expect(screen.page.locator(".failure h3")).to_contain_text("trainer/2 ran out of memory")
+    assert 1 == sum(one.endswith("/state-store") for one in airflow.requests)
+
+
+def test_a_task_whose_xcoms_are_gone(airflow: PlayedAirflow, screen: Screen) -> None:
+    """The page of a task without XComs shows what is in its state store."""
+    task = PlayedTask(state="failed", store={"torchx_app:1": recorded("oom")})
+    airflow.tasks.append(task)
+
+    screen.open(airflow.page(task))
+
+    expect(screen.page.locator(".lane")).to_have_count(8)
+
+
 def test_the_element_shows_the_task_that_its_attributes_name(
     airflow: PlayedAirflow, screen: Screen
 ) -> None:

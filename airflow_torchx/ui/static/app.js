@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { Attempts, FailureCard, ProgressBar, StopDialog } from "./cards.js";
 import { Keyed, h, setAttribute, setText } from "./dom.js";
 import { count, duration } from "./format.js";
+import { Kept } from "./kept.js";
 import { Lanes, StateMark } from "./lanes.js";
 import { LiveData } from "./live.js";
 import { LogPane } from "./logs.js";
@@ -29,6 +30,7 @@ export class AppPage {
   /** @param {Task} task */
   constructor(task) {
     this.task = task;
+    this.kept = new Kept(task);
     /** @type {api.TaskInstance|null} */
     this.instance = null;
     /** @type {Snapshot|null} */
@@ -130,7 +132,8 @@ export class AppPage {
     if (this.mayStop === null && isOurs && this.isLive(instance)) {
       this.mayStop = await api.mayStop(this.task, signal);
     }
-    const snapshot = readSnapshot(value);
+    const found = readSnapshot(value);
+    const snapshot = isOurs ? await this.kept.newest(found, instance, signal) : found;
     const before = this.current;
     this.current = snapshot && isOf(snapshot, this.task) ? newer(before, snapshot) : null;
     const hasChanged = this.current?.seq !== before?.seq || instance.state !== this.instance?.state;
