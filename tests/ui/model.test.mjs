@@ -138,6 +138,35 @@ test("a cancelled app has no culprit and no mark on the axis", () => {
   );
 });
 
+test("a cancelled app with a replica that had failed has its card and its mark", () => {
+  const app = view("oom", { taskState: "failed" }, { state: "CANCELLED" });
+
+  assert.match(app.failure.sentence, /^trainer\/2 ran out of memory/);
+  assert.equal(app.failure.isCancel, false);
+  assert.equal(app.failedAt === null, false);
+  assert.deepEqual(
+    lanes(app).filter((lane) => lane.tone === "failed").map((lane) => lane.key),
+    ["trainer/2"],
+  );
+});
+
+test("an auxiliary replica that failed is amber, with a word; the culprit alone is red", () => {
+  const failed = (name, change = {}) => {
+    const snapshot = recorded(name);
+    const role = { ...snapshot.roles[0], name: "tensorboard", auxiliary: true };
+    role.replicas = [{ ...role.replicas[0], id: 0, state: "FAILED", exit: 1, signal: null }];
+    snapshot.roles.push(role);
+    const app = appView(readSnapshot({ ...snapshot, ...change }), { nowS: T0 });
+    return [lanes(app).at(-1), lanes(app).filter((lane) => lane.tone === "failed").length];
+  };
+
+  for (const [name, red] of [["running", 0], ["succeeded", 0], ["oom", 1]]) {
+    const [lane, culprits] = failed(name);
+    assert.deepEqual([lane.tone, lane.word, lane.end, culprits], ["retry", "failed, auxiliary", "exit 1", red]);
+    assert.equal(lane.segments.at(-1).tone, "retry");
+  }
+});
+
 test("a lane says how its replica ended", () => {
   assert.deepEqual(
     [0, 2].map((id) => lanes(view("oom"))[id].end),
@@ -160,7 +189,7 @@ test("memory has its peak and its limit, and is marked near the limit", () => {
   assert.deepEqual([first.label, first.isNear], ["peak 9 GiB of 16 GiB", false]);
   assert.deepEqual([culprit.label, culprit.isNear], ["peak 16 GiB of 16 GiB", true]);
   assert.equal(culprit.points.split(" ").length, 40);
-  assert.equal(lanes(view("oom"))[0].cpu.label, "3.3 of 4 CPUs");
+  assert.equal(lanes(view("oom"))[0].cpu.label, "3.6 of 4 CPUs");
   assert.equal(lanes(view("oom"))[0].duration, "10 min 9 s");
 });
 
@@ -210,6 +239,14 @@ test("a replica that uses far less CPU than its role is odd", () => {
   assert.equal(odd.filter(Boolean).length, 1);
 });
 
+test("the mark of an odd replica and its column have one number", () => {
+  const snapshot = recorded("running");
+  snapshot.roles[0].replicas[5].usage.cpu.push(0.1, 1.9);
+  const lane = lanes(appView(readSnapshot(snapshot), { nowS: T0 }))[5];
+
+  assert.equal(lane.odd.match(/uses ([\d.]+) CPUs/)[1], lane.cpu.label.match(/^([\d.]+) of/)[1]);
+});
+
 test("replicas of a small role are never odd", () => {
   const snapshot = recorded("running");
   snapshot.roles[0].replicas = snapshot.roles[0].replicas.slice(3, 6);
@@ -237,7 +274,11 @@ test("launch, skew and duration are tiles; restarts only if there were any", () 
     ["Launch", "9 s"],
     ["First to last start", "3 s"],
   ]);
-  assert.deepEqual(label(view("restarted")).at(-1), ["Restarts", "2"]);
+  assert.deepEqual(label(view("restarted")).at(-1), ["Restarts", "1 round"]);
+  const snapshot = recorded("restarted");
+  Object.assign(snapshot.roles[0].replicas[1], { round: 3, restarts: 5 });
+  const restarted = appView(readSnapshot(snapshot), { nowS: T0 });
+  assert.deepEqual(label(restarted).at(-1), ["Restarts", "3 rounds, 2 by Docker"]);
   const replicas = [{ id: 0, t: [[T0, "RUNNING"]] }];
   const one = { app_id: "a", state: "RUNNING", created: T0, roles: [{ name: "train", replicas }] };
   assert.deepEqual(label(appView(readSnapshot(one), { nowS: T0 + 60 })), [["Running for", "1 min"]]);

@@ -62,6 +62,25 @@ def test_the_square_of_a_stopped_auxiliary_role_is_grey(
         expect(screen.page.locator(f".square[data-tone={tone}]")).to_have_count(count)
 
 
+def test_an_auxiliary_replica_that_failed_is_not_red(
+    airflow: PlayedAirflow, screen: Screen
+) -> None:
+    """An auxiliary replica that failed has a word and another colour than the culprit."""
+    task = airflow.add("auxiliary", state="success")
+    assert task.snapshot is not None
+    board = task.snapshot["roles"][1]
+    board["auxiliary"] = True
+    board["replicas"][0] |= {"state": "FAILED", "exit": 1, "signal": None}
+
+    screen.open(airflow.page(task))
+
+    expect(screen.page.locator(".square[data-tone=retry]")).to_have_count(1)
+    expect(screen.page.locator(".square[data-tone=failed]")).to_have_count(0)
+    expect(screen.page.locator(".lane").last).to_contain_text("failed, auxiliary")
+    assert [] == screen.violations()
+    screen.take_picture("failed-auxiliary", "main")
+
+
 def test_one_square_is_red(airflow: PlayedAirflow, screen: Screen) -> None:
     """A reader sees the culprit at a glance, and its sentence above the lanes."""
     screen.open(airflow.page(airflow.add("oom", state="failed")))

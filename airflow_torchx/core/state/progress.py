@@ -19,8 +19,8 @@ PROGRESS_PATTERN: Final = "progress_pattern"
 # A longer estimate says nothing.
 _LONGEST_S: Final = 100 * 365 * 86_400.0
 _MINUTE_S: Final = 60
-_HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
+_DAY_H: Final = 24
 _ID_DIGITS: Final = 12
 
 
@@ -136,12 +136,13 @@ def left_text(left_s: float) -> list[str]:
     """Return how long a program may take, as a part of a line; nothing if it should be done."""
     if left_s <= 0:
         return []
-    if left_s < _MINUTE_S:
-        return [f"about {max(1, round(left_s))} s left"]
-    if left_s < _HOUR_S:
-        return [f"about {round(left_s / _MINUTE_S)} min left"]
-    if left_s < _DAY_S:
-        hours, minutes = divmod(round(left_s / _MINUTE_S), 60)
+    seconds = max(1, round(left_s))
+    if seconds < _MINUTE_S:
+        return [f"about {seconds} s left"]
+    hours, minutes = divmod(max(1, round(left_s / _MINUTE_S)), 60)
+    if not hours:
+        return [f"about {minutes} min left"]
+    if hours < _DAY_H:
         return [f"about {hours} h {minutes} min left"]
     return [f"about {left_s / _DAY_S:.1f} days left"]
 

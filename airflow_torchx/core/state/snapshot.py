@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.state.blame import blamed_replica
 from airflow_torchx.core.state.describe import has_ended, replicas_of
+from airflow_torchx.core.state.essential import is_essential
 from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
 from airflow_torchx.specs import NONE, AppState
 
@@ -150,6 +151,7 @@ def _role(
         "name": role.role,
         "n": len(role.replicas),
         "image": images.get(role.role, ""),
+        "auxiliary": not is_essential(view.app, role.role),
         "counts": dict(sorted(counts.items())),
         "replicas": [
             _replica(view, one, lines) for one in role.replicas if (one.role, one.id) in chosen

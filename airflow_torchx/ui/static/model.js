@@ -11,7 +11,7 @@ import { progressView } from "./progress.js";
 import { rolesOf } from "./snapshot.js";
 import { appState } from "./states.js";
 import { counts, notes, summary, tiles } from "./summary.js";
-import { oddReplicas, sparkline } from "./usage.js";
+import { oddReplicas, recentCpus, sparkline } from "./usage.js";
 
 /** @typedef {import("./snapshot.js").Snapshot} Snapshot */
 /** @typedef {import("./snapshot.js").Role} Role */
@@ -83,6 +83,7 @@ export function visibleLanes(view, selected) {
   const isShown = (/** @type {Lane} */ lane) =>
     total <= MAX_LANES ||
     lane.tone === "failed" ||
+    lane.tone === "retry" ||
     lane.odd !== "" ||
     lane.key === selected;
   return view.roles.map((role) => ({ ...role, lanes: role.lanes.filter(isShown) }));
@@ -122,7 +123,10 @@ function lane(role, replica, index, snapshot, axis) {
   const failure = snapshot.failure;
   const isCulprit = failure?.role === role.name && failure?.id === id && failure?.kind !== "cancel";
   // One red lane: the culprit. A peer that fell with it is as failed, but not to blame.
-  const tone = state.tone === "failed" && failure && !isCulprit ? "removed" : state.tone;
+  // Nor does a failure of an auxiliary role bring its app down.
+  const isAside = state.tone === "failed" && role.auxiliary === true && !isCulprit;
+  const isPeer = state.tone === "failed" && failure && !isCulprit;
+  const tone = isAside ? "retry" : isPeer ? "removed" : state.tone;
   const segments = segmentsOf(replica, axis, isCulprit ? "failed" : tone);
   const last = replica.t?.at(-1)?.[0] ?? axis.endS;
   const started = (replica.t ?? []).find(([, name]) => name === "RUNNING")?.[0];
@@ -131,7 +135,7 @@ function lane(role, replica, index, snapshot, axis) {
     role: clean(role.name),
     id,
     name: clean(replica.name),
-    word: state.word,
+    word: isAside ? `${state.word}, auxiliary` : state.word,
     glyph: state.glyph,
     tone: isCulprit ? "failed" : tone,
     isCulprit,
@@ -173,11 +177,10 @@ function memText(replica) {
 
 /** @param {Replica} replica */
 function cpuText(replica) {
-  const used = (replica.usage?.cpu ?? []).filter((one) => typeof one === "number");
+  const used = recentCpus(replica);
   const limit = replica.limit?.cpu;
-  const last = used.at(-1);
-  if (last === undefined || last === null) return "";
-  return limit ? `${trimmed(last, 1)} of ${count(Number(trimmed(limit, 1)), "CPU")}` : `${trimmed(last, 1)} CPUs`;
+  if (used === null) return "";
+  return limit ? `${trimmed(used, 1)} of ${count(Number(trimmed(limit, 1)), "CPU")}` : `${trimmed(used, 1)} CPUs`;
 }
 
 /** @param {Replica} replica */

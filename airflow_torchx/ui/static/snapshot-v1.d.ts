@@ -78,6 +78,8 @@ export interface Role {
   name: string;
   n: number;
   image: string;
+  /** Whether the state of the app does not depend on it. */
+  auxiliary?: boolean;
   /** Number of replicas in each state. */
   counts: Record<string, number>;
   replicas: Replica[];

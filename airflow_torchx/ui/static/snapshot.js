@@ -91,6 +91,7 @@ const ROLE = {
   name: text,
   n: number,
   image: text,
+  auxiliary: flag,
   counts: mapping(number),
   replicas: list(object(REPLICA)),
 };

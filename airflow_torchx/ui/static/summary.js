@@ -71,9 +71,22 @@ export function tiles(snapshot, endS) {
       found.push({ label: "First to last start", value: duration(Math.max(...starts) - first) });
     }
   }
-  const restarts = replicasOf(snapshot).reduce((sum, one) => sum + (one.restarts ?? 0), 0);
-  if (restarts) found.push({ label: "Restarts", value: String(restarts) });
+  const restarts = restartText(snapshot);
+  if (restarts) found.push({ label: "Restarts", value: restarts });
   return found;
+}
+
+/**
+ * Return how often an app was restarted: in rounds, each of which may be of all replicas, and by the
+ * daemon, which restarts one.
+ * @param {Snapshot} snapshot
+ */
+function restartText(snapshot) {
+  const replicas = replicasOf(snapshot);
+  const rounds = Math.max(0, ...replicas.map((one) => one.round ?? 0));
+  const byDaemon = replicas.reduce((sum, one) => sum + Math.max(0, (one.restarts ?? 0) - (one.round ?? 0)), 0);
+  const parts = [rounds ? count(rounds, "round") : "", byDaemon ? `${byDaemon} by Docker` : ""];
+  return parts.filter(Boolean).join(", ");
 }
 
 /**

@@ -57,6 +57,15 @@ const MIN_REPLICAS = 4;
 const DEVIATIONS = 3;
 
 /**
+ * Return the CPUs that a replica has used lately: the mean of its last points; null without one.
+ * @param {import("./snapshot.js").Replica} replica
+ */
+export function recentCpus(replica) {
+  const recent = (replica.usage?.cpu ?? []).filter(isNumber).slice(-RECENT);
+  return recent.length ? recent.reduce((sum, one) => sum + one, 0) / recent.length : null;
+}
+
+/**
  * Return why replicas are odd, by their ids: those whose CPU use is more than three median absolute
  * deviations from the median of their role.
  *
@@ -69,10 +78,8 @@ export function oddReplicas(role) {
   /** @type {[number, number][]} */
   const used = [];
   for (const [index, replica] of (role.replicas ?? []).entries()) {
-    const recent = (replica.usage?.cpu ?? []).filter(isNumber).slice(-RECENT);
-    if (replica.state === "RUNNING" && recent.length) {
-      used.push([replica.id ?? index, recent.reduce((sum, one) => sum + one, 0) / recent.length]);
-    }
+    const recent = recentCpus(replica);
+    if (replica.state === "RUNNING" && recent !== null) used.push([replica.id ?? index, recent]);
   }
   if (used.length < MIN_REPLICAS) return new Map();
   const middle = median(used.map(([, cpu]) => cpu));

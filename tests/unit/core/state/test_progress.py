@@ -237,6 +237,11 @@ def test_a_step_that_stays() -> None:
         (7260, ["about 2 h 1 min left"]),
         (86_400, ["about 1.0 days left"]),
         (216_000, ["about 2.5 days left"]),
+        (59.6, ["about 1 min left"]),
+        (3569, ["about 59 min left"]),
+        (3570, ["about 1 h 0 min left"]),
+        (3599, ["about 1 h 0 min left"]),
+        (86_399, ["about 1.0 days left"]),
     ],
 )
 def test_the_time_left(left_s: float, text: list[str]) -> None:

@@ -145,6 +145,7 @@ def test_a_running_app() -> None:
                 "name": "trainer",
                 "n": 1,
                 "image": "busybox",
+                "auxiliary": False,
                 "counts": {"RUNNING": 1},
                 "replicas": [
                     {
@@ -353,3 +354,13 @@ def test_a_very_large_app_has_counts() -> None:
     assert (1000, True, 1000) == (found["n_replicas"], found["truncated"], role["n"])
     shown = [one["id"] for one in role["replicas"]]
     assert {999, *range(700, 827)} == {*shown}
+
+
+def test_an_auxiliary_role() -> None:
+    """A page can show that the app does not depend on a role."""
+    seen = app(replica(AppState.RUNNING))
+    board = RoleStatus("board", [replace(replica(AppState.FAILED), role="board")])
+    chosen = {"essential_roles": '["trainer"]'}
+    of = replace(seen, roles_statuses=[*seen.roles_statuses, board], metadata=chosen)
+
+    assert [False, True] == [role["auxiliary"] for role in made(of)["roles"]]
