@@ -36,8 +36,8 @@ _Answer = TypeVar("_Answer")
 
 #: Seconds between two looks at one app, for any number of readers of one server process.
 PAUSE_S: Final = 2.0
-#: Seconds until a reader gets an error instead of an answer.
-ANSWER_S: Final = 5.0
+#: Seconds until a reader gets an error instead of an answer; the check of rights comes before.
+ANSWER_S: Final = 4.5
 GONE: Final = "the daemon has no container of this app: they were removed"
 
 

@@ -227,3 +227,22 @@ def test_a_hidden_tab_and_an_ended_app_ask_for_nothing(
             screen.page.clock.run_for(31_000)
     assert after == asked(airflow, "/torchx/api/")
     assert apps.engine
+
+
+def test_an_answer_for_another_app_is_dropped(
+    airflow: PlayedAirflow, apps: LiveApps, task: PlayedTask, screen: Screen
+) -> None:
+    """The page shows nothing of an app whose snapshot it does not show."""
+    assert task.snapshot is not None
+    task.snapshot["app_id"] = "another"
+    screen.page.clock.install()
+    with screen.page.expect_response(lambda response: "/stats?" in response.url):
+        screen.open(airflow.page(task))
+
+    advance(apps, screen, airflow)
+    apps.engine.end("trainer/1", 1)
+    advance(apps, screen, airflow)
+
+    lane = screen.page.locator(".lane[data-key='trainer/1']")
+    expect(lane).to_contain_text("running")
+    expect(lane).to_contain_text("limit 16 GiB")
