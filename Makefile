@@ -16,11 +16,16 @@ ENV = AIRFLOW_TORCHX_BASE_IMAGE="$$(cat .cache/base-image)" AIRFLOW_HOME="$(CURD
 VENVS := .venv-lowest .venv-torchx .venv-torchx-0.7
 LOWEST = sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml
 
+# Where it is set, as in many images, each worker compiles all tests again, which takes 8 s of a core,
+# and each process that a test starts compiles this package, which takes 0.15 s.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Of what the campaign draws; a report names it.
 SEED := $(or $(SEED),$(shell date +%s))
 
-# Two long lanes, see tests/conftest.py, and one for all that may run beside them.
-LANES = --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+# Two long lanes, see tests/conftest.py, and two for all that may run beside them: a test waits for
+# daemons, Airflow and PyTorch in a container about half of its time.
+LANES = --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 help: ## show this list
 	sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16

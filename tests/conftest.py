@@ -43,12 +43,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
-#: Lanes, where several workers run the tests; all tests of one are run by one worker, and first, as
-#: they take longest. One kills an Airflow of its own. The other makes workspace images, and a test
-#: knows its own by what was not there before; or needs the other whole Airflow.
+#: Lanes, where several workers run the tests; all tests of one are run by one worker. One kills an
+#: Airflow of its own, one needs the other whole Airflow: these take longest, and come first. One
+#: makes workspace images, and a test knows its own by what was not there before.
+_STACK: Final = "stack"
 _IMAGES: Final = "images"
-_LANES: Final = ("kills", _IMAGES)
-_IMAGE_MAKERS: Final = {"no_images_left", "stack", "workspaces"}
+_LONGEST: Final = ("kills", _STACK)
+_IMAGE_MAKERS: Final = {"no_images_left", "workspaces"}
+#: The lane of images comes after all else that may take so long. By then the whole Airflow has run
+#: its tests that make images, too, which come first in its lane: they would wait for each other.
+_IMAGES_AFTER_S: Final = 300.0
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,23 +61,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield
-    items.sort(key=_rank)
+    longest_s: dict[str, float] = {}
+    for item in items:
+        longest_s[_group(item)] = max(longest_s.get(_group(item), 0), _timeout_s(item))
+    items.sort(key=lambda item: _rank(item, longest_s[_group(item)]))
 
 
-def _rank(item: pytest.Item) -> tuple[bool, ...]:
-    """Return when a test's turn comes.
+def _rank(item: pytest.Item, longest_s: float) -> tuple[bool | float, ...]:
+    """Return when a test's turn comes, where the longest of its group may take ``longest_s``.
 
-    Those that share a whole Airflow are together. What is short comes last, so that the workers end
-    together.
+    What may take long comes first, and what is short last, so that the workers end together.
     """
-    return _group(item) not in _LANES, "/unit/" in item.nodeid, "stack" not in _fixtures(item)
+    group = _group(item)
+    is_late = group == _IMAGES and longest_s >= _IMAGES_AFTER_S
+    longest_s = _IMAGES_AFTER_S if is_late else longest_s
+    is_unit = "/unit/" in item.nodeid
+    return group not in _LONGEST, is_unit, -longest_s, is_late, not _makes_images(item)
+
+
+def _timeout_s(item: pytest.Item) -> float:
+    """Return how long a test may take, which says of which ones it takes long."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 def _group(item: pytest.Item) -> str:
     if mark := item.get_closest_marker("xdist_group"):
         return str(mark.args[0])
-    makes_images = _IMAGE_MAKERS.intersection(_fixtures(item))
-    return _IMAGES if makes_images else item.nodeid.partition("::")[0]
+    if _STACK in _fixtures(item):
+        return _STACK
+    return _IMAGES if _makes_images(item) else item.nodeid.partition("::")[0]
+
+
+def _makes_images(item: pytest.Item) -> bool:
+    """Tell whether a test takes turns with all others that make workspace images."""
+    mark = item.get_closest_marker("xdist_group")
+    is_marked = mark is not None and _IMAGES in mark.args
+    return is_marked or not _IMAGE_MAKERS.isdisjoint(_fixtures(item))
 
 
 def _fixtures(item: pytest.Item) -> Sequence[str]:
@@ -82,13 +106,13 @@ def _fixtures(item: pytest.Item) -> Sequence[str]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let the tests that make workspace images take turns with those of other runs on the daemon.
+    """Let the tests that make workspace images take turns, also with those of other runs.
 
     `no_images_left` removes all images that were not there before, and an image's name is the
     digest of its content, which two runs of a test have in common. The time for a test begins when
     its turn comes.
     """
-    if _group(item) != _IMAGES or item.get_closest_marker("docker") is None:
+    if not _makes_images(item) or item.get_closest_marker("docker") is None:
         return (yield)
     with host_lock.held("tests", f"{_IMAGES} {_daemon_id()}"):
         return (yield)
