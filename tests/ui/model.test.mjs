@@ -162,7 +162,7 @@ test("an auxiliary replica that failed is amber, with a word; the culprit alone 
 
   for (const [name, red] of [["running", 0], ["succeeded", 0], ["oom", 1]]) {
     const [lane, culprits] = failed(name);
-    assert.deepEqual([lane.tone, lane.word, lane.end, culprits], ["retry", "failed, auxiliary", "exit 1", red]);
+    assert.deepEqual([lane.tone, lane.word, lane.end, culprits], ["retry", "failed", "exit 1, auxiliary", red]);
     assert.equal(lane.segments.at(-1).tone, "retry");
   }
 });

@@ -76,7 +76,7 @@ def test_an_auxiliary_replica_that_failed_is_not_red(
 
     expect(screen.page.locator(".square[data-tone=retry]")).to_have_count(1)
     expect(screen.page.locator(".square[data-tone=failed]")).to_have_count(0)
-    expect(screen.page.locator(".lane").last).to_contain_text("failed, auxiliary")
+    expect(screen.page.locator(".lane").last).to_contain_text("exit 1, auxiliary")
     assert [] == screen.violations()
     screen.take_picture("failed-auxiliary", "main")
 
