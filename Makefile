@@ -69,7 +69,7 @@ fmt: .venv/.installed ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-bench: images .venv-torchx/.installed ## measure, side by side with TorchX
+bench: images chromium .venv-torchx/.installed ## measure, side by side with TorchX
 	$(ENV) $(BIN)/python tests/benchmarks/run.py
 
 docs: .venv/.installed ## draw the picture of the README, and build the pages as a site

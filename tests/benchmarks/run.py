@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
                                       [commands] [tasks] [workspace] [push] [memory] [waits]
-                                      [gpus] [usage]
+                                      [gpus] [usage] [page]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -24,7 +24,7 @@ from airflow_torchx.runtime import attach
 from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
 from airflow_torchx.schedulers.docker_scheduler import LABEL_APP_ID, create_scheduler
 from airflow_torchx.specs import AppDef, Resource, Role
-from tests.benchmarks import gpus, waits, workspaces
+from tests.benchmarks import gpus, pages, waits, workspaces
 from tests.benchmarks.comparison import Comparison, console, measure
 
 if TYPE_CHECKING:
@@ -314,6 +314,7 @@ def main() -> None:
         "waits": waits.waits,
         "gpus": gpus.gpus,
         "usage": usage,
+        "page": pages.redraws,
     }
     client = docker.from_env(timeout=120).api  # the same daemon as everybody else here
     for name in sys.argv[1:] or parts:
@@ -323,6 +324,7 @@ def main() -> None:
     workspaces.results.show()
     waits.results.show()
     gpus.results.show()
+    pages.results.show()
 
 
 if __name__ == "__main__":

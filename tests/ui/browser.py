@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).parents[2]
 AXE: Final = ROOT / ".cache/node/node_modules/axe-core/axe.min.js"
 #: Screenshots, to be looked at; none is compared.
 PICTURES: Final = ROOT / ".cache/page"
-_FLAGS: Final = (
+FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -118,7 +118,7 @@ def browser() -> Iterator[Browser]:
     if not AXE.exists():
         do_without("no axe-core: run container/node.sh")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
