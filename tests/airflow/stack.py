@@ -279,7 +279,7 @@ class Stack:
     ) -> None:
         self.home = home
         #: Where its UI is.
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._env = _environment(home, database, self.url) | dict(settings or {})
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
         # Nothing is held between two questions.
@@ -347,6 +347,11 @@ class Stack:
                 return False
             connection.execute(text("ROLLBACK"))
         return True
+
+    def another_api_server(self, name: str, settings: Mapping[str, str]) -> Component:
+        """Return another API server on the same database, with settings of its own."""
+        env = self._env | dict(settings)
+        return Component(name, ("api-server",), env, self.home / f"{name}.log")
 
     def start_triggerer(self) -> Component:
         """Start another triggerer."""
@@ -500,7 +505,8 @@ def _environment(home: Path, database: str, url: str) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
