@@ -23,7 +23,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from tests.airflow.processes import Component, until
+from tests.airflow.processes import PATIENCE_S, Component, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -281,7 +281,9 @@ class Stack:
         #: Where its UI is.
         self.url = f"http://127.0.0.1:{free_port()}"
         self._env = _environment(home, database, self.url) | dict(settings or {})
-        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        # The first test of a connection imports all providers' hooks: 9 s of a core, and four
+        # workers share two.
+        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE_S)
         # Nothing is held between two questions.
         self._database = create_engine(database, isolation_level="AUTOCOMMIT")
         self._known: set[str] = set()
