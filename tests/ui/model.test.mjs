@@ -312,14 +312,17 @@ test("an earlier run of a restarted replica stays on its lane", () => {
   ]);
 });
 
-test("at most five ticks, at round times", () => {
+test("at most four ticks, at round times, of which none has two units", () => {
   assert.deepEqual(
     view("succeeded").ticks.map((tick) => tick.label),
     ["0", "5 min", "10 min"],
   );
-  for (const length of [0.5, 7, 59, 61, 3599, 90000, 864000]) {
-    const app = view("deferred", { nowS: T0 + 900 + length }, { created: T0 });
-    assert.ok(app.ticks.length <= 5, `${length}: ${app.ticks.length}`);
+  for (const length of [0.5, 7, 59, 61, 92, 119, 3599, 5500, 90000, 864000]) {
+    const app = view("deferred", { nowS: T0 + length }, { created: T0, roles: [] });
+    const labels = app.ticks.map((tick) => tick.label);
+    assert.ok(labels.length <= 4, `${length}: ${labels}`);
+    // A narrow track has no room for "1 min 30 s" beside "1 min".
+    assert.ok(!labels.some((label) => label.split(" ").length > 2), `${length}: ${labels}`);
   }
 });
 

@@ -55,13 +55,13 @@ export function share(at, axis) {
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200];
 
 /**
- * Return at most five round moments of an axis.
+ * Return at most four round moments of an axis, with short labels.
  * @param {Axis} axis
  */
 export function ticks(axis) {
   const length = axis.endS - axis.startS;
-  const days = 86400 * Math.max(1, Math.ceil(length / 86400 / 4));
-  const step = STEPS.find((one) => length / one <= 4) ?? days;
+  const days = 86400 * Math.max(1, Math.ceil(length / 86400 / 3));
+  const step = STEPS.find((one) => length / one < 3) ?? days;
   const found = [];
   for (let at = 0; at <= length; at += step) {
     found.push({ at: at / length, label: at === 0 ? "0" : duration(at) });
