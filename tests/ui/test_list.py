@@ -99,9 +99,12 @@ def test_a_reader_who_may_not_read_xcoms_has_a_list(airflow: PlayedAirflow, scre
     screen.page.clock.install()
     airflow.add("oom", state="failed")
 
-    screen.open(airflow.page())
-
+    with screen.page.expect_response(re.compile("xcomEntries")):
+        screen.open(airflow.page())
     expect(screen.page.locator("tbody tr")).to_have_count(1)
+    screen.page.wait_for_function(
+        "document.querySelector('torchx-view').page.failures.known.size === 1"
+    )
     with screen.page.expect_response(lambda response: "~/taskInstances?" in response.url):
         screen.page.clock.run_for(31_000)
     assert 1 == sum(one.endswith("xcomEntries") for one in airflow.requests)

@@ -13,7 +13,7 @@ import { Poller } from "./poll.js";
 import { refusalText } from "./refusals.js";
 import { isOf, newer, readSnapshot } from "./snapshot.js";
 import { failureView } from "./failure.js";
-import { appState, taskState } from "./states.js";
+import { appState, isLive, taskState } from "./states.js";
 
 /** @typedef {import("./api.js").Task} Task */
 /** @typedef {import("./snapshot.js").Snapshot} Snapshot */
@@ -129,7 +129,7 @@ export class AppPage {
     const isOurs = api.runsApp(instance);
     const value = isOurs || this.current ? await api.fetchSnapshot(this.task, this.current !== null, signal) : null;
     await this.askForTries(instance, signal);
-    if (this.mayStop === null && isOurs && this.isLive(instance)) {
+    if (this.mayStop === null && isOurs && isLive(instance)) {
       this.mayStop = await api.mayStop(this.task, signal);
     }
     const found = readSnapshot(value);
@@ -140,7 +140,7 @@ export class AppPage {
     if (hasChanged) this.changedMs = Date.now();
     this.instance = instance;
     this.nowS = serverS;
-    this.live.follow(this.isLive(instance) && !this.current?.finished ? this.current : null);
+    this.live.follow(isLive(instance) && !this.current?.finished ? this.current : null);
     setAttribute(this.connection, "hidden", true);
     this.draw();
     return this.pause();
@@ -162,11 +162,6 @@ export class AppPage {
       const snapshot = readSnapshot(value);
       if (snapshot) this.earlier.set(number, snapshot);
     }
-  }
-
-  /** @param {api.TaskInstance|null} instance */
-  isLive(instance) {
-    return ["running", "deferred"].includes(instance?.state ?? "");
   }
 
   pause() {
@@ -222,7 +217,7 @@ export class AppPage {
     setText(this.title, view.appId);
     this.state.update(view);
     setText(this.summary, view.summary);
-    setAttribute(this.stopButton, "hidden", !(this.mayStop && isCurrent && this.isLive(this.instance) && !view.isFinal));
+    setAttribute(this.stopButton, "hidden", !(this.mayStop && isCurrent && isLive(this.instance) && !view.isFinal));
     this.keyedNotes.update(view.notes);
     setText(this.liveNote, isCurrent ? this.live.note : "");
     setAttribute(this.liveNote, "hidden", !this.liveNote.textContent);
@@ -244,7 +239,7 @@ export class AppPage {
       task: this.task,
       tryNumber: this.shownTry(),
       key: this.selected,
-      isLive: isCurrent && this.isLive(this.instance),
+      isLive: isCurrent && isLive(this.instance),
       appId: snapshot.app_id ?? "",
       handle: isCurrent ? this.live.handle : null,
     };

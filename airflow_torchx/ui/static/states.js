@@ -52,3 +52,11 @@ export function taskState(name) {
   if (name && Object.hasOwn(TASK, name)) return TASK[name];
   return { word: name || "no state", glyph: "○", tone: "queued", isFinal: false };
 }
+
+/**
+ * Return whether the app of a task may run.
+ * @param {{state: string|null}|null} instance
+ */
+export function isLive(instance) {
+  return ["running", "deferred"].includes(instance?.state ?? "");
+}
