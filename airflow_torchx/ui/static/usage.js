@@ -22,18 +22,29 @@ export function sparkline(values, limit, label, isMemory = false) {
   if (!known.length) return label ? { points: "", limitY: null, label, isNear: false } : null;
   const highest = Math.max(...known);
   const top = Math.max(highest, limit ?? 0) || 1;
-  const step = WIDTH / Math.max(1, (values ?? []).length - 1);
-  const points = (values ?? []).flatMap((value, index) =>
-    isNumber(value) ? [`${trimmed(index * step, 1)},${trimmed(y(value, top), 1)}`] : [],
-  );
-  // One point has no line.
-  if (points.length === 1) points.push(`${WIDTH},${points[0].split(",")[1]}`);
   return {
-    points: points.join(" "),
+    // Most lanes of a large app are not drawn, and this is most of the work for them.
+    get points() {
+      return pointsOf(values ?? [], top);
+    },
     limitY: limit ? y(limit, top) : null,
     label,
     isNear: isMemory && Boolean(limit) && highest >= NEAR * (limit ?? 0),
   };
+}
+
+/**
+ * @param {(number|null)[]} values
+ * @param {number} top
+ */
+function pointsOf(values, top) {
+  const step = WIDTH / Math.max(1, values.length - 1);
+  const points = values.flatMap((value, index) =>
+    isNumber(value) ? [`${trimmed(index * step, 1)},${trimmed(y(value, top), 1)}`] : [],
+  );
+  // One point has no line.
+  if (points.length === 1) points.push(`${WIDTH},${points[0].split(",")[1]}`);
+  return points.join(" ");
 }
 
 /**
