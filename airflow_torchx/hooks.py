@@ -114,13 +114,15 @@ class TorchXDockerHook(BaseHook):
         """
         from airflow_torchx.core.plan.redact import proxy_secrets
         from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
-        from airflow_torchx.docker_engine import DockerEngine
+        from airflow_torchx.runtime.engines import connect
         from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+        from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 
         settings = self.settings()
-        engine = DockerEngine.connect(settings.endpoint, self._logins(settings))
+        engine = connect(settings.endpoint, self._logins(settings))
         mask(proxy_secrets(engine.proxy_env))
-        return DockerScheduler(
+        scheduler = SwarmScheduler if settings.endpoint.swarm else DockerScheduler
+        return scheduler(
             self.torchx_conn_id or DEFAULT_SESSION,
             engine,
             filesystem=object_storage,
@@ -159,13 +161,13 @@ class TorchXDockerHook(BaseHook):
         from airflow_torchx.airflow_compat import run_end, task_states
         from airflow_torchx.core.plan.options import Opts
         from airflow_torchx.core.task.prune import Policy, counted_text
-        from airflow_torchx.docker_engine import DockerEngine
+        from airflow_torchx.runtime.engines import connect
         from airflow_torchx.runtime.prune import Pruned, Pruner, to_json
 
         settings = self.settings()
         policy = Policy(older_than_s=older_than.total_seconds(), gone=gone, checkpoints=checkpoints)
         keep_images = Opts.parse(settings.options).keep_images
-        with DockerEngine.connect(settings.endpoint) as engine:
+        with connect(settings.endpoint) as engine:
             pruner = Pruner(engine, task_states, policy, keep_images=keep_images, run_end=run_end)
             survey = pruner.survey()
             for one in survey.found:

@@ -220,7 +220,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
 
     def _handle(self, ref: AppRef) -> str:
         session = ref.torchx_conn_id or default_conn_id()
-        return str(self.app_handle or AppRef(ref.app_id, session).handle)
+        return str(self.app_handle or ref._replace(torchx_conn_id=session).handle)
 
     def _after(self, ref: AppRef, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return the description of an app that reached its target when the trigger fired.

@@ -223,7 +223,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         """Yield the event of the app, or one event for each app of the name that ends."""
         if self.app_id is not None:
             # Not in `__init__`: Airflow renders arguments of `start_from_trigger` after it.
-            self.app_id, self.torchx_conn_id = app_ref(self.app_id, self.torchx_conn_id)
+            self.app_id, self.torchx_conn_id, _ = app_ref(self.app_id, self.torchx_conn_id)
         if self.owned and self.task_instance is not None and not _ASKED.is_set():
             _ASKED.set()
             LOOKUPS.submit(contextvars.copy_context().run, self.evidence)
@@ -354,14 +354,14 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     async def _watch(self, stack: contextlib.ExitStack) -> Watch:
         """Return the watch on the daemon; it is released when ``stack`` closes."""
-        from airflow_torchx.docker_engine import DockerEngine
+        from airflow_torchx.runtime.engines import connect
 
         endpoint = await in_thread(self._endpoint)
         return stack.enter_context(
             # Without a host, the endpoint is that of the environment.
             self.watches.on(
                 (endpoint, os.environ.get("DOCKER_HOST"), os.environ.get("DOCKER_CONTEXT")),
-                partial(DockerEngine.connect, endpoint),
+                partial(connect, endpoint),
             )
         )
 

@@ -15,7 +15,7 @@ from airflow_torchx.cli.request import run_options
 from airflow_torchx.cli.screen import paint_states, print_message, print_result, table
 from airflow_torchx.cli.usage import with_usage
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S
-from airflow_torchx.core.state.app_ref import SCHEDULER, AppRef
+from airflow_torchx.core.state.app_ref import AppRef
 from airflow_torchx.core.state.describe import (
     CHECKPOINT_S,
     CHECKPOINT_SIGNAL,
@@ -28,6 +28,7 @@ from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.specs import NONE, to_dict
+from airflow_torchx.specs.handle import SCHEDULER
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from airflow_torchx.cli.watching import follow
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.plan.identity import random_app_id
 from airflow_torchx.core.plan.plan_text import secret_values, shown, shown_app, shown_options
-from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, SCHEDULER
+from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
 from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.workspace.recipe import with_workspace
@@ -35,6 +35,7 @@ from airflow_torchx.runtime.attach import failure
 from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppState
+from airflow_torchx.specs.handle import SCHEDULER
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -113,6 +113,11 @@ class DockerEngine:
         return self._endpoint
 
     @property
+    def client(self) -> Client:
+        """Return Docker's client of this daemon, for the requests of a swarm."""
+        return self._client
+
+    @property
     def images(self) -> DockerImages:
         """Return the images of the daemon."""
         return self._images

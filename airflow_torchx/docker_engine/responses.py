@@ -16,6 +16,7 @@ from airflow_torchx.core.engine.containers import (
 )
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
 from airflow_torchx.core.engine.labels import without_masked
+from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.docker_engine.gpus import NVIDIA_GPUS, gpu_requests, reported_gpus
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     Json = Mapping[str, Any]
 
 _LIVE: Final = ("running", "paused")
-#: Docker writes "never" like this.
-_ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 #: Docker writes "untagged" like this.
 _NO_TAG: Final = "<none>:<none>"
 
@@ -143,10 +142,3 @@ def engine_info(
 def short_id(container_id: str) -> str:
     """Return an id as `docker ps` shows it; names are not shortened."""
     return container_id[:12] if re.fullmatch("[0-9a-f]{64}", container_id) else container_id
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Return a time of the Engine API, truncated to microseconds; None for Docker's zero time."""
-    if not text or text == _ZERO_TIME:
-        return None
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))

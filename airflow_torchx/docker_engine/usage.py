@@ -6,10 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.core.engine.usage import ContainerUsage, Execution
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.request import request
-from airflow_torchx.docker_engine.responses import parse_time, short_id
+from airflow_torchx.docker_engine.responses import short_id
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.errors import EngineNotFoundError
 

@@ -22,7 +22,7 @@ from airflow_torchx.errors import (
     LaunchInterruptedError,
     leftovers,
 )
-from airflow_torchx.runtime import folders, images, network
+from airflow_torchx.runtime import folders, images, network, placing
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.lifecycle import described, not_found, rows_of, rows_of_launch
 from airflow_torchx.runtime.phases import phase
@@ -216,7 +216,10 @@ def _make_folders(
 def _start(
     engine: Engine, plan: JobPlan, ids: Mapping[str, str], should_stop: Callable[[], bool]
 ) -> None:
-    """Start all containers of ``ids``."""
+    """Start all containers of ``ids``; on a swarm, they may wait for room."""
+    if placing.has_nodes(engine):
+        placing.place(engine, plan.app_id)
+        return
 
     def start(spec: ContainerSpec) -> None:
         try:

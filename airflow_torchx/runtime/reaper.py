@@ -18,12 +18,12 @@ from weakref import WeakSet
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.pem import Pem
+from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.core.task.reconcile import observed_apps
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import engines, lifecycle
 from airflow_torchx.runtime.gpus import task_places
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Reaper:
     its first order; a new order replaces the last one.
     """
 
-    def __init__(self, engine: DockerEngine, app_id: str, launch_id: str) -> None:
+    def __init__(self, endpoint: Endpoint, app_id: str, launch_id: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - ourselves
             # Isolated and without site-packages, which would take most of the start.
             [sys.executable, "-I", "-S", "-c", WAIT, __name__, app_id, launch_id],
@@ -108,7 +108,7 @@ class Reaper:
             start_new_session=True,
         )
         _PIPES.add(self._process.stdin)
-        self._send(endpoint_fields(engine.endpoint))
+        self._send(endpoint_fields(endpoint))
 
     def order(self, order: Order) -> None:
         """Replace the order."""
@@ -137,8 +137,9 @@ def undoing_launch(engine: Engine, app_id: str, launch_id: str) -> Iterator[None
     reaper = None
     # Without a second process, a launch works, too.
     with suppress(OSError):
-        if isinstance(engine, DockerEngine) and not getattr(sys, "frozen", False):
-            reaper = Reaper(engine, app_id, launch_id)
+        endpoint = engines.endpoint_of(engine)
+        if endpoint is not None and not getattr(sys, "frozen", False):
+            reaper = Reaper(endpoint, app_id, launch_id)
             reaper.order(Order(spares_complete=True))
     try:
         yield
@@ -155,8 +156,14 @@ def endpoint_fields(endpoint: Endpoint) -> dict[str, Any]:
 def endpoint_of(fields: dict[str, Any]) -> Endpoint:
     """Return the endpoint of `endpoint_fields`."""
     given: dict[str, Any] = {
-        key: Pem(**value) if isinstance(value, dict) else value for key, value in fields.items()
+        key: Pem(**value) if isinstance(value, dict) and key != "swarm" else value
+        for key, value in fields.items()
     }
+    if swarm := given.get("swarm"):
+        tuples: dict[str, Any] = {
+            key: tuple(one) if isinstance(one, list) else one for key, one in swarm.items()
+        }
+        given["swarm"] = Swarm(**tuples)
     return Endpoint(**given)
 
 
@@ -205,7 +212,7 @@ def _main(app_id: str, launch_id: str) -> None:
     endpoint, order = (json.loads(sys.stdin.readline()) for _ in range(2))
     waiting = order.pop("waiting")
     given = Order(**order, waiting=waiting and TaskAttempt(**waiting))
-    with DockerEngine.connect(endpoint_of(endpoint)) as engine:
+    with engines.connect(endpoint_of(endpoint)) as engine:
         repeat(engine, app_id, launch_id, given)
 
 

@@ -9,10 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.parallel import StopRequested
-from airflow_torchx.core.state.describe import Fail, Finish, StopAuxiliary, Wait, next_step
+from airflow_torchx.core.state.describe import (
+    Fail,
+    Finish,
+    Place,
+    StopAuxiliary,
+    Wait,
+    next_step,
+)
 from airflow_torchx.core.state.restarts import Restart
 from airflow_torchx.errors import WaitTimeoutError
-from airflow_torchx.runtime import rounds
+from airflow_torchx.runtime import placing, rounds
 from airflow_torchx.runtime.lifecycle import cancel, described, not_found, rows_of
 from airflow_torchx.runtime.outage import OUTAGE_S, Backoff, OutageTolerance
 from airflow_torchx.runtime.stall import StallDetector
@@ -77,6 +84,9 @@ def _advanced(
         case StopAuxiliary(roles, grace_s):
             _log.info("every essential replica has ended; stopping %s", ", ".join(roles))
             cancel(engine, app_id, roles=roles, grace_s=grace_s)
+            return None
+        case Place():
+            placing.place(engine, app_id)
             return None
         case Finish():
             return app

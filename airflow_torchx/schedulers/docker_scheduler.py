@@ -80,7 +80,7 @@ class DockerScheduler(DockerLauncher):
         gpu_ids: GPUs to use, in place of all that the daemon reports.
     """
 
-    backend: Final = "docker"
+    backend: str = "docker"
 
     def run_opts(self) -> runopts:
         """Return all run options."""

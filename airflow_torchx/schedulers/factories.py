@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.core.state.app_ref import SCHEDULER
+from airflow_torchx.specs.handle import SCHEDULER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,6 @@ from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.plan.plan_text import env_secrets
 from airflow_torchx.core.plan.preflight import checked_options, daemon_problems, daemon_warnings
 from airflow_torchx.core.plan.redact import redact
-from airflow_torchx.core.state.app_ref import SCHEDULER
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import (
     EngineUnreachableError,
@@ -29,6 +28,7 @@ from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
 from airflow_torchx.specs import as_app, make_app_handle
+from airflow_torchx.specs.handle import SCHEDULER
 from airflow_torchx.workspace.docker_workspace import DockerWorkspaceMixin, with_images
 from airflow_torchx.workspace.reading import key_of
 
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 class DockerLauncher(DockerWorkspaceMixin):
     """Launches apps on one Docker daemon; see `DockerScheduler`."""
+
+    #: The scheduler in the handles of its apps.
+    scheduler: str = SCHEDULER
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class DockerLauncher(DockerWorkspaceMixin):
         """Return the context of a new launch, with a random launch id; see `LaunchContext`."""
         return LaunchContext(
             app_id=app_id,
-            handle=make_app_handle(SCHEDULER, self.session_name, app_id),
+            handle=make_app_handle(self.scheduler, self.session_name, app_id),
             launch_id=secrets.token_hex(8),
             environ=os.environ,
             private_env=private_env or {},
@@ -202,7 +205,8 @@ class DockerLauncher(DockerWorkspaceMixin):
             what = f"the launch of app {app_id!r} was stopped before a container was created."
             raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
         gpus = None
-        if built.facts is not None:
+        # A swarm gives each GPU to one replica by itself.
+        if built.facts is not None and not built.facts.engine.is_swarm:
             gpus = GpuAllocator(
                 self.engine,
                 built.facts.engine,

@@ -13,6 +13,11 @@ AppHandle: TypeAlias = str
 # Greedy as in TorchX: a session may contain slashes, an app id may not.
 _HANDLE: Final = re.compile(r"(.+)://(.*)/(.+)")
 
+#: The scheduler in the handles of apps on one Docker daemon.
+SCHEDULER: Final = "local_docker"
+#: The scheduler in the handles of apps on a Docker Swarm.
+SWARM_SCHEDULER: Final = "docker_swarm"
+
 
 class ParsedAppHandle(NamedTuple):
     """Holds the parts of a handle; ``session_name`` may be empty."""

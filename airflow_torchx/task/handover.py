@@ -10,8 +10,8 @@ import structlog
 
 from airflow_torchx.airflow_compat import after_report, has_supervisor
 from airflow_torchx.core.task.shutdown import ExitAction, after_deferral
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AirflowTorchXError
+from airflow_torchx.runtime.engines import connect, endpoint_of
 from airflow_torchx.task.trigger_hold import PICK_UP_S
 
 if TYPE_CHECKING:
@@ -62,11 +62,8 @@ def watch_handover(
 
 
 def _connected(engine: Engine) -> AbstractContextManager[Engine]:
-    return (
-        DockerEngine.connect(engine.endpoint)
-        if isinstance(engine, DockerEngine)
-        else nullcontext(engine)
-    )
+    endpoint = endpoint_of(engine)
+    return nullcontext(engine) if endpoint is None else connect(endpoint)
 
 
 def _sleep_until(time_s: float, should_leave: Callable[[], bool]) -> None:

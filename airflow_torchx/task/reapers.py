@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.runtime.engines import endpoint_of
 from airflow_torchx.runtime.reaper import Reaper
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ class Reapers:
         """Start the reaper of an app unless it runs, and give it an order."""
         # Without a reaper, this process does what it can until it is killed.
         with suppress(OSError):
-            if app.launch_id not in self._reapers and isinstance(engine, DockerEngine):
-                self._reapers[app.launch_id] = Reaper(engine, app.app_id, app.launch_id)
+            endpoint = endpoint_of(engine)
+            if app.launch_id not in self._reapers and endpoint is not None:
+                self._reapers[app.launch_id] = Reaper(endpoint, app.app_id, app.launch_id)
         if app.launch_id in self._reapers:
             self._reapers[app.launch_id].order(order)
 

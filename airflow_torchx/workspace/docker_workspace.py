@@ -16,9 +16,9 @@ from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.plan.run_opts import runopts
 from airflow_torchx.core.workspace.recipe import SourceRoot
 from airflow_torchx.core.workspace.source import parse_workspace
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import MissingOptionError, Problem
 from airflow_torchx.runtime import images
+from airflow_torchx.runtime.engines import connect
 from airflow_torchx.specs import Role, Workspace
 from airflow_torchx.workspace.build import ImageBuilder
 from airflow_torchx.workspace.progress import LogReport, reporter
@@ -105,8 +105,11 @@ class DockerWorkspaceMixin:
     def engine(self) -> Engine:
         """Return the daemon; connects on first use and may raise EngineUnreachableError."""
         if self._engine is None:
-            self._engine = DockerEngine.connect()
+            self._engine = self._connected()
         return self._engine
+
+    def _connected(self) -> Engine:
+        return connect()
 
     def close(self) -> None:
         """Close all connections; apps keep running. Idempotent."""

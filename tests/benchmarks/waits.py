@@ -120,7 +120,7 @@ def container(client: docker.APIClient, app_id: str) -> str:
 
 def finished(client: docker.APIClient, app_ids: list[str]) -> dict[str, float]:
     """Return when each app ended, on the monotonic clock."""
-    from airflow_torchx.docker_engine.responses import parse_time
+    from airflow_torchx.core.engine.times import parse_time
 
     shift_s = time.monotonic() - time.time()
     found = {}

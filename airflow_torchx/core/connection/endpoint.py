@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from airflow_torchx.core.connection.pem import Pem
+    from airflow_torchx.core.connection.swarm import Swarm
 
 #: The docker command line's default.
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
@@ -47,6 +48,7 @@ class Endpoint:
         request_timeout_s: timeout of one request, in seconds; not applied to waiting for a
             container, following a log or pulling an image.
         max_connections: how many idle connections to keep for reuse; not a limit.
+        swarm: the swarm of which the daemon is a manager; None to use the daemon alone.
     """
 
     url: str | None = None
@@ -57,6 +59,7 @@ class Endpoint:
     api_version: str | None = None
     request_timeout_s: float = 60.0
     max_connections: int = 128
+    swarm: Swarm | None = None
 
     @property
     def uses_tls(self) -> bool:

@@ -239,6 +239,8 @@ class EngineInfo:
         has_cdi: it can give devices to containers by their names in CDI.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
         is_podman: the daemon is Podman's, which speaks Docker's API.
+        is_swarm: it is a manager, and its swarm runs the containers; the largest node has these
+            ``cpus`` and ``memory_bytes``.
         host: name of its host.
         system_time: its clock at the time of the answer; None if it does not report it.
     """
@@ -257,6 +259,7 @@ class EngineInfo:
     has_cdi: bool = False
     runtimes: tuple[str, ...] = ()
     is_podman: bool = False
+    is_swarm: bool = False
     host: str = ""
     system_time: datetime | None = field(default=None, compare=False)
 

@@ -42,3 +42,9 @@ def is_image(ref: str) -> bool:
     """
     match = _REFERENCE.fullmatch(ref)
     return match is not None and len(match["name"]) <= _MAX_NAME
+
+
+def without_tag(ref: str) -> str:
+    """Return the repository of an image, with its registry."""
+    name = ref.partition("@")[0]
+    return name[: name.rindex(":")] if ":" in name.rpartition("/")[2] else name

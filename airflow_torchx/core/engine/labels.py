@@ -101,6 +101,14 @@ GPU_FOREIGN: Final = f"{OWN_PREFIX}gpu-foreign"
 #: Seconds after which others may remove a ticket that could be served, a claim, or a lock.
 GPU_TIMEOUT: Final = f"{OWN_PREFIX}gpu-timeout-s"
 
+#: Of a service of a swarm, which cannot be renamed: the name of its container at its creation.
+SWARM_NAME: Final = f"{OWN_PREFIX}container-name"
+#: The name that its container has now; absent until it is renamed.
+SWARM_MARK: Final = f"{OWN_PREFIX}renamed-to"
+
+#: Of the service that one client has while it starts the replicas of an app.
+SWARM_LOCK: Final = f"{OWN_PREFIX}placing"
+
 
 #: Value of a label that a container does not have, and that its image has. It names
 #: this package, because a role, a DAG or a task may be named ``of-image``.

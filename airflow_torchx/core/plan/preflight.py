@@ -20,6 +20,7 @@ from airflow_torchx.core.plan.gpu_problems import gpu_problems
 from airflow_torchx.core.plan.identity import MAX_REPLICAS
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.swarm_problems import swarm_problems
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.errors import InvalidAppError, InvalidOptionsError, Problem, WorkspaceError
 from airflow_torchx.specs import (
@@ -88,6 +89,8 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
         for index, role in enumerate(app.roles)
         for problem in _daemon_problems(f"roles[{index}]", role, opts, facts)
     ]
+    if facts.engine.is_swarm:
+        return (*problems, *swarm_problems(app, opts, facts.engine))
     return (*problems, *_option_problems(opts, facts), *gpu_problems(app, opts, facts))
 
 

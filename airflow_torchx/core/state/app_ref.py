@@ -6,13 +6,12 @@ from typing import Final, NamedTuple
 
 from airflow_torchx.errors import ConditionError, InvalidAppError
 from airflow_torchx.specs import make_app_handle, parse_app_handle
+from airflow_torchx.specs.handle import SCHEDULER, SWARM_SCHEDULER
 
 #: The session of handles without a connection; TorchX's default.
 DEFAULT_SESSION: Final = "torchx"
-#: The scheduler in our handles.
-SCHEDULER: Final = "local_docker"
-#: The schedulers of apps on a Docker daemon.
-_BACKENDS: Final = (SCHEDULER, "docker")
+#: The schedulers of apps in handles; ``docker`` is TorchX's name of the first one.
+_BACKENDS: Final = (SCHEDULER, "docker", SWARM_SCHEDULER)
 _FIX: Final = "A handle looks like 'local_docker://torchx/trainer-x1'."
 
 
@@ -21,12 +20,13 @@ class AppRef(NamedTuple):
 
     app_id: str
     torchx_conn_id: str | None
+    scheduler: str = SCHEDULER
 
     @property
     def handle(self) -> str:
         """The handle of the app."""
         session = self.torchx_conn_id or DEFAULT_SESSION
-        return make_app_handle(SCHEDULER, session, self.app_id)
+        return make_app_handle(self.scheduler, session, self.app_id)
 
 
 def app_ref(app: object, torchx_conn_id: str | None = None) -> AppRef:
@@ -54,4 +54,5 @@ def app_ref(app: object, torchx_conn_id: str | None = None) -> AppRef:
         what = f"{app!r} is not a handle of an app on a Docker daemon."
         raise ConditionError(what, fix=_FIX)
     session_conn_id = session if session not in {"", DEFAULT_SESSION} else None
-    return AppRef(app_id, torchx_conn_id or session_conn_id)
+    scheduler = SWARM_SCHEDULER if backend == SWARM_SCHEDULER else SCHEDULER
+    return AppRef(app_id, torchx_conn_id or session_conn_id, scheduler)

@@ -7,7 +7,6 @@ The scheduler's ``wait``, the operator and its trigger ask `next_step` how to go
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +43,7 @@ from airflow_torchx.core.state.rounds import (
     round_of,
     sources_of,
 )
+from airflow_torchx.core.state.signals import signal_name
 from airflow_torchx.core.state.stall import STALLED_AFTER
 from airflow_torchx.specs import (
     NONE,
@@ -72,6 +72,8 @@ CHECKPOINT_INTERVAL: Final = "checkpoint_interval_s"
 CHECKPOINT_SIGNAL: Final = "checkpoint_signal"
 CHECKPOINT_S: Final = "checkpoint_s"
 RETRIES: Final = "retries"
+#: Set if the replicas are services of a swarm.
+SWARM: Final = "swarm"
 #: Set while replicas save, because ``execution_timeout`` is near.
 SAVING: Final = "saving"
 
@@ -92,10 +94,13 @@ _METADATA: Final = {
 }
 _GONE: Final = "its container is gone from the daemon"
 
-# https://docs.docker.com/reference/api/engine/ (container list, State). The state of an "exited"
-# container depends on its exit code, and on whether it was cancelled.
+# https://docs.docker.com/reference/api/engine/ (container list, State), and of a swarm, a replica
+# that waits for a node ("pending") or for its image and its start ("preparing"). The state of an
+# "exited" container depends on its exit code, and on whether it was cancelled.
 _BY_DOCKER_STATE: Final = {
     "created": AppState.SUBMITTED,
+    "pending": AppState.PENDING,
+    "preparing": AppState.PENDING,
     "restarting": AppState.PENDING,
     "running": AppState.RUNNING,
     "paused": AppState.PENDING,
@@ -105,8 +110,6 @@ _BY_DOCKER_STATE: Final = {
 _NOT_RUNNING: Final = ("created", "exited", "dead")
 _STATUS_CODE: Final = re.compile(r"^\w+ \((-?\d+)\)")
 _BY_PROGRESS: Final = (AppState.UNKNOWN, AppState.SUBMITTED, AppState.PENDING, AppState.RUNNING)
-# The exit code of a process killed by a signal is this plus the signal's number.
-_SIGNAL_BASE: Final = 128
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,11 @@ class Fail:
     """A replica has failed and its peers, which still run, must be stopped."""
 
     lost: ReplicaStatus
+
+
+@dataclass(frozen=True)
+class Place:
+    """Replicas wait for nodes of a swarm, on which they are to start together."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def app_state(states: Iterable[AppState]) -> AppState:
     return next((state for state in _BY_PROGRESS if state in present), AppState.UNKNOWN)
 
 
-def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail | StopAuxiliary | Restart:
+def next_step(app: DescribeAppResponse) -> Wait | Place | Finish | Fail | StopAuxiliary | Restart:
     """Return what the owner of an app does next.
 
     The failure policy comes from the app's labels. Apps without it, like those of TorchX's command
@@ -191,7 +199,12 @@ def next_step(app: DescribeAppResponse) -> Wait | Finish | Fail | StopAuxiliary 
         return Fail(lost)
     if roles := unneeded_roles(app):
         return StopAuxiliary(roles, auxiliary_grace(app))
-    return Wait()
+    return Place() if SWARM in app.metadata and _waits(app) else Wait()
+
+
+def _waits(app: DescribeAppResponse) -> bool:
+    """Return whether a replica has not started."""
+    return any(one.state in (AppState.SUBMITTED, AppState.PENDING) for one in replicas_of(app))
 
 
 def has_ended(app: DescribeAppResponse) -> bool:
@@ -311,16 +324,6 @@ def by_app(rows: Iterable[ContainerRow]) -> dict[str, list[ContainerRow]]:
     return groups
 
 
-def signal_name(code: int | None) -> str | None:
-    """Return the name of the signal in an exit code, like ``SIGKILL`` for 137."""
-    if code is None or code <= _SIGNAL_BASE:
-        return None
-    try:
-        return signal.Signals(code - _SIGNAL_BASE).name
-    except ValueError:
-        return None
-
-
 def _status(
     row: ContainerRow, index: int, role: str, details: Mapping[str, ContainerDetail]
 ) -> ReplicaStatus:
@@ -377,7 +380,8 @@ def _response(
             for key, label in _METADATA.items()
             if label in row.labels
         }
-        | ({SAVING: "true"} if is_saving else {}),
+        | ({SAVING: "true"} if is_saving else {})
+        | ({SWARM: "true"} if any(labels.SWARM_NAME in row.labels for row in rows) else {}),
         roles_statuses=list(statuses),
         roles=[
             Role(name=role, image=images.get(role, NONE), num_replicas=count)

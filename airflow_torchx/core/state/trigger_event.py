@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NotRequired, TypeAlias, T
 from airflow_torchx.core.state.describe import (
     Fail,
     Finish,
+    Place,
     StopAuxiliary,
     Wait,
     first_failure,
@@ -75,8 +76,8 @@ class WaitFor:
 
 def trigger_event(
     app_id: str, app: DescribeAppResponse | None, wait_for: WaitFor
-) -> AppEvent | Fail | StopAuxiliary | Restart | None:
-    """Return the event to fire, what to stop first, or None to keep waiting.
+) -> AppEvent | Fail | StopAuxiliary | Restart | Place | None:
+    """Return the event to fire, what to stop or place first, or None to keep waiting.
 
     ``app`` is None if the app is not on the daemon.
     """
@@ -88,7 +89,7 @@ def trigger_event(
     match next_step(app):
         case Finish():
             return end_event(app)
-        case Fail() | StopAuxiliary() | Restart() as step:
+        case Fail() | StopAuxiliary() | Restart() | Place() as step:
             return step
         case Wait():
             return None

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from airflow_torchx.core.state.describe import Fail, StopAuxiliary
+from airflow_torchx.core.state.describe import Fail, Place, StopAuxiliary
 from airflow_torchx.core.state.report import replica_name
 from airflow_torchx.core.state.restarts import Restart, restart_of
 from airflow_torchx.core.state.stall import interval, stalled_after
 from airflow_torchx.core.state.trigger_event import make_event, trigger_event
 from airflow_torchx.core.state.usage import MAX_STORED_BYTES
 from airflow_torchx.errors import AppNotFoundError, EngineError
-from airflow_torchx.runtime import lifecycle, rounds
+from airflow_torchx.runtime import lifecycle, placing, rounds
 from airflow_torchx.runtime.save_alarm import ask_to_save
 from airflow_torchx.runtime.stall import StallDetector
 from airflow_torchx.runtime.usage import UsageMonitor
@@ -42,6 +42,8 @@ OUTAGE_S: Final = 600.0
 _FIRST_LOOK_S: Final = 5.0
 # Between two attempts to stop the other replicas.
 _RETRY_S: Final = 5.0
+# Between two attempts to place an app on the nodes of a swarm.
+_PLACE_S: Final = 2.0
 # After a restart.
 _LOOK_AGAIN_S: Final = 1.0
 
@@ -108,7 +110,7 @@ class AppWait:
                     step = (
                         self._alarm() if notification is None else self._step(watch, notification)
                     )
-                    if isinstance(step, Fail | StopAuxiliary | Restart):
+                    if isinstance(step, Fail | StopAuxiliary | Restart | Place):
                         self._act(watch, mailbox, step)
                     elif step is not None:
                         if self._snapshots is not None:
@@ -123,7 +125,7 @@ class AppWait:
 
     def _step(
         self, watch: Watch, notification: Notification
-    ) -> AppEvent | Fail | StopAuxiliary | Restart | None:
+    ) -> AppEvent | Fail | StopAuxiliary | Restart | Place | None:
         if isinstance(notification, AppSnapshot):
             self._down, self._looked = None, True
             self._state = None if notification.app is None else notification.app.state.name
@@ -204,10 +206,12 @@ class AppWait:
             event["snapshot"] = self._snapshots.to_json()
         return event
 
-    def _act(self, watch: Watch, mailbox: Mailbox, step: Fail | StopAuxiliary | Restart) -> None:
-        """Start to stop replicas or to restart the app, unless one of these is in progress.
+    def _act(
+        self, watch: Watch, mailbox: Mailbox, step: Fail | StopAuxiliary | Restart | Place
+    ) -> None:
+        """Start to stop, place or restart replicas, unless one of these is in progress.
 
-        The daemon alone is enough for both, so the task need not be resumed.
+        The daemon alone is enough for that, so the task need not be resumed.
         """
         if self._acting is not None and not self._acting.done():
             return
@@ -216,6 +220,9 @@ class AppWait:
             case Restart():
                 restart = partial(rounds.restart, app_id=self._app_id)
                 self._acting = asyncio.create_task(self._restart(watch, mailbox, restart))
+                return
+            case Place():
+                self._acting = asyncio.create_task(self._place(watch, mailbox))
                 return
             case Fail(lost):
                 _log.info("replica %s failed; stopping the other replicas", replica_name(lost))
@@ -236,6 +243,14 @@ class AppWait:
         if found is not None and restart_of(found) is not None:
             # Events report the new round, unless another client makes it.
             await asyncio.sleep(_LOOK_AGAIN_S)
+        mailbox.put(AppSnapshot(self._app_id, found))
+
+    async def _place(self, watch: Watch, mailbox: Mailbox) -> None:
+        """Place the app on the nodes of its swarm, and look at it again."""
+        await persist(watch, self._app_id, partial(placing.place, app_id=self._app_id), "place")
+        await asyncio.sleep(_PLACE_S)
+        observe = partial(lifecycle.observe, app_id=self._app_id)
+        found = await persist(watch, self._app_id, observe, "describe")
         mailbox.put(AppSnapshot(self._app_id, found))
 
 

@@ -15,6 +15,7 @@ from airflow_torchx.core.engine.containers import (
     NetworkRow,
 )
 from airflow_torchx.core.engine.images import ImageDetail, ImageRow
+from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.docker_engine import responses
 
 URL: Final = "unix:///var/run/docker.sock"
@@ -144,7 +145,7 @@ def test_restart_policy(host_config: dict[str, Any] | None, expected: tuple[str,
 )
 def test_time(text: str | None, expected: datetime | None) -> None:
     """Nanoseconds are truncated to microseconds, and Docker's zero time is None."""
-    assert expected == responses.parse_time(text)
+    assert expected == parse_time(text)
 
 
 @pytest.mark.parametrize("tags", [None, [], ["<none>:<none>"]])

@@ -55,11 +55,10 @@ def test_the_last_order_is_carried_out_in_any_folder(tmp_path: Path) -> None:
 
 FORKS = """
 import os, signal, sys
-from types import SimpleNamespace
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.runtime.reaper import Order, Reaper
 
-reaper = Reaper(SimpleNamespace(endpoint=Endpoint(url=sys.argv[1])), "app", "launch")
+reaper = Reaper(Endpoint(url=sys.argv[1]), "app", "launch")
 reaper.order(Order())
 if os.fork() == 0:
     sys.stdin.read()

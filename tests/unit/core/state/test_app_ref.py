@@ -19,13 +19,22 @@ from airflow_torchx.errors import ConditionError
         ("local_docker://gpu/train-x1", None, ("train-x1", "gpu")),
         ("local_docker://gpu/train-x1", "other", ("train-x1", "other")),
         ("local_docker://torchx/train-x1", "gpu", ("train-x1", "gpu")),
+        ("docker_swarm://boxes/train-x1", None, ("train-x1", "boxes")),
     ],
 )
 def test_the_session_is_the_connection(
     app: str, conn_id: str | None, expected: tuple[str, str | None]
 ) -> None:
     """The session is the connection, unless it is TorchX's default or a connection is given."""
-    assert expected == app_ref(app, conn_id)
+    assert expected == app_ref(app, conn_id)[:2]
+
+
+@pytest.mark.parametrize("scheduler", ["local_docker", "docker_swarm"])
+def test_a_handle_keeps_its_scheduler(scheduler: str) -> None:
+    """The handle of an app is made again as it was."""
+    handle = f"{scheduler}://gpu/train-x1"
+
+    assert handle == app_ref(handle).handle
 
 
 @pytest.mark.parametrize("app", ["kubernetes://torchx/train-x1", "local_docker://train-x1", "://"])

@@ -19,6 +19,7 @@ from airflow_torchx.core.state.describe import (
     STOP_GRACE,
     Fail,
     Finish,
+    Place,
     StopAuxiliary,
     Wait,
     app_state,
@@ -29,11 +30,11 @@ from airflow_torchx.core.state.describe import (
     next_step,
     replica_state,
     replicas_of,
-    signal_name,
     summaries,
 )
 from airflow_torchx.core.state.restarts import Restart
 from airflow_torchx.core.state.rounds import replica_key
+from airflow_torchx.core.state.signals import signal_name
 from airflow_torchx.specs import (
     AppState,
     DescribeAppResponse,
@@ -654,11 +655,13 @@ def test_the_next_step(
     assert wait_all == step_text(next_step(launched(rows, "wait_all")))
 
 
-def step_text(step: Wait | Finish | Fail | StopAuxiliary | Restart) -> str:
+def step_text(step: Wait | Place | Finish | Fail | StopAuxiliary | Restart) -> str:
     """Return a step in a word or two."""
     match step:
         case Wait():
             return "wait"
+        case Place():
+            return "place"
         case Finish(state):
             return str(state)
         case Fail(lost):

@@ -1,0 +1,100 @@
+"""Finds what a Docker Swarm cannot do for an app, before anything is created.
+
+A manager takes a service with fields that it does not know, and drops them. So each such field is
+refused here by its name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core.engine.tmpfs import tmpfs_options
+from airflow_torchx.errors import Problem
+from airflow_torchx.specs import DeviceMount, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.core.engine.containers import EngineInfo
+    from airflow_torchx.core.plan.options import Opts
+    from airflow_torchx.specs import AppDef, Role
+
+_NO_FIELD: Final = "a swarm has no field for it"
+_ONE_DAEMON: Final = "or use a connection of one daemon"
+_OF_NODES: Final = "set it in daemon.json of each node instead"
+_KEEPS_GPU_TASKS: Final = 23
+#: What to do instead of each option.
+_REFUSED: Final = {
+    "privileged": f"name what the program needs in cap_add, {_ONE_DAEMON}",
+    "ipc_mode": "the shared memory has the size of the role's memMB: set that",
+    "runtime": f"{_OF_NODES}, as default-runtime",
+    "security_opt": _OF_NODES,
+    "gpu_driver": "leave it out: a swarm gives out generic resources",
+}
+#: These need files of a container, which is on a node.
+_OF_ONE_DAEMON: Final = {
+    "checkpoint": "mount a folder that all nodes share, as a bind mount",
+    "checkpoint_signal": "let the program save when it gets SIGTERM, within stop_grace_s",
+}
+
+
+def swarm_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
+    """Yield what a swarm cannot do for an app."""
+    for name, fix in _REFUSED.items():
+        if getattr(opts, name):
+            yield Problem(f"options.{name}", _NO_FIELD, fix)
+    for name, fix in _OF_ONE_DAEMON.items():
+        if getattr(opts, name):
+            yield Problem(f"options.{name}", "it needs the containers of one daemon", fix)
+    yield from _tmpfs_problems(opts.tmpfs)
+    if opts.network.startswith("container:"):
+        what = f"{opts.network!r} is a container of one daemon"
+        yield Problem("options.network", what, "name an overlay network, or host")
+    if any(role.resource.gpu > 0 for role in app.roles):
+        yield from _gpu_problems(opts, engine)
+    for index, role in enumerate(app.roles):
+        yield from _role_problems(f"roles[{index}]", role, opts)
+
+
+def _gpu_problems(opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
+    if _ends_gpu_tasks(engine.version):
+        what = f"managers with Docker Engine {engine.version} end replicas that have GPUs"
+        fix = f"upgrade them to {_KEEPS_GPU_TASKS}.0, see https://github.com/moby/moby/issues/44378"
+        yield Problem("roles", what, fix)
+    if not opts.auto_set_gpus:
+        what, fix = "a swarm gives each GPU to one replica", "leave it out"
+        yield Problem("options.auto_set_gpus", what, fix)
+
+
+def _ends_gpu_tasks(version: str) -> bool:
+    """Return whether a manager takes each replica with GPUs for one whose node has changed.
+
+    It does so when the node joins an overlay network, among others. Named resources are right
+    since this version, https://github.com/moby/swarmkit/pull/3082.
+    """
+    major = version.partition(".")[0]
+    return major.isdecimal() and int(major) < _KEEPS_GPU_TASKS
+
+
+def _tmpfs_problems(given: Any) -> Iterator[Problem]:  # noqa: ANN401 - any mapping
+    for path, options in given.items():
+        try:
+            tmpfs_options(options)
+        except ValueError as error:
+            what = f"{_NO_FIELD}: {error}"
+            yield Problem(f"options.tmpfs[{path!r}]", what, "use size= and mode= only")
+
+
+def _role_problems(where: str, role: Role, opts: Opts) -> Iterator[Problem]:
+    if role.workspace and not opts.image_repo:
+        what = "its image must be in a registry, from which each node pulls it"
+        fix = "set image_repo to a repository that all nodes reach"
+        yield Problem(f"{where}.workspace", what, fix)
+    if role.max_retries > 0 and role.retry_policy is RetryPolicy.REPLICA:
+        what = "a swarm would start a second process of a replica whose node is away"
+        fix = "use retry_policy=APPLICATION, or ROLE"
+        yield Problem(f"{where}.retry_policy", what, fix)
+    for position, mount in enumerate(role.mounts):
+        if isinstance(mount, DeviceMount):
+            fix = f"set it up in the default runtime of each node, {_ONE_DAEMON}"
+            yield Problem(f"{where}.mounts[{position}]", f"{_NO_FIELD}: a device", fix)

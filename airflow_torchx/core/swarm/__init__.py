@@ -1,0 +1,1 @@
+"""Replicas as services of a Docker Swarm: what to request, and what its answers mean."""

@@ -1,0 +1,250 @@
+"""The containers of a swarm: what the tasks of its services say of them; pure.
+
+https://docs.docker.com/engine/swarm/how-swarm-mode-works/swarm-task-states/ has the states. A
+service has one task that is the replica, and once it is stopped, a second one that never gets a
+node and carries the name which says why (`service_spec.stopped`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
+from airflow_torchx.core.engine.labels import SWARM_MARK
+from airflow_torchx.core.engine.times import parse_time
+from airflow_torchx.core.plan.identity import is_failed_name
+from airflow_torchx.core.state.rounds import may_restart, role_sizes
+from airflow_torchx.core.swarm.service_spec import NOWHERE, current_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    Json = Mapping[str, Any]
+
+_BEFORE_NODE: Final = frozenset({"new", "pending", "allocated"})
+_BEFORE_START: Final = frozenset({"assigned", "accepted", "preparing", "ready", "starting"})
+#: The states of a task that takes room on its node.
+LIVE: Final = _BEFORE_START | {"running"}
+_WORDS: Final = {"running": "running", "remove": "removing"} | dict.fromkeys(
+    _BEFORE_START, "preparing"
+)
+_ENDING: Final = frozenset({"shutdown", "remove"})
+#: Task states that a swarm gives to what it, not the program, has ended.
+_EVICTED: Final = "shutdown"
+#: The beginning of why a task waits.
+UNPLACED: Final = "no suitable node"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replica:
+    """One service with its tasks.
+
+    Args:
+        service_id: id of the service, which is the id of the container for all that read rows.
+        labels: the labels of the container.
+        task: the task that is the replica; None before it was started.
+        name: the name of the container, which says whether, and why, it is stopped.
+        is_asked_to_end: a client of ours has stopped it, or has recorded its failure.
+        is_down: its node does not answer.
+    """
+
+    service_id: str
+    labels: Mapping[str, str]
+    name: str
+    image: str
+    created_at: datetime
+    task: Json | None = None
+    is_asked_to_end: bool = False
+    is_down: bool = False
+
+    @property
+    def node_id(self) -> str:
+        """The node that it was placed on; empty for none."""
+        return str((self.task or {}).get("NodeID") or "")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the swarm has given it up, and no client of ours has asked for that."""
+        return self._is_given_up and not self.is_asked_to_end
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it still has to end."""
+        return self._is_given_up and self.is_asked_to_end
+
+    @property
+    def _is_given_up(self) -> bool:
+        return self._state in LIVE and self._desired in _ENDING
+
+    @property
+    def _state(self) -> str:
+        return str(_status(self.task).get("State") or "")
+
+    @property
+    def _desired(self) -> str:
+        return str((self.task or {}).get("DesiredState") or "")
+
+    @property
+    def waits_because(self) -> str:
+        """The swarm's reason why it is on no node yet; empty if it gives none."""
+        return str(_status(self.task).get("Err") or "") if self._state in _BEFORE_NODE else ""
+
+    @property
+    def changed_at(self) -> datetime | None:
+        """When its task changed last; None without one."""
+        return parse_time(_status(self.task).get("Timestamp"))
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of its program; None if it has not ended, or never ran."""
+        is_over = self._state in {"complete", "failed", _EVICTED}
+        container = _status(self.task).get("ContainerStatus") or {}
+        code = container.get("ExitCode", 0)
+        # The program of a lost one may end with 0 when its node returns and stops it.
+        counts = is_over and not is_failed_name(self.name)
+        return int(code) if counts and container.get("ContainerID") and code >= 0 else None
+
+    @property
+    def container_id(self) -> str:
+        """The id of its container on its node; empty without one."""
+        return str((_status(self.task).get("ContainerStatus") or {}).get("ContainerID") or "")
+
+    @property
+    def state(self) -> str:
+        """The state of the container, in Docker's words, and ``pending`` and ``preparing``."""
+        if self.task is None:
+            return "created"
+        if self._is_given_up:
+            is_over = self.is_lost or self.is_down or is_failed_name(self.name)
+            return "dead" if is_over else "running"
+        if self._state in _BEFORE_NODE:
+            return "pending" if self.waits_because else "created"
+        if live := _WORDS.get(self._state):
+            return live
+        # What was evicted has the exit code 0 even if it was killed.
+        is_evicted = self._state == _EVICTED and not self.is_asked_to_end
+        return "dead" if is_evicted or self.exit_code is None else "exited"
+
+    def row(self) -> ContainerRow:
+        """Return it as a row of a list of containers."""
+        code = self.exit_code
+        return ContainerRow(
+            id=self.service_id,
+            name=self.name,
+            image=self.image,
+            state=self.state,
+            status=f"Exited ({code})" if self.state == "exited" else self.state.capitalize(),
+            labels=self.labels,
+            created_at=self.created_at,
+        )
+
+    def detail(self, node: str = "") -> ContainerDetail:
+        """Return what the manager knows of it; ``node`` is the name of its node."""
+        at = self.changed_at
+        has_ended = self.state in {"exited", "dead"}
+        resources = ((self.task or {}).get("Spec") or {}).get("Resources") or {}
+        limits = resources.get("Limits") or {}
+        return ContainerDetail(
+            id=self.service_id,
+            state=self.state,
+            exit_code=self.exit_code,
+            oom_killed=False,
+            error=self._error(node),
+            restarts=0,
+            # A task has the time of its last change only.
+            started_at=at if self.state == "running" else None,
+            finished_at=at if has_ended else None,
+            created_at=self.created_at,
+            nano_cpus=limits.get("NanoCPUs") or None,
+            memory_bytes=limits.get("MemoryBytes") or None,
+        )
+
+    def _error(self, node: str) -> str:
+        on = f"node {node or self.node_id or 'unknown'}"
+        err = str(_status(self.task).get("Err") or "")
+        if self._is_given_up:
+            return f"{on} is lost; the replica may still run there until it returns"
+        if is_failed_name(self.name):
+            return f"{on} was lost; it has returned, and has stopped the replica"
+        if self._state == _EVICTED and not self.is_asked_to_end:
+            return f"{on} has stopped it: it was drained, or it was away{': ' * bool(err)}{err}"
+        if self._state == "orphaned":
+            return f"{on} has not returned"
+        is_of_program = self._state in {"complete", "failed"} and "non-zero exit" in err
+        return "" if is_of_program or self._state in _BEFORE_NODE else err
+
+
+def replicas(
+    tasks: Iterable[Json], services: Iterable[Json] = (), down: Collection[str] = ()
+) -> list[Replica]:
+    """Return the replicas in a list of tasks, and those of services that have none.
+
+    The order of neither matters. ``down`` has the ids of the nodes that do not answer.
+    """
+    by_service: dict[str, list[Json]] = defaultdict(list)
+    for task in tasks:
+        by_service[str(task.get("ServiceID") or "")].append(task)
+    found = {one["ID"]: one for one in services}
+    return [
+        _replica(service_id, by_service.get(service_id, []), found.get(service_id), down)
+        for service_id in sorted({*by_service, *found})
+    ]
+
+
+def is_complete(found: Sequence[Replica]) -> bool:
+    """Return whether each replica that the labels name has a task, so services add nothing."""
+    rows = [one.row() for one in found]
+    # A round of restarts may have been created, and not started.
+    if not rows or may_restart(rows):
+        return False
+    return sum(role_sizes(rows).values()) <= len(rows)
+
+
+def _replica(
+    service_id: str, tasks: Sequence[Json], service: Json | None, down: Collection[str]
+) -> Replica:
+    real = [task for task in tasks if not _is_substitute(task)]
+    newest = max(real, key=_age, default=None)
+    substitute = max((task for task in tasks if _is_substitute(task)), key=_age, default=None)
+    spec: Json = (service or {}).get("Spec") or {}
+    template = spec.get("TaskTemplate") or (newest or substitute or {}).get("Spec") or {}
+    container = template.get("ContainerSpec") or {}
+    labels: Mapping[str, str] = container.get("Labels") or {}
+    named = _labels(substitute) or spec.get("Labels") or labels
+    node = str((newest or {}).get("NodeID") or "")
+    since = (service or newest or substitute or {}).get("CreatedAt")
+    return Replica(
+        service_id=service_id,
+        labels=labels,
+        task=newest,
+        name=current_name(named),
+        image=_without_digest(str(container.get("Image") or "")),
+        created_at=parse_time(since) or datetime.fromtimestamp(0, UTC),
+        is_asked_to_end=SWARM_MARK in (_labels(substitute) or {}),
+        is_down=bool(node) and node in down,
+    )
+
+
+def _is_substitute(task: Json) -> bool:
+    placement = (task.get("Spec") or {}).get("Placement") or {}
+    return NOWHERE in (placement.get("Constraints") or ())
+
+
+def _labels(task: Json | None) -> Mapping[str, str]:
+    return (((task or {}).get("Spec") or {}).get("ContainerSpec") or {}).get("Labels") or {}
+
+
+def _status(task: Json | None) -> Json:
+    return (task or {}).get("Status") or {}
+
+
+def _age(task: Json) -> tuple[str, str]:
+    return str(task.get("CreatedAt") or ""), str(task.get("ID") or "")
+
+
+def _without_digest(image: str) -> str:
+    name, at, _ = image.partition("@")
+    return name if at and name else image

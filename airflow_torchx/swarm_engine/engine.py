@@ -1,0 +1,350 @@
+"""The Engine protocol on a Docker Swarm: a container is a service with one task.
+
+What a manager cannot do, because a container is on another node, the daemon of that node does. So
+files, usage and commands need a way to each node; the life of a replica does not.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import quote
+
+from airflow_torchx.core.connection.swarm import Swarm
+from airflow_torchx.core.engine.containers import EngineInfo, NetworkRow
+from airflow_torchx.core.engine.labels import OWN_PREFIX
+from airflow_torchx.core.engine.times import parse_time
+from airflow_torchx.core.swarm.capacity import is_usable, node_name, oldest_manager
+from airflow_torchx.core.swarm.service_spec import (
+    cloned,
+    service_json,
+)
+from airflow_torchx.docker_engine.engine import DockerEngine
+from airflow_torchx.docker_engine.spec import log_params
+from airflow_torchx.docker_engine.stream import LogStream
+from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.swarm_engine.events import SwarmEvents
+from airflow_torchx.swarm_engine.logs import Endings, TaskLog
+from airflow_torchx.swarm_engine.managers import Managers, filters
+from airflow_torchx.swarm_engine.nodes import Nodes
+from airflow_torchx.swarm_engine.pinning import login_headers, pinned, published
+from airflow_torchx.swarm_engine.placing import Placing
+from airflow_torchx.swarm_engine.services import Services, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.engine.containers import (
+        ContainerDetail,
+        ContainerRow,
+        ContainerSpec,
+        LogQuery,
+        VolumeRow,
+    )
+    from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.core.engine.protocol import ByteStream
+    from airflow_torchx.core.engine.usage import ContainerUsage, Execution
+    from airflow_torchx.docker_engine.images import DockerImages
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+Json = dict[str, Any]
+
+#: Marks networks that this package created.
+_NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
+
+
+class SwarmEngine:
+    """A Docker Swarm as an `Engine`; use `connect` to create one."""
+
+    def __init__(
+        self, managers: Managers, endpoint: Endpoint, logins: Sequence[RegistryLogin] = ()
+    ) -> None:
+        self._managers = managers
+        self._endpoint = endpoint
+        self._swarm = endpoint.swarm or Swarm()
+        self._logins = tuple(logins)
+        self._services = Services(managers)
+        self._placing = Placing(self._services)
+        self._endings = Endings(self._services.live)
+        self._pinned: dict[str, str] = {}
+        self._nodes: Nodes | None = None
+
+    @classmethod
+    def connect(cls, endpoint: Endpoint, logins: Sequence[RegistryLogin] = ()) -> Self:
+        """Connect to the first manager that answers, and return the swarm.
+
+        Args:
+            endpoint: a manager, and the swarm.
+            logins: for pulls and pushes; for other registries, those of the docker CLI are used.
+
+        Raises:
+            EngineUnreachableError: no manager answers, or the daemon is not one.
+        """
+        swarm = endpoint.swarm or Swarm()
+        urls = dict.fromkeys((endpoint.url, *swarm.managers))
+        connects = [
+            partial(DockerEngine.connect, replace(endpoint, url=url), logins) for url in urls
+        ]
+        made = cls(Managers(connects), endpoint, logins)
+        try:
+            made._managers.json("GET", "/swarm", "connect to the swarm")
+        except EngineError:
+            made.close()
+            raise
+        return made
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Return how the swarm is reached."""
+        return self._endpoint
+
+    @property
+    def images(self) -> DockerImages:
+        """Return the images of the manager, which builds and pushes; nodes pull from a registry."""
+        return self._managers.engine.images
+
+    @property
+    def proxy_env(self) -> Mapping[str, str]:
+        """Return the environment variables for the proxies of the docker configuration."""
+        return self._managers.engine.proxy_env
+
+    def info(self) -> EngineInfo:
+        """Describe the swarm: id, and the largest node that takes replicas."""
+        manager = self._managers.engine.info()
+        swarm = self._managers.json("GET", "/swarm", "describe the swarm")
+        nodes = self._services.nodes()
+        fit = [one for one in nodes if is_usable(one)]
+        sizes = [(one.get("Description") or {}).get("Resources") or {} for one in fit]
+        return EngineInfo(
+            id=swarm["ID"],
+            url=manager.url,
+            is_local=False,
+            is_swarm=True,
+            version=oldest_manager(nodes) or manager.version,
+            api_version=manager.api_version,
+            os=manager.os,
+            cpus=max((int(one.get("NanoCPUs") or 0) for one in sizes), default=0) // 10**9,
+            memory_bytes=max((int(one.get("MemoryBytes") or 0) for one in sizes), default=0),
+            host=manager.host,
+            system_time=manager.system_time,
+        )
+
+    def find_image(self, ref: str) -> str | None:
+        """Return what a service of this image is made of; None if no place has the image."""
+        try:
+            return self._pin(ref)
+        except EngineNotFoundError:
+            return None
+
+    def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
+        """Ask the registry which image this is; the nodes pull it when a replica starts there."""
+        self._pinned[ref] = self._managers.ask(lambda one: published(one, ref, self._logins))
+        on_progress(f"is {self._pinned[ref]}; each node pulls it")
+
+    def networks(self, name: str) -> tuple[NetworkRow, ...]:
+        """Return the networks of the whole swarm with exactly this name."""
+        found = self._managers.json(
+            "GET", "/networks", f"list networks {name!r}", params=filters({"name": [name]})
+        )
+        return tuple(
+            NetworkRow(id=one["Id"], name=one["Name"], created_at=_time(one.get("Created")))
+            for one in found
+            if one["Name"] == name and one.get("Scope") == "swarm"
+        )
+
+    def create_network(self, name: str) -> str:
+        """Create an overlay network and return its id."""
+        options = {"com.docker.network.driver.mtu": str(self._swarm.mtu)} if self._swarm.mtu else {}
+        body: Json = {
+            "Name": name,
+            "Driver": "overlay",
+            "Attachable": True,
+            "Labels": {_NETWORK_LABEL: "1"},
+            "Options": options,
+        }
+        if self._swarm.subnet:
+            body["IPAM"] = {"Config": [{"Subnet": self._swarm.subnet}]}
+        what = f"create network {name!r}"
+        return str(self._managers.json("POST", "/networks/create", what, json=body)["Id"])
+
+    def remove_network(self, network_id: str) -> None:
+        """Remove a network by id, if it still exists."""
+        with suppress(EngineNotFoundError):
+            path, what = f"/networks/{quote(network_id)}", f"remove network {network_id!r}"
+            self._managers.send("DELETE", path, what)
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create a service that does not run yet, and return its id."""
+        body = service_json(spec, self._swarm)
+        body["TaskTemplate"]["ContainerSpec"]["Image"] = image = self._pin(spec.image)
+        return self._services.create(body, spec.name, login_headers(image, self._logins))
+
+    def clone(
+        self, container_id: str, *, name: str, labels: Mapping[str, str], env: Mapping[str, str]
+    ) -> str:
+        """Create a service like another one, and return its id."""
+        spec = self._services.find(container_id)["Spec"]
+        body = cloned(spec, self._swarm, name=name, labels=labels, env=env)
+        image = body["TaskTemplate"]["ContainerSpec"]["Image"]
+        return self._services.create(body, name, login_headers(image, self._logins))
+
+    def start(self, container_id: str) -> None:
+        """Start the replica of a service; do nothing if it was started."""
+        self._services.start(container_id)
+
+    def place(self, app_id: str) -> str:
+        """Start all replicas of an app if they fit, and return why they wait; see `Placing`."""
+        return self._placing.place(app_id)
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name; one that says that it ends also stops its replica."""
+        self._services.rename(container_id, name)
+
+    def stop(self, container_id: str, grace_s: float) -> None:
+        """Stop a replica and wait for its end; it has the grace period of its launch.
+
+        A swarm takes no other one, so ``grace_s`` is not used.
+        """
+        del grace_s
+        with suppress(EngineNotFoundError):
+            self._services.stop(container_id)
+
+    def signal(self, container_id: str, name: str) -> None:
+        """Send a signal to the container of a replica, through the daemon of its node."""
+        with suppress(EngineNotFoundError):
+            self._on_node(container_id, lambda engine, found: engine.signal(found, name))
+
+    def remove(self, container_id: str) -> None:
+        """Remove a service, and wait until its container is gone."""
+        with suppress(EngineNotFoundError):
+            self._services.remove(container_id)
+
+    def discard(self, container_id: str) -> bool:
+        """Remove a service whose replica does not run, and return whether this call did."""
+        return self._services.discard(container_id)
+
+    def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
+        """Return the containers that have all these labels; see `Services.replicas`."""
+        return tuple(one.row() for one in self._services.replicas(labels))
+
+    def sizes(self, labels: Mapping[str, str | None]) -> Mapping[str, int]:
+        """Return nothing: a manager does not know what containers on other nodes have written."""
+        del labels
+        return {}
+
+    def unused_volumes(self, labels: Mapping[str, str | None]) -> tuple[VolumeRow, ...]:
+        """Return nothing: volumes are of nodes, not of the swarm."""
+        del labels
+        return ()
+
+    def remove_volume(self, name: str) -> bool:
+        """Remove nothing; see `unused_volumes`."""
+        del name
+        return False
+
+    def inspect(self, container_id: str) -> ContainerDetail | None:
+        """Return what the manager knows of a replica; None if its service does not exist."""
+        try:
+            found = self._services.replica(container_id)
+        except EngineNotFoundError:
+            return None
+        names = {}
+        if found.node_id and found.state == "dead":
+            names = {one["ID"]: node_name(one) for one in self._services.nodes()}
+        return found.detail(names.get(found.node_id, ""))
+
+    def logs(self, container_id: str, query: LogQuery) -> ByteStream:
+        """Open the log of a replica, through the manager."""
+        service = self._services.find(container_id)
+        what = f"read the log of {name_of(service)}"
+        path = f"/services/{service['ID']}/logs"
+        params = log_params(query)
+        headers = {"Accept-Encoding": "identity"}
+        options: Json = {"params": params, "headers": headers, "stream": True}
+        response = self._managers.send("GET", path, what, **options)
+        url = str(self._managers.engine.endpoint.url)
+        stream = LogStream(response.raw, what=what, url=url, follow=query.follow)
+        return TaskLog(stream, service["ID"], self._endings if query.follow else None)
+
+    def events(self, *, all_containers: bool = False) -> SwarmEvents:
+        """Follow the changes of the containers of all apps, from now on."""
+        del all_containers
+        return SwarmEvents(self._managers, self._services.tasks)
+
+    def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
+        """Read one regular file of a container, through the daemon of its node."""
+        return self._on_node(
+            container_id, lambda engine, found: engine.read_file(found, path, max_bytes)
+        )
+
+    def archive(self, container_id: str, path: str) -> ByteStream:
+        """Open a tar of a file or a folder, through the daemon of its node."""
+        return self._on_node(container_id, lambda engine, found: engine.archive(found, path))
+
+    def usage(self, container_id: str) -> ContainerUsage | None:
+        """Return what a container uses, through the daemon of its node."""
+        return self._on_node(container_id, lambda engine, found: engine.usage(found))
+
+    def execute(
+        self, container_id: str, command: Sequence[str], *, timeout_s: float, max_bytes: int
+    ) -> Execution:
+        """Run a command in a container, through the daemon of its node."""
+        return self._on_node(
+            container_id,
+            lambda engine, found: engine.execute(
+                found, command, timeout_s=timeout_s, max_bytes=max_bytes
+            ),
+        )
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        self._endings.close()
+        if self._nodes is not None:
+            self._nodes.close()
+        self._managers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pin(self, ref: str) -> str:
+        """Return an image by its digest or its id, so that each node runs the same one.
+
+        Raises:
+            EngineNotFoundError: neither the manager nor a registry has it.
+        """
+        if ref not in self._pinned:
+            self._pinned[ref] = self._managers.ask(lambda one: pinned(one, ref, self._logins))
+        return self._pinned[ref]
+
+    def _on_node(self, container_id: str, question: Callable[[DockerEngine, str], _T]) -> _T:
+        """Ask the daemon of the node of a container.
+
+        Raises:
+            EngineNotFoundError: it has not been placed on a node.
+            EngineUnreachableError: the daemon of its node does not answer.
+        """
+        found = self._services.replica(container_id)
+        if not found.container_id:
+            raise EngineNotFoundError(f"container {found.name} has not been started.")
+        if self._nodes is None:
+            endpoint = self._managers.engine.endpoint
+            self._nodes = Nodes(self._node, endpoint, self._swarm.node_url)
+        return question(self._nodes.engine_of(found.node_id), found.container_id)
+
+    def _node(self, node_id: str) -> Json:
+        found: Json = self._managers.json("GET", f"/nodes/{node_id}", f"find node {node_id}")
+        return found
+
+
+def _time(text: str | None) -> datetime:
+    return parse_time(text) or datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,132 @@
+"""The managers of a swarm: the next one is asked when one does not answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.request import request
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_torchx.docker_engine.engine import DockerEngine
+    from airflow_torchx.docker_engine.request import Client, Response
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: What a manager says that has lost the others. Its containers run on, and it may find them again.
+_NO_LEADER: Final = ("does not have a leader", "lost leader status", "context deadline exceeded")
+_NOT_A_MANAGER: Final = "not a swarm manager"
+
+
+class Managers:
+    """Sends each request to one manager, and to the next one if that does not answer.
+
+    Args:
+        connects: connects to each manager, in the order of preference.
+    """
+
+    def __init__(self, connects: Sequence[Callable[[], DockerEngine]]) -> None:
+        self._connects = connects
+        self._open: dict[int, DockerEngine] = {}
+        self._current = 0
+        self._lock = threading.Lock()
+
+    def json(self, method: str, path: str, what: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Send a request and return the JSON of its response; None if that is empty.
+
+        Raises:
+            EngineError: as `docker_engine.errors.engine_errors` translates it.
+            EngineUnreachableError: no manager answers, or the swarm has no leader.
+        """
+        response = self.send(method, path, what, **options)
+        return response.json() if response.content else None
+
+    def send(self, method: str, path: str, what: str, **options: Any) -> Response:  # noqa: ANN401
+        """Send a request and return its response."""
+
+        def ask(engine: DockerEngine) -> Response:
+            with engine_errors(what, str(engine.endpoint.url)):
+                return request(engine.client, method, path, **options)
+
+        return self.ask(ask)
+
+    def ask(self, question: Callable[[DockerEngine], _T]) -> _T:
+        """Return the answer of the first manager that has one."""
+        failure = EngineUnreachableError("no manager of the swarm is known.")
+        for _ in self._connects:
+            number = self._current
+            try:
+                return question(self._engine(number))
+            except EngineError as error:
+                unreachable = _as_unreachable(error)
+                if unreachable is None:
+                    raise
+                failure = unreachable
+                self._leave(number, unreachable)
+        raise failure
+
+    @property
+    def engine(self) -> DockerEngine:
+        """The daemon of the manager that answers."""
+        return self.ask(lambda engine: engine)
+
+    @property
+    def client(self) -> Client:
+        """The client of that daemon."""
+        return self.engine.client
+
+    def close(self) -> None:
+        """Close all connections. Idempotent."""
+        with self._lock:
+            found, self._open = self._open, {}
+        for engine in found.values():
+            engine.close()
+
+    def _engine(self, number: int) -> DockerEngine:
+        with self._lock:
+            found = self._open.get(number)
+        if found is not None:
+            return found
+        made = self._connects[number]()
+        with self._lock:
+            kept = self._open.setdefault(number, made)
+        if kept is not made:
+            made.close()
+        return kept
+
+    def _leave(self, number: int, why: EngineError) -> None:
+        with self._lock:
+            if self._current != number or len(self._connects) == 1:
+                return
+            self._current = (number + 1) % len(self._connects)
+        _log.warning("asking the next manager of the swarm: %s", why.what)
+
+
+def _as_unreachable(error: EngineError) -> EngineUnreachableError | None:
+    """Return an error that another manager, or a later request, may not have; else None."""
+    if isinstance(error, EngineUnreachableError):
+        return error
+    text = str(error)
+    if _NOT_A_MANAGER in text:
+        fix = "Give the URL of a manager (`docker node ls` there lists them), or run "
+        return EngineUnreachableError(error.what, fix=f"{fix}`docker swarm init`.")
+    is_server = (error.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if is_server and any(words in text for words in _NO_LEADER):
+        fix = "Its containers run on. Start the managers that are down: `docker node ls`."
+        return EngineUnreachableError(error.what, fix=fix)
+    return None
+
+
+def filters(of: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the parameters of a list request with filters."""
+    import json
+
+    return {"filters": json.dumps(of)}

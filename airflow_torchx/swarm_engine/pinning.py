@@ -1,0 +1,78 @@
+"""Which image a name is, so that each node runs the same one.
+
+A node that gets a name asks the registry each time (20 s of time-outs without a network), and two
+nodes may get two answers. With a digest, or an id, that it has, it pulls nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow_torchx.core.engine.image_refs import registry_of, without_tag
+from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.logins import auth_header
+from airflow_torchx.docker_engine.pull import pull_error
+from airflow_torchx.docker_engine.request import request
+from airflow_torchx.errors import (
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    ImagePullError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.docker_engine.engine import DockerEngine
+
+
+def pinned(engine: DockerEngine, ref: str, logins: Sequence[RegistryLogin]) -> str:
+    """Return an image by its digest, or by its id if no registry has it.
+
+    One that is on the daemon is taken as it is there.
+
+    Raises:
+        EngineNotFoundError: neither the daemon nor a registry has it.
+    """
+    if "@" in ref or ref.startswith("sha256:"):
+        return ref
+    try:
+        with engine_errors(f"find image {ref!r}", str(engine.endpoint.url)):
+            found = engine.client.inspect_image(ref)
+    except EngineNotFoundError:
+        try:
+            return published(engine, ref, logins)
+        except ImagePullError as error:
+            raise EngineNotFoundError(error.what, fix=error.fix, status=404) from error
+    start = f"{without_tag(ref)}@"
+    digests = [one for one in found.get("RepoDigests") or () if one.startswith(start)]
+    return f"{ref}@{digests[0].removeprefix(start)}" if digests else str(found["Id"])
+
+
+def published(engine: DockerEngine, ref: str, logins: Sequence[RegistryLogin]) -> str:
+    """Return an image of a registry by its digest, like ``team/train:1@sha256:…``.
+
+    Raises:
+        ImagePullError: the registry does not have it, or does not answer.
+    """
+    login = auth_header(registry_of(ref), logins)
+    headers = {"X-Registry-Auth": login.value} if login.value else {}
+    what = f"find image {ref!r} in its registry"
+    try:
+        with engine_errors(what, str(engine.endpoint.url)):
+            path = f"/distribution/{quote(ref, '/:@')}/json"
+            answer = request(engine.client, "GET", path, headers=headers).json()
+    except EngineUnreachableError:
+        raise
+    except EngineError as error:
+        raise pull_error(ref, error.what, error.status, login.problem) from error
+    digest = str(answer["Descriptor"]["digest"])
+    return ref if "@" in ref else f"{ref}@{digest}"
+
+
+def login_headers(ref: str, logins: Sequence[RegistryLogin]) -> dict[str, str]:
+    """Return the headers of a request with the login that the nodes pull an image with."""
+    login = auth_header(registry_of(ref), logins).value
+    return {"X-Registry-Auth": login} if login else {}

@@ -1,0 +1,274 @@
+"""Docker hosts on one machine: a daemon in namespaces of its own for each, joined by a bridge.
+
+The bridge is in a namespace, too, so nothing of the machine's network changes. All of it goes with
+the processes, also when the tests are killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.core.connection.swarm import Swarm
+from airflow_torchx.docker_engine.connection import open_client, resolve
+from airflow_torchx.errors import EngineError
+from tests.conftest import BUSYBOX, do_without, require_docker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_torchx.docker_engine.request import Client
+
+PATIENCE_S: Final = 60.0
+_PROGRAMS: Final = ("dockerd", "ip", "nsenter", "setpriv", "unshare")
+_NET: Final = "10.99.0"
+#: Keeps the namespaces of a host. An empty folder hides a containerd of the system, and the key
+#: that its daemon has its id from.
+_HOST: Final = """
+hostname "$1"
+for path in /run/containerd /etc/docker; do
+  [ ! -d $path ] || mount -t tmpfs none $path || exit 1
+done
+ip link set lo up
+exec sleep infinity
+"""
+_SWITCH: Final = f"""
+ip link set lo up && ip link add br0 type bridge && ip addr add {_NET}.254/24 dev br0 &&
+ip link set br0 up && exec sleep infinity
+"""
+
+
+class Host:
+    """One host; its daemon may be killed, and its cable pulled."""
+
+    def __init__(self, number: int, folder: Path, switch: subprocess.Popen[bytes]) -> None:
+        self.number = number
+        self.name = f"box{number}"
+        self.address = f"{_NET}.{number}"
+        self._folder = folder / self.name
+        self._folder.mkdir()
+        self._switch = switch
+        self._holder = _held(["--net", "--uts", "--mount"], _HOST, self.name)
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._plug()
+
+    @property
+    def url(self) -> str:
+        """The URL of its daemon."""
+        return f"unix://{self._folder}/sock"
+
+    @property
+    def client(self) -> Client:
+        """A client of its daemon, which the caller closes."""
+        return open_client(resolve(Endpoint(url=self.url), {}))
+
+    def start(self, *options: str) -> None:
+        """Start its daemon, and wait until that answers."""
+        for stale in ("pid", "exec/containerd/containerd.pid"):
+            self._folder.joinpath(stale).unlink(missing_ok=True)
+        folder = self._folder
+        self._folder.joinpath("config.json").write_text("{}")
+        command = [
+            *("nsenter", f"--target={self._holder.pid}", "--net", "--uts", "--mount"),
+            *("dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
+            *(f"--pidfile={folder}/pid", f"--host={self.url}", "--log-level=warn"),
+            *(f"--config-file={folder}/config.json", f"--insecure-registry={_NET}.0/24", *options),
+        ]
+        with folder.joinpath("log").open("ab") as log:
+            self._daemon = _spawn(command, stdout=log, stderr=log)
+        wait_until(self._answers, lambda: folder.joinpath("log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        """Kill its daemon; containers live on."""
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._daemon.wait()
+
+    def stop(self) -> None:
+        """End its daemon, which stops its containers."""
+        assert self._daemon is not None
+        self._daemon.terminate()
+        self._daemon.wait(PATIENCE_S)
+
+    def cut(self) -> None:
+        """Pull its cable."""
+        self._inside_switch("ip", "link", "set", f"v{self.number}", "down")
+
+    def heal(self) -> None:
+        """Plug its cable in."""
+        self._inside_switch("ip", "link", "set", f"v{self.number}", "up")
+
+    def end(self) -> None:
+        """End all that runs on it."""
+        with contextlib.suppress(EngineError), closing(self.client) as client:
+            for row in client.containers():
+                with contextlib.suppress(Exception):
+                    client.kill(row["Id"])
+        if self._daemon is not None and self._daemon.poll() is None:
+            self._daemon.terminate()
+            try:
+                self._daemon.wait(PATIENCE_S / 4)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        for pid in processes(str(self._folder)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._holder.kill()
+        self._holder.wait()
+
+    def _answers(self) -> bool:
+        assert self._daemon is not None
+        assert self._daemon.poll() is None, self._folder.joinpath("log").read_text()[-2000:]
+        try:
+            self.client.close()
+        except EngineError:
+            return False
+        return True
+
+    def _plug(self) -> None:
+        cable, inner = f"v{self.number}", f"e{self.number}"
+        self._inside_switch("ip", "link", "add", cable, "type", "veth", "peer", "name", inner)
+        self._inside_switch("ip", "link", "set", inner, "netns", f"{self._holder.pid}")
+        self._inside_switch("ip", "link", "set", cable, "master", "br0", "up")
+        for command in (
+            f"ip link set {inner} name eth0",
+            f"ip addr add {self.address}/24 dev eth0",
+            "ip link set eth0 up",
+            f"ip route add default via {_NET}.254",
+        ):
+            _run("nsenter", f"--target={self._holder.pid}", "--net", *command.split())
+
+    def _inside_switch(self, *command: str) -> None:
+        _run("nsenter", f"--target={self._switch.pid}", "--net", *command)
+
+
+class Hosts:
+    """Some hosts that form a swarm.
+
+    Args:
+        folder: all that they write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._switch = _held(["--net"], _SWITCH)
+        self.all: list[Host] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.all:
+            host.end()
+        self._switch.kill()
+        self._switch.wait()
+
+    def __getitem__(self, number: int) -> Host:
+        return self.all[number - 1]
+
+    def add(self, count: int, options: Callable[[int], Sequence[str]] = lambda _: ()) -> None:
+        """Start so many hosts; ``options`` returns the daemon's, by the number of the host."""
+        added = [
+            Host(number, self._folder, self._switch)
+            for number in range(len(self.all) + 1, len(self.all) + count + 1)
+        ]
+        self.all += added
+        for host in added:
+            host.start(*options(host.number))
+
+    def form_swarm(self, managers: int = 1) -> None:
+        """Make the hosts a swarm; the first ones are its managers."""
+        with closing(self[1].client) as first:
+            first.init_swarm(advertise_addr=self[1].address)
+            tokens = first.inspect_swarm()["JoinTokens"]
+        for host in self.all[1:]:
+            token = tokens["Manager" if host.number <= managers else "Worker"]
+            with closing(host.client) as client:
+                client.join_swarm([f"{self[1].address}:2377"], token, advertise_addr=host.address)
+        wait_until(lambda: self.ready() == len(self.all))
+
+    def ready(self) -> int:
+        """Return the number of nodes that answer, as the first host has it."""
+        with closing(self[1].client) as client:
+            return sum(node["Status"]["State"] == "ready" for node in client.nodes())
+
+    def bring_image(self, image: str) -> None:
+        """Copy an image of the machine's daemon to each host."""
+        with require_docker() as engine:
+            data = b"".join(engine.client.get_image(image))
+        for host in self.all:
+            with closing(host.client) as client:
+                client.load_image(data)
+
+    def endpoint(self, *managers: int, **swarm: Any) -> Endpoint:  # noqa: ANN401 - a Swarm's fields
+        """Return how the swarm is reached, by these managers, else by the first host."""
+        first, *more = [self[number].url for number in managers or (1,)]
+        node_url = f"unix://{self._folder}/{{hostname}}/sock"
+        given = {"managers": tuple(more), "node_url": node_url, **swarm}
+        return Endpoint(url=first, request_timeout_s=25.0, swarm=Swarm(**given))
+
+
+@contextlib.contextmanager
+def swarm(count: int = 3, managers: int = 1, **options: Any) -> Iterator[Hosts]:  # noqa: ANN401
+    """Run a swarm, whose nodes have the image of the tests; at the end all of it is gone.
+
+    Without root the test is skipped, but in CI it fails.
+    """
+    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
+    if os.geteuid() != 0 or missing:
+        do_without(f"a swarm takes root and {', '.join(missing or _PROGRAMS)}")
+    # Not in the folder of pytest: the path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="tx-swarm-", ignore_cleanup_errors=True) as name,
+        Hosts(Path(name)) as hosts,
+    ):
+        hosts.add(count, **options)
+        hosts.form_swarm(managers)
+        hosts.bring_image(BUSYBOX)
+        yield hosts
+
+
+def wait_until(condition: Callable[[], bool], why: Callable[[], str] = lambda: "") -> None:
+    """Wait until something is so."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, why()
+        time.sleep(0.05)
+
+
+def processes(word: str) -> list[int]:
+    """Return the processes of this machine that have this word in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def _held(namespaces: Sequence[str], script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Return a process that keeps new namespaces, once it has set them up."""
+    process = _spawn(["unshare", *namespaces, "sh", "-c", script, "sh", *arguments])
+    comm = Path(f"/proc/{process.pid}/comm")
+    wait_until(lambda: process.poll() is not None or comm.read_text().strip() == "sleep")
+    assert process.poll() is None, "cannot make namespaces"
+    return process
+
+
+def _spawn(command: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
+    """Start a process that ends with this one."""
+    whole = ["setpriv", "--pdeathsig", "KILL", *command]
+    return subprocess.Popen(whole, start_new_session=True, **streams)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,71 @@
+"""Tests of the swarm in a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_torchx.core.connection.swarm import Swarm
+from airflow_torchx.errors import InvalidAppError
+
+
+def test_one_daemon_is_the_default() -> None:
+    """Without a scheduler, or with the one of a daemon, the connection has no swarm."""
+    assert Swarm.parse({}) is None
+    assert Swarm.parse({"scheduler": "local_docker"}) is None
+
+
+def test_all_fields() -> None:
+    """Each field is read."""
+    found = Swarm.parse(
+        {
+            "scheduler": "docker_swarm",
+            "managers": ["tcp://box2:2376"],
+            "constraints": ["node.labels.gpu == a100"],
+            "gpu_resource": "gpu",
+            "subnet": "10.77.0.0/16",
+            "mtu": 8950,
+            "node_url": "tcp://{addr}:2376",
+        }
+    )
+
+    expected = Swarm(
+        managers=("tcp://box2:2376",),
+        constraints=("node.labels.gpu == a100",),
+        subnet="10.77.0.0/16",
+        mtu=8950,
+        node_url="tcp://{addr}:2376",
+    )
+    assert expected == found
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fix"),
+    [
+        ("managers", ["box2"], "has none of the schemes"),
+        ("constraints", ["gpu"], "like node.labels.gpu==a100"),
+        ("gpu_resource", "NVIDIA-GPU", "letters, digits and _"),
+        ("subnet", "10.77.0.1/16", "10.77.0.0/16"),
+        ("mtu", 10, "from 576"),
+        ("mtu", True, "from 576"),
+        ("node_url", "tcp://box1:2376", "{addr} or {hostname}"),
+    ],
+)
+def test_invalid_values(field: str, value: object, fix: str) -> None:
+    """Each one is refused, and the error says how to write it."""
+    with pytest.raises(InvalidAppError) as caught:
+        Swarm.parse({"scheduler": "docker_swarm", field: value})
+
+    assert f"extra.{field}" in str(caught.value)
+    assert fix in str(caught.value)
+
+
+def test_fields_of_a_swarm_need_the_scheduler() -> None:
+    """They would change nothing on one daemon."""
+    with pytest.raises(InvalidAppError, match='set "scheduler": "docker_swarm"'):
+        Swarm.parse({"mtu": 1400})
+
+
+def test_another_scheduler() -> None:
+    """An unknown one is refused with the names of both."""
+    with pytest.raises(InvalidAppError, match="use one of local_docker, docker_swarm"):
+        Swarm.parse({"scheduler": "kubernetes"})
