@@ -31,8 +31,7 @@ MOST_READ: Final = 64
 MOST_LINES: Final = 5_000
 _READ_S: Final = 3.5
 _LOG_S: Final = 3.0
-# The web server holds this much of a log at most; the next request continues after it.
-_MOST_RAW_BYTES: Final = 16 << 20
+# The web server holds this much of a log at most.
 _MOST_CHARACTERS: Final = 1 << 20
 _LINE_CHARACTERS: Final = 16_384
 
@@ -64,7 +63,7 @@ class LogPart:
 
     Args:
         lines: the newest ones that were read.
-        left_out: how many lines before them were read and are left out.
+        left_out: how many lines before them were read and are left out; there may be more.
         cursor: where the next part begins; None before the first line.
     """
 
@@ -121,27 +120,24 @@ def read_log(
     after: Cursor | None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LogPart:
-    """Return the last lines of a container's log, or those after an earlier part.
+    """Return the last lines of a container's log, of those after an earlier part.
 
-    It reads for some seconds, and 16 MiB, at most. The lines are not masked.
+    It reads for some seconds at most. The lines are not masked.
 
     Raises:
         EngineNotFoundError: the container is gone.
     """
     reader = LineReader(timestamps=True, after=after)
-    query = LogQuery(
-        since_ns=after.time_ns if after else None,
-        timestamps=True,
-        tail=None if after else tail,
-    )
-    until_s, raw_bytes = clock() + _LOG_S, 0
+    # From the beginning, the daemon searches a log of 500 MB for longer than a request may take.
+    # One message more says that something is left out.
+    query = LogQuery(since_ns=after.time_ns if after else None, timestamps=True, tail=tail + 1)
+    until_s = clock() + _LOG_S
     kept = _Kept(tail)
     stream = engine.logs(container_id, query)
     try:
         for chunk in stream:
-            raw_bytes += len(chunk)
             kept.add(reader.feed(chunk))
-            if raw_bytes > _MOST_RAW_BYTES or clock() > until_s:
+            if clock() > until_s:
                 break
     finally:
         stream.close()

@@ -46,6 +46,16 @@ def test_tail(bench: Bench) -> None:
     assert [] == bench.log(container_id, LogQuery(tail=0))
 
 
+def test_tail_since(bench: Bench) -> None:
+    """Of the messages at the end, those are left out that are older than a moment."""
+    container_id = bench.run_to_its_end(MIXED)
+    _, b, _, d = (time_ns for _, time_ns, _ in stamps(bench, container_id))
+
+    assert [C, D] == bench.log(container_id, LogQuery(tail=2, since_ns=b))
+    assert [D] == bench.log(container_id, LogQuery(tail=3, since_ns=d))
+    assert [B, C, D] == bench.log(container_id, LogQuery(tail=9, since_ns=b))
+
+
 def test_timestamps(bench: Bench) -> None:
     """With timestamps, each message starts with its UTC time in nanoseconds."""
     began = time.time()

@@ -168,7 +168,7 @@ def test_a_log_in_parts(client: TestClient, apps: LiveApps) -> None:
 
 
 def test_a_part_has_a_limit(client: TestClient, apps: LiveApps) -> None:
-    """Lines beyond the limit are left out from the front, and counted."""
+    """Only the end is read; whether older lines were left out is known."""
     apps.program = Program(lines=[*map(str, range(10))], runs_for_s=None)
     apps.remove_all()
     apps.launch()
@@ -176,7 +176,29 @@ def test_a_part_has_a_limit(client: TestClient, apps: LiveApps) -> None:
 
     answer = client.get(path_of(OURS, "logs", **query))
 
-    assert ("7\n8\n9\n", "7") == (answer.text, answer.headers["X-TorchX-Left-Out"])
+    assert ("7\n8\n9\n", "1") == (answer.text, answer.headers["X-TorchX-Left-Out"])
+
+
+def test_a_log_that_grows_fast_is_read_from_its_end(client: TestClient, apps: LiveApps) -> None:
+    """A reader gets the newest lines although 32 MB came within a second, and those after them."""
+    burst = ["x" * 16_000] * 2_000
+    apps.program = Program(
+        lines=["old", *burst, "new", "newer"], line_every_s=1e-4, runs_for_s=None
+    )
+    apps.remove_all()
+    apps.launch()
+    query = {"role": "trainer", "replica": 0, "tail": 10}
+    first = client.get(path_of(OURS, "logs", **query))
+    apps.clock.advance(0.20015)
+
+    second = client.get(path_of(OURS, "logs", since=first.headers["X-TorchX-Since"], **query))
+    apps.clock.advance(1)
+    third = client.get(path_of(OURS, "logs", since=second.headers["X-TorchX-Since"], **query))
+
+    assert "old\n" == first.text
+    assert second.text.endswith("x\nnew\n")
+    assert "1" == second.headers["X-TorchX-Left-Out"]
+    assert "newer\n" == third.text
 
 
 def test_a_log_is_text(client: TestClient, apps: LiveApps) -> None:
