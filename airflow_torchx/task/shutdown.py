@@ -252,6 +252,9 @@ class TaskShutdown:
 
         stop = partial(self._stop, app, reason, saved=saved)
         self._order_stop(app)
+        if self._killed_at() is not None:
+            look = partial(attach.look, self._engine, app.app_id, inspect_all=True)
+            self.snapshots.stopping(look)
         try:
             try:
                 report = call_until(partial(stop, app.stop_grace_s), is_out_of_time)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.airflow_compat import has_supervisor, masked
 from airflow_torchx.concurrency.daemons import in_daemon
 from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.core.state.failure_key import failure_xcoms
-from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY, Owner, View, snapshot
+from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY, Owner, View, as_stopped, snapshot
 from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.usage import UsageHistory
-from airflow_torchx.errors import AirflowRequestError
+from airflow_torchx.errors import AirflowRequestError, AirflowTorchXError
 from airflow_torchx.runtime.usage import UsageMonitor
 
 if TYPE_CHECKING:
@@ -91,7 +93,11 @@ class Snapshots:
             return self._next(app, secrets, lines)
 
     def _next(
-        self, app: DescribeAppResponse, secrets: frozenset[str], lines: Sequence[str] = ()
+        self,
+        app: DescribeAppResponse,
+        secrets: frozenset[str],
+        lines: Sequence[str] = (),
+        timeline: Timeline | None = None,
     ) -> dict[str, Any]:
         """Return the next snapshot of an app that the timeline has seen, and nothing after it."""
         now_s = time.time()
@@ -103,7 +109,7 @@ class Snapshots:
                 seq=self._timeline.next_seq(now_s),
                 writer="worker",
                 now_s=now_s,
-                timeline=self._timeline,
+                timeline=timeline or self._timeline,
                 usage=self.usage.history(),
                 mask=lambda text: masked(redact(text, secrets)),
                 lines=lines,
@@ -132,16 +138,41 @@ class Snapshots:
         if self._thread is not None:
             self._thread.join(_CLOSE_S)
 
+    def stopping(self, look: Callable[[], DescribeAppResponse]) -> None:
+        """Have the app written as stopped, without a wait; `finish` replaces that.
+
+        Airflow may kill this process before the replicas have ended, and no other one writes.
+        """
+        if has_supervisor():
+            in_daemon(partial(self._write_stopped, look), "torchx-stopped")
+
+    def _write_stopped(self, look: Callable[[], DescribeAppResponse]) -> None:
+        self._closing.set()
+        with suppress(AirflowTorchXError):
+            app, secrets = as_stopped(look()), self._secrets()
+            with self._lock:
+                if self._last is not None:
+                    return
+                # The replicas end later than that.
+                timeline = deepcopy(self._timeline)
+                timeline.see(app, time.time())
+                made = self._last = self._next(app, secrets, timeline=timeline)
+            self._save(made)
+            if self._last is not made:
+                self._save(self._last)
+
     def finish(self, app: DescribeAppResponse, lines: Sequence[str] = ()) -> dict[str, Any]:
         """Push the last snapshot of a try, keep it beside those of other tries, and return it."""
         self.close()
-        last = self.make(app, lines)
+        last = self._last = self.make(app, lines)
+        self._save(last)
+        return last
+
+    def _save(self, last: dict[str, Any]) -> None:
         with suppress(AirflowRequestError):
             self._task.store(f"{SNAPSHOT_KEY}:{self._task.attempt.try_number}", last)
-        self._last = last
         for key, value in {SNAPSHOT_KEY: last, **failure_xcoms(last)}.items():
             self._task.push(key, value)
-        return last
 
     def _write(self) -> None:
         while not self._closing.is_set():
@@ -153,9 +184,10 @@ class Snapshots:
             secrets = self._secrets()
             with self._lock:
                 app, self._unwritten = self._unwritten, None
-                made = self._next(app, secrets) if app is not None else None
-            if made is not None:
-                self._push(made)
+                if app is None or self._last is not None:
+                    continue
+                made = self._next(app, secrets)
+            self._push(made)
 
     def _push(self, made: dict[str, Any]) -> None:
         """Push a snapshot, and the last one again if that was pushed meanwhile."""

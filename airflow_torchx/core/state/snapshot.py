@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.state.blame import blamed_replica
-from airflow_torchx.core.state.describe import has_ended, replicas_of
-from airflow_torchx.core.state.essential import is_essential
+from airflow_torchx.core.state.describe import app_state, has_ended, replicas_of
+from airflow_torchx.core.state.essential import essential_replicas, is_essential
 from airflow_torchx.core.state.out_of_memory import ran_out_of_memory
-from airflow_torchx.specs import NONE, AppState
+from airflow_torchx.specs import NONE, AppState, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +77,20 @@ class View:
     usage: UsageHistory
     mask: Callable[[str], str] | None = None
     lines: Sequence[str] = ()
+
+
+def as_stopped(app: DescribeAppResponse) -> DescribeAppResponse:
+    """Return an app that is being stopped as it will be: what still runs is CANCELLED."""
+    roles = [
+        replace(role, replicas=[_as_stopped(one) for one in role.replicas])
+        for role in app.roles_statuses
+    ]
+    stopped = replace(app, roles_statuses=roles)
+    return replace(stopped, state=app_state(one.state for one in essential_replicas(stopped)))
+
+
+def _as_stopped(replica: ReplicaStatus) -> ReplicaStatus:
+    return replica if is_terminal(replica.state) else replace(replica, state=AppState.CANCELLED)
 
 
 def snapshot(view: View) -> dict[str, Any]:

@@ -340,9 +340,16 @@ def test_what_an_app_has_used_outlives_its_process() -> None:
 class RecordingTask(MarkedTask):
     """A task that a user has marked failed, and whose XComs are kept here."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        #: Set by the last XCom of an app that was stopped.
+        self.is_shown = threading.Event()
+
     def push(self, key: str, value: object) -> None:
         """Keep an XCom."""
         self.pushed[key] = value
+        if key.startswith("torchx_failure:"):
+            self.is_shown.set()
 
     def store(self, key: str, value: object) -> None:
         """Drop a value."""
@@ -363,3 +370,27 @@ def test_what_an_app_has_used_when_a_user_ends_its_task() -> None:
     snapshot: Any = task.pushed["torchx_app"]
     (shown,) = snapshot["roles"][0]["replicas"]
     assert ("CANCELLED", 9 << 20) == (shown["state"], shown["peak"]["mem"])
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_the_page_of_an_app_that_outlives_its_task() -> None:
+    """The last snapshot says CANCELLED: Airflow kills the task before its replicas have ended."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launch, task, released = launched(engine), RecordingTask(), threading.Event()
+
+    def hold(verb: Verb, _: str) -> None:
+        if verb == "stop":
+            task.is_shown.wait(60)
+            released.wait(60)
+
+    engine.before = hold
+    killed_at = time.monotonic()
+    shutdown = TaskShutdown(task, engine, OPTIONS, lambda: killed_at - 60 * task.is_shown.is_set())
+
+    with pytest.raises(AppCancelledError, match="is stopping"), shutdown.guard(launch):
+        raise Detached({})
+
+    snapshot: Any = task.pushed["torchx_app"]
+    assert "CANCELLED" == snapshot["state"]
+    assert "torchx_failure:,cancel" in task.pushed
+    released.set()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import CommsDecoder
 
 from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.runtime import attach, launching
@@ -21,7 +18,7 @@ from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from airflow_torchx.specs import DescribeAppResponse
 
@@ -126,14 +123,11 @@ def test_a_resumed_task_goes_on() -> None:
     assert {"owner", "seq", "t"} == first.to_json().keys()
 
 
-@pytest.fixture
-def supervisor() -> Iterator[None]:
-    """Have a supervisor, which gets no request: the tasks of these tests keep their values."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        task_runner.SUPERVISOR_COMMS = CommsDecoder(socket=theirs)
-        yield
-        del task_runner.SUPERVISOR_COMMS
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    waited = threading.Event()
+    while not holds():
+        waited.wait(0.01)
 
 
 class Watched:
@@ -154,9 +148,7 @@ class Watched:
 
     def written(self, count: int) -> list[Any]:
         """Return the snapshots that were pushed, once there are so many."""
-        waited = threading.Event()
-        while len(self.task.written) < count:
-            waited.wait(0.01)
+        until(lambda: len(self.task.written) >= count)
         return self.task.written
 
     def states(self) -> list[str]:
@@ -250,6 +242,45 @@ def test_a_push_that_hangs_until_after_the_end() -> None:
 
     assert ["SUCCEEDED", "RUNNING", "SUCCEEDED"] == [one["state"] for one in watched.task.written]
     assert last == watched.task.written[-1]
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_an_app_that_outlives_its_task() -> None:
+    """An app that is being stopped is CANCELLED, also in the list, should Airflow kill the task."""
+    watched = Watched(replicas=2)
+    watched.engine.end("app-1-trainer-1")
+    watched.snapshots.look(watched.seen())
+    watched.written(1)
+
+    watched.snapshots.stopping(watched.seen)
+
+    *_, last = watched.written(2)
+    states = [one["state"] for one in last["roles"][0]["replicas"]]
+    assert ("CANCELLED", ["CANCELLED", "SUCCEEDED"]) == (last["state"], states)
+    assert {"torchx_app:2": last} == watched.task.stored
+    until(lambda: watched.task.others)
+    assert {"torchx_failure:,cancel": "app-1"} == watched.task.others
+
+
+@pytest.mark.usefixtures("supervisor")
+def test_an_app_that_ends_before_its_task_is_killed() -> None:
+    """The end replaces what was written when the stop began, whichever was first."""
+    watched, before = Watched(), set(threading.enumerate())
+    is_ended = threading.Event()
+
+    def look() -> DescribeAppResponse:
+        seen = watched.seen()
+        is_ended.wait(60)
+        return seen
+
+    watched.snapshots.stopping(look)
+    (writer,) = set(threading.enumerate()) - before
+    watched.engine.end("app-1-trainer-0")
+    last = watched.snapshots.finish(watched.seen())
+    is_ended.set()
+    writer.join(60)
+
+    assert ("SUCCEEDED", [last], {}) == (last["state"], watched.task.written, watched.task.others)
 
 
 def test_without_a_supervisor() -> None:
