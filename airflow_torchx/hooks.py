@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow.sdk import BaseHook, conf
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
-from airflow_torchx.airflow_compat import mask
+from airflow_torchx.airflow_compat import mask, mask_file
 from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, Problem
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class TorchXDockerHook(BaseHook):
         url = daemon_url(found.host, port=found.port, login=found.login, schema=found.schema)
         settings = Settings.parse(url, found.extra, subject=subject)
         if isinstance(key := settings.endpoint.tls_private_key, Pem):
-            mask([key.text.strip()])
+            mask_file(key.text.strip())
         return settings
 
     def _logins(self, settings: Settings) -> tuple[RegistryLogin, ...]:

@@ -281,8 +281,6 @@ class Stack:
         #: Where its UI is.
         self.url = f"http://127.0.0.1:{free_port()}"
         self._env = _environment(home, database, self.url) | dict(settings or {})
-        # The first test of a connection imports all providers' hooks: 9 s of a core, and four
-        # workers share two.
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE_S)
         # Nothing is held between two questions.
         self._database = create_engine(database, isolation_level="AUTOCOMMIT")

@@ -59,6 +59,12 @@ def proxy_secrets(env: Mapping[str, str]) -> frozenset[str]:
     return frozenset(secrets - {""})
 
 
+def forms_to_mask(secrets: Iterable[str]) -> list[str]:
+    """Return these secrets, of any length, and their other forms, each once, the shortest first."""
+    forms = {form for secret in secrets for form in (secret, *secret_forms(secret))}
+    return sorted(forms, key=lambda form: (len(form), form))
+
+
 def secret_forms(secret: str) -> frozenset[str]:
     """Return a secret and its lines, and other forms in which programs print it.
 

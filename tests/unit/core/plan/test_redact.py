@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 
-from airflow_torchx.core.plan.redact import redact, secret_forms
+from airflow_torchx.core.plan.redact import forms_to_mask, redact, secret_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +103,17 @@ def test_a_file_is_masked_line_by_line() -> None:
 def test_a_short_secret_has_no_forms(secret: str) -> None:
     """A value of less than five characters is not masked."""
     assert frozenset() == secret_forms(secret)
+
+
+def test_the_shortest_form_is_given_first() -> None:
+    """The forms to mask are given once, a long one after all shorter ones of any secret."""
+    key = "\n".join(f"line {number} of a key" for number in range(30))
+
+    forms = forms_to_mask([key, "abc", "open-sesame", "OPEN-SESAME"])
+
+    assert [*map(len, forms)] == sorted(map(len, forms))
+    expected = {"abc"}.union(*map(secret_forms, (key, "open-sesame", "OPEN-SESAME")))
+    assert (expected, len(expected)) == (set(forms), len(forms))
 
 
 def test_a_value_that_is_not_utf8_is_masked() -> None:
