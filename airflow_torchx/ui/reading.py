@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.engine.protocol import ByteStream, Engine
     from airflow_torchx.core.logs.lines import Cursor, LogLine
     from airflow_torchx.core.state.live import TaskApp
     from airflow_torchx.specs import ReplicaStatus
@@ -31,6 +31,9 @@ MOST_READ: Final = 64
 MOST_LINES: Final = 5_000
 _READ_S: Final = 3.5
 _LOG_S: Final = 3.0
+# An unfinished line is held as a whole. So many messages of the longest size fit.
+_MOST_RAW_BYTES: Final = 17 << 20
+_LONG_LINES: Final = 1_000
 # The web server holds this much of a log at most.
 _MOST_CHARACTERS: Final = 1 << 20
 _LINE_CHARACTERS: Final = 16_384
@@ -126,23 +129,42 @@ def read_log(
 
     Raises:
         EngineNotFoundError: the container is gone.
+        EngineError: the log is not one of Docker's.
     """
-    reader = LineReader(timestamps=True, after=after)
-    # From the beginning, the daemon searches a log of 500 MB for longer than a request may take.
-    # One message more says that something is left out.
-    query = LogQuery(since_ns=after.time_ns if after else None, timestamps=True, tail=tail + 1)
     until_s = clock() + _LOG_S
-    kept = _Kept(tail)
-    stream = engine.logs(container_id, query)
+
+    def read(wanted: int) -> LogPart | None:
+        # From the beginning, the daemon searches a log of 500 MB for longer than a request may
+        # take. One message more says that something is left out.
+        query = LogQuery(
+            since_ns=after.time_ns if after else None, timestamps=True, tail=wanted + 1
+        )
+        reader, kept = LineReader(timestamps=True, after=after), _Kept(wanted)
+        if not _fill(kept, reader, engine.logs(container_id, query), lambda: clock() > until_s):
+            return None
+        kept.add(reader.flush())
+        return LogPart(lines=[*kept.lines], left_out=kept.left_out, cursor=reader.cursor or after)
+
+    part = read(tail) or read(min(tail, _LONG_LINES))
+    if part is None:
+        raise EngineError("the messages of the log are longer than the daemon makes them.")
+    return part
+
+
+def _fill(kept: _Kept, reader: LineReader, stream: ByteStream, is_late: Callable[[], bool]) -> bool:
+    """Read a log until its end, or until it is late; return False if it needs too much memory."""
+    raw_bytes = 0
     try:
         for chunk in stream:
+            raw_bytes += len(chunk)
+            if raw_bytes > _MOST_RAW_BYTES:
+                return False
             kept.add(reader.feed(chunk))
-            if clock() > until_s:
+            if is_late():
                 break
     finally:
         stream.close()
-    kept.add(reader.flush())
-    return LogPart(lines=[*kept.lines], left_out=kept.left_out, cursor=reader.cursor or after)
+    return True
 
 
 class _Kept:

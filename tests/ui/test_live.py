@@ -201,6 +201,19 @@ def test_a_log_that_grows_fast_is_read_from_its_end(client: TestClient, apps: Li
     assert "newer\n" == third.text
 
 
+def test_the_end_of_very_long_lines(client: TestClient, apps: LiveApps) -> None:
+    """Fewer lines than wanted are read if they are long, the newest ones among them."""
+    apps.program = Program(lines=[*["x" * 16_000] * 2_000, "new"], runs_for_s=None)
+    apps.remove_all()
+    apps.launch()
+    query = {"role": "trainer", "replica": 0, "tail": 5_000, "since": "0-0-0"}
+
+    answer = client.get(path_of(OURS, "logs", **query))
+
+    assert answer.text.endswith("x\nnew\n")
+    assert int(answer.headers["X-TorchX-Left-Out"]) > 0
+
+
 def test_a_log_is_text(client: TestClient, apps: LiveApps) -> None:
     """A browser does not take markup in a log for a page."""
     apps.program = Program(lines=["<img src=x onerror=alert(1)>\x1b[31m"], runs_for_s=None)
