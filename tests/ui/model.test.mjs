@@ -377,3 +377,30 @@ test("of very many replicas, those that need a look have lanes", () => {
   ]);
   assert.equal(app(MAX_LANES, odd).length, MAX_LANES);
 });
+
+test("no text of a snapshot changes how others are read", () => {
+  const hostile = "\u202e\u061c\u001b[31mx";
+  const texts = (value) =>
+    typeof value === "string" ? [value] : Object.values(value ?? {}).flatMap((one) => texts(one));
+  const planted = (value) =>
+    typeof value === "string"
+      ? value + hostile
+      : Array.isArray(value)
+        ? value.map(planted)
+        : value && typeof value === "object"
+          ? Object.fromEntries(Object.entries(value).map(([name, one]) => [name + hostile, planted(one)]))
+          : value;
+  const original = recorded("oom");
+  const failure = { ...original.failure, role: hostile, rule: hostile, lines: [hostile], structured: hostile };
+  const roles = original.roles.map((role) => ({
+    ...role,
+    name: planted(role.name),
+    image: planted(role.image),
+    counts: planted(role.counts),
+    replicas: role.replicas.map((one) => ({ ...one, state: hostile, error: hostile, signal: hostile, name: hostile })),
+  }));
+
+  const app = view("oom", { taskState: `failed${hostile}` }, { app_id: hostile, state: hostile, roles, failure });
+
+  assert.deepEqual(texts(app).filter((text) => /[\u202e\u061c\u001b]/.test(text)), []);
+});

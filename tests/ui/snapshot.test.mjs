@@ -97,6 +97,7 @@ test("terminal sequences and characters that hide others are removed from texts"
 
   assert.equal(clean(line), "red linkab");
   assert.equal(clean("a\tb\n<img onerror=alert(1)>"), "a\tb\n<img onerror=alert(1)>");
+  assert.equal(clean(`a\u061cb\u200f`), "ab");
   assert.equal(clean(`a\u2066b\u2069 ${escape}cd${escape}`), "ab d");
   assert.equal(clean(null), "");
 });

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Attempts, FailureCard, ProgressBar, StopDialog } from "./cards.js";
 import { Keyed, h, setAttribute, setText } from "./dom.js";
-import { count, duration } from "./format.js";
+import { clean, count, duration } from "./format.js";
 import { Kept } from "./kept.js";
 import { Lanes, StateMark } from "./lanes.js";
 import { LiveData } from "./live.js";
@@ -102,7 +102,7 @@ export class AppPage {
     });
     this.stopButton.addEventListener("click", () => {
       const total = this.current?.n_replicas ?? 0;
-      this.dialog.ask(`${count(total, "replica")} of ${this.current?.app_id}`);
+      this.dialog.ask(`${count(total, "replica")} of ${clean(this.current?.app_id)}`);
     });
     this.poller = new Poller(
       (signal) => this.ask(signal),

@@ -78,7 +78,7 @@ export function moment(seconds) {
 // CSI and OSC sequences, other escapes, then control characters but for tabs; and the characters
 // that turn the direction of a text, by which a name can look like another one.
 const CONTROL =
-  /\u001b\[[0-?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|\u001b.|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+  /\u001b\[[0-?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|\u001b.|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 
 /**
  * Return a text of a program as one that can be shown: without terminal sequences and characters

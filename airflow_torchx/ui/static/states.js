@@ -1,5 +1,7 @@
 /** States as a word, a glyph and a tone: colour alone is not enough. */
 
+import { clean } from "./format.js";
+
 /** @typedef {"queued"|"running"|"success"|"failed"|"removed"|"unknown"|"retry"} Tone */
 /** @typedef {{word: string, glyph: string, tone: Tone, isFinal: boolean}} State */
 
@@ -40,7 +42,7 @@ export const TASK_STATES = Object.keys(TASK);
  */
 export function appState(name) {
   if (name && Object.hasOwn(APP, name)) return APP[name];
-  return { word: (name ?? "unknown").toLowerCase(), glyph: "?", tone: "unknown", isFinal: false };
+  return { word: clean(name ?? "unknown").toLowerCase(), glyph: "?", tone: "unknown", isFinal: false };
 }
 
 /**
@@ -50,7 +52,7 @@ export function appState(name) {
  */
 export function taskState(name) {
   if (name && Object.hasOwn(TASK, name)) return TASK[name];
-  return { word: name || "no state", glyph: "○", tone: "queued", isFinal: false };
+  return { word: clean(name || "no state"), glyph: "○", tone: "queued", isFinal: false };
 }
 
 /**
