@@ -9,10 +9,10 @@ import { recorded } from "./snapshots.mjs";
 
 const AT = 1795454090;
 
-function view(name, change = {}, nowS = AT) {
+function view(name, change = {}, nowS = AT, isOver = false) {
   const snapshot = recorded(name);
   Object.assign(snapshot.progress, change);
-  return progressView(readSnapshot(snapshot), nowS);
+  return progressView(readSnapshot(snapshot), nowS, isOver);
 }
 
 test("progress has the step, the metrics and the estimate, less what has passed since the report", () => {
@@ -23,13 +23,20 @@ test("progress has the step, the metrics and the estimate, less what has passed 
     tone: "running",
   });
   assert.equal(view("running", { eta_s: 605 }).left, "about 10 min left");
-  assert.equal(view("running", { eta_s: 605 }, AT + 70).left, "about 8 min 55 s left");
+  assert.equal(view("running", { eta_s: 605 }, AT + 20).left, "about 9 min 45 s left");
 });
 
 test("an estimate that is over, unknown, or of an app that has ended is not shown", () => {
-  assert.equal(view("running", { eta_s: 605 }, AT + 700).left, "");
+  assert.equal(view("running", { eta_s: 5 }, AT + 7).left, "");
+  assert.equal(view("running", {}, AT + 90, true).left, "");
   assert.equal(view("running", { eta_s: null }).left, "");
   assert.equal(view("oom").left, "");
+});
+
+test("a report that is old, as of a deferred task, says how old: its step is not the present one", () => {
+  assert.equal(view("running", { eta_s: 605 }, AT + 70).left, "about 8 min 55 s left, reported 1 min 10 s ago");
+  assert.equal(view("running", { eta_s: 605 }, AT + 700).left, "reported 12 min ago");
+  assert.equal(view("running", { eta_s: 605, at: null }, AT + 70).left, "about 10 min left");
 });
 
 test("an app without a total has no bar, and one that reports nothing has no progress", () => {

@@ -9,7 +9,7 @@ import { failureView } from "./failure.js";
 import { clean, count, duration, size, trimmed } from "./format.js";
 import { progressView } from "./progress.js";
 import { rolesOf } from "./snapshot.js";
-import { appState } from "./states.js";
+import { appState, taskState } from "./states.js";
 import { counts, notes, summary, tiles } from "./summary.js";
 import { oddReplicas, recentCpus, sparkline } from "./usage.js";
 
@@ -59,7 +59,7 @@ export function appView(snapshot, now) {
     tiles: tiles(snapshot, endS),
     notes: notes(snapshot, now.taskState),
     failure,
-    progress: progressView(snapshot, endS),
+    progress: progressView(snapshot, endS, taskState(now.taskState).isFinal),
     roles,
     ticks: ticks(axis),
     failedAt: failure?.at && !failure.isCancel ? share(failure.at, axis) : null,
