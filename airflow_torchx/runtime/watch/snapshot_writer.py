@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PAUSE_S: Final = 2.0
 #: Seconds between two snapshots of an app whose replicas keep their states.
 REFRESH_S: Final = 60.0
-#: Seconds for which an event waits for a snapshot that is being written, at most.
+#: Seconds for which an event waits for the last snapshot, and for the one before it, at most.
 CLOSE_S: Final = 1.0
 # A snapshot takes the triggerer up to 50 ms, and so long it serves no other trigger.
 _SNAPSHOTS_PER_S: Final = 1.0
@@ -68,13 +68,20 @@ class SnapshotWriter:
         return self._timeline.to_json()
 
     async def finish(self) -> None:
-        """Write no more, and wait a moment for what is being written.
+        """Write what has changed since the last snapshot, and no more after it.
 
-        Later, it would overwrite what the next process of the task writes.
+        The task may wait minutes for a worker that writes the next one. A snapshot that takes
+        longer than `CLOSE_S` is lost: it would overwrite what the next process writes.
         """
-        if self._pushing is not None and not self._pushing.done():
-            await asyncio.wait({self._pushing}, timeout=CLOSE_S)
-        self.close()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                if self._pushing is not None and not self._pushing.done():
+                    await asyncio.wait({self._pushing})
+                self.close()
+                if self._changed.is_set() and self._app is not None and self._owner is not None:
+                    await self._write_one(self._app, self._owner)
+        except TimeoutError:
+            self.close()
 
     def close(self) -> None:
         """Write no more."""

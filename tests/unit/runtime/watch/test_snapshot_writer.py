@@ -12,7 +12,12 @@ from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.runtime.watch.app_wait import Alarms, AppWait
-from airflow_torchx.runtime.watch.snapshot_writer import PAUSE_S, REFRESH_S, SnapshotWriter
+from airflow_torchx.runtime.watch.snapshot_writer import (
+    CLOSE_S,
+    PAUSE_S,
+    REFRESH_S,
+    SnapshotWriter,
+)
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.runtime.watch.apps import eventually, launch, run, threads
 
@@ -83,7 +88,7 @@ def test_a_wait_writes_snapshots() -> None:
     event = scene.event()
 
     first, second = scene.pushed[0][1], scene.pushed[1][1]
-    assert ("reached", 2) == (event["reason"], len(scene.pushed))
+    assert ("reached", 3) == (event["reason"], len(scene.pushed))
     assert ("trigger", "RUNNING", "h") == (first["writer"], first["state"], first["handle"])
     assert second["seq"] > first["seq"] > 3
     assert "usage" in second["roles"][0]["replicas"][0]
@@ -91,7 +96,7 @@ def test_a_wait_writes_snapshots() -> None:
     assert times[1] - times[0] >= REFRESH_S
     # What was seen until the end goes on in the worker.
     assert "SUCCEEDED" == event["snapshot"]["t"]["trainer/0"][-1][1]
-    assert event["snapshot"]["seq"] == second["seq"]
+    assert event["snapshot"]["seq"] == scene.pushed[2][1]["seq"]
 
 
 @pytest.mark.parametrize("hangs", [True, False])
@@ -156,3 +161,60 @@ def test_an_event_comes_after_what_is_being_written() -> None:
 
     assert "reached" == scene.event()["reason"]
     assert 1 == len(written)
+
+
+@pytest.mark.parametrize("runs_for_s", [0.5, 100.0])
+def test_the_end_of_an_app_is_written_before_its_event(runs_for_s: float) -> None:
+    """A reader sees the end although the task waits for a worker, also of an app that ends soon.
+
+    Replicas that end one after another come to the last pause between two snapshots.
+    """
+    scene = Scene()
+    scene.engine = FakeEngine(
+        images=["busybox"], programs=Program(runs_for_s=runs_for_s), clock=scene.clock
+    )
+    launch(scene.engine, replicas=2)
+
+    event = scene.event()
+
+    last = scene.pushed[-1][1]
+    assert ("SUCCEEDED", event["snapshot"]["seq"]) == (last["state"], last["seq"])
+    assert {"SUCCEEDED": 2} == last["roles"][0]["counts"]
+
+
+def test_the_end_waits_for_a_snapshot_that_is_being_written() -> None:
+    """The last snapshot is written after the one before it."""
+    scene = Scene()
+    order: list[str] = []
+
+    async def push(made: dict[str, Any]) -> None:
+        # The first one is written when the app ends.
+        await asyncio.sleep(100.2 if not order else 0)
+        order.append(made["state"])
+
+    scene.push = push
+    launch(scene.engine)
+
+    assert "reached" == scene.event()["reason"]
+    assert ["RUNNING", "SUCCEEDED"] == order
+
+
+def test_an_event_waits_a_second_at_most_for_all_snapshots() -> None:
+    """The last snapshot has the rest of the second that the one before it has taken."""
+    scene = Scene()
+    times: list[list[float]] = []
+
+    async def push(_: dict[str, Any]) -> None:
+        times.append([scene.clock()])
+        try:
+            await asyncio.sleep(100.6 if len(times) == 1 else 30)
+        finally:
+            times[-1].append(scene.clock())
+
+    scene.push = push
+    launch(scene.engine)
+
+    assert "reached" == scene.event()["reason"]
+    (_, written_s), (begun_s, given_up_s) = times
+    assert begun_s >= written_s
+    assert given_up_s - begun_s < CLOSE_S
