@@ -60,7 +60,7 @@ def container_detail(response: Json) -> ContainerDetail:
         error=state.get("Error") or "",
         restarts=response.get("RestartCount") or 0,
         started_at=started_at,
-        finished_at=parse_time(state.get("FinishedAt")) if has_ended else None,
+        finished_at=_finished_at(state, started_at) if has_ended and started_at else None,
         gpus=tuple(gpu_requests(host.get("DeviceRequests"))),
         restart_policy="" if policy.get("Name") in (None, "no") else policy["Name"],
         max_restarts=policy.get("MaximumRetryCount") or 0,
@@ -68,6 +68,16 @@ def container_detail(response: Json) -> ContainerDetail:
         nano_cpus=host.get("NanoCpus") or None,
         memory_bytes=host.get("Memory") or None,
     )
+
+
+def _finished_at(state: Json, started_at: datetime) -> datetime | None:
+    """Return the end of the last run.
+
+    Docker 20.10 notes the end of a short run first: 0.5 and 34 ms before its start in 2 of 5 runs
+    of ``false``.
+    """
+    finished_at = parse_time(state.get("FinishedAt"))
+    return None if finished_at is None else max(finished_at, started_at)
 
 
 def volume_row(response: Json) -> VolumeRow:

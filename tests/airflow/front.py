@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -16,6 +17,8 @@ from tests.airflow.processes import until
 from tests.airflow.stack import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.airflow.stack import Stack
 
 #: Users with their roles; ana may read one DAG alone, see `per_dag_rights`.
@@ -61,7 +64,6 @@ class Front:
                 "AIRFLOW__API__BASE_URL": self.url,
                 "AIRFLOW__API__PORT": str(port),
                 "AIRFLOW__API__THEME": json.dumps({"tokens": {"colors": {"brand": _BRAND}}}),
-                "AIRFLOW__API__WORKERS": "2",
                 "AIRFLOW__TORCHX__UI_DOCKER_ACCESS": "True",
                 "AIRFLOW__CORE__AUTH_MANAGER": "per_dag_rights.PerDagRights",
                 "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
@@ -76,12 +78,22 @@ class Front:
         """Tell whether a process is one of its own."""
         return self._server.owns(pid)
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """End it, and start it again afterwards, with one worker; that takes a while, see `wait`."""
+        self.end()
+        try:
+            yield
+        finally:
+            self.start(workers=1)
+
     def end(self) -> None:
         """End it, with its workers."""
         self._server.end()
 
-    def start(self) -> None:
-        """Start it, or start it again."""
+    def start(self, workers: int = 2) -> None:
+        """Start it, or start it again; each worker process imports the whole of Airflow."""
+        self._server.env = {**self._server.env, "AIRFLOW__API__WORKERS": str(workers)}
         self._server.start()
 
     def wait(self) -> None:

@@ -349,9 +349,13 @@ class Stack:
         return True
 
     def another_api_server(self, name: str, settings: Mapping[str, str]) -> Component:
-        """Return another API server on the same database, with settings of its own."""
+        """Return another API server on the same database, with settings of its own.
+
+        Users alone ask it: no task does.
+        """
         env = self._env | dict(settings)
-        return Component(name, ("api-server",), env, self.home / f"{name}.log")
+        words = ("api-server", "--apps", "core")
+        return Component(name, words, env, self.home / f"{name}.log")
 
     def start_triggerer(self) -> Component:
         """Start another triggerer."""

@@ -227,11 +227,10 @@ def test_an_api_server_that_restarts_below_an_open_page(
     expect(tries.first).to_contain_text("trainer/1 failed with exit code 1 after")
     _show(screen, "airflow-retried")
 
-    apps.front.end()
-    expect(age).to_be_visible()
-    assert 3 == view.locator(".lane").count()
+    with apps.front.away():
+        expect(age).to_be_visible()
+        assert 3 == view.locator(".lane").count()
     apps.let_end(task)
-    apps.front.start()
     apps.front.wait()
     # It would ask again within half a minute.
     screen.page.evaluate("hideTab(true); hideTab(false)")

@@ -248,7 +248,8 @@ def _failure(view: View, blamed: ReplicaStatus | None) -> dict[str, Any] | None:
     return {
         "role": blamed.role,
         "id": blamed.id,
-        "at": None if blamed.finished_at is None else blamed.finished_at.timestamp(),
+        # As precise as the times of the replicas, or it could be before the start.
+        "at": None if blamed.finished_at is None else round(blamed.finished_at.timestamp(), 2),
         "kind": _kind(blamed),
         "exit": blamed.blamed_exit_code,
         "signal": blamed.signal,

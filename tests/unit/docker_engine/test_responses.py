@@ -51,6 +51,7 @@ def test_row_of_removed_container() -> None:
     assert ("abc", "", {}, "removing") == (row.id, row.name, row.labels, row.state)
 
 
+BEFORE: Final = "2026-11-24T00:17:05.089075123Z"
 STARTED: Final = "2026-11-24T00:17:05.123456789Z"
 STARTED_AT: Final = datetime(2026, 11, 24, 0, 17, 5, 123456, UTC)
 NEVER: Final = "0001-01-01T00:00:00Z"
@@ -86,6 +87,15 @@ def test_detail(state: dict[str, Any], expected: tuple[object, ...]) -> None:
     detail = responses.container_detail({"Id": "abc", "State": state})
 
     assert expected == (detail.exit_code, detail.started_at, detail.finished_at)
+
+
+def test_a_run_that_ends_at_once() -> None:
+    """A run does not end before its start, although the Engine notes the end of a short one first."""
+    state = {"Status": "exited", "ExitCode": 1, "StartedAt": STARTED, "FinishedAt": BEFORE}
+
+    detail = responses.container_detail({"Id": "abc", "State": state})
+
+    assert (STARTED_AT, STARTED_AT) == (detail.started_at, detail.finished_at)
 
 
 def test_detail_of_failure() -> None:

@@ -218,6 +218,16 @@ def test_a_failed_app() -> None:
     assert ["***", None] == [one["error"] for one in found["roles"][0]["replicas"]]
 
 
+def test_a_failure_right_after_its_start() -> None:
+    """Both times have the same precision, so that the failure is never before its start."""
+    failed = replace(FAILED, started_at=at(3.008), finished_at=at(3.009))
+
+    found = made(app(failed, state=AppState.FAILED))
+
+    (_, started, ended) = found["roles"][0]["replicas"][0]["t"]
+    assert [T0 + 3.01] * 3 == [started[0], ended[0], found["failure"]["at"]]
+
+
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
