@@ -291,7 +291,7 @@ def test_a_user_who_may_read_one_dag(apps: PageApps, log_in: Callable[[str], Scr
     screen.open(f"{apps.front.url}/{_path(other)}")
 
     refusal = _view(screen).get_by_role("status")
-    expect(refusal).to_have_text(re.compile("^You may not read this task's XComs. Ask for"))
+    expect(refusal).to_have_text(re.compile("^You may not read this task. Ask for the right"))
     screen.take_picture("airflow-refused")
     assert "trainer" not in screen.page.locator("body").inner_text()
     assert {403} == set(_statuses(apps, "ana", other).values())
