@@ -45,6 +45,7 @@ test("a failure counts from the last start, and not from one after it", () => {
   const restarted = { t: [...STARTED, [50, "FAILED"], [60, "RUNNING"]] };
 
   assert.match(sentence({ kind: "oom", at: 70 }, restarted), /memory after 10 s\.$/);
+  assert.match(sentence({ kind: "oom", at: 20 }), /memory after 0 s\.$/);
   assert.match(sentence({ kind: "oom", at: 15 }), /memory\.$/);
   assert.match(sentence({ kind: "oom", at: 70 }, { t: [] }), /memory\.$/);
 });

@@ -20,7 +20,9 @@ def _may_fail(screen: Screen) -> None:
 @pytest.mark.parametrize(
     ("route", "status", "said"),
     [
-        ("xcomEntries", 403, "You may not read this task's XComs."),
+        ("xcomEntries", 403, "Ask for the right to read XComs of its DAG."),
+        ("GET /api", 403, "Ask for the right to read its DAG, and task instances of that."),
+        ("taskInstances/gang", 403, "Ask for the right to read its DAG, and task instances"),
         ("taskInstances", 401, "You are not logged in"),
         ("taskInstances", 404, "Airflow does not know this task instance."),
         ("taskInstances", 500, "Airflow does not answer (Airflow answered with status 500)."),
@@ -38,6 +40,30 @@ def test_a_refusal_says_what_to_do(
     expect(screen.page.get_by_role("status")).to_contain_text(said)
     expect(screen.page.get_by_text("Loading")).to_be_hidden()
     expect(screen.page.locator("torchx-view")).not_to_contain_text("trainer")
+
+
+@pytest.mark.parametrize("route", ["state-store", "/tries"])
+def test_a_refusal_of_earlier_tries_names_their_right(
+    airflow: PlayedAirflow, screen: Screen, route: str
+) -> None:
+    """The earlier tries of a task need the same right as the task."""
+    task = airflow.add("oom", state="failed", try_number=2, tries=["failed", "failed"])
+    airflow.refusals[route] = 403
+
+    screen.open(airflow.page(task))
+
+    said = "You may not read this task. Ask for the right to read its DAG, and task instances"
+    expect(screen.page.get_by_role("status")).to_contain_text(said)
+
+
+def test_a_list_that_is_refused_names_its_right(airflow: PlayedAirflow, screen: Screen) -> None:
+    """The list needs the right to read task instances, of any DAG."""
+    airflow.refusals["taskInstances"] = 403
+
+    screen.open(airflow.page())
+
+    said = "You may not read task instances. Ask for the right to read those of a DAG."
+    expect(screen.page.get_by_role("status")).to_contain_text(said)
 
 
 def test_a_log_that_may_not_be_read_says_so(airflow: PlayedAirflow, screen: Screen) -> None:

@@ -13,10 +13,14 @@ const OPERATORS = "torchx%operator|@task.torchx";
 
 /** An answer that is not a success. */
 export class HttpError extends Error {
-  /** @param {number} status */
-  constructor(status) {
+  /**
+   * @param {number} status
+   * @param {string} [path] of the request, below the API's root
+   */
+  constructor(status, path = "") {
     super(`Airflow answered with status ${status}`);
     this.status = status;
+    this.path = path;
   }
 }
 
@@ -67,7 +71,7 @@ async function send(path, { query = {}, body, signal, accept = "application/json
     credentials: "same-origin",
     signal,
   });
-  if (!response.ok) throw new HttpError(response.status);
+  if (!response.ok) throw new HttpError(response.status, path);
   return response;
 }
 

@@ -7,6 +7,7 @@ import { StateMark } from "./lanes.js";
 import { Failures } from "./failures.js";
 import { PAGE_SIZE, SINCE, filtersOf, listRow, pageOf, searchOf, toQuery } from "./filters.js";
 import { Poller } from "./poll.js";
+import { refusalText } from "./refusals.js";
 import { TASK_STATES, taskState } from "./states.js";
 
 /** @typedef {ReturnType<typeof listRow>} Row */
@@ -178,7 +179,7 @@ export class ListPage {
   showError(error, ageS) {
     const age = ageS === null ? "" : ` What is shown is ${duration(ageS)} old.`;
     setAttribute(this.connection, "hidden", false);
-    setText(this.connection, `Airflow does not answer (${/** @type {Error} */ (error).message}). Trying again.${age}`);
+    setText(this.connection, refusalText(error) + age);
     if (ageS === null) setAttribute(this.empty, "hidden", true);
   }
 }
