@@ -80,7 +80,7 @@ class Front:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """End it, and start it again afterwards, with one worker; that takes a while, see `wait`."""
+        """End it, and start it again afterwards, with one worker; `wait` until it answers."""
         self.end()
         try:
             yield

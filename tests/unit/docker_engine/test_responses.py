@@ -90,7 +90,7 @@ def test_detail(state: dict[str, Any], expected: tuple[object, ...]) -> None:
 
 
 def test_a_run_that_ends_at_once() -> None:
-    """A run does not end before its start, although the Engine notes the end of a short one first."""
+    """A run does not end before its start, although the Engine may say so of a short one."""
     state = {"Status": "exited", "ExitCode": 1, "StartedAt": STARTED, "FinishedAt": BEFORE}
 
     detail = responses.container_detail({"Id": "abc", "State": state})
