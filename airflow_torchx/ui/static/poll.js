@@ -2,15 +2,19 @@
 
 const FIRST_RETRY_S = 1;
 const LAST_RETRY_S = 30;
+/** A server that hangs does not end a request; without an end, what is shown gets old unnoticed. */
+const ANSWER_MS = 60_000;
 
 export class Poller {
   /**
    * @param {(signal: AbortSignal) => Promise<number>} ask returns the seconds until the next time
    * @param {(error: unknown, ageS: number|null) => void} onError with the age of the last answer
+   * @param {number} [answerMs] milliseconds until a question without an answer is an error
    */
-  constructor(ask, onError) {
+  constructor(ask, onError, answerMs = ANSWER_MS) {
     this.ask = ask;
     this.onError = onError;
+    this.answerMs = answerMs;
     this.failures = 0;
     /** @type {number|null} */
     this.answeredMs = null;
@@ -47,7 +51,7 @@ export class Poller {
   async run(signal) {
     let waitS;
     try {
-      waitS = await this.ask(signal);
+      waitS = await this.ask(AbortSignal.any([signal, AbortSignal.timeout(this.answerMs)]));
       this.failures = 0;
       this.answeredMs = Date.now();
     } catch (error) {
