@@ -121,8 +121,21 @@ test("an app without a line of its own has one of the last five minutes", () => 
   const readings = new Readings();
   for (let number = 0; number < 100; number += 1) readings.add(counters(1795454101 + 5 * number, number));
 
-  const { usage, peak } = shown(null, { base, readings }).roles[0].replicas[1];
+  const { usage, peak, limit } = shown(null, { base, readings }).roles[0].replicas[1];
 
+  assert.deepEqual(limit, base.roles[0].replicas[1].limit);
   assert.deepEqual([usage.cpu.length, usage.mem.length, usage.cpu[0]], [60, 60, 0.2]);
   assert.deepEqual(peak, { mem: 100 });
+});
+
+test("an app that has no usage yet has the limit of memory that Docker knows", () => {
+  const base = recorded("deferred");
+  delete base.roles[0].replicas[1].limit;
+  const limitOf = (limit) => {
+    const readings = new Readings();
+    readings.add(counters(base.observed_at + 5, 20, { limit }));
+    return shown(null, { base, readings }).roles[0].replicas[1].limit;
+  };
+
+  assert.deepEqual([limitOf(5e9), limitOf(null)], [{ mem: 5e9 }, {}]);
 });

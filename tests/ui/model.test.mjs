@@ -329,7 +329,7 @@ test("at most four ticks, at round times, of which none has two units", () => {
 test("a snapshot that says running after the end of its task ends where it was last seen", () => {
   const app = view("running", { taskState: "failed", nowS: T0 + 9000 });
 
-  assert.match(app.notes[0], /^The task ended as failed, but its last snapshot says running/);
+  assert.match(app.notes[0], /^The task ended as failed, but its last snapshot says running: the app is being stopped/);
   assert.deepEqual(view("oom", { taskState: "failed" }).notes, []);
   assert.equal(app.tiles[0].value, "14 min 52 s");
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -87,6 +88,26 @@ def test_usage_and_states_are_fresh(
     assert 1 == asked(airflow, "/torchx/features")
     screen.take_picture("live")
     assert [] == screen.violations("torchx-view")
+
+
+def test_usage_before_the_first_snapshot_of_it(
+    airflow: PlayedAirflow, apps: LiveApps, task: PlayedTask, screen: Screen
+) -> None:
+    """An app whose snapshot has no usage yet has no line for a limit that is not known."""
+    assert task.snapshot is not None
+    for replica in task.snapshot["roles"][0]["replicas"]:
+        for field in ("usage", "peak", "limit"):
+            replica.pop(field, None)
+    screen.page.clock.install()
+    screen.open(airflow.page(task))
+    lane = screen.page.locator(".lane[data-key='trainer/2']")
+    expect(lane.locator(".mem")).to_contain_text("peak")
+
+    advance(apps, screen, airflow)
+
+    expect(lane.locator(".cpu")).to_contain_text("1.5 CPUs")
+    expect(lane.locator(".cpu polyline")).to_have_attribute("points", re.compile(r"\d"))
+    expect(lane.locator(".cpu line")).to_have_css("display", "none")
 
 
 def test_the_log_of_a_deferred_task_is_followed(

@@ -62,7 +62,9 @@ class Spark {
     setAttribute(this.svg, "hidden", !spark?.points);
     this.svg.style.display = spark?.points ? "" : "none";
     const y = spark?.limitY;
-    for (const name of ["y1", "y2"]) setAttribute(this.limit, name, y ?? -9);
+    // Outside of its box, it would be drawn all the same.
+    this.limit.style.display = typeof y === "number" ? "" : "none";
+    for (const name of ["y1", "y2"]) setAttribute(this.limit, name, y);
     this.node.classList.toggle("near", Boolean(spark?.isNear));
   }
 }

@@ -169,12 +169,15 @@ function withUsage(role, snapshot, readings) {
   const replicas = (role.replicas ?? []).map((replica) => {
     const usage = replica.usage;
     const sinceS = usage ? (snapshot.observed_at ?? 0) : 0;
-    const points = readings.after(`${role.name}/${replica.id}`, sinceS, usage?.interval_s ?? INTERVAL_S);
+    const key = `${role.name}/${replica.id}`;
+    const points = readings.after(key, sinceS, usage?.interval_s ?? INTERVAL_S);
     if (!points.length) return replica;
+    const limit = readings.last.get(key)?.limit;
     const line = (/** @type {(number|null)[]|undefined} */ known, /** @type {(number|null)[]} */ now) =>
       [...(known ?? []), ...now].slice(-Math.max(MOST_POINTS, known?.length ?? 0));
     return {
       ...replica,
+      limit: { ...(limit ? { mem: limit } : {}), ...replica.limit },
       peak: { ...replica.peak, mem: Math.max(replica.peak?.mem ?? 0, ...points.map((one) => one.mem)) },
       usage: {
         ...usage,

@@ -105,7 +105,7 @@ export function notes(snapshot, ofTask) {
   if (!appState(snapshot.state).isFinal && taskState(ofTask).isFinal) {
     found.push(
       `The task ended as ${taskState(ofTask).word}, but its last snapshot says ${appState(snapshot.state).word}: ` +
-        "the process that wrote it has ended without another one.",
+        "the app is being stopped, or the process that wrote it has ended without another one.",
     );
   }
   return found;
