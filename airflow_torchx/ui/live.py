@@ -20,7 +20,7 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
 )
 from airflow_torchx.ui.daemons import Daemons
-from airflow_torchx.ui.reading import look_at, read_log, read_usage
+from airflow_torchx.ui.reading import MOST_READ, look_at, read_log, read_usage
 from airflow_torchx.ui.single_flight import SingleFlight
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Live:
         return {
             **_identity(app, found),
             "running": len(found.running),
+            "asked": min(len(found.running), MOST_READ),
             "replicas": counters,
             "reason": reason,
         }

@@ -84,6 +84,16 @@ def test_counters_of_two_readings(client: TestClient, apps: LiveApps) -> None:
     assert (10.0, 10**10) == (other["t"] - one["t"], other["cpu_ns"] - one["cpu_ns"])
 
 
+def test_the_usage_of_many_replicas_is_cut(client: TestClient, apps: LiveApps) -> None:
+    """The answer says how many replicas run, and the usage of how many was asked for."""
+    apps.remove_all()
+    apps.launch(replicas=65)
+
+    found = client.get(path_of(OURS, "stats")).json()
+
+    assert (65, 64, 64) == (found["running"], found["asked"], len(found["replicas"]))
+
+
 @pytest.mark.parametrize("route", ["live", "stats"])
 def test_containers_that_are_gone(client: TestClient, apps: LiveApps, route: str) -> None:
     """The answer says that the containers are gone, and is not an error."""

@@ -149,6 +149,26 @@ def test_a_long_log_is_cut(
     expect(screen.page.locator(".log pre")).to_contain_text("500\n501")
 
 
+def test_usage_that_is_cut(
+    airflow: PlayedAirflow, apps: LiveApps, task: PlayedTask, screen: Screen
+) -> None:
+    """The page says of how many of the running replicas it shows the usage, and no longer."""
+    apps.remove_all()
+    apps.launch(ATTEMPT, replicas=128)
+    screen.page.clock.install()
+    screen.open(airflow.page(task))
+    note = screen.page.get_by_text("Live usage of 64 of 128 running replicas.")
+    expect(note).to_be_visible()
+    screen.take_picture("live-cut")
+    assert [] == screen.violations("torchx-view")
+
+    for index in range(64):
+        apps.engine.end(f"trainer/{index}", 0)
+    advance(apps, screen, airflow)
+
+    expect(note).to_be_hidden()
+
+
 def test_containers_that_are_gone(
     airflow: PlayedAirflow, apps: LiveApps, task: PlayedTask, screen: Screen
 ) -> None:

@@ -89,6 +89,14 @@ export async function fetchLogPart(task, { handle, key, since, tail }, signal) {
   };
 }
 
+/**
+ * Return that usage is not of all running replicas; an empty text if it is.
+ * @param {{running?: number, asked?: number}} stats
+ */
+function cutText({ running = 0, asked = running }) {
+  return asked < running ? `Live usage of ${asked} of ${running} running replicas.` : "";
+}
+
 /** Follows one app while it runs, and adds what Docker says to its snapshots. */
 export class LiveData {
   /**
@@ -146,7 +154,9 @@ export class LiveData {
     if (this.app !== app || state.app_id !== app.appId || stats.app_id !== app.appId) return PAUSE_S;
     this.live = readSnapshot(state.snapshot);
     this.isOn = this.live !== null;
-    this.note = this.isOn ? "" : "Docker has no containers of this app any more. The page shows its last snapshot.";
+    this.note = this.isOn
+      ? cutText(stats)
+      : "Docker has no containers of this app any more. The page shows its last snapshot.";
     const isFirst = this.readings.last.size === 0;
     this.readings.add(stats.replicas ?? []);
     this.onChange();
