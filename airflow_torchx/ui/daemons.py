@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.hooks import TorchXDockerHook
+from airflow_torchx.ui.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,18 +43,22 @@ def endpoint_of(conn_id: str | None) -> Endpoint:
 class Daemon:
     """One daemon, connected to on first use."""
 
-    def __init__(self, connect: Callable[[], Engine]) -> None:
+    def __init__(self, connect: Callable[[], Engine], clock: Callable[[], float]) -> None:
         self._connect = connect
         self._lock = Lock()
         self._engine: Engine | None = None
-        self._pool = ThreadPoolExecutor(_THREADS, "torchx-page")
+        self._threads = Threads(_THREADS, "torchx-page", clock)
         #: Threads for readings that a call makes at the same time.
         self.readers = ThreadPoolExecutor(_READERS, "torchx-page-usage")
         self.used_s = 0.0
 
     async def call(self, work: Callable[[Engine], _Answer]) -> _Answer:
-        """Return what ``work`` returns, which runs in a thread of this daemon."""
-        return await asyncio.wrap_future(self._pool.submit(lambda: work(self._connected())))
+        """Return what ``work`` returns, which runs in a thread of this daemon.
+
+        Raises:
+            ThreadsStuckError: all of its threads hang.
+        """
+        return await self._threads.call(lambda: work(self._connected()))
 
     def _connected(self) -> Engine:
         with self._lock:
@@ -64,8 +68,8 @@ class Daemon:
 
     def close(self) -> None:
         """Close the connection once the calls that run have ended."""
-        for pool in (self.readers, self._pool):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self.readers.shutdown(wait=False, cancel_futures=True)
+        self._threads.close(wait=False)
         with self._lock:
             if self._engine is not None:
                 self._engine.close()
@@ -90,7 +94,7 @@ class Daemons:
         self._lookup = lookup
         self._connect = connect
         self._clock = clock
-        self._lookups = ThreadPoolExecutor(_THREADS, "torchx-page-connections")
+        self._lookups = Threads(_THREADS, "torchx-page-connections", clock)
         self._known: dict[Endpoint, Daemon] = {}
 
     async def of(self, conn_id: str | None) -> Daemon:
@@ -98,19 +102,19 @@ class Daemons:
 
         Raises:
             InvalidAppError: the connection does not exist, has another type, or is not valid.
+            ThreadsStuckError: all threads that look up connections hang.
         """
-        lookup = self._lookups.submit(self._lookup, conn_id)
-        endpoint = await asyncio.wrap_future(lookup)
+        endpoint = await self._lookups.call(partial(self._lookup, conn_id))
         self._close_idle()
         if endpoint not in self._known:
-            self._known[endpoint] = Daemon(partial(self._connect, endpoint))
+            self._known[endpoint] = Daemon(partial(self._connect, endpoint), self._clock)
         daemon = self._known[endpoint]
         daemon.used_s = self._clock()
         return daemon
 
     def close(self) -> None:
         """Close all connections, and wait for the calls that run."""
-        self._lookups.shutdown()
+        self._lookups.close(wait=True)
         for daemon in self._known.values():
             daemon.close()
 
@@ -118,4 +122,4 @@ class Daemons:
         oldest_s = self._clock() - _IDLE_S
         idle = [one for one, daemon in self._known.items() if daemon.used_s < oldest_s]
         for endpoint in idle:
-            self._lookups.submit(self._known.pop(endpoint).close)
+            self._lookups.start(self._known.pop(endpoint).close)

@@ -22,6 +22,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.ui.daemons import Daemons
 from airflow_torchx.ui.reading import MOST_READ, look_at, read_log, read_usage
 from airflow_torchx.ui.single_flight import SingleFlight
+from airflow_torchx.ui.threads import ThreadsStuckError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -39,14 +40,18 @@ PAUSE_S: Final = 2.0
 #: Seconds until a reader gets an error instead of an answer; the check of rights comes before.
 ANSWER_S: Final = 4.5
 GONE: Final = "the daemon has no container of this app: they were removed"
+STUCK: Final = (
+    "all threads that read from the Docker daemon of this app hang; if the daemon answers others,"
+    " restart the API server"
+)
 
 
 class Live:
     """Answers questions about apps, with a limited number of threads and of requests to daemons.
 
     Every method raises HTTPException: 404 for a connection or a container that does not exist, 502
-    for an error of the daemon, and 504 if it does not answer in time. Its text names neither the
-    daemon nor its error, which are in the log of the server.
+    for an error of the daemon, 503 if all threads hang, and 504 if it does not answer in time. Its
+    text names neither the daemon nor its error, which are in the log of the server.
 
     Args:
         answer_s: seconds until 504.
@@ -131,6 +136,9 @@ def _http_errors() -> Iterator[None]:
     """Log an error, and raise HTTPException with a text that any reader of the DAG may read."""
     try:
         yield
+    except ThreadsStuckError as error:
+        _log.warning("%s", STUCK)
+        raise HTTPException(int(HTTPStatus.SERVICE_UNAVAILABLE), STUCK) from error
     except EngineNotFoundError as error:
         raise HTTPException(
             int(HTTPStatus.NOT_FOUND), "the container has just been removed"

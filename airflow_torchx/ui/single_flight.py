@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_torchx.ui.threads import STUCK_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
@@ -25,11 +27,19 @@ class SingleFlight:
     The time counts from the question. It belongs to one event loop.
 
     Args:
+        hangs_s: a question without an answer is asked again after this time.
         clock: returns seconds that never decrease.
     """
 
-    def __init__(self, keep_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        keep_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        hangs_s: float = STUCK_S,
+    ) -> None:
         self._keep_s = keep_s
+        self._hangs_s = hangs_s
         self._clock = clock
         self._flights: dict[Hashable, _Flight] = {}
 
@@ -45,9 +55,9 @@ class SingleFlight:
         return answer
 
     def _forget_old(self) -> None:
-        oldest_s = self._clock() - self._keep_s
+        now_s = self._clock()
         self._flights = {
             key: flight
             for key, flight in self._flights.items()
-            if not flight.task.done() or flight.started_s > oldest_s
+            if now_s - flight.started_s < (self._keep_s if flight.task.done() else self._hangs_s)
         }

@@ -17,6 +17,7 @@ from airflow_torchx.testing import Program
 from airflow_torchx.ui import auth
 from airflow_torchx.ui.plugin import Page
 from airflow_torchx.ui.server import create_app
+from airflow_torchx.ui.threads import STUCK_S
 from tests.ui.live_app import OURS, LiveApps, handle_of, path_of, states
 
 if TYPE_CHECKING:
@@ -328,6 +329,82 @@ def test_a_daemon_that_hangs() -> None:
         (answer.status_code, answer.json()["detail"]) for answer in answers
     }
     assert ["rows"] == apps.engine.calls
+
+
+class _Hang:
+    """Holds the first lists that a daemon is asked for, until it is ended."""
+
+    def __init__(self, most: int) -> None:
+        self._held = threading.Semaphore(0)
+        self._most = iter(range(most))
+        self._end = threading.Event()
+
+    def __call__(self, verb: str, _: str) -> None:
+        if verb == "rows" and next(self._most, None) is not None:
+            self._held.release()
+            self._end.wait()
+
+    async def wait(self, number: int) -> None:
+        """Wait until this many lists are held."""
+        for _ in range(number):
+            await asyncio.to_thread(self._held.acquire)
+
+    def end(self) -> None:
+        """Let all go on."""
+        self._end.set()
+
+
+def test_threads_that_all_hang_are_said_at_once() -> None:
+    """A reader does not wait for threads that hang, and is answered when one is free again."""
+    hang, apps = _Hang(4), LiveApps()
+    apps.launch()
+    apps.before = hang
+    others = [replace(OURS, run_id=str(number)) for number in range(4)]
+
+    async def read() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=app_of(apps))
+        async with httpx.AsyncClient(transport=transport, base_url="http://page") as client:
+            asked = [asyncio.create_task(client.get(path_of(one, "live"))) for one in others]
+            await hang.wait(4)
+            apps.clock.advance(STUCK_S + 1)
+            refused = await client.get(path_of(OURS, "live"))
+            hang.end()
+            await asyncio.gather(*asked)
+            apps.clock.advance(STUCK_S + 1)
+            return [refused, await client.get(path_of(OURS, "live"))]
+
+    try:
+        refused, answered = asyncio.run(read())
+    finally:
+        hang.end()
+
+    assert (503, 200) == (refused.status_code, answered.status_code)
+    assert refused.json()["detail"].startswith("all threads that read from the Docker daemon")
+
+
+def test_a_thread_that_hangs_is_not_waited_for_again() -> None:
+    """The app whose question hangs is asked for again, by another thread."""
+    hang, apps = _Hang(1), LiveApps()
+    apps.launch()
+    apps.before = hang
+
+    async def read() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=app_of(apps))
+        async with httpx.AsyncClient(transport=transport, base_url="http://page") as client:
+            first = asyncio.create_task(client.get(path_of(OURS, "live")))
+            await hang.wait(1)
+            apps.clock.advance(STUCK_S + 1)
+            second = await client.get(path_of(OURS, "live"))
+            hang.end()
+            return [await first, second]
+
+    try:
+        answers = asyncio.run(read())
+    finally:
+        hang.end()
+
+    assert [200, 200] == [answer.status_code for answer in answers]
+    assert ["rows", "rows"] == apps.engine.calls
 
 
 def test_a_daemon_that_is_down(client: TestClient, apps: LiveApps) -> None:
