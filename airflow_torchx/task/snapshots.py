@@ -40,6 +40,7 @@ class Snapshots:
     Args:
         secrets: returns what is masked in each text.
         clock: returns seconds that never decrease.
+        pause: waits for an event, up to so many seconds, and returns whether it is set.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Snapshots:
         timeline: Timeline | None = None,
         usage: UsageMonitor | None = None,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
         self._task = task
         self._secrets = secrets
@@ -57,6 +59,7 @@ class Snapshots:
         self.usage = usage or UsageMonitor()
         self._lock = threading.Lock()
         self._clock = clock
+        self._pause = pause
         #: The handle of the app.
         self.handle = ""
         self._unwritten: DescribeAppResponse | None = None
@@ -178,7 +181,8 @@ class Snapshots:
         while not self._closing.is_set():
             self._changed.wait()
             # Transitions of one moment, as at a launch, are one snapshot.
-            if self._closing.wait(max(0.0, self._written_s + PAUSE_S - self._clock())):
+            left_s = max(0.0, self._written_s + PAUSE_S - self._clock())
+            if self._pause(self._closing, left_s):
                 return
             self._changed.clear()
             secrets = self._secrets()

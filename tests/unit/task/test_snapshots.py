@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import pytest
 from airflow_torchx.errors import AirflowRequestError
 from airflow_torchx.runtime import attach, launching
 from airflow_torchx.task.context import TaskContext
-from airflow_torchx.task.snapshots import Snapshots, resumed
+from airflow_torchx.task.snapshots import PAUSE_S, Snapshots, resumed
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
 
@@ -39,7 +38,6 @@ class Task(TaskContext):
         self.written: list[Any] = []
         #: Other XComs, by key.
         self.others: dict[str, object] = {}
-        self.times: list[float] = []
         self.is_refused = False
         self.is_store_down = False
         #: Holds the pushes of the thread that writes while the app runs.
@@ -55,7 +53,6 @@ class Task(TaskContext):
         if threading.current_thread().name == "torchx-snapshots":
             self.is_pushing.set()
             self.is_free.wait(60)
-        self.times.append(time.monotonic())
         self.written.append(value)
         if self.is_refused:
             raise AirflowRequestError("refused", fix="Wait.")
@@ -140,7 +137,16 @@ class Watched:
         launching.launch(self.engine, planned(app(replicas)))
         self.task = Task()
         self.clock = ManualClock()
-        self.snapshots = Snapshots(self.task, secrets, clock=self.clock)
+        #: The pauses between snapshots, each of which ends when it may.
+        self.pauses: list[float] = []
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.snapshots = Snapshots(self.task, secrets, clock=self.clock, pause=self._pause)
+
+    def _pause(self, closing: threading.Event, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        self.may_go_on.wait()
+        return closing.is_set()
 
     def seen(self) -> DescribeAppResponse:
         """Return the app as it is now."""
@@ -197,15 +203,16 @@ def test_many_transitions_are_one_snapshot() -> None:
     watched = Watched(replicas=5)
     watched.snapshots.look(watched.seen())
     watched.written(1)
+    watched.may_go_on.clear()
 
     for index in range(5):
         watched.engine.end(f"app-1-trainer-{index}")
         watched.snapshots.look(watched.seen())
+    watched.may_go_on.set()
 
     (_, second) = watched.written(2)
     assert {"SUCCEEDED": 5} == second["roles"][0]["counts"]
-    first_s, second_s = watched.task.times
-    assert second_s - first_s > 1.9
+    assert PAUSE_S == watched.pauses[1]
     watched.snapshots.close()
 
 
