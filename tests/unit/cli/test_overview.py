@@ -41,7 +41,7 @@ def test_notes() -> None:
     launch(engine, busy_app, "busy")
     engine.calls.clear()
 
-    broken, busy, done = overview(engine)
+    broken, busy, done = overview(engine, limit_s=60)
 
     assert "trainer/1: exit code 137 (SIGKILL), out of memory" == broken.note(NOW_S)
     assert {

@@ -27,7 +27,7 @@ def test_running_replicas() -> None:
     needs = Resource(cpu=2, gpu=-1, memMB=4096)
     launching.launch(engine, planned(app(2, resource=needs), failure_policy="wait_all"))
 
-    found, progress = with_usage(engine, attach.look(engine, "app-1"))
+    found, progress = with_usage(engine, attach.look(engine, "app-1"), limit_s=60)
 
     assert [1.0, None] == [
         one.usage and round(one.usage.cpus or 0, 1) for one in replicas_of(found)
@@ -73,6 +73,6 @@ def test_a_program_that_reports_its_progress() -> None:
 
     assert progress is not None
     assert "step 200/500, loss 0.3125, about 3 min left" == progress.text(now_s)
-    found = with_usage(engine, seen)[1]
+    found = with_usage(engine, seen, limit_s=60)[1]
     assert found is not None
     assert progress.report == found.report

@@ -59,6 +59,13 @@ def daemon(*programs: Program) -> FakeEngine:
     return engine
 
 
+def join_senders() -> None:
+    """Wait until all metrics are sent: a task waits for them only a moment."""
+    for thread in threading.enumerate():
+        if thread.name == "torchx-metrics":
+            thread.join(60)
+
+
 def test_the_metrics_of_an_app(folder: Path, statsd: Statsd) -> None:
     """A task counts its app at its launch and at its end, and sends how long each phase took."""
     Worker(daemon(), folder, waits=True).run(1)
@@ -90,6 +97,7 @@ def test_the_metrics_of_a_failure(folder: Path, statsd: Statsd) -> None:
     engine = daemon(Program(exit_code=1), Program(exit_code=1, lines=lines))
     with pytest.raises(AppFailedError):
         Worker(engine, folder, waits=True, max_retries=1).run(1)
+    join_senders()
     with pytest.raises(AppFailedError):
         Worker(daemon(Program(exit_code=137, oom_killed=True)), folder, waits=True).run(1)
 
@@ -110,6 +118,7 @@ def test_the_metric_of_a_reattachment(folder: Path, statsd: Statsd) -> None:
     engine = FakeEngine(images=["base"], programs=Program(runs_for_s=None))
     for number in (1, 2):
         Worker(engine, folder).run(number)
+        join_senders()
 
     found = statsd.until("torchx.app.reattached")
     assert ["torchx.app.launched", "torchx.app.reattached"] == [
@@ -307,6 +316,7 @@ def test_a_back_end_of_metrics_that_raises(
     backend(Broken)
 
     assert "app_id" in Worker(daemon(), folder, waits=True).run(1)
+    join_senders()
     lost = [text for text in caplog.messages if "is lost" in text]
     assert ["a metric or span of this task is lost: RuntimeError: the back end is broken"] == lost
 
@@ -321,6 +331,7 @@ def test_a_back_end_of_metrics_that_hangs(
 
     assert not Stuck.released.is_set()
     Stuck.released.set()
+    join_senders()
     assert "app_id" in found
 
 
