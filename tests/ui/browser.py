@@ -30,6 +30,9 @@ FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+#: An answer of the page is waited for. Its first data of Docker comes after three requests, one
+#: after another; with 0.7 s for each request of the page, that took more than Playwright's own 5 s.
+PATIENCE_MS: Final = 60_000
 #: Where the modules of Airflow's own page are.
 _OF_HOST: Final = "/static/assets/index-"
 #: Lets a test hide the browser tab.
@@ -114,8 +117,9 @@ def browser() -> Iterator[Browser]:
     It is closed after each module, because its event loop runs until then, and another test of this
     process may start one.
     """
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     chromium = shutil.which("chromium")
     if chromium is None:
         do_without("no chromium: run container/chromium.sh")
@@ -131,6 +135,7 @@ def browser() -> Iterator[Browser]:
 def open_screen(browser: Browser) -> Iterator[Screen]:
     """Return a tab of 1400 to 900 pixels with own cookies, whose console stays without errors."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
     context.route("**/*", _fetch)
     screen = Screen(context.new_page())
     yield screen
