@@ -152,7 +152,9 @@ def test_a_user_stops_an_app(
     _without_docker(viewer)
     for screen in (viewer, user):
         screen.page.add_init_script(f"localStorage.setItem('theme', '{scheme}')")
-        screen.open(f"{apps.front.url}/{_path(task)}")
+        # Both at once: each takes seconds.
+        screen.page.goto(f"{apps.front.url}/{_path(task)}", wait_until="commit")
+    for screen in (viewer, user):
         expect(_view(screen).locator(_STATE)).to_have_text(["running"] * count)
 
     expect(_stop_button(user)).to_be_visible()
