@@ -333,11 +333,11 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
         with contextlib.ExitStack() as stack, contextlib.suppress(AppNotFoundError):
             watch = await self._watch(stack)
+            self.snapshots.stopping()
             app, table = await self._through_outage(lambda: watch.ask(stop))
             # Without last lines: the triggerer does not know which secrets to mask in them.
             self.log.info("cleaned up app %s\n%s", app_id, table)
-            if app is not None and self._snapshots is not None:
-                await self._snapshots.write_last(app)
+            await self.snapshots.write_last(app)
 
     async def _through_outage(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return an answer of Airflow or of the daemon; repeat the request through an outage."""
@@ -372,16 +372,17 @@ class TorchXDockerTrigger(BaseEventTrigger):
     def _wait(self, app_id: str) -> AppWait:
         condition = None
         if not self.owned:
-            condition = Condition.parse(
-                self.target_states, self.failed_states, self.role, self.min_replicas
-            )
+            found = (self.target_states, self.failed_states, self.role, self.min_replicas)
+            condition = Condition.parse(*found)
         wait_for = WaitFor(condition=condition, wait_for_launch=self.wait_for_launch)
         usage = UsageHistory.parse(self.usage)
-        return AppWait(app_id, wait_for, self._alarms(), usage=usage, snapshots=self._snapshots)
+        some = self.snapshots if self.owned and self.snapshot else None
+        return AppWait(app_id, wait_for, self._alarms(), usage=usage, snapshots=some)
 
     @cached_property
-    def _snapshots(self) -> SnapshotWriter | None:
-        return SnapshotWriter(self.snapshot, self.push) if self.owned and self.snapshot else None
+    def snapshots(self) -> SnapshotWriter:
+        """The snapshots of its app."""
+        return SnapshotWriter(self.snapshot or {}, self.push)
 
     def _alarms(self) -> Alarms:
         return Alarms(

@@ -13,8 +13,9 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.errors import EngineError
-from airflow_torchx.runtime import launching
+from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.gpus.queue import DEFERRED, GpuQueue
+from airflow_torchx.runtime.usage import UsageMonitor
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.testing import FakeEngine, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
@@ -85,6 +86,7 @@ def test_an_app_that_a_trigger_stops_is_counted(monkeypatch: pytest.MonkeyPatch)
 def test_a_killed_trigger_writes_a_last_snapshot(error: RuntimeError | None) -> None:
     """The page of a task that a user has ended while it was deferred shows a cancelled app.
 
+    It does so when the stop begins, and again when the app has ended, with its exit codes.
     An error of Airflow costs the snapshot alone.
     """
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
@@ -103,9 +105,16 @@ def test_a_killed_trigger_writes_a_last_snapshot(error: RuntimeError | None) -> 
 
     trigger.push = push
 
-    asyncio.run(trigger.on_kill())
+    async def kill() -> None:
+        found = lifecycle.observe(engine, "app-1")
+        assert found is not None
+        trigger.snapshots.look(found, UsageMonitor())
+        await trigger.on_kill()
 
-    (last,) = pushed
+    asyncio.run(kill())
+
+    first, last = pushed[-2:]
+    assert ("CANCELLED", None) == (first["state"], first["roles"][0]["replicas"][0]["exit"])
     (role,) = last["roles"]
     assert ("CANCELLED", "trigger") == (last["state"], last["writer"])
     assert ["CANCELLED"] * 2 == [one["state"] for one in role["replicas"]]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.state.snapshot import Owner, View, snapshot
+from airflow_torchx.core.state.snapshot import Owner, View, as_stopped, snapshot
 from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.usage import UsageHistory
 
@@ -53,6 +54,7 @@ class SnapshotWriter:
         self._changed = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._pushing: asyncio.Future[object] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     def look(self, app: DescribeAppResponse, usage: UsageMonitor) -> None:
         """Have a snapshot written soon if a replica has changed; return at once."""
@@ -89,9 +91,30 @@ class SnapshotWriter:
         if self._writing is not None:
             self._writing.cancel()
 
-    async def write_last(self, app: DescribeAppResponse) -> None:
-        """Write the snapshot of an app that the trigger has stopped, and no other one after it."""
+    def stopping(self) -> None:
+        """Have the app written as stopped, without a wait; `write_last` replaces that.
+
+        A stop takes up to the grace period of the replicas.
+        """
         self.close()
+        if self._app is not None and self._owner is not None:
+            app = as_stopped(self._app)
+            # The replicas end later than that.
+            timeline = deepcopy(self._timeline)
+            timeline.see(app, self._now())
+            self._stopping = asyncio.create_task(self._write_one(app, self._owner, timeline))
+
+    async def write_last(self, app: DescribeAppResponse | None) -> None:
+        """Write the snapshot of an app that the trigger has stopped, and no other one after it.
+
+        If the app could not be described, None, the one of `stopping` stays.
+        """
+        self.close()
+        if self._stopping is not None:
+            await asyncio.wait({self._stopping}, timeout=CLOSE_S)
+            self._stopping.cancel()
+        if app is None:
+            return
         self._timeline.see(app, self._now())
         if self._owner is not None:
             await self._write_one(app, self._owner)
@@ -106,7 +129,9 @@ class SnapshotWriter:
                 await self._write_one(self._app, owner)
             await asyncio.sleep(PAUSE_S)
 
-    async def _write_one(self, app: DescribeAppResponse, owner: Owner) -> None:
+    async def _write_one(
+        self, app: DescribeAppResponse, owner: Owner, timeline: Timeline | None = None
+    ) -> None:
         now_s = self._now()
         made = snapshot(
             View(
@@ -115,7 +140,7 @@ class SnapshotWriter:
                 writer="trigger",
                 now_s=now_s,
                 seq=self._timeline.next_seq(now_s),
-                timeline=self._timeline,
+                timeline=timeline or self._timeline,
                 usage=self._usage.history() if self._usage else UsageHistory(),
             )
         )

@@ -218,3 +218,39 @@ def test_an_event_waits_a_second_at_most_for_all_snapshots() -> None:
     (_, written_s), (begun_s, given_up_s) = times
     assert begun_s >= written_s
     assert given_up_s - begun_s < CLOSE_S
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_stop_is_shown_when_it_begins(*, hangs: bool) -> None:
+    """What still runs is CANCELLED at once; how the app ended is written after that, once.
+
+    A first snapshot that hangs does not keep the last one from being written.
+    """
+    scene = Scene()
+    launch(scene.engine, replicas=2)
+
+    async def stop() -> None:
+        writer = SnapshotWriter(STORED, scene.push, scene.clock)
+        app = lifecycle.observe(scene.engine, "app-1")
+        assert app is not None
+        writer.look(app, UsageMonitor())
+        scene.hangs = hangs
+        writer.stopping()
+        await eventually(lambda: scene.pushed, scene.clock)
+        scene.hangs = False
+        lifecycle.cancel(scene.engine, "app-1")
+        ended = lifecycle.observe(scene.engine, "app-1")
+        assert ended is not None
+        writing = asyncio.ensure_future(writer.write_last(ended))
+        await eventually(writing.done, scene.clock)
+
+    run(stop(), scene.clock)
+
+    (_, first), (_, last) = scene.pushed
+    assert ["CANCELLED", "CANCELLED"] == [first["state"], last["state"]]
+    assert last["seq"] > first["seq"]
+    replica = first["roles"][0]["replicas"][0]
+    assert ("CANCELLED", ["RUNNING", "CANCELLED"]) == (
+        replica["state"],
+        [state for _, state in replica["t"][-2:]],
+    )
