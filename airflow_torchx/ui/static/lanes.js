@@ -57,10 +57,12 @@ class Spark {
 
   /** @param {Sparkline|null} spark */
   update(spark) {
+    // Once: it is computed when it is read.
+    const points = spark?.points ?? "";
     setText(this.label, spark?.label ?? "");
-    setAttribute(this.line, "points", spark?.points ?? "");
-    setAttribute(this.svg, "hidden", !spark?.points);
-    this.svg.style.display = spark?.points ? "" : "none";
+    setAttribute(this.line, "points", points);
+    setAttribute(this.svg, "hidden", !points);
+    this.svg.style.display = points ? "" : "none";
     const y = spark?.limitY;
     // Outside of its box, it would be drawn all the same.
     this.limit.style.display = typeof y === "number" ? "" : "none";
@@ -129,7 +131,7 @@ class LaneRow {
     setText(this.took, lane.duration);
     for (const kind of KINDS) {
       setAttribute(this[kind].node, "hidden", !view.has[kind]);
-      this[kind].update(lane[kind]);
+      if (view.has[kind]) this[kind].update(lane[kind]);
     }
     setText(this.end, lane.end);
     setAttribute(this.end, "hidden", !view.has.end);
