@@ -58,7 +58,7 @@ with DockerEngine.connect() as engine:
         own = {**waiting.labels, labels.LAUNCH_ID: "earlier", labels.APP_ID: f"{app_id}-claim"}
         claim = GpuDemand(key=app_id, count=1, listed=("GPU-0",), image=image, labels=own)
         engine.create(claim.spec("claim", ids=["GPU-0"], timeout_s=600))
-    reaper = Reaper(engine, app_id, launch_id)
+    reaper = Reaper(engine.endpoint, app_id, launch_id)
     reaper.order(Order(grace_s=30.0, keep=keep == "keep", waiting=waiting))
     print("ready", flush=True)
     if sys.stdin.readline() == "stop\\n":
