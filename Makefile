@@ -41,7 +41,7 @@ test: duration check images postgres chromium $(VENVS:=/.installed) ## check, th
 
 # The first line on the screen of `make test`.
 duration:
-	echo "make test: all checks and tests, about 20 minutes on 2 cores."
+	echo "make test: all checks and tests, about 25 minutes on 2 cores."
 	echo "First the set-up of what is missing: Python environments, a Docker Engine, images,"
 	echo "PostgreSQL, Node and a browser. That takes some minutes more."
 

@@ -22,7 +22,7 @@ import airflow_torchx
 from airflow_torchx.core.state.failure_key import failure_xcoms
 
 if TYPE_CHECKING:
-    from starlette.testclient import TestClient
+    import httpx
 
 STATIC: Final = Path(airflow_torchx.__file__).parent / "ui" / "static"
 SNAPSHOTS: Final = Path(__file__).with_name("snapshots")
@@ -118,7 +118,7 @@ class PlayedAirflow:
         #: The next status of each API route, by a part of its path.
         self.refusals: dict[str, int] = {}
         #: Answers what is below ``/torchx``; without it, the API server does not read from Docker.
-        self.docker: TestClient | None = None
+        self.docker: httpx.Client | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"

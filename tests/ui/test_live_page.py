@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from playwright.sync_api import expect
-from starlette.testclient import TestClient
 
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.testing import ManualClock, Program
 from tests.ui.live_app import LiveApps, handle_of
 from tests.ui.played_airflow import RUN
+from tests.ui.serving import served
 from tests.ui.test_live import app_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def apps(airflow: PlayedAirflow, task: PlayedTask) -> Iterator[LiveApps]:
     for replica, name in zip(task.snapshot["roles"][0]["replicas"], sorted(ids), strict=True):
         replica["container"] = ids[name]
     apps.engine.calls.clear()
-    with TestClient(app_of(apps)) as airflow.docker:
+    # The client of Starlette may wait for ever at its end if several threads have used it.
+    with served(app_of(apps)) as airflow.docker:
         yield apps
 
 
