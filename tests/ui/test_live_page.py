@@ -59,7 +59,7 @@ def apps(airflow: PlayedAirflow, task: PlayedTask) -> Iterator[LiveApps]:
     for replica, name in zip(task.snapshot["roles"][0]["replicas"], sorted(ids), strict=True):
         replica["container"] = ids[name]
     apps.engine.calls.clear()
-    # The client of Starlette may wait for ever at its end if several threads have used it.
+    # At its end, the client of Starlette may hang if several threads have used it.
     with served(app_of(apps)) as airflow.docker:
         yield apps
 
