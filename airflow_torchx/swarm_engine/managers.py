@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from http import HTTPStatus
@@ -127,6 +128,4 @@ def _as_unreachable(error: EngineError) -> EngineUnreachableError | None:
 
 def filters(of: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return the parameters of a list request with filters."""
-    import json
-
     return {"filters": json.dumps(of)}

@@ -170,11 +170,15 @@ def _daemon(
             _end(process, name)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, with patience."""
-    deadline_s = time.monotonic() + PATIENCE_S
+def wait_until(
+    condition: Callable[[], bool],
+    patience_s: float = PATIENCE_S,
+    why: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait until something is so, with patience; ``why`` says what is wrong if it does not come."""
+    deadline_s = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline_s
+        assert time.monotonic() < deadline_s, why()
         time.sleep(0.05)
 
 

@@ -12,8 +12,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,6 +22,7 @@ from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineError
 from tests.conftest import BUSYBOX, do_without, require_docker
+from tests.integration import second_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine.request import Client
 
 PATIENCE_S: Final = 60.0
+#: Three daemons on two cores take longer than one.
+wait_until = partial(second_daemon.wait_until, patience_s=PATIENCE_S)
 _PROGRAMS: Final = ("dockerd", "ip", "nsenter", "setpriv", "unshare")
 _NET: Final = "10.99.0"
 #: Keeps the namespaces of a host. An empty folder hides a containerd of the system, and the key
@@ -85,7 +88,7 @@ class Host:
         ]
         with folder.joinpath("log").open("ab") as log:
             self._daemon = _spawn(command, stdout=log, stderr=log)
-        wait_until(self._answers, lambda: folder.joinpath("log").read_text()[-2000:])
+        wait_until(self._answers, why=lambda: folder.joinpath("log").read_text()[-2000:])
 
     def kill(self) -> None:
         """Kill its daemon; containers live on."""
@@ -119,7 +122,7 @@ class Host:
                 self._daemon.wait(PATIENCE_S / 4)
             except subprocess.TimeoutExpired:
                 self.kill()
-        for pid in processes(str(self._folder)):
+        for pid in second_daemon.processes(str(self._folder)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._holder.kill()
@@ -235,24 +238,6 @@ def swarm(count: int = 3, managers: int = 1, **options: Any) -> Iterator[Hosts]:
         hosts.form_swarm(managers)
         hosts.bring_image(BUSYBOX)
         yield hosts
-
-
-def wait_until(condition: Callable[[], bool], why: Callable[[], str] = lambda: "") -> None:
-    """Wait until something is so."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, why()
-        time.sleep(0.05)
-
-
-def processes(word: str) -> list[int]:
-    """Return the processes of this machine that have this word in their command line."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if word.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
 
 
 def _held(namespaces: Sequence[str], script: str, *arguments: str) -> subprocess.Popen[bytes]:

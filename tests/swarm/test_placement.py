@@ -64,7 +64,7 @@ def test_an_app_that_never_fits_starts_nothing(
 
     why = swarm_engine.place(app_id)
 
-    assert "7 replicas, one of which asks for 0 CPUs, 16 MiB, 1 gpu; 6 of them would fit" in why
+    assert "7 replicas, one of which asks for 0 CPUs, 16.0 MiB, 1 gpu; 6 of them would fit" in why
     assert {"created"} == {row.state for row in swarm_engine.rows({labels.APP_ID: app_id})}
     scheduler.cancel(app_id)
     seen = scheduler.describe(app_id)

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.core.engine.amounts import counted, mib
 from airflow_torchx.core.swarm.tasks import LIVE
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _CONSTRAINT: Final = re.compile(r"\s*(\S+?)\s*(==|!=)\s*(.*?)\s*")
 _CPU: Final = 10**9
-_MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class Amounts:
         )
 
     def text(self, kinds: Iterable[str]) -> str:
-        """Return them for a user, like ``2 CPUs, 512 MiB, 1 gpu``."""
+        """Return them for a user, like ``2 CPUs, 512.0 MiB, 1 gpu``."""
         own = dict(self.generic)
-        parts = [f"{max(self.nano_cpus, 0) / _CPU:g} CPUs", f"{self.memory_bytes // _MIB} MiB"]
+        parts = [f"{max(self.nano_cpus, 0) / _CPU:g} CPUs", mib(max(self.memory_bytes, 0))]
         return ", ".join([*parts, *(f"{max(own.get(kind, 0), 0)} {kind}" for kind in kinds)])
 
 
@@ -165,7 +165,9 @@ def _shortage(free: Sequence[Room], wanted: Sequence[Demand], placed: int, one: 
     kinds = [kind for kind, _ in one.amounts.generic]
     where = f" on nodes with {' and '.join(one.constraints)}" if one.constraints else ""
     rest = "; ".join(f"{room.name}: {room.free.text(kinds)}" for room in free) or "no node"
-    asked = f"{len(wanted)} replicas, one of which asks for {one.amounts.text(kinds)}{where}"
+    asked = (
+        f"{counted(len(wanted), 'replica')}, one of which asks for {one.amounts.text(kinds)}{where}"
+    )
     return f"{asked}; {placed} of them would fit. Free are {rest}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.core.engine.image_refs import host_of, is_image, registry_of
+from airflow_torchx.core.engine.image_refs import host_of, is_image, registry_of, without_tag
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,18 @@ def test_valid_references(ref: str) -> None:
 def test_invalid_references(ref: str) -> None:
     """A text that Docker would refuse or misread as part of a URL is not a reference."""
     assert not is_image(ref)
+
+
+@pytest.mark.parametrize(
+    ("ref", "repository"),
+    [
+        ("train", "train"),
+        ("train:1", "train"),
+        ("registry:5000/team/train", "registry:5000/team/train"),
+        ("registry:5000/team/train:1", "registry:5000/team/train"),
+        ("registry:5000/train:1@sha256:00", "registry:5000/train"),
+    ],
+)
+def test_a_repository_has_no_tag(ref: str, repository: str) -> None:
+    """The port of a registry is not a tag."""
+    assert repository == without_tag(ref)

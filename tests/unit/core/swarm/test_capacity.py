@@ -63,7 +63,7 @@ def test_what_runs_takes_room() -> None:
 
     (room,) = rooms([_node("a", gpus=2)], tasks)
 
-    assert ("3 CPUs, 1024 MiB, 1 gpu") == room.free.text(["gpu"])
+    assert ("3 CPUs, 1,024.0 MiB, 1 gpu") == room.free.text(["gpu"])
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,11 @@ def test_the_reason() -> None:
     why = why_not(rooms(nodes, [_task("box2", gpus=1)]), _demands(3, "node.role==worker", gpus=1))
 
     assert (
-        "3 replicas, one of which asks for 0 CPUs, 0 MiB, 1 gpu on nodes with node.role==worker; "
-        "2 of them would fit. Free are box1: 4 CPUs, 1024 MiB, 1 gpu; "
-        "box2: 4 CPUs, 1024 MiB, 1 gpu"
+        "3 replicas, one of which asks for 0 CPUs, 0.0 MiB, 1 gpu on nodes with node.role==worker; "
+        "2 of them would fit. Free are box1: 4 CPUs, 1,024.0 MiB, 1 gpu; "
+        "box2: 4 CPUs, 1,024.0 MiB, 1 gpu"
     ) == why
+    assert why_not([], _demands(1)).startswith("1 replica, one of which")
     assert why_not([], _demands(1)).endswith("Free are no node")
 
 
