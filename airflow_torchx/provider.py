@@ -65,6 +65,44 @@ _CONNECTION_FIELDS: Final = {
         "login, one per line",
         "schema": {"type": ["array", "null"], "items": {"type": "string"}},
     },
+    "scheduler": {
+        "label": "Scheduler",
+        "description": "docker_swarm to run replicas on the nodes of the swarm of which the daemon "
+        "is a manager; local_docker, or empty, to run them on the daemon",
+        "schema": {"type": ["string", "null"], "enum": ["local_docker", "docker_swarm", None]},
+    },
+    "managers": {
+        "label": "More managers",
+        "description": "URLs of more managers of the swarm, one per line, which are asked when the "
+        "first one does not answer",
+        "schema": {"type": ["array", "null"], "items": {"type": "string"}},
+    },
+    "constraints": {
+        "label": "Placement constraints",
+        "description": "Nodes for all apps, one per line, like node.labels.gpu==a100",
+        "schema": {"type": ["array", "null"], "items": {"type": "string"}},
+    },
+    "gpu_resource": {
+        "label": "GPU resource",
+        "description": "Name of the generic resource that is a GPU; gpu if empty",
+        "schema": {"type": ["string", "null"]},
+    },
+    "subnet": {
+        "label": "Subnet",
+        "description": "Addresses of the overlay network that is created, like 10.77.0.0/16",
+        "schema": {"type": ["string", "null"]},
+    },
+    "mtu": {
+        "label": "MTU",
+        "description": "MTU of the overlay network that is created, in bytes",
+        "schema": {"type": ["integer", "null"]},
+    },
+    "node_url": {
+        "label": "URL of a node",
+        "description": "How the daemon of a node is reached, with {addr} or {hostname} in place of "
+        "its address; empty to reach it like the manager",
+        "schema": {"type": ["string", "null"]},
+    },
     "gpu_ids": {
         "label": "GPUs",
         "description": "Ids of the GPUs to use, one per line, as `nvidia-smi -L` prints them; "

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.core.engine.protocol import ByteStream
     from airflow_torchx.core.engine.usage import ContainerUsage, Execution
+    from airflow_torchx.core.swarm.tasks import Replica
     from airflow_torchx.docker_engine.images import DockerImages
 
 _log = logging.getLogger(__name__)
@@ -250,15 +251,29 @@ class SwarmEngine:
         return False
 
     def inspect(self, container_id: str) -> ContainerDetail | None:
-        """Return what the manager knows of a replica; None if its service does not exist."""
+        """Return what is known of a replica; None if its service does not exist.
+
+        The daemon of its node, if that answers, adds when it started and ended, and whether it ran
+        out of memory, which a manager does not know.
+        """
         try:
             found = self._services.replica(container_id)
         except EngineNotFoundError:
             return None
-        names = {}
-        if found.node_id and found.state == "dead":
+        if found.state == "dead":
             names = {one["ID"]: node_name(one) for one in self._services.nodes()}
-        return found.detail(names.get(found.node_id, ""))
+            return found.detail(names.get(found.node_id, ""))
+        detail = found.detail()
+        with suppress(EngineError):
+            on_node = self._ask_node(found, lambda engine, one: engine.inspect(one))
+            if on_node is not None:
+                return replace(
+                    detail,
+                    oom_killed=on_node.oom_killed,
+                    started_at=on_node.started_at,
+                    finished_at=on_node.finished_at,
+                )
+        return detail
 
     def logs(self, container_id: str, query: LogQuery) -> ByteStream:
         """Open the log of a replica, through the manager."""
@@ -333,7 +348,9 @@ class SwarmEngine:
             EngineNotFoundError: it has not been placed on a node.
             EngineUnreachableError: the daemon of its node does not answer.
         """
-        found = self._services.replica(container_id)
+        return self._ask_node(self._services.replica(container_id), question)
+
+    def _ask_node(self, found: Replica, question: Callable[[DockerEngine, str], _T]) -> _T:
         if not found.container_id:
             raise EngineNotFoundError(f"container {found.name} has not been started.")
         if self._nodes is None:

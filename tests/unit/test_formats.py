@@ -63,6 +63,7 @@ from airflow_torchx.function.source import FunctionSource
 from airflow_torchx.provider import get_provider_info
 from airflow_torchx.runtime.watch.app_endings import STATE_KEY
 from airflow_torchx.specs import AppState, DescribeAppResponse, ReplicaStatus, RoleStatus
+from airflow_torchx.specs.handle import SCHEDULER, SWARM_SCHEDULER
 from airflow_torchx.task.context import PROGRESS_KEY
 from airflow_torchx.workspace import manifests
 from tests.unit.apps import app
@@ -718,7 +719,15 @@ def test_a_connection() -> None:
         "options",
         "registries",
         "gpu_ids",
+        "scheduler",
+        "managers",
+        "constraints",
+        "gpu_resource",
+        "subnet",
+        "mtu",
+        "node_url",
     } == set(settings.FIELDS)
+    assert ("local_docker", "docker_swarm") == (SCHEDULER, SWARM_SCHEDULER)
 
 
 def _call_me(number: int) -> int:

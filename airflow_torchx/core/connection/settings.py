@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.core.connection.endpoint import ENDPOINT_FIELDS, Endpoint
+from airflow_torchx.core.connection.swarm import SWARM_FIELDS, SWARM_NETWORK, Swarm
 from airflow_torchx.core.plan import option_values as values
 from airflow_torchx.core.plan.gpu_id_values import check_gpu_ids
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _OWN_FIELDS: Final = ("network", "options", "registries", "gpu_ids")
 #: Every field of a connection's extra.
-FIELDS: Final = (*ENDPOINT_FIELDS, *_OWN_FIELDS)
+FIELDS: Final = (*ENDPOINT_FIELDS, *_OWN_FIELDS, *SWARM_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +41,8 @@ class Settings:
     @property
     def network(self) -> str:
         """The default network of apps."""
-        return str(self.options.get("network") or DEFAULT_NETWORK)
+        default = SWARM_NETWORK if self.endpoint.swarm else DEFAULT_NETWORK
+        return str(self.options.get("network") or default)
 
     @classmethod
     def parse(
@@ -59,11 +61,7 @@ class Settings:
             InvalidAppError: with one problem for every invalid field.
         """
         given, problems = _fields(extra)
-        endpoint = Endpoint()
-        try:
-            endpoint = Endpoint.parse(url, {k: v for k, v in given.items() if k in ENDPOINT_FIELDS})
-        except InvalidAppError as error:
-            problems += error.problems
+        endpoint = _endpoint(url, given, problems)
         found: dict[str, Any] = {}
         for key, read in _READERS.items():
             try:
@@ -71,13 +69,12 @@ class Settings:
             except ValueError as error:
                 problems += _read_problems(key, given[key], error)
         options = found.get("options") or {}
-        if found.get("network") and options.get("network"):
-            what, fix = "set twice, here and in extra.network", "remove one of them"
-            problems.append(Problem("extra.options.network", what, fix))
+        problems += _conflicts(endpoint, found, options)
         if problems:
             raise InvalidAppError(problems, subject=subject)
-        if found["network"]:
-            options = {**options, "network": found["network"]}
+        network = found["network"] or (SWARM_NETWORK if endpoint.swarm else None)
+        if network and not options.get("network"):
+            options = {**options, "network": network}
         return cls(
             endpoint=endpoint,
             options=options,
@@ -106,6 +103,32 @@ def daemon_url(
     if port and not has_port:
         address = f"{address}:{port}"
     return f"{scheme}{separator}{address}/{schema}" if schema else f"{scheme}{separator}{address}"
+
+
+def _endpoint(url: str | None, given: Mapping[str, object], problems: list[Problem]) -> Endpoint:
+    """Return the daemon, with its swarm if it has one; add what is wrong to ``problems``."""
+    found = Endpoint()
+    try:
+        found = Endpoint.parse(url, {k: v for k, v in given.items() if k in ENDPOINT_FIELDS})
+    except InvalidAppError as error:
+        problems += error.problems
+    try:
+        return replace(found, swarm=Swarm.parse(given))
+    except InvalidAppError as error:
+        problems += error.problems
+    return found
+
+
+def _conflicts(
+    endpoint: Endpoint, found: Mapping[str, object], options: Mapping[str, object]
+) -> Iterator[Problem]:
+    """Yield a problem for each field that another one rules out."""
+    if found.get("network") and options.get("network"):
+        what, fix = "set twice, here and in extra.network", "remove one of them"
+        yield Problem("extra.options.network", what, fix)
+    if found.get("gpu_ids") and endpoint.swarm:
+        fix = "name the GPUs of each node in its daemon.json, as node-generic-resources"
+        yield Problem("extra.gpu_ids", "applies to one daemon only", fix)
 
 
 def _fields(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_torchx.core.connection.settings import Settings
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.errors import InvalidAppError
 
 
 def test_one_daemon_is_the_default() -> None:
     """Without a scheduler, or with the one of a daemon, the connection has no swarm."""
-    assert Swarm.parse({}) is None
-    assert Swarm.parse({"scheduler": "local_docker"}) is None
+    assert Settings.parse("tcp://box1:2376", {}).endpoint.swarm is None
+    local = Settings.parse("tcp://box1:2376", {"scheduler": "local_docker"})
+    assert (None, "torchx") == (local.endpoint.swarm, local.network)
 
 
 def test_all_fields() -> None:
-    """Each field is read."""
-    found = Swarm.parse(
+    """Each field is read, and the network of apps is the swarm's own."""
+    settings = Settings.parse(
+        "tcp://box1:2376",
         {
             "scheduler": "docker_swarm",
             "managers": ["tcp://box2:2376"],
@@ -25,7 +28,7 @@ def test_all_fields() -> None:
             "subnet": "10.77.0.0/16",
             "mtu": 8950,
             "node_url": "tcp://{addr}:2376",
-        }
+        },
     )
 
     expected = Swarm(
@@ -35,7 +38,15 @@ def test_all_fields() -> None:
         mtu=8950,
         node_url="tcp://{addr}:2376",
     )
-    assert expected == found
+    assert expected == settings.endpoint.swarm
+    assert "torchx-swarm" == settings.network == settings.options["network"]
+
+
+def test_a_network_of_the_users() -> None:
+    """A network that the connection names is kept."""
+    given = {"scheduler": "docker_swarm", "network": "mine"}
+
+    assert "mine" == Settings.parse(None, given).options["network"]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +64,7 @@ def test_all_fields() -> None:
 def test_invalid_values(field: str, value: object, fix: str) -> None:
     """Each one is refused, and the error says how to write it."""
     with pytest.raises(InvalidAppError) as caught:
-        Swarm.parse({"scheduler": "docker_swarm", field: value})
+        Settings.parse(None, {"scheduler": "docker_swarm", field: value})
 
     assert f"extra.{field}" in str(caught.value)
     assert fix in str(caught.value)
@@ -62,10 +73,16 @@ def test_invalid_values(field: str, value: object, fix: str) -> None:
 def test_fields_of_a_swarm_need_the_scheduler() -> None:
     """They would change nothing on one daemon."""
     with pytest.raises(InvalidAppError, match='set "scheduler": "docker_swarm"'):
-        Swarm.parse({"mtu": 1400})
+        Settings.parse(None, {"mtu": 1400})
 
 
 def test_another_scheduler() -> None:
     """An unknown one is refused with the names of both."""
     with pytest.raises(InvalidAppError, match="use one of local_docker, docker_swarm"):
-        Swarm.parse({"scheduler": "kubernetes"})
+        Settings.parse(None, {"scheduler": "kubernetes"})
+
+
+def test_gpu_ids_are_of_one_daemon() -> None:
+    """A connection of a swarm that names GPUs is refused: its nodes say which ones they give."""
+    with pytest.raises(InvalidAppError, match=r"extra.gpu_ids.*node-generic-resources"):
+        Settings.parse(None, {"scheduler": "docker_swarm", "gpu_ids": ["0"]})
