@@ -7,6 +7,7 @@ files, usage and commands need a way to each node; the life of a replica does no
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine.containers import EngineInfo, NetworkRow
 from airflow_torchx.core.engine.labels import OWN_PREFIX
 from airflow_torchx.core.engine.times import parse_time
-from airflow_torchx.core.swarm.capacity import is_usable, node_name, oldest_manager
+from airflow_torchx.core.swarm.capacity import largest, node_name, oldest_manager
 from airflow_torchx.core.swarm.service_spec import (
     cloned,
     service_json,
@@ -62,16 +63,30 @@ _NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
 
 class SwarmEngine:
-    """A Docker Swarm as an `Engine`; use `connect` to create one."""
+    """A Docker Swarm as an `Engine`; use `connect` to create one.
+
+    Args:
+        managers: the managers of the swarm.
+        endpoint: how they are reached, and the swarm.
+        logins: for pulls and pushes.
+        clock: returns seconds that never decrease.
+        sleep: waits that many seconds on ``clock``.
+    """
 
     def __init__(
-        self, managers: Managers, endpoint: Endpoint, logins: Sequence[RegistryLogin] = ()
+        self,
+        managers: Managers,
+        endpoint: Endpoint,
+        logins: Sequence[RegistryLogin] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._managers = managers
         self._endpoint = endpoint
         self._swarm = endpoint.swarm or Swarm()
         self._logins = tuple(logins)
-        self._services = Services(managers)
+        self._services = Services(managers, clock, sleep)
         self._placing = Placing(self._services)
         self._endings = Endings(self._services.live)
         self._pinned: dict[str, str] = {}
@@ -121,8 +136,7 @@ class SwarmEngine:
         manager = self._managers.engine.info()
         swarm = self._managers.json("GET", "/swarm", "describe the swarm")
         nodes = self._services.nodes()
-        fit = [one for one in nodes if is_usable(one)]
-        sizes = [(one.get("Description") or {}).get("Resources") or {} for one in fit]
+        cpus, memory_bytes = largest(nodes)
         return EngineInfo(
             id=swarm["ID"],
             url=manager.url,
@@ -131,8 +145,8 @@ class SwarmEngine:
             version=oldest_manager(nodes) or manager.version,
             api_version=manager.api_version,
             os=manager.os,
-            cpus=max((int(one.get("NanoCPUs") or 0) for one in sizes), default=0) // 10**9,
-            memory_bytes=max((int(one.get("MemoryBytes") or 0) for one in sizes), default=0),
+            cpus=cpus,
+            memory_bytes=memory_bytes,
             host=manager.host,
             system_time=manager.system_time,
         )
@@ -185,7 +199,7 @@ class SwarmEngine:
         """Create a service that does not run yet, and return its id."""
         body = service_json(spec, self._swarm)
         body["TaskTemplate"]["ContainerSpec"]["Image"] = image = self._pin(spec.image)
-        return self._services.create(body, spec.name, login_headers(image, self._logins))
+        return self._services.create(body, spec.name, self._login(image))
 
     def clone(
         self, container_id: str, *, name: str, labels: Mapping[str, str], env: Mapping[str, str]
@@ -194,7 +208,7 @@ class SwarmEngine:
         spec = self._services.find(container_id)["Spec"]
         body = cloned(spec, self._swarm, name=name, labels=labels, env=env)
         image = body["TaskTemplate"]["ContainerSpec"]["Image"]
-        return self._services.create(body, name, login_headers(image, self._logins))
+        return self._services.create(body, name, self._login(image))
 
     def start(self, container_id: str) -> None:
         """Start the replica of a service; do nothing if it was started."""
@@ -340,6 +354,9 @@ class SwarmEngine:
         if ref not in self._pinned:
             self._pinned[ref] = self._managers.ask(lambda one: pinned(one, ref, self._logins))
         return self._pinned[ref]
+
+    def _login(self, image: str) -> dict[str, str]:
+        return login_headers(image, self._logins)
 
     def _on_node(self, container_id: str, question: Callable[[DockerEngine, str], _T]) -> _T:
         """Ask the daemon of the node of a container.

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.concurrency.daemons import in_daemon
-from airflow_torchx.core.engine.containers import ContainerEvent
 from airflow_torchx.core.engine.labels import APP_ID
+from airflow_torchx.core.swarm.changes import STARTING, changes
 from airflow_torchx.core.swarm.tasks import Replica, replicas
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.errors import EngineError
@@ -17,6 +17,7 @@ from airflow_torchx.swarm_engine.managers import filters
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from airflow_torchx.core.engine.containers import ContainerEvent
     from airflow_torchx.swarm_engine.managers import Managers
 
     Json = dict[str, Any]
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 #: Seconds between two lists of tasks: while a replica is about to start, and else.
 _BUSY_S: Final = 0.5
 _QUIET_S: Final = 2.0
-_STARTING: Final = frozenset({"created", "pending", "preparing"})
-_OVER: Final = frozenset({"exited", "dead"})
 
 
 class SwarmEvents:
@@ -51,13 +50,13 @@ class SwarmEvents:
         """
         in_daemon(self._listen, "torchx-swarm-events")
         while not self._closed.is_set():
-            is_busy = any(one.state in _STARTING and one.task for one in self._seen.values())
+            is_busy = any(one.state in STARTING and one.task for one in self._seen.values())
             self._woken.wait(_BUSY_S if is_busy else _QUIET_S)
             self._woken.clear()
             if self._closed.is_set():
                 return
             before, self._seen = self._seen, self._list()
-            yield from _changes(before, self._seen)
+            yield from changes(before, self._seen, time.time_ns())
 
     def close(self) -> None:
         """End the stream, even while another thread waits for an event. Idempotent."""
@@ -83,31 +82,3 @@ class SwarmEvents:
             except EngineError:
                 pass
             self._closed.wait(_QUIET_S)
-
-
-def _changes(before: Mapping[str, Replica], now: Mapping[str, Replica]) -> Iterator[ContainerEvent]:
-    for service_id, one in now.items():
-        old = before.get(service_id)
-        if old is None:
-            yield _event(one, "create")
-        elif old.name != one.name:
-            yield _event(one, "rename")
-        state = old.state if old else "created"
-        if state in _STARTING and one.state not in _STARTING:
-            yield _event(one, "start")
-        if state not in _OVER and one.state in _OVER:
-            yield _event(one, "die")
-    for service_id, old in before.items():
-        if service_id not in now:
-            yield _event(old, "destroy")
-
-
-def _event(one: Replica, action: str) -> ContainerEvent:
-    return ContainerEvent(
-        container_id=one.service_id,
-        name=one.name,
-        labels=one.labels,
-        action=action,
-        time_ns=time.time_ns(),
-        exit_code=one.exit_code if action == "die" else None,
-    )

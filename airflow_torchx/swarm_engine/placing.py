@@ -8,7 +8,6 @@ that waits for the app goes on with.
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -80,15 +79,15 @@ class Placing:
         for one in waiting:
             with suppress(EngineNotFoundError):
                 self._services.start(one["ID"])
-        deadline_s = time.monotonic() + _PLACED_S
-        while time.monotonic() < deadline_s:
+        deadline_s = self._services.clock() + _PLACED_S
+        while self._services.clock() < deadline_s:
             found = self._replicas(app_id, services)
             if all(one.node_id for one in found):
                 return ""
             if reasons := [one.waits_because for one in found if one.waits_because]:
                 self._take_back(services)
                 return reasons[0]
-            time.sleep(_POLL_S)
+            self._services.sleep(_POLL_S)
         return ""
 
     def _checked(self, app_id: str, services: Sequence[Json]) -> str:

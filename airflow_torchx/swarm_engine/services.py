@@ -53,10 +53,23 @@ _UNKNOWN: Final = "not found"
 
 
 class Services:
-    """The services that replicas are. Thread-safe."""
+    """The services that replicas are. Thread-safe.
 
-    def __init__(self, managers: Managers) -> None:
+    Args:
+        managers: the managers of the swarm.
+        clock: returns seconds that never decrease.
+        sleep: waits that many seconds on ``clock``.
+    """
+
+    def __init__(
+        self,
+        managers: Managers,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._managers = managers
+        self.clock = clock
+        self.sleep = sleep
 
     def create(self, body: Json, name: str, headers: Mapping[str, str]) -> str:
         """Create a service and return its id.
@@ -273,25 +286,25 @@ class Services:
         """Wait until each client sees in the tasks that a replica is stopped, and why."""
         if not is_started(service["Spec"]):
             return
-        name, deadline_s = name_of(service), time.monotonic() + _SUBSTITUTE_S
-        while time.monotonic() < deadline_s:
+        name, deadline_s = name_of(service), self.clock() + _SUBSTITUTE_S
+        while self.clock() < deadline_s:
             found = replicas(self.tasks({"service": [service["ID"]]}))
             if not found or found[0].name == name:
                 return
-            time.sleep(_POLL_S)
+            self.sleep(_POLL_S)
         _log.warning("the swarm is slow to stop %s", name)
 
     def _await_end(
         self, left: Callable[[], Collection[Mapping[str, Any]]], service: Json, verb: str
     ) -> None:
         longest_s = _grace_s(service) + _END_S
-        deadline_s = time.monotonic() + longest_s
+        deadline_s = self.clock() + longest_s
         while left():
-            if time.monotonic() > deadline_s:
+            if self.clock() > deadline_s:
                 what = f"cannot {verb} container {name_of(service)}: it runs after {longest_s:g} s."
                 fix = "See the log of the daemon of its node; `docker node ls` shows its state."
                 raise EngineError(what, fix=fix)
-            time.sleep(_POLL_S)
+            self.sleep(_POLL_S)
 
     def _live_tasks(self, service: Json) -> Collection[Mapping[str, Any]]:
         """Return the tasks of a service that may run, on nodes that answer."""

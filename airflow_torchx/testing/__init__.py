@@ -15,8 +15,20 @@ from __future__ import annotations
 
 from airflow_torchx.testing.clock import ManualClock
 from airflow_torchx.testing.fake_engine import FakeEngine
+from airflow_torchx.testing.fake_swarm import FakeSwarm
 from airflow_torchx.testing.faults import Verb
 from airflow_torchx.testing.image_verbs import Builder
+from airflow_torchx.testing.nodes import FakeNode
 from airflow_torchx.testing.program import Behaviour, Program, Programs
 
-__all__ = ["Behaviour", "Builder", "FakeEngine", "ManualClock", "Program", "Programs", "Verb"]
+__all__ = [
+    "Behaviour",
+    "Builder",
+    "FakeEngine",
+    "FakeNode",
+    "FakeSwarm",
+    "ManualClock",
+    "Program",
+    "Programs",
+    "Verb",
+]

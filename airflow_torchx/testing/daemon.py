@@ -38,7 +38,7 @@ _INFO: Final = EngineInfo(
 )
 
 
-def _new_info() -> EngineInfo:
+def new_info() -> EngineInfo:
     """Return the facts of one more daemon; what a process knows of a daemon, it knows by the id."""
     return replace(_INFO, id=f"FAKE:{secrets.token_hex(8)}")
 
@@ -55,7 +55,7 @@ class FakeDaemon:
     programs: Programs = field(default_factory=Program)
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    engine_info: EngineInfo = field(default_factory=_new_info)
+    engine_info: EngineInfo = field(default_factory=new_info)
     gpus: InitVar[int | Sequence[str]] = 0
     reports_gpus: InitVar[bool] = True
     proxy_env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -94,6 +94,10 @@ class FakeDaemon:
             containers=self._containers,
             builder=lambda: self.builds,
         )
+
+    def share(self, *, images: FakeImages, networks: FakeNetworks, volumes: FakeVolumes) -> None:
+        """Use the images, networks and volumes of another daemon."""
+        self._images, self._networks, self._volumes = images, networks, volumes
 
     def _on_call(self, verb: Verb, name: str) -> None:
         if self.before is not None:

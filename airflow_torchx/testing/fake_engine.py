@@ -27,11 +27,14 @@ if TYPE_CHECKING:
         LogQuery,
         VolumeRow,
     )
+    from airflow_torchx.core.engine.protocol import ByteStream
     from airflow_torchx.core.engine.usage import ContainerUsage, Execution
     from airflow_torchx.testing.image_verbs import FakeImageVerbs
     from airflow_torchx.testing.images import FakeImage
+    from airflow_torchx.testing.output import Message
 
-_TICK_S: Final = 0.01
+#: Seconds between two looks of a call that waits.
+TICK_S: Final = 0.01
 
 
 class FakeEngine(FakeDaemon):
@@ -99,6 +102,20 @@ class FakeEngine(FakeDaemon):
             self._containers.settle(self._calls.now_ns())
             found = self._containers.get(container)
             found.end(self._calls.now_ns(), exit_code, oom_killed=oom_killed)
+
+    def terminate(self, container: str, grace_s: float) -> None:
+        """Begin to stop a container, as `stop` does, and do not wait for its end."""
+        with self._calls.lock:
+            self._containers.settle(self._calls.now_ns())
+            self._containers.get(container).terminate(self._calls.now_ns(), grace_s)
+
+    def messages(self, container: str) -> list[Message]:
+        """Return what a container has written in all its runs."""
+        with self._calls.lock:
+            now_ns = self._calls.now_ns()
+            self._containers.settle(now_ns)
+            found = self._containers.get(container)
+            return found.log(found.runs, now_ns)
 
     def specs(self) -> dict[str, ContainerSpec]:
         """Return the specs of the existing containers by name."""
@@ -192,7 +209,7 @@ class FakeEngine(FakeDaemon):
         while container.is_in_run(run, self._calls.now_ns()):
             if self.down:
                 raise unreachable()
-            self.sleep(_TICK_S)
+            self.sleep(TICK_S)
 
     def signal(self, container_id: str, name: str) -> None:
         """See `Engine.signal`."""
@@ -276,7 +293,7 @@ class FakeEngine(FakeDaemon):
                 live = follow and container.is_in_run(runs - 1, now_ns)
                 return LogSnapshot(container.log(runs, now_ns), live)
 
-        return FakeStream(query, read, lambda: self.sleep(_TICK_S), self.chunk_bytes)
+        return FakeStream(query, read, lambda: self.sleep(TICK_S), self.chunk_bytes)
 
     def events(self, *, all_containers: bool = False) -> FakeEvents:
         """See `Engine.events`."""
@@ -290,14 +307,14 @@ class FakeEngine(FakeDaemon):
                 self._containers.settle(self._calls.now_ns())
                 return self._containers.journal
 
-        return FakeEvents(read, lambda: self.sleep(_TICK_S), all_containers=all_containers)
+        return FakeEvents(read, lambda: self.sleep(TICK_S), all_containers=all_containers)
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """See `Engine.read_file`; files come from images, uploads and programs."""
         with self._calls.on("read_file", container_id):
             return self._containers.get(container_id).read_file(path, max_bytes)
 
-    def archive(self, container_id: str, path: str) -> FakeArchive:
+    def archive(self, container_id: str, path: str) -> ByteStream:
         """See `Engine.archive`; the times in it are 0. It is read at once, like a small one."""
         with self._calls.on("archive", container_id):
             content = self._containers.get(container_id).archive(path)

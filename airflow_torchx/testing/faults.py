@@ -18,6 +18,7 @@ Verb: TypeAlias = Literal[
     "create",
     "clone",
     "start",
+    "place",
     "rename",
     "stop",
     "signal",

@@ -96,7 +96,9 @@ def frames(messages: Iterable[Message], query: LogQuery) -> Iterator[bytes]:
         since = query.since_ns is None or message.stamp_ns >= query.since_ns
         until = query.until_ns is None or message.stamp_ns <= query.until_ns
         if wanted and since and until:
-            data = (_stamp(message.stamp_ns) if query.timestamps else b"") + message.data
+            data = (
+                f"{to_text(message.stamp_ns)} ".encode() if query.timestamps else b""
+            ) + message.data
             yield struct.pack(">BxxxI", _STREAM_NUMBERS[message.stream], len(data)) + data
 
 
@@ -106,6 +108,7 @@ def to_datetime(time_ns: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 
 
-def _stamp(time_ns: int) -> bytes:
+def to_text(time_ns: int) -> str:
+    """Return nanoseconds since 1970 as the Engine API writes them."""
     seconds, rest = divmod(time_ns, NS_PER_S)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z ".encode()
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

@@ -1,7 +1,8 @@
 """The Engine protocol: every operation that this package needs of a Docker daemon.
 
-``docker_engine.DockerEngine`` and ``testing.FakeEngine`` implement it; the contract tests run on
-both. All methods block, and are safe to call from several threads.
+``docker_engine.DockerEngine``, ``swarm_engine.SwarmEngine``, ``testing.FakeEngine`` and
+``testing.FakeSwarm`` implement it; the contract tests run on all of them. All methods block, and
+are safe to call from several threads.
 """
 
 from __future__ import annotations

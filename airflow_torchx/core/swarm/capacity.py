@@ -127,7 +127,7 @@ def why_not(free: Sequence[Room], wanted: Iterable[Demand]) -> str:
         fits = [
             (rest.without(one.amounts), index)
             for index, (room, rest) in enumerate(left)
-            if rest.holds(one.amounts) and _may_run(room.node, one.constraints)
+            if rest.holds(one.amounts) and may_run(room.node, one.constraints)
         ]
         if not fits:
             return _shortage(free, ordered, placed, one)
@@ -140,6 +140,18 @@ def is_usable(node: Json) -> bool:
     """Return whether a node takes replicas."""
     is_ready = (node.get("Status") or {}).get("State") == "ready"
     return is_ready and (node.get("Spec") or {}).get("Availability") == "active"
+
+
+def largest(nodes: Iterable[Json]) -> tuple[int, int]:
+    """Return the most CPUs, and the most bytes of memory, of a node that takes replicas.
+
+    If none does, those of all nodes count, as an app waits for their return.
+    """
+    known = list(nodes)
+    fit = [one for one in known if is_usable(one)] or known
+    sizes = [Amounts.of((one.get("Description") or {}).get("Resources")) for one in fit]
+    cpus = max((one.nano_cpus for one in sizes), default=0) // _CPU
+    return cpus, max((one.memory_bytes for one in sizes), default=0)
 
 
 def oldest_manager(nodes: Iterable[Json]) -> str:
@@ -179,7 +191,7 @@ def _amount(amounts: Amounts) -> tuple[int, int, int]:
     return sum(count for _, count in amounts.generic), amounts.nano_cpus, amounts.memory_bytes
 
 
-def _may_run(node: Json, constraints: Iterable[str]) -> bool:
+def may_run(node: Json, constraints: Iterable[str]) -> bool:
     """Return whether constraints allow a node; the swarm decides on those that are unknown here."""
     for one in constraints:
         match = _CONSTRAINT.fullmatch(one)

@@ -22,6 +22,7 @@ from airflow_torchx.hooks import object_storage
 from airflow_torchx.runtime import checkpoint_sync
 from airflow_torchx.runtime.checkpoint_storage import CheckpointStorage
 from airflow_torchx.testing import FakeEngine, ManualClock
+from airflow_torchx.testing.stream import FakeArchive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -468,9 +469,8 @@ class Archives:
 
     def archive(self, container_id: str, path: str) -> Any:  # noqa: ANN401 - a stream
         """Return the archive of the test."""
-        stream = self._engine.archive(container_id, path)
-        stream._content = self._data  # noqa: SLF001
-        return stream
+        self._engine.archive(container_id, path)
+        return FakeArchive(self._data, 4096)
 
 
 def archived(*entries: tuple[str, bytes, str]) -> bytes:

@@ -10,6 +10,7 @@ from airflow_torchx.core.swarm.capacity import (
     Amounts,
     Demand,
     demand,
+    largest,
     node_name,
     oldest_manager,
     rooms,
@@ -158,3 +159,13 @@ def test_the_oldest_manager() -> None:
     assert "9.0" == oldest_manager(nodes)
     assert "" == oldest_manager([_node("c")])
     assert "id-x" == node_name({"ID": "id-x"})
+
+
+def test_the_largest_node() -> None:
+    """CPUs and memory are those of nodes that take replicas; if none does, of all nodes."""
+    away = _node("big", cpus=9) | {"Status": {"State": "down"}}
+    small = _node("small", cpus=2)
+
+    assert (2, 1024 * MIB) == largest([away, small])
+    assert (9, 1024 * MIB) == largest([away])
+    assert (0, 0) == largest([])
