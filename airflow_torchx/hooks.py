@@ -182,11 +182,11 @@ class TorchXDockerHook(BaseHook):
         return to_json(survey, pruned)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Report on the daemon and on each registry's login.
+        """Report on the daemon, or the swarm and its nodes, and on each registry's login.
 
         Takes at most ten seconds and changes nothing.
         """
-        from airflow_torchx.docker_engine import diagnose
+        from airflow_torchx.runtime.engines import diagnose
 
         try:
             # The form gives a connection under test a random id.

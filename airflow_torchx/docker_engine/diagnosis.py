@@ -36,7 +36,7 @@ def unreachable_reason(endpoint: Endpoint | None = None) -> str | None:
     Args:
         endpoint: the daemon; None for the one that the docker CLI would use.
     """
-    return _within(
+    return within(
         _CONNECT_LIMIT_S,
         endpoint or Endpoint(),
         lambda impatient: DockerEngine.connect(impatient).close(),
@@ -58,15 +58,13 @@ def diagnose(
                 info=engine.info(),
                 network=network,
                 has_network=bool(engine.networks(network)),
-                logins=tuple(
-                    parallel.map_concurrently(lambda login: _check_login(engine, login), logins)
-                ),
+                logins=check_logins(engine, logins),
             )
 
-    return _within(_REPORT_LIMIT_S, endpoint, collect)
+    return within(_REPORT_LIMIT_S, endpoint, collect)
 
 
-def _within(
+def within(
     limit_s: float, endpoint: Endpoint, collect: Callable[[Endpoint], _Found]
 ) -> _Found | str:
     """Return what `collect` returns, or on one line why it failed or that time ran out.
@@ -91,6 +89,11 @@ def _within(
         return found[0]
     where = endpoint.url or "the address from the environment"
     return f"the Docker daemon at {where} did not answer in {limit_s:g} s. Check the address."
+
+
+def check_logins(engine: DockerEngine, logins: Sequence[RegistryLogin]) -> tuple[LoginCheck, ...]:
+    """Try registry logins through a daemon, concurrently."""
+    return tuple(parallel.map_concurrently(lambda login: _check_login(engine, login), logins))
 
 
 def _check_login(engine: DockerEngine, login: RegistryLogin) -> LoginCheck:

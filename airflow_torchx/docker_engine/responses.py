@@ -141,6 +141,8 @@ def engine_info(
         gpu_kind=gpus.kind,
         # Docker 25 and newer list the folders of CDI here, or none if it is not enabled.
         has_cdi=bool(response.get("CDISpecDirs")),
+        # Docker counts them on managers only.
+        swarm_nodes=int((response.get("Swarm") or {}).get("Nodes") or 0),
         runtimes=tuple(sorted(response.get("Runtimes") or ())),
         host=response.get("Name") or url,
         system_time=parse_time(response.get("SystemTime")),

@@ -371,8 +371,7 @@ class SwarmEngine:
         if not found.container_id:
             raise EngineNotFoundError(f"container {found.name} has not been started.")
         if self._nodes is None:
-            endpoint = self._managers.engine.endpoint
-            self._nodes = Nodes(self._node, endpoint, self._swarm.node_url)
+            self._nodes = Nodes(self._node, lambda: self._managers.engine, self._swarm)
         return question(self._nodes.engine_of(found.node_id), found.container_id)
 
     def _node(self, node_id: str) -> Json:

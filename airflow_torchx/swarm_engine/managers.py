@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from airflow_torchx.core.swarm.membership import why_not_manager
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.request import request
 from airflow_torchx.errors import EngineError, EngineUnreachableError
@@ -24,6 +26,11 @@ _T = TypeVar("_T")
 
 #: What a manager says that has lost the others. Its containers run on, and it may find them again.
 _NO_LEADER: Final = ("does not have a leader", "lost leader status", "context deadline exceeded")
+#: What to do then.
+NO_LEADER_FIX: Final = (
+    "More than half of its managers must be up: start the daemons of the others. Containers run on "
+    "without them."
+)
 _NOT_A_MANAGER: Final = "not a swarm manager"
 
 
@@ -61,18 +68,18 @@ class Managers:
 
     def ask(self, question: Callable[[DockerEngine], _T]) -> _T:
         """Return the answer of the first manager that has one."""
-        failure = EngineUnreachableError("no manager of the swarm is known.")
+        failures = list[EngineUnreachableError]()
         for _ in self._connects:
             number = self._current
             try:
                 return question(self._engine(number))
             except EngineError as error:
-                unreachable = _as_unreachable(error)
+                unreachable = self._as_unreachable(number, error)
                 if unreachable is None:
                     raise
-                failure = unreachable
+                failures.append(unreachable)
                 self._leave(number, unreachable)
-        raise failure
+        raise _together(failures)
 
     @property
     def engine(self) -> DockerEngine:
@@ -103,6 +110,30 @@ class Managers:
             made.close()
         return kept
 
+    def _as_unreachable(self, number: int, error: EngineError) -> EngineUnreachableError | None:
+        """Return an error that another manager, or a later request, may not have; else None."""
+        if isinstance(error, EngineUnreachableError):
+            return error
+        text = str(error)
+        if _NOT_A_MANAGER in text:
+            return self._not_a_manager(number, error)
+        is_server = (error.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
+        if is_server and any(words in text for words in _NO_LEADER):
+            return EngineUnreachableError(error.what, fix=NO_LEADER_FIX)
+        return None
+
+    def _not_a_manager(self, number: int, error: EngineError) -> EngineUnreachableError:
+        """Return why a daemon is not a manager, by what it says of itself."""
+        with suppress(EngineError):
+            engine = self._engine(number)
+            url = str(engine.endpoint.url)
+            with engine_errors("describe the daemon", url):
+                refusal = why_not_manager(engine.client.info(), url)
+            if refusal is not None:
+                return EngineUnreachableError(refusal.what, fix=refusal.fix)
+        # It has become one since.
+        return EngineUnreachableError(error.what, fix="Try again.")
+
     def _leave(self, number: int, why: EngineError) -> None:
         with self._lock:
             if self._current != number or len(self._connects) == 1:
@@ -111,19 +142,15 @@ class Managers:
         _log.warning("asking the next manager of the swarm: %s", why.what)
 
 
-def _as_unreachable(error: EngineError) -> EngineUnreachableError | None:
-    """Return an error that another manager, or a later request, may not have; else None."""
-    if isinstance(error, EngineUnreachableError):
-        return error
-    text = str(error)
-    if _NOT_A_MANAGER in text:
-        fix = "Give the URL of a manager (`docker node ls` there lists them), or run "
-        return EngineUnreachableError(error.what, fix=f"{fix}`docker swarm init`.")
-    is_server = (error.status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if is_server and any(words in text for words in _NO_LEADER):
-        fix = "Its containers run on. Start the managers that are down: `docker node ls`."
-        return EngineUnreachableError(error.what, fix=fix)
-    return None
+def _together(failures: Sequence[EngineUnreachableError]) -> EngineUnreachableError:
+    """Return one error for those of all managers."""
+    if len(failures) == 1:
+        return failures[0]
+    what = "; ".join(error.what.rstrip(".") for error in failures)
+    fixes = dict.fromkeys(filter(None, (error.fix for error in failures)))
+    return EngineUnreachableError(
+        f"no manager of the swarm can be asked: {what}.", fix=" ".join(fixes)
+    )
 
 
 def filters(of: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from airflow_torchx.core.connection.swarm import Swarm
+from airflow_torchx.core.swarm.capacity import node_name
 from airflow_torchx.docker_engine.engine import DockerEngine
+from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.errors import EngineUnreachableError
 
 if TYPE_CHECKING:
@@ -15,27 +18,31 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.endpoint import Endpoint
 
+    Json = Mapping[str, Any]
+
+_LISTEN: Final = (
+    "The daemon of each node must listen for the workers, with the certificates or the ssh key of "
+    "the managers; node_url of the connection says where."
+)
+
 
 class Nodes:
     """Connects to the daemon of a node, with the login or the certificates of the managers.
 
     Args:
         inspect: returns a node of the swarm by its id.
-        manager: how a manager is reached.
-        url: how a node is reached, with ``{addr}`` or ``{hostname}`` in place of its address; None
-            to reach it as the manager is.
+        manager: returns the daemon of the manager that answers.
+        swarm: how nodes are reached.
     """
 
     def __init__(
-        self,
-        inspect: Callable[[str], Mapping[str, Any]],
-        manager: Endpoint,
-        url: str | None = None,
+        self, inspect: Callable[[str], Json], manager: Callable[[], DockerEngine], swarm: Swarm
     ) -> None:
         self._inspect = inspect
         self._manager = manager
-        self._url = url or _like(str(manager.url))
+        self._swarm = swarm
         self._open: dict[str, DockerEngine] = {}
+        self._ids: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def engine_of(self, node_id: str) -> DockerEngine:
@@ -48,21 +55,22 @@ class Nodes:
             found = self._open.get(node_id)
         if found is not None:
             return found
+        manager = self._manager()
+        if self._id_of(manager) == node_id:
+            return manager
         node = self._inspect(node_id)
-        name = str((node.get("Description") or {}).get("Hostname") or node_id)
-        if self._url is None:
-            raise EngineUnreachableError(
-                f"the daemon of node {name} cannot be reached: the manager is a socket.",
-                fix="Set node_url of the connection, like tcp://{addr}:2376 or ssh://me@{hostname}.",
-            )
-        address = str((node.get("Status") or {}).get("Addr") or name)
-        url = self._url.replace("{addr}", address).replace("{hostname}", name)
-        made = DockerEngine.connect(replace(self._manager, url=url, swarm=None))
+        made = connect_node(node_endpoint(replace(manager.endpoint, swarm=self._swarm), node), node)
         with self._lock:
             kept = self._open.setdefault(node_id, made)
         if kept is not made:
             made.close()
         return kept
+
+    def _id_of(self, manager: DockerEngine) -> str:
+        url = str(manager.endpoint.url)
+        if url not in self._ids:
+            self._ids[url] = node_id_of(manager)
+        return self._ids[url]
 
     def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -70,6 +78,47 @@ class Nodes:
             found, self._open = self._open, {}
         for engine in found.values():
             engine.close()
+
+
+def node_endpoint(manager: Endpoint, node: Json) -> Endpoint:
+    """Return how the daemon of a node is reached.
+
+    Raises:
+        EngineUnreachableError: the manager is a socket, and the connection does not say it.
+    """
+    url = (manager.swarm or Swarm()).node_url or _like(str(manager.url))
+    if url is None:
+        raise EngineUnreachableError(
+            "the manager is a socket, so the connection must say how other nodes are reached.",
+            fix="Set node_url of the connection, like tcp://{addr}:2376 or ssh://me@{hostname}.",
+        )
+    name = node_name(node)
+    address = str((node.get("Status") or {}).get("Addr") or name)
+    url = url.replace("{addr}", address).replace("{hostname}", name)
+    return replace(manager, url=url, swarm=None)
+
+
+def connect_node(endpoint: Endpoint, node: Json) -> DockerEngine:
+    """Connect to the daemon of a node.
+
+    Raises:
+        EngineUnreachableError: it does not answer, or it is the daemon of another node.
+    """
+    try:
+        made = DockerEngine.connect(endpoint)
+    except EngineUnreachableError as error:
+        raise EngineUnreachableError(error.what, fix=_LISTEN) from error
+    if node_id_of(made) == node["ID"]:
+        return made
+    made.close()
+    what = f"the daemon at {endpoint.url} is not that of node {node_name(node)}."
+    raise EngineUnreachableError(what, fix="Correct node_url of the connection.")
+
+
+def node_id_of(engine: DockerEngine) -> str:
+    """Return the id of a daemon in its swarm; empty without a swarm."""
+    with engine_errors("describe the daemon", str(engine.endpoint.url)):
+        return str((engine.client.info().get("Swarm") or {}).get("NodeID") or "")
 
 
 def _like(url: str) -> str | None:

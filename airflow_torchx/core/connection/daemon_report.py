@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.core.engine.amounts import counted
+from airflow_torchx.specs.handle import SWARM_SCHEDULER
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,6 +24,10 @@ class LoginCheck:
     registry: str
     username: str
     error: str | None = None
+
+    def __str__(self) -> str:
+        attempt = f"Login to {self.registry} as {self.username!r}"
+        return f"{attempt} {f'failed: {self.error}' if self.error else 'succeeded.'}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +58,12 @@ class DaemonReport:
             yield f"Network {self.network!r} {state}."
         if not info.is_local:
             yield "The files of its host are not visible here: sources of mounts are not checked."
-        for login in self.logins:
-            attempt = f"Login to {login.registry} as {login.username!r}"
-            yield f"{attempt} {f'failed: {login.error}' if login.error else 'succeeded.'}"
+        if info.swarm_nodes:
+            yield (
+                f"It is a manager of a Docker Swarm of {counted(info.swarm_nodes, 'node')}: "
+                f'"scheduler": "{SWARM_SCHEDULER}" in the extra runs replicas on all of them.'
+            )
+        yield from map(str, self.logins)
 
 
 def _gpus(info: EngineInfo) -> str:

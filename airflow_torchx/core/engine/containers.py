@@ -239,6 +239,7 @@ class EngineInfo:
         has_cdi: it can give devices to containers by their names in CDI.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
         is_podman: the daemon is Podman's, which speaks Docker's API.
+        swarm_nodes: number of nodes of the swarm that it manages; 0 if it is no manager.
         is_swarm: it is a manager, and its swarm runs the containers; the largest node has these
             ``cpus`` and ``memory_bytes``.
         host: name of its host.
@@ -259,6 +260,7 @@ class EngineInfo:
     has_cdi: bool = False
     runtimes: tuple[str, ...] = ()
     is_podman: bool = False
+    swarm_nodes: int = 0
     is_swarm: bool = False
     host: str = ""
     system_time: datetime | None = field(default=None, compare=False)

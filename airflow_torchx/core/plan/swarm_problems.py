@@ -57,23 +57,25 @@ def swarm_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Prob
 
 
 def _gpu_problems(opts: Opts, engine: EngineInfo) -> Iterator[Problem]:
-    if _ends_gpu_tasks(engine.version):
-        what = f"managers with Docker Engine {engine.version} end replicas that have GPUs"
-        fix = f"upgrade them to {_KEEPS_GPU_TASKS}.0, see https://github.com/moby/moby/issues/44378"
-        yield Problem("roles", what, fix)
+    if limit := gpu_limit(engine.version):
+        yield Problem("roles", *limit)
     if not opts.auto_set_gpus:
         what, fix = "a swarm gives each GPU to one replica", "leave it out"
         yield Problem("options.auto_set_gpus", what, fix)
 
 
-def _ends_gpu_tasks(version: str) -> bool:
-    """Return whether a manager takes each replica with GPUs for one whose node has changed.
+def gpu_limit(version: str) -> tuple[str, str] | None:
+    """Return why managers of this version cannot run replicas with GPUs, and what to do.
 
-    It does so when the node joins an overlay network, among others. Named resources are right
-    since this version, https://github.com/moby/swarmkit/pull/3082.
+    They take each one for a replica whose node has changed, and end it, when the node joins an
+    overlay network, among others. Named resources are right since this version,
+    https://github.com/moby/swarmkit/pull/3082.
     """
     major = version.partition(".")[0]
-    return major.isdecimal() and int(major) < _KEEPS_GPU_TASKS
+    if not major.isdecimal() or int(major) >= _KEEPS_GPU_TASKS:
+        return None
+    fix = f"upgrade them to {_KEEPS_GPU_TASKS}.0, see https://github.com/moby/moby/issues/44378"
+    return f"managers with Docker Engine {version} end replicas that have GPUs", fix
 
 
 def _tmpfs_problems(given: Any) -> Iterator[Problem]:  # noqa: ANN401 - any mapping

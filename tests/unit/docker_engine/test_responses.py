@@ -236,6 +236,21 @@ def test_cdi(more: dict[str, list[str]], *, expected: bool) -> None:
     assert expected == responses.engine_info(body, url=URL, api_version="1.41").has_cdi
 
 
+@pytest.mark.parametrize(
+    ("swarm", "expected"),
+    [
+        ({"LocalNodeState": "active", "ControlAvailable": True, "Nodes": 3, "Managers": 1}, 3),
+        ({"LocalNodeState": "active", "ControlAvailable": False}, 0),
+        (None, 0),
+    ],
+)
+def test_nodes_of_a_swarm(swarm: dict[str, Any] | None, expected: int) -> None:
+    """A manager knows how many nodes its swarm has."""
+    info = responses.engine_info({"ID": "id", "Swarm": swarm}, url=URL, api_version="1.50")
+
+    assert expected == info.swarm_nodes
+
+
 def test_gpus_of_info() -> None:
     """The GPUs of a daemon come with their kind."""
     devices = [{"Source": "cdi", "ID": "nvidia.com/gpu=GPU-1"}]

@@ -89,3 +89,15 @@ def test_gpus_in_the_report(
     text = str(DaemonReport(info=info, network="lan", has_network=True))
 
     assert text.splitlines()[0].endswith(f"GiB of memory, {expected}")
+
+
+def test_a_manager_of_a_swarm() -> None:
+    """The report says how the other nodes are used."""
+    info = replace(INFO, swarm_nodes=3)
+
+    lines = str(DaemonReport(info=info, network="lan", has_network=True)).splitlines()
+
+    assert lines[-1] == (
+        'It is a manager of a Docker Swarm of 3 nodes: "scheduler": "docker_swarm" in the extra '
+        "runs replicas on all of them."
+    )
