@@ -50,6 +50,11 @@ def block_with(text: str) -> str:
     return found
 
 
+def is_for_swarm(block: str) -> bool:
+    """Return whether a shell block takes a manager of a swarm, where `tests/swarm` runs it."""
+    return "docker_swarm" in block
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and the site make them."""
     text = _BLOCK.sub("", page.read_text())

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_torchx.cli.daemon import connect, place_text, scheduler_on, typed
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.overview import overview
 from airflow_torchx.cli.request import run_options
@@ -23,12 +24,10 @@ from airflow_torchx.core.state.describe import (
     has_ended,
 )
 from airflow_torchx.core.state.report import age_text, replica_table
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.specs import NONE, to_dict
-from airflow_torchx.specs.handle import SCHEDULER
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -47,40 +46,45 @@ def list_apps(args: Namespace) -> int:
     """List the apps on the daemon; run options are checked, and have no effect."""
     if args.scheduler_args:
         run_options(args.scheduler_args)
-    with DockerEngine.connect() as engine:
+    with connect(args.scheduler) as engine:
         found = overview(engine)
+        scheduler, where = scheduler_on(engine), place_text(engine)
     if args.json:
-        print_result(json.dumps([_listed(app) for app in found], indent=2))
+        print_result(json.dumps([_listed(app, scheduler) for app in found], indent=2))
     elif found:
-        rows = [_row(app, datetime.now(UTC)) for app in found]
+        rows = [_row(app, scheduler, datetime.now(UTC)) for app in found]
         print_result(table(rows, _TITLES, sys.stdout))
     else:
-        print_message("no apps on this daemon")
+        print_message(f"no apps on {where}")
     return 0
 
 
 def status(args: Namespace) -> int:
     """Show the state of an app and its replicas, and what they use."""
-    with DockerEngine.connect() as engine:
+    with connect(args.scheduler, args.app_handle) as engine:
         seen = diagnosed(engine, _describe(engine, args.app_handle))
         app, progress = with_usage(engine, seen)
+        scheduler = scheduler_on(engine)
     if args.roles:
         app = _select_roles(app, [name for name in args.roles.split(",") if name])
     if args.json:
-        print_result(json.dumps(_status(app, progress), indent=2))
+        print_result(json.dumps(_status(app, scheduler, progress), indent=2))
         return 0
     now = datetime.now(UTC)
     line = f"\n{progress.text(now.timestamp())}" if progress else ""
-    text = f"{_handle(app.app_id)} is {app.state.name}{line}\n\n{replica_table(app, now)}"
+    text = (
+        f"{_handle(app.app_id, scheduler)} is {app.state.name}{line}\n\n{replica_table(app, now)}"
+    )
     print_result(paint_states(text, sys.stdout))
     return 0
 
 
 def describe(args: Namespace) -> int:
     """Show all details of an app."""
-    with DockerEngine.connect() as engine:
+    with connect(args.scheduler, args.app_handle) as engine:
         app = _describe(engine, args.app_handle)
-    data = _description(app)
+        scheduler = scheduler_on(engine)
+    data = _description(app, scheduler)
     if args.json:
         print_result(json.dumps(data, indent=2))
     else:
@@ -94,7 +98,7 @@ def describe(args: Namespace) -> int:
 
 def cancel(args: Namespace) -> int:
     """Stop an app and keep its containers."""
-    with DockerEngine.connect() as engine:
+    with connect(args.scheduler, args.app_handle) as engine:
         app = _describe(engine, args.app_handle)
         if has_ended(app):
             print_message(paint_states(f"app {app.app_id} is already {app.state.name}", sys.stderr))
@@ -102,22 +106,23 @@ def cancel(args: Namespace) -> int:
         with contextlib.suppress(AppNotFoundError):
             stop(engine, app)
         ended = lifecycle.observe(engine, app.app_id)
+        name = typed(engine, app.app_id)
     if ended is None:
         print_message(f"app {app.app_id} was deleted by another client")
         return 0
     print_message(paint_states(f"app {app.app_id} is {ended.state.name}", sys.stderr))
-    print_message(kept(app.app_id))
+    print_message(kept(name))
     return 0
 
 
-def kept(app_id: str) -> str:
-    """Return how to remove an app that has ended."""
-    return f"its containers are kept; remove them:\n  airflow-torchx delete {app_id}"
+def kept(name: str) -> str:
+    """Return how to remove an app that has ended, by what a command line calls it."""
+    return f"its containers are kept; remove them:\n  airflow-torchx delete {name}"
 
 
 def delete(args: Namespace) -> int:
     """Stop an app and remove its containers."""
-    with DockerEngine.connect() as engine:
+    with connect(args.scheduler, args.app_handle) as engine:
         app = _describe(engine, args.app_handle)
         remove(engine, app)
     print_message(f"deleted app {app.app_id}")
@@ -148,14 +153,14 @@ def _describe(engine: Engine, handle: str) -> DescribeAppResponse:
     raise lifecycle.not_found(app_id)
 
 
-def _listed(listed: Listed) -> dict[str, Any]:
+def _listed(listed: Listed, scheduler: str) -> dict[str, Any]:
     """Return an entry of ``list --json``; no key is ever removed."""
     app = listed.app
     return {
-        "handle": _handle(app.app_id, app.app_handle),
+        "handle": _handle(app.app_id, scheduler, app.app_handle),
         "app_id": app.app_id,
         "name": app.name,
-        "scheduler": SCHEDULER,
+        "scheduler": scheduler,
         "state": app.state.name,
         "created_at": app.created_at.isoformat() if app.created_at else None,
         "failure": listed.failure(),
@@ -163,11 +168,12 @@ def _listed(listed: Listed) -> dict[str, Any]:
     }
 
 
-def _row(listed: Listed, now: datetime) -> tuple[str, ...]:
+def _row(listed: Listed, scheduler: str, now: datetime) -> tuple[str, ...]:
     """Return a row of ``list``."""
     app, note = listed.app, listed.note(now.timestamp())
     age = age_text((now - app.created_at).total_seconds()) if app.created_at else ""
-    return _handle(app.app_id, app.app_handle), app.name, app.state.name, age, note
+    handle = _handle(app.app_id, scheduler, app.app_handle)
+    return handle, app.name, app.state.name, age, note
 
 
 def _without_empty(data: Any) -> Any:  # noqa: ANN401 - JSON data
@@ -179,9 +185,9 @@ def _without_empty(data: Any) -> Any:  # noqa: ANN401 - JSON data
     return data
 
 
-def _handle(app_id: str, recorded: str = "") -> str:
+def _handle(app_id: str, scheduler: str, recorded: str = "") -> str:
     """Return the handle that the launch recorded, or a new one, since TorchX records none."""
-    return recorded if "://" in recorded else AppRef(app_id, None).handle
+    return recorded if "://" in recorded else AppRef(app_id, None, scheduler).handle
 
 
 def _select_roles(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResponse:
@@ -193,7 +199,7 @@ def _select_roles(app: DescribeAppResponse, roles: list[str]) -> DescribeAppResp
     return replace(app, roles_statuses=kept)
 
 
-def _status(app: DescribeAppResponse, progress: Progress | None) -> dict[str, Any]:
+def _status(app: DescribeAppResponse, scheduler: str, progress: Progress | None) -> dict[str, Any]:
     """Return the output of ``status --json``, TorchX's with more keys; none is ever removed."""
     data = to_dict(app)
     return {
@@ -203,22 +209,22 @@ def _status(app: DescribeAppResponse, progress: Progress | None) -> dict[str, An
         "msg": data["msg"],
         "structured_error_msg": data["structured_error_msg"],
         "url": data["ui_url"],
-        "handle": _handle(app.app_id),
+        "handle": _handle(app.app_id, scheduler),
         "app_id": app.app_id,
-        "scheduler": SCHEDULER,
+        "scheduler": scheduler,
         "ui_url": data["ui_url"],
         "progress": progress and progress.to_json(),
     }
 
 
-def _description(app: DescribeAppResponse) -> dict[str, Any]:
+def _description(app: DescribeAppResponse, scheduler: str) -> dict[str, Any]:
     """Return the output of ``describe --json``; no key is ever removed."""
     data = to_dict(app)
     replicas = {role["role"]: role["replicas"] for role in data["roles_statuses"]}
     return {
-        "handle": _handle(app.app_id),
+        "handle": _handle(app.app_id, scheduler),
         "app_id": app.app_id,
-        "scheduler": SCHEDULER,
+        "scheduler": scheduler,
         "state": data["state"],
         "metadata": data["metadata"],
         "roles": [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Names of the scheduler: TorchX's and a shorter one.
-SCHEDULERS: Final = ("local_docker", "docker")
+#: Names of the schedulers: TorchX's of one daemon, a shorter one of it, and that of a swarm.
+SCHEDULERS: Final = ("local_docker", "docker", "docker_swarm")
 #: What only TorchX has of its command line, and what to do instead.
 ONLY_TORCHX: Final = {
     "configure": "write .torchxconfig yourself",
@@ -19,7 +19,7 @@ ONLY_TORCHX: Final = {
     "--buck-target": "use --workspace",
     **dict.fromkeys(
         ("aws_batch", "gcp_batch", "kubernetes", "local_cwd", "lsf", "slurm"),
-        "here, Docker is the only scheduler",
+        "here, the schedulers are local_docker and docker_swarm",
     ),
 }
 HANDLE: Final = "SCHEDULER://SESSION/APP_ID"
@@ -47,11 +47,16 @@ class Once(argparse.Action):
 
 
 class OneScheduler(Once):
-    """Accepts both names of the scheduler."""
+    """Accepts both names of one daemon's scheduler."""
 
-    def meaning(self, value: object) -> object:  # noqa: ARG002 - both mean the same
+    def meaning(self, value: object) -> object:
         """Return the scheduler."""
-        return SCHEDULERS[0]
+        return canonical(str(value))
+
+
+def canonical(scheduler: str) -> str:
+    """Return the name of a scheduler in handles."""
+    return SCHEDULERS[0] if scheduler == SCHEDULERS[1] else scheduler
 
 
 class OneCfg(Once):
@@ -104,7 +109,8 @@ _SCHEDULER: Final = _argument(
     "--scheduler",
     choices=SCHEDULERS,
     action=OneScheduler,
-    help="both names mean the Docker daemon that the docker command line uses",
+    help="docker and local_docker: the daemon that the docker command line uses; docker_swarm: the "
+    "swarm of which this daemon is a manager",
 )
 _CFG: Final = _argument(
     "-cfg",
@@ -172,6 +178,7 @@ COMMANDS: Final = (
         "show the state of an app and its replicas",
         "apps:status",
         (
+            _SCHEDULER,
             _APP,
             _argument("--roles", metavar="ROLE,ROLE2", help="show only these roles"),
             _JSON,
@@ -182,6 +189,7 @@ COMMANDS: Final = (
         "show the logs of an app",
         "log:log",
         (
+            _SCHEDULER,
             _argument("--regex", help="show only lines that match"),
             _flag("-t", "--tail", help="show new lines until the app ends"),
             _flag("--last-round", help="leave out what was written before the last restart"),
@@ -201,7 +209,12 @@ COMMANDS: Final = (
             ),
         ),
     ),
-    Command("list", "list the apps on the daemon", "apps:list_apps", (_SCHEDULER, _CFG, _JSON)),
+    Command(
+        "list",
+        "list the apps on the daemon or the swarm",
+        "apps:list_apps",
+        (_SCHEDULER, _CFG, _JSON),
+    ),
     Command(
         "prune",
         "remove what has no owner, like apps whose task is over, and old images",
@@ -224,6 +237,7 @@ COMMANDS: Final = (
                 help="also remove apps of DAG runs that this Airflow does not have: deleted ones, "
                 "and those of any other Airflow on the daemon; ended ones at once",
             ),
+            _SCHEDULER,
             _CONN,
             _JSON,
         ),
@@ -233,21 +247,22 @@ COMMANDS: Final = (
     ),
     Command(
         "gpus",
-        "list the GPUs of the daemon, what holds them, and the apps that wait for some",
+        "list the GPUs of a daemon or a swarm, what holds them, and the apps that wait for some",
         "gpus:gpus",
         (
+            _SCHEDULER,
             _CONN,
             _JSON,
         ),
     ),
-    Command("describe", "show all details of an app", "apps:describe", (_APP, _JSON)),
-    Command("cancel", "stop an app and keep its containers", "apps:cancel", (_APP,)),
-    Command("delete", "stop an app and remove its containers", "apps:delete", (_APP,)),
+    Command("describe", "show all details of an app", "apps:describe", (_SCHEDULER, _APP, _JSON)),
+    Command("cancel", "stop an app and keep its containers", "apps:cancel", (_SCHEDULER, _APP)),
+    Command("delete", "stop an app and remove its containers", "apps:delete", (_SCHEDULER, _APP)),
     Command(
         "runopts",
         "list the run options for -cfg and .torchxconfig",
         "listings:runopts",
-        (_argument("scheduler", nargs="?", choices=SCHEDULERS, help="both have the same options"),),
+        (_argument("scheduler", nargs="?", choices=SCHEDULERS, help="a swarm has less options"),),
     ),
     Command(
         "builtins",

@@ -12,7 +12,7 @@ from airflow_torchx.core.gpu.ledger import is_marker, marker_of
 from airflow_torchx.core.gpu.report import unlaunched_text
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, app_ref
 from airflow_torchx.errors import AppNotFoundError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import lifecycle, placing
 from airflow_torchx.specs.suggest import nearest
 
 if TYPE_CHECKING:
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
 #: An app, also as a handle, with a role or a replica of it, as `airflow-torchx log` accepts them.
 _WITH_ROLE: Final = re.compile(r"((?:\w+://[^/]*/)?[^/]+)/[^/]")
 
+_LISTED: Final = (
+    "`airflow-torchx list` lists all apps, and `airflow-torchx gpus` those that wait for GPUs."
+)
+_LISTED_ON_SWARM: Final = "`airflow-torchx list -s docker_swarm` lists all apps."
+
 
 def find(engine: Engine, app: str) -> str:
     """Return the id of an app, given its handle, its id or a unique prefix of one.
 
     Raises:
-        ConditionError: the handle is not a Docker scheduler's.
+        ConditionError: the handle is of an unknown scheduler.
         AppNotFoundError: no app or several apps match, or the app waits for GPUs.
     """
     app_id = app_ref(app).app_id
@@ -41,18 +46,20 @@ def find(engine: Engine, app: str) -> str:
         key=lambda row: marker_of(row) == "claim",
     )
     unlaunched = {row.labels[labels.GPU_APP]: row for row in markers}
-    app_id = _matched(app, launched, unlaunched)
+    app_id = _matched(app, launched, unlaunched, is_swarm=placing.has_nodes(engine))
     if app_id in launched:
         return app_id
     what, fix = unlaunched_text(app_id, unlaunched[app_id], datetime.now(UTC))
     raise AppNotFoundError(what, fix=fix)
 
 
-def _matched(app: str, launched: Collection[str], unlaunched: Collection[str]) -> str:
+def _matched(
+    app: str, launched: Collection[str], unlaunched: Collection[str], *, is_swarm: bool
+) -> str:
     """Return the only app that matches; of one that is not launched, also a role or a replica."""
     known = {*launched, *unlaunched}
     try:
-        return match(app, known)
+        return match(app, known, is_swarm=is_swarm)
     except AppNotFoundError:
         app_id = ""
         if found := _WITH_ROLE.match(app):
@@ -66,7 +73,7 @@ def _matched(app: str, launched: Collection[str], unlaunched: Collection[str]) -
     return app_id
 
 
-def match(app: str, app_ids: Collection[str]) -> str:
+def match(app: str, app_ids: Collection[str], *, is_swarm: bool = False) -> str:
     """Return the only app id that a handle, an id or a prefix of one matches.
 
     Raises:
@@ -83,12 +90,11 @@ def match(app: str, app_ids: Collection[str]) -> str:
         raise AppNotFoundError(what, fix="Give more of the id.")
     near = nearest(ref.app_id, app_ids)
     fix = f"Did you mean {near}? " if near else ""
-    fix += (
-        "`airflow-torchx list` lists all apps, and `airflow-torchx gpus` those that wait for GPUs."
-    )
+    fix += _LISTED_ON_SWARM if is_swarm else _LISTED
     if ref.torchx_conn_id not in {None, DEFAULT_SESSION}:
         fix += (
             f"\nThe session {ref.torchx_conn_id!r} is an Airflow connection: set DOCKER_HOST to "
-            "its daemon."
+            f"{'a manager of its swarm' if is_swarm else 'its daemon'}."
         )
-    raise AppNotFoundError(f"no app {ref.app_id!r} on this daemon", fix=fix)
+    where = "this swarm" if is_swarm else "this daemon"
+    raise AppNotFoundError(f"no app {ref.app_id!r} on {where}", fix=fix)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.cli.screen import print_message, print_result, table, warn
+from airflow_torchx.cli.daemon import connect, settings_of
+from airflow_torchx.cli.gpu_table import gpu_entry, gpu_table, waiting_entry
+from airflow_torchx.cli.screen import print_message, print_result, warn
+from airflow_torchx.cli.swarm_gpus import SwarmGpuListing
 from airflow_torchx.core.gpu import report
 from airflow_torchx.core.gpu.ids import ALL, GpuIds, unlisted, used_ids
 from airflow_torchx.core.plan.gpu_problems import (
@@ -17,9 +19,9 @@ from airflow_torchx.core.plan.gpu_problems import (
     NO_GPUS_ON_PODMAN,
     gpu_ids_problem,
 )
-from airflow_torchx.core.state.report import age_text
-from airflow_torchx.docker_engine import DockerEngine, local_models
+from airflow_torchx.docker_engine import local_models
 from airflow_torchx.errors import InvalidAppError
+from airflow_torchx.runtime import engines, placing
 from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 
 def gpus(args: Namespace) -> int:
     """List the GPUs of a daemon, what holds them, and the apps that wait for some."""
-    engine, gpu_ids = _connect(args.conn)
+    engine, gpu_ids = _connect(args)
     with engine:
-        found = list_gpus(engine, gpu_ids)
+        found = _listing(engine, gpu_ids)
     for text in found.warnings:
         warn(text)
     if args.json:
@@ -96,22 +98,8 @@ class GpuListing:
     def table(self, stream: TextIO) -> str:
         """Return the GPUs and the apps that wait; empty if there are none."""
         now = self.info.system_time or datetime.now(UTC)
-        held = [
-            {
-                "HOST": self.info.host,
-                "GPU": use.id or "unknown",
-                "MODEL": use.model,
-                "STATE": use.state,
-                "HELD BY": use.app_id or (f"container {use.container}" if use.container else ""),
-                **_context(use, now),
-            }
-            for use in self._uses()
-        ]
-        waiting = [
-            {"WAITING APP": one.app_id, "GPUS": str(one.gpus), **_context(one, now)}
-            for one in report.waiting(self.ledger)
-        ]
-        return "\n\n".join(_columns(rows, stream) for rows in (held, waiting) if rows)
+        uses = [(self.info.host, use) for use in self._uses()]
+        return gpu_table(uses, report.waiting(self.ledger), now, stream)
 
     def to_json(self) -> dict[str, Any]:
         """Return the output of ``gpus --json``; no key is ever removed."""
@@ -119,8 +107,8 @@ class GpuListing:
             "host": self.info.host,
             "url": self.info.url,
             "ids_known": self.ids_known,
-            "gpus": [_entry(use) for use in self._uses()],
-            "waiting": [_entry(one) for one in report.waiting(self.ledger)],
+            "gpus": [gpu_entry(self.info.host, use) for use in self._uses()],
+            "waiting": [waiting_entry(one) for one in report.waiting(self.ledger)],
             "requested_all": list(self.ledger.requesting_all),
             "unlisted": list(self.unlisted),
         }
@@ -129,6 +117,14 @@ class GpuListing:
         if not self.ids_known:
             return report.uses_without_ids(self.ledger)
         return report.uses(self.ledger, self.listed, self.models)
+
+
+def _listing(engine: Engine, gpu_ids: Sequence[str]) -> GpuListing | SwarmGpuListing:
+    of_swarm = placing.gpus_of(engine)
+    if of_swarm is None:
+        return list_gpus(engine, gpu_ids)
+    found, kind = of_swarm
+    return SwarmGpuListing(info=engine.info(), found=found, kind=kind)
 
 
 def list_gpus(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
@@ -152,38 +148,9 @@ def list_gpus(engine: Engine, gpu_ids: Sequence[str] = ()) -> GpuListing:
     )
 
 
-def _connect(conn_id: str | None) -> tuple[DockerEngine, Sequence[str]]:
-    """Return the engine of a connection, and its ``gpu_ids``."""
-    if conn_id is None:
-        return DockerEngine.connect(), ()
-    # Importing Airflow takes seconds, and it logs to standard output.
-    with contextlib.redirect_stdout(sys.stderr):
-        from airflow_torchx.airflow_compat import use_metadata_database
-        from airflow_torchx.hooks import TorchXDockerHook
-
-        use_metadata_database()
-        settings = TorchXDockerHook(conn_id).settings("--conn")
-    return DockerEngine.connect(settings.endpoint), settings.gpu_ids
-
-
-def _context(one: report.GpuUse | report.WaitingApp, now: datetime) -> dict[str, str]:
-    index = "" if one.map_index is None else f"[{one.map_index}]"
-    return {
-        "DAG": one.dag_id,
-        "RUN": one.run_id,
-        "TASK": f"{one.task_id}{index}",
-        "AGE": age_text((now - one.since).total_seconds()) if one.since else "",
-    }
-
-
-def _columns(rows: Sequence[dict[str, str]], stream: TextIO) -> str:
-    """Return a table without columns that are empty."""
-    titles = [title for title in rows[0] if any(row[title] for row in rows)]
-    return table([[row[title] for title in titles] for row in rows], titles, stream)
-
-
-def _entry(one: report.GpuUse | report.WaitingApp) -> dict[str, Any]:
-    since = one.since.isoformat() if one.since else None
-    return {key: None if value == "" else value for key, value in asdict(one).items()} | {
-        "since": since
-    }
+def _connect(args: Namespace) -> tuple[Engine, Sequence[str]]:
+    """Return the engine of a connection, or that of ``-s``, and its ``gpu_ids``."""
+    if args.conn is None:
+        return connect(args.scheduler), ()
+    settings = settings_of(args.scheduler, args.conn)
+    return engines.connect(settings.endpoint), settings.gpu_ids

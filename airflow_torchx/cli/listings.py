@@ -11,7 +11,9 @@ from airflow_torchx import components
 from airflow_torchx.cli.screen import paint, print_result
 from airflow_torchx.components.source import source_of
 from airflow_torchx.core.plan import run_opts
+from airflow_torchx.core.plan.swarm_problems import SWARM_OPTIONS
 from airflow_torchx.specs.docstrings import docstring
+from airflow_torchx.specs.handle import SWARM_SCHEDULER
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,7 +29,8 @@ def runopts(args: Namespace) -> int:
     """List the run options with their form, default and meaning."""
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     print_result(f"{paint(args.scheduler or _NAMES, 'green', sys.stdout)}:")
-    for name, option in run_opts.runopts():
+    names = SWARM_OPTIONS if args.scheduler == SWARM_SCHEDULER else None
+    for name, option in run_opts.runopts(names):
         print_result(f"  {paint(name, 'bold', sys.stdout)}={option.form}{_default(option)}")
         meaning = textwrap.fill(option.help, width - len(_INDENT))
         print_result(textwrap.indent(meaning, _INDENT))

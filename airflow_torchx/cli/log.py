@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.cli.daemon import connect
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.screen import ReplicaLines, print_message
 from airflow_torchx.cli.timespec import parse_time
 from airflow_torchx.core.state.describe import RETRIES, has_ended, replicas_of
 from airflow_torchx.core.state.report import log_name, replica_name
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.gang_log import GangLog, container_of
@@ -64,7 +64,7 @@ def log(args: Namespace) -> int:
     """Show the logs of an app."""
     selection = parse_identifier(args.identifier)
     lines = LineFilter(_pattern(args.regex), _span(args), Stream(args.streams or "combined"))
-    with DockerEngine.connect() as engine:
+    with connect(args.scheduler, selection.app) as engine:
         app_id = find(engine, selection.app)
         app = lifecycle.observe(engine, app_id)
         if app is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Final
 
+from airflow_torchx.cli.daemon import connect, settings_of
 from airflow_torchx.cli.screen import print_error, print_message, print_result, table, warn
 from airflow_torchx.cli.timespec import parse_duration
+from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.core.task.prune import OLDER_THAN_S, Policy, counted_text
-from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.runtime import engines
 from airflow_torchx.runtime.prune import Pruned, Pruner, to_json, unknown_end, unknown_states
 
 if TYPE_CHECKING:
@@ -87,19 +88,10 @@ def _has_airflow(args: Namespace) -> bool:
 def _connect(args: Namespace) -> tuple[Engine, int | None, tuple[AskAirflow, RunEnd]]:
     """Return the daemon, its ``keep_images``, and what asks Airflow."""
     if not _has_airflow(args):
-        return DockerEngine.connect(), None, (unknown_states, unknown_end)
-    # Importing Airflow takes seconds, and it logs to standard output.
-    with contextlib.redirect_stdout(sys.stderr):
-        from airflow_torchx.airflow_compat import (
-            run_end_in_database,
-            task_states_in_database,
-            use_metadata_database,
-        )
-        from airflow_torchx.core.plan.options import Opts
-        from airflow_torchx.hooks import TorchXDockerHook
+        return connect(args.scheduler), None, (unknown_states, unknown_end)
+    settings = settings_of(args.scheduler, args.conn)
+    from airflow_torchx.airflow_compat import run_end_in_database, task_states_in_database
 
-        use_metadata_database()
-        settings = TorchXDockerHook(args.conn).settings("--conn")
-        keep_images = Opts.parse(settings.options).keep_images
+    keep_images = Opts.parse(settings.options).keep_images
     ask = (task_states_in_database, run_end_in_database)
-    return DockerEngine.connect(settings.endpoint), keep_images, ask
+    return engines.connect(settings.endpoint), keep_images, ask

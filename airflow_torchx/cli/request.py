@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx import components
-from airflow_torchx.cli.commands import RUN, SCHEDULERS
+from airflow_torchx.cli.commands import RUN, SCHEDULERS, canonical
 from airflow_torchx.cli.screen import warn
+from airflow_torchx.core.connection.swarm import SWARM_NETWORK
 from airflow_torchx.core.plan.option_text import read_options
 from airflow_torchx.core.plan.options import Opts, snake_case
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, UsageError, WorkspaceError
 from airflow_torchx.specs import MISSING, NONE
+from airflow_torchx.specs.handle import SWARM_SCHEDULER
 from airflow_torchx.specs.suggest import nearest, suggest
 from airflow_torchx.workspace.dockerignore import IGNORE_FILE
 from airflow_torchx.workspace.left_out import is_listed
@@ -35,6 +37,8 @@ _SEE: Final = "See `airflow-torchx runopts`."
 _OPTIONS: Final = frozenset(Opts.__dataclass_fields__)
 #: Keys of ``[cli:run]``.
 _DEFAULTS: Final = ("component", "scheduler", "workspace")
+#: Run options of a scheduler that differ from those of one daemon.
+_OF_SCHEDULER: Final = {SWARM_SCHEDULER: {"network": SWARM_NETWORK}}
 _FLAGS: Final = frozenset(flag for argument in RUN.arguments for flag in argument.flags)
 
 
@@ -54,6 +58,8 @@ class Request:
     options: Opts
     #: None for the current folder, empty for none.
     workspace: str | None
+    #: Its name in handles.
+    scheduler: str = SCHEDULERS[0]
     #: What of ``.torchxconfig`` is ignored.
     warnings: tuple[str, ...] = ()
 
@@ -75,9 +81,9 @@ def build_request(args: Namespace, config: TorchXConfig, environ: Mapping[str, s
         what = f"unknown scheduler {scheduler!r} in .torchxconfig"
         raise UsageError(f"{what}; {suggest(scheduler, SCHEDULERS)}")
     workspace = defaults.get("workspace") if args.workspace is None else args.workspace
-    request = Request(component, tuple(arguments), Opts(), workspace)
+    request = Request(component, tuple(arguments), Opts(), workspace, canonical(scheduler))
     try:
-        options = run_options(args.scheduler_args or "", config.scheduler(scheduler))
+        options = run_options(args.scheduler_args or "", _configured(config, scheduler))
     except UsageError as error:
         more = [] if wants_help(request) else messages_of(lambda: prepare(request, config))
         raise UsageError("\n".join([str(error), *more])) from None
@@ -85,6 +91,11 @@ def build_request(args: Namespace, config: TorchXConfig, environ: Mapping[str, s
         options = replace(options, trackers=config.trackers(environ))
     warnings = _warnings(component, scheduler, config, environ)
     return replace(request, options=options, warnings=tuple(warnings))
+
+
+def _configured(config: TorchXConfig, scheduler: str) -> dict[str, str]:
+    """Return the run options of a scheduler in the configuration, over its own defaults."""
+    return {**_OF_SCHEDULER.get(scheduler, {}), **config.scheduler(scheduler)}
 
 
 def build_app(request: Request, config: TorchXConfig) -> AppDef:

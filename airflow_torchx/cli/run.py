@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_torchx.cli.apps import kept
+from airflow_torchx.cli.daemon import typed
 from airflow_torchx.cli.interrupts import Interrupts
 from airflow_torchx.cli.request import (
     WORKSPACE_FIX,
@@ -20,6 +21,7 @@ from airflow_torchx.cli.request import (
     wants_help,
     with_parent,
 )
+from airflow_torchx.cli.room import await_room
 from airflow_torchx.cli.screen import paint_states, print_error, print_message, print_result, warn
 from airflow_torchx.cli.torchxconfig import VARIABLE, TorchXConfig, config_paths
 from airflow_torchx.cli.watching import follow
@@ -33,16 +35,15 @@ from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
 from airflow_torchx.runtime.attach import failure
 from airflow_torchx.runtime.root_cause import diagnosed
-from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+from airflow_torchx.schedulers import get_scheduler_factories
 from airflow_torchx.specs import AppState
-from airflow_torchx.specs.handle import SCHEDULER
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from airflow_torchx.core.plan.job_plan import LaunchContext
     from airflow_torchx.core.plan.options import Opts
-    from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo
+    from airflow_torchx.schedulers.docker_scheduler import AppDryRunInfo, DockerScheduler
     from airflow_torchx.specs import AppDef, DescribeAppResponse
 
 
@@ -65,11 +66,11 @@ def run(args: Namespace) -> int:
     app = with_parent(app, parent_run_id(args.parent_run_id, os.environ))
     app = with_workspace(app, workspace)
     try:
-        with DockerScheduler(DEFAULT_SESSION) as scheduler:
+        with get_scheduler_factories()[request.scheduler](DEFAULT_SESSION) as scheduler:
             if args.dryrun:
                 context = _context(scheduler, app, args)
                 info = scheduler.submit_dryrun(app, request.options, context=context)
-                _show(info, as_json=args.json)
+                _show(info, scheduler.scheduler, as_json=args.json)
                 return 0
             return _run(scheduler, app, request.options, args)
     except WorkspaceError as error:
@@ -105,13 +106,13 @@ def read_config() -> TorchXConfig:
     return TorchXConfig.parse(files)
 
 
-def _show(info: AppDryRunInfo, *, as_json: bool) -> None:
+def _show(info: AppDryRunInfo, scheduler: str, *, as_json: bool) -> None:
     """Print a launch request without secrets; no key of the JSON is ever removed."""
     if not as_json:
         print_result(str(info).rstrip())
         return
     data = {
-        "scheduler": SCHEDULER,
+        "scheduler": scheduler,
         "cfg": shown_options(info.cfg, info.request),
         "app": shown_app(info.app, info.request),
         "request": shown(info.request),
@@ -128,11 +129,11 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
             print_error(error)
             return interrupts.exit_code
         interrupts.launched()
-        app_id = info.request.app_id
+        app_id, name = info.request.app_id, typed(scheduler.engine, info.request.app_id)
         if not args.json:
-            _print_handle(info)
+            _print_handle(info, name)
         if args.detach:
-            print_message(_still_running(app_id).lstrip())
+            print_message(_still_running(name).lstrip())
             ended = scheduler.describe(app_id)
         else:
             try:
@@ -140,22 +141,22 @@ def _run(scheduler: DockerScheduler, app: AppDef, options: Opts, args: Namespace
             except KeyboardInterrupt:
                 now = scheduler.describe(app_id)
                 running = now and not has_ended(now)
-                print_message(_still_running(app_id) if running else _ended(app_id))
+                print_message(_still_running(name) if running else _ended(name))
                 return interrupts.exit_code
     if args.json:
-        print_result(json.dumps(_result(info, ended)))
+        print_result(json.dumps(_result(info, scheduler.scheduler, ended)))
     if args.detach or ended is None:
         return 0
     return _print_end(scheduler, ended, info)
 
 
-def _print_handle(info: AppDryRunInfo) -> None:
+def _print_handle(info: AppDryRunInfo, name: str) -> None:
     """Print the handle; if standard output is closed, print it to standard error."""
     try:
         print_result(info.request.handle)
         sys.stdout.flush()
     except OSError:
-        print_message(_still_running(info.request.app_id).lstrip())
+        print_message(_still_running(name).lstrip())
         raise
 
 
@@ -178,6 +179,7 @@ def _launch(
         for warning in info.request.warnings:
             warn(warning)
         scheduler.launch(info, should_stop=interrupts.pending)
+        await_room(scheduler.engine, info.request, interrupts.pending)
     except StopRequested:
         raise LaunchInterruptedError("interrupted before the launch") from None
     except KeyboardInterrupt as error:
@@ -196,32 +198,34 @@ def _print_end(scheduler: DockerScheduler, app: DescribeAppResponse, info: AppDr
     else:
         text = f"app {app.app_id!r} {app.state.name}\n\n{replica_table(app)}"
     print_message(paint_states(f"\n{text}", sys.stderr))
-    print_message(f"\n{kept(app.app_id)}")
+    print_message(f"\n{kept(typed(scheduler.engine, app.app_id))}")
     return 0 if app.state is AppState.SUCCEEDED else 1
 
 
-def _result(info: AppDryRunInfo, app: DescribeAppResponse | None) -> dict[str, str | None]:
+def _result(
+    info: AppDryRunInfo, scheduler: str, app: DescribeAppResponse | None
+) -> dict[str, str | None]:
     """Return the output of TorchX's ``run --json``; no key is ever removed."""
     return {
         "handle": info.request.handle,
         "app_id": info.request.app_id,
-        "scheduler": SCHEDULER,
+        "scheduler": scheduler,
         "state": app.state.name if app else None,
         "ui_url": app.ui_url if app else None,
     }
 
 
-def _still_running(app_id: str) -> str:
+def _still_running(name: str) -> str:
     return (
-        f"\napp {app_id} keeps running. Show its logs, or stop it:\n"
-        f"  airflow-torchx log -t {app_id}\n"
-        f"  airflow-torchx cancel {app_id}"
+        f"\napp {name} keeps running. Show its logs, or stop it:\n"
+        f"  airflow-torchx log -t {name}\n"
+        f"  airflow-torchx cancel {name}"
     )
 
 
-def _ended(app_id: str) -> str:
+def _ended(name: str) -> str:
     return (
-        f"\napp {app_id} has ended. Show its state, or remove its containers:\n"
-        f"  airflow-torchx status {app_id}\n"
-        f"  airflow-torchx delete {app_id}"
+        f"\napp {name} has ended. Show its state, or remove its containers:\n"
+        f"  airflow-torchx status {name}\n"
+        f"  airflow-torchx delete {name}"
     )

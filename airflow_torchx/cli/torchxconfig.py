@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import TYPE_CHECKING, Final, Self
 
-from airflow_torchx.cli.commands import SCHEDULERS
+from airflow_torchx.cli.commands import SCHEDULERS, canonical
 from airflow_torchx.core.plan.options import snake_case
 from airflow_torchx.core.plan.trackers import TRACKERS, tracker_variable
 from airflow_torchx.errors import UsageError
@@ -76,7 +76,7 @@ class TorchXConfig:
 
     def scheduler(self, name: str) -> Mapping[str, str]:
         """Return the run options in ``[name]``; `docker` and `local_docker` are one scheduler."""
-        other = "docker" if name == "local_docker" else "local_docker"
+        other = next((o for o in SCHEDULERS if o != name and canonical(o) == canonical(name)), name)
         return _merged(self.section(other), self.section(name))
 
     def command(self, name: str) -> Mapping[str, str]:

@@ -1,10 +1,10 @@
-"""Lists the schedulers, of which there is one."""
+"""Lists the schedulers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_torchx.specs.handle import SCHEDULER
+from airflow_torchx.specs.handle import SCHEDULER, SWARM_SCHEDULER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,16 +19,23 @@ def get_scheduler_factories(
 
     With ``skip_defaults`` there is none, because schedulers cannot be added.
     """
-    return {} if skip_defaults else {SCHEDULER: _docker}
+    return {} if skip_defaults else {SCHEDULER: _docker, SWARM_SCHEDULER: _swarm}
 
 
 def get_default_scheduler_name() -> str:
-    """Return the name of the scheduler."""
+    """Return the name of the scheduler of one daemon."""
     return SCHEDULER
 
 
 def _docker(session_name: str, **kwargs: Any) -> DockerScheduler:  # noqa: ANN401 - TorchX's
     """Return a Docker scheduler; the import waits for it, since it takes a tenth of a second."""
     from airflow_torchx.schedulers.docker_scheduler import create_scheduler
+
+    return create_scheduler(session_name, **kwargs)
+
+
+def _swarm(session_name: str, **kwargs: Any) -> DockerScheduler:  # noqa: ANN401 - TorchX's
+    """Return a scheduler of a swarm."""
+    from airflow_torchx.schedulers.swarm_scheduler import create_scheduler
 
     return create_scheduler(session_name, **kwargs)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.swarm import SWARM_NETWORK, Swarm
 from airflow_torchx.core.engine.protocol import Engine
+from airflow_torchx.core.plan.run_opts import runopts
+from airflow_torchx.core.plan.swarm_problems import SWARM_OPTIONS
 from airflow_torchx.runtime.engines import connect
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs.handle import SWARM_SCHEDULER
@@ -30,6 +32,10 @@ class SwarmScheduler(DockerScheduler):
     def __init__(self, session_name: str, engine: Engine | None = None, **options: Any) -> None:  # noqa: ANN401 - those of the Docker scheduler
         defaults = {"network": SWARM_NETWORK, **(options.pop("defaults", None) or {})}
         super().__init__(session_name, engine, defaults=defaults, **options)
+
+    def run_opts(self) -> runopts:
+        """Return the run options that a swarm has."""
+        return runopts(SWARM_OPTIONS)
 
     def _connected(self) -> Engine:
         return connect(Endpoint(swarm=Swarm()))

@@ -20,10 +20,8 @@ from airflow_torchx.core.engine.containers import EngineInfo, NetworkRow
 from airflow_torchx.core.engine.labels import OWN_PREFIX
 from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.core.swarm.capacity import largest, node_name, oldest_manager
-from airflow_torchx.core.swarm.service_spec import (
-    cloned,
-    service_json,
-)
+from airflow_torchx.core.swarm.gpus import SwarmGpus
+from airflow_torchx.core.swarm.service_spec import cloned, service_json
 from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.docker_engine.spec import log_params
 from airflow_torchx.docker_engine.stream import LogStream
@@ -217,6 +215,16 @@ class SwarmEngine:
     def place(self, app_id: str) -> str:
         """Start all replicas of an app if they fit, and return why they wait; see `Placing`."""
         return self._placing.place(app_id)
+
+    def gpus(self) -> SwarmGpus:
+        """Return the GPUs of all nodes, what holds them, and the apps that wait for some."""
+        found = self._services
+        return SwarmGpus.of(found.nodes(), found.tasks({}), found.every(), self.gpu_resource)
+
+    @property
+    def gpu_resource(self) -> str:
+        """The name of the generic resource that is a GPU."""
+        return self._swarm.gpu_resource
 
     def rename(self, container_id: str, name: str) -> None:
         """Give a container another name; one that says that it ends also stops its replica."""

@@ -231,6 +231,11 @@ class Services:
         states = {one["ID"]: (one.get("Status") or {}).get("State") for one in self.nodes()}
         return {node_id for node_id, state in states.items() if state == "down"}
 
+    def every(self) -> list[Json]:
+        """Return all services of the swarm, also those of other programs."""
+        found: list[Json] = self._managers.json("GET", "/services", "list services")
+        return found
+
     def of_app(self, app_id: str) -> list[Json]:
         """Return the services of an app."""
         params, what = filters({"label": [f"{APP_ID}={app_id}"]}), "list services"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_torchx.cli.gpus import _connect
+from airflow_torchx.cli.daemon import settings_of
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.settings import Settings, daemon_url
 from airflow_torchx.errors import InvalidAppError
@@ -203,7 +203,7 @@ def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_connection_that_a_command_names() -> None:
     """The error of the command line names its option, and no argument of an operator."""
     with pytest.raises(InvalidAppError) as caught:
-        _connect("nowhere")
+        settings_of(None, "nowhere")
 
     (problem,) = caught.value.problems
     assert ("--conn", "add one of type 'torchx_docker'") == (problem.where, problem.fix)

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from contextlib import closing
 from functools import partial
@@ -101,6 +102,24 @@ class Host:
         assert self._daemon is not None
         self._daemon.terminate()
         self._daemon.wait(PATIENCE_S)
+
+    def shell(self, script: str, folder: Path) -> str:
+        """Run a script as its user does, in a folder, and return what it prints.
+
+        It sees the network and the host name of this host, and finds the docker command line, which
+        asks the daemon of this host, and our own command.
+        """
+        inside = [f"--target={self._holder.pid}", "--net", "--uts", f"--wd={folder}"]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ran = subprocess.run(
+            ["nsenter", *inside, "bash", "-euo", "pipefail", "-c", script],
+            check=False,
+            env={**os.environ, "PATH": path, "DOCKER_HOST": self.url},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
 
     def cut(self) -> None:
         """Pull its cable."""

@@ -173,11 +173,12 @@ def test_app_of_a_component() -> None:
 
 
 def test_scheduler_factories() -> None:
-    """There is one scheduler, under TorchX's name, and it is the default."""
+    """There are two schedulers, and the one with TorchX's name is the default."""
     factories = get_scheduler_factories()
     scheduler = factories[get_default_scheduler_name()]("mine", engine=FakeEngine())
 
-    assert ["local_docker"] == [*factories]
+    assert ["local_docker", "docker_swarm"] == [*factories]
+    assert "docker_swarm" == factories["docker_swarm"]("mine", engine=FakeEngine()).backend
     assert ("mine", "docker") == (scheduler.session_name, scheduler.backend)
     assert {} == get_scheduler_factories(skip_defaults=True)
 

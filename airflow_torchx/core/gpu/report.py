@@ -26,7 +26,8 @@ class GpuUse:
 
     Args:
         model: what kind of GPU it is.
-        state: ``free``, ``held``, or ``claimed`` by an app that is about to start.
+        state: ``free``, ``held``, ``claimed`` by an app that is about to start, or ``unavailable``
+            on a node of a swarm that takes no replicas now.
         app_id: the app that holds it; empty for a container of another program.
         container: name of the container that holds it.
         map_index: index of a mapped task; None without one.
@@ -35,7 +36,7 @@ class GpuUse:
 
     id: str
     model: str = ""
-    state: Literal["free", "held", "claimed"] = "free"
+    state: Literal["free", "held", "claimed", "unavailable"] = "free"
     app_id: str = ""
     container: str = ""
     dag_id: str = ""
@@ -87,7 +88,7 @@ def _known_ids(holder: Holder) -> tuple[str, ...]:
 def waiting(ledger: Ledger) -> list[WaitingApp]:
     """Return the apps that wait for GPUs, the oldest first."""
     return [
-        WaitingApp(app_id=one.app_id, gpus=one.count, since=one.since, **_task_of(one.labels))
+        WaitingApp(app_id=one.app_id, gpus=one.count, since=one.since, **task_of(one.labels))
         for one in ledger.tickets
     ]
 
@@ -118,7 +119,7 @@ def _uses_of(gpu_id: str, model: str, holders: Sequence[Holder]) -> list[GpuUse]
             app_id=holder.app_id,
             container=holder.name,
             since=holder.since,
-            **_task_of(holder.labels),
+            **task_of(holder.labels),
         )
         for holder in shown.values()
     ] or [GpuUse(id=gpu_id, model=model)]
@@ -131,7 +132,8 @@ class _Task(TypedDict):
     map_index: int | None
 
 
-def _task_of(given: Mapping[str, str]) -> _Task:
+def task_of(given: Mapping[str, str]) -> _Task:
+    """Return the task in the labels of a container."""
     index = given.get(labels.MAP_INDEX, "")
     return {
         "dag_id": labels.printable(given.get(labels.DAG_ID, "")),

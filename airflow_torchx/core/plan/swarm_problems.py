@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.tmpfs import tmpfs_options
+from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.errors import Problem
 from airflow_torchx.specs import DeviceMount, RetryPolicy
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_torchx.core.engine.containers import EngineInfo
-    from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.specs import AppDef, Role
 
 _NO_FIELD: Final = "a swarm has no field for it"
@@ -36,6 +36,14 @@ _OF_ONE_DAEMON: Final = {
     "checkpoint": "mount a folder that all nodes share, as a bind mount",
     "checkpoint_signal": "let the program save when it gets SIGTERM, within stop_grace_s",
 }
+
+#: The run options that a swarm has; the others are refused, or have no effect without those.
+SWARM_OPTIONS: Final = frozenset(Opts.__dataclass_fields__).difference(
+    _REFUSED,
+    _OF_ONE_DAEMON,
+    ("checkpoint_interval_s", "checkpoint_policy", "checkpoint_before_timeout_s"),
+    ("auto_set_gpus", "gpu_foreign", "gpu_wait_timeout_s"),
+)
 
 
 def swarm_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Problem]:

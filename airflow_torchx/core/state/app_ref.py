@@ -12,7 +12,10 @@ from airflow_torchx.specs.handle import SCHEDULER, SWARM_SCHEDULER
 DEFAULT_SESSION: Final = "torchx"
 #: The schedulers of apps in handles; ``docker`` is TorchX's name of the first one.
 _BACKENDS: Final = (SCHEDULER, "docker", SWARM_SCHEDULER)
-_FIX: Final = "A handle looks like 'local_docker://torchx/trainer-x1'."
+_FIX: Final = (
+    "A handle looks like 'local_docker://torchx/trainer-x1', or on a swarm like "
+    "'docker_swarm://torchx/trainer-x1'."
+)
 
 
 class AppRef(NamedTuple):
@@ -51,7 +54,7 @@ def app_ref(app: object, torchx_conn_id: str | None = None) -> AppRef:
     except InvalidAppError:
         backend, session, app_id = "", "", ""
     if backend not in _BACKENDS:
-        what = f"{app!r} is not a handle of an app on a Docker daemon."
+        what = f"{app!r} is not a handle of an app on a Docker daemon or a Docker Swarm."
         raise ConditionError(what, fix=_FIX)
     session_conn_id = session if session not in {"", DEFAULT_SESSION} else None
     scheduler = SWARM_SCHEDULER if backend == SWARM_SCHEDULER else SCHEDULER

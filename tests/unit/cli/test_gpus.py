@@ -143,6 +143,7 @@ def test_json(engine: FakeEngine) -> None:
     unheld: dict[str, Any] = dict.fromkeys(
         ("model", "app_id", "container", "dag_id", "run_id", "task_id", "map_index", "since")
     )
+    unheld["host"] = "fake"
     run(engine, "notebook", request=GpuRequest(count=-1))
     replica(engine, "train-1", "GPU-0", TASK)
     attempt(engine, "big-3", 2, {})
@@ -157,7 +158,7 @@ def test_json(engine: FakeEngine) -> None:
         "ids_known": True,
         "gpus": [
             {"id": "GPU-0", "state": "held", "app_id": "train-1", "container": "train-1-0", **task}
-            | {"model": None, "since": now.isoformat()},
+            | {"model": None, "since": now.isoformat(), "host": "fake"},
             *(
                 unheld
                 | {"id": one, "state": "claimed", "app_id": "big-3", "since": now.isoformat()}

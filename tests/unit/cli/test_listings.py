@@ -29,6 +29,20 @@ def test_every_run_option_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  quiet=true|false  (false)\n" in output
 
 
+def test_run_options_of_a_swarm(capsys: pytest.CaptureFixture[str]) -> None:
+    """The options that a swarm has are listed, and none that it refuses."""
+    assert 0 == runopts(parser().parse_args(["runopts", "docker_swarm"]))
+
+    output = capsys.readouterr().out
+    assert output.startswith("docker_swarm:\n")
+    assert "\n  image_repo=" in output
+    assert [] == [
+        name
+        for name in ("privileged", "runtime", "ipc_mode", "checkpoint", "gpu_foreign")
+        if f"\n  {name}=" in output
+    ]
+
+
 def test_every_component_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Every component is listed, and a named one is shown with its help."""
     assert 0 == builtins(parser().parse_args(["builtins"]))

@@ -44,6 +44,24 @@ def test_torchx_command_line() -> None:
     assert request.workspace is None
 
 
+def test_a_swarm() -> None:
+    """It has a section and a default network of its own; -s wins over the configuration."""
+    sections = {"docker_swarm": {"stop_grace_s": "3"}, "docker": {"stop_grace_s": "4"}}
+    asked = request_of("-s", "docker_swarm", "utils.sh", **sections)
+    other = request_of("-s", "docker", "utils.sh", cli__run={"scheduler": "docker_swarm"})
+    named = request_of("utils.sh", cli__run={"scheduler": "docker_swarm"})
+    own = request_of("-s", "docker_swarm", "utils.sh", docker_swarm={"network": "mine"})
+
+    assert ("docker_swarm", 3.0, "torchx-swarm") == (
+        asked.scheduler,
+        asked.options.stop_grace_s,
+        asked.options.network,
+    )
+    assert ("local_docker", "torchx") == (other.scheduler, other.options.network)
+    assert ("docker_swarm", "torchx-swarm") == (named.scheduler, named.options.network)
+    assert ("mine", ()) == (own.options.network, own.warnings)
+
+
 @pytest.mark.parametrize("arguments", [("--", "dist.ddp", "--m", "x"), ("dist.ddp", "--m", "x")])
 def test_separator_before_the_component_is_optional(arguments: tuple[str, ...]) -> None:
     """The separator -- before the component is optional, as in TorchX."""

@@ -44,8 +44,9 @@ def test_handles_of_other_schedulers(app: str) -> None:
         app_ref(app)
 
     expected = (
-        f"{app!r} is not a handle of an app on a Docker daemon.\n"
-        "A handle looks like 'local_docker://torchx/trainer-x1'."
+        f"{app!r} is not a handle of an app on a Docker daemon or a Docker Swarm.\n"
+        "A handle looks like 'local_docker://torchx/trainer-x1', or on a swarm like "
+        "'docker_swarm://torchx/trainer-x1'."
     )
     assert expected == str(caught.value)
 
