@@ -52,7 +52,7 @@ def block_with(text: str) -> str:
 
 def is_for_swarm(block: str) -> bool:
     """Return whether a shell block takes a manager of a swarm, where `tests/swarm` runs it."""
-    return "docker_swarm" in block
+    return "-s docker_swarm" in block
 
 
 def anchors(page: Path) -> set[str]:

@@ -59,7 +59,7 @@ ELSEWHERE: Final = (
 #: Prints the source of a component.
 PRINTS: Final = "mkdir -p parts"
 #: Lists GPUs.
-LISTS_GPUS: Final = "airflow-torchx gpus"
+LISTS_GPUS: Final = "airflow-torchx gpus\n"
 #: Finds what apps leave that wait for GPUs.
 FINDS_PLACES: Final = "docker container ls --all"
 HERE: Final = (TRAINS, "airflow-torchx list", REMOVES, PRINTS, LISTS_GPUS, FINDS_PLACES)
