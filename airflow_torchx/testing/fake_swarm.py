@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from airflow_torchx.core.engine.protocol import ByteStream
     from airflow_torchx.core.engine.usage import ContainerUsage, Execution
+    from airflow_torchx.core.swarm.gpus import SwarmGpus
 
 
 _OVER: Final = frozenset({"created", "exited", "dead"})
@@ -76,6 +77,16 @@ class FakeSwarm(FakeSwarmState):
         """Start all replicas of an app if they fit, and return why they wait; else empty."""
         with self._calls.verb("place", app_id):
             return self._engine.place(app_id)
+
+    def gpus(self) -> SwarmGpus:
+        """Return the GPUs of all nodes, and what holds them."""
+        with self._calls.verb("gpus"):
+            return self._engine.gpus()
+
+    @property
+    def gpu_resource(self) -> str:
+        """The name of the generic resource that is a GPU."""
+        return self._engine.gpu_resource
 
     def rename(self, container_id: str, name: str) -> None:
         """See `Engine.rename`; a name that says that a replica ends also stops it."""

@@ -19,6 +19,7 @@ Verb: TypeAlias = Literal[
     "clone",
     "start",
     "place",
+    "gpus",
     "rename",
     "stop",
     "signal",

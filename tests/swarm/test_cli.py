@@ -113,13 +113,14 @@ def test_daemons_that_are_not_managers(
     """The error says what to do on a worker, and on a daemon without a swarm."""
     monkeypatch.setenv("DOCKER_HOST", hosts[2].url)
     code, _, worker = cli("list", "-s", "docker_swarm")
-    assert (1, True) == (code, "Connect to a manager instead: `docker info`" in worker)
+    assert (1, True) == (code, "is a worker of a swarm, not a manager" in worker)
+    assert f"Give the URL of a manager: the managers are {hosts[1].address}." in worker
 
     monkeypatch.delenv("DOCKER_HOST")
     code, _, alone = cli("list", "-s", "docker_swarm")
     assert (1, True) == (
         code,
-        "in no swarm: make it one of a single node with `docker swarm init`" in alone,
+        "Run `docker swarm init` there" in alone,
     )
 
 
