@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,9 @@ def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
     A file lock serializes the processes of this host. Other hosts may use the same daemon, and
     older Engines accept two networks of one name. So every creator lists again and keeps the oldest
     one. Built-in networks and ``container:…`` are left alone.
+
+    Raises:
+        EngineConflictError: the name is taken by a network that the engine does not list.
     """
     if name in BUILT_IN_NETWORKS or name.startswith("container:") or engine.networks(name):
         return
@@ -32,8 +34,13 @@ def ensure(engine: Engine, name: str, lock_timeout_s: float = _LOCK_TIMEOUT_S) -
     with host_lock.held("network", f"{engine.info().id}\0{name}", timeout_s=lock_timeout_s):
         if engine.networks(name):
             return
-        with contextlib.suppress(EngineConflictError):
+        try:
             engine.create_network(name)
+        except EngineConflictError:
+            # Another client has created it; or, on a swarm, a bridge of a manager has the name.
+            if not engine.networks(name):
+                raise
+        else:
             near = nearest(name, BUILT_IN_NETWORKS)
             hint = f" (did you mean {near!r}?)" if near else ""
             _log.info("created network %r%s; it stays when its apps are removed", name, hint)

@@ -197,6 +197,8 @@ def carry_out(engine: Engine, app_id: str, launch_id: str, order: Order) -> bool
             _discard_markers(engine, app_id, launch_id)
     if order.waiting is not None:
         task_places.leave_queue(engine, order.waiting)
+    for row in engine.rows({labels.SWARM_LOCK: app_id}):
+        engine.discard(row.id)
     return spared
 
 

@@ -19,7 +19,7 @@ from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine.containers import EngineInfo, NetworkRow
 from airflow_torchx.core.engine.labels import OWN_PREFIX
 from airflow_torchx.core.engine.times import parse_time
-from airflow_torchx.core.swarm.capacity import largest, node_name, oldest_manager
+from airflow_torchx.core.swarm.capacity import largest, oldest_manager
 from airflow_torchx.core.swarm.gpus import SwarmGpus
 from airflow_torchx.core.swarm.service_spec import cloned, service_json
 from airflow_torchx.docker_engine.engine import DockerEngine
@@ -27,10 +27,10 @@ from airflow_torchx.docker_engine.spec import log_params
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.errors import EngineError, EngineNotFoundError
 from airflow_torchx.swarm_engine.events import SwarmEvents
-from airflow_torchx.swarm_engine.logs import Endings, TaskLog
+from airflow_torchx.swarm_engine.logs import Endings, NoLog, TaskLog
 from airflow_torchx.swarm_engine.managers import Managers, filters
 from airflow_torchx.swarm_engine.nodes import Nodes
-from airflow_torchx.swarm_engine.pinning import login_headers, pinned, published
+from airflow_torchx.swarm_engine.pinning import FailedPulls, login_headers, pinned, published
 from airflow_torchx.swarm_engine.placing import Placing
 from airflow_torchx.swarm_engine.services import Services, name_of
 
@@ -88,6 +88,7 @@ class SwarmEngine:
         self._placing = Placing(self._services)
         self._endings = Endings(self._services.live)
         self._pinned: dict[str, str] = {}
+        self._pulls = FailedPulls(self._published)
         self._nodes: Nodes | None = None
 
     @classmethod
@@ -158,7 +159,7 @@ class SwarmEngine:
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
         """Ask the registry which image this is; the nodes pull it when a replica starts there."""
-        self._pinned[ref] = self._managers.ask(lambda one: published(one, ref, self._logins))
+        self._pinned[ref] = self._published(ref)
         on_progress(f"is {self._pinned[ref]}; each node pulls it")
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
@@ -283,8 +284,8 @@ class SwarmEngine:
         except EngineNotFoundError:
             return None
         if found.state == "dead":
-            names = {one["ID"]: node_name(one) for one in self._services.nodes()}
-            return found.detail(names.get(found.node_id, ""))
+            detail = found.detail(self._services.node_name(found.node_id))
+            return replace(detail, error=self._pulls.explained(detail.error))
         detail = found.detail()
         with suppress(EngineError):
             on_node = self._ask_node(found, lambda engine, one: engine.inspect(one))
@@ -298,9 +299,13 @@ class SwarmEngine:
         return detail
 
     def logs(self, container_id: str, query: LogQuery) -> ByteStream:
-        """Open the log of a replica, through the manager."""
+        """Open the log of a replica, through the manager; empty while its node does not answer."""
         service = self._services.find(container_id)
         what = f"read the log of {name_of(service)}"
+        if node := self._services.node_that_is_down(service):
+            # The manager would wait for it: a reader hung until its timeout, 25 s (measured).
+            _log.warning("cannot %s: node %s does not answer", what, node)
+            return NoLog()
         path = f"/services/{service['ID']}/logs"
         params = log_params(query)
         headers = {"Accept-Encoding": "identity"}
@@ -352,6 +357,9 @@ class SwarmEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _published(self, ref: str) -> str:
+        return self._managers.ask(lambda one: published(one, ref, self._logins))
 
     def _pin(self, ref: str) -> str:
         """Return an image by its digest or its id, so that each node runs the same one.

@@ -57,6 +57,17 @@ class TaskLog:
         self._stream.close()
 
 
+class NoLog:
+    """The log of a replica whose node does not answer: empty, where a manager would wait for it."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield nothing."""
+        yield from ()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 class Endings:
     """Closes the logs of replicas that have ended, with one request a second for all of them."""
 

@@ -67,18 +67,26 @@ class Managers:
         return self.ask(ask)
 
     def ask(self, question: Callable[[DockerEngine], _T]) -> _T:
-        """Return the answer of the first manager that has one."""
+        """Return the answer of the first manager that has one.
+
+        It logs that a manager was left once another one has answered: if none does, the caller
+        knows whether it goes on.
+        """
         failures = list[EngineUnreachableError]()
         for _ in self._connects:
             number = self._current
             try:
-                return question(self._engine(number))
+                answer = question(self._engine(number))
             except EngineError as error:
                 unreachable = self._as_unreachable(number, error)
                 if unreachable is None:
                     raise
                 failures.append(unreachable)
-                self._leave(number, unreachable)
+                self._leave(number)
+            else:
+                if failures:
+                    _log.warning("another manager of the swarm answers: %s", failures[-1].what)
+                return answer
         raise _together(failures)
 
     @property
@@ -134,12 +142,10 @@ class Managers:
         # It has become one since.
         return EngineUnreachableError(error.what, fix="Try again.")
 
-    def _leave(self, number: int, why: EngineError) -> None:
+    def _leave(self, number: int) -> None:
         with self._lock:
-            if self._current != number or len(self._connects) == 1:
-                return
-            self._current = (number + 1) % len(self._connects)
-        _log.warning("asking the next manager of the swarm: %s", why.what)
+            if self._current == number:
+                self._current = (number + 1) % len(self._connects)
 
 
 def _together(failures: Sequence[EngineUnreachableError]) -> EngineUnreachableError:

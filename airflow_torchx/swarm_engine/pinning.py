@@ -6,7 +6,8 @@ nodes may get two answers. With a digest, or an id, that it has, it pulls nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from airflow_torchx.core.engine.image_refs import registry_of, without_tag
@@ -22,10 +23,14 @@ from airflow_torchx.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.docker_engine.engine import DockerEngine
+
+
+#: Why a task of a swarm is rejected whose image the node does not get.
+_NO_IMAGE: Final = re.compile(r"No such image: (\S+)")
 
 
 def pinned(engine: DockerEngine, ref: str, logins: Sequence[RegistryLogin]) -> str:
@@ -76,3 +81,34 @@ def login_headers(ref: str, logins: Sequence[RegistryLogin]) -> dict[str, str]:
     """Return the headers of a request with the login that the nodes pull an image with."""
     login = auth_header(registry_of(ref), logins).value
     return {"X-Registry-Auth": login} if login else {}
+
+
+class FailedPulls:
+    """Finds out why a node has no image: Engines before 29.7 say the same of each cause.
+
+    Args:
+        publish: asks the registry for an image, as `published` does.
+    """
+
+    def __init__(self, publish: Callable[[str], str]) -> None:
+        self._publish = publish
+        self._known: dict[str, str] = {}
+
+    def explained(self, error: str) -> str:
+        """Return the error of a replica, with what its registry answers a manager now."""
+        match = _NO_IMAGE.match(error)
+        if match is None:
+            return error
+        if match[1] not in self._known:
+            self._known[match[1]] = self._reason(match[1])
+        return f"{error}; {self._known[match[1]]}"
+
+    def _reason(self, image: str) -> str:
+        try:
+            self._publish(image)
+        except EngineError as why:
+            return why.what
+        return (
+            "the registry has it, so see the log of the daemon of the node: it may not reach the "
+            "registry, or not have its certificate"
+        )

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.labels import APP_ID, SWARM_LOCK, SWARM_MARK
+from airflow_torchx.core.engine.labels import APP_ID, SWARM_LOCK, SWARM_MARK, SWARM_NAME
 from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.core.swarm.capacity import demand, rooms, why_not
 from airflow_torchx.core.swarm.service_spec import is_started
@@ -64,7 +64,7 @@ class Placing:
             return ""  # it is being stopped
         if all(is_started(one["Spec"]) for one in services):
             return self._checked(app_id, services)
-        with self._lock(services[0]) as has_lock:
+        with self._lock(services[0], app_id) as has_lock:
             return self._start_all(app_id) if has_lock else _BUSY
 
     def _start_all(self, app_id: str) -> str:
@@ -115,14 +115,16 @@ class Placing:
                 self._services.unstart(one["ID"])
 
     @contextmanager
-    def _lock(self, like: Json) -> Iterator[bool]:
+    def _lock(self, like: Json, app_id: str) -> Iterator[bool]:
         """Yield whether this client has the lock."""
         image = like["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+        # With these labels it is a container, which reapers and `prune` find.
+        labels = {SWARM_LOCK: app_id, SWARM_NAME: _LOCK}
         body = {
             "Name": _LOCK,
-            "Labels": {SWARM_LOCK: "1"},
+            "Labels": labels,
             "Mode": {"Replicated": {"Replicas": 0}},
-            "TaskTemplate": {"ContainerSpec": {"Image": image}},
+            "TaskTemplate": {"ContainerSpec": {"Image": image, "Labels": labels}},
         }
         try:
             lock = self._services.create(body, _LOCK, {})

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from airflow_torchx.core.engine.labels import APP_ID, SWARM_MARK, are_in
 from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.core.plan.identity import failed_name, is_ending_name, is_failed_name
+from airflow_torchx.core.swarm.capacity import node_name
 from airflow_torchx.core.swarm.service_spec import (
     current_name,
     is_started,
@@ -70,6 +71,8 @@ class Services:
         self._managers = managers
         self.clock = clock
         self.sleep = sleep
+        #: By id. A node that was removed is in no list any more.
+        self._node_names: dict[str, str] = {}
 
     def create(self, body: Json, name: str, headers: Mapping[str, str]) -> str:
         """Create a service and return its id.
@@ -224,7 +227,20 @@ class Services:
     def nodes(self) -> list[Json]:
         """Return the nodes of the swarm, as the API has them."""
         found: list[Json] = self._managers.json("GET", "/nodes", "list the nodes")
+        self._node_names |= {one["ID"]: node_name(one) for one in found}
         return found
+
+    def node_name(self, node_id: str) -> str:
+        """Return the host name of a node, also of a removed one that was seen before."""
+        self.nodes()
+        return self._node_names.get(node_id, node_id)
+
+    def node_that_is_down(self, service: Json) -> str:
+        """Return the name of the node of a replica if it does not answer, else an empty text."""
+        (found,) = replicas(self.tasks({"service": [service["ID"]]}), [service])
+        if not (found.node_id and found.node_id in self.down()):
+            return ""
+        return self._node_names.get(found.node_id, found.node_id)
 
     def down(self) -> set[str]:
         """Return the ids of the nodes that do not answer."""

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from airflow_torchx.core.engine.images import RegistryLogin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT: Final = Path(__file__).parents[2]
 SETUP: Final = ROOT / "container" / "registry.sh"
@@ -38,15 +39,20 @@ class Registry(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, auth: bool = True) -> Iterator[Registry]:
+def serving(
+    folder: Path, *, auth: bool = True, host: str | None = None, inside: Sequence[str] = ()
+) -> Iterator[Registry]:
     """Run a registry, and kill it.
 
     Args:
         folder: an empty one, for all that it writes.
         auth: whether it asks for a login.
+        host: its address and port; by default a free port on loopback.
+        inside: a command line in front of what needs the network that the address is in.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    if host is None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            host = f"127.0.0.1:{free.getsockname()[1]}"
     passwords = folder / "htpasswd"
     passwords.write_text(f"{_HTPASSWD}\n")
     config = folder / "config.yml"
@@ -59,9 +65,10 @@ def serving(folder: Path, *, auth: bool = True) -> Iterator[Registry]:
         * auth
     )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([_program(), "serve", config], stdout=log, stderr=log)
+        command = [*inside, _program(), "serve", str(config)]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            _await(process, host, folder / "log")
+            _await(process, host, folder / "log", inside)
             yield Registry(host, RegistryLogin(registry=host, username=USER, password=PASSWORD))
         finally:
             process.kill()
@@ -76,12 +83,17 @@ def _program() -> str:
     return str(found)
 
 
-def _await(process: subprocess.Popen[bytes], host: str, log: Path) -> None:
-    address, port = host.split(":")
+#: Ends with 0 if something listens there.
+_KNOCK: Final = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])))"
+
+
+def _await(
+    process: subprocess.Popen[bytes], host: str, log: Path, inside: Sequence[str] = ()
+) -> None:
+    knock = [*inside, sys.executable, "-I", "-S", "-c", _KNOCK, *host.split(":")]
     deadline_s = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < deadline_s:
-        with contextlib.suppress(OSError):
-            socket.create_connection((address, int(port))).close()
+        if subprocess.run(knock, check=False, capture_output=True).returncode == 0:
             return
         time.sleep(0.02)
     raise RuntimeError(f"the registry does not start: {log.read_text()}")

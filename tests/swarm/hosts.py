@@ -24,6 +24,7 @@ from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineError
 from tests.conftest import BUSYBOX, do_without, require_docker
 from tests.integration import second_daemon
+from tests.integration.registry import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -222,6 +223,14 @@ class Hosts:
         """Return the number of nodes that answer, as the first host has it."""
         with closing(self[1].client) as client:
             return sum(node["Status"]["State"] == "ready" for node in client.nodes())
+
+    @contextlib.contextmanager
+    def registry(self) -> Iterator[str]:
+        """Run a registry that all hosts reach, without a login; yield its address and port."""
+        folder = Path(tempfile.mkdtemp(prefix="registry-", dir=self._folder))
+        inside = ("nsenter", f"--target={self._switch.pid}", "--net")
+        with serving(folder, auth=False, host=f"{_NET}.254:5000", inside=inside) as found:
+            yield found.host
 
     def bring_image(self, image: str) -> None:
         """Copy an image of the machine's daemon to each host."""

@@ -22,8 +22,17 @@ def _running(scheduler: SwarmScheduler, app_id: str) -> None:
     wait_until(lambda: scheduler.describe(app_id).state is AppState.RUNNING)  # type: ignore[union-attr]
 
 
+def _log(
+    scheduler: SwarmScheduler, app_id: str, index: int, *, is_followed: bool = False
+) -> list[str]:
+    return [*scheduler.log_iter(app_id, "role0", index, should_tail=is_followed)]
+
+
 def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, hosts: Hosts) -> None:
-    """A replica of a lost node is FAILED with the node's name; its return does not change that."""
+    """A replica of a lost node is FAILED with the node's name; its return does not change that.
+
+    Its log can be read again when the node is back. Until then it is empty, and no reader waits.
+    """
     _launch(scheduler, app_id, _app(OBEDIENT))
     _running(scheduler, app_id)
 
@@ -32,10 +41,12 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
         ended = scheduler.wait(app_id)
         seen = scheduler.describe(app_id)
         assert seen is not None
+        failed = [one for one in seen.roles_statuses[0].replicas if one.state is AppState.FAILED]
+        for is_followed in (False, True):
+            assert [] == _log(scheduler, app_id, failed[0].id, is_followed=is_followed)
     finally:
         hosts[3].heal()
     assert AppState.FAILED is ended.state
-    failed = [one for one in seen.roles_statuses[0].replicas if one.state is AppState.FAILED]
     assert ["node box3 is lost; the replica may still run there until it returns"] == [
         one.error for one in failed
     ]
@@ -51,6 +62,7 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
     assert {one.id for one in failed} == {
         one.id for one in again.roles_statuses[0].replicas if one.state is AppState.FAILED
     }
+    assert ["ready\n", "bye\n"] == _log(scheduler, app_id, failed[0].id)
 
 
 def test_a_drained_node_fails_its_replicas(

@@ -106,7 +106,7 @@ SWARM_NAME: Final = f"{OWN_PREFIX}container-name"
 #: The name that its container has now; absent until it is renamed.
 SWARM_MARK: Final = f"{OWN_PREFIX}renamed-to"
 
-#: Of the service that one client has while it starts the replicas of an app.
+#: Of the service that one client has while it starts the replicas of an app: the id of the app.
 SWARM_LOCK: Final = f"{OWN_PREFIX}placing"
 
 

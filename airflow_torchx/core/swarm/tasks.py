@@ -172,7 +172,7 @@ class Replica:
         if self._state == _EVICTED and not self.is_asked_to_end:
             return f"{on} has stopped it: it was drained, or it was away{': ' * bool(err)}{err}"
         if self._state == "orphaned":
-            return f"{on} has not returned"
+            return f"{on} was removed from the swarm, or has been away for a day"
         is_of_program = self._state in {"complete", "failed"} and "non-zero exit" in err
         return "" if is_of_program or self._state in _BEFORE_NODE else err
 

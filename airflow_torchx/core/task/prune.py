@@ -280,6 +280,8 @@ def leftover(row: ContainerRow, state: str | None, policy: Policy, now: datetime
     if row.state == "created" and row.name.startswith(BUILD_PREFIX):
         # A workspace of many GB takes minutes.
         return "its build broke off" if age_s > BUILD_S else None
+    if labels.SWARM_LOCK in row.labels:
+        return "its client was killed" if is_idle and age_s > UNSTARTED_S else None
     marker = marker_of(row)
     if marker == "probe":
         return "its client was killed" if age_s > PROBE_S else None

@@ -140,3 +140,17 @@ def test_a_lock_that_is_never_free_stops_no_launch(
         network.ensure(engine, "torchx", lock_timeout_s=0.05)
 
     assert 1 == len(engine.networks("torchx"))
+
+
+def test_a_name_that_another_kind_of_network_has() -> None:
+    """The error of the engine is raised if the name leads to no network that it lists."""
+
+    class Bridges(FakeEngine):
+        """A swarm whose manager has a bridge of each name."""
+
+        def create_network(self, name: str) -> str:
+            what = f"cannot create network {name!r}: a network with this name exists."
+            raise EngineConflictError(what, fix="Use another name.", status=409)
+
+    with pytest.raises(EngineConflictError, match="cannot create network 'lan'"):
+        network.ensure(Bridges(), "lan")

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.pem import Pem
+from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.reaper import WAIT, Order, endpoint_fields, endpoint_of, repeat
 from airflow_torchx.testing import FakeEngine, Program
@@ -95,10 +97,16 @@ def test_a_launch_that_was_complete_is_left_alone_for_good() -> None:
 
 
 def test_a_launch_that_broke_off_is_removed() -> None:
-    """The reaper looks several times, because the daemon may still execute a last request."""
+    """The reaper looks several times, because the daemon may still execute a last request.
+
+    The lock that the launch had on a swarm goes, too, and that of another app stays.
+    """
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
     specs = planned().containers
     engine.create(specs[0])
+    for app_id in ("app-1", "app-2"):
+        lock = {labels.SWARM_LOCK: app_id}
+        engine.create(replace(specs[0], name=f"lock-of-{app_id}", labels=lock))
     pauses: list[float] = []
 
     def sleep(pause_s: float) -> None:
@@ -110,3 +118,4 @@ def test_a_launch_that_broke_off_is_removed() -> None:
 
     assert 3 == len(pauses)
     assert not lifecycle.exists(engine, "app-1")
+    assert ["lock-of-app-2"] == [row.name for row in engine.rows({})]

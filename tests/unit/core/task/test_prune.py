@@ -328,6 +328,19 @@ DISCARDED: Final = row(f"{DISCARDED_PREFIX}id", "created", id="id")
                 ("probe", {labels.GPU_MARKER: "probe"}, PROBE_S / 60 + 1, None, "killed"),
             )
         ),
+        *(
+            (
+                row(
+                    "airflow-torchx-placing",
+                    "created",
+                    labels={labels.SWARM_LOCK: "app-1"},
+                    created_at=minutes(age),
+                ),
+                None,
+                expected,
+            )
+            for age, expected in ((0.5, None), (2, "killed"))
+        ),
     ],
 )
 def test_containers_that_are_not_replicas(

@@ -1,0 +1,103 @@
+"""Managers of a swarm that do not answer, or that have lost the others."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core.connection.endpoint import Endpoint
+from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.swarm_engine.managers import Managers
+from tests.integration.stub import Request, Stub, failure, json_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NO_LEADER = "rpc error: code = Unknown desc = The swarm does not have a leader."
+
+
+class Swarm:
+    """Three managers, whose answers a test chooses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.answers = [json_answer([])] * 3
+        paths = [folder / f"{number}" for number in range(3)]
+        self.stubs = [Stub(partial(self._answer, n), path) for n, path in enumerate(paths)]
+        self._endpoints = [Endpoint(url=f"unix://{path}") for path in paths]
+
+    def _answer(self, number: int, _: Request) -> list[bytes]:
+        return self.answers[number]
+
+    @property
+    def managers(self) -> Managers:
+        """Return a client of them."""
+        return Managers([partial(DockerEngine.connect, one) for one in self._endpoints])
+
+
+@pytest.fixture
+def swarm() -> Iterator[Swarm]:
+    """Run three managers, each of which lists no task."""
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory() as folder:
+        made = Swarm(Path(folder))
+        first, second, third = made.stubs
+        with first, second, third:
+            yield made
+
+
+def _tasks(managers: Managers) -> object:
+    return managers.json("GET", "/tasks", "list tasks")
+
+
+def test_a_manager_without_a_leader_is_left(swarm: Swarm, caplog: pytest.LogCaptureFixture) -> None:
+    """The next manager is asked, now and from then on; the log says so once."""
+    caplog.set_level(logging.INFO, "airflow_torchx")
+    swarm.answers[0] = failure(500, NO_LEADER)
+    managers = swarm.managers
+
+    assert [[], []] == [_tasks(managers) for _ in range(2)]
+
+    assert [1, 2, 0] == [len(stub.asked) for stub in swarm.stubs]
+    assert [f"another manager of the swarm answers: cannot list tasks: {NO_LEADER}"] == [
+        record.message for record in caplog.records
+    ]
+    managers.close()
+
+
+def test_without_any_leader(swarm: Swarm, caplog: pytest.LogCaptureFixture) -> None:
+    """Each manager is asked once a request; the error says that the containers run on.
+
+    The log has nothing, as the caller may go on, and may repeat the request for minutes.
+    """
+    caplog.set_level(logging.INFO, "airflow_torchx")
+    swarm.answers = [failure(500, NO_LEADER)] * 3
+    managers = swarm.managers
+
+    for _ in range(2):
+        with pytest.raises(EngineUnreachableError, match="does not have a leader") as raised:
+            _tasks(managers)
+        assert "Containers run on without them." in raised.value.fix
+
+    assert [2, 2, 2] == [len(stub.asked) for stub in swarm.stubs]
+    assert [] == caplog.records
+    swarm.answers[1] = json_answer([])
+    assert [] == _tasks(managers)
+    managers.close()
+
+
+def test_a_refusal_is_not_repeated(swarm: Swarm) -> None:
+    """An error that each manager would give is raised at once."""
+    swarm.answers[0] = failure(500, "rpc error: code = InvalidArgument desc = name must be valid")
+    managers = swarm.managers
+
+    with pytest.raises(EngineError, match="name must be valid"):
+        _tasks(managers)
+
+    assert [1, 0, 0] == [len(stub.asked) for stub in swarm.stubs]
+    managers.close()
