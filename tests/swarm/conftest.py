@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from tests.swarm.hosts import Hosts
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker run what needs the swarm."""
-    for item in items:
-        if "hosts" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("swarm"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let one worker run what needs the swarm, before each module gets a worker of its own."""
+    if "hosts" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.xdist_group("swarm"))
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +54,13 @@ def _keep_network(hosts: Hosts) -> None:
         engine.create_network(SWARM_NETWORK)
         with closing(hosts[1].client) as client:
             request(client, "POST", "/services/create", json=body)
-            wait_until(
-                lambda: ["running"] * 3 == [one["Status"]["State"] for one in client.tasks()]
-            )
+
+
+def _is_kept(hosts: Hosts) -> bool:
+    """Return whether each node is on the network; a node that was away comes back to it later."""
+    with closing(hosts[1].client) as client:
+        tasks = client.tasks({"service": "keeper", "desired-state": "running"})
+    return ["running"] * 3 == [one["Status"]["State"] for one in tasks]
 
 
 class NewerSwarm(SwarmEngine):
@@ -76,6 +79,7 @@ def _gpus(number: int) -> list[str]:
 @pytest.fixture
 def swarm_engine(hosts: Hosts, app_id: str) -> Iterator[SwarmEngine]:
     """Return the swarm as an engine; what a test leaves on it is removed."""
+    wait_until(lambda: _is_kept(hosts))
     with NewerSwarm.connect(hosts.endpoint()) as engine:
         yield engine
         for row in engine.rows({labels.APP_ID: None}):

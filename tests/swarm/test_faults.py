@@ -55,7 +55,7 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
     # The node stops what it still runs, which ends with 0.
     wait_until(lambda: hosts.ready() == 3)
     with closing(hosts[3].client) as client:
-        wait_until(lambda: not client.containers())
+        wait_until(lambda: not client.containers(filters={"name": app_id}))
     again = scheduler.describe(app_id)
     assert again is not None
     assert AppState.FAILED is again.state
