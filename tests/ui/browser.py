@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +75,11 @@ class Screen:
     def open(self, url: str) -> None:
         """Open an address."""
         self.page.goto(url)
+
+    def stop_clock(self) -> None:
+        """Let time pass in pages only by `clock.run_for`; Playwright's own clock goes on."""
+        self.page.clock.install()
+        self.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
 
     def violations(self, selector: str = "html") -> list[str]:
         """Return what axe-core finds in an element, as one line for each rule and node."""

@@ -339,6 +339,7 @@ def test_a_task_of_another_operator_costs_one_request(
     """The tab is on every task; of one that runs no app it says so."""
     task = PlayedTask(operator="PythonOperator")
     airflow.tasks.append(task)
+    screen.stop_clock()
 
     screen.open(airflow.page(task))
 
