@@ -1,7 +1,7 @@
 """Docker hosts on one machine: a daemon in namespaces of its own for each, joined by a bridge.
 
-The bridge is in a namespace, too, so nothing of the machine's network changes. All of it goes with
-the processes, also when the tests are killed.
+The bridge is in a namespace, too, so nothing of the machine's network changes. All processes end
+with those of the tests, also when these are killed; the next tests remove the files of killed ones.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.docker_engine.connection import open_client, resolve
@@ -36,33 +37,38 @@ PATIENCE_S: Final = 60.0
 wait_until = partial(second_daemon.wait_until, patience_s=PATIENCE_S)
 _PROGRAMS: Final = ("dockerd", "ip", "nsenter", "setpriv", "unshare")
 _NET: Final = "10.99.0"
-#: Keeps the namespaces of a host. An empty folder hides a containerd of the system, and the key
-#: that its daemon has its id from.
+_PREFIX: Final = "tx-swarm-"
+#: Keeps the namespaces of a host, and is the init of its processes: they end with it, containers
+#: among them, which a daemon that is killed leaves to it. An empty folder hides a containerd of the
+#: system, and the key that its daemon has its id from.
 _HOST: Final = """
 hostname "$1"
 for path in /run/containerd /etc/docker; do
   [ ! -d $path ] || mount -t tmpfs none $path || exit 1
 done
 ip link set lo up
-exec sleep infinity
+sleep infinity &
+wait
 """
 _SWITCH: Final = f"""
 ip link set lo up && ip link add br0 type bridge && ip addr add {_NET}.254/24 dev br0 &&
-ip link set br0 up && exec sleep infinity
+ip link set br0 up || exit 1
+sleep infinity &
+wait
 """
 
 
 class Host:
     """One host; its daemon may be killed, and its cable pulled."""
 
-    def __init__(self, number: int, folder: Path, switch: subprocess.Popen[bytes]) -> None:
+    def __init__(self, number: int, folder: Path, switch: _Namespaces) -> None:
         self.number = number
         self.name = f"box{number}"
         self.address = f"{_NET}.{number}"
         self._folder = folder / self.name
         self._folder.mkdir()
         self._switch = switch
-        self._holder = _held(["--net", "--uts", "--mount"], _HOST, self.name)
+        self._own = _Namespaces(["--uts"], _HOST, self.name)
         self._daemon: subprocess.Popen[bytes] | None = None
         self._plug()
 
@@ -83,7 +89,8 @@ class Host:
         folder = self._folder
         self._folder.joinpath("config.json").write_text("{}")
         command = [
-            *("nsenter", f"--target={self._holder.pid}", "--net", "--uts", "--mount"),
+            *("nsenter", f"--target={self._own.pid}", "--net", "--uts", "--mount", "--pid"),
+            *("setpriv", "--pdeathsig=KILL"),
             *("dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
             *(f"--pidfile={folder}/pid", f"--host={self.url}", "--log-level=warn"),
             *(f"--config-file={folder}/config.json", f"--insecure-registry={_NET}.0/24", *options),
@@ -94,15 +101,11 @@ class Host:
 
     def kill(self) -> None:
         """Kill its daemon; containers live on."""
-        assert self._daemon is not None
-        self._daemon.kill()
-        self._daemon.wait()
+        self._end(signal.SIGKILL)
 
     def stop(self) -> None:
         """End its daemon, which stops its containers."""
-        assert self._daemon is not None
-        self._daemon.terminate()
-        self._daemon.wait(PATIENCE_S)
+        self._end(signal.SIGTERM)
 
     def shell(self, script: str, folder: Path) -> str:
         """Run a script as its user does, in a folder, and return what it prints.
@@ -110,7 +113,7 @@ class Host:
         It sees the network and the host name of this host, and finds the docker command line, which
         asks the daemon of this host, and our own command.
         """
-        inside = [f"--target={self._holder.pid}", "--net", "--uts", f"--wd={folder}"]
+        inside = [f"--target={self._own.pid}", "--net", "--uts", f"--wd={folder}"]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         ran = subprocess.run(
             ["nsenter", *inside, "bash", "-euo", "pipefail", "-c", script],
@@ -136,17 +139,16 @@ class Host:
             for row in client.containers():
                 with contextlib.suppress(Exception):
                     client.kill(row["Id"])
-        if self._daemon is not None and self._daemon.poll() is None:
-            self._daemon.terminate()
-            try:
-                self._daemon.wait(PATIENCE_S / 4)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        for pid in second_daemon.processes(str(self._folder)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._holder.kill()
-        self._holder.wait()
+        self._own.end()
+        if self._daemon is not None:
+            self._daemon.wait()
+        wait_until(lambda: not second_daemon.processes(str(self._folder)))
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._daemon is not None
+        # nsenter has it as a child, which is of another namespace, and ends with it.
+        os.kill(_child_of(self._daemon.pid), number)
+        self._daemon.wait(PATIENCE_S)
 
     def _answers(self) -> bool:
         assert self._daemon is not None
@@ -160,7 +162,7 @@ class Host:
     def _plug(self) -> None:
         cable, inner = f"v{self.number}", f"e{self.number}"
         self._inside_switch("ip", "link", "add", cable, "type", "veth", "peer", "name", inner)
-        self._inside_switch("ip", "link", "set", inner, "netns", f"{self._holder.pid}")
+        self._inside_switch("ip", "link", "set", inner, "netns", f"{self._own.pid}")
         self._inside_switch("ip", "link", "set", cable, "master", "br0", "up")
         for command in (
             f"ip link set {inner} name eth0",
@@ -168,7 +170,7 @@ class Host:
             "ip link set eth0 up",
             f"ip route add default via {_NET}.254",
         ):
-            _run("nsenter", f"--target={self._holder.pid}", "--net", *command.split())
+            _run("nsenter", f"--target={self._own.pid}", "--net", *command.split())
 
     def _inside_switch(self, *command: str) -> None:
         _run("nsenter", f"--target={self._switch.pid}", "--net", *command)
@@ -183,7 +185,7 @@ class Hosts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._switch = _held(["--net"], _SWITCH)
+        self._switch = _Namespaces([], _SWITCH, str(folder))
         self.all: list[Host] = []
 
     def __enter__(self) -> Self:
@@ -192,8 +194,7 @@ class Hosts:
     def __exit__(self, *_: object) -> None:
         for host in self.all:
             host.end()
-        self._switch.kill()
-        self._switch.wait()
+        self._switch.end()
 
     def __getitem__(self, number: int) -> Host:
         return self.all[number - 1]
@@ -257,29 +258,70 @@ def swarm(count: int = 3, managers: int = 1, **options: Any) -> Iterator[Hosts]:
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if os.geteuid() != 0 or missing:
         do_without(f"a swarm takes root and {', '.join(missing or _PROGRAMS)}")
-    # Not in the folder of pytest: the path of a socket must be short.
-    with (
-        tempfile.TemporaryDirectory(prefix="tx-swarm-", ignore_cleanup_errors=True) as name,
-        Hosts(Path(name)) as hosts,
-    ):
+    with _hosts() as hosts:
         hosts.add(count, **options)
         hosts.form_swarm(managers)
         hosts.bring_image(BUSYBOX)
         yield hosts
 
 
-def _held(namespaces: Sequence[str], script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Return a process that keeps new namespaces, once it has set them up."""
-    process = _spawn(["unshare", *namespaces, "sh", "-c", script, "sh", *arguments])
-    comm = Path(f"/proc/{process.pid}/comm")
-    wait_until(lambda: process.poll() is not None or comm.read_text().strip() == "sleep")
-    assert process.poll() is None, "cannot make namespaces"
-    return process
+@contextlib.contextmanager
+def _hosts() -> Iterator[Hosts]:
+    """Return hosts in a folder of their own; those that killed tests have left are removed."""
+    # Not in the folder of pytest: the path of a socket must be short.
+    parent = Path(tempfile.gettempdir())
+    with host_lock.held("tests", _PREFIX):
+        for left in parent.glob(f"{_PREFIX}*"):
+            if not second_daemon.processes(str(left)):
+                shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        # From now on, a process has its name.
+        hosts = Hosts(folder)
+    try:
+        with hosts:
+            yield hosts
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Namespaces:
+    """New namespaces of a network, mounts and processes, and others, which end with this process.
+
+    Args:
+        others: options of `unshare`.
+        script: sets them up, and goes on.
+        arguments: those of the script.
+    """
+
+    def __init__(self, others: Sequence[str], script: str, *arguments: str) -> None:
+        options = ["--net", "--mount-proc", "--pid", "--fork", "--kill-child=KILL", *others]
+        command = ["unshare", *options, "sh", "-c", script, "sh", *arguments]
+        self._process = _spawn(command)
+        wait_until(lambda: self._process.poll() is not None or self._is_set_up())
+        assert self._process.poll() is None, "cannot make namespaces"
+        #: Its first process, as this one sees it.
+        self.pid = _child_of(self._process.pid)
+
+    def end(self) -> None:
+        """End all processes in it."""
+        self._process.kill()
+        self._process.wait()
+
+    def _is_set_up(self) -> bool:
+        with contextlib.suppress(IndexError, OSError):
+            last = _child_of(_child_of(self._process.pid))
+            return Path(f"/proc/{last}/comm").read_text() == "sleep\n"
+        return False
+
+
+def _child_of(pid: int) -> int:
+    """Return the first process that another one has started."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def _spawn(command: Sequence[str], **streams: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401
     """Start a process that ends with this one."""
-    whole = ["setpriv", "--pdeathsig", "KILL", *command]
+    whole = ["setpriv", "--pdeathsig=KILL", *command]
     return subprocess.Popen(whole, start_new_session=True, **streams)
 
 
