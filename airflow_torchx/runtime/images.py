@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from airflow_torchx.core.engine.protocol import Engine
-    from airflow_torchx.core.plan.options import PullPolicy
+    from airflow_torchx.core.plan.option_kinds import PullPolicy
 
 _log = logging.getLogger(__name__)
 

@@ -218,7 +218,7 @@ def _start(
 ) -> None:
     """Start all containers of ``ids``; on a swarm, they may wait for room."""
     if placing.has_nodes(engine):
-        placing.place(engine, plan.app_id)
+        placing.start(engine, plan, should_stop)
         return
 
     def start(spec: ContainerSpec) -> None:

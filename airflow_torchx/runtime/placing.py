@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+import time
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_torchx.core.engine.containers import ContainerSpec
     from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.plan.job_plan import JobPlan
     from airflow_torchx.core.swarm.gpus import SwarmGpus
+
+# Between two attempts of a launch that no process waits for later.
+_LOOK_S: Final = 1.0
 
 
 @runtime_checkable
@@ -15,6 +26,9 @@ class Places(Protocol):
 
     def place(self, app_id: str) -> str:
         """Start all replicas of an app if they fit, and return why they wait."""
+
+    def never_fits(self, specs: Sequence[ContainerSpec]) -> str:
+        """Return why these replicas do not fit even if nothing runs; empty if they may."""
 
 
 @runtime_checkable
@@ -32,6 +46,27 @@ class ListsGpus(Protocol):
 def has_nodes(engine: Engine) -> bool:
     """Return whether an engine places replicas on several nodes."""
     return isinstance(engine, Places)
+
+
+def problems(engine: Engine, plan: JobPlan) -> Iterator[Problem]:
+    """Yield a problem if the nodes of a swarm have no room for an app even if nothing runs."""
+    if isinstance(engine, Places) and (why := engine.never_fits(plan.containers)):
+        fix = "ask for less, or add nodes to the swarm"
+        yield Problem("roles", f"they never fit on this swarm: {why}", fix)
+
+
+def start(engine: Engine, plan: JobPlan, should_stop: Callable[[], bool]) -> None:
+    """Start all replicas of a launch if they fit.
+
+    Else the process that waits for the app starts them; if none does, this call waits for room.
+
+    Raises:
+        StopRequested: ``should_stop`` returned True.
+    """
+    while place(engine, plan.app_id) and not plan.is_waited_for:
+        if should_stop():
+            raise StopRequested
+        time.sleep(_LOOK_S)
 
 
 def place(engine: Engine, app_id: str) -> str:

@@ -56,7 +56,7 @@ from airflow_torchx.errors import (
     EngineNotFoundError,
     EngineUnreachableError,
 )
-from airflow_torchx.runtime import round_failures
+from airflow_torchx.runtime import placing, round_failures
 from airflow_torchx.runtime.gpus.ledger_reader import LedgerReader
 from airflow_torchx.runtime.lifecycle import described, grace_of, live, rows_of
 from airflow_torchx.runtime.stops import Stops
@@ -242,14 +242,19 @@ class _Round:
             startable = []
         ids = {row.id for row in startable}
         self._discard([row.id for row in created if row.id not in ids])
-        map_concurrently(self._start, startable)
+        if startable and placing.has_nodes(self.engine):
+            placing.place(self.engine, self.app_id)
+        else:
+            map_concurrently(self._start, startable)
 
     def _has_lost_gpus(self) -> bool:
         """Return whether other apps have its GPUs; then its failure is final.
 
         They respect them while a container runs, and for a minute. The next owner may come later.
         """
-        ids = {one for row in self.sources for one in labelled_gpus(row.labels)}
+        # A swarm gives a replica other ones.
+        is_swarm = placing.has_nodes(self.engine)
+        ids = {one for row in self.sources for one in labelled_gpus(row.labels) if not is_swarm}
         if not ids or self._has_started(self.rows):
             return False
         detail = self.engine.inspect(self.sources[0].id)

@@ -23,7 +23,7 @@ from airflow_torchx.errors import (
     InvalidOptionsError,
     LaunchInterruptedError,
 )
-from airflow_torchx.runtime import launching, reaper
+from airflow_torchx.runtime import launching, placing, reaper
 from airflow_torchx.runtime.daemon_facts import collect
 from airflow_torchx.runtime.gpu_allocator import GpuAllocator
 from airflow_torchx.schedulers.dry_run import AppDryRunInfo, CheckedApp
@@ -237,7 +237,8 @@ class DockerLauncher(DockerWorkspaceMixin):
             names = {key: one.content.base for key, one in checked.workspaces.items()}
             images, notes = {}, dict.fromkeys(checked.workspaces, unknown)
         else:
-            if problems := daemon_problems(app, opts, facts):
+            unplaced = placing.problems(self.engine, plan(app, opts, context))
+            if problems := (*daemon_problems(app, opts, facts), *unplaced):
                 raise InvalidAppError(problems, subject=f"app {app.name!r}")
             context = replace(context, proxy_env=self.engine.proxy_env)
             images = self._find_images(checked.workspaces, opts, facts.images)

@@ -93,6 +93,7 @@ class ReplicaStatus:
         rule: name of the failure rule that explains its failure; empty without one.
         created_at: time at which its container was created.
         usage: what it uses or has used; None if that is unknown, or not sampled.
+        node: name of the node of a swarm that it is on; empty for none.
     """
 
     id: int
@@ -117,6 +118,7 @@ class ReplicaStatus:
     rule: str = ""
     usage: ReplicaUsage | None = None
     created_at: datetime | None = None
+    node: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gpus", tuple(self.gpus))

@@ -10,15 +10,11 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_torchx.core.connection.swarm import Swarm
-from airflow_torchx.core.engine.containers import EngineInfo, NetworkRow
-from airflow_torchx.core.engine.labels import OWN_PREFIX
-from airflow_torchx.core.engine.times import parse_time
+from airflow_torchx.core.engine.containers import EngineInfo
 from airflow_torchx.core.swarm.capacity import largest, oldest_manager
 from airflow_torchx.core.swarm.gpus import SwarmGpus
 from airflow_torchx.core.swarm.service_spec import cloned, service_json
@@ -26,9 +22,10 @@ from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.docker_engine.spec import log_params
 from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.swarm_engine import networks
 from airflow_torchx.swarm_engine.events import SwarmEvents
 from airflow_torchx.swarm_engine.logs import Endings, NoLog, TaskLog
-from airflow_torchx.swarm_engine.managers import Managers, filters
+from airflow_torchx.swarm_engine.managers import Managers
 from airflow_torchx.swarm_engine.nodes import Nodes
 from airflow_torchx.swarm_engine.pinning import FailedPulls, login_headers, pinned, published
 from airflow_torchx.swarm_engine.placing import Placing
@@ -43,6 +40,7 @@ if TYPE_CHECKING:
         ContainerRow,
         ContainerSpec,
         LogQuery,
+        NetworkRow,
         VolumeRow,
     )
     from airflow_torchx.core.engine.images import RegistryLogin
@@ -55,9 +53,6 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 Json = dict[str, Any]
-
-#: Marks networks that this package created.
-_NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
 
 class SwarmEngine:
@@ -164,35 +159,15 @@ class SwarmEngine:
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks of the whole swarm with exactly this name."""
-        found = self._managers.json(
-            "GET", "/networks", f"list networks {name!r}", params=filters({"name": [name]})
-        )
-        return tuple(
-            NetworkRow(id=one["Id"], name=one["Name"], created_at=_time(one.get("Created")))
-            for one in found
-            if one["Name"] == name and one.get("Scope") == "swarm"
-        )
+        return networks.named(self._managers, name)
 
     def create_network(self, name: str) -> str:
         """Create an overlay network and return its id."""
-        options = {"com.docker.network.driver.mtu": str(self._swarm.mtu)} if self._swarm.mtu else {}
-        body: Json = {
-            "Name": name,
-            "Driver": "overlay",
-            "Attachable": True,
-            "Labels": {_NETWORK_LABEL: "1"},
-            "Options": options,
-        }
-        if self._swarm.subnet:
-            body["IPAM"] = {"Config": [{"Subnet": self._swarm.subnet}]}
-        what = f"create network {name!r}"
-        return str(self._managers.json("POST", "/networks/create", what, json=body)["Id"])
+        return networks.create(self._managers, name, self._swarm)
 
     def remove_network(self, network_id: str) -> None:
         """Remove a network by id, if it still exists."""
-        with suppress(EngineNotFoundError):
-            path, what = f"/networks/{quote(network_id)}", f"remove network {network_id!r}"
-            self._managers.send("DELETE", path, what)
+        networks.remove(self._managers, network_id)
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a service that does not run yet, and return its id."""
@@ -227,6 +202,10 @@ class SwarmEngine:
         """The name of the generic resource that is a GPU."""
         return self._swarm.gpu_resource
 
+    def never_fits(self, specs: Sequence[ContainerSpec]) -> str:
+        """Return why replicas do not fit even if nothing runs; empty if they may."""
+        return self._placing.never_fits(specs, self._swarm)
+
     def rename(self, container_id: str, name: str) -> None:
         """Give a container another name; one that says that it ends also stops its replica."""
         self._services.rename(container_id, name)
@@ -256,7 +235,9 @@ class SwarmEngine:
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """Return the containers that have all these labels; see `Services.replicas`."""
-        return tuple(one.row() for one in self._services.replicas(labels))
+        found = self._services.replicas(labels)
+        names = self._services.node_names({one.node_id for one in found if one.node_id})
+        return tuple(one.row(names.get(one.node_id, "")) for one in found)
 
     def sizes(self, labels: Mapping[str, str | None]) -> Mapping[str, int]:
         """Return nothing: a manager does not know what containers on other nodes have written."""
@@ -393,7 +374,3 @@ class SwarmEngine:
     def _node(self, node_id: str) -> Json:
         found: Json = self._managers.json("GET", f"/nodes/{node_id}", f"find node {node_id}")
         return found
-
-
-def _time(text: str | None) -> datetime:
-    return parse_time(text) or datetime.fromtimestamp(0, UTC)

@@ -1,8 +1,9 @@
 """Starts all replicas of an app, or none: a swarm alone would start the part that fits.
 
-Clients take turns by a lock, a service that never runs and whose name one of them can take. So two
-apps that fit one by one never hold each other's room. What a client was killed at, the next one
-that waits for the app goes on with.
+`core.swarm.gang` decides what comes next. Clients take turns in carrying it out by a lock, a
+service that never runs and whose name one of them can take. So two apps that fit one by one never
+hold each other's room. What a client was killed at, the next one that waits for the app goes on
+with.
 """
 
 from __future__ import annotations
@@ -12,17 +13,31 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.labels import APP_ID, SWARM_LOCK, SWARM_MARK, SWARM_NAME
+from airflow_torchx.core.engine.labels import SWARM_LOCK, SWARM_MARK, SWARM_NAME, SWARM_WAITS
 from airflow_torchx.core.engine.times import parse_time
-from airflow_torchx.core.swarm.capacity import demand, rooms, why_not
-from airflow_torchx.core.swarm.service_spec import is_started
-from airflow_torchx.core.swarm.tasks import replicas
+from airflow_torchx.core.plan.identity import failed_name
+from airflow_torchx.core.swarm import gang as steps
+from airflow_torchx.core.swarm import packing
+from airflow_torchx.core.swarm.capacity import demand, empty_rooms
+from airflow_torchx.core.swarm.gang import Gang, GiveUp, Leave, Start, TakeBack, Wait, newest
+from airflow_torchx.core.swarm.packing import Rules
+from airflow_torchx.core.swarm.service_spec import (
+    current_name,
+    is_started,
+    service_json,
+    stopped,
+    unstarted,
+    waiting,
+)
+from airflow_torchx.core.swarm.tasks import Replica, replicas
 from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from airflow_torchx.core.swarm.tasks import Replica
+    from airflow_torchx.core.connection.swarm import Swarm
+    from airflow_torchx.core.engine.containers import ContainerSpec
+    from airflow_torchx.core.swarm.gang import Step
     from airflow_torchx.swarm_engine.services import Services
 
 _log = logging.getLogger(__name__)
@@ -32,10 +47,10 @@ Json = dict[str, Any]
 _LOCK: Final = "airflow-torchx-placing"
 #: A client needs a second for what it does under the lock; after this time it was killed.
 _LOCK_S: Final = 60.0
+#: How long a client that finds the lock taken tries again, before it leaves that to the next look.
+_TRY_S: Final = 2.0
 #: How long a swarm takes to place what fits.
 _PLACED_S: Final = 10.0
-#: How long a part of an app runs while the rest waits; the swarm may find room meanwhile.
-_PART_S: Final = 60.0
 _POLL_S: Final = 0.1
 _BUSY: Final = "another app is being placed"
 
@@ -50,76 +65,141 @@ class Placing:
     def place(self, app_id: str) -> str:
         """Start an app if all of it fits, and return why it waits; empty if it does not.
 
-        A part that has run for a minute while the rest waits is taken back.
+        A part that has run for a minute while the rest waits is taken back. An app that has waited
+        for longer than it may fails. Why it waits is on its services, and in the log once.
         """
-        why = self._place(app_id)
-        if why and why not in {self._said.get(app_id), _BUSY}:
-            self._said[app_id] = why
-            _log.info("app %s waits for room: %s", app_id, why)
-        return why
+        services = newest(self._services.of_app(app_id))
+        if all(is_started(one["Spec"]) for one in services) and not self._are_waiting(services):
+            return ""
+        seen = self._look(app_id)
+        step = steps.next_step(seen)
+        deadline_s = self._services.clock() + _TRY_S
+        while isinstance(step, Start | TakeBack | GiveUp):
+            with self._lock(seen) as has_lock:
+                if has_lock:
+                    seen = self._look(app_id)
+                    step = self._carried_out(seen, steps.next_step(seen))
+                    break
+            if self._services.clock() > deadline_s:
+                return _BUSY
+            self._services.sleep(_POLL_S)
+            seen = self._look(app_id)
+            step = steps.next_step(seen)
+        if not isinstance(step, Wait):
+            self._said.pop(app_id, None)
+            return ""
+        self._say(seen, step.why)
+        return step.why
 
-    def _place(self, app_id: str) -> str:
-        services = self._services.of_app(app_id)
-        if any(SWARM_MARK in (one["Spec"].get("Labels") or {}) for one in services):
-            return ""  # it is being stopped
-        if all(is_started(one["Spec"]) for one in services):
-            return self._checked(app_id, services)
-        with self._lock(services[0], app_id) as has_lock:
-            return self._start_all(app_id) if has_lock else _BUSY
+    def never_fits(self, specs: Sequence[ContainerSpec], swarm: Swarm) -> str:
+        """Return why replicas do not fit even if nothing runs; empty if they may."""
+        wanted = [demand({"Spec": service_json(one, swarm)}) for one in specs]
+        free = empty_rooms(self._services.nodes())
+        return packing.never_fits(free, wanted, Rules.of(specs[0].labels))
 
-    def _start_all(self, app_id: str) -> str:
-        services = self._services.of_app(app_id)
-        tasks = self._services.tasks({})
-        ids = {one["ID"] for one in services}
-        if any(task["ServiceID"] in ids and task["DesiredState"] == "remove" for task in tasks):
-            return "its replicas still end"  # their names would lead to the old ones
-        waiting = [one for one in services if not is_started(one["Spec"])]
-        if why := why_not(rooms(self._services.nodes(), tasks), map(demand, waiting)):
-            return why
-        for one in waiting:
+    def _look(self, app_id: str) -> Gang:
+        services = self._services
+        return Gang(
+            services=newest(services.of_app(app_id)),
+            tasks=services.tasks({}),
+            nodes=services.nodes(),
+            now=services.now(),
+        )
+
+    def _carried_out(self, gang: Gang, step: Step) -> Step:
+        """Carry out a step, under the lock, and return what is left to wait for."""
+        match step:
+            case Start():
+                return self._started(gang, step)
+            case TakeBack(why):
+                self._take_back(gang, why)
+                return Wait(why)
+            case GiveUp(why):
+                self._give_up(gang, why)
+                return Leave()
+            case Wait() | Leave():
+                return step
+
+    def _started(self, gang: Gang, step: Start) -> Step:
+        """Start all replicas, and wait until each has a node."""
+        for one in step.order:
             with suppress(EngineNotFoundError):
-                self._services.start(one["ID"])
+                self._services.start(one, step.nodes.get(one, ""))
         deadline_s = self._services.clock() + _PLACED_S
         while self._services.clock() < deadline_s:
-            found = self._replicas(app_id, services)
+            found = self._replicas(gang.services)
             if all(one.node_id for one in found):
-                return ""
+                return Leave()
             if reasons := [one.waits_because for one in found if one.waits_because]:
-                self._take_back(services)
-                return reasons[0]
+                # At once, because none of them has done anything yet.
+                seen = self._look(gang.app_id)
+                why = seen.reason(reasons[0])
+                self._take_back(seen, why)
+                return Wait(why)
             self._services.sleep(_POLL_S)
-        return ""
+        return Leave()
 
-    def _checked(self, app_id: str, services: Sequence[Json]) -> str:
-        """Take an app back of which a part has waited for too long."""
-        found = self._replicas(app_id, services)
-        waiting = [one for one in found if one.waits_because]
-        if not waiting:
-            return ""
-        why = waiting[0].waits_because
-        since = [one.changed_at for one in waiting if one.changed_at is not None]
-        is_old = bool(since) and (self._services.now() - min(since)).total_seconds() > _PART_S
-        is_part = any(one.node_id for one in found)
-        if is_old or not is_part:
-            self._take_back(services)
-        return why
+    def _are_waiting(self, services: Sequence[Mapping[str, Any]]) -> bool:
+        return any(one.waits_because for one in self._replicas(services))
 
-    def _replicas(self, app_id: str, services: Sequence[Json]) -> list[Replica]:
-        return replicas(self._services.tasks({"label": [f"{APP_ID}={app_id}"]}), services)
+    def _replicas(self, services: Sequence[Mapping[str, Any]]) -> list[Replica]:
+        ids = [one["ID"] for one in services]
+        return replicas(self._services.tasks({"service": ids}) if ids else (), services)
 
-    def _take_back(self, services: Sequence[Json]) -> None:
+    def _take_back(self, gang: Gang, why: str) -> None:
         """Let all replicas end, so that the app waits as a whole."""
-        _log.info("taking back the replicas that have started, as the others do not fit")
-        for one in services:
+        _log.info("app %s: taking back its replicas, as not all of them fit", gang.app_id)
+        label = steps.taken_back(gang)
+
+        def change(spec: Json) -> Json | None:
+            # What another client stops keeps its state and its log.
+            is_ours = is_started(spec) and SWARM_MARK not in (spec.get("Labels") or {})
+            return unstarted(spec, label) if is_ours else None
+
+        for one in gang.services:
             with suppress(EngineNotFoundError):
-                self._services.unstart(one["ID"])
+                self._services.update(one["ID"], change)
+        self._record(gang, why)
+
+    def _give_up(self, gang: Gang, why: str) -> None:
+        """Let an app fail that has waited for too long."""
+        _log.warning("app %s fails: %s", gang.app_id, why)
+
+        def change(spec: Json) -> Json | None:
+            labels = spec.get("Labels") or {}
+            if SWARM_MARK in labels:
+                return None
+            return stopped(waiting(unstarted(spec), why), failed_name(current_name(labels)))
+
+        for one in gang.services:
+            with suppress(EngineNotFoundError):
+                self._services.update(one["ID"], change)
+
+    def _say(self, gang: Gang, why: str) -> None:
+        """Write why an app waits to the log and to its services, unless that was said before."""
+        if self._said.get(gang.app_id) != why:
+            self._said[gang.app_id] = why
+            _log.info("app %s waits for room on the swarm: %s", gang.app_id, why)
+        if gang.said != why:
+            self._record(gang, why)
+
+    def _record(self, gang: Gang, why: str) -> None:
+        """Write why an app waits to its first service, where each client finds it."""
+
+        def change(spec: Json) -> Json | None:
+            labels = spec.get("Labels") or {}
+            is_other = SWARM_MARK in labels or labels.get(SWARM_WAITS) == why
+            return None if is_other else waiting(spec, why)
+
+        with suppress(EngineNotFoundError):
+            self._services.update(gang.services[0]["ID"], change)
 
     @contextmanager
-    def _lock(self, like: Json, app_id: str) -> Iterator[bool]:
+    def _lock(self, gang: Gang) -> Iterator[bool]:
         """Yield whether this client has the lock."""
-        image = like["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+        image = gang.services[0]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
         # With these labels it is a container, which reapers and `prune` find.
-        labels = {SWARM_LOCK: app_id, SWARM_NAME: _LOCK}
+        labels = {SWARM_LOCK: gang.app_id, SWARM_NAME: _LOCK}
         body = {
             "Name": _LOCK,
             "Labels": labels,

@@ -22,7 +22,6 @@ from airflow_torchx.core.swarm.service_spec import (
     service_name,
     started,
     stopped,
-    unstarted,
 )
 from airflow_torchx.core.swarm.tasks import Replica, is_complete, replicas
 from airflow_torchx.docker_engine.spec import label_filters
@@ -108,13 +107,9 @@ class Services:
             raise EngineNotFoundError(why, status=HTTPStatus.NOT_FOUND)
         return found
 
-    def start(self, ref: str) -> None:
-        """Start the replica of a service; do nothing if it was started."""
-        self._update(ref, lambda spec: None if is_started(spec) else started(spec))
-
-    def unstart(self, ref: str) -> None:
-        """End the replica of a service, as if it had not been started; its log is gone."""
-        self._update(ref, lambda spec: unstarted(spec) if is_started(spec) else None)
+    def start(self, ref: str, node_id: str = "") -> None:
+        """Start the replica of a service, on this node if one is given, unless it was started."""
+        self.update(ref, lambda spec: None if is_started(spec) else started(spec, node_id))
 
     def rename(self, ref: str, name: str) -> None:
         """Give a container another name; one that says that it ends also stops its replica."""
@@ -124,7 +119,7 @@ class Services:
                 return None
             return stopped(spec, name) if _ends(name) else renamed(spec, name)
 
-        changed = self._update(ref, change)
+        changed = self.update(ref, change)
         if changed and _ends(name):
             self._await_substitute(changed)
 
@@ -141,7 +136,7 @@ class Services:
             runs = is_started(spec) and not is_asked
             return stopped(spec, current_name(spec["Labels"])) if runs else None
 
-        changed = self._update(ref, change)
+        changed = self.update(ref, change)
         service = self.find(ref)
         if changed:
             self._await_substitute(changed)
@@ -242,6 +237,14 @@ class Services:
             return ""
         return self._node_names.get(found.node_id, found.node_id)
 
+    def node_names(self, ids: Collection[str]) -> Mapping[str, str]:
+        """Return the names of nodes by their ids; one request if one of them is new."""
+        if not self._node_names.keys() >= set(ids):
+            self.nodes()
+            # Of a node that has left, nothing but its id is known.
+            self._node_names |= {one: one for one in ids if one not in self._node_names}
+        return self._node_names
+
     def down(self) -> set[str]:
         """Return the ids of the nodes that do not answer."""
         states = {one["ID"]: (one.get("Status") or {}).get("State") for one in self.nodes()}
@@ -281,7 +284,7 @@ class Services:
             return False
         return True
 
-    def _update(self, ref: str, change: Callable[[Json], Json | None]) -> Json | None:
+    def update(self, ref: str, change: Callable[[Json], Json | None]) -> Json | None:
         """Change a service, unless another client has changed it to what needs no change.
 
         Return what it was changed to; None if nothing had to be changed.

@@ -88,6 +88,11 @@ class FakeSwarm(FakeSwarmState):
         """The name of the generic resource that is a GPU."""
         return self._engine.gpu_resource
 
+    def never_fits(self, specs: Sequence[ContainerSpec]) -> str:
+        """Return why replicas do not fit even if nothing runs; empty if they may."""
+        with self._calls.verb("never_fits"):
+            return self._engine.never_fits(specs)
+
     def rename(self, container_id: str, name: str) -> None:
         """See `Engine.rename`; a name that says that a replica ends also stops it."""
         with self._on("rename", container_id) as found:

@@ -20,6 +20,7 @@ Verb: TypeAlias = Literal[
     "start",
     "place",
     "gpus",
+    "never_fits",
     "rename",
     "stop",
     "signal",

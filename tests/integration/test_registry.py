@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from airflow_torchx.core.plan.options import PullPolicy
+    from airflow_torchx.core.plan.option_kinds import PullPolicy
     from tests.integration.registry import Registry
 
 pytestmark = pytest.mark.docker

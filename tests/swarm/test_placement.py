@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.specs import AppDef, AppState, Resource, Role
 from tests.conftest import BUSYBOX
 from tests.swarm.hosts import wait_until
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_torchx.swarm_engine import SwarmEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+
+ENDLESS = "while :; do sleep 0.1; done"
 
 
 def _gang(replicas: int, command: str, gpus: int = 1) -> AppDef:
@@ -31,9 +34,10 @@ def _gang(replicas: int, command: str, gpus: int = 1) -> AppDef:
     return AppDef("gang", roles=[role])
 
 
-def _launch(scheduler: SwarmScheduler, app_id: str, app: AppDef) -> None:
+def _launch(scheduler: SwarmScheduler, app_id: str, app: AppDef, **options: object) -> None:
     context = scheduler.new_context(app_id)
-    scheduler.schedule(scheduler.submit_dryrun(app, {"stop_grace_s": 1}, context=context))
+    given = {"stop_grace_s": 1, **options}
+    scheduler.schedule(scheduler.submit_dryrun(app, given, context=context))
 
 
 def test_two_gangs_take_turns(scheduler: SwarmScheduler, app_id: str) -> None:
@@ -56,31 +60,80 @@ def test_two_gangs_take_turns(scheduler: SwarmScheduler, app_id: str) -> None:
             scheduler.delete(name)
 
 
-def test_an_app_that_never_fits_starts_nothing(
+def test_an_app_that_never_fits_is_refused(
     scheduler: SwarmScheduler, swarm_engine: SwarmEngine, app_id: str
 ) -> None:
-    """It says what is asked and free, and no replica of it runs; a cancel ends it."""
-    _launch(scheduler, app_id, _gang(7, "true"))
+    """It is refused before anything is created, with what is asked and what each node has."""
+    with pytest.raises(InvalidAppError) as error:
+        _launch(scheduler, app_id, _gang(7, "true"))
 
-    why = swarm_engine.place(app_id)
+    assert "7 replicas with 0 CPUs, 16.0 MiB, 1 gpu each; 6 of 7 would fit" in str(error.value)
+    assert "The nodes have box1: " in str(error.value)
+    assert () == swarm_engine.rows({labels.APP_ID: app_id})
 
-    assert "7 replicas, one of which asks for 0 CPUs, 16.0 MiB, 1 gpu; 6 of them would fit" in why
-    assert {"created"} == {row.state for row in swarm_engine.rows({labels.APP_ID: app_id})}
-    scheduler.cancel(app_id)
-    seen = scheduler.describe(app_id)
+
+def test_a_waiting_app_is_cancelled(
+    scheduler: SwarmScheduler, swarm_engine: SwarmEngine, app_id: str
+) -> None:
+    """Nothing of an app that waits runs, and it says why; a cancel ends the wait."""
+    first, second = f"{app_id}-a", f"{app_id}-b"
+    _launch(scheduler, first, _gang(3, ENDLESS, gpus=2))
+    _launch(scheduler, second, _gang(2, "true"), pending_timeout_s=3600)
+
+    why = swarm_engine.place(second)
+
+    assert "asked are 2 replicas with 0 CPUs, 16.0 MiB, 1 gpu each; 0 of 2 would fit" in why
+    seen = scheduler.describe(second)
     assert seen is not None
-    assert AppState.CANCELLED is seen.state
+    assert (AppState.PENDING, why) == (seen.state, seen.msg)
+    scheduler.cancel(second)
+    assert AppState.CANCELLED is scheduler.describe(second).state  # type: ignore[union-attr]
+
+
+def test_an_app_that_waits_for_too_long_fails(scheduler: SwarmScheduler, app_id: str) -> None:
+    """It fails with the reason, and nothing of it runs."""
+    first, second = f"{app_id}-a", f"{app_id}-b"
+    _launch(scheduler, first, _gang(3, ENDLESS, gpus=2))
+    _launch(scheduler, second, _gang(1, "true"), pending_timeout_s=0)
+
+    ended = scheduler.wait(second)
+
+    assert AppState.FAILED is ended.state
+    (replica,) = ended.roles_statuses[0].replicas
+    assert replica.error.startswith("no room within 0 s (pending_timeout_s): asked are 1 replica")
+
+
+def test_each_replica_has_a_node_and_gpus(scheduler: SwarmScheduler, app_id: str) -> None:
+    """The description names both, and the options of placement choose the nodes."""
+
+    def launched(letter: str, replicas: int, **options: object) -> dict[str, list[str]]:
+        name = f"{app_id}-{letter}"
+        _launch(scheduler, name, _gang(replicas, ENDLESS), **options)
+        seen = scheduler.describe(name)
+        assert seen is not None
+        found: dict[str, list[str]] = {}
+        for one in seen.roles_statuses[0].replicas:
+            found.setdefault(one.node, []).extend(one.gpus)
+        scheduler.delete(name)
+        return {node: sorted(gpus) for node, gpus in sorted(found.items())}
+
+    every = {f"box{number}": [f"GPU-{number}a", f"GPU-{number}b"] for number in (1, 2, 3)}
+    assert every == launched("all", 6)
+    assert 1 == len(launched("packed", 2, placement="pack"))
+    assert [1, 1, 1] == [len(one) for one in launched("spread", 3, placement="spread").values()]
+    assert {"box2": every["box2"]} == launched("on", 2, constraints=["node.hostname==box2"])
+    assert [1, 1] == [len(one) for one in launched("few", 2, max_replicas_per_node=1).values()]
 
 
 def test_a_waiting_app_starts_when_there_is_room(scheduler: SwarmScheduler, app_id: str) -> None:
     """Who waits for an app starts it once another one has ended."""
     first, second = f"{app_id}-a", f"{app_id}-b"
-    _launch(scheduler, first, _gang(3, "while :; do sleep 0.1; done", gpus=2))
+    _launch(scheduler, first, _gang(3, ENDLESS, gpus=2))
     wait_until(lambda: scheduler.describe(first).state is AppState.RUNNING)  # type: ignore[union-attr]
     _launch(scheduler, second, _gang(1, "true"))
 
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(scheduler.wait, second)
-        assert AppState.SUBMITTED is scheduler.describe(second).state  # type: ignore[union-attr]
+        assert AppState.PENDING is scheduler.describe(second).state  # type: ignore[union-attr]
         scheduler.cancel(first)
         assert AppState.SUCCEEDED is ended.result().state

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from airflow_torchx.core.connection.endpoint import url_problem
 from airflow_torchx.core.plan import option_values as values
+from airflow_torchx.core.plan.placement import constraints
 from airflow_torchx.errors import InvalidAppError, Problem
 from airflow_torchx.specs.handle import SCHEDULER, SWARM_SCHEDULER
 
@@ -21,7 +22,6 @@ _SCHEDULERS: Final = (SCHEDULER, SWARM_SCHEDULER)
 SWARM_NETWORK: Final = "torchx-swarm"
 #: What a swarm, and the variable of a generic resource's ids, take as a name.
 _RESOURCE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-_CONSTRAINT: Final = re.compile(r"[a-z.]+[A-Za-z0-9._/-]*\s*(?:==|!=)\s*\S.*")
 _LEAST_MTU, _LARGEST_MTU = 576, 65_535
 
 
@@ -75,20 +75,6 @@ class Swarm:
         if problems:
             raise InvalidAppError(problems, subject="connection")
         return cls(**found) if scheduler == SWARM_SCHEDULER else None
-
-
-def constraints(value: object) -> tuple[str, ...]:
-    """Return placement constraints, like ``node.labels.gpu==a100``.
-
-    Raises:
-        ValueError: one of them is not a constraint.
-    """
-    found = values.texts(value)
-    for one in found:
-        if not _CONSTRAINT.fullmatch(one):
-            msg = f"write {one!r} like node.labels.gpu==a100 or node.hostname!=box1"
-            raise ValueError(msg)
-    return found
 
 
 def _managers(value: object) -> tuple[str, ...]:

@@ -131,6 +131,7 @@ class ContainerRow:
         status: like ``Exited (137) 2 seconds ago``, with the exit code.
         image: the name by which it was created, if that is still its image.
         image_id: ``sha256:…``.
+        node: name of the node of a swarm that it is on; empty for none.
     """
 
     id: str
@@ -141,6 +142,7 @@ class ContainerRow:
     labels: Mapping[str, str]
     created_at: datetime
     image_id: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

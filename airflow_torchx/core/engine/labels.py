@@ -6,7 +6,8 @@ reserved: users' labels cannot start with them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,7 +109,22 @@ SWARM_MARK: Final = f"{OWN_PREFIX}renamed-to"
 
 #: Of the service that one client has while it starts the replicas of an app: the id of the app.
 SWARM_LOCK: Final = f"{OWN_PREFIX}placing"
+#: Of the services of an app of a swarm: why they wait for room, on the first one that waits.
+SWARM_WAITS: Final = f"{OWN_PREFIX}waits-for-room"
+#: How often, and when last, their replicas were taken back because the others had no room, like
+#: ``2 2026-08-01T12:00:00+00:00``.
+SWARM_TAKEN_BACK: Final = f"{OWN_PREFIX}taken-back"
+#: Id of the node that a replica was given to by an option of placement.
+SWARM_PIN: Final = f"{OWN_PREFIX}pinned-to"
 
+#: JSON list of the constraints that the nodes of an app's replicas meet; absent for none.
+CONSTRAINTS: Final = f"{OWN_PREFIX}constraints"
+#: How many replicas of an app a node runs at most; absent for no limit.
+MAX_PER_NODE: Final = f"{OWN_PREFIX}max-replicas-per-node"
+#: ``pack`` or ``spread``; absent if the swarm chooses.
+PLACEMENT: Final = f"{OWN_PREFIX}placement"
+#: Seconds that an app waits for room before it fails; absent for no limit.
+PENDING_TIMEOUT: Final = f"{OWN_PREFIX}pending-timeout-s"
 
 #: Value of a label that a container does not have, and that its image has. It names
 #: this package, because a role, a DAG or a task may be named ``of-image``.
@@ -135,6 +151,14 @@ def without_masked(found: Mapping[str, str]) -> dict[str, str]:
 def are_in(wanted: Mapping[str, str | None], found: Mapping[str, str]) -> bool:
     """Return whether all wanted labels are there; the value None matches any."""
     return all(name in found and value in (None, found[name]) for name, value in wanted.items())
+
+
+def json_of(found: Mapping[str, str], name: str) -> Any:  # noqa: ANN401 - any client can write it
+    """Return the JSON in a label; None for anything else."""
+    try:
+        return json.loads(found.get(name, "null"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def number(text: str, *, max_digits: int = 6) -> int | None:

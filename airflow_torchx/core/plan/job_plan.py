@@ -21,6 +21,7 @@ from airflow_torchx.core.plan.checkpoints import CHECKPOINT_DIR, Checkpoints, ch
 from airflow_torchx.core.plan.detached import detached_warning, restarted
 from airflow_torchx.core.plan.failure_rule import label_of
 from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.core.plan.placement import placement_labels
 from airflow_torchx.core.plan.progress import PROGRESS_FILE, PROGRESS_PATH, progress_labels
 from airflow_torchx.core.plan.saving import checkpoint_labels, torchrun_env
 from airflow_torchx.core.plan.stall import stall_env, stall_labels
@@ -30,7 +31,8 @@ from airflow_torchx.specs import BindMount, DeviceMount, RetryPolicy, VolumeMoun
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from airflow_torchx.core.plan.options import GpuForeign, Opts, PullPolicy
+    from airflow_torchx.core.plan.option_kinds import GpuForeign, PullPolicy
+    from airflow_torchx.core.plan.options import Opts
     from airflow_torchx.specs import AppDef, Role
 
 RANK0_HOST: Final = "TORCHX_RANK0_HOST"
@@ -97,6 +99,7 @@ class JobPlan:
         warnings: what the user should know.
         workspaces: one line for the user about each workspace.
         folders: paths in the containers, of folders to create in a mount before the start.
+        is_waited_for: a process waits for the app until it ends.
         gpu_foreign: whether GPUs that other programs use are respected; None if the replicas need
             no GPUs of their own.
     """
@@ -112,6 +115,7 @@ class JobPlan:
     workspaces: tuple[str, ...] = ()
     gpu_foreign: GpuForeign | None = None
     folders: tuple[str, ...] = ()
+    is_waited_for: bool = True
 
     @property
     def own_gpus(self) -> int:
@@ -220,6 +224,7 @@ def plan(app: AppDef, opts: Opts, launch: LaunchContext) -> JobPlan:
         secret_env=frozenset({*copied, *launch.private_env}),
         warnings=tuple(_warnings(app, opts, launch)),
         folders=kept.folders if kept else (),
+        is_waited_for=launch.is_waited_for,
         gpu_foreign=opts.gpu_foreign if opts.auto_set_gpus and requested_gpus(app) else None,
     )
 
@@ -326,6 +331,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         **checkpoint_labels(opts),
         **stall_labels(opts),
         **progress_labels(opts),
+        **placement_labels(opts),
     }
 
 

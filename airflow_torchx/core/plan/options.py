@@ -7,14 +7,14 @@ strings, because templates render to strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, HostOptions
 from airflow_torchx.core.plan import option_values as values
-from airflow_torchx.core.plan.failure_rule import failure_rules, merged_rules
-from airflow_torchx.core.plan.progress import progress_pattern
+from airflow_torchx.core.plan.failure_rule import merged_rules
+from airflow_torchx.core.plan.option_kinds import kind_of
 from airflow_torchx.errors import InvalidOptionsError, Problem
 from airflow_torchx.specs.frozen import freeze
 from airflow_torchx.specs.suggest import suggest
@@ -22,13 +22,15 @@ from airflow_torchx.specs.suggest import suggest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PullPolicy = Literal["always", "if_possible", "missing", "never"]
-FailurePolicy = Literal["fail_fast", "wait_all"]
-GpuForeign = Literal["respect", "ignore"]
-GpuDriver = Literal["cdi"]
-CheckpointPolicy = Literal["fresh", "eager"]
-# Programs can handle them, and Docker does not stop a container by them.
-CheckpointSignal = Literal["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT"]
+    from airflow_torchx.core.plan.option_kinds import (
+        CheckpointPolicy,
+        CheckpointSignal,
+        FailurePolicy,
+        GpuDriver,
+        GpuForeign,
+        Placement,
+        PullPolicy,
+    )
 
 DEFAULT_NETWORK: Final = "torchx"
 #: Seconds that a save needs, unless the user knows better.
@@ -91,6 +93,13 @@ class Opts(Mapping[str, Any]):
             ``ignore`` does not.
         gpu_driver: ``cdi`` requests GPUs by their CDI names, as MIG devices need; None lets Docker
             choose the driver.
+        constraints: nodes of a swarm that the replicas may run on, like
+            ``node.labels.gpu==a100``; those of the connection count, too.
+        max_replicas_per_node: how many replicas of the app a node runs at most; None for no limit.
+        placement: ``pack`` runs all replicas on one node, ``spread`` on as many nodes as have room;
+            None leaves it to the swarm.
+        pending_timeout_s: longest time in seconds to wait for room on the nodes of a swarm, after
+            which the app fails; None for no limit.
         publish_ports: publish the role's ``port_map`` on the host: replica 0 on the same ports, the
             others on free ones.
         user: user name or id in the container, optionally with ``:group``.
@@ -141,6 +150,10 @@ class Opts(Mapping[str, Any]):
     gpu_wait_timeout_s: float | None = None
     gpu_foreign: GpuForeign = "respect"
     gpu_driver: GpuDriver | None = None
+    constraints: Sequence[str] = ()
+    max_replicas_per_node: int | None = None
+    placement: Placement | None = None
+    pending_timeout_s: float | None = None
     publish_ports: bool = False
     user: str | None = None
     ipc_mode: str | None = None
@@ -325,73 +338,8 @@ def _problem(name: str, value: object, expected: str) -> Problem:
     return Problem(f"options.{name}", f"{shown} is not accepted", expected)
 
 
-class Kind(NamedTuple):
-    """Describes the values of an option.
-
-    Args:
-        parse: returns a value as one of this kind, or raises ValueError with what to write.
-        type: its type in TorchX's words.
-        form: how it is written on a command line.
-    """
-
-    parse: Callable[[object], object]
-    type: object
-    form: str
-
-
-def _choice(words: object) -> Kind:
-    choices = get_args(words)
-    return Kind(values.one_of(*choices), str, "|".join(choices))
-
-
-#: Kinds by the type of the field.
-_KINDS: Final = {
-    "bool": Kind(values.flag, bool, "true|false"),
-    "int": Kind(values.count, int, "NUMBER"),
-    "float": Kind(values.seconds, float, "NUMBER"),
-    "str": Kind(values.text, str, "TEXT"),
-    "PullPolicy": _choice(PullPolicy),
-    "FailurePolicy": _choice(FailurePolicy),
-    "GpuForeign": _choice(GpuForeign),
-    "GpuDriver": _choice(GpuDriver),
-    "CheckpointPolicy": _choice(CheckpointPolicy),
-    "CheckpointSignal": _choice(CheckpointSignal),
-    "Sequence[str]": Kind(values.texts, list[str], "A;B"),
-    "Mapping[str, str]": Kind(values.pairs, dict[str, str], "KEY:VALUE;KEY2:VALUE2"),
-    "Mapping[str, Any]": Kind(values.log_config, dict[str, str], "type:DRIVER;OPTION:VALUE"),
-}
-_OWN_PARSERS: Final[Mapping[str, Callable[[object], object]]] = {
-    "env": values.env,
-    "failure_rules": failure_rules,
-    "stalled_after_s": values.positive_seconds,
-    "progress_pattern": progress_pattern,
-    "image_repo": values.repository,
-    "build_args": values.env,
-    "build_secrets": values.build_secrets,
-    "checkpoint": values.checkpoint,
-    "checkpoint_interval_s": values.positive_seconds,
-    "network": values.network,
-    "user": values.user,
-    "ulimits": values.ulimits,
-    "labels": values.labels,
-    "trackers": values.trackers,
-    "ipc_mode": values.ipc_mode,
-    "cap_add": values.cap_add,
-    "extra_hosts": values.extra_hosts,
-    "dns": values.dns,
-    "security_opt": values.security_opt,
-    "tmpfs": values.tmpfs,
-    "working_dir": values.working_dir,
-}
-
-
-def _kind(option: Field[Any]) -> Kind:
-    kind = _KINDS[str(option.type).removesuffix(" | None")]
-    return kind._replace(parse=_OWN_PARSERS.get(option.name, kind.parse))
-
-
 #: Kinds by the name of the option.
-KINDS: Final = {option.name: _kind(option) for option in fields(Opts)}
+KINDS: Final = {option.name: kind_of(option.name, str(option.type)) for option in fields(Opts)}
 #: Options that are mappings.
 MAPPINGS: Final = frozenset(name for name, kind in KINDS.items() if kind.type == dict[str, str])
 _SECRET: Final = MAPPINGS | {"build_secrets"}

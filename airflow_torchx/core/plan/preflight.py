@@ -20,6 +20,7 @@ from airflow_torchx.core.plan.gpu_problems import gpu_problems
 from airflow_torchx.core.plan.identity import MAX_REPLICAS
 from airflow_torchx.core.plan.option_values import is_env_name, shown_env_name
 from airflow_torchx.core.plan.options import Opts
+from airflow_torchx.core.plan.placement import one_node_problems, placement_conflicts
 from airflow_torchx.core.plan.swarm_problems import swarm_problems
 from airflow_torchx.core.workspace.source import parse_workspace
 from airflow_torchx.errors import InvalidAppError, InvalidOptionsError, Problem, WorkspaceError
@@ -91,7 +92,8 @@ def daemon_problems(app: AppDef, opts: Opts, facts: DaemonFacts) -> tuple[Proble
     ]
     if facts.engine.is_swarm:
         return (*problems, *swarm_problems(app, opts, facts.engine))
-    return (*problems, *_option_problems(opts, facts), *gpu_problems(app, opts, facts))
+    placed = one_node_problems(app, opts, facts.engine)
+    return (*problems, *_option_problems(opts, facts), *gpu_problems(app, opts, facts), *placed)
 
 
 def daemon_warnings(app: AppDef, facts: DaemonFacts) -> Iterator[str]:
@@ -112,7 +114,7 @@ def daemon_warnings(app: AppDef, facts: DaemonFacts) -> Iterator[str]:
 
 
 def _value_problems(app: AppDef, opts: Opts) -> tuple[Problem, ...]:
-    problems = [*_app_problems(app), *conflicts(app, opts)]
+    problems = [*_app_problems(app), *conflicts(app, opts), *placement_conflicts(app, opts)]
     if opts.publish_ports:
         problems.extend(_port_problems(app))
     for index, role in enumerate(app.roles):
@@ -282,7 +284,8 @@ def _mount_problems(where: str, mount: BindMount | VolumeMount | DeviceMount) ->
 
 def _daemon_problems(where: str, role: Role, opts: Opts, facts: DaemonFacts) -> Iterator[Problem]:
     engine = facts.engine
-    if role.resource.cpu > engine.cpus:
+    # A node of a swarm that is away for now may be larger than those that are there.
+    if role.resource.cpu > engine.cpus and not engine.is_swarm:
         what = f"{role.resource.cpu} CPUs are more than the {engine.cpus} of {engine.url}"
         yield Problem(f"{where}.resource.cpu", what, f"request at most {engine.cpus}")
     if opts.pull_policy == "never" and role.image in facts.absent_images:

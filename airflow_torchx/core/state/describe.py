@@ -348,7 +348,13 @@ def _status(
         gpus=labelled_gpus(row.labels),
         round=round_of(row),
         created_at=detail.created_at if detail and detail.created_at else row.created_at,
+        node=row.node,
     )
+
+
+def _waits_because(row: ContainerRow) -> str:
+    """Return why a replica waits for a node of its swarm; empty if it does not."""
+    return row.status.partition(": ")[2] if row.state == "pending" else ""
 
 
 def _host_name(row: ContainerRow) -> str:
@@ -373,7 +379,7 @@ def _response(
     return DescribeAppResponse(
         app_id=app_id,
         state=AppState.UNKNOWN,
-        msg=NONE,
+        msg=next((why for row in rows if (why := _waits_because(row))), NONE),
         metadata={
             key: row.labels[label]
             for row in rows

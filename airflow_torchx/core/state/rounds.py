@@ -7,10 +7,9 @@ earlier rounds are kept, and count only until those of the next round can.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import (
@@ -144,7 +143,7 @@ def roles_of_round(members: Iterable[ContainerRow]) -> tuple[str, ...]:
     """Return the roles that a round restarts, from the labels of its containers."""
     found: dict[str, None] = {}
     for row in members:
-        named = _json(row, labels.ROUND_ROLES)
+        named = labels.json_of(row.labels, labels.ROUND_ROLES)
         names = named if isinstance(named, list) else []
         found |= dict.fromkeys([*map(str, names), replica_key(row)[0]])
     return tuple(found)
@@ -157,7 +156,7 @@ def restarts_caused(rows: Iterable[ContainerRow]) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for row in rows:
-        counts = _json(row, labels.RESTARTS)
+        counts = labels.json_of(row.labels, labels.RESTARTS)
         for role, count in counts.items() if isinstance(counts, dict) else ():
             if isinstance(count, int) and not isinstance(count, bool):
                 found[role] = max(count, found.get(role, 0))
@@ -168,7 +167,7 @@ def retries_of(rows: Iterable[ContainerRow]) -> dict[str, tuple[str, int]]:
     """Return the retry policy and the maximum of each role that new containers restart."""
     found: dict[str, tuple[str, int]] = {}
     for row in rows:
-        given = _json(row, labels.RETRIES)
+        given = labels.json_of(row.labels, labels.RETRIES)
         for role, value in given.items() if isinstance(given, dict) else ():
             match value:
                 case [str(policy), int(maximum)]:
@@ -192,7 +191,9 @@ def role_sizes(rows: Iterable[ContainerRow]) -> dict[str, int]:
     """
     rows = sorted(rows, key=age)
     found = {role: index + 1 for role, index in sorted(map(replica_key, rows))}
-    labelled = [_json(row, labels.ROLES) for row in rows if labels.ROLES in row.labels]
+    labelled = [
+        labels.json_of(row.labels, labels.ROLES) for row in rows if labels.ROLES in row.labels
+    ]
     counts = labelled[-1] if labelled and isinstance(labelled[-1], dict) else {}
     sizes = {role: n for role, n in counts.items() if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
     return sizes | {role: count for role, count in found.items() if role not in sizes}
@@ -228,10 +229,3 @@ def _newest(rows: Sequence[ContainerRow]) -> dict[Key, ContainerRow]:
         for role in roles_of_round(of_round.values()):
             by_role[role] = {key: row for key, row in of_round.items() if key[0] == role}
     return {key: row for found in by_role.values() for key, row in found.items()}
-
-
-def _json(row: ContainerRow, label: str) -> Any:  # noqa: ANN401 - any client can write a label
-    try:
-        return json.loads(row.labels.get(label, "null"))
-    except (ValueError, RecursionError):
-        return None

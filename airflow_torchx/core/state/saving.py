@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, Self, get_args
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import is_cancelled_name, is_saving_name, is_stopped_name
+from airflow_torchx.core.plan.option_kinds import CheckpointSignal
 from airflow_torchx.core.plan.option_values import one_of, seconds
-from airflow_torchx.core.plan.options import CheckpointSignal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

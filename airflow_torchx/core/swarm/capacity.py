@@ -1,8 +1,4 @@
-"""Whether an app fits on the nodes of a swarm now; pure.
-
-A swarm starts the part of an app that fits, and lets the rest wait. So an app is started only if
-all of it fits, by what its services reserve and what those that run have reserved.
-"""
+"""What the nodes of a swarm have and what is free on them, and what a replica asks for; pure."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.amounts import counted, mib
+from airflow_torchx.core.engine.amounts import mib
 from airflow_torchx.core.swarm.tasks import LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     Json = Mapping[str, Any]
 
@@ -66,6 +62,11 @@ class Amounts:
             tuple(sorted(generic.items())),
         )
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """A key that sorts amounts by the rarest resource first."""
+        return sum(count for _, count in self.generic), self.nano_cpus, self.memory_bytes
+
     def text(self, kinds: Iterable[str]) -> str:
         """Return them for a user, like ``2 CPUs, 512.0 MiB, 1 gpu``."""
         own = dict(self.generic)
@@ -81,6 +82,11 @@ class Room:
     node: Json
     free: Amounts
 
+    @property
+    def id(self) -> str:
+        """The id of the node."""
+        return str(self.node["ID"])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demand:
@@ -88,6 +94,18 @@ class Demand:
 
     amounts: Amounts
     constraints: tuple[str, ...] = ()
+
+
+def empty_rooms(nodes: Iterable[Json]) -> list[Room]:
+    """Return what nodes have while nothing runs, also those that are away for now.
+
+    A node that was drained or paused takes no replicas until a user changes that.
+    """
+    return [
+        Room(name=node_name(node), node=node, free=_has(node))
+        for node in nodes
+        if (node.get("Spec") or {}).get("Availability") == "active"
+    ]
 
 
 def rooms(nodes: Iterable[Json], tasks: Iterable[Json]) -> list[Room]:
@@ -100,11 +118,15 @@ def rooms(nodes: Iterable[Json], tasks: Iterable[Json]) -> list[Room]:
     found = []
     for node in nodes:
         if is_usable(node):
-            free = Amounts.of((node.get("Description") or {}).get("Resources"))
+            free = _has(node)
             for amounts in used.get(str(node["ID"]), ()):
                 free = free.without(amounts)
             found.append(Room(name=node_name(node), node=node, free=free))
     return found
+
+
+def _has(node: Json) -> Amounts:
+    return Amounts.of((node.get("Description") or {}).get("Resources"))
 
 
 def demand(service: Json) -> Demand:
@@ -113,27 +135,6 @@ def demand(service: Json) -> Demand:
     constraints = (template.get("Placement") or {}).get("Constraints") or ()
     reserved = (template.get("Resources") or {}).get("Reservations")
     return Demand(amounts=Amounts.of(reserved), constraints=tuple(constraints))
-
-
-def why_not(free: Sequence[Room], wanted: Iterable[Demand]) -> str:
-    """Return why these replicas do not fit together; empty if they do.
-
-    The largest are placed first, each where least is left: a swarm may place them in another way,
-    so an app is looked at once more after its start.
-    """
-    left = [(room, room.free) for room in free]
-    ordered = sorted(wanted, key=_size, reverse=True)
-    for placed, one in enumerate(ordered):
-        fits = [
-            (rest.without(one.amounts), index)
-            for index, (room, rest) in enumerate(left)
-            if rest.holds(one.amounts) and may_run(room.node, one.constraints)
-        ]
-        if not fits:
-            return _shortage(free, ordered, placed, one)
-        rest, index = min(fits, key=lambda fit: (_amount(fit[0]), fit[1]))
-        left[index] = (left[index][0], rest)
-    return ""
 
 
 def is_usable(node: Json) -> bool:
@@ -149,7 +150,7 @@ def largest(nodes: Iterable[Json]) -> tuple[int, int]:
     """
     known = list(nodes)
     fit = [one for one in known if is_usable(one)] or known
-    sizes = [Amounts.of((one.get("Description") or {}).get("Resources")) for one in fit]
+    sizes = [_has(one) for one in fit]
     cpus = max((one.nano_cpus for one in sizes), default=0) // _CPU
     return cpus, max((one.memory_bytes for one in sizes), default=0)
 
@@ -171,24 +172,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 def node_name(node: Json) -> str:
     """Return the host name of a node."""
     return str((node.get("Description") or {}).get("Hostname") or node["ID"])
-
-
-def _shortage(free: Sequence[Room], wanted: Sequence[Demand], placed: int, one: Demand) -> str:
-    kinds = [kind for kind, _ in one.amounts.generic]
-    where = f" on nodes with {' and '.join(one.constraints)}" if one.constraints else ""
-    rest = "; ".join(f"{room.name}: {room.free.text(kinds)}" for room in free) or "no node"
-    asked = (
-        f"{counted(len(wanted), 'replica')}, one of which asks for {one.amounts.text(kinds)}{where}"
-    )
-    return f"{asked}; {placed} of them would fit. Free are {rest}"
-
-
-def _size(one: Demand) -> tuple[int, int, int, int]:
-    return (len(one.constraints), *_amount(one.amounts))
-
-
-def _amount(amounts: Amounts) -> tuple[int, int, int]:
-    return sum(count for _, count in amounts.generic), amounts.nano_cpus, amounts.memory_bytes
 
 
 def may_run(node: Json, constraints: Iterable[str]) -> bool:

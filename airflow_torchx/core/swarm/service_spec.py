@@ -10,7 +10,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.labels import SWARM_MARK, SWARM_NAME
+from airflow_torchx.core.engine.labels import (
+    CONSTRAINTS,
+    SWARM_MARK,
+    SWARM_NAME,
+    SWARM_PIN,
+    SWARM_TAKEN_BACK,
+    SWARM_WAITS,
+    json_of,
+)
 from airflow_torchx.core.engine.tmpfs import tmpfs_options
 from airflow_torchx.core.plan.identity import first_name
 from airflow_torchx.specs import BindMount, VolumeMount
@@ -57,14 +65,45 @@ def service_json(spec: ContainerSpec, swarm: Swarm) -> Json:
     }
 
 
-def started(service: Mapping[str, Any]) -> Json:
-    """Return the specification of a service with its replica."""
-    return {**service, "Mode": {"Replicated": {"Replicas": 1}}}
+def started(service: Mapping[str, Any], node_id: str = "") -> Json:
+    """Return the specification of a service with its replica, on this node if one is given."""
+    one = {"Mode": {"Replicated": {"Replicas": 1}}}
+    labels = {k: v for k, v in (service.get("Labels") or {}).items() if k != SWARM_WAITS}
+    if not node_id:
+        return {**service, "Labels": labels, **one}
+    template = service["TaskTemplate"]
+    placement = template.get("Placement") or {}
+    pinned = [*(placement.get("Constraints") or ()), _pin(node_id)]
+    changed = {**template, "Placement": {**placement, "Constraints": pinned}}
+    return {**service, "Labels": {**labels, SWARM_PIN: node_id}, "TaskTemplate": changed, **one}
 
 
-def unstarted(service: Mapping[str, Any]) -> Json:
-    """Return the specification of a service without its replica."""
-    return {**service, "Mode": {"Replicated": {"Replicas": 0}}}
+def unstarted(service: Mapping[str, Any], taken_back: str = "") -> Json:
+    """Return the specification of a service without its replica, which may go to any node again.
+
+    ``taken_back`` says how often, and when, a part of its app has been taken back.
+    """
+    labels = dict(service.get("Labels") or {})
+    template = service["TaskTemplate"]
+    placement = template.get("Placement") or {}
+    free = list(placement.get("Constraints") or ())
+    pin = _pin(labels.pop(SWARM_PIN, ""))
+    if free[-1:] == [pin]:
+        free.pop()
+    if taken_back:
+        labels[SWARM_TAKEN_BACK] = taken_back
+    changed = {**template, "Placement": {**placement, "Constraints": free}}
+    none = {"Mode": {"Replicated": {"Replicas": 0}}}
+    return {**service, "Labels": labels, "TaskTemplate": changed, **none}
+
+
+def waiting(service: Mapping[str, Any], why: str) -> Json:
+    """Return the specification of a service that says why its app waits for room."""
+    return {**service, "Labels": {**(service.get("Labels") or {}), SWARM_WAITS: why}}
+
+
+def _pin(node_id: str) -> str:
+    return f"node.id=={node_id}"
 
 
 def is_started(service: Mapping[str, Any]) -> bool:
@@ -109,7 +148,7 @@ def cloned(
         "Name": service_name(name),
         "Labels": own,
         "Mode": {"Replicated": {"Replicas": 0}},
-        "TaskTemplate": {**template, "ContainerSpec": changed, "Placement": _placement(swarm)},
+        "TaskTemplate": {**template, "ContainerSpec": changed, "Placement": _placement(swarm, own)},
     }
 
 
@@ -138,15 +177,20 @@ def _task(spec: ContainerSpec, labels: Mapping[str, str], swarm: Swarm) -> Json:
             "Resources": _resources(spec, swarm.gpu_resource),
             # A restart of the swarm's own could be a second process of a lost replica.
             "RestartPolicy": {"Condition": "none", "MaxAttempts": _ATTEMPTS},
-            "Placement": _placement(swarm),
+            "Placement": _placement(swarm, labels),
             "Networks": [network],
             "LogDriver": log if spec.host.log_driver else None,
         }
     )
 
 
-def _placement(swarm: Swarm) -> Json:
-    return {"Constraints": list(swarm.constraints)}
+def _placement(swarm: Swarm, labels: Mapping[str, str]) -> Json:
+    """Return the constraints of the connection, and those of the app.
+
+    A later round has them, too: those of a replica that was stopped are gone.
+    """
+    own = json_of(labels, CONSTRAINTS) or ()
+    return {"Constraints": list(dict.fromkeys([*swarm.constraints, *map(str, own)]))}
 
 
 def _container(spec: ContainerSpec, labels: Mapping[str, str]) -> Json:

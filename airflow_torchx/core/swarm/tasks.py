@@ -8,14 +8,14 @@ node and carries the name which says why (`service_spec.stopped`).
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
-from airflow_torchx.core.engine.labels import SWARM_MARK
+from airflow_torchx.core.engine.labels import APP_ID, GPUS, SWARM_MARK, SWARM_WAITS
 from airflow_torchx.core.engine.times import parse_time
-from airflow_torchx.core.plan.identity import is_failed_name
+from airflow_torchx.core.plan.identity import is_failed_name, is_marked
 from airflow_torchx.core.state.rounds import may_restart, role_sizes
 from airflow_torchx.core.swarm.service_spec import NOWHERE, current_name
 
@@ -49,6 +49,7 @@ class Replica:
         name: the name of the container, which says whether, and why, it is stopped.
         is_asked_to_end: a client of ours has stopped it, or has recorded its failure.
         is_down: its node does not answer.
+        app_waits: why its app waits for room, as a client of ours has found.
     """
 
     service_id: str
@@ -59,6 +60,7 @@ class Replica:
     task: Json | None = None
     is_asked_to_end: bool = False
     is_down: bool = False
+    app_waits: str = ""
 
     @property
     def node_id(self) -> str:
@@ -108,6 +110,18 @@ class Replica:
         return int(code) if counts and container.get("ContainerID") and code >= 0 else None
 
     @property
+    def _is_waiting(self) -> bool:
+        """Whether it is to be started once there is room for its app."""
+        return bool(self.app_waits) and not is_marked(self.name)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The ids of the generic resources that it has, which the swarm has chosen."""
+        given = (self.task or {}).get("GenericResources") or ()
+        named = [one["NamedResourceSpec"] for one in given if one.get("NamedResourceSpec")]
+        return tuple(str(one.get("Value")) for one in named)
+
+    @property
     def container_id(self) -> str:
         """The id of its container on its node; empty without one."""
         return str((_status(self.task).get("ContainerStatus") or {}).get("ContainerID") or "")
@@ -116,7 +130,7 @@ class Replica:
     def state(self) -> str:
         """The state of the container, in Docker's words, and ``pending`` and ``preparing``."""
         if self.task is None:
-            return "created"
+            return "pending" if self._is_waiting else "created"
         if self._is_given_up:
             is_over = self.is_lost or self.is_down or is_failed_name(self.name)
             return "dead" if is_over else "running"
@@ -128,17 +142,21 @@ class Replica:
         is_evicted = self._state == _EVICTED and not self.is_asked_to_end
         return "dead" if is_evicted or self.exit_code is None else "exited"
 
-    def row(self) -> ContainerRow:
-        """Return it as a row of a list of containers."""
-        code = self.exit_code
+    def row(self, node: str = "") -> ContainerRow:
+        """Return it as a row of a list of containers; ``node`` is the name of its node."""
+        code, state = self.exit_code, self.state
+        status = f"Exited ({code})" if state == "exited" else state.capitalize()
+        if state == "pending":
+            status = f"{status}: {self.app_waits or self.waits_because}"
         return ContainerRow(
             id=self.service_id,
             name=self.name,
             image=self.image,
-            state=self.state,
-            status=f"Exited ({code})" if self.state == "exited" else self.state.capitalize(),
-            labels=self.labels,
+            state=state,
+            status=status,
+            labels={**self.labels, GPUS: ",".join(self.gpus)} if self.gpus else self.labels,
             created_at=self.created_at,
+            node=node,
         )
 
     def detail(self, node: str = "") -> ContainerDetail:
@@ -167,6 +185,8 @@ class Replica:
         err = str(_status(self.task).get("Err") or "")
         if self._is_given_up:
             return f"{on} is lost; the replica may still run there until it returns"
+        if self.task is None:
+            return self.app_waits if is_failed_name(self.name) else ""
         if is_failed_name(self.name):
             return f"{on} was lost; it has returned, and has stopped the replica"
         if self._state == _EVICTED and not self.is_asked_to_end:
@@ -188,10 +208,22 @@ def replicas(
     for task in tasks:
         by_service[str(task.get("ServiceID") or "")].append(task)
     found = {one["ID"]: one for one in services}
-    return [
+    waits = _waits(found.values())
+    made = [
         _replica(service_id, by_service.get(service_id, []), found.get(service_id), down)
         for service_id in sorted({*by_service, *found})
     ]
+    return [replace(one, app_waits=waits.get(one.labels.get(APP_ID, ""), "")) for one in made]
+
+
+def _waits(services: Iterable[Json]) -> dict[str, str]:
+    """Return why apps wait for room, by their ids."""
+    found = {}
+    for one in services:
+        labels = (one.get("Spec") or {}).get("Labels") or {}
+        if SWARM_WAITS in labels:
+            found[str(labels.get(APP_ID))] = str(labels[SWARM_WAITS])
+    return found
 
 
 def is_complete(found: Sequence[Replica]) -> bool:

@@ -31,7 +31,7 @@ _MOUNTS: Final = (BindMount, VolumeMount, DeviceMount)
 _IGNORED: Final = frozenset(
     {
         *("quiet", "keep_images", "max_context_mb", "gpu_wait_timeout_s", "gpu_foreign"),
-        *("failure_rules", "checkpoint_interval_s", "progress_pattern"),
+        *("failure_rules", "checkpoint_interval_s", "progress_pattern", "pending_timeout_s"),
     }
 )
 

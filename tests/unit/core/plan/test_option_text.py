@@ -59,6 +59,7 @@ def test_every_form_can_be_parsed() -> None:
     special = {"ulimits": "nofile=1:2", "build_secrets": "id=a,env=B", "image_repo": "a/b"}
     special |= {"ipc_mode": "host", "cap_add": "ALL", "security_opt": "label=disable", "dns": "::1"}
     special |= {"extra_hosts": "a:::1", "tmpfs": "/a:size=1m", "working_dir": "/a"}
+    special |= {"constraints": "node.role==worker"}
     special |= {"failure_rules": "a:fail:b", "progress_pattern": "(?P<step>.)"}
     for name, kind in KINDS.items():
         form = kind.form

@@ -229,6 +229,28 @@ OPTIONS = {
         ["kill", "", 1],
     ),
     "gpu_driver": Option(None, [("cdi", "cdi"), (None, None)], ["nvidia", "", 1]),
+    "constraints": TEXTS._replace(
+        good=[
+            (["node.labels.gpu==a100"], ("node.labels.gpu==a100",)),
+            (
+                "node.role==worker; node.hostname != box1",
+                ("node.role==worker", "node.hostname != box1"),
+            ),
+            (None, ()),
+        ],
+        bad=[*TEXTS.bad, "a100", "gpu=a100", "==a100", ["node.id=="]],
+    ),
+    "max_replicas_per_node": Option(
+        None, [(1, 1), ("2", 2), (None, None)], [0, -1, 1.5, "", "one", True]
+    ),
+    "placement": Option(
+        None, [("pack", "pack"), ("spread", "spread"), (None, None)], ["binpack", "", 1]
+    ),
+    "pending_timeout_s": Option(
+        None,
+        [(0, 0.0), (2.5, 2.5), ("3600", 3600.0), (None, None)],
+        [-1, "soon", "", True, float("nan"), 10**10],
+    ),
     "publish_ports": OFF,
     "user": TEXT._replace(
         good=[(name, name) for name in ("me", "0:0", ":0", "1:", "a-b:c", "2147483647")]

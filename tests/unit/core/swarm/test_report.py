@@ -10,11 +10,11 @@ import pytest
 from airflow_torchx.core.connection.daemon_report import LoginCheck
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.swarm.report import ManagerCheck, NodeCheck, SwarmReport
-from tests.unit.core.swarm.test_capacity import _node
+from tests.unit.core.swarm.swarm_json import node
 
 MANAGER: Final = {"Leader": True, "Reachability": "reachable"}
-BOX1: Final = _node("box1", cpus=8, gpus=2, ManagerStatus=MANAGER)
-BOX2: Final = _node("box2")
+BOX1: Final = node("box1", cpus=8, gpus=2, ManagerStatus=MANAGER)
+BOX2: Final = node("box2")
 OVERLAY: Final = {"Name": "lan", "Driver": "overlay", "Scope": "swarm"}
 
 REPORT: Final = SwarmReport(
@@ -62,7 +62,7 @@ def test_a_report_without_problems() -> None:
         ({"Description": {"Hostname": "box2"}}, "ready, 0 CPUs, 0.0 GiB of memory, no GPUs."),
     ],
 )
-def test_the_state_of_a_node(change: dict[str, Any], expected: str) -> None:
+def test_the_state_of_anode(change: dict[str, Any], expected: str) -> None:
     """A node that takes no replicas is said to, and is no fault while others do."""
     report = replace(REPORT, nodes=(NodeCheck(node=BOX1), NodeCheck(node=BOX2 | change)))
 
@@ -78,7 +78,7 @@ def test_the_state_of_a_node(change: dict[str, Any], expected: str) -> None:
         ({}, "worker"),
     ],
 )
-def test_the_role_of_a_node(status: dict[str, Any], expected: str) -> None:
+def test_the_role_of_anode(status: dict[str, Any], expected: str) -> None:
     """A manager that the others do not reach is named as such."""
     report = replace(REPORT, nodes=(NodeCheck(node=BOX1 | {"ManagerStatus": status}),))
 
@@ -174,7 +174,7 @@ def test_managers() -> None:
 
 def test_managers_that_the_connection_lacks() -> None:
     """A connection with fewer managers than the swarm has is fine; the report says so."""
-    nodes = tuple(NodeCheck(node=_node(name, ManagerStatus=MANAGER)) for name in "abc")
+    nodes = tuple(NodeCheck(node=node(name, ManagerStatus=MANAGER)) for name in "abc")
     report = replace(REPORT, nodes=nodes)
 
     assert report.is_fine
@@ -183,7 +183,7 @@ def test_managers_that_the_connection_lacks() -> None:
 
 def test_nodes_whose_daemons_do_not_answer() -> None:
     """The report says what does not work without them, once for each cause."""
-    nodes = [NodeCheck(node=_node(name), error="no way. Set node_url.") for name in ("a", "b")]
+    nodes = [NodeCheck(node=node(name), error="no way. Set node_url.") for name in ("a", "b")]
     report = replace(REPORT, nodes=(*nodes, NodeCheck(node=BOX1, error="refused. Start it.")))
 
     assert not report.is_fine
