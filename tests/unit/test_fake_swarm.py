@@ -108,10 +108,14 @@ def test_what_does_not_fit_waits_as_a_whole() -> None:
     why = engine.place("second")
 
     assert why == (
-        "2 replicas, one of which asks for 1 CPUs, 64.0 MiB; 0 of them would fit. "
+        "asked are 2 replicas with 1 CPUs, 64.0 MiB each; 0 of 2 would fit. "
         "Free are box1: 0 CPUs, 448.0 MiB; box2: 0 CPUs, 448.0 MiB"
     )
-    assert ["created"] * 2 == [row.state for row in engine.rows({labels.APP_ID: "second"})]
+    assert ["pending"] * 2 == [row.state for row in engine.rows({labels.APP_ID: "second"})]
+    assert (AppState.PENDING, why) == (
+        seen(scheduler, "second").state,
+        seen(scheduler, "second").msg,
+    )
     scheduler.cancel("first")
     assert engine.place("second") == ""
     assert [AppState.RUNNING] * 2 == states(seen(scheduler, "second"))
@@ -193,7 +197,7 @@ def test_no_node_is_left() -> None:
     engine.lose("box1")
     launch(scheduler, "app", gang(1))
 
-    assert engine.place("app").endswith("0 of them would fit. Free are no node")
+    assert engine.place("app").endswith("0 of 1 would fit. Free are no node")
     engine.bring_back("box1")
     assert engine.place("app") == ""
     assert [AppState.RUNNING] == states(seen(scheduler, "app"))
@@ -201,19 +205,22 @@ def test_no_node_is_left() -> None:
 
 def test_cancelled_while_it_waits() -> None:
     """An app that waits can be cancelled, and does not start after that."""
-    engine, scheduler = made([FakeNode("box1", cpus=1)])
+    engine, scheduler = made(1)
+    engine.lose("box1")
     launch(scheduler, "app", gang(2))
 
     scheduler.cancel("app")
 
     assert AppState.CANCELLED is seen(scheduler, "app").state
+    engine.bring_back("box1")
     assert engine.place("app") == ""
     assert {} == engine.placed()
 
 
 def test_removed_while_it_waits() -> None:
     """An app that waits can be deleted, and nothing is left."""
-    engine, scheduler = made([FakeNode("box1", cpus=1)])
+    engine, scheduler = made(1)
+    engine.lose("box1")
     launch(scheduler, "app", gang(2))
 
     scheduler.delete("app")

@@ -159,7 +159,8 @@ def shortage(
         for one, number in groups.items()
     )
     would = "" if fitting is None else f"; {fitting} of {len(wanted)} would fit"
-    rest = "; ".join(f"{room.name}: {room.free.text(kinds)}" for room in free) or "no node"
+    named = sorted(free, key=lambda room: room.name)
+    rest = "; ".join(f"{room.name}: {room.free.text(kinds)}" for room in named) or "no node"
     has = "The nodes have" if is_empty else "Free are"
     return f"asked are {asked}{rules.text}{would}. {has} {rest}"
 
