@@ -33,6 +33,7 @@
     - GpuWaitTimeoutError    not enough GPUs became free in time; nothing was launched
   + EngineError              the Docker Engine refused a request
     - EngineUnreachableError the Docker Engine did not answer
+      * NodeUnreachableError that of a node of a swarm did not; the managers may
     - EngineNotFoundError    the object does not exist (HTTP 404)
     - EngineConflictError    the name is taken, or the state forbids it (HTTP 409)
     - ImagePullError         an image could not be pulled
@@ -344,6 +345,10 @@ class EngineError(AirflowTorchXError):
 
 class EngineUnreachableError(EngineError):
     """The Docker Engine did not answer: no socket, no permission, or a timeout."""
+
+
+class NodeUnreachableError(EngineUnreachableError):
+    """The Docker Engine of a node of a swarm did not answer; the managers may."""
 
 
 class EngineNotFoundError(EngineError):

@@ -21,7 +21,12 @@ from airflow_torchx.core.swarm.service_spec import cloned, service_json
 from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.docker_engine.spec import log_params
 from airflow_torchx.docker_engine.stream import LogStream
-from airflow_torchx.errors import EngineError, EngineNotFoundError
+from airflow_torchx.errors import (
+    EngineError,
+    EngineNotFoundError,
+    EngineUnreachableError,
+    NodeUnreachableError,
+)
 from airflow_torchx.swarm_engine import networks
 from airflow_torchx.swarm_engine.events import SwarmEvents
 from airflow_torchx.swarm_engine.logs import Endings, NoLog, TaskLog
@@ -360,7 +365,7 @@ class SwarmEngine:
 
         Raises:
             EngineNotFoundError: it has not been placed on a node.
-            EngineUnreachableError: the daemon of its node does not answer.
+            NodeUnreachableError: the daemon of its node does not answer.
         """
         return self._ask_node(self._services.replica(container_id), question)
 
@@ -369,7 +374,11 @@ class SwarmEngine:
             raise EngineNotFoundError(f"container {found.name} has not been started.")
         if self._nodes is None:
             self._nodes = Nodes(self._node, lambda: self._managers.engine, self._swarm)
-        return question(self._nodes.engine_of(found.node_id), found.container_id)
+        engine = self._nodes.engine_of(found.node_id)
+        try:
+            return question(engine, found.container_id)
+        except EngineUnreachableError as error:
+            raise NodeUnreachableError(error.what, fix=error.fix) from error
 
     def _node(self, node_id: str) -> Json:
         found: Json = self._managers.json("GET", f"/nodes/{node_id}", f"find node {node_id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.swarm.capacity import node_name
 from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.docker_engine.errors import engine_errors
-from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.errors import EngineUnreachableError, NodeUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
+#: A firewall may drop what is sent to a node, and each failed replica is looked at on its node.
+_CONNECT_S: Final = 3.0
+_LEFT_ALONE_S: Final = 30.0
 _LISTEN: Final = (
     "The daemon of each node must listen for the workers, with the certificates or the ssh key of "
     "the managers; node_url of the connection says where."
@@ -33,33 +37,48 @@ class Nodes:
         inspect: returns a node of the swarm by its id.
         manager: returns the daemon of the manager that answers.
         swarm: how nodes are reached.
+        clock: returns seconds that never decrease.
     """
 
     def __init__(
-        self, inspect: Callable[[str], Json], manager: Callable[[], DockerEngine], swarm: Swarm
+        self,
+        inspect: Callable[[str], Json],
+        manager: Callable[[], DockerEngine],
+        swarm: Swarm,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inspect = inspect
         self._manager = manager
         self._swarm = swarm
+        self._clock = clock
         self._open: dict[str, DockerEngine] = {}
+        self._failed: dict[str, tuple[float, NodeUnreachableError]] = {}
         self._ids: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def engine_of(self, node_id: str) -> DockerEngine:
-        """Return the daemon of a node.
+        """Return the daemon of a node; one that did not answer is left alone for a while.
 
         Raises:
-            EngineUnreachableError: it does not answer, or it is not known how to reach it.
+            NodeUnreachableError: it does not answer, or it is not known how to reach it.
         """
         with self._lock:
             found = self._open.get(node_id)
+            until_s, failure = self._failed.get(node_id, (0.0, None))
         if found is not None:
             return found
+        if failure is not None and self._clock() < until_s:
+            raise NodeUnreachableError(failure.what, fix=failure.fix)
         manager = self._manager()
         if self._id_of(manager) == node_id:
             return manager
-        node = self._inspect(node_id)
-        made = connect_node(node_endpoint(replace(manager.endpoint, swarm=self._swarm), node), node)
+        node, own = self._inspect(node_id), replace(manager.endpoint, swarm=self._swarm)
+        try:
+            made = connect_node(node_endpoint(own, node), node)
+        except NodeUnreachableError as error:
+            with self._lock:
+                self._failed[node_id] = (self._clock() + _LEFT_ALONE_S, error)
+            raise
         with self._lock:
             kept = self._open.setdefault(node_id, made)
         if kept is not made:
@@ -84,11 +103,11 @@ def node_endpoint(manager: Endpoint, node: Json) -> Endpoint:
     """Return how the daemon of a node is reached.
 
     Raises:
-        EngineUnreachableError: the manager is a socket, and the connection does not say it.
+        NodeUnreachableError: the manager is a socket, and the connection does not say it.
     """
     url = (manager.swarm or Swarm()).node_url or _like(str(manager.url))
     if url is None:
-        raise EngineUnreachableError(
+        raise NodeUnreachableError(
             "the manager is a socket, so the connection must say how other nodes are reached.",
             fix="Set node_url of the connection, like tcp://{addr}:2376 or ssh://me@{hostname}.",
         )
@@ -99,20 +118,21 @@ def node_endpoint(manager: Endpoint, node: Json) -> Endpoint:
 
 
 def connect_node(endpoint: Endpoint, node: Json) -> DockerEngine:
-    """Connect to the daemon of a node.
+    """Connect to the daemon of a node, which has a few seconds to answer.
 
     Raises:
-        EngineUnreachableError: it does not answer, or it is the daemon of another node.
+        NodeUnreachableError: it does not answer, or it is the daemon of another node.
     """
+    quick = replace(endpoint, request_timeout_s=min(endpoint.request_timeout_s, _CONNECT_S))
     try:
-        made = DockerEngine.connect(endpoint)
+        with DockerEngine.connect(quick) as probe:
+            is_right = node_id_of(probe) == node["ID"]
+        if is_right:
+            return DockerEngine.connect(endpoint)
     except EngineUnreachableError as error:
-        raise EngineUnreachableError(error.what, fix=_LISTEN) from error
-    if node_id_of(made) == node["ID"]:
-        return made
-    made.close()
+        raise NodeUnreachableError(error.what, fix=_LISTEN) from error
     what = f"the daemon at {endpoint.url} is not that of node {node_name(node)}."
-    raise EngineUnreachableError(what, fix="Correct node_url of the connection.")
+    raise NodeUnreachableError(what, fix="Correct node_url of the connection.")
 
 
 def node_id_of(engine: DockerEngine) -> str:

@@ -9,8 +9,8 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.hooks import TorchXDockerHook
+from airflow_torchx.runtime import engines
 from airflow_torchx.ui.threads import Threads
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def endpoint_of(conn_id: str | None) -> Endpoint:
 
 
 class Daemon:
-    """One daemon, connected to on first use."""
+    """One daemon, or one swarm, connected to on first use."""
 
     def __init__(self, connect: Callable[[], Engine], clock: Callable[[], float]) -> None:
         self._connect = connect
@@ -88,7 +88,7 @@ class Daemons:
     def __init__(
         self,
         lookup: Callable[[str | None], Endpoint] = endpoint_of,
-        connect: Callable[[Endpoint], Engine] = DockerEngine.connect,
+        connect: Callable[[Endpoint], Engine] = engines.connect,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lookup = lookup

@@ -18,6 +18,7 @@ from airflow_torchx.errors import (
     EngineError,
     EngineNotFoundError,
     EngineUnreachableError,
+    NodeUnreachableError,
 )
 from airflow_torchx.ui.daemons import Daemons
 from airflow_torchx.ui.reading import MOST_READ, look_at, read_log, read_usage
@@ -40,6 +41,10 @@ PAUSE_S: Final = 2.0
 #: Seconds until a reader gets an error instead of an answer; the check of rights comes before.
 ANSWER_S: Final = 4.5
 GONE: Final = "the daemon has no container of this app: they were removed"
+NO_NODE: Final = (
+    "the API server cannot reach the daemon of a node of the swarm; see its log, and node_url of"
+    " the connection"
+)
 STUCK: Final = (
     "all threads that read from the Docker daemon of this app hang; if the daemon answers others,"
     " restart the API server"
@@ -143,6 +148,9 @@ def _http_errors() -> Iterator[None]:
         raise HTTPException(
             int(HTTPStatus.NOT_FOUND), "the container has just been removed"
         ) from error
+    except NodeUnreachableError as error:
+        _log.warning("%s", error)
+        raise HTTPException(int(HTTPStatus.GATEWAY_TIMEOUT), NO_NODE) from error
     except EngineUnreachableError as error:
         _log.warning("%s", error)
         raise _silent() from error

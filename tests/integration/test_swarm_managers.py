@@ -12,9 +12,12 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.core.swarm.report import SwarmReport
-from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.errors import EngineUnreachableError, NodeUnreachableError
 from airflow_torchx.runtime.engines import diagnose
 from airflow_torchx.swarm_engine import SwarmEngine
+from airflow_torchx.swarm_engine.nodes import Nodes
+from airflow_torchx.testing import ManualClock
 from tests.integration.stub import Request, Stub, failure, json_answer
 from tests.integration.tls import LOCAL, Certificate
 
@@ -210,3 +213,46 @@ def _node(name: str, state: str = "ready") -> dict[str, Any]:
         "Status": {"State": state, "Addr": "127.0.0.1"},
         "Description": {"Hostname": name},
     }
+
+
+def test_the_daemon_of_a_node(address: Path, tmp_path: Path) -> None:
+    """A node that does not answer is left alone for a while; the manager is a node itself."""
+    clock, inspected = ManualClock(), list[str]()
+
+    def inspect(node_id: str) -> dict[str, Any]:
+        inspected.append(node_id)
+        return _node(node_id)
+
+    node = tmp_path / "b"
+    with (
+        Stub(_answer({"ControlAvailable": True, "NodeID": "a"}), address),
+        DockerEngine.connect(Endpoint(url=f"unix://{address}")) as manager,
+    ):
+        swarm = Swarm(node_url=f"unix://{tmp_path}/{{hostname}}")
+        nodes = Nodes(inspect, lambda: manager, swarm, clock)
+        assert nodes.engine_of("a") is manager
+        for _ in range(2):
+            with pytest.raises(NodeUnreachableError, match=r"(?s)does not exist.*node_url"):
+                nodes.engine_of("b")
+        assert ["b"] == inspected
+
+        clock.advance(60)
+        with Stub(_answer({"NodeID": "b"}), node):
+            assert nodes.engine_of("b") is nodes.engine_of("b")
+        with (
+            Stub(_answer({"NodeID": "b"}), tmp_path / "c"),
+            pytest.raises(NodeUnreachableError, match="is not that of node c"),
+        ):
+            nodes.engine_of("c")
+        nodes.close()
+    assert ["b", "b", "c"] == inspected
+
+
+def test_nodes_behind_a_socket(address: Path) -> None:
+    """A connection by a socket must say how other nodes are reached."""
+    with (
+        Stub(_answer({"ControlAvailable": True, "NodeID": "a"}), address),
+        DockerEngine.connect(Endpoint(url=f"unix://{address}")) as manager,
+        pytest.raises(NodeUnreachableError, match="Set node_url of the connection"),
+    ):
+        Nodes(_node, lambda: manager, Swarm()).engine_of("b")
