@@ -213,7 +213,8 @@ class Pruner:
             if one.kind != "app":
                 return one
             rows = launches[one.name, one.key]
-            return replace(one, size_bytes=sum(sizes.get(row.id, 0) for row in rows))
+            known = [sizes[row.id] for row in rows if row.id in sizes]
+            return replace(one, size_bytes=sum(known) if known else None)
 
         return tuple(sized(one) for one in found)
 

@@ -21,7 +21,7 @@ from airflow_torchx.core.gpu.ledger import is_discarded, marker_of, timeout_s
 from airflow_torchx.core.plan.identity import is_cancelled_name
 from airflow_torchx.core.state.describe import describe
 from airflow_torchx.core.state.report import age_text, duration_text
-from airflow_torchx.core.state.rounds import may_restart
+from airflow_torchx.core.state.rounds import may_restart, role_sizes
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.core.workspace.recipe import BUILD_PREFIX, surplus
@@ -48,8 +48,9 @@ _DAY_S: Final = 24 * 3600.0
 # https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html (Task Instances).
 # All other states, and those of later releases, are those of a task with an owner.
 _OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-# Not `removing`: a container that a daemon failed to remove keeps that state.
-_RUNS: Final = frozenset({"running", "restarting", "paused"})
+# Not `removing`: a container that a daemon failed to remove keeps that state. A swarm has the last
+# two before a replica runs.
+_RUNS: Final = frozenset({"running", "restarting", "paused", "pending", "preparing"})
 
 
 class TaskKey(NamedTuple):
@@ -116,6 +117,7 @@ class LaunchedContainers:
         on_finish: what the task does with containers at its end, or `DETACHED`; empty if unknown.
         since: when the last one was created, or has ended if that is known.
         may_restart: a failure may restart it in new containers.
+        may_wait: it may wait for room on a swarm, as a whole, if it was not started.
     """
 
     app_id: str
@@ -126,6 +128,7 @@ class LaunchedContainers:
     has_succeeded: bool
     since: datetime
     may_restart: bool = False
+    may_wait: bool = False
 
     @classmethod
     def of(cls, rows: Sequence[ContainerRow], since: datetime | None = None) -> Self:
@@ -141,6 +144,7 @@ class LaunchedContainers:
             has_succeeded=found is not None and found.state is AppState.SUCCEEDED,
             since=since or max(row.created_at for row in rows),
             may_restart=may_restart(rows),
+            may_wait=labels.SWARM_NAME in known and sum(role_sizes(rows).values()) <= len(rows),
         )
 
 
@@ -198,6 +202,8 @@ def _over(state: str | None) -> str:
 
 
 def _outside_airflow(app: LaunchedContainers, policy: Policy, age_s: float) -> Verdict:
+    if app.phase is Phase.UNSTARTED and app.may_wait:
+        return _waiting(policy, age_s)
     if app.phase is Phase.UNSTARTED and age_s > UNSTARTED_S:
         return Verdict(Action.REMOVE, "its launch broke off")
     # An app that its owner is about to restart has ended containers only.
@@ -211,9 +217,17 @@ def _outside_airflow(app: LaunchedContainers, policy: Policy, age_s: float) -> V
     return Verdict(Action.LEAVE, f"{why}, and stays {_until(kept_s)}")
 
 
-def _until(kept_s: float) -> str:
-    """Return when an app goes that a user may still read."""
-    return f"until {_kept_text(kept_s)} after its end (--older-than)"
+def _waiting(policy: Policy, age_s: float) -> Verdict:
+    """Return what happens to an app that waits for room on a swarm, with or without a client."""
+    why = "it waits for room, outside Airflow"
+    if age_s > policy.older_than_s:
+        return Verdict(Action.REMOVE, why)
+    return Verdict(Action.LEAVE, f"{why}, and stays {_until(policy.older_than_s, 'launch')}")
+
+
+def _until(kept_s: float, since: str = "end") -> str:
+    """Return when an app goes that a user may still read, or wait for."""
+    return f"until {_kept_text(kept_s)} after its {since} (--older-than)"
 
 
 def _kept_text(kept_s: float) -> str:

@@ -242,6 +242,8 @@ def row(name: str = "app-r-0", state: str = "exited", **values: Any) -> Containe
         (["exited", "restarting"], Phase.RUNS),
         (["exited", "removing"], Phase.ENDED),
         (["dead", "exited"], Phase.ENDED),
+        (["exited", "pending"], Phase.RUNS),
+        (["preparing", "created"], Phase.RUNS),
     ],
 )
 def test_the_phase_of_a_launch(found: list[str], expected: Phase) -> None:
