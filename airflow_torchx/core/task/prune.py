@@ -48,9 +48,11 @@ _DAY_S: Final = 24 * 3600.0
 # https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html (Task Instances).
 # All other states, and those of later releases, are those of a task with an owner.
 _OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-# Not `removing`: a container that a daemon failed to remove keeps that state. A swarm has the last
-# two before a replica runs.
+# Not `removing`: a container that a daemon failed to remove keeps that state. The last two are those
+# of a swarm.
 _RUNS: Final = frozenset({"running", "restarting", "paused", "pending", "preparing"})
+#: A replica that waits for room on a swarm is pending.
+_UNSTARTED: Final = frozenset({"created", "pending"})
 
 
 class TaskKey(NamedTuple):
@@ -149,10 +151,10 @@ class LaunchedContainers:
 
 
 def _phase(rows: Sequence[ContainerRow]) -> Phase:
+    if all(row.state in _UNSTARTED and not is_cancelled_name(row.name) for row in rows):
+        return Phase.UNSTARTED
     if any(row.state in _RUNS for row in rows):
         return Phase.RUNS
-    if all(row.state == "created" and not is_cancelled_name(row.name) for row in rows):
-        return Phase.UNSTARTED
     return Phase.ENDED
 
 

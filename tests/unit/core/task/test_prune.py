@@ -242,6 +242,7 @@ def row(name: str = "app-r-0", state: str = "exited", **values: Any) -> Containe
         (["exited", "restarting"], Phase.RUNS),
         (["exited", "removing"], Phase.ENDED),
         (["dead", "exited"], Phase.ENDED),
+        (["pending", "created"], Phase.UNSTARTED),
         (["exited", "pending"], Phase.RUNS),
         (["preparing", "created"], Phase.RUNS),
     ],
