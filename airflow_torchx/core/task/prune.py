@@ -48,8 +48,8 @@ _DAY_S: Final = 24 * 3600.0
 # https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html (Task Instances).
 # All other states, and those of later releases, are those of a task with an owner.
 _OVER: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-# Not `removing`: a container that a daemon failed to remove keeps that state. The last two are those
-# of a swarm.
+# Not `removing`: a container that a daemon failed to remove keeps that state. The last two are
+# states of a swarm.
 _RUNS: Final = frozenset({"running", "restarting", "paused", "pending", "preparing"})
 #: A replica that waits for room on a swarm is pending.
 _UNSTARTED: Final = frozenset({"created", "pending"})
