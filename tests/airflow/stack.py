@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -510,8 +510,15 @@ def _environment(home: Path, database: str, url: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that no process listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that no process listens on, and that the system gives to none.
+
+    A server that is not up yet, or that ends and starts again, loses one that other tests get when
+    they ask for any.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        # Not by `random`, which pytest-randomly seeds alike in all workers.
+        port = 10_000 + secrets.randbelow(first - 10_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
