@@ -161,5 +161,10 @@ def saying(answer: list[bytes]) -> Callable[[Request], list[bytes]]:
 
 
 def connect(address: Path, timeout_s: float = 5) -> DockerEngine:
-    """Return a connection to a stub."""
-    return DockerEngine.connect(Endpoint(url=f"unix://{address}", request_timeout_s=timeout_s))
+    """Return a connection to a stub, which has ``timeout_s`` for each answer but the first one.
+
+    A test with a short one is about a later answer, and a busy machine may delay the first one.
+    """
+    engine = DockerEngine.connect(Endpoint(url=f"unix://{address}"))
+    engine.client.timeout = timeout_s
+    return engine

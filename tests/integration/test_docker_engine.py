@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import (
     ContainerSpec,
@@ -19,6 +20,7 @@ from airflow_torchx.core.engine.containers import (
     Ulimit,
 )
 from airflow_torchx.core.logs.lines import LineReader
+from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import (
     EngineError,
     EngineNotFoundError,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from airflow_torchx.docker_engine import DockerEngine
 
 LINE: Final = struct.pack(">BxxxI", 1, 2) + b"a\n"
 
@@ -370,3 +371,11 @@ def test_remove_fails(address: Path) -> None:
         pytest.raises(EngineError, match="cannot remove container c: because"),
     ):
         engine.remove("c")
+
+
+def test_an_answer_has_the_time_of_the_connection(address: Path) -> None:
+    """Each request has the time that the endpoint gives."""
+    endpoint = Endpoint(url=f"unix://{address}", request_timeout_s=7.5)
+
+    with Stub(saying(json_answer([])), address), DockerEngine.connect(endpoint) as engine:
+        assert 7.5 == engine.client.timeout
