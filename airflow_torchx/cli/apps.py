@@ -72,6 +72,8 @@ def status(args: Namespace) -> int:
         return 0
     now = datetime.now(UTC)
     line = f"\n{progress.text(now.timestamp())}" if progress else ""
+    if app.msg != NONE:
+        line = f", as it waits for room: {app.msg}{line}"
     text = (
         f"{_handle(app.app_id, scheduler)} is {app.state.name}{line}\n\n{replica_table(app, now)}"
     )
@@ -226,6 +228,7 @@ def _description(app: DescribeAppResponse, scheduler: str) -> dict[str, Any]:
         "app_id": app.app_id,
         "scheduler": scheduler,
         "state": data["state"],
+        "msg": data["msg"],
         "metadata": data["metadata"],
         "roles": [
             {

@@ -46,20 +46,26 @@ Json = dict[str, Any]
 
 _LOCK: Final = "airflow-torchx-placing"
 #: A client needs a second for what it does under the lock; after this time it was killed.
-_LOCK_S: Final = 60.0
+LOCK_S: Final = 60.0
 #: How long a client that finds the lock taken tries again, before it leaves that to the next look.
 _TRY_S: Final = 2.0
 #: How long a swarm takes to place what fits.
 _PLACED_S: Final = 10.0
 _POLL_S: Final = 0.1
-_BUSY: Final = "another app is being placed"
+BUSY: Final = "another app is being placed"
 
 
 class Placing:
-    """Places the apps of one client."""
+    """Places the apps of one client.
 
-    def __init__(self, services: Services) -> None:
+    Args:
+        services: the services of the swarm.
+        lock_s: seconds after which a client that has the lock was killed.
+    """
+
+    def __init__(self, services: Services, lock_s: float = LOCK_S) -> None:
         self._services = services
+        self._lock_s = lock_s
         self._said: dict[str, str] = {}
 
     def place(self, app_id: str) -> str:
@@ -81,7 +87,7 @@ class Placing:
                     step = self._carried_out(seen, steps.next_step(seen))
                     break
             if self._services.clock() > deadline_s:
-                return _BUSY
+                return BUSY
             self._services.sleep(_POLL_S)
             seen = self._look(app_id)
             step = steps.next_step(seen)
@@ -221,6 +227,6 @@ class Placing:
         with suppress(EngineNotFoundError):
             lock = self._services.named(_LOCK)
             since = parse_time(lock.get("CreatedAt")) or datetime.now(UTC)
-            if (self._services.now() - since).total_seconds() > _LOCK_S:
+            if (self._services.now() - since).total_seconds() > self._lock_s:
                 _log.warning("removing the lock of a client that was killed")
                 self._services.delete(lock["ID"])

@@ -9,11 +9,13 @@ import pytest
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import AppExistsError, LaunchError
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
-from airflow_torchx.specs import AppDef, AppState, Resource, Role, macros
+from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role, macros
 from airflow_torchx.swarm_engine import SwarmEngine
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_torchx.core.plan.job_plan import LaunchContext
     from airflow_torchx.specs import DescribeAppResponse
     from tests.swarm.hosts import Hosts
@@ -89,6 +91,26 @@ def test_to_its_end(scheduler: SwarmScheduler, app_id: str) -> None:
     assert f"docker_swarm://gpu_cluster/{app_id}" == listed.app_handle
     scheduler.delete(app_id)
     assert scheduler.describe(app_id) is None
+
+
+def test_braces_arrive_as_they_are(scheduler: SwarmScheduler, app_id: str, tmp_path: Path) -> None:
+    """A manager expands texts in braces; those of a user are no templates, wherever they are."""
+    tmp_path.joinpath("a{{b").mkdir()
+    tmp_path.joinpath("a{{b", "file").write_text("found\n")
+    app = _app(
+        'echo "$BRACES"; echo "{{ .Service.Name }}"; cat "/x{{ y }}/file"; df "/t{{mp" | tail -1',
+        env={"BRACES": "{{ .Task.Slot }}"},
+        mounts=[BindMount(f"{tmp_path}/a{{{{b", "/x{{ y }}")],
+    )
+
+    _launch(scheduler, app_id, app, tmpfs={"/t{{mp": "size=1m"}, labels={"note": "{{ .x }}"})
+
+    assert AppState.SUCCEEDED is scheduler.wait(app_id).state
+    lines = list(scheduler.log_iter(app_id, "role0", 0))
+    assert ["{{ .Task.Slot }}\n", "{{ .Service.Name }}\n", "found\n"] == lines[:3]
+    assert lines[3].endswith(" /t{{mp\n")
+    rows = scheduler.engine.rows({labels.APP_ID: app_id})
+    assert ["{{ .x }}"] * 3 == [row.labels["note"] for row in rows]
 
 
 def test_replicas_reach_each_other(scheduler: SwarmScheduler, app_id: str) -> None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import pickle
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.specs import AppDef, AppState, Resource, Role
+from airflow_torchx.swarm_engine.managers import Managers
+from airflow_torchx.swarm_engine.placing import BUSY, Placing
+from airflow_torchx.swarm_engine.services import Services
 from tests.conftest import BUSYBOX
 from tests.swarm.hosts import wait_until
 
 if TYPE_CHECKING:
     from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
     from airflow_torchx.swarm_engine import SwarmEngine
+    from tests.swarm.hosts import Hosts
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -40,18 +50,22 @@ def _launch(scheduler: SwarmScheduler, app_id: str, app: AppDef, **options: obje
     scheduler.schedule(scheduler.submit_dryrun(app, given, context=context))
 
 
-def test_two_gangs_take_turns(scheduler: SwarmScheduler, app_id: str) -> None:
-    """Each of two apps needs four of the six GPUs; both end, and none of them ever has a part.
+@pytest.mark.timeout(1800)
+def test_two_gangs_take_turns(
+    scheduler: SwarmScheduler, app_id: str, request: pytest.FixtureRequest
+) -> None:
+    """Each of two apps needs four of the six GPUs; both end, so none keeps the other one waiting.
 
-    The ids of GPUs in the variables of all replicas of an app differ.
+    The ids of GPUs in the variables of all replicas of an app differ. In a campaign it is 50
+    rounds; on a model of a swarm, with clients that are killed, it always is.
     """
     names = [f"{app_id}-{letter}" for letter in "ab"]
 
     def run(name: str) -> AppState:
-        _launch(scheduler, name, _gang(4, "echo $DOCKER_RESOURCE_GPU; sleep 1"))
+        _launch(scheduler, name, _gang(4, "echo $DOCKER_RESOURCE_GPU"))
         return scheduler.wait(name).state
 
-    for _ in range(3):
+    for _ in range(50 if request.config.getoption("campaign", None) else 3):
         with ThreadPoolExecutor(2) as pool:
             assert [AppState.SUCCEEDED] * 2 == list(pool.map(run, names))
         for name in names:
@@ -137,3 +151,44 @@ def test_a_waiting_app_starts_when_there_is_room(scheduler: SwarmScheduler, app_
         assert AppState.PENDING is scheduler.describe(second).state  # type: ignore[union-attr]
         scheduler.cancel(first)
         assert AppState.SUCCEEDED is ended.result().state
+
+
+#: Starts two replicas of an app, then kills itself, with the lock in its hands.
+_KILLED = """
+import base64, os, pickle, signal, sys
+from airflow_torchx.swarm_engine import SwarmEngine
+from airflow_torchx.swarm_engine.services import Services
+
+start, started = Services.start, []
+def start_or_die(self, ref, node_id=""):
+    if len(started) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    started.append(ref)
+    start(self, ref, node_id)
+
+Services.start = start_or_die
+endpoint = pickle.loads(base64.b64decode(sys.argv[1]))
+SwarmEngine.connect(endpoint).place(sys.argv[2])
+"""
+
+
+def test_a_client_is_killed_while_it_starts_an_app(
+    scheduler: SwarmScheduler, swarm_engine: SwarmEngine, hosts: Hosts, app_id: str
+) -> None:
+    """Two of four replicas were started, and the lock is left; the next client goes on."""
+    first, second = f"{app_id}-a", f"{app_id}-b"
+    _launch(scheduler, first, _gang(3, ENDLESS, gpus=2))
+    _launch(scheduler, second, _gang(4, ENDLESS))
+    scheduler.cancel(first)
+    endpoint = base64.b64encode(pickle.dumps(hosts.endpoint())).decode()
+
+    killed = subprocess.run([sys.executable, "-c", _KILLED, endpoint, second], check=False)
+
+    assert -signal.SIGKILL == killed.returncode
+    assert BUSY == swarm_engine.place(second)
+    managers = Managers([lambda: DockerEngine.connect(hosts.endpoint())])
+    placing = Placing(Services(managers), lock_s=1)
+    wait_until(lambda: placing.place(second) == "")
+    wait_until(lambda: scheduler.describe(second).state is AppState.RUNNING)  # type: ignore[union-attr]
+    managers.close()
+    assert () == swarm_engine.rows({labels.SWARM_LOCK: None})

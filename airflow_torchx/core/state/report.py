@@ -33,7 +33,7 @@ TAIL_LINES: Final = 20
 READ_LINES: Final = 200
 _WIDTH: Final = 120
 _COLUMNS: Final = (
-    *("replica", "state", "exit code", "signal", "out of memory", "duration"),
+    *("replica", "state", "node", "exit code", "signal", "out of memory", "duration"),
     *USAGE_COLUMNS,
     "note",
 )
@@ -280,6 +280,7 @@ def _columns(app: DescribeAppResponse) -> list[str]:
     replicas = replicas_of(app)
     has_notes = any(r.num_restarts or r.round or not is_essential(app, r.role) for r in replicas)
     is_empty = {
+        "node": not any(replica.node for replica in replicas),
         "signal": not any(replica.signal for replica in replicas),
         "out of memory": not any(replica.oom_killed for replica in replicas),
         "note": blamed_replica(app) is None and not has_notes,
@@ -327,6 +328,7 @@ def _cells(
     return {
         "replica": replica_name(replica),
         "state": replica.state.name,
+        "node": replica.node or "-",
         "exit code": "-" if replica.exit_code is None else str(replica.exit_code),
         "signal": replica.signal or "-",
         "out of memory": _memory_cell(replica),

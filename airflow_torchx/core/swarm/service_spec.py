@@ -232,7 +232,7 @@ def _resources(spec: ContainerSpec, gpu_resource: str) -> Json:
 def _mounts(spec: ContainerSpec) -> list[Json]:
     mounts = [_mount(one, spec.volume_labels) for one in spec.mounts]
     mounts += [
-        {"Type": "tmpfs", "Target": path, "TmpfsOptions": tmpfs_options(options)}
+        {"Type": "tmpfs", "Target": escaped(path), "TmpfsOptions": tmpfs_options(options)}
         for path, options in spec.host.tmpfs.items()
     ]
     targets = {one["Target"] for one in mounts}
@@ -246,7 +246,8 @@ def _mounts(spec: ContainerSpec) -> list[Json]:
 def _mount(mount: BindMount | VolumeMount, labels: Mapping[str, Mapping[str, str]]) -> Json:
     is_volume = isinstance(mount, VolumeMount)
     source = mount.src if isinstance(mount, VolumeMount) else mount.src_path
-    given = dict(labels.get(source, {})) if is_volume else {}
+    own = labels.get(source, {}) if is_volume else {}
+    given = {name: escaped(value) for name, value in own.items()}
     return {
         "Type": "volume" if is_volume else "bind",
         "Source": escaped(source),

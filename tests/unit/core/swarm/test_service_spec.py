@@ -86,6 +86,23 @@ def test_templates_arrive_as_they_are() -> None:
     assert "plain" == escaped("plain")
 
 
+def test_templates_in_mounts_arrive_as_they_are() -> None:
+    """A manager expands sources, targets and the labels of volumes, so braces there are escaped."""
+    spec = replace(
+        SPEC,
+        mounts=(BindMount("/a{{b", "/c{{d"), VolumeMount("cache", "/e{{f")),
+        host=HostOptions(tmpfs={"/g{{h": "size=1m"}),
+        volume_labels={"cache": {"dag": "{{ x }}"}},
+    )
+
+    bind, volume, tmpfs = _container(spec)["Mounts"]
+
+    assert ('/a{{"{{"}}b', '/c{{"{{"}}d') == (bind["Source"], bind["Target"])
+    assert '/e{{"{{"}}f' == volume["Target"]
+    assert {"dag": '{{"{{"}} x }}'} == volume["VolumeOptions"]["Labels"]
+    assert '/g{{"{{"}}h' == tmpfs["Target"]
+
+
 def test_resources_are_limits_and_reservations() -> None:
     """A GPU is reserved only; /dev/shm has the size of the memory."""
     spec = replace(SPEC, nano_cpus=500_000_000, memory_mib=64, gpus=GpuRequest(count=2))
