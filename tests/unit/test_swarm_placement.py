@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.errors import InvalidAppError, LaunchInterruptedError
 from airflow_torchx.runtime import waiting
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -98,9 +99,12 @@ def test_the_description_names_nodes_and_gpus() -> None:
     _, scheduler = made([FakeNode("box1", gpus=["GPU-a"]), FakeNode("box2", gpus=["GPU-b"])])
     launch(scheduler, "app", gang(2, gpu=1))
 
-    replicas = seen(scheduler, "app").roles_statuses[0].replicas
+    app = seen(scheduler, "app")
 
+    replicas = app.roles_statuses[0].replicas
     assert {("box1", ("GPU-a",)), ("box2", ("GPU-b",))} == {(r.node, r.gpus) for r in replicas}
+    header, *_ = replica_table(app).splitlines()
+    assert ["replica", "state", "node"] == header.split()[:3]
 
 
 def test_a_launch_that_is_not_waited_for_waits_for_room() -> None:
