@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.connection.settings import Settings
     from airflow_torchx.core.engine.images import RegistryLogin
+    from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 
 #: The connection type of Airflow's own Docker provider, which need not be installed.
@@ -52,7 +53,7 @@ def get_connection(conn_id: str, argument: str, fix: str) -> Connection:
 
 
 class TorchXDockerHook(BaseHook):
-    """Connects to one Docker daemon.
+    """Connects to one Docker daemon, or to a Docker Swarm.
 
     Example::
 
@@ -60,6 +61,9 @@ class TorchXDockerHook(BaseHook):
 
         with TorchXDockerHook("gpu_host").get_conn() as scheduler:
             print(scheduler.list())
+
+    A scheduler on a swarm has the same verbs, and its handles begin with ``docker_swarm://``; see
+    `core.connection.swarm` for what its connection says.
 
     Args:
         torchx_conn_id: connection of type ``torchx_docker``, see `core.connection.settings`. None
@@ -103,24 +107,36 @@ class TorchXDockerHook(BaseHook):
         return self.settings().endpoint
 
     def get_conn(self) -> DockerScheduler:
-        """Return a scheduler on the daemon; close it, or use it as a context manager.
+        """Return a scheduler on the daemon or swarm; close it, or use it as a context manager.
 
         The connection's options are the defaults of an app's run options. Passwords of proxies in
         the docker configuration are masked in logs.
 
         Raises:
-            EngineUnreachableError: no daemon answers.
+            EngineUnreachableError: no daemon answers, or none that is a manager of a swarm.
             InvalidAppError: one problem for each invalid field.
         """
         from airflow_torchx.core.plan.redact import proxy_secrets
-        from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
         from airflow_torchx.runtime.engines import connect
-        from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-        from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 
         settings = self.settings()
         engine = connect(settings.endpoint, self._logins(settings))
         mask(proxy_secrets(engine.proxy_env))
+        return self._scheduler(settings, engine)
+
+    def planner(self) -> DockerScheduler:
+        """Return a scheduler that connects when it plans, and plans without a daemon, too.
+
+        Raises:
+            InvalidAppError: one problem for each invalid field.
+        """
+        return self._scheduler(self.settings())
+
+    def _scheduler(self, settings: Settings, engine: Engine | None = None) -> DockerScheduler:
+        from airflow_torchx.core.state.app_ref import DEFAULT_SESSION
+        from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
+        from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
+
         scheduler = SwarmScheduler if settings.endpoint.swarm else DockerScheduler
         return scheduler(
             self.torchx_conn_id or DEFAULT_SESSION,
@@ -129,6 +145,7 @@ class TorchXDockerHook(BaseHook):
             terminal=False,
             defaults=settings.options,
             gpu_ids=settings.gpu_ids,
+            endpoint=settings.endpoint,
         )
 
     def prune(

@@ -287,10 +287,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
 
     def dry_run(self) -> None:
         """Print the plan of a launch as YAML, with secrets masked; create nothing."""
-        from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
-
-        defaults = self.hook.settings().options
-        with DockerScheduler(self.torchx_conn_id or "torchx", defaults=defaults) as scheduler:
+        with self.hook.planner() as scheduler:
             app = self.app_def()
             env, waits = self.private_env or {}, self.wait_for_completion
             context = scheduler.new_context(

@@ -31,6 +31,7 @@ from airflow_torchx.task.poke import (
     describe_for_xcom,
     description,
     gone_error,
+    handle_of,
     unreachable_error,
 )
 from airflow_torchx.task.templates import TemplatesMixin
@@ -220,7 +221,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
 
     def _handle(self, ref: AppRef) -> str:
         session = ref.torchx_conn_id or default_conn_id()
-        return str(self.app_handle or ref._replace(torchx_conn_id=session).handle)
+        return str(self.app_handle or handle_of(ref._replace(torchx_conn_id=session)))
 
     def _after(self, ref: AppRef, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return the description of an app that reached its target when the trigger fired.

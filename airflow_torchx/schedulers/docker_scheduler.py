@@ -78,6 +78,7 @@ class DockerScheduler(DockerLauncher):
         terminal: show builds on the terminal instead of in the log; None to detect one.
         defaults: run options for all apps; ``cfg`` wins.
         gpu_ids: GPUs to use, in place of all that the daemon reports.
+        endpoint: the daemon to connect to on first use, without an ``engine``.
     """
 
     backend: str = "docker"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import PurePath
 
+    from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.preflight import DaemonFacts
     from airflow_torchx.core.workspace.recipe import SourceRoot
@@ -50,7 +51,7 @@ class DockerLauncher(DockerWorkspaceMixin):
     #: The scheduler in the handles of its apps.
     scheduler: str = SCHEDULER
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a scheduler
         self,
         session_name: str,
         engine: Engine | None = None,
@@ -59,8 +60,11 @@ class DockerLauncher(DockerWorkspaceMixin):
         terminal: bool | None = None,
         defaults: Mapping[str, object] | None = None,
         gpu_ids: Sequence[str] = (),
+        endpoint: Endpoint | None = None,
     ) -> None:
-        super().__init__(engine, filesystem=filesystem, terminal=terminal, defaults=defaults)
+        super().__init__(
+            engine, filesystem=filesystem, terminal=terminal, defaults=defaults, endpoint=endpoint
+        )
         self.session_name = session_name
         self._gpu_ids = gpu_ids
 

@@ -38,7 +38,7 @@ class SwarmScheduler(DockerScheduler):
         return runopts(SWARM_OPTIONS)
 
     def _connected(self) -> Engine:
-        return connect(Endpoint(swarm=Swarm()))
+        return connect(self._endpoint or Endpoint(swarm=Swarm()))
 
 
 def create_scheduler(session_name: str, **kwargs: object) -> SwarmScheduler:

@@ -48,6 +48,12 @@ def describe(ref: AppRef, outage_s: float | None = None) -> DescribeAppResponse 
         raise AppStateUnknownError(error.what, fix=error.fix) from error
 
 
+def handle_of(ref: AppRef) -> str:
+    """Return the handle of an app, with the scheduler of its connection."""
+    settings = TorchXDockerHook(ref.torchx_conn_id).settings()
+    return ref._replace(scheduler=settings.scheduler).handle
+
+
 def gone_error(ref: AppRef) -> AppGoneError:
     """Return the error for an app without containers on the daemon."""
     what = f"no app {ref.app_id!r} on this daemon."

@@ -35,6 +35,7 @@ from airflow_torchx.workspace.source import find_filesystem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.specs import AppDef
 
@@ -84,6 +85,7 @@ class DockerWorkspaceMixin:
         terminal: whether to show a progress bar on the terminal instead of logging; None for
             automatic.
         defaults: run options for those that ``cfg`` does not set.
+        endpoint: the daemon to connect to on first use, in place of that one.
     """
 
     LABEL_VERSION: Final = labels.VERSION
@@ -95,8 +97,10 @@ class DockerWorkspaceMixin:
         filesystem: Filesystem | None = None,
         terminal: bool | None = None,
         defaults: Mapping[str, object] | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self._defaults = defaults or {}
+        self._endpoint = endpoint
         self._engine = engine
         self._filesystem = filesystem or find_filesystem
         self._terminal = terminal
@@ -109,7 +113,7 @@ class DockerWorkspaceMixin:
         return self._engine
 
     def _connected(self) -> Engine:
-        return connect()
+        return connect(self._endpoint)
 
     def close(self) -> None:
         """Close all connections; apps keep running. Idempotent."""

@@ -15,13 +15,18 @@ import pytest
 from airflow_torchx.cli.daemon import settings_of
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.settings import Settings, daemon_url
+from airflow_torchx.core.connection.swarm import Swarm
+from airflow_torchx.core.state.app_ref import AppRef
 from airflow_torchx.errors import InvalidAppError
 from airflow_torchx.hooks import TorchXDockerHook
+from airflow_torchx.operators import TorchXDockerOperator
+from airflow_torchx.task.poke import handle_of
 from tests import pages
 from tests.airflow.apps import shell
 from tests.airflow.command import Answer, airflow
 from tests.conftest import BUSYBOX, require_docker
 from tests.integration.registry import PASSWORD, Registry, serving
+from tests.integration.stub import Stub, failure
 from tests.integration.tls import Certificate, Front
 
 if TYPE_CHECKING:
@@ -200,6 +205,29 @@ def test_test_without_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("airflow_home")
+def test_the_scheduler_of_a_swarm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sensor of an id, and the plan of a dry run, name the scheduler of the connection.
+
+    The dry run asks the daemon of the connection for its facts.
+    """
+    address = tmp_path / "docker.sock"
+    swarm = {"host": f"unix://{address}", "extra": {"scheduler": "docker_swarm"}}
+    hook_on(monkeypatch, {"conn_type": "torchx_docker", **swarm})
+    task = TorchXDockerOperator(task_id="gang", app=shell("true"), torchx_conn_id="gpus")
+
+    with Stub(lambda _: failure(503, "This node is not a swarm manager."), address) as stub:
+        task.dry_run()
+
+    assert "docker_swarm://gpus/app-1" == handle_of(AppRef("app-1", "gpus"))
+    assert "GET /swarm" in stub.asked
+    printed = capsys.readouterr().out
+    assert "handle: docker_swarm://gpus/" in printed
+    assert "network: torchx-swarm" in printed
+
+
+@pytest.mark.usefixtures("airflow_home")
 def test_a_connection_that_a_command_names() -> None:
     """The error of the command line names its option, and no argument of an operator."""
     with pytest.raises(InvalidAppError) as caught:
@@ -218,23 +246,30 @@ def test_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("airflow_home")
 def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands add a correct connection, and a pool that counts deferred tasks."""
+    """The commands add correct connections, and a pool that counts deferred tasks."""
     from airflow.models.pool import Pool
 
-    block = pages.block_with("airflow connections add") + pages.block_with("airflow pools set")
+    names = ("connections add gpu_host", "connections add gpu_cluster", "pools set")
+    block = "".join(pages.block_with(f"airflow {name}") for name in names)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
 
     subprocess.run(["bash", "-euc", block], check=True, capture_output=True)
-    got = airflow("connections", "get", "gpu_host", "--output=json")
-    airflow("connections", "delete", "gpu_host")
+    got = {}
+    for name in ("gpu_host", "gpu_cluster"):
+        got[name] = airflow("connections", "get", name, "--output=json").output
+        airflow("connections", "delete", name)
     pool = Pool.get_pool("gpu_host")
     Pool.delete_pool("gpu_host")
 
-    (found,) = json.loads(got.output)
-    url = daemon_url(found["host"], port=int(found["port"]))
-    settings = Settings.parse(url, found["extra_dejson"])
-    assert "tcp://gpu-1.example.com:2376" == settings.endpoint.url
-    assert ("training", ("ghcr",)) == (settings.network, settings.registries)
+    found = [json.loads(text)[0] for text in got.values()]
+    host, cluster = (
+        Settings.parse(daemon_url(one["host"], port=int(one["port"])), one["extra_dejson"])
+        for one in found
+    )
+    assert "tcp://gpu-1.example.com:2376" == host.endpoint.url
+    assert ("training", ("ghcr",)) == (host.network, host.registries)
+    managers = tuple(f"tcp://box{number}.example.com:2376" for number in (2, 3))
+    assert Swarm(managers=managers) == cluster.endpoint.swarm
     assert pool is not None
     assert pool.include_deferred
 

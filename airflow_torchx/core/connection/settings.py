@@ -13,6 +13,7 @@ from airflow_torchx.core.plan import option_values as values
 from airflow_torchx.core.plan.gpu_id_values import check_gpu_ids
 from airflow_torchx.core.plan.options import DEFAULT_NETWORK, Opts
 from airflow_torchx.errors import InvalidAppError, Problem
+from airflow_torchx.specs.handle import SCHEDULER, SWARM_SCHEDULER
 from airflow_torchx.specs.suggest import suggest
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Settings:
         """The default network of apps."""
         default = SWARM_NETWORK if self.endpoint.swarm else DEFAULT_NETWORK
         return str(self.options.get("network") or default)
+
+    @property
+    def scheduler(self) -> str:
+        """The scheduler in the handles of apps."""
+        return SWARM_SCHEDULER if self.endpoint.swarm else SCHEDULER
 
     @classmethod
     def parse(

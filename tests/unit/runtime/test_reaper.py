@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.pem import Pem
+from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine import labels
 from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.reaper import WAIT, Order, endpoint_fields, endpoint_of, repeat
@@ -31,6 +32,7 @@ def test_an_endpoint_keeps_its_certificates() -> None:
         tls_cert="/certificates/client.pem",
         tls_private_key=Pem("key"),
         request_timeout_s=7.0,
+        swarm=Swarm(managers=("tcp://box2:2376",), constraints=("node.role==worker",), mtu=8950),
     )
 
     assert endpoint == endpoint_of(json.loads(json.dumps(endpoint_fields(endpoint))))
