@@ -120,12 +120,14 @@ def test_apps_without_an_owner(
 
     A dry run, `Pruner.survey`, changes nothing.
     """
-    for name in ("-ended", "-cancelled", "-runs"):
+    for name in ("-ended", "-cancelled", "-runs"):  # each takes half of each node
         program = ("true",) if name == "-ended" else ("sleep", "600")
-        _launch(scheduler, f"{app_id}{name}", _role(*program))
-    scheduler.wait(f"{app_id}-ended")
-    scheduler.cancel(f"{app_id}-cancelled")
-    _launch(scheduler, f"{app_id}-waits", _role("true", replicas=1000, cpu=1))
+        _launch(scheduler, f"{app_id}{name}", _role(*program, cpu=1))
+        if name == "-ended":
+            scheduler.wait(f"{app_id}{name}")
+        if name == "-cancelled":
+            scheduler.cancel(f"{app_id}{name}")
+    _launch(scheduler, f"{app_id}-waits", _role("true", cpu=2))
     broken = scheduler.new_context(f"{app_id}-broken")
     for spec in scheduler.submit_dryrun(_role("true"), {}, context=broken).request.containers[1:]:
         swarm_engine.create(spec)
@@ -151,8 +153,8 @@ def test_apps_without_an_owner(
 
 @pytest.mark.parametrize(
     ("verb", "nth"),
-    [("create", 1)],
-    ids=["one-created"],
+    [("create", 1), ("create", 4), ("start", 1)],
+    ids=["one-created", "locked", "one-started"],
 )
 def test_a_client_that_is_killed_while_it_launches(
     verb: str, nth: int, app_id: str, hosts: Hosts
