@@ -12,6 +12,7 @@ from airflow_torchx.schedulers import get_scheduler_factories
 from airflow_torchx.schedulers.docker_scheduler import Stream
 from airflow_torchx.specs import AppDef, AppState, Role
 from tests.conftest import BUSYBOX
+from tests.swarm.hosts import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,16 +52,22 @@ def test_verbs(scheduler: DockerScheduler, app_id: str) -> None:
         scheduler.wait(app_id, timeout_s=0.1)
     log = scheduler.log_iter(handle, "sh", should_tail=True, streams=Stream.STDOUT)
     assert ["out\n", "ready\n"] == [next(log), next(log)]
-    _check_selected_lines(scheduler, app_id)
+    # The log may be faster than the state.
+    wait_until(lambda: _state(scheduler, handle) is AppState.RUNNING)
     described = scheduler.describe(handle, inspect_all=True)
     assert described is not None
-    assert AppState.RUNNING is described.state
     assert described.roles_statuses[0].replicas[0].started_at is not None
     assert scheduler.describe_native(app_id) is None
     scheduler.cancel(handle)
     assert AppState.CANCELLED is scheduler.wait(app_id).state
     assert [] == [*log]
+    _check_selected_lines(scheduler, app_id)
     _check_removal(scheduler, app_id)
+
+
+def _state(scheduler: DockerScheduler, app_id: str) -> AppState | None:
+    found = scheduler.describe(app_id)
+    return None if found is None else found.state
 
 
 def _check_plan(scheduler: DockerScheduler, app: AppDef) -> None:
