@@ -17,6 +17,15 @@ _HEADING: Final = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 
 
+#: Shell blocks that start like these set up a swarm, in this order.
+SETS_UP: Final = (
+    "docker swarm init",
+    "docker node ls",
+    "docker node update",
+    "docker run -d --restart always --name registry",
+)
+
+
 class Block(NamedTuple):
     """One fenced block of a page.
 
@@ -52,7 +61,7 @@ def block_with(text: str) -> str:
 
 def is_for_swarm(block: str) -> bool:
     """Return whether a shell block takes a manager of a swarm, where `tests/swarm` runs it."""
-    return "-s docker_swarm" in block
+    return "-s docker_swarm" in block or block.startswith(SETS_UP)
 
 
 def anchors(page: Path) -> set[str]:

@@ -249,8 +249,8 @@ def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands add correct connections, and a pool that counts deferred tasks."""
     from airflow.models.pool import Pool
 
-    names = ("connections add gpu_host", "connections add gpu_cluster", "pools set")
-    block = "".join(pages.block_with(f"airflow {name}") for name in names)
+    texts = ("connections add gpu_host", "--conn-host tcp://box1", "airflow pools set")
+    block = "".join(map(pages.block_with, texts))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
 
     subprocess.run(["bash", "-euc", block], check=True, capture_output=True)

@@ -65,7 +65,7 @@ def serving(
         * auth
     )
     with (folder / "log").open("wb") as log:
-        command = [*inside, _program(), "serve", str(config)]
+        command = [*inside, program(), "serve", str(config)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             _await(process, host, folder / "log", inside)
@@ -75,7 +75,7 @@ def serving(
             process.wait()
 
 
-def _program() -> str:
+def program() -> str:
     """Return the registry's program, downloaded first where it is not there yet."""
     subprocess.run([SETUP], check=True)
     own = ROOT / ".cache" / "registry" / "docker-registry"

@@ -253,14 +253,16 @@ class Hosts:
 def swarm(count: int = 3, managers: int = 1, **options: Any) -> Iterator[Hosts]:  # noqa: ANN401
     """Run a swarm, whose nodes have the image of the tests; at the end all of it is gone.
 
-    Without root the test is skipped, but in CI it fails.
+    Without managers, the hosts form a swarm later. Without root the test is skipped, but in CI it
+    fails.
     """
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if os.geteuid() != 0 or missing:
         do_without(f"a swarm takes root and {', '.join(missing or _PROGRAMS)}")
     with _hosts() as hosts:
         hosts.add(count, **options)
-        hosts.form_swarm(managers)
+        if managers:
+            hosts.form_swarm(managers)
         hosts.bring_image(BUSYBOX)
         yield hosts
 

@@ -1,11 +1,17 @@
 """What the pages tell people to type on a manager works on a swarm of three nodes.
 
-These are all shell blocks with the name of the scheduler. A block that makes a swarm, or changes a
-node, needs a test of its own with `Host.shell` on a swarm of its own.
+These are all shell blocks with the name of the scheduler, and those that make a swarm.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import re
+import subprocess
+import tarfile
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,16 +19,33 @@ import pytest
 from airflow_torchx.core.engine import labels
 from tests import pages
 from tests.conftest import BUSYBOX
+from tests.integration.registry import program
+from tests.swarm.hosts import swarm
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from airflow_torchx.swarm_engine import SwarmEngine
     from tests.swarm.hosts import Hosts
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
-BLOCKS = [block for block in pages.blocks("sh") if pages.is_for_swarm(block.text)]
+BLOCKS = [
+    block
+    for block in pages.blocks("sh")
+    if pages.is_for_swarm(block.text) and not block.text.startswith(pages.SETS_UP)
+]
+PROGRAM, CONFIG = "/registry", "/config.yml"
+SERVE = [PROGRAM, "serve", CONFIG]
+REGISTRY = b"""\
+version: 0.1
+storage: {filesystem: {rootdirectory: /var/lib/registry}}
+http: {addr: ":5000", secret: none}
+"""
+ASK = """
+until python -c 'from urllib.request import urlopen
+print(urlopen("http://{}:5000/v2/").read().decode(), end="")'
+do sleep 0.1
+done
+"""
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{one.page}:{one.line}" for one in BLOCKS])
@@ -35,3 +58,44 @@ def test_blocks_on_a_manager(
     hosts[1].shell(block.text.replace("busybox", BUSYBOX), tmp_path)
 
     assert before == {row.id for row in swarm_engine.rows({labels.APP_ID: None})}
+
+
+def test_the_page_makes_a_swarm_of_three_boxes(tmp_path: Path) -> None:
+    """Its commands, one after another, make nodes with labels, and a registry that all reach."""
+    make, listing, label, registry = map(pages.block_with, pages.SETS_UP)
+    with swarm(managers=0) as hosts:
+        address = hosts[1].address
+        printed = hosts[1].shell(make.replace("192.0.2.11", address), tmp_path)
+        join = printed[printed.rindex("docker swarm join ") :].strip()
+        for host in (hosts[2], hosts[3]):
+            host.shell(join, tmp_path)
+        listed = hosts[1].shell(listing, tmp_path)
+        hosts[1].shell(label, tmp_path)
+        with closing(hosts[1].client) as client:
+            labels_of = {
+                one["Description"]["Hostname"]: one["Spec"]["Labels"] for one in client.nodes()
+            }
+            client.import_image_from_data(
+                _registry_image(), "registry", "local", changes=[f"ENTRYPOINT {json.dumps(SERVE)}"]
+            )
+        hosts[1].shell(registry.replace("registry:2", "registry:local"), tmp_path)
+        answer = hosts[2].shell(ASK.format(address), tmp_path)
+
+    assert {"box1": {}, "box2": {"gpu": "a100"}, "box3": {"gpu": "a100"}} == labels_of
+    assert all(name in listed for name in labels_of)
+    assert "{}" == answer
+
+
+def _registry_image() -> bytes:
+    """Return the files of an image like the page's, which cannot be pulled everywhere."""
+    path = program()
+    linked = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(path, PROGRAM)
+        for library in re.findall(r"(/\S+) \(", linked):
+            tar.add(Path(library).resolve(), library)
+        config = tarfile.TarInfo(CONFIG)
+        config.size = len(REGISTRY)
+        tar.addfile(config, io.BytesIO(REGISTRY))
+    return packed.getvalue()

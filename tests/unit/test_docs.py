@@ -23,7 +23,7 @@ import airflow_torchx
 from airflow_torchx import components, errors
 from airflow_torchx.components.registry import COMPONENTS
 from airflow_torchx.components.source import source_of
-from airflow_torchx.core.connection.settings import FIELDS
+from airflow_torchx.core.connection.settings import FIELDS, Settings
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import WORKSPACE_REPOSITORY
 from airflow_torchx.core.plan.options import Opts
@@ -110,6 +110,19 @@ def test_code_blocks_parse(language: str, parse: Callable[[str], Any]) -> None:
     """Every block is correct in the language that it names."""
     for block in pages.blocks(language):
         parse(block.text)
+
+
+def test_every_connection_is_valid() -> None:
+    """The extra of each connection that a page adds has fields and values that are taken."""
+    extras = [
+        extra
+        for block in pages.blocks("sh")
+        for extra in re.findall(r"--conn-extra '([^']*)'", block.text)
+    ]
+
+    found = [Settings.parse(None, extra) for extra in extras]
+
+    assert any(one.endpoint.swarm for one in found)
 
 
 def test_every_block_names_a_language_that_is_checked() -> None:
