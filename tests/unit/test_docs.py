@@ -120,7 +120,7 @@ def test_every_connection_is_valid() -> None:
         for extra in re.findall(r"--conn-extra '([^']*)'", block.text)
     ]
 
-    found = [Settings.parse(None, extra) for extra in extras]
+    found = [Settings.parse("tcp://box1:2376", extra) for extra in extras]
 
     assert any(one.endpoint.swarm for one in found)
 
