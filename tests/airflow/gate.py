@@ -47,6 +47,10 @@ class Kind(StrEnum):
     STOP = r"POST /containers/[^/]+/stop"
     REMOVE = r"DELETE /containers/[^/]+"
     EVENTS = r"GET /events"
+    # Of a swarm.
+    SERVICE_CREATE = r"POST /services/create"
+    SERVICE_UPDATE = r"POST /services/[^/]+/update"
+    SERVICE_REMOVE = r"DELETE /services/[^/]+"
 
     @classmethod
     def of(cls, method: str, target: str) -> Kind | None:
