@@ -49,7 +49,8 @@ campaign: images postgres ## kill Airflow's processes, and launches, at every po
 	$(ENV) $(BIN)/pytest tests/airflow/test_chaos.py tests/airflow/test_gpu_queue.py \
 	  tests/integration/test_gpu_race.py tests/integration/test_rounds.py \
 	  tests/integration/test_resumable_training.py tests/integration/test_prune.py \
-	  tests/swarm/test_placement.py --campaign $(SEED)
+	  tests/swarm/test_placement.py tests/swarm/test_tasks.py tests/swarm/test_faults.py \
+	  tests/swarm/test_managers.py --campaign $(SEED)
 
 coverage: images ## show which lines the tests run that need no server
 	$(ENV) $(BIN)/pytest --cov tests/unit tests/contract

@@ -86,7 +86,7 @@ class SwarmEngine:
         self._logins = tuple(logins)
         self._services = Services(managers, clock, sleep)
         self._placing = Placing(self._services)
-        self._endings = Endings(self._services.live)
+        self._endings = Endings(self._services.live, lambda: self._managers.unanswered)
         self._pinned: dict[str, str] = {}
         self._pulls = FailedPulls(self._published)
         self._nodes: Nodes | None = None

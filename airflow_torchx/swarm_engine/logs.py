@@ -46,7 +46,7 @@ class TaskLog:
         if self._endings is not None:
             self._endings.follow(self._service_id, self.close)
         try:
-            yield from _programs_frames(self._stream)
+            yield from _programs_frames(self._stream, ends_with_error=self._endings is not None)
         finally:
             self.close()
 
@@ -69,10 +69,21 @@ class NoLog:
 
 
 class Endings:
-    """Closes the logs of replicas that have ended, with one request a second for all of them."""
+    """Closes the logs of replicas that have ended, with one request a second for all of them.
 
-    def __init__(self, live: Callable[[Collection[str]], set[str]]) -> None:
+    A stream through a manager that has lost the others stays open, and may stay silent for good. So
+    all logs are closed once a manager answers after one has not; their readers open them again.
+
+    Args:
+        live: returns which of some services have replicas that have not ended.
+        unanswered: returns how many requests managers have not answered so far.
+    """
+
+    def __init__(
+        self, live: Callable[[Collection[str]], set[str]], unanswered: Callable[[], int] = lambda: 0
+    ) -> None:
         self._live = live
+        self._unanswered = unanswered
         self._lock = threading.Lock()
         self._followed: dict[str, list[Callable[[], None]]] = {}
         self._closed = threading.Event()
@@ -99,6 +110,7 @@ class Endings:
         self._closed.set()
 
     def _run(self) -> None:
+        seen = self._unanswered()
         while not self._closed.wait(_POLL_S):
             with self._lock:
                 if not self._followed:
@@ -110,19 +122,25 @@ class Endings:
             except EngineError as why:
                 _log.debug("cannot ask which replicas run: %s", why)
                 continue
+            before, seen = seen, self._unanswered()
             with self._lock:
                 ended = [
                     close
                     for service_id in ids
-                    if service_id not in live
+                    if service_id not in live or seen != before
                     for close in self._followed.get(service_id, [])
                 ]
             for close in ended:
                 close()
 
 
-def _programs_frames(chunks: Iterator[bytes] | LogStream) -> Iterator[bytes]:
-    """Yield the frames of stdout and stderr, and log those of the manager."""
+def _programs_frames(
+    chunks: Iterator[bytes] | LogStream, *, ends_with_error: bool
+) -> Iterator[bytes]:
+    """Yield the frames of stdout and stderr, and log those of the manager.
+
+    With ``ends_with_error``, one of the manager ends the log: its reader opens it again.
+    """
     rest = b""
     for chunk in chunks:
         data, position, kept = rest + chunk, 0, list[bytes]()
@@ -134,6 +152,11 @@ def _programs_frames(chunks: Iterator[bytes] | LogStream) -> Iterator[bytes]:
                 break
             if data[position] == _SYSTEM:
                 text = data[position + _HEADER_BYTES : end].decode(errors="replace").strip()
+                if ends_with_error:
+                    _log.info("reading the log of a replica again: %s", text)
+                    if kept:
+                        yield b"".join(kept)
+                    return
                 _log.warning("the log of a replica is incomplete: %s", text)
             else:
                 kept.append(data[position:end])

@@ -45,6 +45,7 @@ class Managers:
         self._connects = connects
         self._open: dict[int, DockerEngine] = {}
         self._current = 0
+        self._unanswered = 0
         self._lock = threading.Lock()
 
     def json(self, method: str, path: str, what: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -93,6 +94,11 @@ class Managers:
     def engine(self) -> DockerEngine:
         """The daemon of the manager that answers."""
         return self.ask(lambda engine: engine)
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests a manager has not answered so far."""
+        return self._unanswered
 
     @property
     def client(self) -> Client:
@@ -144,6 +150,7 @@ class Managers:
 
     def _leave(self, number: int) -> None:
         with self._lock:
+            self._unanswered += 1
             if self._current == number:
                 self._current = (number + 1) % len(self._connects)
 

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def hosts() -> Iterator[Hosts]:
     """Return a swarm of three nodes, of which the first is the manager."""
-    with swarm(options=_gpus) as found:
+    with swarm(options=gpus) as found:
         _keep_network(found)
         yield found
 
@@ -79,7 +79,7 @@ class NewerSwarm(SwarmEngine):
         return replace(super().info(), version="23.0.0")
 
 
-def _gpus(number: int) -> list[str]:
+def gpus(number: int) -> list[str]:
     """Return the options of a daemon with two GPUs, which are names only."""
     return [f"--node-generic-resource=gpu=GPU-{number}{letter}" for letter in "ab"]
 

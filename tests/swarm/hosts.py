@@ -220,6 +220,15 @@ class Hosts:
                 client.join_swarm([f"{self[1].address}:2377"], token, advertise_addr=host.address)
         wait_until(lambda: self.ready() == len(self.all))
 
+    def rejoin(self, number: int) -> None:
+        """Make a host that was removed from the swarm a worker of it again."""
+        host = self[number]
+        with closing(self[1].client) as first, closing(host.client) as client:
+            token = first.inspect_swarm()["JoinTokens"]["Worker"]
+            client.leave_swarm(force=True)
+            client.join_swarm([f"{self[1].address}:2377"], token, advertise_addr=host.address)
+        wait_until(lambda: self.ready() == len(self.all))
+
     def ready(self) -> int:
         """Return the number of nodes that answer, as the first host has it."""
         with closing(self[1].client) as client:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_torchx.core.engine import labels
 from airflow_torchx.specs import AppState
+from tests.swarm.conftest import gpus
 from tests.swarm.hosts import wait_until
 from tests.swarm.test_lifecycle import OBEDIENT, _app, _by_replica, _launch
 
 if TYPE_CHECKING:
+    from airflow_torchx.docker_engine.request import Client
     from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
+    from airflow_torchx.specs import DescribeAppResponse
     from tests.swarm.hosts import Hosts
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -65,24 +69,90 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
     assert ["ready\n", "bye\n"] == _log(scheduler, app_id, failed[0].id)
 
 
+def _set(client: Client, name: str, availability: str) -> None:
+    node = _node(client, name)
+    spec = node["Spec"] | {"Availability": availability}
+    client.update_node(node["ID"], node["Version"]["Index"], spec)
+
+
+def _node(client: Client, name: str) -> dict[str, Any]:
+    (found,) = [one for one in client.nodes() if one["Description"]["Hostname"] == name]
+    return dict(found)
+
+
+def _only_error(app: DescribeAppResponse) -> str:
+    """Return the error of the only replica that has FAILED; the others were cancelled."""
+    (role,) = app.roles_statuses
+    failed = [one for one in role.replicas if one.state is AppState.FAILED]
+    assert 1 == len(failed)
+    assert 2 == list(_by_replica(app).values()).count((AppState.CANCELLED, 0))
+    return failed[0].error
+
+
 def test_a_drained_node_fails_its_replicas(
     scheduler: SwarmScheduler, app_id: str, hosts: Hosts
 ) -> None:
-    """A replica that the swarm has stopped is FAILED, although its program ended with 0."""
+    """A replica that the swarm has stopped is FAILED, although its program ended with 0.
+
+    On a node that is paused, replicas go on.
+    """
     _launch(scheduler, app_id, _app(OBEDIENT))
     _running(scheduler, app_id)
 
     with closing(hosts[1].client) as client:
-        node = next(n for n in client.nodes() if n["Description"]["Hostname"] == "box2")
-        spec = node["Spec"]
-        client.update_node(node["ID"], node["Version"]["Index"], spec | {"Availability": "drain"})
         try:
+            _set(client, "box2", "pause")
+            _running(scheduler, app_id)
+            _set(client, "box2", "drain")
             ended = scheduler.wait(app_id)
         finally:
-            node = client.inspect_node(node["ID"])
-            client.update_node(node["ID"], node["Version"]["Index"], spec)
+            _set(client, "box2", "active")
 
     assert AppState.FAILED is ended.state
-    errors = [one.error for one in ended.roles_statuses[0].replicas if one.state is AppState.FAILED]
-    assert len(errors) == 1
-    assert "box2" in errors[0]
+    assert "box2" in _only_error(ended)
+
+
+@pytest.mark.campaign
+def test_a_removed_node_fails_its_replicas(
+    scheduler: SwarmScheduler, app_id: str, hosts: Hosts
+) -> None:
+    """The error has the name of a node that the swarm does not list any more."""
+    _launch(scheduler, app_id, _app(OBEDIENT))
+    _running(scheduler, app_id)
+
+    with closing(hosts[1].client) as client:
+        client.remove_node(_node(client, "box3")["ID"], force=True)
+    try:
+        ended = scheduler.wait(app_id)
+    finally:
+        hosts.rejoin(3)
+
+    assert AppState.FAILED is ended.state
+    expected = "node box3 was removed from the swarm, or has been away for a day"
+    assert expected == _only_error(ended)
+
+
+@pytest.mark.campaign
+def test_the_daemon_of_a_node_is_killed(
+    scheduler: SwarmScheduler, app_id: str, hosts: Hosts
+) -> None:
+    """Its replica is FAILED, and stays so when the daemon is back; no second one was started."""
+    _launch(scheduler, app_id, _app(OBEDIENT))
+    _running(scheduler, app_id)
+
+    hosts[3].kill()
+    try:
+        ended = scheduler.wait(app_id)
+    finally:
+        hosts[3].start(*gpus(3))
+    assert AppState.FAILED is ended.state
+    assert "node box3 is lost" in _only_error(ended)
+
+    wait_until(lambda: hosts.ready() == 3)
+    with closing(hosts[3].client) as client:
+        wait_until(lambda: not client.containers(filters={"label": f"{labels.APP_ID}={app_id}"}))
+    again = scheduler.describe(app_id)
+    assert again is not None
+    assert "node box3 was lost" in _only_error(again)
+    tasks = scheduler.engine.rows({labels.APP_ID: app_id})
+    assert 3 == len(tasks)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -95,6 +95,17 @@ def schedulers(managers: Hosts) -> Iterator[list[SwarmScheduler]]:
         yield [SwarmScheduler("gpu_cluster", one) for one in (engine, other)]
 
 
+def _refused(scheduler: SwarmScheduler, *, launched: str, cancelled: str) -> None:
+    """Assert that a launch and a cancel end with an error that says that the swarm is away."""
+    with ThreadPoolExecutor(2) as pool:
+        attempts: list[Future[Any]] = [
+            pool.submit(_launch, scheduler, launched, _app("true")),
+            pool.submit(scheduler.cancel, cancelled),
+        ]
+    for attempt in attempts:
+        assert isinstance(attempt.exception(), EngineUnreachableError)
+
+
 def test_the_leader_goes_down_and_then_the_majority(
     managers: Hosts,
     schedulers: list[SwarmScheduler],
@@ -121,11 +132,7 @@ def test_the_leader_goes_down_and_then_the_majority(
     watched.await_lines()
 
     managers[2].cut()
-    with ThreadPoolExecutor(2) as pool:
-        cancelled = pool.submit(mine.cancel, other)
-        launched = pool.submit(_launch, mine, f"{app_id}-c", _app("true"))
-    for attempt in (cancelled, launched):
-        assert isinstance(attempt.exception(), EngineUnreachableError)
+    _refused(mine, launched=f"{app_id}-c", cancelled=other)
     wait_until(lambda: any(WAITS in one.getMessage() for one in caplog.records))
     assert not watched.ended.done()
 
