@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.errors import EngineUnreachableError, LaunchError
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.specs import AppState
 from airflow_torchx.swarm_engine import SwarmEngine
@@ -95,15 +95,19 @@ def schedulers(managers: Hosts) -> Iterator[list[SwarmScheduler]]:
         yield [SwarmScheduler("gpu_cluster", one) for one in (engine, other)]
 
 
-def _refused(scheduler: SwarmScheduler, *, launched: str, cancelled: str) -> None:
-    """Assert that a launch and a cancel end with an error that says that the swarm is away."""
+def _refused(scheduler: SwarmScheduler, *, launched: str, cancelled: str) -> str:
+    """Assert that a launch and a cancel end with an error of ours; return that of the launch."""
     with ThreadPoolExecutor(2) as pool:
         attempts: list[Future[Any]] = [
             pool.submit(_launch, scheduler, launched, _app("true")),
             pool.submit(scheduler.cancel, cancelled),
         ]
-    for attempt in attempts:
-        assert isinstance(attempt.exception(), EngineUnreachableError)
+    errors = [attempt.exception() for attempt in attempts]
+    assert isinstance(errors[0], EngineUnreachableError | LaunchError)
+    assert isinstance(errors[1], EngineUnreachableError)
+    for error in errors:
+        assert "no manager of the swarm can be asked" in str(error)
+    return str(errors[0])
 
 
 def test_the_leader_goes_down_and_then_the_majority(
@@ -114,7 +118,7 @@ def test_the_leader_goes_down_and_then_the_majority(
 ) -> None:
     """An app on the other nodes is never FAILED; waits for it and its logs go on, exactly.
 
-    A launch and a cancel without a majority end with an error, and leave nothing half done.
+    A launch and a cancel without a majority end with an error, and nothing of the launch starts.
     """
     caplog.set_level(logging.WARNING, "airflow_torchx")
     app, other = f"{app_id}-a", f"{app_id}-b"
@@ -132,7 +136,7 @@ def test_the_leader_goes_down_and_then_the_majority(
     watched.await_lines()
 
     managers[2].cut()
-    _refused(mine, launched=f"{app_id}-c", cancelled=other)
+    refusal = _refused(mine, launched=f"{app_id}-c", cancelled=other)
     wait_until(lambda: any(WAITS in one.getMessage() for one in caplog.records))
     assert not watched.ended.done()
 
@@ -140,7 +144,9 @@ def test_the_leader_goes_down_and_then_the_majority(
 
     for name in (app, other):
         _until_state(mine, name, AppState.RUNNING)
-    assert () == mine.engine.rows({labels.APP_ID: f"{app_id}-c"})
+    # A manager may do later what it has not answered; the error names what may be left.
+    for row in mine.engine.rows({labels.APP_ID: f"{app_id}-c"}):
+        assert ("created", True) == (row.state, row.name in refusal)
     watched.await_lines()
     watched.end()
     said = [one.getMessage() for one in caplog.records if WAITS in one.getMessage()]
