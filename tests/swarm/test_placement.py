@@ -114,7 +114,8 @@ def test_an_app_that_waits_for_too_long_fails(scheduler: SwarmScheduler, app_id:
 
     assert AppState.FAILED is ended.state
     (replica,) = ended.roles_statuses[0].replicas
-    assert replica.error.startswith("no room within 0 s (pending_timeout_s): asked are 1 replica")
+    assert replica.error.startswith("no room within 0 s (pending_timeout_s")
+    assert "asked are 1 replica with 0 CPUs, 16.0 MiB, 1 gpu; 0 of 1 would fit" in replica.error
 
 
 def test_each_replica_has_a_node_and_gpus(scheduler: SwarmScheduler, app_id: str) -> None:

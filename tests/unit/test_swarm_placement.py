@@ -91,7 +91,21 @@ def test_a_round_that_waits_for_too_long_fails() -> None:
     assert ended is not None
     assert AppState.FAILED is ended.state
     errors = {one.error for one in ended.roles_statuses[0].replicas}
-    assert {True} == {one.startswith("no room within 0 s (pending_timeout_s): ") for one in errors}
+    assert {True} == {one.startswith("no room within 0 s (pending_timeout_s") for one in errors}
+
+
+def test_the_limit_of_a_wait_for_gpus_holds_on_a_swarm() -> None:
+    """A DAG that limits it on one daemon limits it there, too, but not for an app without GPUs."""
+    _, scheduler = made([FakeNode("box1", cpus=1, gpus=1)])
+    launch(scheduler, "first", gang(1, gpu=1))
+    launch(scheduler, "gpus", gang(1, gpu=1), gpu_wait_timeout_s=0)
+    launch(scheduler, "longer", gang(1, gpu=1), gpu_wait_timeout_s=0, pending_timeout_s=60)
+    launch(scheduler, "cpus", gang(1), gpu_wait_timeout_s=0)
+
+    found = [seen(scheduler, name).state for name in ("first", "gpus", "longer", "cpus")]
+
+    running, failed, pending = AppState.RUNNING, AppState.FAILED, AppState.PENDING
+    assert [running, failed, pending, pending] == found
 
 
 def test_the_description_names_nodes_and_gpus() -> None:

@@ -331,7 +331,7 @@ def _app_labels(app: AppDef, opts: Opts, launch: LaunchContext) -> dict[str, str
         **checkpoint_labels(opts),
         **stall_labels(opts),
         **progress_labels(opts),
-        **placement_labels(opts),
+        **placement_labels(opts, has_gpus=requested_gpus(app) > 0),
     }
 
 

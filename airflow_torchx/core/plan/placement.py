@@ -35,13 +35,20 @@ def constraints(value: object) -> tuple[str, ...]:
     return found
 
 
-def placement_labels(opts: Opts) -> dict[str, str]:
-    """Return the labels by which any process that waits for the app places it."""
+def placement_labels(opts: Opts, *, has_gpus: bool) -> dict[str, str]:
+    """Return the labels by which any process that waits for the app places it.
+
+    An app with GPUs waits for them as long as on one daemon, unless its user says how long it waits
+    on a swarm.
+    """
+    limit_s = opts.pending_timeout_s
+    if limit_s is None and has_gpus:
+        limit_s = opts.gpu_wait_timeout_s
     found = {
         labels.CONSTRAINTS: json.dumps(list(opts.constraints)) if opts.constraints else None,
         labels.MAX_PER_NODE: opts.max_replicas_per_node,
         labels.PLACEMENT: opts.placement,
-        labels.PENDING_TIMEOUT: opts.pending_timeout_s,
+        labels.PENDING_TIMEOUT: limit_s,
     }
     return {
         name: f"{value:g}" if isinstance(value, float) else str(value)

@@ -210,7 +210,7 @@ def _too_long(gang: Gang, why: str) -> str:
     since = min(parse_time(one.get("CreatedAt")) or gang.now for one in gang.services)
     if limit_s is None or (gang.now - since).total_seconds() < limit_s:
         return ""
-    return f"no room within {limit_s:g} s (pending_timeout_s): {why}"
+    return f"no room within {limit_s:g} s (pending_timeout_s, gpu_wait_timeout_s): {why}"
 
 
 def _is_incomplete(services: Sequence[Json]) -> bool:
