@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.docker_engine import DockerEngine
 
+#: The swarm is one for tests of several folders.
+pytest_plugins = ["tests.swarm.fixtures"]
+
 #: The image of the tests; `make images` makes it.
 BUSYBOX: Final = "airflow-torchx/busybox:local"
 
@@ -45,8 +48,9 @@ settings.load_profile("tests")
 
 #: Lanes, where several workers run the tests; all tests of one are run by one worker. One kills an
 #: Airflow of its own, one needs the other whole Airflow: these take longest, and come first. One
-#: makes workspace images, and a test knows its own by what was not there before.
+#: makes workspace images, and a test knows its own by what was not there before. One has the swarm.
 _STACK: Final = "stack"
+_SWARM: Final = "swarm"
 _IMAGES: Final = "images"
 _LONGEST: Final = ("kills", _STACK)
 _IMAGE_MAKERS: Final = {"no_images_left", "workspaces"}
@@ -90,6 +94,8 @@ def _group(item: pytest.Item) -> str:
         return str(mark.args[0])
     if _STACK in _fixtures(item):
         return _STACK
+    if "hosts" in _fixtures(item):
+        return _SWARM
     return _IMAGES if _makes_images(item) else item.nodeid.partition("::")[0]
 
 

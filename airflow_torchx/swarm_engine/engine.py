@@ -29,7 +29,7 @@ from airflow_torchx.errors import (
 )
 from airflow_torchx.swarm_engine import networks
 from airflow_torchx.swarm_engine.events import SwarmEvents
-from airflow_torchx.swarm_engine.logs import Endings, NoLog, TaskLog
+from airflow_torchx.swarm_engine.logs import Endings, NoLog, TaskLog, Until
 from airflow_torchx.swarm_engine.managers import Managers
 from airflow_torchx.swarm_engine.nodes import Nodes
 from airflow_torchx.swarm_engine.pinning import FailedPulls, login_headers, pinned, published
@@ -230,7 +230,10 @@ class SwarmEngine:
             self._on_node(container_id, lambda engine, found: engine.signal(found, name))
 
     def remove(self, container_id: str) -> None:
-        """Remove a service, and wait until its container is gone."""
+        """Remove a service, and wait until its container is gone.
+
+        A replica that runs has the grace period of its launch: a swarm kills none at once.
+        """
         with suppress(EngineNotFoundError):
             self._services.remove(container_id)
 
@@ -293,13 +296,16 @@ class SwarmEngine:
             _log.warning("cannot %s: node %s does not answer", what, node)
             return NoLog()
         path = f"/services/{service['ID']}/logs"
-        params = log_params(query)
+        until = query.until_ns and Until(query.until_ns, timestamps=query.timestamps)
+        params = log_params(replace(query, timestamps=True) if until else query)
         headers = {"Accept-Encoding": "identity"}
         options: Json = {"params": params, "headers": headers, "stream": True}
         response = self._managers.send("GET", path, what, **options)
         url = str(self._managers.engine.endpoint.url)
         stream = LogStream(response.raw, what=what, url=url, follow=query.follow)
-        return TaskLog(stream, service["ID"], self._endings if query.follow else None)
+        return TaskLog(
+            stream, service["ID"], self._endings if query.follow else None, until or None
+        )
 
     def events(self, *, all_containers: bool = False) -> SwarmEvents:
         """Follow the changes of the containers of all apps, from now on."""
@@ -317,8 +323,10 @@ class SwarmEngine:
         return self._on_node(container_id, lambda engine, found: engine.archive(found, path))
 
     def usage(self, container_id: str) -> ContainerUsage | None:
-        """Return what a container uses, through the daemon of its node."""
-        return self._on_node(container_id, lambda engine, found: engine.usage(found))
+        """Return what a container uses, through the daemon of its node; None if it is on none."""
+        with suppress(EngineNotFoundError):
+            return self._on_node(container_id, lambda engine, found: engine.usage(found))
+        return None
 
     def execute(
         self, container_id: str, command: Sequence[str], *, timeout_s: float, max_bytes: int

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.daemons import in_daemon
 from airflow_torchx.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from airflow_torchx.docker_engine.stream import LogStream
 
@@ -30,12 +31,23 @@ class TaskLog:
     The stream of a manager never ends (moby, ``logbroker``: "Follow subscriptions never end"). So
     with ``endings``, it is closed once the replica has ended; what is then still missing is in the
     stored log.
+
+    Args:
+        until: the end of what is wanted, as a manager takes none; None for no end. The stream has
+            timestamps then.
     """
 
-    def __init__(self, stream: LogStream, service_id: str, endings: Endings | None) -> None:
+    def __init__(
+        self,
+        stream: LogStream,
+        service_id: str,
+        endings: Endings | None,
+        until: Until | None = None,
+    ) -> None:
         self._stream = stream
         self._service_id = service_id
         self._endings = endings
+        self._until = until
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield whole frames until the log ends, or until `close` is called.
@@ -46,7 +58,13 @@ class TaskLog:
         if self._endings is not None:
             self._endings.follow(self._service_id, self.close)
         try:
-            yield from _programs_frames(self._stream, ends_with_error=self._endings is not None)
+            is_followed = self._endings is not None
+            for frames in _programs_frames(self._stream, ends_with_error=is_followed):
+                kept = frames if self._until is None else self._until.kept(frames)
+                if kept:
+                    yield b"".join(kept)
+                if len(kept) < len(frames):
+                    return
         finally:
             self.close()
 
@@ -134,9 +152,35 @@ class Endings:
                 close()
 
 
+class Until:
+    """The end of a log, and whether its messages keep their timestamps."""
+
+    def __init__(self, time_ns: int, *, timestamps: bool) -> None:
+        self._time_ns = time_ns
+        self._timestamps = timestamps
+
+    def kept(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Return the frames up to the end."""
+        found = []
+        for frame in frames:
+            stamp, _, text = frame[_HEADER_BYTES:].partition(b" ")
+            if _nanoseconds(stamp.decode()) > self._time_ns:
+                break
+            own = frame[:4] + len(text).to_bytes(4, "big") + text
+            found.append(frame if self._timestamps else own)
+        return found
+
+
+def _nanoseconds(stamp: str) -> int:
+    """Return a time of the Engine API as nanoseconds since 1970."""
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
+    return seconds * 10**9 + int(fraction.ljust(9, "0"))
+
+
 def _programs_frames(
     chunks: Iterator[bytes] | LogStream, *, ends_with_error: bool
-) -> Iterator[bytes]:
+) -> Iterator[list[bytes]]:
     """Yield the frames of stdout and stderr, and log those of the manager.
 
     With ``ends_with_error``, one of the manager ends the log: its reader opens it again.
@@ -163,4 +207,4 @@ def _programs_frames(
             position = end
         rest = data[position:]
         if kept:
-            yield b"".join(kept)
+            yield kept

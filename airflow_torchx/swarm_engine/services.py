@@ -168,11 +168,13 @@ class Services:
         """
         try:
             service = self.find(ref)
+            may_run = self._may_run(service)
         except EngineNotFoundError:
             return False
-        if self._live_tasks(service):
+        if may_run:
             why = f"cannot discard container {name_of(service)}: it is running."
-            raise EngineConflictError(why, fix="Stop it first.", status=HTTPStatus.CONFLICT)
+            fix = f"Stop it first, or remove it: `docker service rm {service['Spec']['Name']}`."
+            raise EngineConflictError(why, fix=fix, status=HTTPStatus.CONFLICT)
         return self.delete(service["ID"])
 
     def replicas(self, labels: Mapping[str, str | None]) -> list[Replica]:
@@ -188,6 +190,9 @@ class Services:
         if labels.get(APP_ID) is None or not is_complete(found):
             params = filters(wanted)
             services = self._managers.json("GET", "/services", "list services", params=params)
+            known = {one["ID"] for one in services}
+            # The tasks of a removed service stay for a while.
+            tasks = [task for task in tasks if task.get("ServiceID") in known]
             found = replicas(tasks, services)
         if any(one.is_stopping for one in found):
             down = self.down()
@@ -210,7 +215,13 @@ class Services:
 
     def live(self, ids: Collection[str]) -> set[str]:
         """Return those of these services whose replicas have not ended."""
-        found = replicas(self.tasks({"service": sorted(ids)}))
+        try:
+            found = replicas(self.tasks({"service": sorted(ids)}))
+        except EngineNotFoundError:
+            # A manager refuses the list if one of the services is gone.
+            if len(ids) == 1:
+                return set()
+            return {one for service_id in ids for one in self.live([service_id])}
         return {one.service_id for one in found if one.state not in _OVER}
 
     def tasks(self, wanted: Mapping[str, Sequence[str]]) -> list[Json]:
@@ -337,6 +348,14 @@ class Services:
         if any(one.is_stopping for one in found):
             found = replicas(tasks, down=self.down())
         return [one.task for one in found if one.task and one.state not in _OVER]
+
+    def _may_run(self, service: Json) -> bool:
+        """Return whether a replica runs, or may run soon: the task of a start comes later."""
+        if self._live_tasks(service):
+            return True
+        (found,) = replicas(self.tasks({"service": [service["ID"]]}), [service])
+        is_over = found.state in {"exited", "dead"} or found.is_asked_to_end
+        return is_started(service["Spec"]) and not is_over
 
     def _record_lost(self, one: Replica) -> None:
         with suppress(EngineError):

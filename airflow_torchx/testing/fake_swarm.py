@@ -147,9 +147,10 @@ class FakeSwarm(FakeSwarmState):
         """See `Engine.logs`; the log of a replica on a lost node has nothing more."""
         with self._on("logs", container_id) as found:
             service_id = self._manager.find(found, "read the log")["ID"]
-            outages = self._calls.outages
+            outages, written = self._calls.outages, self._tasks.log(service_id)
 
         def read() -> LogSnapshot:
+            nonlocal written
             with self._settled():
                 if self._calls.outages != outages:
                     raise unreachable()
@@ -157,7 +158,9 @@ class FakeSwarm(FakeSwarmState):
                     one.service_id == service_id and one.state not in _OVER
                     for one in self._replicas()
                 )
-                return LogSnapshot(self._tasks.log(service_id), live)
+                # Of one that is removed, or on a node that is lost, what was read is all.
+                written = max(written, self._tasks.log(service_id), key=len)
+                return LogSnapshot(written, live)
 
         return FakeStream(query, read, lambda: self.sleep(TICK_S), self.chunk_bytes)
 

@@ -153,7 +153,13 @@ class FakeManager(Managers):
         self.settle()
 
     def _tasks(self, wanted: Mapping[str, Sequence[str]]) -> list[Json]:
-        """Return tasks; labels are those of their services."""
+        """Return tasks; labels are those of their services.
+
+        Raises:
+            EngineNotFoundError: one of the services does not exist.
+        """
+        for ref in wanted.get("service", ()):
+            self.find(ref, "list tasks")
         return [
             task
             for task in self.tasks.rows.values()

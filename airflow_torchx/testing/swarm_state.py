@@ -199,7 +199,7 @@ class FakeSwarmState(FakeEngine):
 
     def _observe(self) -> None:
         """Record the events since the last time."""
-        tasks = [one for one in self._tasks.rows.values() if APP_ID in labels_of(one)]
+        tasks = [one for one in self._tasks.snapshot() if APP_ID in labels_of(one)]
         before, self._seen = self._seen, {one.service_id: one for one in replicas(tasks)}
         self._journal += changes(before, self._seen, self._now_ns())
 

@@ -117,6 +117,10 @@ class FakeTasks:
             for message in self._hosts[task["NodeID"]].log(_container_id(task))
         ]
 
+    def snapshot(self) -> list[Json]:
+        """Return all tasks as they are now."""
+        return deepcopy(list(self.rows.values()))
+
     def gpus(self, task: Json) -> tuple[str, ...]:
         """Return the ids of the GPUs that a task has."""
         found = (one["NamedResourceSpec"]["Value"] for one in task.get("GenericResources") or ())

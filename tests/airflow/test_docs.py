@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from airflow.exceptions import AirflowClusterPolicyViolation
 
+from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.operators import TorchXDockerOperator
+from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.specs import AppDef, Role
-from airflow_torchx.testing import FakeEngine
+from airflow_torchx.testing import FakeEngine, FakeSwarm, Program
 from tests import pages
 from tests.airflow.conftest import DAGS
 from tests.airflow.one_task import OneTask
@@ -34,6 +36,30 @@ def test_a_dag_runs_on_the_fake_engine(monkeypatch: pytest.MonkeyPatch, app_id: 
     with OneTask(DAGS, FakeEngine(), app_id) as task:
         page["my_dag"] = SimpleNamespace(test=lambda: task.run(app=AppDef("fit", [role])))
         page["test_a_lost_replica_fails_the_run"](monkeypatch)
+
+
+@pytest.mark.usefixtures("airflow_home")
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_dag_runs_on_the_fake_swarm(
+    monkeypatch: pytest.MonkeyPatch, app_id: str, *, loses: bool
+) -> None:
+    """The operator runs its app on a swarm in memory, and fails if a node is lost."""
+    program = Program(lines=["epoch 1"], runs_for_s=None if loses else 0.0)
+    engine = FakeSwarm(nodes=2, images=["my-image"], programs=program)
+
+    def lose(verb: str, name: str) -> None:
+        if loses and verb == "logs" and name.endswith("-1"):
+            engine.lose(engine.placed()[name])
+
+    engine.before = lose
+    scheduler = SwarmScheduler("test", engine)
+    monkeypatch.setattr(TorchXDockerHook, "get_conn", lambda _: scheduler)
+    role = Role("train", "my-image", entrypoint="python", num_replicas=2)
+
+    with OneTask(DAGS, FakeEngine(), app_id) as task:
+        ended = task.run(app=AppDef("fit", [role]))
+
+    assert ("failed" if loses else "success") == ended.state
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import docker
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import ContainerSpec, LogQuery
+from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, ContainerSpec, LogQuery
+from airflow_torchx.core.swarm.changes import STARTING
 from airflow_torchx.testing import FakeEngine, Program
 from tests.contract.script import Script
 
@@ -26,12 +27,26 @@ _TICK_S = 0.02
 
 
 class Bench:
-    """Runs scripts on an engine, in containers that are removed when the test ends."""
+    """Runs scripts on an engine, in containers that are removed when the test ends.
 
-    def __init__(self, engine: Engine, app_id: str, image: str) -> None:
+    Args:
+        network: of the containers.
+        stop_grace_s: of the containers, where an engine takes that from their launch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        app_id: str,
+        image: str,
+        network: str = "none",
+        stop_grace_s: float = DEFAULT_STOP_GRACE_S,
+    ) -> None:
         self.engine = engine
         self.app_id = app_id
         self.image = image
+        self._network = network
+        self._stop_grace_s = stop_grace_s
         self._numbers = itertools.count()
         self._programs: dict[str, Program] = {}
         if isinstance(engine, FakeEngine):
@@ -51,7 +66,8 @@ class Bench:
             args=("-c", script.command()),
             env={},
             labels={labels.APP_ID: self.app_id, labels.REPLICA_ID: str(number)},
-            network="none",
+            network=self._network,
+            stop_grace_s=self._stop_grace_s,
         )
 
     def create(self, what: Script | ContainerSpec) -> str:
@@ -72,6 +88,8 @@ class Bench:
         """Create and start a container."""
         container_id = self.create(what)
         self.engine.start(container_id)
+        # A manager starts a replica later.
+        wait_for(lambda: self.detail(container_id).state not in STARTING)
         return container_id
 
     def run_until_it_writes(self, what: Script | ContainerSpec) -> str:

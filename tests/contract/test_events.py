@@ -118,9 +118,10 @@ def test_from_now_on(bench: Bench) -> None:
     container_id = bench.run_to_its_end(Script())
     with Listener(bench) as listener:
         bench.engine.remove(container_id)
-        listener.wait_for(2)
+        wait_for(lambda: "destroy" in listener.actions)
 
-    assert ["rename", "destroy"] == listener.actions
+    # A daemon renames it first.
+    assert ["destroy"] == [one for one in listener.actions if one != "rename"]
 
 
 def test_containers_of_no_app(bench: Bench) -> None:
@@ -174,7 +175,10 @@ def test_several_listeners(bench: Bench) -> None:
         one.wait_for(9)
         other.wait_for(9)
 
-    assert one.events == other.events
+    # On a swarm, each client finds the changes by itself.
+    assert [replace(event, time_ns=0) for event in one.events] == [
+        replace(event, time_ns=0) for event in other.events
+    ]
     assert {"create": 3, "start": 3, "die": 3} == Counter(one.actions)
 
 

@@ -61,7 +61,7 @@ def test_read_too_large_file(bench: Bench) -> None:
 @pytest.mark.parametrize("folder", ["/etc", "/"])
 def test_read_folder(bench: Bench, folder: str) -> None:
     """A folder cannot be read as a file."""
-    container_id = bench.create(Script())
+    container_id = bench.run_to_its_end(Script())
 
     with pytest.raises(ValueError, match=folder) as caught:
         bench.engine.read_file(container_id, folder, 1_000_000)
@@ -70,7 +70,7 @@ def test_read_folder(bench: Bench, folder: str) -> None:
 
 def test_read_missing_file(bench: Bench) -> None:
     """A missing file raises EngineNotFoundError."""
-    container_id = bench.create(Script())
+    container_id = bench.run_to_its_end(Script())
 
     with pytest.raises(EngineNotFoundError, match=r"/result\.json"):
         bench.engine.read_file(container_id, "/result.json", 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -274,3 +275,37 @@ def test_gpus_belong_to_nodes() -> None:
     """GPUs of the swarm as a whole are refused, with the way to give them."""
     with pytest.raises(ValueError, match=r'FakeNode\("box1", gpus=2\)'):
         FakeSwarm(gpus=2)
+
+
+def test_an_app_that_is_removed_is_not_lost() -> None:
+    """While an app is being removed, no client sees its replicas as failed."""
+    clock, seen_meanwhile = ManualClock(), []
+
+    def sleep(seconds: float) -> None:
+        seen_meanwhile.append(engine.rows({labels.APP_ID: "app"}))
+        clock.sleep(seconds)
+
+    stubborn = Program(lines=["ready"], runs_for_s=None, on_term="ignore")
+    engine = FakeSwarm(images=["busybox"], programs=stubborn, clock=clock, sleep=sleep)
+    scheduler = SwarmScheduler("test", engine, terminal=False)
+    launch(scheduler, "app", gang(1), stop_grace_s=2)
+    (row,) = engine.rows({labels.APP_ID: "app"})
+
+    engine.remove(row.id)
+
+    assert seen_meanwhile
+    assert not any(seen_meanwhile)
+
+
+def test_a_container_of_an_app_without_a_number_of_replicas() -> None:
+    """A replica that was not started is listed beside one that was, whatever their labels say."""
+    engine, scheduler = made()
+    launch(scheduler, "app", gang(1))
+    (row,) = engine.rows({labels.APP_ID: "app"})
+    spec = engine.specs()[row.name]
+    own = {labels.APP_ID: "other", labels.ROLE_NAME: "trainer", labels.REPLICA_ID: "0"}
+    started = engine.create(replace(spec, name="other-0", labels=own))
+    engine.start(started)
+    created = engine.clone(started, name="other-0-r1", labels={}, env={})
+
+    assert {started, created} == {one.id for one in engine.rows({labels.APP_ID: "other"})}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine.containers import ContainerEvent
+from airflow_torchx.core.engine.labels import RESERVED_PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ def _event(one: Replica, action: str, time_ns: int) -> ContainerEvent:
     return ContainerEvent(
         container_id=one.service_id,
         name=one.name,
-        labels=one.labels,
+        labels={k: v for k, v in one.row().labels.items() if k.startswith(RESERVED_PREFIXES)},
         action=action,
         time_ns=time_ns,
         exit_code=one.exit_code if action == "die" else None,

@@ -8,12 +8,19 @@ node and carries the name which says why (`service_spec.stopped`).
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
-from airflow_torchx.core.engine.labels import APP_ID, GPUS, SWARM_MARK, SWARM_WAITS
+from airflow_torchx.core.engine.labels import (
+    APP_ID,
+    GPUS,
+    ROLES,
+    SWARM_MARK,
+    SWARM_NAME,
+    SWARM_WAITS,
+)
 from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.core.plan.identity import is_failed_name, is_marked
 from airflow_torchx.core.state.rounds import may_restart, role_sizes
@@ -31,6 +38,8 @@ LIVE: Final = _BEFORE_START | {"running"}
 _WORDS: Final = {"running": "running", "remove": "removing"} | dict.fromkeys(
     _BEFORE_START, "preparing"
 )
+#: Labels that say what a daemon knows of a container by itself.
+_OWN_MARKS: Final = frozenset({SWARM_MARK, SWARM_NAME})
 _ENDING: Final = frozenset({"shutdown", "remove"})
 #: Task states that a swarm gives to what it, not the program, has ended.
 _EVICTED: Final = "shutdown"
@@ -47,6 +56,7 @@ class Replica:
         labels: the labels of the container.
         task: the task that is the replica; None before it was started.
         name: the name of the container, which says whether, and why, it is stopped.
+        limits: of its CPUs and its memory.
         is_asked_to_end: a client of ours has stopped it, or has recorded its failure.
         is_down: its node does not answer.
         app_waits: why its app waits for room, as a client of ours has found.
@@ -58,6 +68,7 @@ class Replica:
     image: str
     created_at: datetime
     task: Json | None = None
+    limits: Json = field(default_factory=dict)
     is_asked_to_end: bool = False
     is_down: bool = False
     app_waits: str = ""
@@ -71,6 +82,11 @@ class Replica:
     def is_lost(self) -> bool:
         """Whether the swarm has given it up, and no client of ours has asked for that."""
         return self._is_given_up and not self.is_asked_to_end
+
+    @property
+    def may_be_removed(self) -> bool:
+        """Whether its service may be gone, or has been taken back."""
+        return self._desired == "remove"
 
     @property
     def is_stopping(self) -> bool:
@@ -146,6 +162,7 @@ class Replica:
         """Return it as a row of a list of containers; ``node`` is the name of its node."""
         code, state = self.exit_code, self.state
         status = f"Exited ({code})" if state == "exited" else state.capitalize()
+        own = {key: value for key, value in self.labels.items() if key not in _OWN_MARKS}
         if state == "pending":
             status = f"{status}: {self.app_waits or self.waits_because}"
         return ContainerRow(
@@ -154,7 +171,7 @@ class Replica:
             image=self.image,
             state=state,
             status=status,
-            labels={**self.labels, GPUS: ",".join(self.gpus)} if self.gpus else self.labels,
+            labels=own | ({GPUS: ",".join(self.gpus)} if self.gpus else {}),
             created_at=self.created_at,
             node=node,
         )
@@ -163,8 +180,6 @@ class Replica:
         """Return what the manager knows of it; ``node`` is the name of its node."""
         at = self.changed_at
         has_ended = self.state in {"exited", "dead"}
-        resources = ((self.task or {}).get("Spec") or {}).get("Resources") or {}
-        limits = resources.get("Limits") or {}
         return ContainerDetail(
             id=self.service_id,
             state=self.state,
@@ -176,8 +191,8 @@ class Replica:
             started_at=at if self.state == "running" else None,
             finished_at=at if has_ended else None,
             created_at=self.created_at,
-            nano_cpus=limits.get("NanoCPUs") or None,
-            memory_bytes=limits.get("MemoryBytes") or None,
+            nano_cpus=self.limits.get("NanoCPUs") or None,
+            memory_bytes=self.limits.get("MemoryBytes") or None,
         )
 
     def _error(self, node: str) -> str:
@@ -193,7 +208,7 @@ class Replica:
             return f"{on} has stopped it: it was drained, or it was away{': ' * bool(err)}{err}"
         if self._state == "orphaned":
             return f"{on} was removed from the swarm, or has been away for a day"
-        is_of_program = self._state in {"complete", "failed"} and "non-zero exit" in err
+        is_of_program = "non-zero exit" in err
         return "" if is_of_program or self._state in _BEFORE_NODE else err
 
 
@@ -229,8 +244,11 @@ def _waits(services: Iterable[Json]) -> dict[str, str]:
 def is_complete(found: Sequence[Replica]) -> bool:
     """Return whether each replica that the labels name has a task, so services add nothing."""
     rows = [one.row() for one in found]
-    # A round of restarts may have been created, and not started.
-    if not rows or may_restart(rows):
+    if any(one.may_be_removed for one in found):
+        return False
+    # A round of restarts may have been created, and not started. Without its number of replicas, an
+    # app may have one more.
+    if not any(ROLES in row.labels for row in rows) or may_restart(rows):
         return False
     return sum(role_sizes(rows).values()) <= len(rows)
 
@@ -252,6 +270,7 @@ def _replica(
         service_id=service_id,
         labels=labels,
         task=newest,
+        limits=(template.get("Resources") or {}).get("Limits") or {},
         name=current_name(named),
         image=_without_digest(str(container.get("Image") or "")),
         created_at=parse_time(since) or datetime.fromtimestamp(0, UTC),

@@ -1,0 +1,90 @@
+"""A swarm of three nodes for all tests that need one, which one worker runs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_torchx.core.connection.swarm import SWARM_NETWORK
+from airflow_torchx.core.engine import labels
+from airflow_torchx.docker_engine.request import request
+from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
+from airflow_torchx.swarm_engine import SwarmEngine
+from tests.conftest import BUSYBOX
+from tests.swarm.hosts import swarm, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_torchx.core.engine.containers import EngineInfo
+    from tests.swarm.hosts import Hosts
+
+
+@pytest.fixture(scope="session")
+def hosts() -> Iterator[Hosts]:
+    """Return a swarm of three nodes, of which the first is the manager."""
+    with swarm(options=gpus) as found:
+        _keep_network(found)
+        yield found
+
+
+def _keep_network(hosts: Hosts) -> None:
+    """Let each node stay on the overlay network.
+
+    Engine 20.10 ends tasks with GPUs when their node joins one (moby#44378).
+    """
+    body = {
+        "Name": "keeper",
+        "Mode": {"Global": {}},
+        "TaskTemplate": {
+            "ContainerSpec": {"Image": BUSYBOX, "Command": ["sleep", "infinity"]},
+            "Networks": [{"Target": SWARM_NETWORK}],
+        },
+    }
+    with SwarmEngine.connect(hosts.endpoint()) as engine:
+        engine.create_network(SWARM_NETWORK)
+        with closing(hosts[1].client) as client:
+            request(client, "POST", "/services/create", json=body)
+
+
+def _is_kept(hosts: Hosts) -> bool:
+    """Return whether each node is on the network; a node that was away comes back to it later."""
+    with closing(hosts[1].client) as client:
+        tasks = client.tasks({"service": "keeper", "desired-state": "running"})
+    return ["running"] * 3 == [one["Status"]["State"] for one in tasks]
+
+
+class NewerSwarm(SwarmEngine):
+    """A swarm that says that it is new enough for GPUs, which `_keep_network` makes true."""
+
+    def info(self) -> EngineInfo:
+        """Describe it."""
+        return replace(super().info(), version="23.0.0")
+
+
+def gpus(number: int) -> list[str]:
+    """Return the options of a daemon with two GPUs, which are names only."""
+    return [f"--node-generic-resource=gpu=GPU-{number}{letter}" for letter in "ab"]
+
+
+@pytest.fixture
+def swarm_engine(hosts: Hosts, app_id: str) -> Iterator[SwarmEngine]:
+    """Return the swarm as an engine; what a test leaves on it is removed."""
+    wait_until(lambda: _is_kept(hosts))
+    with NewerSwarm.connect(hosts.endpoint()) as engine:
+        yield engine
+        rows = engine.rows({labels.APP_ID: None})
+        left = [row.id for row in rows if app_id in row.labels[labels.APP_ID]]
+        # Together, as each of them has a grace period.
+        with ThreadPoolExecutor(max(1, len(left))) as pool:
+            list(pool.map(engine.remove, left))
+
+
+@pytest.fixture
+def scheduler(swarm_engine: SwarmEngine) -> SwarmScheduler:
+    """Return a scheduler on the swarm."""
+    return SwarmScheduler("gpu_cluster", swarm_engine, terminal=False)
