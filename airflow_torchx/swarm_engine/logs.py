@@ -199,7 +199,7 @@ def _programs_frames(
                 if ends_with_error:
                     _log.info("reading the log of a replica again: %s", text)
                     if kept:
-                        yield b"".join(kept)
+                        yield kept
                     return
                 _log.warning("the log of a replica is incomplete: %s", text)
             else:

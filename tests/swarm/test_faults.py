@@ -9,7 +9,7 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.specs import AppState
-from tests.swarm.conftest import gpus
+from tests.swarm.fixtures import gpus
 from tests.swarm.hosts import wait_until
 from tests.swarm.test_lifecycle import OBEDIENT, _app, _by_replica, _launch
 
