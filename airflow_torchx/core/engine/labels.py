@@ -155,8 +155,10 @@ def are_in(wanted: Mapping[str, str | None], found: Mapping[str, str]) -> bool:
 
 def json_of(found: Mapping[str, str], name: str) -> Any:  # noqa: ANN401 - any client can write it
     """Return the JSON in a label; None for anything else."""
+    if name not in found:
+        return None
     try:
-        return json.loads(found.get(name, "null"))
+        return json.loads(found[name])
     except (ValueError, RecursionError):
         return None
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: The newest round that can be: a name has four digits for it, as a label has.
 MAX_ROUND: Final = 9_999
+_ROUND_DIGITS: Final = len(str(MAX_ROUND))
 _INDEX: Final = re.compile(r"\d{1,4}")  # below identity.MAX_REPLICAS
 
 
@@ -58,7 +59,7 @@ def replica_key(one: ContainerRow | ContainerEvent) -> Key:
 
 def round_of(one: ContainerRow | ContainerEvent) -> int:
     """Return the round that created a container, 0 for the launch."""
-    return labels.number(one.labels.get(labels.ROUND, ""), max_digits=len(str(MAX_ROUND))) or 0
+    return labels.number(one.labels.get(labels.ROUND, ""), max_digits=_ROUND_DIGITS) or 0
 
 
 def age(row: ContainerRow) -> tuple[datetime, str]:
@@ -191,10 +192,9 @@ def role_sizes(rows: Iterable[ContainerRow]) -> dict[str, int]:
     """
     rows = sorted(rows, key=age)
     found = {role: index + 1 for role, index in sorted(map(replica_key, rows))}
-    labelled = [
-        labels.json_of(row.labels, labels.ROLES) for row in rows if labels.ROLES in row.labels
-    ]
-    counts = labelled[-1] if labelled and isinstance(labelled[-1], dict) else {}
+    newest = next((row.labels for row in reversed(rows) if labels.ROLES in row.labels), {})
+    given = labels.json_of(newest, labels.ROLES)
+    counts = given if isinstance(given, dict) else {}
     sizes = {role: n for role, n in counts.items() if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
     return sizes | {role: count for role, count in found.items() if role not in sizes}
 

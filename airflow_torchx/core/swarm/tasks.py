@@ -228,6 +228,8 @@ def replicas(
         _replica(service_id, by_service.get(service_id, []), found.get(service_id), down)
         for service_id in sorted({*by_service, *found})
     ]
+    if not waits:
+        return made
     return [replace(one, app_waits=waits.get(one.labels.get(APP_ID, ""), "")) for one in made]
 
 
