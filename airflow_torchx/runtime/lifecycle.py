@@ -79,9 +79,7 @@ def described(
     engine: Engine, app_id: str, rows: Sequence[ContainerRow], *, inspect_all: bool = False
 ) -> DescribeAppResponse | None:
     """Return the description of an app from its rows; see `observe`."""
-    wanted = (
-        [row.id for row in sources_of(rows).values()] if inspect_all else needing_detail(rows)
-    )
+    wanted = [row.id for row in sources_of(rows).values()] if inspect_all else needing_detail(rows)
     found = map_concurrently(engine.inspect, wanted)
     details = {detail.id: detail for detail in found if detail is not None}
     return describe(app_id, rows, details)

@@ -310,7 +310,7 @@ class SwarmEngine:
     def events(self, *, all_containers: bool = False) -> SwarmEvents:
         """Follow the changes of the containers of all apps, from now on."""
         del all_containers
-        return SwarmEvents(self._managers, self._services.tasks)
+        return SwarmEvents(self._managers, self._services)
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """Read one regular file of a container, through the daemon of its node."""

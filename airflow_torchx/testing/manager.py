@@ -160,11 +160,13 @@ class FakeManager(Managers):
         """
         for ref in wanted.get("service", ()):
             self.find(ref, "list tasks")
+        states = wanted.get("desired-state")
         return [
             task
             for task in self.tasks.rows.values()
             if ("id" not in wanted or task["ID"] in wanted["id"])
             and ("service" not in wanted or task["ServiceID"] in wanted["service"])
+            and (states is None or task["DesiredState"] in states)
             and _have(labels_of(task), wanted.get("label", ()))
         ]
 
