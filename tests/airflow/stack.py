@@ -200,6 +200,11 @@ class Task:
             if token is None or not page["content"]:
                 return events
 
+    def logs(self) -> list[dict[str, Any]]:
+        """Return the events of the logs of all tries: one that raced is followed by another."""
+        tries = range(1, self.now().try_number + 1)
+        return [event for number in tries for event in self.log(number)]
+
     def lines(self, role: str, replica: int) -> list[str]:
         """Return what the logs have of a replica, without its name before each line.
 
@@ -220,7 +225,7 @@ class Task:
     def text(self) -> str:
         """Return all that Airflow shows of the task: instance, rendered fields, XComs, log."""
         paths = [self._path, f"{self._path}/xcomEntries", f"dags/{self.dag_id}/details"]
-        return "\n".join([*(str(self.stack.get(path)) for path in paths), str(self.log())])
+        return "\n".join([*(str(self.stack.get(path)) for path in paths), str(self.logs())])
 
     def _select(self, query: TextClause) -> list[tuple[Any, ...]]:
         return self.stack.select(

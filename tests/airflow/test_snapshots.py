@@ -123,6 +123,6 @@ def test_progress(launch: Callable[[str], Task], dag_id: str) -> None:
     found = json.loads(found) if isinstance(found, str) else found
     assert (9, 9, {"loss": 0.5}) == (found["step"], found["total"], found["metrics"])
     assert found == checked(task.xcom("torchx_app"))["progress"]
-    log = [one["event"] for one in task.log()]
+    log = [one["event"] for one in task.logs()]
     assert "step 2/9, loss 0.5" in log
     assert "step 9/9, loss 0.5" in log

@@ -24,11 +24,11 @@ def test_every_line_once(launch: Callable[[str], Task]) -> None:
     task = launch("chatty")
     task.wait_for("success")
 
-    events = [event for event in task.log() if event.get("logger", "").startswith("torchx.")]
+    events = [event for event in task.logs() if event.get("logger", "").startswith("torchx.")]
     for replica in range(2):
         own = [event for event in events if event.get("replica") == replica]
         lines = [line for event in own for line in event["event"].split("\n")]
-        texts = [line.removeprefix(f"worker/{replica} ") for line in lines]
+        texts = task.lines("worker", replica)
         numbers = [text for text in texts if text.startswith("line ")]
 
         assert {"worker"} == {event["role"] for event in own}
@@ -60,6 +60,6 @@ def test_the_log_says_why_an_app_is_restarted(
     docker_engine.signal(until(ready, "a replica that runs")[0], "SIGUSR1")
 
     assert "success" == task.wait_for("success", "failed")
-    told = [one["event"] for one in task.log() if "restarting" in one["event"]]
+    told = [one["event"] for one in task.logs() if "restarting" in one["event"]]
     (line,) = told
     assert line.endswith("failed: exit code 7; restarting the app, restart 1 of 2")
