@@ -23,7 +23,6 @@ from airflow_torchx.docker_engine.events import WHAT, EventStream, event_params
 from airflow_torchx.docker_engine.image_labels import ImageLabels
 from airflow_torchx.docker_engine.images import DockerImages
 from airflow_torchx.docker_engine.logins import auth_config
-from airflow_torchx.docker_engine.pull import pull
 from airflow_torchx.docker_engine.removal import remove
 from airflow_torchx.docker_engine.request import request
 from airflow_torchx.docker_engine.spec import container_json, label_filters, log_params
@@ -147,7 +146,7 @@ class DockerEngine:
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
         """Pull an image and wait until it is complete; the default tag is ``latest``."""
-        pull(self._client, self._url, ref, self._logins, on_progress)
+        self.images.pull(ref, on_progress)
 
     def check_login(self, login: RegistryLogin) -> None:
         """Check a login through the daemon, which does not store it.

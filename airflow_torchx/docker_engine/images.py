@@ -10,6 +10,7 @@ from airflow_torchx.core.engine.labels import masked
 from airflow_torchx.docker_engine import buildkit
 from airflow_torchx.docker_engine.build import build
 from airflow_torchx.docker_engine.errors import engine_errors
+from airflow_torchx.docker_engine.pull import pull
 from airflow_torchx.docker_engine.push import is_published, push
 from airflow_torchx.docker_engine.request import request, upload
 from airflow_torchx.docker_engine.responses import image_detail, image_row, short_id
@@ -62,6 +63,10 @@ class DockerImages:
                 return image_detail(self._client.inspect_image(ref))
         except EngineNotFoundError:
             return None
+
+    def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
+        """Pull an image and wait until it is complete; the default tag is ``latest``."""
+        pull(self._client, self._url, ref, self._logins, on_progress)
 
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
         """Create a container for adding files to an image, and return its id; it never runs."""

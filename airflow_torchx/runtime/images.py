@@ -14,7 +14,7 @@ from airflow_torchx.runtime.phases import phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from airflow_torchx.core.engine.protocol import Engine
+    from airflow_torchx.core.engine.protocol import Engine, Images
     from airflow_torchx.core.plan.option_kinds import PullPolicy
 
 _log = logging.getLogger(__name__)
@@ -54,13 +54,43 @@ def ensure(
         ]
 
     def pull(image: str) -> None:
-        _log.info("pulling image %s", image)
-        try:
-            with phase("pull", image=image):
-                engine.pull(image, lambda line: _log.info("pulling image %s: %s", image, line))
-        except ImagePullError as error:
-            if policy != "if_possible" or engine.find_image(image) is None:
-                raise
-            _log.warning("using image %s as it is on the daemon: %s", image, error.what)
+        _pull(image, policy, engine.pull, lambda: engine.find_image(image) is not None)
 
     map_concurrently(pull, wanted, should_stop=should_stop)
+
+
+def ensure_base(
+    images: Images,
+    base: str,
+    policy: PullPolicy,
+    *,
+    is_there: bool,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Pull the base of a workspace image to the daemon that builds, as the policy says.
+
+    ``is_there`` says whether that daemon has it. See `ensure`, also for what it raises.
+    """
+    if policy == "never" or (policy == "missing" and is_there) or base.startswith(_LOCAL):
+        return
+
+    def pull(image: str) -> None:
+        _pull(image, policy, images.pull, lambda: images.inspect(image) is not None)
+
+    map_concurrently(pull, [base], should_stop=should_stop)
+
+
+def _pull(
+    image: str,
+    policy: PullPolicy,
+    pull: Callable[[str, Callable[[str], None]], None],
+    is_there: Callable[[], bool],
+) -> None:
+    _log.info("pulling image %s", image)
+    try:
+        with phase("pull", image=image):
+            pull(image, lambda line: _log.info("pulling image %s: %s", image, line))
+    except ImagePullError as error:
+        if policy != "if_possible" or not is_there():
+            raise
+        _log.warning("using image %s as it is on the daemon: %s", image, error.what)

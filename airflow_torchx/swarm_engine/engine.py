@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine.containers import EngineInfo
+from airflow_torchx.core.engine.labels import LAUNCH_ID
 from airflow_torchx.core.swarm.capacity import largest, oldest_manager
 from airflow_torchx.core.swarm.gpus import SwarmGpus
 from airflow_torchx.core.swarm.service_spec import cloned, service_json
@@ -32,7 +33,13 @@ from airflow_torchx.swarm_engine.events import SwarmEvents
 from airflow_torchx.swarm_engine.logs import Endings, NoLog, TaskLog, Until
 from airflow_torchx.swarm_engine.managers import Managers
 from airflow_torchx.swarm_engine.nodes import Nodes
-from airflow_torchx.swarm_engine.pinning import FailedPulls, login_headers, pinned, published
+from airflow_torchx.swarm_engine.pinning import (
+    FailedPulls,
+    Pins,
+    login_headers,
+    pinned,
+    published,
+)
 from airflow_torchx.swarm_engine.placing import Placing
 from airflow_torchx.swarm_engine.services import Services, name_of
 
@@ -87,7 +94,7 @@ class SwarmEngine:
         self._services = Services(managers, clock, sleep)
         self._placing = Placing(self._services)
         self._endings = Endings(self._services.live, lambda: self._managers.unanswered)
-        self._pinned: dict[str, str] = {}
+        self._pins = Pins(self._resolved)
         self._pulls = FailedPulls(self._published)
         self._nodes: Nodes | None = None
 
@@ -153,14 +160,15 @@ class SwarmEngine:
     def find_image(self, ref: str) -> str | None:
         """Return what a service of this image is made of; None if no place has the image."""
         try:
-            return self._pin(ref)
+            return self._pins.find(ref)
         except EngineNotFoundError:
             return None
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
         """Ask the registry which image this is; the nodes pull it when a replica starts there."""
-        self._pinned[ref] = self._published(ref)
-        on_progress(f"is {self._pinned[ref]}; each node pulls it")
+        image = self._published(ref)
+        self._pins.put(ref, image)
+        on_progress(f"is {image}; each node pulls it")
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """Return the networks of the whole swarm with exactly this name."""
@@ -177,7 +185,7 @@ class SwarmEngine:
     def create(self, spec: ContainerSpec) -> str:
         """Create a service that does not run yet, and return its id."""
         body = service_json(spec, self._swarm)
-        body["TaskTemplate"]["ContainerSpec"]["Image"] = image = self._pin(spec.image)
+        body["TaskTemplate"]["ContainerSpec"]["Image"] = image = self._pin(spec)
         return self._services.create(body, spec.name, self._login(image))
 
     def clone(
@@ -355,15 +363,12 @@ class SwarmEngine:
     def _published(self, ref: str) -> str:
         return self._managers.ask(lambda one: published(one, ref, self._logins))
 
-    def _pin(self, ref: str) -> str:
-        """Return an image by its digest or its id, so that each node runs the same one.
+    def _pin(self, spec: ContainerSpec) -> str:
+        """Return the image of a replica by its digest or its id; see `Pins.of`."""
+        return self._pins.of(spec.image, spec.labels.get(LAUNCH_ID, ""))
 
-        Raises:
-            EngineNotFoundError: neither the manager nor a registry has it.
-        """
-        if ref not in self._pinned:
-            self._pinned[ref] = self._managers.ask(lambda one: pinned(one, ref, self._logins))
-        return self._pinned[ref]
+    def _resolved(self, ref: str) -> str:
+        return self._managers.ask(lambda one: pinned(one, ref, self._logins))
 
     def _login(self, image: str) -> dict[str, str]:
         return login_headers(image, self._logins)

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 #: Why a task of a swarm is rejected whose image the node does not get.
 _NO_IMAGE: Final = re.compile(r"No such image: (\S+)")
+_ID: Final = "sha256:"
+_ON_THE_MANAGER: Final = (
+    "the manager has it without a registry: push it to a registry that all nodes reach, and use "
+    "its name there, or load it on each node with `docker load`"
+)
 
 
 def pinned(engine: DockerEngine, ref: str, logins: Sequence[RegistryLogin]) -> str:
@@ -41,7 +46,7 @@ def pinned(engine: DockerEngine, ref: str, logins: Sequence[RegistryLogin]) -> s
     Raises:
         EngineNotFoundError: neither the daemon nor a registry has it.
     """
-    if "@" in ref or ref.startswith("sha256:"):
+    if "@" in ref or ref.startswith(_ID):
         return ref
     try:
         with engine_errors(f"find image {ref!r}", str(engine.endpoint.url)):
@@ -83,6 +88,44 @@ def login_headers(ref: str, logins: Sequence[RegistryLogin]) -> dict[str, str]:
     return {"X-Registry-Auth": login} if login else {}
 
 
+class Pins:
+    """What the names of images are, the same one for all replicas of a launch. Thread-safe.
+
+    Args:
+        resolve: returns an image by its digest or its id, as `pinned` does.
+    """
+
+    def __init__(self, resolve: Callable[[str], str]) -> None:
+        self._resolve = resolve
+        #: The image, and the launch that uses it; empty before one does.
+        self._found: dict[str, tuple[str, str]] = {}
+
+    def find(self, ref: str) -> str:
+        """Return what a name is now; the next launch uses that.
+
+        Raises:
+            EngineNotFoundError: neither the manager nor a registry has it.
+        """
+        self.put(ref, self._resolve(ref))
+        return self._found[ref][0]
+
+    def put(self, ref: str, image: str) -> None:
+        """Let the next launch use an image for a name."""
+        self._found[ref] = image, ""
+
+    def of(self, ref: str, launch_id: str) -> str:
+        """Return what a name is for a launch.
+
+        Raises:
+            EngineNotFoundError: neither the manager nor a registry has it.
+        """
+        image, launch = self._found.get(ref, ("", ""))
+        if not image or launch not in ("", launch_id):
+            image = self._resolve(ref)
+        self._found[ref] = image, launch_id
+        return image
+
+
 class FailedPulls:
     """Finds out why a node has no image: Engines before 29.7 say the same of each cause.
 
@@ -104,6 +147,8 @@ class FailedPulls:
         return f"{error}; {self._known[match[1]]}"
 
     def _reason(self, image: str) -> str:
+        if image.startswith(_ID):
+            return _ON_THE_MANAGER
         try:
             self._publish(image)
         except EngineError as why:

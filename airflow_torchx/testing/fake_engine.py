@@ -136,9 +136,7 @@ class FakeEngine(FakeDaemon):
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
         """See `Engine.pull`."""
-        with self._calls.verb("pull", ref):
-            self._images.pull(ref)
-        on_progress(f"pulled {ref}")
+        self.images.pull(ref, on_progress)
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:
         """See `Engine.networks`."""

@@ -46,6 +46,12 @@ class FakeImageVerbs:
             found = self.store.find(ref)
             return None if found is None else found.detail
 
+    def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
+        """See `Images.pull`."""
+        with self.calls.verb("pull", ref):
+            self.store.pull(ref)
+        on_progress(f"pulled {ref}")
+
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
         """See `Images.prepare`."""
         spec = ContainerSpec(

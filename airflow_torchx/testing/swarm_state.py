@@ -72,8 +72,8 @@ class _Engine(SwarmEngine):
         super().__init__(manager, endpoint, clock=swarm.clock, sleep=swarm.pause)
         self._nodes = cast("Nodes", _Daemons(hosts))
 
-    def _pin(self, ref: str) -> str:
-        return ref
+    def _pin(self, spec: ContainerSpec) -> str:
+        return spec.image
 
     def _login(self, image: str) -> dict[str, str]:
         del image

@@ -53,7 +53,7 @@ class ImageBuilder:
     def find(self, recipe: core.Recipe) -> str | None:
         """Return the name of the local image of a recipe; None if there is none."""
         names = (core.local_tag(recipe.key), self._published_name(recipe))
-        return next((name for name in names if name and self.engine.find_image(name)), None)
+        return next((name for name in names if name and self.engine.images.inspect(name)), None)
 
     def ensure(self, recipe: core.Recipe, base: ImageDetail, found: str | None) -> str:
         """Return the name of the image of a recipe, and build and push it if necessary.
@@ -87,7 +87,7 @@ class ImageBuilder:
             ImagePushError: the push failed; the image keeps its previous names.
         """
         images = self.engine.images
-        is_new = self.engine.find_image(name) is None
+        is_new = images.inspect(name) is None
         if images.is_published(name):
             if is_new:
                 images.tag(local, name)

@@ -275,11 +275,11 @@ class DockerWorkspaceMixin:
             )
             base, recipe, found = image.base, image.recipe, image.found
             if base is None or recipe is None or opts.pull_policy in {"always", "if_possible"}:
-                images.ensure(
-                    self.engine,
-                    [content.base],
+                images.ensure_base(
+                    self.engine.images,
+                    content.base,
                     opts.pull_policy,
-                    known={content.base: base is not None},
+                    is_there=base is not None,
                     should_stop=should_stop,
                 )
                 base = self.engine.images.inspect(content.base) or ImageDetail(id=content.base)

@@ -108,7 +108,7 @@ class Layers:
         self.engine.images.put_files(container_id, files)
         tag = core.local_tag(recipe.key)
         # A process that does not share our locks may have been faster, and would lose the tag.
-        if self.engine.find_image(tag) is None:
+        if self.engine.images.inspect(tag) is None:
             self.engine.images.commit(container_id, tag, recipe.directory)
         manifests.save(recipe.workspace_id, manifest)
 

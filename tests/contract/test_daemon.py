@@ -87,9 +87,10 @@ def test_image_by_id(bench: Bench) -> None:
 
 
 def test_pull_error(bench: Bench) -> None:
-    """Pulling an unknown image raises an error."""
-    with pytest.raises(ImagePullError, match=r"127\.0\.0\.1:9/none"):
-        bench.engine.pull("127.0.0.1:9/none", lambda _: None)
+    """Pulling an unknown image, for containers or to build on it, raises an error."""
+    for pull in (bench.engine.pull, bench.engine.images.pull):
+        with pytest.raises(ImagePullError, match=r"127\.0\.0\.1:9/none"):
+            pull("127.0.0.1:9/none", lambda _: None)
 
 
 def test_network(bench: Bench, network_name: str) -> None:

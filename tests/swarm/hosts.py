@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_torchx.docker_engine.request import Client
+    from tests.integration.registry import Registry
 
 PATIENCE_S: Final = 60.0
 #: Three daemons on two cores take longer than one.
@@ -235,12 +236,12 @@ class Hosts:
             return sum(node["Status"]["State"] == "ready" for node in client.nodes())
 
     @contextlib.contextmanager
-    def registry(self) -> Iterator[str]:
-        """Run a registry that all hosts reach, without a login; yield its address and port."""
+    def registry(self, *, auth: bool = False, port: int = 5000) -> Iterator[Registry]:
+        """Run a registry that all hosts reach; with ``auth``, it asks for a login."""
         folder = Path(tempfile.mkdtemp(prefix="registry-", dir=self._folder))
         inside = ("nsenter", f"--target={self._switch.pid}", "--net")
-        with serving(folder, auth=False, host=f"{_NET}.254:5000", inside=inside) as found:
-            yield found.host
+        with serving(folder, auth=auth, host=f"{_NET}.254:{port}", inside=inside) as found:
+            yield found
 
     def bring_image(self, image: str) -> None:
         """Copy an image of the machine's daemon to each host."""

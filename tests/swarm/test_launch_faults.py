@@ -70,11 +70,11 @@ def test_a_host_folder_that_a_node_does_not_have(scheduler: SwarmScheduler, app_
 
 def test_a_registry_that_is_away(scheduler: SwarmScheduler, app_id: str, hosts: Hosts) -> None:
     """A launch that cannot find out its image creates nothing."""
-    with hosts.registry() as host:
+    with hosts.registry() as registry:
         pass
 
-    with pytest.raises(ImagePullError, match=f"{host}.*connection refused"):
-        _launch(scheduler, app_id, _with(image=f"{host}/team/train:1"))
+    with pytest.raises(ImagePullError, match=f"{registry.host}.*connection refused"):
+        _launch(scheduler, app_id, _with(image=f"{registry.host}/team/train:1"))
 
     assert () == scheduler.engine.rows({labels.APP_ID: app_id})
 
@@ -86,8 +86,8 @@ def test_a_registry_that_goes_away_before_the_nodes_pull(
     elsewhere = hosts.endpoint(constraints=("node.hostname!=box1",))
     with SwarmEngine.connect(elsewhere) as engine:
         scheduler = SwarmScheduler("gpu_cluster", engine)
-        with hosts.registry() as host:
-            name = f"{host}/team/{app_id}"
+        with hosts.registry() as registry:
+            name = f"{registry.host}/team/{app_id}"
             manager.tag(BUSYBOX, name, "1")
             assert "error" not in manager.push(name, "1")
             assert f"{name}:1@" in str(engine.find_image(f"{name}:1"))

@@ -48,7 +48,7 @@ ByteStream: TypeAlias = Stream[bytes]
 
 
 class Images(Protocol):
-    """The images of a daemon.
+    """The images of a daemon, which builds and pushes; of a swarm, those of a manager.
 
     Every method may raise EngineError or EngineUnreachableError.
     """
@@ -58,6 +58,15 @@ class Images(Protocol):
 
     def inspect(self, ref: str) -> ImageDetail | None:
         """Return the details of an image; None if it does not exist."""
+
+    def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
+        """Pull an image (tag ``latest`` if it has none) and wait for the end of the pull.
+
+        ``on_progress`` is called with a short line, at most once a second.
+
+        Raises:
+            ImagePullError: the pull failed, or its stream reported an error.
+        """
 
     def prepare(self, ref: str, name: str, labels: Mapping[str, str]) -> str:
         """Create a container, never started, to add files to an image; return its id.
@@ -158,12 +167,10 @@ class Engine(Protocol):
         """Return the id of a local image by name, tag, digest or id; None if it does not exist."""
 
     def pull(self, ref: str, on_progress: Callable[[str], None]) -> None:
-        """Pull an image (tag ``latest`` if it has none) and wait for the end of the pull.
-
-        ``on_progress`` is called with a short line, at most once a second.
+        """Pull an image for containers, as `Images.pull`; nodes of a swarm do so at the start.
 
         Raises:
-            ImagePullError: the pull failed, or its stream reported an error.
+            ImagePullError: the pull failed, or its registry does not have it.
         """
 
     def networks(self, name: str) -> tuple[NetworkRow, ...]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from airflow_torchx.errors import ImagePullError
 from airflow_torchx.runtime import images
-from airflow_torchx.testing import FakeEngine
+from airflow_torchx.testing import FakeEngine, FakeSwarm
+
+if TYPE_CHECKING:
+    from airflow_torchx.core.plan.option_kinds import PullPolicy
 
 
 def test_a_missing_image_is_pulled_and_one_that_is_there_is_not() -> None:
@@ -71,3 +76,33 @@ def test_if_possible_needs_an_image() -> None:
     """Policy ``if_possible`` fails for an image that is neither pullable nor on the daemon."""
     with pytest.raises(ImagePullError, match="nowhere"):
         images.ensure(FakeEngine(), ["nowhere"], "if_possible")
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_there", "pulls"),
+    [
+        ("missing", False, 1),
+        ("missing", True, 0),
+        ("always", True, 1),
+        ("if_possible", True, 1),
+        ("never", False, 0),
+    ],
+)
+def test_a_base_is_pulled_to_where_it_is_built_on(
+    policy: PullPolicy, is_there: bool, pulls: int
+) -> None:
+    """A manager that builds pulls the base itself, as the policy says."""
+    engine = FakeSwarm(images=["base"] * is_there, pullable=["base"])
+
+    images.ensure_base(engine.images, "base", policy, is_there=is_there)
+
+    assert pulls == engine.calls.count("pull")
+    assert (policy != "never") == (engine.images.inspect("base") is not None)
+
+
+def test_a_base_that_cannot_be_pulled() -> None:
+    """Policy ``if_possible`` takes the base of the manager, and fails without one."""
+    images.ensure_base(FakeSwarm(images=["base"]).images, "base", "if_possible", is_there=True)
+
+    with pytest.raises(ImagePullError, match="base"):
+        images.ensure_base(FakeSwarm().images, "base", "if_possible", is_there=False)
