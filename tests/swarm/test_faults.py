@@ -66,7 +66,8 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
     assert {one.id for one in failed} == {
         one.id for one in again.roles_statuses[0].replicas if one.state is AppState.FAILED
     }
-    assert ["ready\n", "bye\n"] == _log(scheduler, app_id, failed[0].id)
+    # A node that is back may serve its logs a moment later.
+    wait_until(lambda: ["ready\n", "bye\n"] == _log(scheduler, app_id, failed[0].id))
 
 
 def _set(client: Client, name: str, availability: str) -> None:

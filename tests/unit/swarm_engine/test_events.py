@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import cancelled_name
+from airflow_torchx.core.swarm.changes import changes
 from airflow_torchx.core.swarm.service_spec import NOWHERE
-from airflow_torchx.errors import EngineUnreachableError
-from airflow_torchx.swarm_engine.events import SwarmEvents
-from airflow_torchx.swarm_engine.managers import Managers
-
-if TYPE_CHECKING:
-    from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.core.swarm.tasks import replicas
 
 Json = dict[str, Any]
 
 COUNT: Final = 1_000
-
-
-def _away() -> DockerEngine:
-    raise EngineUnreachableError("no events of services.")
 
 
 def _task(index: int, state: str, *, substitute: bool = False) -> Json:
@@ -55,11 +46,9 @@ def test_many_replicas_end_at_once() -> None:
     before = [_task(index, "running") for index in range(COUNT)]
     after = [_task(index, "complete") for index in range(COUNT)]
     after += [_task(index, "new", substitute=True) for index in range(COUNT)]
-    lists = [before, after]
-    events = SwarmEvents(Managers([_away]), lambda _: lists.pop(0) if len(lists) > 1 else lists[0])
+    was, now = ({one.service_id: one for one in replicas(tasks)} for tasks in (before, after))
 
-    seen = list(islice(events, 2 * COUNT))
-    events.close()
+    seen = list(changes(was, now, 1))
 
     assert {"rename": COUNT, "die": COUNT} == Counter(one.action for one in seen)
     died = [one for one in seen if one.action == "die"]
