@@ -26,6 +26,8 @@ _TCP_SCHEMES: Final = ("tcp", "http", "https")
 _SCHEMES: Final = (*_SOCKET_SCHEMES, *_TCP_SCHEMES, "ssh")
 #: Fields with a certificate or a key, as a path or as PEM text.
 TLS_FIELDS: Final = ("tls_ca", "tls_cert", "tls_private_key")
+#: Errors do not repeat the values of these: a URL may have a password, which its problem masks.
+_SECRET_FIELDS: Final = (*TLS_FIELDS, "managers", "node_url")
 #: Errors do not repeat longer values.
 _SHOWN_CHARS: Final = 60
 _PORT: Final = 2375
@@ -92,7 +94,7 @@ class Endpoint:
                 try:
                     given[key] = _READERS[key](value)
                 except ValueError as error:
-                    problems.append(Problem(f"extra.{key}", _invalid(key, value), str(error)))
+                    problems.append(Problem(f"extra.{key}", invalid_value(key, value), str(error)))
         problems += _tls_problems(url, extra)
         if problems:
             raise InvalidAppError(problems, subject="connection")
@@ -101,7 +103,7 @@ class Endpoint:
 
 def url_problem(url: str) -> tuple[str, str] | None:
     """Return what is wrong with a daemon's URL, and what to write; None if it is valid."""
-    shown = repr(re.sub("//[^/]*@", "//…@", url))  # without a password
+    shown = repr(re.sub("//.*@", "//…@", url, flags=re.DOTALL))  # without a password
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for an invalid port
@@ -113,6 +115,14 @@ def url_problem(url: str) -> tuple[str, str] | None:
     problem = _socket_problem if parts.scheme in _SOCKET_SCHEMES else _host_problem
     found = problem(parts)
     return (f"{shown} {found[0]}", found[1]) if found else None
+
+
+def invalid_value(key: str, value: object) -> str:
+    """Return what is wrong with a field; its value is in it only if it cannot be a secret."""
+    # A private key may have been pasted into any field.
+    text = repr(value)
+    is_shown = key not in _SECRET_FIELDS and len(text) <= _SHOWN_CHARS
+    return f"invalid value {text}" if is_shown else "invalid value"
 
 
 def complete_url(endpoint: Endpoint) -> str:
@@ -145,13 +155,6 @@ def _host_problem(parts: SplitResult) -> tuple[str, str] | None:
     if parts.query or parts.fragment or parts.password or (parts.scheme == "ssh" and parts.path):
         return "has more than scheme, host and port", "remove the rest"
     return None
-
-
-def _invalid(key: str, value: object) -> str:
-    # A private key may have been pasted into any field.
-    text = repr(value)
-    is_shown = key not in TLS_FIELDS and len(text) <= _SHOWN_CHARS
-    return f"invalid value {text}" if is_shown else "invalid value"
 
 
 def _tls_problems(url: str | None, extra: Mapping[str, object]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from airflow_torchx.core.connection.endpoint import url_problem
+from airflow_torchx.core.connection.endpoint import invalid_value, url_problem
 from airflow_torchx.core.plan import option_values as values
 from airflow_torchx.core.plan.placement import constraints
 from airflow_torchx.errors import InvalidAppError, Problem
@@ -71,7 +71,7 @@ class Swarm:
             try:
                 found[key] = _READERS[key](value)
             except ValueError as error:
-                problems.append(Problem(f"extra.{key}", f"invalid value {value!r}", str(error)))
+                problems.append(Problem(f"extra.{key}", invalid_value(key, value), str(error)))
         if problems:
             raise InvalidAppError(problems, subject="connection")
         return cls(**found) if scheduler == SWARM_SCHEDULER else None

@@ -70,6 +70,26 @@ def test_invalid_values(field: str, value: object, fix: str) -> None:
     assert fix in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("managers", ["tcp://me:hidden@box2:2376"]),
+        ("managers", {"box2": "tcp://me:hidden@box2"}),
+        ("managers", ["tcp://me:hid/hidden@box2"]),
+        ("node_url", "tcp://me:hidden@{addr}:2376"),
+        ("node_url", "ssh://hidden@box2"),
+        ("subnet", "-----BEGIN PRIVATE KEY----- hidden, pasted into the wrong field"),
+    ],
+)
+def test_errors_have_no_secrets(field: str, value: object) -> None:
+    """A password in a URL, and a key in the wrong field, are left out."""
+    with pytest.raises(InvalidAppError) as caught:
+        Settings.parse(None, {"scheduler": "docker_swarm", field: value})
+
+    assert f"extra.{field}" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 def test_fields_of_a_swarm_need_the_scheduler() -> None:
     """They would change nothing on one daemon."""
     with pytest.raises(InvalidAppError, match='set "scheduler": "docker_swarm"'):
