@@ -234,6 +234,11 @@ def is_starting_name(name: str) -> bool:
     return _STARTING.search(name) is not None
 
 
+def digested(start: str, whole: str) -> str:
+    """Return a name of at most 63 characters with the start of one, and a digest of all of it."""
+    return f"{start[: MAX_NAME - _DIGEST - 1].rstrip(_MARKS)}-{_digest(whole)}"
+
+
 def legal(text: str) -> str:
     """Return ``text`` with only characters that Docker allows in a name; may be empty."""
     return _ILLEGAL_START.sub("", _ILLEGAL.sub("-", text))

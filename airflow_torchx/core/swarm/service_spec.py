@@ -2,7 +2,7 @@
 
 https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Service. A service has one task at
 most: the replica. Its name is a DNS label, which the manager enforces, so a container name with
-dots is written with dashes. The true name is a label.
+dots is written with dashes and a digest. The true name is a label.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_torchx.core.engine.labels import (
     json_of,
 )
 from airflow_torchx.core.engine.tmpfs import tmpfs_options
-from airflow_torchx.core.plan.identity import first_name
+from airflow_torchx.core.plan.identity import MAX_NAME, digested, first_name
 from airflow_torchx.specs import BindMount, VolumeMount
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ _SHM: Final = "/dev/shm"  # noqa: S108 - of the container
 
 
 def service_name(name: str) -> str:
-    """Return the name of the service of a container; a mark at its end does not count."""
-    return first_name(name).replace(".", "-").strip("-_")
+    """Return the name of the service of a container; a mark at its end does not count.
+
+    A name that is no DNS label, and one of a round that is too long, has a digest in it: ``a.b`` is
+    not the container ``a-b``.
+    """
+    whole = first_name(name)
+    label = whole.replace(".", "-").strip("-_")
+    return label if label == whole and len(label) <= MAX_NAME else digested(label, whole)
 
 
 def service_json(spec: ContainerSpec, swarm: Swarm) -> Json:

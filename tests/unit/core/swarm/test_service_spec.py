@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, Final
+
+import pytest
 
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine.containers import (
@@ -13,7 +16,12 @@ from airflow_torchx.core.engine.containers import (
     PortBinding,
     Ulimit,
 )
-from airflow_torchx.core.plan.identity import cancelled_name
+from airflow_torchx.core.plan.identity import (
+    TaskAttempt,
+    cancelled_name,
+    container_name,
+    round_name,
+)
 from airflow_torchx.core.swarm.service_spec import (
     NOWHERE,
     cloned,
@@ -67,14 +75,37 @@ def test_labels_are_on_the_service_and_on_its_container() -> None:
 
 
 def test_a_name_with_dots_is_no_dns_label() -> None:
-    """The service has dashes in place of dots; name, host name and alias keep them."""
+    """The service has dashes and a digest; name, host name and alias have the dots."""
     body = service_json(replace(SPEC, name="a.b_c-0"), SWARM)
 
-    assert "a-b_c-0" == body["Name"]
+    assert "a-b_c-0-76a5d092" == body["Name"]
     assert "a.b_c-0" == current_name(body["Labels"])
     assert "a.b_c-0" == body["TaskTemplate"]["ContainerSpec"]["Hostname"]
     assert [{"Target": "torchx-swarm", "Aliases": ["a.b_c-0"]}] == body["TaskTemplate"]["Networks"]
     assert service_name("a-0") == service_name(cancelled_name("a-0"))
+
+
+@pytest.mark.parametrize("name", ["a.b-0", "a-b.0", "-a.b-0", "a-b-0.", f"{'a' * 62}-r1"])
+def test_names_of_services_differ(name: str) -> None:
+    """Names that a swarm does not take become different ones that it takes."""
+    found = {service_name(one) for one in ("a-b-0", f"{'a' * 62}-r2", f"{'a' * 63}", name)}
+
+    assert 4 == len(found)
+    assert all(re.fullmatch("[a-zA-Z0-9][a-zA-Z0-9_-]{0,61}[a-zA-Z0-9]", one) for one in found)
+
+
+def test_a_round_of_the_longest_name() -> None:
+    """The last replica of a task with long names has its number and its round in its name."""
+    app_id = TaskAttempt(
+        dag_id="d" * 40, run_id="r", task_id="t" * 40, map_index=-1, max_tries=0, try_number=1
+    ).app_id
+    names = [
+        service_name(round_name(container_name(app_id, "r" * 40, 9_999), number))
+        for number in range(12)
+    ]
+
+    assert 12 == len(set(names))
+    assert max(map(len, names)) <= 63
 
 
 def test_templates_arrive_as_they_are() -> None:
