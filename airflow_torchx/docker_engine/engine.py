@@ -14,7 +14,6 @@ from urllib.parse import quote, urlsplit
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.labels import OWN_PREFIX, are_in, masked
 from airflow_torchx.docker_engine import config_file, peer, responses, usage
-from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.clone import clone
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.docker_engine.discard import discard
@@ -295,12 +294,7 @@ class DockerEngine:
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """Read one regular file of a container; a symbolic link raises ValueError."""
-        with self._errors(f"read {path} of container {responses.short_id(container_id)}"):
-            response = self._get(f"/containers/{quote(container_id)}/archive", {"path": path})
-            try:
-                return read_sole_file(response.raw, path, max_bytes)
-            finally:
-                response.raw.close()  # otherwise the rest of a large file would be read
+        return self.images.read_file(container_id, path, max_bytes)
 
     def archive(self, container_id: str, path: str) -> LogStream:
         """Open a tar of a file or a folder of a container; the caller closes it."""

@@ -8,10 +8,12 @@ from urllib.parse import quote
 
 from airflow_torchx.core.engine.labels import masked
 from airflow_torchx.docker_engine import buildkit
+from airflow_torchx.docker_engine.archive import read_sole_file
 from airflow_torchx.docker_engine.build import build
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.pull import pull
 from airflow_torchx.docker_engine.push import is_published, push
+from airflow_torchx.docker_engine.removal import remove
 from airflow_torchx.docker_engine.request import request, upload
 from airflow_torchx.docker_engine.responses import image_detail, image_row, short_id
 from airflow_torchx.docker_engine.spec import label_filters
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow, RegistryLogin
-    from airflow_torchx.docker_engine.request import Client
+    from airflow_torchx.docker_engine.removal import remove
+from airflow_torchx.docker_engine.request import Client
 
 #: Docker refuses to create a container without a command, and some images, for example those of
 #: `docker import`, have none.
@@ -94,6 +97,26 @@ class DockerImages:
             params["noOverwriteDirNonDir"] = "1"
         errors = self._errors(f"put files into container {short_id(container_id)}")
         upload(self._client, "PUT", path, files, errors=errors, params=params)
+
+    def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
+        """Read one regular file of a container; a symbolic link raises ValueError."""
+        with self._errors(f"read {path} of container {short_id(container_id)}"):
+            response = request(
+                self._client,
+                "GET",
+                f"/containers/{quote(container_id)}/archive",
+                params={"path": path},
+                headers={"Accept-Encoding": "identity"},
+                stream=True,
+            )
+            try:
+                return read_sole_file(response.raw, path, max_bytes)
+            finally:
+                response.raw.close()  # otherwise the rest of a large file would be read
+
+    def discard(self, container_id: str) -> None:
+        """Remove a container from `prepare`, by its id or name, if it exists."""
+        remove(self._client, self._url, container_id)
 
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """Commit a container as an image, and return the image's id."""

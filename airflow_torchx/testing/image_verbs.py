@@ -80,6 +80,17 @@ class FakeImageVerbs:
             container = self.containers.get(container_id)
             container.files = unpack(archive, container.files, replace=replace)
 
+    def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
+        """See `Images.read_file`."""
+        with self.calls.on("read_file", container_id):
+            return self.containers.get(container_id).read_file(path, max_bytes)
+
+    def discard(self, container_id: str) -> None:
+        """See `Images.discard`."""
+        with self.calls.on("remove", container_id) as container:
+            if container is not None:
+                self.containers.remove(container, self.calls.now_ns())
+
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """See `Images.commit`."""
         with self.calls.on("commit", container_id):

@@ -81,7 +81,9 @@ class Layers:
         if known and recipe.is_manifest_of(known, image.labels[labels.WORKSPACE_KEY]):
             return known
         try:
-            return self.engine.read_file(container_id, f"/{core.MANIFEST}", _MAX_MANIFEST_BYTES)
+            return self.engine.images.read_file(
+                container_id, f"/{core.MANIFEST}", _MAX_MANIFEST_BYTES
+            )
         except (EngineNotFoundError, ValueError):
             return None
 
@@ -118,7 +120,7 @@ class Layers:
         texts = []
         for path in ("/etc/passwd", "/etc/group"):
             try:
-                content = self.engine.read_file(container_id, path, _MAX_ACCOUNTS_BYTES)
+                content = self.engine.images.read_file(container_id, path, _MAX_ACCOUNTS_BYTES)
             except (EngineNotFoundError, ValueError):
                 content = b""
             texts.append(content.decode("utf-8", "replace"))
@@ -131,12 +133,12 @@ class Layers:
             container_id = self.engine.images.prepare(ref, self.name, image_labels)
         except EngineConflictError:
             # Left behind by a killed process; we hold the lock.
-            self.engine.remove(self.name)
+            self.engine.images.discard(self.name)
             container_id = self.engine.images.prepare(ref, self.name, image_labels)
         try:
             yield container_id
         except BaseException:
             with contextlib.suppress(EngineError):
-                self.engine.remove(container_id)
+                self.engine.images.discard(container_id)
             raise
-        self.engine.remove(container_id)
+        self.engine.images.discard(container_id)

@@ -17,7 +17,6 @@ OUT_MODULES: Final[Mapping[str, str]] = {
     "test_images": "a manager builds, tags and pushes, by the code of a daemon",
     "test_restarts": "the swarm restarts none of our replicas; it could be a second process",
     "test_volumes": "volumes are of nodes, not of the swarm",
-    "test_workspace_images": "a manager builds, by the code of a daemon",
 }
 #: Cases of the other modules.
 OUT: Final[Mapping[str, str]] = {
@@ -52,6 +51,7 @@ OUT: Final[Mapping[str, str]] = {
     "test_stop_and_remove.test_signal_prevents_a_restart": "see test_restarts",
     "test_stop_and_remove.test_stop_ends_restarts": "see test_restarts",
     "test_logs.test_follow_one_run": "see test_restarts",
+    "test_workspace_images.test_app_runs_its_workspace": "nodes pull it from a registry",
 }
 
 #: Cases that run on a swarm in memory, and not on a real one: there, the daemon of a node answers

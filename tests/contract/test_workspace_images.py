@@ -52,9 +52,9 @@ class Workspaces(DockerWorkspaceMixin):
         """Return a file of an image."""
         container = self.engine.images.prepare(image, f"torchx-read-{os.urandom(4).hex()}", {})
         try:
-            return self.engine.read_file(container, path, 1 << 20).decode()
+            return self.engine.images.read_file(container, path, 1 << 20).decode()
         finally:
-            self.engine.remove(container)
+            self.engine.images.discard(container)
 
     def depth(self, image: str) -> int:
         """Return the number of layers with workspace files."""
@@ -186,7 +186,7 @@ def test_old_images_are_removed(workspaces: Workspaces, caplog: pytest.LogCaptur
 
         left = {tag for row in workspaces.images() for tag in row.tags}
     finally:
-        workspaces.engine.remove(container)
+        workspaces.engine.images.discard(container)
 
     assert {first, *made[1:]} == left
 

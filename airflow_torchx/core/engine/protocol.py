@@ -92,6 +92,15 @@ class Images(Protocol):
                 names its path.
         """
 
+    def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
+        """Read one regular file of a container from `prepare`; see `Engine.read_file`."""
+
+    def discard(self, container_id: str) -> None:
+        """Remove a container from `prepare`, by its id or name, if it exists.
+
+        It is on the daemon that builds, where a swarm's `Engine.remove` knows services only.
+        """
+
     def commit(self, container_id: str, tag: str, working_dir: str) -> str:
         """Create an image from the files of a container from `prepare`, and return its id.
 
