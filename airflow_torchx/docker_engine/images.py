@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.images import BuildSpec, ImageDetail, ImageRow, RegistryLogin
-    from airflow_torchx.docker_engine.removal import remove
-from airflow_torchx.docker_engine.request import Client
+    from airflow_torchx.docker_engine.request import Client
 
 #: Docker refuses to create a container without a command, and some images, for example those of
 #: `docker import`, have none.
