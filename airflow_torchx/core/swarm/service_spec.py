@@ -209,6 +209,9 @@ def _container(spec: ContainerSpec, labels: Mapping[str, str]) -> Json:
             "Hostname": None if spec.network == "host" else escaped(spec.name),
             "Env": [f"{name}={escaped(value)}" for name, value in spec.env.items()],
             "Labels": dict(labels),
+            # A swarm ends what the health check of its image finds unhealthy: it may be of a web
+            # server that a training does not start.
+            "Healthcheck": {"Test": ["NONE"]},
             "StopGracePeriod": math.ceil(spec.stop_grace_s) * _SECOND_NS,
             "User": host.user,
             "Dir": host.working_dir,

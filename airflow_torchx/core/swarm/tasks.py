@@ -41,6 +41,7 @@ _WORDS: Final = {"running": "running", "remove": "removing"} | dict.fromkeys(
 #: Labels that say what a daemon knows of a container by itself.
 _OWN_MARKS: Final = frozenset({SWARM_MARK, SWARM_NAME})
 _ENDING: Final = frozenset({"shutdown", "remove"})
+_ENDED: Final = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned"})
 #: Task states that a swarm gives to what it, not the program, has ended.
 _EVICTED: Final = "shutdown"
 #: The beginning of why a task waits.
@@ -120,10 +121,12 @@ class Replica:
         """The exit code of its program; None if it has not ended, or never ran."""
         is_over = self._state in {"complete", "failed", _EVICTED}
         container = _status(self.task).get("ContainerStatus") or {}
-        code = container.get("ExitCode", 0)
+        code = container.get("ExitCode") or 0
         # The program of a lost one may end with 0 when its node returns and stops it.
         counts = is_over and not is_failed_name(self.name)
-        return int(code) if counts and container.get("ContainerID") and code >= 0 else None
+        # What failed has not succeeded: the code of its container is not that of its program.
+        is_known = code >= 0 and not (code == 0 and self._state == "failed")
+        return int(code) if counts and container.get("ContainerID") and is_known else None
 
     @property
     def _is_waiting(self) -> bool:
@@ -144,7 +147,10 @@ class Replica:
 
     @property
     def state(self) -> str:
-        """The state of the container, in Docker's words, and ``pending`` and ``preparing``."""
+        """The state of the container, in Docker's words, and ``pending`` and ``preparing``.
+
+        A word that this version does not know is the state as it is, unless the task is to end.
+        """
         if self.task is None:
             return "pending" if self._is_waiting else "created"
         if self._is_given_up:
@@ -154,6 +160,8 @@ class Replica:
             return "pending" if self.waits_because else "created"
         if live := _WORDS.get(self._state):
             return live
+        if self._state not in _ENDED and self._desired not in _ENDING:
+            return self._state or "unknown"
         # What was evicted has the exit code 0 even if it was killed.
         is_evicted = self._state == _EVICTED and not self.is_asked_to_end
         return "dead" if is_evicted or self.exit_code is None else "exited"

@@ -187,6 +187,7 @@ def test_options_of_the_host() -> None:
     assert (["IPC_LOCK"], ["10.0.0.9 db"]) == (container["CapabilityAdd"], container["Hosts"])
     assert {"Nameservers": ["10.0.0.2"]} == container["DNSConfig"]
     assert 2_000_000_000 == container["StopGracePeriod"]
+    assert {"Test": ["NONE"]} == container["Healthcheck"]
     kinds = [(one["Type"], one["Target"]) for one in container["Mounts"]]
     assert [("bind", "/data"), ("volume", "/cache"), ("tmpfs", "/scratch")] == kinds
     assert {"SizeBytes": 1 << 20, "Mode": 0o1777} == container["Mounts"][2]["TmpfsOptions"]

@@ -6,13 +6,15 @@ from itertools import permutations
 from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec
-from airflow_torchx.core.plan.identity import cancelled_name, failed_name
+from airflow_torchx.core.plan.identity import cancelled_name, failed_name, is_marked
 from airflow_torchx.core.state.describe import describe, exit_code, replica_state
-from airflow_torchx.core.swarm.service_spec import service_json, started, stopped
+from airflow_torchx.core.swarm.service_spec import NOWHERE, service_json, started, stopped
 from airflow_torchx.core.swarm.tasks import Replica, is_complete, replicas
 from airflow_torchx.specs import AppState
 
@@ -116,8 +118,87 @@ def test_states(
 
 
 def test_an_unknown_state() -> None:
-    """A state that this version does not know is a failure, as it is in no list of live ones."""
-    assert AppState.FAILED is _state(_only([_task(_service(), "hibernated", "running")]))
+    """A state that this version does not know is looked at again, unless the task is to end."""
+    assert AppState.UNKNOWN is _state(_only([_task(_service(), "hibernated", "running")]))
+    assert AppState.FAILED is _state(_only([_task(_service(), "hibernated", "shutdown")]))
+
+
+def test_a_failure_with_exit_code_0() -> None:
+    """A swarm that ends a replica for its health has failed it, also if its program ends well."""
+    failed = _only([_task(_service(), "failed", "shutdown", 0, "task: unhealthy container")])
+
+    assert AppState.FAILED is _state(failed)
+    assert "task: unhealthy container" == failed.detail().error
+
+
+_WORDS: Final = (
+    *("new", "pending", "allocated", "assigned", "accepted", "preparing", "ready", "starting"),
+    *("running", "complete", "failed", "rejected", "shutdown", "orphaned", "remove", "", "other"),
+)
+_CONTAINERS: Final = st.fixed_dictionaries(
+    {},
+    optional={
+        "ContainerID": st.sampled_from(["c0", "", None]),
+        "ExitCode": st.sampled_from([0, 1, -1, 137, None]),
+    },
+)
+_SPECS: Final = st.fixed_dictionaries(
+    {},
+    optional={
+        "Placement": st.sampled_from([None, {}, {"Constraints": [NOWHERE]}]),
+        "ContainerSpec": st.sampled_from(
+            [
+                None,
+                {},
+                {"Image": "train@sha256:00", "Labels": {**LABELS, labels.SWARM_NAME: NAME}},
+                {"Labels": {labels.SWARM_MARK: cancelled_name(NAME)}},
+                {"Labels": {labels.SWARM_MARK: failed_name(NAME)}},
+            ]
+        ),
+    },
+)
+_TASKS: Final = st.lists(
+    st.fixed_dictionaries(
+        {"ID": st.uuids().map(str)},
+        optional={
+            "ServiceID": st.sampled_from(["service0", "service1", None]),
+            "NodeID": st.sampled_from(["node1", "", None]),
+            "DesiredState": st.sampled_from(["running", "shutdown", "remove", "other", None]),
+            "CreatedAt": st.sampled_from(["2026-11-30T12:00:01Z", "2026-11-30T12:00:02Z", None]),
+            "Spec": st.none() | _SPECS,
+            "Status": st.none()
+            | st.fixed_dictionaries(
+                {},
+                optional={
+                    "State": st.sampled_from(_WORDS),
+                    "Err": st.sampled_from([NO_NODE, "", None]),
+                    "Timestamp": st.sampled_from(["2026-11-30T12:00:09.5Z", "", None]),
+                    "ContainerStatus": st.none() | _CONTAINERS,
+                },
+            ),
+        },
+    ),
+    max_size=4,
+    unique_by=lambda one: one["ID"],
+)
+
+
+@given(tasks=_TASKS, is_down=st.booleans(), data=st.data())
+def test_any_tasks(tasks: list[Json], is_down: bool, data: st.DataObject) -> None:
+    """Each list of tasks is replicas, in any order, and only what is complete has succeeded."""
+    down = {"node1"} if is_down else set()
+    shuffled = data.draw(st.permutations(tasks))
+
+    found = replicas(tasks, [_service()], down)
+
+    assert found == replicas(shuffled, [_service()], down)
+    for one in found:
+        one.detail("box1")
+        if _state(one) is AppState.SUCCEEDED:
+            assert one.task is not None
+            assert "complete" == one.task["Status"]["State"]
+            assert not one.is_lost
+            assert not is_marked(one.name)
 
 
 def test_it_waits_for_a_node() -> None:
