@@ -135,14 +135,14 @@ _WORDS: Final = (
     *("new", "pending", "allocated", "assigned", "accepted", "preparing", "ready", "starting"),
     *("running", "complete", "failed", "rejected", "shutdown", "orphaned", "remove", "", "other"),
 )
-_CONTAINERS: Final = st.fixed_dictionaries(
+_CONTAINERS: Final[st.SearchStrategy[Json]] = st.fixed_dictionaries(
     {},
     optional={
         "ContainerID": st.sampled_from(["c0", "", None]),
         "ExitCode": st.sampled_from([0, 1, -1, 137, None]),
     },
 )
-_SPECS: Final = st.fixed_dictionaries(
+_SPECS: Final[st.SearchStrategy[Json]] = st.fixed_dictionaries(
     {},
     optional={
         "Placement": st.sampled_from([None, {}, {"Constraints": [NOWHERE]}]),
@@ -157,7 +157,7 @@ _SPECS: Final = st.fixed_dictionaries(
         ),
     },
 )
-_TASKS: Final = st.lists(
+_TASKS: Final[st.SearchStrategy[list[Json]]] = st.lists(
     st.fixed_dictionaries(
         {"ID": st.uuids().map(str)},
         optional={
@@ -179,7 +179,7 @@ _TASKS: Final = st.lists(
         },
     ),
     max_size=4,
-    unique_by=lambda one: one["ID"],
+    unique_by=lambda one: str(one["ID"]),
 )
 
 
