@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any, Final
 
 from airflow_torchx.triggers import TorchXDockerTrigger
 
+#: The connection of a swarm; None for the daemon of the docker command line.
+CONNECTION: Final = "torchx_swarm" if "AIRFLOW_CONN_TORCHX_SWARM" in os.environ else None
 #: For all to have begun, and looked.
 _BEGIN_S: Final = 15.0
 
@@ -31,7 +34,9 @@ def resident_kb() -> int:
 
 async def wait(app_id: str, fired: dict[str, float]) -> None:
     """Run one trigger to its event."""
-    trigger = TorchXDockerTrigger(app_id=app_id, owned=True)
+    trigger = TorchXDockerTrigger(app_id=app_id, owned=True, torchx_conn_id=CONNECTION)
+    # It has no task. Airflow would log an error for each, to where the answers go.
+    trigger.evidence = lambda: ("running", app_id)
     async for event in trigger.run():
         fired[event.payload["app_id"]] = time.monotonic()
     await trigger.cleanup()
