@@ -25,8 +25,6 @@ from airflow_torchx.docker_engine.stream import LogStream
 from airflow_torchx.errors import (
     EngineError,
     EngineNotFoundError,
-    EngineUnreachableError,
-    NodeUnreachableError,
 )
 from airflow_torchx.swarm_engine import networks
 from airflow_torchx.swarm_engine.events import SwarmEvents
@@ -96,7 +94,8 @@ class SwarmEngine:
         self._endings = Endings(self._services.live, lambda: self._managers.unanswered)
         self._pins = Pins(self._resolved)
         self._pulls = FailedPulls(self._published)
-        self._nodes: Nodes | None = None
+        self._nodes = Nodes(self._services.node, lambda: managers.engine, self._swarm)
+        self._events: SwarmEvents | None = None
 
     @classmethod
     def connect(cls, endpoint: Endpoint, logins: Sequence[RegistryLogin] = ()) -> Self:
@@ -285,7 +284,7 @@ class SwarmEngine:
             return replace(detail, error=self._pulls.explained(detail.error))
         detail = found.detail()
         with suppress(EngineError):
-            on_node = self._ask_node(found, lambda engine, one: engine.inspect(one))
+            on_node = self._nodes.ask(found, lambda engine, one: engine.inspect(one))
             if on_node is not None:
                 return replace(
                     detail,
@@ -318,13 +317,13 @@ class SwarmEngine:
     def events(self, *, all_containers: bool = False) -> SwarmEvents:
         """Follow the changes of the containers of all apps, from now on."""
         del all_containers
-        return SwarmEvents(self._managers, self._services)
+        self._events = made = SwarmEvents(self._managers, self._services)
+        return made
 
     def read_file(self, container_id: str, path: str, max_bytes: int) -> bytes:
         """Read one regular file of a container, through the daemon of its node."""
-        return self._on_node(
-            container_id, lambda engine, found: engine.read_file(found, path, max_bytes)
-        )
+        found = self._seen(container_id)
+        return self._nodes.ask(found, lambda engine, one: engine.read_file(one, path, max_bytes))
 
     def archive(self, container_id: str, path: str) -> ByteStream:
         """Open a tar of a file or a folder, through the daemon of its node."""
@@ -333,7 +332,7 @@ class SwarmEngine:
     def usage(self, container_id: str) -> ContainerUsage | None:
         """Return what a container uses, through the daemon of its node; None if it is on none."""
         with suppress(EngineNotFoundError):
-            return self._on_node(container_id, lambda engine, found: engine.usage(found))
+            return self._nodes.ask(self._seen(container_id), lambda engine, one: engine.usage(one))
         return None
 
     def execute(
@@ -350,8 +349,7 @@ class SwarmEngine:
     def close(self) -> None:
         """Close all connections. Idempotent."""
         self._endings.close()
-        if self._nodes is not None:
-            self._nodes.close()
+        self._nodes.close()
         self._managers.close()
 
     def __enter__(self) -> Self:
@@ -380,19 +378,12 @@ class SwarmEngine:
             EngineNotFoundError: it has not been placed on a node.
             NodeUnreachableError: the daemon of its node does not answer.
         """
-        return self._ask_node(self._services.replica(container_id), question)
+        return self._nodes.ask(self._services.replica(container_id), question)
 
-    def _ask_node(self, found: Replica, question: Callable[[DockerEngine, str], _T]) -> _T:
-        if not found.container_id:
-            raise EngineNotFoundError(f"container {found.name} has not been started.")
-        if self._nodes is None:
-            self._nodes = Nodes(self._node, lambda: self._managers.engine, self._swarm)
-        engine = self._nodes.engine_of(found.node_id)
-        try:
-            return question(engine, found.container_id)
-        except EngineUnreachableError as error:
-            raise NodeUnreachableError(error.what, fix=error.fix) from error
+    def _seen(self, container_id: str) -> Replica:
+        """Return a replica; one that runs as the events of this engine have shown it last.
 
-    def _node(self, node_id: str) -> Json:
-        found: Json = self._managers.json("GET", f"/nodes/{node_id}", f"find node {node_id}")
-        return found
+        What is read from it again and again would take two requests more each time.
+        """
+        running = self._events.running(container_id) if self._events is not None else None
+        return running or self._services.replica(container_id)

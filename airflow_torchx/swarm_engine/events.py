@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_torchx.core.engine.containers import ContainerEvent
+    from airflow_torchx.core.swarm.tasks import Replica
     from airflow_torchx.swarm_engine.managers import Managers
     from airflow_torchx.swarm_engine.services import Services
 
@@ -51,6 +52,11 @@ class SwarmEvents:
             before = seen.found
             seen.refresh(self._services.take())
             yield from changes(before, seen.found, time.time_ns())
+
+    def running(self, service_id: str) -> Replica | None:
+        """Return a replica as it was seen last; None if it did not run, or after `close`."""
+        found = None if self._closed.is_set() else self._seen.found.get(service_id)
+        return found if found is not None and found.state == "running" else None
 
     def close(self) -> None:
         """End the stream, even while another thread waits for an event. Idempotent."""

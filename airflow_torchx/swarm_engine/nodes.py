@@ -5,21 +5,28 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.swarm.capacity import node_name
 from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.docker_engine.errors import engine_errors
-from airflow_torchx.errors import EngineUnreachableError, NodeUnreachableError
+from airflow_torchx.errors import (
+    EngineNotFoundError,
+    EngineUnreachableError,
+    NodeUnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.swarm.tasks import Replica
 
     Json = Mapping[str, Any]
+
+_T = TypeVar("_T")
 
 #: A firewall may drop what is sent to a node, and each failed replica is looked at on its node.
 _CONNECT_S: Final = 3.0
@@ -84,6 +91,21 @@ class Nodes:
         if kept is not made:
             made.close()
         return kept
+
+    def ask(self, replica: Replica, question: Callable[[DockerEngine, str], _T]) -> _T:
+        """Ask the daemon of the node of a replica about its container.
+
+        Raises:
+            EngineNotFoundError: it has not been started.
+            NodeUnreachableError: the daemon of its node does not answer.
+        """
+        if not replica.container_id:
+            raise EngineNotFoundError(f"container {replica.name} has not been started.")
+        engine = self.engine_of(replica.node_id)
+        try:
+            return question(engine, replica.container_id)
+        except EngineUnreachableError as error:
+            raise NodeUnreachableError(error.what, fix=error.fix) from error
 
     def _id_of(self, manager: DockerEngine) -> str:
         url = str(manager.endpoint.url)

@@ -236,6 +236,11 @@ class Services:
         self._node_names |= {one["ID"]: node_name(one) for one in found}
         return found
 
+    def node(self, node_id: str) -> Json:
+        """Return a node of the swarm, as the API has it."""
+        found: Json = self._managers.json("GET", f"/nodes/{node_id}", f"find node {node_id}")
+        return found
+
     def node_name(self, node_id: str) -> str:
         """Return the host name of a node, also of a removed one that was seen before."""
         self.nodes()

@@ -13,6 +13,7 @@ from airflow_torchx.core.swarm.changes import changes
 from airflow_torchx.core.swarm.tasks import Replica, replicas
 from airflow_torchx.errors import EngineNotFoundError
 from airflow_torchx.swarm_engine import SwarmEngine
+from airflow_torchx.swarm_engine.nodes import Nodes
 from airflow_torchx.testing.daemon import new_info
 from airflow_torchx.testing.fake_engine import FakeEngine
 from airflow_torchx.testing.manager import FakeManager
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         EngineInfo,
     )
     from airflow_torchx.core.engine.images import ImageDetail
-    from airflow_torchx.swarm_engine.nodes import Nodes
+    from airflow_torchx.docker_engine.engine import DockerEngine
     from airflow_torchx.testing.faults import Verb
 
     Json = dict[str, Any]
@@ -48,15 +49,15 @@ def _swarm_info() -> EngineInfo:
     )
 
 
-class _Daemons:
+class _Daemons(Nodes):
     """The daemons of the nodes, as `SwarmEngine` asks for them."""
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._hosts = hosts
 
-    def engine_of(self, node_id: str) -> FakeEngine:
+    def engine_of(self, node_id: str) -> DockerEngine:
         """Return the daemon of a node, which may be down."""
-        return self._hosts[node_id].daemon
+        return cast("DockerEngine", self._hosts[node_id].daemon)
 
     def close(self) -> None:
         """Close nothing."""
@@ -70,7 +71,7 @@ class _Engine(SwarmEngine):
     ) -> None:
         endpoint = Endpoint(swarm=swarm.swarm)
         super().__init__(manager, endpoint, clock=swarm.clock, sleep=swarm.pause)
-        self._nodes = cast("Nodes", _Daemons(hosts))
+        self._nodes = _Daemons(hosts)
 
     def _pin(self, spec: ContainerSpec) -> str:
         return spec.image

@@ -11,6 +11,8 @@ from airflow_torchx.core.engine.labels import APP_ID
 from airflow_torchx.core.plan.identity import container_name
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.specs import AppDef, Resource, Role
+from airflow_torchx.swarm_engine.events import SwarmEvents
+from airflow_torchx.swarm_engine.managers import Managers
 from airflow_torchx.swarm_engine.seen_replicas import SeenReplicas
 from airflow_torchx.swarm_engine.service_events import changed_service
 from airflow_torchx.swarm_engine.services import Services
@@ -144,6 +146,22 @@ def test_a_lost_node_is_seen(swarm: FakeSwarm, spec: ContainerSpec) -> None:
 
     assert {"dead", "running"} == {one.state for one in seen.found.values()}
     assert ids.keys() == seen.found.keys()
+
+
+def test_events_know_the_node_of_what_runs(swarm: FakeSwarm, spec: ContainerSpec) -> None:
+    """While events are read, the container of a replica that runs is known without a request."""
+    runs, ends = (_launch(swarm, spec, app_id) for app_id in ("app-1", "app-2"))
+    swarm.end(ends)
+    events = SwarmEvents(Managers([]), Requests(swarm))
+
+    found = events.running(runs)
+
+    assert found is not None
+    assert swarm.placed() == {found.name: "box1", "app-2-worker-0": "box2"}
+    assert found.container_id
+    assert events.running(ends) is None
+    events.close()
+    assert events.running(runs) is None
 
 
 def test_the_service_of_an_event() -> None:
