@@ -106,6 +106,18 @@ class TorchXDockerHook(BaseHook):
         """
         return self.settings().endpoint
 
+    def access(self) -> tuple[Endpoint, tuple[RegistryLogin, ...]]:
+        """Return how a trigger reaches the daemon, and the logins that it needs there.
+
+        It restarts apps. A daemon has the image of an app that it runs, but the next node of a
+        swarm pulls it.
+
+        Raises:
+            InvalidAppError: one problem for each invalid field.
+        """
+        settings = self.settings()
+        return settings.endpoint, self._logins(settings) if settings.endpoint.swarm else ()
+
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon or swarm; close it, or use it as a context manager.
 

@@ -328,6 +328,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         with self._connect(task) as scheduler:
             options = TaskOptions(
                 torchx_conn_id=self.hook.torchx_conn_id,
+                docker_conn_ids=tuple(self.hook.docker_conn_ids),
                 wait_for_completion=self.wait_for_completion,
                 deferrable=self.deferrable,
                 durable=self.durable,

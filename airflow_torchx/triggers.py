@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import contextvars
 import math
-import os
 import threading
 import time
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
         Sequence,
     )
 
-    from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.state.trigger_event import AppEvent
     from airflow_torchx.runtime.watch import Watch
@@ -93,6 +91,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
             of this name that ends in one of ``target_states``, and never finishes.
         torchx_conn_id: connection to the daemon; None for the one that the docker command line
             would use.
+        docker_conn_ids: logins of registries, for what a node of a swarm pulls in a restart.
         target_states: names of the states to wait for.
         role: role whose replicas count; None for all roles.
         min_replicas: how many replicas in a target state are enough.
@@ -126,6 +125,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         app_id: str | None = None,
         app_name: str | None = None,
         torchx_conn_id: str | None = None,
+        docker_conn_ids: Sequence[str] = (),
         target_states: Sequence[str] = ENDED,
         role: str | None = None,
         min_replicas: int | None = None,
@@ -152,6 +152,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.app_id = app_id
         self.app_name = app_name
         self.torchx_conn_id = torchx_conn_id
+        self.docker_conn_ids = list(docker_conn_ids)
         self.target_states = list(target_states)
         self.role = role
         self.min_replicas = min_replicas
@@ -193,6 +194,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         )
         if self.save_at is not None:
             some["save_at"] = self.save_at
+        if self.docker_conn_ids:
+            some["docker_conn_ids"] = self.docker_conn_ids
         some |= {
             name: dict(value)
             for name, value in (("usage", self.usage), ("snapshot", self.snapshot))
@@ -354,20 +357,9 @@ class TorchXDockerTrigger(BaseEventTrigger):
 
     async def _watch(self, stack: contextlib.ExitStack) -> Watch:
         """Return the watch on the daemon; it is released when ``stack`` closes."""
-        from airflow_torchx.runtime.engines import connect
-
-        endpoint = await in_thread(self._endpoint)
-        return stack.enter_context(
-            # Without a host, the endpoint is that of the environment.
-            self.watches.on(
-                (endpoint, os.environ.get("DOCKER_HOST"), os.environ.get("DOCKER_CONTEXT")),
-                partial(connect, endpoint),
-            )
-        )
-
-    def _endpoint(self) -> Endpoint:
+        hook = TorchXDockerHook(self.torchx_conn_id, self.docker_conn_ids)
         # Blocking, in a thread: aget_connection() does not work under dag.test().
-        return TorchXDockerHook(self.torchx_conn_id).endpoint()
+        return stack.enter_context(self.watches.on_engine(*await in_thread(hook.access)))
 
     def _wait(self, app_id: str) -> AppWait:
         condition = None

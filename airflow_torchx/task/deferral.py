@@ -48,6 +48,7 @@ def hand_over(
         trigger=TorchXDockerTrigger(
             app_id=app.app_id,
             torchx_conn_id=options.torchx_conn_id,
+            docker_conn_ids=options.docker_conn_ids,
             owned=True,
             delete_on_finish=options.on_finish is OnFinish.DELETE,
             deadline=deadline,

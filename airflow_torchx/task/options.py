@@ -20,6 +20,7 @@ class TaskOptions:
     """Task options; see the operator's arguments of the same names."""
 
     torchx_conn_id: str | None
+    docker_conn_ids: tuple[str, ...]
     wait_for_completion: bool
     deferrable: bool
     durable: bool

@@ -23,6 +23,7 @@ class Hook:
     """Reaches a daemon in memory, unless a connection cannot be looked up."""
 
     torchx_conn_id = None
+    docker_conn_ids = ()
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine

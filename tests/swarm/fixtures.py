@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_torchx.core.engine.containers import EngineInfo
+    from tests.integration.registry import Registry
     from tests.swarm.hosts import Hosts
 
 
@@ -30,6 +31,13 @@ def hosts() -> Iterator[Hosts]:
     """Return a swarm of three nodes, of which the first is the manager."""
     with swarm(options=gpus) as found:
         _keep_network(found)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def swarm_registry(hosts: Hosts) -> Iterator[Registry]:
+    """Return a registry that all nodes reach, and which asks for a login."""
+    with hosts.registry(auth=True, port=5001) as found:
         yield found
 
 

@@ -236,6 +236,23 @@ class Hosts:
             return sum(node["Status"]["State"] == "ready" for node in client.nodes())
 
     @contextlib.contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """Let a node take no replicas within a block."""
+        with closing(self[1].client) as client:
+            (node,) = client.nodes({"name": name})
+
+            def set_to(availability: str) -> None:
+                found = client.inspect_node(node["ID"])
+                spec = found["Spec"] | {"Availability": availability}
+                client.update_node(node["ID"], found["Version"]["Index"], spec)
+
+            set_to("pause")
+            try:
+                yield
+            finally:
+                set_to("active")
+
+    @contextlib.contextmanager
     def registry(self, *, auth: bool = False, port: int = 5000) -> Iterator[Registry]:
         """Run a registry that all hosts reach; with ``auth``, it asks for a login."""
         folder = Path(tempfile.mkdtemp(prefix="registry-", dir=self._folder))

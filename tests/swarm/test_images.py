@@ -30,13 +30,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 _WORKERS: Final = ("node.role==worker",)
 
 
-@pytest.fixture(scope="module")
-def registry(hosts: Hosts) -> Iterator[Registry]:
-    """Return a registry that lets in no client without a login."""
-    with hosts.registry(auth=True, port=5001) as found:
-        yield found
-
-
 @pytest.fixture
 def manager(hosts: Hosts) -> Iterator[Client]:
     """Return a client of the manager's daemon."""
@@ -45,9 +38,9 @@ def manager(hosts: Hosts) -> Iterator[Client]:
 
 
 @pytest.fixture
-def repo(registry: Registry, app_id: str, hosts: Hosts) -> Iterator[str]:
+def repo(swarm_registry: Registry, app_id: str, hosts: Hosts) -> Iterator[str]:
     """Return a repository of the registry, whose images are on no node at the end."""
-    name = f"{registry.host}/team/{app_id}"
+    name = f"{swarm_registry.host}/team/{app_id}"
     yield name
     for host in hosts.all:
         _forget(host, name)
@@ -66,9 +59,9 @@ def _forget(host: Host, repo: str) -> None:
 
 
 @pytest.fixture
-def scheduler(hosts: Hosts, registry: Registry, app_id: str) -> Iterator[SwarmScheduler]:
+def scheduler(hosts: Hosts, swarm_registry: Registry, app_id: str) -> Iterator[SwarmScheduler]:
     """Return a scheduler with a login, which uses the workers only."""
-    with _connected(hosts, registry) as found:
+    with _connected(hosts, swarm_registry) as found:
         yield found
         for row in found.engine.rows({labels.APP_ID: None}):
             if app_id in row.labels[labels.APP_ID]:
@@ -179,10 +172,10 @@ def test_a_base_that_only_a_registry_has(
     repo: str,
     code: Path,
     manager: Client,
-    registry: Registry,
+    swarm_registry: Registry,
 ) -> None:
     """The manager pulls it with the login, and builds on it."""
-    _publish(manager, registry, BUSYBOX, f"{repo}:base")
+    _publish(manager, swarm_registry, BUSYBOX, f"{repo}:base")
 
     app = _app(f"{repo}:base", "sh train.sh", code)
     ended = _run(scheduler, app_id, app, image_repo=f"{repo}/built")
@@ -197,17 +190,17 @@ def test_a_tag_that_moves(
     app_id: str,
     repo: str,
     manager: Client,
-    registry: Registry,
+    swarm_registry: Registry,
 ) -> None:
     """Each replica runs the image of the launch, also after a restart; the next launch asks."""
-    old = _publish(manager, registry, BUSYBOX, f"{repo}:1")
+    old = _publish(manager, swarm_registry, BUSYBOX, f"{repo}:1")
     command = '[ "$TORCHX_RESTART" = 1 ] || exit 3'
     app = _app(f"{repo}:1", command, max_retries=1, retry_policy=RetryPolicy.APPLICATION)
     given = {"stop_grace_s": 0, "constraints": ["node.hostname==box2"]}
     scheduler.schedule(
         scheduler.submit_dryrun(app, given, context=scheduler.new_context(f"{app_id}-1"))
     )
-    new = _publish(manager, registry, _another_image(manager, repo), f"{repo}:1")
+    new = _publish(manager, swarm_registry, _another_image(manager, repo), f"{repo}:1")
     ended = scheduler.wait(f"{app_id}-1")
     later = _run(scheduler, f"{app_id}-2", _app(f"{repo}:1", "true"))
 

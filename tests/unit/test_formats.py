@@ -407,6 +407,19 @@ def test_a_trigger_that_asks_to_save() -> None:
     assert 5.0 == TorchXDockerTrigger(**kwargs).save_at
 
 
+def test_the_logins_of_a_trigger() -> None:
+    """A trigger stores the ids of connections, if it has any, and no password."""
+    from airflow_torchx.triggers import TorchXDockerTrigger
+
+    _, without = TorchXDockerTrigger(app_id="a").serialize()
+    _, kwargs = TorchXDockerTrigger(app_id="a", docker_conn_ids=("ghcr",)).serialize()
+
+    assert {"docker_conn_ids": ["ghcr"]} == {
+        key: value for key, value in kwargs.items() if key not in without
+    }
+    assert ["ghcr"] == TorchXDockerTrigger(**kwargs).docker_conn_ids
+
+
 def test_what_was_seen_of_an_app() -> None:
     """A trigger stores whose app it is and when replicas changed; its event has the latter."""
     from airflow_torchx.triggers import TorchXDockerTrigger

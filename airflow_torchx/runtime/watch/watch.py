@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import random
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow_torchx.errors import EngineUnreachableError
+from airflow_torchx.runtime.engines import connect
 from airflow_torchx.runtime.watch.clock import SYSTEM
 from airflow_torchx.runtime.watch.event_reader import EventReader
 from airflow_torchx.runtime.watch.gpu_events import GpuEvents
@@ -22,7 +25,10 @@ from airflow_torchx.runtime.watch.usage_sampling import UsageSampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
+    from contextlib import AbstractContextManager
 
+    from airflow_torchx.core.connection.endpoint import Endpoint
+    from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.runtime.watch.clock import Clock
 
@@ -205,6 +211,14 @@ class Watches:
             with self._lock:
                 shared.users -= 1
                 shared.left_s = self._clock()
+
+    def on_engine(
+        self, endpoint: Endpoint, logins: tuple[RegistryLogin, ...] = ()
+    ) -> AbstractContextManager[Watch]:
+        """Use the watch on a daemon or a swarm; ``logins`` are for what the next round pulls."""
+        # Without a host, the endpoint is that of the environment.
+        environment = os.environ.get("DOCKER_HOST"), os.environ.get("DOCKER_CONTEXT")
+        return self.on((endpoint, logins, environment), partial(connect, endpoint, logins))
 
     def _is_wanted(self, key: Hashable, shared: _Shared) -> bool:
         with self._lock:

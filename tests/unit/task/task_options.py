@@ -9,6 +9,7 @@ from airflow_torchx.task.options import TaskOptions
 
 OPTIONS: Final = TaskOptions(
     torchx_conn_id=None,
+    docker_conn_ids=(),
     wait_for_completion=True,
     deferrable=False,
     durable=True,

@@ -162,6 +162,7 @@ class Hook:
     """Reaches a daemon in memory."""
 
     torchx_conn_id = None
+    docker_conn_ids = ()
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine

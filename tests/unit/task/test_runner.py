@@ -54,7 +54,8 @@ def test_a_launch_lists_the_apps_of_the_task_and_its_own(engine: FakeEngine, fol
 
     assert 2 == engine.calls.count("rows")
     assert 1 == engine.calls.count("info")
-    assert 1 == engine.calls.count("image_inspect")
+    # The base, and the workspace image: before the launch, under the lock, and before its commit.
+    assert 1 + 3 == engine.calls.count("image_inspect")
 
 
 def test_the_progress_of_a_program_is_an_xcom(
