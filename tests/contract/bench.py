@@ -116,6 +116,11 @@ class Bench:
         """Return the rows of all containers of this test."""
         return self.engine.rows({labels.APP_ID: self.app_id})
 
+    def labels(self, container_id: str) -> dict[str, str]:
+        """Return the labels of a container, without the one that shows that it is on a swarm."""
+        found = self.row(container_id).labels
+        return {key: found[key] for key in found if key != labels.SWARM_NAME}
+
     def detail(self, container_id: str) -> ContainerDetail:
         """Return the detail of an existing container."""
         found = self.engine.inspect(container_id)

@@ -27,7 +27,7 @@ def test_a_clone_has_another_name_and_changed_labels(bench: Bench) -> None:
 
     row = bench.row(clone)
     assert ("created", f"{spec.name}-r1", spec.image) == (row.state, row.name, row.image)
-    assert {**spec.labels, "color": "blue", "round": "1"} == row.labels
+    assert {**spec.labels, "color": "blue", "round": "1"} == bench.labels(clone)
     assert "exited" == bench.row(original).state
 
 
@@ -54,7 +54,7 @@ def test_a_clone_of_a_clone(bench: Bench) -> None:
     bench.engine.start(second)
     bench.ended(second)
 
-    assert {**spec.labels, "round": "2"} == bench.row(second).labels
+    assert {**spec.labels, "round": "2"} == bench.labels(second)
     assert [("stdout", b"still\n")] == bench.log(second)
 
 

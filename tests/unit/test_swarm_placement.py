@@ -94,6 +94,18 @@ def test_a_round_that_waits_for_too_long_fails() -> None:
     assert {True} == {one.startswith("no room within 0 s (pending_timeout_s") for one in errors}
 
 
+def test_the_process_that_waits_for_an_app_starts_it_once_it_fits() -> None:
+    """A launch of which nothing runs is placed at each look of its owner, like a restart."""
+    engine, scheduler = made([FakeNode("box1", cpus=2)])
+    launch(scheduler, "first", gang(1, cpu=2))
+    launch(scheduler, "second", gang(2))
+    scheduler.cancel("first")
+
+    waiting.poll_once(engine, "second")
+
+    assert [AppState.RUNNING] * 2 == states(seen(scheduler, "second"))
+
+
 def test_the_limit_of_a_wait_for_gpus_holds_on_a_swarm() -> None:
     """A DAG that limits it on one daemon limits it there, too, but not for an app without GPUs."""
     _, scheduler = made([FakeNode("box1", cpus=1, gpus=1)])

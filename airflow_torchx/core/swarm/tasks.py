@@ -18,7 +18,6 @@ from airflow_torchx.core.engine.labels import (
     GPUS,
     ROLES,
     SWARM_MARK,
-    SWARM_NAME,
     SWARM_WAITS,
 )
 from airflow_torchx.core.engine.times import parse_time
@@ -38,8 +37,6 @@ LIVE: Final = _BEFORE_START | {"running"}
 _WORDS: Final = {"running": "running", "remove": "removing"} | dict.fromkeys(
     _BEFORE_START, "preparing"
 )
-#: Labels that say what a daemon knows of a container by itself.
-_OWN_MARKS: Final = frozenset({SWARM_MARK, SWARM_NAME})
 _ENDING: Final = frozenset({"shutdown", "remove"})
 _ENDED: Final = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned"})
 #: Task states that a swarm gives to what it, not the program, has ended.
@@ -170,7 +167,8 @@ class Replica:
         """Return it as a row of a list of containers; ``node`` is the name of its node."""
         code, state = self.exit_code, self.state
         status = f"Exited ({code})" if state == "exited" else state.capitalize()
-        own = {key: value for key, value in self.labels.items() if key not in _OWN_MARKS}
+        # The other label of a service shows that its app is on a swarm, and may wait for room.
+        own = {key: value for key, value in self.labels.items() if key != SWARM_MARK}
         if state == "pending":
             status = f"{status}: {self.app_waits or self.waits_because}"
         return ContainerRow(

@@ -305,3 +305,5 @@ def test_rows_describe_an_app() -> None:
     assert app is not None
     assert AppState.RUNNING is app.state
     assert NAME == app.roles_statuses[0].replicas[0].hostname
+    # Its owner places it while it waits, and a prune spares it.
+    assert SWARM in app.metadata
