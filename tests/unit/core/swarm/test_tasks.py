@@ -13,7 +13,7 @@ from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec
 from airflow_torchx.core.plan.identity import cancelled_name, failed_name, is_marked
-from airflow_torchx.core.state.describe import describe, exit_code, replica_state
+from airflow_torchx.core.state.describe import SWARM, describe, exit_code, replica_state
 from airflow_torchx.core.swarm.service_spec import NOWHERE, service_json, started, stopped
 from airflow_torchx.core.swarm.tasks import Replica, is_complete, replicas
 from airflow_torchx.specs import AppState
