@@ -16,7 +16,13 @@ from airflow_torchx.core.swarm.report import ManagerCheck, NodeCheck, SwarmRepor
 from airflow_torchx.docker_engine.diagnosis import check_logins, within
 from airflow_torchx.docker_engine.engine import DockerEngine
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from airflow_torchx.swarm_engine.managers import NO_LEADER_FIX, Managers, filters
+from airflow_torchx.swarm_engine.managers import (
+    NO_LEADER_FIX,
+    OTHER_SWARM_FIX,
+    Managers,
+    filters,
+    of_another_swarm,
+)
 from airflow_torchx.swarm_engine.nodes import connect_node, node_endpoint, node_id_of
 
 if TYPE_CHECKING:
@@ -61,6 +67,7 @@ def diagnose(
     view = next((one for one in asked if isinstance(one, _View)), None)
     if view is None:
         return "\n".join(str(one) for one in asked)
+    asked = [_of_swarm(view, one) for one in asked]
     own = replace(endpoint, url=view.url)
     checks: list[Callable[[], Any]] = [partial(_login_checks, own, logins)]
     checks += [partial(_node_check, own, view, one) for one in view.nodes]
@@ -78,6 +85,15 @@ def diagnose(
         networks=tuple(view.networks),
         logins=tried,
     )
+
+
+def _of_swarm(view: _View, other: _View | str) -> _View | str:
+    """Return what another manager knows, or why not if it is of another swarm."""
+    if other is view or isinstance(other, str):
+        return other
+    if other.node_id in {one["ID"] for one in view.nodes}:
+        return other
+    return f"{of_another_swarm(other.url)}. {OTHER_SWARM_FIX}"
 
 
 def _url(given: str | None, found: _View | str) -> str:

@@ -115,10 +115,11 @@ class SwarmEngine:
         ]
         made = cls(Managers(connects), endpoint, logins)
         try:
-            made._managers.json("GET", "/swarm", "connect to the swarm")
+            found = made._managers.json("GET", "/swarm", "connect to the swarm")
         except EngineError:
             made.close()
             raise
+        made._managers.expect(found["ID"])
         return made
 
     @property

@@ -31,6 +31,7 @@ NO_LEADER_FIX: Final = (
     "More than half of its managers must be up: start the daemons of the others. Containers run on "
     "without them."
 )
+OTHER_SWARM_FIX: Final = "Leave it out of the managers of the connection."
 _NOT_A_MANAGER: Final = "not a swarm manager"
 
 
@@ -47,6 +48,16 @@ class Managers:
         self._current = 0
         self._unanswered = 0
         self._lock = threading.Lock()
+        #: The swarm that all of them must be of; empty for the one of whichever answers.
+        self._swarm_id = ""
+        self._checked = set[int]()
+
+    def expect(self, swarm_id: str) -> None:
+        """Ask only managers of this swarm from now on.
+
+        One of another swarm would answer that all apps are gone.
+        """
+        self._swarm_id = swarm_id
 
     def json(self, method: str, path: str, what: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
         """Send a request and return the JSON of its response; None if that is empty.
@@ -77,7 +88,9 @@ class Managers:
         for _ in self._connects:
             number = self._current
             try:
-                answer = question(self._engine(number))
+                engine = self._engine(number)
+                self._check(number, engine)
+                answer = question(engine)
             except EngineError as error:
                 unreachable = self._as_unreachable(number, error)
                 if unreachable is None:
@@ -124,6 +137,21 @@ class Managers:
             made.close()
         return kept
 
+    def _check(self, number: int, engine: DockerEngine) -> None:
+        """Let a manager be of the swarm that is expected.
+
+        Raises:
+            EngineUnreachableError: it is of another one.
+        """
+        if not self._swarm_id or number in self._checked:
+            return
+        url = str(engine.endpoint.url)
+        with engine_errors("connect to the swarm", url):
+            found = request(engine.client, "GET", "/swarm").json()
+        if found["ID"] != self._swarm_id:
+            raise EngineUnreachableError(f"{of_another_swarm(url)}.", fix=OTHER_SWARM_FIX)
+        self._checked.add(number)
+
     def _as_unreachable(self, number: int, error: EngineError) -> EngineUnreachableError | None:
         """Return an error that another manager, or a later request, may not have; else None."""
         if isinstance(error, EngineUnreachableError):
@@ -153,6 +181,11 @@ class Managers:
             self._unanswered += 1
             if self._current == number:
                 self._current = (number + 1) % len(self._connects)
+
+
+def of_another_swarm(url: str) -> str:
+    """Return what is wrong with a manager of another swarm."""
+    return f"the daemon at {url} is a manager of another swarm"
 
 
 def _together(failures: Sequence[EngineUnreachableError]) -> EngineUnreachableError:

@@ -27,11 +27,14 @@ class Swarm:
 
     def __init__(self, folder: Path) -> None:
         self.answers = [json_answer([])] * 3
+        self.ids = ["one"] * 3
         paths = [folder / f"{number}" for number in range(3)]
         self.stubs = [Stub(partial(self._answer, n), path) for n, path in enumerate(paths)]
         self._endpoints = [Endpoint(url=f"unix://{path}") for path in paths]
 
-    def _answer(self, number: int, _: Request) -> list[bytes]:
+    def _answer(self, number: int, request: Request) -> list[bytes]:
+        if request.target.endswith("/swarm"):
+            return json_answer({"ID": self.ids[number]})
         return self.answers[number]
 
     @property
@@ -100,4 +103,22 @@ def test_a_refusal_is_not_repeated(swarm: Swarm) -> None:
         _tasks(managers)
 
     assert [1, 0, 0] == [len(stub.asked) for stub in swarm.stubs]
+    managers.close()
+
+
+def test_a_manager_of_another_swarm(swarm: Swarm) -> None:
+    """It is passed over, and alone it is no answer: its swarm does not have the apps."""
+    swarm.ids = ["one", "two", "one"]
+    swarm.answers = [json_answer(["first"]), json_answer([]), json_answer(["third"])]
+    managers = swarm.managers
+    managers.expect("one")
+
+    assert ["first"] == _tasks(managers)
+    swarm.answers[0] = failure(500, NO_LEADER)
+    assert ["third"] == _tasks(managers)
+    swarm.answers[2] = failure(500, NO_LEADER)
+    with pytest.raises(EngineUnreachableError, match=r"/1 is a manager of another swarm") as raised:
+        _tasks(managers)
+
+    assert "Leave it out of the managers" in raised.value.fix
     managers.close()

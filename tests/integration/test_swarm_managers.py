@@ -119,6 +119,32 @@ def test_a_manager_that_hangs(address: Path) -> None:
     assert "If it does, its swarm has no leader. More than half of its managers" in found
 
 
+def test_managers_of_two_swarms(tmp_path: Path) -> None:
+    """The test of the connection names the one that is not of the swarm of the first."""
+    urls = [tmp_path / name for name in "abc"]
+
+    def answers(node: str, *nodes: str) -> Callable[[Request], Iterable[bytes]]:
+        def answer(request: Request) -> Iterable[bytes]:
+            if request.target.endswith("/nodes"):
+                return json_answer([{"ID": one} for one in nodes])
+            return _answer({"ControlAvailable": True, "NodeID": node})(request)
+
+        return answer
+
+    with (
+        Stub(answers("a", "a", "c"), urls[0]),
+        Stub(answers("b", "b"), urls[1]),
+        Stub(answers("c", "a", "c"), urls[2]),
+    ):
+        found = diagnose(_swarm(*urls), "lan", ())
+
+    assert isinstance(found, SwarmReport)
+    other = f"the daemon at unix://{urls[1]} is a manager of another swarm. Leave it out of the "
+    assert [None, f"{other}managers of the connection.", None] == [
+        one.error for one in found.managers
+    ]
+
+
 def test_no_manager_answers(address: Path, tmp_path: Path) -> None:
     """One error has the causes of all managers."""
     with Stub(_answer(WORKER, NOT_A_MANAGER), address):
