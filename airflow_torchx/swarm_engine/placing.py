@@ -226,6 +226,9 @@ class Placing:
     def _break_stale_lock(self) -> None:
         with suppress(EngineNotFoundError):
             lock = self._services.named(_LOCK)
+            if SWARM_LOCK not in (lock["Spec"].get("Labels") or {}):
+                _log.warning("service %s is not of airflow-torchx: remove it", _LOCK)
+                return
             since = parse_time(lock.get("CreatedAt")) or datetime.now(UTC)
             if (self._services.now() - since).total_seconds() > self._lock_s:
                 _log.warning("removing the lock of a client that was killed")

@@ -275,7 +275,8 @@ class Services:
         """Return the services of an app."""
         params, what = filters({"label": [f"{APP_ID}={app_id}"]}), "list services"
         found: list[Json] = self._managers.json("GET", "/services", what, params=params)
-        return found
+        # Those of other programs may have the id of an app, and must not be started.
+        return [one for one in found if name_of(one)]
 
     def named(self, name: str) -> Json:
         """Return a service by its own name.

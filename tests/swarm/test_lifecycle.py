@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.docker_engine.request import request
 from airflow_torchx.errors import AppExistsError, LaunchError
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, Role, macros
 from airflow_torchx.swarm_engine import SwarmEngine
 from tests.conftest import BUSYBOX
+from tests.swarm.hosts import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +144,36 @@ def test_cancelled(scheduler: SwarmScheduler, app_id: str, hosts: Hosts) -> None
         seen = SwarmScheduler("other", other).describe(app_id)
     assert seen is not None
     assert {(AppState.CANCELLED, 0)} == set(_by_replica(seen).values())
+
+
+def test_what_other_programs_do(
+    scheduler: SwarmScheduler, swarm_engine: SwarmEngine, app_id: str, hosts: Hosts
+) -> None:
+    """A second task of a replica ends with it, and a service that has the app's id is left out."""
+    other = {
+        "Name": f"{app_id}-other",
+        "Labels": {labels.APP_ID: app_id},
+        "Mode": {"Global": {}},
+        "TaskTemplate": {"ContainerSpec": {"Image": BUSYBOX, "Command": ["sleep", "60"]}},
+    }
+    with closing(hosts[1].client) as client:
+        other_id = request(client, "POST", "/services/create", json=other).json()["ID"]
+        _launch(scheduler, app_id, _app(OBEDIENT))
+        found = client.inspect_service(swarm_engine.rows({labels.APP_ID: app_id})[0].id)
+        twice = {**found["Spec"], "Mode": {"Replicated": {"Replicas": 2}}}
+        path, version = f"/services/{found['ID']}/update", found["Version"]["Index"]
+        request(client, "POST", path, json=twice, params={"version": version})
+
+        def running() -> list[str]:
+            tasks = client.tasks({"service": found["ID"]})
+            return [one["ID"] for one in tasks if one["Status"]["State"] == "running"]
+
+        wait_until(lambda: len(running()) == 2)
+        scheduler.cancel(app_id)
+        wait_until(lambda: not running())
+        client.remove_service(other_id)
+
+    assert AppState.CANCELLED is scheduler.describe(app_id).state  # type: ignore[union-attr]
 
 
 def test_a_second_launch_changes_nothing(scheduler: SwarmScheduler, app_id: str) -> None:

@@ -66,6 +66,9 @@ def service_json(spec: ContainerSpec, swarm: Swarm) -> Json:
         # The list of tasks is filtered by labels of services; those of containers show on a node.
         "Labels": labels,
         "Mode": {"Replicated": {"Replicas": 0}},
+        # One by one, which is the default, the second task of a service that a user has scaled
+        # would run on once it is stopped: the substitute of the first one never starts.
+        "UpdateConfig": {"Parallelism": 0},
         "EndpointSpec": _without_none(endpoint),
         "TaskTemplate": _task(spec, labels, swarm),
     }

@@ -13,7 +13,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import cancelled_name
 from airflow_torchx.core.swarm.gang import pause_s
 from airflow_torchx.core.swarm.service_spec import started, stopped, unstarted
-from airflow_torchx.swarm_engine.placing import _LOCK, Placing
+from airflow_torchx.swarm_engine.placing import _LOCK, BUSY, LOCK_S, Placing
 from tests.unit.core.swarm.swarm_json import node
 from tests.unit.swarm_engine.model import ModelServices, die
 
@@ -72,6 +72,20 @@ def test_an_app_that_is_still_created_is_left_alone(swarm: ModelServices) -> Non
     assert "" == Placing(swarm).place("unknown")
 
     assert {"created"} == swarm.states("a")
+
+
+def test_a_service_with_the_name_of_the_lock(swarm: ModelServices) -> None:
+    """One of another program is never removed; its name is asked for again."""
+    swarm.add("a", 1)
+    other = swarm.create({"Name": _LOCK, "Mode": {"Replicated": {"Replicas": 0}}}, _LOCK, {})
+
+    for _ in range(3):
+        assert BUSY == Placing(swarm).place("a")
+        swarm.later(2 * LOCK_S)
+
+    assert other in swarm.by_id
+    swarm.delete(other)
+    assert "" == Placing(swarm).place("a")
 
 
 def test_an_app_that_is_being_stopped_is_left_alone(swarm: ModelServices) -> None:

@@ -193,6 +193,7 @@ def test_options_of_the_host() -> None:
     assert {"SizeBytes": 1 << 20, "Mode": 0o1777} == container["Mounts"][2]["TmpfsOptions"]
     log = {"Name": "json-file", "Options": {"max-size": "10m"}}
     assert log == body["TaskTemplate"]["LogDriver"]
+    assert {"Parallelism": 0} == body["UpdateConfig"]
     published = {"TargetPort": 80, "PublishedPort": 8080, "PublishMode": "host"}
     assert [published] == body["EndpointSpec"]["Ports"]
     assert {"Constraints": ["node.labels.gpu==a100"]} == body["TaskTemplate"]["Placement"]
