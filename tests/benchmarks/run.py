@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
                                       [commands] [tasks] [workspace] [push] [memory] [waits]
-                                      [gpus] [usage] [page]
+                                      [swarm] [swarm_waits] [gpus] [usage] [page]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -24,7 +24,7 @@ from airflow_torchx.runtime import attach
 from airflow_torchx.runtime.usage import UsageMonitor, UsageSampler
 from airflow_torchx.schedulers.docker_scheduler import LABEL_APP_ID, create_scheduler
 from airflow_torchx.specs import AppDef, Resource, Role
-from tests.benchmarks import gpus, pages, waits, workspaces
+from tests.benchmarks import gpus, pages, swarms, waits, workspaces
 from tests.benchmarks.comparison import Comparison, console, measure
 
 if TYPE_CHECKING:
@@ -312,6 +312,8 @@ def main() -> None:
         "push": workspaces.pushes,
         "memory": workspaces.memory,
         "waits": waits.waits,
+        "swarm": swarms.swarms,
+        "swarm_waits": waits.swarm_waits,
         "gpus": gpus.gpus,
         "usage": usage,
         "page": pages.redraws,
@@ -323,6 +325,7 @@ def main() -> None:
     results.show()
     workspaces.results.show()
     waits.results.show()
+    swarms.results.show()
     gpus.results.show()
     pages.results.show()
 

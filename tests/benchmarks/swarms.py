@@ -93,9 +93,12 @@ def launched(scheduler: SwarmScheduler, bare: Client) -> float:
 def created(bare: Client) -> float:
     """Create the same services with nothing but the SDK and 8 threads, until all replicas run."""
     run = f"bare-{uuid.uuid4().hex[:8]}"
+    # As ours: each node would ask a registry for a tag, also for one that it has.
+    image = bare.inspect_image(TAG)["Id"]
 
     def create(index: int) -> None:
-        request(bare, "POST", "/services/create", json=service(run, f"{run}-{index}"))
+        body = service(run, f"{run}-{index}", image)
+        request(bare, "POST", "/services/create", json=body)
 
     began = time.perf_counter()
     try:
@@ -107,10 +110,10 @@ def created(bare: Client) -> float:
         remove(bare, f"bench={run}")
 
 
-def service(run: str, name: str) -> dict[str, Any]:
+def service(run: str, name: str, image: str) -> dict[str, Any]:
     """Return a service like that of one replica."""
     resources = {"NanoCPUs": int(RESOURCE.cpu * 10**9), "MemoryBytes": RESOURCE.memMB * _MIB}
-    container = {"Image": TAG, "Command": ["sleep", "600"], "Hostname": name}
+    container = {"Image": image, "Command": ["sleep", "600"], "Hostname": name}
     return {
         "Name": name,
         "Labels": {"bench": run},

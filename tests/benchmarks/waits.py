@@ -64,6 +64,39 @@ def waits(client: docker.APIClient) -> None:
     real(client)
 
 
+def swarm_waits(client: docker.APIClient) -> None:
+    """Wait for 1,000 apps of a stub of a manager, of which 200 end within 10 s."""
+    del client
+    with tempfile.TemporaryDirectory() as folder:
+        address = Path(folder) / "sock"
+        connection = {
+            "conn_type": "torchx_docker",
+            "host": f"unix://{address}",
+            "extra": {"scheduler": "docker_swarm"},
+        }
+        os.environ["AIRFLOW_CONN_TORCHX_SWARM"] = json.dumps(connection)
+        try:
+            with stub(address, "stub_manager.py"):
+                watch_swarm(address)
+        finally:
+            del os.environ["AIRFLOW_CONN_TORCHX_SWARM"]
+
+
+def watch_swarm(address: Path) -> None:
+    """Show what a wait for all apps of a stub of a manager takes, and how late ends are seen."""
+    with worker([f"app-{index}" for index in range(APPS)], "") as running:
+        idle = json.loads(out(running).readline())
+        ask(address, f"POST /end?apps={ENDS}&within_s={WITHIN_S}")
+        time.sleep(WITHIN_S + 6)
+        told = ask(address, "GET /told")
+        fired = ended(running)
+    report_idle(f"{APPS:,} apps of a stub swarm", idle, APPS)
+    if told["ends"].keys() != fired.keys():
+        raise AssertionError(sorted(told["ends"].keys() ^ fired.keys()))
+    took_s = statistics.median(fired[app_id] - at_s for app_id, at_s in told["ends"].items())
+    row(f"{ENDS} of them, end to trigger: median, s", took_s, 2.0, "at most", 1.0)
+
+
 def launch(scheduler: DockerScheduler, app_id: str) -> None:
     """Launch the app of this id."""
     scheduler.schedule(scheduler.prepare(APP, context=scheduler.new_context(app_id)))
@@ -154,9 +187,9 @@ def report_ends(what: str, ends: Mapping[str, float], fired: Mapping[str, float]
 
 
 @contextmanager
-def stub(address: Path) -> Iterator[Path]:
+def stub(address: Path, script: str = "stub_daemon.py") -> Iterator[Path]:
     """Run the stub in a process of its own."""
-    command = [sys.executable, str(HERE / "stub_daemon.py"), str(address), str(APPS)]
+    command = [sys.executable, str(HERE / script), str(address), str(APPS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         out(running).readline()
         yield address
