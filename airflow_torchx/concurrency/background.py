@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
-from queue import Full, Queue
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.concurrency.daemons import in_daemon
@@ -16,7 +15,7 @@ _MOST: Final = 1000
 
 
 class BackgroundCalls:
-    """Makes calls in a thread of its own. The calls must not raise.
+    """Makes calls in a thread of its own, which ends when none waits. The calls must not raise.
 
     Args:
         name: name of the thread.
@@ -25,28 +24,31 @@ class BackgroundCalls:
 
     def __init__(self, name: str, most: int = _MOST) -> None:
         self._name = name
-        self._waiting: Queue[Callable[[], object] | None] = Queue(most)
+        self._most = most
+        self._waiting: deque[Callable[[], object]] = deque()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def submit(self, call: Callable[[], object]) -> None:
         """Make a call soon; return at once."""
         with self._lock:
-            with suppress(Full):
-                self._waiting.put_nowait(call)
+            if len(self._waiting) < self._most:
+                self._waiting.append(call)
             if self._thread is None:
                 self._thread = in_daemon(self._work, self._name)
 
     def close(self, timeout_s: float) -> None:
-        """Wait up to ``timeout_s`` seconds for the calls that wait, and make no later ones."""
+        """Wait up to ``timeout_s`` seconds for the calls that wait."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is None:
-                return
-            with suppress(Full):
-                self._waiting.put_nowait(None)
-        thread.join(timeout_s)
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
 
     def _work(self) -> None:
-        while (call := self._waiting.get()) is not None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                call = self._waiting.popleft()
             call()

@@ -50,3 +50,16 @@ def test_a_close_is_not_the_end() -> None:
     calls.close(60)
 
     assert [0, 1] == made
+
+
+def test_a_thread_ends_without_a_close() -> None:
+    """The thread of an owner that was never closed ends with its last call."""
+    threads = list[threading.Thread]()
+    calls = BackgroundCalls("test")
+
+    calls.submit(lambda: threads.append(threading.current_thread()))
+
+    while not threads:
+        calls.close(60)
+    threads[0].join(60)
+    assert not threads[0].is_alive()
