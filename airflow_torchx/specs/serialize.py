@@ -212,6 +212,7 @@ _FIELDS: Final[dict[type[Any], dict[str, read.Reader]]] = {
         "rule": read.text,
         "usage": read.optional(_record(ReplicaUsage)),
         "created_at": read.optional(read.timestamp),
+        "node": read.text,
     },
     ReplicaUsage: {
         "sampled_at": read.timestamp,

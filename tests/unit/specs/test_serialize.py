@@ -185,6 +185,7 @@ def test_written_form() -> None:
         "rule": "",
         "usage": None,
         "created_at": None,
+        "node": "",
     } == to_dict(status)
     assert [{"type": "volume", "src": "v", "dst_path": "/b", "read_only": False}] == to_dict(role)[
         "mounts"

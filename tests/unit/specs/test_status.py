@@ -61,7 +61,7 @@ def test_own_fields_are_keywords() -> None:
     assert ["id", "state", "role", "hostname", "structured_error_msg", "hostaddr"] == [
         field.name for field in fields if not field.kw_only
     ]
-    assert 15 == len([field for field in fields if field.kw_only])
+    assert 16 == len([field for field in fields if field.kw_only])
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,7 @@ def test_role_status_as_json() -> None:
                 "rule": "",
                 "usage": None,
                 "created_at": None,
+                "node": "",
                 "state_name": "FAILED",
             }
         ],
