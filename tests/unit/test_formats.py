@@ -641,6 +641,7 @@ def test_xcoms() -> None:
             "rule": "",
             "usage": None,
             "created_at": None,
+            "node": "",
         }
     ] == xcoms.replicas_for_xcom(app)
 
