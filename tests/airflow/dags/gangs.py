@@ -152,6 +152,17 @@ while [ -z "$ending" ]; do sleep 0.1; done
 seq 501 1000 | sed 's/^/line /'
 """
 patient = gang("patient", TALKS, deferrable=False)
+elsewhere, elsewhere_deferrable = (
+    gang(
+        f"elsewhere{'_deferrable' * is_deferrable}",
+        f"{TALKS}echo '{{\"replica\": ${{replica_id}}}}' >/result.json",
+        replicas=3,
+        deferrable=is_deferrable,
+        torchx_conn_id="{{ dag_run.conf['conn_id'] }}",
+        result_path="/result.json",
+    )
+    for is_deferrable in (False, True)
+)
 ends_deferrable = gang(
     "ends_deferrable",
     "trap 'exit 0' USR1; trap 'exit 143' TERM; echo up; while true; do sleep 0.2; done",
