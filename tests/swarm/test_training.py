@@ -15,7 +15,7 @@ from tests.airflow.supervisor import Supervisor
 from tests.integration.uv_project import BASE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from airflow_torchx.swarm_engine import SwarmEngine
     from tests.swarm.hosts import Hosts
@@ -41,6 +41,7 @@ def test_training_over_three_nodes(
     hosts: Hosts,
     swarm_engine: SwarmEngine,
     monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
     app_id: str,
 ) -> None:
     """The loss falls, each node has one replica, and the result of replica 0 comes back."""
@@ -74,5 +75,6 @@ def test_training_over_three_nodes(
     assert "SucceedTask" == ended.report, ended.error
     assert ["box1", "box2", "box3"] == sorted(row.node for row in rows)
     metrics = supervisor.xcoms["return_value"]
+    record_property("outcome", f"loss {metrics['first_loss']:.3f} -> {metrics['final_loss']:.3f}")
     assert (10, 3) == (metrics["epochs"], metrics["world_size"])
     assert metrics["final_loss"] < metrics["first_loss"] / 2
