@@ -18,12 +18,13 @@ from airflow_torchx.core.engine.labels import (
     GPUS,
     ROLES,
     SWARM_MARK,
+    SWARM_TAKEN_BACK,
     SWARM_WAITS,
 )
 from airflow_torchx.core.engine.times import parse_time
 from airflow_torchx.core.plan.identity import is_failed_name, is_marked
 from airflow_torchx.core.state.rounds import may_restart, role_sizes
-from airflow_torchx.core.swarm.service_spec import NOWHERE, current_name
+from airflow_torchx.core.swarm.service_spec import NOWHERE, current_name, is_started
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -268,6 +269,9 @@ def _replica(
     newest = max(real, key=_age, default=None)
     substitute = max((task for task in tasks if _is_substitute(task)), key=_age, default=None)
     spec: Json = (service or {}).get("Spec") or {}
+    if SWARM_TAKEN_BACK in (spec.get("Labels") or {}) and not is_started(spec):
+        # Its task may need its grace period to end; the replica waits to be started again.
+        newest = None
     template = spec.get("TaskTemplate") or (newest or substitute or {}).get("Spec") or {}
     container = template.get("ContainerSpec") or {}
     labels: Mapping[str, str] = container.get("Labels") or {}

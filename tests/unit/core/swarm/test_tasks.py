@@ -14,7 +14,14 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerSpec
 from airflow_torchx.core.plan.identity import cancelled_name, failed_name, is_marked
 from airflow_torchx.core.state.describe import SWARM, describe, exit_code, replica_state
-from airflow_torchx.core.swarm.service_spec import NOWHERE, service_json, started, stopped
+from airflow_torchx.core.swarm.service_spec import (
+    NOWHERE,
+    service_json,
+    started,
+    stopped,
+    unstarted,
+    waiting,
+)
 from airflow_torchx.core.swarm.tasks import Replica, is_complete, replicas
 from airflow_torchx.specs import AppState
 
@@ -27,6 +34,7 @@ LABELS: Final = {
     labels.REPLICA_ID: "0",
     labels.ROLES: '{"trainer": 1}',
 }
+AT: Final = "2026-11-30T12:00:10+00:00"
 NO_NODE: Final = "no suitable node (insufficient resources on 3 nodes)"
 #: State, desired state and exit code of a task, and the state of the replica: as it is, and once a
 #: client of ours has cancelled it.
@@ -121,6 +129,21 @@ def test_an_unknown_state() -> None:
     """A state that this version does not know is looked at again, unless the task is to end."""
     assert AppState.UNKNOWN is _state(_only([_task(_service(), "hibernated", "running")]))
     assert AppState.FAILED is _state(_only([_task(_service(), "hibernated", "shutdown")]))
+
+
+@pytest.mark.parametrize("state", ["starting", "running", "complete", "shutdown"])
+def test_one_that_is_taken_back_is_not_lost(state: str) -> None:
+    """While its task still ends, it waits to be started with all of its app."""
+    service = _service()
+    ending = _task(service, state, "remove", 0)
+    back = {**service, "Spec": waiting(unstarted(service["Spec"], f"1 {AT}"), "no room")}
+
+    found = _only([ending], [back])
+
+    assert (AppState.PENDING, False) == (_state(found), found.is_lost)
+    again = {**back, "Spec": started(back["Spec"])}
+    running = _task(again, "running", "running", -1) | {"CreatedAt": "2026-11-30T12:00:20Z"}
+    assert AppState.RUNNING is _state(_only([ending, running], [again]))
 
 
 def test_a_failure_with_exit_code_0() -> None:
