@@ -18,7 +18,7 @@ from airflow_torchx.cli.timespec import parse_time
 from airflow_torchx.core.state.describe import RETRIES, has_ended, replicas_of
 from airflow_torchx.core.state.report import log_name, replica_name
 from airflow_torchx.errors import AppNotFoundError, UsageError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import lifecycle, placing
 from airflow_torchx.runtime.gang_log import GangLog, container_of
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span, Stream
 from airflow_torchx.specs.suggest import suggest
@@ -186,7 +186,9 @@ class ScreenLog(GangLog):
         """Print the remaining lines, and name incomplete logs; see `GangLog.finish`."""
         incomplete = super().finish(timeout_s, should_stop)
         for container in incomplete:
-            print_message(f"incomplete log: read the rest with `docker logs {container}`")
+            of_service = "service " if placing.has_nodes(self._engine) else ""
+            command = f"docker {of_service}logs {container}"
+            print_message(f"incomplete log: read the rest with `{command}`")
         return incomplete
 
 

@@ -10,6 +10,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.errors import InvalidAppError, LaunchInterruptedError
 from airflow_torchx.runtime import waiting
+from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState, Resource, RetryPolicy, Role
 from airflow_torchx.testing import FakeEngine, FakeNode, FakeSwarm, Program
@@ -104,6 +105,19 @@ def test_the_process_that_waits_for_an_app_starts_it_once_it_fits() -> None:
     waiting.poll_once(engine, "second")
 
     assert [AppState.RUNNING] * 2 == states(seen(scheduler, "second"))
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("limit_s", [0, None])
+def test_the_log_of_an_app_that_ended_while_it_waited_ends(limit_s: float | None) -> None:
+    """None of its replicas has run, or will: a follower of its log does not wait for them."""
+    engine, scheduler = made([FakeNode("box1", cpus=1)])
+    launch(scheduler, "first", gang(1))
+    launch(scheduler, "second", gang(1), pending_timeout_s=limit_s)
+    scheduler.cancel("second")
+    (row,) = engine.rows({labels.APP_ID: "second"})
+
+    assert [] == list(ReplicaLog(engine, row.id, follow=True))
 
 
 def test_the_limit_of_a_wait_for_gpus_holds_on_a_swarm() -> None:

@@ -22,7 +22,7 @@ from airflow_torchx.core.engine.labels import (
     SWARM_WAITS,
 )
 from airflow_torchx.core.engine.times import parse_time
-from airflow_torchx.core.plan.identity import is_failed_name, is_marked
+from airflow_torchx.core.plan.identity import is_cancelled_name, is_failed_name, is_marked
 from airflow_torchx.core.state.rounds import may_restart, role_sizes
 from airflow_torchx.core.swarm.service_spec import NOWHERE, current_name, is_started
 
@@ -150,6 +150,9 @@ class Replica:
         A word that this version does not know is the state as it is, unless the task is to end.
         """
         if self.task is None:
+            # One that ended while it waited is never started, so readers of its log must not wait.
+            if is_cancelled_name(self.name) or is_failed_name(self.name):
+                return "dead"
             return "pending" if self._is_waiting else "created"
         if self._is_given_up:
             is_over = self.is_lost or self.is_down or is_failed_name(self.name)
