@@ -150,10 +150,7 @@ class Replica:
         A word that this version does not know is the state as it is, unless the task is to end.
         """
         if self.task is None:
-            # One that ended while it waited is never started, so readers of its log must not wait.
-            if is_cancelled_name(self.name) or is_failed_name(self.name):
-                return "dead"
-            return "pending" if self._is_waiting else "created"
+            return self._unstarted_state
         if self._is_given_up:
             is_over = self.is_lost or self.is_down or is_failed_name(self.name)
             return "dead" if is_over else "running"
@@ -166,6 +163,13 @@ class Replica:
         # What was evicted has the exit code 0 even if it was killed.
         is_evicted = self._state == _EVICTED and not self.is_asked_to_end
         return "dead" if is_evicted or self.exit_code is None else "exited"
+
+    @property
+    def _unstarted_state(self) -> str:
+        # One that ended while it waited is never started, so readers of its log must not wait.
+        if is_cancelled_name(self.name) or is_failed_name(self.name):
+            return "dead"
+        return "pending" if self._is_waiting else "created"
 
     def row(self, node: str = "") -> ContainerRow:
         """Return it as a row of a list of containers; ``node`` is the name of its node."""
