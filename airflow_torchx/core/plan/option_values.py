@@ -256,6 +256,9 @@ def env(value: object) -> Mapping[str, str]:
     if bad:
         names = ", ".join(repr(shown_env_name(name)) for name in bad)
         raise ValueError(f"rename {names}: a name cannot contain '=' or a zero byte")
+    # An error of a start would have the value, which may be a secret.
+    if zeros := ", ".join(repr(name) for name, value in variables.items() if "\0" in value):
+        raise ValueError(f"correct the value of {zeros}: it contains a zero byte")
     return variables
 
 

@@ -466,6 +466,14 @@ def test_problems_say_what_to_write(cfg: dict[str, Any], line: str) -> None:
     assert line in str(refusal(cfg))
 
 
+def test_a_value_with_a_zero_byte() -> None:
+    """It is refused by the name of its variable: the error of its start would have the value."""
+    with pytest.raises(InvalidOptionsError, match="correct the value of 'TOKEN'") as caught:
+        Opts.parse({"env": {"TOKEN": "hidden\0", "PLAIN": "shown"}})
+
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "env",
     [
