@@ -51,7 +51,10 @@ def has_nodes(engine: Engine) -> bool:
 def problems(engine: Engine, plan: JobPlan) -> Iterator[Problem]:
     """Yield a problem if the nodes of a swarm have no room for an app even if nothing runs."""
     if isinstance(engine, Places) and (why := engine.never_fits(plan.containers)):
-        fix = "ask for less, or add nodes to the swarm"
+        fix = (
+            "ask for less, add nodes to the swarm, or if there are constraints, give nodes the "
+            "labels: `docker node update --label-add`"
+        )
         yield Problem("roles", f"they never fit on this swarm: {why}", fix)
 
 

@@ -60,7 +60,8 @@ class Opts(Mapping[str, Any]):
         pull_policy: ``missing`` pulls an image that is not on the daemon, ``always`` pulls every
             image, ``if_possible`` too but falls back to the image on the daemon, ``never`` uses
             the image on the daemon.
-        network: network that the replicas join; created as a bridge, which stays, if it is missing.
+        network: network that the replicas join, on a swarm by default ``torchx-swarm``; created as
+            a bridge, or an overlay on a swarm, which stays, if it is missing.
         stop_grace_s: seconds between SIGTERM and SIGKILL, rounded up to whole seconds.
         checkpoint: where the replicas keep checkpoints: the name of a volume, an absolute path on
             the daemon's host, or in a task a URL of Airflow's object storage. They find their
