@@ -17,7 +17,7 @@ from airflow_torchx.core.state.failure_rules import rule_name, rules_of, with_re
 from airflow_torchx.core.state.report import READ_LINES
 from airflow_torchx.core.state.rule_search import RuleSearch
 from airflow_torchx.core.state.worker_failure import MAX_FILE_BYTES, SEQUENCE, worker_failure
-from airflow_torchx.errors import EngineError, EngineUnreachableError
+from airflow_torchx.errors import EngineError, EngineUnreachableError, NodeUnreachableError
 from airflow_torchx.runtime.outage import OUTAGE_S, patiently
 from airflow_torchx.runtime.replica_log import ReplicaLog, Span
 from airflow_torchx.specs import AppState
@@ -154,11 +154,17 @@ def _explained(
 
 
 class _UnlessUnreachable(contextlib.AbstractContextManager[None]):
-    """Passes over what cannot be read, unless the daemon does not answer."""
+    """Passes over what cannot be read, unless the daemon, or the swarm, does not answer.
+
+    A node of a swarm that does not answer may be away for days.
+    """
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: object
     ) -> bool:
+        if isinstance(exc, NodeUnreachableError):
+            _log.info("cannot read why a replica failed: %s", exc.what)
+            return True
         return isinstance(exc, EngineError | ValueError) and not isinstance(
             exc, EngineUnreachableError
         )

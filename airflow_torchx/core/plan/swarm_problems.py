@@ -42,7 +42,7 @@ SWARM_OPTIONS: Final = frozenset(Opts.__dataclass_fields__).difference(
     _REFUSED,
     _OF_ONE_DAEMON,
     ("checkpoint_interval_s", "checkpoint_policy", "checkpoint_before_timeout_s"),
-    ("auto_set_gpus", "gpu_foreign", "gpu_wait_timeout_s"),
+    ("auto_set_gpus", "gpu_foreign"),
 )
 
 

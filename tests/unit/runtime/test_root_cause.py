@@ -10,7 +10,12 @@ import pytest
 
 from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.failure_rules import failure_action, rule_name, with_replicas
-from airflow_torchx.errors import AppFailedError, CudaOutOfMemoryError, EngineUnreachableError
+from airflow_torchx.errors import (
+    AppFailedError,
+    CudaOutOfMemoryError,
+    EngineUnreachableError,
+    NodeUnreachableError,
+)
 from airflow_torchx.runtime import attach, launching, root_cause
 from airflow_torchx.specs import RetryPolicy
 from airflow_torchx.testing import FakeEngine, Program
@@ -53,6 +58,17 @@ def test_the_worker_of_a_failed_replica() -> None:
     assert 1 == error.worker.rank
     assert "trainer/1 failed first: rank 1: exit code 85\n" in str(error)
     assert "  exitcode  : 85" not in str(error)
+
+
+def test_a_node_that_is_away() -> None:
+    """What is on it is left out at once, while the others are read: it is not an outage."""
+    engine = FakeEngine(images=["busybox"], programs=Program(exit_code=1, lines=BLOCK))
+    app = ended(engine)
+    engine.fail_next("read_file", NodeUnreachableError("node box3 does not answer"))
+
+    found = root_cause.explained(engine, app, frozenset(), {})
+
+    assert 1 <= sum(one.worker is not None for one in replicas_of(found))
 
 
 def test_secrets_are_masked() -> None:
