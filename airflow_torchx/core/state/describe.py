@@ -236,6 +236,8 @@ def needing_detail(rows: Sequence[ContainerRow]) -> list[str]:
 
     Those of earlier rounds do not count, and a long training may have hundreds.
     """
+    if not any(map(needs_detail, rows)):
+        return []
     return [row.id for row in sources_of(rows).values() if needs_detail(row)]
 
 

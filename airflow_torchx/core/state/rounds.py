@@ -7,9 +7,8 @@ earlier rounds are kept, and count only until those of the next round can.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import (
@@ -32,7 +31,23 @@ if TYPE_CHECKING:
 #: The newest round that can be: a name has four digits for it, as a label has.
 MAX_ROUND: Final = 9_999
 _ROUND_DIGITS: Final = len(str(MAX_ROUND))
-_INDEX: Final = re.compile(r"\d{1,4}")  # below identity.MAX_REPLICAS
+_INDEX_DIGITS: Final = 4  # below identity.MAX_REPLICAS
+
+
+class Labelled(Protocol):
+    """A container, or what becomes one."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was created."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,18 +66,20 @@ class CurrentRound:
     unfinished: tuple[str, ...] = ()
 
 
-def replica_key(one: ContainerRow | ContainerEvent) -> Key:
+def replica_key(one: Labelled | ContainerEvent) -> Key:
     """Return role and index from the labels; an invalid index counts as 0."""
     index = one.labels.get(labels.REPLICA_ID, "")
-    return one.labels.get(labels.ROLE_NAME, ""), int(index) if _INDEX.fullmatch(index) else 0
+    is_index = index.isdecimal() and len(index) <= _INDEX_DIGITS
+    return one.labels.get(labels.ROLE_NAME, ""), int(index) if is_index else 0
 
 
 def round_of(one: ContainerRow | ContainerEvent) -> int:
     """Return the round that created a container, 0 for the launch."""
-    return labels.number(one.labels.get(labels.ROUND, ""), max_digits=_ROUND_DIGITS) or 0
+    text = one.labels.get(labels.ROUND)
+    return labels.number(text, max_digits=_ROUND_DIGITS) or 0 if text else 0
 
 
-def age(row: ContainerRow) -> tuple[datetime, str]:
+def age(row: Labelled) -> tuple[datetime, str]:
     """Return a key that sorts containers from the oldest to the newest."""
     return row.created_at, row.id
 
@@ -125,7 +142,7 @@ def sources_of(rows: Sequence[ContainerRow], number: int | None = None) -> dict[
     return dict(current_round(older, role_sizes(rows)).newest)
 
 
-def may_restart(rows: Iterable[ContainerRow]) -> bool:
+def may_restart(rows: Iterable[Labelled]) -> bool:
     """Return whether a failure may make a new round of the app of these containers."""
     return any(labels.RETRIES in row.labels for row in rows)
 
@@ -146,7 +163,8 @@ def roles_of_round(members: Iterable[ContainerRow]) -> tuple[str, ...]:
     for row in members:
         named = labels.json_of(row.labels, labels.ROUND_ROLES)
         names = named if isinstance(named, list) else []
-        found |= dict.fromkeys([*map(str, names), replica_key(row)[0]])
+        for name in (*map(str, names), replica_key(row)[0]):
+            found[name] = None
     return tuple(found)
 
 
@@ -185,7 +203,7 @@ def final_exit_codes(rows: Iterable[ContainerRow]) -> frozenset[int]:
     return frozenset(code for code in codes if code is not None)
 
 
-def role_sizes(rows: Iterable[ContainerRow]) -> dict[str, int]:
+def role_sizes(rows: Iterable[Labelled]) -> dict[str, int]:
     """Return role to number of replicas: from the label, else by the highest index.
 
     TorchX, which writes no such label, creates containers in order of their index.

@@ -73,6 +73,11 @@ class Replica:
     app_waits: str = ""
 
     @property
+    def id(self) -> str:
+        """The id of its service, which is that of its container to readers."""
+        return self.service_id
+
+    @property
     def node_id(self) -> str:
         """The node that it was placed on; empty for none."""
         return str((self.task or {}).get("NodeID") or "")
@@ -259,14 +264,13 @@ def _waits(services: Iterable[Json]) -> dict[str, str]:
 
 def is_complete(found: Sequence[Replica]) -> bool:
     """Return whether each replica that the labels name has a task, so services add nothing."""
-    rows = [one.row() for one in found]
     if any(one.may_be_removed for one in found):
         return False
     # A round of restarts may have been created, and not started. Without its number of replicas, an
     # app may have one more.
-    if not any(ROLES in row.labels for row in rows) or may_restart(rows):
+    if not any(ROLES in one.labels for one in found) or may_restart(found):
         return False
-    return sum(role_sizes(rows).values()) <= len(rows)
+    return sum(role_sizes(found).values()) <= len(found)
 
 
 def _replica(
