@@ -367,7 +367,7 @@ def _name_while_saving(name: str) -> str:
 
 
 def mark(engine: Engine, row: ContainerRow, name: str) -> None:
-    """Rename a container, by its name, so that every client reads why it is being stopped."""
+    """Rename a container, so that every client reads why it is being stopped."""
     if name != row.name:
         with contextlib.suppress(EngineConflictError, EngineNotFoundError):
-            engine.rename(row.name, name)
+            engine.rename(row.id, name)

@@ -232,7 +232,6 @@ class FakeEngine(FakeDaemon):
                 now_ns = self._calls.now_ns()
                 container.kill(now_ns)
                 self._containers.settle(now_ns)
-                self._rename_discarded(container, now_ns)
                 self._containers.remove(container, now_ns)
 
     def discard(self, container_id: str) -> bool:
@@ -245,13 +244,10 @@ class FakeEngine(FakeDaemon):
                 what = f"cannot discard container {container.name}: it is running."
                 fix = f"Stop it first, or remove it: `docker rm --force {container.name}`."
                 raise EngineConflictError(what, fix=fix, status=409)
-            self._rename_discarded(container, now_ns)
+            container.name = f"{DISCARDED_PREFIX}{container.id}"
+            self._containers.journal.append(container.event("rename", now_ns))
             self._containers.remove(container, now_ns)
             return True
-
-    def _rename_discarded(self, container: FakeContainer, now_ns: int) -> None:
-        container.name = f"{DISCARDED_PREFIX}{container.id}"
-        self._containers.journal.append(container.event("rename", now_ns))
 
     def rows(self, labels: Mapping[str, str | None]) -> tuple[ContainerRow, ...]:
         """See `Engine.rows`."""

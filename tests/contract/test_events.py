@@ -54,18 +54,18 @@ class Listener:
 
 
 def test_life_of_a_container(bench: Bench) -> None:
-    """Create, start, rename, die and destroy come in order; a removal renames, too."""
+    """Create, start, rename, die and destroy each come once and in order."""
     with Listener(bench) as listener:
         container_id = bench.create(Script(exit_code=3, then_s=0.2))
         bench.engine.rename(container_id, f"{bench.app_id}-renamed")
         bench.engine.start(container_id)
         bench.ended(container_id)
         bench.engine.remove(container_id)
-        events = listener.wait_for(6)
+        events = listener.wait_for(5)
 
-    assert ["create", "rename", "start", "die", "rename", "destroy"] == listener.actions
+    assert ["create", "rename", "start", "die", "destroy"] == listener.actions
     assert {(bench.app_id, container_id)} == {(e.app_id, e.container_id) for e in events}
-    assert [None, None, None, 3, None, None] == [event.exit_code for event in events]
+    assert [None, None, None, 3, None] == [event.exit_code for event in events]
     assert sorted(events, key=lambda event: event.time_ns) == events
 
 
@@ -82,14 +82,12 @@ def test_stop(bench: Bench) -> None:
 
 
 def test_removal_of_a_running_container(bench: Bench) -> None:
-    """It is killed, then renamed: it never runs without the name that shows its app."""
+    """Removing a running container gives a die event before its destroy event."""
     with Listener(bench) as listener:
-        container_id = bench.run(FOREVER)
-        bench.engine.remove(container_id)
-        events = listener.wait_for(5)
+        bench.engine.remove(bench.run(FOREVER))
+        listener.wait_for(4)
 
-    assert ["create", "start", "die", "rename", "destroy"] == listener.actions
-    assert {f"{DISCARDED_PREFIX}{container_id}"} == {event.name for event in events[3:]}
+    assert ["create", "start", "die", "destroy"] == listener.actions
 
 
 def test_discard(bench: Bench) -> None:
@@ -118,10 +116,9 @@ def test_from_now_on(bench: Bench) -> None:
     container_id = bench.run_to_its_end(Script())
     with Listener(bench) as listener:
         bench.engine.remove(container_id)
-        wait_for(lambda: "destroy" in listener.actions)
+        listener.wait_for(1)
 
-    # A daemon renames it first.
-    assert ["destroy"] == [one for one in listener.actions if one != "rename"]
+    assert ["destroy"] == listener.actions
 
 
 def test_containers_of_no_app(bench: Bench) -> None:
@@ -143,10 +140,10 @@ def test_containers_of_all(bench: Bench) -> None:
         container_id = bench.create(stranger)
         bench.engine.remove(container_id)
         found = (event for event in stream if event.container_id == container_id)
-        seen = [next(found) for _ in range(3)]
+        created, destroyed = next(found), next(found)
 
-    assert [("", "create"), ("", "rename"), ("", "destroy")] == [
-        (event.app_id, event.action) for event in seen
+    assert [("", "create"), ("", "destroy")] == [
+        (event.app_id, event.action) for event in (created, destroyed)
     ]
 
 
@@ -156,14 +153,11 @@ def test_name_and_labels(bench: Bench) -> None:
     ours = {labels.APP_ID: bench.app_id, labels.APP_NAME: "trainer", labels.GPUS: ""}
     named = replace(spec, labels={**ours, "other": "label"})
     with Listener(bench) as listener:
-        container_id = bench.create(named)
-        bench.engine.remove(container_id)
+        bench.engine.remove(bench.create(named))
         bench.create(spec)
-        created, _, destroyed, other = listener.wait_for(4)
+        created, destroyed, other = listener.wait_for(3)
 
-    assert [(spec.name, ours), (f"{DISCARDED_PREFIX}{container_id}", ours)] == [
-        (one.name, one.labels) for one in (created, destroyed)
-    ]
+    assert [(spec.name, ours)] * 2 == [(one.name, one.labels) for one in (created, destroyed)]
     assert ("trainer", "") == (created.app_name, other.app_name)
 
 

@@ -257,8 +257,7 @@ class Engine(Protocol):
         """Kill and remove a container with its anonymous volumes.
 
         Does nothing if it does not exist. If another call is removing it, it waits for the end of
-        that removal. It is renamed once it does not run, so a client that renames it by its name
-        at the same time does so before its removal, or not at all.
+        that removal.
         """
 
     def discard(self, container_id: str) -> bool:

@@ -449,15 +449,3 @@ def test_only_a_running_app_is_said_to_be_stopped(
     lifecycle.stop_launch(engine, "app-1", planned().launch_id, grace_s=2.5, keep=keep)
 
     assert expected == caplog.messages
-
-
-def test_a_container_that_another_client_has_renamed_is_not_marked() -> None:
-    """The first client decides what is read; a container that is being removed keeps its name."""
-    engine = FakeEngine(images=["busybox"], programs=FOREVER)
-    launching.launch(engine, planned())
-    row = engine.rows({})[0]
-    engine.rename(row.name, f"{row.name}.first")
-
-    lifecycle.mark(engine, row, f"{row.name}.second")
-
-    assert f"{row.name}.first" in {one.name for one in engine.rows({})}
