@@ -22,6 +22,7 @@ from airflow_torchx.docker_engine.events import WHAT, EventStream, event_params
 from airflow_torchx.docker_engine.image_labels import ImageLabels
 from airflow_torchx.docker_engine.images import DockerImages
 from airflow_torchx.docker_engine.logins import auth_config
+from airflow_torchx.docker_engine.removal import remove
 from airflow_torchx.docker_engine.request import request
 from airflow_torchx.docker_engine.spec import container_json, label_filters, log_params
 from airflow_torchx.docker_engine.stream import LogStream
@@ -52,11 +53,8 @@ NETWORK_LABEL: Final = f"{OWN_PREFIX}network"
 
 #: From this API version on, daemons always check, and the parameter is deprecated.
 _CHECKS_DUPLICATES: Final = (1, 44)
-# Answers of the daemon to a rename and to a removal at the same time.
+#: The answer of the daemon to a rename and to a removal at the same time.
 _NO_FILE: Final = "no such file or directory"
-_NOT_EMPTY: Final = "directory not empty"
-# An app that is stopped is renamed twice at most.
-_REMOVALS: Final = 5
 
 
 class DockerEngine:
@@ -234,30 +232,7 @@ class DockerEngine:
 
     def remove(self, container_id: str) -> None:
         """Remove a container and its anonymous volumes; kill it first if it runs."""
-        with suppress(EngineNotFoundError):
-            for left in reversed(range(_REMOVALS)):
-                try:
-                    self._remove(container_id)
-                except EngineError as error:
-                    # A rename at the same time writes a file into the folder that the daemon
-                    # removes. Engine 20.10 lists the container as `removing` then, or as `dead`,
-                    # until it is removed again.
-                    if not left or _NOT_EMPTY not in str(error):
-                        raise
-                else:
-                    return
-
-    def _remove(self, container_id: str) -> None:
-        what = f"remove container {responses.short_id(container_id)}"
-        try:
-            with self._errors(what):
-                self._client.remove_container(container_id, v=True, force=True)
-        except EngineConflictError:
-            # With force, the only possible conflict is a removal in progress.
-            with self._errors(what):
-                answer = self._client.wait(container_id, condition="removed")
-            if failed := (answer.get("Error") or {}).get("Message"):
-                raise EngineError(f"cannot {what}: {failed}") from None
+        remove(self._client, self._url, container_id)
 
     def discard(self, container_id: str) -> bool:
         """Remove a container that does not run, and return whether this call discarded it."""

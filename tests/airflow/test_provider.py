@@ -90,7 +90,7 @@ def test_form(told: dict[str, Rows]) -> None:
     behaviours = [row["field_behaviours"] for row in told["behaviours"]]
 
     assert "extra__torchx_docker__tls_private_key" in fields
-    assert 11 == len(fields)
+    assert 18 == len(fields)
     assert "torchx_docker" in behaviours
 
 

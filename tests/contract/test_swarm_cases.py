@@ -17,7 +17,8 @@ def test_each_case_that_is_out_exists() -> None:
     named += [(module, name) for module, names in ON_NODES.items() for name in names]
     for module, name in named:
         text = (HERE / f"{module}.py").read_text()
-        assert re.search(rf"^def {name}\((?:bench: Bench|engine: Engine)", text, re.MULTILINE)
+        first = "bench: Bench|engine: Engine|workspaces: Workspaces"
+        assert re.search(rf"^def {name}\((?:{first})", text, re.MULTILINE)
 
 
 def test_each_module_that_is_out_exists() -> None:

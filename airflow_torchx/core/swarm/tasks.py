@@ -42,6 +42,8 @@ _ENDING: Final = frozenset({"shutdown", "remove"})
 _ENDED: Final = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned"})
 #: Task states that a swarm gives to what it, not the program, has ended.
 _EVICTED: Final = "shutdown"
+#: The states of a container that has ended.
+_OVER: Final = frozenset({"exited", "dead"})
 #: The beginning of why a task waits.
 UNPLACED: Final = "no suitable node"
 
@@ -155,7 +157,7 @@ class Replica:
         A word that this version does not know is the state as it is, unless the task is to end.
         """
         if self.task is None:
-            return self._unstarted_state
+            return "pending" if self._is_waiting else "created"
         if self._is_given_up:
             is_over = self.is_lost or self.is_down or is_failed_name(self.name)
             return "dead" if is_over else "running"
@@ -170,11 +172,10 @@ class Replica:
         return "dead" if is_evicted or self.exit_code is None else "exited"
 
     @property
-    def _unstarted_state(self) -> str:
-        # One that ended while it waited is never started, so readers of its log must not wait.
-        if is_cancelled_name(self.name) or is_failed_name(self.name):
-            return "dead"
-        return "pending" if self._is_waiting else "created"
+    def _never_starts(self) -> bool:
+        """Whether its app ended while it waited."""
+        was_ended = is_cancelled_name(self.name) or is_failed_name(self.name)
+        return self.task is None and was_ended
 
     def row(self, node: str = "") -> ContainerRow:
         """Return it as a row of a list of containers; ``node`` is the name of its node."""
@@ -198,17 +199,17 @@ class Replica:
     def detail(self, node: str = "") -> ContainerDetail:
         """Return what the manager knows of it; ``node`` is the name of its node."""
         at = self.changed_at
-        has_ended = self.state in {"exited", "dead"}
         return ContainerDetail(
             id=self.service_id,
-            state=self.state,
+            # Readers of its log wait for its end, and details have no name that shows it.
+            state="dead" if self._never_starts else self.state,
             exit_code=self.exit_code,
             oom_killed=False,
             error=self._error(node),
             restarts=0,
             # A task has the time of its last change only.
             started_at=at if self.state == "running" else None,
-            finished_at=at if has_ended else None,
+            finished_at=at if self.state in _OVER else None,
             created_at=self.created_at,
             nano_cpus=self.limits.get("NanoCPUs") or None,
             memory_bytes=self.limits.get("MemoryBytes") or None,

@@ -174,7 +174,7 @@ def test_an_app_that_may_not_wait_so_long_fails(swarm: ModelServices, is_part: b
 
     assert 0 == swarm.running("a")
     found = swarm.replicas({labels.APP_ID: "a"})
-    assert {"dead"} == {one.state for one in found}
+    assert {"created"} == {one.state for one in found}
     assert all(one.name.endswith(".failed") for one in found)
     errors = {one.detail().error for one in found}
     assert 1 == len(errors)
