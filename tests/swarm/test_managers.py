@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.timeout(400),
-    # A lane of its own: it waits most of the time.
+    # The swarm itself takes a node for lost whose daemon gets no processor for a quarter of a minute.
+    pytest.mark.campaign,
     pytest.mark.xdist_group("managers"),
 ]
 
