@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.timeout(400),
-    # The swarm itself takes a node for lost whose daemon gets no processor for a quarter of a minute.
+    # A swarm takes a node for lost whose daemon gets no processor for a quarter of a minute.
     pytest.mark.campaign,
     pytest.mark.xdist_group("managers"),
 ]
