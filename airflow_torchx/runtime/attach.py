@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -68,6 +69,8 @@ MAX_RESULT_BYTES: Final = 1 << 20
 _TICK_S: Final = 0.2
 # Reading the rest of an ended container's log; 64 MB take about 10 s on 2 cores.
 _LOG_TIMEOUT_S: Final = 120.0
+# Between two looks at an app that another client may be removing, one container after another.
+_REMOVAL_S: Final = 1.0
 # Part of the 5 s of a killed task.
 _HAND_OVER_S: Final = 1.0
 _BY_RULE: Final[dict[str, type[AppFailedError]]] = {
@@ -158,12 +161,31 @@ def inspected(engine: Engine, ended: DescribeAppResponse) -> DescribeAppResponse
     """Return an app that has ended with the times and causes of its replicas.
 
     An end is final: if another client removes the containers meanwhile, ``ended`` is returned.
+
+    Raises:
+        AppNotFoundError: another client removes the app: some containers were gone, the others
+            cancelled, and all are gone now. It waits a second, as a lost replica is seen alike.
     """
+    while _may_be_removed(ended):
+        time.sleep(_REMOVAL_S)
+        before, ended = ended, look(engine, ended.app_id, inspect_all=True)
+        if _containers(before) == _containers(ended):
+            break
     with contextlib.suppress(AppNotFoundError):
         app = look(engine, ended.app_id, inspect_all=True)
         if has_ended(app):
             return app
     return ended
+
+
+def _may_be_removed(app: DescribeAppResponse) -> bool:
+    """Return whether some replicas are gone, and all others were cancelled."""
+    present = [one.state for one in replicas_of(app) if one.container_id]
+    return len(present) < len(replicas_of(app)) and {*present} == {AppState.CANCELLED}
+
+
+def _containers(app: DescribeAppResponse) -> set[str]:
+    return {one.container_id for one in replicas_of(app)}
 
 
 def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeAppResponse:

@@ -7,6 +7,7 @@ import pytest
 from airflow_torchx.errors import (
     AppCancelledError,
     AppFailedError,
+    AppNotFoundError,
     OutOfMemoryError,
     ReplicaLostError,
 )
@@ -37,6 +38,35 @@ def test_out_of_memory_is_an_error_of_its_own(*, oom_killed: bool) -> None:
     assert (OutOfMemoryError if oom_killed else AppFailedError) is type(error)
     assert (137, "trainer/1") == (error.exit_code, error.replica)
     assert oom_killed == ("raise resource.memMB" in str(error))
+
+
+def half_removed() -> FakeEngine:
+    """Return a daemon with an app that was cancelled, and of which one container was removed."""
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
+    launching.launch(engine, planned())
+    lifecycle.cancel(engine, "app-1", grace_s=0)
+    engine.remove(engine.rows({})[0].id)
+    return engine
+
+
+def test_an_app_that_is_being_removed_is_not_found() -> None:
+    """A look between two removals of another client is not taken for a lost replica."""
+    engine = half_removed()
+    seen = attach.look(engine, "app-1")
+    lifecycle.delete(engine, "app-1")
+
+    with pytest.raises(AppNotFoundError):
+        attach.inspected(engine, seen)
+
+
+def test_a_lost_replica_of_an_app_that_stays() -> None:
+    """A replica that is gone while the cancelled others stay is a lost one."""
+    engine = half_removed()
+
+    found = attach.inspected(engine, attach.look(engine, "app-1"))
+
+    with pytest.raises(ReplicaLostError):
+        attach.outcome(engine, found, None, frozenset(), lambda: False)
 
 
 def test_a_lost_replica_is_an_error_of_its_own() -> None:
