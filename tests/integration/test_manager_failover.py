@@ -107,7 +107,7 @@ def test_a_refusal_is_not_repeated(swarm: Swarm) -> None:
 
 
 def test_a_manager_of_another_swarm(swarm: Swarm) -> None:
-    """It is passed over, and alone it is no answer: its swarm does not have the apps."""
+    """The next manager is asked; without one, it is an error: that swarm does not have the apps."""
     swarm.ids = ["one", "two", "one"]
     swarm.answers = [json_answer(["first"]), json_answer([]), json_answer(["third"])]
     managers = swarm.managers

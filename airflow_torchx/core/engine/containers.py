@@ -241,7 +241,7 @@ class EngineInfo:
         has_cdi: it can give devices to containers by their names in CDI.
         runtimes: OCI runtimes, like ``runc`` and ``nvidia``.
         is_podman: the daemon is Podman's, which speaks Docker's API.
-        swarm_nodes: number of nodes of the swarm that it manages; 0 if it is no manager.
+        swarm_nodes: number of nodes of the swarm that it manages; 0 if it does not manage one.
         is_swarm: it is a manager, and its swarm runs the containers; the largest node has these
             ``cpus`` and ``memory_bytes``.
         host: name of its host.

@@ -44,8 +44,8 @@ _SHM: Final = "/dev/shm"  # noqa: S108 - of the container
 def service_name(name: str) -> str:
     """Return the name of the service of a container; a mark at its end does not count.
 
-    A name that is no DNS label, and one of a round that is too long, has a digest in it: ``a.b`` is
-    not the container ``a-b``.
+    A name that DNS does not take, and one of a round that is too long, has a digest in it:
+    ``a.b`` is not the container ``a-b``.
     """
     whole = first_name(name)
     label = whole.replace(".", "-").strip("-_")

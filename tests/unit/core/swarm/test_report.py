@@ -63,7 +63,7 @@ def test_a_report_without_problems() -> None:
     ],
 )
 def test_the_state_of_anode(change: dict[str, Any], expected: str) -> None:
-    """A node that takes no replicas is said to, and is no fault while others do."""
+    """The report names a node that takes no replicas, and fails only if no other one does."""
     report = replace(REPORT, nodes=(NodeCheck(node=BOX1), NodeCheck(node=BOX2 | change)))
 
     assert report.is_fine
