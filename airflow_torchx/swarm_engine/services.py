@@ -180,14 +180,16 @@ class Services:
     def replicas(self, labels: Mapping[str, str | None]) -> list[Replica]:
         """Return the replicas that have all these labels.
 
-        It is one request for an app whose replicas have all been started, else two. A replica that
+        It is one request for an app whose replicas run or have ended, else two. A replica that
         the swarm has given up is recorded as failed, so that it stays so if its node returns and
         its program ends with the exit code 0.
         """
         wanted: Mapping[str, Sequence[str]] = label_filters(labels) if labels else {}
         tasks, services, down = self.tasks(wanted), list[Json](), set[str]()
         found = replicas(tasks)
-        if labels.get(APP_ID) is None or not is_complete(found):
+        # What looks lost or evicted may be stopped by a client, which its service shows first.
+        is_plain = is_complete(found) and not any(one.state == "dead" for one in found)
+        if labels.get(APP_ID) is None or not is_plain:
             params = filters(wanted)
             services = self._managers.json("GET", "/services", "list services", params=params)
             known = {one["ID"] for one in services}

@@ -298,14 +298,18 @@ def _replica(
         name=current_name(named),
         image=_without_digest(str(container.get("Image") or "")),
         created_at=parse_time(since) or datetime.fromtimestamp(0, UTC),
-        is_asked_to_end=SWARM_MARK in (_labels(substitute) or {}),
+        is_asked_to_end=SWARM_MARK in (_labels(substitute) or {}) or _is_nowhere(template),
         is_down=bool(node) and node in down,
     )
 
 
 def _is_substitute(task: Json) -> bool:
-    placement = (task.get("Spec") or {}).get("Placement") or {}
-    return NOWHERE in (placement.get("Constraints") or ())
+    return _is_nowhere(task.get("Spec") or {})
+
+
+def _is_nowhere(template: Json) -> bool:
+    """Return whether a client has stopped what has this template."""
+    return NOWHERE in ((template.get("Placement") or {}).get("Constraints") or ())
 
 
 def _labels(task: Json | None) -> Mapping[str, str]:

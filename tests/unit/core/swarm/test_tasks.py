@@ -273,6 +273,20 @@ def test_a_lost_replica() -> None:
     assert returned.detail("box3").error.startswith("node box3 was lost")
 
 
+@pytest.mark.parametrize("state", ["running", "shutdown"])
+def test_a_stop_that_no_task_shows_yet(state: str) -> None:
+    """A replica that a client stops is not lost or evicted: its service says so at once."""
+    service = _service()
+    task = _task(service, state, "shutdown", 143)
+    ended = {**service, "Spec": stopped(service["Spec"], cancelled_name(NAME))}
+
+    found = _only([task], [ended])
+
+    assert not found.is_lost
+    expected = AppState.RUNNING if state == "running" else AppState.CANCELLED
+    assert expected is _state(found)
+
+
 def test_an_evicted_replica() -> None:
     """One that a drained node has stopped failed, although its program ended with 0."""
     found = _only([_task(_service(), "shutdown", "shutdown", 0)])
