@@ -13,6 +13,7 @@ from airflow_torchx.core.plan.identity import is_cancelled_name
 from airflow_torchx.core.plan.plan_text import secret_values
 from airflow_torchx.core.plan.redact import redact
 from airflow_torchx.errors import (
+    AppCancelledError,
     AppExistsError,
     EngineConflictError,
     EngineError,
@@ -71,11 +72,12 @@ def launch(
     ``before_start`` is called with the id of the first container before any one is started.
 
     Raises:
+        AppCancelledError: another client cancelled the app before its launch was over.
         AppExistsError: an app with this id exists; it is not changed.
         AppNotFoundError: another client deleted the app before it had started, or right after.
         ImagePullError: an image cannot be pulled; nothing was created.
         LaunchError: a container could not be created or started; the message names the replica.
-        LaunchInterruptedError: ``should_stop`` returned True, or another client cancelled the app.
+        LaunchInterruptedError: ``should_stop`` returned True.
         MustWait: the app has to wait for GPUs, and keeps its place in the queue.
     """
     ids: dict[str, str] = {}
@@ -240,7 +242,8 @@ def _launched(engine: Engine, plan: JobPlan) -> DescribeAppResponse:
     if any(row.labels.get(labels.LAUNCH_ID) != plan.launch_id for row in rows):
         raise AppExistsError(plan.app_id)
     if any(is_cancelled_name(row.name) for row in rows):
-        raise StopRequested
+        what = f"app {plan.app_id!r} is CANCELLED: another client stopped it during its launch."
+        raise AppCancelledError(what, fix="The launch was undone. Launch the app again.")
     if (found := described(engine, plan.app_id, rows)) is None:
         raise not_found(plan.app_id)
     return found

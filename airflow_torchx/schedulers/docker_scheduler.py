@@ -145,7 +145,8 @@ class DockerScheduler(DockerLauncher):
             ImagePullError: an image cannot be pulled.
             LaunchError: a replica did not start.
             GpuWaitTimeoutError: not enough GPUs became free within ``gpu_wait_timeout_s``.
-            LaunchInterruptedError: ``should_stop`` returned True, or the app was cancelled.
+            LaunchInterruptedError: ``should_stop`` returned True.
+            AppCancelledError: another client cancelled the app before its launch was over.
         """
         return self.launch(dryrun_info.renewed(), should_stop=should_stop).app_id
 

@@ -11,6 +11,7 @@ import pytest
 from airflow_torchx.concurrency.parallel import StopRequested
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import (
+    AppCancelledError,
     AppExistsError,
     EngineConflictError,
     EngineError,
@@ -226,7 +227,7 @@ def test_a_stopped_launch_leaves_nothing() -> None:
 
 
 def test_cancelling_an_app_while_it_is_launched_ends_the_launch() -> None:
-    """A launch does not start an app that was cancelled meanwhile."""
+    """A launch that another client cancels is undone, and says who ended it."""
     engine = FakeEngine(images=["busybox"], programs=FOREVER)
     cancelled = threading.Event()
 
@@ -237,7 +238,7 @@ def test_cancelling_an_app_while_it_is_launched_ends_the_launch() -> None:
 
     engine.before = cancel
 
-    with pytest.raises(LaunchInterruptedError):
+    with pytest.raises(AppCancelledError, match="CANCELLED: another client stopped it"):
         launching.launch(engine, planned())
 
     assert {} == engine.specs()
