@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.connection.endpoint import Endpoint
     from airflow_torchx.core.connection.settings import Settings
+    from airflow_torchx.core.engine.docker_cli import DockerCli
     from airflow_torchx.core.engine.images import RegistryLogin
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
@@ -117,6 +118,18 @@ class TorchXDockerHook(BaseHook):
         """
         settings = self.settings()
         return settings.endpoint, self._logins(settings) if settings.endpoint.swarm else ()
+
+    def docker_cli(self) -> DockerCli:
+        """Return the commands of `docker` that a message advises.
+
+        They are those of a daemon if the connection cannot be read.
+        """
+        from airflow_torchx.core.engine.docker_cli import docker_cli
+
+        try:
+            return docker_cli(is_swarm=self.settings().endpoint.swarm is not None)
+        except InvalidAppError:
+            return docker_cli(is_swarm=False)
 
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon or swarm; close it, or use it as a context manager.

@@ -174,7 +174,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
         if app is None:
             if not self.wait_for_launch:
                 raise gone_error(ref)
-            self.log.info("waiting for the launch of app %r: it is not on this daemon", ref.app_id)
+            self.log.info("waiting for the launch of app %r", ref.app_id)
             return PokeReturnValue(is_done=False)
         match evaluate(app, condition):
             case Met(message=message):
@@ -183,7 +183,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
                     is_done=True, xcom_value=describe_for_xcom(app, self._handle(ref))
                 )
             case Unreachable(message=message):
-                raise unreachable_error(message)
+                raise unreachable_error(ref, message)
             case Pending(message=message):
                 self.log.info("%s", message)
                 return PokeReturnValue(is_done=False)
@@ -205,7 +205,7 @@ class TorchXDockerSensor(TemplatesMixin, BaseSensorOperator):
                 self.log.info("%s", message)
                 return self._after(ref, event)
             case "failed":
-                raise unreachable_error(message)
+                raise unreachable_error(ref, message)
             case "gone":
                 raise gone_error(ref)
             case "timeout":

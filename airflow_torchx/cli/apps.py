@@ -152,7 +152,7 @@ def _describe(engine: Engine, handle: str) -> DescribeAppResponse:
     app_id = find(engine, handle)
     if app := lifecycle.observe(engine, app_id, inspect_all=True):
         return app
-    raise lifecycle.not_found(app_id)
+    raise lifecycle.not_found(engine, app_id)
 
 
 def _listed(listed: Listed, scheduler: str) -> dict[str, Any]:

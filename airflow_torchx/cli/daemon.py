@@ -58,7 +58,7 @@ def typed(engine: Engine, app_id: str) -> str:
 
 def place_text(engine: Engine) -> str:
     """Return what the apps of an engine are on, for a message."""
-    return "this swarm" if placing.has_nodes(engine) else "this daemon"
+    return placing.docker_cli(engine).engine
 
 
 def settings_of(scheduler: str | None, conn_id: str | None) -> Settings:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.docker_cli import docker_cli
 from airflow_torchx.core.gpu.ledger import is_marker, marker_of
 from airflow_torchx.core.gpu.report import unlaunched_text
 from airflow_torchx.core.state.app_ref import DEFAULT_SESSION, app_ref
@@ -96,5 +97,5 @@ def match(app: str, app_ids: Collection[str], *, is_swarm: bool = False) -> str:
             f"\nThe session {ref.torchx_conn_id!r} is an Airflow connection: set DOCKER_HOST to "
             f"{'a manager of its swarm' if is_swarm else 'its daemon'}."
         )
-    where = "this swarm" if is_swarm else "this daemon"
+    where = docker_cli(is_swarm=is_swarm).engine
     raise AppNotFoundError(f"no app {ref.app_id!r} on {where}", fix=fix)

@@ -68,7 +68,7 @@ def log(args: Namespace) -> int:
         app_id = find(engine, selection.app)
         app = lifecycle.observe(engine, app_id)
         if app is None:
-            raise lifecycle.not_found(app_id)
+            raise lifecycle.not_found(engine, app_id)
         app = chosen(app, selection, last_round=args.last_round)
         if not args.tail:
             _read(engine, app, lines)
@@ -186,8 +186,7 @@ class ScreenLog(GangLog):
         """Print the remaining lines, and name incomplete logs; see `GangLog.finish`."""
         incomplete = super().finish(timeout_s, should_stop)
         for container in incomplete:
-            of_service = "service " if placing.has_nodes(self._engine) else ""
-            command = f"docker {of_service}logs {container}"
+            command = f"{placing.docker_cli(self._engine).logs} {container}"
             print_message(f"incomplete log: read the rest with `{command}`")
         return incomplete
 

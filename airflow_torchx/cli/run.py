@@ -33,6 +33,7 @@ from airflow_torchx.core.state.describe import has_ended
 from airflow_torchx.core.state.report import replica_table
 from airflow_torchx.core.workspace.recipe import with_workspace
 from airflow_torchx.errors import LaunchInterruptedError, UsageError, WorkspaceError
+from airflow_torchx.runtime import launching
 from airflow_torchx.runtime.attach import failure
 from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.schedulers import get_scheduler_factories
@@ -183,7 +184,7 @@ def _launch(
     except StopRequested:
         raise LaunchInterruptedError("interrupted before the launch") from None
     except KeyboardInterrupt as error:
-        undo = "\n".join(getattr(error, "__notes__", ["Nothing was left on the daemon."]))
+        undo = "\n".join(getattr(error, "__notes__", [launching.NOTHING_LEFT]))
         raise LaunchInterruptedError("interrupted twice during the launch", fix=undo) from None
     count = len(info.request.containers)
     print_message(f"launched app {info.request.app_id}: {count} replica{'s' * (count != 1)}")

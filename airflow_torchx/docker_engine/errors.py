@@ -65,10 +65,6 @@ _ADVICE: Final = (
     ("CDI device", f"{ABSENT_FROM_CDI[0].upper()}{ABSENT_FROM_CDI[1:]}."),
     (NO_GPU_DRIVER, f"{WITHOUT_GPU_DRIVER[0].upper()}{WITHOUT_GPU_DRIVER[1:]}."),
     (
-        "bind source path does not exist",
-        "Create it on the daemon's host; the files of a worker's container are not on that host.",
-    ),
-    (
         "unable to find (user|group) ",
         "Set the run option user to one that the image has, or to numbers like 1000:1000.",
     ),

@@ -228,12 +228,12 @@ class ConditionError(AirflowTorchXError, ValueError):
 
 
 class AppExistsError(AirflowTorchXError):
-    """An app with this id already exists on the daemon; nothing was created."""
+    """An app with this id already exists; nothing was created."""
 
     def __init__(self, app_id: str) -> None:
         self.app_id = app_id
         super().__init__(
-            f"app {app_id!r} already exists on this daemon.",
+            f"app {app_id!r} already exists.",
             fix="Delete it first, or wait for it.",
         )
 
@@ -246,10 +246,10 @@ class WorkspaceError(AirflowTorchXError):
     """The workspace cannot be read, is empty, is too large, or changed during the read."""
 
 
-def leftovers(names: Sequence[str]) -> str:
-    """Return which containers an undo could not remove, and the command; empty for none."""
-    command = f"docker rm -f {' '.join(names)}"
-    return f"Some containers could not be removed. Run `{command}`." if names else ""
+def leftovers(names: Sequence[str], remove: str = "docker rm -f") -> str:
+    """Return that an undo could not remove replicas, and the command; empty for none."""
+    command = f"{remove} {' '.join(names)}"
+    return f"Some replicas could not be removed. Run `{command}`." if names else ""
 
 
 class LaunchError(AirflowTorchXError):
@@ -259,15 +259,24 @@ class LaunchError(AirflowTorchXError):
         app_id: the app.
         replica: role and index, like ``trainer/3``.
         why: the Engine's message.
-        left: names of containers that could not be removed.
+        left: names of containers, or of services, that could not be removed.
+        remove: the command that removes them.
     """
 
-    def __init__(self, app_id: str, replica: str, why: str, *, left: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        app_id: str,
+        replica: str,
+        why: str,
+        *,
+        left: Sequence[str] = (),
+        remove: str = "docker rm -f",
+    ) -> None:
         self.app_id = app_id
         self.replica = replica
         self.why = why
         self.left = tuple(left)
-        fix = leftovers(left) or "All containers of the app were removed."
+        fix = leftovers(left, remove) or "All replicas of the app were removed."
         super().__init__(f"app {app_id!r}: replica {replica} did not start: {why}", fix=fix)
 
 

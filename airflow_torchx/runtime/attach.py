@@ -195,7 +195,7 @@ def look(engine: Engine, app_id: str, *, inspect_all: bool = False) -> DescribeA
         AppNotFoundError: the daemon has no container of it.
     """
     if (app := observe(engine, app_id, inspect_all=inspect_all)) is None:
-        raise not_found(app_id)
+        raise not_found(engine, app_id)
     return app
 
 

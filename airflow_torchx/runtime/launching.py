@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: What an interrupted launch leaves, for its error.
+NOTHING_LEFT: Final = "Nothing was left behind."
+
 # The daemon reserves a name before it lists the container with that name.
 _REGISTRATION_PAUSES_S: Final = (0.1, 0.2, 0.4, 0.8, 0.0)
 
@@ -92,7 +95,8 @@ def launch(
     except MustWait:
         raise
     except StopRequested as error:
-        fix = leftovers(_undo(engine, plan, ids, gpus)) or "Nothing was left on the daemon."
+        left = _undo(engine, plan, ids, gpus)
+        fix = leftovers(left, placing.docker_cli(engine).remove) or NOTHING_LEFT
         what = f"the launch of app {plan.app_id!r} was stopped."
         raise LaunchInterruptedError(what, fix=fix) from error
     except _ReplicaError as failed:
@@ -100,7 +104,7 @@ def launch(
         left = _undo(engine, plan, ids, gpus, unanswered=unanswered)
         raise _launch_error(engine, plan, failed, left) from _shown(failed.cause, plan)
     except BaseException as error:
-        _note(error, _undo(engine, plan, ids, gpus))
+        _note(engine, error, _undo(engine, plan, ids, gpus))
         raise
 
 
@@ -133,7 +137,7 @@ def _create(
         # Later, an app that waits may have removed the replicas, because they have not started.
         is_early = time.time() < began_s + ledger.UNSTARTED_S
         if is_early and len(rows_of_launch(engine, plan.app_id, plan.launch_id)) < len(ids):
-            raise not_found(plan.app_id)
+            raise not_found(engine, plan.app_id)
         _log.warning("another container has the GPUs of app %s, which waits again", plan.app_id)
         if left := _undo(engine, plan, ids):
             cause = EngineError(f"cannot remove {', '.join(left)}")
@@ -245,7 +249,7 @@ def _launched(engine: Engine, plan: JobPlan) -> DescribeAppResponse:
         what = f"app {plan.app_id!r} is CANCELLED: another client stopped it during its launch."
         raise AppCancelledError(what, fix="The launch was undone. Launch the app again.")
     if (found := described(engine, plan.app_id, rows)) is None:
-        raise not_found(plan.app_id)
+        raise not_found(engine, plan.app_id)
     return found
 
 
@@ -291,7 +295,7 @@ def _undo(
         map_concurrently(remove, list(found.items()))
         return tuple(sorted(names - removed))
     except KeyboardInterrupt as error:
-        _note(error, _undo(engine, plan, ids, gpus, unanswered=unanswered))
+        _note(engine, error, _undo(engine, plan, ids, gpus, unanswered=unanswered))
         raise
 
 
@@ -302,9 +306,9 @@ def _release(gpus: Gpus) -> None:
         _log.warning("cannot leave the queue for GPUs: %s", error)
 
 
-def _note(error: BaseException, left: Sequence[str]) -> None:
+def _note(engine: Engine, error: BaseException, left: Sequence[str]) -> None:
     if left:
-        error.add_note(leftovers(left))
+        error.add_note(leftovers(left, placing.docker_cli(engine).remove))
 
 
 def _launch_error(
@@ -318,7 +322,8 @@ def _launch_error(
             time.sleep(pause_s)
     replica = f"{failed.spec.role}/{failed.spec.replica}"
     text = redact(str(failed.cause), secret_values(plan))
-    return LaunchError(plan.app_id, replica, text, left=left)
+    remove = placing.docker_cli(engine).remove
+    return LaunchError(plan.app_id, replica, text, left=left, remove=remove)
 
 
 def _shown(cause: EngineError, plan: JobPlan) -> EngineError | None:

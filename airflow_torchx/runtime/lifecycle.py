@@ -40,6 +40,7 @@ from airflow_torchx.errors import (
     EngineError,
     EngineNotFoundError,
 )
+from airflow_torchx.runtime import placing
 from airflow_torchx.runtime import saving as save
 from airflow_torchx.runtime.stops import Stops
 from airflow_torchx.specs import AppState, is_terminal
@@ -155,7 +156,7 @@ def cancel(  # noqa: PLR0913 - which containers, and how
     """
     look = partial(rows_of, engine, app_id, launch_id)
     if not (rows := look()):
-        raise not_found(app_id)
+        raise not_found(engine, app_id)
     grace = grace_s if grace_s is not None else grace_of(rows)
     rows = _without_restart(engine, app_id, rows, look, roles)
     saving = Saving.of(rows) if roles is None and grace > 0 else None
@@ -177,7 +178,7 @@ def cancel(  # noqa: PLR0913 - which containers, and how
     if running:
         names = ", ".join(row.name for row in running)
         what = f"cannot stop app {app_id!r}; still running: {names}"
-        fix = "See the log of the daemon. `docker rm -f` removes the containers."
+        fix = f"See the log of the daemon. `{placing.docker_cli(engine).remove}` removes them."
         raise EngineError(what, fix=fix)
 
 
@@ -272,7 +273,7 @@ def delete(
     """
     look = partial(rows_of, engine, app_id, launch_id)
     if not (rows := look()):
-        raise not_found(app_id)
+        raise not_found(engine, app_id)
     has_gpus = any(row.labels.get(labels.GPUS) for row in rows)
     has_rounds = may_restart(rows)
     while rows:
@@ -317,11 +318,11 @@ def stop_launch(  # noqa: PLR0913 - the options of two kinds of stop
             _log.info("removed the containers of app %s", app_id)
 
 
-def not_found(app_id: str) -> AppNotFoundError:
-    """Return the error for an app that is not on the daemon."""
+def not_found(engine: Engine, app_id: str) -> AppNotFoundError:
+    """Return the error for an app that is not on the engine."""
     return AppNotFoundError(
-        f"no app {app_id!r} on this daemon.",
-        fix="Its containers were removed, or it runs on another daemon: check the connection.",
+        f"no app {app_id!r} on {placing.docker_cli(engine).engine}.",
+        fix="Its containers were removed, or it runs elsewhere: check the connection.",
     )
 
 

@@ -6,12 +6,14 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from airflow_torchx.concurrency.parallel import StopRequested
+from airflow_torchx.core.engine.docker_cli import docker_cli as commands
 from airflow_torchx.errors import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from airflow_torchx.core.engine.containers import ContainerSpec
+    from airflow_torchx.core.engine.docker_cli import DockerCli
     from airflow_torchx.core.engine.protocol import Engine
     from airflow_torchx.core.plan.job_plan import JobPlan
     from airflow_torchx.core.swarm.gpus import SwarmGpus
@@ -46,6 +48,11 @@ class ListsGpus(Protocol):
 def has_nodes(engine: Engine) -> bool:
     """Return whether an engine places replicas on several nodes."""
     return isinstance(engine, Places)
+
+
+def docker_cli(engine: Engine) -> DockerCli:
+    """Return the commands of `docker` that a message about an engine advises."""
+    return commands(is_swarm=has_nodes(engine))
 
 
 def problems(engine: Engine, plan: JobPlan) -> Iterator[Problem]:

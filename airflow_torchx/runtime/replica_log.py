@@ -20,6 +20,7 @@ from airflow_torchx.errors import (
     InvalidAppError,
     Problem,
 )
+from airflow_torchx.runtime import placing
 from airflow_torchx.runtime.outage import Backoff, OutageTolerance
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ def find_container(engine: Engine, app_id: str, role: str, replica: int) -> str:
     if (role, replica) in ids:
         return ids[role, replica]
     roles = sorted({name for name, _ in ids})
-    there = f"its roles are {', '.join(roles)}" if roles else "the daemon has no such app"
+    there = f"its roles are {', '.join(roles)}" if roles else "it has no such app"
+    where = placing.docker_cli(engine).engine
     raise AppNotFoundError(
-        f"no replica {role}/{replica} of app {app_id!r} on this daemon; {there}.",
+        f"no replica {role}/{replica} of app {app_id!r} on {where}; {there}.",
         fix="Check role and index; the container may have been removed.",
     )
 

@@ -60,7 +60,7 @@ def poll_once(
     """
     rows = rows_of(engine, app_id)
     if (app := described(engine, app_id, rows)) is None:
-        raise not_found(app_id)
+        raise not_found(engine, app_id)
     on_look(app)
     return _advanced(engine, rows, app, should_stop, secrets)
 

@@ -207,7 +207,7 @@ class DockerLauncher(DockerWorkspaceMixin):
             built = self.build_images(info, should_stop=should_stop)
         except StopRequested as error:
             what = f"the launch of app {app_id!r} was stopped before a container was created."
-            raise LaunchInterruptedError(what, fix="Nothing was left on the daemon.") from error
+            raise LaunchInterruptedError(what, fix=launching.NOTHING_LEFT) from error
         gpus = None
         # A swarm gives each GPU to one replica by itself.
         if built.facts is not None and not built.facts.engine.is_swarm:

@@ -17,7 +17,7 @@ from airflow_torchx.core.plan.identity import round_name
 from airflow_torchx.core.state.report import cursor_key, log_name
 from airflow_torchx.core.state.rule_matches import RuleMatches
 from airflow_torchx.errors import AirflowTorchXError
-from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime import lifecycle, placing
 from airflow_torchx.runtime.gang_log import BURST, Detached, GangLog, container_of, prefix_width
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.runtime.root_cause import rule_search
@@ -46,7 +46,9 @@ class TaskLog(GangLog):
         if late:
             log = structlog.get_logger("torchx")
             log.warning(
-                "stopped reading logs that did not end in time; run: docker logs %s", " ".join(late)
+                "stopped reading logs that did not end in time; run: %s %s",
+                placing.docker_cli(self._engine).logs,
+                " ".join(late),
             )
         return late
 
@@ -87,7 +89,7 @@ def write_rest(
                     if should_stop():
                         raise Detached(found.kept_in(cursors))
             found.search(replica, burst)
-            rest.emit(replica, width)
+            rest.emit(replica, width, placing.docker_cli(engine).logs)
             if log.cursor is not None:
                 cursors[name] = log.cursor
         except AirflowTorchXError as error:
@@ -117,12 +119,12 @@ class _Rest:
             self._omitted_lines += 1
             self._omitted_bytes += dropped
 
-    def emit(self, replica: ReplicaStatus, width: int) -> None:
+    def emit(self, replica: ReplicaStatus, width: int, command: str) -> None:
         if self._omitted_lines:
             note = (
                 f"(omitted {self._omitted_lines} lines before this, {size(self._omitted_bytes)}: "
                 f"raise log_max_mb, or set on_finish='keep' and run "
-                f"`docker logs {round_name(replica.hostname, replica.round)}`)"
+                f"`{command} {round_name(replica.hostname, replica.round)}`)"
             )
             # Airflow sorts a log by time.
             _emit(replica, [self._lines[0]._replace(text=note)], width)

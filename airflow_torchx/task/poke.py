@@ -55,8 +55,9 @@ def handle_of(ref: AppRef) -> str:
 
 
 def gone_error(ref: AppRef) -> AppGoneError:
-    """Return the error for an app without containers on the daemon."""
-    what = f"no app {ref.app_id!r} on this daemon."
+    """Return the error for an app without containers."""
+    engine = TorchXDockerHook(ref.torchx_conn_id).docker_cli().engine
+    what = f"no app {ref.app_id!r} on {engine}."
     fix = (
         "Check torchx_conn_id. If the task that launched it removed it, set on_finish='keep' or"
         " wait_for_completion=False there. wait_for_launch=True waits for an app that is not"
@@ -65,13 +66,14 @@ def gone_error(ref: AppRef) -> AppGoneError:
     return AppGoneError(what, fix=fix)
 
 
-def unreachable_error(message: str) -> StateUnreachableError:
+def unreachable_error(ref: AppRef, message: str) -> StateUnreachableError:
     """Return the error for an app that cannot reach a target state.
 
     A second line of the message is its fix.
     """
     what, _, fix = message.partition("\n")
-    log = "See the log of the task that launched it, or run `docker logs` on its containers."
+    command = TorchXDockerHook(ref.torchx_conn_id).docker_cli().logs
+    log = f"See the log of the task that launched it, or run `{command}` on its containers."
     return StateUnreachableError(what, fix=fix or log)
 
 

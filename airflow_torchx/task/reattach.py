@@ -59,7 +59,7 @@ def newest(engine: Engine, attempt: TaskAttempt) -> LaunchedApp:
     """
     apps = [one for one in apps_of(engine, attempt) if one.max_tries == attempt.max_tries]
     if not apps:
-        raise lifecycle.not_found(attempt.app_id)
+        raise lifecycle.not_found(engine, attempt.app_id)
     return max(apps, key=lambda one: one.try_number).launched_app
 
 

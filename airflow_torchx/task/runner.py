@@ -41,6 +41,7 @@ from airflow_torchx.runtime.gpus import task_places
 from airflow_torchx.runtime.gpus.queue import MustWait
 from airflow_torchx.runtime.outage import patiently
 from airflow_torchx.runtime.phases import observed_by
+from airflow_torchx.runtime.placing import docker_cli
 from airflow_torchx.specs import AppState
 from airflow_torchx.task import reattach
 from airflow_torchx.task.context import (
@@ -388,4 +389,4 @@ class AppTask:
             lifecycle.delete(self._engine, app_id)
             self.shutdown.uploads.remove_volume()
         except AirflowTorchXError as error:
-            warn_leftovers(app_id, error)
+            warn_leftovers(app_id, error, docker_cli(self._engine))

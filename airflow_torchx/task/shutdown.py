@@ -27,6 +27,7 @@ from airflow_torchx.errors import (
 from airflow_torchx.runtime import attach, lifecycle
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.runtime.gpus import task_places
+from airflow_torchx.runtime.placing import docker_cli
 from airflow_torchx.runtime.reaper import Order
 from airflow_torchx.task import reattach
 from airflow_torchx.task.checkpoints import CheckpointUploads
@@ -138,7 +139,7 @@ class TaskShutdown:
             task_places.leave_queue(self._engine, self._task.attempt)
             apps = reattach.unneeded(self._engine, self._task.attempt, keep=self._options.keep)
         except AirflowTorchXError as why:
-            warn_leftovers(self._task.attempt, why)
+            warn_leftovers(self._task.attempt, why, docker_cli(self._engine))
             return
         for app in apps:
             _log.error("no later try will use app %s%s", app.app_id, _shown(state))
@@ -265,7 +266,7 @@ class TaskShutdown:
             return self._unfinished(app, reason)
         except AirflowTorchXError as error:
             self._reapers.leave(app)
-            warn_leftovers(app.app_id, error)
+            warn_leftovers(app.app_id, error, docker_cli(self._engine))
             return f"{reason}{reason and '; '}app {app.app_id!r} may still run."
         self._reapers.dismiss(app)
         return report
@@ -278,7 +279,8 @@ class TaskShutdown:
             f"{saving} {app.stop_grace_s:g} s (stop_grace_s) to end."
         )
         if not self._reapers.leave(app):
-            warn_leftovers(app.app_id, StopRequested("no process is left to remove them"))
+            no_process = StopRequested("no process is left to remove them")
+            warn_leftovers(app.app_id, no_process, docker_cli(self._engine))
             return what
         end = "keeps" if self._options.keep else "removes"
         return f"{what} A helper process waits for that, and {end} the containers."
@@ -322,7 +324,7 @@ class TaskShutdown:
         try:
             task_places.leave_queue(self._engine, self._task.attempt)
         except AirflowTorchXError as error:
-            warn_leftovers(self._task.attempt, error)
+            warn_leftovers(self._task.attempt, error, docker_cli(self._engine))
 
     def defer(self, app: LaunchedApp, cursors: Cursors) -> NoReturn:
         """Defer the task if Airflow still says that it is running.

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_torchx.core.state.app_ref import AppRef
 from airflow_torchx.errors import AirflowTorchXError, ConditionError, InvalidAppError
 from airflow_torchx.sensors import (
     AppGoneError,
@@ -151,8 +152,10 @@ def test_errors(kind: type[AirflowTorchXError]) -> None:
 
 def test_the_fix_of_a_wrong_role() -> None:
     """A message with a fix of its own, as for a wrong role, replaces the general one."""
-    assert "Its roles are a, b." == unreachable_error("no role 'c'.\nIts roles are a, b.").fix
-    assert "docker logs" in unreachable_error("app 'a' is FAILED.").fix
+    ref = AppRef("a", None)
+
+    assert "Its roles are a, b." == unreachable_error(ref, "no role 'c'.\nIts roles are a, b.").fix
+    assert "docker logs" in unreachable_error(ref, "app 'a' is FAILED.").fix
 
 
 def test_a_session_that_is_no_connection(airflow_home: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.state.report import failure_card
 from airflow_torchx.docker_engine.request import request
 from airflow_torchx.errors import ImagePullError, LaunchError
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
@@ -63,7 +64,10 @@ def test_a_host_folder_that_a_node_does_not_have(scheduler: SwarmScheduler, app_
     _launch(scheduler, app_id, _with(mounts=[mount]), failure_policy="wait_all")
 
     failed = _errors(scheduler, app_id)
+    app = scheduler.describe(app_id)
 
+    assert app is not None
+    assert "Create /no/such/folder on the host" in failure_card(app, [])
     assert [(AppState.FAILED, None)] * 3 == [one[:2] for one in failed]
     assert all("bind source path does not exist: /no/such/folder" in one[2] for one in failed)
 
@@ -119,7 +123,7 @@ def test_a_service_of_another_program_has_the_name(
         with pytest.raises(LaunchError, match=f"service {name} already exists") as raised:
             _launch(scheduler, app_id, _app("true"))
 
-        assert "All containers of the app were removed." in str(raised.value)
+        assert "All replicas of the app were removed." in str(raised.value)
         assert () == scheduler.engine.rows({labels.APP_ID: app_id})
         assert before == manager.inspect_service(service)["Version"]
     finally:

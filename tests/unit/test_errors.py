@@ -229,15 +229,13 @@ def test_a_failed_launch_lists_leftover_containers() -> None:
     dirty = LaunchError("x", "trainer/3", "no such device", left=["x-trainer-0", "x-trainer-1"])
 
     assert "app 'x': replica trainer/3 did not start: no such device" == clean.what == dirty.what
-    assert "All containers of the app were removed." == clean.fix
+    assert "All replicas of the app were removed." == clean.fix
     assert "could not be removed. Run `docker rm -f x-trainer-0 x-trainer-1`." in dirty.fix
 
 
 def test_an_existing_app_can_be_deleted_or_waited_for() -> None:
     """The error for an existing app suggests to delete it or to wait for it."""
-    assert ("app 'x' already exists on this daemon.\nDelete it first, or wait for it.") == str(
-        AppExistsError("x")
-    )
+    assert ("app 'x' already exists.\nDelete it first, or wait for it.") == str(AppExistsError("x"))
 
 
 @pytest.mark.parametrize(

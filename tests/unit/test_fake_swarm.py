@@ -109,7 +109,7 @@ def test_what_does_not_fit_waits_as_a_whole() -> None:
     why = engine.place("second")
 
     assert why == (
-        "asked are 2 replicas with 1 CPUs, 64.0 MiB each; 0 of 2 would fit. "
+        "asked are 2 replicas with 1 CPU, 64.0 MiB each; 0 of 2 would fit. "
         "Free are box1: 0 CPUs, 448.0 MiB; box2: 0 CPUs, 448.0 MiB"
     )
     assert ["pending"] * 2 == [row.state for row in engine.rows({labels.APP_ID: "second"})]

@@ -63,7 +63,7 @@ def test_a_round_starts_as_a_whole(policy: RetryPolicy) -> None:
 
     assert [AppState.PENDING] * 3 == states(waits)
     assert AppState.PENDING is waits.state
-    assert waits.msg.startswith("asked are 3 replicas with 1 CPUs, 64.0 MiB each; 2 of 3 would fit")
+    assert waits.msg.startswith("asked are 3 replicas with 1 CPU, 64.0 MiB each; 2 of 3 would fit")
     scheduler.cancel("other")
     waiting.poll_once(engine, "app")
     assert [AppState.RUNNING] * 3 == states(seen(scheduler, "app"))

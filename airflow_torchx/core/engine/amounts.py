@@ -21,6 +21,11 @@ def mib(count: int) -> str:
     return f"{count / _MIB:,.1f} MiB"
 
 
+def cpus_text(count: float) -> str:
+    """Return CPUs, like ``1 CPU`` or ``0.5 CPUs``."""
+    return f"{count:g} CPU{'s' * (count != 1)}"
+
+
 def counted(count: int, what: str) -> str:
     """Return a number of things, like ``1 file`` or ``2,000 files``."""
     return f"{count:,} {what}{'s' * (count != 1)}"

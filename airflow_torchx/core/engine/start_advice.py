@@ -30,6 +30,10 @@ _FIX_SYNTAX: Final = (
 _ONE_PROGRAM: Final = (
     "An entrypoint is the name of one program: {0!r} has a space. Put its arguments in args."
 )
+_CREATE_FOLDER: Final = (
+    "Create {0} on the host of the daemon, or of each node on which replicas may run; the files of"
+    " a worker's container are not there."
+)
 # A container that the runtime did not start has no exit code.
 _NOT_STARTED: Final = (None,)
 # https://github.com/opencontainers/runc reports its last error as the container's output.
@@ -39,6 +43,7 @@ _SHELL: Final = (126, 127)
 #: Exit codes, a pattern of a message, and the advice, in which the pattern's groups are inserted.
 #: A line may have megabytes, so no pattern looks at a character more than a few times.
 _ADVICE: Final = (
+    (_NOT_STARTED, r"bind source path does not exist: (\S+)", _CREATE_FOLDER),
     (_NOT_STARTED, r'exec: "(bash|torchrun)": executable file not found', _USE_PYTORCH),
     (_NOT_STARTED, r'exec: "(\S+ [^"]*)": (?:executable file not|stat .*no such)', _ONE_PROGRAM),
     (

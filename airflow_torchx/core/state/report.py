@@ -21,7 +21,7 @@ from airflow_torchx.core.state.worker_failure import SEQUENCE, TRACEBACK
 from airflow_torchx.specs import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from airflow_torchx.core.state.restarts import Restart
@@ -119,9 +119,8 @@ def failure_card(
         reason = f"{replica_name(blamed)} failed first: {why}"
     reason = f": {reason}" if reason else ""
     parts = [f"app {app.app_id!r} {app.state.name}{reason}", *failure_notes(app, found.rule_line)]
-    if blamed is not None and blamed.exit_code is not None:
-        hints = (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
-        parts += [*filter(None, hints)][:1]
+    if blamed is not None:
+        parts += [*filter(None, _start_hints(blamed, last_lines))][:1]
     if earlier:
         parts += [f"It was restarted {'once' if len(earlier) == 1 else f'{len(earlier)} times'}:"]
         parts += [
@@ -136,6 +135,13 @@ def failure_card(
         parts += ["", title if last_lines else f"{name} wrote nothing."]
         parts += [f"  {_cut(line)}" for line in last_lines]
     return "\n".join(parts)
+
+
+def _start_hints(blamed: ReplicaStatus, last_lines: Sequence[str]) -> Iterator[str | None]:
+    """Yield advice for what kept the program of a replica from its start."""
+    yield start_advice(blamed.error)
+    if blamed.exit_code is not None:
+        yield from (start_advice(line, blamed.exit_code) for line in reversed(last_lines))
 
 
 def _traceback(replica: ReplicaStatus, last_lines: Sequence[str]) -> list[str]:

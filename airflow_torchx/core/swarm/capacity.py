@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.amounts import mib
+from airflow_torchx.core.engine.amounts import cpus_text, mib
 from airflow_torchx.core.swarm.tasks import LIVE
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Amounts:
     def text(self, kinds: Iterable[str]) -> str:
         """Return them for a user, like ``2 CPUs, 512.0 MiB, 1 gpu``."""
         own = dict(self.generic)
-        parts = [f"{max(self.nano_cpus, 0) / _CPU:g} CPUs", mib(max(self.memory_bytes, 0))]
+        parts = [cpus_text(max(self.nano_cpus, 0) / _CPU), mib(max(self.memory_bytes, 0))]
         return ", ".join([*parts, *(f"{max(own.get(kind, 0), 0)} {kind}" for kind in kinds)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.core.engine.amounts import counted
+from airflow_torchx.core.engine.amounts import counted, cpus_text
 from airflow_torchx.core.plan.swarm_problems import gpu_limit
 from airflow_torchx.core.swarm.capacity import (
     is_usable,
@@ -127,7 +127,7 @@ class SwarmReport:
             gpus += f" (a GPU is the resource {kind}; it also has {', '.join(others)})"
         elif ids := [value for _, value in _generic(node) if isinstance(value, str)]:
             gpus += f" ({', '.join(ids)})"
-        return f"{cpus:g} CPUs, {memory:.1f} GiB of memory, {gpus}"
+        return f"{cpus_text(cpus)}, {memory:.1f} GiB of memory, {gpus}"
 
     def _placing_lines(self) -> Iterator[str]:
         wanted = " and ".join(self.swarm.constraints)

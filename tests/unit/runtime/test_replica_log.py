@@ -198,5 +198,5 @@ def test_a_missing_replica_is_an_error_that_lists_the_others() -> None:
 
     with pytest.raises(AppNotFoundError, match=r"no replica trainer/7 .* its roles are trainer"):
         find_container(engine, "app-1", "trainer", 7)
-    with pytest.raises(AppNotFoundError, match="the daemon has no such app"):
+    with pytest.raises(AppNotFoundError, match="on this daemon; it has no such app"):
         find_container(engine, "app-2", "trainer", 0)

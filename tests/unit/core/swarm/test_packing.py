@@ -77,7 +77,7 @@ def test_the_reason() -> None:
     ) == why
     two_sizes = fit([], _demands(1) + _demands(2, cpus=1)).why_not
     assert (
-        "asked are 2 replicas with 1 CPUs, 0.0 MiB each and 1 replica with 0 CPUs, 0.0 MiB; "
+        "asked are 2 replicas with 1 CPU, 0.0 MiB each and 1 replica with 0 CPUs, 0.0 MiB; "
         "0 of 3 would fit. Free are no node"
     ) == two_sizes
 
