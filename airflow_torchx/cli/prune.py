@@ -10,7 +10,7 @@ from airflow_torchx.cli.daemon import connect, settings_of
 from airflow_torchx.cli.screen import print_error, print_message, print_result, table, warn
 from airflow_torchx.cli.timespec import parse_duration
 from airflow_torchx.core.plan.options import Opts
-from airflow_torchx.core.task.prune import OLDER_THAN_S, Policy, counted_text
+from airflow_torchx.core.task.prune import OLDER_THAN_S, UNKNOWN_STATE, Policy, counted_text
 from airflow_torchx.runtime import engines
 from airflow_torchx.runtime.prune import Pruned, Pruner, to_json, unknown_end, unknown_states
 
@@ -74,10 +74,9 @@ def _print_end(survey: Survey, pruned: Pruned, args: Namespace) -> None:
         print_message(f"left {counted_text(pruned.spared)}: in use, or removed by another client")
     for text in survey.left_texts:
         print_message(f"left {text}")
-    if not _has_airflow(args):
-        print_message(
-            "apps of tasks are left; `airflow torchx prune` asks Airflow for their states"
-        )
+    if UNKNOWN_STATE in survey.left and not _has_airflow(args):
+        on_swarm = f" -s {args.scheduler}" if args.scheduler else ""
+        print_message(f"`airflow torchx prune{on_swarm}` asks Airflow for the states of tasks")
 
 
 def _has_airflow(args: Namespace) -> bool:

@@ -180,14 +180,15 @@ def _launch(
         for warning in info.request.warnings:
             warn(warning)
         scheduler.launch(info, should_stop=interrupts.pending)
-        await_room(scheduler.engine, info.request, interrupts.pending)
+        has_started = await_room(scheduler.engine, info.request, interrupts.pending)
     except StopRequested:
         raise LaunchInterruptedError("interrupted before the launch") from None
     except KeyboardInterrupt as error:
         undo = "\n".join(getattr(error, "__notes__", [launching.NOTHING_LEFT]))
         raise LaunchInterruptedError("interrupted twice during the launch", fix=undo) from None
     count = len(info.request.containers)
-    print_message(f"launched app {info.request.app_id}: {count} replica{'s' * (count != 1)}")
+    if has_started:
+        print_message(f"launched app {info.request.app_id}: {count} replica{'s' * (count != 1)}")
     return info
 
 

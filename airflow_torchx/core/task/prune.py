@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 #: The state of a task instance that Airflow does not have: its run was deleted, or another Airflow
 #: has it.
 GONE: Final = "gone"
+#: Why what belongs to a task is left if Airflow was not asked, or did not say.
+UNKNOWN_STATE: Final = "the state of its task is unknown"
 #: Value of the label `labels.ON_FINISH` of a task that does not wait for its app.
 DETACHED: Final = "detached"
 #: How long the containers of a launch may exist before the first one starts, in seconds.
@@ -190,7 +192,7 @@ def _owned(state: str | None, policy: Policy) -> str | None:
     if state == GONE:
         return None if policy.gone else "this Airflow does not have its run"
     if state == UNKNOWN:
-        return "the state of its task is unknown"
+        return UNKNOWN_STATE
     return None if state in _OVER else f"its task is {state or 'about to run again'}"
 
 

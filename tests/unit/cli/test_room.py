@@ -34,8 +34,8 @@ def test_an_app_that_has_room_is_launched() -> None:
     scheduler.launch(info)
     engine.sleep(1)
 
-    await_room(engine, info.request, lambda: False)
-    await_room(FakeEngine(), info.request, lambda: True)
+    assert await_room(engine, info.request, lambda: False)
+    assert await_room(FakeEngine(), info.request, lambda: True)
 
     assert {"running"} == {row.state for row in engine.rows({labels.APP_ID: "app"})}
 
@@ -54,3 +54,15 @@ def test_an_app_that_is_not_there() -> None:
         find(engine, "docker_swarm://gpu_cluster/other")
     assert "`airflow-torchx list -s docker_swarm` lists all apps" in str(raised.value)
     assert "set DOCKER_HOST to a manager of its swarm" in str(raised.value)
+
+
+def test_an_app_that_never_gets_room() -> None:
+    """It is not said to be launched."""
+    engine, scheduler = made([FakeNode("box1", cpus=2)])
+    launch(scheduler, "fits", gang(1, cpu=2))
+    context = scheduler.new_context("waits")
+    info = scheduler.prepare(gang(1, cpu=2), {"pending_timeout_s": 5}, context)
+    scheduler.launch(info)
+    engine.sleep(6)
+
+    assert not await_room(engine, info.request, lambda: False)

@@ -461,10 +461,10 @@ def test_a_volume_that_a_container_mounts_since(daemon: Daemon) -> None:
     assert [name] == [one.name for one in pruner.remove(found).spared]
 
 
-def args(**given: bool) -> Namespace:
+def args(*, scheduler: str | None = None, **given: bool) -> Namespace:
     """Return parsed arguments of the command."""
     flags = dict.fromkeys(("dry_run", "json", "gone", "checkpoints"), False)
-    return Namespace(conn=None, **flags | given)
+    return Namespace(conn=None, scheduler=scheduler, **flags | given)
 
 
 def test_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
@@ -487,6 +487,8 @@ def test_the_command(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_command_without_airflow(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     """Without Airflow, apps of tasks are left, and the command says how to ask Airflow."""
+    assert 0 == run_command(Pruner(daemon.engine), args())
+    assert "asks Airflow" not in capsys.readouterr().err
     daemon.launch("run", "failed")
 
     assert 0 == run_command(Pruner(daemon.engine), args())
@@ -494,7 +496,9 @@ def test_the_command_without_airflow(daemon: Daemon, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr()
     assert "" == printed.out
     assert "removed nothing\nleft 1 app: the state of its task is unknown\n" in printed.err
-    assert "airflow torchx prune" in printed.err
+    assert "\n`airflow torchx prune` asks Airflow for the states of tasks\n" in printed.err
+    assert 0 == run_command(Pruner(daemon.engine), args(scheduler="docker_swarm"))
+    assert "`airflow torchx prune -s docker_swarm` asks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("as_json", [True, False])
