@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from airflow_torchx.schedulers.docker_scheduler import (
     why_no_docker,
 )
 from airflow_torchx.specs import AppDef, AppState, BindMount, Resource, RetryPolicy, Role
+from tests.airflow.processes import until
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def test_peers_resolve_rank_0_whatever_the_names(
     """The host in TORCHX_RANK0_HOST answers on the network, for any app and role name."""
     script = (
         'if [ "$TORCHX_REPLICA" = 0 ]; then nc -l -p 7777 -e echo hello; '
-        "else for i in 1 2 3 4 5 6 7 8 9; do nc $TORCHX_RANK0_HOST 7777 && exit 0; sleep 0.3; done;"
-        " exit 1; fi"
+        "else until nc $TORCHX_RANK0_HOST 7777; do sleep 0.3; done; fi"
     )
     roles = [
         Role(
@@ -144,8 +143,8 @@ def test_a_peer_resolves_rank_0_while_it_is_cancelled(
         " until nc $TORCHX_RANK0_HOST 4000 2>/dev/null; do sleep 0.1; done; echo found;;"
         " esac; exit' TERM; echo ready; while true; do sleep 0.1; done"
     )
-    app = scheduler.submit(gang(script))
-    _wait_for(lambda: log(scheduler, app, 0) == ["ready"] == log(scheduler, app, 1))
+    app = scheduler.submit(gang(script), {"stop_grace_s": 60})
+    until(lambda: log(scheduler, app, 0) == ["ready"] == log(scheduler, app, 1), "both are ready")
 
     scheduler.cancel(app)
 
@@ -242,15 +241,17 @@ def test_an_app_ends_with_its_essential_role(
 ) -> None:
     """A role that only serves is stopped, by its own grace period, when the trainer is done."""
     trainer = replace(gang("sleep 1", 1).roles[0], name="trainer")
-    app = gang("trap 'echo saved; exit 3' TERM; while true; do sleep 0.1; done", 2)
+    app = gang("trap 'echo saved; exit 3' TERM; echo up; while true; do sleep 0.1; done", 2)
     options = {"essential_roles": "trainer", "auxiliary_grace_s": 20, "stop_grace_s": 0}
 
     app_id = scheduler.submit(AppDef(app.name, [*app.roles, trainer]), options)
+    # Before its handler is set, process 1 ignores SIGTERM. Without a wait, no client sends any.
+    until(lambda: log(scheduler, app_id, 0) == ["up"] == log(scheduler, app_id, 1), "both are up")
     ended = scheduler.wait(app_id, timeout_s=60)
 
     assert AppState.SUCCEEDED is ended.state
     assert ["CANCELLED", "CANCELLED", "SUCCEEDED"] == [r.state.name for r in replicas_of(ended)]
-    assert ["saved"] == log(scheduler, app_id)
+    assert ["up", "saved"] == log(scheduler, app_id)
 
 
 @pytest.mark.parametrize("on_term", ["exit 0", "exit 1", ""])
@@ -398,13 +399,6 @@ def test_a_docker_engine_is_found_or_the_reason_is_told(monkeypatch: pytest.Monk
 
     assert not has_docker()
     assert "/no/such.sock" in (why_no_docker() or "")
-
-
-def _wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def _docker(*args: str) -> str:
