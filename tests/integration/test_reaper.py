@@ -44,7 +44,7 @@ from airflow_torchx.specs import AppDef, Role
 
 app_id, image, keep = sys.argv[1:]
 waiting = None
-script = "trap 'echo stopping; sleep 2; exit 0' TERM; while true; do sleep 0.1; done"
+script = "trap 'echo stopping; sleep 2; exit 0' TERM; echo up; while true; do sleep 0.1; done"
 role = Role("sh", image, entrypoint="sh", args=["-c", script], num_replicas=3)
 with DockerEngine.connect() as engine:
     scheduler = DockerScheduler("test", engine)
@@ -131,13 +131,16 @@ def test_it_waits_for_replicas_that_save_a_checkpoint(
     """The reaper waits for replicas that its maker began to stop, and keeps their containers."""
     process = start("keep")
     rows = docker_engine.rows({labels.APP_ID: app_id})
+
+    def have_written(*lines: str) -> bool:
+        logs = [[line.text for line in ReplicaLog(docker_engine, row.id)] for row in rows]
+        return logs == [[*lines]] * 3
+
+    # Before its handler is set, process 1 ignores SIGTERM.
+    until(lambda: have_written("up"), "replicas that are up")
     tell(process, "stop")
 
-    def are_stopping() -> bool:
-        logs = [[line.text for line in ReplicaLog(docker_engine, row.id)] for row in rows]
-        return logs == [["stopping"]] * 3
-
-    until(are_stopping, "replicas that have SIGTERM")
+    until(lambda: have_written("up", "stopping"), "replicas that have SIGTERM")
     process.kill()
 
     until(lambda: states() == ["exited"] * 3, "stopped containers")
