@@ -132,6 +132,13 @@ class Bench:
         wait_for(lambda: self.detail(container_id).state == "exited")
         return self.detail(container_id)
 
+    def fail(self, container_id: str) -> None:
+        """Let a program that handles SIGTERM end with 143; no client asks the daemon for that."""
+        if isinstance(self.engine, FakeEngine):
+            self.engine.end(container_id, 143)
+        else:
+            self.engine.execute(container_id, ["kill", "1"], timeout_s=20, max_bytes=100)
+
     def wait_for_oom(self, container_id: str) -> None:
         """Wait until the daemon knows that the container exceeded its memory limit.
 

@@ -35,8 +35,7 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
-        self._thread.join(timeout=5)
-        assert not self._thread.is_alive()
+        self._thread.join()
 
     @property
     def actions(self) -> list[str]:
