@@ -21,7 +21,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import ContainerEvent
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from tests.integration.stub import Request, Stub, chunked, connect, failure, saying
+from tests.integration.stub import Request, Stub, chunked, connect, failure, opened, saying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +107,7 @@ def test_quiet_and_close(address: Path) -> None:
 
     def say(_: Request) -> Iterator[bytes]:
         yield chunked(end=False)[0]
-        time.sleep(0.8)
+        time.sleep(2.5 * engine.client.timeout)
         yield chunked(LINE)[1]
         leave.wait()
 
@@ -116,7 +116,7 @@ def test_quiet_and_close(address: Path) -> None:
         connect(address, timeout_s=0.3) as engine,
         ThreadPoolExecutor() as pool,
     ):
-        stream = engine.events()
+        stream = opened(engine, engine.events)
         events = iter(stream)
         first = next(events)
         reading = pool.submit(list, events)

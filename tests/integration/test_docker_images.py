@@ -317,9 +317,11 @@ def test_commit_takes_its_time(address: Path) -> None:
             waited.wait(0.6)
             yield from json_answer({"Id": "sha256:1"}, 201)
         else:
+            # So little time has the commit alone.
+            engine.client.timeout = 0.3
             yield from json_answer({"Config": {"Cmd": ["sh"]}})
 
-    with Stub(answer, address) as stub, connect(address, timeout_s=0.3) as engine:
+    with Stub(answer, address) as stub, connect(address) as engine:
         assert "sha256:1" == engine.images.commit("c", "localhost:5000/app:2", "/w")
 
     assert "POST /commit?container=c&repo=localhost%3A5000%2Fapp&tag=2&pause=0" == stub.asked[1]

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.errors import EngineUnreachableError
-from tests.integration.stub import Request, Stub, chunked, connect, saying
+from tests.integration.stub import Request, Stub, chunked, connect, opened, saying
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +69,13 @@ def test_quiet_log(address: Path) -> None:
     def answer(_: Request) -> Iterator[bytes]:
         head, line, end = chunked(LINE)
         yield head
-        time.sleep(0.8)
+        time.sleep(2.5 * engine.client.timeout)
         yield line
         came.wait()
         yield end
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
-        lines = iter(engine.logs("c", LogQuery(follow=True)))
+        lines = iter(opened(engine, lambda: engine.logs("c", LogQuery(follow=True))))
         assert LINE == next(lines)
         came.set()
         assert [] == list(lines)
