@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import datetime
 from functools import partial
@@ -22,6 +23,7 @@ import pytest
 from airflow_torchx.cli import main
 from airflow_torchx.core.plan.progress import PROGRESS_PATH
 from airflow_torchx.core.state.app_ref import app_ref
+from tests.airflow.gate import Gate, Hold, Kind, daemon_socket
 from tests.airflow.processes import until
 from tests.conftest import BUSYBOX
 from tests.integration.terminal import CTRL_C, CTRL_D, Terminal
@@ -119,8 +121,9 @@ def test_an_app_from_launch_to_removal(
     cli: Callable[..., tuple[int, str, str]], run_argv: list[str]
 ) -> None:
     """Every command works on a failed app, with text and with JSON output."""
-    script = "sleep 0.$TORCHX_TEST; echo hello; exit 3"
-    code, handle, errors = cli(*run_argv, script.replace("$TORCHX_TEST", "5"))
+    # If both fail, one may stop the other before that has written anything.
+    script = f"[ $TORCHX_REPLICA_IDX = 0 ] || {{ {LOOP}; }}; echo hello; exit 3"
+    code, handle, errors = cli(*run_argv, script)
     handle = handle.strip()
     app = app_ref(handle).app_id
 
@@ -140,7 +143,6 @@ def test_an_app_from_launch_to_removal(
         status["scheduler"],
         len(status["roles"][0]["replicas"]),
     )
-    # The first replica to fail may have stopped the other one.
     replicas = status["roles"][0]["replicas"]
     assert (5, "FAILED") in [(one["state"], one["state_name"]) for one in replicas]
     code, _, errors = cli("status", "--roles", "x", app)
@@ -494,11 +496,13 @@ def test_without_a_terminal_a_signal_cancels(
 
 
 def test_ctrl_c_does_not_interrupt_a_cancel(
-    run_argv: list[str], states: Callable[[], list[str]]
+    run_argv: list[str], states: Callable[[], list[str]], docker_engine: DockerEngine, app_id: str
 ) -> None:
     """Ctrl-C during a cancel prints a message, and the cancel completes."""
     ignoring = LOOP.replace("exit 0", "")
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], ignoring]
+    cfg = argv.index("-cfg") + 1
+    argv[cfg] = argv[cfg].replace("stop_grace_s=2", "stop_grace_s=200")
     with on_terminal(*argv) as terminal:
         terminal.wait_for("ready")
         terminal.type(CTRL_C)
@@ -507,6 +511,8 @@ def test_ctrl_c_does_not_interrupt_a_cancel(
         terminal.wait_for("stopping app")
         terminal.type(CTRL_C)
         terminal.wait_for("is already being stopped")
+        for row in docker_engine.rows({"of-test": app_id}):
+            docker_engine.signal(row.id, "SIGKILL")
         code = terminal.end()
 
     assert 1 == code
@@ -535,13 +541,18 @@ def test_interrupted_launch_leaves_nothing(
     """One or two signals during a launch leave no container, a hangup included."""
     argv = [*CLI, *run_argv[:1], "--workspace", "", *run_argv[1:], "sleep 600"]
     argv[argv.index("2")] = "12"
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
-        until(states, "a container", tick_s=0.01)
-        for _ in range(times):
-            process.send_signal(number)
-            # Linux merges two pending signals into one.
-            time.sleep(0.05)
-        _, errors = process.communicate(timeout=60)
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory() as folder, Gate(Path(folder) / "d", daemon_socket()) as gate:
+        held = gate.hold(Hold(Kind.CREATE, nth=2))
+        env = os.environ | {"DOCKER_HOST": f"unix://{gate.path}"}
+        with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as process:
+            held.wait()
+            for _ in range(times):
+                process.send_signal(number)
+                # Linux merges two pending signals into one.
+                time.sleep(0.05)
+            held.release()
+            _, errors = process.communicate(timeout=60)
 
     assert 128 + number == process.returncode, errors
     assert [] == states()
