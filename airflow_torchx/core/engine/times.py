@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Final
 
@@ -14,4 +13,4 @@ def parse_time(text: str | None) -> datetime | None:
     """Return a time of the Engine API, truncated to microseconds; None for Docker's zero time."""
     if not text or text == _ZERO_TIME:
         return None
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+    return datetime.fromisoformat(text)
