@@ -87,7 +87,7 @@ class Replica:
     @property
     def is_lost(self) -> bool:
         """Whether the swarm has given it up, and no client of ours has asked for that."""
-        return self._is_given_up and not self.is_asked_to_end
+        return not self.is_asked_to_end and self._is_given_up
 
     @property
     def may_be_removed(self) -> bool:
@@ -97,11 +97,11 @@ class Replica:
     @property
     def is_stopping(self) -> bool:
         """Whether it still has to end."""
-        return self._is_given_up and self.is_asked_to_end
+        return self.is_asked_to_end and self._is_given_up
 
     @property
     def _is_given_up(self) -> bool:
-        return self._state in LIVE and self._desired in _ENDING
+        return self._desired in _ENDING and self._state in LIVE
 
     @property
     def _state(self) -> str:
@@ -142,8 +142,8 @@ class Replica:
     def gpus(self) -> tuple[str, ...]:
         """The ids of the generic resources that it has, which the swarm has chosen."""
         given = (self.task or {}).get("GenericResources") or ()
-        named = [one["NamedResourceSpec"] for one in given if one.get("NamedResourceSpec")]
-        return tuple(str(one.get("Value")) for one in named)
+        named = (one.get("NamedResourceSpec") for one in given)
+        return tuple([str(one.get("Value")) for one in named if one])
 
     @property
     def container_id(self) -> str:
@@ -161,14 +161,15 @@ class Replica:
         if self._is_given_up:
             is_over = self.is_lost or self.is_down or is_failed_name(self.name)
             return "dead" if is_over else "running"
-        if self._state in _BEFORE_NODE:
+        of_task = self._state
+        if of_task in _BEFORE_NODE:
             return "pending" if self.waits_because else "created"
-        if live := _WORDS.get(self._state):
+        if live := _WORDS.get(of_task):
             return live
-        if self._state not in _ENDED and self._desired not in _ENDING:
-            return self._state or "unknown"
+        if of_task not in _ENDED and self._desired not in _ENDING:
+            return of_task or "unknown"
         # What was evicted has the exit code 0 even if it was killed.
-        is_evicted = self._state == _EVICTED and not self.is_asked_to_end
+        is_evicted = of_task == _EVICTED and not self.is_asked_to_end
         return "dead" if is_evicted or self.exit_code is None else "exited"
 
     @property
@@ -179,10 +180,13 @@ class Replica:
 
     def row(self, node: str = "") -> ContainerRow:
         """Return it as a row of a list of containers; ``node`` is the name of its node."""
-        code, state = self.exit_code, self.state
-        status = f"Exited ({code})" if state == "exited" else state.capitalize()
-        # The other label of a service shows that its app is on a swarm, and may wait for room.
-        own = {key: value for key, value in self.labels.items() if key != SWARM_MARK}
+        state, own = self.state, self.labels
+        status = f"Exited ({self.exit_code})" if state == "exited" else state.capitalize()
+        if SWARM_MARK in own:
+            # The other label of a service shows that its app is on a swarm, and may wait for room.
+            own = {key: value for key, value in own.items() if key != SWARM_MARK}
+        if gpus := self.gpus:
+            own = {**own, GPUS: ",".join(gpus)}
         if state == "pending":
             status = f"{status}: {self.app_waits or self.waits_because}"
         return ContainerRow(
@@ -191,7 +195,7 @@ class Replica:
             image=self.image,
             state=state,
             status=status,
-            labels=own | ({GPUS: ",".join(self.gpus)} if self.gpus else {}),
+            labels=own,
             created_at=self.created_at,
             node=node,
         )
@@ -277,9 +281,12 @@ def is_complete(found: Sequence[Replica]) -> bool:
 def _replica(
     service_id: str, tasks: Sequence[Json], service: Json | None, down: Collection[str]
 ) -> Replica:
-    real = [task for task in tasks if not _is_substitute(task)]
-    newest = max(real, key=_age, default=None)
-    substitute = max((task for task in tasks if _is_substitute(task)), key=_age, default=None)
+    newest = substitute = None
+    for task in sorted(tasks, key=_age):
+        if _is_nowhere(task.get("Spec") or {}):
+            substitute = task
+        else:
+            newest = task
     spec: Json = (service or {}).get("Spec") or {}
     if SWARM_TAKEN_BACK in (spec.get("Labels") or {}) and not is_started(spec):
         # Its task may need its grace period to end; the replica waits to be started again.
@@ -301,10 +308,6 @@ def _replica(
         is_asked_to_end=SWARM_MARK in (_labels(substitute) or {}) or _is_nowhere(template),
         is_down=bool(node) and node in down,
     )
-
-
-def _is_substitute(task: Json) -> bool:
-    return _is_nowhere(task.get("Spec") or {})
 
 
 def _is_nowhere(template: Json) -> bool:
