@@ -13,6 +13,7 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from airflow_torchx.core.engine import labels
@@ -135,6 +136,12 @@ def container_name(app_id: str, role: str, replica: int) -> str:
     It is also the host name and the network alias. Names of different apps differ if their ids end
     in different digests or random words, which is true for ids from this module.
     """
+    return f"{_name_of_role(app_id, role)}-{replica}"
+
+
+@lru_cache(maxsize=256)
+def _name_of_role(app_id: str, role: str) -> str:
+    """Return the name of a container without the index of its replica."""
     if of_task := _TASK_APP.fullmatch(app_id):
         room = max(_TASK_ROLE_PART, _ROOM - len(app_id))
         role_part = _role_part(role, room, _TASK_ROLE_PART)
@@ -143,11 +150,13 @@ def container_name(app_id: str, role: str, replica: int) -> str:
     else:
         app_part = legal(app_id[-_PART:]) or _digest(app_id)
         role_part = _role_part(role, min(_ROOM - len(app_part), _PART), _LEAST_ROLE_PART)
-    return f"{app_part}-{role_part}-{replica}"
+    return f"{app_part}-{role_part}"
 
 
 def first_name(name: str) -> str:
     """Return the name that a container had before it was renamed."""
+    if "." not in name:
+        return name
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return _STARTING.sub("", name)

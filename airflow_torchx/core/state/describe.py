@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import (
-    FAILED_SUFFIX,
     container_name,
     first_name,
     is_cancelled_name,
+    is_failed_name,
     is_marked,
     is_restarting_name,
     is_saving_name,
@@ -39,6 +39,7 @@ from airflow_torchx.core.state.rounds import (
     may_restart,
     members_of,
     replica_key,
+    role_of,
     role_sizes,
     round_of,
     sources_of,
@@ -155,12 +156,11 @@ def exit_code(row: ContainerRow) -> int | None:
 
 def replica_state(row: ContainerRow, code: int | None) -> AppState:
     """Return the state of a replica with this container and exit code, None if unknown."""
-    is_ours = is_cancelled_name(row.name) or is_restarting_name(row.name)
-    if is_ours and row.state in _NOT_RUNNING:
-        return AppState.CANCELLED
-    is_failed = row.name.endswith(FAILED_SUFFIX) or is_stalled_name(row.name)
-    if is_failed and row.state in _NOT_RUNNING:
-        return AppState.FAILED
+    if row.state in _NOT_RUNNING:
+        if is_cancelled_name(row.name) or is_restarting_name(row.name):
+            return AppState.CANCELLED
+        if is_failed_name(row.name) or is_stalled_name(row.name):
+            return AppState.FAILED
     if row.state == "exited" and code is not None:
         return AppState.SUCCEEDED if code == 0 else AppState.FAILED
     return _BY_DOCKER_STATE.get(row.state, AppState.UNKNOWN)
@@ -376,20 +376,19 @@ def _response(
     sizes: Mapping[str, int],
     statuses: Sequence[RoleStatus],
 ) -> DescribeAppResponse:
-    images = {replica_key(row)[0]: row.image for row in rows}
+    images = {role_of(row): row.image for row in rows}
+    # The newest container has the last word.
+    labelled: dict[str, str] = {}
+    for row in rows:
+        labelled |= row.labels
     is_saving = any(is_saving_name(row.name) and not is_cancelled_name(row.name) for row in rows)
     return DescribeAppResponse(
         app_id=app_id,
         state=AppState.UNKNOWN,
         msg=next((why for row in rows if (why := _waits_because(row))), NONE),
-        metadata={
-            key: row.labels[label]
-            for row in rows
-            for key, label in _METADATA.items()
-            if label in row.labels
-        }
+        metadata={key: labelled[label] for key, label in _METADATA.items() if label in labelled}
         | ({SAVING: "true"} if is_saving else {})
-        | ({SWARM: "true"} if any(labels.SWARM_NAME in row.labels for row in rows) else {}),
+        | ({SWARM: "true"} if labels.SWARM_NAME in labelled else {}),
         roles_statuses=list(statuses),
         roles=[
             Role(name=role, image=images.get(role, NONE), num_replicas=count)

@@ -112,17 +112,19 @@ def _due(
     current: CurrentRound,
 ) -> Restart | None:
     marked = [row.name for row in current.newest.values() if is_marked(row.name)]
-    is_needed = _is_running(app, current) or any(is_essential(app, r) for r in current.unfinished)
+    is_running = _is_running(app, current)
+    is_needed = is_running or any(is_essential(app, r) for r in current.unfinished)
     # Also if a container of it cannot be started: the others run until the app is stopped.
     if current.unfinished and is_needed and all(map(is_failed_name, marked)):
         return Restart(roles=current.unfinished, number=current.number)
-    if current.number >= MAX_ROUND or not may_go_on(current.newest, rows):
+    failures = _deciding_failures(app, first_failure, is_running=is_running)
+    if not failures or current.number >= MAX_ROUND or not may_go_on(current.newest, rows):
         return None
     retries, caused, final_codes = retries_of(rows), restarts_caused(rows), final_exit_codes(rows)
     # Any client can write a label: a round whose cause is missing counts against every role.
     unknown = max(0, current.number - sum(caused.values()))
     given_up = {row.id for row in current.newest.values() if is_failed_name(row.name)}
-    for lost in _deciding_failures(app, first_failure, is_running=_is_running(app, current)):
+    for lost in failures:
         if lost.container_id in given_up:
             continue
         policy, maximum = retries.get(lost.role, ("", 0))

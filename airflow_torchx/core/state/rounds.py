@@ -70,7 +70,12 @@ def replica_key(one: Labelled | ContainerEvent) -> Key:
     """Return role and index from the labels; an invalid index counts as 0."""
     index = one.labels.get(labels.REPLICA_ID, "")
     is_index = index.isdecimal() and len(index) <= _INDEX_DIGITS
-    return one.labels.get(labels.ROLE_NAME, ""), int(index) if is_index else 0
+    return role_of(one), int(index) if is_index else 0
+
+
+def role_of(one: Labelled | ContainerEvent) -> str:
+    """Return the role from the labels; empty without one."""
+    return one.labels.get(labels.ROLE_NAME, "")
 
 
 def round_of(one: ContainerRow | ContainerEvent) -> int:
@@ -162,9 +167,9 @@ def roles_of_round(members: Iterable[ContainerRow]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for row in members:
         named = labels.json_of(row.labels, labels.ROUND_ROLES)
-        names = named if isinstance(named, list) else []
-        for name in (*map(str, names), replica_key(row)[0]):
-            found[name] = None
+        if isinstance(named, list):
+            found |= dict.fromkeys(map(str, named))
+        found[role_of(row)] = None
     return tuple(found)
 
 
@@ -208,10 +213,10 @@ def role_sizes(rows: Iterable[Labelled]) -> dict[str, int]:
 
     TorchX, which writes no such label, creates containers in order of their index.
     """
-    rows = sorted(rows, key=age)
+    rows = list(rows)
     found = {role: index + 1 for role, index in sorted(map(replica_key, rows))}
-    newest = next((row.labels for row in reversed(rows) if labels.ROLES in row.labels), {})
-    given = labels.json_of(newest, labels.ROLES)
+    newest = max((row for row in rows if labels.ROLES in row.labels), key=age, default=None)
+    given = labels.json_of(newest.labels, labels.ROLES) if newest else None
     counts = given if isinstance(given, dict) else {}
     sizes = {role: n for role, n in counts.items() if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
     return sizes | {role: count for role, count in found.items() if role not in sizes}
@@ -238,11 +243,14 @@ def _has_choice(row: ContainerRow) -> bool:
 
 
 def _newest(rows: Sequence[ContainerRow]) -> dict[Key, ContainerRow]:
-    """Return the container of each replica in the newest round of its role."""
+    """Return the container of each replica in the newest round of its role.
+
+    ``rows`` are sorted by `age`.
+    """
     by_role: dict[str, dict[Key, ContainerRow]] = {}
     for number, rows_of_round in by_round(rows):
         # The replicas of TorchX's apps may have several containers, without a round.
-        members = members_of(rows_of_round, number) if number else sorted(rows_of_round, key=age)
+        members = members_of(rows_of_round, number) if number else rows_of_round
         of_round = {replica_key(row): row for row in members}
         for role in roles_of_round(of_round.values()):
             by_role[role] = {key: row for key, row in of_round.items() if key[0] == role}
