@@ -22,7 +22,7 @@ _BLOCK_BYTES: Final = 65_536
 
 
 class Certificate(NamedTuple):
-    """A certificate for 127.0.0.1 that signs itself: authority, server's and client's in one.
+    """A certificate that signs itself: authority, server's and client's in one.
 
     Args:
         cert: its file.
@@ -33,11 +33,12 @@ class Certificate(NamedTuple):
     key: Path
 
     @classmethod
-    def make(cls, folder: Path) -> Self:
-        """Write one."""
+    def make(cls, folder: Path, *addresses: str) -> Self:
+        """Write one for servers at these addresses, by default at 127.0.0.1."""
         self = cls(folder / "cert.pem", folder / "key.pem")
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        command += ["-subj", "/CN=stub", "-addext", "subjectAltName=IP:127.0.0.1"]
+        names = ",".join(f"IP:{address}" for address in addresses or LOCAL[:1])
+        command += ["-subj", "/CN=stub", "-addext", f"subjectAltName={names}"]
         files = ["-out", str(self.cert), "-keyout", str(self.key)]
         subprocess.run([*command, *files], check=True, capture_output=True)
         return self

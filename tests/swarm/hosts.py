@@ -26,6 +26,7 @@ from airflow_torchx.errors import EngineError
 from tests.conftest import BUSYBOX, do_without, require_docker
 from tests.integration import second_daemon
 from tests.integration.registry import serving
+from tests.integration.tls import Certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,8 @@ PATIENCE_S: Final = 60.0
 wait_until = partial(second_daemon.wait_until, patience_s=PATIENCE_S)
 _PROGRAMS: Final = ("dockerd", "ip", "nsenter", "setpriv", "unshare")
 _NET: Final = "10.99.0"
+#: The certificate of the daemons names so many hosts.
+_MOST: Final = 9
 _PREFIX: Final = "tx-swarm-"
 #: Keeps the namespaces of a host, and is the init of its processes: they end with it, containers
 #: among them, which a daemon that is killed leaves to it. An empty folder hides a containerd of the
@@ -60,15 +63,25 @@ wait
 
 
 class Host:
-    """One host; its daemon may be killed, and its cable pulled."""
+    """One host; its daemon may be killed, and its cable pulled.
 
-    def __init__(self, number: int, folder: Path, switch: _Namespaces) -> None:
+    Args:
+        number: of its name and address.
+        folder: all that it writes is in a folder there.
+        switch: what its cable is plugged into.
+        certificate: what its daemon shows to other hosts, and wants to be shown.
+    """
+
+    def __init__(
+        self, number: int, folder: Path, switch: _Namespaces, certificate: Certificate
+    ) -> None:
         self.number = number
         self.name = f"box{number}"
         self.address = f"{_NET}.{number}"
         self._folder = folder / self.name
         self._folder.mkdir()
         self._switch = switch
+        self._certificate = certificate
         self._own = _Namespaces(["--uts"], _HOST, self.name)
         self._daemon: subprocess.Popen[bytes] | None = None
         self._plug()
@@ -77,6 +90,11 @@ class Host:
     def url(self) -> str:
         """The URL of its daemon."""
         return f"unix://{self._folder}/sock"
+
+    @property
+    def tls_url(self) -> str:
+        """The URL of its daemon for other hosts."""
+        return f"tcp://{self.address}:2376"
 
     @property
     def client(self) -> Client:
@@ -88,12 +106,15 @@ class Host:
         for stale in ("pid", "exec/containerd/containerd.pid"):
             self._folder.joinpath(stale).unlink(missing_ok=True)
         folder = self._folder
+        cert, key = self._certificate
         self._folder.joinpath("config.json").write_text("{}")
         command = [
             *("nsenter", f"--target={self._own.pid}", "--net", "--uts", "--mount", "--pid"),
             *("setpriv", "--pdeathsig=KILL"),
             *("dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
             *(f"--pidfile={folder}/pid", f"--host={self.url}", "--log-level=warn"),
+            *(f"--host={self.tls_url}", "--tlsverify", f"--tlscacert={cert}"),
+            *(f"--tlscert={cert}", f"--tlskey={key}"),
             *(f"--config-file={folder}/config.json", f"--insecure-registry={_NET}.0/24", *options),
         ]
         with folder.joinpath("log").open("ab") as log:
@@ -187,6 +208,9 @@ class Hosts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._switch = _Namespaces([], _SWITCH, str(folder))
+        addresses = (f"{_NET}.{number}" for number in range(1, _MOST + 1))
+        #: That of each daemon, and of its clients.
+        self.certificate = Certificate.make(folder, *addresses)
         self.all: list[Host] = []
 
     def __enter__(self) -> Self:
@@ -203,7 +227,7 @@ class Hosts:
     def add(self, count: int, options: Callable[[int], Sequence[str]] = lambda _: ()) -> None:
         """Start so many hosts; ``options`` returns the daemon's, by the number of the host."""
         added = [
-            Host(number, self._folder, self._switch)
+            Host(number, self._folder, self._switch, self.certificate)
             for number in range(len(self.all) + 1, len(self.all) + count + 1)
         ]
         self.all += added

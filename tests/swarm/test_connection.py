@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+import sys
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -21,11 +23,13 @@ from airflow_torchx.runtime.engines import diagnose
 from airflow_torchx.specs import AppState
 from airflow_torchx.ui.daemons import Daemons
 from airflow_torchx.ui.live import NO_NODE, Live
+from tests.conftest import BUSYBOX
 from tests.swarm.hosts import wait_until
 from tests.swarm.test_lifecycle import OBEDIENT, OPTIONS, _app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.ui.reading import LogPart
@@ -34,6 +38,35 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 _CONN: Final = "AIRFLOW_CONN_GPU_CLUSTER"
+#: What a worker does on another host, by two connections of the swarm; it prints what it finds.
+WORKER: Final = """
+import json
+import sys
+from airflow_torchx.core.connection.settings import Settings
+from airflow_torchx.core.engine import labels
+from airflow_torchx.runtime.engines import connect, diagnose
+from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
+from airflow_torchx.specs import AppDef, Role
+
+app_id, image, *connections = sys.argv[1:]
+first, other = [Settings.parse(**json.loads(one)).endpoint for one in connections]
+role = Role("sh", image, entrypoint="sh", args=["-c", "hostname | tee /name"], num_replicas=3)
+with SwarmScheduler("first", connect(first)) as scheduler:
+    context = scheduler.new_context(app_id)
+    scheduler.launch(scheduler.prepare(AppDef("a", [role]), {"placement": "spread"}, context))
+    try:
+        state = scheduler.wait(app_id).state.name
+        with SwarmScheduler("other", connect(other)) as reader:
+            logs = [[*reader.log_iter(app_id, "sh", index)] for index in range(3)]
+            rows = sorted(reader.engine.rows({labels.APP_ID: app_id}), key=lambda row: row.name)
+            files = [reader.engine.read_file(row.id, "/name", 100).decode() for row in rows]
+    finally:
+        scheduler.delete(app_id)
+    left = len(scheduler.engine.rows({labels.APP_ID: app_id}))
+nodes, report = [row.node for row in rows], diagnose(first, "torchx-swarm", ())
+is_fine = getattr(report, "is_fine", False)
+print(json.dumps([state, logs, files, nodes, left, is_fine, str(report)]))
+"""
 
 
 def _connect_by(monkeypatch: pytest.MonkeyPatch, hosts: Hosts, **extra: object) -> TorchXDockerHook:
@@ -154,3 +187,31 @@ def test_files_behind_a_socket(monkeypatch: pytest.MonkeyPatch, hosts: Hosts, ap
         ]
 
     assert [b"found\n"] * 3 == found
+
+
+def test_tls(hosts: Hosts, app_id: str, tmp_path: Path) -> None:
+    """An app is launched, read on each node and removed over TLS, with one certificate for all.
+
+    Nodes are reached like the manager, or by ``node_url``. The first manager may be down.
+    """
+    url, certificate = hosts[1].tls_url, hosts.certificate
+    more = {"managers": [url], "node_url": "tcp://{addr}:2376"}
+    given = (
+        (url, certificate.texts()),
+        (f"tcp://{hosts[1].address}:1", {**certificate.paths(), **more}),
+    )
+    connections = [
+        json.dumps({"url": one, "extra": {"scheduler": "docker_swarm", **extra}})
+        for one, extra in given
+    ]
+
+    script = shlex.join([sys.executable, "-c", WORKER, app_id, BUSYBOX, *connections])
+    found = json.loads(hosts[2].shell(script, tmp_path))
+    state, logs, files, nodes, left, is_fine, report = found
+
+    names = [f"{app_id}-sh-{index}\n" for index in range(3)]
+    assert ("SUCCEEDED", [[name] for name in names], names) == (state, logs, files)
+    assert ["box1", "box2", "box3"] == sorted(nodes)
+    assert 0 == left
+    assert is_fine, report
+    assert report.startswith(f"Docker Swarm of 3 nodes at {url}: Docker ")
