@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from airflow_torchx.cli import main, screen
 from airflow_torchx.core.connection.swarm import SWARM_NETWORK
 from airflow_torchx.core.engine import labels
 from airflow_torchx.docker_engine.request import request
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import EngineInfo
     from tests.integration.registry import Registry
     from tests.swarm.hosts import Hosts
+
+#: A service of the tests' own.
+KEEPER: Final = "keeper"
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +51,7 @@ def _keep_network(hosts: Hosts) -> None:
     Engine 20.10 ends tasks with GPUs when their node joins one (moby#44378).
     """
     body = {
-        "Name": "keeper",
+        "Name": KEEPER,
         "Mode": {"Global": {}},
         "TaskTemplate": {
             "ContainerSpec": {"Image": BUSYBOX, "Command": ["sleep", "infinity"]},
@@ -63,7 +67,7 @@ def _keep_network(hosts: Hosts) -> None:
 def _is_kept(hosts: Hosts) -> bool:
     """Return whether each node is on the network; a node that was away comes back to it later."""
     with closing(hosts[1].client) as client:
-        tasks = client.tasks({"service": "keeper", "desired-state": "running"})
+        tasks = client.tasks({"service": KEEPER, "desired-state": "running"})
     return ["running"] * 3 == [one["Status"]["State"] for one in tasks]
 
 
@@ -100,3 +104,18 @@ def swarm_engine(hosts: Hosts, app_id: str) -> Iterator[SwarmEngine]:
 def scheduler(swarm_engine: SwarmEngine) -> SwarmScheduler:
     """Return a scheduler on the swarm."""
     return SwarmScheduler("gpu_cluster", swarm_engine, terminal=False)
+
+
+@pytest.fixture
+def pruned(
+    hosts: Hosts, swarm_engine: SwarmEngine, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Assert that ``prune`` on the manager leaves nothing that a test has made."""
+    yield
+    monkeypatch.setenv("DOCKER_HOST", str(swarm_engine.endpoint.url))
+    monkeypatch.setattr(screen, "configure", lambda _: None)
+    assert 0 == main(["prune", "-s", "docker_swarm", "--older-than", "0s"])
+    with closing(hosts[1].client) as client:
+        # The lock of placing is a service, too.
+        assert [KEEPER] == [one["Spec"]["Name"] for one in client.services()]
+        assert [] == client.configs()

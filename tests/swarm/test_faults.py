@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from airflow_torchx.specs import DescribeAppResponse
     from tests.swarm.hosts import Hosts
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(240),
+    pytest.mark.usefixtures("pruned"),
+]
 
 
 def _running(scheduler: SwarmScheduler, app_id: str) -> None:

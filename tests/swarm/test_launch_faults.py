@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine.request import Client
     from tests.swarm.hosts import Hosts
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("pruned"),
+]
 
 
 @pytest.fixture
