@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
 import tarfile
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -17,12 +20,14 @@ from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import AppFailedError
+from airflow_torchx.function import runner
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.specs import AppDef, RetryPolicy
 from tests.airflow.apps import FOREVER, shell
 from tests.airflow.conftest import DAGS
+from tests.airflow.in_process import run_dag
 from tests.airflow.one_task import OneTask
 from tests.airflow.stack import EXAMPLES, lines_of
 from tests.airflow.test_trigger import fired, trigger
@@ -30,8 +35,7 @@ from tests.conftest import BUSYBOX
 from tests.swarm.hosts import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from airflow_torchx.swarm_engine import SwarmEngine
     from tests.integration.registry import Registry
@@ -49,6 +53,31 @@ echo "rank $TORCHX_REPLICA_IDX epoch 1 loss 0.7"
 sleep 1
 echo "rank $TORCHX_REPLICA_IDX epoch 2 loss 0.1"
 echo '{"first_loss": 0.7, "final_loss": 0.1, "epochs": 2, "world_size": 2}' >/tmp/metrics.json
+"""
+#: A DAG whose only task runs a function of two replicas.
+FUNCTION: Final = """
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def {dag_id}():
+    @task.torchx(
+        image={image!r}, num_replicas=2, cpu=0.5, memMB=64, options={{"placement": "spread"}}
+    )
+    def double(number: int) -> dict:
+        import os
+
+        return {{"on": os.uname().nodename, "doubled": 2 * number}}
+
+    double(21)
+
+made = {dag_id}()
+"""
+#: Prints the files of Python that the runner of functions needs.
+USED: Final = """
+import runpy, sys
+runpy.run_path(sys.argv[1], run_name="runner")
+files = (getattr(one, "__file__", None) for one in [*sys.modules.values()])
+print(*sorted(set(filter(None, files))), sep="\\n")
 """
 
 
@@ -197,24 +226,68 @@ def _in_python(file: str) -> str:
     return done.stdout
 
 
+@contextmanager
+def _image(hosts: Hosts, name: str, programs: Mapping[str, str], *files: str) -> Iterator[None]:
+    """Give the manager a small image with shell scripts in /bin, and with files of this machine."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for program, text in programs.items():
+            member = tarfile.TarInfo(f"bin/{program}")
+            member.size, member.mode = len(text), 0o755
+            tar.addfile(member, io.BytesIO(text.encode()))
+        for file in files:
+            tar.add(Path(file).resolve(), file)
+    with closing(hosts[1].client) as manager:
+        made = manager.create_container(BUSYBOX, ["true"])["Id"]
+        manager.put_archive(made, "/", packed.getvalue())
+        manager.commit(made, *name.split(":"))
+        manager.remove_container(made)
+        yield
+        manager.remove_image(name, force=True)
+
+
 @pytest.fixture
 def base(hosts: Hosts, app_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the examples a small base image, which the manager has."""
-    programs = {"bash": '#!/bin/sh\nexec sh "$@"\n', "torchrun": TORCHRUN}
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, text in programs.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(text), 0o755
-            tar.addfile(member, io.BytesIO(text.encode()))
-    with closing(hosts[1].client) as manager:
-        made = manager.create_container(BUSYBOX, ["true"])["Id"]
-        manager.put_archive(made, "/bin", packed.getvalue())
-        manager.commit(made, app_id, "base")
-        manager.remove_container(made)
-        monkeypatch.setenv("AIRFLOW_TORCHX_BASE_IMAGE", f"{app_id}:base")
+    name, programs = f"{app_id}:base", {"bash": '#!/bin/sh\nexec sh "$@"\n', "torchrun": TORCHRUN}
+    monkeypatch.setenv("AIRFLOW_TORCHX_BASE_IMAGE", name)
+    with _image(hosts, name, programs):
         yield
-        manager.remove_image(f"{app_id}:base", force=True)
+
+
+@pytest.fixture
+def python_image(hosts: Hosts, app_id: str) -> Iterator[str]:
+    """Return an image with as much of this Python as a function needs, which the manager has."""
+    python = str(Path(sys.executable).resolve())
+    files = _printed(python, "-IS", "-c", USED, runner.__file__).splitlines()
+    programs = [python, *(file for file in files if file.endswith(".so"))]
+    libraries = set(re.findall(r"(/\S+) \(", _printed("ldd", *programs)))
+    name = f"{app_id}:python"
+    start = {"python3": f'#!/bin/sh\nexec {python} -S "$@"\n'}
+    with _image(hosts, name, start, python, *files, *libraries):
+        yield name
+
+
+def _printed(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_function(
+    connection: None, python_image: str, swarm_engine: SwarmEngine, app_id: str
+) -> None:
+    """What a function returns comes from the node of replica 0, and nothing is left."""
+    assert connection is None
+    file = DAGS / f"{app_id}.py"
+    file.write_text(FUNCTION.format(dag_id=app_id, image=python_image))
+    try:
+        ended = run_dag(runpy.run_path(str(file))["made"])
+    finally:
+        file.unlink()
+
+    (ti,) = ended.get_task_instances()
+    app, found = (ti.xcom_pull(ti.task_id, key=key) for key in ("app_id", "return_value"))
+    assert {"on": f"{app}-double-0", "doubled": 42} == found
+    assert () == swarm_engine.rows({labels.DAG_ID: app_id})
 
 
 def test_the_examples(connection: None, base: None, swarm_engine: SwarmEngine) -> None:
