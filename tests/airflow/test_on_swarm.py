@@ -284,6 +284,7 @@ def test_a_function(
     finally:
         file.unlink()
 
+    assert "success" == ended.state
     (ti,) = ended.get_task_instances()
     app, found = (ti.xcom_pull(ti.task_id, key=key) for key in ("app_id", "return_value"))
     assert {"on": f"{app}-double-0", "doubled": 42} == found
