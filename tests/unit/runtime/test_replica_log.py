@@ -132,9 +132,13 @@ def test_following_ends_when_it_is_closed() -> None:
     """Another thread can close a followed log while the replica is silent."""
     engine, container = launched(Program(runs_for_s=None, lines=["hello"]))
     log = ReplicaLog(engine, container, follow=True)
-    threading.Timer(0.1, log.close).start()
+    seen: list[str] = []
 
-    assert ["hello"] == [line.text for line in log]
+    for line in log:
+        seen.append(line.text)
+        threading.Timer(0.1, log.close).start()
+
+    assert ["hello"] == seen
 
 
 @pytest.mark.timeout(30)

@@ -34,8 +34,8 @@ SAVES = Program(lines=["up"], runs_for_s=None, on_term="ignore", cpus=0.0)
 class Race:
     """Two clients of one daemon, of which the second acts before some request of the first.
 
-    The first one goes on once the second one has sent SIGTERM. The replicas end once the first one
-    waits for them, or has sent SIGTERM again.
+    The first one goes on once the second one has sent SIGTERM to each replica that runs. The
+    replicas end once the first one waits for them, or has sent SIGTERM again.
     """
 
     def __init__(self, *, fails: bool = False, **options: Any) -> None:  # noqa: ANN401 - run options
@@ -43,6 +43,7 @@ class Race:
         self.engine = FakeEngine(images=["busybox"], programs=programs, sleep=self._sleep)
         launched = planned(app(role("trainer", 3, retries=1)), stop_grace_s=30, **options)
         launching.launch(self.engine, launched)
+        self._running = 2 if fails else 3
         self._looks = 0
         self._second: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -54,7 +55,7 @@ class Race:
         first(cast("Engine", self))
         self._end()
         assert self._second is not None
-        self._second.join(30)
+        self._second.join(60)
 
     def __getattr__(self, verb: str) -> Any:  # noqa: ANN401 - any request of the first client
         call = getattr(self.engine, verb)
@@ -70,12 +71,16 @@ class Race:
         if self._second is None and verb == self._before:
             self._second = threading.Thread(target=self._act, args=(self.engine,))
             self._second.start()
-            while sum(self.engine.sigterms().values()) < 2 and self._second.is_alive():
+            while self._left() and self._second.is_alive():
                 time.sleep(0.001)
         elif self._second is not None and verb == "rows":
             self._looks += 1
             if self._looks > 1:
                 self._end()
+
+    def _left(self) -> int:
+        """Return how many replicas that run have not got a SIGTERM."""
+        return self._running - sum(self.engine.sigterms().values())
 
     def _sleep(self, seconds: float) -> None:
         if 2 in self.engine.sigterms().values():

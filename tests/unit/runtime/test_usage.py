@@ -276,7 +276,7 @@ def test_a_sweep_reads_progress(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_daemon_that_hangs_holds_up_no_wait() -> None:
     """An app ends although the daemon does not say what it uses."""
-    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.3))
+    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=None))
     launching.launch(engine, planned(app(2)))
     release = threading.Event()
     asked: list[str] = []
@@ -286,9 +286,16 @@ def test_a_daemon_that_hangs_holds_up_no_wait() -> None:
             asked.append(name)
             release.wait(60)
 
+    def end_what_was_asked() -> bool:
+        for index in range(2 if asked else 0):
+            engine.end(f"trainer/{index}")
+        return False
+
     engine.before = hang
     try:
-        ended = attach.watch(engine, attach.look(engine, "app-1"), {}, lambda: False, SilentLog)
+        ended = attach.watch(
+            engine, attach.look(engine, "app-1"), {}, end_what_was_asked, SilentLog
+        )
     finally:
         release.set()
 
@@ -296,22 +303,21 @@ def test_a_daemon_that_hangs_holds_up_no_wait() -> None:
         ended.state.name,
         replicas_of(ended)[0].usage,
     ]
-    assert asked
 
 
 def test_a_wait_knows_what_its_app_has_used() -> None:
     """An app that has ended has the usage of its replicas, and goes on from earlier readings."""
-    engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.5, memory_bytes=7 * MIB))
+    program = Program(runs_for_s=None, memory_bytes=7 * MIB)
+    engine = FakeEngine(images=["busybox"], programs=program)
     launching.launch(engine, planned(app(1)))
+    seen, monitor = attach.look(engine, "app-1"), UsageMonitor(UsageHistory())
 
-    ended = attach.watch(
-        engine,
-        attach.look(engine, "app-1"),
-        {},
-        lambda: False,
-        SilentLog,
-        usage=UsageMonitor(UsageHistory()),
-    )
+    def end_what_was_read() -> bool:
+        if replicas_of(monitor.mark(seen))[0].usage is not None:
+            engine.end("trainer/0")
+        return False
+
+    ended = attach.watch(engine, seen, {}, end_what_was_read, SilentLog, usage=monitor)
 
     used = replicas_of(ended)[0].usage
     assert used is not None
