@@ -409,7 +409,7 @@ def test_before(engine: FakeEngine) -> None:
 def test_before_may_block(engine: FakeEngine) -> None:
     """Other calls proceed while one is blocked."""
     gate = threading.Event()
-    engine.before = lambda verb, _name: verb == "info" and gate.wait(5)
+    engine.before = lambda verb, _name: verb == "info" and gate.wait(60)
     blocked = threading.Thread(target=engine.info)
     blocked.start()
 
@@ -596,7 +596,7 @@ def test_calls_during_upload(engine: FakeEngine) -> None:
     def files() -> Iterator[bytes]:
         other = threading.Thread(target=lambda: seen.append(engine.find_image("busybox")))
         other.start()
-        other.join(5)
+        other.join(60)
         yield tar({"x": b"1"})
 
     engine.images.put_files(container_id, files())

@@ -174,7 +174,7 @@ def test_of_two_launches_at_once_one_wins_whole(second: str) -> None:
 
     def meet(verb: Verb, name: str) -> None:
         if (verb, name) == ("create", "app-1-trainer-0"):
-            gate.wait(5)
+            gate.wait(60)
 
     engine.before = meet
     errors: list[BaseException] = []
@@ -189,7 +189,7 @@ def test_of_two_launches_at_once_one_wins_whole(second: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert [AppExistsError] == [type(why) for why in errors]
     assert ["RUNNING"] * 3 == states(engine)
@@ -211,7 +211,7 @@ def test_a_stopped_launch_leaves_nothing() -> None:
 
     def be_slow(_: Verb, name: str) -> None:
         if name.endswith("-2"):
-            stopped.wait(20)
+            stopped.wait(60)
 
     def stop() -> bool:
         if "create" in engine.calls:

@@ -153,7 +153,7 @@ def test_replicas_that_ignore_sigterm_share_one_grace_period() -> None:
 
     def meet(verb: Verb, _: str) -> None:
         if verb == "stop":
-            told.wait(5)
+            told.wait(60)
 
     engine.before = meet
 

@@ -103,7 +103,7 @@ def test_threads_that_race_make_one_network() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert 1 == engine.calls.count("create_network")
 

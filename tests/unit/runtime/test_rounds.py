@@ -634,7 +634,7 @@ def test_two_owners_take_turns(call: int) -> None:
 
         def rest(paused: threading.Event = paused, resumed: threading.Event = resumed) -> None:
             paused.set()
-            resumed.wait(20)
+            resumed.wait(60)
 
         other.at[pause] = rest
 
@@ -651,7 +651,7 @@ def test_two_owners_take_turns(call: int) -> None:
         client.at[call] = overtake
         own(client.as_engine, daemon.clock)
         resumed.set()
-        thread.join(20)
+        thread.join(60)
         assert_succeeded(daemon)
 
 

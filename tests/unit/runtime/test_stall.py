@@ -278,7 +278,7 @@ def test_apps_without_the_option_are_not_read() -> None:
     engine = FakeEngine(images=["busybox"], programs=Program(runs_for_s=0.2, cpus=0.0))
     launching.launch(engine, planned(app(1)))
 
-    waiting.wait(engine, "app-1", timeout_s=20)
+    waiting.wait(engine, "app-1", timeout_s=60)
 
     assert "usage" not in engine.calls
 

@@ -206,7 +206,7 @@ def sampled(scene: Scene, sampler: UsageSampler) -> None:
     """Show the sampler an app, and wait for the sweep."""
     sampler.look(scene.app())
     for thread in sweeps():
-        thread.join(20)
+        thread.join(60)
 
 
 def test_a_sweep_in_the_background() -> None:
@@ -230,20 +230,20 @@ def test_a_sweep_that_hangs() -> None:
 
     def hang(verb: str, _: str) -> None:
         if verb in {"usage", "read_file"} and not release.is_set():
-            hanging.wait(20)
+            hanging.wait(60)
             release.wait(60)
 
     scene.engine.before = hang
     try:
         sampler.look(seen)
-        hanging.wait(20)
+        hanging.wait(60)
         scene.clock.advance(60)
         sampler.look(seen)
         (sweep,) = sweeps()
         sampler.close()
     finally:
         release.set()
-    sweep.join(20)
+    sweep.join(60)
     scene.clock.advance(60)
     sampler.look(seen)
 

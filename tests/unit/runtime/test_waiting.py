@@ -40,7 +40,7 @@ def test_the_peers_of_a_failed_replica_are_stopped(caplog: pytest.LogCaptureFixt
     launching.launch(engine, planned())
 
     with caplog.at_level("INFO"):
-        ended = waiting.wait(engine, "app-1", timeout_s=20)
+        ended = waiting.wait(engine, "app-1", timeout_s=60)
 
     assert "replica trainer/1 failed; stopping the other replicas" in caplog.text
     assert AppState.FAILED is ended.state
@@ -67,7 +67,7 @@ def test_auxiliary_roles_are_stopped_once_the_essential_ones_have_ended(
     launching.launch(engine, plan)
 
     with caplog.at_level("INFO"):
-        ended = waiting.wait(engine, "app-1", timeout_s=20)
+        ended = waiting.wait(engine, "app-1", timeout_s=60)
 
     assert "every essential replica has ended; stopping ps" in caplog.text
     assert AppState.SUCCEEDED is ended.state
@@ -85,7 +85,7 @@ def test_wait_all_lets_the_peers_end_by_themselves() -> None:
     engine = FakeEngine(images=["busybox"], programs=programs)
     launching.launch(engine, planned(failure_policy="wait_all"))
 
-    ended = waiting.wait(engine, "app-1", timeout_s=20)
+    ended = waiting.wait(engine, "app-1", timeout_s=60)
 
     assert AppState.FAILED is ended.state
     assert "stop" not in engine.calls
@@ -97,7 +97,7 @@ def test_a_removed_replica_is_lost() -> None:
     launching.launch(engine, planned())
     engine.remove(next(row.id for row in engine.rows({}) if row.name.endswith("-2")))
 
-    ended = waiting.wait(engine, "app-1", timeout_s=20)
+    ended = waiting.wait(engine, "app-1", timeout_s=60)
 
     assert ["CANCELLED", "CANCELLED", "FAILED"] == [r.state.name for r in replicas_of(ended)]
 
@@ -129,7 +129,7 @@ def test_an_app_that_is_removed_meanwhile_is_an_error() -> None:
     engine.before = remove
 
     with pytest.raises(AppNotFoundError):
-        waiting.wait(engine, "app-1", timeout_s=20)
+        waiting.wait(engine, "app-1", timeout_s=60)
 
 
 def test_a_daemon_that_restarts_is_waited_for() -> None:
@@ -138,7 +138,7 @@ def test_a_daemon_that_restarts_is_waited_for() -> None:
     launching.launch(engine, planned())
     engine.fail_next("rows", EngineUnreachableError("away"), times=2)
 
-    assert AppState.SUCCEEDED is waiting.wait(engine, "app-1", timeout_s=20).state
+    assert AppState.SUCCEEDED is waiting.wait(engine, "app-1", timeout_s=60).state
 
 
 def test_a_daemon_that_stays_away_is_an_error() -> None:
@@ -148,7 +148,7 @@ def test_a_daemon_that_stays_away_is_an_error() -> None:
     engine.down = True
 
     with pytest.raises(EngineUnreachableError):
-        waiting.wait(engine, "app-1", timeout_s=20, outage_s=0.2)
+        waiting.wait(engine, "app-1", timeout_s=60, outage_s=0.2)
 
 
 def test_a_wait_can_be_stopped() -> None:

@@ -49,7 +49,7 @@ def test_an_app_goes_through_its_life(scheduler: DockerScheduler) -> None:
     """TorchX's verbs work in the order in which its users call them."""
     app_id = scheduler.submit(app(2), {"stop_grace_s": 1})
 
-    ended = scheduler.wait(app_id, timeout_s=10)
+    ended = scheduler.wait(app_id, timeout_s=60)
 
     assert app_id.startswith("app-")
     assert ended == scheduler.describe(app_id)
@@ -332,7 +332,7 @@ def test_a_handle_does_where_an_app_id_does(scheduler: DockerScheduler) -> None:
     app_id = scheduler.submit(app(1))
     handle = f"local_docker://mine/{app_id}"
 
-    ended = scheduler.wait(handle, timeout_s=10)
+    ended = scheduler.wait(handle, timeout_s=60)
 
     assert app_id == ended.app_id
     assert ended == scheduler.describe(handle)

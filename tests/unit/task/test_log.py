@@ -212,7 +212,7 @@ def test_leaving_ends_every_reader() -> None:
 
     with TaskLog(engine, attach.look(engine, "app-1")):
         pass
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.05)
 
@@ -238,7 +238,7 @@ def test_the_end_of_each_log_is_reported() -> None:
     log.on_end = ended.release
 
     with log:
-        assert all(ended.acquire(timeout=20) for _ in range(2))
+        assert all(ended.acquire(timeout=60) for _ in range(2))
 
 
 def test_a_watch_that_is_stopped_leaves_the_app_alone() -> None:

@@ -225,7 +225,7 @@ def test_closed_snapshots_write_no_more() -> None:
     (writer,) = set(threading.enumerate()) - before
 
     watched.snapshots.close()
-    writer.join(20)
+    writer.join(60)
     watched.engine.end("app-1-trainer-0")
     watched.snapshots.look(watched.seen())
 

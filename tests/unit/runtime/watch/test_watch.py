@@ -432,7 +432,7 @@ def test_looks_at_many_hung_apps_delay_no_stop(watches: Watches, clock: ManualCl
     def hang(verb: Verb, name: str) -> None:
         if verb == "usage":
             looks.append(name)
-            in_time.append(release.wait(20))
+            in_time.append(release.wait(60))
 
     engine.before = hang
 
