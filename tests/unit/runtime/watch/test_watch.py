@@ -60,9 +60,9 @@ def watches(clock: ManualClock) -> Iterator[Watches]:
     run(eventually(lambda: not threads(), clock), clock)
 
 
-async def opened(engine: FakeEngine) -> None:
-    """Wait until an event stream is open; time stands still."""
-    while not engine.calls.count("events"):
+async def opened(engine: FakeEngine, streams: int = 1) -> None:
+    """Wait until so many event streams have been opened; time stands still."""
+    while engine.calls.count("events") < streams:
         await asyncio.to_thread(time.sleep, 0.001)
 
 
@@ -146,6 +146,7 @@ def test_many_share_one_stream_and_few_looks(watches: Watches, clock: ManualCloc
             everybody.set()
             for mailbox in mailboxes:
                 await until(mailbox, RUNS, clock)
+            await opened(engine)
             await settled(clock)
             clock.advance(5)
             await settled(clock)
@@ -168,6 +169,7 @@ def test_every_subscriber_is_notified(watches: Watches, clock: ManualClock) -> N
             watch.mailbox(app_id="app-1") as other,
         ):
             await until(one, RUNS, clock)
+            await opened(engine)
             all_see_it.wait()
             engine.end("trainer/0")
             await until(one, ENDED, clock)
@@ -326,6 +328,7 @@ def test_a_dead_stream_is_reopened(watches: Watches, clock: ManualClock) -> None
     async def scenario() -> None:
         with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
             await until(mailbox, RUNS, clock)
+            await opened(engine)
             for _ in range(2):
                 await settled(clock)
                 clock.advance(SWEEP_S)
@@ -348,12 +351,14 @@ def test_a_watch_lingers(clock: ManualClock) -> None:
         for _ in range(3):
             with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
                 await until(mailbox, RUNS, clock)
+                await opened(engine)
             await settled(clock)
             clock.advance(4)
         assert 1 == engine.calls.count("events")
         await eventually(lambda: not threads() and engine.closed, clock)
         with watches.on("d", lambda: engine) as watch, watch.mailbox(app_id="app-1") as mailbox:
             await until(mailbox, RUNS, clock)
+            await opened(engine, 2)
 
     run(scenario(), clock)
 
