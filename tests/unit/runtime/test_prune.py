@@ -461,7 +461,7 @@ def test_a_volume_that_a_container_mounts_since(daemon: Daemon) -> None:
     assert [name] == [one.name for one in pruner.remove(found).spared]
 
 
-def args(*, scheduler: str | None = None, **given: bool) -> Namespace:
+def args(scheduler: str | None = None, /, **given: bool) -> Namespace:
     """Return parsed arguments of the command."""
     flags = dict.fromkeys(("dry_run", "json", "gone", "checkpoints"), False)
     return Namespace(conn=None, scheduler=scheduler, **flags | given)
@@ -497,7 +497,7 @@ def test_the_command_without_airflow(daemon: Daemon, capsys: pytest.CaptureFixtu
     assert "" == printed.out
     assert "removed nothing\nleft 1 app: the state of its task is unknown\n" in printed.err
     assert "\n`airflow torchx prune` asks Airflow for the states of tasks\n" in printed.err
-    assert 0 == run_command(Pruner(daemon.engine), args(scheduler="docker_swarm"))
+    assert 0 == run_command(Pruner(daemon.engine), args("docker_swarm"))
     assert "`airflow torchx prune -s docker_swarm` asks" in capsys.readouterr().err
 
 
