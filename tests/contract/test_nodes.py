@@ -7,7 +7,6 @@ nodes. Engine 20.10 ends tasks with GPUs when anything of their node changes (mo
 from __future__ import annotations
 
 import re
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,13 +70,13 @@ class RealNodes:
     def drain(self, node: str) -> None:
         """Set its availability."""
         self._away.add(node)
-        self._set(node, "drain")
+        self._hosts.make(node, "drain")
 
     def bring_back(self, node: str) -> None:
         """Plug its cable in, and set its availability."""
         self._host(node).heal()
         wait_until(lambda: self._hosts.ready() == len(self._hosts.all))
-        self._set(node, "active")
+        self._hosts.make(node, "active")
         self._away.discard(node)
 
     def bring_all_back(self) -> None:
@@ -87,12 +86,6 @@ class RealNodes:
 
     def _host(self, node: str) -> Host:
         return next(one for one in self._hosts.all if one.name == node)
-
-    def _set(self, node: str, availability: str) -> None:
-        with closing(self._hosts[1].client) as client:
-            found = next(n for n in client.nodes() if n["Description"]["Hostname"] == node)
-            spec = found["Spec"] | {"Availability": availability}
-            client.update_node(found["ID"], found["Version"]["Index"], spec)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from docker.errors import APIError
+
 from airflow_torchx.concurrency import host_lock
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.swarm import Swarm
@@ -262,19 +264,30 @@ class Hosts:
     @contextlib.contextmanager
     def paused(self, name: str) -> Iterator[None]:
         """Let a node take no replicas within a block."""
+        self.make(name, "pause")
+        try:
+            yield
+        finally:
+            self.make(name, "active")
+
+    def make(self, name: str, availability: str) -> None:
+        """Set the availability of a node: active, pause or drain."""
         with closing(self[1].client) as client:
             (node,) = client.nodes({"name": name})
 
-            def set_to(availability: str) -> None:
+            def is_made() -> bool:
                 found = client.inspect_node(node["ID"])
                 spec = found["Spec"] | {"Availability": availability}
-                client.update_node(node["ID"], found["Version"]["Index"], spec)
+                try:
+                    client.update_node(node["ID"], found["Version"]["Index"], spec)
+                except APIError as refusal:
+                    # The swarm changes a node, too, as when it comes back.
+                    if "out of sequence" not in str(refusal):
+                        raise
+                    return False
+                return True
 
-            set_to("pause")
-            try:
-                yield
-            finally:
-                set_to("active")
+            wait_until(is_made)
 
     @contextlib.contextmanager
     def registry(self, *, auth: bool = False, port: int = 5000) -> Iterator[Registry]:

@@ -60,16 +60,17 @@ def cli(
     logger.level, logger.handlers, logger.propagate = before
 
 
-def _argv(app_id: str, script: str, *options: str) -> list[str]:
+def _argv(app_id: str, script: str, *options: str, cfg: str = "stop_grace_s=1") -> list[str]:
     """Return arguments that launch a shell in three replicas, with the test's label."""
-    cfg = f"stop_grace_s=1,labels=of-test:{app_id}"
+    cfg = f"{cfg},labels=of-test:{app_id}"
     argv = ["run", "-s", "docker_swarm", "-cfg", cfg, *options, "utils.sh", "--image", BUSYBOX]
     return [*argv, "--num_replicas", "3", "--", "sh", "-c", script]
 
 
 def test_an_app_from_launch_to_removal(cli: Cli, app_id: str, swarm_engine: SwarmEngine) -> None:
     """Every command works on an app of a swarm, by its handle, or by its id with -s."""
-    code, handle, errors = cli(*_argv(app_id, "echo hello; exit 3"))
+    # Else the first one that fails may stop another one before its line.
+    code, handle, errors = cli(*_argv(app_id, "echo hello; exit 3", cfg="failure_policy=wait_all"))
     handle = handle.strip()
     app = handle.rpartition("/")[2]
 

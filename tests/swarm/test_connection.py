@@ -20,18 +20,16 @@ from airflow_torchx.core.state.live import TaskApp
 from airflow_torchx.core.swarm.report import SwarmReport
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.runtime.engines import diagnose
-from airflow_torchx.specs import AppState
+from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.ui.daemons import Daemons
 from airflow_torchx.ui.live import NO_NODE, Live
 from tests.conftest import BUSYBOX
-from tests.swarm.hosts import wait_until
-from tests.swarm.test_lifecycle import OBEDIENT, OPTIONS, _app
+from tests.swarm.test_lifecycle import OBEDIENT, OPTIONS, _app, _await_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
     from airflow_torchx.ui.reading import LogPart
     from tests.swarm.hosts import Hosts
 
@@ -101,15 +99,8 @@ def test_the_test_of_a_connection(monkeypatch: pytest.MonkeyPatch, hosts: Hosts)
 def test_a_connection_with_faults(hosts: Hosts) -> None:
     """Its test names the node that takes no replicas, those out of reach, and a wrong network."""
     endpoint = replace(hosts.endpoint(1, 2), swarm=Swarm(managers=(hosts[2].url,)))
-    with closing(hosts[1].client) as client:
-        node = next(n for n in client.nodes() if n["Description"]["Hostname"] == "box3")
-        spec = node["Spec"]
-        client.update_node(node["ID"], node["Version"]["Index"], spec | {"Availability": "pause"})
-        try:
-            found = diagnose(endpoint, "bridge", ())
-        finally:
-            node = client.inspect_node(node["ID"])
-            client.update_node(node["ID"], node["Version"]["Index"], spec)
+    with hosts.paused("box3"):
+        found = diagnose(endpoint, "bridge", ())
 
     assert isinstance(found, SwarmReport)
     assert not found.is_fine
@@ -136,7 +127,7 @@ def test_a_daemon_of_a_swarm(hosts: Hosts) -> None:
 
 
 @contextmanager
-def _running(hook: TorchXDockerHook, app_id: str) -> Iterator[tuple[DockerScheduler, TaskApp]]:
+def _running(hook: TorchXDockerHook, app_id: str) -> Iterator[tuple[SwarmScheduler, TaskApp]]:
     """Run an app of a task on the connection of a hook."""
     attempt = TaskAttempt(
         dag_id="d", run_id=app_id, task_id="t", map_index=-1, max_tries=0, try_number=1
@@ -146,7 +137,8 @@ def _running(hook: TorchXDockerHook, app_id: str) -> Iterator[tuple[DockerSchedu
         app = _app(f"echo found > /tmp/result; {OBEDIENT}")
         try:
             scheduler.schedule(scheduler.submit_dryrun(app, OPTIONS, context=context))
-            wait_until(lambda: scheduler.describe(app_id).state is AppState.RUNNING)  # type: ignore[union-attr]
+            assert isinstance(scheduler, SwarmScheduler)
+            _await_ready(scheduler, app_id)
             names = {"dag_id": "d", "run_id": app_id, "task_id": "t", "map_index": -1}
             yield scheduler, TaskApp(**names, app_id=app_id, handle=context.handle)  # type: ignore[arg-type]
         finally:

@@ -11,7 +11,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.specs import AppState
 from tests.swarm.fixtures import gpus
 from tests.swarm.hosts import wait_until
-from tests.swarm.test_lifecycle import OBEDIENT, _app, _by_replica, _launch
+from tests.swarm.test_lifecycle import OBEDIENT, _app, _await_ready, _by_replica, _launch
 
 if TYPE_CHECKING:
     from airflow_torchx.docker_engine.request import Client
@@ -26,10 +26,6 @@ pytestmark = [
 ]
 
 
-def _running(scheduler: SwarmScheduler, app_id: str) -> None:
-    wait_until(lambda: scheduler.describe(app_id).state is AppState.RUNNING)  # type: ignore[union-attr]
-
-
 def _log(
     scheduler: SwarmScheduler, app_id: str, index: int, *, is_followed: bool = False
 ) -> list[str]:
@@ -42,7 +38,7 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
     Its log is empty until the node is back, and no reader waits for that.
     """
     _launch(scheduler, app_id, _app(OBEDIENT))
-    _running(scheduler, app_id)
+    _await_ready(scheduler, app_id)
 
     hosts[3].cut()
     try:
@@ -72,12 +68,6 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
     }
 
 
-def _set(client: Client, name: str, availability: str) -> None:
-    node = _node(client, name)
-    spec = node["Spec"] | {"Availability": availability}
-    client.update_node(node["ID"], node["Version"]["Index"], spec)
-
-
 def _node(client: Client, name: str) -> dict[str, Any]:
     (found,) = [one for one in client.nodes() if one["Description"]["Hostname"] == name]
     return dict(found)
@@ -100,16 +90,15 @@ def test_a_drained_node_fails_its_replicas(
     On a node that is paused, replicas go on.
     """
     _launch(scheduler, app_id, _app(OBEDIENT))
-    _running(scheduler, app_id)
+    _await_ready(scheduler, app_id)
 
-    with closing(hosts[1].client) as client:
-        try:
-            _set(client, "box2", "pause")
-            _running(scheduler, app_id)
-            _set(client, "box2", "drain")
-            ended = scheduler.wait(app_id)
-        finally:
-            _set(client, "box2", "active")
+    try:
+        hosts.make("box2", "pause")
+        _await_ready(scheduler, app_id)
+        hosts.make("box2", "drain")
+        ended = scheduler.wait(app_id)
+    finally:
+        hosts.make("box2", "active")
 
     assert AppState.FAILED is ended.state
     assert "box2" in _only_error(ended)
@@ -121,7 +110,7 @@ def test_a_removed_node_fails_its_replicas(
 ) -> None:
     """The error has the name of a node that the swarm does not list any more."""
     _launch(scheduler, app_id, _app(OBEDIENT))
-    _running(scheduler, app_id)
+    _await_ready(scheduler, app_id)
 
     with closing(hosts[1].client) as client:
         client.remove_node(_node(client, "box3")["ID"], force=True)
@@ -141,7 +130,7 @@ def test_the_daemon_of_a_node_is_killed(
 ) -> None:
     """Its replica is FAILED, and stays so when the daemon is back; no second one was started."""
     _launch(scheduler, app_id, _app(OBEDIENT))
-    _running(scheduler, app_id)
+    _await_ready(scheduler, app_id)
 
     hosts[3].kill()
     try:

@@ -66,6 +66,14 @@ def _by_replica(app: DescribeAppResponse) -> dict[str, tuple[AppState, int | Non
     }
 
 
+def _await_ready(scheduler: SwarmScheduler, app_id: str) -> None:
+    """Wait until each replica of an app of `OBEDIENT` runs, and ends with 0 when it is asked to."""
+    for index in range(3):
+        assert "ready\n" == next(scheduler.log_iter(app_id, "role0", index, should_tail=True))
+    # The log may be faster than the state.
+    wait_until(lambda: scheduler.describe(app_id).state is AppState.RUNNING)  # type: ignore[union-attr]
+
+
 def test_to_its_end(scheduler: SwarmScheduler, app_id: str) -> None:
     """Each replica has its name, its index and its environment, and its exit code is known.
 
@@ -134,12 +142,12 @@ def test_replicas_reach_each_other(scheduler: SwarmScheduler, app_id: str) -> No
 def test_cancelled(scheduler: SwarmScheduler, app_id: str, hosts: Hosts) -> None:
     """Each client sees that an app was cancelled, with exit codes; its log goes on to its end."""
     _launch(scheduler, app_id, _app(OBEDIENT))
-    log = scheduler.log_iter(app_id, "role0", 2, should_tail=True)
-    assert "ready\n" == next(log)
+    logs = [scheduler.log_iter(app_id, "role0", index, should_tail=True) for index in range(3)]
+    assert ["ready\n"] * 3 == [next(log) for log in logs]
 
     scheduler.cancel(app_id)
 
-    assert ["bye\n"] == list(log)
+    assert [["bye\n"]] * 3 == [list(log) for log in logs]
     with SwarmEngine.connect(hosts.endpoint()) as other:
         seen = SwarmScheduler("other", other).describe(app_id)
     assert seen is not None
