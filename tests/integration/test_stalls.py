@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 BASE = os.environ.get("AIRFLOW_TORCHX_BASE_IMAGE") or "airflow-torchx/pytorch:local"
 #: Each worker waits for a lock that it holds itself.
@@ -47,6 +47,13 @@ signal.signal(signal.SIGTERM, ends)
 """
 
 
+def _await_workers(scheduler: DockerScheduler, app: str) -> None:
+    """Wait until both workers hang: a start that a busy machine delays is a stall as well."""
+    log = (line for line in scheduler.log_iter(app, "trainer", should_tail=True))
+    for _ in range(2):
+        assert any("begins" in line for line in log)
+
+
 def test_the_stacks_of_a_hung_training_are_in_its_log(
     docker_engine: DockerEngine, app_id: str
 ) -> None:
@@ -63,6 +70,7 @@ def test_the_stacks_of_a_hung_training_are_in_its_log(
     )
     scheduler = DockerScheduler("test", docker_engine)
     app = scheduler.submit(AppDef(app_id, [role]), {"stalled_after_s": 8})
+    _await_workers(scheduler, app)
 
     ended = scheduler.wait(app, timeout_s=100)
 
@@ -99,6 +107,7 @@ def test_py_spy_dumps_the_stacks_of_a_hung_training(
     # Not all kernels need it: https://docs.kernel.org/admin-guide/LSM/Yama.html
     options = {"stalled_after_s": 8, "cap_add": ["SYS_PTRACE"]}
     app = scheduler.submit(AppDef(app_id, [role]), options)
+    _await_workers(scheduler, app)
 
     ended = scheduler.wait(app, timeout_s=100)
 
