@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from airflow_torchx.core.engine.images import RegistryLogin
+from tests.airflow.processes import PATIENCE_S
+from tests.airflow.stack import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +25,6 @@ USER: Final = "tester"
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - of a registry that lives for a test
 #: Made by ``htpasswd -nbB -C 4``; the registry takes bcrypt only.
 _HTPASSWD: Final = f"{USER}:$2b$04$4flHDTOA7L9MY.Y9d6v9wu8Yvg6v.vcigOhuo91OoERVrDexFAvFO"
-_START_S: Final = 20.0
 
 
 class Registry(NamedTuple):
@@ -47,12 +48,10 @@ def serving(
     Args:
         folder: an empty one, for all that it writes.
         auth: whether it asks for a login.
-        host: its address and port; by default a free port on loopback.
+        host: its address and port; by default a free port on loopback, which stays free after that.
         inside: a command line in front of what needs the network that the address is in.
     """
-    if host is None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            host = f"127.0.0.1:{free.getsockname()[1]}"
+    host = host or f"127.0.0.1:{free_port()}"
     passwords = folder / "htpasswd"
     passwords.write_text(f"{_HTPASSWD}\n")
     config = folder / "config.yml"
@@ -91,7 +90,7 @@ def _await(
     process: subprocess.Popen[bytes], host: str, log: Path, inside: Sequence[str] = ()
 ) -> None:
     knock = [*inside, sys.executable, "-I", "-S", "-c", _KNOCK, *host.split(":")]
-    deadline_s = time.monotonic() + _START_S
+    deadline_s = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < deadline_s:
         if subprocess.run(knock, check=False, capture_output=True).returncode == 0:
             return

@@ -17,6 +17,7 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.images import RegistryLogin
 from airflow_torchx.docker_engine import DockerEngine, diagnose, peer
+from tests.airflow.stack import free_port
 from tests.integration.stub import Request, Stub, failure, json_answer
 from tests.integration.uv_project import BASE
 
@@ -83,8 +84,7 @@ def test_nothing_is_kept(
 @pytest.mark.docker
 def test_no_registry() -> None:
     """The diagnosis tells a missing registry from one that refuses."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
 
     (found,) = checks(login(host))
 

@@ -22,6 +22,7 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.docker_engine import DockerEngine, unreachable_reason
 from airflow_torchx.errors import EngineError, EngineUnreachableError
+from tests.airflow.stack import free_port
 from tests.integration.stub import Request, Stub, chunked, failure, json_answer, saying
 from tests.integration.tls import LOCAL, Certificate, Front
 
@@ -70,11 +71,10 @@ def test_no_socket(address: Path) -> None:
 
 def test_nobody_listens(address: Path) -> None:
     """The error for a socket or port on which nothing listens says so."""
-    with socket.socket(socket.AF_UNIX) as dead, socket.create_server(LOCAL) as free:
+    with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(address))
-        port = free.getsockname()[1]
 
-    for url in (f"unix://{address}", f"tcp://127.0.0.1:{port}"):
+    for url in (f"unix://{address}", f"tcp://127.0.0.1:{free_port()}"):
         expected = f"no Docker daemon at {url}: connection refused. Start Docker there, check the"
         assert f"{expected} port, or {ELSEWHERE}" == unreachable_reason(Endpoint(url=url))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState, BindMount, Role
+from tests.airflow.stack import free_port
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def ended(scheduler: DockerScheduler, app_id: str, role: Role, **options: object
 
 def test_a_published_port(scheduler: DockerScheduler, app_id: str) -> None:
     """Each round publishes the same port of the host, which the one before it has freed."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
-    ended(scheduler, app_id, trainer(port_map={"http": port}), publish_ports=True)
+    ended(scheduler, app_id, trainer(port_map={"http": free_port()}), publish_ports=True)
 
     assert AppState.SUCCEEDED is scheduler.wait(app_id, timeout_s=60).state
 
