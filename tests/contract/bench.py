@@ -14,6 +14,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, ContainerSpec, LogQuery
 from airflow_torchx.core.swarm.changes import STARTING
 from airflow_torchx.testing import FakeEngine, Program
+from tests.airflow.processes import PATIENCE_S
 from tests.contract.script import Script
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_torchx.core.engine.containers import ContainerDetail, ContainerRow
     from airflow_torchx.core.engine.protocol import Engine
 
-_PATIENCE_S = 20.0
 _TICK_S = 0.02
 
 
@@ -147,7 +147,7 @@ class Bench:
         if isinstance(self.engine, FakeEngine):
             return
         about = {"container": container_id, "event": "oom"}
-        until = int(time.time() + _PATIENCE_S)
+        until = int(time.time() + PATIENCE_S)
         with contextlib.closing(docker.from_env()) as client:
             assert any(client.events(since=0, until=until, filters=about))
 
@@ -158,7 +158,7 @@ class Bench:
 
 def wait_for(happened: Callable[[], bool]) -> None:
     """Wait until something happened, with a time limit."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(_TICK_S)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineUnreachableError
+from tests.airflow.processes import PATIENCE_S
 from tests.conftest import BUSYBOX, do_without, require_docker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE_S: Final = 30.0
 _PROGRAMS: Final = ("dockerd", "ip", "mkfs.ext4", "mount", "setpriv", "unshare")
 #: Exit code of the script where the machine has no loop device for it.
 _NO_DISK: Final = 77

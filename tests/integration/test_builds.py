@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
 import traceback
 import uuid
 from dataclasses import replace
@@ -26,6 +25,7 @@ from airflow_torchx.docker_engine import DockerEngine, build, buildkit
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineUnreachableError, ImageBuildError
 from tests.conftest import BUSYBOX
+from tests.integration.second_daemon import wait_until
 from tests.integration.stub import Stub, chunked, failure, json_answer
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from tests.integration.stub import Request
 
 DOCKERFILE: Final = "Dockerfile.torchx"
-PATIENCE_S: Final = 30.0
 
 
 def tar(files: Mapping[str, str | int]) -> Iterator[bytes]:
@@ -123,14 +122,6 @@ def processes_of(word: str) -> list[str]:
         if word in line:
             found.append(line)
     return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so, with patience."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 builders = pytest.mark.parametrize("why", [None, "RUN --mount"], ids=["classic", "buildkit"])

@@ -27,6 +27,7 @@ from airflow_torchx.errors import (
     EngineUnreachableError,
 )
 from airflow_torchx.specs import BindMount, VolumeMount
+from tests.airflow.processes import PATIENCE_S
 from tests.conftest import BUSYBOX
 from tests.integration.stub import Request, Stub, connect, failure, json_answer, saying
 
@@ -73,7 +74,7 @@ def test_64_clients(
         followed = [pool.submit(follow, stream) for stream in streams]
         rows = list(pool.map(docker_engine.rows, [{labels.APP_ID: app_id}] * 200))
         for _ in streams:
-            assert arrived.acquire(timeout=20)
+            assert arrived.acquire(timeout=PATIENCE_S)
         for stream in streams:
             stream.close()
         chunks = [future.result() for future in followed]
@@ -194,7 +195,7 @@ def test_restarts_begin_a_line(docker_engine: DockerEngine, app_id: str) -> None
 
 
 def _wait_for_exit(engine: DockerEngine, container_id: str) -> None:
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         detail = engine.inspect(container_id)
         assert detail is not None

@@ -20,6 +20,7 @@ from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState
 from tests import pages
+from tests.airflow.processes import PATIENCE_S
 from tests.integration.second_daemon import running_with_gpus
 from tests.integration.uv_project import BASE
 
@@ -31,7 +32,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 CODE: Final = pages.ROOT / "dags" / "resumable"
 SAVE_EVERY: Final = 5
-PATIENCE_S: Final = 90.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -25,6 +24,7 @@ from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.connection.swarm import Swarm
 from airflow_torchx.docker_engine.connection import open_client, resolve
 from airflow_torchx.errors import EngineError
+from tests.airflow.processes import PATIENCE_S
 from tests.conftest import BUSYBOX, do_without, require_docker
 from tests.integration import second_daemon
 from tests.integration.registry import serving
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine.request import Client
     from tests.integration.registry import Registry
 
-PATIENCE_S: Final = 60.0
-#: Three daemons on two cores take longer than one.
-wait_until = partial(second_daemon.wait_until, patience_s=PATIENCE_S)
+wait_until = second_daemon.wait_until
 _PROGRAMS: Final = ("dockerd", "ip", "nsenter", "setpriv", "unshare")
 _NET: Final = "10.99.0"
 #: The certificate of the daemons names so many hosts.

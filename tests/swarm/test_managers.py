@@ -53,8 +53,7 @@ def _until_state(scheduler: SwarmScheduler, app_id: str, *states: AppState) -> N
             return seen.state in states
         return False
 
-    # The managers choose a leader some 15 s after enough of them are up.
-    wait_until(has_state, patience_s=150)
+    wait_until(has_state)
 
 
 class Watched:
