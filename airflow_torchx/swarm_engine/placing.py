@@ -3,12 +3,13 @@
 `core.swarm.gang` decides what comes next. Clients take turns in carrying it out by a lock, a
 service that never runs and whose name one of them can take. So two apps that fit one by one never
 hold each other's room. What a client was killed at, the next one that waits for the app goes on
-with.
+with. Whether an app still waits is decided by lists that all apps of the process share.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from airflow_torchx.core.plan.identity import failed_name
 from airflow_torchx.core.swarm import gang as steps
 from airflow_torchx.core.swarm import packing
 from airflow_torchx.core.swarm.capacity import demand, empty_rooms
-from airflow_torchx.core.swarm.gang import Gang, GiveUp, Leave, Start, TakeBack, Wait, newest
+from airflow_torchx.core.swarm.gang import Gang, GiveUp, Leave, Start, TakeBack, Wait
 from airflow_torchx.core.swarm.packing import Rules
 from airflow_torchx.core.swarm.service_spec import (
     current_name,
@@ -31,6 +32,7 @@ from airflow_torchx.core.swarm.service_spec import (
 )
 from airflow_torchx.core.swarm.tasks import Replica, replicas
 from airflow_torchx.errors import EngineConflictError, EngineNotFoundError
+from airflow_torchx.swarm_engine.shared_lists import SharedLists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +58,7 @@ BUSY: Final = "another app is being placed"
 
 
 class Placing:
-    """Places the apps of one client.
+    """Places the apps of one client. Thread-safe.
 
     Args:
         services: the services of the swarm.
@@ -66,24 +68,26 @@ class Placing:
     def __init__(self, services: Services, lock_s: float = LOCK_S) -> None:
         self._services = services
         self._lock_s = lock_s
+        self._lists = SharedLists(services)
+        #: Held by the thread that asks for the lock: others of this process need not ask.
+        self._turn = threading.Lock()
+        #: Why each app that waits does so.
         self._said: dict[str, str] = {}
 
     def place(self, app_id: str) -> str:
         """Start an app if all of it fits, and return why it waits; empty if it does not.
 
         A part that has run for a minute while the rest waits is taken back. An app that has waited
-        for longer than it may fails. Why it waits is on its services, and in the log once.
+        for longer than it may fails. Why it waits is on its services, and in the log once. That it
+        waits is decided by lists of up to a second ago, and takes no request of its own.
         """
-        services = newest(self._services.of_app(app_id))
-        if all(is_started(one["Spec"]) for one in services) and not self._are_waiting(services):
-            return ""
         seen = self._look(app_id)
         step = steps.next_step(seen)
         deadline_s = self._services.clock() + _TRY_S
         while isinstance(step, Start | TakeBack | GiveUp):
             with self._lock(seen) as has_lock:
                 if has_lock:
-                    seen = self._look(app_id)
+                    seen = self._look(app_id, is_fresh=True)
                     step = self._carried_out(seen, steps.next_step(seen))
                     break
             if self._services.clock() > deadline_s:
@@ -103,14 +107,9 @@ class Placing:
         free = empty_rooms(self._services.nodes())
         return packing.never_fits(free, wanted, Rules.of(specs[0].labels))
 
-    def _look(self, app_id: str) -> Gang:
-        services = self._services
-        return Gang(
-            services=newest(services.of_app(app_id)),
-            tasks=services.tasks({}),
-            nodes=services.nodes(),
-            now=services.now(),
-        )
+    def _look(self, app_id: str, *, is_fresh: bool = False) -> Gang:
+        is_alone = len(self._said) == (app_id in self._said)
+        return self._lists.gang(app_id, is_alone=is_alone, is_fresh=is_fresh)
 
     def _carried_out(self, gang: Gang, step: Step) -> Step:
         """Carry out a step, under the lock, and return what is left to wait for."""
@@ -138,15 +137,12 @@ class Placing:
                 return Leave()
             if reasons := [one.waits_because for one in found if one.waits_because]:
                 # At once, because none of them has done anything yet.
-                seen = self._look(gang.app_id)
+                seen = self._look(gang.app_id, is_fresh=True)
                 why = seen.reason(reasons[0])
                 self._take_back(seen, why)
                 return Wait(why)
             self._services.sleep(_POLL_S)
         return Leave()
-
-    def _are_waiting(self, services: Sequence[Mapping[str, Any]]) -> bool:
-        return any(one.waits_because for one in self._replicas(services))
 
     def _replicas(self, services: Sequence[Mapping[str, Any]]) -> list[Replica]:
         ids = [one["ID"] for one in services]
@@ -202,6 +198,18 @@ class Placing:
 
     @contextmanager
     def _lock(self, gang: Gang) -> Iterator[bool]:
+        """Yield whether this thread of this client has the lock."""
+        if not self._turn.acquire(blocking=False):
+            yield False
+            return
+        try:
+            with self._service_lock(gang) as has_lock:
+                yield has_lock
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def _service_lock(self, gang: Gang) -> Iterator[bool]:
         """Yield whether this client has the lock."""
         image = gang.services[0]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
         # With these labels it is a container, which reapers and `prune` find.

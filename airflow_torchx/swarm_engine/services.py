@@ -70,6 +70,8 @@ class Services:
         self._managers = managers
         self.clock = clock
         self.sleep = sleep
+        #: Another object after each change by this client of what runs.
+        self.changes = object()
         #: By id. A node that was removed is in no list any more.
         self._node_names: dict[str, str] = {}
 
@@ -91,6 +93,7 @@ class Services:
                 status = HTTPStatus.NOT_FOUND
                 raise EngineNotFoundError(error.what, fix=error.fix, status=status) from error
             raise
+        self.changes = object()
         return str(answer["ID"])
 
     def find(self, ref: str) -> Json:
@@ -273,12 +276,11 @@ class Services:
         found: list[Json] = self._managers.json("GET", "/services", "list services")
         return found
 
-    def of_app(self, app_id: str) -> list[Json]:
-        """Return the services of an app."""
-        params, what = filters({"label": [f"{APP_ID}={app_id}"]}), "list services"
-        found: list[Json] = self._managers.json("GET", "/services", what, params=params)
-        # Those of other programs may have the id of an app, and must not be started.
-        return [one for one in found if name_of(one)]
+    def of_apps(self, app_id: str) -> list[Json]:
+        """Return what has the label of an app; of all apps if the id is empty."""
+        params = filters({"label": [f"{APP_ID}={app_id}" if app_id else APP_ID]})
+        found: list[Json] = self._managers.json("GET", "/services", "list services", params=params)
+        return found
 
     def named(self, name: str) -> Json:
         """Return a service by its own name.
@@ -301,6 +303,7 @@ class Services:
             self._managers.send("DELETE", f"/services/{service_id}", f"remove service {service_id}")
         except EngineNotFoundError:
             return False
+        self.changes = object()
         return True
 
     def update(self, ref: str, change: Callable[[Json], Json | None]) -> Json | None:
@@ -322,6 +325,9 @@ class Services:
                 if _OUT_OF_SEQUENCE not in str(error) or not left:
                     raise
             else:
+                # Labels alone, like why an app waits, change nothing that runs.
+                if {**spec, "Labels": None} != {**found["Spec"], "Labels": None}:
+                    self.changes = object()
                 return {**found, "Spec": spec}
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from copy import deepcopy
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -49,6 +50,8 @@ class FakeManager(Managers):
     ) -> None:
         super().__init__([])
         self.services: dict[str, Json] = {}
+        #: How many requests came of each kind, like ``GET /tasks`` and ``GET /services/id``.
+        self.requests = Counter[str]()
         self.tasks = tasks
         self._nodes = nodes
         self._networks = networks
@@ -58,6 +61,7 @@ class FakeManager(Managers):
 
     def json(self, method: str, path: str, what: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
         """Return the JSON of the response to a request."""
+        self._count(method, path)
         self.settle()
         wanted = json.loads((options.get("params") or {}).get("filters", "{}"))
         match method, path.strip("/").split("/"):
@@ -88,8 +92,10 @@ class FakeManager(Managers):
         self.settle()
         match method, path.strip("/").split("/"):
             case "POST", ["services", service_id, "update"]:
+                self._count(method, path)
                 self._update(service_id, options["json"], options["params"]["version"], what)
             case "DELETE", ["services", service_id]:
+                self._count(method, path)
                 del self.services[self.find(service_id, what)["ID"]]
                 self.tasks.end(service_id, "remove")
                 self.settle()
@@ -114,6 +120,11 @@ class FakeManager(Managers):
         why = f"cannot {what}: service {ref} not found."
         fix = "It may have been removed."
         raise EngineNotFoundError(why, fix=fix, status=HTTPStatus.NOT_FOUND)
+
+    def _count(self, method: str, path: str) -> None:
+        kind, *more = path.strip("/").split("/")
+        of_one = "/id" if more and more != ["create"] else "".join(f"/{one}" for one in more)
+        self.requests[f"{method} /{kind}{of_one}"] += 1
 
     def _create(self, spec: Json, what: str) -> str:
         name = spec["Name"]

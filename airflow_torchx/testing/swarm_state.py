@@ -73,6 +73,10 @@ class _Engine(SwarmEngine):
         super().__init__(manager, endpoint, clock=swarm.clock, sleep=swarm.pause)
         self._nodes = _Daemons(hosts)
 
+    def forget(self) -> None:
+        """Forget the lists by which apps are placed, as a test's clock may stand still."""
+        self._services.changes = object()
+
     def _pin(self, spec: ContainerSpec) -> str:
         return spec.image
 
@@ -120,6 +124,7 @@ class FakeSwarmState(FakeEngine):
             host = self._named(node)
             host.daemon.down = True
             self._tasks.lose(host)
+            self._engine.forget()
 
     def drain(self, node: str) -> None:
         """Stop what runs on a node, which takes no more replicas."""
@@ -128,6 +133,7 @@ class FakeSwarmState(FakeEngine):
             host.is_drained = True
             if not host.is_lost:
                 self._tasks.drain(host)
+            self._engine.forget()
 
     def bring_back(self, node: str) -> None:
         """Let a node that was lost or drained take replicas again; it stops what was given up."""
@@ -135,6 +141,7 @@ class FakeSwarmState(FakeEngine):
             host = self._named(node)
             host.daemon.down = host.is_drained = False
             self._tasks.stop_on(host)
+            self._engine.forget()
 
     def placed(self) -> dict[str, str]:
         """Return the node of each replica that was placed, by the name of its container."""
@@ -202,7 +209,9 @@ class FakeSwarmState(FakeEngine):
         """Record the events since the last time."""
         tasks = [one for one in self._tasks.snapshot() if APP_ID in labels_of(one)]
         before, self._seen = self._seen, {one.service_id: one for one in replicas(tasks)}
-        self._journal += changes(before, self._seen, self._now_ns())
+        if found := list(changes(before, self._seen, self._now_ns())):
+            self._journal += found
+            self._engine.forget()
 
     def _replicas(self) -> list[Replica]:
         down = {host.id for host in self._hosts.values() if host.is_lost}

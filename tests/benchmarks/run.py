@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/run.py [launch] [status] [cancel] [logs] [imports]
                                       [commands] [tasks] [workspace] [push] [memory] [waits]
-                                      [swarm] [swarm_waits] [gpus] [usage] [page]
+                                      [swarm] [swarm_waits] [swarm_room] [gpus] [usage] [page]
 Everything by default. A bound that is missed is shown and makes no exit code: timings gate nothing.
 """
 
@@ -314,6 +314,7 @@ def main() -> None:
         "waits": waits.waits,
         "swarm": swarms.swarms,
         "swarm_waits": waits.swarm_waits,
+        "swarm_room": waits.swarm_room,
         "gpus": gpus.gpus,
         "usage": usage,
         "page": pages.redraws,

@@ -1,7 +1,8 @@
-"""A manager of a swarm that answers like Docker's for so many running apps of one replica each.
+"""A manager of a swarm that answers like Docker's for so many apps of one replica each.
 
-Usage: stub_manager.py SOCKET APPS
-It answers what `stub_daemon` does about its own life.
+Usage: stub_manager.py SOCKET APPS [WAITING]
+Of the apps, the last WAITING wait for room, and the others run. It answers what `stub_daemon` does
+about its own life.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.plan.identity import container_name
+from airflow_torchx.core.swarm.capacity import demand, rooms
+from airflow_torchx.core.swarm.packing import fit
 from tests.benchmarks.stub_daemon import StubDaemon, serve
 
 if TYPE_CHECKING:
@@ -33,9 +36,11 @@ _FILLER: Final = {
 class StubManager(StubDaemon):
     """Services of apps, and the tasks that are their replicas."""
 
-    def __init__(self, apps: int) -> None:
+    def __init__(self, apps: int, waiting: int = 0) -> None:
         super().__init__(apps)
         self._services: dict[str, bytes] = {}
+        for app_id in [*self._rows][apps - waiting :]:
+            self._services[app_id] = _waiting(self._rows.pop(app_id))
 
     def _row(self, app_id: str, *, live: bool) -> bytes:
         labelled = {
@@ -74,7 +79,7 @@ class StubManager(StubDaemon):
     def _answer(self, path: str, query: dict[str, str]) -> bytes:
         wanted = json.loads(query.get("filters", "{}"))
         if path.endswith("/tasks"):
-            return _list(self._rows[one] for one in self._apps(wanted))
+            return _list(self._rows[one] for one in self._apps(wanted) if one in self._rows)
         if path.endswith("/services"):
             return _list(map(self._service, self._apps(wanted)))
         *_, kind, one = path.split("/")
@@ -90,9 +95,9 @@ class StubManager(StubDaemon):
             return map(_app_of, wanted["service"])
         if "desired-state" in wanted:
             return self._ends
-        (label,) = wanted["label"]
+        (label,) = wanted.get("label", [labels.APP_ID])
         app_id = label.partition("=")[2]
-        return [app_id] if app_id else self._rows
+        return [app_id] if app_id else self._live
 
     def _service(self, app_id: str) -> bytes:
         """Return a service, of about 2 KB."""
@@ -110,6 +115,10 @@ def _app_of(service_id: str) -> str:
 
 
 def _service(row: bytes) -> bytes:
+    return json.dumps(_running(row)).encode()
+
+
+def _running(row: bytes) -> Json:
     task = json.loads(row)
     spec = {
         "Name": task["ServiceID"],
@@ -117,14 +126,25 @@ def _service(row: bytes) -> bytes:
         "Mode": {"Replicated": {"Replicas": 1}},
         "TaskTemplate": task["Spec"],
     }
-    found = {"ID": task["ServiceID"], "Version": {"Index": 1}, "CreatedAt": _AT, "Spec": spec}
+    return {"ID": task["ServiceID"], "Version": {"Index": 1}, "CreatedAt": _AT, "Spec": spec}
+
+
+def _waiting(row: bytes) -> bytes:
+    """Return the service of an app that has found no room, and has said so."""
+    found = _running(row)
+    spec = found["Spec"]
+    spec["Mode"] = {"Replicated": {"Replicas": 0}}
+    spec["TaskTemplate"]["Resources"] = {"Reservations": {"NanoCPUs": 2 * 10**9}}
+    why = fit(rooms([_node()], []), [demand(found)]).why_not
+    spec["Labels"] = spec["Labels"] | {labels.SWARM_WAITS: why}
     return json.dumps(found).encode()
 
 
 def _node() -> Json:
     return {
         "ID": _NODE,
-        "Description": {"Hostname": "box1"},
+        "Spec": {"Availability": "active"},
+        "Description": {"Hostname": "box1", "Resources": {"NanoCPUs": 10**9}},
         "Status": {"State": "ready", "Addr": "127.0.0.1"},
     }
 
@@ -134,4 +154,4 @@ def _list(rows: Iterable[bytes]) -> bytes:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], StubManager(int(sys.argv[2]))))
+    asyncio.run(serve(sys.argv[1], StubManager(*map(int, sys.argv[2:]))))

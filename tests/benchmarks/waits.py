@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 APPS: Final = 1_000
 ENDS: Final = 200
 REAL_APPS: Final = 100
+#: So many wait for room on a swarm, beside so many that run.
+ROOMLESS: Final = 100
 WITHIN_S: Final = 10
 #: One look for safety's sake, which comes once a minute, is in it.
 WATCHED_S: Final = 60
@@ -67,6 +69,31 @@ def waits(client: docker.APIClient) -> None:
 def swarm_waits(client: docker.APIClient) -> None:
     """Wait for 1,000 apps of a stub of a manager, of which 200 end within 10 s."""
     del client
+    with swarm(APPS) as address:
+        watch_swarm(address)
+
+
+def swarm_room(client: docker.APIClient) -> None:
+    """Wait for 100 apps that have no room on a swarm, on which 100 others run."""
+    del client
+    with swarm(2 * ROOMLESS, ROOMLESS) as address:
+        app_ids = [f"app-{index}" for index in range(ROOMLESS, 2 * ROOMLESS)]
+        with worker(app_ids, "") as running:
+            idle = json.loads(out(running).readline())
+            before = ask(address, "GET /told")["requests"]
+            time.sleep(WITHIN_S)
+            asked = ask(address, "GET /told")["requests"] - before
+            ended(running)
+    if idle["waiting"] != ROOMLESS:
+        raise AssertionError(idle)
+    what = f"{ROOMLESS} apps without room on a stub swarm"
+    row(f"{what}, idle: share of a core", idle["cores"], 0.05, "at most", 1.0)
+    row(f"{what}: requests a second", asked / WITHIN_S, 10, "at most", 1.0)
+
+
+@contextmanager
+def swarm(apps: int, waiting: int = 0) -> Iterator[Path]:
+    """Run a stub of a manager, with a connection to it, and yield its socket."""
     with tempfile.TemporaryDirectory() as folder:
         address = Path(folder) / "sock"
         connection = {
@@ -76,8 +103,8 @@ def swarm_waits(client: docker.APIClient) -> None:
         }
         os.environ["AIRFLOW_CONN_TORCHX_SWARM"] = json.dumps(connection)
         try:
-            with stub(address, "stub_manager.py"):
-                watch_swarm(address)
+            with stub(address, "stub_manager.py", apps, waiting):
+                yield address
         finally:
             del os.environ["AIRFLOW_CONN_TORCHX_SWARM"]
 
@@ -187,9 +214,9 @@ def report_ends(what: str, ends: Mapping[str, float], fired: Mapping[str, float]
 
 
 @contextmanager
-def stub(address: Path, script: str = "stub_daemon.py") -> Iterator[Path]:
-    """Run the stub in a process of its own."""
-    command = [sys.executable, str(HERE / script), str(address), str(APPS)]
+def stub(address: Path, script: str = "stub_daemon.py", *numbers: int) -> Iterator[Path]:
+    """Run the stub in a process of its own, for 1,000 apps unless it is given other numbers."""
+    command = [sys.executable, str(HERE / script), str(address), *map(str, numbers or [APPS])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         out(running).readline()
         yield address

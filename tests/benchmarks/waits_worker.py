@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import sys
 import time
@@ -74,5 +75,7 @@ def tell(**answer: Any) -> None:  # noqa: ANN401 - any JSON
 
 
 if __name__ == "__main__":
+    # Why an app waits for room, for each app, would go to where the answers go.
+    logging.disable(logging.INFO)
     names = [line.strip() for line in iter(sys.stdin.readline, "\n")]
     asyncio.run(measure(names, float(sys.argv[2])))

@@ -25,13 +25,15 @@ from airflow_torchx.core.engine.labels import (
     number,
 )
 from airflow_torchx.core.engine.times import parse_time
-from airflow_torchx.core.swarm.capacity import demand, rooms
+from airflow_torchx.core.swarm.capacity import demand
 from airflow_torchx.core.swarm.packing import Rules, fit, shortage
 from airflow_torchx.core.swarm.service_spec import is_started
 from airflow_torchx.core.swarm.tasks import Replica, replicas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from airflow_torchx.core.swarm.capacity import Room
 
     Json = Mapping[str, Any]
 
@@ -90,14 +92,14 @@ class Gang:
 
     Args:
         services: as the API has them.
-        tasks: all tasks of the swarm.
-        nodes: all nodes of the swarm.
+        tasks: of these services.
+        free: what is free on each node of the swarm.
         now: the time of the manager.
     """
 
     services: Sequence[Json]
     tasks: Sequence[Json]
-    nodes: Sequence[Json]
+    free: Sequence[Room]
     now: datetime
 
     @property
@@ -128,13 +130,12 @@ class Gang:
     @property
     def replicas(self) -> list[Replica]:
         """Its replicas."""
-        ids = {one["ID"] for one in self.services}
-        return replicas([one for one in self.tasks if one.get("ServiceID") in ids], self.services)
+        return replicas(self.tasks, self.services)
 
     def reason(self, found: str) -> str:
         """Return why it waits, with the swarm's own reason, what is asked and what is free."""
         wanted = list(map(demand, self.services))
-        return f"{found}; {shortage(rooms(self.nodes, self.tasks), wanted, self.rules)}"
+        return f"{found}; {shortage(self.free, wanted, self.rules)}"
 
 
 def newest(services: Sequence[Json]) -> list[Json]:
@@ -151,10 +152,7 @@ def next_step(gang: Gang) -> Step:
         return Leave()
     if not gang.unstarted:
         return _after_start(gang)
-    ids = {one["ID"] for one in gang.services}
-    if any(
-        one.get("ServiceID") in ids and one.get("DesiredState") == "remove" for one in gang.tasks
-    ):
+    if any(one.get("DesiredState") == "remove" for one in gang.tasks):
         # Their names would lead to the old ones.
         return Wait("its replicas of the attempt before still end")
     return _before_start(gang)
@@ -176,7 +174,7 @@ def _before_start(gang: Gang) -> Step:
     counts = Counter(one.node_id for one in gang.replicas if one.node_id)
     unstarted = gang.unstarted
     wanted = list(map(demand, unstarted))
-    found = fit(rooms(gang.nodes, gang.tasks), wanted, gang.rules, counts)
+    found = fit(gang.free, wanted, gang.rules, counts)
     if not (is_pause or found.why_not):
         # The swarm, which takes each replica for itself, may have chosen other nodes before.
         has_pins = gang.rules.need_pins or times > 0

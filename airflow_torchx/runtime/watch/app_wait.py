@@ -98,6 +98,8 @@ class AppWait:
         self._monitor = UsageMonitor(usage)
         #: The app as it was seen last.
         self._app: DescribeAppResponse | None = None
+        #: Why it waited for room at the last attempt to place it.
+        self._waits = ""
 
     async def event(self, watch: Watch) -> AppEvent:
         """Wait, and return the event that ends the wait."""
@@ -222,7 +224,7 @@ class AppWait:
                 self._acting = asyncio.create_task(self._restart(watch, mailbox, restart))
                 return
             case Place():
-                self._acting = asyncio.create_task(self._place(watch, mailbox))
+                self._acting = asyncio.create_task(self._place(watch, mailbox, self._app))
                 return
             case Fail(lost):
                 _log.info("replica %s failed; stopping the other replicas", replica_name(lost))
@@ -245,10 +247,20 @@ class AppWait:
             await asyncio.sleep(_LOOK_AGAIN_S)
         mailbox.put(AppSnapshot(self._app_id, found))
 
-    async def _place(self, watch: Watch, mailbox: Mailbox) -> None:
-        """Place the app on the nodes of its swarm, and look at it again."""
-        await persist(watch, self._app_id, partial(placing.place, app_id=self._app_id), "place")
-        await asyncio.sleep(_PLACE_S)
+    async def _place(
+        self, watch: Watch, mailbox: Mailbox, seen: DescribeAppResponse | None
+    ) -> None:
+        """Place the app on the nodes of its swarm, and look at it again.
+
+        While it waits for the same reason, only the watch looks at it, with all other apps.
+        """
+        place = partial(placing.place, app_id=self._app_id)
+        is_same = True
+        while is_same:
+            why = await persist(watch, self._app_id, place, "place") or ""
+            await asyncio.sleep(_PLACE_S)
+            is_same = bool(why) and why == self._waits and self._app is seen
+            self._waits = why
         observe = partial(lifecycle.observe, app_id=self._app_id)
         found = await persist(watch, self._app_id, observe, "describe")
         mailbox.put(AppSnapshot(self._app_id, found))

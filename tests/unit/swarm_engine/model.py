@@ -36,6 +36,7 @@ class ModelServices(Services):
     """
 
     def __init__(self, nodes: Sequence[Json]) -> None:
+        self.changes = object()
         self.clock = self.seconds
         self.sleep = self.later
         self._nodes = list(nodes)
@@ -124,11 +125,13 @@ class ModelServices(Services):
         self._number += 1
         made = f"s{self._number}"
         self.by_id[made] = {"ID": made, "Spec": body, "CreatedAt": self.at.isoformat()}
+        self.changes = object()
         return made
 
     def delete(self, service_id: str) -> bool:
         """Remove a service."""
         self._change()
+        self.changes = object()
         return self.by_id.pop(service_id, None) is not None
 
     def start(self, ref: str, node_id: str = "") -> None:
@@ -143,6 +146,8 @@ class ModelServices(Services):
         if spec is None:
             return None
         self._change()
+        if is_started(spec) or is_started(self.by_id[ref]["Spec"]):
+            self.changes = object()
         self.by_id[ref]["Spec"] = spec
         own = [one for one in self._tasks if one["ServiceID"] == ref]
         if is_started(spec) and not own:
@@ -157,9 +162,9 @@ class ModelServices(Services):
         self._place()
         return self.by_id[ref]
 
-    def of_app(self, app_id: str) -> list[Json]:
-        """Return the services of an app."""
-        found = [one for one in self.by_id.values() if self._app(one) == app_id]
+    def of_apps(self, app_id: str) -> list[Json]:
+        """Return the services of an app, or of all."""
+        found = [one for one in self.by_id.values() if not app_id or self._app(one) == app_id]
         return copy.deepcopy(found)
 
     def tasks(self, wanted: Mapping[str, Sequence[str]]) -> list[Json]:
@@ -186,7 +191,7 @@ class ModelServices(Services):
         """Return the replicas of an app."""
         from airflow_torchx.core.swarm.tasks import replicas
 
-        services = self.of_app(str(wanted[labels.APP_ID]))
+        services = self.of_apps(str(wanted[labels.APP_ID]))
         return replicas(self.tasks({"service": [one["ID"] for one in services]}), services)
 
     def _of(self, app_id: str) -> list[Json]:

@@ -14,6 +14,7 @@ from airflow_torchx.core.plan.identity import cancelled_name
 from airflow_torchx.core.swarm.gang import pause_s
 from airflow_torchx.core.swarm.service_spec import started, stopped, unstarted
 from airflow_torchx.swarm_engine.placing import _LOCK, BUSY, LOCK_S, Placing
+from airflow_torchx.swarm_engine.shared_lists import KEEP_S
 from tests.unit.core.swarm.swarm_json import node
 from tests.unit.swarm_engine.model import ModelServices, die
 
@@ -40,6 +41,7 @@ def test_all_start_or_none(swarm: ModelServices) -> None:
     assert "asked are 3 replicas with 0 CPUs, 0.0 MiB, 1 gpu each; 2 of 3 would fit" in why
     assert {f"Pending: {why}"} == {one.row().status for one in swarm.replicas({labels.APP_ID: "b"})}
     swarm.finish("a")
+    swarm.later(KEEP_S)
     assert "" == second.place("b")
     assert {"running"} == swarm.states("b")
 
@@ -55,6 +57,7 @@ def test_a_reason_is_said_once(swarm: ModelServices, caplog: pytest.LogCaptureFi
         for _ in range(3):
             placing.place("b")
         swarm.lose("c")
+        swarm.later(KEEP_S)
         placing.place("b")
 
     lines = [one.getMessage() for one in caplog.records if "waits for room" in one.getMessage()]
@@ -121,7 +124,9 @@ def test_what_the_swarm_places_in_another_way_is_pinned(swarm: ModelServices) ->
     swarm.later(pause_s(1))
     assert "" == placing.place("x")
     assert 3 == swarm.running("x")
-    constraints = [s["Spec"]["TaskTemplate"]["Placement"]["Constraints"] for s in swarm.of_app("x")]
+    constraints = [
+        s["Spec"]["TaskTemplate"]["Placement"]["Constraints"] for s in swarm.of_apps("x")
+    ]
     assert 3 == sum(len(one) for one in constraints)
 
 
@@ -222,7 +227,7 @@ def test_a_round_is_placed_as_a_whole(swarm: ModelServices) -> None:
     swarm.add("b", 3)
     placing = Placing(swarm)
     placing.place("a")
-    for one in swarm.of_app("a"):
+    for one in swarm.of_apps("a"):
         swarm.update(one["ID"], lambda spec: stopped(spec, "a-trainer.restarting"))
     swarm.finish("a")
     assert "" == placing.place("b")
@@ -232,6 +237,7 @@ def test_a_round_is_placed_as_a_whole(swarm: ModelServices) -> None:
     assert 0 == swarm.running("a")
 
     swarm.finish("b")
+    swarm.later(KEEP_S)
     assert "" == placing.place("a")
     assert 4 == swarm.running("a")
 
