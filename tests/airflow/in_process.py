@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.sdk import DAG
 
-#: Threads of a task that ask the API server, and that may outlive the task.
-_REQUESTS: Final = {"task-state", "requests"}
+#: Threads of a task that ask the API server or send metrics, and that may outlive the task.
+_THREADS: Final = {"task-state", "requests", "torchx-metrics"}
 
 
 def run_dag(dag: DAG) -> DagRun:
@@ -21,7 +21,8 @@ def run_dag(dag: DAG) -> DagRun:
 
     It leaves its handler of SIGTERM. Its `set_supervisor_comms` is not made for several threads: a
     request that is answered after the task has ended puts the connection of the ended task back,
-    and later tests of the process then get answers from the database.
+    and later tests of the process then get answers from the database. A task waits 0.2 s for its
+    metrics; those that are sent later would be lost for a test, or come in the next one.
     """
     on_term = signal.getsignal(signal.SIGTERM)
     try:
@@ -30,6 +31,6 @@ def run_dag(dag: DAG) -> DagRun:
     finally:
         signal.signal(signal.SIGTERM, on_term)
         for thread in threading.enumerate():
-            if thread.name in _REQUESTS:
+            if thread.name in _THREADS:
                 thread.join()
         vars(task_runner).pop("SUPERVISOR_COMMS", None)
