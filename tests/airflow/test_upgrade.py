@@ -18,13 +18,14 @@ from airflow.sdk.execution_time.comms import DeferTask
 from structlog.testing import capture_logs
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import ContainerSpec
+from airflow_torchx.core.engine.containers import ContainerSpec, LogQuery
 from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.runtime.watch import Watches
 from airflow_torchx.specs import from_dict
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from airflow_torchx.triggers import TorchXDockerTrigger
 from tests.airflow.fake_daemon import Hook, OnFakeDaemon
+from tests.airflow.processes import until
 from tests.airflow.supervisor import Ended, Supervisor
 from tests.conftest import BUSYBOX
 
@@ -91,6 +92,12 @@ class Upgraded:
             )
             self.ids.append(self.engine.create(spec))
             self.engine.start(self.ids[-1])
+        if self._clock is None:
+            # The program has a trap for SIGTERM then, and ends by it.
+            until(lambda: all(map(self._has_begun, self.ids)), "the programs")
+
+    def _has_begun(self, container_id: str) -> bool:
+        return b"step 1" in b"".join(self.engine.logs(container_id, LogQuery()))
 
     def end(self) -> None:
         """Let the app succeed."""
