@@ -263,10 +263,7 @@ def test_cleanup(launch: Callable[..., str]) -> None:
 
     asyncio.run(scenario())
 
-    give_up_s = time.monotonic() + 10
-    while threads() and time.monotonic() < give_up_s:
-        time.sleep(0.05)
-    assert [] == threads()
+    until(lambda: not threads(), "the end of the threads")
 
 
 def test_under_dag_test(
