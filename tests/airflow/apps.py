@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.specs import AppDef, BindMount, Resource, Role
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from airflow_torchx.core.engine.protocol import Engine
 
 #: Runs until it is stopped: a shell ends on SIGTERM only with a trap.
 FOREVER: Final = "trap 'exit 143' TERM; sleep 600 & wait"
@@ -48,3 +52,14 @@ def shell(
         resource=Resource(cpu=0, gpu=0, memMB=64),
     )
     return AppDef(name="app", roles=[role])
+
+
+def up(engine: Engine, wanted: Mapping[str, str | None]) -> list[bool]:
+    """Return of each container whether its program has said that it handles signals.
+
+    Engine 20.10 lists a container some time before it finds it by its id.
+    """
+    return [
+        row.state == "running" and b"up" in b"".join(engine.logs(row.id, LogQuery()))
+        for row in engine.rows(wanted)
+    ]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.docker_engine.connection import open_client, resolve
+from tests.airflow.apps import up
 from tests.airflow.gate import Hold, Kind
 from tests.airflow.processes import is_alive, kill, parent_of, until
 
@@ -27,10 +28,28 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
-def test_while_running(launch: Callable[[str], Task], states: Callable[[], list[str]]) -> None:
+@pytest.fixture
+def run(
+    launch: Callable[[str], Task], docker_engine: DockerEngine, app_id: str
+) -> Callable[[str], Task]:
+    """Return what launches the two replicas of a DAG, and waits until a signal ends them.
+
+    A container runs before its program handles signals, and before its launch is over: a task that
+    is ended then undoes the launch.
+    """
+
+    def run(dag_id: str) -> Task:
+        task = launch(dag_id)
+        until(lambda: up(docker_engine, {labels.RUN_ID: app_id}) == [True, True], "two programs")
+        until(lambda: "has started" in str(task.log()), "the end of the launch")
+        return task
+
+    return run
+
+
+def test_while_running(run: Callable[[str], Task], states: Callable[[], list[str]]) -> None:
     """An app is stopped and removed when its task is marked failed, and the log has its card."""
-    task = launch("forever")
-    until(lambda: states() == ["running", "running"], "two replicas")
+    task = run("forever")
 
     task.mark("failed")
 
@@ -41,14 +60,13 @@ def test_while_running(launch: Callable[[str], Task], states: Callable[[], list[
 
 
 def test_while_running_with_a_long_grace_period(
-    launch: Callable[[str], Task],
+    run: Callable[[str], Task],
     states: Callable[[], list[str]],
     docker_engine: DockerEngine,
     app_id: str,
 ) -> None:
     """Replicas may save a checkpoint for longer than Airflow lets their task live."""
-    task = launch("saves")
-    until(lambda: states() == ["running", "running"], "two replicas")
+    task = run("saves")
 
     task.mark("failed")
 
@@ -60,14 +78,13 @@ def test_while_running_with_a_long_grace_period(
 
 
 def test_while_running_with_a_checkpoint_signal(
-    launch: Callable[[str], Task],
+    run: Callable[[str], Task],
     states: Callable[[], list[str]],
     docker_engine: DockerEngine,
     app_id: str,
 ) -> None:
     """Replicas that were asked to save complete it after Airflow has killed their task."""
-    task = launch("saves_on_signal")
-    until(lambda: states() == ["running", "running"], "two replicas")
+    task = run("saves_on_signal")
 
     task.mark("failed")
 
@@ -102,12 +119,11 @@ def test_while_launching(
 
 
 def test_what_takes_longer_than_airflow_waits(
-    launch: Callable[[str], Task], states: Callable[[], list[str]], gate: Gate
+    run: Callable[[str], Task], states: Callable[[], list[str]], gate: Gate
 ) -> None:
     """Airflow kills the process that is to remove the app, and the app is gone all the same."""
     hold = gate.hold(Hold(Kind.REMOVE))
-    task = launch("forever")
-    until(lambda: states() == ["running", "running"], "two replicas")
+    task = run("forever")
 
     task.mark("failed")
 
@@ -126,8 +142,12 @@ def test_an_attempt_that_airflow_takes_for_lost(
     hold.wait()
     assert ["exited", "exited"] == states()
 
-    task.fail_attempt()
-    hold.release()
+    with ThreadPoolExecutor(1) as pool:
+        failing = pool.submit(task.fail_attempt)
+        until(lambda: task.state() == "up_for_retry", "the failure")
+        # From now on, Airflow asks the process to end, and kills it 5 s later.
+        hold.release()
+        failing.result()
 
     until(lambda: task.now().try_number == 2, "the second attempt")
     assert "success" == task.wait_for("success", "failed")
@@ -155,6 +175,18 @@ def delete_run(task: Task) -> None:
     task.stack.delete(f"dags/{task.dag_id}/dagRuns/{task.run_id}")
 
 
+@contextmanager
+def paused(task: Task) -> Iterator[None]:
+    """Stop the process of a task with SIGSTOP."""
+    pid = task.now().pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize(
     "end",
     [
@@ -174,9 +206,10 @@ def test_a_task_that_is_ended_before_its_trigger_has_started(
     assert no_triggerer is None
     task = launch("forever_deferrable")
     until(lambda: task.now().state == "deferred", "the deferral", tick_s=0.02)
-    assert ["running", "running"] == states()
-
-    end(task)
+    # Its process looks for 2 s whether it was ended, and the end may take longer to be requested.
+    with paused(task):
+        assert ["running", "running"] == states()
+        end(task)
 
     until(lambda: not states(), "no containers")
 
@@ -205,11 +238,8 @@ def watched(launch: Callable[[str], Task], docker_engine: DockerEngine, app_id: 
     assert pid
     until(lambda: not is_alive(pid), "the end of the task's process")
     until(lambda: re.search(r"trigger \S+ .*starting", str(task.log())), "the trigger")
-    rows = docker_engine.rows({labels.RUN_ID: app_id})
-    until(
-        lambda: all(b"up" in b"".join(docker_engine.logs(row.id, LogQuery())) for row in rows),
-        "three programs that wait for their end",
-    )
+    wanted: dict[str, str | None] = {labels.RUN_ID: app_id}
+    until(lambda: up(docker_engine, wanted) == [True] * 3, "three programs that wait for their end")
     assert "deferred" == task.state()
     return task
 

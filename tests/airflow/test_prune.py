@@ -11,7 +11,6 @@ import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.core.engine import labels
-from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.core.plan.identity import TaskAttempt
 from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.docker_engine.connection import open_client
@@ -19,6 +18,7 @@ from airflow_torchx.runtime import reaper
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, Role
 from tests import pages
+from tests.airflow.apps import up
 from tests.airflow.gate import Gate, Hold, Kind
 from tests.airflow.processes import kill, parent_of, until
 from tests.conftest import BUSYBOX
@@ -143,11 +143,6 @@ def reapers_of(pid: int) -> list[int]:
     return found
 
 
-def up(engine: DockerEngine, wanted: dict[str, str | None]) -> list[bool]:
-    """Return of each container whether its program handles signals."""
-    return [b"up" in b"".join(engine.logs(row.id, LogQuery())) for row in engine.rows(wanted)]
-
-
 def test_a_kill_between_two_rounds_without_another_try(
     stack: Stack, engine: DockerEngine, gate: Gate, app_id: str
 ) -> None:
@@ -156,7 +151,9 @@ def test_a_kill_between_two_rounds_without_another_try(
     The reaper of the task is killed, too, as by an end of the worker's container.
     """
     host = f"unix://{gate.path}"
-    stack.post("connections", {"connection_id": app_id, "conn_type": "torchx_docker", "host": host})
+    # A request is held while prune runs.
+    connection = {"conn_type": "torchx_docker", "host": host, "extra": '{"request_timeout_s": 600}'}
+    stack.post("connections", {"connection_id": app_id, **connection})
     task = stack.trigger("last_round", app_id, {"conn_id": app_id})
     wanted: dict[str, str | None] = {labels.RUN_ID: app_id}
     until(lambda: up(engine, wanted) == [True, True], "two programs")

@@ -113,9 +113,13 @@ def _failure_key(task: Task) -> str:
 
 
 @pytest.mark.parametrize("dag_id", ["steps", "steps_deferrable"])
-def test_progress(launch: Callable[[str], Task], dag_id: str) -> None:
+def test_progress(launch: Callable[[str], Task], docker_engine: DockerEngine, dag_id: str) -> None:
     """How far a program is, is in its task's log while it runs, and an XCom at its end."""
     task = launch(dag_id)
+    until(lambda: "step 2/9, loss 0.5" in [one["event"] for one in task.logs()], "the second step")
+
+    for row in docker_engine.rows({labels.DAG_ID: dag_id, labels.RUN_ID: task.run_id}):
+        docker_engine.signal(row.id, "SIGUSR1")
 
     assert "success" == task.wait_for("success")
 
@@ -123,6 +127,4 @@ def test_progress(launch: Callable[[str], Task], dag_id: str) -> None:
     found = json.loads(found) if isinstance(found, str) else found
     assert (9, 9, {"loss": 0.5}) == (found["step"], found["total"], found["metrics"])
     assert found == checked(task.xcom("torchx_app"))["progress"]
-    log = [one["event"] for one in task.logs()]
-    assert "step 2/9, loss 0.5" in log
-    assert "step 9/9, loss 0.5" in log
+    assert "step 9/9, loss 0.5" in [one["event"] for one in task.logs()]

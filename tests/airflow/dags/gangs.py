@@ -10,19 +10,25 @@ from airflow.sdk import DAG
 from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.specs import AppDef, Resource, Role
 
-FOREVER = "trap 'exit 143' TERM; sleep 600 & wait"
+# A shell that is the first process of a container ignores a signal until it has a trap for it: so
+# it says when it has one.
+FOREVER = "trap 'exit 143' TERM; echo up; sleep 600 & wait"
 DEAF = "trap '' TERM; while true; do sleep 1; done"
 # Longer than Airflow waits for a task that it has asked to end.
-SAVES = "trap 'sleep 6; echo saved; exit 3' TERM; while true; do sleep 0.2; done"
+SAVES = "trap 'sleep 6; echo saved; exit 3' TERM; echo up; while true; do sleep 0.2; done"
 
-SAVES_ON_SIGNAL = "trap 'sleep 8; echo saved; exit 3' USR1; while true; do sleep 0.2; done"
+SAVES_ON_SIGNAL = "trap 'sleep 8; echo saved; exit 3' USR1; echo up; while true; do sleep 0.2; done"
 
-# Two reports before the first look of any process that waits, and the last one 12 s later.
+# Two reports with one write, and the last one after a signal: of reports within a minute, the log
+# has the first one that a process reads.
 STEPS = r"""
+trap 'ending=1' USR1
 report() {
-  printf '{"step": %d, "total": 9, "metrics": {"loss": 0.5}}\n' $1 >>$TORCHX_PROGRESS_FILE
+  printf '{"step": %d, "total": 9, "metrics": {"loss": 0.5}}\n' "$@" >>$TORCHX_PROGRESS_FILE
 }
-report 1; report 2; sleep 12; report 9
+report 1 2
+while [ -z "$ending" ]; do sleep 0.1; done
+report 9
 """
 
 # 5,000 lines, a long one, one that would fold the log in Airflow's UI, and one that is no UTF-8.
@@ -67,8 +73,8 @@ def gang(
 
 
 forever = gang("forever", FOREVER)
-steps = gang("steps", STEPS)
-steps_deferrable = gang("steps_deferrable", STEPS, deferrable=True)
+steps = gang("steps", STEPS, replicas=1)
+steps_deferrable = gang("steps_deferrable", STEPS, replicas=1, deferrable=True)
 forever_deferrable = gang("forever_deferrable", FOREVER, deferrable=True)
 half, half_deferrable = (
     gang(
