@@ -456,6 +456,9 @@ class Stack:
         try:
             health = self._http.get("/api/v2/monitor/health").raise_for_status().json()
             token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
+            # The API of tasks makes its routes at its first request, in 37 s beside other tests.
+            # A task gives up after 30 s, and its try fails.
+            self._http.get("/execution/health").raise_for_status()
         except httpx.HTTPError:
             return False
         self._http.headers["Authorization"] = f"Bearer {token}"
