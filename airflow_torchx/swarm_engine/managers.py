@@ -9,6 +9,8 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from airflow_torchx.core.swarm.membership import why_not_manager
 from airflow_torchx.docker_engine.errors import engine_errors
 from airflow_torchx.docker_engine.request import request
@@ -66,15 +68,23 @@ class Managers:
             EngineError: as `docker_engine.errors.engine_errors` translates it.
             EngineUnreachableError: no manager answers, or the swarm has no leader.
         """
-        response = self.send(method, path, what, **options)
-        return response.json() if response.content else None
+        return self._sent(method, path, what, _decoded, **options)
 
     def send(self, method: str, path: str, what: str, **options: Any) -> Response:  # noqa: ANN401
         """Send a request and return its response."""
+        return self._sent(method, path, what, lambda response: response, **options)
 
-        def ask(engine: DockerEngine) -> Response:
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        read: Callable[[Response], Any],
+        **options: Any,  # noqa: ANN401 - see `request`
+    ) -> Any:  # noqa: ANN401 - what ``read`` returns
+        def ask(engine: DockerEngine) -> Any:  # noqa: ANN401
             with engine_errors(what, str(engine.endpoint.url)):
-                return request(engine.client, method, path, **options)
+                return read(request(engine.client, method, path, **options))
 
         return self.ask(ask)
 
@@ -147,7 +157,7 @@ class Managers:
             return
         url = str(engine.endpoint.url)
         with engine_errors("connect to the swarm", url):
-            found = request(engine.client, "GET", "/swarm").json()
+            found = _decoded(request(engine.client, "GET", "/swarm"))
         if found["ID"] != self._swarm_id:
             raise EngineUnreachableError(f"{of_another_swarm(url)}.", fix=OTHER_SWARM_FIX)
         self._checked.add(number)
@@ -202,3 +212,8 @@ def _together(failures: Sequence[EngineUnreachableError]) -> EngineUnreachableEr
 def filters(of: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return the parameters of a list request with filters."""
     return {"filters": json.dumps(of)}
+
+
+def _decoded(response: Response) -> Any:  # noqa: ANN401 - any JSON
+    # 0.7 ms for the tasks of 64 replicas, 180 kB, of which the decoder of requests needs 1.2 ms.
+    return msgspec.json.decode(response.content) if response.content else None

@@ -122,3 +122,14 @@ def test_a_manager_of_another_swarm(swarm: Swarm) -> None:
 
     assert "Leave it out of the managers" in raised.value.fix
     managers.close()
+
+
+def test_an_answer_that_is_not_json(swarm: Swarm) -> None:
+    """The next manager is asked; the error says what is wrong if none is one."""
+    html = [b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"]
+    swarm.answers[0] = html
+    assert [] == _tasks(swarm.managers)
+
+    swarm.answers = [html] * 3
+    with pytest.raises(EngineUnreachableError, match=r"cannot list tasks: .* is not a Docker"):
+        _tasks(swarm.managers)
