@@ -106,7 +106,7 @@ def test_a_connection_with_faults(hosts: Hosts) -> None:
     assert not found.is_fine
     for text in (
         "Node box3 (worker): paused, so it takes no replicas",
-        "Network 'bridge' is a bridge network of the manager",
+        "Network 'bridge' is a bridge network, not an overlay network",
         (
             f"Manager {hosts[2].url} cannot be asked: the daemon at {hosts[2].url} is a worker of "
             f"a swarm, not a manager. Give the URL of a manager: the managers are "

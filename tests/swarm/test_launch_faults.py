@@ -12,6 +12,7 @@ from airflow_torchx.core.engine import labels
 from airflow_torchx.core.state.report import failure_card
 from airflow_torchx.docker_engine.request import request
 from airflow_torchx.errors import ImagePullError, LaunchError
+from airflow_torchx.runtime.engines import diagnose
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
 from airflow_torchx.specs import AppDef, AppState, BindMount
 from airflow_torchx.swarm_engine import SwarmEngine
@@ -135,11 +136,13 @@ def test_a_service_of_another_program_has_the_name(
 
 
 def test_a_bridge_has_the_name_of_the_network(
-    scheduler: SwarmScheduler, app_id: str, network_name: str, manager: Client
+    scheduler: SwarmScheduler, app_id: str, network_name: str, manager: Client, hosts: Hosts
 ) -> None:
     """A bridge of the manager's own does not hide the overlay network, which is created."""
     bridge = manager.create_network(network_name)["Id"]
     try:
+        report = str(diagnose(hosts.endpoint(), network_name, ()))
+        assert f"Network {network_name!r} will be created by the first launch." in report
         _launch(scheduler, app_id, _app("true"), network=network_name)
         assert AppState.SUCCEEDED is scheduler.wait(app_id).state
         scheduler.delete(app_id)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SCHEDULERS: Final = (SCHEDULER, SWARM_SCHEDULER)
-#: Of a swarm, unless the connection names another one: a bridge ``torchx`` of the manager's own
-#: daemon would rule out an overlay network of that name.
+#: Of a swarm, unless the connection names another one. Its name differs from that of the bridge
+#: ``torchx``, which the daemon of a manager may have of its own.
 SWARM_NETWORK: Final = "torchx-swarm"
 #: What a swarm, and the variable of a generic resource's ids, take as a name.
 _RESOURCE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine.tmpfs import tmpfs_options
+from airflow_torchx.core.plan.job_plan import DEVICE_PATHS
 from airflow_torchx.core.plan.options import Opts
 from airflow_torchx.errors import Problem
 from airflow_torchx.specs import DeviceMount, RetryPolicy
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _NO_FIELD: Final = "a swarm has no field for it"
 _ONE_DAEMON: Final = "or use a connection of one daemon"
+_DEVICE_FIX: Final = f"set it up in the default runtime of each node, {_ONE_DAEMON}"
 _OF_NODES: Final = "set it in daemon.json of each node instead"
 _KEEPS_GPU_TASKS: Final = 23
 #: What to do instead of each option.
@@ -106,5 +108,8 @@ def _role_problems(where: str, role: Role, opts: Opts) -> Iterator[Problem]:
         yield Problem(f"{where}.retry_policy", what, fix)
     for position, mount in enumerate(role.mounts):
         if isinstance(mount, DeviceMount):
-            fix = f"set it up in the default runtime of each node, {_ONE_DAEMON}"
-            yield Problem(f"{where}.mounts[{position}]", f"{_NO_FIELD}: a device", fix)
+            yield Problem(f"{where}.mounts[{position}]", f"{_NO_FIELD}: a device", _DEVICE_FIX)
+    for name, count in role.resource.devices.items():
+        if count and name in DEVICE_PATHS:
+            where_asked = f"{where}.resource.devices[{name!r}]"
+            yield Problem(where_asked, f"{_NO_FIELD}: a device", _DEVICE_FIX)

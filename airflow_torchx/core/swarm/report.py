@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _GIB: Final = 1 << 30
 _CPU: Final = 10**9
+#: Networks that each daemon has, whose names a swarm cannot use.
+_PREDEFINED: Final = ("bridge", "host", "none")
 _OVERLAY: Final = "overlay"
 
 
@@ -140,19 +142,24 @@ class SwarmReport:
     @property
     def _network_problem(self) -> str:
         """What is wrong with the network; empty if apps can join it."""
-        for one in self.networks:
-            driver, scope = one.get("Driver"), one.get("Scope")
-            is_usable_network = driver == _OVERLAY and scope == "swarm" and not one.get("Ingress")
-            if not is_usable_network and self.network != "host":
-                kind = "the ingress network" if one.get("Ingress") else f"a {driver} network"
-                return f"is {kind} of the manager, not an overlay network that apps can join"
+        for one in self._joined:
+            driver, is_ingress = one.get("Driver"), one.get("Ingress")
+            if (driver != _OVERLAY or is_ingress) and self.network != "host":
+                kind = "the ingress network" if is_ingress else f"a {driver} network"
+                return f"is {kind}, not an overlay network that apps can join"
         return ""
+
+    @property
+    def _joined(self) -> tuple[Json, ...]:
+        """The networks with the name, without those that a launch does not use."""
+        is_predefined = self.network in _PREDEFINED
+        return tuple(one for one in self.networks if is_predefined or one.get("Scope") == "swarm")
 
     def _network_line(self) -> str:
         if problem := self._network_problem:
             fix = "Name another one in network, which the first launch creates"
             return f"Network {self.network!r} {problem}. {fix}."
-        state = "exists" if self.networks else "will be created by the first launch"
+        state = "exists" if self._joined else "will be created by the first launch"
         return f"Network {self.network!r} {state}."
 
     def _manager_lines(self) -> Iterator[str]:

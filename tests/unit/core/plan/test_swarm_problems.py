@@ -106,3 +106,11 @@ def test_roles() -> None:
     assert "set image_repo" in found["roles[0].workspace"]
     with_registry = replace(role, mounts=[], max_retries=0)
     assert {} == _problems(with_registry, image_repo="registry:5000/team")
+
+
+def test_named_devices() -> None:
+    """A device that a role asks for by its name is refused; unknown names are only warned of."""
+    devices = {"vpc.amazonaws.com/efa": 1, "aws.amazon.com/neurondevice": 0, "other": 1}
+    role = replace(ROLE, resource=Resource(cpu=1, gpu=0, memMB=0, devices=devices))
+
+    assert ["roles[0].resource.devices['vpc.amazonaws.com/efa']"] == list(_problems(role))
