@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseHook, conf
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException, AirflowRuntimeError
 
 from airflow_torchx.airflow_compat import mask, mask_file
 from airflow_torchx.errors import AirflowTorchXError, InvalidAppError, Problem
@@ -126,10 +127,10 @@ class TorchXDockerHook(BaseHook):
         """
         from airflow_torchx.core.engine.docker_cli import docker_cli
 
-        try:
-            return docker_cli(is_swarm=self.settings().endpoint.swarm is not None)
-        except InvalidAppError:
-            return docker_cli(is_swarm=False)
+        is_swarm = False
+        with suppress(AirflowException, AirflowRuntimeError, InvalidAppError):
+            is_swarm = self.settings().endpoint.swarm is not None
+        return docker_cli(is_swarm=is_swarm)
 
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon or swarm; close it, or use it as a context manager.

@@ -34,9 +34,10 @@ _COMMAND_BYTES: Final = 65_536
 # Writes the stacks of all Python processes into the log of the container. py-spy leaves them
 # running. Without it, `faulthandler`, which PYTHONFAULTHANDLER enables, does that at SIGABRT,
 # and ends the process; then its log has `Fatal Python error: Aborted`, like that of a crash.
+# All of them get it in one call: when torchrun sees that a worker has ended, it ends the others.
 # Process 1 comes last, because its workers end with it.
 _DUMP_STACKS: Final = r"""
-said= read=
+said= read= aborts=
 say() {
   echo "airflow-torchx: the app has stalled; $1" >/proc/1/fd/2
 }
@@ -50,13 +51,19 @@ dump() {
     title
     py-spy dump --pid $1 >/proc/1/fd/2 2>&1 && read=1 && return
   fi
-  grep -q PYTHONFAULTHANDLER= /proc/$1/environ && title && read=1 && kill -ABRT $1
+  grep -q PYTHONFAULTHANDLER= /proc/$1/environ && aborts="$aborts $1"
+}
+abort() {
+  [ "$aborts" ] && title && read=1 && kill -ABRT $aborts
+  aborts=
 }
 for folder in /proc/[0-9]*; do
   [ "$folder" = /proc/1 ] || [ "$folder" = /proc/$$ ] || dump "${folder#/proc/}"
 done
+abort
 sleep 0.5
 dump 1
+abort
 [ "$read" ] || say "stacks could not be read: only those of Python processes can"
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.core.engine.docker_cli import docker_cli
 from airflow_torchx.operators import TorchXDockerOperator
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
@@ -13,6 +14,7 @@ from tests.airflow.supervisor import Supervisor
 from tests.conftest import BUSYBOX
 
 if TYPE_CHECKING:
+    from airflow_torchx.core.engine.docker_cli import DockerCli
     from airflow_torchx.hooks import TorchXDockerHook
     from tests.airflow.supervisor import Ended
 
@@ -28,6 +30,10 @@ class Hook:
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
         self.error: Exception | None = None
+
+    def docker_cli(self) -> DockerCli:
+        """Return the commands for a daemon."""
+        return docker_cli(is_swarm=False)
 
     def get_conn(self) -> DockerScheduler:
         """Return a scheduler on the daemon."""

@@ -225,6 +225,8 @@ def test_the_scheduler_of_a_swarm(
     printed = capsys.readouterr().out
     assert "handle: docker_swarm://gpus/" in printed
     assert "network: torchx-swarm" in printed
+    assert "docker service rm" == TorchXDockerHook("gpus").docker_cli().remove
+    assert "docker rm -f" == TorchXDockerHook("nowhere").docker_cli().remove
 
 
 @pytest.mark.usefixtures("airflow_home")

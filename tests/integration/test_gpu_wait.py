@@ -103,5 +103,5 @@ def test_a_wait_is_interrupted(
 
         assert 130 == terminal.end()
 
-    assert "was stopped.\nNothing was left on the daemon." in terminal.text
+    assert "was stopped.\nNothing was left behind." in terminal.text
     assert {row.id for row in before} == {row.id for row in gpu_engine.rows({})}
