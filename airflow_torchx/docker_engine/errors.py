@@ -13,7 +13,6 @@ import ssl
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
 import urllib3.exceptions
 
 from airflow_torchx.core.engine import full_disk
@@ -145,7 +144,7 @@ _CAUSES: Final = (
         "Check that it responds (`docker version`), or raise request_timeout_s of the connection.",
     ),
     _Cause(
-        (json.JSONDecodeError, msgspec.DecodeError),
+        (json.JSONDecodeError,),
         "cannot {what}: the server at {url} is not a Docker daemon.",
         f"Check host and port, or {_SET_HOST}",
     ),
@@ -182,7 +181,6 @@ def engine_errors(what: str, url: str) -> Iterator[None]:
         http.client.HTTPException,
         urllib3.exceptions.HTTPError,
         json.JSONDecodeError,
-        msgspec.DecodeError,
     ) as error:
         raise translate(error, what, url) from error
 

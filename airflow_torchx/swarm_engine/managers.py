@@ -216,4 +216,7 @@ def filters(of: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 def _decoded(response: Response) -> Any:  # noqa: ANN401 - any JSON
     # 0.7 ms for the tasks of 64 replicas, 180 kB, of which the decoder of requests needs 1.2 ms.
-    return msgspec.json.decode(response.content) if response.content else None
+    try:
+        return msgspec.json.decode(response.content) if response.content else None
+    except msgspec.DecodeError as error:
+        raise json.JSONDecodeError(str(error), "", 0) from error
