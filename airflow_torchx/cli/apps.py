@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_torchx.cli.daemon import connect, place_text, scheduler_on, typed
+from airflow_torchx.cli.daemon import connect, scheduler_on, typed
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.overview import overview
 from airflow_torchx.cli.request import run_options
@@ -26,6 +26,7 @@ from airflow_torchx.core.state.describe import (
 from airflow_torchx.core.state.report import age_text, replica_table
 from airflow_torchx.errors import AppNotFoundError, UsageError
 from airflow_torchx.runtime import lifecycle
+from airflow_torchx.runtime.placing import docker_cli
 from airflow_torchx.runtime.root_cause import diagnosed
 from airflow_torchx.specs import NONE, to_dict
 from airflow_torchx.specs.suggest import suggest
@@ -48,7 +49,7 @@ def list_apps(args: Namespace) -> int:
         run_options(args.scheduler_args)
     with connect(args.scheduler) as engine:
         found = overview(engine)
-        scheduler, where = scheduler_on(engine), place_text(engine)
+        scheduler, where = scheduler_on(engine), docker_cli(engine).engine
     if args.json:
         print_result(json.dumps([_listed(app, scheduler) for app in found], indent=2))
     elif found:

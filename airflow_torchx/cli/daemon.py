@@ -56,11 +56,6 @@ def typed(engine: Engine, app_id: str) -> str:
     return app_id if scheduler == SCHEDULER else AppRef(app_id, None, scheduler).handle
 
 
-def place_text(engine: Engine) -> str:
-    """Return what the apps of an engine are on, for a message."""
-    return placing.docker_cli(engine).engine
-
-
 def settings_of(scheduler: str | None, conn_id: str | None) -> Settings:
     """Return the settings of a connection, or of Airflow's default one if that is None.
 

@@ -9,6 +9,7 @@ from airflow_torchx.cli.daemon import typed
 from airflow_torchx.core.state.describe import Place, next_step, replicas_of
 from airflow_torchx.errors import LaunchInterruptedError
 from airflow_torchx.runtime import lifecycle, placing, reaper, waiting
+from airflow_torchx.runtime.launching import NOTHING_LEFT
 from airflow_torchx.runtime.outage import OutageTolerance
 
 if TYPE_CHECKING:
@@ -56,5 +57,5 @@ def _wait(engine: Engine, app_id: str, should_stop: Callable[[], bool]) -> bool:
         if should_stop():
             lifecycle.delete(engine, app_id)
             what = f"interrupted while app {app_id!r} waited for room on the swarm."
-            raise LaunchInterruptedError(what, fix="Nothing was left on the swarm.")
+            raise LaunchInterruptedError(what, fix=NOTHING_LEFT)
         time.sleep(_PAUSE_S)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _GIB: Final = 1 << 30
 _CPU: Final = 10**9
-#: Networks that each daemon has, whose names a swarm cannot use.
+#: Networks that each daemon has of its own; replicas on a swarm may join that of the host.
 _PREDEFINED: Final = ("bridge", "host", "none")
 _OVERLAY: Final = "overlay"
 

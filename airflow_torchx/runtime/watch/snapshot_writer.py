@@ -73,7 +73,8 @@ class SnapshotWriter:
         """Write what has changed since the last snapshot, and no more after it.
 
         The task may wait minutes for a worker that writes the next one. A snapshot that takes
-        longer than `CLOSE_S` is lost: it would overwrite what the next process writes.
+        longer than `CLOSE_S` is not waited for. It is lost if its request has not begun; else it
+        may overwrite what the next process writes.
         """
         try:
             async with asyncio.timeout(CLOSE_S):

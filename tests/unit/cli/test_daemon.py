@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.daemon import connect, place_text, scheduler_of, scheduler_on, typed
+from airflow_torchx.cli.daemon import connect, scheduler_of, scheduler_on, typed
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.errors import ConditionError, EngineUnreachableError, UsageError
 from airflow_torchx.testing import FakeEngine
@@ -50,11 +50,7 @@ def test_an_app_on_one_daemon_is_named_by_its_id() -> None:
     """The apps of an engine without nodes are those of one daemon."""
     engine = FakeEngine()
 
-    assert ("a-1", "local_docker", "this daemon") == (
-        typed(engine, "a-1"),
-        scheduler_on(engine),
-        place_text(engine),
-    )
+    assert ("a-1", "local_docker") == (typed(engine, "a-1"), scheduler_on(engine))
 
 
 def test_the_daemon_of_the_docker_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_torchx.cli.daemon import place_text, typed
+from airflow_torchx.cli.daemon import typed
 from airflow_torchx.cli.finding import find
 from airflow_torchx.cli.room import await_room
 from airflow_torchx.core.engine import labels
@@ -46,10 +46,7 @@ def test_an_app_that_is_not_there() -> None:
     launch(scheduler, "trainer-x1", gang())
 
     assert "trainer-x1" == find(engine, "docker_swarm://torchx/trainer")
-    assert ("docker_swarm://torchx/trainer-x1", "this swarm") == (
-        typed(engine, "trainer-x1"),
-        place_text(engine),
-    )
+    assert "docker_swarm://torchx/trainer-x1" == typed(engine, "trainer-x1")
     with pytest.raises(AppNotFoundError, match="no app 'other' on this swarm") as raised:
         find(engine, "docker_swarm://gpu_cluster/other")
     assert "`airflow-torchx list -s docker_swarm` lists all apps" in str(raised.value)

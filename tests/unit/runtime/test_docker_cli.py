@@ -56,6 +56,16 @@ def test_what_an_app_may_leave(command: str, *, is_swarm: bool) -> None:
     assert str(events[0]["event"]).endswith(command)
 
 
+def test_the_name_of_an_engine() -> None:
+    """A message calls a swarm one, and anything else a daemon."""
+    swarm, _ = made()
+
+    assert ("this swarm", "this daemon") == (
+        commands_for(swarm).engine,
+        commands_for(FakeEngine()).engine,
+    )
+
+
 def test_what_a_launch_may_leave() -> None:
     """The error of a launch has the command of its engine."""
     swarm, _ = made()
