@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 BASE = os.environ.get("AIRFLOW_TORCHX_BASE_IMAGE") or "airflow-torchx/pytorch:local"
-#: Each worker waits for a lock that it holds itself.
+#: Each worker waits for a lock that it holds itself. It runs by `python -u`, where `print` makes
+#: two writes of a line and its end: two lines of two workers may become one.
 PROGRAM = """
-import threading
+import sys, threading
 lock = threading.Lock()
 def waits_for_ever_in_here():
     lock.acquire()
-print("begins", flush=True)
+sys.stdout.write("begins\\n")
 lock.acquire()
 waits_for_ever_in_here()
 """
