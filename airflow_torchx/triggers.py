@@ -19,6 +19,7 @@ from airflow_torchx.concurrency.outliving import outlive
 from airflow_torchx.core.gpu.demand import GpuDemand
 from airflow_torchx.core.state.app_ref import app_ref
 from airflow_torchx.core.state.condition import Condition
+from airflow_torchx.core.state.snapshot import SNAPSHOT_KEY
 from airflow_torchx.core.state.trigger_event import (
     FORMAT_VERSION,
     TRIGGER_CLASS,
@@ -174,6 +175,8 @@ class TorchXDockerTrigger(BaseEventTrigger):
         self.watches = _WATCHES
         #: Returns the state and the app id of the task instance according to Airflow; may block.
         self.evidence: Callable[[], tuple[str | None, str | None]] = self._ask_airflow
+        #: Returns the last snapshot of the task's app according to Airflow; may block.
+        self.latest: Callable[[], object] = lambda: xcom(SNAPSHOT_KEY, *self._own_task)
         #: Stores a snapshot of the app.
         self.push: Callable[[dict[str, Any]], Awaitable[object]] = push_snapshot
         self._stack = contextlib.ExitStack()
@@ -306,7 +309,7 @@ class TorchXDockerTrigger(BaseEventTrigger):
         """Stop the app if a user ends the task before its next process has started.
 
         Airflow drops the event of a task that is not deferred any more, and starts no process of a
-        task that a user has ended.
+        task that a user has ended. A process that ends between two looks writes a later snapshot.
         """
         fired_s, pause_s = time.monotonic(), self.first_look_s
         while True:
@@ -316,7 +319,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
                 state, current = await in_thread(self.evidence)
                 if not is_resuming(state, time.monotonic() - fired_s):
                     break
-        if may_stop(app_id, state=state, current_app_id=current):
+        if not may_stop(app_id, state=state, current_app_id=current):
+            return
+        latest = await self._through_outage(lambda: in_thread(self.latest))
+        if not self.snapshots.is_continued(app_id, latest):
             await self._end(app_id)
 
     async def _end(self, app_id: str) -> None:
@@ -385,8 +391,10 @@ class TorchXDockerTrigger(BaseEventTrigger):
         )
 
     def _ask_airflow(self) -> tuple[str | None, str | None]:
-        ti = self.task_instance
-        if ti is None:
+        return task_state(*self._own_task), xcom(APP_ID_KEY, *self._own_task)
+
+    @property
+    def _own_task(self) -> tuple[str, str, str, int | None]:
+        if (ti := self.task_instance) is None:
             raise RuntimeError("the trigger has no task instance")
-        asked = (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        return task_state(*asked), xcom(APP_ID_KEY, *asked)
+        return ti.dag_id, ti.run_id, ti.task_id, ti.map_index

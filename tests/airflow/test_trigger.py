@@ -519,7 +519,7 @@ def test_a_task_that_is_ended_before_it_resumes(
         return answer, app_id
 
     async def fire() -> None:
-        waiting.evidence = look
+        waiting.evidence, waiting.latest = look, lambda: None
         async for _ in waiting.run():
             pass
         await waiting.cleanup()

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_torchx.core.engine import labels
 from airflow_torchx.core.gpu.demand import GpuDemand
+from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.errors import EngineError
 from airflow_torchx.runtime import launching, lifecycle
 from airflow_torchx.runtime.gpus.queue import DEFERRED, GpuQueue
@@ -122,6 +123,50 @@ def test_a_killed_trigger_writes_a_last_snapshot(error: RuntimeError | None) -> 
     assert {} == engine.specs()
 
 
+@pytest.mark.parametrize(("by_a_process", "left"), [(True, 2), (False, 0)])
+def test_a_task_that_has_ended_before_the_next_look(*, by_a_process: bool, left: int) -> None:
+    """After its event, a trigger leaves alone what a process has done that it never saw.
+
+    If a user ended the task before it had a process, the trigger writes the last snapshot, and
+    removes the app.
+    """
+    engine = FakeEngine(images=["busybox"], programs=Program(exit_code=3))
+    launching.launch(engine, planned(app(2), stop_grace_s=0))
+    trigger = TorchXDockerTrigger(
+        app_id="app-1", torchx_conn_id="d", owned=True, delete_on_finish=True, snapshot=STORED
+    )
+    trigger.watches = OfOne(engine)
+    trigger.first_look_s = 0.0
+    shown: list[dict[str, Any]] = []
+    resumed = asyncio.Event()
+
+    async def push(made: dict[str, Any]) -> None:
+        shown.append(made)
+
+    def state() -> tuple[str, str]:
+        return ("failed" if resumed.is_set() else "queued"), "app-1"
+
+    trigger.push, trigger.evidence, trigger.latest = push, state, lambda: shown[-1]
+
+    async def scenario() -> dict[str, Any]:
+        event = await fired(trigger)
+        if by_a_process:
+            seq = Timeline.parse(event["snapshot"]).next_seq(0.0)
+            shown.append({**shown[-1], "writer": "worker", "seq": seq})
+        last = shown[-1]
+        resumed.set()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        # What was cancelled ends as such; another error fails.
+        ended = await asyncio.gather(*others, return_exceptions=True)
+        assert not [one for one in ended if isinstance(one, Exception)]
+        return last
+
+    last = asyncio.run(scenario())
+
+    assert by_a_process is (last == shown[-1])
+    assert left == len(engine.specs())
+
+
 def waiting(engine: FakeEngine, *states: str | None) -> TorchXDockerTrigger:
     """Return a trigger that waits for a GPU, as a triggerer makes it.
 
@@ -136,6 +181,7 @@ def waiting(engine: FakeEngine, *states: str | None) -> TorchXDockerTrigger:
     trigger.first_look_s = 0.0
     left = list(states)
     trigger.evidence = lambda: (left.pop(0) if len(left) > 1 else left[0], None)
+    trigger.latest = lambda: None
     return trigger
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_torchx.core.state.snapshot import Owner, View, as_stopped, snapshot
 from airflow_torchx.core.state.timeline import Timeline
 from airflow_torchx.core.state.usage import UsageHistory
+from airflow_torchx.core.state.usage_json import is_number
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from airflow_torchx.runtime.usage import UsageMonitor
     from airflow_torchx.specs import DescribeAppResponse
@@ -68,6 +70,15 @@ class SnapshotWriter:
     def to_json(self) -> dict[str, Any]:
         """Return what the next process needs to go on."""
         return self._timeline.to_json()
+
+    def is_continued(self, app_id: str, latest: object) -> bool:
+        """Return whether another process has written a later snapshot of the app.
+
+        ``latest`` is what the XCom ``torchx_app`` has; None without one.
+        """
+        found = latest if isinstance(latest, Mapping) else {}
+        seq = found.get("seq")
+        return found.get("app_id") == app_id and is_number(seq) and seq > self._timeline.seq
 
     async def finish(self) -> None:
         """Write what has changed since the last snapshot, and no more after it.

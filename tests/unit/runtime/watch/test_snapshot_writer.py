@@ -146,6 +146,23 @@ def test_many_transitions_are_few_snapshots() -> None:
     assert {"RUNNING": 1, "SUCCEEDED": 3} == counts
 
 
+@pytest.mark.parametrize(
+    ("latest", "expected"),
+    [
+        ({"app_id": "app-1", "seq": 4}, True),
+        ({"app_id": "app-1", "seq": 3}, False),
+        ({"app_id": "app-2", "seq": 4}, False),
+        ({"app_id": "app-1"}, False),
+        (None, False),
+    ],
+)
+def test_a_later_snapshot_is_of_another_process(latest: object, *, expected: bool) -> None:
+    """What a trigger wrote itself, of another app, or of another release, shows no process."""
+    writer = SnapshotWriter(STORED, Scene()._push)  # noqa: SLF001 - our own
+
+    assert expected is writer.is_continued("app-1", latest)
+
+
 def test_an_event_comes_after_what_is_being_written() -> None:
     """A snapshot of the trigger does not overwrite one that the next process of the task writes."""
     scene = Scene()
