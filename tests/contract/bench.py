@@ -15,7 +15,7 @@ from airflow_torchx.core.engine.containers import DEFAULT_STOP_GRACE_S, Containe
 from airflow_torchx.core.swarm.changes import STARTING
 from airflow_torchx.testing import FakeEngine, Program
 from tests.airflow.processes import PATIENCE_S
-from tests.contract.script import Script
+from tests.contract.script import Script, read_marker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -106,6 +106,22 @@ class Bench:
         self.ended(container_id)
         return container_id
 
+    def run_line_by_line(self, script: Script) -> str:
+        """Run a script that awaits reading until it exits."""
+        container_id = self.run(script)
+        for lines in range(1, len(script.lines)):
+            self.read(container_id, lines)
+        self.ended(container_id)
+        return container_id
+
+    def read(self, container_id: str, lines: int) -> None:
+        """Wait until a log has so many lines, and let the script write the next one."""
+        wait_for(lambda: len(self.log(container_id)) >= lines)
+        if not isinstance(self.engine, FakeEngine):
+            touch = ["touch", read_marker(lines)]
+            done = self.engine.execute(container_id, touch, timeout_s=PATIENCE_S, max_bytes=100)
+            assert 0 == done.exit_code
+
     def row(self, container_id: str) -> ContainerRow:
         """Return the row of a container."""
         found = [row for row in self.rows() if row.id == container_id]
@@ -137,7 +153,7 @@ class Bench:
         if isinstance(self.engine, FakeEngine):
             self.engine.end(container_id, 143)
         else:
-            self.engine.execute(container_id, ["kill", "1"], timeout_s=20, max_bytes=100)
+            self.engine.execute(container_id, ["kill", "1"], timeout_s=PATIENCE_S, max_bytes=100)
 
     def wait_for_oom(self, container_id: str) -> None:
         """Wait until the daemon knows that the container exceeded its memory limit.

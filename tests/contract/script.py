@@ -28,6 +28,8 @@ class Script:
     Args:
         lines: its output; a str is a line on stdout, bytes are written unchanged.
         every_s: seconds between two lines.
+        awaits_reading: whether a container writes a line only after `Bench.read` has seen the one
+            before; on the fake engine, `every_s` separates them.
         then_s: seconds from the last line to the end; None for until it is stopped.
         ignores_term: whether it ignores SIGTERM; otherwise it exits with 143.
         after_usr1: its exit code after SIGUSR1; None ignores it.
@@ -41,6 +43,7 @@ class Script:
 
     lines: tuple[str | bytes | tuple[Literal["stdout", "stderr"], str | bytes], ...] = ()
     every_s: float = 0.0
+    awaits_reading: bool = False
     then_s: float | None = 0.0
     exit_code: int = 0
     ignores_term: bool = False
@@ -82,8 +85,7 @@ class Script:
         for path, content in self.files.items():
             yield f"{{ {_printing(content)}; }} >{shlex.quote(path)}"
         for index, (stream, data) in enumerate(self.program().writes()):
-            if index and self.every_s:
-                yield _sleeping(self.every_s)
+            yield from self._pausing(index)
             yield f"{{ {_printing(data)}; }} {'>&2' if stream == 'stderr' else ''}"
         if self.eats_memory:
             yield _EATS_MEMORY
@@ -92,6 +94,18 @@ class Script:
         if self.then_s != 0:
             yield _sleeping(FOREVER_S if self.then_s is None else self.then_s)
         yield f"exit {self.exit_code}"
+
+    def _pausing(self, lines: int) -> Iterator[str]:
+        """Yield what a container does after so many lines, before the next one."""
+        if lines and self.awaits_reading:
+            yield f"until [ -e {read_marker(lines)} ]; do sleep 0.05; done"
+        elif lines and self.every_s:
+            yield _sleeping(self.every_s)
+
+
+def read_marker(lines: int) -> str:
+    """Return the file by which a container knows that so many of its lines were read."""
+    return f"/read-{lines}"
 
 
 def _sleeping(seconds: float) -> str:

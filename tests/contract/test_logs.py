@@ -21,16 +21,16 @@ from tests.contract.script import Script
 if TYPE_CHECKING:
     from tests.contract.bench import Bench
 
-# Seconds between lines: simultaneous lines of two streams have no order, and a busy daemon reads
-# output late.
-MIXED = Script(lines=("a", ("stderr", "b"), "c", ("stderr", "d")), every_s=0.3)
+# A daemon reads the two streams of a container independently, and a busy one reads them late: only
+# a line that is written after the daemon has read the one before comes after it in the log.
+MIXED = Script(lines=("a", ("stderr", "b"), "c", ("stderr", "d")), every_s=0.3, awaits_reading=True)
 A, B, C, D = ("stdout", b"a\n"), ("stderr", b"b\n"), ("stdout", b"c\n"), ("stderr", b"d\n")
 STAMPED = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z) (.*)", re.DOTALL)
 
 
 def test_streams(bench: Bench) -> None:
     """A log has both streams in the order of writing, or one of them alone."""
-    container_id = bench.run_to_its_end(MIXED)
+    container_id = bench.run_line_by_line(MIXED)
 
     assert [A, B, C, D] == bench.log(container_id)
     assert [A, C] == bench.log(container_id, LogQuery(streams="stdout"))
@@ -39,7 +39,7 @@ def test_streams(bench: Bench) -> None:
 
 def test_tail(bench: Bench) -> None:
     """A tail counts the messages of both streams, even if one is selected."""
-    container_id = bench.run_to_its_end(MIXED)
+    container_id = bench.run_line_by_line(MIXED)
 
     assert [C, D] == bench.log(container_id, LogQuery(tail=2))
     assert [D] == bench.log(container_id, LogQuery(tail=2, streams="stderr"))
@@ -49,7 +49,7 @@ def test_tail(bench: Bench) -> None:
 
 def test_tail_since(bench: Bench) -> None:
     """Of the messages at the end, those are left out that are older than a moment."""
-    container_id = bench.run_to_its_end(MIXED)
+    container_id = bench.run_line_by_line(MIXED)
     _, b, _, d = (time_ns for _, time_ns, _ in stamps(bench, container_id))
 
     assert [C, D] == bench.log(container_id, LogQuery(tail=2, since_ns=b))
@@ -60,7 +60,7 @@ def test_tail_since(bench: Bench) -> None:
 def test_timestamps(bench: Bench) -> None:
     """With timestamps, each message starts with its UTC time in nanoseconds."""
     began = time.time()
-    container_id = bench.run_to_its_end(MIXED)
+    container_id = bench.run_line_by_line(MIXED)
 
     stamped = stamps(bench, container_id)
 
@@ -73,7 +73,7 @@ def test_timestamps(bench: Bench) -> None:
 
 def test_since_and_until(bench: Bench) -> None:
     """The limits since and until are inclusive, to the nanosecond."""
-    container_id = bench.run_to_its_end(MIXED)
+    container_id = bench.run_line_by_line(MIXED)
     a, b, c, d = (time_ns for _, time_ns, _ in stamps(bench, container_id))
 
     def span(since_ns: int | None, until_ns: int | None) -> list[tuple[str, bytes]]:
@@ -90,10 +90,13 @@ def test_since_and_until(bench: Bench) -> None:
 
 def test_follow(bench: Bench) -> None:
     """A followed log yields past and new messages, and ends with the run."""
-    script = Script(lines=("a", ("stderr", "b"), "c"), every_s=0.3, then_s=0.3)
+    lines = ("a", ("stderr", "b"), "c")
+    script = Script(lines=lines, every_s=0.3, then_s=0.3, awaits_reading=True)
     container_id = bench.run_until_it_writes(script)
 
     stream = bench.engine.logs(container_id, LogQuery(follow=True))
+    bench.read(container_id, 1)
+    bench.read(container_id, 2)
 
     assert [A, B, C] == unframed(stream)
     assert "exited" == bench.ended(container_id).state
