@@ -90,8 +90,7 @@ def test_since_and_until(bench: Bench) -> None:
 
 def test_follow(bench: Bench) -> None:
     """A followed log yields past and new messages, and ends with the run."""
-    lines = ("a", ("stderr", "b"), "c")
-    script = Script(lines=lines, every_s=0.3, then_s=0.3, awaits_reading=True)
+    script = replace(MIXED, lines=MIXED.lines[:3], then_s=0.3)
     container_id = bench.run_until_it_writes(script)
 
     stream = bench.engine.logs(container_id, LogQuery(follow=True))
