@@ -121,7 +121,8 @@ class ReplicaStatus:
     node: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gpus", tuple(self.gpus))
+        if not isinstance(self.gpus, tuple):
+            object.__setattr__(self, "gpus", tuple(self.gpus))
         if self.hostaddr is None:
             object.__setattr__(self, "hostaddr", self.hostname)
 

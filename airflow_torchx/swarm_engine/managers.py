@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -61,14 +62,23 @@ class Managers:
         """
         self._swarm_id = swarm_id
 
-    def json(self, method: str, path: str, what: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
+    def json(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        fields: Any = Any,  # noqa: ANN401 - a type
+        **options: Any,  # noqa: ANN401 - see `request`
+    ) -> Any:  # noqa: ANN401 - any JSON
         """Send a request and return the JSON of its response; None if that is empty.
+
+        ``fields`` is the type of that: of a TypedDict, only what it has is returned.
 
         Raises:
             EngineError: as `docker_engine.errors.engine_errors` translates it.
             EngineUnreachableError: no manager answers, or the swarm has no leader.
         """
-        return self._sent(method, path, what, _decoded, **options)
+        return self._sent(method, path, what, partial(_decoded, fields=fields), **options)
 
     def send(self, method: str, path: str, what: str, **options: Any) -> Response:  # noqa: ANN401
         """Send a request and return its response."""
@@ -214,9 +224,10 @@ def filters(of: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {"filters": json.dumps(of)}
 
 
-def _decoded(response: Response) -> Any:  # noqa: ANN401 - any JSON
-    # 0.7 ms for the tasks of 64 replicas, 180 kB, of which the decoder of requests needs 1.2 ms.
+def _decoded(response: Response, fields: Any = Any) -> Any:  # noqa: ANN401 - any JSON
+    # The tasks of 64 replicas are 170 kB: the decoder of requests takes 2.1 ms, this one 1.2 ms,
+    # and 0.5 ms for the fields that are read.
     try:
-        return msgspec.json.decode(response.content) if response.content else None
+        return msgspec.json.decode(response.content, type=fields) if response.content else None
     except msgspec.DecodeError as error:
         raise json.JSONDecodeError(str(error), "", 0) from error

@@ -23,6 +23,7 @@ from airflow_torchx.core.swarm.service_spec import (
     started,
     stopped,
 )
+from airflow_torchx.core.swarm.task_fields import TaskFields
 from airflow_torchx.core.swarm.tasks import Replica, is_complete, replicas
 from airflow_torchx.docker_engine.spec import label_filters
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
@@ -230,9 +231,10 @@ class Services:
         return {one.service_id for one in found if one.state not in _OVER}
 
     def tasks(self, wanted: Mapping[str, Sequence[str]]) -> list[Json]:
-        """Return the tasks that a filter selects, as the API has them."""
-        params = filters(wanted)
-        found: list[Json] = self._managers.json("GET", "/tasks", "list tasks", params=params)
+        """Return the tasks that a filter selects, with the fields that are read."""
+        found: list[Json] = self._managers.json(
+            "GET", "/tasks", "list tasks", list[TaskFields], params=filters(wanted)
+        )
         return found
 
     def nodes(self) -> list[Json]:

@@ -9,6 +9,8 @@ from copy import deepcopy
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
+
 from airflow_torchx.errors import EngineConflictError, EngineError, EngineNotFoundError
 from airflow_torchx.swarm_engine.managers import Managers
 from airflow_torchx.testing.output import to_text
@@ -59,7 +61,14 @@ class FakeManager(Managers):
         self._now_ns = now_ns
         self._on_change = on_change
 
-    def json(self, method: str, path: str, what: str, **options: Any) -> Any:  # noqa: ANN401 - any JSON
+    def json(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        fields: Any = Any,  # noqa: ANN401 - a type
+        **options: Any,  # noqa: ANN401 - see `request`
+    ) -> Any:  # noqa: ANN401 - any JSON
         """Return the JSON of the response to a request."""
         self._count(method, path)
         self.settle()
@@ -85,7 +94,7 @@ class FakeManager(Managers):
             case _:
                 error = f"cannot {what}: the fake swarm does not answer {method} {path}."
                 raise EngineError(error, status=HTTPStatus.NOT_IMPLEMENTED)
-        return deepcopy(found)
+        return msgspec.convert(deepcopy(found), fields)
 
     def send(self, method: str, path: str, what: str, **options: Any) -> Response:  # noqa: ANN401
         """Carry out a request whose response is empty."""

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
 from airflow_torchx.docker_engine import DockerEngine
+from airflow_torchx.core.swarm.task_fields import TaskFields
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.swarm_engine.managers import Managers
 from tests.integration.stub import Request, Stub, failure, json_answer
@@ -133,3 +134,13 @@ def test_an_answer_that_is_not_json(swarm: Swarm) -> None:
     swarm.answers = [html] * 3
     with pytest.raises(EngineUnreachableError, match=r"cannot list tasks: .* is not a Docker"):
         _tasks(swarm.managers)
+
+
+def test_the_fields_of_an_answer(swarm: Swarm) -> None:
+    """Only the fields that are read are returned; a manager that answers something else is left."""
+    task = {"ID": "t", "Slot": 1, "Spec": {"ContainerSpec": {"Image": "i", "Env": ["A=1"]}}}
+    swarm.answers[0], swarm.answers[1] = json_answer({"message": "?"}), json_answer([task])
+
+    found = swarm.managers.json("GET", "/tasks", "list tasks", list[TaskFields])
+
+    assert [{"ID": "t", "Spec": {"ContainerSpec": {"Image": "i"}}}] == found

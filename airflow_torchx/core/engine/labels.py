@@ -150,7 +150,10 @@ def without_masked(found: Mapping[str, str]) -> dict[str, str]:
 
 def are_in(wanted: Mapping[str, str | None], found: Mapping[str, str]) -> bool:
     """Return whether all wanted labels are there; the value None matches any."""
-    return all(name in found and value in (None, found[name]) for name, value in wanted.items())
+    for name, value in wanted.items():
+        if name not in found or value not in (None, found[name]):
+            return False
+    return True
 
 
 def json_of(found: Mapping[str, str], name: str) -> Any:  # noqa: ANN401 - any client can write it

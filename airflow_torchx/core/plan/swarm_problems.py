@@ -38,6 +38,8 @@ _OF_ONE_DAEMON: Final = {
     "checkpoint": "mount a folder that all nodes share, as a bind mount",
     "checkpoint_signal": "let the program save when it gets SIGTERM, within stop_grace_s",
 }
+#: A manager answers that they do not exist. It has `bridge` and `host`.
+_NETWORKS_OF_ONE_DAEMON: Final = frozenset({"none", "default"})
 
 #: The run options that a swarm has; the others are refused, or have no effect without those.
 SWARM_OPTIONS: Final = frozenset(Opts.__dataclass_fields__).difference(
@@ -57,8 +59,8 @@ def swarm_problems(app: AppDef, opts: Opts, engine: EngineInfo) -> Iterator[Prob
         if getattr(opts, name):
             yield Problem(f"options.{name}", "it needs the containers of one daemon", fix)
     yield from _tmpfs_problems(opts.tmpfs)
-    if opts.network.startswith("container:"):
-        what = f"{opts.network!r} is a container of one daemon"
+    if opts.network in _NETWORKS_OF_ONE_DAEMON or opts.network.startswith("container:"):
+        what = f"{opts.network!r} is of one daemon"
         yield Problem("options.network", what, "name an overlay network, or host")
     if any(role.resource.gpu > 0 for role in app.roles):
         yield from _gpu_problems(opts, engine)

@@ -68,9 +68,10 @@ class CurrentRound:
 
 def replica_key(one: Labelled | ContainerEvent) -> Key:
     """Return role and index from the labels; an invalid index counts as 0."""
-    index = one.labels.get(labels.REPLICA_ID, "")
+    found = one.labels
+    index = found.get(labels.REPLICA_ID, "")
     is_index = index.isdecimal() and len(index) <= _INDEX_DIGITS
-    return role_of(one), int(index) if is_index else 0
+    return found.get(labels.ROLE_NAME, ""), int(index) if is_index else 0
 
 
 def role_of(one: Labelled | ContainerEvent) -> str:

@@ -282,7 +282,7 @@ def _replica(
     service_id: str, tasks: Sequence[Json], service: Json | None, down: Collection[str]
 ) -> Replica:
     newest = substitute = None
-    for task in sorted(tasks, key=_age):
+    for task in sorted(tasks, key=_age) if len(tasks) > 1 else tasks:
         if _is_nowhere(task.get("Spec") or {}):
             substitute = task
         else:

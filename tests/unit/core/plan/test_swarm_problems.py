@@ -65,9 +65,10 @@ def test_options_of_a_tmpfs() -> None:
     assert "uid=1000: use size= and mode= only" in found["options.tmpfs['/x']"]
 
 
-def test_a_network_of_a_container() -> None:
-    """A container of one daemon cannot be joined from another node."""
-    assert ["options.network"] == list(_problems(network="container:db"))
+@pytest.mark.parametrize("network", ["container:db", "default", "none"])
+def test_a_network_of_one_daemon(network: str) -> None:
+    """A container of one daemon cannot be joined from another node, nor is its network there."""
+    assert ["options.network"] == list(_problems(network=network))
 
 
 @pytest.mark.parametrize("version", ["20.10.24+dfsg1", "19.03.1"])
