@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
-from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.core.swarm.task_fields import TaskFields
+from airflow_torchx.docker_engine import DockerEngine
 from airflow_torchx.errors import EngineError, EngineUnreachableError
 from airflow_torchx.swarm_engine.managers import Managers
 from tests.integration.stub import Request, Stub, failure, json_answer
