@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import docker
 import pytest
 
+from airflow_torchx import triggers
+from airflow_torchx.core.engine import labels
 from airflow_torchx.errors import AppFailedError
-from tests.airflow.apps import both_modes, shell
+from airflow_torchx.runtime.watch import Watches
+from tests.airflow.apps import both_modes, shell, up
+from tests.airflow.gate import Gate, Hold, Kind, daemon_socket
+from tests.airflow.processes import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from airflow_torchx.docker_engine import DockerEngine
     from tests.airflow.one_task import OneTask
 
 pytestmark = pytest.mark.docker
@@ -26,11 +35,42 @@ SAVES: Final = """
 file="$TORCHX_CHECKPOINT_DIR/$TORCHX_REPLICA_IDX"
 [ ! -f "$file" ] || exit 0
 trap 'echo "I save"; echo 1 >"$file"; exit 3' USR1
+echo up
 while true; do sleep 0.1; done
 """
 
 
+@pytest.fixture
+def _asked_once_up(
+    docker_engine: DockerEngine, app_id: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Hold the first request of a save until two programs handle its signal.
+
+    Else Linux drops it if a launch takes until then.
+    """
+
+    def let_go(hold: Hold) -> None:
+        hold.wait()
+        wanted: dict[str, str | None] = {labels.DAG_ID: app_id}
+        until(lambda: up(docker_engine, wanted) == [True, True], "two programs")
+        hold.release()
+
+    # The path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Gate(Path(folder) / "d", daemon_socket()) as gate,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{gate.path}")
+        # A trigger leaves none on a daemon that is gone with this test.
+        monkeypatch.setattr(triggers, "_WATCHES", Watches(linger_s=0))
+        releasing = pool.submit(let_go, gate.hold(Hold(Kind.RENAME)))
+        yield
+        releasing.result()
+
+
 @both_modes
+@pytest.mark.usefixtures("_asked_once_up")
 def test_a_try_that_times_out_is_continued(
     one_task: OneTask, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
