@@ -32,7 +32,8 @@ with DAG("torchx_decorator", schedule=None, doc_md=__doc__, tags=["torchx"]) as 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            print(f"rank {dist.get_rank()} step {step} loss {loss.item():.4f}")
+            # One write: torchrun copies what it finds at the time, even half a line.
+            print(f"rank {dist.get_rank()} step {step} loss {loss.item():.4f}\n", end="")
         fitted = model.module.weight.item()
         dist.barrier()
         dist.destroy_process_group()

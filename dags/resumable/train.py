@@ -87,7 +87,12 @@ class Training:
             os.fsync(file.fileno())
         time.sleep(save_s)  # as long as a large model takes
         new.replace(LAST)
-        print(f"saved step {self.step}")
+        say(f"saved step {self.step}")
+
+
+def say(line: str) -> None:
+    """Print a line in one write: torchrun copies what it finds at the time, even half a line."""
+    print(f"{line}\n", end="")
 
 
 def train(steps: int, save_every: int, step_s: float, save_s: float) -> Training:
@@ -99,11 +104,11 @@ def train(steps: int, save_every: int, step_s: float, save_s: float) -> Training
     request, rank = StopRequest(), dist.get_rank()
     training = Training()
     training.restore()
-    print(f"rank {rank} starts after step {training.step} in process {os.getpid()}")
+    say(f"rank {rank} starts after step {training.step} in process {os.getpid()}")
     while training.step < steps:
         training.advance()
         training.report(steps)
-        print(f"rank {rank} step {training.step} loss {training.loss:.3f}")
+        say(f"rank {rank} step {training.step} loss {training.loss:.3f}")
         time.sleep(step_s)
         asked = request.of_any_rank()
         is_due = training.step % save_every == 0 or training.step == steps

@@ -30,7 +30,8 @@ def train(since: date, until: date, epochs: int) -> nn.Module:
         loss.backward()
         optimizer.step()
         if epoch % 50 == 0 or epoch == epochs:
-            print(f"rank {dist.get_rank()} epoch {epoch} loss {loss.item():.3f}")
+            # See ../workspace/train.py for the reason.
+            print(f"rank {dist.get_rank()} epoch {epoch} loss {loss.item():.3f}\n", end="")
     return model
 
 

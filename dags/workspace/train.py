@@ -45,7 +45,8 @@ def train(epochs: int, lr: float) -> list[float]:
     for epoch in range(1, epochs + 1):
         sampler.set_epoch(epoch)
         loss = train_epoch(model, optimizer, batches)
-        print(f"rank {dist.get_rank()} epoch {epoch} loss {loss:.3f}")
+        # One write: torchrun copies what it finds at the time, even half a line.
+        print(f"rank {dist.get_rank()} epoch {epoch} loss {loss:.3f}\n", end="")
         dist.all_reduce(loss)
         losses.append(loss.item() / dist.get_world_size())
         report(epoch, epochs, loss=losses[-1])
