@@ -80,6 +80,11 @@ def run_argv(docker_engine: DockerEngine, app_id: str) -> Iterator[list[str]]:
         docker_engine.remove(row.id)
 
 
+def with_longer_grace(argv: list[str]) -> list[str]:
+    """Return the arguments with so long a grace period that no replica is killed."""
+    return [one.replace("stop_grace_s=2", "stop_grace_s=200") for one in argv]
+
+
 @pytest.fixture
 def states(docker_engine: DockerEngine, app_id: str) -> Callable[[], list[str]]:
     """Return a function that returns the states of the test's containers."""
@@ -403,7 +408,7 @@ def test_configuration_of_the_home_and_the_current_folder(
 def test_ctrl_c_asks_once_and_cancels(run_argv: list[str], docker_engine: DockerEngine) -> None:
     """Ctrl-C asks once and cancels, and each replica's lines are printed once, in its colour."""
     Path("loop.sh").write_text(LOOP)
-    with on_terminal(*run_argv[:-1], "loop.sh") as terminal:
+    with on_terminal(*with_longer_grace(run_argv[:-1]), "loop.sh") as terminal:
         for replica in (0, 1):
             terminal.wait_for(f"sh/{replica} ready")
         terminal.type(CTRL_C)
@@ -474,7 +479,7 @@ def test_without_a_terminal_a_signal_cancels(
     run_argv: list[str], states: Callable[[], list[str]], number: signal.Signals, shell: str
 ) -> None:
     """A signal without a terminal cancels the app within its grace period, and prints the end."""
-    argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP]
+    argv = with_longer_grace([*run_argv[:1], "--workspace", "", *run_argv[1:], LOOP])
     with subprocess.Popen(
         ["bash", "-c", shell, "bash", *CLI, *argv],
         stdin=subprocess.DEVNULL,
@@ -501,9 +506,7 @@ def test_ctrl_c_does_not_interrupt_a_cancel(
     """Ctrl-C during a cancel prints a message, and the cancel completes."""
     ignoring = LOOP.replace("exit 0", "")
     argv = [*run_argv[:1], "--workspace", "", *run_argv[1:], ignoring]
-    cfg = argv.index("-cfg") + 1
-    argv[cfg] = argv[cfg].replace("stop_grace_s=2", "stop_grace_s=200")
-    with on_terminal(*argv) as terminal:
+    with on_terminal(*with_longer_grace(argv)) as terminal:
         terminal.wait_for("ready")
         terminal.type(CTRL_C)
         terminal.wait_for("[Y/n]")

@@ -141,7 +141,8 @@ def test_replicas_reach_each_other(scheduler: SwarmScheduler, app_id: str) -> No
 
 def test_cancelled(scheduler: SwarmScheduler, app_id: str, hosts: Hosts) -> None:
     """Each client sees that an app was cancelled, with exit codes; its log goes on to its end."""
-    _launch(scheduler, app_id, _app(OBEDIENT))
+    # SIGTERM comes late on a busy machine, and a replica that is killed says nothing.
+    _launch(scheduler, app_id, _app(OBEDIENT), stop_grace_s=60)
     logs = [scheduler.log_iter(app_id, "role0", index, should_tail=True) for index in range(3)]
     assert ["ready\n"] * 3 == [next(log) for log in logs]
 
