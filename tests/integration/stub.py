@@ -163,7 +163,7 @@ def saying(answer: list[bytes]) -> Callable[[Request], list[bytes]]:
     return lambda _: answer
 
 
-def connect(address: Path, timeout_s: float = 5) -> DockerEngine:
+def connect(address: Path, timeout_s: float = 60) -> DockerEngine:
     """Return a connection to a stub, which has ``timeout_s`` for each answer but the first one.
 
     A test with a short one is about a later answer, and a busy machine may delay the first one.

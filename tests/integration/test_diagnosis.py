@@ -144,7 +144,7 @@ def test_a_daemon_that_says_no_more(address: Path) -> None:
     leave = threading.Event()
 
     def hang(_: Request) -> list[bytes]:
-        leave.wait(20)
+        leave.wait(60)
         return []
 
     with Stub(hang, address):

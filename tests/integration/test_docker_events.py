@@ -133,7 +133,7 @@ def test_a_quiet_connection_is_kept_alive() -> None:
 
     def say(_: Request) -> Iterator[bytes]:
         yield chunked(end=False)[0]
-        leave.wait(10)
+        leave.wait(60)
 
     with Stub(say, ("127.0.0.1", 0)) as stub:
         url = f"tcp://127.0.0.1:{stub.port}"
@@ -163,7 +163,7 @@ def test_hung_daemon(address: Path) -> None:
     leave = threading.Event()
 
     def say(_: Request) -> list[bytes]:
-        leave.wait(10)
+        leave.wait(60)
         return []
 
     with Stub(say, address), connect(address, timeout_s=0.3) as engine:

@@ -264,7 +264,7 @@ def test_daemon_stops_reading(address: Path) -> None:
     hung = threading.Event()
 
     def answer(_: Request) -> Iterator[bytes]:
-        hung.wait(10)
+        hung.wait(60)
         yield b""
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:
@@ -278,7 +278,7 @@ def test_daemon_hangs_at_the_end(address: Path) -> None:
     hung = threading.Event()
 
     def answer(_: Request) -> Iterator[bytes]:
-        hung.wait(10)
+        hung.wait(60)
         yield b""
 
     with Stub(answer, address), connect(address, timeout_s=0.3) as engine:

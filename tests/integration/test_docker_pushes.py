@@ -50,13 +50,13 @@ class Pushing:
 
     def push(self) -> None:
         """Push."""
-        endpoint = resolve(Endpoint(url=self._url, request_timeout_s=5), {})
+        endpoint = resolve(Endpoint(url=self._url, request_timeout_s=60), {})
         with self.stub, closing(open_client(endpoint)) as client:
             push(client, self._url, TAG, (), self.told.append, self.slept_s.append)
 
     def is_published(self) -> bool:
         """Tell whether an image is published."""
-        endpoint = resolve(Endpoint(url=self._url, request_timeout_s=5), {})
+        endpoint = resolve(Endpoint(url=self._url, request_timeout_s=60), {})
         with self.stub, closing(open_client(endpoint)) as client:
             return is_published(client, self._url, TAG, ())
 

@@ -227,7 +227,7 @@ def test_two_submissions_of_one_app_id_make_no_twin(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
 
     assert ["exists"] * 7 + ["launched"] == sorted(outcomes)
     found = scheduler.describe(app_id)

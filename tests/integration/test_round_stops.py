@@ -158,7 +158,7 @@ def test_all_retry_policies_in_one_app(docker_engine: DockerEngine, app_id: str)
     waiting.poll_once(docker_engine, app_id)
     assert {"a": 1} == restarts_caused(lifecycle.rows_of(docker_engine, app_id))
     (blocked,) = [row for row in lifecycle.rows_of(docker_engine, app_id) if "-app-" in row.name]
-    docker_engine.execute(blocked.id, ("touch", "/go"), timeout_s=10, max_bytes=100)
+    docker_engine.execute(blocked.id, ("touch", "/go"), timeout_s=60, max_bytes=100)
 
     ended = scheduler.wait(app_id, timeout_s=120)
 

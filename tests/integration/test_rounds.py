@@ -26,6 +26,7 @@ from airflow_torchx.runtime import lifecycle
 from airflow_torchx.runtime.replica_log import ReplicaLog
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.specs import AppDef, AppState, Resource, RetryPolicy, Role
+from tests.airflow.processes import PATIENCE_S
 from tests.conftest import BUSYBOX
 from tests.integration import round_owners
 from tests.integration.round_owners import Scene
@@ -199,7 +200,7 @@ def test_out_of_memory(
     container = docker_engine.rows({labels.APP_ID: app_id})[0].id
     about = {"container": container, "event": "oom"}
     with contextlib.closing(docker.from_env()) as client:
-        assert any(client.events(since=0, until=int(time.time()) + 20, filters=about))
+        assert any(client.events(since=0, until=int(time.time() + PATIENCE_S), filters=about))
     docker_engine.stop(container, 10)
 
     ended = scheduler.wait(app_id, timeout_s=60)
@@ -243,7 +244,7 @@ def test_a_delete_while_a_round_is_made(scheduler: DockerScheduler, app_id: str)
     while len(scheduler.engine.rows({labels.APP_ID: app_id})) < 2 and owner.is_alive():
         pass
     scheduler.delete(app_id)
-    owner.join(60)
+    owner.join()
 
     assert () == scheduler.engine.rows({labels.APP_ID: app_id})
 

@@ -73,7 +73,7 @@ def test_the_stacks_of_a_hung_training_are_in_its_log(
     app = scheduler.submit(AppDef(app_id, [role]), {"stalled_after_s": 8})
     _await_workers(scheduler, app)
 
-    ended = scheduler.wait(app, timeout_s=100)
+    ended = scheduler.wait(app, timeout_s=250)
 
     assert AppState.FAILED is ended.state
     assert [True] == [replica.stalled for replica in replicas_of(ended)]
@@ -110,7 +110,7 @@ def test_py_spy_dumps_the_stacks_of_a_hung_training(
     app = scheduler.submit(AppDef(app_id, [role]), options)
     _await_workers(scheduler, app)
 
-    ended = scheduler.wait(app, timeout_s=100)
+    ended = scheduler.wait(app, timeout_s=250)
 
     assert [True] == [replica.stalled for replica in replicas_of(ended)]
     log = "".join(scheduler.log_iter(app, "trainer"))
@@ -126,7 +126,7 @@ def test_a_hung_program_without_stacks(docker_engine: DockerEngine, app_id: str)
     scheduler = DockerScheduler("test", docker_engine)
     app = scheduler.submit(AppDef(app_id, [role]), {"stalled_after_s": 3, "stop_grace_s": 1})
 
-    ended = scheduler.wait(app, timeout_s=100)
+    ended = scheduler.wait(app, timeout_s=250)
 
     assert AppState.FAILED is ended.state
     log = "".join(scheduler.log_iter(app, "waiter"))
@@ -166,7 +166,7 @@ def test_an_app_that_cannot_be_asked(
     scheduler = DockerScheduler("test", docker_engine)
     app = scheduler.submit(AppDef(app_id, roles), {"stalled_after_s": 3, "stop_grace_s": 1})
 
-    ended = scheduler.wait(app, timeout_s=100)
+    ended = scheduler.wait(app, timeout_s=250)
 
     assert AppState.FAILED is ended.state
     found = [(one.stalled, one.exit_code) for one in replicas_of(attach.look(docker_engine, app))]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_torchx.docker_engine import DockerEngine
     from airflow_torchx.specs import Role
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 WORKER: Final = Path(__file__).with_name("failing_worker.py")
 
@@ -59,7 +59,7 @@ def test_the_worker_is_found_in_every_way_to_fail(scheduler: DockerScheduler, ap
     }
     app = AppDef(app_id, [role(how, "1x2") for how in ways])
     handle = scheduler.submit(app, {"failure_policy": "wait_all"})
-    scheduler.wait(handle, timeout_s=200)
+    scheduler.wait(handle, timeout_s=500)
 
     ended = attach.look(scheduler.engine, handle, inspect_all=True)
     found = {one.role: one for one in replicas_of(root_cause.diagnosed(scheduler.engine, ended))}
@@ -92,7 +92,7 @@ def test_a_worker_that_lost_its_peer_is_not_blamed(
     app_def = AppDef(app_id, [replace(role(how, "2x1"), max_retries=retries)])
     handle = scheduler.submit(app_def, {"stop_grace_s": 20})
     with caplog.at_level("INFO"):
-        scheduler.wait(handle, timeout_s=100)
+        scheduler.wait(handle, timeout_s=500)
 
     app = attach.look(scheduler.engine, handle, inspect_all=True)
     ended = root_cause.diagnosed(scheduler.engine, app)
@@ -115,7 +115,7 @@ def test_a_worker_that_lost_its_peer_is_not_blamed(
 def test_a_worker_that_runs_out_of_memory(scheduler: DockerScheduler, app_id: str) -> None:
     """The kernel kills a worker, not torchrun: the error says so, and names replica and rank."""
     handle = scheduler.submit(AppDef(app_id, [role("gloo-memory", "2x1")]), {"stop_grace_s": 20})
-    scheduler.wait(handle, timeout_s=100)
+    scheduler.wait(handle, timeout_s=500)
 
     app = attach.look(scheduler.engine, handle, inspect_all=True)
     error = attach.failure(

@@ -56,7 +56,7 @@ def test_what_the_daemon_of_a_node_answers(
         assert next(iter(log)).endswith(b"ready\n")
         log.close()
         assert b"found\n" == swarm_engine.read_file(row.id, "/tmp/result", 100)  # noqa: S108
-        ran = swarm_engine.execute(row.id, ["echo", "ran"], timeout_s=10, max_bytes=100)
+        ran = swarm_engine.execute(row.id, ["echo", "ran"], timeout_s=60, max_bytes=100)
         assert Execution(output=b"ran\n", exit_code=0) == ran
         usage = swarm_engine.usage(row.id)
         assert usage is not None

@@ -80,7 +80,7 @@ class Watched:
         """Let its program end; it has succeeded, and no line was lost or repeated."""
         for row in self._scheduler.engine.rows({labels.APP_ID: self._app_id}):
             touch = ["touch", "/tmp/end"]  # noqa: S108
-            self._scheduler.engine.execute(row.id, touch, timeout_s=20, max_bytes=100)
+            self._scheduler.engine.execute(row.id, touch, timeout_s=60, max_bytes=100)
         for one in self._followed:
             one.result()
         assert AppState.SUCCEEDED is self.ended.result().state

@@ -111,7 +111,7 @@ def _fetch(route: Route) -> None:
     # A page that is left while its request is answered takes no answer.
     with suppress(Error):
         try:
-            route.fulfill(response=route.fetch(max_redirects=0))
+            route.fulfill(response=route.fetch(max_redirects=0, timeout=PATIENCE_MS))
         except Error:
             route.abort()
 
