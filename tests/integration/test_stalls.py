@@ -106,7 +106,7 @@ def test_py_spy_dumps_the_stacks_of_a_hung_training(
     )
     scheduler = DockerScheduler("test", docker_engine)
     # Not all kernels need it: https://docs.kernel.org/admin-guide/LSM/Yama.html
-    options = {"stalled_after_s": 8, "cap_add": ["SYS_PTRACE"]}
+    options = {"stalled_after_s": 8, "stop_grace_s": 60, "cap_add": ["SYS_PTRACE"]}
     app = scheduler.submit(AppDef(app_id, [role]), options)
     _await_workers(scheduler, app)
 
