@@ -56,7 +56,7 @@ def test_while_running(run: Callable[[str], Task], states: Callable[[], list[str
     until(lambda: not states(), "no containers")
     # Airflow kills the process 5 s after it asked the task to end.
     until(lambda: "AppCancelledError" in task.text(), "the reason in the log")
-    assert 2 == task.text().count("CANCELLED   143         SIGTERM")
+    assert 2 == task.text().count("CANCELLED   143         SIGTERM"), task.record()
 
 
 def test_while_running_with_a_long_grace_period(

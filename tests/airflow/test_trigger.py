@@ -20,7 +20,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_torchx.core.engine import labels
-from airflow_torchx.runtime.watch import Watches
+from airflow_torchx.runtime.watch import Watches, app_wait
 from airflow_torchx.schedulers.docker_scheduler import DockerScheduler
 from airflow_torchx.sensors import TorchXDockerSensor
 from airflow_torchx.task.poke import AppStateUnknownError, StateUnreachableError
@@ -120,9 +120,15 @@ def test_fail_fast(launch: Callable[..., str], states: Callable[[str], list[str]
 
 @pytest.mark.parametrize(("field", "reason"), [("deadline", "timeout"), ("flush_at", "flush")])
 def test_a_time_that_comes(
-    launch: Callable[..., str], states: Callable[[str], list[str]], field: str, reason: str
+    launch: Callable[..., str],
+    states: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+    reason: str,
 ) -> None:
     """A deadline or a flush fires an event, and the app goes on."""
+    # Else the event of a slow daemon has no state.
+    monkeypatch.setattr(app_wait, "_FIRST_LOOK_S", 50.0)
     app_id = launch(FOREVER)
 
     waiting = trigger(app_id=app_id, owned=True, **{field: time.time() + 0.5})
