@@ -97,7 +97,7 @@ def test_a_transition_is_shown(
     docker_engine.stop(rows()[0].id, 0)
     assert "failed" == task.wait_for("failed")
     last = checked(task.xcom("torchx_app"))
-    assert ("worker", "FAILED") == (last["writer"], last["state"])
+    assert ("worker", "FAILED") == (last["writer"], last["state"]), task.record()
     assert last["seq"] > second["seq"]
     assert 1 == last["failure"]["id"]
     assert last == checked(task.stack.get(f"{task._path}/state-store/torchx_app:1")["value"])  # noqa: SLF001 - tests
