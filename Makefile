@@ -51,6 +51,7 @@ campaign: images postgres ## kill Airflow's processes, and launches, at every po
 	  tests/integration/test_resumable_training.py tests/integration/test_prune.py \
 	  tests/swarm/test_placement.py tests/swarm/test_tasks.py tests/swarm/test_faults.py \
 	  tests/swarm/test_managers.py tests/swarm/test_training.py \
+	  tests/airflow/test_swarm_campaign.py tests/contract \
 	  --campaign $(SEED)
 
 coverage: images ## show which lines the tests run that need no server

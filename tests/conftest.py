@@ -60,8 +60,14 @@ _IMAGES_AFTER_S: Final = 300.0
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Tell what belongs to one worker: a lane, or else a module."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Leave out the campaign unless it is asked for, and mark what belongs to one worker."""
+    if not config.getoption("campaign", None):
+        left_out = [item for item in items if item.get_closest_marker("campaign")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     yield

@@ -23,6 +23,7 @@ SETS_UP: Final = (
     "docker node ls",
     "docker node update",
     "docker run -d --restart always --name registry",
+    "openssl req -x509",
 )
 
 

@@ -251,20 +251,21 @@ def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands add correct connections, and a pool that counts deferred tasks."""
     from airflow.models.pool import Pool
 
-    texts = ("connections add gpu_host", "--conn-host tcp://box1", "airflow pools set")
+    names = ("gpu_host", "gpu_cluster", "gpu_cluster_tls")
+    texts = ("add gpu_host", "--conn-host tcp://box1.example", names[2], "airflow pools set")
     block = "".join(map(pages.block_with, texts))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
 
     subprocess.run(["bash", "-euc", block], check=True, capture_output=True)
     got = {}
-    for name in ("gpu_host", "gpu_cluster"):
+    for name in names:
         got[name] = airflow("connections", "get", name, "--output=json").output
         airflow("connections", "delete", name)
     pool = Pool.get_pool("gpu_host")
     Pool.delete_pool("gpu_host")
 
     found = [json.loads(text)[0] for text in got.values()]
-    host, cluster = (
+    host, cluster, tls = (
         Settings.parse(daemon_url(one["host"], port=int(one["port"])), one["extra_dejson"])
         for one in found
     )
@@ -272,6 +273,7 @@ def test_the_commands_of_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ("training", ("ghcr",)) == (host.network, host.registries)
     managers = tuple(f"tcp://box{number}.example.com:2376" for number in (2, 3))
     assert Swarm(managers=managers) == cluster.endpoint.swarm
+    assert ("tcp://box1:2376", Swarm()) == (tls.endpoint.url, tls.endpoint.swarm)
     assert pool is not None
     assert pool.include_deferred
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,39 +20,52 @@ if TYPE_CHECKING:
     from tests.airflow.stack import Stack, Task
     from tests.swarm.hosts import Hosts
 
+    Launch = Callable[[str], Task]
+    Rows = Callable[[], list[ContainerRow]]
+
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 LINES = [f"line {number}" for number in range(1, 1001)]
+#: A file of a replica is on another node than the manager.
+ON_WORKERS: Final = {"constraints": ["node.role==worker"], "options": {"stop_grace_s": 1}}
 
 
-@pytest.fixture
-def launch_there(
-    stack: Stack, hosts: Hosts, rows: Callable[[], list[ContainerRow]], app_id: str
-) -> Iterator[Callable[[str], Task]]:
-    """Return what runs a DAG of one task on the swarm, once its three replicas run."""
+@contextmanager
+def connected(stack: Stack, conn_id: str, hosts: Hosts, **extra: Any) -> Iterator[None]:  # noqa: ANN401 - any JSON
+    """Give Airflow a connection of the swarm."""
     endpoint = hosts.endpoint()
     assert endpoint.swarm is not None
-    extra = {
-        "scheduler": "docker_swarm",
-        "node_url": endpoint.swarm.node_url,
-        # A file of a replica is on another node than the manager.
-        "constraints": ["node.role==worker"],
-        "options": {"stop_grace_s": 1},
-    }
-    connection = {"connection_id": app_id, "conn_type": "torchx_docker", "host": endpoint.url}
-    stack.post("connections", connection | {"extra": json.dumps(extra)})
+    extra |= {"scheduler": "docker_swarm", "node_url": endpoint.swarm.node_url}
+    with connection(stack, conn_id, conn_type="torchx_docker", host=endpoint.url, extra=extra):
+        yield
 
-    def launch(dag_id: str) -> Task:
-        task = stack.trigger(dag_id, app_id, {"conn_id": app_id})
-        until(lambda: _is_running(rows()), "three replicas")
-        return task
 
-    yield launch
-    stack.delete(f"connections/{app_id}")
+@contextmanager
+def connection(stack: Stack, conn_id: str, extra: Any = None, **fields: str) -> Iterator[None]:  # noqa: ANN401 - any JSON
+    """Give Airflow a connection."""
+    stack.post(
+        "connections", {"connection_id": conn_id, "extra": json.dumps(extra or {}), **fields}
+    )
+    yield
+    stack.delete(f"connections/{conn_id}")
 
 
 @pytest.fixture
-def rows(swarm_engine: SwarmEngine, app_id: str) -> Iterator[Callable[[], list[ContainerRow]]]:
+def launch_there(stack: Stack, hosts: Hosts, rows: Rows, app_id: str) -> Iterator[Launch]:
+    """Return what runs a DAG of one task on the swarm, once its three replicas run."""
+    with connected(stack, app_id, hosts, **ON_WORKERS):
+        yield lambda dag_id: launched(stack, dag_id, rows, app_id)
+
+
+def launched(stack: Stack, dag_id: str, rows: Rows, app_id: str) -> Task:
+    """Run a DAG of one task, and return it once three replicas run."""
+    task = stack.trigger(dag_id, app_id, {"conn_id": app_id})
+    until(lambda: is_running(rows()), "three replicas")
+    return task
+
+
+@pytest.fixture
+def rows(swarm_engine: SwarmEngine, app_id: str) -> Iterator[Rows]:
     """Return what lists the containers of the DAG run; at the end they are removed."""
 
     def listed() -> list[ContainerRow]:
@@ -62,14 +76,13 @@ def rows(swarm_engine: SwarmEngine, app_id: str) -> Iterator[Callable[[], list[C
         swarm_engine.remove(row.id)
 
 
-def _is_running(rows: list[ContainerRow]) -> bool:
+def is_running(rows: list[ContainerRow]) -> bool:
+    """Return whether three replicas run."""
     return ["running"] * 3 == [row.state for row in rows]
 
 
 def test_a_worker_process_that_is_killed(
-    launch_there: Callable[[str], Task],
-    rows: Callable[[], list[ContainerRow]],
-    swarm_engine: SwarmEngine,
+    launch_there: Launch, rows: Rows, swarm_engine: SwarmEngine
 ) -> None:
     """The next try adopts the app, logs each line once, and returns the result of replica 0."""
     task = launch_there("elsewhere")
@@ -93,9 +106,7 @@ def test_a_worker_process_that_is_killed(
 
 
 def test_a_deferred_task_that_is_cleared(
-    launch_there: Callable[[str], Task],
-    rows: Callable[[], list[ContainerRow]],
-    swarm_engine: SwarmEngine,
+    launch_there: Launch, rows: Rows, swarm_engine: SwarmEngine
 ) -> None:
     """Its app is stopped and removed before another one runs, which then succeeds."""
     task = launch_there("elsewhere_deferrable")
@@ -104,7 +115,7 @@ def test_a_deferred_task_that_is_cleared(
 
     task.clear()
 
-    until(lambda: _is_running(rows()) and before.isdisjoint(row.id for row in rows()), "an app")
+    until(lambda: is_running(rows()) and before.isdisjoint(row.id for row in rows()), "an app")
     task.wait_for("deferred")
     for row in rows():
         swarm_engine.signal(row.id, "SIGUSR1")

@@ -55,10 +55,8 @@ OUT: Final[Mapping[str, str]] = {
 }
 
 #: Cases that run on a swarm in memory, and not on a real one: there, the daemon of a node answers
-#: with the code that the case tests on a daemon. All of them took two minutes.
+#: with the code that the case tests on a daemon.
 ON_NODES: Final[Mapping[str, frozenset[str]]] = {
-    "test_clones": frozenset({"test_a_clone_runs_the_same_program"}),
-    "test_events": frozenset({"test_from_now_on", "test_several_listeners"}),
     "test_files": frozenset(
         {
             "test_read_empty_file",
@@ -69,6 +67,21 @@ ON_NODES: Final[Mapping[str, frozenset[str]]] = {
             "test_read_too_large_file",
         }
     ),
+    "test_usage": frozenset(
+        {
+            "test_a_command_needs_a_running_container",
+            "test_a_command_that_does_not_exist",
+            "test_an_idle_container_uses_no_cpu",
+            "test_cpu_time_grows",
+            "test_memory",
+            "test_without_a_run",
+        }
+    ),
+}
+#: Cases that a campaign alone plays on a real swarm: each start there takes seconds.
+IN_CAMPAIGN: Final[Mapping[str, frozenset[str]]] = {
+    "test_clones": frozenset({"test_a_clone_runs_the_same_program"}),
+    "test_events": frozenset({"test_from_now_on", "test_several_listeners"}),
     "test_logs": frozenset(
         {
             "test_character_cut_in_two",
@@ -91,24 +104,16 @@ ON_NODES: Final[Mapping[str, frozenset[str]]] = {
             "test_stop_without_a_run",
         }
     ),
-    "test_usage": frozenset(
-        {
-            "test_a_command_needs_a_running_container",
-            "test_a_command_that_does_not_exist",
-            "test_an_idle_container_uses_no_cpu",
-            "test_cpu_time_grows",
-            "test_memory",
-            "test_without_a_run",
-        }
-    ),
 }
 
 
-def why_out(item: pytest.Item, engine: str) -> str:
+def why_out(item: pytest.Item, engine: str, *, campaign: bool) -> str:
     """Return why a case is out on an engine; empty if it is not."""
     module, name = item.path.stem, getattr(item, "originalname", item.name)
     if engine not in SWARMS:
         return "a daemon has no nodes" if module == "test_nodes" else ""
     if engine == "swarm" and name in ON_NODES.get(module, ()):
         return "the daemon of a node answers"
+    if engine == "swarm" and not campaign and name in IN_CAMPAIGN.get(module, ()):
+        return "a campaign plays it"
     return OUT_MODULES.get(module) or OUT.get(f"{module}.{name}", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.contract.swarm_cases import ON_NODES, OUT, OUT_MODULES
+from tests.contract.swarm_cases import IN_CAMPAIGN, ON_NODES, OUT, OUT_MODULES
 
 HERE = Path(__file__).parent
 
@@ -14,7 +14,8 @@ def test_each_case_that_is_out_exists() -> None:
     """A case that is left out is one of the contract, and has a reason."""
     assert all(OUT.values())
     named = [tuple(case.split(".")) for case in OUT]
-    named += [(module, name) for module, names in ON_NODES.items() for name in names]
+    for one in (ON_NODES, IN_CAMPAIGN):
+        named += [(module, name) for module, names in one.items() for name in names]
     for module, name in named:
         text = (HERE / f"{module}.py").read_text()
         first = "bench: Bench|engine: Engine|workspaces: Workspaces"

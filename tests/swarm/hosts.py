@@ -295,11 +295,11 @@ class Hosts:
         with serving(folder, auth=auth, host=f"{_NET}.254:{port}", inside=inside) as found:
             yield found
 
-    def bring_image(self, image: str) -> None:
-        """Copy an image of the machine's daemon to each host."""
+    def bring_image(self, image: str, *numbers: int) -> None:
+        """Copy an image of the machine's daemon to these hosts, else to each."""
         with require_docker() as engine:
             data = b"".join(engine.client.get_image(image))
-        for host in self.all:
+        for host in [self[number] for number in numbers] or self.all:
             with closing(host.client) as client:
                 client.load_image(data)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 import tarfile
 from contextlib import closing
@@ -61,8 +62,8 @@ def test_blocks_on_a_manager(
 
 
 def test_the_page_makes_a_swarm_of_three_boxes(tmp_path: Path) -> None:
-    """Its commands, one after another, make nodes with labels, and a registry that all reach."""
-    make, listing, label, registry = map(pages.block_with, pages.SETS_UP)
+    """Its commands make nodes with labels, a registry that all reach, and certificates."""
+    make, listing, label, registry, certify = map(pages.block_with, pages.SETS_UP)
     with swarm(managers=0) as hosts:
         address = hosts[1].address
         printed = hosts[1].shell(make.replace("192.0.2.11", address), tmp_path)
@@ -80,11 +81,26 @@ def test_the_page_makes_a_swarm_of_three_boxes(tmp_path: Path) -> None:
             )
         hosts[1].shell(registry.replace("registry:2", "registry:local"), tmp_path)
         answer = hosts[2].shell(ASK.format(address), tmp_path)
+        hosts[1].shell(certify.replace("192.0.2.1", address[:-1]), tmp_path)
+        hosts[1].stop()
+        hosts[1].start(*_tls(tmp_path, "box1"))
+        own = shlex.join(["docker", *_tls(tmp_path, "airflow"), "--host", hosts[1].tls_url, "info"])
+        described = hosts[2].shell(own, tmp_path)
 
     # The training at the end of the page asks for three nodes with this label.
     assert {f"box{number}": {"gpu": "a100"} for number in (1, 2, 3)} == labels_of
     assert all(name in listed for name in labels_of)
     assert "{}" == answer
+    assert "Name: box1" in described
+
+
+def _tls(folder: Path, name: str) -> list[str]:
+    """Return the options of a daemon or a client that shows a certificate of the page."""
+    files = {"cacert": "ca", "cert": name, "key": f"{name}-key"}
+    return [
+        "--tlsverify",
+        *(f"--tls{option}={folder}/{file}.pem" for option, file in files.items()),
+    ]
 
 
 def _registry_image() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from tests.swarm.hosts import wait_until
 from tests.swarm.test_lifecycle import OBEDIENT, _app, _await_ready, _by_replica, _launch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_torchx.docker_engine.request import Client
     from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
     from airflow_torchx.specs import DescribeAppResponse
@@ -32,7 +35,19 @@ def _log(
     return [*scheduler.log_iter(app_id, "role0", index, should_tail=is_followed)]
 
 
-def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, hosts: Hosts) -> None:
+def _ended(
+    scheduler: SwarmScheduler, app_id: str, record_property: Callable[..., None]
+) -> DescribeAppResponse:
+    """Wait for the end of an app, and have the report of a campaign say how long that took."""
+    began = time.monotonic()
+    ended = scheduler.wait(app_id)
+    record_property("outcome", f"{ended.state.name} after {time.monotonic() - began:.1f} s")
+    return ended
+
+
+def test_a_node_is_lost_and_returns(
+    scheduler: SwarmScheduler, app_id: str, hosts: Hosts, record_property: Callable[..., None]
+) -> None:
     """A replica of a lost node is FAILED with the node's name; its return does not change that.
 
     Its log is empty until the node is back, and no reader waits for that.
@@ -42,7 +57,7 @@ def test_a_node_is_lost_and_returns(scheduler: SwarmScheduler, app_id: str, host
 
     hosts[3].cut()
     try:
-        ended = scheduler.wait(app_id)
+        ended = _ended(scheduler, app_id, record_property)
         seen = scheduler.describe(app_id)
         assert seen is not None
         failed = [one for one in seen.roles_statuses[0].replicas if one.state is AppState.FAILED]
@@ -126,7 +141,7 @@ def test_a_removed_node_fails_its_replicas(
 
 @pytest.mark.campaign
 def test_the_daemon_of_a_node_is_killed(
-    scheduler: SwarmScheduler, app_id: str, hosts: Hosts
+    scheduler: SwarmScheduler, app_id: str, hosts: Hosts, record_property: Callable[..., None]
 ) -> None:
     """Its replica is FAILED, and stays so when the daemon is back; no second one was started."""
     _launch(scheduler, app_id, _app(OBEDIENT))
@@ -134,7 +149,7 @@ def test_the_daemon_of_a_node_is_killed(
 
     hosts[3].kill()
     try:
-        ended = scheduler.wait(app_id)
+        ended = _ended(scheduler, app_id, record_property)
     finally:
         hosts[3].start(*gpus(3))
     assert AppState.FAILED is ended.state
