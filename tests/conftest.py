@@ -59,12 +59,18 @@ _IMAGE_MAKERS: Final = {"no_images_left", "workspaces"}
 _IMAGES_AFTER_S: Final = 300.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what has all cases of the campaign of kills played."""
+    what = "play all kills, those of Airflow in the order that this seed draws"
+    parser.addoption("--campaign", metavar="SEED", help=what)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Iterator[None]:
     """Leave out the campaign unless it is asked for, and mark what belongs to one worker."""
-    if not config.getoption("campaign", None):
+    if not config.getoption("campaign"):
         left_out = [item for item in items if item.get_closest_marker("campaign")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

@@ -59,12 +59,6 @@ def _set_up_home() -> None:
 _set_up_home()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what has all cases of the campaign of kills played."""
-    what = "play all kills, those of Airflow in the order that this seed draws"
-    parser.addoption("--campaign", metavar="SEED", help=what)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the kills that are not in the selection, unless all are to be played."""
     from tests.airflow.cases import SELECTION, Case
@@ -76,7 +70,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             return not case.is_selected
         return isinstance(case, Case) and case not in SELECTION
 
-    if not config.getoption("campaign", None):
+    if not config.getoption("campaign"):
         left_out = [item for item in items if is_left_out(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -84,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what came of each case of a campaign, and its seed."""
-    seed = terminalreporter.config.getoption("campaign", None)
+    seed = terminalreporter.config.getoption("campaign")
     if not seed:
         return
     terminalreporter.section(f"campaign of kills, seed {seed}")

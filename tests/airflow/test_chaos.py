@@ -54,7 +54,7 @@ def played(
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module
     ]
-    if seed := request.config.getoption("campaign", None):
+    if seed := request.config.getoption("campaign"):
         random.Random(seed).shuffle(cases)  # noqa: S311 - an order, no secret
     require_docker().close()
     stack = killable_airflow.started()

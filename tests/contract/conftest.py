@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not so on a swarm."""
-    campaign = bool(config.getoption("campaign", None))
+    campaign = bool(config.getoption("campaign"))
     cases = [(one, _engine_of(one)) for one in items]
     out = [one for one, name in cases if name and why_out(one, name, campaign=campaign)]
     if out:

@@ -44,6 +44,7 @@ OUT: Final[Mapping[str, str]] = {
     "test_events.test_discard": "a service that has not been started has no events",
     "test_events.test_life_of_a_container": "a replica is created when it is started",
     "test_events.test_name_and_labels": "a service that has not been started has no events",
+    "test_events.test_the_order_of_several_containers": "each client lists the changes by itself",
     "test_events.test_removal_of_a_running_container": "a service is removed with its task",
     "test_events.test_restart_by_the_daemon": "see test_restarts",
     "test_stop_and_remove.test_stop_after_grace": "the grace period is that of the launch",

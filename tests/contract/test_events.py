@@ -161,7 +161,7 @@ def test_name_and_labels(bench: Bench) -> None:
 
 
 def test_several_listeners(bench: Bench) -> None:
-    """Each listener receives all events."""
+    """Each listener receives all events of a container in their order."""
     with Listener(bench) as one, Listener(bench) as other:
         for _ in range(3):
             bench.run_to_its_end(Script())
@@ -169,10 +169,23 @@ def test_several_listeners(bench: Bench) -> None:
         other.wait_for(9)
 
     # On a swarm, each client finds the changes by itself.
-    assert [replace(event, time_ns=0) for event in one.events] == [
-        replace(event, time_ns=0) for event in other.events
+    found = [
+        sorted((replace(e, time_ns=0) for e in listener.events), key=lambda e: e.container_id)
+        for listener in (one, other)
     ]
+    assert found[0] == found[1]
     assert {"create": 3, "start": 3, "die": 3} == Counter(one.actions)
+
+
+def test_the_order_of_several_containers(bench: Bench) -> None:
+    """Each listener receives the events of all containers in one order."""
+    with Listener(bench) as one, Listener(bench) as other:
+        for _ in range(3):
+            bench.run_to_its_end(Script())
+        one.wait_for(9)
+        other.wait_for(9)
+
+    assert one.events == other.events
 
 
 def test_close_before_reading(bench: Bench) -> None:

@@ -59,7 +59,7 @@ def ran(
     request: pytest.FixtureRequest, gpu_daemon: Endpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ran]:
     """Return a race of 300 launches in a campaign, else of 40, which respect others less long."""
-    campaign = request.config.getoption("campaign", None)
+    campaign = request.config.getoption("campaign")
     folder = tmp_path_factory.mktemp("race")
     race = Race(
         url=str(gpu_daemon.url),

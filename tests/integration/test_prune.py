@@ -243,7 +243,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def seed(request: pytest.FixtureRequest) -> tuple[str, int, int]:
     """Return the seed of all kills, their number, and that of orphans: 50 in a campaign."""
-    campaign = request.config.getoption("campaign", None)
+    campaign = request.config.getoption("campaign")
     return (campaign, 40, 50) if campaign else (secrets.token_hex(4), 1, 6)
 
 

@@ -252,7 +252,7 @@ def test_a_delete_while_a_round_is_made(scheduler: DockerScheduler, app_id: str)
 @pytest.fixture(scope="module")
 def seed(request: pytest.FixtureRequest) -> tuple[str, int]:
     """Return the seed of all kills, and how many apps there are: 100 in a campaign."""
-    campaign = request.config.getoption("campaign", None)
+    campaign = request.config.getoption("campaign")
     return campaign or secrets.token_hex(4), 100 if campaign else 4
 
 

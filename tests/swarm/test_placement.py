@@ -65,7 +65,7 @@ def test_two_gangs_take_turns(
         _launch(scheduler, name, _gang(4, "echo $DOCKER_RESOURCE_GPU"))
         return scheduler.wait(name).state
 
-    for _ in range(50 if request.config.getoption("campaign", None) else 3):
+    for _ in range(50 if request.config.getoption("campaign") else 3):
         with ThreadPoolExecutor(2) as pool:
             assert [AppState.SUCCEEDED] * 2 == list(pool.map(run, names))
         for name in names:
