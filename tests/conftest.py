@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import pkgutil
+import re
 import signal
 import sys
 import uuid
@@ -63,6 +64,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what has all cases of the campaign of kills played."""
     what = "play all kills, those of Airflow in the order that this seed draws"
     parser.addoption("--campaign", metavar="SEED", help=what)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what came of each case of a campaign, and its seed."""
+    seed = terminalreporter.config.getoption("campaign")
+    if not seed:
+        return
+    terminalreporter.section(f"campaign, seed {seed}")
+    for state in ("passed", "failed", "error"):
+        for report in terminalreporter.getreports(state):
+            name = re.split(r"\[|::", report.nodeid)[-1].removesuffix("]")
+            outcome = dict(report.user_properties).get("outcome", "no outcome")
+            if report.when == "call" or report.failed:
+                terminalreporter.write_line(f"{state:6} {name:40} {outcome}")
 
 
 @pytest.hookimpl(wrapper=True)

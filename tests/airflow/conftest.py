@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import shutil
 import sqlite3
 import sys
@@ -74,20 +73,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if is_left_out(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what came of each case of a campaign, and its seed."""
-    seed = terminalreporter.config.getoption("campaign")
-    if not seed:
-        return
-    terminalreporter.section(f"campaign of kills, seed {seed}")
-    for state in ("passed", "failed", "error"):
-        for report in terminalreporter.getreports(state):
-            name = re.split(r"\[|::", report.nodeid)[-1].removesuffix("]")
-            outcome = dict(report.user_properties).get("outcome", "no outcome")
-            if report.when == "call" or report.failed:
-                terminalreporter.write_line(f"{state:6} {name:40} {outcome}")
 
 
 @pytest.fixture(scope="session")
