@@ -148,7 +148,8 @@ def test_training_over_three_nodes(
 ) -> None:
     """The manager builds an image with a workspace, each node pulls it, and the loss falls."""
     task = trainer.trigger(f"torchrun{mode}", app_id, {"conn_id": app_id})
-    nodes = until(lambda: is_running(rows()) and [row.node for row in rows()], "replicas")
+    until(lambda: is_running(rows()), "three replicas")
+    nodes = [row.node for row in rows()]
     assert "success" == task.wait_for("success", "failed"), task.record()
 
     assert ["box1", "box2", "box3"] == sorted(nodes)

@@ -36,7 +36,8 @@ def connected(stack: Stack, conn_id: str, hosts: Hosts, **extra: Any) -> Iterato
     endpoint = hosts.endpoint()
     assert endpoint.swarm is not None
     extra |= {"scheduler": "docker_swarm", "node_url": endpoint.swarm.node_url}
-    with connection(stack, conn_id, conn_type="torchx_docker", host=endpoint.url, extra=extra):
+    url = str(endpoint.url)
+    with connection(stack, conn_id, conn_type="torchx_docker", host=url, extra=extra):
         yield
 
 
