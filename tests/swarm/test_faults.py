@@ -52,7 +52,7 @@ def test_a_node_is_lost_and_returns(
 
     Its log is empty until the node is back, and no reader waits for that.
     """
-    _launch(scheduler, app_id, _app(OBEDIENT))
+    _launch(scheduler, app_id, _app(OBEDIENT), stop_grace_s=60)
     _await_ready(scheduler, app_id)
 
     hosts[3].cut()
@@ -104,7 +104,7 @@ def test_a_drained_node_fails_its_replicas(
 
     On a node that is paused, replicas go on.
     """
-    _launch(scheduler, app_id, _app(OBEDIENT))
+    _launch(scheduler, app_id, _app(OBEDIENT), stop_grace_s=60)
     _await_ready(scheduler, app_id)
 
     try:
@@ -124,7 +124,7 @@ def test_a_removed_node_fails_its_replicas(
     scheduler: SwarmScheduler, app_id: str, hosts: Hosts
 ) -> None:
     """The error has the name of a node that the swarm does not list any more."""
-    _launch(scheduler, app_id, _app(OBEDIENT))
+    _launch(scheduler, app_id, _app(OBEDIENT), stop_grace_s=60)
     _await_ready(scheduler, app_id)
 
     with closing(hosts[1].client) as client:
@@ -144,7 +144,7 @@ def test_the_daemon_of_a_node_is_killed(
     scheduler: SwarmScheduler, app_id: str, hosts: Hosts, record_property: Callable[..., None]
 ) -> None:
     """Its replica is FAILED, and stays so when the daemon is back; no second one was started."""
-    _launch(scheduler, app_id, _app(OBEDIENT))
+    _launch(scheduler, app_id, _app(OBEDIENT), stop_grace_s=60)
     _await_ready(scheduler, app_id)
 
     hosts[3].kill()

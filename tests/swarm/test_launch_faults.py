@@ -167,7 +167,7 @@ def test_a_cancelled_app_keeps_what_it_was(
 
     limit_to(0)
     try:
-        _launch(scheduler, app_id, _app(OBEDIENT))
+        _launch(scheduler, app_id, _app(OBEDIENT), stop_grace_s=60)
         logs = [scheduler.log_iter(app_id, "role0", index, should_tail=True) for index in range(3)]
         assert ["ready\n"] * 3 == [next(log) for log in logs]
 
