@@ -9,7 +9,7 @@ import docker  # noqa: TID253 - this module is imported when a client is made
 import requests
 from requests.adapters import HTTPAdapter
 
-from airflow_torchx.docker_engine.unix import UnixAdapter
+from airflow_torchx.docker_engine.sockets import SocketAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,13 +43,13 @@ class SdkClient(docker.APIClient):  # type: ignore[misc] # the SDK has no types
             found = requests.utils.get_environ_proxies(url)
             self.proxies.update({name: _in_utf8(proxy) for name, proxy in found.items()})
         else:
-            self.base_url = f"http+docker://{'ssh' if url.startswith('ssh:') else 'localhost'}"
+            self.base_url = "http+docker://localhost"
         if endpoint.uses_tls:
             pair = (endpoint.tls_cert, endpoint.tls_private_key) if endpoint.tls_cert else None
             docker.tls.TLSConfig(
                 client_cert=pair, ca_cert=endpoint.tls_ca, verify=endpoint.tls_verify
             ).configure_client(self)
-        self.mount(self.base_url, _adapter(url, endpoint))
+        self.mount(self.base_url, _adapter(endpoint))
 
 
 def _in_utf8(proxy: str) -> str:
@@ -64,20 +64,9 @@ def _in_utf8(proxy: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{login}{at}{host}"))
 
 
-def _adapter(url: str, endpoint: Endpoint) -> HTTPAdapter:
+def _adapter(endpoint: Endpoint) -> HTTPAdapter:
     kept = endpoint.max_connections
-    if endpoint.is_socket:
-        return UnixAdapter(urlsplit(str(endpoint.url)).path, max_connections=kept)
-    if not url.startswith("ssh:"):
-        # The SDK keeps requests' default pool of ten; urllib3 warns about each one beyond.
-        return HTTPAdapter(pool_maxsize=kept)
-    from docker.transport import SSHHTTPAdapter
-
-    adapter: HTTPAdapter = SSHHTTPAdapter(
-        url,
-        endpoint.request_timeout_s,
-        pool_connections=docker.constants.DEFAULT_NUM_POOLS_SSH,
-        max_pool_size=kept,
-        shell_out=True,  # like the docker CLI, to respect the user's ssh configuration
-    )
-    return adapter
+    if endpoint.is_socket or endpoint.is_ssh:
+        return SocketAdapter(str(endpoint.url), max_connections=kept)
+    # The SDK keeps requests' default pool of ten; urllib3 warns about each one beyond.
+    return HTTPAdapter(pool_maxsize=kept)

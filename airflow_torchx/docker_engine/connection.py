@@ -6,8 +6,8 @@ import hashlib
 import os
 from contextlib import closing
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_torchx.core.connection.docker_config import parse_context
@@ -89,11 +89,11 @@ def _client(endpoint: Endpoint, api_version: str, headers: Mapping[str, bytes]) 
 
 
 def _check(endpoint: Endpoint) -> None:
-    """Check what the libraries below report badly: paramiko is installed, TLS files exist."""
-    if str(endpoint.url).startswith("ssh://") and find_spec("paramiko") is None:
+    """Check what the libraries below report badly: `ssh` is installed, TLS files exist."""
+    if endpoint.is_ssh and which("ssh") is None:
         raise EngineUnreachableError(
-            f"no Docker daemon at {endpoint.url}: ssh needs paramiko, which is not installed.",
-            fix="Install it: pip install 'docker[ssh]'.",
+            f"no Docker daemon at {endpoint.url}: the program `ssh` is not installed.",
+            fix="Install OpenSSH's client, so that `ssh` is on the PATH.",
         )
     files = (getattr(endpoint, name) for name in TLS_FIELDS if endpoint.uses_tls)
     for path in filter(None, files):

@@ -81,7 +81,7 @@ def within(
         except EngineError as error:
             found.append(" ".join(str(error).splitlines()))
 
-    # Name resolution and ssh have no timeout of their own.
+    # Name resolution has no timeout of its own.
     thread = threading.Thread(target=run, name="docker-diagnosis", daemon=True)
     thread.start()
     thread.join(limit_s)

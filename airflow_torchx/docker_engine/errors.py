@@ -102,6 +102,10 @@ _ADVICE: Final = (
 )
 
 
+class SshError(ConnectionError):
+    """The program `ssh` has failed; the text is what it has written."""
+
+
 class _Cause(NamedTuple):
     """A reason for a missing or incomplete response, found by exception types."""
 
@@ -122,6 +126,12 @@ _CAUSES: Final = (
         (socket.gaierror, urllib3.exceptions.NameResolutionError),
         "no Docker daemon at {url}: unknown host name.",
         f"Check the name, or {_SET_HOST}",
+    ),
+    _Cause(
+        (SshError,),
+        "no Docker daemon at {url}: ssh failed ({detail}).",
+        "Let the user of this process log in by ssh without a question, and run `docker version` "
+        f"there; or {_SET_HOST}",
     ),
     _Cause(
         (FileNotFoundError,),

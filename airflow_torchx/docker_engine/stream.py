@@ -130,15 +130,14 @@ def shut_down(raw: HTTPResponse) -> None:
     try:
         raw.shutdown()
     except (OSError, RuntimeError, ValueError):
-        # Over ssh:// the socket is a pipe to a process, which ends when the pipe is closed.
-        # Otherwise the daemon has closed the stream already.
+        # The daemon has closed the stream already.
         if (sock := getattr(raw.connection, "sock", None)) is not None:
             sock.close()
 
 
-def _keep_alive(sock: Any) -> None:  # noqa: ANN401 - over ssh:// it is a pipe to a process
+def _keep_alive(sock: socket.socket) -> None:
     """Detect a dead peer within a minute, and keep NAT entries of an idle connection alive."""
-    if getattr(sock, "family", None) in (socket.AF_INET, socket.AF_INET6):
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
             if option := getattr(socket, name, None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 from contextlib import closing, contextmanager
@@ -21,9 +22,11 @@ from airflow_torchx.core.swarm.report import SwarmReport
 from airflow_torchx.hooks import TorchXDockerHook
 from airflow_torchx.runtime.engines import diagnose
 from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
+from airflow_torchx.specs import AppState
 from airflow_torchx.ui.daemons import Daemons
 from airflow_torchx.ui.live import NO_NODE, Live
 from tests.conftest import BUSYBOX
+from tests.swarm.ssh import reached_by_ssh
 from tests.swarm.test_lifecycle import OBEDIENT, OPTIONS, _app, _await_ready
 
 if TYPE_CHECKING:
@@ -72,7 +75,8 @@ def _connect_by(monkeypatch: pytest.MonkeyPatch, hosts: Hosts, **extra: object) 
     endpoint = hosts.endpoint()
     assert endpoint.swarm is not None
     fields = {"scheduler": "docker_swarm", "node_url": endpoint.swarm.node_url, **extra}
-    text = json.dumps({"conn_type": "torchx_docker", "host": endpoint.url, "extra": fields})
+    host = fields.pop("host", endpoint.url)
+    text = json.dumps({"conn_type": "torchx_docker", "host": host, "extra": fields})
     monkeypatch.setenv(_CONN, text)
     return TorchXDockerHook("gpu_cluster")
 
@@ -207,3 +211,27 @@ def test_tls(hosts: Hosts, app_id: str, tmp_path: Path) -> None:
     assert 0 == left
     assert is_fine, report
     assert report.startswith(f"Docker Swarm of 3 nodes at {url}: Docker ")
+
+
+# The program `ssh` must be installed.
+@pytest.mark.campaign
+def test_ssh(monkeypatch: pytest.MonkeyPatch, hosts: Hosts, app_id: str, tmp_path: Path) -> None:
+    """An app is launched, read on each node and removed over ssh."""
+    with reached_by_ssh(hosts.all, tmp_path) as program:
+        monkeypatch.setenv("PATH", str(program), prepend=os.pathsep)
+        hook = _connect_by(
+            monkeypatch, hosts, host="ssh://train@box1", node_url="ssh://train@{hostname}"
+        )
+        _, report = hook.test_connection()
+        with _running(hook, app_id) as (scheduler, _):
+            rows = scheduler.engine.rows({labels.APP_ID: app_id})
+            files = [scheduler.engine.read_file(row.id, "/tmp/result", 9) for row in rows]  # noqa: S108
+            scheduler.cancel(app_id)
+            ended = scheduler.describe(app_id)
+            log = [*scheduler.log_iter(app_id, "role0", 0)]
+        left = scheduler.exists(app_id)
+
+    assert report.startswith("Docker Swarm of 3 nodes at ssh://train@box1: Docker ")
+    assert ([b"found\n"] * 3, ["ready\n"]) == (files, log[:1])
+    assert ended is not None
+    assert (AppState.CANCELLED, False) == (ended.state, left)

@@ -74,6 +74,11 @@ class Endpoint:
         """Whether ``url`` is a unix socket on this host."""
         return (self.url or "").partition("://")[0] in _SOCKET_SCHEMES
 
+    @property
+    def is_ssh(self) -> bool:
+        """Whether ``url`` is a host that is reached by the program `ssh`."""
+        return (self.url or "").startswith("ssh://")
+
     @classmethod
     def parse(cls, host: str | None, extra: Mapping[str, object]) -> Self:
         """Return the endpoint in an Airflow connection, whose host is the daemon's URL.
