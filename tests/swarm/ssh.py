@@ -23,7 +23,7 @@ _BLOCK_BYTES: Final = 65_536
 
 
 class _Session(paramiko.ServerInterface):  # type: ignore[misc] # it has no types
-    """Lets in whoever has a key, and joins the one command to the socket of a daemon."""
+    """Lets in the user who has a key, and joins the one command to the socket of a daemon."""
 
     def __init__(self, key: paramiko.PKey, daemon: str) -> None:
         self._key = key
