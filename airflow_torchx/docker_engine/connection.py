@@ -92,7 +92,7 @@ def _check(endpoint: Endpoint) -> None:
     """Check what the libraries below report badly: `ssh` is installed, TLS files exist."""
     if endpoint.is_ssh and which("ssh") is None:
         raise EngineUnreachableError(
-            f"no Docker daemon at {endpoint.url}: the program `ssh` is not installed.",
+            f"no Docker daemon at {endpoint.url}: the program ssh is not installed.",
             fix="Install OpenSSH's client, so that `ssh` is on the PATH.",
         )
     files = (getattr(endpoint, name) for name in TLS_FIELDS if endpoint.uses_tls)
