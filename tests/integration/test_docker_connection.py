@@ -216,8 +216,7 @@ def test_ssh_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     why = unreachable_reason(Endpoint(url="ssh://me@gpu-1"))
 
     assert str(why).endswith(
-        "the program ssh is not installed. Install OpenSSH's client, so that `ssh` is on the "
-        "PATH."
+        "the program ssh is not installed. Install OpenSSH's client, so that `ssh` is on the PATH."
     )
 
 
