@@ -103,7 +103,7 @@ _ADVICE: Final = (
 
 
 class SshError(ConnectionError):
-    """The program `ssh` has failed; the text is what it has written."""
+    """The program `ssh` has failed; the text is the end of what it has written."""
 
 
 class _Cause(NamedTuple):
@@ -130,8 +130,8 @@ _CAUSES: Final = (
     _Cause(
         (SshError,),
         "no Docker daemon at {url}: ssh failed ({detail}).",
-        "Let the user of this process log in by ssh without a question, and run `docker version` "
-        f"there; or {_SET_HOST}",
+        "Let the user of this process log in by ssh without a question or a greeting, and run "
+        f"`docker version` there; or {_SET_HOST}",
     ),
     _Cause(
         (FileNotFoundError,),

@@ -7,10 +7,15 @@ and raises BrokenPipeError at the end of a log.
 
 from __future__ import annotations
 
+import http.client
+import os
+import re
+import signal
 import socket
 import subprocess
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
@@ -20,6 +25,8 @@ from airflow_torchx.concurrency.daemons import in_daemon
 from airflow_torchx.docker_engine.errors import SshError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from urllib3.response import HTTPResponse
 
 #: `ssh` asks nothing, as a worker has no terminal. A peer that is gone is noticed within a minute.
@@ -30,6 +37,10 @@ _SSH: Final = (
 #: What the docker CLI runs on a host that it reaches by ssh.
 _DIAL: Final = "docker system dial-stdio"
 _END_S: Final = 1.0
+_BLOCK_BYTES: Final = 65_536
+#: `ssh` may write for days, with a LogLevel of its configuration.
+_SAID_BYTES: Final = 2000
+_SHOWN_CHARS: Final = 200
 
 
 class _UnixConnection(HTTPConnection):
@@ -49,14 +60,15 @@ class _UnixConnection(HTTPConnection):
 
 
 class _Ssh:
-    """The program `ssh`, whose input and output are a socket. It ends once that is closed."""
+    """The program `ssh`, whose input and output are a socket.
+
+    It ends once that is closed and the daemon closes its side, which a command in a container that
+    has no end delays.
+    """
 
     def __init__(self, url: str, stdio: socket.socket) -> None:
-        parts = urlsplit(url)
-        user = ("-l", parts.username) if parts.username else ()
-        port = ("-p", str(parts.port)) if parts.port else ()
         self._process = subprocess.Popen(  # noqa: S603 - no shell reads it
-            [*_SSH, *user, *port, "--", str(parts.hostname), _DIAL],
+            _command(url),
             stdin=stdio.fileno(),
             stdout=stdio.fileno(),
             stderr=subprocess.PIPE,
@@ -67,14 +79,35 @@ class _Ssh:
         self._waits = in_daemon(self._wait, "torchx-ssh")
 
     def _wait(self) -> None:
-        _, self._said = self._process.communicate()
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        with self._process.stderr as pipe:
+            while block := os.read(pipe.fileno(), _BLOCK_BYTES):
+                self._said = (self._said + block)[-_SAID_BYTES:]
+        self._process.wait()
 
     def why_failed(self) -> str:
-        """Return what it has written if it has failed, else an empty text."""
+        """Return the end of what it has written if it has failed, else an empty text."""
         self._waits.join(_END_S)
         lines = self._said.decode(errors="replace").split("\n")
         text = "; ".join(filter(None, map(str.strip, lines)))
-        return (text or "no message") if self._process.returncode else ""
+        # What it has started may have its stderr, and live on.
+        return (text or "no message") if self._process.poll() else ""
+
+    def end(self) -> None:
+        """Kill it, and what it has started."""
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _command(url: str) -> list[str]:
+    parts = urlsplit(url)
+    user, _, address = parts.netloc.rpartition("@")
+    options = ("-l", unquote(user)) if user else ()
+    port = ("-p", str(parts.port)) if parts.port else ()
+    # Not `hostname`, which is in lower case: names in the configuration of ssh have a case.
+    host = re.sub(r":\d*$", "", address).strip("[]")
+    return [*_SSH, *options, *port, "--", host, _DIAL]
 
 
 class _SshConnection(HTTPConnection):
@@ -82,24 +115,50 @@ class _SshConnection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._url = url
         self._ssh: _Ssh | None = None
+        self._has_answered = False
 
     def connect(self) -> None:
         own, other = socket.socketpair()
+        self._has_answered = False
         with other:
             try:
                 self._ssh = _Ssh(self._url, other)
-            except OSError:
+            except BaseException:
                 own.close()
                 raise
         own.settimeout(self.timeout)
         self.sock = own
 
+    def send(self, data: Any) -> None:  # noqa: ANN401 - as in http.client
+        with self._login():
+            super().send(data)
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as in urllib3
+        with self._login():
+            try:
+                response = super().getresponse()
+            except ConnectionError as error:
+                if self._ssh is not None and (why := self._ssh.why_failed()):
+                    raise SshError(why) from error
+                raise
+            except http.client.BadStatusLine as error:
+                line = error.line.strip()[:_SHOWN_CHARS]
+                raise SshError(f"{line!r} came in place of an answer of the daemon") from error
+        self._has_answered = True
+        return response
+
+    @contextmanager
+    def _login(self) -> Iterator[None]:
+        """End a login that takes too long, or is interrupted: it may not see its socket closed.
+
+        Later, other programs may share it, by a ControlMaster of the user's configuration.
+        """
         try:
-            return super().getresponse()
-        except ConnectionError as error:
-            if self._ssh is not None and (why := self._ssh.why_failed()):
-                raise SshError(why) from error
+            yield
+        except BaseException as error:
+            is_over = self._has_answered or isinstance(error, ConnectionError)
+            if self._ssh is not None and not is_over:
+                self._ssh.end()
             raise
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -19,42 +17,20 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from airflow_torchx.core.connection.endpoint import Endpoint
-from airflow_torchx.core.engine import labels
 from airflow_torchx.core.engine.containers import LogQuery
 from airflow_torchx.docker_engine import DockerEngine, unreachable_reason
 from airflow_torchx.errors import EngineError, EngineUnreachableError
-from tests.airflow.processes import is_alive, until
 from tests.airflow.stack import free_port
 from tests.integration.stub import Request, Stub, chunked, failure, json_answer, saying
 from tests.integration.tls import LOCAL, Certificate, Front
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("no_socket_left")
 
 ELSEWHERE: Final = "set the host of the connection or DOCKER_HOST."
-
-
-@pytest.fixture(autouse=True)
-def leak() -> Iterator[None]:
-    """Assert that a test leaves no socket open."""
-    before = _sockets()
-    # What is there now is not collected, with its sockets: beside Airflow in this process, each
-    # collection of all takes 0.7 s of a core.
-    gc.freeze()
-    yield
-    gc.collect()
-    gc.unfreeze()
-    assert _sockets() <= before
-
-
-def _sockets() -> set[str]:
-    links = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        # The one of the folder that is read is gone.
-        with contextlib.suppress(FileNotFoundError):
-            links.append(str(descriptor.readlink()))
-    return {link for link in links if link.startswith("socket:")}
 
 
 @pytest.mark.docker
@@ -192,76 +168,6 @@ def test_api_version(address: Path, api_version: str | None) -> None:
         engine.rows({})
 
     assert stub.requests[-1].target.startswith(f"/v{api_version or '1.50'}/containers")
-
-
-@pytest.fixture
-def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Return what puts a shell script in the place of the program `ssh`."""
-
-    def put(script: str) -> Path:
-        program = tmp_path / "bin" / "ssh"
-        program.parent.mkdir()
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-        return program
-
-    return put
-
-
-def test_ssh_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says what to install."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    why = unreachable_reason(Endpoint(url="ssh://me@gpu-1"))
-
-    assert str(why).endswith(
-        "the program ssh is not installed. Install OpenSSH's client, so that `ssh` is on the PATH."
-    )
-
-
-def test_ssh_that_fails(ssh: Callable[[str], Path]) -> None:
-    """The error has what `ssh` says, and what to do."""
-    ssh("echo 'me@gpu-1: Permission denied (publickey).' >&2; exit 255")
-
-    why = str(unreachable_reason(Endpoint(url="ssh://me@gpu-1")))
-
-    assert "ssh failed (me@gpu-1: Permission denied (publickey))" in why
-    assert "log in by ssh without a question" in why
-
-
-@pytest.mark.docker
-def test_ssh_has_one_login(
-    ssh: Callable[[str], Path], docker_engine: DockerEngine, tmp_path: Path
-) -> None:
-    """Requests in turn share a connection; another one is made once that has ended."""
-    given = tmp_path / "given"
-    ssh(f"echo $$ $* >>{given}; exec docker --host {docker_engine.endpoint.url} system dial-stdio")
-
-    def logins() -> list[str]:
-        return given.read_text().splitlines()
-
-    with DockerEngine.connect(Endpoint(url="ssh://me@gpu-1:2222")) as engine:
-        engine.rows({labels.APP_ID: "x"})
-        first = logins()
-        for _ in range(3):
-            engine.rows({labels.APP_ID: "x"})
-        assert first == logins()
-        for line in first:
-            _end_ssh(line)
-        engine.rows({labels.APP_ID: "x"})
-
-    assert len(first) + 1 == len(logins())
-    assert all(one.endswith("-l me -p 2222 -- gpu-1 docker system dial-stdio") for one in logins())
-    last = int(logins()[-1].split()[0])
-    until(lambda: not is_alive(last), "the end of ssh after that of the client")
-
-
-def _end_ssh(line: str) -> None:
-    pid = int(line.split(maxsplit=1)[0])
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: not is_alive(pid), "the end of ssh")
 
 
 # The environment.
