@@ -142,7 +142,7 @@ class _SshConnection(HTTPConnection):
                     raise SshError(why) from error
                 raise
             except http.client.BadStatusLine as error:
-                line = error.line.strip()[:_SHOWN_CHARS]
+                line = str(error).strip()[:_SHOWN_CHARS]
                 raise SshError(f"{line!r} came in place of an answer of the daemon") from error
         self._has_answered = True
         return response
