@@ -162,6 +162,25 @@ def test_the_block_that_prints_a_component(tmp_path: Path) -> None:
     assert "\ndef ddp(" in (tmp_path / "parts" / "trainer.py").read_text()
 
 
+def test_the_block_that_makes_certificates(tmp_path: Path) -> None:
+    """Clients take them that check strictly, as Python 3.13 does, each for its own side."""
+    _run(pages.block_with("openssl req -x509"), tmp_path)
+
+    check = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.pem"]
+    taken = {
+        (name, side)
+        for name in ("box1", "airflow")
+        for side in ("sslserver", "sslclient")
+        if not subprocess.run(
+            [*check, "-purpose", side, f"{name}.pem"],
+            check=False,
+            cwd=tmp_path,
+            capture_output=True,
+        ).returncode
+    }
+    assert {("box1", "sslserver"), ("airflow", "sslclient")} == taken
+
+
 def _run(block: str, folder: Path = pages.ROOT) -> str:
     require_docker().close()
 
