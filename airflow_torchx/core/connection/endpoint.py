@@ -114,7 +114,7 @@ def url_problem(url: str) -> tuple[str, str] | None:
         _ = parts.port  # raises for an invalid port
     except ValueError:
         return f"{shown} is not a URL", f"write it like {DEFAULT_URL} or tcp://host:2376"
-    if parts.scheme not in _SCHEMES or "://" not in url:
+    if url.partition("://")[0] not in _SCHEMES:  # others read it in this case only
         example = DEFAULT_URL if "/" in url.rpartition("//")[2] else "tcp://host:2376"
         return f"{shown} has none of the schemes {', '.join(_SCHEMES)}", f"write it like {example}"
     problem = _socket_problem if parts.scheme in _SOCKET_SCHEMES else _host_problem

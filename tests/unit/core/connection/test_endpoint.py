@@ -167,6 +167,7 @@ def test_valid_urls(url: str) -> None:
         ("localhost:2375", "has none of the schemes", "write it like tcp://host:2376"),
         ("gpu-1", "has none of the schemes", "write it like tcp://host:2376"),
         ("npipe:////./pipe/docker", "has none of the schemes", "write it like unix:///var/run/"),
+        ("SSH://gpu-1", "has none of the schemes", "write it like tcp://host:2376"),
         ("unix:/var/run/docker.sock", "has none of the schemes", "write it like unix:///var/run"),
         ("unix://var/run/docker.sock", "has no absolute path", "did you mean 'unix:///var/run/"),
         ("unix://", "has no absolute path", "did you mean 'unix:///var/run/docker.sock'?"),
