@@ -14,9 +14,11 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 from airflow_torchx.operators import TorchXDockerOperator
+from airflow_torchx.specs import Resource
 from airflow_torchx.triggers import TorchXDockerTrigger
 from tests.airflow.apps import shell
 from tests.airflow.supervisor import Ended, Supervisor
@@ -35,8 +37,19 @@ def _kill_trigger(deferred: Ended) -> None:
     asyncio.run(trigger.on_kill())
 
 
-def main(run_id: str, try_number: int, max_tries: int, script: str, *, deferrable: bool) -> None:
-    """Run the process."""
+def main(
+    run_id: str,
+    try_number: int,
+    max_tries: int,
+    script: str,
+    *,
+    deferrable: bool,
+    cpu: float = 0,
+) -> None:
+    """Run the process; each replica asks for so many CPUs."""
+    app = shell(script, replicas=3)
+    resource = Resource(cpu=cpu, gpu=0, memMB=64)
+    app = replace(app, roles=[replace(role, resource=resource) for role in app.roles])
 
     def write(**of: Any) -> None:  # noqa: ANN401 - any JSON
         sys.stdout.write(f"{json.dumps(of)}\n")
@@ -44,7 +57,7 @@ def main(run_id: str, try_number: int, max_tries: int, script: str, *, deferrabl
 
     task = TorchXDockerOperator(
         task_id="gang",
-        app=shell(script, replicas=3),
+        app=app,
         torchx_conn_id="gpu_cluster",
         deferrable=deferrable,
     )

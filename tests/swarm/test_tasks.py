@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from airflow_torchx.core.engine import labels
+from airflow_torchx.specs import AppDef, Resource, Role
 from tests.airflow.gate import Gate, Hold, Kind, Side
+from tests.conftest import BUSYBOX
 from tests.swarm.hosts import wait_until
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow_torchx.core.engine.containers import ContainerRow
     from airflow_torchx.docker_engine.request import Client
+    from airflow_torchx.schedulers.swarm_scheduler import SwarmScheduler
     from airflow_torchx.swarm_engine import SwarmEngine
     from tests.swarm.hosts import Hosts
 
@@ -72,13 +75,14 @@ def run(gate: Gate, hosts: Hosts, app_id: str) -> Iterator[Run]:
     connection = {"conn_type": "torchx_docker", "host": f"unix://{gate.path}", "extra": extra}
     processes = []
 
-    def start(script: str, try_number: int = 1, *, deferrable: bool = False) -> Any:  # noqa: ANN401 - a Popen of text
+    def start(script: str, try_number: int = 1, *, deferrable: bool = False, cpu: float = 0) -> Any:  # noqa: ANN401 - a Popen of text
         given = {
             "run_id": app_id,
             "try_number": try_number,
             "max_tries": 1,
             "script": script,
             "deferrable": deferrable,
+            "cpu": cpu,
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.swarm.task_process", json.dumps(given)],
@@ -181,3 +185,31 @@ def test_a_task_that_a_user_ends(case: str, run: Run, rows: Rows) -> None:
     expected = "killed" if deferrable else "RetryTask"
     assert expected == _report(process)["report"]
     wait_until(lambda: not rows())
+
+
+@pytest.mark.campaign
+def test_a_task_that_is_killed_while_its_app_waits(
+    run: Run, rows: Rows, scheduler: SwarmScheduler, app_id: str
+) -> None:
+    """Nothing of the app starts without a task; the next try gets the room, and runs once."""
+    resource = Resource(cpu=cpus, gpu=0, memMB=16)
+    holder = Role(
+        "holder",
+        BUSYBOX,
+        num_replicas=REPLICAS,
+        entrypoint="sleep",
+        args=["600"],
+        resource=resource,
+    )
+    held = scheduler.submit(AppDef(f"{app_id}-holder", [holder]), {"stop_grace_s": 1})
+    process = run("sleep 1", cpu=1)
+    wait_until(lambda: ["pending"] * REPLICAS == [row.state for row in rows()])
+
+    process.kill()
+    process.wait()
+    after = run("sleep 1", 2, cpu=1)
+    wait_until(lambda: len(rows()) == REPLICAS)
+    scheduler.delete(held)
+
+    assert "SucceedTask" == _report(after)["report"]
+    assert () == rows()
