@@ -192,7 +192,6 @@ def test_a_task_that_is_killed_while_its_app_waits(
     run: Run, rows: Rows, scheduler: SwarmScheduler, app_id: str
 ) -> None:
     """Nothing of the app starts without a task; the next try gets the room, and runs once."""
-    resource = Resource(cpu=cpus, gpu=0, memMB=16)
     holder = Role(
         "holder",
         BUSYBOX,
