@@ -198,7 +198,7 @@ def test_a_task_that_is_killed_while_its_app_waits(
         num_replicas=REPLICAS,
         entrypoint="sleep",
         args=["600"],
-        resource=resource,
+        resource=Resource(cpu=os.cpu_count() or 1, gpu=0, memMB=16),
     )
     held = scheduler.submit(AppDef(f"{app_id}-holder", [holder]), {"stop_grace_s": 1})
     process = run("sleep 1", cpu=1)
