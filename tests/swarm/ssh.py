@@ -2,95 +2,78 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import socket
 import subprocess
-import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import paramiko  # type: ignore[import-untyped]
+import asyncssh
+
+from tests.airflow.processes import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tests.swarm.hosts import Host
 
 #: What a client of Docker runs on a host.
-_DIAL: Final = b"docker system dial-stdio"
+_DIAL: Final = "docker system dial-stdio"
 _BLOCK_BYTES: Final = 65_536
 
 
-class _Session(paramiko.ServerInterface):  # type: ignore[misc] # it has no types
-    """Lets in the user who has a key, and joins the one command to the socket of a daemon."""
-
-    def __init__(self, key: paramiko.PKey, daemon: str) -> None:
-        self._key = key
-        self._daemon = daemon
-
-    def get_allowed_auths(self, username: str) -> str:
-        del username
-        return "publickey"
-
-    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        is_known = username == "train" and key == self._key
-        return int(paramiko.AUTH_SUCCESSFUL if is_known else paramiko.AUTH_FAILED)
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        del kind, chanid
-        return int(paramiko.OPEN_SUCCEEDED)
-
-    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        if command != _DIAL:
-            return False
-        daemon = socket.socket(socket.AF_UNIX)
-        daemon.connect(self._daemon)
-        for source, target in ((channel, daemon), (daemon, channel)):
-            threading.Thread(target=_copy, args=(source, target), daemon=True).start()
-        return True
+async def _dial(host: Host, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Join a command to the socket of a daemon, until either ends."""
+    assert process.command == _DIAL
+    reader, writer = await asyncio.open_unix_connection(host.url.removeprefix("unix://"))
+    to_daemon = asyncio.create_task(_copy(process.stdin, writer))
+    try:
+        await _copy(reader, process.stdout)
+    finally:
+        to_daemon.cancel()
+        writer.close()
+        process.exit(0)
 
 
-def _copy(source: Any, target: Any) -> None:  # noqa: ANN401 - a socket and a channel
-    with contextlib.suppress(OSError):
-        while block := source.recv(_BLOCK_BYTES):
-            target.sendall(block)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
-    if isinstance(target, paramiko.Channel):
-        target.send_exit_status(0)
-        target.close()
-        source.close()
+async def _copy(source: Any, target: Any) -> None:  # noqa: ANN401 - of asyncio and of asyncssh
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while block := await source.read(_BLOCK_BYTES):
+            target.write(block)
+            await target.drain()
+        target.write_eof()
 
 
 @contextmanager
-def _serving(host: Host, own: paramiko.PKey, user: paramiko.PKey) -> Iterator[int]:
+def _serving(host: Host, own: Path, user: Path) -> Iterator[int]:
     """Serve a host on loopback, and return the port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    transports = []
+    started: Future[tuple[int, Callable[[], object]]] = Future()
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                transport = paramiko.Transport(listener.accept()[0])
-                transports.append(transport)
-                transport.add_server_key(own)
-                with contextlib.suppress(paramiko.SSHException, EOFError):
-                    transport.start_server(
-                        server=_Session(user, host.url.removeprefix("unix://")),
-                        event=threading.Event(),
-                    )
+    async def serve() -> None:
+        loop, end = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[str(own)],
+            authorized_client_keys=f"{user}.pub",
+            process_factory=partial(_dial, host),
+            encoding=None,
+        )
+        started.set_result((server.get_port(), partial(loop.call_soon_threadsafe, end.set)))
+        await end.wait()
+        server.close()
+        await server.wait_closed()
 
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
-        for one in transports:
-            one.close()
+    with ThreadPoolExecutor(1) as pool:
+        served = pool.submit(asyncio.run, serve())
+        port, end = started.result(PATIENCE_S)
+        try:
+            yield port
+        finally:
+            end()
+    served.result()
 
 
 @contextmanager
@@ -99,25 +82,23 @@ def reached_by_ssh(hosts: Sequence[Host], folder: Path) -> Iterator[Path]:
 
     `ssh` takes its settings from the home of the user who runs it, which the tests leave alone.
     """
-    files = {name: folder / name for name in ("user", "server", "known", "config")}
-    for name in ("user", "server"):
-        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(files[name])]
+    user, own, known, config = (folder / name for name in ("user", "own", "known", "config"))
+    for key in (user, own):
+        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
         subprocess.run(make, check=True)
-    user, own = (
-        paramiko.Ed25519Key.from_private_key_file(str(files[n])) for n in ("user", "server")
-    )
-    settings, known = [], []
+    kind, public, *_ = own.with_suffix(".pub").read_text().split()
+    settings, lines = [], []
     with ExitStack() as held:
         for host in hosts:
             port = held.enter_context(_serving(host, own, user))
             settings += [f"Host {host.name}", "HostName 127.0.0.1", f"Port {port}"]
-            known.append(f"[127.0.0.1]:{port} {own.get_name()} {own.get_base64()}")
-        settings += ["Host *", f"IdentityFile {files['user']}", "IdentitiesOnly yes"]
-        settings += [f"UserKnownHostsFile {files['known']}", "StrictHostKeyChecking yes"]
-        files["config"].write_text("\n".join(settings))
-        files["known"].write_text("\n".join(known))
+            lines.append(f"[127.0.0.1]:{port} {kind} {public}\n")
+        settings += ["Host *", f"IdentityFile {user}", "IdentitiesOnly yes"]
+        settings += [f"UserKnownHostsFile {known}", "StrictHostKeyChecking yes"]
+        config.write_text("\n".join(settings))
+        known.write_text("".join(lines))
         program = folder / "bin" / "ssh"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {files["config"]} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
         program.chmod(0o755)
         yield program.parent
