@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from airflow_torchx.docker_engine import DockerEngine
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(240),
+    pytest.mark.usefixtures("no_images_left"),
+]
 
 STEPS: Final = 120
 SAVE_EVERY: Final = 5
