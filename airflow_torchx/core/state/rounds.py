@@ -215,12 +215,12 @@ def role_sizes(rows: Iterable[Labelled]) -> dict[str, int]:
     TorchX, which writes no such label, creates containers in order of their index.
     """
     rows = list(rows)
-    found = {role: index + 1 for role, index in sorted(map(replica_key, rows))}
     newest = max((row for row in rows if labels.ROLES in row.labels), key=age, default=None)
     given = labels.json_of(newest.labels, labels.ROLES) if newest else None
     counts = given if isinstance(given, dict) else {}
     sizes = {role: n for role, n in counts.items() if isinstance(n, int) and 0 < n <= MAX_REPLICAS}
-    return sizes | {role: count for role, count in found.items() if role not in sizes}
+    keys = [replica_key(row) for row in rows if role_of(row) not in sizes]
+    return sizes | {role: index + 1 for role, index in sorted(keys)}
 
 
 def may_go_on(newest: Mapping[Key, ContainerRow], rows: Sequence[ContainerRow]) -> bool:
