@@ -158,8 +158,14 @@ def test_the_daemon_of_a_node_is_killed(
     wait_until(lambda: hosts.ready() == 3)
     with closing(hosts[3].client) as client:
         wait_until(lambda: not client.containers(filters={"label": f"{labels.APP_ID}={app_id}"}))
-    again = scheduler.describe(app_id)
-    assert again is not None
-    assert "node box3 was lost" in _only_error(again)
+
+    def is_back() -> bool:
+        again = scheduler.describe(app_id)
+        assert again is not None
+        assert AppState.FAILED is again.state
+        # The manager knows of the end a moment after the node.
+        return "node box3 was lost" in _only_error(again)
+
+    wait_until(is_back)
     tasks = scheduler.engine.rows({labels.APP_ID: app_id})
     assert 3 == len(tasks)
