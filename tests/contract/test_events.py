@@ -160,13 +160,19 @@ def test_name_and_labels(bench: Bench) -> None:
     assert ("trainer", "") == (created.app_name, other.app_name)
 
 
-def test_several_listeners(bench: Bench) -> None:
-    """Each listener receives all events of a container in their order."""
+def _two_listeners(bench: Bench) -> tuple[Listener, Listener]:
+    """Return two that have listened to the lives of three containers."""
     with Listener(bench) as one, Listener(bench) as other:
         for _ in range(3):
             bench.run_to_its_end(Script())
         one.wait_for(9)
         other.wait_for(9)
+    return one, other
+
+
+def test_several_listeners(bench: Bench) -> None:
+    """Each listener receives all events of a container in their order."""
+    one, other = _two_listeners(bench)
 
     # On a swarm, each client finds the changes by itself.
     found = [
@@ -179,11 +185,7 @@ def test_several_listeners(bench: Bench) -> None:
 
 def test_the_order_of_several_containers(bench: Bench) -> None:
     """Each listener receives the events of all containers in one order."""
-    with Listener(bench) as one, Listener(bench) as other:
-        for _ in range(3):
-            bench.run_to_its_end(Script())
-        one.wait_for(9)
-        other.wait_for(9)
+    one, other = _two_listeners(bench)
 
     assert one.events == other.events
 
