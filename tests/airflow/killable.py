@@ -19,7 +19,8 @@ SETTINGS: Final = {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "30",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+    # A scheduler that was busy for 10 s took itself for dead, and reset the tasks that it ran.
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "40",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     # A worker sends one every 2 s. Where other tests kept the API server busy, 20 s were too short.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "40",
