@@ -358,7 +358,7 @@ class TorchXDockerOperator(LineageMixin, TemplatesMixin):
         try:
             return patiently(self.hook.get_conn, self._is_killed)
         except BaseException as error:
-            if not is_kept(task, error, is_durable=self.durable, is_killed=self._is_killed())[0]:
+            if not is_kept(task, error, is_durable=self.durable, killed_at=self._killed_at)[0]:
                 warn_leftovers(task.attempt, error, self.hook.docker_cli())
             raise
 

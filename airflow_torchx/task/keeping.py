@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralTimeout
@@ -12,17 +13,33 @@ from airflow_torchx.errors import AirflowRequestError
 if TYPE_CHECKING:
     from airflow_torchx.task.context import TaskContext
 
-#: The part of the five seconds of a killed task that one request to a slow API server may take.
-STATE_S: Final = 1.2
-#: The same for a task that was not killed.
+# Airflow kills a process 5 s after SIGTERM. An API server with 20 tasks took longer than 1.2 s, and
+# the app of a task that a user had marked was kept for a try that never came. The rest of the time
+# is for the deferral, or for the order to the helper process.
+_STATE_UNTIL_S: Final = 3.0
+# A process may note SIGTERM late, as it waited for the daemon.
+_LEAST_STATE_S: Final = 1.2
+#: How long a task that was not asked to end waits for its state.
 LEISURE_STATE_S: Final = 10.0
 
 
+def state_in_time(task: TaskContext, killed_at: float | None) -> str | None:
+    """Return the state of the task, or `UNKNOWN` if the API server does not answer in time.
+
+    Args:
+        task: whose state is asked for.
+        killed_at: when Airflow asked the task to end, by ``time.monotonic()``; None if it did not.
+    """
+    if killed_at is None:
+        return task.state(LEISURE_STATE_S)
+    return task.state(max(killed_at + _STATE_UNTIL_S - time.monotonic(), _LEAST_STATE_S))
+
+
 def is_kept(
-    task: TaskContext, error: BaseException, *, is_durable: bool, is_killed: bool
+    task: TaskContext, error: BaseException, *, is_durable: bool, killed_at: float | None
 ) -> tuple[bool, str | None]:
     """Return whether apps of the task are kept after an error, and the state of the task."""
-    state = task.state(STATE_S if is_killed else LEISURE_STATE_S)
+    state = state_in_time(task, killed_at)
     action = after_error(
         state,
         # Airflow does not retry a task after such an error.

@@ -33,7 +33,7 @@ from airflow_torchx.task import reattach
 from airflow_torchx.task.checkpoints import CheckpointUploads
 from airflow_torchx.task.deferral import hand_over, hand_over_gpu_wait
 from airflow_torchx.task.handover import watch_handover
-from airflow_torchx.task.keeping import LEISURE_STATE_S, STATE_S, is_kept
+from airflow_torchx.task.keeping import LEISURE_STATE_S, is_kept, state_in_time
 from airflow_torchx.task.leftovers import warn_leftovers
 from airflow_torchx.task.reapers import Reapers
 from airflow_torchx.task.snapshots import Snapshots
@@ -208,7 +208,7 @@ class TaskShutdown:
     def _exit_action(self, app: LaunchedApp) -> tuple[ExitAction, str | None]:
         """Return what a task that was asked to end does with its app, and the task's state."""
         self._exit_if_orphaned(app)
-        state = self._task.state(STATE_S)
+        state = state_in_time(self._task, self._killed_at())
         policy, retry_left = self._options.on_worker_shutdown, self._task.retry_left
         if self.has_succeeded and policy is OnWorkerShutdown.STOP:
             policy = OnWorkerShutdown.KEEP
@@ -224,8 +224,8 @@ class TaskShutdown:
             self._log_stop(app)
 
     def _is_kept(self, error: BaseException) -> tuple[bool, str | None]:
-        is_killed = self._killed_at() is not None
-        return is_kept(self._task, error, is_durable=self._options.durable, is_killed=is_killed)
+        is_durable, killed_at = self._options.durable, self._killed_at()
+        return is_kept(self._task, error, is_durable=is_durable, killed_at=killed_at)
 
     def _exit_if_orphaned(self, app: LaunchedApp) -> None:
         if not self._task.is_orphaned:

@@ -21,7 +21,10 @@ from airflow_torchx.core.state.describe import replicas_of
 from airflow_torchx.core.state.usage import UsageHistory
 from airflow_torchx.core.task.arguments import OnFinish
 from airflow_torchx.core.task.record import LaunchedApp
+from airflow_torchx.core.task.shutdown import UNKNOWN
 from airflow_torchx.errors import (
+    AirflowRequestError,
+    AirflowTorchXError,
     AppCancelledError,
     EngineError,
     EngineUnreachableError,
@@ -31,6 +34,7 @@ from airflow_torchx.runtime import attach, launching
 from airflow_torchx.runtime.gang_log import Detached
 from airflow_torchx.runtime.save_alarm import ask_to_save
 from airflow_torchx.task.context import TaskContext
+from airflow_torchx.task.keeping import state_in_time
 from airflow_torchx.task.shutdown import TaskShutdown
 from airflow_torchx.testing import FakeEngine, ManualClock, Program
 from tests.unit.apps import app, planned
@@ -82,6 +86,23 @@ class RunningTask(MarkedTask):
         return None
 
 
+class SlowServerTask(MarkedTask):
+    """A task that a user has marked, which the API server says after a time."""
+
+    def __init__(self, answers_after_s: float) -> None:
+        super().__init__()
+        self._answers_after_s = answers_after_s
+
+    def state(self, timeout_s: float) -> str | None:
+        """Return the state that the user gave it, if that is waited for."""
+        return "success" if timeout_s >= self._answers_after_s else UNKNOWN
+
+    @property
+    def retry_left(self) -> bool:
+        """Another try may follow."""
+        return True
+
+
 def launched(engine: FakeEngine, grace_s: float = 30.0, replicas: int = 2) -> LaunchedApp:
     """Launch an app."""
     plan = planned(app(replicas), stop_grace_s=grace_s)
@@ -119,6 +140,34 @@ def test_a_task_that_a_user_ends_gives_its_app_the_whole_grace_period() -> None:
 
     (replica,) = replicas_of(attach.look(engine, launch.app_id, inspect_all=True))
     assert 130.0 == replica.duration_s
+
+
+@pytest.mark.parametrize("error", [Detached({}), AirflowRequestError("no answer")])
+@pytest.mark.parametrize(("answers_after_s", "left"), [(2.0, 0), (3.5, 2)])
+def test_a_state_that_the_api_server_says_late(
+    error: Exception, answers_after_s: float, left: int
+) -> None:
+    """Two seconds after SIGTERM it decides; later, the app is kept for the next try."""
+    engine = FakeEngine(images=["busybox"], programs=DEAF)
+    launch = launched(engine, grace_s=0.0)
+    task = SlowServerTask(answers_after_s)
+    shutdown = TaskShutdown(task, engine, OPTIONS, time.monotonic)
+
+    with pytest.raises(AirflowTorchXError), shutdown.guard(launch):
+        raise error
+
+    assert left == len(engine.rows({labels.APP_ID: launch.app_id}))
+
+
+@pytest.mark.parametrize(("killed_s_ago", "answers_after_s"), [(9.0, 1.2), (None, 10.0)])
+def test_the_state_of_a_task_is_waited_for(
+    killed_s_ago: float | None, answers_after_s: float
+) -> None:
+    """A process that noted SIGTERM late asks for the state, too; one that has time waits longer."""
+    killed_at = None if killed_s_ago is None else time.monotonic() - killed_s_ago
+
+    assert "success" == state_in_time(SlowServerTask(answers_after_s), killed_at)
+    assert UNKNOWN == state_in_time(SlowServerTask(answers_after_s + 0.1), killed_at)
 
 
 def test_the_error_of_a_task_that_a_user_ended_has_the_end_of_its_app() -> None:
