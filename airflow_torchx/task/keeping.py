@@ -13,9 +13,9 @@ from airflow_torchx.errors import AirflowRequestError
 if TYPE_CHECKING:
     from airflow_torchx.task.context import TaskContext
 
-# Airflow kills a process 5 s after SIGTERM. An API server with 20 tasks took longer than 1.2 s, and
-# the app of a task that a user had marked was kept for a try that never came. The rest of the time
-# is for the deferral, or for the order to the helper process.
+# Airflow kills a process 5 s after SIGTERM. With 20 tasks at work, 1.2 s brought no answer of the
+# API server, and the app of a task that a user had marked was kept for a try that never came. The
+# rest of the time is for the deferral, or for the order to the helper process.
 _STATE_UNTIL_S: Final = 3.0
 # A process may note SIGTERM late, as it waited for the daemon.
 _LEAST_STATE_S: Final = 1.2
